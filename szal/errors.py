@@ -1,0 +1,440 @@
+"""Every exception szal raises, in one tree under `SzalError`.
+
+An exception carries its facts as fields and prints itself from them, so it survives pickling and a
+caller never has to parse a message. Its repr is the one that every exception has: attrs' own would double
+the time that importing this module takes.
+"""
+
+import signal
+from collections.abc import Sequence
+
+import attrs
+
+__all__ = [
+    "Cancelled",
+    "ConditionError",
+    "CycleDetected",
+    "DecodeError",
+    "EncodeError",
+    "ExecutionOwned",
+    "FlowFailed",
+    "FlushTimeout",
+    "GiveUp",
+    "HandlerNotFound",
+    "InvalidFlow",
+    "LoadError",
+    "MissingExtra",
+    "MissingInput",
+    "NotMigrated",
+    "OutputNotSerializable",
+    "RetryAfter",
+    "RetryExhausted",
+    "ShellFailed",
+    "SinkFull",
+    "SkipStep",
+    "StepError",
+    "StepFailed",
+    "StepTimeout",
+    "StoreClosed",
+    "StoreError",
+    "StoreFailed",
+    "StoreUnavailable",
+    "SubFlowError",
+    "SzalError",
+    "WriteFailed",
+    "describe",
+]
+
+
+class SzalError(Exception):
+    """The root of every error that szal raises on purpose."""
+
+
+# -- the call was wrong ------------------------------------------------------------------------------
+
+
+@attrs.define(repr=False)
+class InvalidFlow(SzalError):
+    """A flow that cannot be run. Lists every problem found, each naming its step.
+
+    >>> print(InvalidFlow("ci", ("step 'test': max_retries is negative (-1)",)))
+    invalid flow 'ci': step 'test': max_retries is negative (-1)
+    """
+
+    flow: str
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"invalid flow {self.flow!r}: {self.problems[0]}"
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        return f"invalid flow {self.flow!r}: {len(self.problems)} problems{lines}"
+
+
+@attrs.define(repr=False)
+class CycleDetected(InvalidFlow):
+    """The dependencies of a flow form a cycle; `path` names its steps, the first one again at the end."""
+
+    path: tuple[str, ...] = ()
+
+
+@attrs.define(repr=False)
+class HandlerNotFound(SzalError):
+    """Some steps have nothing to run (or undo) them. Raised before anything runs."""
+
+    steps: tuple[str, ...]
+    kind: str = "handler"
+
+    def __str__(self) -> str:
+        return f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
+
+
+@attrs.define(repr=False)
+class MissingInput(SzalError):
+    """A flow was started without an input that it needs."""
+
+    flow: str
+    inputs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"flow {self.flow!r} needs input{'s' * (len(self.inputs) > 1)}: {', '.join(self.inputs)}"
+
+
+@attrs.define(repr=False)
+class ExecutionOwned(SzalError):
+    """Somebody is running this execution now."""
+
+    execution_id: str
+
+    def __str__(self) -> str:
+        return f"execution {self.execution_id} is being run already"
+
+
+@attrs.define(repr=False)
+class MissingExtra(SzalError, ImportError):
+    """An optional library is not installed; the message says which extra brings it."""
+
+    feature: str
+    extra: str
+
+    def __str__(self) -> str:
+        return f'{self.feature} needs an optional part of szal: pip install "szal[{self.extra}]"'
+
+
+# -- JSON and text ------------------------------------------------------------------------
+
+
+@attrs.define(repr=False)
+class DecodeError(SzalError):
+    """JSON that is not what it should be. `path` says where, as in ``result.steps[3].status``."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+
+@attrs.define(repr=False)
+class EncodeError(SzalError):
+    """A value that JSON cannot hold; `path` says where, `problem` what stands there."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+@attrs.define(repr=False)
+class ConditionError(SzalError):
+    """A condition, path or template that does not parse; prints the text with a caret at `position`."""
+
+    text: str
+    position: int
+    problem: str
+
+    def __str__(self) -> str:
+        start = max(0, self.position - 40)
+        shown = self.text[start : self.position + 40].translate(_ONE_LINE)
+        caret = " " * (self.position - start)
+        return f"{self.problem} at position {self.position}\n  {shown}\n  {caret}^"
+
+
+_ONE_LINE = dict.fromkeys((*range(32), 127, 133, 8232, 8233), " ")
+
+
+@attrs.define(repr=False)
+class LoadError(SzalError):
+    """A flow file that cannot be read; one line per problem, each with its place in the file."""
+
+    file: str
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.file}{problem}" for problem in self.problems)
+
+
+# -- a step, or a flow, did not succeed --------------------------------------------------------------
+
+
+class StepError(SzalError):
+    """A step did not complete. Its text is a complete message, and goes into records as it is."""
+
+
+@attrs.define(repr=False)
+class StepTimeout(StepError):
+    """An attempt ran past its limit (or past its flow's)."""
+
+    step: str
+    timeout: float
+
+    def __str__(self) -> str:
+        return f"step timeout: {self.step} after {self.timeout * 1000:.0f}ms"
+
+
+@attrs.define(repr=False)
+class RetryExhausted(StepError):
+    """The last allowed attempt failed; `__cause__` is its exception."""
+
+    step: str
+    attempts: int
+    error: str
+
+    def __str__(self) -> str:
+        return f"retry exhausted: {self.step} after {self.attempts} attempts: {self.error}"
+
+
+@attrs.define(repr=False)
+class StepFailed(StepError):
+    """What `FlowResult.raise_for_failure` raises for a step whose handler raised; `__cause__` is that exception."""
+
+    step: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"step failed: {self.step}: {self.error}"
+
+
+@attrs.define(repr=False)
+class FlowFailed(SzalError):
+    """What `FlowResult.raise_for_failure` raises where no step failed: a cancelled, timed out or paused flow."""
+
+    flow: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"flow {self.flow!r} did not succeed: {self.error}"
+
+
+@attrs.define(repr=False)
+class OutputNotSerializable(EncodeError, StepError):
+    """A handler returned something that JSON cannot hold; `path` says where, as in ``output["when"]``."""
+
+
+@attrs.define(repr=False)
+class ShellFailed(StepError):
+    """A command ended with an exit code other than 0; a negative one is the signal that killed its shell.
+
+    >>> print(ShellFailed("make", 2, "cc: hello.c: No such file\\n"))
+    command failed with exit status 2: cc: hello.c: No such file
+    """
+
+    command: str
+    exit_code: int
+    stderr: str
+
+    def __str__(self) -> str:
+        number = -self.exit_code if self.exit_code < 0 else self.exit_code - 128  # a shell's way to say so
+        killed = f"killed by {signal.Signals(number).name}" if number in set(signal.Signals) else ""
+        if self.exit_code < 0:
+            how = f"command was {killed or f'killed by signal {number}'}"
+        else:
+            how = f"command failed with exit status {self.exit_code}{killed and f' ({killed})'}"
+        lines = self.stderr[-4000:].rstrip().splitlines()[-10:]
+        if len(lines) > 1:
+            return how + ":" + "".join(f"\n  {line}" for line in lines)
+        return f"{how}: {lines[0]}" if lines else how
+
+
+@attrs.define(repr=False)
+class SubFlowError(StepError):
+    """A sub_flow step that names no flow, names an unknown one, or whose flow did not succeed."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+# -- what handlers may raise, or see raised ----------------------------------------------------------
+
+
+@attrs.define(repr=False)
+class GiveUp(SzalError):
+    """Raised by a handler: fail now, whatever retries are left.
+
+    >>> raise GiveUp("the licence has expired")
+    Traceback (most recent call last):
+    szal.errors.GiveUp: the licence has expired
+    """
+
+    reason: str = "gave up"
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.define(repr=False)
+class RetryAfter(SzalError):
+    """Raised by a handler: this attempt failed, try again in `seconds` (if attempts are left).
+
+    Takes the place of the step's own backoff, and is not capped by ``max_retry_delay``.
+    """
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"retry after {self.seconds:g}s"
+
+
+@attrs.define(repr=False)
+class SkipStep(SzalError):
+    """Raised by a handler: there is nothing to do. The step is skipped with this reason, not failed."""
+
+    reason: str = "skipped by its handler"
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.define(repr=False)
+class Cancelled(SzalError):
+    """Raised by `StepContext.check` in a handler whose run was cancelled or given up on."""
+
+    reason: str = "cancelled"
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+# -- stores ------------------------------------------------------------------------------------------
+
+
+class StoreError(SzalError):
+    """A store could not do what was asked of it."""
+
+
+@attrs.define(repr=False)
+class StoreUnavailable(StoreError):
+    """A store that cannot serve just now: locked, out of space, read-only, unreachable. It may get better."""
+
+    store: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.store}: {self.problem}"
+
+
+@attrs.define(repr=False)
+class StoreFailed(StoreError):
+    """What trying again cannot cure: a file that is no database, a value over a limit, a refused statement."""
+
+    store: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.store}: {self.problem}"
+
+
+@attrs.define(repr=False)
+class NotMigrated(StoreError):
+    """A store was used before its tables were made."""
+
+    store: str
+    table: str = "szal_executions"
+
+    def __str__(self) -> str:
+        return f"{self.store}: table {self.table} is missing: call store.migrate() once"
+
+
+@attrs.define(repr=False)
+class StoreClosed(StoreError):
+    """A store or a sink was used after `close`."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"{self.store} is closed"
+
+
+@attrs.define(repr=False)
+class SinkFull(StoreError):
+    """A save found no room behind the writer for `waited` seconds; nothing was queued. The database is too slow."""
+
+    store: str
+    pending: int
+    waited: float
+
+    def __str__(self) -> str:
+        return f"{self.store}: {self.pending} writes are pending, and none was committed within {self.waited:g}s"
+
+
+@attrs.define(repr=False)
+class FlushTimeout(StoreError):
+    """Some writes were not committed in time. They are still queued, and will be written when they can be."""
+
+    store: str
+    execution_ids: tuple[str, ...]
+    timeout: float
+
+    def __str__(self) -> str:
+        return f"{self.store}: not written after {self.timeout:g}s: {_some(self.execution_ids)}"
+
+
+@attrs.define(repr=False)
+class WriteFailed(StoreError):
+    """Some writes are lost for good; `errors` says why, in the order of `execution_ids`."""
+
+    store: str
+    execution_ids: tuple[str, ...]
+    errors: tuple[Exception, ...] = ()
+
+    def __str__(self) -> str:
+        why = f" ({describe(self.errors[0])})" if self.errors else ""
+        return f"{self.store}: could not write {_some(self.execution_ids)}{why}"
+
+
+def _some(execution_ids: Sequence[str]) -> str:
+    more = f" and {len(execution_ids) - 20} more" if len(execution_ids) > 20 else ""
+    return ", ".join(execution_ids[:20]) + more
+
+
+def describe(error: BaseException) -> str:
+    """Return *error* as it is written into results: a step's own errors as they are, others with their type.
+
+    >>> describe(ValueError("no such file"))
+    'ValueError: no such file'
+    >>> describe(StepTimeout("build", 2.5))
+    'step timeout: build after 2500ms'
+    """
+    if isinstance(error, StepTimeout | RetryExhausted | ShellFailed | StepFailed | SubFlowError):
+        return str(error)
+    text, name = text_of(error), type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+def text_of(error: BaseException) -> str:
+    """Return what *error* says of itself; its ``__str__`` is foreign code, and may be broken."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001
+        return "<unprintable>"
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the known word closest to *word*, or nothing."""
+    from difflib import get_close_matches  # slow to import, and only needed for an error
+
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,137 @@
+"""What running a flow leaves behind: a result for each step, one for the flow, and the record of it all."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+import attrs
+
+from szal.errors import FlowFailed, StepError, StepFailed
+from szal.state import StepStatus, WorkflowState
+from szal.step import Json
+
+__all__ = ["ExecutionRecord", "FlowResult", "StepResult"]
+
+
+def _as_datetime(moment: datetime | float | None) -> datetime | None:
+    """Return *moment*; the engine gives a Unix time, since making a datetime costs as much as calling a handler."""
+    return datetime.fromtimestamp(moment, UTC) if isinstance(moment, float) else moment
+
+
+@attrs.define
+class StepResult:
+    """How one step ended. A value that nobody changes once it is made.
+
+    `duration` is in seconds, from the first attempt's start to the end of the last one, waits included.
+    `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception.
+    """
+
+    step_id: str
+    step_name: str
+    status: StepStatus
+    output: Json = None
+    duration: float = 0.0
+    attempts: int = 0
+    error: str | None = None
+    error_type: str | None = None
+    _started_at: datetime | float | None = attrs.field(default=None, eq=_as_datetime)
+    exception: BaseException | None = attrs.field(default=None, eq=False, repr=False)
+    """What the last attempt raised; only in the process that ran it, never in a record."""
+    encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
+    """The output as JSON text, where the step's own thread has encoded it for the store."""
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the first attempt started (aware, UTC); None where there was none."""
+        return _as_datetime(self._started_at)
+
+
+@attrs.define
+class FlowResult:
+    """How a run ended: one `StepResult` for every step, in the flow's own order.
+
+    >>> result = FlowResult("ci", [StepResult("1", "build", StepStatus.COMPLETED, output=42)])
+    >>> result["build"].output, result.outputs, result.completed_count
+    (42, {'build': 42}, 1)
+    """
+
+    flow_name: str
+    steps: list[StepResult] = attrs.field(factory=list)
+    total_duration: float = 0.0
+    success: bool = True
+    rolled_back: bool = False
+    execution_id: str | None = None
+    state: WorkflowState | None = None
+    error: str | None = None
+    _by_name: dict[str, StepResult] | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    def _count(self, status: StepStatus) -> int:
+        return sum(step.status is status for step in self.steps)
+
+    @property
+    def completed_count(self) -> int:
+        """How many steps completed (and were not undone)."""
+        return self._count(StepStatus.COMPLETED)
+
+    @property
+    def failed_count(self) -> int:
+        """How many steps failed."""
+        return self._count(StepStatus.FAILED)
+
+    @property
+    def skipped_count(self) -> int:
+        """How many steps were skipped, for whatever reason."""
+        return self._count(StepStatus.SKIPPED)
+
+    @property
+    def outputs(self) -> dict[str, Json]:
+        """The outputs of the completed steps, by step name."""
+        return {step.step_name: step.output for step in self.steps if step.status is StepStatus.COMPLETED}
+
+    def __getitem__(self, step_name: str) -> StepResult:
+        """Return the result of the step called *step_name*; raises KeyError."""
+        if self._by_name is None:
+            self._by_name = {step.step_name: step for step in self.steps}
+        return self._by_name[step_name]
+
+    def failures(self) -> Iterator[StepResult]:
+        """Yield the steps that failed, in the flow's order."""
+        return (step for step in self.steps if step.status is StepStatus.FAILED)
+
+    def raise_for_failure(self) -> "FlowResult":
+        """Return this result if the run succeeded, else raise its first failure.
+
+        Raises the step's own error (`StepTimeout`, `RetryExhausted`) or a `StepFailed`, with the handler's
+        exception as its ``__cause__``; `FlowFailed` where no step failed, as after a cancellation.
+        """
+        if self.success:
+            return self
+        for step in self.failures():
+            if isinstance(step.exception, StepError):
+                raise step.exception
+            raise StepFailed(step.step_name, step.error or "") from step.exception
+        raise FlowFailed(self.flow_name, self.error or str(self.state))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.define
+class ExecutionRecord:
+    """One execution, as stores keep it. The timestamps are aware.
+
+    `inputs` are what the run was given; `labels` the caller's own (str to str), to find executions by.
+    """
+
+    execution_id: str
+    flow_name: str
+    state: WorkflowState = WorkflowState.CREATED
+    result: FlowResult | None = None
+    started_at: datetime = attrs.field(factory=_now)
+    finished_at: datetime | None = None
+    inputs: Mapping[str, Json] = attrs.field(factory=dict, kw_only=True)
+    flow_id: str | None = attrs.field(default=None, kw_only=True)
+    flow_version: int | None = attrs.field(default=None, kw_only=True)
+    parent_execution_id: str | None = attrs.field(default=None, kw_only=True)
+    labels: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    error: str | None = attrs.field(default=None, kw_only=True)

@@ -1,0 +1,68 @@
+"""The definition of a flow: its steps and the mode that wires them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from szal.analysis import Analysis, FlowMode, analyse, walk
+from szal.step import Json, StepDef, new_id
+
+__all__ = ["FlowDef", "FlowMode"]
+
+
+def _steps(value: Iterable[StepDef]) -> list[StepDef]:
+    return list(value)
+
+
+@attrs.define(kw_only=True)
+class FlowDef:
+    """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
+
+    `inputs` are defaults: what a run is given is laid over them.
+
+    >>> flow = FlowDef("ci", FlowMode.DAG)
+    >>> build = flow.add_step(StepDef("build"))
+    >>> test = flow.add_step(StepDef("test", depends_on=[build]))
+    >>> flow.validate()
+    """
+
+    name: str = attrs.field(kw_only=False)
+    mode: FlowMode = attrs.field(default=FlowMode.SEQUENTIAL, kw_only=False)
+    id: str = attrs.field(factory=new_id)
+    description: str = ""
+    version: int = 1
+    steps: list[StepDef] = attrs.field(factory=list, converter=_steps)
+    rollback_on_failure: bool = False
+    timeout: float | None = None
+    inputs: Mapping[str, Json] = attrs.field(factory=dict)
+    _plan: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # `Plan.of` keeps its work here
+
+    def add_step(self, step: StepDef) -> StepDef:
+        """Append *step* and return it, so that later steps can depend on it."""
+        self.steps.append(step)
+        return step
+
+    def walk(self) -> Iterator[StepDef]:
+        """Yield every step, sub-steps included, depth first: the order of a run's results."""
+        return (step for step, _ in walk(self.steps))
+
+    def analyse(self) -> Analysis:
+        """Return the flow's graph and compiled texts; raise `InvalidFlow` listing every problem."""
+        limits: list[tuple[str, object]] = [("the flow's version", self.version)]
+        if self.timeout is not None:
+            limits.append(("the flow's timeout", self.timeout))
+        return analyse(self.name, self.mode, self.steps, limits)
+
+    def validate(self) -> None:
+        """Raise `InvalidFlow` (`CycleDetected` for a cycle) listing every problem, each with its step's name.
+
+        Linear in the size of the flow and not recursive. Runs nothing and imports nothing.
+
+        >>> FlowDef("bad", steps=[StepDef("a", max_retries=-1), StepDef("a")]).validate()
+        Traceback (most recent call last):
+        szal.errors.InvalidFlow: invalid flow 'bad': 2 problems
+          - step 'a': max_retries is negative (-1)
+          - step 'a': duplicate step name
+        """
+        self.analyse()

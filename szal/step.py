@@ -1,0 +1,111 @@
+"""The definition of a step: what it is called, what it waits for, how often it is tried."""
+
+import math
+import sys
+import uuid
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import attrs
+
+from szal.state import NamedEnum
+
+__all__ = ["BackoffStrategy", "StepDef", "TriggerMode"]
+
+Json: TypeAlias = Any
+"""A JSON value: None, bool, int, float, str, or a list or dict (with str keys) of JSON values."""
+
+
+def new_id() -> str:
+    """Return a fresh UUID string."""
+    return str(uuid.uuid4())
+
+
+class BackoffStrategy(NamedEnum):
+    """How the wait between attempts grows."""
+
+    FIXED = "Fixed"
+    LINEAR = "Linear"
+    EXPONENTIAL = "Exponential"
+
+    def delay(self, base: float, attempt: int, maximum: float | None = None) -> float:
+        """Return the seconds to wait after failed attempt number *attempt* (from 1), at most *maximum*.
+
+        Never overflows: what is too large for a float becomes the largest one.
+
+        >>> [BackoffStrategy.EXPONENTIAL.delay(0.5, attempt, maximum=3.0) for attempt in (1, 2, 3, 4)]
+        [0.5, 1.0, 2.0, 3.0]
+        """
+        try:
+            if self is BackoffStrategy.LINEAR:
+                delay = base * attempt
+            elif self is BackoffStrategy.EXPONENTIAL:
+                delay = math.ldexp(base, attempt - 1)
+            else:
+                delay = base
+        except OverflowError:
+            delay = sys.float_info.max
+        delay = min(delay, sys.float_info.max)
+        return delay if maximum is None else min(delay, maximum)
+
+
+class TriggerMode(NamedEnum):
+    """When a step of a DAG runs, seen from its dependencies (docs/semantics.md has the table).
+
+    ALL: every one is done and none failed or was blocked. ANY: the first one completed.
+    ALL_COMPLETED: every one completed. ALL_DONE: every one is done, whatever its outcome.
+    The last two are szal's own: szal-rs refuses a flow that uses them.
+    """
+
+    ALL = "All"
+    ANY = "Any"
+    ALL_COMPLETED = "AllCompleted"
+    ALL_DONE = "AllDone"
+
+
+def _ids(value: "str | StepDef | Iterable[str | StepDef]") -> tuple[str, ...]:
+    several: Iterable[str | StepDef] = (value,) if isinstance(value, str | StepDef) else value
+    return tuple(item.id if isinstance(item, StepDef) else item for item in several)
+
+
+def _steps(value: "Iterable[StepDef]") -> "tuple[StepDef, ...]":
+    return tuple(value)
+
+
+def _exceptions(value: Any) -> tuple[type[BaseException] | str, ...]:
+    return (value,) if isinstance(value, str | type) else tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class StepDef:
+    """One unit of work. A value: change it with `attrs.evolve`, and never its `config` in place.
+
+    Durations are seconds. `timeout` limits one attempt, counted from its start; None means no limit.
+    `retry_jitter` spreads each wait by that fraction, both ways. `retry_on` and `give_up_on` take exception
+    classes or their dotted names (``"requests.exceptions.Timeout"``; builtins need no module); a name
+    matches a class and everything derived from it, and nothing is imported to find out.
+    `depends_on` takes steps or their ids, and stores ids.
+
+    >>> build = StepDef("build", timeout=60, max_retries=2)
+    >>> StepDef("test", depends_on=[build]).depends_on == (build.id,)
+    True
+    """
+
+    name: str = attrs.field(kw_only=False)
+    id: str = attrs.field(factory=new_id)
+    description: str = ""
+    timeout: float | None = None
+    max_retries: int = 0
+    retry_delay: float = 1.0
+    backoff: BackoffStrategy = BackoffStrategy.FIXED
+    max_retry_delay: float | None = None
+    retry_jitter: float = 0.0
+    retry_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions)
+    give_up_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions)
+    rollbackable: bool = False
+    step_type: str | None = None
+    config: Json = attrs.field(default=None, hash=False)
+    condition: str | None = None
+    depends_on: tuple[str, ...] = attrs.field(default=(), converter=_ids)
+    trigger_mode: TriggerMode = TriggerMode.ALL
+    sub_steps: "tuple[StepDef, ...]" = attrs.field(default=(), converter=_steps)

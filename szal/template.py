@@ -1,0 +1,214 @@
+"""The language of a step's ``config``: ``{{path}}`` in any string of a JSON structure, filled in before each attempt.
+
+Rendered text is never read again, so a value that looks like a placeholder stays as it is.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+from szal.errors import ConditionError, EncodeError
+from szal.path import Context, Json, Path, Scanner, step_names
+
+__all__ = ["MAX_VALUES", "CompiledTemplate", "Quote", "render_template"]
+
+MAX_VALUES: Final = 1_000_000
+"""The most values that one template may hold; this also stops at one that holds itself, as a YAML alias can."""
+
+Quote: TypeAlias = Callable[[str], str]
+"""Makes a value's text safe where it goes, as `shlex.quote` does for a shell."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledTemplate:
+    """A JSON structure with placeholders, ready to be rendered any number of times, by any number of threads.
+
+    >>> template = CompiledTemplate.compile({"url": "https://{{inputs.host}}/", "retries": "{{inputs.retries}}"})
+    >>> template.render({"inputs": {"host": "example.org", "retries": 3}})
+    {'url': 'https://example.org/', 'retries': 3}
+    >>> [str(path) for path in template.references], template.steps, template.is_constant
+    (['inputs.host', 'inputs.retries'], frozenset(), False)
+    """
+
+    value: Json = field(repr=False)
+    """What it was compiled from. It must not change afterwards."""
+    references: tuple[Path, ...]
+    """The paths it mentions, each once, in order."""
+    steps: frozenset[str] = field(repr=False)
+    """The names of the steps among them."""
+    is_constant: bool
+    """Whether it has no placeholder at all; `render` then returns `value` itself."""
+    _program: tuple["_Instruction", ...] = field(repr=False)
+
+    @classmethod
+    def compile(cls, value: Json) -> "CompiledTemplate":
+        """Find the placeholders in the strings of *value*, however deep it is. Keys of objects are left alone.
+
+        ``{{"…"}}``, with a quoted string in place of a path, stands for that string: it is how to write ``{{`` itself.
+
+        >>> CompiledTemplate.compile(["{{inputs.host"])
+        Traceback (most recent call last):
+        szal.errors.ConditionError: expected '}}', found end of text at position 13
+          {{inputs.host
+                       ^
+        """
+        compiler = _Compiler()
+        program = compiler.compile(value)
+        references = tuple(dict.fromkeys(compiler.references))
+        constant = len(program) == 1 and isinstance(program[0], _Constant)
+        return cls(value, references, step_names(references), constant, program)
+
+    def render(self, context: Context, quote: Quote | None = None) -> Json:
+        """Return the structure with its placeholders filled in from *context*; see `render_template`.
+
+        Treat what it returns as read-only: it shares its constant parts with `value`, and its values with *context*.
+        """
+        stack: list[Json] = []
+        for instruction in self._program:
+            match instruction:
+                case _Constant(value):
+                    stack.append(value)
+                case _Text():
+                    stack.append(instruction.render(context, quote))
+                case _List(size):
+                    stack.append([stack.pop() for _ in range(size)])
+                case _Object(keys):
+                    stack.append({key: stack.pop() for key in keys})
+        return stack.pop()
+
+    def __reduce__(self) -> tuple[Callable[[Json], "CompiledTemplate"], tuple[Json]]:
+        return CompiledTemplate.compile, (self.value,)
+
+
+def render_template(template: Json, context: Context, quote: Quote | None = None) -> Json:
+    """Return *template* with every ``{{path}}`` in its strings replaced by the value there.
+
+    A string that is nothing but one placeholder takes the value itself. Inside other text a string goes in as it is,
+    any other value, null included, as compact JSON. Where nothing is at the path, that is an empty string, alone too.
+    With *quote* every value becomes text, as it would inside other text, and is passed through *quote*.
+
+    Raises `ConditionError` for a placeholder that does not parse, `EncodeError` for a value that JSON cannot hold.
+
+    >>> import shlex
+    >>> context = {"inputs": {"files": ["a b", "c"], "name": "it's", "n": None}}
+    >>> render_template(["{{inputs.files}}", "-> {{ inputs.files }}", "{{inputs.n}}", "{{inputs.none}}"], context)
+    [['a b', 'c'], '-> ["a b","c"]', None, '']
+    >>> render_template('echo {{inputs.name}} {{inputs.none}} {{"{{"}}', context, quote=shlex.quote)
+    'echo \\'it\\'"\\'"\\'s\\' \\'\\' {{'
+    """
+    return CompiledTemplate.compile(template).render(context, quote)
+
+
+class _Constant(NamedTuple):
+    value: Json
+
+
+class _Text(NamedTuple):
+    parts: tuple[str | Path, ...]
+
+    def render(self, context: Context, quote: Quote | None) -> Json:
+        first = self.parts[0]
+        if quote is None and len(self.parts) == 1 and isinstance(first, Path):
+            return _plain(first.resolve(context, ""))
+        return "".join(part if isinstance(part, str) else _as_text(part, context, quote) for part in self.parts)
+
+
+class _List(NamedTuple):
+    size: int
+
+
+class _Object(NamedTuple):
+    keys: tuple[str, ...]
+
+
+_Instruction: TypeAlias = _Constant | _Text | _List | _Object
+
+
+class _Compiler:
+    """Turns a structure into a program for a stack, last part first, so that no depth takes recursion."""
+
+    def __init__(self) -> None:
+        self.references: list[Path] = []
+
+    def compile(self, value: Json) -> tuple[_Instruction, ...]:
+        program: list[_Instruction] = []
+        starts: list[int] = []  # where the instructions of each value that would now be on the stack begin
+        for node, parts, instruction in reversed(self._walk(value)):
+            start = starts[-parts] if parts else len(program)
+            del starts[len(starts) - parts :]
+            if parts and len(program) - start == parts and all(isinstance(part, _Constant) for part in program[start:]):
+                program[start:] = [_Constant(node)]
+            else:
+                program.append(instruction)
+            starts.append(start)
+        return tuple(program)
+
+    def _walk(self, root: Json) -> list[tuple[Json, int, _Instruction]]:
+        """List every value in *root*, each before its parts: the value, how many parts it has, and how to make it."""
+        found: list[tuple[Json, int, _Instruction]] = []
+        pending = [root]
+        while pending:
+            value = pending.pop()
+            if len(found) == MAX_VALUES:
+                raise ConditionError("", 0, f"more than {MAX_VALUES} values, or a value that holds itself")
+            if isinstance(value, str) and "{{" in value:
+                found.append((value, 0, _Text(self._parts(value))))
+            elif isinstance(value, (dict, Mapping)) and value:
+                found.append((value, len(value), _Object(tuple(value))))
+                pending.extend(reversed(list(value.values())))
+            elif isinstance(value, (list, tuple)) and value:
+                found.append((value, len(value), _List(len(value))))
+                pending.extend(reversed(value))
+            else:
+                found.append((value, 0, _Constant(value)))
+        return found
+
+    def _parts(self, text: str) -> tuple[str | Path, ...]:
+        parts: list[str | Path] = []
+        scanner = Scanner(text)
+        while (start := text.find("{{", scanner.position)) >= 0:
+            parts.append(text[scanner.position : start])
+            scanner.position = start + 2
+            scanner.skip_space()
+            parts.append(scanner.string() if scanner.at_quote else scanner.path(_WANTED))
+            scanner.skip_space()
+            if not scanner.take("}}"):
+                raise scanner.error(f"expected '}}}}', found {scanner.found}")
+        parts.append(text[scanner.position :])
+        self.references += [part for part in parts if isinstance(part, Path)]
+        return tuple(part for part in parts if part != "") or ("",)
+
+
+_WANTED: Final = 'a path (or {{"{{"}} for {{ itself)'
+
+
+def _as_text(path: Path, context: Context, quote: Quote | None) -> str:
+    value = path.resolve(context, "")
+    text = value if isinstance(value, str) else _as_json(value, path)
+    return text if quote is None else quote(text)
+
+
+def _as_json(value: Json, path: Path) -> str:
+    try:
+        return _encode(value)
+    except RecursionError:
+        raise EncodeError(path.text, "nested too deeply to be written as JSON") from None
+    except (TypeError, ValueError) as error:
+        raise EncodeError(path.text, str(error)) from None
+
+
+def _plain(value: Json) -> Json:
+    """Return a computed mapping as a dict, with those in it; any other value as it is."""
+    if isinstance(value, dict) or not isinstance(value, Mapping):
+        return value
+    return {key: _plain(part) for key, part in value.items()}
+
+
+def _encodable(value: object) -> Json:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_encodable).encode
