@@ -1,0 +1,146 @@
+"""Asking work to stop: a token that is passed down, read often and cancelled once."""
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+
+import attrs
+
+__all__ = ["CancellationToken"]
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False, repr=False)
+class CancellationToken:
+    """A request to stop, shared by whoever may make it and whoever must notice it.
+
+    Every method may be called from any thread, and from a signal handler: nothing here takes a lock, so a
+    handler that interrupts a method of the same token cannot deadlock with it. Instead each step is one atomic
+    operation on a set or dict, in one order everywhere: `cancel` sets the flag and then takes what is
+    registered, the others register and then look at the flag. Whichever comes second sees the first.
+
+    >>> token = CancellationToken()
+    >>> step = token.child()
+    >>> token.cancel()
+    >>> token.cancelled, step.cancelled
+    (True, True)
+    >>> step.wait(timeout=10)
+    True
+    """
+
+    # A child keeps its parent, or cancelling would not pass through a token in the middle that nobody holds.
+    # The parent holds its children weakly: a run may make one per step and drop them all.
+    _parent: "CancellationToken | None" = attrs.field(default=None, init=False)
+    _cancelled: bool = attrs.field(default=False, init=False)
+    _children: "set[weakref.ref[CancellationToken]]" = attrs.field(factory=set, init=False)
+    _callbacks: dict[object, Callable[[], object]] = attrs.field(factory=dict, init=False)
+    _gates: set[threading.Lock] = attrs.field(factory=set, init=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this token, or one it descends from, was cancelled. Never becomes false again."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Cancel this token and all its descendants. Doing so again changes nothing.
+
+        First every descendant reads as cancelled, then waiting threads wake, then callbacks run, here. Another
+        thread that cancels at the same time may return while the callbacks are still running in this one.
+        """
+        family = [self]
+        for token in family:  # which grows on the way: not recursive, as a chain may be long
+            family.extend(token._mark())
+        for token in family:
+            token._open_gates()
+        for token in family:
+            token._run_callbacks()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until cancelled, for at most *timeout* seconds; return whether it is cancelled.
+
+        >>> CancellationToken().wait(timeout=0)
+        False
+        """
+        if self._cancelled:
+            return True
+        gate = threading.Lock()  # not an Event: setting one in a signal handler can deadlock with its wait()
+        gate.acquire()
+        self._gates.add(gate)
+        try:
+            if not self._cancelled:
+                gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        finally:
+            self._gates.discard(gate)
+        return self._cancelled
+
+    def child(self) -> "CancellationToken":
+        """Return a new token that is cancelled with this one, or alone.
+
+        Hold on to it: a child that nobody holds is garbage collected, and its callbacks with it.
+
+        >>> run = CancellationToken()
+        >>> step = run.child()
+        >>> step.cancel()
+        >>> run.cancelled
+        False
+        """
+        child = CancellationToken()
+        child._parent = self
+        self._children.add(weakref.ref(child, self._children.discard))
+        if self._cancelled:
+            child.cancel()
+        return child
+
+    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have *callback* called once, on the thread that cancels; return a function that takes this back.
+
+        It is called at once, here, if the token is already cancelled. What it raises is logged. Once taken back
+        it is not called any more, but a call that has begun on another thread may still be running.
+
+        >>> token = CancellationToken()
+        >>> unsubscribe = token.subscribe(lambda: print("stopping"))
+        >>> token.cancel()
+        stopping
+        >>> unsubscribe()
+        """
+        key = object()
+        self._callbacks[key] = callback
+        if self._cancelled:
+            self._call(key)
+
+        def unsubscribe() -> None:
+            self._callbacks.pop(key, None)
+
+        return unsubscribe
+
+    def __repr__(self) -> str:
+        return f"<CancellationToken {'cancelled' if self._cancelled else 'active'}>"
+
+    def _mark(self) -> "list[CancellationToken]":
+        """Set the flag and return the living children."""
+        self._cancelled = True
+        # copy() is atomic; iterating is not, as a child may be collected at any allocation
+        return [child for ref in self._children.copy() if (child := ref()) is not None]
+
+    def _open_gates(self) -> None:
+        while self._gates:
+            try:
+                gate = self._gates.pop()
+            except KeyError:  # the last waiter's time was up
+                return
+            gate.release()
+
+    def _run_callbacks(self) -> None:
+        for key in list(self._callbacks):
+            self._call(key)
+
+    def _call(self, key: object) -> None:
+        callback = self._callbacks.pop(key, None)  # whoever takes it calls it: once, and no lock is needed
+        if callback is None:
+            return
+        try:
+            callback()
+        except Exception:
+            logger.exception("cancellation callback %r raised", callback)

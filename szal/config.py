@@ -1,0 +1,58 @@
+"""What an engine can be told."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from szal.events import WorkflowEvent
+from szal.handlers import Handler
+from szal.progress import StepProgress
+from szal.state import StepStatus
+from szal.storage import WorkflowStorage
+
+if TYPE_CHECKING:
+    from szal.stores.base import ExecutionStore
+
+__all__ = ["EngineConfig"]
+
+
+@attrs.frozen(kw_only=True)
+class EngineConfig:
+    """Settings of an `Engine`; durations are seconds.
+
+    `max_concurrency`: how many handlers of one run are at work at a time; its sub-flows count with it.
+    `timeout`: limits each run, in place of the flow's own limit.
+    `execution_store`: where runs are recorded; anything with ``save``, ``get``, ``list`` and ``remove``.
+    `storage`: where sub-flows are looked up.
+    `rollback_handler`: undoes every step for which the handlers bring nothing of their own.
+    `event_sink` is called with every `WorkflowEvent`, and `step_type_metrics` with
+    ``(step_type or "default", status, seconds)`` after each step, on the run's coordinating thread;
+    `progress_sink` with every `StepProgress`, on the step's thread. One that raises is logged, and fails nothing.
+    `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
+
+    >>> EngineConfig(max_concurrency=0)
+    Traceback (most recent call last):
+    ValueError: max_concurrency must be at least 1, not 0
+    """
+
+    max_concurrency: int = attrs.field(default=16)
+    timeout: float | None = attrs.field(default=None)
+    execution_store: "ExecutionStore | None" = None
+    storage: WorkflowStorage | None = None
+    rollback_handler: Handler | None = None
+    event_sink: Callable[[WorkflowEvent], object] | None = None
+    progress_sink: Callable[[StepProgress], object] | None = None
+    step_type_metrics: Callable[[str, StepStatus, float], object] | None = None
+    cancel_grace: float = attrs.field(default=5.0)
+
+    @max_concurrency.validator
+    def _at_least_one(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        if value < 1:
+            raise ValueError(f"{attribute.name} must be at least 1, not {value}")
+
+    @timeout.validator
+    @cancel_grace.validator
+    def _not_negative(self, attribute: "attrs.Attribute[float | None]", value: float | None) -> None:
+        if value is not None and not value >= 0:
+            raise ValueError(f"{attribute.name} must not be negative, and is {value}")

@@ -1,0 +1,243 @@
+"""Reading the fields of an object in a file: each has its type, and what is wrong is noted with its place."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from szal.document import Entry, Place, Problem, Value
+from szal.errors import did_you_mean
+from szal.state import NamedEnum
+from szal.step import Json
+
+__all__ = ["Fields", "parse_duration"]
+
+_E = TypeVar("_E", bound=NamedEnum)
+
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
+_CALLED = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+_KNOWN_ELSEWHERE = {  # what people write who come from somewhere else, and what it is called here
+    "args": "with",
+    "arguments": "with",
+    "command": "run",
+    "condition": "if",
+    "depends": "needs",
+    "depends_on": "needs",
+    "environment": "env",
+    "jobs": "steps",
+    "max_retries": "retries",
+    "on_failure": "rollback",
+    "script": "run",
+    "step_type": "type",
+    "sub_steps": "steps",
+    "timeout-minutes": "timeout",
+    "trigger": "when",
+    "trigger_mode": "when",
+    "uses": "call",
+    "working-directory": "cwd",
+    "working_directory": "cwd",
+}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a text like "90s" stands for; raise ValueError if it is none.
+
+    >>> [parse_duration(text) for text in ("250ms", "1h30m", "2d", "1.5s")]
+    [0.25, 5400.0, 172800.0, 1.5]
+    """
+    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
+    seconds = math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not parts or len({unit for _, unit in parts}) < len(parts) or math.isinf(seconds):
+        raise ValueError(f'{text!r} is no duration, as "90s", "10m", "1h30m" and "250ms" are')
+    return seconds
+
+
+@attrs.define(eq=False)
+class Fields:
+    """The fields of one object. A field that is missing, null or wrong is read as None, or as its default.
+
+    `label` is what messages call the object. Problems of an object inside count as those of the one around it.
+    """
+
+    entries: dict[str, Entry]
+    place: Place
+    label: str
+    _problems: list[Problem]
+    _outer: "Fields | None" = None
+    is_faulty: bool = attrs.field(default=False, init=False)
+
+    @classmethod
+    def of(cls, value: Value, label: str, problems: list[Problem]) -> "Fields | None":
+        """Return the fields of *value*, or None where it is no object."""
+        if isinstance(value.data, dict):
+            return cls(value.data, value.place, label, problems)
+        problems.append(Problem(value.place, f"{label} must be an object, not {_what(value)}"))
+        return None
+
+    def problem(self, text: str, *, key: str | None = None, place: Place | None = None) -> None:
+        """Note a problem, at *place* or where *key* is."""
+        if place is None:
+            place = self.entries[key].place if key in self.entries else self.place
+        self._problems.append(Problem(place, text))
+        outer: Fields | None = self
+        while outer is not None:
+            outer.is_faulty = True
+            outer = outer._outer
+
+    def wrong(self, key: str, wanted: str, value: Value, hint: str = "") -> None:
+        """Note that the field *key*, or a part of it, is not what it should be."""
+        self.problem(f"{key!r} in {self.label} must be {wanted}, not {_what(value)}{hint}", place=value.place)
+
+    def allow(self, known: Sequence[str]) -> None:
+        """Note every key that is not *known*."""
+        for key in self.entries:
+            if key not in known:
+                elsewhere = _KNOWN_ELSEWHERE.get(key)
+                hint = f"; did you mean {elsewhere!r}?" if elsewhere in known else did_you_mean(key, known)
+                self.problem(f"unknown key {key!r} in {self.label}{hint}", key=key)
+
+    # -- types ---------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Value | None:
+        """Return what is under *key*, whatever that is."""
+        entry = self.entries.get(key)
+        return None if entry is None or entry.value.data is None else entry.value
+
+    def name(self) -> str | None:
+        """Return the text under "name", which has to be there; it becomes the label."""
+        given = self.get("name")
+        if given is None:
+            self.problem(f"{self.label} has no name", key="name")
+            return None
+        if not isinstance(given.data, str) or not given.data:
+            hint = f': write "{given.raw}"' if given.raw else ""
+            self.wrong("name", f"text{hint}", given)
+            return None
+        if self.label.startswith("step"):
+            self.label = f"step {given.data!r}"
+        return given.data
+
+    def text(self, key: str) -> str | None:
+        """Return a text; a boolean or a number stands for how it is written."""
+        given = self.get(key)
+        if given is None or isinstance(given.data, str):
+            return None if given is None else given.raw
+        if isinstance(given.data, list | dict):
+            self.wrong(key, "text", given)
+            return None
+        return given.raw
+
+    def flag(self, key: str, *, or_else: str = "") -> bool:
+        """Return a boolean, false by default."""
+        given = self.get(key)
+        if given is not None and not isinstance(given.data, bool):
+            self.wrong(key, f"true or false{or_else}", given)
+        return given is not None and given.data is True
+
+    def whole(self, key: str, default: int, *, or_else: str = "") -> int:
+        """Return a whole number that is not negative."""
+        given = self.get(key)
+        if given is None:
+            return default
+        if isinstance(given.data, bool) or not isinstance(given.data, int) or given.data < 0:
+            self.wrong(key, f"a whole number{or_else}", given)
+            return default
+        return given.data
+
+    def number(self, key: str) -> float | None:
+        """Return a number that is not negative."""
+        given = self.get(key)
+        if given is None:
+            return None
+        if isinstance(given.data, bool) or not isinstance(given.data, int | float) or given.data < 0:
+            self.wrong(key, "a number", given)
+            return None
+        return given.data
+
+    def duration(self, key: str) -> float | None:
+        """Return seconds: a number, or what a text like "90s" stands for."""
+        given = self.get(key)
+        if given is None or not isinstance(given.data, str):
+            return self.number(key)
+        try:
+            return parse_duration(given.data)
+        except ValueError as error:
+            self.problem(f"{key!r} in {self.label}: {error}", place=given.place)
+            return None
+
+    def choice(self, key: str, kind: type[_E]) -> _E | None:
+        """Return the member of an enum that is named."""
+        given = self.get(key)
+        if given is None:
+            return None
+        known = {str(member): member for member in kind}
+        if isinstance(given.data, str) and given.data in known:
+            return known[given.data]
+        hint = did_you_mean(given.data, list(known)) if isinstance(given.data, str) else ""
+        self.wrong(key, f"one of {', '.join(known)}", given, hint)
+        return None
+
+    def items(self, key: str) -> list[Value]:
+        """Return the parts of a list."""
+        given = self.get(key)
+        if given is None:
+            return []
+        if not isinstance(given.data, list):
+            self.wrong(key, "a list", given)
+            return []
+        return given.data
+
+    def texts(self, key: str) -> list[tuple[Place, str]]:
+        """Return a list of texts; one alone will do."""
+        given = self.get(key)
+        if given is None:
+            return []
+        found = []
+        for item in given.data if isinstance(given.data, list) else [given]:
+            if isinstance(item.data, str):
+                found.append((item.place, item.data))
+            else:
+                self.wrong(key, "text or a list of texts", item)
+        return found
+
+    def inner(self, key: str) -> "Fields":
+        """Return the fields of an object inside this one; those of an empty one where there is none."""
+        given = self.get(key)
+        label = f"{key!r} of {self.label}"
+        if given is None or not isinstance(given.data, dict):
+            if given is not None:
+                self.wrong(key, "an object", given)
+            return Fields({}, self.place, label, self._problems, self)
+        return Fields(given.data, given.place, label, self._problems, self)
+
+    def plain(self, key: str, kind: Any = dict) -> Json:
+        """Return a JSON value of one of the types *kind*."""
+        given = self.get(key)
+        if given is None:
+            return None
+        if not isinstance(given.data, kind):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            self.wrong(key, " or ".join(_CALLED[kind] for kind in kinds), given)
+            return None
+        return given.plain()
+
+
+def _what(value: Value) -> str:
+    data = value.data
+    if data is None:
+        return "null"
+    if isinstance(data, list | dict):
+        return _CALLED[type(data)]
+    shown = value.raw if len(value.raw) <= 50 else value.raw[:50] + "…"
+    return repr(shown) if isinstance(data, str) else shown

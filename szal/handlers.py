@@ -1,0 +1,153 @@
+"""Which function does which step."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from szal.context import StepContext
+from szal.step import Json, StepDef
+
+__all__ = ["Handler", "Handlers", "call_python"]
+
+Handler = Callable[[StepContext], Json]
+_F = TypeVar("_F", bound=Handler)
+
+ENGINE_TYPES = frozenset({"sub_flow"})
+"""The step types that the engine does itself, whatever is registered for them."""
+
+
+class Resolver(Protocol):
+    """What an engine asks for handlers: `Handlers`, or a function that does every step."""
+
+    def resolve(self, step: StepDef) -> Handler | None: ...
+    def resolve_rollback(self, step: StepDef) -> Handler | None: ...
+
+
+class Handlers:
+    """A registry: a step is done by what is registered for its name, else for its type, else by the default.
+
+    It brings the types "shell" (`szal.shell.run_shell`) and "python" (`call_python`). Fill it before the engine runs.
+
+    >>> handlers = Handlers()
+    >>> @handlers.step("build")
+    ... def build(ctx):
+    ...     return {"wheel": "szal-1.whl"}
+    >>> @handlers.rollback("build")
+    ... def unbuild(ctx):
+    ...     print("removing", ctx.output["wheel"])
+    >>> handlers.resolve(StepDef("build")) is build
+    True
+    """
+
+    def __init__(self, default: Handler | None = None) -> None:
+        self._default = default
+        self._steps: dict[str, Handler] = {}
+        self._types: dict[str, Handler] = {"shell": do_shell, "python": call_python}
+        self._rollbacks: dict[str, Handler] = {}
+        self._type_rollbacks: dict[str, Handler] = {}
+
+    def step(self, name: str) -> Callable[[_F], _F]:
+        """Return a decorator that registers a function for the step called *name*."""
+        return _register(self._steps, name)
+
+    def step_type(self, name: str) -> Callable[[_F], _F]:
+        """Return a decorator that registers a function for all steps of the type *name*.
+
+        Raises ValueError for a type that is the engine's own ("sub_flow").
+        """
+        if name in ENGINE_TYPES:
+            raise ValueError(f"step type {name!r} is the engine's own")
+        return _register(self._types, name)
+
+    def rollback(self, name: str) -> Callable[[_F], _F]:
+        """Return a decorator that registers a function that undoes the step called *name*."""
+        return _register(self._rollbacks, name)
+
+    def type_rollback(self, name: str) -> Callable[[_F], _F]:
+        """Return a decorator that registers a function that undoes steps of the type *name*."""
+        return _register(self._type_rollbacks, name)
+
+    def resolve(self, step: StepDef) -> Handler | None:
+        """Return what does *step*, or None."""
+        return self._steps.get(step.name, self._types.get(step.step_type or "", self._default))
+
+    def resolve_rollback(self, step: StepDef) -> Handler | None:
+        """Return what undoes *step*, or None: its ``config["rollback"]`` comes last."""
+        found = self._rollbacks.get(step.name, self._type_rollbacks.get(step.step_type or ""))
+        if found is None and isinstance(step.config, Mapping) and "rollback" in step.config:
+            return _undo_as_configured
+        return found
+
+
+def _register(table: dict[str, Handler], name: str) -> Callable[[_F], _F]:
+    def register(function: _F) -> _F:
+        if name in table:
+            raise ValueError(f"{name!r} is registered already: {table[name]!r}")
+        table[name] = function
+        return function
+
+    return register
+
+
+def _undo_as_configured(ctx: StepContext) -> Json:
+    """Do what ``config["rollback"]`` says: ``{"run": command}`` or ``{"call": "module:function", "args": …}``."""
+    action = ctx.step.config["rollback"]
+    return call_python(ctx, action) if "call" in action else do_shell(ctx, action)
+
+
+class EveryStep:
+    """One function for every step, as a resolver."""
+
+    def __init__(self, function: Handler) -> None:
+        self._function = function
+
+    def resolve(self, step: StepDef) -> Handler | None:  # noqa: ARG002
+        """Return the function."""
+        return self._function
+
+    def resolve_rollback(self, step: StepDef) -> Handler | None:  # noqa: ARG002
+        """Return None: undoing is `EngineConfig.rollback_handler`'s."""
+        return None
+
+
+def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json:
+    """Call ``config["call"]`` ("pkg.mod:function"), and return what it returns.
+
+    ``config["args"]`` is an object of keyword arguments or an array of positional ones. A parameter called
+    ``ctx`` that is not among them is given the step's context. The module is imported on the step's thread.
+    """
+    config = ctx.step.config if config is None else config
+    if not isinstance(config, Mapping) or not isinstance(config.get("call"), str):
+        raise TypeError(f'step {ctx.step.name!r}: config.call must be "module:function"')
+    function = import_object(config["call"])
+    arguments = ctx.render(config.get("args") or {})
+    positional, named = (arguments, {}) if isinstance(arguments, list) else ([], dict(arguments))
+    if "ctx" not in named and _takes_ctx(function):
+        named["ctx"] = ctx
+    return function(*positional, **named)
+
+
+def do_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json:
+    """Run a command, with `szal.shell.run_shell`: loaded by the first, since many programs have none."""
+    from szal.shell import run_shell
+
+    return run_shell(ctx, config)
+
+
+def import_object(name: str) -> Callable[..., Json]:
+    """Return the object at "pkg.mod:attribute"; raise ValueError, ImportError or AttributeError."""
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"{name!r} is not of the form module:attribute")
+    found = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[return-value]
+
+
+def _takes_ctx(function: Callable[..., Json]) -> bool:
+    try:
+        return "ctx" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False

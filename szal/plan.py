@@ -1,0 +1,230 @@
+"""A flow compiled for execution: nodes and typed edges, the only thing that the scheduler sees.
+
+The modes differ only in their edges. An edge's kind says what an outcome at its source means for its target:
+it may leave a mark there. Once all edges into a node are settled (for an ANY node: once the first source
+completed), the marks decide whether it runs or is skipped. Reading a plan costs O(1) per node and per edge.
+"""
+
+import enum
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import attrs
+
+from szal import graph
+from szal.analysis import Analysis, FlowMode
+from szal.condition import CompiledCondition
+from szal.flow import FlowDef
+from szal.step import StepDef, TriggerMode
+from szal.template import CompiledTemplate
+
+__all__ = ["MARKS", "EdgeKind", "Mark", "Node", "Outcome", "Plan"]
+
+
+class Outcome(enum.IntEnum):
+    """How a node ended, as its successors see it."""
+
+    COMPLETED = 0
+    PASSED = 1  # skipped by its own condition or handler: not a failure, blocks nothing
+    FAILED = 2
+    BLOCKED = 3  # skipped because of a failure before it
+    UNMET = 4  # skipped because of a skip before it
+
+
+class EdgeKind(enum.IntEnum):
+    """What the source of an edge is to its target."""
+
+    DEPENDENCY = 0
+    EITHER = 1  # a dependency of an ANY step
+    PRIOR = 2  # the step before it, in sequential and hierarchical mode
+    PARENT = 3
+    AFTER = 4  # nothing but order
+
+
+class Mark:
+    """What edges leave at their target: bits, plain integers for speed."""
+
+    COMPLETED: Final = 1
+    SKIPPED: Final = 2
+    FAILED: Final = 4
+    UNMET: Final = 8
+    PRIOR_FAILED: Final = 16
+    PARENT_FAILED: Final = 32
+    PARENT_PASSED: Final = 64
+    PARENT_BLOCKED: Final = 128
+
+
+_M = Mark
+MARKS: Final[tuple[tuple[int, int, int, int, int], ...]] = (
+    # by Outcome: COMPLETED    PASSED            FAILED            BLOCKED            UNMET
+    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET),  # DEPENDENCY
+    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET),  # EITHER
+    (0, 0, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED),  # PRIOR
+    (0, _M.PARENT_PASSED, _M.PARENT_FAILED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED),  # PARENT
+    (0, 0, 0, 0, 0),  # AFTER
+)
+
+_LINEAR = _M.PRIOR_FAILED | _M.PARENT_FAILED | _M.PARENT_PASSED | _M.PARENT_BLOCKED
+_BLOCKED_BY: Final = {
+    TriggerMode.ALL: _M.FAILED | _M.UNMET | _LINEAR,
+    TriggerMode.ANY: 0,  # but see Node.needs
+    TriggerMode.ALL_COMPLETED: _M.FAILED | _M.UNMET | _M.SKIPPED,
+    TriggerMode.ALL_DONE: 0,
+}
+
+
+@attrs.define(eq=False, repr=False)
+class Node:
+    """One step in a plan. `successors` are (place, kind of the edge)."""
+
+    place: int
+    step: StepDef
+    blocked_by: int = 0
+    needs: int = 0  # a mark without which it does not run
+    condition: CompiledCondition | None = None
+    scope: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
+    template: CompiledTemplate | None = None
+    successors: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
+    guarded: bool = attrs.field(init=False)
+    """Whether it may be skipped although no edge has left a mark."""
+
+    def __attrs_post_init__(self) -> None:
+        self.guarded = self.condition is not None or self.needs != 0
+
+    def blocked(self, marks: int, parent_reason: str | None) -> tuple[str, Outcome] | None:
+        """Return why the *marks* keep this node from running and what that is to its successors, or None.
+
+        A step under one that was skipped takes over its reason, *parent_reason*.
+        """
+        if not marks & self.blocked_by and marks & self.needs == self.needs:
+            return None
+        if marks & Mark.PARENT_FAILED:
+            return "parent step failed", Outcome.BLOCKED
+        if marks & (Mark.PARENT_PASSED | Mark.PARENT_BLOCKED):
+            return parent_reason or "", Outcome.PASSED if marks & Mark.PARENT_PASSED else Outcome.BLOCKED
+        if marks & Mark.PRIOR_FAILED:
+            return "prior step failed", Outcome.BLOCKED
+        if self.step.trigger_mode is TriggerMode.ALL_COMPLETED and not marks & Mark.FAILED:
+            return "dependency skipped", Outcome.UNMET
+        return "dependency failed", Outcome.BLOCKED
+
+
+@attrs.define(eq=False, repr=False)
+class Plan:
+    """Nodes in the flow's own order (their place is their index), and how many edges lead into each."""
+
+    nodes: list[Node]
+    waiting: list[int]
+    places: dict[str, int]  # by step name
+    parents: Sequence[int] = ()
+    before: list[list[int]] = attrs.field(factory=list)  # dependencies; empty lists in linear modes
+    rank: Sequence[int] = ()
+    linear: bool = False
+    loose: bool = False  # some node runs before all that it depends on is done
+
+    @classmethod
+    def of(cls, flow: FlowDef) -> "Plan":
+        """Return the plan of *flow*, compiled once for as long as its steps stay the same.
+
+        Raises `InvalidFlow`, with every problem. The steps are compared by identity: they are values.
+        """
+        key = [flow.mode, flow.version, flow.timeout, *flow.steps]
+        kept = flow._plan
+        if kept is None or len(kept[0]) != len(key) or not all(map(operator.is_, kept[0], key)):
+            kept = flow._plan = (key, _compile(flow.analyse()))
+        plan: Plan = kept[1]
+        return plan
+
+    @classmethod
+    def chain(cls, steps: Iterable[StepDef]) -> "Plan":
+        """Return a plan that takes *steps* one after another, whatever their outcomes: rollback's."""
+        nodes = [Node(place, step) for place, step in enumerate(steps)]
+        for node in nodes[1:]:
+            nodes[node.place - 1].successors.append((node.place, EdgeKind.AFTER))
+        waiting = [int(place > 0) for place in range(len(nodes))]
+        return cls(nodes, waiting, {node.step.name: node.place for node in nodes}, linear=True)
+
+    def is_before(self, source: int, node: int) -> bool:
+        """Whether *source* is an ancestor of *node*: something it waits for, directly or not."""
+        if self.linear:
+            return source < node
+        return graph.is_ancestor(self.before, self.rank, source, node)
+
+    def all_before(self, node: int) -> Iterable[int]:
+        """Return the ancestors of *node*, in the flow's own order."""
+        return range(node) if self.linear else sorted(graph.ancestors(self.before, node))
+
+
+def _compile(found: Analysis) -> Plan:
+    plan = Plan(
+        nodes=[_node(place, found) for place in range(len(found.steps))],
+        waiting=[0] * len(found.steps),
+        places=found.places,
+        parents=found.parents,
+        before=found.before,
+        rank=_ranks(found.order),
+        linear=found.mode.is_linear,
+    )
+    if found.mode is FlowMode.DAG:
+        _wire_dag(plan)
+    elif plan.linear:
+        _wire_line(plan)
+    _scopes(plan, found)
+    return plan
+
+
+def _node(place: int, found: Analysis) -> Node:
+    step = found.steps[place]
+    return Node(
+        place,
+        step,
+        blocked_by=_BLOCKED_BY[step.trigger_mode],
+        needs=Mark.COMPLETED if step.trigger_mode is TriggerMode.ANY else 0,
+        condition=found.conditions.get(place),
+        template=found.templates.get(place),
+    )
+
+
+def _ranks(order: Sequence[int]) -> list[int]:
+    ranks = [0] * len(order)
+    for rank, place in enumerate(order):
+        ranks[place] = rank
+    return ranks
+
+
+def _wire_dag(plan: Plan) -> None:
+    for node in plan.nodes:
+        sources = plan.before[node.place]
+        plan.waiting[node.place] = len(sources)
+        kind = EdgeKind.EITHER if node.needs else EdgeKind.DEPENDENCY
+        plan.loose = plan.loose or (kind is EdgeKind.EITHER and len(sources) > 1)
+        edge = (node.place, kind)
+        for source in sources:
+            plan.nodes[source].successors.append(edge)
+
+
+def _wire_line(plan: Plan) -> None:
+    """Wire a depth-first order: each node waits for the one before it and for its parent."""
+    for place, parent in enumerate(plan.parents):
+        if parent >= 0:
+            plan.nodes[parent].successors.append((place, EdgeKind.PARENT))
+            plan.waiting[place] += 1
+        if 0 <= place - 1 != parent:
+            plan.nodes[place - 1].successors.append((place, EdgeKind.PRIOR))
+            plan.waiting[place] += 1
+
+
+def _scopes(plan: Plan, found: Analysis) -> None:
+    """Give each condition the steps that must have finished before its own, so that it never depends on timing."""
+    wanted = [
+        (place, found.places[name]) for place, condition in found.conditions.items() for name in sorted(condition.steps)
+    ]
+    unsure = set()
+    if plan.loose:
+        either = {node.place for node in plan.nodes if node.needs}
+        unsure = set(graph.not_ancestors(found.before, found.order, wanted, meet=either))
+    for question in wanted:
+        if question not in unsure:
+            node = plan.nodes[question[0]]
+            node.scope += ((found.steps[question[1]].name, question[1]),)

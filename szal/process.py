@@ -1,0 +1,295 @@
+"""A process group that never outlives the call that runs it, and its output as it comes.
+
+The thread that calls `ProcessGroup.run` does it all: none is started. Nothing can wake that thread for a
+cancellation while it waits for output, so it asks for one every `_TICK` seconds.
+"""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+import attrs
+
+__all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream"]
+
+logger = logging.getLogger(__name__)
+
+MAX_OUTPUT: Final = 1 << 20
+"""How many bytes of each stream are kept: the last ones."""
+
+_TICK: Final = 0.05
+_MAX_LINE: Final = 8192  # a longer line is reported in pieces of this size
+_CHUNK: Final = 1 << 16
+
+
+class Caller(Protocol):
+    """On whose behalf a process runs; a `StepContext` is one."""
+
+    @property
+    def cancelled(self) -> bool: ...
+    def remaining(self) -> float | None: ...
+    def report(self, data: object) -> None: ...
+
+
+class Stream:
+    """What comes from one pipe: its last bytes, and its lines, reported as they come."""
+
+    def __init__(self, name: str, pipe: IO[bytes] | None, report: Callable[[object], None]) -> None:
+        assert pipe is not None
+        self.name = name
+        self.pipe = pipe
+        self.truncated = False
+        self._report = report
+        self._kept = bytearray()
+        self._line = b""
+
+    def read(self) -> bool:
+        """Take in what has come, which blocks where nothing has; False at the end."""
+        chunk = os.read(self.pipe.fileno(), _CHUNK)
+        self._kept += chunk
+        if len(self._kept) > 2 * MAX_OUTPUT:
+            self._cut()
+        *lines, rest = (self._line + chunk).split(b"\n")
+        for line in lines:
+            self._tell(line)
+        while len(rest) > _MAX_LINE:
+            self._tell(rest[:_MAX_LINE])
+            rest = rest[_MAX_LINE:]
+        self._line = rest
+        return bool(chunk)
+
+    def close(self) -> None:
+        """Report what has come after the last line end, if anything has."""
+        self.pipe.close()
+        if self._line:
+            self._tell(self._line)
+
+    def _tell(self, line: bytes) -> None:
+        self._report({"stream": self.name, "line": line.removesuffix(b"\r").decode(errors="replace")})
+
+    def _cut(self) -> None:
+        self.truncated = True
+        del self._kept[:-MAX_OUTPUT]
+
+    def text(self) -> str:
+        """Return what has come; where it was cut, from the first whole line on."""
+        if len(self._kept) > MAX_OUTPUT:
+            self._cut()
+        start = self._kept.find(b"\n") + 1 if self.truncated else 0
+        return self._kept[start:].decode(errors="replace")
+
+
+@attrs.define(eq=False)
+class _Ending:
+    """SIGTERM, the grace, SIGKILL: for one process group, once. Also done when the interpreter exits."""
+
+    group: int
+    grace: float
+    owner: int = attrs.field(factory=os.getpid)
+    asked: float | None = None  # when SIGTERM was sent
+
+    def send(self, number: int) -> bool:
+        """Send a signal (0: none) to all of the group; return whether there is any that can be sent one."""
+        try:
+            os.killpg(self.group, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def lives(self) -> bool:
+        """Whether any of the group is still running. Costs more where the answer is not simply no."""
+        return self.send(0) and not _only_zombies(self.group)
+
+    def ask(self) -> float:
+        """Send SIGTERM, once; return when the grace is over."""
+        if self.asked is None:
+            self.asked = time.monotonic()
+            self.send(signal.SIGTERM)
+        return self.asked + self.grace
+
+    def at_exit(self) -> None:
+        """End it from the main thread, while the daemon thread that waits for it may still be doing so."""
+        if os.getpid() != self.owner:  # a fork of this program, whose processes these are not
+            return
+        until = self.ask()
+        while self.lives() and time.monotonic() < until:
+            time.sleep(0.02)
+        self.send(signal.SIGKILL)
+
+
+def _only_zombies(group: int) -> bool:
+    """Whether *group* waits for nothing but to be reaped, for which the init of many a container takes its time."""
+    found = False
+    for file in Path("/proc").glob("[0-9]*/stat"):  # none, where this is not Linux
+        with contextlib.suppress(OSError):  # it has ended
+            state, _, its_group = file.read_bytes().rpartition(b") ")[2].split(maxsplit=3)[:3]
+            if int(its_group) == group:
+                found = True
+                if state not in (b"Z", b"X"):
+                    return False
+    return found
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[Callable[[], None]]:
+    """Put off Ctrl-C, which in the middle of a start would lose the process; yield what makes up for it."""
+    came: list[int] = []
+
+    def make_up() -> None:
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+    old = signal.getsignal(signal.SIGINT)
+    if old is None or threading.current_thread() is not threading.main_thread():  # only that one is interrupted
+        yield make_up
+        return
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield make_up
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+class ProcessGroup:
+    """A program in a session of its own, from its start to the end of its last process.
+
+    It is ended, with SIGTERM and *grace* seconds later SIGKILL, when *caller* is cancelled or out of time. What is
+    left of the group when the program itself has exited is ended likewise. Without standard input.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        caller: Caller,
+        *,
+        cwd: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        grace: float = 2.0,
+    ) -> None:
+        self._caller = caller
+        self._command = command
+        self._cwd = cwd
+        self._environment = environment
+        self._grace = grace
+        self._selector = selectors.DefaultSelector()
+        self._pause = 0.0
+
+    def run(self) -> int | None:
+        """Wait until all has ended and all output is here; return the exit code (negative: killed by that signal).
+
+        None: the program had to be ended, for the caller's sake. Raises OSError where there is no such program, or
+        directory.
+        """
+        with self._selector:
+            with _without_interrupts() as interrupt:
+                self._start()
+            try:
+                interrupt()
+                return self._watch()
+            except BaseException:  # Ctrl-C, where this is the main thread
+                self._end_whatever_happens()
+                raise
+            finally:
+                self.stdout.close()
+                self.stderr.close()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=self._cwd,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._ending = _Ending(self._process.pid, self._grace)
+        self._at_exit = weakref.finalize(self._process, self._ending.at_exit)
+        self.stdout = Stream("stdout", self._process.stdout, self._caller.report)
+        self.stderr = Stream("stderr", self._process.stderr, self._caller.report)
+        for stream in (self.stdout, self.stderr):
+            self._selector.register(stream.pipe, selectors.EVENT_READ, stream)
+
+    def _watch(self) -> int | None:
+        while not (exited := self._has_exited()) and not self._is_over():
+            self._read(_TICK)
+        self._linger()
+        self._end()
+        for _ in range(2 * MAX_OUTPUT // _CHUNK):  # what has left the group may go on writing for ever
+            if not self._read(0):
+                break
+        return self._process.returncode if exited else None
+
+    def _is_over(self) -> bool:
+        return self._caller.cancelled or self._caller.remaining() == 0.0
+
+    def _has_exited(self) -> bool:
+        """Return whether the program has. It is not reaped where that can be avoided: its id is the group's."""
+        process = self._process
+        if process.returncode is not None or not hasattr(os, "waitid"):
+            return process.poll() is not None
+        try:
+            return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # somebody else has reaped it, or this program ignores SIGCHLD
+            return True
+
+    def _read(self, timeout: float) -> bool:
+        """Wait for output, at most *timeout* or until the caller's time is up; return whether any came."""
+        left = self._caller.remaining()
+        if left:
+            timeout = min(timeout, left)
+        if not self._selector.get_map():
+            self._pause = min(2 * self._pause + 0.0005, timeout)
+            time.sleep(self._pause)
+            return False
+        ready = self._selector.select(timeout)
+        for key, _ in ready:
+            if not key.data.read():
+                self._selector.unregister(key.fileobj)
+        return bool(ready)
+
+    def _linger(self) -> None:
+        """Let what the program has left behind write to the end, as in ``make > >(tee log)``."""
+        until = time.monotonic() + self._ending.grace
+        while self._selector.get_map() and not self._is_over() and time.monotonic() < until:
+            self._read(_TICK)
+
+    def _end(self) -> None:
+        until = self._ending.ask()
+        pause = 0.002
+        while self._lives():
+            if time.monotonic() >= until:
+                self._ending.send(signal.SIGKILL)
+                break
+            self._read(pause)
+            pause = min(2 * pause, _TICK)
+        self._reap()
+
+    def _end_whatever_happens(self) -> None:
+        try:
+            self._end()
+        except BaseException:
+            self._ending.send(signal.SIGKILL)
+            self._reap()
+            raise
+
+    def _lives(self) -> bool:
+        if self._has_exited():
+            self._process.wait()
+        return self._ending.lives()
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(timeout=self._ending.grace + 1)
+        except subprocess.TimeoutExpired:
+            logger.error("process %d was killed, and does not end", self._process.pid)
+        self._at_exit.detach()

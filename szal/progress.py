@@ -1,0 +1,145 @@
+"""What running steps report, handed to any number of slow readers, and as Server-Sent Events."""
+
+import json
+import re
+import threading
+import weakref
+from collections.abc import Callable
+
+import attrs
+
+from szal.subscription import Subscription
+
+__all__ = ["ProgressHub", "StepProgress", "progress_to_sse", "sse_frame"]
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_ONE_LINE = {ord("\r"): None, ord("\n"): None}
+_ONE_LINE_ID = {**_ONE_LINE, 0: None}  # a browser ignores an id with a NUL in it
+
+
+@attrs.define
+class StepProgress:
+    """What a handler passed to `StepContext.report`, and where it came from.
+
+    >>> StepProgress("build", "0b9f", "order-42", {"done": 3, "of": 10}).data["done"]
+    3
+    """
+
+    step_name: str
+    step_id: str
+    execution_id: str
+    data: object
+
+
+@attrs.define(eq=False, repr=False)
+class ProgressHub:
+    """Passes progress from the engine's threads to every subscriber, never waiting for a slow one.
+
+    >>> hub = ProgressHub(capacity=100)
+    >>> client = hub.subscribe()
+    >>> report = hub.sink()  # goes to EngineConfig(progress_sink=...)
+    >>> report(StepProgress("build", "0b9f", "order-42", "half way"))
+    >>> hub.close()
+    >>> [progress.data for progress in client]
+    ['half way']
+    """
+
+    capacity: int = attrs.field(default=256, validator=attrs.validators.ge(1))
+    # Replaced as a whole, under the lock, so that publishing reads it without.
+    _clients: tuple["weakref.ref[Subscription[StepProgress]]", ...] = attrs.field(default=(), init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+
+    def sink(self) -> Callable[[StepProgress], None]:
+        """Return the function to give to the engine as ``progress_sink``."""
+        return self._publish
+
+    def subscribe(self) -> Subscription[StepProgress]:
+        """Return an iterator over the progress reported from now on; already at its end if the hub is closed."""
+        client: Subscription[StepProgress] = Subscription(self.capacity)
+        with self._lock:
+            if self._closed:
+                client.close()
+            else:
+                self._clients = (*map(weakref.ref, self._live()), weakref.ref(client))
+        return client
+
+    @property
+    def subscriber_count(self) -> int:
+        """How many subscriptions are neither closed nor dropped.
+
+        >>> hub = ProgressHub()
+        >>> with hub.subscribe():
+        ...     hub.subscriber_count
+        1
+        >>> hub.subscriber_count
+        0
+        """
+        return len(self._live())
+
+    def close(self) -> None:
+        """End every subscriber's iteration, after what has been reported so far."""
+        with self._lock:
+            self._closed = True
+            clients, self._clients = self._live(), ()
+        for client in clients:
+            client.close()
+
+    def _publish(self, progress: StepProgress) -> None:
+        for client in self._live():
+            client.put(progress)
+
+    def _live(self) -> list[Subscription[StepProgress]]:
+        return [client for ref in self._clients if (client := ref()) is not None and not client.closed]
+
+
+def sse_frame(event: str | None, id: str | None, data: object) -> str:  # noqa: A002 - the field's name
+    r"""Return one Server-Sent Event; *event* and *id* are left out where they are None.
+
+    *data* is sent as it is if it is a string, else as JSON (`TypeError` or `ValueError` if JSON cannot hold it).
+    No text can forge another field: *data* goes out line by line, line ends are removed from *event* and *id*.
+
+    >>> sse_frame("log", "7", "one\ntwo")
+    'event: log\nid: 7\ndata: one\ndata: two\n\n'
+    >>> sse_frame(None, None, {"done": True})
+    'data: {"done":true}\n\n'
+    """
+    fields = []
+    if event is not None:
+        fields.append(f"event: {event.translate(_ONE_LINE)}\n")
+    if id is not None:
+        fields.append(f"id: {id.translate(_ONE_LINE_ID)}\n")
+    text = data if isinstance(data, str) else _compact(data)
+    fields.extend(f"data: {line}\n" for line in _LINE_END.split(text))
+    return "".join(fields) + "\n"
+
+
+def progress_to_sse(progress: StepProgress) -> str:
+    r"""Return *progress* as one ``step_progress`` event whose id is the step's.
+
+    Its data is a JSON object of all four fields. Where JSON cannot hold what the handler reported (an object, NaN,
+    a list that contains itself), the whole of it is sent as a string, its repr: progress never fails a reader.
+
+    >>> progress_to_sse(StepProgress("build", "0b9f", "order-42", 50)).splitlines()[:2]
+    ['event: step_progress', 'id: 0b9f']
+    >>> "Ellipsis" in progress_to_sse(StepProgress("build", "0b9f", "order-42", ...))
+    True
+    """
+    fields = {"step_name": progress.step_name, "step_id": progress.step_id, "execution_id": progress.execution_id}
+    try:
+        data = _compact({**fields, "data": progress.data})
+    except (TypeError, ValueError, RecursionError):
+        data = _compact({**fields, "data": _shown(progress.data)})
+    return sse_frame("step_progress", progress.step_id, data)
+
+
+def _compact(value: object) -> str:
+    # ASCII, as a lone surrogate (which a file's name may contain) cannot be sent as UTF-8
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a foreign __repr__ may itself be broken
+        return f"<unprintable {type(value).__name__}>"

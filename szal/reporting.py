@@ -1,0 +1,90 @@
+"""Tells the world what happens in a run: events, and metrics by step type."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from szal.config import EngineConfig
+from szal.events import EventType, WorkflowEvent
+from szal.execution import StepResult
+from szal.plan import Node
+from szal.state import StepStatus
+
+__all__ = ["Reporter"]
+
+logger = logging.getLogger(__name__)
+
+_SETTLED: dict[StepStatus, EventType] = {
+    StepStatus.COMPLETED: "step_completed",
+    StepStatus.FAILED: "step_failed",
+    StepStatus.SKIPPED: "step_skipped",
+}
+
+
+class Reporter:
+    """Emits the events of one execution, in order, on its coordinating thread. A sink that raises is logged."""
+
+    def __init__(self, config: EngineConfig, flow_name: str, execution_id: str) -> None:
+        self._sink = config.event_sink
+        self._metrics = config.step_type_metrics
+        self._flow_name = flow_name
+        self._execution_id = execution_id
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody wants to hear of steps."""
+        return self._sink is not None or self._metrics is not None
+
+    def _call(self, function: Callable[..., object], *args: object) -> None:
+        try:
+            function(*args)
+        except Exception:
+            logger.exception("sink %r failed: %s, execution %s", function, self._flow_name, self._execution_id)
+
+    def flow(self, event_type: EventType, *, duration: float | None = None, error: str | None = None) -> None:
+        """Emit an event of the flow itself."""
+        if self._sink is not None:
+            event = WorkflowEvent(
+                event_type, self._flow_name, duration=duration, error=error, execution_id=self._execution_id
+            )
+            self._call(self._sink, event)
+
+    def _step(
+        self,
+        event_type: EventType,
+        node: Node,
+        attempt: int,
+        duration: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        if self._sink is not None:
+            step = node.step
+            event = WorkflowEvent(event_type, self._flow_name, step.name, step.id, attempt, duration, error)
+            event.execution_id = self._execution_id
+            self._call(self._sink, event)
+
+    def started(self, node: Node, moment: datetime) -> None:
+        """Emit step_started, once per step, with the time at which it really started."""
+        if self._sink is not None:
+            step = node.step
+            event = WorkflowEvent("step_started", self._flow_name, step.name, step.id, 1, timestamp=moment)
+            event.execution_id = self._execution_id
+            self._call(self._sink, event)
+
+    def timed_out(self, node: Node, attempt: int, error: str) -> None:
+        """Emit step_timeout, once per attempt that timed out."""
+        self._step("step_timeout", node, attempt, error=error)
+
+    def retrying(self, node: Node, attempt: int, delay: float, error: str) -> None:
+        """Emit step_retry before the wait, whose length is the event's duration."""
+        self._step("step_retry", node, attempt, delay, error)
+
+    def settled(self, node: Node, result: StepResult) -> None:
+        """Emit the one end event of a step, and its metrics."""
+        self._step(_SETTLED[result.status], node, result.attempts, result.duration, result.error)
+        if self._metrics is not None:
+            self._call(self._metrics, node.step.step_type or "default", result.status, result.duration)
+
+    def undone(self, node: Node, result: StepResult) -> None:
+        """Emit step_rollback; its error says why undoing failed, where it did."""
+        self._step("step_rollback", node, result.attempts, result.duration, result.error)

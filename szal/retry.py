@@ -1,0 +1,99 @@
+"""Whether a failed attempt is followed by another one, and when.
+
+A step's policy is three of tenacity's strategies, asked after a failure: a step that succeeds pays nothing
+for having one. The wait itself is the scheduler's: it holds no worker and ends at once on cancellation.
+"""
+
+import logging
+import random
+import sys
+
+import attrs
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from szal.errors import GiveUp, OutputNotSerializable, RetryAfter, RetryExhausted, describe
+from szal.step import StepDef
+
+__all__ = ["Decision", "decide", "policy"]
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(eq=False, repr=False)
+class Decision:
+    """What follows a failed attempt: another one after `delay` seconds, or (None) the end with `error`."""
+
+    delay: float | None
+    error: BaseException
+
+
+def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
+    """Return what follows when attempt number *attempt* (from 1) of *step* failed with *error*.
+
+    >>> step = StepDef("fetch", max_retries=1, retry_delay=0.5)
+    >>> decide(step, 1, ValueError("no")).delay
+    0.5
+    >>> print(decide(step, 2, ValueError("no")).error)
+    retry exhausted: fetch after 2 attempts: ValueError: no
+    """
+    if not step.max_retries:
+        return Decision(None, error)
+    strategies = policy(step)
+    state = RetryCallState(strategies, None, (), {})
+    state.attempt_number = attempt
+    state.set_exception((type(error), error, error.__traceback__))
+    try:
+        if not strategies.retry(state):
+            return Decision(None, error)
+        if not strategies.stop(state):
+            return Decision(strategies.wait(state), error)
+    except Exception:  # an exception made in a way that cannot be judged, such as RetryAfter("soon")
+        logger.exception("cannot tell whether step %s is to be retried: it is not", step.name)
+        return Decision(None, error)
+    exhausted = RetryExhausted(step.name, attempt, describe(error))
+    exhausted.__cause__ = error
+    return Decision(None, exhausted)
+
+
+def policy(step: StepDef) -> Retrying:
+    """Return the step's strategies, as tenacity has them."""
+    return Retrying(
+        retry=retry_if_exception(lambda error: _is_retried(step, error)),
+        stop=stop_after_attempt(step.max_retries + 1),
+        wait=lambda state: _wait(step, state),
+    )
+
+
+def _is_retried(step: StepDef, error: BaseException) -> bool:
+    if isinstance(error, GiveUp | OutputNotSerializable) or _matches(step.give_up_on, error):
+        return False
+    if isinstance(error, RetryAfter):
+        return True
+    if step.retry_on:
+        return _matches(step.retry_on, error)
+    return isinstance(error, Exception)  # SystemExit and its like are retried only by name
+
+
+def _matches(kinds: tuple[type[BaseException] | str, ...], error: BaseException) -> bool:
+    return any(_named(kind, error) if isinstance(kind, str) else isinstance(error, kind) for kind in kinds)
+
+
+def _named(name: str, error: BaseException) -> bool:
+    """Whether *name* is a class of *error*: by its own module, or by one that has it loaded under that name."""
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    if not module and any(cls.__qualname__ == name for cls in type(error).__mro__):
+        return True
+    found = getattr(sys.modules.get(module or "builtins"), attribute, None)
+    if isinstance(found, type):
+        return isinstance(error, found)
+    return any(f"{cls.__module__}.{cls.__qualname__}" == f"{module}.{attribute}" for cls in type(error).__mro__)
+
+
+def _wait(step: StepDef, state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, RetryAfter):
+        return max(0.0, error.seconds)
+    delay = step.backoff.delay(step.retry_delay, state.attempt_number)
+    if step.retry_jitter:
+        delay *= 1 + random.uniform(-step.retry_jitter, step.retry_jitter)  # noqa: S311 (not a secret)
+    return max(0.0, delay if step.max_retry_delay is None else min(delay, step.max_retry_delay))

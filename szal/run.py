@@ -1,0 +1,148 @@
+"""The state of one plan being run: what has settled, what that makes ready, what is left.
+
+Plain bookkeeping, without threads and without time. The coordinating thread owns it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+import attrs
+
+from szal.attempt import Attempt
+from szal.context import RunScope, StepContext
+from szal.execution import StepResult
+from szal.handlers import Handler
+from szal.path import build_step_context
+from szal.plan import MARKS, EdgeKind, Node, Outcome, Plan
+from szal.state import StepStatus
+from szal.timers import Timer
+
+__all__ = ["CANCELLED", "FLOW_TIMEOUT", "Ready", "Run", "Tried", "Watch"]
+
+CANCELLED: Final = "cancelled"
+FLOW_TIMEOUT: Final = "flow timeout exceeded"
+CONDITION_NOT_MET: Final = "condition not met"
+
+
+class Watch(Protocol):
+    """Is told what happens to the steps of a run, on the coordinating thread."""
+
+    def started(self, node: Node, moment: datetime) -> None:
+        """The first attempt has begun."""
+
+    def timed_out(self, node: Node, attempt: int, error: str) -> None:
+        """An attempt ran past its limit."""
+
+    def retrying(self, node: Node, attempt: int, delay: float, error: str) -> None:
+        """An attempt failed, and another one follows in *delay* seconds."""
+
+    def settled(self, node: Node, result: StepResult) -> None:
+        """The step has its result."""
+
+
+@attrs.define(eq=False, repr=False)
+class Tried:
+    """What is kept of a step from its first failed attempt to its end."""
+
+    started: float  # of the first attempt
+    context: StepContext  # of the last attempt
+    error: BaseException  # of the last attempt
+    timer: Timer | None = None  # of the wait for the next one
+
+
+@attrs.define(eq=False, repr=False)
+class Run:
+    """One plan being run. Given to `Scheduler.add`, it belongs to the scheduler's thread.
+
+    `completed` holds the places of the completed nodes in the order in which they completed. `running` holds
+    what has been started and has not ended; None stands for a sub-flow, a run of its own that `launch` begins.
+    """
+
+    plan: Plan
+    handlers: Sequence[Handler | None]  # by place; None: a sub-flow
+    results: list[StepResult | None]
+    new_context: Callable[[Node, int], StepContext]
+    on_done: "Callable[[Run], None]"
+    scope: RunScope
+    watch: Watch | None = None
+    launch: "Callable[[Run, Node, StepContext], None] | None" = None
+    encode: bool = False  # outputs become JSON text in the step's own thread
+    deadline: float | None = None
+    inline: bool = True  # nothing can want to stop waiting for a handler
+    stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
+    ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
+    waiting: list[int] = attrs.field(init=False)  # edges still to settle, by place
+    marks: list[int] = attrs.field(init=False)
+    left: int = attrs.field(init=False)
+    failed: bool = False
+    stop_reason: str | None = None
+    completed: list[int] = attrs.field(factory=list)
+    running: dict[int, Attempt | None] = attrs.field(factory=dict)
+    tried: dict[int, Tried] = attrs.field(factory=dict)
+    timer: Timer | None = None  # of the deadline
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting = self.plan.waiting.copy()
+        self.marks = [0] * len(self.waiting)
+        self.left = len(self.waiting)
+
+    def begin(self, ready: "deque[Ready]") -> None:
+        """Put the nodes that wait for nothing on *ready*, and from now on what `settle` makes ready."""
+        self.ready = ready
+        nodes = self.plan.nodes
+        ready.extend((self, nodes[place]) for place, count in enumerate(self.waiting) if not count)
+
+    def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
+        """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
+
+        Raises what the comparison of foreign objects in outputs may raise.
+        """
+        marks = self.marks[node.place]
+        if marks & node.blocked_by or node.needs:
+            parent = self.plan.parents[node.place] if self.plan.parents else -1
+            above = self.results[parent] if parent >= 0 else None
+            blocked = node.blocked(marks, None if above is None else above.error)
+            if blocked is not None:
+                return blocked
+        if node.condition is not None:
+            seen = {name: result for name, place in node.scope if (result := self.results[place]) is not None}
+            if not node.condition.evaluate(build_step_context(self.scope.inputs, seen)):
+                return CONDITION_NOT_MET, Outcome.PASSED
+        return None
+
+    def skip(self, node: Node, reason: str, outcome: Outcome) -> None:
+        """Settle *node* without having run it."""
+        self.settle(node, StepResult(node.step.id, node.step.name, StepStatus.SKIPPED, error=reason), outcome)
+
+    def settle(self, node: Node, result: StepResult, outcome: Outcome) -> None:
+        """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge."""
+        place = node.place
+        self.results[place] = result
+        if self.plan.loose:
+            self.scope.settled_as[place] = self.scope.settled
+            self.scope.settled += 1
+        if outcome is _COMPLETED:
+            self.completed.append(place)
+        elif outcome is Outcome.FAILED:
+            self.failed = True
+        waiting = self.waiting
+        for target, kind in node.successors:
+            if outcome is not _COMPLETED or kind is _EITHER:
+                self.marks[target] |= MARKS[kind][outcome]
+            left = waiting[target] = waiting[target] - 1
+            if not left:
+                self.ready.append((self, self.plan.nodes[target]))
+            elif left > 0 and kind is _EITHER and outcome is _COMPLETED:
+                waiting[target] = -left  # released: the edges still to come count away from zero
+                self.ready.append((self, self.plan.nodes[target]))
+        self.left -= 1
+        if self.watch is not None:
+            self.watch.settled(node, result)
+
+
+_COMPLETED = Outcome.COMPLETED
+_EITHER = EdgeKind.EITHER
+
+Ready = tuple[Run, Node]

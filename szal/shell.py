@@ -1,0 +1,192 @@
+"""The step type "shell": a command, with values put into it that can never become syntax."""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from szal.context import StepContext
+from szal.errors import Cancelled, ShellFailed
+from szal.process import MAX_OUTPUT, ProcessGroup
+from szal.step import Json
+
+__all__ = ["GRACE", "MAX_OUTPUT", "run_shell"]
+
+GRACE: Final = 2.0
+"""Seconds between SIGTERM and SIGKILL, unless ``config["grace"]`` says otherwise."""
+
+_MAX_VARIABLE: Final = 100_000  # Linux takes 128 KiB in one variable
+
+
+def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dict[str, Json]:
+    """Run the command ``config["run"]`` and return ``{"exit_code": 0, "stdout": …, "stderr": …}``.
+
+    *config* is the step's own unless given. Beside "run" it may hold "cwd", "env" (an object), "shell" (a POSIX
+    shell with its options, "sh -e" by default, so that a failing line ends the script) and "grace".
+
+    A value that a template puts into the command is one word, whatever it contains, and inside quotes it is a part
+    of the quoted text: it cannot become syntax. (For a here-document use "env".) The command finds the
+    variables ``SZAL_EXECUTION_ID``, ``SZAL_FLOW``, ``SZAL_STEP``, ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, and
+    when it undoes a step ``SZAL_OUTPUT``: that step's output as JSON (left out where it is over 100 kB).
+
+    Each line is reported as ``{"stream": "stdout", "line": …}`` when it comes. Of very long output the last
+    `MAX_OUTPUT` bytes are returned, and "truncated" lists the streams that were cut.
+
+    When the time is up or the run is cancelled, the whole process group gets SIGTERM, and after the grace SIGKILL.
+    So does whatever the command leaves behind in the background when it ends, after the grace if that still has
+    the output open: what is to outlive a step needs a session of its own (``setsid``).
+
+    Raises `ShellFailed` if the exit status is not 0, `StepTimeout` and `Cancelled` as `StepContext.check` does.
+
+    >>> from szal import Engine, FlowDef, Handlers, StepDef
+    >>> greet = StepDef("greet", step_type="shell", config={"run": "echo Hello, {{inputs.who}}"})
+    >>> with Engine(Handlers()) as engine:
+    ...     engine.run(FlowDef("demo", steps=[greet]), {"who": "$(whoami)"})["greet"].output
+    {'exit_code': 0, 'stdout': 'Hello, $(whoami)\\n', 'stderr': ''}
+    """
+    task = _Task.of(ctx, ctx.step.config if config is None else config)
+    process = ProcessGroup(
+        [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, grace=task.grace
+    )
+    exit_code = process.run()
+    if exit_code is None:
+        ctx.check()
+        raise Cancelled
+    stdout, stderr = process.stdout.text(), process.stderr.text()
+    if exit_code:
+        raise ShellFailed(task.command, exit_code, stderr)
+    output: dict[str, Json] = {"exit_code": exit_code, "stdout": stdout, "stderr": stderr}
+    if cut := [stream.name for stream in (process.stdout, process.stderr) if stream.truncated]:
+        output["truncated"] = cut
+    return output
+
+
+# -- what is to be run -------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class _Task:
+    """A step's `config` with everything filled in."""
+
+    command: str  # for people to read
+    script: str
+    interpreter: list[str]
+    cwd: str | None
+    environment: dict[str, str]
+    grace: float
+
+    @classmethod
+    def of(cls, ctx: StepContext, config: Json) -> "_Task":
+        """Check and render *config*; raise ValueError naming the step and what is wrong."""
+        problem = _problem(config)
+        if problem is None:
+            script = _script(ctx, config["run"])
+            if "\0" in script:
+                problem = "a value in config.run contains a NUL character"
+        if problem is not None:
+            raise ValueError(f"step {ctx.step.name!r}: {problem}")
+        cwd = config.get("cwd")
+        return cls(
+            command=ctx.render(config["run"], quote=shlex.quote),
+            script=script,
+            interpreter=[*shlex.split(config.get("shell", "sh -e")), "-c"],
+            cwd=None if cwd is None else _text(ctx.render(cwd)),
+            environment=_environment(ctx, config.get("env") or {}),
+            grace=config.get("grace", GRACE),
+        )
+
+
+def _problem(config: Json) -> str | None:
+    """Return what is wrong with *config*."""
+    if not isinstance(config, Mapping):
+        return "a shell step needs config.run, a command"
+    run, env = config.get("run"), config.get("env")
+    shell, grace = config.get("shell", "sh"), config.get("grace", GRACE)
+    if not isinstance(run, str) or not run.strip():
+        return f"config.run must be a command, not {run!r}"
+    if "\0" in run:
+        return "config.run contains a NUL character"
+    if not isinstance(env, Mapping | None):
+        return f"config.env must be an object, not {env!r}"
+    if not isinstance(shell, str) or not shell.strip():
+        return f'config.shell must be a command like "bash -e", not {shell!r}'
+    if not isinstance(grace, int | float) or not 0 <= grace < 1e6:
+        return f"config.grace must be a number of seconds, not {grace!r}"
+    return None
+
+
+def _environment(ctx: StepContext, own: Mapping[str, Json]) -> dict[str, str]:
+    found = {
+        **os.environ,
+        "SZAL_EXECUTION_ID": ctx.execution_id,
+        "SZAL_FLOW": ctx.flow_name,
+        "SZAL_STEP": ctx.step.name,
+        "SZAL_ATTEMPT": str(ctx.attempt),
+        "SZAL_IDEMPOTENCY_KEY": ctx.idempotency_key,
+    }
+    if ctx.output is not None:
+        output = json.dumps(ctx.output)
+        if len(output) <= _MAX_VARIABLE:
+            found["SZAL_OUTPUT"] = output
+        else:
+            ctx.log.warning("SZAL_OUTPUT is left out: %d bytes are too many for a variable", len(output))
+    return found | {name: _text(ctx.render(value)) for name, value in own.items()}
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+# -- values in commands ------------------------------------------------------------------------------
+
+_CODE = re.compile(r"\\.|\0(\d+)\0|\$\(|[()'\"`]|(?<![^\s;&|()])#[^\n]*", re.DOTALL)
+_QUOTED = {"'": re.compile(r"\0(\d+)\0|'"), '"': re.compile(r"\\.|\0(\d+)\0|\$\(|[\"`]", re.DOTALL)}
+_CLOSES = {"(": ")", "$(": ")", "`": "`", "'": "'", '"': '"'}
+_VARIABLE = {"'": "'\"${_szal_%s}\"'", '"': "${_szal_%s}"}  # anywhere else it gets quotes of its own
+
+
+def _script(ctx: StepContext, run: str) -> str:
+    """Return the command with a variable for each placeholder, and their values before it.
+
+    Variables and not quoted text, as a value's quotes would end the quotes that people write around a
+    placeholder, and set it free. Where this reads a command wrongly, as it may in a ``case`` within ``$( )``,
+    a value may be split into words, but is never run.
+    """
+    values: list[str] = []
+
+    def mark(value: str) -> str:
+        values.append(value)
+        return f"\0{len(values)}\0"
+
+    text: str = ctx.render(run, quote=mark)
+    if not values:
+        return text
+    assignments = [f"_szal_{number}={shlex.quote(value)}; " for number, value in enumerate(values, 1)]
+    return "".join(assignments) + _with_variables(text)
+
+
+def _with_variables(text: str) -> str:
+    parts: list[str] = []
+    inside = [""]  # the quotes and brackets that are open
+    position = 0
+    while (match := _QUOTED.get(inside[-1], _CODE).search(text, position)) is not None:
+        found, within = match[0], inside[-1]
+        parts.append(text[position : match.start()])
+        position = match.end()
+        if match[1]:
+            parts.append(_VARIABLE.get(within, '"${_szal_%s}"') % match[1])
+            continue
+        if found[0] == "#":  # a comment: nothing that it contains is to be read
+            continue
+        parts.append(found)
+        if _CLOSES.get(within) == found:
+            inside.pop()
+        elif found in _CLOSES:
+            inside.append(found)
+    return "".join(parts) + text[position:]

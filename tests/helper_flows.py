@@ -1,0 +1,387 @@
+"""What the tests of the engine share: running a flow by a script, and a small model of what must come out.
+
+The model is sequential and knows nothing of threads. It is written from the tables of docs/semantics.md
+alone, so that it can disagree with the engine.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from szal import (
+    Engine,
+    EngineConfig,
+    FlowDef,
+    FlowMode,
+    FlowResult,
+    GiveUp,
+    InMemoryStorage,
+    RetryAfter,
+    SkipStep,
+    StepContext,
+    StepDef,
+    StepStatus,
+    TriggerMode,
+)
+
+PATIENCE = 20.0
+"""Seconds that a test waits for what must come; nothing that works takes anywhere near as long."""
+BRIEF = 0.02
+"""The limit of a step that is meant to run past it."""
+
+COMPLETED, FAILED, SKIPPED, ROLLED_BACK = (
+    StepStatus.COMPLETED,
+    StepStatus.FAILED,
+    StepStatus.SKIPPED,
+    StepStatus.ROLLED_BACK,
+)
+
+
+class Gate(threading.Event):
+    """An event that fails the test, in words, when it does not come."""
+
+    def pass_through(self) -> None:
+        """Wait until the gate is open."""
+        assert self.wait(PATIENCE), "what this waits for never happened"
+
+
+def run_flow(
+    flow: FlowDef,
+    handler: "Callable[[StepContext], Any] | Mapping[str, Any]",
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    cancel: Any = None,
+    **config: Any,
+) -> FlowResult:
+    """Run *flow* once. A handler given as a mapping has a value, exception or function for each step's name."""
+    with Engine(handler if callable(handler) else scripted(handler), EngineConfig(**config)) as engine:
+        return engine.run(flow, inputs, cancel=cancel)
+
+
+def scripted(script: Mapping[str, Any]) -> Callable[[StepContext], Any]:
+    """Return a handler that does what *script* has for the step; a step that is not in it returns its name."""
+
+    def handle(ctx: StepContext) -> Any:
+        action = script.get(ctx.step.name, ctx.step.name)
+        if isinstance(action, BaseException):
+            raise action
+        return action(ctx) if callable(action) else action
+
+    return handle
+
+
+def outcomes(result: FlowResult) -> dict[str, tuple[StepStatus, str | None]]:
+    """Return each step's status and error, or the reason of its skip, by name and in the order of the results."""
+    assert len({step.step_name for step in result.steps}) == len(result.steps)
+    return {step.step_name: (step.status, step.error) for step in result.steps}
+
+
+# -- flows as the model sees them ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``("status", step, text)``, ``("output", step, value)``, ``("input", name)``, or not/and/or of such."""
+
+    kind: str
+    args: tuple[Any, ...]
+
+    def text(self) -> str:
+        """Return it as szal reads it."""
+        match self.kind, self.args:
+            case "status", (name, status):
+                return f"steps.{name}.status == '{status}'"
+            case "output", (name, value):
+                return f'steps["{name}"].output == {value}'
+            case "truth", (name,):
+                return f"steps.{name}.output"
+            case "input", (name,):
+                return f"inputs.{name}"
+            case "not", (inner,):
+                return f"!({inner.text()})"
+        sign = {"and": "&&", "or": "||"}[self.kind]
+        return f"({self.args[0].text()}) {sign} ({self.args[1].text()})"
+
+    def holds(self, done: "Mapping[str, Outcome]", inputs: Mapping[str, Any]) -> bool:
+        """Return whether it is true, by plain Python."""
+        match self.kind, self.args:
+            case "status", (name, status):
+                return name in done and done[name].status.name.lower() == status
+            case "output", (name, value):
+                return name in done and type(done[name].output) is int and done[name].output == value
+            case "truth", (name,):
+                return name in done and bool(done[name].output)
+            case "input", (name,):
+                return bool(inputs.get(name))
+            case "not", (inner,):
+                return not inner.holds(done, inputs)
+        first, second = (arg.holds(done, inputs) for arg in self.args)
+        return (first and second) if self.kind == "and" else (first or second)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One step as the model sees it. `script` has one word for each attempt; the last one goes on for ever.
+
+    The words: ok, fail, fatal (which `give_up_on` names), give up, retry after, exit (a BaseException), skip,
+    hang (past the step's limit). A stubborn step fails to be undone.
+    """
+
+    name: str
+    script: tuple[str, ...] = ("ok",)
+    output: Any = None
+    retries: int = 0
+    limited: bool = False
+    rollbackable: bool = False
+    stubborn: bool = False
+    reason: str = "nothing to do"
+    condition: Condition | None = None
+    needs: tuple[str, ...] = ()
+    trigger: TriggerMode = TriggerMode.ALL
+    sub_steps: "tuple[Spec, ...]" = ()
+    flow: "FlowSpec | None" = None
+
+    def word(self, attempt: int) -> str:
+        """Return what attempt number *attempt* does."""
+        return self.script[min(attempt, len(self.script)) - 1]
+
+    def limit(self) -> float | None:
+        """Return the step's time limit: a short one only where it will be passed."""
+        if "hang" in self.script:
+            return BRIEF
+        return 60.0 if self.limited else None
+
+    def walk(self) -> "Iterator[Spec]":
+        """Yield this step and those under it, depth first."""
+        yield self
+        for sub_step in self.sub_steps:
+            yield from sub_step.walk()
+
+
+@dataclass(frozen=True)
+class FlowSpec:
+    """A flow as the model sees it; `listed` is the order in which its top steps are defined."""
+
+    mode: FlowMode
+    steps: tuple[Spec, ...]
+    rollback: bool = False
+    name: str = "flow"
+    listed: tuple[int, ...] | None = None
+
+    @property
+    def in_order(self) -> list[Spec]:
+        """Every step in the flow's own order, sub-steps included."""
+        places = range(len(self.steps)) if self.listed is None else self.listed
+        return [spec for place in places for spec in self.steps[place].walk()]
+
+    def sub_flows(self) -> "Iterator[FlowSpec]":
+        """Yield every flow that a step of this one runs, and theirs."""
+        for spec in self.in_order:
+            if spec.flow is not None:
+                yield spec.flow
+                yield from spec.flow.sub_flows()
+
+    def build(self) -> FlowDef:
+        """Return it as szal's own."""
+        ids = {spec.name: f"{self.name}/{spec.name}" for spec in self.in_order}
+        places = range(len(self.steps)) if self.listed is None else self.listed
+        steps = [_build(self.steps[place], ids) for place in places]
+        return FlowDef(self.name, self.mode, steps=steps, rollback_on_failure=self.rollback)
+
+    def storage(self) -> InMemoryStorage:
+        """Return a storage with the flows that its steps run."""
+        return InMemoryStorage([flow.build() for flow in self.sub_flows()])
+
+
+def _build(spec: Spec, ids: Mapping[str, str]) -> StepDef:
+    return StepDef(
+        spec.name,
+        id=ids[spec.name],
+        timeout=spec.limit(),
+        max_retries=spec.retries,
+        retry_delay=0.0,
+        give_up_on=(LookupError,),
+        rollbackable=spec.rollbackable,
+        condition=None if spec.condition is None else spec.condition.text(),
+        depends_on=[ids[need] for need in spec.needs],
+        trigger_mode=spec.trigger,
+        sub_steps=[_build(sub_step, ids) for sub_step in spec.sub_steps],
+        step_type=None if spec.flow is None else "sub_flow",
+        config=None if spec.flow is None else {"flow_name": spec.flow.name},
+    )
+
+
+# -- the model ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """How a step ends; `error` has the end of its error text, the whole of it for a skip."""
+
+    status: StepStatus
+    error: str = ""
+    output: Any = None
+    attempts: int = 0
+    blocked: bool = False
+
+
+@dataclass
+class Model:
+    """Says how every step of a flow ends, by running it one step at a time."""
+
+    flow: FlowSpec
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    done: dict[str, Outcome] = field(default_factory=dict)
+
+    def run(self) -> "Model":
+        """Work out every outcome."""
+        if self.flow.mode is FlowMode.SEQUENTIAL:
+            self._sequential()
+        elif self.flow.mode is FlowMode.HIERARCHICAL:
+            self._siblings(self.flow.steps, None)
+        else:
+            self._dag()
+        return self
+
+    @property
+    def success(self) -> bool:
+        """Whether no step failed."""
+        return all(outcome.status is not FAILED for outcome in self.done.values())
+
+    def _sequential(self) -> None:
+        failed = False
+        for spec in self.flow.steps:
+            self.done[spec.name] = skip("prior step failed") if failed else self._perform(spec)
+            failed = failed or self.done[spec.name].status is FAILED
+
+    def _siblings(self, specs: tuple[Spec, ...], reason: str | None) -> bool:
+        """Settle *specs* and all under them, skipped where there is a *reason*; return whether any failed."""
+        failed = False
+        for spec in specs:
+            why = reason or ("prior step failed" if failed else None)
+            outcome = self.done[spec.name] = skip(why) if why else self._perform(spec)
+            below = {COMPLETED: None, FAILED: "parent step failed", SKIPPED: outcome.error}[outcome.status]
+            failed_below = self._siblings(spec.sub_steps, below)
+            failed = failed or outcome.status is FAILED or failed_below
+        return failed
+
+    def _dag(self) -> None:
+        """Settle each step after what it needs; a condition sees what must have ended, however threads race."""
+        ended: dict[str, set[str]] = {}
+        for spec in self.flow.steps:
+            each = [{need} | ended[need] for need in spec.needs]
+            join = set.intersection if spec.trigger is TriggerMode.ANY else set.union
+            ended[spec.name] = join(*each) if each else set()
+            why = refusal(spec.trigger, [self.done[need] for need in spec.needs])
+            self.done[spec.name] = skip(why, blocked=True) if why else self._perform(spec, ended[spec.name])
+
+    def _perform(self, spec: Spec, ended: Collection[str] | None = None) -> Outcome:
+        seen = self.done if ended is None else {name: self.done[name] for name in ended}
+        if spec.condition is not None and not spec.condition.holds(seen, self.inputs):
+            return skip("condition not met")
+        if spec.flow is not None:
+            success = Model(spec.flow, {}).run().success
+            return Outcome(COMPLETED if success else FAILED, "", attempts=1)
+        return attempt(spec)
+
+
+def skip(reason: str, *, blocked: bool = False, attempts: int = 0) -> Outcome:
+    """Return the outcome of a step that is skipped."""
+    return Outcome(SKIPPED, reason, attempts=attempts, blocked=blocked)
+
+
+def refusal(trigger: TriggerMode, needs: list[Outcome]) -> str | None:
+    """Return why a step with these dependencies does not run, or None: the table of triggers."""
+    completed = [need.status is COMPLETED for need in needs]
+    broken = any(need.status is FAILED or need.blocked for need in needs)
+    if trigger is TriggerMode.ALL:
+        return "dependency failed" if broken else None
+    if trigger is TriggerMode.ANY:
+        return None if any(completed) else "dependency failed"
+    if trigger is TriggerMode.ALL_COMPLETED and not all(completed):
+        failed = any(need.status is FAILED or (need.blocked and need.error == "dependency failed") for need in needs)
+        return "dependency failed" if failed else "dependency skipped"
+    return None
+
+
+def attempt(spec: Spec) -> Outcome:
+    """Return how the step ends once it is started."""
+    for number in range(1, spec.retries + 2):
+        word = spec.word(number)
+        if word == "ok":
+            return Outcome(COMPLETED, "", spec.output, number)
+        if word == "skip":
+            return skip(spec.reason, attempts=number)
+        error = ERRORS[word].format(name=spec.name)
+        if word in {"fatal", "give up", "exit"}:  # retries are for what derives from Exception
+            return Outcome(FAILED, error, attempts=number)
+    if spec.retries:
+        error = f"retry exhausted: {spec.name} after {spec.retries + 1} attempts: {error}"
+    return Outcome(FAILED, error, attempts=spec.retries + 1)
+
+
+ERRORS = {
+    "fail": "ValueError: {name} is broken",
+    "fatal": "LookupError: {name}",
+    "give up": "GiveUp: {name} is hopeless",
+    "retry after": "RetryAfter: retry after 0s",
+    "exit": "SystemExit: {name}",
+    "hang": f"step timeout: {{name}} after {BRIEF * 1000:.0f}ms",
+}
+
+
+class Performer:
+    """A handler that does what the specs say, and keeps a log of it."""
+
+    def __init__(self, flow: FlowSpec, on_call: Callable[[int], object] = lambda count: None) -> None:
+        self.specs = {(each.name, spec.name): spec for each in (flow, *flow.sub_flows()) for spec in each.in_order}
+        self.log: list[tuple[str, str, int]] = []
+        """("begin", "end" or "undo"; step; attempt), in the order in which the handlers said so.
+
+        A step of a sub-flow stands there as FLOW/STEP.
+        """
+        self.release = threading.Event()
+        self.top = flow.name
+        self.on_call = on_call
+        self._lock = threading.Lock()
+
+    def note(self, what: str, ctx: StepContext) -> int:
+        """Add to the log; return how many calls have begun."""
+        name = ctx.step.name if ctx.flow_name == self.top else f"{ctx.flow_name}/{ctx.step.name}"
+        with self._lock:
+            self.log.append((what, name, ctx.attempt))
+            return sum(entry[0] == "begin" for entry in self.log)
+
+    def __call__(self, ctx: StepContext) -> Any:
+        spec = self.specs[ctx.flow_name, ctx.step.name]
+        self.on_call(self.note("begin", ctx))
+        match spec.word(ctx.attempt):
+            case "fail":
+                raise ValueError(f"{spec.name} is broken")
+            case "fatal":
+                raise LookupError(spec.name)
+            case "give up":
+                raise GiveUp(f"{spec.name} is hopeless")
+            case "retry after":
+                raise RetryAfter(0)
+            case "exit":
+                raise SystemExit(spec.name)
+            case "skip":
+                raise SkipStep(spec.reason)
+            case "hang":
+                self.release.wait(PATIENCE)
+                raise RuntimeError("nobody waits for this")
+        self.note("end", ctx)
+        return spec.output
+
+    def undo(self, ctx: StepContext) -> None:
+        """Undo a step: the rollback handler."""
+        assert ctx.output == self.specs[ctx.flow_name, ctx.step.name].output
+        self.note("undo", ctx)
+        if self.specs[ctx.flow_name, ctx.step.name].stubborn:
+            raise RuntimeError("will not be undone")
+
+    def logged(self, what: str) -> list[str]:
+        """Return the names of the steps that have such an entry, in order."""
+        return [name for entry, name, _ in self.log if entry == what]

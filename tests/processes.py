@@ -1,0 +1,40 @@
+"""What tests of child processes share."""
+
+import os
+import time
+from pathlib import Path
+
+
+def wait_until(condition, timeout=10.0):
+    """Return what *condition* returns, as soon as that is true; fail when it does not become true."""
+    end = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < end, "this did not come true in time"
+        time.sleep(0.005)
+    return found
+
+
+def is_running(group):
+    """Whether any process of *group* is alive. One that only waits to be reaped, by a lazy init, is not."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    states = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_bytes().rpartition(b") ")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group:
+            states.append(state)
+    return not states or any(state != b"Z" for state in states)
+
+
+def number_in(file):
+    """Return the number that a process has written into *file*, once that is complete; else None."""
+    try:
+        text = Path(file).read_text()
+    except FileNotFoundError:
+        return None
+    return int(text) if text.endswith("\n") else None

@@ -1,0 +1,318 @@
+"""Cancellation: who hears of it, when, and what is left behind."""
+
+import gc
+import logging
+import signal
+import threading
+import weakref
+
+import pytest
+
+from szal.cancel import CancellationToken
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def token():
+    return CancellationToken()
+
+
+def test_a_new_token_is_not_cancelled(token):
+    assert not token.cancelled
+    assert repr(token) == "<CancellationToken active>"
+
+
+def test_cancelling_twice_is_cancelling_once(token):
+    calls = []
+    token.subscribe(lambda: calls.append("called"))
+    token.cancel()
+    token.cancel()
+    assert token.cancelled
+    assert calls == ["called"]
+
+
+def test_tokens_have_no_dict(token):
+    with pytest.raises(AttributeError):
+        token.surprise = 1
+
+
+class TestWaiting:
+    def test_returns_at_once_when_already_cancelled(self, token):
+        token.cancel()
+        assert token.wait() is True
+
+    @pytest.mark.parametrize("timeout", [0, -1, 0.001])
+    def test_returns_false_when_time_is_up(self, token, timeout):
+        assert token.wait(timeout) is False
+
+    def test_an_endless_timeout_is_accepted(self, token):
+        timer = threading.Timer(0.01, token.cancel)
+        timer.start()
+        assert token.wait(float("inf")) is True
+        timer.join()
+
+    def test_every_waiting_thread_wakes(self, token):
+        ready = threading.Barrier(9)
+
+        def wait():
+            ready.wait()
+            token.wait()
+
+        threads = [in_thread(wait) for _ in range(8)]
+        ready.wait()
+        token.cancel()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def test_no_wakeup_is_lost_when_waiting_races_cancelling(self):
+        for _ in range(500):
+            token = CancellationToken()
+            waiter = in_thread(token.wait)
+            token.child().cancel()
+            token.cancel()
+            waiter.join(10)
+            assert not waiter.is_alive()
+
+    def test_waiters_wake_before_callbacks_run(self, token):
+        waiting = threading.Event()
+
+        def wait():
+            waiting.set()
+            token.wait()
+
+        waiter = in_thread(wait)
+        waiting.wait(10)
+        joined = []
+
+        def slow_callback():
+            waiter.join(10)
+            joined.append(not waiter.is_alive())
+
+        token.subscribe(slow_callback)
+        token.cancel()
+        assert joined == [True]
+
+
+class TestChildren:
+    def test_are_cancelled_with_their_parent(self, token):
+        child = token.child()
+        token.cancel()
+        assert child.cancelled
+
+    def test_can_be_cancelled_alone(self, token):
+        child, sibling = token.child(), token.child()
+        child.cancel()
+        assert child.cancelled
+        assert not sibling.cancelled
+        assert not token.cancelled
+
+    def test_of_a_cancelled_token_are_born_cancelled(self, token):
+        token.cancel()
+        assert token.child().cancelled
+
+    def test_are_reached_through_a_parent_that_nobody_holds(self, token):
+        grandchild = token.child().child()
+        gc.collect()
+        token.cancel()
+        assert grandchild.cancelled
+
+    def test_wake_when_their_parent_is_cancelled(self, token):
+        child = token.child()
+        waiter = in_thread(child.wait)
+        token.cancel()
+        waiter.join(10)
+        assert not waiter.is_alive()
+
+    def test_read_as_cancelled_before_the_first_callback_runs(self, token):
+        child = token.child()
+        seen = []
+        token.subscribe(lambda: seen.append(child.cancelled))
+        token.cancel()
+        assert seen == [True]
+
+    def test_are_collected_when_nobody_holds_them(self, token):
+        child = weakref.ref(token.child())
+        assert child() is None
+
+    def test_leave_nothing_behind_in_their_parent(self, token):
+        for _ in range(100_000):
+            token.child()
+        assert len(token._children) == 0
+
+    def test_go_with_their_parent_when_nobody_holds_either(self):
+        token = CancellationToken()
+        child = token.child()
+        gone = weakref.ref(token)
+        del token, child
+        gc.collect()
+        assert gone() is None
+
+    def test_many_are_all_cancelled(self, token):
+        children = [token.child() for _ in range(100_000)]
+        token.cancel()
+        assert all(child.cancelled for child in children)
+
+    def test_a_long_line_of_descendants_is_no_recursion(self, token):
+        last = token
+        for _ in range(100_000):
+            last = last.child()
+        token.cancel()
+        assert last.cancelled
+
+    def test_made_while_the_parent_is_cancelled_are_never_missed(self):
+        for _ in range(200):
+            token = CancellationToken()
+            start = threading.Barrier(2)
+            born = []
+
+            def bear(token=token, start=start, born=born):
+                start.wait()
+                born.extend(token.child() for _ in range(20))
+
+            mother = in_thread(bear)
+            start.wait()
+            token.cancel()
+            mother.join(10)
+            assert len(born) == 20
+            assert all(child.cancelled for child in born)
+
+
+class TestCallbacks:
+    def test_run_on_the_cancelling_thread(self, token):
+        ran_on = []
+        token.subscribe(lambda: ran_on.append(threading.current_thread()))
+        canceller = in_thread(token.cancel)
+        canceller.join(10)
+        assert ran_on == [canceller]
+
+    def test_run_in_the_order_of_subscription(self, token):
+        order = []
+        for number in range(5):
+            token.subscribe(lambda number=number: order.append(number))
+        token.cancel()
+        assert order == [0, 1, 2, 3, 4]
+
+    def test_run_at_once_when_already_cancelled(self, token):
+        token.cancel()
+        calls = []
+        token.subscribe(lambda: calls.append("called"))
+        assert calls == ["called"]
+
+    def test_of_a_child_run_when_the_parent_is_cancelled(self, token):
+        child = token.child()
+        calls = []
+        child.subscribe(lambda: calls.append("called"))
+        token.cancel()
+        assert calls == ["called"]
+
+    def test_are_not_called_once_unsubscribed(self, token):
+        calls = []
+        unsubscribe = token.subscribe(lambda: calls.append("called"))
+        unsubscribe()
+        unsubscribe()
+        token.cancel()
+        assert calls == []
+
+    def test_can_unsubscribe_one_that_has_not_run_yet(self, token):
+        calls, unsubscribers = [], []
+
+        def first():
+            for unsubscribe in unsubscribers:
+                unsubscribe()
+
+        token.subscribe(first)
+        unsubscribers.append(token.subscribe(lambda: calls.append("called")))
+        token.cancel()
+        assert calls == []
+
+    def test_can_use_the_token(self, token):
+        seen = []
+
+        def callback():
+            token.cancel()
+            token.subscribe(lambda: seen.append("inner"))
+            seen.append((token.wait(), token.child().cancelled))
+
+        token.subscribe(callback)
+        token.cancel()
+        assert seen == ["inner", (True, True)]
+
+    def test_that_raise_are_logged_and_stop_no_other(self, token, caplog):
+        calls = []
+        token.subscribe(lambda: 1 / 0)
+        token.subscribe(lambda: calls.append("called"))
+        with caplog.at_level(logging.ERROR, "szal.cancel"):
+            token.cancel()
+        assert calls == ["called"]
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_run_exactly_once_when_many_threads_cancel_and_subscribe(self):
+        for _ in range(100):
+            token = CancellationToken()
+            start = threading.Barrier(4)
+            calls = []
+
+            def subscribe(token=token, start=start, calls=calls):
+                start.wait()
+                for number in range(50):
+                    token.subscribe(lambda number=number: calls.append(number))
+
+            def cancel(token=token, start=start):
+                start.wait()
+                token.cancel()
+
+            threads = [in_thread(work) for work in (subscribe, subscribe, cancel, cancel)]
+            for thread in threads:
+                thread.join(10)
+            assert sorted(calls) == sorted([*range(50), *range(50)])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")
+class TestSignals:
+    @pytest.fixture
+    def every_millisecond(self):
+        """Calls a function from a signal handler, in the main thread, up to a thousand times a second."""
+        before = signal.getsignal(signal.SIGUSR1)
+        stopped = threading.Event()
+        senders = []
+
+        def send():
+            while not stopped.wait(0.001):
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+        def install(function):
+            signal.signal(signal.SIGUSR1, lambda number, frame: function())
+            senders.append(in_thread(send))
+
+        yield install
+        stopped.set()
+        for sender in senders:
+            sender.join(10)
+        signal.signal(signal.SIGUSR1, before)
+
+    def test_a_handler_ends_the_wait_that_it_interrupts(self, token, every_millisecond):
+        every_millisecond(token.cancel)
+        assert token.wait(10) is True
+
+    def test_a_handler_may_cancel_whatever_it_interrupts(self, every_millisecond):
+        current = [CancellationToken()]
+        fired = []
+
+        def cancel_current():
+            current[0].cancel()
+            fired.append(current[0])
+
+        every_millisecond(cancel_current)
+        while len(fired) < 100:
+            token = current[0] = CancellationToken()
+            while not token.cancelled:
+                unsubscribe = token.subscribe(token.child().cancel)
+                token.wait(0)
+                unsubscribe()
+            assert token.child().cancelled

@@ -1,0 +1,272 @@
+"""Process groups: how they end, and what comes out of them."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from processes import is_running, number_in, wait_until
+
+from szal.process import MAX_OUTPUT, ProcessGroup
+
+
+class Caller:
+    """On whose behalf a process runs, in a test: cancels itself when a line *until* comes."""
+
+    def __init__(self, until=None, seconds=None):
+        self.cancelled = False
+        self.lines = []
+        self._until = until
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def remaining(self):
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def report(self, data):
+        self.lines.append((data["stream"], data["line"]))
+        self.cancelled = self.cancelled or data["line"] == self._until
+
+
+def start(script, caller=None, grace=2.0, program="sh"):
+    return ProcessGroup([program, "-c", script], caller or Caller(), grace=grace)
+
+
+def group_of(process):
+    return process._process.pid
+
+
+def run_program(source, *arguments):
+    """Run a Python program that uses szal to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+class TestOutput:
+    def test_both_streams_are_kept_and_reported_line_by_line(self):
+        caller = Caller()
+        process = start("echo one; echo two >&2; printf 'three\\r\\nfour'", caller)
+        assert process.run() == 0
+        assert process.stdout.text() == "one\nthree\r\nfour"
+        assert process.stderr.text() == "two\n"
+        assert sorted(caller.lines) == [("stderr", "two"), ("stdout", "four"), ("stdout", "one"), ("stdout", "three")]
+
+    def test_lines_come_while_the_program_runs(self):
+        caller = Caller(until="ready")
+        process = start("echo ready; exec sleep 100", caller)
+        assert process.run() is None
+
+    def test_of_long_output_the_last_whole_lines_are_kept(self):
+        process = start("yes 0123456789 | head -c 5000000; echo end")
+        process.run()
+        text = process.stdout.text()
+        assert process.stdout.truncated
+        assert MAX_OUTPUT - 20 < len(text) <= MAX_OUTPUT
+        assert text.startswith("0123456789\n")
+        assert text.endswith("end\n")
+        assert not process.stderr.truncated
+
+    def test_a_line_without_an_end_is_reported_in_pieces(self):
+        caller = Caller()
+        process = start("head -c 100000 /dev/zero | tr '\\0' x", caller)
+        process.run()
+        assert max(len(line) for _, line in caller.lines) == 8192
+        assert "".join(line for _, line in caller.lines) == process.stdout.text() == "x" * 100000
+
+    def test_bytes_that_are_no_text_are_replaced_and_nul_is_kept(self):
+        process = start(r"printf 'a\377b\0c'")
+        process.run()
+        assert process.stdout.text() == "a\ufffdb\0c"
+
+    def test_there_is_no_standard_input(self):
+        process = start("cat; echo end")
+        process.run()
+        assert process.stdout.text() == "end\n"
+
+    def test_a_program_that_closes_its_output_is_waited_for(self):
+        process = start("exec >&- 2>&-; sleep 0.2; exit 3")
+        assert process.run() == 3
+
+
+class TestTheEnd:
+    def test_a_cancelled_group_gets_sigterm(self):
+        process = start("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done", Caller("ready"))
+        assert process.run() is None
+        assert process.stdout.text().startswith("ready\nbye\n")
+        assert not is_running(group_of(process))
+
+    def test_descendants_are_ended_too(self):
+        process = start("sh -c 'sleep 100 & sleep 100 & echo ready; wait' & wait", Caller("ready"))
+        assert process.run() is None
+        assert not is_running(group_of(process))
+
+    def test_what_ignores_sigterm_is_killed_after_the_grace(self):
+        process = start("trap '' TERM; echo ready; while :; do sleep 100; done", Caller("ready"), grace=0.2)
+        started = time.monotonic()
+        assert process.run() is None
+        assert 0.2 <= time.monotonic() - started < 2
+        assert not is_running(group_of(process))
+
+    def test_a_deadline_ends_it_on_time(self):
+        started = time.monotonic()
+        process = start("exec sleep 100", Caller(seconds=0.1))
+        assert process.run() is None
+        assert 0.1 <= time.monotonic() - started < 1.5
+
+    def test_a_flood_of_output_does_not_put_off_the_deadline(self):
+        process = start("exec yes", Caller(seconds=0.1))
+        started = time.monotonic()
+        assert process.run() is None
+        assert time.monotonic() - started < 2
+        assert not is_running(group_of(process))
+
+    def test_the_outcome_of_a_program_that_had_ended_before_the_cancellation_stands(self):
+        caller = Caller()
+        process = start("echo done", caller)
+
+        def report(data):
+            wait_until(process._has_exited)
+            caller.cancelled = True
+
+        caller.report = report
+        assert process.run() == 0
+
+    def test_a_program_that_leaves_a_process_with_its_output_is_not_waited_for_forever(self):
+        process = start("sleep 100 & echo started", grace=0.2)
+        assert process.run() == 0
+        assert process.stdout.text() == "started\n"
+        assert not is_running(group_of(process))
+
+    def test_a_process_left_behind_without_output_is_ended_at_once(self):
+        process = start("sleep 100 >/dev/null 2>&1 &", grace=30)
+        started = time.monotonic()
+        assert process.run() == 0
+        assert time.monotonic() - started < 5
+        assert not is_running(group_of(process))
+
+    def test_a_process_left_behind_may_write_to_the_end(self):
+        process = start("(sleep 0.2; echo late) &")
+        assert process.run() == 0
+        assert process.stdout.text() == "late\n"
+
+    def test_a_process_with_a_session_of_its_own_outlives_the_group(self, tmp_path):
+        file = tmp_path / "pid"
+        process = start(f"setsid sh -c 'echo $$ > {file}; exec sleep 100' & ", grace=0.3)
+        assert process.run() == 0
+        pid = wait_until(lambda: number_in(file))
+        os.killpg(pid, signal.SIGKILL)
+
+    def test_the_signal_that_killed_the_program_is_its_exit_code(self):
+        assert start("kill -KILL $$").run() == -signal.SIGKILL
+
+    def test_an_exception_in_the_waiting_thread_ends_the_group(self):
+        caller = Caller()
+        caller.report = lambda data: 1 / 0
+        process = start("echo ready; sleep 100", caller)
+        with pytest.raises(ZeroDivisionError):
+            process.run()
+        assert not is_running(group_of(process))
+
+    def test_ctrl_c_while_it_starts_ends_the_group(self, monkeypatch):
+        popen = subprocess.Popen
+
+        def interrupted(*args, **options):
+            made = popen(*args, **options)
+            os.kill(os.getpid(), signal.SIGINT)
+            return made
+
+        monkeypatch.setattr(subprocess, "Popen", interrupted)
+        process = start("sleep 100")
+        with pytest.raises(KeyboardInterrupt):
+            process.run()
+        assert not is_running(group_of(process))
+
+    def test_a_program_that_ignores_sigchld_gets_by(self):
+        old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            process = start("echo hello")
+            assert process.run() == 0
+        finally:
+            signal.signal(signal.SIGCHLD, old)
+        assert process.stdout.text() == "hello\n"
+
+
+def test_many_at_once_leave_no_thread_file_or_zombie():
+    processes = []
+
+    def work():
+        for _ in range(4):
+            process = start("echo $$; sleep 0.02 & wait")
+            processes.append(process)
+            process.run()
+
+    gc.collect()
+    files = len(list(Path("/dev/fd").iterdir()))
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    assert threading.active_count() <= len(threads) + 2
+    for thread in threads:
+        thread.join()
+    assert len(processes) == 64
+    assert len(list(Path("/dev/fd").iterdir())) == files
+    for process in processes:
+        assert process.stdout.text() == f"{group_of(process)}\n"
+        with pytest.raises(ChildProcessError):  # reaped: it is no child any more
+            os.waitpid(group_of(process), os.WNOHANG)
+
+
+class TestExit:
+    def test_a_group_is_ended_when_the_interpreter_exits(self, tmp_path):
+        source = """
+            import sys, threading
+            from szal.process import ProcessGroup
+
+            class Caller:
+                cancelled = False
+                def remaining(self): return None
+                def report(self, data): ready.set()
+
+            ready = threading.Event()
+            script = f"trap '' TERM; echo $$ > {sys.argv[1]}; echo ready; while :; do sleep 100; done"
+            process = ProcessGroup(["sh", "-c", script], Caller(), grace=0.2)
+            threading.Thread(target=process.run, daemon=True).start()
+            ready.wait()
+        """
+        file = tmp_path / "pid"
+        assert run_program(source, file).returncode == 0
+        assert not is_running(number_in(file))
+
+    def test_a_fork_that_exits_leaves_the_groups_of_its_parent_alone(self, tmp_path):
+        source = """
+            import os, sys, threading
+            from szal.process import ProcessGroup
+
+            class Caller:
+                cancelled = False
+                def remaining(self): return None
+                def report(self, data): ready.set()
+
+            ready = threading.Event()
+            process = ProcessGroup(["sh", "-c", "echo ready; read x; sleep 0.2; exit 7"], Caller())
+            thread = threading.Thread(target=lambda: codes.append(process.run()))
+            codes = []
+            thread.start()
+            ready.wait()
+            child = os.fork()
+            if child == 0:
+                sys.exit(0)
+            os.waitpid(child, 0)
+            thread.join()
+            print(codes)
+        """
+        assert run_program(source).stdout == "[7]\n"
