@@ -1,0 +1,88 @@
+"""Where executions are recorded, and the sink that records them in the background.
+
+Nothing is imported before it is used: sqlite_utils and psycopg are slow to import.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from szal.stores.base import ExecutionStore, Store
+    from szal.stores.memory import InMemoryExecutionStore
+    from szal.stores.query import ExecutionSummary
+    from szal.stores.sink import Sink
+    from szal.stores.sqlite import SqliteExecutionStore
+    from szal.stores.writer import SinkStats
+
+__all__ = [
+    "ExecutionStore",
+    "ExecutionSummary",
+    "InMemoryExecutionStore",
+    "Sink",
+    "SinkStats",
+    "SqliteExecutionStore",
+    "Store",
+    "open_store",
+]
+
+_HOMES = {
+    "ExecutionStore": "base",
+    "ExecutionSummary": "query",
+    "InMemoryExecutionStore": "memory",
+    "Sink": "sink",
+    "SinkStats": "writer",
+    "SqliteExecutionStore": "sqlite",
+    "Store": "base",
+}
+
+# The class that opens a URL of each scheme, by the name it has here.
+_SCHEMES = {
+    "memory": "InMemoryExecutionStore",
+    "sqlite": "SqliteExecutionStore",
+}
+
+
+def open_store(url: str) -> "Store":
+    """Return the store at *url*, migrated: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory:``.
+
+    Blocks for as long as the migration takes, which is nothing where there is none to do. Raises ValueError for
+    another scheme, `StoreUnavailable` for a database that cannot be reached, `StoreFailed` for a file that is none.
+
+    >>> with open_store("memory:") as store:
+    ...     store.list()
+    []
+    """
+    scheme, colon, _ = url.partition(":")
+    if not colon or scheme not in _SCHEMES:
+        raise ValueError(
+            f"no store for {_without_secrets(url)!r}: known are {', '.join(_example(s) for s in _SCHEMES)}"
+        )
+    store: Store = __getattr__(_SCHEMES[scheme]).connect(url)
+    try:
+        store.migrate()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _example(scheme: str) -> str:
+    return "memory:" if scheme == "memory" else f"{scheme}://…"
+
+
+def _without_secrets(url: str) -> str:
+    """Return *url* without the user and password it may carry: it goes into messages and logs."""
+    before, at, after = url.rpartition("@")
+    return f"{before.partition('://')[0]}://…@{after}" if at else url
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,108 @@
+"""What a store is: the four methods that an engine needs, and all that szal's own stores offer."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
+
+from szal.codec import decode_record
+from szal.errors import DecodeError
+from szal.execution import ExecutionRecord
+from szal.state import WorkflowState
+from szal.stores.operation import Operation
+from szal.stores.query import ExecutionSummary, Filters, Ids, Page
+
+if TYPE_CHECKING:
+    from szal.stores.sink import Sink
+
+__all__ = ["Backend", "ExecutionStore", "Store"]
+
+
+class ExecutionStore(Protocol):
+    """All that an engine asks of a store. Whatever has these four methods can be one.
+
+    They are called from any thread, several at once, and may block.
+    """
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Insert *record*, or put it in the place of the one with its id."""
+        ...
+
+    def get(self, execution_id: str) -> ExecutionRecord | None:
+        """Return the record, or None where there is none."""
+        ...
+
+    def list(self, flow_name: str | None = None) -> Ids:
+        """Return the ids of all executions, or of those of one flow; szal's own stores put the oldest first."""
+        ...
+
+    def remove(self, execution_id: str) -> ExecutionRecord | None:
+        """Delete the record and return it; None where there was none."""
+        ...
+
+
+class Backend(Protocol):
+    """What a sink needs of the store that it writes to.
+
+    `apply` raises `StoreUnavailable` for what may get better by itself: the sink tries the same operations
+    again. Any other exception is taken as final, and the operations of its batch are tried one by one.
+    """
+
+    @property
+    def name(self) -> str:
+        """What messages call this store; never holds a password."""
+        ...
+
+    def apply(self, operations: Sequence[Operation]) -> None:
+        """Carry out *operations*, in this order, in one transaction: after an exception, none has happened."""
+        ...
+
+    def get(self, execution_id: str) -> ExecutionRecord | None: ...
+
+    def list(self, flow_name: str | None = None) -> Ids: ...
+
+    def find(
+        self, *, limit: int | None = 100, after: ExecutionSummary | str | None = None, **filters: Unpack[Filters]
+    ) -> Page: ...
+
+    def count(self, **filters: Unpack[Filters]) -> int: ...
+
+    def prune(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        states: WorkflowState | Iterable[WorkflowState] | None = None,
+        keep: int | None = None,
+        batch: int = 1000,
+    ) -> int: ...
+
+
+class Store(Backend, ExecutionStore, Protocol):
+    """What each of szal's own stores is: see `SqliteExecutionStore` for what the methods promise."""
+
+    def migrate(self) -> None: ...
+
+    def engine_sink(self, **options: Any) -> "Sink": ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def read_record(execution_id: str, data: str) -> ExecutionRecord:
+    """Return the record in *data*; a `DecodeError` names the execution too."""
+    try:
+        return decode_record(data)
+    except DecodeError as error:
+        raise DecodeError(error.path, f"{error.problem} (in the record of execution {execution_id!r})") from None
+
+
+def no_such_page(execution_id: str) -> ValueError:
+    """Return the error for a page that is to begin after an execution that is not there (any more)."""
+    return ValueError(
+        f"after={execution_id!r}: no such execution; give the last summary of the page before instead of its id"
+    )

@@ -1,0 +1,184 @@
+"""One SQLite connection, shared by threads, carried over faults and forks, with its errors translated."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import attrs
+from sqlite_utils import Database
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.stores import hooks
+
+__all__ = ["Connection"]
+
+# Besides sqlite3.Error: a value that is too long for SQLite, and text that is not UTF-8.
+_DRIVER_ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+# What may get better by itself, but perhaps only for a new connection: one that was opened while the file
+# was read-only stays so, and one that met an I/O error may hold half a transaction.
+_AILING = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_inherited: list[Database] = []  # closing a parent's connection in a child would drop the parent's locks
+
+
+@attrs.define(eq=False)
+class Connection:
+    """A connection that is opened when it is first needed, and the lock that lets one thread use it at a time."""
+
+    name: str
+    busy_timeout: float
+    _open: Callable[[], Database] = attrs.field(repr=False)
+    _durable: bool
+    """Whether another connection would see the same database: neither ``:memory:`` nor a borrowed one."""
+    _owned: bool
+    _db: Database | None = attrs.field(default=None, init=False, repr=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the two above
+
+    def __attrs_post_init__(self) -> None:
+        hooks.enroll(self)
+
+    @classmethod
+    def to(cls, place: str, synchronous: str, busy_timeout: float) -> "Connection":
+        """Return a connection to the file at *place*, or to a new ``:memory:``."""
+
+        def connect() -> Database:
+            raw = sqlite3.connect(place, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+            try:
+                raw.execute(f"PRAGMA synchronous = {synchronous}")
+                return _wrap(raw)
+            except BaseException:
+                raw.close()
+                raise
+
+        return cls(place, busy_timeout, connect, durable=place != ":memory:", owned=True)
+
+    @classmethod
+    def borrowed(cls, raw: sqlite3.Connection) -> "Connection":
+        """Return one that uses *raw* and never closes it."""
+        db = _wrap(raw)
+        file = raw.execute("PRAGMA database_list").fetchone()[2]
+        return cls(file or ":memory:", 5.0, lambda: db, durable=False, owned=False)
+
+    @contextmanager
+    def use(self) -> Iterator[Database]:
+        """Lend the connection to one block; raise szal's errors for the driver's."""
+        with self._lock:
+            if self._closed:
+                raise StoreClosed(self.name)
+            try:
+                if self._db is None:
+                    self._db = self._open()
+                yield self._db
+            except _DRIVER_ERRORS as error:
+                raise self._translated(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """Lend it to one write transaction, which begins by taking the write lock."""
+        with self.use() as db:
+            if db.conn.in_transaction:
+                raise StoreFailed(self.name, "the connection is in the middle of a transaction of somebody else")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # the error before it is the one that counts
+                    db.rollback()
+                raise
+
+    def enable_wal(self) -> None:
+        """Bring the file into WAL mode, for which SQLite does not wait for a lock by itself."""
+        locked = Retrying(
+            retry=retry_if_exception(lambda error: _code(error) in _LOCKED),
+            stop=stop_after_delay(self.busy_timeout),
+            wait=wait_random(0.005, 0.05),
+            reraise=True,
+        )
+        with self.use() as db:
+            locked(db.enable_wal)
+
+    def _translated(self, error: Exception) -> StoreError:
+        code = _code(error)
+        problem = str(error)
+        if code in _LOCKED:
+            return StoreUnavailable(self.name, problem)
+        if code in _AILING:
+            self._discard()
+            return StoreUnavailable(self.name, problem)
+        if code == sqlite3.SQLITE_ERROR and problem == "no such table: szal_executions":
+            return NotMigrated(self.name)
+        return StoreFailed(self.name, problem)
+
+    def _discard(self) -> None:
+        """Close the connection if the next use can open another."""
+        if self._durable and self._db is not None:
+            db, self._db = self._db, None
+            with suppress(sqlite3.Error):
+                db.close()
+
+    def close(self) -> None:
+        """Close it for good, after the thread that uses it."""
+        with self._lock:
+            self._closed = True
+            self._release()
+
+    def _release(self) -> None:
+        if self._owned and self._db is not None:
+            self._db.close()
+        self._db = None
+
+    def __del__(self) -> None:
+        self._release()
+
+    # -- forks ----------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+        self._discard()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        if not self._owned:
+            self._open = self._refuse
+            self._db = None
+        elif self._durable and self._db is not None:  # there was no before_fork
+            _inherited.append(self._db)
+            self._db = None
+
+    def _refuse(self) -> Database:
+        raise StoreFailed(self.name, "the connection belongs to the parent process: open one after the fork")
+
+    def begin_exit(self) -> None:
+        pass
+
+    def finish_exit(self, began: float) -> None:
+        pass
+
+
+def _code(error: BaseException) -> int:
+    """Return SQLite's primary result code, or SQLITE_OK for an error that is not SQLite's."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF
+
+
+def _wrap(raw: sqlite3.Connection) -> Database:
+    # Plugins that happen to be installed have no business here.
+    return Database(raw, recursive_triggers=False, execute_plugins=False)

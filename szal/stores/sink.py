@@ -1,0 +1,176 @@
+"""A store seen through one background writer: `save` returns at once, and nothing is lost."""
+
+import sys
+import weakref
+from collections.abc import Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Self, Unpack
+
+from szal.execution import ExecutionRecord
+from szal.state import WorkflowState
+from szal.stores.base import Backend, read_record
+from szal.stores.losses import Losses, OnError
+from szal.stores.operation import Remove, Save
+from szal.stores.query import ExecutionSummary, Filters, Ids, Page
+from szal.stores.writer import SinkStats, Writer
+
+__all__ = ["Sink"]
+
+
+class Sink:
+    """What an engine writes to: a store whose `save` only encodes the record and queues it.
+
+    One daemon thread, started at the first save, writes what is queued in the order of submission, as many as
+    there are (up to 1000) in one transaction; of several saves of one execution in a batch the last is written.
+    A sink may be used by any number of threads. Make it with ``store.engine_sink(...)``.
+
+    *Reading.* What was saved through a sink is visible through it at once: `get` and `list` know what is pending.
+    Nothing that is committed is held in memory.
+
+    *Trouble.* While the database is locked, full, read-only or away, the thread tries again, with growing waits
+    of up to 2 s, in order, for as long as it takes, or for *give_up_after* seconds, after which the batch is lost.
+    Where the database refuses a batch for good, its operations are tried one by one, and what is still
+    refused is lost. What is lost is logged with its execution id, counted, handed to
+    ``on_error(operation, exception)`` in the writer's thread (where it must not wait for the sink), and reported
+    by `flush`.
+
+    *Limits.* At most *max_pending* operations wait. Then `save` and `remove` wait, up to *block_timeout* seconds,
+    and raise `SinkFull`.
+
+    *What can be lost.* kill -9, `os._exit` and a crash of the interpreter lose what is pending: what was submitted
+    since the last completed `flush`, at most. What is in the database is a prefix of what was submitted. A normal
+    exit, also by an exception, ``sys.exit`` or in another thread, first waits up to *exit_timeout* seconds for
+    what is pending, and names on stderr and in the log what it has to leave. A sink that is
+    dropped without `close` still writes all. Processes of `multiprocessing` end by ``os._exit``: flush there.
+
+    *Forks.* Before a fork the thread finishes its transaction; if another process holds the database locked, that
+    takes up to the store's busy timeout. The parent goes on as if nothing had happened. The child's sink starts
+    empty, and writes nothing of the parent's.
+
+    >>> from szal.stores import open_store
+    >>> with open_store("sqlite:///:memory:") as store, store.engine_sink() as sink:
+    ...     sink.save(ExecutionRecord("e1", "ci"))
+    ...     sink.flush()
+    ...     store.list(), sink.stats().written
+    (['e1'], 1)
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        max_pending: int = 10_000,
+        block_timeout: float = 30.0,
+        give_up_after: float | None = None,
+        exit_timeout: float = 10.0,
+        on_error: OnError | None = None,
+    ) -> None:
+        self._backend = backend
+        losses = Losses(backend.name, on_error)
+        self._writer = Writer(backend, max_pending, block_timeout, give_up_after, exit_timeout, losses)
+        # The thread holds the writer, never the sink: a sink can be dropped. The exit is szal.stores.hooks's.
+        weakref.finalize(self, self._writer.abandon).atexit = False
+
+    # -- one record -----------------------------------------------------------------------------------
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Queue *record* as it is now; it is visible through the sink at once, and committed by the next `flush`.
+
+        Blocks only while *max_pending* operations wait. Raises `EncodeError`, `SinkFull`, `StoreClosed`.
+        """
+        self._writer.submit(Save.of(record))
+
+    def get(self, execution_id: str) -> ExecutionRecord | None:
+        """Return the record as it was saved last, or None; asks the database where nothing is pending."""
+        pending = self._writer.pending(execution_id)
+        if pending is None:
+            return self._backend.get(execution_id)
+        return read_record(execution_id, pending.data) if isinstance(pending, Save) else None
+
+    def remove(self, execution_id: str) -> ExecutionRecord | None:
+        """Queue the removal of the record, and return it, or None where there is none (then nothing is queued).
+
+        Blocks and raises as `get` and `save` do.
+        """
+        record = self.get(execution_id)
+        if record is not None:
+            self._writer.submit(Remove(execution_id))
+        return record
+
+    # -- many -----------------------------------------------------------------------------------------
+
+    def list(self, flow_name: str | None = None) -> Ids:
+        """Return the ids of all executions, or of those of one flow: as the store does, then what is pending."""
+        pending = {operation.execution_id: operation for operation in self._writer.all_pending()}
+        saved = {
+            execution_id: None
+            for execution_id, operation in pending.items()
+            if isinstance(operation, Save) and flow_name in (None, operation.flow_name)
+        }
+        stored = self._backend.list(flow_name)  # after pending: what was committed in between is in both
+        ids = [execution_id for execution_id in stored if execution_id not in pending or execution_id in saved]
+        return [*dict.fromkeys([*ids, *saved])]
+
+    def find(
+        self, *, limit: int | None = 100, after: ExecutionSummary | str | None = None, **filters: Unpack[Filters]
+    ) -> Page:
+        """Wait until what is pending is written, then return the store's `find`.
+
+        Raises `FlushTimeout` if that takes longer than *block_timeout*.
+        """
+        self._writer.wait(self._writer.block_timeout)
+        return self._backend.find(limit=limit, after=after, **filters)
+
+    def count(self, **filters: Unpack[Filters]) -> int:
+        """Wait as `find` does, then return the store's `count`."""
+        self._writer.wait(self._writer.block_timeout)
+        return self._backend.count(**filters)
+
+    def prune(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        states: WorkflowState | Iterable[WorkflowState] | None = None,
+        keep: int | None = None,
+        batch: int = 1000,
+    ) -> int:
+        """Wait as `find` does, then `prune` the store, in the calling thread."""
+        self._writer.wait(self._writer.block_timeout)
+        return self._backend.prune(older_than=older_than, states=states, keep=keep, batch=batch)
+
+    # -- its life -------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
+        """Return once all that was submitted before this call, by any thread, is committed.
+
+        Raises `FlushTimeout` after *timeout* seconds (None: no limit), naming what is still pending: it stays
+        queued. Raises `WriteFailed` if some of it is lost, naming that. Each loss is reported once, by the first
+        flush (or `close`) that covers it; with *execution_id*, only that execution's are, and the others are left
+        for another flush. Losses that no flush asks about are remembered too: the last 10 000.
+        """
+        self._writer.report(self._writer.wait(timeout), execution_id)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Accept nothing more, and wait until what is pending is written; the store stays open. Again: does nothing.
+
+        Raises `FlushTimeout` after *timeout* seconds (the thread goes on writing), and `WriteFailed` as `flush` does.
+        From here on `save` and `remove` raise `StoreClosed`; reading goes on.
+        """
+        self._writer.close(timeout)
+        self._writer.report(sys.maxsize, None)
+
+    def stats(self) -> SinkStats:
+        """Return the counts so far."""
+        return self._writer.stats()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Sink of {self._backend.name}, {self.stats().pending} pending>"

@@ -1,0 +1,220 @@
+"""What every SQL database has in common: the methods of a store, written once over a dialect's constants.
+
+A database brings its `Dialect`, its connections, and the translation of its driver's errors; everything else is
+here.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from itertools import groupby
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, Unpack
+
+from szal.execution import ExecutionRecord
+from szal.state import WorkflowState
+from szal.stores.base import no_such_page, read_record
+from szal.stores.dialect import FLOWS, Dialect
+from szal.stores.operation import Operation, Remove, Save, merged
+from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
+
+if TYPE_CHECKING:
+    from szal.stores.sink import Sink
+
+__all__ = ["SqlExecutionStore", "Transaction"]
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Transaction(Protocol):
+    """What can be done between BEGIN and COMMIT."""
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run one statement and return all its rows."""
+        ...
+
+    def many(self, statement: str, rows: Sequence[Row]) -> None:
+        """Run one of `Dialect.writes` for each of *rows*, in order."""
+        ...
+
+
+class SqlExecutionStore(ABC):
+    """The methods that szal's SQL stores share. Every method is one transaction, unless it says otherwise.
+
+    All are safe to call from several threads at once, and block while the database works. They raise
+    `StoreUnavailable` for trouble that may pass, `NotMigrated` before the first `migrate`, `StoreClosed` after
+    `close`, and `StoreFailed` for the rest.
+    """
+
+    dialect: Dialect
+    name: str
+
+    @abstractmethod
+    def _read(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run one statement that changes nothing, and return all its rows."""
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[Transaction]:
+        """Return a write transaction: committed at the end of its block, rolled back if that raises."""
+
+    @abstractmethod
+    def migrate(self) -> None:
+        """Create the schema, or bring it up to date."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is open; using the store afterwards raises `StoreClosed`."""
+
+    def engine_sink(self, **options: Any) -> "Sink":
+        """Return a `Sink` that writes to this store in the background; it takes that class's options.
+
+        Close the sink before the store: closing the store first loses what is still pending.
+        """
+        from szal.stores.sink import Sink
+
+        return Sink(self, **options)
+
+    # -- one record -----------------------------------------------------------------------------------
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Insert *record*, or put it in the place of the one with its id; on return it is committed.
+
+        Raises `EncodeError` for what JSON cannot hold.
+        """
+        self.apply([Save.of(record)])
+
+    def get(self, execution_id: str) -> ExecutionRecord | None:
+        """Return the record, or None where there is none; raises `DecodeError` for a row that szal cannot read."""
+        rows = self._read(self.dialect.get, (execution_id,))
+        return read_record(execution_id, rows[0][0]) if rows else None
+
+    def remove(self, execution_id: str) -> ExecutionRecord | None:
+        """Delete the record and return it; None where there was none.
+
+        A row that szal cannot read is deleted as well, and then raises `DecodeError`.
+        """
+        with self._transaction() as transaction:
+            rows = transaction.rows(self.dialect.take, (execution_id,))
+            transaction.many(self.dialect.writes[Remove], [(execution_id,)])
+        return read_record(execution_id, rows[0][0]) if rows else None
+
+    def apply(self, operations: Sequence[Operation]) -> None:
+        """Carry out *operations*, in order, in one transaction; on return it is committed, after an error undone."""
+        with self._transaction() as transaction:
+            for kind, group in groupby(merged(operations), type):
+                transaction.many(self.dialect.writes[kind], [operation.row() for operation in group])
+
+    # -- many -----------------------------------------------------------------------------------------
+
+    def list(self, flow_name: str | None = None) -> Ids:
+        """Return the ids of all executions, or of those of one flow, the oldest first (ties: by id)."""
+        return [row[0] for row in self._read(*self.dialect.ids(flow_name))]
+
+    def find(
+        self, *, limit: int | None = 100, after: ExecutionSummary | str | None = None, **filters: Unpack[Filters]
+    ) -> Page:
+        """Return the summaries of the executions that pass all filters, the newest first (ties: the greatest id first).
+
+        Filters: `flow_name`; `states`, one or several; `labels` that an execution must have (others may be
+        there); `since` and `until`, aware datetimes with since <= start < until. At most *limit* are returned,
+        None means all. The next page comes *after* the last summary of this one, or after the execution with
+        that id, which must exist (ValueError). What is saved or removed between two pages moves nothing: no
+        page repeats or misses an execution, and one that began later is on no later page.
+
+        Results are not decoded. Rows whose data is not a record (szal and szal-rs write none) are passed over.
+
+        >>> from szal.stores import open_store
+        >>> with open_store("sqlite:///:memory:") as store:
+        ...     for number in range(5):
+        ...         store.save(ExecutionRecord(f"e{number}", "ci", WorkflowState.RUNNING))
+        ...     page = store.find(flow_name="ci", states=WorkflowState.RUNNING, limit=3)
+        ...     [summary.execution_id for summary in page + store.find(after=page[-1])]
+        ['e4', 'e3', 'e2', 'e1', 'e0']
+        """
+        query = Query.of(limit=limit, after=self._position(after), **filters)
+        if query.states == ():
+            return []
+        found = [
+            summary_of(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(*self.dialect.page(query))
+        ]
+        return [summary for summary in found if summary is not None]
+
+    def count(self, **filters: Unpack[Filters]) -> int:
+        """Return how many executions pass the filters of `find`; without any, how many there are.
+
+        >>> from szal.stores import open_store
+        >>> open_store("sqlite:///:memory:").count(states=[WorkflowState.FAILED])
+        0
+        """
+        return int(self._read(*self.dialect.number(Query.of(**filters)))[0][0])
+
+    def prune(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        states: WorkflowState | Iterable[WorkflowState] | None = None,
+        keep: int | None = None,
+        batch: int = 1000,
+    ) -> int:
+        """Delete executions that finished more than *older_than* ago (seconds or a timedelta); return how many.
+
+        *states*: COMPLETED, FAILED, ROLLED_BACK and CANCELLED by default; live states are refused (ValueError).
+        *keep*: the newest so many of each flow stay, whatever their age and state. One of the two must be given.
+        Runs as transactions of at most *batch* rows, so writers never wait long, and each looks at a row's state
+        as it deletes it; safe while engines are at work, and safe to interrupt: what is deleted stays deleted.
+
+        >>> from szal.stores import open_store
+        >>> with open_store("sqlite:///:memory:") as store:
+        ...     for number in range(5):
+        ...         store.save(ExecutionRecord(f"e{number}", "ci", WorkflowState.COMPLETED))
+        ...     store.prune(keep=2), store.list()
+        (3, ['e3', 'e4'])
+        """
+        retention = Retention.of(older_than, states, keep, batch)
+        flows = [row[0] for row in self._read(FLOWS)]
+        return sum(self._prune_flow(flow, retention) for flow in flows)
+
+    def _prune_flow(self, flow_name: str, retention: Retention) -> int:
+        oldest_kept: Position | None = None
+        if retention.keep:
+            kept = self.find(flow_name=flow_name, limit=retention.keep)
+            if len(kept) < retention.keep:
+                return 0
+            oldest_kept = kept[-1].position, kept[-1].execution_id
+        deleted = 0
+        for state in retention.states:
+            done: Position | None = ("", "")
+            while done is not None:
+                count, done = self._prune_batch(flow_name, state, retention, done, oldest_kept)
+                deleted += count
+        return deleted
+
+    def _prune_batch(
+        self, flow_name: str, state: WorkflowState, retention: Retention, done: Position, end: Position | None
+    ) -> tuple[int, Position | None]:
+        """Delete the first executions after *done* and before *end*; return how many, and where to go on."""
+        statement = self.dialect.prunable(flow_name, state, retention, done, end)
+        with self._transaction() as transaction:
+            found = transaction.rows(*statement)
+            transaction.many(self.dialect.writes[Remove], [(row[1],) for row in found])
+        return len(found), (found[-1][0], found[-1][1]) if len(found) == retention.batch else None
+
+    def _position(self, after: ExecutionSummary | str | None) -> Position | None:
+        if after is None or isinstance(after, ExecutionSummary):
+            return None if after is None else (after.position, after.execution_id)
+        rows = self._read(*self.dialect.position(after))
+        if not rows or rows[0][0] is None:
+            raise no_such_page(after)
+        return rows[0][0], after
+
+    # -- with -----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,209 @@
+"""Executions in an SQLite file, the one that szal-rs keeps: either can open the other's."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+import attrs
+from sqlite_utils import Database, Migrations
+from sqlite_utils.db import TransactionError
+
+from szal.stores.connection import Connection
+from szal.stores.dialect import Dialect
+from szal.stores.operation import Remove, Save
+from szal.stores.query import HEAD
+from szal.stores.sql import Row, SqlExecutionStore, Transaction
+
+__all__ = ["SqliteExecutionStore"]
+
+Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+# -- statements -------------------------------------------------------------------------------------
+
+# szal-rs's own table, to the letter: what else there is to know about an execution is in `data`.
+CREATE_TABLE = (
+    "CREATE TABLE IF NOT EXISTS szal_executions"
+    " (execution_id TEXT PRIMARY KEY, flow_name TEXT NOT NULL, data TEXT NOT NULL)"
+)
+SAVE = (
+    "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, ?, ?)"
+    " ON CONFLICT (execution_id) DO UPDATE SET flow_name = excluded.flow_name, data = excluded.data"
+)
+REMOVE = "DELETE FROM szal_executions WHERE execution_id = ?"
+GET = "SELECT data FROM szal_executions WHERE execution_id = ?"
+
+# Without the guard one row that is not JSON would fail every query, and could not even be inserted.
+_FIELD = "CASE WHEN json_valid(data) THEN {} END"
+# szal.stores.query.position_key: it names `data` once, because SQLite parses it again each time it is named.
+_KEY = "replace(substr(rtrim(replace(json_extract(data, '$.{}'), '+00:00', 'Z'), 'Z') || '.000000', 1, 26), '.', '0')"
+STATE = _FIELD.format("json_extract(data, '$.state')")
+STARTED = _FIELD.format(_KEY.format("started_at"))
+FINISHED = f"coalesce({_FIELD.format(_KEY.format('finished_at'))}, {STARTED})"
+HEAD_ARRAY = "json_extract(data, {})".format(", ".join(f"'$.{key}'" for key in HEAD))
+LABEL = (
+    "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(data) THEN data ELSE '{}' END, '$.labels') AS label"
+    " WHERE label.key = ? AND label.value = ?)"
+)
+
+DIALECT = Dialect(
+    mark="?",
+    writes={Save: SAVE, Remove: REMOVE},
+    get=GET,
+    take=GET,
+    started=STARTED,
+    finished=FINISHED,
+    state=STATE,
+    head=HEAD_ARRAY,
+    label=LABEL,
+)
+
+MIGRATIONS = Migrations("szal")
+
+
+@MIGRATIONS()
+def m001_executions(db: Database) -> None:
+    """Make szal-rs's table (or take the one that it made), and the indexes of `find`."""
+    db.execute(CREATE_TABLE)
+    on = "ON szal_executions"
+    db.execute(f"CREATE INDEX szal_executions_flow {on} (flow_name, {STATE}, {STARTED}, execution_id)")
+    db.execute(f"CREATE INDEX szal_executions_state {on} ({STATE}, {STARTED}, execution_id)")
+    db.execute(f"CREATE INDEX szal_executions_started {on} ({STARTED}, execution_id)")
+
+
+# -- the store --------------------------------------------------------------------------------------
+
+
+@attrs.define
+class _SqliteTransaction:
+    """The block between BEGIN and COMMIT."""
+
+    _db: Database
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        return self._db.execute(statement, parameters).fetchall()
+
+    def many(self, statement: str, rows: Sequence[Row]) -> None:
+        self._db.conn.executemany(statement, rows)
+
+
+@attrs.define(eq=False, init=False)
+class SqliteExecutionStore(SqlExecutionStore):
+    """Executions in one SQLite file, shared with other threads, other processes and szal-rs.
+
+    Make one with `connect` or `from_connection`, and call `migrate` once. Nothing is opened before it is needed.
+    A file has two connections, one for writing and one for reading, each used by one thread at a time: in WAL
+    mode a reader sees what was committed last and never waits for a writer. Other processes may have the write
+    lock: a write waits up to *busy_timeout* seconds for it, then raises `StoreUnavailable`.
+
+    **What can be lost.** A write is committed when its method returns. No commit is lost when the process dies
+    (kill -9 too), whatever *synchronous* says. When the machine does, by power loss or a crash of the system:
+    nothing with "FULL" (the default: one fsync for each commit) or "EXTRA"; the last commits with "NORMAL"
+    (an fsync only at checkpoints); the whole file may be damaged with "OFF". Through `engine_sink` a batch
+    of writes is one commit, so "FULL" costs next to nothing there.
+
+    A fork is safe at any time: connections are closed before it, and opened again when they are needed, by
+    each process for itself. A ``:memory:`` database is copied, as memory is. SQLite needs a local file system.
+
+    >>> with SqliteExecutionStore.connect(":memory:") as store:
+    ...     store.migrate()
+    ...     store.list()
+    []
+    """
+
+    name: str
+    _writer: Connection = attrs.field(repr=False)
+    _reader: Connection = attrs.field(repr=False)
+
+    dialect = DIALECT
+
+    def __init__(self, writer: Connection, reader: Connection) -> None:
+        self.name = writer.name
+        self._writer = writer
+        self._reader = reader
+
+    @classmethod
+    def connect(
+        cls, path: str | Path, *, synchronous: Synchronous = "FULL", busy_timeout: float = 5.0
+    ) -> "SqliteExecutionStore":
+        """Return the store in the file at *path*; the file is made, but not its directory, when it is first used.
+
+        *path* is a path, or a URL: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``. What
+        follows the three slashes is the path as it is: nothing is escaped, a ``?`` or ``%`` stands for itself.
+        ``:memory:`` is a database of this store's own. Raises ValueError; never blocks.
+
+        >>> SqliteExecutionStore.connect("sqlite:////var/lib/app/what is 100%?.db").name
+        '/var/lib/app/what is 100%?.db'
+        """
+        if synchronous not in get_args(Synchronous):
+            raise ValueError(f"synchronous is one of {', '.join(get_args(Synchronous))}, not {synchronous!r}")
+        if busy_timeout < 0:
+            raise ValueError(f"busy_timeout is negative ({busy_timeout})")
+        place = _place(path)
+
+        def link() -> Connection:
+            return Connection.to(place, synchronous, busy_timeout)
+
+        writer = link()
+        return cls(writer, writer if place == ":memory:" else link())
+
+    @classmethod
+    def from_connection(cls, connection: sqlite3.Connection) -> "SqliteExecutionStore":
+        """Return a store that uses *connection*, and leaves its pragmas as they are and closing it to its owner.
+
+        It must have been made with ``check_same_thread=False`` if the store is to be used by several threads (a
+        sink is one more), have no transaction open when a method is called, and not be used by others meanwhile.
+        Raises ValueError for one made with ``autocommit=True`` or ``False``. After a fork only the parent may go on.
+
+        >>> SqliteExecutionStore.from_connection(sqlite3.connect(":memory:", check_same_thread=False)).migrate()
+        """
+        try:
+            shared = Connection.borrowed(connection)
+        except TransactionError as error:
+            raise ValueError(str(error)) from None
+        return cls(shared, shared)
+
+    def migrate(self) -> None:
+        """Create the schema, or bring it up to date; a database that szal-rs made is upgraded in place.
+
+        Does nothing where there is nothing to do. Several processes and threads may do it at once: the first
+        does it, the others wait. Raises `StoreUnavailable` if the database stays locked for *busy_timeout* seconds,
+        `StoreFailed` for a file that is no database. All of it happens, or nothing does.
+        """
+        self._writer.enable_wal()
+        with self._reader.use() as db:
+            if not MIGRATIONS.pending(db):
+                return  # without waiting for the write lock, which a busy process may hold
+        with self._writer.transaction() as db:
+            MIGRATIONS.apply(db)
+
+    def close(self) -> None:
+        """Close the connections, waiting for threads that use them; using the store afterwards raises `StoreClosed`.
+
+        A second call does nothing. What a sink has not written yet is lost to it: close that first.
+        """
+        self._reader.close()
+        self._writer.close()
+
+    def _read(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        with self._reader.use() as db:
+            return db.execute(statement, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        with self._writer.transaction() as db:
+            yield _SqliteTransaction(db)
+
+
+def _place(path: str | Path) -> str:
+    """Return the absolute path (a later chdir must not move the database), or ":memory:"."""
+    text = os.fspath(path)
+    if isinstance(path, str) and text.startswith("sqlite:"):
+        if not text.startswith("sqlite:///"):
+            raise ValueError(f"{text!r}: write sqlite:///relative.db, sqlite:////absolute.db or sqlite:///:memory:")
+        text = text.removeprefix("sqlite:///")
+    if not text:
+        raise ValueError("the path of the database is empty")
+    return text if text == ":memory:" else str(Path(text).absolute())

@@ -1,0 +1,82 @@
+"""What the tests of the stores share: records, and Python processes of their own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import szal
+from szal.execution import ExecutionRecord
+from szal.state import WorkflowState
+from szal.stores import InMemoryExecutionStore
+from szal.stores.operation import Operation, Save
+
+WIRE = Path(__file__).parents[1] / "wire"
+NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
+
+
+def record(
+    number: int, flow: str = "ci", state: WorkflowState = WorkflowState.COMPLETED, **fields: Any
+) -> ExecutionRecord:
+    """A record that began *number* minutes after noon, and has ended a second later if its state is an end."""
+    started = NOON + timedelta(minutes=number)
+    finished = None if state.is_live else started + timedelta(seconds=1)
+    values = {"started_at": started, "finished_at": finished} | fields
+    return ExecutionRecord(f"e{number:05}", flow, state, **values)
+
+
+def python(code: str, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    """Start a Python process with the szal of this one."""
+    path = [str(Path(szal.__file__).parents[1]), str(Path(__file__).parents[1])]
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+    return subprocess.Popen(command, text=True, env=environment, **(pipes | options))
+
+
+def run_python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run a Python process to its end."""
+    process = python(code, *arguments)
+    out, err = process.communicate(timeout=50)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+class ForeignBackend:
+    """A store that somebody else wrote over the seam of the sink. Its troubles come when they are told to.
+
+    `batches` holds what was applied, one list of "state id" for each transaction. Clear `open` to make `apply` wait.
+    `refuse` is asked about each batch, and raises.
+    """
+
+    name = "foreign"
+
+    def __init__(self) -> None:
+        self.store = InMemoryExecutionStore()
+        self.batches: list[list[str]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.waiting = threading.Event()
+        self.calls = 0
+        self.refuse: Callable[[list[str]], None] = lambda batch: None
+
+    def apply(self, operations: Sequence[Operation]) -> None:
+        self.calls += 1
+        self.waiting.set()
+        assert self.open.wait(30)
+        self.waiting.clear()
+        batch = [_words(operation) for operation in operations]
+        self.refuse(batch)
+        self.batches.append(batch)
+        self.store.apply(operations)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+def _words(operation: Operation) -> str:
+    return f"{operation.state if isinstance(operation, Save) else 'remove'} {operation.execution_id}"
