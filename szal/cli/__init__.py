@@ -1,0 +1,30 @@
+"""The command line: ``szal``, and ``python -m szal``. It needs the extra ``szal[cli]``.
+
+Nothing here is imported by the rest of szal, and importing this module imports nothing.
+"""
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_OPTIONAL = ("click", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says, and return its exit status. Does not return where a step's thread hangs.
+
+    0: success. 1: the flow failed, or its record could not be kept. 2: a wrong command, an invalid flow, a store
+    that cannot be read. 128 and the signal's number (130 for Ctrl-C): the run was cancelled by it.
+    """
+    try:
+        from szal.cli.commands import szal
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _OPTIONAL:
+            raise
+        sys.stderr.write('szal: the command line needs an optional part: pip install "szal[cli]"\n')
+        return 2
+    try:
+        szal.main(None if arguments is None else list(arguments), prog_name="szal")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1

@@ -1,0 +1,279 @@
+"""The commands of ``szal``."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+
+from szal import codec
+from szal.cli.console import Stream, console_for, diverted_stdout, stderr, stdout
+from szal.cli.execute import Order, Outcome, RecordLost, execute, leave
+from szal.cli.graph import to_dot, to_mermaid
+from szal.cli.history import find_record, reading
+from szal.cli.live import view_of
+from szal.cli.options import duration_of, inputs_of, labels_of, states_of, store_option
+from szal.cli.show import closing, executions, full_record
+from szal.cli.target import Target, find_target
+from szal.cli.text import clean, one_line
+from szal.errors import LoadError, SzalError
+from szal.state import WorkflowState
+from szal.step import Json
+from szal.stores import ExecutionSummary
+from szal.stores.base import Store
+
+__all__ = ["szal"]
+
+
+class _Failure(click.ClickException):
+    """An error that a person made, or can do something about: one message, and an exit status."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002 (click's signature)
+        """Print the message to stderr."""
+        stream = stderr()
+        stream.write(f"{clean(self.message)}\n")
+        stream.flush()
+
+
+class _RunFailed(_Failure):
+    exit_code = 1
+
+
+class _Commands(click.Group):
+    """Commands whose errors are told in one message, never as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except RecordLost as error:
+            raise _RunFailed(f"szal: {error}") from error
+        except LoadError as error:  # begins with the place in the file, as editors like to find it
+            raise _Failure(str(error)) from error
+        except (SzalError, OSError) as error:
+            raise _Failure(f"szal: {error}") from error
+        except KeyboardInterrupt:
+            leave(130)
+
+
+class _StepLogs(logging.Handler):
+    """Log records, as clean lines on what is stderr at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        with contextlib.suppress(Exception):  # a log line that cannot be written ends nothing
+            stream = stderr()
+            stream.write(f"{record.levelname.lower()}: {clean(self.format(record))}\n")
+            stream.flush()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="szal", message="szal %(version)s")
+def szal() -> None:
+    """Run workflows, and look at what they did."""
+    if not logging.root.handlers:
+        logging.root.addHandler(_StepLogs())
+
+
+# -- flows ----------------------------------------------------------------------------------------------
+
+_target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
+
+
+@szal.command()
+@_target_argument
+@click.option(
+    "-i",
+    "--input",
+    "inputs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=inputs_of,
+    help="An input of the flow. A value that is JSON is taken as such, any other is a string.",
+)
+@store_option
+@click.option(
+    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="To find the execution by."
+)
+@click.option("--max-concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Steps at a time.")
+@click.option(
+    "--timeout",
+    callback=duration_of,
+    metavar="TIME",
+    help="Limit the run (90s, 10m); the flow's own limit is void.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the execution's record on stdout, all else on stderr.")
+def run(
+    *,
+    target: str,
+    inputs: Mapping[str, Json],
+    store: str | None,
+    labels: Mapping[str, str],
+    max_concurrency: int,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Run a flow.
+
+    It is named by its FILE (YAML or JSON), or by the MODULE and the ATTRIBUTE that holds it: a FlowDef, a tuple of
+    a FlowDef with its Handlers and its sub-flows, or a function that returns one of these.
+
+    Ctrl-C cancels the run, rolls it back where it says so, and records it; once more ends the waiting for steps that
+    do not stop. Exit status: 0 success, 1 the flow failed, 2 it could not be run, 130 Ctrl-C, 143 SIGTERM.
+    """
+    with _documents(divert=as_json) as document:
+        found = find_target(target)
+        found.check()
+        order = Order(
+            target=found,
+            inputs=inputs,
+            labels=labels,
+            store=store,
+            recorded=as_json,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+        )
+        console = console_for(stderr() if as_json else document)
+        outcome = execute(order, view_of(found.flow, console))
+        console.print(_ending(console, order, outcome))
+        if as_json and outcome.record is not None:
+            _write(document, codec.encode_record(outcome.record))
+    if outcome.left_behind:
+        leave(outcome.status)
+    click.get_current_context().exit(outcome.status)
+
+
+def _ending(console: Console, order: Order, outcome: Outcome) -> RenderableType:
+    if outcome.result is None:
+        return f"cancelled; not all of its steps have ended\nexecution {order.execution_id}"
+    return closing(console, outcome.result, recorded=order.store is not None)
+
+
+@szal.command()
+@_target_argument
+def validate(target: str) -> None:
+    """Say whether a flow can be run, or everything that is wrong with it."""
+    found = _checked(target)
+    out = stdout()
+    for flow in (found.flow, *found.sub_flows):
+        steps = sum(1 for _ in flow.walk())
+        _write(out, f"{one_line(flow.name)}: valid ({flow.mode}, {steps} step{'s' * (steps != 1)})")
+
+
+@szal.command()
+@_target_argument
+@click.option(
+    "--format",
+    "language",
+    type=click.Choice(["mermaid", "dot"]),
+    default="mermaid",
+    show_default=True,
+    help="What to write: Mermaid, or DOT for Graphviz.",
+)
+def graph(target: str, language: str) -> None:
+    """Draw a flow, as text for Mermaid or Graphviz."""
+    with diverted_stdout():
+        flow = find_target(target).flow
+    _write(stdout(), to_dot(flow) if language == "dot" else to_mermaid(flow))
+
+
+def _checked(target: str) -> Target:
+    with diverted_stdout():
+        found = find_target(target)
+    found.check()
+    return found
+
+
+# -- executions -----------------------------------------------------------------------------------------
+
+
+@szal.command("list")
+@store_option
+@click.option("--flow", metavar="NAME", help="Only executions of this flow.")
+@click.option("--state", "states", multiple=True, callback=states_of, help="Only this state: completed, failed, …")
+@click.option(
+    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="With this label."
+)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_(
+    *,
+    store: str | None,
+    flow: str | None,
+    states: tuple[WorkflowState, ...],
+    labels: Mapping[str, str],
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List executions, the newest first."""
+    with _opened(store) as opened:
+        found = opened.find(flow_name=flow, states=states or None, labels=labels, limit=limit)
+    out = stdout()
+    if as_json:
+        _write(out, json.dumps([_summary_json(summary) for summary in found], indent=2))
+    elif found:
+        console = console_for(out)
+        console.print(executions(console, found, whole_ids=not out.isatty()))
+    else:
+        _write(stderr(), "There is no such execution." if flow or states or labels else "There is no execution yet.")
+
+
+@szal.command()
+@click.argument("execution_id", metavar="ID")
+@store_option
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def show(*, execution_id: str, store: str | None, as_json: bool) -> None:
+    """Show an execution: its steps, when each ran, and errors in full. The beginning of its ID is enough."""
+    with _opened(store) as opened:
+        record = find_record(opened, execution_id)
+    out = stdout()
+    if as_json:
+        _write(out, codec.encode_record(record))
+    else:
+        console = console_for(out)
+        console.print(full_record(console, record))
+
+
+@contextlib.contextmanager
+def _opened(url: str | None) -> Iterator[Store]:
+    if url is None:
+        raise click.UsageError("which store? Give --store sqlite:///szal.db, or set SZAL_STORE.")
+    with reading(url) as store:
+        yield store
+
+
+def _summary_json(summary: ExecutionSummary) -> dict[str, Json]:
+    """Return a summary with the keys and values of a record."""
+    return {
+        "execution_id": summary.execution_id,
+        "flow_name": summary.flow_name,
+        "state": summary.state.value,
+        "started_at": summary.started_at.isoformat(),
+        "finished_at": summary.finished_at and summary.finished_at.isoformat(),
+        "parent_execution_id": summary.parent_execution_id,
+        "labels": dict(summary.labels),
+        "error": summary.error,
+    }
+
+
+# -- writing --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _documents(*, divert: bool) -> Iterator[Stream]:
+    """Yield stdout; with *divert*, what anybody else writes to it goes to stderr meanwhile."""
+    if divert:
+        with diverted_stdout() as document:
+            yield document
+    else:
+        yield stdout()
+
+
+def _write(stream: Stream, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()

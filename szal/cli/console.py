@@ -1,0 +1,130 @@
+"""Where the command line writes to: streams that never fail it, and consoles that take no markup from anybody."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import IO, TextIO
+
+import attrs
+from rich.console import Console
+
+__all__ = ["Stream", "console_for", "diverted_stdout", "stderr", "stdout"]
+
+_PADDING = re.compile(r" +\n")
+_WIDE = 160  # of a table in a file or a pipe: nobody scrolls there
+
+
+@attrs.define(eq=False)
+class Stream:
+    """A text stream whose reader may go away (``| head``): what nobody can read any more is dropped, in silence.
+
+    A character that its encoding does not have is written as an escape; the spaces that a table has at the ends of
+    its lines go to terminals only. None stands for a stream that was closed before the program began.
+    """
+
+    _stream: TextIO | None
+
+    def write(self, text: str) -> int:
+        """Write *text*, and return its length in any case."""
+        if self._stream is not None:
+            with self._reader_may_leave():
+                if not self._stream.isatty():
+                    text = _PADDING.sub("\n", text)
+                try:
+                    self._stream.write(text)
+                except UnicodeEncodeError:
+                    self._stream.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        if self._stream is not None:
+            with self._reader_may_leave():
+                self._stream.flush()
+
+    @contextlib.contextmanager
+    def _reader_may_leave(self) -> Iterator[None]:
+        stream = self._stream
+        try:
+            yield
+        except (BrokenPipeError, ConnectionResetError):
+            self._stream = None
+            with contextlib.suppress(OSError, ValueError):  # what it has buffered would fail again at exit
+                _point(stream.fileno(), os.devnull)  # type: ignore[union-attr]
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the descriptor; raises OSError where there is none, as a stream does."""
+        if self._stream is None:
+            raise OSError("this stream is closed")
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        """The name of its encoding."""
+        return (None if self._stream is None else self._stream.encoding) or "utf-8"
+
+
+def _point(descriptor: int, path: str) -> None:
+    opened = os.open(path, os.O_WRONLY)
+    try:
+        os.dup2(opened, descriptor)
+    finally:
+        os.close(opened)
+
+
+def stdout() -> Stream:
+    """Return standard output."""
+    return Stream(sys.stdout)
+
+
+def stderr() -> Stream:
+    """Return standard error."""
+    return Stream(sys.stderr)
+
+
+def console_for(stream: Stream) -> Console:
+    """Return a rich console on *stream* that prints text as it is: no markup, no emoji, no guessed highlights."""
+    file: IO[str] = stream  # type: ignore[assignment]
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
+    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+
+@contextlib.contextmanager
+def diverted_stdout() -> Iterator[Stream]:
+    """Send to stderr what anybody else writes to stdout, child processes too; yield the true stdout.
+
+    What steps and imported modules print must not get into a document that another program reads.
+    """
+    true = _duplicate()
+    if true is None:  # no descriptor: a test's stream, or closed
+        target = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            yield Stream(target)
+        return
+    with true:
+        sys.stdout.flush()
+        saved = os.dup(1)
+        try:
+            os.dup2(2, 1)
+            with contextlib.redirect_stdout(sys.stderr):
+                yield Stream(true)
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+
+
+def _duplicate() -> TextIO | None:
+    """Return a stream on what descriptor 1 is now, if that is what sys.stdout writes to, and there is a stderr."""
+    try:
+        if sys.stdout is None or sys.stderr is None or sys.stdout.fileno() != 1:
+            return None
+        os.fstat(2)
+        return open(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: PTH123
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,100 @@
+"""A flow as a drawing: the text that Mermaid or Graphviz draws it from.
+
+The edges are the plan's, so that what is drawn is what is run. A condition stands in its step, a trigger other than
+"all" at the edges that it weighs. In hierarchical mode a dotted edge leads from a step to what is under it.
+"""
+
+import json
+from collections.abc import Iterator
+
+import attrs
+
+from szal.cli.text import clean, one_line
+from szal.flow import FlowDef
+from szal.plan import EdgeKind, Plan
+from szal.step import StepDef, TriggerMode
+
+__all__ = ["to_dot", "to_mermaid"]
+
+
+@attrs.frozen
+class _Edge:
+    source: int
+    target: int
+    label: str
+    dotted: bool
+
+
+def _edges(plan: Plan) -> Iterator[_Edge]:
+    for node in plan.nodes:
+        for target, kind in node.successors:
+            trigger = plan.nodes[target].step.trigger_mode
+            label = "" if trigger is TriggerMode.ALL else str(trigger).replace("_", " ")
+            yield _Edge(node.place, target, label, kind is EdgeKind.PARENT and target != node.place + 1)
+
+
+def _lines(step: StepDef) -> list[str]:
+    """Return what is written into a step's box."""
+    name = one_line(step.name)
+    return [name] if step.condition is None else [name, f"if {' '.join(clean(step.condition).split())}"]
+
+
+# -- Mermaid ------------------------------------------------------------------------------------------
+
+# Its labels are read as Markdown and HTML. Every character that means something there is written as an entity.
+_ENTITIES = {ord(char): f"#{ord(char)};" for char in '"#&;<>`\\*~|[]{}%'}
+
+
+def to_mermaid(flow: FlowDef) -> str:
+    """Return *flow* as a Mermaid flowchart; raises `InvalidFlow`.
+
+    >>> print(to_mermaid(FlowDef("ci", steps=[StepDef("build"), StepDef("test", condition="inputs.n > 1")])))
+    ---
+    title: "ci"
+    ---
+    flowchart TD
+        s0["build"]
+        s1["test<br/>if inputs.n #62; 1"]
+        s0 --> s1
+    """
+    plan = Plan.of(flow)
+    lines = ["---", f"title: {json.dumps(one_line(flow.name), ensure_ascii=False)}", "---", "flowchart TD"]
+    for node in plan.nodes:
+        label = "<br/>".join(line.translate(_ENTITIES) for line in _lines(node.step))
+        lines.append(f'    s{node.place}["{label}"]')
+    for edge in _edges(plan):
+        arrow = "-.->" if edge.dotted else "-->"
+        label = f'|"{edge.label}"|' if edge.label else ""
+        lines.append(f"    s{edge.source} {arrow}{label} s{edge.target}")
+    return "\n".join(lines)
+
+
+# -- Graphviz -----------------------------------------------------------------------------------------
+
+
+def to_dot(flow: FlowDef) -> str:
+    r"""Return *flow* in Graphviz's DOT language; raises `InvalidFlow`.
+
+    >>> print(to_dot(FlowDef("ci", steps=[StepDef('"build"'), StepDef("test", condition="inputs.n > 1")])))
+    digraph "ci" {
+        node [shape=box, style=rounded];
+        s0 [label="\"build\""];
+        s1 [label="test\nif inputs.n > 1"];
+        s0 -> s1;
+    }
+    """
+    plan = Plan.of(flow)
+    lines = [f'digraph "{_quoted(one_line(flow.name))}" {{', "    node [shape=box, style=rounded];"]
+    for node in plan.nodes:
+        label = "\\n".join(_quoted(line) for line in _lines(node.step))
+        lines.append(f'    s{node.place} [label="{label}"];')
+    for edge in _edges(plan):
+        attributes = [f'label="{edge.label}"'] if edge.label else []
+        attributes += ["style=dotted"] if edge.dotted else []
+        suffix = f" [{', '.join(attributes)}]" if attributes else ""
+        lines.append(f"    s{edge.source} -> s{edge.target}{suffix};")
+    return "\n".join([*lines, "}"])
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

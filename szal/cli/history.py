@@ -1,0 +1,77 @@
+"""Opening stores, and finding executions in them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from szal.cli.text import one_line
+from szal.errors import SzalError
+from szal.execution import ExecutionRecord
+from szal.stores import open_store
+from szal.stores.base import Store
+
+__all__ = ["BadStore", "NotFound", "find_record", "opened", "reading"]
+
+_SOME: Final = 5
+
+
+@attrs.define
+class BadStore(SzalError):
+    """What was named as a store is none."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@attrs.define
+class NotFound(SzalError):
+    """No execution, or more than one, has an id that begins so."""
+
+    prefix: str
+    candidates: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        wanted = one_line(self.prefix)
+        if not self.candidates:
+            return f"there is no execution {wanted}"
+        some = "".join(f"\n  {one_line(candidate)}" for candidate in self.candidates[:_SOME])
+        more = "\n  …" if len(self.candidates) > _SOME else ""
+        return f"{len(self.candidates)} executions begin with {wanted}:{some}{more}"
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Store]:
+    """Open the store at *url*; raises `BadStore` and `StoreError`."""
+    try:
+        store = open_store(url)
+    except ValueError as error:
+        raise BadStore(str(error)) from error
+    with store:
+        yield store
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Store]:
+    """Open the store at *url*, but do not make one where there is none."""
+    path = url.removeprefix("sqlite:///")
+    if path not in (url, "", ":memory:") and not Path(path).exists():
+        raise BadStore(f"there is no database {path}")
+    with opened(url) as store:
+        yield store
+
+
+def find_record(store: Store, prefix: str) -> ExecutionRecord:
+    """Return the execution with this id, or else the only one whose id begins so; raise `NotFound`."""
+    record = store.get(prefix)
+    if record is not None:
+        return record
+    candidates = [execution_id for execution_id in store.list() if execution_id.startswith(prefix)]
+    record = store.get(candidates[0]) if len(candidates) == 1 else None
+    if record is None:
+        raise NotFound(prefix, tuple(candidates))
+    return record

@@ -1,0 +1,186 @@
+"""A run as it goes on: a view that redraws itself on a terminal, or lines in a log."""
+
+import os
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
+from rich.text import Text
+
+from szal.cli.board import Board, Row, Snapshot, Stage
+from szal.cli.style import look_of
+from szal.cli.text import brief, elapsed, one_line
+from szal.events import EventType, WorkflowEvent
+from szal.flow import FlowDef
+from szal.progress import StepProgress
+
+__all__ = ["LiveView", "PlainLog", "View", "view_of"]
+
+_FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_PLAIN_FRAMES: Final = "|/-\\"
+_PER_SECOND: Final = 10
+_ECHO: Final = 3  # columns that stay free: the terminal writes ^C there, and a line break would move the view
+
+
+class View(Protocol):
+    """What shows a run: an event sink, a progress sink, and a block around the run."""
+
+    def event(self, event: WorkflowEvent) -> None: ...
+    def progress(self, progress: StepProgress) -> None: ...
+    def say(self, text: str) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def view_of(flow: FlowDef, console: Console, environment: Mapping[str, str] = os.environ) -> View:
+    """Return the view that *console* can show: a log where it is no terminal, or one without cursor and colour."""
+    plain = console.is_dumb_terminal or "NO_COLOR" in environment
+    return PlainLog(flow, console) if plain or not console.file.isatty() else LiveView(flow, console)
+
+
+class LiveView:
+    """A line for each step, or for those that run where there are too many, redrawn ten times a second.
+
+    It is gone when the run is over: the closing table takes its place.
+    """
+
+    def __init__(self, flow: FlowDef, console: Console) -> None:
+        self._name = one_line(flow.name)
+        self._console = console
+        self._board = Board(flow)
+        self._said = ""
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=_PER_SECOND, transient=True)
+        self.event = self._board.event
+        self.progress = self._board.progress
+
+    def say(self, text: str) -> None:
+        """Show *text* in the last line from now on."""
+        self._said = text
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def _draw(self) -> Table:
+        """Return the view as it is now. On the thread that redraws."""
+        width, height = self._console.width - _ECHO, self._console.height
+        snapshot = self._board.snapshot(max(3, height - 4))
+        names = _name_width(snapshot.rows, width)
+        grid = Table.grid(
+            Column(width=1),
+            Column(width=names, no_wrap=True, overflow="ellipsis"),
+            Column(width=11, no_wrap=True),
+            Column(width=6, no_wrap=True, justify="right"),
+            Column(width=4, no_wrap=True, justify="right"),
+            Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            padding=(0, 1, 0, 0),
+        )
+        for row in snapshot.rows:
+            grid.add_row(*self._cells(row, snapshot.now))
+        page = Table.grid(Column(no_wrap=True, overflow="ellipsis"))
+        grid.width = page.width = width
+        page.add_row(self._headline(snapshot))
+        page.add_row(grid)
+        if self._said:
+            page.add_row(Text(self._said, style="yellow"))
+        return page
+
+    def _headline(self, snapshot: Snapshot) -> Text:
+        counts = [
+            Text(f"{count} {stage.value}", style=look_of(self._console, stage.value)[1])
+            for stage in Stage
+            if (count := snapshot.counts[stage])
+        ]
+        parts = [Text(self._name, style="bold"), Text(elapsed(snapshot.seconds)), *counts]
+        return Text("  ").join(parts)
+
+    def _cells(self, row: Row, now: float) -> list[Text]:
+        sign, colour = look_of(self._console, row.stage.value)
+        if row.stage.is_active:
+            frames = _PLAIN_FRAMES if self._console.options.ascii_only else _FRAMES
+            sign = frames[int(now * _PER_SECOND) % len(frames)]
+        seconds = row.seconds(now)
+        dim = "bright_black" if row.stage in (Stage.WAITING, Stage.SKIPPED) else ""
+        return [
+            Text(sign, style=colour),
+            Text("  " * row.depth + one_line(row.name), style=dim),
+            Text(row.stage.value, style=colour),
+            Text("" if seconds is None else elapsed(seconds)),
+            Text(f"{row.attempt}/{row.tries}" if row.tries > 1 and row.attempt else "", style="yellow"),
+            Text(row.note(now), style="red" if row.stage is Stage.FAILED else "bright_black"),
+        ]
+
+
+def _name_width(rows: list[Row], width: int) -> int:
+    longest = max((Text(one_line(row.name)).cell_len + 2 * row.depth for row in rows), default=1)
+    return max(4, min(longest, width // 3))
+
+
+class PlainLog:
+    """One line for each event and for each line that a step reports; each begins with the time and the step's name."""
+
+    _WORDS: Final[Mapping[EventType, str]] = {
+        "flow_started": "started",
+        "step_started": "started",
+        "step_completed": "completed",
+        "step_failed": "FAILED",
+        "step_skipped": "skipped",
+        "step_timeout": "timed out",
+    }
+
+    def __init__(self, flow: FlowDef, console: Console) -> None:
+        self._file = console.file
+        self._lock = threading.Lock()  # one line at a time: steps report on their own threads
+        self._width = min(24, max((len(one_line(step.name)) for step in flow.walk()), default=0))
+
+    def event(self, event: WorkflowEvent) -> None:
+        """Write what happened."""
+        text = self._text(event)
+        if text is not None:
+            self._line(event.step_name or event.flow_name, text)
+
+    def _text(self, event: WorkflowEvent) -> str | None:
+        error = one_line(event.error or "")
+        if event.event_type == "step_retry":
+            return f"attempt {event.attempt} failed, again in {elapsed(event.duration or 0.0)}: {error}"
+        if event.event_type == "step_rollback":
+            return f"could not be rolled back: {error}" if error else "rolled back"
+        word = self._WORDS.get(event.event_type)
+        if word is None:
+            return None
+        took = f" in {elapsed(event.duration)}" if event.duration is not None and event.attempt else ""
+        return f"{word}{took}: {error}" if error else f"{word}{took}"
+
+    def progress(self, progress: StepProgress) -> None:
+        """Write what a step reported. On any thread."""
+        self._line(progress.step_name, f"| {brief(progress.data)}")
+
+    def say(self, text: str) -> None:
+        """Write *text*."""
+        self._line("szal", text)
+
+    def _line(self, name: str, text: str) -> None:
+        line = f"{datetime.now().astimezone():%H:%M:%S} {one_line(name):<{self._width}}  {text}\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass

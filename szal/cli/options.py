@@ -1,0 +1,73 @@
+"""What stands behind options: ``key=value`` pairs, durations, states."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import click
+
+from szal.errors import DecodeError
+from szal.jsontext import loads
+from szal.state import WorkflowState
+from szal.step import Json
+
+__all__ = ["duration_of", "inputs_of", "labels_of", "states_of", "store_option"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration_of(_ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """Return seconds: ``90``, ``90s``, ``1.5m``, ``250ms``, ``2h``, ``1d``."""
+    if text is None:
+        return None
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a duration: write 90s, 10m, 1.5h or 250ms", param=param)
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def states_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[WorkflowState, ...]:
+    """Return states, written as they are printed (rolled_back) or as in JSON (RolledBack)."""
+    known = {name: state for state in WorkflowState for name in (str(state), state.value)}
+    for text in texts:
+        if text not in known:
+            raise click.BadParameter(f"{text!r} is none of {', '.join(map(str, WorkflowState))}", param=param)
+    return tuple(known[text] for text in texts)
+
+
+def _pairs(texts: Sequence[str], param: click.Parameter) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{text!r} is not of the form key=value", param=param)
+        pairs.append((key, value))
+    return pairs
+
+
+def inputs_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Json]:
+    """Return ``-i key=value`` options as inputs; the last one for a key counts.
+
+    A value that is JSON is taken as such (``3``, ``true``, ``null``, ``[1, 2]``, ``"3"``), any other is a string.
+    """
+    return {key: _value(text) for key, text in _pairs(texts, param)}
+
+
+def _value(text: str) -> Json:
+    try:
+        return loads(text)
+    except DecodeError:
+        return text
+
+
+def labels_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> Mapping[str, str]:
+    """Return ``--label key=value`` options as labels, which are always strings."""
+    return dict(_pairs(texts, param))
+
+
+store_option = click.option(
+    "--store",
+    metavar="URL",
+    envvar="SZAL_STORE",
+    help="Where executions are recorded: sqlite:///szal.db. Taken from SZAL_STORE too.",
+)

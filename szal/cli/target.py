@@ -1,0 +1,142 @@
+"""From what a person names on the command line to a flow that can be run.
+
+A target is a file (YAML or JSON, see `szal.load_flow`), or ``module:attribute``, looked up from the current
+directory too. The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a `Handlers`
+registry (or a function that does every step), and further flows that its sub_flow steps name. Or it is a function
+without required parameters that returns one of these.
+"""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from szal.config import EngineConfig
+from szal.errors import SzalError, describe, did_you_mean
+from szal.flow import FlowDef
+from szal.handlers import Handlers
+from szal.lifecycle import bind
+from szal.plan import Plan
+from szal.storage import InMemoryStorage
+
+__all__ = ["BadTarget", "Target", "find_target"]
+
+
+@attrs.define
+class BadTarget(SzalError):
+    """What was named is not there, cannot be imported, or is no flow."""
+
+    target: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.problem}"
+
+
+@attrs.frozen
+class Target:
+    """A flow, what does its steps, and the flows that are part of it."""
+
+    flow: FlowDef
+    handler: Handlers | Callable[..., Any] = attrs.field(factory=Handlers)
+    sub_flows: tuple[FlowDef, ...] = ()
+
+    def config(self, **settings: Any) -> EngineConfig:
+        """Return the settings of an engine that runs it."""
+        return EngineConfig(storage=InMemoryStorage(self.sub_flows) if self.sub_flows else None, **settings)
+
+    def check(self) -> None:
+        """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run."""
+        for flow in (self.flow, *self.sub_flows):
+            plan = Plan.of(flow)
+            if isinstance(self.handler, Handlers):
+                bind(flow, plan, self.handler, self.config())
+
+
+def find_target(name: str) -> Target:
+    """Return what *name* stands for; raise `BadTarget`, or `LoadError` for a file that is no flow."""
+    module, colon, attribute = name.partition(":")
+    path = Path(name)
+    if path.is_dir():
+        raise BadTarget(name, "this is a directory: name a flow's file in it")
+    if path.exists() or not colon:
+        return Target(_read(name, path))
+    if not attribute or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise BadTarget(name, "there is no such file, and it is not of the form module:attribute")
+    return _target(name, _look_up(name, module, attribute))
+
+
+def _read(name: str, path: Path) -> FlowDef:
+    from szal.loader import load_flow  # which needs PyYAML
+
+    if path.suffix == ".py":
+        raise BadTarget(name, f"this is Python: name the flow in it, as in {path.stem}:flow")
+    if not path.exists():
+        raise BadTarget(name, "there is no such file (a flow in Python is named module:attribute)")
+    return load_flow(path)
+
+
+def _look_up(name: str, module: str, attribute: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    with _foreign(name, f"cannot import {module}"):
+        try:
+            found: Any = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+                raise BadTarget(name, f"there is no module {error.name}, here or on sys.path") from None
+            raise
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            hint = did_you_mean(part, [known for known in dir(found) if not known.startswith("__")])
+            raise BadTarget(name, f"there is no {part} in {module}{hint}") from None
+    return found
+
+
+def _target(name: str, found: Any) -> Target:
+    if callable(found) and not isinstance(found, type | Handlers):
+        with _foreign(name, "the function failed"):
+            found = found()
+    parts = found if isinstance(found, tuple) else (found,)
+    flows = [part for part in parts if isinstance(part, FlowDef)]
+    others = [part for part in parts if not isinstance(part, FlowDef)]
+    strange = [part for part in others if not callable(part) and not isinstance(part, Handlers)]
+    if not flows or strange or len(others) > 1:
+        wanted = "a FlowDef, or a tuple of a FlowDef, its Handlers (or a function), and its sub-flows"
+        raise BadTarget(name, f"this is {_kind(found)}, not {wanted}, nor a function that returns one of these")
+    return Target(flows[0], others[0] if others else Handlers(), tuple(flows[1:]))
+
+
+def _kind(found: Any) -> str:
+    if isinstance(found, tuple):
+        return f"a tuple of {', '.join(type(part).__name__ for part in found) or 'nothing'}"
+    return "None" if found is None else f"of type {type(found).__name__}"
+
+
+@contextmanager
+def _foreign(name: str, doing: str) -> Iterator[None]:
+    """Turn whatever somebody else's code raises into a `BadTarget` that says where."""
+    try:
+        yield
+    except SzalError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BadTarget(name, f"{doing}: {describe(error)}{_place(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """Return where in the user's own files it came from."""
+    if isinstance(error, SyntaxError):
+        return ""  # its text says so
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(("<", str(Path(__file__).parent))) and "importlib" not in frame.filename:
+            return f" ({frame.filename}, line {frame.lineno})"
+    return ""

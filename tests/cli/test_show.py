@@ -1,0 +1,156 @@
+"""Executions as tables, for people."""
+
+import io
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from szal import ExecutionRecord, FlowResult, StepResult, StepStatus, WorkflowState
+from szal.cli.show import closing, executions, full_record
+from szal.stores import ExecutionSummary
+
+START = datetime(2026, 6, 10, 12, 0, 0, tzinfo=UTC)
+
+
+def drawn(make, *args, width=80, encoding="utf-8", **more):
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    console = Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+    console.print(make(console, *args, **more))
+    file.flush()
+    return re.sub(" +\n", "\n", raw.getvalue().decode(encoding))
+
+
+def step(name, status=StepStatus.COMPLETED, start=None, duration=0.0, attempts=1, **more):
+    began = None if start is None else START + timedelta(seconds=start)
+    return StepResult(name, name, status, duration=duration, attempts=attempts, started_at=began, **more)
+
+
+@pytest.fixture
+def record():
+    steps = [
+        step("build", start=0, duration=5.0, output={"exit_code": 0, "stdout": "first\nlast\n", "stderr": ""}),
+        step("test", StepStatus.FAILED, start=5, duration=2.5, attempts=3, error="ValueError: one\n  two"),
+        step("undo", StepStatus.ROLLED_BACK, start=0, duration=0.0),
+        step("notify", StepStatus.SKIPPED, attempts=0, error="prior step failed"),
+    ]
+    error = "step 'test' failed: ValueError: one\n  two"
+    result = FlowResult("ci", steps, 10.0, False, False, "order-42", WorkflowState.FAILED, error)
+    end = START + timedelta(seconds=10)
+    record = ExecutionRecord("order-42", "ci", WorkflowState.FAILED, result, START, end)
+    record.inputs, record.labels, record.error = {"n": 3, "who": "me"}, {"team": "a"}, error
+    return record
+
+
+def line(text, start):
+    return next(line for line in text.splitlines() if start in line)
+
+
+def test_a_record_has_its_steps_with_states_tries_and_times(record):
+    text = drawn(full_record, record)
+    assert line(text, "build").split()[:5] == ["✓", "build", "completed", "1", "5.0s"]
+    assert line(text, "✗ test  ").split()[:5] == ["✗", "test", "failed", "3", "2.5s"]
+    assert line(text, "notify").split(maxsplit=3) == ["\N{EN DASH}", "notify", "skipped", "prior step failed"]
+    assert "↶ undo   rolled back" in text
+
+
+def test_a_record_has_its_facts(record):
+    text = drawn(full_record, record)
+    assert "ci failed in 10.0s  1 completed, 1 failed, 1 skipped, 1 rolled back" in text
+    assert line(text, "execution").split() == ["execution", "order-42"]
+    assert line(text, "inputs").split() == ["inputs", "n=3", "who=me"]
+    assert line(text, "labels").split() == ["labels", "team=a"]
+
+
+def test_the_timeline_shows_when_each_step_ran(record):
+    text = drawn(full_record, record)
+    scale = line(text, "  step  ").index("time 0") + 5
+    width = len(line(text, "  step  ")) - scale
+    bars = {name: line(text, name)[scale:] for name in ("✓ build", "✗ test  ", "↶ undo")}
+    assert bars["✓ build"] == "█" * round(width / 2)
+    assert bars["✗ test  "].lstrip(" ") == "█" * len(bars["✗ test  "].lstrip(" "))
+    assert len(bars["✗ test  "]) - len(bars["✗ test  "].lstrip(" ")) == width // 2
+    assert len(bars["✗ test  "]) == pytest.approx(width * 0.75, abs=1)
+    assert bars["↶ undo"] == "▏"
+
+
+def test_errors_are_shown_in_full(record):
+    assert drawn(full_record, record).endswith("\n✗ test\nValueError: one\n  two\n")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_is_wider_than_the_terminal(record, width):
+    record.result.steps[0].step_name = "a name that is much too long for its column " * 5
+    record.result.steps[1].step_name = "広い" * 40
+    for text in (drawn(full_record, record, width=width), drawn(closing, record.result, recorded=True, width=width)):
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_terminal_without_unicode(record):
+    text = drawn(full_record, record, encoding="ascii")
+    assert line(text, "build").split()[0] == "+"
+    assert "####" in text
+
+
+def test_a_record_without_a_result():
+    text = drawn(full_record, ExecutionRecord("e1", "ci", WorkflowState.RUNNING))
+    assert "● ci running" in text
+    assert "No step is recorded yet." in text
+
+
+def test_a_record_that_szal_rs_wrote_has_no_names_and_no_starts(record):
+    rust = [
+        StepResult(each.step_id, "", each.status, duration=each.duration, attempts=1) for each in record.result.steps
+    ]
+    record.result = FlowResult("ci", rust, 10.0, success=False)
+    assert line(drawn(full_record, record), "completed   ").split()[:5] == ["✓", "build", "completed", "1", "5.0s"]
+
+
+def test_closing_shows_the_last_line_of_a_shell_step_and_why_others_did_not_complete(record):
+    text = drawn(closing, record.result, recorded=True)
+    assert line(text, "build").split()[-1] == "last"
+    assert line(text, "notify").endswith("prior step failed")
+    assert line(text, "✗ test  ").endswith("ValueError: one two")
+    assert text.rstrip().endswith("execution order-42")
+
+
+def test_closing_says_what_is_not_rolled_back(record):
+    record.result.error += "; not rolled back: build (OSError: busy)"
+    assert "not rolled back: build (OSError: busy)" in drawn(closing, record.result, recorded=True, width=200)
+
+
+def test_closing_of_a_large_flow_lists_failures_and_counts_the_rest():
+    steps = [
+        step(f"s{number}", StepStatus.FAILED if number % 10 == 0 else StepStatus.COMPLETED, error="no")
+        for number in range(2000)
+    ]
+    text = drawn(closing, FlowResult("big", steps, success=False), recorded=True)
+    assert "1800 completed, 200 failed" in text
+    assert "… and 1940 more steps" in text
+    assert text.count("\n") < 80
+
+
+def summary(execution_id, state=WorkflowState.COMPLETED, **more):
+    return ExecutionSummary(execution_id=execution_id, flow_name="ci", state=state, started_at=START, **more)
+
+
+def test_a_list_cuts_ids_to_what_tells_them_apart():
+    found = [summary("0123456789-a-long-one"), summary("0123456789-b-long-one"), summary("f" * 36)]
+    text = drawn(executions, found, whole_ids=False)
+    assert [line.split()[0] for line in text.splitlines()[1:]] == ["0123456789-a", "0123456789-b", "f" * 12]
+
+
+def test_a_list_shows_state_time_and_error():
+    found = [
+        summary("one", finished_at=START + timedelta(minutes=3)),
+        summary("two", WorkflowState.ROLLED_BACK, error="step 'x' failed: " + "no " * 50),
+        summary("three", WorkflowState.RUNNING),
+    ]
+    text = drawn(executions, found, whole_ids=True)
+    assert "3m00s" in line(text, "one")
+    assert "↶ rolled back" in line(text, "two")
+    assert "…" in line(text, "two")
+    assert "● running" in line(text, "three")
+    assert max(map(len, text.splitlines())) <= 80
