@@ -13,7 +13,7 @@ from szal import graph
 from szal.condition import CompiledCondition
 from szal.errors import ConditionError, CycleDetected, InvalidFlow, did_you_mean
 from szal.state import NamedEnum
-from szal.step import StepDef, TriggerMode
+from szal.step import BackoffStrategy, StepDef, TriggerMode
 from szal.template import CompiledTemplate
 
 __all__ = ["Analysis", "FlowMode", "analyse", "walk"]
@@ -58,11 +58,26 @@ class Analysis:
     templates: dict[int, CompiledTemplate] = attrs.Factory(dict)
 
 
+def _misfits(mode: object, steps: Sequence[object]) -> tuple[str, ...]:
+    """Return what is of the wrong type altogether: with that, nothing else can be looked at."""
+    found = [] if isinstance(mode, FlowMode) else [f"the flow's mode is not a FlowMode ({mode!r})"]
+    pending = [(f"step number {number}", step) for number, step in enumerate(steps, 1)]
+    for label, step in pending:  # grows while it is read
+        if not isinstance(step, StepDef):
+            found.append(f"{label} is not a StepDef ({step!r})")
+        elif step.sub_steps:
+            pending += [(f"a sub-step of {step.name!r}", sub) for sub in step.sub_steps]
+    return tuple(found)
+
+
 def analyse(flow_name: str, mode: FlowMode, steps: Sequence[StepDef], limits: Sequence[tuple[str, object]]) -> Analysis:
     """Return what the plan is made of, or raise `InvalidFlow` with every problem there is.
 
     *limits* are the flow's own numbers, as (what to call it, value): they are checked like the steps'.
     """
+    misfits = _misfits(mode, steps)
+    if misfits:
+        raise InvalidFlow(flow_name, misfits)
     return _Analyser(mode, steps).run(flow_name, limits)
 
 
@@ -137,13 +152,20 @@ class _Analyser:
         self._number(prefix + "max_retries", step.max_retries, int)
         self._number(prefix + "retry_delay", step.retry_delay)
         self._number(prefix + "retry_jitter", step.retry_jitter)
+        for field, kind in (("backoff", BackoffStrategy), ("trigger_mode", TriggerMode)):
+            if not isinstance(value := getattr(step, field), kind):
+                self._problem(step, f"{field} is not a {kind.__name__} ({value!r})")
+        for field in ("retry_on", "give_up_on"):
+            for item in getattr(step, field):
+                if not isinstance(item, str) and not (isinstance(item, type) and issubclass(item, BaseException)):
+                    self._problem(step, f"{field} holds what is no exception class and no name of one ({item!r})")
         if step.sub_steps and mode is not FlowMode.HIERARCHICAL:
             self._problem(step, f"sub_steps in {mode} mode: only hierarchical mode has them")
         if step.depends_on and mode is not FlowMode.DAG:
             self._problem(step, f"depends_on in {mode} mode: only dag mode has it")
         if step.trigger_mode is TriggerMode.ANY and not step.depends_on:
             self._problem(step, "trigger mode any without dependencies: it would never run")
-        elif step.trigger_mode is not TriggerMode.ALL and mode is not FlowMode.DAG:
+        elif mode is not FlowMode.DAG and step.trigger_mode is not TriggerMode.ALL:
             self._problem(step, f"trigger mode {step.trigger_mode} in {mode} mode: only dag mode has triggers")
 
     def _texts(self, place: int, step: StepDef) -> None:

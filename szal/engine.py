@@ -116,7 +116,11 @@ class Engine:
         prepared = self._prepare(flow, inputs, execution_id, token, labels)
         if isinstance(prepared, FlowResult):
             return Execution(prepared.execution_id or "", token, lambda: prepared)
-        return Execution(prepared.execution_id, token, prepared.drive)
+        try:
+            return Execution(prepared.execution_id, token, prepared.drive)
+        except RuntimeError:  # no thread to be had
+            self._release(prepared.execution_id)
+            raise
 
     def _prepare(
         self,

@@ -242,10 +242,13 @@ class EventBus:
         """Receive the events whose topic matches *pattern* (see `TopicPattern`; `ValueError` if it is not one).
 
         Without *callback*, returns an iterator that buffers up to *capacity* events and leaves the bus when closed
-        or dropped. With it, *callback* is called on the thread that publishes, until the returned handle is closed.
+        or dropped. With it, *callback* is called on the thread that publishes, until the returned handle is closed;
+        there is nothing to buffer, and a *capacity* is a ValueError.
         """
         compiled = TopicPattern(pattern)
         if callback is not None:
+            if capacity is not None:
+                raise ValueError("capacity is for subscriptions without a callback")
             handle = CallbackHandle(compiled, callback, self._refresh)
             self._refresh(handle)
             return handle

@@ -62,7 +62,7 @@ class FlowDef:
         >>> FlowDef("bad", steps=[StepDef("a", max_retries=-1), StepDef("a")]).validate()
         Traceback (most recent call last):
         szal.errors.InvalidFlow: invalid flow 'bad': 2 problems
-          - step 'a': max_retries is negative (-1)
           - step 'a': duplicate step name
+          - step 'a': max_retries is negative (-1)
         """
         self.analyse()

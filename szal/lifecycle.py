@@ -20,7 +20,7 @@ from szal.handlers import ENGINE_TYPES, Handler, Resolver
 from szal.plan import Node, Plan
 from szal.reporting import Reporter
 from szal.rollback import Rollback
-from szal.run import CANCELLED, FLOW_TIMEOUT, Run
+from szal.running import CANCELLED, FLOW_TIMEOUT, Run
 from szal.scheduler import Scheduler
 from szal.state import WorkflowState
 from szal.step import Json, StepDef

@@ -38,7 +38,9 @@ class Reporter:
     def _call(self, function: Callable[..., object], *args: object) -> None:
         try:
             function(*args)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.exception("sink %r failed: %s, execution %s", function, self._flow_name, self._execution_id)
 
     def flow(self, event_type: EventType, *, duration: float | None = None, error: str | None = None) -> None:

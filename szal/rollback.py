@@ -15,7 +15,7 @@ from szal.execution import StepResult
 from szal.handlers import Handler
 from szal.plan import Node, Plan
 from szal.reporting import Reporter
-from szal.run import Run
+from szal.running import Run
 from szal.state import StepStatus
 
 __all__ = ["Rollback"]

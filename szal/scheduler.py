@@ -5,6 +5,7 @@ finished things: attempts that ended, and plain functions to be called here.
 """
 
 import contextvars
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from szal.errors import Cancelled, RetryExhausted, SkipStep, StepTimeout, descri
 from szal.execution import StepResult
 from szal.interrupts import Interrupts
 from szal.plan import Node, Outcome
-from szal.run import CANCELLED, FLOW_TIMEOUT, Ready, Run, Tried
+from szal.running import CANCELLED, FLOW_TIMEOUT, Ready, Run, Tried
 from szal.state import StepStatus
 from szal.step import Json
 from szal.timers import Timers
@@ -28,6 +29,8 @@ from szal.workers import Lane, Threads
 __all__ = ["Scheduler"]
 
 _LONGEST_WAIT = 3600.0  # seconds: queues refuse some longer ones
+# A signal that another thread received does not end a wait of the main thread, which alone may act on it.
+_LONGEST_WAIT_OF_MAIN = 0.2
 
 
 class Scheduler:
@@ -49,6 +52,8 @@ class Scheduler:
         self._runs: list[Run] = []
         self._variables = contextvars.copy_context()
         self._clock = time.time() - time.monotonic()
+        on_main = threading.current_thread() is threading.main_thread()
+        self._longest_wait = _LONGEST_WAIT_OF_MAIN if on_main else _LONGEST_WAIT
         self._called = False  # something besides attempts may be on the queue
         self._interrupted = False
         self.interrupts = Interrupts(lambda: self.call(self._take_interrupt))
@@ -243,11 +248,12 @@ class Scheduler:
         item: Attempt | Callable[[], None] | None
         if called:  # what was put may have been taken before: then there is nothing, and no more may come
             item = None if self._finished.empty() else self._finished.get()
-        elif due is None:
+        elif due is None and not self._finished.empty():
             item = self._finished.get()
         else:
+            left = self._longest_wait if due is None else max(0.0, due - time.monotonic())
             try:
-                item = self._finished.get(timeout=min(max(0.0, due - time.monotonic()), _LONGEST_WAIT))
+                item = self._finished.get(timeout=min(left, self._longest_wait))
             except Empty:
                 item = None
         while item is not None:
@@ -343,9 +349,9 @@ class Scheduler:
             return
         if isinstance(error, StepTimeout) and run.watch is not None:
             run.watch.timed_out(node, context.attempt, str(error))
-        decision = retry.Decision(None, error)
-        if run.stop_reason is None:
-            decision = retry.decide(node.step, context.attempt, error)
+        decision = retry.decide(node.step, context.attempt, error)
+        if run.stop_reason is not None and decision.delay is not None:
+            decision = retry.Decision(None, error)
         if decision.delay is None:
             self._end(run, node, context, decision.error, Outcome.FAILED)
             return

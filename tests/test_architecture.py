@@ -46,7 +46,7 @@ ORDER = {
     "reporting": "events and metrics of one execution",
     "attempt": "one call of a handler, which may be abandoned",
     "workers": "threads",
-    "run": "the state of one plan being run",
+    "running": "the state of one plan being run",
     "scheduler": "the one loop that drives runs",
     "rollback": "undoing a run",
     "lifecycle": "one execution from its first record to its last",

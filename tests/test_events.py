@@ -327,3 +327,8 @@ class TestBus:
             assert not thread.is_alive()
         assert len(drained(steady)) == writers * each
         assert bus.subscriber_count == 0
+
+
+def test_a_capacity_with_a_callback_is_refused() -> None:
+    with pytest.raises(ValueError, match="capacity"):
+        EventBus().subscribe("#", print, 10)  # type: ignore[call-overload]

@@ -392,3 +392,18 @@ def test_many_unknown_names_are_reported_in_little_time():
     begin = time.process_time()
     assert len(problems(dag(*steps))) == 1000
     assert time.process_time() - begin < 3
+
+
+def test_what_is_of_the_wrong_type_is_a_problem_not_a_crash():
+    wrong = FlowDef("f", "dag", steps=["a", StepDef("b", sub_steps=["c"])])
+    assert list(problems(wrong)) == [
+        "the flow's mode is not a FlowMode ('dag')",
+        "step number 1 is not a StepDef ('a')",
+        "a sub-step of 'b' is not a StepDef ('c')",
+    ]
+    strings = FlowDef("f", FlowMode.DAG, steps=[StepDef("r"), StepDef("a", trigger_mode="any", backoff="fixed")])
+    assert list(problems(strings)) == [
+        "step 'a': backoff is not a BackoffStrategy ('fixed')",
+        "step 'a': trigger_mode is not a TriggerMode ('any')",
+    ]
+    assert problems(FlowDef("f", steps=[StepDef("a", retry_on=[None])]))
