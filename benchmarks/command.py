@@ -1,0 +1,121 @@
+"""The command line."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import page, report
+from benchmarks.case import Case
+from benchmarks.catalogue import CASES
+from benchmarks.environment import Environments
+from benchmarks.machine import describe
+from benchmarks.measure import Found, Plan, measure
+from benchmarks.party import FLOORS, OURS, PEERS, Peer, Role, roles
+from benchmarks.table import case_table, ratio_table
+
+__all__ = ["main"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure szal, floors and peers.")
+    options.add_argument(
+        "--only", metavar="PATTERN", default="", help="cases whose name matches (a regular expression)"
+    )
+    options.add_argument("--quick", action="store_true", help="fewer and smaller sizes, five repetitions")
+    options.add_argument("--sizes", metavar="N,N", type=_sizes, help="these sizes in every case")
+    options.add_argument("--repetitions", metavar="N", type=int, help="after the warm-up (9; with --quick 5)")
+    options.add_argument("--peers", metavar="PATTERN", default="", help="peers whose name matches; 'none' for none")
+    options.add_argument("--envs", metavar="DIR", type=Path, help="where peers' virtualenvs are kept (~/.cache/…)")
+    options.add_argument("--scratch", metavar="DIR", type=Path, help="where databases are made (the temporary folder)")
+    options.add_argument("--limit", metavar="SECONDS", type=float, default=180.0, help="the most for one repetition")
+    options.add_argument("--json", metavar="FILE", type=Path, help="write all figures")
+    options.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+    options.add_argument("--check", action="store_true", help="exit with 1 if a target is not met")
+    options.add_argument("--list", action="store_true", help="name the cases and their subjects, and measure nothing")
+    return options
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the suite; return the exit status."""
+    options = parser().parse_args(arguments)
+    cases = [case for case in CASES if re.search(options.only, case.name)]
+    if not cases:
+        print(f"no case matches {options.only!r}: {', '.join(case.name for case in CASES)}", file=sys.stderr)
+        return 2
+    peers = [peer for peer in PEERS if re.search(options.peers, peer.name)]
+    if options.list:
+        _list(cases, peers)
+        return 0
+    environments = Environments(options.envs, _tell)
+    summary = report.Report(machine=describe(), command=["python -m benchmarks", *(arguments or sys.argv[1:])])
+    try:
+        for case in cases:
+            found = measure(case, _roles(case, peers, environments), _plan(case, options), _tell)
+            summary.add(found)
+            _show(found)
+    except KeyboardInterrupt:
+        _tell("interrupted: what there is follows\n")
+    summary.missing = environments.missing
+    _finish(summary, options)
+    return int(options.check and any(verdict.met is False for verdict in summary.verdicts))
+
+
+def _roles(case: Case, peers: Sequence[Peer], environments: Environments) -> list[Role]:
+    """Return who takes part in *case*; the virtualenv of a peer is made when it is first needed."""
+    taking_part = list(roles(case.name, [*OURS, *FLOORS]))
+    for peer in peers:
+        labels = peer.cases.get(case.name)
+        python = environments.python(peer) if labels else None
+        if labels and python:
+            taking_part += [Role(label, peer.party(python), peer) for label in labels]
+    return taking_part
+
+
+def _plan(case: Case, options: argparse.Namespace) -> Plan:
+    return Plan(
+        sizes=options.sizes or (case.quick if options.quick else case.sizes),
+        repetitions=options.repetitions or (5 if options.quick else 9),
+        limit=options.limit,
+        scratch=options.scratch,
+    )
+
+
+def _list(cases: Sequence[Case], peers: Sequence[Peer]) -> None:
+    for case in cases:
+        labels = [role.label for role in roles(case.name, [*OURS, *FLOORS])]
+        labels += [label for peer in peers for label in peer.cases.get(case.name, {})]
+        print(f"{case.name}: {case.title}\n    {'; '.join(labels)}")
+
+
+def _tell(text: str) -> None:
+    """Say on stderr what is going on: over the line before, where a person looks on."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+    elif text.endswith("\n"):
+        sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def _show(found: Found) -> None:
+    _tell("")
+    print(case_table(found), end="\n\n", flush=True)
+
+
+def _finish(summary: report.Report, options: argparse.Namespace) -> None:
+    print(ratio_table(summary.verdicts))
+    for name, reason in summary.missing.items():
+        print(f"\npeer {name} is missing: {reason}")
+    for key, value in summary.machine.items():
+        print(f"\n{key}: {value}", end="")
+    print("\n" + "\n".join(f"{name}: {versions}" for name, versions in summary.versions().items()))
+    if options.json is not None:
+        options.json.write_text(summary.as_json(), encoding="utf-8")
+    if options.html is not None:
+        options.html.write_text(page.of(summary), encoding="utf-8")

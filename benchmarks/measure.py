@@ -1,0 +1,134 @@
+"""Measuring one case: all its subjects, round by round, so that what disturbs one disturbs all."""
+
+import contextlib
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+from benchmarks.case import Case, Series, Verdict, ratio
+from benchmarks.party import Role
+from benchmarks.process import SubjectFailed, SubjectProcess
+
+__all__ = ["Found", "Plan", "measure"]
+
+_SHORTEST = 0.02  # seconds: what is shorter is done several times for one repetition
+_MOST_LOOPS = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """How to measure: the sizes of a case, how many repetitions after the warm-up, seconds that one may take."""
+
+    sizes: tuple[int, ...]
+    repetitions: int
+    limit: float
+    scratch: Path | None = None
+
+
+@attrs.define
+class Found:
+    """What a case gave."""
+
+    case: Case
+    measures: dict[tuple[str, int], Series] = attrs.field(factory=dict)
+    roles: dict[str, Role] = attrs.field(factory=dict)
+    versions: dict[str, dict[str, str]] = attrs.field(factory=dict)  # by label
+    verdicts: list[Verdict] = attrs.field(factory=list)
+
+
+@attrs.define
+class _Runner:
+    """One subject at one size."""
+
+    label: str
+    size: int
+    process: SubjectProcess
+    series: Series
+    loops: int = 1
+
+    def warm_up(self, seconds: bool) -> None:
+        value = self._measure()
+        if value is not None and seconds and value > 0:
+            self.loops = min(_MOST_LOOPS, max(1, math.ceil(_SHORTEST / value)))
+
+    def repeat(self) -> None:
+        value = self._measure()
+        if value is not None:
+            self.series.values.append(value)
+
+    def _measure(self) -> float | None:
+        if self.series.error is not None:
+            return None
+        try:
+            return self.process.measure(self.size, self.loops)
+        except SubjectFailed as failed:
+            self.series.values.clear()
+            self.series.error = str(failed)
+            return None
+
+
+def measure(case: Case, roles: Sequence[Role], plan: Plan, tell: Callable[[str], None]) -> Found:
+    """Measure *case* with all *roles*, and judge it by its targets."""
+    found = Found(case, roles={role.label: role for role in roles})
+    with contextlib.ExitStack() as stack:
+        runners = _start(case, roles, plan, found, stack)
+        for runner in runners:
+            tell(f"{case.name} {runner.size}: warm-up of {runner.label}")
+            runner.warm_up(case.kind == "seconds")
+        for number in range(plan.repetitions):
+            tell(f"{case.name}: round {number + 1} of {plan.repetitions}")
+            turn = number % len(runners) if runners else 0  # nobody always comes after the same one
+            for runner in runners[turn:] + runners[:turn]:
+                runner.repeat()
+    for target in case.targets:
+        found.verdicts += target.verdicts(case.name, found.measures)
+    found.verdicts += _against_peers(found)
+    return found
+
+
+def _start(case: Case, roles: Sequence[Role], plan: Plan, found: Found, stack: contextlib.ExitStack) -> list[_Runner]:
+    runners = []
+    for role in roles:
+        folder = Path(tempfile.mkdtemp(prefix="szal-bench-", dir=plan.scratch))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        sizes = [size for size in plan.sizes if size <= role.party.largest(case.name)]
+        try:
+            process = stack.enter_context(SubjectProcess(case.name, role, folder, plan.limit))
+        except SubjectFailed as failed:
+            found.measures |= {(role.label, size): Series(error=str(failed)) for size in sizes}
+            continue
+        found.versions[role.label] = process.versions
+        for size in sizes:
+            series = found.measures[role.label, size] = Series()
+            runners.append(_Runner(role.label, size, process, series))
+    return sorted(runners, key=lambda runner: runner.size)
+
+
+def _against_peers(found: Found) -> list[Verdict]:
+    """Judge szal by the fastest peer at each size, and by the fastest that is bare threads."""
+    case, verdicts = found.case, []
+    for size in sorted({size for label, size in found.measures if label == "szal"}):
+        ours = found.measures["szal", size]
+        for bare, at_most in ((False, case.against_peers), (True, case.against_threads)):
+            rivals = _rivals(found, size, bare)
+            if rivals and ours.values:
+                _, fastest = min((series.median, label) for label, series in rivals.items())
+                value = ratio(ours, rivals[fastest])
+                verdicts.append(Verdict(case.name, size, "szal", fastest, value, at_most))
+    return verdicts
+
+
+def _rivals(found: Found, size: int, bare: bool) -> dict[str, Series]:
+    """Return the peers that were measured at *size*, those of bare threads or the others."""
+    return {
+        label: series
+        for label, role in found.roles.items()
+        if role.peer is not None
+        and role.peer.bare_threads is bare
+        and (series := found.measures.get((label, size)))
+        and series.values
+    }

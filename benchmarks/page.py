@@ -1,0 +1,82 @@
+"""The results as one HTML page that needs nothing else."""
+
+from html import escape
+
+from benchmarks import svg
+from benchmarks.measure import Found
+from benchmarks.report import Report
+from benchmarks.table import figure, verdict_word
+
+__all__ = ["of"]
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem }
+th, td { padding: .15rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
+td.figure { text-align: right; font-variant-numeric: tabular-nums }
+.met { color: #1a7f37 } .missed { color: #b3261e; font-weight: 600 } .told { color: #777 }
+svg { width: 100%; max-width: 45rem; font-family: inherit }
+"""
+
+
+def of(summary: Report) -> str:
+    """Return the page of all that *summary* holds."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>szal: benchmarks</title>",
+        f"<style>{STYLE}</style><h1>szal: benchmarks</h1>",
+        f"<p><code>{escape(' '.join(summary.command))}</code></p>",
+        _pairs("Machine", summary.machine),
+        _pairs("Versions", summary.versions()),
+        _pairs("Not installed", summary.missing) if summary.missing else "",
+        "<h2>Ratios</h2>",
+        _ratios(summary),
+        *(_section(found) for found in summary.cases),
+    ]
+    return "\n".join(parts)
+
+
+def _pairs(title: str, pairs: dict[str, str]) -> str:
+    rows = "".join(f"<tr><th>{escape(key)}<td>{escape(value)}" for key, value in pairs.items())
+    return f"<details open><summary>{title}</summary><table>{rows}</table></details>"
+
+
+def _ratios(summary: Report) -> str:
+    rows = ["<tr><th>case<th>size<th>subject<th>against<th>ratio<th>at most<th>"]
+    for verdict in summary.verdicts:
+        at_most = "" if verdict.at_most is None else f"{verdict.at_most:g}"
+        kind = {True: "met", False: "missed", None: "told"}[verdict.met]
+        rows.append(
+            f"<tr class={kind}><td>{verdict.case}<td class=figure>{verdict.size:,}<td>{escape(verdict.subject)}"
+            f"<td>{escape(verdict.against)}<td class=figure>{verdict.ratio:.3g}<td class=figure>{at_most}"
+            f"<td>{verdict_word(verdict)}"
+        )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _section(found: Found) -> str:
+    case = found.case
+    sizes = sorted({size for _, size in found.measures})
+    rows = ["<tr><th>" + "".join(f"<th>{size:,}" for size in sizes)]
+    for label in found.roles:
+        cells = []
+        for size in sizes:
+            series = found.measures.get((label, size))
+            text = "" if series is None else series.error or figure(case, series, size)
+            cells.append(f"<td class=figure>{escape(text)}")
+        rows.append(f"<tr><th>{escape(label)}{''.join(cells)}")
+    return f"<h2>{case.name}</h2><p>{escape(case.title)} ({case.scale})</p><table>{''.join(rows)}</table>{_plot(found)}"
+
+
+def _plot(found: Found) -> str:
+    """Return a line for each subject where there are several sizes, else bars; szal first."""
+    case = found.case
+    points: dict[str, list[tuple[float, float]]] = {}
+    for (label, size), series in found.measures.items():
+        if series.values and series.median > 0:
+            points.setdefault(label, []).append((size, case.per_unit(series.median, size)))
+    if not points:
+        return ""
+    sizes = {size for series in points.values() for size, _ in series}
+    if len(sizes) > 1:
+        return svg.lines(case.title, points, "size", case.scale)
+    return svg.bars(case.title, {label: series[0][1] for label, series in points.items()}, case.scale)

@@ -1,0 +1,103 @@
+"""Who takes part: szal, the floors, the peers; each a file of subjects and the Python that runs it."""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Subject
+
+__all__ = ["FLOORS", "OURS", "PEERS", "Party", "Peer", "Role"]
+
+
+@attrs.frozen(kw_only=True)
+class Party:
+    """A file of subjects. `python` runs it; `distributions` are those whose versions are told."""
+
+    module: str
+    distributions: tuple[str, ...] = ()
+    python: str = sys.executable
+
+    @property
+    def file(self) -> str:
+        """Where its subjects are."""
+        path = import_module(self.module).__file__
+        assert path is not None
+        return path
+
+    @property
+    def cases(self) -> "dict[str, dict[str, Subject]]":
+        """Its subjects, by case and label."""
+        cases: dict[str, dict[str, Subject]] = import_module(self.module).CASES
+        return cases
+
+    def largest(self, case: str) -> int:
+        """Return the greatest size of *case* that it is asked for: peers may take minutes where others take none."""
+        largest: dict[str, int] = getattr(import_module(self.module), "LARGEST", {})
+        return largest.get(case, sys.maxsize)
+
+
+@attrs.frozen(kw_only=True)
+class Peer:
+    """Another engine: what to install into a virtualenv of its own, and the file of its subjects.
+
+    `bare_threads`: it keeps no states, times or errors of steps, and is judged apart.
+    """
+
+    name: str
+    requirements: tuple[str, ...]
+    bare_threads: bool = False
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """What it is called on PyPI, without bounds."""
+        return tuple(re.split(r"[\[<>=~! ]", requirement)[0] for requirement in self.requirements)
+
+    def party(self, python: str) -> Party:
+        """Return it as run by *python*."""
+        return Party(module=self.module, distributions=self.distributions, python=python)
+
+    @property
+    def module(self) -> str:
+        """The file of its subjects imports nothing but the peer, and that only when it is run."""
+        return f"benchmarks.peers.{self.name}"
+
+    @property
+    def cases(self) -> "dict[str, dict[str, Subject]]":
+        """Its subjects, by case and label."""
+        return self.party(sys.executable).cases
+
+
+OURS = tuple(
+    Party(module=f"benchmarks.szal_cases.{name}", distributions=("szal", "attrs", "tenacity", "sqlite-utils"))
+    for name in ("running", "defining", "durable")
+)
+FLOORS = tuple(Party(module=f"benchmarks.floors.{name}") for name in ("running", "texts", "tables"))
+PEERS = (
+    Peer(name="taskflow", requirements=("taskflow", "sqlalchemy", "alembic", "sqlalchemy-utils")),
+    Peer(name="luigi", requirements=("luigi",)),
+    Peer(name="langgraph", requirements=("langgraph", "langgraph-checkpoint-sqlite")),
+    Peer(name="dask", requirements=("dask",), bare_threads=True),
+    Peer(name="prefect", requirements=("prefect", "fastapi<0.140")),  # 3.8.8 does not start with the newest
+    Peer(name="dbos", requirements=("dbos",)),
+)
+
+
+@attrs.frozen
+class Role:
+    """One subject of one case: a row of its table."""
+
+    label: str
+    party: Party
+    peer: Peer | None = None
+
+
+def roles(case: str, parties: Sequence[Party]) -> Iterator[Role]:
+    """Yield the subjects that *parties* have for *case*."""
+    for party in parties:
+        for label in party.cases.get(case, {}):
+            yield Role(label, party)

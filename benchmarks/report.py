@@ -1,0 +1,72 @@
+"""All that one run found, and its JSON."""
+
+import json
+from typing import Any
+
+import attrs
+
+from benchmarks.case import Verdict
+from benchmarks.measure import Found
+
+__all__ = ["Report"]
+
+
+@attrs.define(kw_only=True)
+class Report:
+    """What was found, where, and by which command. `missing` are peers that could not be installed, and why."""
+
+    machine: dict[str, str]
+    command: list[str]
+    cases: list[Found] = attrs.field(factory=list)
+    missing: dict[str, str] = attrs.field(factory=dict)
+
+    def add(self, found: Found) -> None:
+        """Take in what a case gave."""
+        self.cases.append(found)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All ratios."""
+        return [verdict for found in self.cases for verdict in found.verdicts]
+
+    def versions(self) -> dict[str, str]:
+        """Return what ran, with the Python that ran it, by name."""
+        seen: dict[str, str] = {}
+        for found in self.cases:
+            for label, versions in found.versions.items():
+                peer = found.roles[label].peer
+                python = versions["python"]
+                for name, version in versions.items():
+                    if name != "python":
+                        seen[name] = f"{version} on Python {python}" if peer else version
+        return seen
+
+    def as_json(self) -> str:
+        """Return everything, each repetition included; times are seconds for a whole repetition."""
+        return json.dumps(
+            {
+                "command": " ".join(self.command),
+                "machine": self.machine,
+                "versions": self.versions(),
+                "missing": self.missing,
+                "cases": [_case(found) for found in self.cases],
+                "ratios": [{**attrs.asdict(verdict), "met": verdict.met} for verdict in self.verdicts],
+            },
+            indent=1,
+        )
+
+
+def _case(found: Found) -> dict[str, Any]:
+    case = found.case
+    figures = [
+        {
+            "subject": label,
+            "size": size,
+            "per_unit": case.per_unit(series.median, size) if series.values else None,
+            "spread": series.spread if series.values else None,
+            "values": series.values,
+            "error": series.error,
+        }
+        for (label, size), series in found.measures.items()
+    ]
+    return {"name": case.name, "title": case.title, "scale": case.scale, "figures": figures}

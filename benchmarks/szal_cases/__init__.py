@@ -1,0 +1,1 @@
+"""What szal does in each case. Every file has CASES: the subjects, by case and label."""
