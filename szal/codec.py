@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import attrs
+
 from szal.analysis import FlowMode
 from szal.errors import DecodeError, EncodeError
 from szal.execution import ExecutionRecord, FlowResult, StepResult
@@ -18,9 +20,12 @@ from szal.state import NamedEnum, StepStatus, WorkflowState
 from szal.step import BackoffStrategy, Json, StepDef, TriggerMode
 
 __all__ = [
+    "Checkpoint",
+    "decode_checkpoint",
     "decode_flow",
     "decode_record",
     "decode_step_result",
+    "encode_checkpoint",
     "encode_flow",
     "encode_record",
     "encode_step_result",
@@ -73,6 +78,7 @@ def _step_json(step: StepDef) -> dict[str, Json]:
             "retry_jitter": step.retry_jitter or None,
             "retry_on": [_class_name(kind) for kind in step.retry_on],
             "give_up_on": [_class_name(kind) for kind in step.give_up_on],
+            "idempotent": None if step.idempotent else False,
         }
     )
 
@@ -285,6 +291,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         depends_on=read.many("depends_on", _read_text, []),
         trigger_mode=read.enum("trigger_mode", TriggerMode, TriggerMode.ALL),
         sub_steps=read.many("sub_steps", _read_step, []),
+        idempotent=read.get("idempotent", bool, True),
     )
 
 
@@ -326,6 +333,39 @@ def _read_step_result(value: Json, path: str) -> StepResult:
 def decode_step_result(text: str) -> StepResult:
     """Return the step result in *text*; raise `DecodeError` naming the path of what is wrong."""
     return _read_step_result(loads(text), "")
+
+
+@attrs.define
+class Checkpoint:
+    """What is kept of one step while its execution is under way.
+
+    `outcome` is the plan's, None for a step that has only begun; `due` when what it waits for comes (Unix time);
+    `undo_error` why undoing it failed.
+    """
+
+    result: StepResult
+    outcome: int | None = None
+    due: float | None = None
+    undo_error: str | None = None
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> str:
+    """Return *checkpoint* as JSON text."""
+    rest = {"outcome": checkpoint.outcome, "due": checkpoint.due, "undo_error": checkpoint.undo_error}
+    extras = "".join(f',"{key}":{dumps(value)}' for key, value in rest.items() if value is not None)
+    return f'{{"result":{encode_step_result(checkpoint.result)}{extras}}}'
+
+
+def decode_checkpoint(text: str) -> Checkpoint:
+    """Return the checkpoint in *text*; raise `DecodeError` naming the path of what is wrong."""
+    read = _Object(loads(text), "")
+    due = read.values.get("due")
+    return Checkpoint(
+        _read_step_result(read.values.get("result"), "result"),
+        read.maybe("outcome", int),
+        float(due) if isinstance(due, int | float) else None,
+        read.maybe("undo_error", str),
+    )
 
 
 def _read_result(value: Json, path: str) -> FlowResult:

@@ -1,7 +1,7 @@
 """What an engine can be told."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 
@@ -14,7 +14,9 @@ from szal.storage import WorkflowStorage
 if TYPE_CHECKING:
     from szal.stores.base import ExecutionStore
 
-__all__ = ["EngineConfig"]
+__all__ = ["Durability", "EngineConfig"]
+
+Durability = Literal["none", "flow", "step"]
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +31,10 @@ class EngineConfig:
     `event_sink` is called with every `WorkflowEvent`, and `step_type_metrics` with
     ``(step_type or "default", status, seconds)`` after each step, on the run's coordinating thread;
     `progress_sink` with every `StepProgress`, on the step's thread. One that raises is logged, and fails nothing.
+    `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
+    "step": also each step, before anything that depends on it starts). docs/stores.md says what a crash can lose.
+    `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
+    `max_recoveries`: how often an execution is taken up again after its process died, before it is failed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
 
     >>> EngineConfig(max_concurrency=0)
@@ -45,11 +51,24 @@ class EngineConfig:
     progress_sink: Callable[[StepProgress], object] | None = None
     step_type_metrics: Callable[[str, StepStatus, float], object] | None = None
     cancel_grace: float = attrs.field(default=5.0)
+    durability: Durability = attrs.field(default="flow")
+    lease_ttl: float = attrs.field(default=30.0)
+    max_recoveries: int = 5
 
     @max_concurrency.validator
     def _at_least_one(self, attribute: "attrs.Attribute[int]", value: int) -> None:
         if value < 1:
             raise ValueError(f"{attribute.name} must be at least 1, not {value}")
+
+    @durability.validator
+    def _known(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if value not in get_args(Durability):
+            raise ValueError(f"{attribute.name} is one of {', '.join(get_args(Durability))}, not {value!r}")
+
+    @lease_ttl.validator
+    def _positive(self, attribute: "attrs.Attribute[float]", value: float) -> None:
+        if not value > 0:
+            raise ValueError(f"{attribute.name} must be positive, and is {value}")
 
     @timeout.validator
     @cancel_grace.validator

@@ -16,12 +16,14 @@ __all__ = [
     "CycleDetected",
     "DecodeError",
     "EncodeError",
+    "ExecutionNotFound",
     "ExecutionOwned",
     "FlowFailed",
     "FlushTimeout",
     "GiveUp",
     "HandlerNotFound",
     "InvalidFlow",
+    "LeaseLost",
     "LoadError",
     "MissingExtra",
     "MissingInput",
@@ -108,6 +110,26 @@ class ExecutionOwned(SzalError):
 
     def __str__(self) -> str:
         return f"execution {self.execution_id} is being run already"
+
+
+@attrs.define(repr=False)
+class ExecutionNotFound(SzalError):
+    """The store knows no execution with this id, or none that it could continue."""
+
+    execution_id: str
+
+    def __str__(self) -> str:
+        return f"no execution {self.execution_id}"
+
+
+@attrs.define(repr=False)
+class LeaseLost(SzalError):
+    """Another process has taken this execution over: what this one does for it is no longer recorded."""
+
+    execution_id: str
+
+    def __str__(self) -> str:
+        return f"execution {self.execution_id} was taken over by another process"
 
 
 @attrs.define(repr=False)
@@ -418,7 +440,7 @@ def describe(error: BaseException) -> str:
     >>> describe(StepTimeout("build", 2.5))
     'step timeout: build after 2500ms'
     """
-    if isinstance(error, StepTimeout | RetryExhausted | ShellFailed | StepFailed | SubFlowError):
+    if isinstance(error, StepError) and not isinstance(error, OutputNotSerializable):
         return str(error)
     text, name = text_of(error), type(error).__name__
     return f"{name}: {text}" if text else name

@@ -13,7 +13,7 @@ __all__ = ["Handler", "Handlers", "call_python"]
 Handler = Callable[[StepContext], Json]
 _F = TypeVar("_F", bound=Handler)
 
-ENGINE_TYPES = frozenset({"sub_flow"})
+ENGINE_TYPES = frozenset({"sub_flow", "wait", "sleep"})
 """The step types that the engine does itself, whatever is registered for them."""
 
 
@@ -54,7 +54,7 @@ class Handlers:
     def step_type(self, name: str) -> Callable[[_F], _F]:
         """Return a decorator that registers a function for all steps of the type *name*.
 
-        Raises ValueError for a type that is the engine's own ("sub_flow").
+        Raises ValueError for a type that is the engine's own ("sub_flow", "wait", "sleep").
         """
         if name in ENGINE_TYPES:
             raise ValueError(f"step type {name!r} is the engine's own")

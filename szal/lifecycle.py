@@ -1,31 +1,37 @@
 """One execution from its first record to its last: its states, its steps, its undoing, its result."""
 
+import inspect
 import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from szal.cancel import CancellationToken
+from szal.codec import decode_checkpoint, encode_flow
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
 from szal.errors import HandlerNotFound, InvalidFlow, SubFlowError
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import ENGINE_TYPES, Handler, Resolver
-from szal.plan import Node, Plan
+from szal.journal import Journal
+from szal.migration import content_id
+from szal.plan import Node, Outcome, Plan
 from szal.reporting import Reporter
 from szal.rollback import Rollback
 from szal.running import CANCELLED, FLOW_TIMEOUT, Run
 from szal.scheduler import Scheduler
-from szal.state import WorkflowState
+from szal.state import StepStatus, WorkflowState
 from szal.step import Json, StepDef
+from szal.stores.ledger import Claim
+from szal.waiting import Waiting
 
-__all__ = ["Binding", "Lifecycle", "Request", "bind"]
+__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +59,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) ->
         raise HandlerNotFound(tuple(missing))
     if not flow.rollback_on_failure:
         return Binding(forward, ())
-    undo = [
-        (resolver.resolve_rollback(step) or config.rollback_handler) if step.rollbackable else None for step in steps
-    ]
+    undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]
     missing = [step.name for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None]
     if missing:
         raise HandlerNotFound(tuple(missing), "rollback handler")
@@ -67,19 +71,30 @@ def _undo(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | 
     return config.rollback_handler if own is None else own
 
 
+class Keeper:
+    """What executions need of the store, if it keeps a ledger: leases, and their renewal."""
+
+    def __init__(self, store: Any, owner: str, ttl: float, heartbeat: Any) -> None:
+        self.store = store
+        self.ledger = store.ledger
+        self.owner = owner
+        self.ttl = ttl
+        self.heartbeat = heartbeat
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Request:
-    """What is to be run, checked and compiled."""
+    """What is to be run, checked and compiled. With a `claim` it goes on where that left off."""
 
     flow: FlowDef
     plan: Plan
     binding: Binding
-    inputs: dict[str, Json]
-    execution_id: str
-    labels: Mapping[str, str] = attrs.field(factory=dict)
+    record: ExecutionRecord
     token: CancellationToken | None = None
     parent: "Lifecycle | None" = None
     deadline: float | None = None  # inherited; the flow's own comes on top
+    epoch: int | None = None  # of the lease
+    claim: Claim | None = None
 
     @property
     def depth(self) -> int:
@@ -101,34 +116,39 @@ class Lifecycle:
         resolver: Resolver,
         config: EngineConfig,
         on_end: "Callable[[Lifecycle, FlowResult], None]",
+        keeper: Keeper | None = None,
     ) -> None:
         self.request = request
         self.store_error: Exception | None = None
+        self.children: list[Lifecycle] = []
         self._scheduler = scheduler
         self._resolver = resolver
         self._config = config
         self._on_end = on_end
-        self._reporter = Reporter(config, request.flow.name, request.execution_id)
+        self._keeper = keeper
+        self._record = request.record
+        self._reporter = Reporter(config, request.flow.name, self.execution_id)
         self._started = 0.0
         self._undo: Rollback | None = None
-        self._record = ExecutionRecord(
-            request.execution_id,
-            request.flow.name,
-            inputs=request.inputs,
-            flow_id=request.flow.id,
-            flow_version=request.flow.version,
-            parent_execution_id=None if request.parent is None else request.parent.request.execution_id,
-            labels=request.labels,
-        )
+        self._given_up: dict[str, str] = {}
+        self._journal: Journal | None = None
+        if keeper is not None and request.epoch is not None:
+            self._journal = Journal(keeper.store, self.execution_id, request.epoch, self._write_failed)
+        self._waiting = Waiting(scheduler, self._journal)
         self._run = self._forward()
+
+    @property
+    def execution_id(self) -> str:
+        """The id of this execution."""
+        return self._record.execution_id
 
     def _forward(self) -> Run:
         request, config = self.request, self._config
         results: list[StepResult | None] = [None] * len(request.plan.nodes)
         scope = RunScope(
             flow_name=request.flow.name,
-            execution_id=request.execution_id,
-            inputs=request.inputs,
+            execution_id=self.execution_id,
+            inputs=dict(self._record.inputs),
             plan=request.plan,
             results=results,
             settled_as=[0] * len(results) if request.plan.loose else [],
@@ -144,6 +164,8 @@ class Lifecycle:
             scope=scope,
             watch=self._reporter if self._reporter.has_listeners else None,
             launch=self._launch,
+            log=self._journal,
+            commit_first=self._journal is not None and config.durability == "step",
             encode=config.execution_store is not None,
             inline=request.token is None,
         )
@@ -151,16 +173,68 @@ class Lifecycle:
     # -- the states ----------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Record that the run has begun, and have its first steps started. Raises what the store raises."""
+        """Record that the run has begun, or goes on, and have its steps started. Raises what the store raises."""
         self._started = time.monotonic()
-        self._become(WorkflowState.RUNNING)
-        if self._config.execution_store is not None:
+        if self._journal is not None and self._keeper is not None:
+            self._keeper.heartbeat.hold(
+                self.execution_id,
+                self._journal.epoch,
+                lambda: self._scheduler.call(self._lost),
+                lambda: self._scheduler.call(self._scheduler.cancel),
+                lambda: self._scheduler.call(self._waiting.look),
+            )
+        elif self._config.execution_store is not None:
             self._config.execution_store.save(self._record)
         limit = self.request.flow.timeout if self._config.timeout is None else self._config.timeout
         ends = [self.request.deadline, None if limit is None else self._started + limit]
         self._run.deadline = min((end for end in ends if end is not None), default=None)
-        self._reporter.flow("flow_started")
-        self._scheduler.add(self._run)
+        if self.request.claim is None:
+            self._reporter.flow("flow_started")
+            self._scheduler.add(self._run)
+        else:
+            self._go_on(self.request.claim)
+
+    def _go_on(self, claim: Claim) -> None:
+        """Continue an execution: what has settled stands, what had only begun begins again."""
+        run, journal = self._run, self._journal
+        assert journal is not None
+        undecided = self._restore(claim)
+        if self._record.state is WorkflowState.PAUSED:
+            self._become(WorkflowState.RUNNING)
+            self._record.error = None
+            journal.save(self._record)
+        if undecided:
+            self._pause(f"needs a decision: {', '.join(undecided)}")
+        elif claim.recoveries > self._config.max_recoveries:
+            run.failed = True
+            self._conclude(WorkflowState.FAILED, f"gave up after {self._config.max_recoveries} recoveries")
+        else:
+            self._scheduler.add(run)
+            if claim.cancelled:
+                self._scheduler.cancel()
+
+    def _restore(self, claim: Claim) -> list[str]:
+        """Put back what the store has of the steps; return those that may or may not have been done."""
+        run, journal = self._run, self._journal
+        assert journal is not None
+        undecided = []
+        for name, seq, data in claim.steps:
+            place = run.plan.places.get(name)
+            if place is None:
+                continue
+            node, checkpoint = run.plan.nodes[place], decode_checkpoint(data)
+            journal.restore(name, seq, settled=checkpoint.outcome is not None)
+            if checkpoint.outcome is not None:
+                run.restore(node, checkpoint.result, Outcome(checkpoint.outcome))
+                if checkpoint.undo_error is not None:
+                    self._given_up[name] = checkpoint.undo_error
+                if checkpoint.result.error in (CANCELLED, FLOW_TIMEOUT):
+                    run.stop_reason = run.scope.stop_reason = checkpoint.result.error
+            elif checkpoint.due is not None:
+                self._waiting.due[name] = checkpoint.due
+            elif not node.step.idempotent and checkpoint.result.status is StepStatus.RUNNING:
+                undecided.append(name)
+        return undecided
 
     def _become(self, state: WorkflowState) -> None:
         assert self._record.state.can_become(state), f"{self._record.state} -> {state}"
@@ -169,10 +243,11 @@ class Lifecycle:
     def _forward_done(self, run: Run) -> None:
         failed = run.failed or run.stop_reason is not None
         if failed and self.request.flow.rollback_on_failure:
-            self._become(WorkflowState.ROLLING_BACK)
-            self._save()
-            self._flush()
-            self._undo = Rollback(run, self.request.binding.undo, self._reporter)
+            if self._record.state is not WorkflowState.ROLLING_BACK:
+                self._become(WorkflowState.ROLLING_BACK)
+                self._save()
+                self._flush()
+            self._undo = Rollback(run, self.request.binding.undo, self._reporter, self._journal, self._given_up)
             self._scheduler.add(self._undo.run(self._undo_done))
         elif run.stop_reason == CANCELLED:
             self._conclude(WorkflowState.CANCELLED)
@@ -183,23 +258,14 @@ class Lifecycle:
         assert self._undo is not None
         self._conclude(WorkflowState.FAILED if self._undo.left else WorkflowState.ROLLED_BACK)
 
-    def _conclude(self, state: WorkflowState) -> None:
+    def _conclude(self, state: WorkflowState, error: str | None = None) -> None:
         self._become(state)
-        duration = time.monotonic() - self._started
-        result = FlowResult(
-            self.request.flow.name,
-            [step for step in self._run.results if step is not None],
-            duration,
-            success=state is WorkflowState.COMPLETED,
-            rolled_back=state is WorkflowState.ROLLED_BACK,
-            execution_id=self.request.execution_id,
-            state=state,
-            error=self._error(),
-        )
+        result = self._result(state, self._error() if error is None else error)
         self._record.result = result
         self._record.error = result.error
         self._record.finished_at = datetime.now(UTC)
         self._save()
+        self._let_go()
         if self.request.parent is None:
             self._flush()
         ends = {
@@ -208,51 +274,140 @@ class Lifecycle:
             WorkflowState.ROLLED_BACK: "flow_rolled_back",
             WorkflowState.CANCELLED: "flow_cancelled",
         }
-        self._reporter.flow(ends[state], duration=duration, error=result.error)  # type: ignore[arg-type]
+        self._reporter.flow(ends[state], duration=result.total_duration, error=result.error)  # type: ignore[arg-type]
         self._on_end(self, result)
+
+    def _result(self, state: WorkflowState, error: str | None) -> FlowResult:
+        steps = [
+            StepResult(node.step.id, node.step.name, StepStatus.PENDING) if result is None else result
+            for node, result in zip(self._run.plan.nodes, self._run.results, strict=True)
+        ]
+        return FlowResult(
+            self.request.flow.name,
+            steps,
+            time.monotonic() - self._started,
+            success=state is WorkflowState.COMPLETED,
+            rolled_back=state is WorkflowState.ROLLED_BACK,
+            execution_id=self.execution_id,
+            state=state,
+            error=error,
+        )
 
     def _error(self) -> str | None:
         """Return what went wrong, in a line: why the run was stopped, or its first failure; and what is not undone."""
         error = self._run.stop_reason
         if error is None and self._run.failed:
-            first = next(step for step in self._run.results if step is not None and step.exception is not None)
+            failed = (step for step in self._run.results if step is not None and step.status is StepStatus.FAILED)
+            first = next(failed)
             error = f"step {first.step_name!r} failed: {first.error}"
         if self._undo is not None and self._undo.left:
             error = f"{error}; not rolled back: {', '.join(self._undo.left)}"
         return error
 
+    # -- waiting -------------------------------------------------------------------------------------
+
+    def idle(self) -> None:
+        """Pause, with every sub-flow, if all that is left is to wait for something from outside."""
+        for lifecycle in self._family():
+            lifecycle._waiting.look()
+        if self._scheduler.is_idle():
+            for lifecycle in reversed(self._family()):
+                lifecycle._pause(None)
+
+    def look(self) -> None:
+        """See whether a signal has come."""
+        for lifecycle in self._family():
+            lifecycle._waiting.look()
+
+    def _family(self) -> "list[Lifecycle]":
+        found = [self]
+        for lifecycle in found:  # grows while it is read
+            found += lifecycle.children
+        return found
+
+    def _pause(self, error: str | None) -> None:
+        """End the run as PAUSED: it holds no thread, and any process can take it up again."""
+        self._become(WorkflowState.PAUSED)
+        result = self._result(WorkflowState.PAUSED, error)
+        self._record.result = result
+        self._record.error = error
+        self._save()
+        self._let_go(self._waiting.wake())
+        self._scheduler.drop(self._run)
+        self._reporter.flow("flow_paused", duration=result.total_duration, error=error)
+        if self.request.parent is None:
+            self._flush()
+            self._on_end(self, result)
+
+    # -- the store -----------------------------------------------------------------------------------
+
     def _save(self) -> None:
-        if self._config.execution_store is not None:
+        if self._journal is not None:
+            journal = self._journal
+            self._try(lambda: journal.save(self._record))
+        elif self._config.execution_store is not None:
             self._try(lambda: self._config.execution_store.save(self._record))  # type: ignore[union-attr]
 
+    def _let_go(self, wake: float | None = None) -> None:
+        if self._journal is not None and self._keeper is not None:
+            self._keeper.heartbeat.drop(self.execution_id)
+            journal = self._journal
+            self._try(lambda: journal.release(wake))
+
     def _flush(self) -> None:
-        """Wait until all of this is committed, where the store writes behind."""
+        """Wait until all of this is committed, where the store writes behind and the durability asks for it."""
         flush = getattr(self._config.execution_store, "flush", None)
-        if flush is not None:
-            self._try(flush)
+        if flush is None or self._config.durability == "none":
+            return
+        if "execution_id" in inspect.signature(flush).parameters:  # a sink then leaves other runs' losses to them
+            flush = partial(flush, execution_id=self.execution_id)
+        self._try(flush)
 
     def _try(self, write: Callable[[], object]) -> None:
         try:
             write()
         except Exception as error:
-            logger.exception("the store failed: execution %s of %s", self.request.execution_id, self.request.flow.name)
+            logger.exception("the store failed: execution %s of %s", self.execution_id, self.request.flow.name)
             self.store_error = self.store_error or error
 
-    # -- sub-flows -----------------------------------------------------------------------------------
+    def _write_failed(self, error: Exception) -> None:
+        """Take note, on the writer's thread, of a write that is lost."""
+        self._scheduler.call(partial(self._scheduler.fail, error))
+
+    def _lost(self) -> None:
+        from szal.errors import LeaseLost
+
+        self._scheduler.fail(LeaseLost(self.execution_id))
+
+    # -- steps that the engine does itself ------------------------------------------------------------
 
     def _launch(self, run: Run, node: Node, context: StepContext) -> None:
+        try:
+            if node.step.step_type == "sub_flow":
+                self._begin_child(run, node, context)
+            else:
+                self._waiting.begin(run, node, context)
+        except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
+            self._scheduler.sub_flow_ended(run, node, context, None, error)
+
+    def _begin_child(self, run: Run, node: Node, context: StepContext) -> None:
         """Begin the execution that a sub_flow step stands for. Its end is the step's end."""
 
         def ended(child: Lifecycle, result: FlowResult) -> None:
+            if child in self.children:
+                self.children.remove(child)
             self.store_error = self.store_error or child.store_error
             error = child.failure(context)
             self._scheduler.sub_flow_ended(run, node, context, result.outputs, error)
 
-        try:
-            child = Lifecycle(self._sub_request(node, context), self._scheduler, self._resolver, self._config, ended)
-            child.begin()
-        except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
-            self._scheduler.sub_flow_ended(run, node, context, None, error)
+        request = self._sub_request(node, context)
+        if isinstance(request, FlowResult):  # it had ended before a crash
+            failed = None if request.success else SubFlowError(f"sub-flow {request.flow_name!r}: {request.error}")
+            self._scheduler.sub_flow_ended(run, node, context, request.outputs, failed)
+            return
+        child = Lifecycle(request, self._scheduler, self._resolver, self._config, ended, self._keeper)
+        self.children.append(child)
+        child.begin()
 
     def failure(self, context: StepContext) -> Exception | None:
         """Return what this execution's end is to the step that it was begun for; None for success.
@@ -266,7 +421,7 @@ class Lifecycle:
             return context._timed_out()
         return SubFlowError(f"sub-flow {self.request.flow.name!r} {self._record.state}: {result.error}")
 
-    def _sub_request(self, node: Node, context: StepContext) -> Request:
+    def _sub_request(self, node: Node, context: StepContext) -> Request | FlowResult:
         config = context.config
         name = config.get("flow_name") if isinstance(config, Mapping) else None
         if not name:
@@ -282,14 +437,38 @@ class Lifecycle:
             binding = bind(flow, plan, self._resolver, self._config)
         except (InvalidFlow, HandlerNotFound) as error:
             raise SubFlowError(f"sub-flow {name!r}: {error}") from error
-        key = f"{self.request.execution_id}:{node.step.name}:{context.attempt}"
-        return Request(
+        key = f"{self.execution_id}:{node.step.name}:{context.attempt}"  # the same when it is taken up after a crash
+        record = ExecutionRecord(
+            str(uuid.uuid5(uuid.NAMESPACE_OID, key)),
+            flow.name,
+            WorkflowState.RUNNING,
+            inputs={**flow.inputs, **(config.get("inputs") or {})},
+            flow_id=flow.id,
+            flow_version=flow.version,
+            parent_execution_id=self.execution_id,
+        )
+        request = Request(
             flow=flow,
             plan=plan,
             binding=binding,
-            inputs={**flow.inputs, **(config.get("inputs") or {})},
-            execution_id=str(uuid.uuid5(uuid.NAMESPACE_OID, key)),
+            record=record,
             token=self.request.token,
             parent=self,
             deadline=context._deadline,
         )
+        return request if self._keeper is None else _kept(request, self._keeper)
+
+
+def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
+    """Return *request* with a lease: of a new execution, or of the one that a crash interrupted."""
+    record, flow = request.record, request.flow
+    epoch = keeper.ledger.begin(record, content_id(flow), encode_flow(flow), keeper.owner, keeper.ttl)
+    if epoch is not None:
+        return attrs.evolve(request, epoch=epoch)
+    from szal.leases import is_gone
+
+    claim = keeper.ledger.take_over(record.execution_id, keeper.owner, keeper.ttl, is_gone)
+    if claim.epoch is None and claim.record.result is not None:
+        result: FlowResult = claim.record.result
+        return result
+    return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)

@@ -5,7 +5,7 @@ that fails does not stop the rest.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import attrs
@@ -13,7 +13,8 @@ import attrs
 from szal.context import StepContext
 from szal.execution import StepResult
 from szal.handlers import Handler
-from szal.plan import Node, Plan
+from szal.journal import Journal
+from szal.plan import Node, Outcome, Plan
 from szal.reporting import Reporter
 from szal.running import Run
 from szal.state import StepStatus
@@ -26,15 +27,29 @@ logger = logging.getLogger(__name__)
 class Rollback:
     """The undoing of one run. Steps that it undoes get the status ROLLED_BACK in the results of that run.
 
-    `left` names what could not be undone, with why.
+    `left` names what could not be undone, with why; *given_up* what could not be before a crash.
     """
 
-    def __init__(self, forward: Run, handlers: Sequence[Handler | None], reporter: Reporter) -> None:
+    def __init__(
+        self,
+        forward: Run,
+        handlers: Sequence[Handler | None],
+        reporter: Reporter,
+        journal: Journal | None,
+        given_up: Mapping[str, str],
+    ) -> None:
         self._forward = forward
-        self._places = [place for place in reversed(forward.completed) if forward.plan.nodes[place].step.rollbackable]
+        self._journal = journal
+        self._places = [place for place in reversed(forward.completed) if self._is_due(place, given_up)]
         self._handlers = [handlers[place] for place in self._places]
         self._reporter = reporter
-        self.left: list[str] = []
+        self.left = [f"{name} ({error})" for name, error in given_up.items()]
+
+    def _is_due(self, place: int, given_up: Mapping[str, str]) -> bool:
+        """Whether a completed step is to be undone, and was not before a crash."""
+        step, result = self._forward.plan.nodes[place].step, self._forward.results[place]
+        undone = result is None or result.status is not StepStatus.COMPLETED
+        return step.rollbackable and not undone and step.name not in given_up
 
     def run(self, on_done: Callable[[Run], None]) -> Run:
         """Return the run that does it."""
@@ -47,6 +62,8 @@ class Rollback:
             on_done=on_done,
             scope=self._forward.scope,
             watch=self,
+            log=None if self._journal is None else _UndoLog(self._forward, self._places, self._journal),
+            commit_first=self._forward.commit_first,
             stoppable=False,
         )
 
@@ -84,3 +101,35 @@ class Rollback:
         else:
             self._forward.results[place] = attrs.evolve(done, status=StepStatus.ROLLED_BACK)
         self._reporter.undone(node, result)
+
+
+class _UndoLog:
+    """Writes what became of each undo into the row of the step that was undone."""
+
+    def __init__(self, forward: Run, places: Sequence[int], journal: Journal) -> None:
+        self._forward = forward
+        self._places = places
+        self._journal = journal
+        self._committed: set[int] = set()
+
+    def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:  # noqa: ARG002
+        """Write it, unless `commit` has."""
+        if node.place not in self._committed:
+            self._write(node, result, None)
+
+    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:  # noqa: ARG002
+        """Write it, and call *then* once that is committed."""
+        self._committed.add(node.place)
+        self._write(node, result, then)
+
+    def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
+        """Go on at once: an undo may have to be done again, and nobody can decide on it meanwhile."""
+        if then is not None:
+            then()
+
+    def _write(self, node: Node, result: StepResult, then: Callable[[], None] | None) -> None:
+        done = self._forward.results[self._places[node.place]]
+        assert done is not None
+        failed = result.status is StepStatus.FAILED
+        kept = done if failed else attrs.evolve(done, status=StepStatus.ROLLED_BACK)
+        self._journal.undone(node.step.name, kept, result.error if failed else None, then)

@@ -42,6 +42,19 @@ class Watch(Protocol):
         """The step has its result."""
 
 
+class Log(Protocol):
+    """Keeps what happens to the steps of a run, for after a crash."""
+
+    def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
+        """The step has its result."""
+
+    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
+        """The step is to have this result; *then* is called, on any thread, once that cannot be lost any more."""
+
+    def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
+        """The step has begun; *then* as in `commit`."""
+
+
 @attrs.define(eq=False, repr=False)
 class Tried:
     """What is kept of a step from its first failed attempt to its end."""
@@ -56,6 +69,8 @@ class Tried:
 class Run:
     """One plan being run. Given to `Scheduler.add`, it belongs to the scheduler's thread.
 
+    None in `running` also stands for an outcome that is being committed.
+
     `completed` holds the places of the completed nodes in the order in which they completed. `running` holds
     what has been started and has not ended; None stands for a sub-flow, a run of its own that `launch` begins.
     """
@@ -68,6 +83,8 @@ class Run:
     scope: RunScope
     watch: Watch | None = None
     launch: "Callable[[Run, Node, StepContext], None] | None" = None
+    log: Log | None = None
+    commit_first: bool = False  # what depends on a step waits until its outcome is committed
     encode: bool = False  # outputs become JSON text in the step's own thread
     deadline: float | None = None
     inline: bool = True  # nothing can want to stop waiting for a handler
@@ -80,6 +97,7 @@ class Run:
     stop_reason: str | None = None
     completed: list[int] = attrs.field(factory=list)
     running: dict[int, Attempt | None] = attrs.field(factory=dict)
+    cleared: set[int] = attrs.field(factory=set)  # steps that must not run twice, and are known to have begun
     tried: dict[int, Tried] = attrs.field(factory=dict)
     timer: Timer | None = None  # of the deadline
 
@@ -112,6 +130,13 @@ class Run:
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None
 
+    def restore(self, node: Node, result: StepResult, outcome: Outcome) -> None:
+        """Settle *node* as it was settled before, telling nobody."""
+        log, watch = self.log, self.watch
+        self.log = self.watch = None
+        self.settle(node, result, outcome)
+        self.log, self.watch = log, watch
+
     def skip(self, node: Node, reason: str, outcome: Outcome) -> None:
         """Settle *node* without having run it."""
         self.settle(node, StepResult(node.step.id, node.step.name, StepStatus.SKIPPED, error=reason), outcome)
@@ -138,6 +163,8 @@ class Run:
                 waiting[target] = -left  # released: the edges still to come count away from zero
                 self.ready.append((self, self.plan.nodes[target]))
         self.left -= 1
+        if self.log is not None:
+            self.log.settled(node, result, outcome)
         if self.watch is not None:
             self.watch.settled(node, result)
 

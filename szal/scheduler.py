@@ -23,7 +23,7 @@ from szal.plan import Node, Outcome
 from szal.running import CANCELLED, FLOW_TIMEOUT, Ready, Run, Tried
 from szal.state import StepStatus
 from szal.step import Json
-from szal.timers import Timers
+from szal.timers import Timer, Timers
 from szal.workers import Lane, Threads
 
 __all__ = ["Scheduler"]
@@ -56,6 +56,10 @@ class Scheduler:
         self._longest_wait = _LONGEST_WAIT_OF_MAIN if on_main else _LONGEST_WAIT
         self._called = False  # something besides attempts may be on the queue
         self._interrupted = False
+        self._committing = 0
+        self._error: Exception | None = None
+        self.on_idle: Callable[[], None] | None = None
+        """Called when nothing is under way, and nothing will come but from outside."""
         self.interrupts = Interrupts(lambda: self.call(self._take_interrupt))
         """To be entered around `drive`, by the thread that calls it."""
 
@@ -66,7 +70,7 @@ class Scheduler:
         self._runs.append(run)
         run.begin(self._ready)
         if run.deadline is not None:
-            run.timer = self._timers.add(run.deadline, partial(self._stop, run, FLOW_TIMEOUT))
+            run.timer = self._timers.add(run.deadline, partial(self._stop, run, FLOW_TIMEOUT), soft=True)
         if not run.left:
             self._finish(run)
         elif run.stoppable and run.scope.token is not None and run.scope.token.cancelled:
@@ -87,18 +91,51 @@ class Scheduler:
     def drive(self) -> None:
         """Work until every run is done; then raise KeyboardInterrupt, if there was one: it has cancelled the runs."""
         try:
-            while self._runs:
+            while self._runs and self._error is None:
                 try:
                     self._start_ready()
-                    if self._runs:
+                    if self.on_idle is not None and self.is_idle():
+                        self.on_idle()
+                    elif self._runs:
                         self._wait()
                 except KeyboardInterrupt:
                     self._on_interrupt()
         finally:
             self._pooled.close()
             self._limited.close()
+        if self._error is not None:
+            raise self._error
         if self._interrupted:
             raise KeyboardInterrupt
+
+    def fail(self, error: Exception) -> None:
+        """End `drive` with *error*: nothing more is started, recorded or waited for. On the coordinating thread."""
+        self._error = self._error or error
+        for run in self._runs:
+            run.scope.stop_reason = CANCELLED
+            for attempt in run.running.values():
+                if attempt is not None and not attempt.withdraw():
+                    attempt.context._interrupt()
+
+    def drop(self, run: Run) -> None:
+        """Drive *run* no further, if it is being driven; it is told nothing."""
+        if run in self._runs:
+            self._runs.remove(run)
+        if run.timer is not None:
+            self._timers.cancel(run.timer)
+
+    def after(self, seconds: float, action: Callable[[], None], *, soft: bool = False) -> Timer:
+        """Have *action* called by this thread in so many seconds; *soft*: it is no work to come."""
+        return self._timers.add(time.monotonic() + seconds, action, soft=soft)
+
+    def cancel_timer(self, timer: Timer) -> None:
+        """Forget *timer*."""
+        self._timers.cancel(timer)
+
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: what is left waits for something from outside."""
+        busy = self._ready or self._called or self._committing or self._pooled.load or self._limited.load
+        return bool(self._runs) and not busy and self._timers.pending == self._timers.soft
 
     def _take_interrupt(self) -> None:
         self.interrupts.pending = False
@@ -126,7 +163,9 @@ class Scheduler:
                 continue
             if run.handlers[node.place] is None:
                 self._launch(run, node, self._context(run, node, tried))
-            elif run.inline and not ready and self._is_idle(run, node):
+            elif not node.step.idempotent and run.log is not None and node.place not in run.cleared:
+                self._clear(run, node)
+            elif run.inline and not ready and self._may_hold_up(run, node):
                 self._call(run, node, self._context(run, node, tried))
             elif self._has_room(run, node):
                 self._dispatch(run, node, self._context(run, node, tried))
@@ -149,7 +188,22 @@ class Scheduler:
         self._finish_if_done(run)
         return True
 
-    def _is_idle(self, run: Run, node: Node) -> bool:
+    def _clear(self, run: Run, node: Node) -> None:
+        """Have it committed that a step which must not run twice begins, before it does."""
+
+        def cleared() -> None:
+            self._committing -= 1
+            if run.running.pop(node.place, 0) is None:
+                run.cleared.add(node.place)
+                self._ready.append((run, node))
+
+        run.running[node.place] = None
+        self._committing += 1
+        assert run.log is not None
+        begun = StepResult(node.step.id, node.step.name, StepStatus.RUNNING)
+        run.log.begun(node, begun, None, lambda: self.call(cleared))
+
+    def _may_hold_up(self, run: Run, node: Node) -> bool:
         """Whether nothing is under way and nothing can come due: then a handler may hold up this thread."""
         return (
             node.step.timeout is None
@@ -338,6 +392,9 @@ class Scheduler:
             None,
             encoded,
         )
+        if run.commit_first:
+            self._commit(run, node, result, Outcome.COMPLETED)
+            return
         run.settle(node, result, Outcome.COMPLETED)
         if not run.left:
             self._finish(run)
@@ -379,8 +436,25 @@ class Scheduler:
             started_at=self._clock + started,
             exception=error,
         )
+        if run.commit_first:
+            self._commit(run, node, result, outcome)
+            return
         run.settle(node, result, outcome)
         self._finish_if_done(run)
+
+    def _commit(self, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
+        """Settle a step once its outcome is committed: steps that end together share a commit."""
+
+        def committed() -> None:
+            self._committing -= 1
+            run.running.pop(node.place, None)
+            run.settle(node, result, outcome)
+            self._finish_if_done(run)
+
+        run.running[node.place] = None
+        self._committing += 1
+        assert run.log is not None
+        run.log.commit(node, result, outcome, lambda: self.call(committed))
 
     def _finish_if_done(self, run: Run) -> None:
         if not run.left:

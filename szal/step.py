@@ -84,7 +84,8 @@ class StepDef:
     `retry_jitter` spreads each wait by that fraction, both ways. `retry_on` and `give_up_on` take exception
     classes or their dotted names (``"requests.exceptions.Timeout"``; builtins need no module); a name
     matches a class and everything derived from it, and nothing is imported to find out.
-    `depends_on` takes steps or their ids, and stores ids.
+    With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
+    for `Engine.resolve`. `depends_on` takes steps or their ids, and stores ids.
 
     >>> build = StepDef("build", timeout=60, max_retries=2)
     >>> StepDef("test", depends_on=[build]).depends_on == (build.id,)
@@ -109,3 +110,4 @@ class StepDef:
     depends_on: tuple[str, ...] = attrs.field(default=(), converter=_ids)
     trigger_mode: TriggerMode = TriggerMode.ALL
     sub_steps: "tuple[StepDef, ...]" = attrs.field(default=(), converter=_steps)
+    idempotent: bool = True

@@ -38,6 +38,10 @@ class Dialect:
     finished: str
     """The same of the end, or of the start where there is no end."""
     state: str
+    now: str
+    """The database's clock, as Unix time."""
+    lock: str
+    """What makes a SELECT of an execution `e` hold its row until the end of the transaction."""
     head: str
     """A JSON array of the values at `szal.stores.query.HEAD`, as text."""
     label: str

@@ -4,8 +4,8 @@ A new kind of write is a class here and a statement in each dialect; the queue, 
 know nothing but the protocol.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import ClassVar, Protocol, TypeAlias
 
 import attrs
 
@@ -13,7 +13,10 @@ from szal.codec import encode_record
 from szal.execution import ExecutionRecord
 from szal.state import WorkflowState
 
-__all__ = ["Operation", "Remove", "Save", "merged"]
+__all__ = ["Done", "Operation", "Release", "Remove", "Save", "SaveStep", "merged"]
+
+Done: TypeAlias = Callable[[Exception | None], object]
+"""Called by the writer, on its thread, once an operation is committed (None) or lost (why)."""
 
 
 class Operation(Protocol):
@@ -24,6 +27,14 @@ class Operation(Protocol):
 
     @property
     def execution_id(self) -> str: ...
+
+    @property
+    def epoch(self) -> int | None:
+        """The lease under which it is written: refused where somebody else has taken over. None: not checked."""
+        ...
+
+    @property
+    def done(self) -> Done | None: ...
 
     @property
     def key(self) -> Hashable: ...
@@ -46,11 +57,13 @@ class Save:
     flow_name: str
     state: WorkflowState
     data: str = attrs.field(repr=False)
+    epoch: int | None = None
+    done: Done | None = attrs.field(default=None, repr=False, eq=False)
 
     @classmethod
-    def of(cls, record: ExecutionRecord) -> "Save":
+    def of(cls, record: ExecutionRecord, epoch: int | None = None) -> "Save":
         """Encode *record*; raises `EncodeError` naming what JSON cannot hold."""
-        return cls(record.execution_id, record.flow_name, record.state, encode_record(record))
+        return cls(record.execution_id, record.flow_name, record.state, encode_record(record), epoch)
 
     @property
     def key(self) -> Hashable:
@@ -67,6 +80,8 @@ class Remove:
     replaceable: ClassVar[bool] = False
 
     execution_id: str
+    epoch: int | None = None
+    done: Done | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def key(self) -> Hashable:
@@ -74,6 +89,50 @@ class Remove:
 
     def row(self) -> tuple[object, ...]:
         return (self.execution_id,)
+
+
+@attrs.define
+class SaveStep:
+    """Insert or update what is known of one step of one execution; *seq* orders the steps by when they settled.
+
+    *signal_id* is the signal that was delivered with it: both happen, or neither.
+    """
+
+    replaceable: ClassVar[bool] = True
+
+    execution_id: str
+    step_name: str
+    seq: int
+    data: str = attrs.field(repr=False)
+    signal_id: str | None = None
+    epoch: int | None = None
+    done: Done | None = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def key(self) -> Hashable:
+        return "step", self.execution_id, self.step_name
+
+    def row(self) -> tuple[object, ...]:
+        return self.execution_id, self.step_name, self.seq, self.data, self.signal_id
+
+
+@attrs.define
+class Release:
+    """Give up the lease of an execution that has ended, or waits until *wake* (Unix time), or for a signal."""
+
+    replaceable: ClassVar[bool] = False
+
+    execution_id: str
+    epoch: int | None = None
+    wake: float | None = None
+    done: Done | None = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def key(self) -> Hashable:
+        return "lease", self.execution_id
+
+    def row(self) -> tuple[object, ...]:
+        return self.wake, self.execution_id
 
 
 def merged(operations: Sequence[Operation]) -> list[Operation]:

@@ -5,13 +5,13 @@ import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from szal.execution import ExecutionRecord
 from szal.state import WorkflowState
 from szal.stores.base import Backend, read_record
 from szal.stores.losses import Losses, OnError
-from szal.stores.operation import Remove, Save
+from szal.stores.operation import Operation, Remove, Save
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page
 from szal.stores.writer import SinkStats, Writer
 
@@ -97,6 +97,15 @@ class Sink:
         if record is not None:
             self._writer.submit(Remove(execution_id))
         return record
+
+    def submit(self, operation: Operation) -> None:
+        """Queue one operation; as `save` and `remove` do."""
+        self._writer.submit(operation)
+
+    @property
+    def ledger(self) -> Any:
+        """The ledger of the store behind this sink, if it has one: its methods do not go through the queue."""
+        return getattr(self._backend, "ledger", None)
 
     # -- many -----------------------------------------------------------------------------------------
 

@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack
 
 from szal.execution import ExecutionRecord
 from szal.state import WorkflowState
 from szal.stores.base import no_such_page, read_record
 from szal.stores.dialect import FLOWS, Dialect
+from szal.stores.ledger import SqlLedger, Transaction
 from szal.stores.operation import Operation, Remove, Save, merged
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
 
@@ -28,19 +29,7 @@ __all__ = ["SqlExecutionStore", "Transaction"]
 Row: TypeAlias = tuple[Any, ...]
 
 
-class Transaction(Protocol):
-    """What can be done between BEGIN and COMMIT."""
-
-    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Run one statement and return all its rows."""
-        ...
-
-    def many(self, statement: str, rows: Sequence[Row]) -> None:
-        """Run one of `Dialect.writes` for each of *rows*, in order."""
-        ...
-
-
-class SqlExecutionStore(ABC):
+class SqlExecutionStore(SqlLedger, ABC):
     """The methods that szal's SQL stores share. Every method is one transaction, unless it says otherwise.
 
     All are safe to call from several threads at once, and block while the database works. They raise
@@ -98,13 +87,32 @@ class SqlExecutionStore(ABC):
         with self._transaction() as transaction:
             rows = transaction.rows(self.dialect.take, (execution_id,))
             transaction.many(self.dialect.writes[Remove], [(execution_id,)])
+            self._forget(transaction, [execution_id])
         return read_record(execution_id, rows[0][0]) if rows else None
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Carry out *operations*, in order, in one transaction; on return it is committed, after an error undone."""
         with self._transaction() as transaction:
+            self._check_leases(transaction, operations)
             for kind, group in groupby(merged(operations), type):
                 transaction.many(self.dialect.writes[kind], [operation.row() for operation in group])
+
+    def submit(self, operation: Operation) -> None:
+        """Carry out one operation, as `apply` does; its `done` is told, and what went wrong is raised as well."""
+        error: Exception | None = None
+        try:
+            self.apply([operation])
+        except Exception as caught:
+            error = caught
+            raise
+        finally:
+            if operation.done is not None:
+                operation.done(error)
+
+    @property
+    def ledger(self) -> "SqlLedger":
+        """What is known of executions under way: this store itself."""
+        return self
 
     # -- many -----------------------------------------------------------------------------------------
 
@@ -199,6 +207,7 @@ class SqlExecutionStore(ABC):
         with self._transaction() as transaction:
             found = transaction.rows(*statement)
             transaction.many(self.dialect.writes[Remove], [(row[1],) for row in found])
+            self._forget(transaction, [row[1] for row in found])
         return len(found), (found[-1][0], found[-1][1]) if len(found) == retention.batch else None
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:

@@ -13,6 +13,7 @@ from sqlite_utils.db import TransactionError
 
 from szal.stores.connection import Connection
 from szal.stores.dialect import Dialect
+from szal.stores.ledger import TABLES, WRITES
 from szal.stores.operation import Remove, Save
 from szal.stores.query import HEAD
 from szal.stores.sql import Row, SqlExecutionStore, Transaction
@@ -50,9 +51,11 @@ LABEL = (
 
 DIALECT = Dialect(
     mark="?",
-    writes={Save: SAVE, Remove: REMOVE},
+    writes={Save: SAVE, Remove: REMOVE, **WRITES},
     get=GET,
     take=GET,
+    now="((julianday('now') - 2440587.5) * 86400.0)",
+    lock="",  # BEGIN IMMEDIATE holds everything
     started=STARTED,
     finished=FINISHED,
     state=STATE,
@@ -71,6 +74,13 @@ def m001_executions(db: Database) -> None:
     db.execute(f"CREATE INDEX szal_executions_flow {on} (flow_name, {STATE}, {STARTED}, execution_id)")
     db.execute(f"CREATE INDEX szal_executions_state {on} ({STATE}, {STARTED}, execution_id)")
     db.execute(f"CREATE INDEX szal_executions_started {on} ({STARTED}, execution_id)")
+
+
+@MIGRATIONS()
+def m002_ledger(db: Database) -> None:
+    """Make the tables of the ledger."""
+    for statement in TABLES:
+        db.execute(statement)
 
 
 # -- the store --------------------------------------------------------------------------------------

@@ -287,6 +287,9 @@ class Writer:
                 self._tally.failed += len(batch)
                 self._tally.last_error = error
             self._changed.notify_all()
+        for operation in batch:
+            if operation.done is not None:
+                operation.done(error)
 
     def _fail(self, batch: Sequence[Operation], error: Exception) -> None:
         """Report each operation of *batch* as lost, and only then settle it: flush comes back to a finished report."""

@@ -1,0 +1,99 @@
+"""What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+from szal.codec import Checkpoint, encode_checkpoint
+from szal.execution import ExecutionRecord, StepResult
+from szal.plan import Node, Outcome
+from szal.stores.operation import Release, Save, SaveStep
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Writes under one lease, in order, through a store or a sink. Called by the coordinating thread.
+
+    *on_error* is called, on the writer's thread, with what a write was lost for: `LeaseLost` above all.
+    """
+
+    def __init__(self, store: Any, execution_id: str, epoch: int, on_error: Callable[[Exception], None]) -> None:
+        self.store = store
+        self.execution_id = execution_id
+        self.epoch = epoch
+        self._on_error = on_error
+        self._seq: dict[str, int] = {}
+        self._next = 0
+        self._committed: set[str] = set()
+        self._signals: dict[str, str] = {}  # by step name: what was delivered to it
+
+    def restore(self, step_name: str, seq: int, *, settled: bool) -> None:
+        """Take note of a step that is in the store already."""
+        self._seq[step_name] = seq
+        self._next = max(self._next, seq + 1)
+        if settled:
+            self._committed.add(step_name)
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Write the record."""
+        save = Save.of(record, self.epoch)
+        save.done = self._check
+        self.store.submit(save)
+
+    def release(self, wake: float | None = None) -> None:
+        """Give up the lease: the execution has ended, or waits until *wake*, or for a signal."""
+        self.store.submit(Release(self.execution_id, self.epoch, wake, self._check))
+
+    def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
+        """Write the outcome of a step, unless `commit` has."""
+        if node.step.name not in self._committed:
+            self._write(node.step.name, Checkpoint(result, int(outcome)), self._check)
+
+    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
+        """Write the outcome of a step, and call *then*, on another thread, once it is committed."""
+        self._committed.add(node.step.name)
+        self._write(node.step.name, Checkpoint(result, int(outcome)), self._after(then))
+
+    def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
+        """Write what became of the undoing of a step; its place in the order of settling stays."""
+        done = self._check if then is None else self._after(then)
+        checkpoint = Checkpoint(result, int(Outcome.COMPLETED), undo_error=error)
+        self._submit(step_name, self._seq[step_name], checkpoint, done)
+
+    def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
+        """Write that a step has begun (to wait until *due*), where that has to be known after a crash."""
+        done = self._check if then is None else self._after(then)
+        self._write(node.step.name, Checkpoint(result, due=due), done)
+
+    def deliver(self, node: Node, signal_id: str) -> None:
+        """Have the signal taken together with the outcome of *node*, which is written next."""
+        self._signals[node.step.name] = signal_id
+
+    def is_delivered(self, signal_id: str) -> bool:
+        """Whether a signal was delivered to a step, be that committed or not."""
+        return signal_id in self._signals.values()
+
+    def _write(self, step_name: str, checkpoint: Checkpoint, done: Callable[[Exception | None], None]) -> None:
+        seq = self._seq[step_name] = self._next
+        self._next += 1
+        self._submit(step_name, seq, checkpoint, done)
+
+    def _submit(
+        self, step_name: str, seq: int, checkpoint: Checkpoint, done: Callable[[Exception | None], None]
+    ) -> None:
+        signal = self._signals.get(step_name)
+        data = encode_checkpoint(checkpoint)
+        self.store.submit(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done))
+
+    def _check(self, error: Exception | None) -> None:
+        if error is not None:
+            self._on_error(error)
+
+    def _after(self, then: Callable[[], None]) -> Callable[[Exception | None], None]:
+        def done(error: Exception | None) -> None:
+            if error is None:
+                then()
+            else:
+                self._on_error(error)
+
+        return done

@@ -1,0 +1,263 @@
+"""What a store keeps of executions that are under way: who runs them, what has happened, what they wait for.
+
+One table each, beside szal-rs's own: definitions, leases, steps, signals. All times are the database's.
+"""
+
+# Every part of a statement is a constant of szal; values are bound.
+# ruff: noqa: S608
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, TypeAlias
+
+import attrs
+
+from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
+from szal.execution import ExecutionRecord
+from szal.state import WorkflowState
+from szal.stores.base import read_record
+from szal.stores.dialect import Dialect
+from szal.stores.operation import Operation, Release, Save, SaveStep
+
+__all__ = ["TABLES", "WRITES", "Claim", "Signal", "SqlLedger", "Transaction"]
+
+Row: TypeAlias = tuple[Any, ...]
+
+TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS szal_flows (content_id TEXT PRIMARY KEY, data TEXT NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS szal_leases (execution_id TEXT PRIMARY KEY, owner TEXT, epoch BIGINT NOT NULL,"
+        " expires DOUBLE PRECISION NOT NULL, content_id TEXT NOT NULL, recoveries BIGINT NOT NULL,"
+        " cancelled BIGINT NOT NULL, wake DOUBLE PRECISION)"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS szal_steps (execution_id TEXT NOT NULL, step_name TEXT NOT NULL, seq BIGINT NOT NULL,"
+        " result TEXT NOT NULL, signal_id TEXT, PRIMARY KEY (execution_id, step_name))"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS szal_signals (execution_id TEXT NOT NULL, signal_id TEXT NOT NULL, name TEXT NOT NULL,"
+        " value TEXT NOT NULL, sent DOUBLE PRECISION NOT NULL, PRIMARY KEY (execution_id, signal_id))"
+    ),
+)
+
+# In these a parameter is `?` and the database's clock {now}; `SqlLedger._sql` says it in the dialect's words.
+WRITES: Final[Mapping[type[Any], str]] = {
+    SaveStep: "INSERT INTO szal_steps (execution_id, step_name, seq, result, signal_id) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (execution_id, step_name) DO UPDATE SET seq = excluded.seq, result = excluded.result,"
+    " signal_id = excluded.signal_id",
+    Release: "UPDATE szal_leases SET owner = NULL, expires = 0, wake = ? WHERE execution_id = ?",
+}
+
+_BEGIN = (
+    "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, ?, ?)"
+    " ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id"
+)
+_ADD_FLOW = (
+    "INSERT INTO szal_flows (content_id, data) VALUES (?, ?) ON CONFLICT (content_id) DO NOTHING RETURNING content_id"
+)
+_ADD_LEASE = (
+    "INSERT INTO szal_leases (execution_id, owner, epoch, expires, content_id, recoveries, cancelled)"
+    " VALUES (?, ?, 1, {now} + ?, ?, 0, 0) ON CONFLICT (execution_id) DO UPDATE SET owner = excluded.owner,"
+    " epoch = szal_leases.epoch + 1, expires = excluded.expires, content_id = excluded.content_id,"
+    " recoveries = 0, cancelled = 0, wake = NULL RETURNING epoch"
+)
+_LOOK = (
+    "SELECT e.data, l.owner, l.epoch, l.expires > {now}, l.content_id, l.recoveries, l.cancelled"
+    " FROM szal_executions AS e LEFT JOIN szal_leases AS l ON l.execution_id = e.execution_id WHERE e.execution_id = ?"
+)
+_TAKE_OVER = (
+    "UPDATE szal_leases SET owner = ?, epoch = epoch + 1, expires = {now} + ?, recoveries = recoveries + ?, wake = NULL"
+    " WHERE execution_id = ? RETURNING epoch"
+)
+_RENEW = (
+    "UPDATE szal_leases SET expires = {now} + ? WHERE execution_id = ? AND owner = ? AND epoch = ? RETURNING cancelled"
+)
+_EPOCH = "SELECT epoch FROM szal_leases WHERE execution_id = ?"
+_STEPS = "SELECT step_name, seq, result FROM szal_steps WHERE execution_id = ? ORDER BY seq"
+_FLOW = "SELECT data FROM szal_flows WHERE content_id = ?"
+_CANDIDATES = (
+    "SELECT l.execution_id, l.owner, l.expires > {now} FROM szal_leases AS l"
+    " JOIN szal_executions AS e ON e.execution_id = l.execution_id WHERE {state} IN ('Running', 'RollingBack')"
+    " ORDER BY l.expires"
+)
+_UNDELIVERED = (
+    "NOT EXISTS (SELECT 1 FROM szal_steps AS t WHERE t.execution_id = s.execution_id AND t.signal_id = s.signal_id)"
+)
+_AWAKE = (
+    "SELECT l.execution_id FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id"
+    " WHERE {state} = 'Paused' AND (l.wake <= {now} OR l.cancelled = 1 OR EXISTS (SELECT 1 FROM szal_signals AS s"
+    f" WHERE s.execution_id = l.execution_id AND {_UNDELIVERED})) ORDER BY l.wake"
+)
+_SEND = (
+    "INSERT INTO szal_signals (execution_id, signal_id, name, value, sent)"
+    " SELECT execution_id, ?, ?, ?, {now} FROM szal_executions WHERE execution_id = ?"
+    " ON CONFLICT (execution_id, signal_id) DO NOTHING RETURNING signal_id"
+)
+_SIGNALS = (
+    f"SELECT signal_id, name, value FROM szal_signals AS s WHERE execution_id = ? AND {_UNDELIVERED}"
+    " ORDER BY sent, signal_id"
+)
+_CANCEL = "UPDATE szal_leases SET cancelled = 1 WHERE execution_id = ? RETURNING execution_id"
+_EXISTS = "SELECT 1 FROM szal_executions WHERE execution_id = ?"
+_NOW = "SELECT {now}"
+
+
+class Transaction(Protocol):
+    """What can be done between BEGIN and COMMIT."""
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run one statement and return all its rows."""
+        ...
+
+    def many(self, statement: str, rows: Sequence[Row]) -> None:
+        """Run one of `Dialect.writes` for each of *rows*, in order."""
+        ...
+
+
+@attrs.frozen
+class Signal:
+    """A value that was sent to an execution and has not been delivered; *value* is JSON text."""
+
+    signal_id: str
+    name: str
+    value: str
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """An execution as its new owner finds it. `epoch` is None where it has ended: there is nothing to own."""
+
+    record: ExecutionRecord
+    epoch: int | None
+    flow: str | None = None  # the definition, as JSON
+    content_id: str | None = None
+    steps: Sequence[tuple[str, int, str]] = ()  # name, seq, JSON: in the order of seq
+    recoveries: int = 0
+    cancelled: bool = False
+
+
+class SqlLedger:
+    """The ledger's methods, each one transaction. They block while the database works, on any thread."""
+
+    dialect: Dialect
+
+    @abstractmethod
+    def _read(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]: ...
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[Transaction]: ...
+
+    def _sql(self, statement: str) -> str:
+        return statement.format(now=self.dialect.now, state=self.dialect.state).replace("?", self.dialect.mark)
+
+    def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
+        """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
+        epochs = {operation.execution_id: operation.epoch for operation in operations if operation.epoch is not None}
+        for execution_id, epoch in epochs.items():
+            rows = transaction.rows(self._sql(_EPOCH), (execution_id,))
+            if not rows or rows[0][0] != epoch:
+                raise LeaseLost(execution_id)
+
+    def _forget(self, transaction: Transaction, execution_ids: Sequence[str]) -> None:
+        for table in ("szal_steps", "szal_signals", "szal_leases"):
+            statement = self._sql(f"DELETE FROM {table} WHERE execution_id = ? RETURNING execution_id")
+            for execution_id in execution_ids:
+                transaction.rows(statement, (execution_id,))
+
+    # -- leases ---------------------------------------------------------------------------------------
+
+    def begin(self, record: ExecutionRecord, content_id: str, flow: str, owner: str, ttl: float) -> int | None:
+        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
+        save = Save.of(record)
+        with self._transaction() as transaction:
+            if not transaction.rows(self._sql(_BEGIN), save.row()):
+                return None
+            transaction.rows(self._sql(_ADD_FLOW), (content_id, flow))
+            rows = transaction.rows(self._sql(_ADD_LEASE), (record.execution_id, owner, ttl, content_id))
+        return int(rows[0][0])
+
+    def look(self, execution_id: str) -> Claim:
+        """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
+        rows = self._read(self._sql(_LOOK), (execution_id,))
+        return self._claim(execution_id, rows, self._read)
+
+    def take_over(self, execution_id: str, owner: str, ttl: float, is_gone: Callable[[str], bool]) -> Claim:
+        """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
+
+        Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
+        `ExecutionNotFound`.
+        """
+        with self._transaction() as transaction:
+            rows = transaction.rows(self._sql(_LOOK) + self.dialect.lock, (execution_id,))
+            claim = self._claim(execution_id, rows, transaction.rows)
+            if claim.epoch is None:
+                return claim
+            holder, valid = rows[0][1], rows[0][3]
+            if holder is not None and holder != owner and valid and not is_gone(holder):
+                raise ExecutionOwned(execution_id)
+            interrupted = claim.record.state is not WorkflowState.PAUSED
+            taken = transaction.rows(self._sql(_TAKE_OVER), (owner, ttl, int(interrupted), execution_id))
+        return attrs.evolve(claim, epoch=int(taken[0][0]), recoveries=claim.recoveries + interrupted)
+
+    def _claim(self, execution_id: str, rows: Sequence[Row], read: Callable[..., list[Row]]) -> Claim:
+        if not rows:
+            raise ExecutionNotFound(execution_id)
+        data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
+        record = read_record(execution_id, data)
+        flow = read(self._sql(_FLOW), (content_id,)) if content_id is not None else []
+        if epoch is None or not record.state.is_live:
+            return Claim(
+                record=record, epoch=None, content_id=content_id, flow=flow[0][0] if flow else None,
+                steps=[(row[0], row[1], row[2]) for row in read(self._sql(_STEPS), (execution_id,))],
+            )  # fmt: skip
+        return Claim(
+            record=record,
+            epoch=int(epoch),
+            flow=flow[0][0] if flow else None,
+            content_id=content_id,
+            steps=[(row[0], row[1], row[2]) for row in read(self._sql(_STEPS), (execution_id,))],
+            recoveries=int(recoveries),
+            cancelled=bool(cancelled),
+        )
+
+    def renew(self, owner: str, epochs: Mapping[str, int], ttl: float) -> dict[str, bool]:
+        """Extend leases; return those that are still held, each with whether it is to be cancelled."""
+        held: dict[str, bool] = {}
+        with self._transaction() as transaction:
+            for execution_id, epoch in epochs.items():
+                rows = transaction.rows(self._sql(_RENEW), (ttl, execution_id, owner, epoch))
+                if rows:
+                    held[execution_id] = bool(rows[0][0])
+        return held
+
+    def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
+        """Return the executions that nobody runs although they could go on, those that wait no longer last."""
+        rows = self._read(self._sql(_CANDIDATES))
+        idle = [row[0] for row in rows if row[1] is None or not row[2] or is_gone(row[1])]
+        return idle + [row[0] for row in self._read(self._sql(_AWAKE))]
+
+    # -- signals --------------------------------------------------------------------------------------
+
+    def send(self, execution_id: str, name: str, value: str, signal_id: str) -> bool:
+        """Keep a signal for an execution; False where one with that id was sent before. `ExecutionNotFound`."""
+        with self._transaction() as transaction:
+            if transaction.rows(self._sql(_SEND), (signal_id, name, value, execution_id)):
+                return True
+            if not transaction.rows(self._sql(_EXISTS), (execution_id,)):
+                raise ExecutionNotFound(execution_id)
+        return False
+
+    def signals(self, execution_id: str) -> list[Signal]:
+        """Return the signals that were sent and not delivered, the oldest first."""
+        return [Signal(*row) for row in self._read(self._sql(_SIGNALS), (execution_id,))]
+
+    def request_cancel(self, execution_id: str) -> None:
+        """Have an execution cancelled by whoever runs it, at its next heartbeat. `ExecutionNotFound`."""
+        with self._transaction() as transaction:
+            if not transaction.rows(self._sql(_CANCEL), (execution_id,)):
+                raise ExecutionNotFound(execution_id)
+
+    def clock(self) -> float:
+        """Return the database's time, as Unix time."""
+        return float(self._read(self._sql(_NOW))[0][0])
