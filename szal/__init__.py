@@ -17,14 +17,18 @@ from szal.errors import (
     ConditionError,
     CycleDetected,
     DecodeError,
+    DefinitionMismatch,
     EncodeError,
+    ExecutionNotFound,
     ExecutionOwned,
     FlowFailed,
     FlushTimeout,
     GiveUp,
     HandlerNotFound,
     InvalidFlow,
+    LeaseLost,
     LoadError,
+    MigrationFailed,
     MissingExtra,
     OutputNotSerializable,
     RetryAfter,
@@ -53,6 +57,7 @@ from szal.template import CompiledTemplate, render_template
 
 if TYPE_CHECKING:
     from szal.loader import load_flow
+    from szal.migration import MigrationRegistry
     from szal.stores import (
         ExecutionStore,
         ExecutionSummary,
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
 
 # Slow to import, or needed by few: loaded at first use (PEP 562).
 _LAZY = {
+    "MigrationRegistry": "szal.migration",
     "load_flow": "szal.loader",
     **dict.fromkeys(
         (
@@ -86,11 +92,13 @@ __all__ = [
     "ConditionError",
     "CycleDetected",
     "DecodeError",
+    "DefinitionMismatch",
     "EncodeError",
     "Engine",
     "EngineConfig",
     "EventBus",
     "Execution",
+    "ExecutionNotFound",
     "ExecutionOwned",
     "ExecutionRecord",
     "ExecutionStore",
@@ -106,7 +114,10 @@ __all__ = [
     "InMemoryExecutionStore",
     "InMemoryStorage",
     "InvalidFlow",
+    "LeaseLost",
     "LoadError",
+    "MigrationFailed",
+    "MigrationRegistry",
     "MissingExtra",
     "OutputNotSerializable",
     "ProgressHub",

@@ -1,12 +1,13 @@
 """What an engine can be told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 
 from szal.events import WorkflowEvent
 from szal.handlers import Handler
+from szal.migration import MigrationRegistry
 from szal.progress import StepProgress
 from szal.state import StepStatus
 from szal.storage import WorkflowStorage
@@ -35,6 +36,7 @@ class EngineConfig:
     "step": also each step, before anything that depends on it starts). docs/stores.md says what a crash can lose.
     `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
     `max_recoveries`: how often an execution is taken up again after its process died, before it is failed.
+    `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
 
     >>> EngineConfig(max_concurrency=0)
@@ -54,6 +56,7 @@ class EngineConfig:
     durability: Durability = attrs.field(default="flow")
     lease_ttl: float = attrs.field(default=30.0)
     max_recoveries: int = 5
+    migrations: Mapping[str, MigrationRegistry] = attrs.field(factory=dict)
 
     @max_concurrency.validator
     def _at_least_one(self, attribute: "attrs.Attribute[int]", value: int) -> None:

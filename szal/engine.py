@@ -2,22 +2,27 @@
 
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Self
+
+import attrs
 
 from szal import jsontext
 from szal.attempt import Attempt
 from szal.cancel import CancellationToken
 from szal.config import EngineConfig
 from szal.context import StepContext
-from szal.errors import ExecutionOwned, SzalError
-from szal.execution import FlowResult
+from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError
+from szal.execution import ExecutionRecord, FlowResult
 from szal.flow import FlowDef
 from szal.handlers import EveryStep, Handlers
-from szal.lifecycle import Lifecycle, Request, bind
+from szal.lifecycle import Keeper, Lifecycle, Request, bind
 from szal.plan import Plan
+from szal.recovery import Decision, Recovery
 from szal.scheduler import Scheduler
+from szal.state import WorkflowState
 from szal.step import Json, new_id
 from szal.workers import Threads
 
@@ -44,7 +49,9 @@ class Engine:
         self._resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
         self._threads = Threads()
         self._lock = threading.Lock()
-        self._active: set[str] = set()  # ids of the executions that this engine runs now
+        self._active: dict[str, _Drive | None] = {}  # the executions that this engine runs now
+        self._kept: tuple[int, Recovery] | None = None  # with the pid it is for
+        self._ended = threading.Event()
         self._abandoned = 0
         self._closed = False
 
@@ -57,9 +64,15 @@ class Engine:
     def close(self) -> None:
         """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed."""
         self._closed = True
+        self._ended.set()
         with self._lock:
             if not self._active:
-                self._threads.close()
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        self._threads.close()
+        if self._kept is not None:
+            self._kept[1].keeper.heartbeat.close()
 
     @property
     def abandoned(self) -> int:
@@ -81,11 +94,13 @@ class Engine:
         """Run *flow* on this thread, and return how it ended once that is recorded. A flow that fails returns.
 
         `execution_id` defaults to the flow's id where the store has no execution under it, else to a new UUID.
-        With an id whose execution has finished, its stored result is returned and nothing runs.
+        Giving one is an idempotent start: an execution that was interrupted or waits is continued, of one that has
+        ended the stored result is returned, and nothing runs twice.
 
-        Raises, before anything runs: `InvalidFlow`, `HandlerNotFound`, `EncodeError` (inputs or labels that JSON
-        cannot hold), `ExecutionOwned` (that id is being run). Raises what the store raises, after the run if it
-        came up in it. KeyboardInterrupt cancels the run and is raised once that is recorded.
+        Raises, before anything runs: `InvalidFlow`, `HandlerNotFound`, `EncodeError` (inputs, labels or a config that
+        JSON cannot hold), `ExecutionOwned` (somebody is running that id), `DefinitionMismatch` (that id is another
+        flow's). Raises `LeaseLost` where another process has taken the execution over, and what the store raises,
+        after the run if it came up in it. KeyboardInterrupt cancels the run and is raised once that is recorded.
 
         >>> with Engine(lambda ctx: ctx.step.name.upper()) as engine:
         ...     engine.run(FlowDef("demo", steps=[])).success
@@ -122,6 +137,91 @@ class Engine:
             self._release(prepared.execution_id)
             raise
 
+    def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
+        """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.
+
+        Steps that have ended are not run again. The definition is the stored one, brought forward by
+        `EngineConfig.migrations`. Raises `ExecutionNotFound`, `ExecutionOwned` (its owner is alive),
+        `HandlerNotFound`, `DefinitionMismatch` (a step that has ended is no longer there), and what `run` raises.
+        """
+        return self._finish(self._recovery().resume(execution_id, cancel))
+
+    def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
+        """Continue, one after another, at most *limit* executions that nobody runs; return how each ended.
+
+        Those of which some step has no handler here are left alone; several processes share them out.
+        An execution that raises is logged, and the others go on.
+        """
+        results: list[FlowResult] = []
+        for execution_id in self._recovery().interrupted(flow_name):
+            if limit is not None and len(results) >= limit:
+                break
+            try:
+                results.append(self.resume(execution_id))
+            except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost):
+                continue
+            except SzalError:
+                logger.exception("cannot recover execution %s", execution_id)
+        return results
+
+    def start_recovery(self, interval: float) -> None:
+        """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed."""
+        self._recovery()
+        thread = threading.Thread(target=self._recover_for_ever, args=[interval], name="szal-recovery", daemon=True)
+        thread.start()
+
+    def _recover_for_ever(self, interval: float) -> None:
+        while not self._ended.wait(interval):
+            try:
+                self.recover()
+            except Exception:  # the store is away; the next time may be better
+                logger.exception("recovery failed; trying again in %gs", interval)
+
+    def rerun(
+        self, execution_id: str, from_step: str | None = None, inputs: Mapping[str, Json] | None = None
+    ) -> FlowResult:
+        """Run a flow again as a *new* execution that keeps what completed in another one.
+
+        What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
+        the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
+        """
+        return self._finish(self._recovery().rerun(execution_id, from_step, inputs))
+
+    def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
+        """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
+
+        It may come before the step is reached. A second one with the same *signal_id* does nothing (False).
+        An execution that is PAUSED goes on with the next `resume` or `recover`. `ExecutionNotFound`, `EncodeError`.
+        """
+        sent = self._recovery().signal(execution_id, name, value, signal_id)
+        with self._lock:
+            drive = self._active.get(execution_id)
+        if drive is not None:
+            drive.look()
+        return sent
+
+    def cancel(self, execution_id: str) -> None:
+        """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
+
+        One that is PAUSED is cancelled when it is resumed or recovered next. Raises `ExecutionNotFound`.
+        """
+        self._recovery().ledger.request_cancel(execution_id)
+        with self._lock:
+            drive = self._active.get(execution_id)
+        if drive is not None:
+            drive.cancel()
+
+    def resolve(self, execution_id: str, step: str, decision: Decision, output: Json = None) -> None:
+        """Decide on a step with ``idempotent=False`` that may or may not have been done when its process died.
+
+        "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
+        Raises `ExecutionNotFound`, `ExecutionOwned`, ValueError where nothing is to be decided on that step.
+        """
+        self._recovery().resolve(execution_id, step, decision, output)
+
+    def _finish(self, found: Request | FlowResult) -> FlowResult:
+        return found if isinstance(found, FlowResult) else _Drive(self, found).drive()
+
     def _prepare(
         self,
         flow: FlowDef,
@@ -139,45 +239,78 @@ class Engine:
         if self.config.execution_store is not None:
             jsontext.dumps(given, "inputs")
             jsontext.dumps(labels, "labels")
-        found = self._claim(flow, execution_id)
-        if isinstance(found, FlowResult):
-            return found
-        request = Request(
-            flow=flow, plan=plan, binding=binding, inputs=given, execution_id=found, labels=labels, token=cancel
+        record = ExecutionRecord(
+            flow.id if execution_id is None else execution_id,
+            flow.name,
+            WorkflowState.RUNNING,
+            inputs=given,
+            flow_id=flow.id,
+            flow_version=flow.version,
+            labels=labels,
         )
-        return _Drive(self, request)
+        request = Request(flow=flow, plan=plan, binding=binding, record=record, token=cancel)
+        found = self._claim(request, wanted=execution_id is not None)
+        return found if isinstance(found, FlowResult) else _Drive(self, found)
 
-    def _claim(self, flow: FlowDef, wanted: str | None) -> str | FlowResult:
-        """Return the id for a new execution, taken so that no other run of this engine gets it."""
-        store = self.config.execution_store
-        name = flow.id if wanted is None else wanted
-        with self._lock:
-            taken = name in self._active
-            if not taken:
-                self._active.add(name)
-        if not taken:
+    def _claim(self, request: Request, *, wanted: bool) -> Request | FlowResult:
+        """Return the request under an id that no other run has; or what there is already under the wanted one."""
+        name = request.record.execution_id
+        if self.hold(name):
             try:
-                record = None if store is None else store.get(name)
+                found = self._admit(request, wanted=wanted)
             except BaseException:
                 self._release(name)
                 raise
-            if record is None:
-                return name
+            if isinstance(found, Request):
+                return found
             self._release(name)
-            if wanted is not None and record.result is not None and not record.state.is_live:
-                return record.result
-        if wanted is not None:
-            raise ExecutionOwned(wanted)
-        fresh = new_id()
+            if found is not None:
+                return found
+        if wanted:
+            raise ExecutionOwned(name)
+        return self._claim(
+            attrs.evolve(request, record=attrs.evolve(request.record, execution_id=new_id())), wanted=True
+        )
+
+    def _admit(self, request: Request, *, wanted: bool) -> Request | FlowResult | None:
+        store = self.config.execution_store
+        if self._has_ledger:
+            return self._recovery().admit(request, wanted=wanted)
+        record = None if store is None else store.get(request.record.execution_id)
+        if record is None:
+            return request
+        return record.result if wanted and not record.state.is_live else None
+
+    @property
+    def _has_ledger(self) -> bool:
+        return getattr(self.config.execution_store, "ledger", None) is not None
+
+    def _recovery(self) -> Recovery:
+        """Return what deals with the ledger, made at first use in the process that uses it."""
+        if not self._has_ledger:
+            raise SzalError("this needs EngineConfig.execution_store to be one of szal's own databases")
         with self._lock:
-            self._active.add(fresh)
-        return fresh
+            if self._kept is None or self._kept[0] != os.getpid():
+                self._kept = (os.getpid(), Recovery(self.config, self._resolver, self.hold, self._release))
+            return self._kept[1]
+
+    @property
+    def _keeper(self) -> Keeper | None:
+        return self._recovery().keeper if self._has_ledger else None
+
+    def hold(self, execution_id: str) -> bool:
+        """Take an id for a run of this engine; False where one has it."""
+        with self._lock:
+            taken = execution_id in self._active
+            if not taken:
+                self._active[execution_id] = None
+        return not taken
 
     def _release(self, execution_id: str) -> None:
         with self._lock:
-            self._active.discard(execution_id)
+            self._active.pop(execution_id, None)
             if self._closed and not self._active:
-                self._threads.close()
+                self._shut_down()
 
     def _on_abandoned(self, attempt: Attempt) -> None:
         with self._lock:
@@ -194,18 +327,25 @@ class _Drive:
     """One top-level run: its lifecycle and the scheduler that drives it."""
 
     def __init__(self, engine: Engine, request: Request) -> None:
-        self.execution_id = request.execution_id
+        self.execution_id = request.record.execution_id
         self._engine = engine
         self._request = request
         self._result: FlowResult | None = None
+        self._lifecycle: Lifecycle | None = None
+        config = engine.config
+        self._scheduler = Scheduler(engine._threads, config.max_concurrency, config.cancel_grace, engine._on_abandoned)
 
     def drive(self) -> FlowResult:
         """Run it on this thread."""
-        engine, token = self._engine, self._request.token
-        config = engine.config
-        scheduler = Scheduler(engine._threads, config.max_concurrency, config.cancel_grace, engine._on_abandoned)
-        lifecycle = Lifecycle(self._request, scheduler, engine._resolver, config, self._ended)
+        engine, token, scheduler = self._engine, self._request.token, self._scheduler
+        lifecycle = self._lifecycle = Lifecycle(
+            self._request, scheduler, engine._resolver, engine.config, self._on_end, keeper=engine._keeper
+        )
+        if engine._has_ledger:
+            scheduler.on_idle = lifecycle.idle
         unsubscribe = None if token is None else token.subscribe(lambda: scheduler.call(scheduler.cancel))
+        with engine._lock:
+            engine._active[self.execution_id] = self
         try:
             with scheduler.interrupts:
                 lifecycle.begin()
@@ -213,13 +353,23 @@ class _Drive:
         finally:
             if unsubscribe is not None:
                 unsubscribe()
+            lifecycle.drop_leases()
             engine._release(self.execution_id)
         if lifecycle.store_error is not None:
             raise lifecycle.store_error
         assert self._result is not None
         return self._result
 
-    def _ended(self, _: Lifecycle, result: FlowResult) -> None:
+    def look(self) -> None:
+        """Have it see whether a signal has come. From any thread."""
+        if self._lifecycle is not None:
+            self._scheduler.call(self._lifecycle.look)
+
+    def cancel(self) -> None:
+        """Cancel it. From any thread."""
+        self._scheduler.call(self._scheduler.cancel)
+
+    def _on_end(self, _: Lifecycle, result: FlowResult) -> None:
         self._result = result
 
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -15,11 +15,12 @@ from szal.cancel import CancellationToken
 from szal.codec import decode_checkpoint, encode_flow
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
-from szal.errors import HandlerNotFound, InvalidFlow, SubFlowError
+from szal.errors import HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import ENGINE_TYPES, Handler, Resolver
 from szal.journal import Journal
+from szal.leases import is_gone
 from szal.migration import content_id
 from szal.plan import Node, Outcome, Plan
 from szal.reporting import Reporter
@@ -27,9 +28,11 @@ from szal.rollback import Rollback
 from szal.running import CANCELLED, FLOW_TIMEOUT, Run
 from szal.scheduler import Scheduler
 from szal.state import StepStatus, WorkflowState
-from szal.step import Json, StepDef
-from szal.stores.ledger import Claim
+from szal.step import StepDef
 from szal.waiting import Waiting
+
+if TYPE_CHECKING:
+    from szal.stores.ledger import Claim
 
 __all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind"]
 
@@ -94,7 +97,7 @@ class Request:
     parent: "Lifecycle | None" = None
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
-    claim: Claim | None = None
+    claim: "Claim | None" = None
 
     @property
     def depth(self) -> int:
@@ -116,7 +119,8 @@ class Lifecycle:
         resolver: Resolver,
         config: EngineConfig,
         on_end: "Callable[[Lifecycle, FlowResult], None]",
-        keeper: Keeper | None = None,
+        *,
+        keeper: Keeper | None,
     ) -> None:
         self.request = request
         self.store_error: Exception | None = None
@@ -194,7 +198,7 @@ class Lifecycle:
         else:
             self._go_on(self.request.claim)
 
-    def _go_on(self, claim: Claim) -> None:
+    def _go_on(self, claim: "Claim") -> None:
         """Continue an execution: what has settled stands, what had only begun begins again."""
         run, journal = self._run, self._journal
         assert journal is not None
@@ -213,7 +217,7 @@ class Lifecycle:
             if claim.cancelled:
                 self._scheduler.cancel()
 
-    def _restore(self, claim: Claim) -> list[str]:
+    def _restore(self, claim: "Claim") -> list[str]:
         """Put back what the store has of the steps; return those that may or may not have been done."""
         run, journal = self._run, self._journal
         assert journal is not None
@@ -339,6 +343,12 @@ class Lifecycle:
             self._flush()
             self._on_end(self, result)
 
+    def drop_leases(self) -> None:
+        """Renew no lease any more: the run is over, one way or the other."""
+        if self._keeper is not None:
+            for lifecycle in self._family():
+                self._keeper.heartbeat.drop(lifecycle.execution_id)
+
     # -- the store -----------------------------------------------------------------------------------
 
     def _save(self) -> None:
@@ -375,8 +385,6 @@ class Lifecycle:
         self._scheduler.call(partial(self._scheduler.fail, error))
 
     def _lost(self) -> None:
-        from szal.errors import LeaseLost
-
         self._scheduler.fail(LeaseLost(self.execution_id))
 
     # -- steps that the engine does itself ------------------------------------------------------------
@@ -405,7 +413,7 @@ class Lifecycle:
             failed = None if request.success else SubFlowError(f"sub-flow {request.flow_name!r}: {request.error}")
             self._scheduler.sub_flow_ended(run, node, context, request.outputs, failed)
             return
-        child = Lifecycle(request, self._scheduler, self._resolver, self._config, ended, self._keeper)
+        child = Lifecycle(request, self._scheduler, self._resolver, self._config, ended, keeper=self._keeper)
         self.children.append(child)
         child.begin()
 
@@ -465,8 +473,6 @@ def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
     epoch = keeper.ledger.begin(record, content_id(flow), encode_flow(flow), keeper.owner, keeper.ttl)
     if epoch is not None:
         return attrs.evolve(request, epoch=epoch)
-    from szal.leases import is_gone
-
     claim = keeper.ledger.take_over(record.execution_id, keeper.owner, keeper.ttl, is_gone)
     if claim.epoch is None and claim.record.result is not None:
         result: FlowResult = claim.record.result

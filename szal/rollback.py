@@ -122,7 +122,13 @@ class _UndoLog:
         self._committed.add(node.place)
         self._write(node, result, then)
 
-    def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
+    def begun(
+        self,
+        node: Node,  # noqa: ARG002
+        result: StepResult,  # noqa: ARG002
+        due: float | None,  # noqa: ARG002
+        then: Callable[[], None] | None = None,
+    ) -> None:
         """Go on at once: an undo may have to be done again, and nobody can decide on it meanwhile."""
         if then is not None:
             then()

@@ -26,6 +26,7 @@ ORDER = {
     "flow": "a flow's definition",
     "execution": "results and records",
     "codec": "the model as JSON",
+    "migration": "definitions across versions",
     "storage": "where sub-flows are looked up",
     # one concern each
     "cancel": "cancellation tokens",
@@ -48,8 +49,13 @@ ORDER = {
     "workers": "threads",
     "running": "the state of one plan being run",
     "scheduler": "the one loop that drives runs",
+    "scheduler": "the one loop that drives runs",
+    "journal": "what an execution writes as it goes",
+    "waiting": "steps that wait for a signal or a time",
+    "leases": "who runs an execution",
     "rollback": "undoing a run",
     "lifecycle": "one execution from its first record to its last",
+    "recovery": "taking executions up again",
     "engine": "the facade",
     # on top
     "document": "YAML and JSON with positions",

@@ -32,12 +32,12 @@ TABLES: Final = (
         " cancelled BIGINT NOT NULL, wake DOUBLE PRECISION)"
     ),
     (
-        "CREATE TABLE IF NOT EXISTS szal_steps (execution_id TEXT NOT NULL, step_name TEXT NOT NULL, seq BIGINT NOT NULL,"
-        " result TEXT NOT NULL, signal_id TEXT, PRIMARY KEY (execution_id, step_name))"
+        "CREATE TABLE IF NOT EXISTS szal_steps (execution_id TEXT NOT NULL, step_name TEXT NOT NULL,"
+        " seq BIGINT NOT NULL, result TEXT NOT NULL, signal_id TEXT, PRIMARY KEY (execution_id, step_name))"
     ),
     (
-        "CREATE TABLE IF NOT EXISTS szal_signals (execution_id TEXT NOT NULL, signal_id TEXT NOT NULL, name TEXT NOT NULL,"
-        " value TEXT NOT NULL, sent DOUBLE PRECISION NOT NULL, PRIMARY KEY (execution_id, signal_id))"
+        "CREATE TABLE IF NOT EXISTS szal_signals (execution_id TEXT NOT NULL, signal_id TEXT NOT NULL,"
+        " name TEXT NOT NULL, value TEXT NOT NULL, sent DOUBLE PRECISION NOT NULL, PRIMARY KEY (execution_id, signal_id))"
     ),
 )
 

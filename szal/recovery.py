@@ -1,0 +1,226 @@
+"""Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import attrs
+
+from szal import jsontext
+from szal.cancel import CancellationToken
+from szal.codec import decode_checkpoint, decode_flow, encode_flow
+from szal.config import EngineConfig
+from szal.errors import DefinitionMismatch, ExecutionNotFound, ExecutionOwned, StoreError
+from szal.execution import ExecutionRecord, FlowResult, StepResult
+from szal.flow import FlowDef
+from szal.handlers import Resolver
+from szal.journal import Journal
+from szal.leases import Heartbeat, is_gone, owner_name
+from szal.lifecycle import Keeper, Request, bind
+from szal.migration import content_id, differences
+from szal.plan import Outcome, Plan
+from szal.state import StepStatus, WorkflowState
+from szal.step import Json, new_id
+from szal.waiting import new_signal_id
+
+__all__ = ["Decision", "Recovery"]
+
+Decision = Literal["completed", "failed", "retry"]
+
+
+class Recovery:
+    """An engine's dealings with the ledger of its store. Safe to use from several threads.
+
+    `hold` takes an id for a run of the engine (False: it has one), `release` gives it back.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        resolver: Resolver,
+        hold: Callable[[str], bool],
+        release: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._resolver = resolver
+        self._hold = hold
+        self._release = release
+        store: Any = config.execution_store
+        self.ledger = store.ledger
+        owner = owner_name()
+        self.keeper = Keeper(store, owner, config.lease_ttl, Heartbeat(self.ledger, owner, config.lease_ttl))
+
+    def admit(self, request: Request, *, wanted: bool) -> Request | FlowResult | None:
+        """Return *request* with a lease, for a new execution or the interrupted one of that id; or the stored result.
+
+        None: there is one of that id, and none was asked for.
+        """
+        keeper, record = self.keeper, request.record
+        text, content = encode_flow(request.flow), content_id(request.flow)
+        epoch = self.ledger.begin(record, content, text, keeper.owner, keeper.ttl)
+        if epoch is not None:
+            return attrs.evolve(request, epoch=epoch)
+        if not wanted:
+            return None
+        known = self.ledger.look(record.execution_id)
+        if known.content_id != content:
+            old = [] if known.flow is None else differences(decode_flow(known.flow), request.flow)
+            raise DefinitionMismatch(record.execution_id, tuple(old) or ("it has no recorded definition",))
+        return self._take_over(record.execution_id, request)
+
+    def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
+        """Return the request that continues an execution, or the result of one that has ended."""
+        known = self.ledger.look(execution_id)
+        if not known.record.state.is_live and known.record.result is not None:
+            return known.record.result  # type: ignore[no-any-return]
+        if known.flow is None:
+            raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
+        flow = self._definition(execution_id, known)
+        plan = Plan.of(flow)
+        binding = bind(flow, plan, self._resolver, self._config)
+        request = Request(flow=flow, plan=plan, binding=binding, record=known.record, token=token)
+        if not self._hold(execution_id):
+            raise ExecutionOwned(execution_id)
+        try:
+            found = self._take_over(execution_id, request)
+        except BaseException:
+            self._release(execution_id)
+            raise
+        if isinstance(found, FlowResult):
+            self._release(execution_id)
+        return found
+
+    def _take_over(self, execution_id: str, request: Request) -> Request | FlowResult:
+        claim = self.ledger.take_over(execution_id, self.keeper.owner, self.keeper.ttl, is_gone)
+        if claim.epoch is None:
+            if claim.record.result is None:
+                raise ExecutionNotFound(execution_id)
+            return claim.record.result  # type: ignore[no-any-return]
+        return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
+
+    def _definition(self, execution_id: str, known: Any) -> FlowDef:
+        """Return the stored definition, brought forward; every step that has a row must still be there."""
+        stored = decode_flow(known.flow)
+        registry = self._config.migrations.get(stored.name)
+        if registry is None:
+            return stored
+        flow = registry.migrate_latest(stored)
+        names = {step.name for step in flow.walk()}
+        if any(name not in names for name, _, _ in known.steps):
+            raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
+        return flow
+
+    def interrupted(self, flow_name: str | None) -> list[str]:
+        """Return the executions that nobody runs although they could go on; sub-flows go on with their parents."""
+        found = []
+        for execution_id in self.ledger.interrupted(is_gone):
+            try:
+                record = self.ledger.look(execution_id).record
+            except ExecutionNotFound:  # removed meanwhile
+                continue
+            if flow_name in (None, record.flow_name) and record.parent_execution_id is None:
+                found.append(execution_id)
+        return found
+
+    def rerun(
+        self, execution_id: str, from_step: str | None, inputs: Mapping[str, Json] | None
+    ) -> Request | FlowResult:
+        """Return the request for a new execution that keeps what completed in this one."""
+        known = self.ledger.look(execution_id)
+        if known.flow is None:
+            raise StoreError(f"execution {execution_id} has no recorded definition")
+        flow = self._definition(execution_id, known)
+        plan = Plan.of(flow)
+        binding = bind(flow, plan, self._resolver, self._config)
+        again = _from(plan, from_step)
+        record = ExecutionRecord(
+            new_id(),
+            flow.name,
+            WorkflowState.RUNNING,
+            inputs={**known.record.inputs, **(inputs or {})},
+            flow_id=flow.id,
+            flow_version=flow.version,
+            parent_execution_id=execution_id,
+            labels=known.record.labels,
+        )
+        jsontext.dumps(dict(record.inputs), "inputs")
+        keeper = self.keeper
+        epoch = self.ledger.begin(record, content_id(flow), encode_flow(flow), keeper.owner, keeper.ttl)
+        errors: list[Exception] = []
+        journal = Journal(keeper.store, record.execution_id, epoch, errors.append)
+        for name, _, data in known.steps:
+            checkpoint, place = decode_checkpoint(data), plan.places[name]
+            if (
+                checkpoint.result.status is StepStatus.COMPLETED
+                and checkpoint.outcome is not None
+                and place not in again
+            ):
+                journal.settled(plan.nodes[place], checkpoint.result, Outcome.COMPLETED)
+        if hasattr(keeper.store, "flush"):
+            keeper.store.flush()
+        claim = self.ledger.take_over(record.execution_id, keeper.owner, keeper.ttl, is_gone)
+        self._hold(record.execution_id)
+        return Request(
+            flow=flow,
+            plan=plan,
+            binding=binding,
+            record=claim.record,
+            epoch=claim.epoch,
+            claim=attrs.evolve(claim, recoveries=0),
+        )
+
+    def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> bool:
+        """Keep a signal; False where one of that id was sent before."""
+        text = jsontext.dumps(value, "value")
+        sent: bool = self.ledger.send(execution_id, name, text, new_signal_id() if signal_id is None else signal_id)
+        return sent
+
+    def resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:
+        """Write what became of a step of which nothing was known."""
+        if decision not in get_args(Decision):
+            raise ValueError(f"decision is one of {', '.join(get_args(Decision))}, not {decision!r}")
+        jsontext.dumps(output, "output")
+        keeper = self.keeper
+        claim = self.ledger.take_over(execution_id, keeper.owner, keeper.ttl, is_gone)
+        errors: list[Exception] = []
+        journal = Journal(keeper.store, execution_id, claim.epoch or 0, errors.append)
+        open_step = None
+        for name, seq, data in claim.steps:
+            checkpoint = decode_checkpoint(data)
+            journal.restore(name, seq, settled=False)
+            if name == step and checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING:
+                open_step = checkpoint.result
+        if claim.epoch is None or open_step is None or claim.flow is None:
+            if claim.epoch is not None:
+                journal.release()
+            raise ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
+        node = Plan.of(decode_flow(claim.flow))
+        self._decide(journal, node.nodes[node.places[step]], open_step, decision, output)
+        journal.release(wake=0.0)
+        if hasattr(keeper.store, "flush"):
+            keeper.store.flush(execution_id=execution_id)
+
+    def _decide(self, journal: Journal, node: Any, begun: StepResult, decision: Decision, output: Json) -> None:
+        if decision == "retry":
+            journal.begun(node, attrs.evolve(begun, status=StepStatus.PENDING), None)
+        elif decision == "completed":
+            done = attrs.evolve(begun, status=StepStatus.COMPLETED, output=output, attempts=1)
+            journal.settled(node, done, Outcome.COMPLETED)
+        else:
+            failed = attrs.evolve(begun, status=StepStatus.FAILED, attempts=1, error="resolved as failed")
+            journal.settled(node, failed, Outcome.FAILED)
+
+
+def _from(plan: Plan, step: str | None) -> set[int]:
+    """Return the places of *step* and of all that comes after it."""
+    if step is None:
+        return set()
+    if step not in plan.places:
+        raise ValueError(f"no step {step!r} in this flow")
+    start = plan.places[step]
+    found, pending = {start}, [start]
+    for place in pending:  # grows while it is read
+        for target, _ in plan.nodes[place].successors:
+            if target not in found:
+                found.add(target)
+                pending.append(target)
+    return found
