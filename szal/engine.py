@@ -48,7 +48,7 @@ class Engine:
         self.config = EngineConfig() if config is None else config
         self._resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
         self._threads = Threads()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `hurry` may interrupt this thread while it holds it
         self._active: dict[str, _Drive | None] = {}  # the executions that this engine runs now
         self._kept: tuple[int, Recovery] | None = None  # with the pid it is for
         self._ended = threading.Event()
@@ -178,14 +178,20 @@ class Engine:
                 logger.exception("recovery failed; trying again in %gs", interval)
 
     def rerun(
-        self, execution_id: str, from_step: str | None = None, inputs: Mapping[str, Json] | None = None
+        self,
+        execution_id: str,
+        from_step: str | None = None,
+        inputs: Mapping[str, Json] | None = None,
+        *,
+        cancel: CancellationToken | None = None,
     ) -> FlowResult:
         """Run a flow again as a *new* execution that keeps what completed in another one.
 
         What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
         the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
         """
-        return self._finish(self._recovery().rerun(execution_id, from_step, inputs))
+        found = self._recovery().rerun(execution_id, from_step, inputs)
+        return self._finish(attrs.evolve(found, token=cancel) if isinstance(found, Request) else found)
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
         """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
@@ -210,6 +216,16 @@ class Engine:
             drive = self._active.get(execution_id)
         if drive is not None:
             drive.cancel()
+
+    def hurry(self) -> None:
+        """End the grace of cancelled runs: give up on handlers that still run, undoing ones included.
+
+        From any thread, and from a signal handler. Runs that were not cancelled are not touched.
+        """
+        with self._lock:
+            drives = [drive for drive in self._active.values() if drive is not None]
+        for drive in drives:
+            drive.hurry()
 
     def resolve(self, execution_id: str, step: str, decision: Decision, output: Json = None) -> None:
         """Decide on a step with ``idempotent=False`` that may or may not have been done when its process died.
@@ -368,6 +384,10 @@ class _Drive:
     def cancel(self) -> None:
         """Cancel it. From any thread."""
         self._scheduler.call(self._scheduler.cancel)
+
+    def hurry(self) -> None:
+        """Give up on what still runs, if it is cancelled. From any thread."""
+        self._scheduler.call(self._scheduler.hurry)
 
     def _on_end(self, _: Lifecycle, result: FlowResult) -> None:
         self._result = result

@@ -34,7 +34,7 @@ from szal.waiting import Waiting
 if TYPE_CHECKING:
     from szal.stores.ledger import Claim
 
-__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind"]
+__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "is_child_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -445,9 +445,8 @@ class Lifecycle:
             binding = bind(flow, plan, self._resolver, self._config)
         except (InvalidFlow, HandlerNotFound) as error:
             raise SubFlowError(f"sub-flow {name!r}: {error}") from error
-        key = f"{self.execution_id}:{node.step.name}:{context.attempt}"  # the same when it is taken up after a crash
         record = ExecutionRecord(
-            str(uuid.uuid5(uuid.NAMESPACE_OID, key)),
+            _child_id(self.execution_id, node.step.name, context.attempt),
             flow.name,
             WorkflowState.RUNNING,
             inputs={**flow.inputs, **(config.get("inputs") or {})},
@@ -465,6 +464,19 @@ class Lifecycle:
             deadline=context._deadline,
         )
         return request if self._keeper is None else _kept(request, self._keeper)
+
+
+def _child_id(parent: str, step: str, attempt: int) -> str:
+    """Return the id of a sub-flow's execution: the same when it is taken up after a crash."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{parent}:{step}:{attempt}"))
+
+
+def is_child_id(execution_id: str) -> bool:
+    """Whether an execution that has a parent is its sub-flow; a rerun, which has one too, has a random id."""
+    try:
+        return uuid.UUID(execution_id).version == 5
+    except ValueError:
+        return False
 
 
 def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:

@@ -15,7 +15,7 @@ from szal.flow import FlowDef
 from szal.handlers import Resolver
 from szal.journal import Journal
 from szal.leases import Heartbeat, is_gone, owner_name
-from szal.lifecycle import Keeper, Request, bind
+from szal.lifecycle import Keeper, Request, bind, is_child_id
 from szal.migration import content_id, differences
 from szal.plan import Outcome, Plan
 from szal.state import StepStatus, WorkflowState
@@ -110,16 +110,23 @@ class Recovery:
         return flow
 
     def interrupted(self, flow_name: str | None) -> list[str]:
-        """Return the executions that nobody runs although they could go on; sub-flows go on with their parents."""
-        found = []
+        """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
+        found: dict[str, None] = {}
         for execution_id in self.ledger.interrupted(is_gone):
             try:
-                record = self.ledger.look(execution_id).record
+                record = self._root(execution_id)
             except ExecutionNotFound:  # removed meanwhile
                 continue
-            if flow_name in (None, record.flow_name) and record.parent_execution_id is None:
-                found.append(execution_id)
-        return found
+            if flow_name in (None, record.flow_name) and record.state.is_live:
+                found[record.execution_id] = None
+        return list(found)
+
+    def _root(self, execution_id: str) -> ExecutionRecord:
+        """Return the execution that a sub-flow belongs to, with which alone it can go on; any other as it is."""
+        record: ExecutionRecord = self.ledger.look(execution_id).record
+        while record.parent_execution_id is not None and is_child_id(record.execution_id):
+            record = self.ledger.look(record.parent_execution_id).record
+        return record
 
     def rerun(
         self, execution_id: str, from_step: str | None, inputs: Mapping[str, Json] | None

@@ -56,6 +56,7 @@ class Scheduler:
         self._longest_wait = _LONGEST_WAIT_OF_MAIN if on_main else _LONGEST_WAIT
         self._called = False  # something besides attempts may be on the queue
         self._interrupted = False
+        self._cancelled = False  # `cancel` was called
         self._committing = 0
         self._error: Exception | None = None
         self.on_idle: Callable[[], None] | None = None
@@ -85,8 +86,15 @@ class Scheduler:
 
     def cancel(self) -> None:
         """Stop every run that can be stopped. On the coordinating thread."""
+        self._cancelled = True
         for run in [run for run in self._runs if run.stoppable]:
             self._stop(run, CANCELLED)
+
+    def hurry(self) -> None:
+        """Give up on every handler that still runs, if this was cancelled. On the coordinating thread."""
+        if self._cancelled or any(run.stop_reason == CANCELLED for run in self._runs):
+            for run in list(self._runs):
+                self._give_up(run)
 
     def drive(self) -> None:
         """Work until every run is done; then raise KeyboardInterrupt, if there was one: it has cancelled the runs."""
@@ -146,8 +154,7 @@ class Scheduler:
         self._interrupted = True
         self.cancel()
         if again:  # one after a cancellation ends the grace
-            for run in list(self._runs):
-                self._give_up(run)
+            self.hurry()
 
     # -- starting ------------------------------------------------------------------------------------
 

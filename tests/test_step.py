@@ -32,6 +32,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "depends_on": (),
         "trigger_mode": TriggerMode.ALL,
         "sub_steps": (),
+        "idempotent": True,
     }
 
 

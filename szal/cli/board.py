@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 import attrs
@@ -11,8 +11,10 @@ import attrs
 from szal.analysis import walk
 from szal.cli.text import brief, elapsed, one_line
 from szal.events import WorkflowEvent
+from szal.execution import StepResult
 from szal.flow import FlowDef
 from szal.progress import StepProgress
+from szal.state import StepStatus
 
 __all__ = ["Board", "Row", "Snapshot", "Stage"]
 
@@ -36,6 +38,12 @@ class Stage(Enum):
         return self in (Stage.RUNNING, Stage.RETRYING)
 
 
+_STAGES = {
+    StepStatus.COMPLETED: Stage.COMPLETED,
+    StepStatus.FAILED: Stage.FAILED,
+    StepStatus.SKIPPED: Stage.SKIPPED,
+    StepStatus.ROLLED_BACK: Stage.ROLLED_BACK,
+}
 _ENDS = {"step_completed": Stage.COMPLETED, "step_failed": Stage.FAILED, "step_skipped": Stage.SKIPPED}
 
 
@@ -83,11 +91,15 @@ class Snapshot:
 class Board:
     """Follows one run, and those of its sub-flows, whose steps have rows only while they are under way.
 
+    *before* is what had become of its steps when it was interrupted.
+
     Events come on one thread, progress on any, snapshots are taken on others. What a step reports is kept as it
     is, and made readable only when it is shown: there may be very much of it.
     """
 
-    def __init__(self, flow: FlowDef, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, flow: FlowDef, clock: Callable[[], float] = time.monotonic, before: Sequence[StepResult] = ()
+    ) -> None:
         self._clock = clock
         self._began = clock()
         self._lock = threading.Lock()  # guards all below, rows included
@@ -96,7 +108,16 @@ class Board:
         self._inner: dict[tuple[str | None, str], Row] = {}  # of sub-flows
         self._active: dict[int, Row] = {}
         self._failures: deque[Row] = deque(maxlen=_LAST_FAILURES)
-        self._counts: Counter[Stage] = Counter({Stage.WAITING: len(self._own)})
+        for result in before:
+            self._restore(result)
+        self._counts = Counter(row.stage for row in self._own.values())
+
+    def _restore(self, result: StepResult) -> None:
+        """Take over what became of a step before the run was interrupted: nobody will tell of it again."""
+        row, stage = self._own.get(result.step_id), _STAGES.get(result.status)
+        if row is not None and stage is not None:
+            row.stage, row.attempt, row.error = stage, result.attempts, result.error
+            row.duration = result.duration if result.attempts else None
 
     def event(self, event: WorkflowEvent) -> None:
         """Take note of what happened."""

@@ -126,7 +126,7 @@ def run(
     Ctrl-C cancels the run, rolls it back where it says so, and records it; once more ends the waiting for steps that
     do not stop. Exit status: 0 success, 1 the flow failed, 2 it could not be run, 130 Ctrl-C, 143 SIGTERM.
     """
-    with _documents(divert=as_json) as document:
+    with documents(divert=as_json) as document:
         found = find_target(target)
         found.check()
         order = Order(
@@ -142,7 +142,7 @@ def run(
         outcome = execute(order, view_of(found.flow, console))
         console.print(_ending(console, order, outcome))
         if as_json and outcome.record is not None:
-            _write(document, codec.encode_record(outcome.record))
+            write(document, codec.encode_record(outcome.record))
     if outcome.left_behind:
         leave(outcome.status)
     click.get_current_context().exit(outcome.status)
@@ -162,7 +162,7 @@ def validate(target: str) -> None:
     out = stdout()
     for flow in (found.flow, *found.sub_flows):
         steps = sum(1 for _ in flow.walk())
-        _write(out, f"{one_line(flow.name)}: valid ({flow.mode}, {steps} step{'s' * (steps != 1)})")
+        write(out, f"{one_line(flow.name)}: valid ({flow.mode}, {steps} step{'s' * (steps != 1)})")
 
 
 @szal.command()
@@ -179,7 +179,7 @@ def graph(target: str, language: str) -> None:
     """Draw a flow, as text for Mermaid or Graphviz."""
     with diverted_stdout():
         flow = find_target(target).flow
-    _write(stdout(), to_dot(flow) if language == "dot" else to_mermaid(flow))
+    write(stdout(), to_dot(flow) if language == "dot" else to_mermaid(flow))
 
 
 def _checked(target: str) -> Target:
@@ -215,12 +215,12 @@ def list_(
         found = opened.find(flow_name=flow, states=states or None, labels=labels, limit=limit)
     out = stdout()
     if as_json:
-        _write(out, json.dumps([_summary_json(summary) for summary in found], indent=2))
+        write(out, json.dumps([_summary_json(summary) for summary in found], indent=2))
     elif found:
         console = console_for(out)
         console.print(executions(console, found, whole_ids=not out.isatty()))
     else:
-        _write(stderr(), "There is no such execution." if flow or states or labels else "There is no execution yet.")
+        write(stderr(), "There is no such execution." if flow or states or labels else "There is no execution yet.")
 
 
 @szal.command()
@@ -233,7 +233,7 @@ def show(*, execution_id: str, store: str | None, as_json: bool) -> None:
         record = find_record(opened, execution_id)
     out = stdout()
     if as_json:
-        _write(out, codec.encode_record(record))
+        write(out, codec.encode_record(record))
     else:
         console = console_for(out)
         console.print(full_record(console, record))
@@ -259,21 +259,3 @@ def _summary_json(summary: ExecutionSummary) -> dict[str, Json]:
         "labels": dict(summary.labels),
         "error": summary.error,
     }
-
-
-# -- writing --------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _documents(*, divert: bool) -> Iterator[Stream]:
-    """Yield stdout; with *divert*, what anybody else writes to it goes to stderr meanwhile."""
-    if divert:
-        with diverted_stdout() as document:
-            yield document
-    else:
-        yield stdout()
-
-
-def _write(stream: Stream, text: str) -> None:
-    stream.write(text + "\n")
-    stream.flush()

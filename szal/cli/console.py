@@ -10,7 +10,7 @@ from typing import IO, TextIO
 import attrs
 from rich.console import Console
 
-__all__ = ["Stream", "console_for", "diverted_stdout", "stderr", "stdout"]
+__all__ = ["Stream", "console_for", "diverted_stdout", "documents", "stderr", "stdout", "write"]
 
 _PADDING = re.compile(r" +\n")
 _WIDE = 160  # of a table in a file or a pipe: nobody scrolls there
@@ -93,6 +93,22 @@ def console_for(stream: Stream) -> Console:
     file: IO[str] = stream  # type: ignore[assignment]
     width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+
+def write(stream: Stream, text: str) -> None:
+    """Write a line, and hand it to the system."""
+    stream.write(text + "\n")
+    stream.flush()
+
+
+@contextlib.contextmanager
+def documents(*, divert: bool) -> Iterator[Stream]:
+    """Yield stdout; with *divert*, what anybody else writes to it goes to stderr meanwhile."""
+    if divert:
+        with diverted_stdout() as document:
+            yield document
+    else:
+        yield stdout()
 
 
 @contextlib.contextmanager

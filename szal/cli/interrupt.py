@@ -14,17 +14,23 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """While it is entered, the first signal cancels `token`, and a second one ends the grace of what still runs.
+    """While it is entered, the first signal cancels `token`, a second calls *on_second*, a third raises.
 
-    Only the main thread may enter it, and it must be the one that runs the flow. A signal that is ignored (nohup)
-    stays so.
+    The second is to end the grace of what still runs; KeyboardInterrupt is for where nobody listens any more.
+    *on_second* is called by the signal handler, in the midst of anything. Only the main thread may enter this, and
+    it must be the one that runs the flow. A signal that is ignored (nohup) stays so.
     """
 
-    def __init__(self, on_first: Callable[[str], object] = lambda _name: None) -> None:
+    def __init__(
+        self,
+        on_first: Callable[[str], object] = lambda _name: None,
+        on_second: Callable[[], object] = lambda: None,
+    ) -> None:
         self.token = CancellationToken()
         self.signal: signal.Signals | None = None
         """The first one that came."""
         self._on_first = on_first
+        self._on_second = on_second
         self._count = 0
         self._before: dict[int, Any] = {}
 
@@ -54,4 +60,6 @@ class Interruption:
             # On a thread, as this one may be in the middle of writing. It lives for a line of text.
             threading.Thread(target=self._on_first, args=(self.signal.name,), name="szal-notice", daemon=True).start()
         elif self._count == 2:
-            raise KeyboardInterrupt  # to a run that is cancelled already, it ends the grace
+            self._on_second()
+        else:
+            raise KeyboardInterrupt

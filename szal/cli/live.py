@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -16,6 +16,7 @@ from szal.cli.board import Board, Row, Snapshot, Stage
 from szal.cli.style import look_of
 from szal.cli.text import brief, elapsed, one_line
 from szal.events import EventType, WorkflowEvent
+from szal.execution import StepResult
 from szal.flow import FlowDef
 from szal.progress import StepProgress
 
@@ -39,10 +40,19 @@ class View(Protocol):
     ) -> None: ...
 
 
-def view_of(flow: FlowDef, console: Console, environment: Mapping[str, str] = os.environ) -> View:
-    """Return the view that *console* can show: a log where it is no terminal, or one without cursor and colour."""
+def view_of(
+    flow: FlowDef,
+    console: Console,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    before: Sequence[StepResult] = (),
+) -> View:
+    """Return the view that *console* can show: a log where it is no terminal, or one without cursor and colour.
+
+    *before* is what became of the steps of an execution that goes on.
+    """
     plain = console.is_dumb_terminal or "NO_COLOR" in environment
-    return PlainLog(flow, console) if plain or not console.file.isatty() else LiveView(flow, console)
+    return PlainLog(flow, console) if plain or not console.file.isatty() else LiveView(flow, console, before)
 
 
 class LiveView:
@@ -51,10 +61,10 @@ class LiveView:
     It is gone when the run is over: the closing table takes its place.
     """
 
-    def __init__(self, flow: FlowDef, console: Console) -> None:
+    def __init__(self, flow: FlowDef, console: Console, before: Sequence[StepResult] = ()) -> None:
         self._name = one_line(flow.name)
         self._console = console
-        self._board = Board(flow)
+        self._board = Board(flow, before=before)
         self._said = ""
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=_PER_SECOND, transient=True)
         self.event = self._board.event
@@ -138,6 +148,7 @@ class PlainLog:
         "step_failed": "FAILED",
         "step_skipped": "skipped",
         "step_timeout": "timed out",
+        "flow_paused": "paused",
     }
 
     def __init__(self, flow: FlowDef, console: Console) -> None:

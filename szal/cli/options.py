@@ -10,7 +10,7 @@ from szal.jsontext import loads
 from szal.state import WorkflowState
 from szal.step import Json
 
-__all__ = ["duration_of", "inputs_of", "labels_of", "states_of", "store_option"]
+__all__ = ["duration_of", "inputs_of", "labels_of", "needed", "states_of", "store_option", "value_of"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -50,10 +50,11 @@ def inputs_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str])
 
     A value that is JSON is taken as such (``3``, ``true``, ``null``, ``[1, 2]``, ``"3"``), any other is a string.
     """
-    return {key: _value(text) for key, text in _pairs(texts, param)}
+    return {key: value_of(text) for key, text in _pairs(texts, param)}
 
 
-def _value(text: str) -> Json:
+def value_of(text: str) -> Json:
+    """Return what *text* says as JSON, or the text itself where it is none."""
     try:
         return loads(text)
     except DecodeError:
@@ -63,6 +64,13 @@ def _value(text: str) -> Json:
 def labels_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> Mapping[str, str]:
     """Return ``--label key=value`` options as labels, which are always strings."""
     return dict(_pairs(texts, param))
+
+
+def needed(store: str | None) -> str:
+    """Return the store's URL, for a command that does nothing without one."""
+    if store is None:
+        raise click.UsageError("which store? Give --store sqlite:///szal.db, or set SZAL_STORE.")
+    return store
 
 
 store_option = click.option(

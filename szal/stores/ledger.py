@@ -37,7 +37,8 @@ TABLES: Final = (
     ),
     (
         "CREATE TABLE IF NOT EXISTS szal_signals (execution_id TEXT NOT NULL, signal_id TEXT NOT NULL,"
-        " name TEXT NOT NULL, value TEXT NOT NULL, sent DOUBLE PRECISION NOT NULL, PRIMARY KEY (execution_id, signal_id))"
+        " name TEXT NOT NULL, value TEXT NOT NULL, sent DOUBLE PRECISION NOT NULL,"
+        " PRIMARY KEY (execution_id, signal_id))"
     ),
 )
 

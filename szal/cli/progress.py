@@ -1,0 +1,148 @@
+"""How far an execution has come, as its store knows it: what it waits for, and why steps were skipped."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from szal.codec import Checkpoint, decode_checkpoint, decode_flow
+from szal.context import RunScope, StepContext
+from szal.errors import ExecutionNotFound
+from szal.execution import ExecutionRecord, StepResult
+from szal.flow import FlowDef
+from szal.leases import is_gone
+from szal.lifecycle import sub_flow_id
+from szal.plan import Node, Outcome, Plan
+from szal.running import Run
+from szal.state import StepStatus, WorkflowState
+
+__all__ = ["Progress", "Wait", "progress_of", "signals_of"]
+
+
+@attrs.frozen
+class Wait:
+    """What a step of a paused execution waits for: a signal, a time or both; or, with neither, a decision."""
+
+    execution_id: str
+    step: str
+    signal: str | None = None
+    until: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """What is known of an execution. `flow` is None where szal's engine did not run it."""
+
+    flow: FlowDef | None = None
+    steps: Sequence[StepResult] = ()
+    waits: Sequence[Wait] = ()
+    is_interrupted: bool = False
+    """Whether nobody runs it, although it could go on."""
+
+
+def progress_of(store: Any, record: ExecutionRecord) -> Progress:
+    """Return how far *record*'s execution has come. *store* may be any; only szal's own databases know."""
+    ledger = getattr(store, "ledger", None)
+    steps = () if record.result is None else record.result.steps
+    if ledger is None:
+        return Progress(steps=steps)
+    try:
+        known = ledger.look(record.execution_id)
+    except ExecutionNotFound:
+        return Progress(steps=steps)
+    if known.flow is None:
+        return Progress(steps=steps)
+    flow = decode_flow(known.flow)
+    if not record.state.is_live and steps:
+        return Progress(flow=flow, steps=steps)
+    checkpoints = {name: decode_checkpoint(data) for name, _, data in known.steps}
+    found = [_result(node, checkpoints) for node in Plan.of(flow).nodes]
+    waits = list(_waits(ledger, record, flow, checkpoints)) if record.state is WorkflowState.PAUSED else []
+    interrupted = record.state.is_live and record.execution_id in ledger.interrupted(is_gone)
+    return Progress(flow=flow, steps=found, waits=waits, is_interrupted=interrupted)
+
+
+def _result(node: Node, checkpoints: Mapping[str, Checkpoint]) -> StepResult:
+    checkpoint = checkpoints.get(node.step.name)
+    if checkpoint is None:
+        return StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+    return checkpoint.result
+
+
+def _waits(
+    ledger: Any, record: ExecutionRecord, flow: FlowDef, checkpoints: Mapping[str, Checkpoint]
+) -> Iterator[Wait]:
+    """Yield what each step waits for that could go on otherwise: an undecided one comes before all others."""
+    run = _restored(record, Plan.of(flow), checkpoints)
+    open_nodes = [node for node in run.plan.nodes if run.results[node.place] is None]
+    undecided = [node for node in open_nodes if _is_undecided(node, checkpoints.get(node.step.name))]
+    if undecided:
+        yield from (Wait(record.execution_id, node.step.name) for node in undecided)
+        return
+    for node in open_nodes:
+        if run.waiting[node.place] > 0:
+            continue
+        name = node.step.name
+        if node.step.step_type == "sub_flow":
+            yield from _waits_below(ledger, record, node)
+        elif node.step.step_type in ("wait", "sleep"):
+            due = checkpoints[name].due if name in checkpoints else None
+            until = None if due is None else datetime.fromtimestamp(due, UTC)
+            config = StepContext(run.scope, node, 1).config
+            signal = config.get("signal") if isinstance(config, Mapping) else None
+            yield Wait(record.execution_id, name, signal, until)
+
+
+def _is_undecided(node: Node, checkpoint: Checkpoint | None) -> bool:
+    return (
+        checkpoint is not None
+        and not node.step.idempotent
+        and checkpoint.due is None
+        and checkpoint.result.status is StepStatus.RUNNING
+    )
+
+
+def _waits_below(ledger: Any, record: ExecutionRecord, node: Node) -> Iterator[Wait]:
+    """Yield what the sub-flow waits for that the step *node* stands for: signals go to its own execution."""
+    for attempt in range(1, node.step.max_retries + 2):
+        try:
+            known = ledger.look(sub_flow_id(record.execution_id, node.step.name, attempt))
+        except ExecutionNotFound:
+            return
+        if known.record.state is WorkflowState.PAUSED and known.flow is not None:
+            checkpoints = {name: decode_checkpoint(data) for name, _, data in known.steps}
+            yield from _waits(ledger, known.record, decode_flow(known.flow), checkpoints)
+
+
+def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Run:
+    """Return the run as it would go on: what has settled, and what that made ready."""
+    results: list[StepResult | None] = [None] * len(plan.nodes)
+    settled_as = [0] * len(results) if plan.loose else []
+    scope = RunScope(record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as)
+    run = Run(
+        plan=plan,
+        handlers=[None] * len(results),
+        results=results,
+        new_context=lambda node, attempt: StepContext(scope, node, attempt),
+        on_done=lambda _: None,
+        scope=scope,
+    )
+    for name, checkpoint in checkpoints.items():
+        if checkpoint.outcome is not None and name in plan.places:
+            run.restore(plan.nodes[plan.places[name]], checkpoint.result, Outcome(checkpoint.outcome))
+    return run
+
+
+def signals_of(flow: FlowDef) -> set[str] | None:
+    """Return the signals that the steps of *flow* wait for; None where that is known only as it runs."""
+    names: set[str] = set()
+    for step in flow.walk():
+        if step.step_type == "sub_flow":
+            continue
+        signal = step.config.get("signal") if step.step_type == "wait" and isinstance(step.config, Mapping) else None
+        if isinstance(signal, str):
+            if "{{" in signal:
+                return None
+            names.add(signal)
+    return names

@@ -1,0 +1,78 @@
+"""Fixtures of the tests of what outlives a process."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from szal import Engine, EngineConfig
+from szal.stores import Store, open_store
+
+DATABASES = ["sqlite"]
+
+
+@pytest.fixture(params=DATABASES)
+def store_url(request: pytest.FixtureRequest, fast_path: Path) -> str:
+    """The URL of a migrated, empty database of each kind."""
+    url = {"sqlite": f"sqlite:///{fast_path}/szal.db"}[request.param]
+    open_store(url).close()
+    return url
+
+
+@pytest.fixture
+def fast_path() -> Iterator[Path]:
+    """A directory in memory, where the system has one: what is written outlives a process, and nothing more is needed."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """A store in that database."""
+    with open_store(store_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_engine(store_url: str) -> Iterator[Callable[..., Engine]]:
+    """Make engines, each with a store and a sink of its own, as another process would have."""
+    made: list[Any] = []
+
+    def make(handler: Any = lambda ctx: ctx.step.name, **config: Any) -> Engine:
+        opened = open_store(store_url)
+        sink = opened.engine_sink()
+        engine = Engine(handler, EngineConfig(execution_store=sink, **config))
+        made.extend((opened, sink, engine))
+        return engine
+
+    yield make
+    for each in reversed(made):
+        each.close()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> "Log":
+    """Lines that any process may add to."""
+    return Log(tmp_path / "log")
+
+
+class Log:
+    """A file of lines; a line is there as soon as `add` returns, whatever becomes of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, line: str) -> None:
+        """Add a line."""
+        file = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+        os.write(file, f"{line}\n".encode())
+        os.close(file)
+
+    @property
+    def lines(self) -> list[str]:
+        """All lines so far."""
+        return self.path.read_text().splitlines() if self.path.exists() else []
