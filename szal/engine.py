@@ -153,7 +153,7 @@ class Engine:
         An execution that raises is logged, and the others go on.
         """
         results: list[FlowResult] = []
-        for execution_id in self._recovery().interrupted(flow_name):
+        for execution_id in self.interrupted(flow_name):
             if limit is not None and len(results) >= limit:
                 break
             try:
@@ -163,6 +163,13 @@ class Engine:
             except SzalError:
                 logger.exception("cannot recover execution %s", execution_id)
         return results
+
+    def interrupted(self, flow_name: str | None = None) -> list[str]:
+        """Return the executions that nobody runs although they could go on: what `recover` looks at.
+
+        Their processes died, or what they waited for has come; sub-flows go on with their parents.
+        """
+        return self._recovery().interrupted(flow_name)
 
     def start_recovery(self, interval: float) -> None:
         """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed."""

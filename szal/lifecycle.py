@@ -34,7 +34,7 @@ from szal.waiting import Waiting
 if TYPE_CHECKING:
     from szal.stores.ledger import Claim
 
-__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "is_child_id"]
+__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "child_id", "is_child_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -446,7 +446,7 @@ class Lifecycle:
         except (InvalidFlow, HandlerNotFound) as error:
             raise SubFlowError(f"sub-flow {name!r}: {error}") from error
         record = ExecutionRecord(
-            _child_id(self.execution_id, node.step.name, context.attempt),
+            child_id(self.execution_id, node.step.name, context.attempt),
             flow.name,
             WorkflowState.RUNNING,
             inputs={**flow.inputs, **(config.get("inputs") or {})},
@@ -466,7 +466,7 @@ class Lifecycle:
         return request if self._keeper is None else _kept(request, self._keeper)
 
 
-def _child_id(parent: str, step: str, attempt: int) -> str:
+def child_id(parent: str, step: str, attempt: int) -> str:
     """Return the id of a sub-flow's execution: the same when it is taken up after a crash."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{parent}:{step}:{attempt}"))
 

@@ -3,27 +3,30 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich.console import Console, RenderableType
 
 from szal import codec
-from szal.cli.console import Stream, console_for, diverted_stdout, stderr, stdout
-from szal.cli.execute import Order, Outcome, RecordLost, execute, leave
+from szal.cancel import CancellationToken
+from szal.cli.console import console_for, diverted_stdout, documents, stderr, stdout, write
+from szal.cli.durable import cancel, console_of, prune, recover, rerun, resolve, resume, run_options, signal
+from szal.cli.execute import Job, RecordLost, Settings, execute, leave, sink_of
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import find_record, reading
 from szal.cli.live import view_of
-from szal.cli.options import duration_of, inputs_of, labels_of, states_of, store_option
-from szal.cli.show import closing, executions, full_record
+from szal.cli.options import inputs_option, labels_of, needed, states_of, store_option
+from szal.cli.show import executions, full_record
+from szal.cli.standing import standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
-from szal.errors import LoadError, SzalError
+from szal.engine import Engine
+from szal.errors import HandlerNotFound, LoadError, SzalError
+from szal.execution import FlowResult
 from szal.state import WorkflowState
-from szal.step import Json
+from szal.step import Json, new_id
 from szal.stores import ExecutionSummary
-from szal.stores.base import Store
 
 __all__ = ["szal"]
 
@@ -55,6 +58,8 @@ class _Commands(click.Group):
             raise _RunFailed(f"szal: {error}") from error
         except LoadError as error:  # begins with the place in the file, as editors like to find it
             raise _Failure(str(error)) from error
+        except HandlerNotFound as error:
+            raise _Failure(f"szal: {error}: name the flow's file, or the module that has its handlers") from error
         except (SzalError, OSError) as error:
             raise _Failure(f"szal: {error}") from error
         except KeyboardInterrupt:
@@ -87,36 +92,24 @@ _target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
 
 @szal.command()
 @_target_argument
-@click.option(
-    "-i",
-    "--input",
-    "inputs",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=inputs_of,
-    help="An input of the flow. A value that is JSON is taken as such, any other is a string.",
-)
-@store_option
+@inputs_option
 @click.option(
     "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="To find the execution by."
 )
-@click.option("--max-concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Steps at a time.")
 @click.option(
-    "--timeout",
-    callback=duration_of,
-    metavar="TIME",
-    help="Limit the run (90s, 10m); the flow's own limit is void.",
+    "--id",
+    "execution_id",
+    metavar="ID",
+    help="The execution's id. One that was interrupted or waits goes on; one that has ended is only shown.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the execution's record on stdout, all else on stderr.")
+@run_options
 def run(
     *,
     target: str,
     inputs: Mapping[str, Json],
-    store: str | None,
     labels: Mapping[str, str],
-    max_concurrency: int,
-    timeout: float | None,
-    as_json: bool,
+    execution_id: str | None,
+    settings: Settings,
 ) -> None:
     """Run a flow.
 
@@ -124,34 +117,26 @@ def run(
     a FlowDef with its Handlers and its sub-flows, or a function that returns one of these.
 
     Ctrl-C cancels the run, rolls it back where it says so, and records it; once more ends the waiting for steps that
-    do not stop. Exit status: 0 success, 1 the flow failed, 2 it could not be run, 130 Ctrl-C, 143 SIGTERM.
+    do not stop. Exit status: 0 success, 1 the flow failed, 2 it could not be run, 3 it waits for a signal, a time or
+    a decision, 130 Ctrl-C, 143 SIGTERM.
     """
-    with documents(divert=as_json) as document:
+    if execution_id is not None:
+        needed(settings.store)
+    with documents(divert=settings.recorded) as document:
         found = find_target(target)
         found.check()
-        order = Order(
-            target=found,
-            inputs=inputs,
-            labels=labels,
-            store=store,
-            recorded=as_json,
-            max_concurrency=max_concurrency,
-            timeout=timeout,
-        )
-        console = console_for(stderr() if as_json else document)
-        outcome = execute(order, view_of(found.flow, console))
-        console.print(_ending(console, order, outcome))
-        if as_json and outcome.record is not None:
-            write(document, codec.encode_record(outcome.record))
-    if outcome.left_behind:
-        leave(outcome.status)
-    click.get_current_context().exit(outcome.status)
+        name = new_id() if execution_id is None else execution_id
 
+        def do(engine: Engine, token: CancellationToken) -> FlowResult:
+            return engine.run(found.flow, inputs, execution_id=name, cancel=token, labels=labels)
 
-def _ending(console: Console, order: Order, outcome: Outcome) -> RenderableType:
-    if outcome.result is None:
-        return f"cancelled; not all of its steps have ended\nexecution {order.execution_id}"
-    return closing(console, outcome.result, recorded=order.store is not None)
+        console = console_of(document, settings)
+        with sink_of(settings) as store:
+            standing = standing_of_id(store, name)
+            view = view_of(found.flow, console, before=standing.steps)
+            outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
+        close(document, console, outcome, settings, target)
+    end(outcome)
 
 
 @szal.command()
@@ -211,7 +196,7 @@ def list_(
     as_json: bool,
 ) -> None:
     """List executions, the newest first."""
-    with _opened(store) as opened:
+    with reading(needed(store)) as opened:
         found = opened.find(flow_name=flow, states=states or None, labels=labels, limit=limit)
     out = stdout()
     if as_json:
@@ -229,22 +214,15 @@ def list_(
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def show(*, execution_id: str, store: str | None, as_json: bool) -> None:
     """Show an execution: its steps, when each ran, and errors in full. The beginning of its ID is enough."""
-    with _opened(store) as opened:
+    with reading(needed(store)) as opened:
         record = find_record(opened, execution_id)
+        standing = standing_of(opened, record)
     out = stdout()
     if as_json:
         write(out, codec.encode_record(record))
     else:
         console = console_for(out)
-        console.print(full_record(console, record))
-
-
-@contextlib.contextmanager
-def _opened(url: str | None) -> Iterator[Store]:
-    if url is None:
-        raise click.UsageError("which store? Give --store sqlite:///szal.db, or set SZAL_STORE.")
-    with reading(url) as store:
-        yield store
+        console.print(full_record(console, record, standing))
 
 
 def _summary_json(summary: ExecutionSummary) -> dict[str, Json]:
@@ -259,3 +237,9 @@ def _summary_json(summary: ExecutionSummary) -> dict[str, Json]:
         "labels": dict(summary.labels),
         "error": summary.error,
     }
+
+
+# -- what goes on -----------------------------------------------------------------------------------------
+
+for command in (resume, recover, rerun, signal, cancel, resolve, prune):
+    szal.add_command(command)

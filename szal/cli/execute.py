@@ -7,23 +7,29 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NoReturn
 
 import attrs
 
+from szal.cancel import CancellationToken
 from szal.cli.history import opened
 from szal.cli.interrupt import Interruption
 from szal.cli.live import View
+from szal.cli.standing import Wait, standing_of
 from szal.cli.target import Target
+from szal.config import Durability
 from szal.engine import Engine
 from szal.errors import StoreError, SzalError
 from szal.execution import ExecutionRecord, FlowResult
-from szal.step import Json, new_id
-from szal.stores import InMemoryExecutionStore
+from szal.state import WorkflowState
+from szal.stores import InMemoryExecutionStore, Sink
 from szal.stores.base import ExecutionStore
 
-__all__ = ["Order", "Outcome", "RecordLost", "execute", "leave"]
+__all__ = ["PAUSED", "Job", "Outcome", "RecordLost", "Settings", "execute", "leave", "sink_of"]
+
+PAUSED: Final = 3
+"""The exit status for an execution that waits for something."""
 
 _PATIENCE: Final = 0.5  # seconds for threads that were left behind to end by themselves
 
@@ -40,76 +46,110 @@ class RecordLost(SzalError):
 
 
 @attrs.frozen(kw_only=True)
-class Order:
-    """What to run, and how. `recorded`: the record is wanted even where there is no store."""
+class Settings:
+    """How flows are run. `recorded`: the record is wanted even where there is no store."""
 
-    target: Target
-    inputs: Mapping[str, Json]
-    labels: Mapping[str, str]
     store: str | None = None
     recorded: bool = False
     max_concurrency: int = 16
     timeout: float | None = None
-    execution_id: str = attrs.field(factory=new_id)
+    durability: Durability = "flow"
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """What an engine is to do, and for which execution: None where that is made only then."""
+
+    target: Target
+    do: Callable[[Engine, CancellationToken], FlowResult]
+    execution_id: str | None
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How it ended. `result` is None where the user would not wait for it, and nothing kept it."""
+    """How it ended. `result` is None where the user would not wait for it, and nothing kept it.
+
+    `is_old`: it had ended before, and nothing was run. `waits`: what has to come before it can go on.
+    """
 
     status: int
+    execution_id: str
     result: FlowResult | None
     record: ExecutionRecord | None
     left_behind: int
+    is_old: bool = False
+    is_cancelled: bool = False
+    waits: Sequence[Wait] = ()
 
 
-def execute(order: Order, view: View) -> Outcome:
-    """Run the flow on this thread, the main one, and return how it ended, once that is recorded.
+def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: View) -> Outcome:
+    """Do it on this thread, the main one, and return how it ended, once that is recorded.
 
-    Raises `RecordLost`, and what `Engine.run` and `opened` raise.
+    Raises `RecordLost`, and what the engine raises.
     """
-    interruption = Interruption(lambda name: view.say(f"{name}: cancelling; once more to stop waiting"))
-    with _store(order) as store:
-        config = order.target.config(
-            max_concurrency=order.max_concurrency,
-            timeout=order.timeout,
-            execution_store=store,
-            event_sink=view.event,
-            progress_sink=view.progress,
-        )
-        engine = Engine(order.target.handler, config)
-        with engine, view, interruption:
-            result = _run(engine, order, interruption)
-        record = None if store is None else store.get(order.execution_id)
+    config = job.target.config(
+        max_concurrency=settings.max_concurrency,
+        timeout=settings.timeout,
+        durability=settings.durability,
+        execution_store=store,
+        event_sink=view.event,
+        progress_sink=view.progress,
+    )
+    engine = Engine(job.target.handler, config)
+    notice = "{}: cancelling; once more to stop waiting"
+    interruption = Interruption(lambda name: view.say(notice.format(name)), engine.hurry)
+    before = None if store is None or job.execution_id is None else store.get(job.execution_id)
+    with engine, view, interruption:
+        result = _do(engine, job, interruption)
+    execution_id = job.execution_id or ("" if result is None else result.execution_id or "")
+    record = None if store is None else store.get(execution_id)
     if result is None and record is not None:
         result = record.result
-    success = result is not None and result.success
-    status = 0 if success else interruption.status or 1
-    return Outcome(status=status, result=result, record=record, left_behind=engine.abandoned)
+    return Outcome(
+        status=_status(result, interruption.status),
+        execution_id=execution_id,
+        result=result,
+        record=record,
+        left_behind=engine.abandoned,
+        is_old=before is not None and before.result is not None and not before.state.is_live,
+        is_cancelled=interruption.status is not None,
+        waits=_waits(store, record),
+    )
 
 
-def _run(engine: Engine, order: Order, interruption: Interruption) -> FlowResult | None:
+def _status(result: FlowResult | None, interrupted: int | None) -> int:
+    if result is not None and result.success:
+        return 0
+    if interrupted is not None:
+        return interrupted
+    return PAUSED if result is not None and result.state is WorkflowState.PAUSED else 1
+
+
+def _waits(store: ExecutionStore | None, record: ExecutionRecord | None) -> Sequence[Wait]:
+    if record is None or record.state is not WorkflowState.PAUSED:
+        return ()
+    if isinstance(store, Sink):
+        store.flush()  # the ledger does not know what is pending
+    return standing_of(store, record).waits
+
+
+def _do(engine: Engine, job: Job, interruption: Interruption) -> FlowResult | None:
     try:
-        return engine.run(
-            order.target.flow,
-            order.inputs,
-            execution_id=order.execution_id,
-            cancel=interruption.token,
-            labels=order.labels,
-        )
-    except KeyboardInterrupt:  # the second signal
+        return job.do(engine, interruption.token)
+    except KeyboardInterrupt:  # the third signal
         return None
     except StoreError as error:
-        raise RecordLost(order.execution_id, str(error)) from error
+        raise RecordLost(job.execution_id or "(new)", str(error)) from error
 
 
 @contextlib.contextmanager
-def _store(order: Order) -> Iterator[ExecutionStore | None]:
-    if order.store is not None:
-        with opened(order.store) as store, store.engine_sink() as sink:
+def sink_of(settings: Settings) -> Iterator[ExecutionStore | None]:
+    """Open what runs are recorded in, if they are; on leaving, all is written."""
+    if settings.store is not None:
+        with opened(settings.store) as store, store.engine_sink() as sink:
             yield sink
     else:
-        yield InMemoryExecutionStore() if order.recorded else None
+        yield InMemoryExecutionStore() if settings.recorded else None
 
 
 def leave(status: int) -> NoReturn:

@@ -10,7 +10,7 @@ from szal.jsontext import loads
 from szal.state import WorkflowState
 from szal.step import Json
 
-__all__ = ["duration_of", "inputs_of", "labels_of", "needed", "states_of", "store_option", "value_of"]
+__all__ = ["duration_of", "inputs_of", "inputs_option", "labels_of", "needed", "states_of", "store_option", "value_of"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -78,4 +78,14 @@ store_option = click.option(
     metavar="URL",
     envvar="SZAL_STORE",
     help="Where executions are recorded: sqlite:///szal.db. Taken from SZAL_STORE too.",
+)
+
+inputs_option = click.option(
+    "-i",
+    "--input",
+    "inputs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=inputs_of,
+    help="An input of the flow. A value that is JSON is taken as such, any other is a string.",
 )

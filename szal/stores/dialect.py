@@ -40,6 +40,8 @@ class Dialect:
     state: str
     now: str
     """The database's clock, as Unix time."""
+    prefix: str
+    """What stands before the name of a table: its schema and a dot, or nothing."""
     lock: str
     """What makes a SELECT of an execution `e` hold its row until the end of the transaction."""
     head: str

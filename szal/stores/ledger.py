@@ -8,8 +8,7 @@ One table each, beside szal-rs's own: definitions, leases, steps, signals. All t
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -20,88 +19,98 @@ from szal.stores.base import read_record
 from szal.stores.dialect import Dialect
 from szal.stores.operation import Operation, Release, Save, SaveStep
 
-__all__ = ["TABLES", "WRITES", "Claim", "Signal", "SqlLedger", "Transaction"]
+__all__ = ["TABLES", "WRITES", "Claim", "Signal", "SqlLedger", "Transaction", "in_words"]
 
 Row: TypeAlias = tuple[Any, ...]
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS szal_flows (content_id TEXT PRIMARY KEY, data TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS {flows} (content_id TEXT PRIMARY KEY, data TEXT NOT NULL)",
     (
-        "CREATE TABLE IF NOT EXISTS szal_leases (execution_id TEXT PRIMARY KEY, owner TEXT, epoch BIGINT NOT NULL,"
+        "CREATE TABLE IF NOT EXISTS {leases} (execution_id TEXT PRIMARY KEY, owner TEXT, epoch BIGINT NOT NULL,"
         " expires DOUBLE PRECISION NOT NULL, content_id TEXT NOT NULL, recoveries BIGINT NOT NULL,"
         " cancelled BIGINT NOT NULL, wake DOUBLE PRECISION)"
     ),
     (
-        "CREATE TABLE IF NOT EXISTS szal_steps (execution_id TEXT NOT NULL, step_name TEXT NOT NULL,"
+        "CREATE TABLE IF NOT EXISTS {steps} (execution_id TEXT NOT NULL, step_name TEXT NOT NULL,"
         " seq BIGINT NOT NULL, result TEXT NOT NULL, signal_id TEXT, PRIMARY KEY (execution_id, step_name))"
     ),
     (
-        "CREATE TABLE IF NOT EXISTS szal_signals (execution_id TEXT NOT NULL, signal_id TEXT NOT NULL,"
+        "CREATE TABLE IF NOT EXISTS {signals} (execution_id TEXT NOT NULL, signal_id TEXT NOT NULL,"
         " name TEXT NOT NULL, value TEXT NOT NULL, sent DOUBLE PRECISION NOT NULL,"
         " PRIMARY KEY (execution_id, signal_id))"
     ),
 )
 
-# In these a parameter is `?` and the database's clock {now}; `SqlLedger._sql` says it in the dialect's words.
+# In these a parameter is `?`, the database's clock {now}, and the tables have their names in braces: `in_words` says
+# it in the dialect's words. A batch of writes may need other statements: they are the dialect's own.
 WRITES: Final[Mapping[type[Any], str]] = {
-    SaveStep: "INSERT INTO szal_steps (execution_id, step_name, seq, result, signal_id) VALUES (?, ?, ?, ?, ?)"
+    SaveStep: "INSERT INTO {steps} (execution_id, step_name, seq, result, signal_id) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (execution_id, step_name) DO UPDATE SET seq = excluded.seq, result = excluded.result,"
     " signal_id = excluded.signal_id",
-    Release: "UPDATE szal_leases SET owner = NULL, expires = 0, wake = ? WHERE execution_id = ?",
+    Release: "UPDATE {leases} SET owner = NULL, expires = 0, wake = ? WHERE execution_id = ?",
 }
 
 _BEGIN = (
-    "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, ?, ?)"
+    "INSERT INTO {executions} (execution_id, flow_name, data) VALUES (?, ?, ?)"
     " ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id"
 )
 _ADD_FLOW = (
-    "INSERT INTO szal_flows (content_id, data) VALUES (?, ?) ON CONFLICT (content_id) DO NOTHING RETURNING content_id"
+    "INSERT INTO {flows} (content_id, data) VALUES (?, ?) ON CONFLICT (content_id) DO NOTHING RETURNING content_id"
 )
 _ADD_LEASE = (
-    "INSERT INTO szal_leases (execution_id, owner, epoch, expires, content_id, recoveries, cancelled)"
+    "INSERT INTO {leases} AS l (execution_id, owner, epoch, expires, content_id, recoveries, cancelled)"
     " VALUES (?, ?, 1, {now} + ?, ?, 0, 0) ON CONFLICT (execution_id) DO UPDATE SET owner = excluded.owner,"
-    " epoch = szal_leases.epoch + 1, expires = excluded.expires, content_id = excluded.content_id,"
+    " epoch = l.epoch + 1, expires = excluded.expires, content_id = excluded.content_id,"
     " recoveries = 0, cancelled = 0, wake = NULL RETURNING epoch"
 )
 _LOOK = (
     "SELECT e.data, l.owner, l.epoch, l.expires > {now}, l.content_id, l.recoveries, l.cancelled"
-    " FROM szal_executions AS e LEFT JOIN szal_leases AS l ON l.execution_id = e.execution_id WHERE e.execution_id = ?"
+    " FROM {executions} AS e LEFT JOIN {leases} AS l ON l.execution_id = e.execution_id WHERE e.execution_id = ?"
 )
 _TAKE_OVER = (
-    "UPDATE szal_leases SET owner = ?, epoch = epoch + 1, expires = {now} + ?, recoveries = recoveries + ?, wake = NULL"
+    "UPDATE {leases} SET owner = ?, epoch = epoch + 1, expires = {now} + ?, recoveries = recoveries + ?, wake = NULL"
     " WHERE execution_id = ? RETURNING epoch"
 )
 _RENEW = (
-    "UPDATE szal_leases SET expires = {now} + ? WHERE execution_id = ? AND owner = ? AND epoch = ? RETURNING cancelled"
+    "UPDATE {leases} SET expires = {now} + ? WHERE execution_id = ? AND owner = ? AND epoch = ? RETURNING cancelled"
 )
-_EPOCH = "SELECT epoch FROM szal_leases WHERE execution_id = ?"
-_STEPS = "SELECT step_name, seq, result FROM szal_steps WHERE execution_id = ? ORDER BY seq"
-_FLOW = "SELECT data FROM szal_flows WHERE content_id = ?"
+_EPOCH = "SELECT epoch FROM {leases} WHERE execution_id = ?"
+_STEPS = "SELECT step_name, seq, result FROM {steps} WHERE execution_id = ? ORDER BY seq"
+_FLOW = "SELECT data FROM {flows} WHERE content_id = ?"
 _CANDIDATES = (
-    "SELECT l.execution_id, l.owner, l.expires > {now} FROM szal_leases AS l"
-    " JOIN szal_executions AS e ON e.execution_id = l.execution_id WHERE {state} IN ('Running', 'RollingBack')"
+    "SELECT l.execution_id, l.owner, l.expires > {now} FROM {leases} AS l"
+    " JOIN {executions} AS e ON e.execution_id = l.execution_id WHERE {state} IN ('Running', 'RollingBack')"
     " ORDER BY l.expires"
 )
 _UNDELIVERED = (
-    "NOT EXISTS (SELECT 1 FROM szal_steps AS t WHERE t.execution_id = s.execution_id AND t.signal_id = s.signal_id)"
+    "NOT EXISTS (SELECT 1 FROM {steps} AS t WHERE t.execution_id = s.execution_id AND t.signal_id = s.signal_id)"
 )
 _AWAKE = (
-    "SELECT l.execution_id FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id"
-    " WHERE {state} = 'Paused' AND (l.wake <= {now} OR l.cancelled = 1 OR EXISTS (SELECT 1 FROM szal_signals AS s"
-    f" WHERE s.execution_id = l.execution_id AND {_UNDELIVERED})) ORDER BY l.wake"
+    "SELECT l.execution_id FROM {leases} AS l JOIN {executions} AS e ON e.execution_id = l.execution_id"
+    " WHERE {state} = 'Paused' AND (l.wake <= {now} OR l.cancelled = 1 OR EXISTS (SELECT 1 FROM {signals} AS s"
+    " WHERE s.execution_id = l.execution_id AND " + _UNDELIVERED + ")) ORDER BY l.wake"
 )
 _SEND = (
-    "INSERT INTO szal_signals (execution_id, signal_id, name, value, sent)"
-    " SELECT execution_id, ?, ?, ?, {now} FROM szal_executions WHERE execution_id = ?"
+    "INSERT INTO {signals} (execution_id, signal_id, name, value, sent)"
+    " SELECT execution_id, ?, ?, ?, {now} FROM {executions} WHERE execution_id = ?"
     " ON CONFLICT (execution_id, signal_id) DO NOTHING RETURNING signal_id"
 )
 _SIGNALS = (
-    f"SELECT signal_id, name, value FROM szal_signals AS s WHERE execution_id = ? AND {_UNDELIVERED}"
-    " ORDER BY sent, signal_id"
+    "SELECT signal_id, name, value FROM {signals} AS s WHERE execution_id = ? AND "
+    + _UNDELIVERED
+    + " ORDER BY sent, signal_id"
 )
-_CANCEL = "UPDATE szal_leases SET cancelled = 1 WHERE execution_id = ? RETURNING execution_id"
-_EXISTS = "SELECT 1 FROM szal_executions WHERE execution_id = ?"
+_CANCEL = "UPDATE {leases} SET cancelled = 1 WHERE execution_id = ? RETURNING execution_id"
+_EXISTS = "SELECT 1 FROM {executions} WHERE execution_id = ?"
 _NOW = "SELECT {now}"
+
+
+def in_words(statement: str, mark: str, prefix: str, **words: str) -> str:
+    """Return *statement* with parameters as *mark*, and the tables' names after *prefix*."""
+    tables = {name: f"{prefix}szal_{name}" for name in ("executions", "flows", "leases", "steps", "signals")}
+    return statement.replace("?", mark).format(**tables, **words)
 
 
 class Transaction(Protocol):
@@ -147,10 +156,11 @@ class SqlLedger:
     def _read(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]: ...
 
     @abstractmethod
-    def _transaction(self) -> AbstractContextManager[Transaction]: ...
+    def _transact(self, work: "Callable[[Transaction, Given], Made]", given: Given) -> Made: ...
 
     def _sql(self, statement: str) -> str:
-        return statement.format(now=self.dialect.now, state=self.dialect.state).replace("?", self.dialect.mark)
+        dialect = self.dialect
+        return in_words(statement, dialect.mark, dialect.prefix, now=dialect.now, state=dialect.state)
 
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
@@ -161,7 +171,7 @@ class SqlLedger:
                 raise LeaseLost(execution_id)
 
     def _forget(self, transaction: Transaction, execution_ids: Sequence[str]) -> None:
-        for table in ("szal_steps", "szal_signals", "szal_leases"):
+        for table in ("{steps}", "{signals}", "{leases}"):
             statement = self._sql(f"DELETE FROM {table} WHERE execution_id = ? RETURNING execution_id")
             for execution_id in execution_ids:
                 transaction.rows(statement, (execution_id,))
@@ -170,13 +180,15 @@ class SqlLedger:
 
     def begin(self, record: ExecutionRecord, content_id: str, flow: str, owner: str, ttl: float) -> int | None:
         """Record a new execution and return the epoch of its lease; None where there is one under that id."""
-        save = Save.of(record)
-        with self._transaction() as transaction:
-            if not transaction.rows(self._sql(_BEGIN), save.row()):
-                return None
-            transaction.rows(self._sql(_ADD_FLOW), (content_id, flow))
-            rows = transaction.rows(self._sql(_ADD_LEASE), (record.execution_id, owner, ttl, content_id))
-        return int(rows[0][0])
+        lease = (record.execution_id, owner, ttl, content_id)
+        return self._transact(self._begin, (Save.of(record).row(), (content_id, flow), lease))
+
+    def _begin(self, transaction: Transaction, given: tuple[Row, Row, Row]) -> int | None:
+        record, flow, lease = given
+        if not transaction.rows(self._sql(_BEGIN), record):
+            return None
+        transaction.rows(self._sql(_ADD_FLOW), flow)
+        return int(transaction.rows(self._sql(_ADD_LEASE), lease)[0][0])
 
     def look(self, execution_id: str) -> Claim:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
@@ -189,16 +201,19 @@ class SqlLedger:
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
         `ExecutionNotFound`.
         """
-        with self._transaction() as transaction:
-            rows = transaction.rows(self._sql(_LOOK) + self.dialect.lock, (execution_id,))
-            claim = self._claim(execution_id, rows, transaction.rows)
-            if claim.epoch is None:
-                return claim
-            holder, valid = rows[0][1], rows[0][3]
-            if holder is not None and holder != owner and valid and not is_gone(holder):
-                raise ExecutionOwned(execution_id)
-            interrupted = claim.record.state is not WorkflowState.PAUSED
-            taken = transaction.rows(self._sql(_TAKE_OVER), (owner, ttl, int(interrupted), execution_id))
+        return self._transact(self._take_over, (execution_id, owner, ttl, is_gone))
+
+    def _take_over(self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool]]) -> Claim:
+        execution_id, owner, ttl, is_gone = given
+        rows = transaction.rows(self._sql(_LOOK) + self.dialect.lock, (execution_id,))
+        claim = self._claim(execution_id, rows, transaction.rows)
+        if claim.epoch is None:
+            return claim
+        holder, valid = rows[0][1], rows[0][3]
+        if holder is not None and holder != owner and valid and not is_gone(holder):
+            raise ExecutionOwned(execution_id)
+        interrupted = claim.record.state is not WorkflowState.PAUSED
+        taken = transaction.rows(self._sql(_TAKE_OVER), (owner, ttl, int(interrupted), execution_id))
         return attrs.evolve(claim, epoch=int(taken[0][0]), recoveries=claim.recoveries + interrupted)
 
     def _claim(self, execution_id: str, rows: Sequence[Row], read: Callable[..., list[Row]]) -> Claim:
@@ -207,29 +222,28 @@ class SqlLedger:
         data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
         record = read_record(execution_id, data)
         flow = read(self._sql(_FLOW), (content_id,)) if content_id is not None else []
-        if epoch is None or not record.state.is_live:
-            return Claim(
-                record=record, epoch=None, content_id=content_id, flow=flow[0][0] if flow else None,
-                steps=[(row[0], row[1], row[2]) for row in read(self._sql(_STEPS), (execution_id,))],
-            )  # fmt: skip
+        live = epoch is not None and record.state.is_live
         return Claim(
             record=record,
-            epoch=int(epoch),
+            epoch=int(epoch) if live else None,
             flow=flow[0][0] if flow else None,
             content_id=content_id,
             steps=[(row[0], row[1], row[2]) for row in read(self._sql(_STEPS), (execution_id,))],
-            recoveries=int(recoveries),
+            recoveries=recoveries or 0,
             cancelled=bool(cancelled),
         )
 
     def renew(self, owner: str, epochs: Mapping[str, int], ttl: float) -> dict[str, bool]:
         """Extend leases; return those that are still held, each with whether it is to be cancelled."""
+        return self._transact(self._renew, (owner, dict(epochs), ttl))
+
+    def _renew(self, transaction: Transaction, given: tuple[str, dict[str, int], float]) -> dict[str, bool]:
+        owner, epochs, ttl = given
         held: dict[str, bool] = {}
-        with self._transaction() as transaction:
-            for execution_id, epoch in epochs.items():
-                rows = transaction.rows(self._sql(_RENEW), (ttl, execution_id, owner, epoch))
-                if rows:
-                    held[execution_id] = bool(rows[0][0])
+        for execution_id, epoch in sorted(epochs.items()):  # in one order, so that two never wait for each other
+            rows = transaction.rows(self._sql(_RENEW), (ttl, execution_id, owner, epoch))
+            if rows:
+                held[execution_id] = bool(rows[0][0])
         return held
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
@@ -242,11 +256,13 @@ class SqlLedger:
 
     def send(self, execution_id: str, name: str, value: str, signal_id: str) -> bool:
         """Keep a signal for an execution; False where one with that id was sent before. `ExecutionNotFound`."""
-        with self._transaction() as transaction:
-            if transaction.rows(self._sql(_SEND), (signal_id, name, value, execution_id)):
-                return True
-            if not transaction.rows(self._sql(_EXISTS), (execution_id,)):
-                raise ExecutionNotFound(execution_id)
+        return self._transact(self._send, (signal_id, name, value, execution_id))
+
+    def _send(self, transaction: Transaction, given: tuple[str, str, str, str]) -> bool:
+        if transaction.rows(self._sql(_SEND), given):
+            return True
+        if not transaction.rows(self._sql(_EXISTS), given[3:]):
+            raise ExecutionNotFound(given[3])
         return False
 
     def signals(self, execution_id: str) -> list[Signal]:
@@ -255,9 +271,11 @@ class SqlLedger:
 
     def request_cancel(self, execution_id: str) -> None:
         """Have an execution cancelled by whoever runs it, at its next heartbeat. `ExecutionNotFound`."""
-        with self._transaction() as transaction:
-            if not transaction.rows(self._sql(_CANCEL), (execution_id,)):
-                raise ExecutionNotFound(execution_id)
+        if not self._transact(self._ask_to_cancel, (execution_id,)):
+            raise ExecutionNotFound(execution_id)
+
+    def _ask_to_cancel(self, transaction: Transaction, given: tuple[str]) -> bool:
+        return bool(transaction.rows(self._sql(_CANCEL), given))
 
     def clock(self) -> float:
         """Return the database's time, as Unix time."""

@@ -13,7 +13,7 @@ from sqlite_utils.db import TransactionError
 
 from szal.stores.connection import Connection
 from szal.stores.dialect import Dialect
-from szal.stores.ledger import TABLES, WRITES
+from szal.stores.ledger import TABLES, WRITES, in_words
 from szal.stores.operation import Remove, Save
 from szal.stores.query import HEAD
 from szal.stores.sql import Row, SqlExecutionStore, Transaction
@@ -51,10 +51,11 @@ LABEL = (
 
 DIALECT = Dialect(
     mark="?",
-    writes={Save: SAVE, Remove: REMOVE, **WRITES},
+    writes={Save: SAVE, Remove: REMOVE} | {kind: in_words(text, "?", "") for kind, text in WRITES.items()},
     get=GET,
     take=GET,
     now="((julianday('now') - 2440587.5) * 86400.0)",
+    prefix="",
     lock="",  # BEGIN IMMEDIATE holds everything
     started=STARTED,
     finished=FINISHED,
@@ -80,7 +81,7 @@ def m001_executions(db: Database) -> None:
 def m002_ledger(db: Database) -> None:
     """Make the tables of the ledger."""
     for statement in TABLES:
-        db.execute(statement)
+        db.execute(in_words(statement, "?", ""))
 
 
 # -- the store --------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ from szal.errors import ExecutionNotFound
 from szal.execution import ExecutionRecord, StepResult
 from szal.flow import FlowDef
 from szal.leases import is_gone
-from szal.lifecycle import sub_flow_id
+from szal.lifecycle import child_id
 from szal.plan import Node, Outcome, Plan
 from szal.running import Run
 from szal.state import StepStatus, WorkflowState
 
-__all__ = ["Progress", "Wait", "progress_of", "signals_of"]
+__all__ = ["Standing", "Wait", "standing_of", "signals_of"]
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ class Wait:
 
 
 @attrs.frozen(kw_only=True)
-class Progress:
+class Standing:
     """What is known of an execution. `flow` is None where szal's engine did not run it."""
 
     flow: FlowDef | None = None
@@ -41,26 +41,26 @@ class Progress:
     """Whether nobody runs it, although it could go on."""
 
 
-def progress_of(store: Any, record: ExecutionRecord) -> Progress:
+def standing_of(store: Any, record: ExecutionRecord) -> Standing:
     """Return how far *record*'s execution has come. *store* may be any; only szal's own databases know."""
     ledger = getattr(store, "ledger", None)
     steps = () if record.result is None else record.result.steps
     if ledger is None:
-        return Progress(steps=steps)
+        return Standing(steps=steps)
     try:
         known = ledger.look(record.execution_id)
     except ExecutionNotFound:
-        return Progress(steps=steps)
+        return Standing(steps=steps)
     if known.flow is None:
-        return Progress(steps=steps)
+        return Standing(steps=steps)
     flow = decode_flow(known.flow)
     if not record.state.is_live and steps:
-        return Progress(flow=flow, steps=steps)
+        return Standing(flow=flow, steps=steps)
     checkpoints = {name: decode_checkpoint(data) for name, _, data in known.steps}
     found = [_result(node, checkpoints) for node in Plan.of(flow).nodes]
     waits = list(_waits(ledger, record, flow, checkpoints)) if record.state is WorkflowState.PAUSED else []
     interrupted = record.state.is_live and record.execution_id in ledger.interrupted(is_gone)
-    return Progress(flow=flow, steps=found, waits=waits, is_interrupted=interrupted)
+    return Standing(flow=flow, steps=found, waits=waits, is_interrupted=interrupted)
 
 
 def _result(node: Node, checkpoints: Mapping[str, Checkpoint]) -> StepResult:
@@ -107,7 +107,7 @@ def _waits_below(ledger: Any, record: ExecutionRecord, node: Node) -> Iterator[W
     """Yield what the sub-flow waits for that the step *node* stands for: signals go to its own execution."""
     for attempt in range(1, node.step.max_retries + 2):
         try:
-            known = ledger.look(sub_flow_id(record.execution_id, node.step.name, attempt))
+            known = ledger.look(child_id(record.execution_id, node.step.name, attempt))
         except ExecutionNotFound:
             return
         if known.record.state is WorkflowState.PAUSED and known.flow is not None:

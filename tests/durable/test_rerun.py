@@ -1,0 +1,156 @@
+"""Running a flow again as a new execution that keeps what completed."""
+
+import pytest
+from durable.children import killed
+from helper_engine import statuses
+
+from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, WorkflowState
+
+
+def chain(*names, **options):
+    """A flow of such steps, one after the other."""
+    return FlowDef("chain", steps=[StepDef(name) for name in names], **options)
+
+
+class Handler:
+    """Fails the steps in `broken`; `ran` names those it was called for."""
+
+    def __init__(self, *broken):
+        self.broken = set(broken)
+        self.ran = []
+
+    def __call__(self, ctx):
+        self.ran.append(ctx.step.name)
+        if ctx.step.name in self.broken:
+            raise ValueError("broken")
+        return [ctx.step.name, ctx.inputs.get("n"), dict(ctx.outputs)]
+
+    def mend(self):
+        self.broken.clear()
+        self.ran.clear()
+
+
+@pytest.fixture
+def handler():
+    return Handler("b")
+
+
+@pytest.fixture
+def engine(new_engine, handler):
+    return new_engine(handler)
+
+
+def test_what_failed_and_what_that_skipped_runs(engine, handler, store):
+    failed = engine.run(chain("a", "b", "c"), {"n": 1})
+    handler.mend()
+    again = engine.rerun(failed.execution_id)
+    assert handler.ran == ["b", "c"]
+    assert again.state is WorkflowState.COMPLETED
+    assert again.outputs["c"][2]["a"] == failed.outputs["a"]
+    assert again.execution_id != failed.execution_id
+
+
+def test_the_new_execution_names_the_old_one_which_stays_as_it_was(engine, handler, store):
+    failed = engine.run(chain("a", "b"), {"n": 1}, labels={"who": "me"})
+    before = store.get(failed.execution_id)
+    handler.mend()
+    record = store.get(engine.rerun(failed.execution_id).execution_id)
+    assert record.parent_execution_id == failed.execution_id
+    assert (record.labels, record.inputs) == ({"who": "me"}, {"n": 1})
+    assert store.get(failed.execution_id) == before
+
+
+def test_from_a_step_on_all_that_comes_after_it_runs(engine, handler):
+    flow = FlowDef("dag", FlowMode.DAG)
+    a = flow.add_step(StepDef("a"))
+    c = flow.add_step(StepDef("c", depends_on=[a]))
+    flow.add_step(StepDef("d", depends_on=[c]))
+    flow.add_step(StepDef("beside", depends_on=[a]))
+    done = engine.run(flow)
+    handler.mend()
+    assert engine.rerun(done.execution_id, from_step="c").success
+    assert sorted(handler.ran) == ["c", "d"]
+
+
+def test_what_failed_runs_too_where_it_is_not_after_the_step(engine, handler):
+    flow = FlowDef("parallel", FlowMode.PARALLEL, steps=[StepDef("a"), StepDef("b"), StepDef("c")])
+    failed = engine.run(flow)
+    handler.mend()
+    assert engine.rerun(failed.execution_id, from_step="a").success
+    assert sorted(handler.ran) == ["a", "b"]
+
+
+def test_inputs_are_laid_over_the_old_ones(engine, handler, store):
+    failed = engine.run(chain("a", "b"), {"n": 1, "m": 1})
+    handler.mend()
+    again = engine.rerun(failed.execution_id, inputs={"n": 2})
+    assert (again.outputs["a"][1], again.outputs["b"][1]) == (1, 2)
+    assert store.get(again.execution_id).inputs == {"n": 2, "m": 1}
+
+
+def test_of_a_completed_execution_nothing_runs(engine, handler):
+    handler.mend()
+    done = engine.run(chain("a", "b"))
+    handler.mend()
+    again = engine.rerun(done.execution_id)
+    assert again.success
+    assert again.outputs == done.outputs
+    assert handler.ran == []
+
+
+def test_a_condition_is_asked_again(engine, handler):
+    flow = FlowDef("asked", steps=[StepDef("a"), StepDef("b", condition="inputs.n == 2")])
+    handler.mend()
+    assert statuses(done := engine.run(flow, {"n": 1}))["b"] == "skipped"
+    assert statuses(engine.rerun(done.execution_id, inputs={"n": 2}))["b"] == "completed"
+
+
+def test_what_was_undone_runs_again(new_engine):
+    handler = Handler("b")
+    engine = new_engine(handler, rollback_handler=lambda ctx: None)
+    flow = FlowDef("undone", steps=[StepDef("a", rollbackable=True), StepDef("b")], rollback_on_failure=True)
+    undone = engine.run(flow)
+    assert undone.state is WorkflowState.ROLLED_BACK
+    handler.mend()
+    assert engine.rerun(undone.execution_id).success
+    assert handler.ran == ["a", "b"]
+
+
+def test_a_rerun_can_be_rerun(engine, handler):
+    failed = engine.run(chain("a", "b", "c"))
+    again = engine.rerun(failed.execution_id)
+    handler.mend()
+    assert engine.rerun(again.execution_id).success
+    assert handler.ran == ["b", "c"]
+
+
+def test_an_unknown_step_or_execution_is_refused(engine, handler, store):
+    failed = engine.run(chain("a", "b"))
+    with pytest.raises(ValueError, match="no step 'nowhere'"):
+        engine.rerun(failed.execution_id, from_step="nowhere")
+    with pytest.raises(ExecutionNotFound):
+        engine.rerun("nobody")
+    assert store.list() == [failed.execution_id]
+
+
+def test_one_that_dies_is_recovered(store_url, new_engine, store):
+    code = """
+    def handler(ctx):
+        if ctx.step.name == "b" and state["again"]:
+            die()
+        if ctx.step.name == "b":
+            raise ValueError("broken")
+        return ctx.step.name
+
+    state = {"again": False}
+    with new_engine(handler) as engine:
+        failed = engine.run(FlowDef("chain", steps=[StepDef("a"), StepDef("b")]))
+        state["again"] = True
+        engine.rerun(failed.execution_id)
+    """
+    killed(code, store_url)
+    handler = Handler()
+    [result] = new_engine(handler).recover()
+    assert result.success
+    assert handler.ran == ["b"]
+    assert store.get(result.execution_id).parent_execution_id is not None
