@@ -17,6 +17,7 @@ from szal.errors import (
     ConditionError,
     CycleDetected,
     DecodeError,
+    DefinitionMismatch,
     EncodeError,
     ExecutionOwned,
     FlowFailed,
@@ -25,6 +26,7 @@ from szal.errors import (
     HandlerNotFound,
     InvalidFlow,
     LoadError,
+    MigrationFailed,
     MissingExtra,
     OutputNotSerializable,
     RetryAfter,
@@ -53,22 +55,26 @@ from szal.template import CompiledTemplate, render_template
 
 if TYPE_CHECKING:
     from szal.loader import load_flow
+    from szal.migration import MigrationRegistry
     from szal.stores import (
         ExecutionStore,
         ExecutionSummary,
         InMemoryExecutionStore,
+        PostgresExecutionStore,
         SqliteExecutionStore,
         open_store,
     )
 
 # Slow to import, or needed by few: loaded at first use (PEP 562).
 _LAZY = {
+    "MigrationRegistry": "szal.migration",
     "load_flow": "szal.loader",
     **dict.fromkeys(
         (
             "ExecutionStore",
             "ExecutionSummary",
             "InMemoryExecutionStore",
+            "PostgresExecutionStore",
             "SqliteExecutionStore",
             "open_store",
         ),
@@ -86,6 +92,7 @@ __all__ = [
     "ConditionError",
     "CycleDetected",
     "DecodeError",
+    "DefinitionMismatch",
     "EncodeError",
     "Engine",
     "EngineConfig",
@@ -107,8 +114,11 @@ __all__ = [
     "InMemoryStorage",
     "InvalidFlow",
     "LoadError",
+    "MigrationFailed",
+    "MigrationRegistry",
     "MissingExtra",
     "OutputNotSerializable",
+    "PostgresExecutionStore",
     "ProgressHub",
     "RetryAfter",
     "RetryExhausted",

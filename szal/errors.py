@@ -15,6 +15,7 @@ __all__ = [
     "ConditionError",
     "CycleDetected",
     "DecodeError",
+    "DefinitionMismatch",
     "EncodeError",
     "ExecutionOwned",
     "FlowFailed",
@@ -23,6 +24,7 @@ __all__ = [
     "HandlerNotFound",
     "InvalidFlow",
     "LoadError",
+    "MigrationFailed",
     "MissingExtra",
     "MissingInput",
     "NotMigrated",
@@ -108,6 +110,39 @@ class ExecutionOwned(SzalError):
 
     def __str__(self) -> str:
         return f"execution {self.execution_id} is being run already"
+
+
+@attrs.define(repr=False)
+class MigrationFailed(SzalError):
+    """A definition that cannot be brought to another version, or a migration that cannot be registered."""
+
+    flow: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"flow {self.flow!r}: {self.problem}" if self.flow else self.problem
+
+
+@attrs.define(repr=False)
+class DefinitionMismatch(SzalError):
+    """An execution has another definition than the flow it was to go on with; a line for each difference.
+
+    >>> print(DefinitionMismatch("order-42", ("step 'pay' was removed", "step 'ship' is new")))
+    execution order-42 was started with a different definition: 2 differences
+      - step 'pay' was removed
+      - step 'ship' is new
+    """
+
+    execution_id: str
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = f"execution {self.execution_id} was started with a different definition"
+        if len(self.differences) == 1:
+            return f"{what}: {self.differences[0]}"
+        lines = "".join(f"\n  - {difference}" for difference in self.differences[:20])
+        more = f"\n  and {len(self.differences) - 20} more" if len(self.differences) > 20 else ""
+        return f"{what}: {len(self.differences)} differences{lines}{more}"
 
 
 @attrs.define(repr=False)
@@ -352,10 +387,22 @@ class NotMigrated(StoreError):
     """A store was used before its tables were made."""
 
     store: str
-    table: str = "szal_executions"
+    missing: str = "table szal_executions"
 
     def __str__(self) -> str:
-        return f"{self.store}: table {self.table} is missing: call store.migrate() once"
+        return f"{self.store}: {self.missing} is missing: call store.migrate() once"
+
+
+@attrs.define(repr=False)
+class MissingDriver(StoreError, ImportError):
+    """The driver of a database cannot be loaded, or not the system library that it needs."""
+
+    database: str
+    requirement: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f'{self.database} needs {self.requirement}: pip install "{self.requirement}" ({self.problem})'
 
 
 @attrs.define(repr=False)
