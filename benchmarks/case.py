@@ -1,7 +1,7 @@
 """What is measured: cases, and the targets that szal is held to in each."""
 
 from collections.abc import Callable, Iterator, Mapping
-from statistics import median
+from statistics import median, quantiles
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -47,8 +47,21 @@ class Verdict:
     size: int
     subject: str
     against: str
-    ratio: float
+    rounds: tuple[float, ...]
     at_most: float | None
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios round by round: what disturbs a round disturbs both."""
+        return median(self.rounds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Between which the middle half of the rounds lies: how far to trust the ratio."""
+        if len(self.rounds) < 2:
+            return self.ratio, self.ratio
+        low, _, high = quantiles(self.rounds, n=4, method="inclusive")
+        return low, high
 
     @property
     def met(self) -> bool | None:
@@ -64,9 +77,9 @@ class Target(Protocol):
         ...
 
 
-def ratio(one: Series, other: Series) -> float:
-    """Return the median of the ratios round by round: what disturbs a round disturbs both."""
-    return median(mine / theirs for mine, theirs in zip(one.values, other.values, strict=False))
+def ratios(one: Series, other: Series) -> tuple[float, ...]:
+    """Return *one* divided by *other*, round by round."""
+    return tuple(mine / theirs for mine, theirs in zip(one.values, other.values, strict=False))
 
 
 def _sizes(measures: Measures, *labels: str) -> list[int]:
@@ -77,17 +90,19 @@ def _sizes(measures: Measures, *labels: str) -> list[int]:
 
 @attrs.frozen
 class Versus:
-    """*subject* against another subject of the same case; at_most=None only tells."""
+    """*subject* against another subject of the same case; at_most=None only tells, as do sizes under *least*."""
 
     against: str
     at_most: float | None = None
     subject: str = "szal"
+    least: int = 0
 
     def verdicts(self, case: str, measures: Measures) -> Iterator[Verdict]:
         """Yield one for each size."""
         for size in _sizes(measures, self.subject, self.against):
-            value = ratio(measures[self.subject, size], measures[self.against, size])
-            yield Verdict(case, size, self.subject, self.against, value, self.at_most)
+            rounds = ratios(measures[self.subject, size], measures[self.against, size])
+            at_most = self.at_most if size >= self.least else None
+            yield Verdict(case, size, self.subject, self.against, rounds, at_most)
 
 
 @attrs.frozen
@@ -103,8 +118,8 @@ class Growth:
         sizes = _sizes(measures, self.subject)
         if self.base in sizes and sizes[-1] > self.base:
             small, large = measures[self.subject, self.base], measures[self.subject, sizes[-1]]
-            value = ratio(large, small) * self.base / sizes[-1]
-            yield Verdict(case, sizes[-1], self.subject, f"itself at {self.base}, per unit", value, self.at_most)
+            rounds = tuple(value * self.base / sizes[-1] for value in ratios(large, small))
+            yield Verdict(case, sizes[-1], self.subject, f"itself at {self.base}, per unit", rounds, self.at_most)
 
 
 @attrs.frozen
@@ -119,7 +134,7 @@ class Ideal:
         """Yield one for each size."""
         for size in _sizes(measures, self.subject):
             value = measures[self.subject, size].best / self.measure(size)
-            yield Verdict(case, size, f"{self.subject} (best)", "the ideal", value, self.at_most)
+            yield Verdict(case, size, f"{self.subject} (best)", "the ideal", (value,), self.at_most)
 
 
 @attrs.frozen(kw_only=True)

@@ -42,7 +42,7 @@ CASES = (
         title="independent steps on 16 workers",
         sizes=(100, 1000, 10_000),
         quick=(100, 1000, 10_000),
-        targets=(Versus(POOL, 0.8), Versus("pool of 16, map"), Versus("loop with results")),
+        targets=(Versus(POOL, 0.8, least=1000), Versus("pool of 16, map"), Versus("loop with results")),
     ),
     Case(
         name="layers-2",
@@ -58,7 +58,7 @@ CASES = (
         sizes=(1000,),
         quick=(1000,),
         tiny=8,
-        targets=(Versus(POOL, 1.0), Versus("graphlib")),
+        targets=(Versus(POOL, 1.0, least=1000), Versus("graphlib")),
     ),
     Case(
         name="sleeps",
@@ -141,7 +141,7 @@ CASES = (
         title="a chain recorded in SQLite, synchronous=FULL, committed when the run returns",
         sizes=(100, 1000, 10_000),
         quick=(100, 1000, 10_000),
-        targets=(Versus("no store, JSON, executemany", 2.0), Versus("sqlite3, a transaction a step")),
+        targets=(Versus("no store, JSON, executemany", 2.0, least=10_000), Versus("sqlite3, a transaction a step")),
     ),
     Case(
         name="saves",

@@ -5,7 +5,7 @@ from html import escape
 from benchmarks import svg
 from benchmarks.measure import Found
 from benchmarks.report import Report
-from benchmarks.table import figure, verdict_word
+from benchmarks.table import figure, middle, verdict_word
 
 __all__ = ["of"]
 
@@ -41,13 +41,14 @@ def _pairs(title: str, pairs: dict[str, str]) -> str:
 
 
 def _ratios(summary: Report) -> str:
-    rows = ["<tr><th>case<th>size<th>subject<th>against<th>ratio<th>at most<th>"]
+    rows = ["<tr><th>case<th>size<th>subject<th>against<th>ratio<th>half of the rounds<th>at most<th>"]
     for verdict in summary.verdicts:
         at_most = "" if verdict.at_most is None else f"{verdict.at_most:g}"
         kind = {True: "met", False: "missed", None: "told"}[verdict.met]
         rows.append(
             f"<tr class={kind}><td>{verdict.case}<td class=figure>{verdict.size:,}<td>{escape(verdict.subject)}"
-            f"<td>{escape(verdict.against)}<td class=figure>{verdict.ratio:.3g}<td class=figure>{at_most}"
+            f"<td>{escape(verdict.against)}<td class=figure>{verdict.ratio:.3g}<td>{middle(verdict)}"
+            f"<td class=figure>{at_most}"
             f"<td>{verdict_word(verdict)}"
         )
     return f"<table>{''.join(rows)}</table>"

@@ -50,7 +50,9 @@ class Report:
                 "versions": self.versions(),
                 "missing": self.missing,
                 "cases": [_case(found) for found in self.cases],
-                "ratios": [{**attrs.asdict(verdict), "met": verdict.met} for verdict in self.verdicts],
+                "ratios": [
+                    {**attrs.asdict(verdict), "ratio": verdict.ratio, "met": verdict.met} for verdict in self.verdicts
+                ],
             },
             indent=1,
         )

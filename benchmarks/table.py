@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from benchmarks.case import Case, Series, Verdict
 from benchmarks.measure import Found
 
-__all__ = ["case_table", "number", "ratio_table", "verdict_word"]
+__all__ = ["case_table", "figure", "middle", "ratio_table", "verdict_word"]
 
 
 def number(value: float) -> str:
@@ -45,13 +45,19 @@ def figure(case: Case, series: Series, size: int) -> str:
     return f"{number(case.per_unit(series.median, size))} ±{series.spread:.0%}"
 
 
+def middle(verdict: Verdict) -> str:
+    """Return between what the middle half of the rounds lies; nothing for a single figure."""
+    low, high = verdict.quartiles
+    return f"{low:.3g} to {high:.3g}" if len(verdict.rounds) > 1 else ""
+
+
 def ratio_table(verdicts: Iterable[Verdict]) -> str:
     """Return the ratios, and what the targets say to them."""
-    rows = [["case", "size", "subject", "against", "ratio", "at most", ""]]
+    rows = [["case", "size", "subject", "against", "ratio", "half of the rounds", "at most", ""]]
     for verdict in verdicts:
         at_most = "" if verdict.at_most is None else f"{verdict.at_most:g}"
         what = [verdict.case, f"{verdict.size:,}", verdict.subject, verdict.against]
-        rows.append([*what, f"{verdict.ratio:.3g}", at_most, verdict_word(verdict)])
+        rows.append([*what, f"{verdict.ratio:.3g}", middle(verdict), at_most, verdict_word(verdict)])
     return "\n".join(_grid(rows))
 
 

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         ExecutionStore,
         ExecutionSummary,
         InMemoryExecutionStore,
+        PostgresExecutionStore,
         SqliteExecutionStore,
         open_store,
     )
@@ -75,6 +76,7 @@ _LAZY = {
             "ExecutionStore",
             "ExecutionSummary",
             "InMemoryExecutionStore",
+            "PostgresExecutionStore",
             "SqliteExecutionStore",
             "open_store",
         ),
@@ -120,6 +122,7 @@ __all__ = [
     "MigrationRegistry",
     "MissingExtra",
     "OutputNotSerializable",
+    "PostgresExecutionStore",
     "ProgressHub",
     "RetryAfter",
     "RetryExhausted",

@@ -9,7 +9,7 @@ again is the same one.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import TypeAlias, overload
 
@@ -184,10 +184,9 @@ def content_id(flow: FlowDef) -> str:
     True
     """
     content = _Content.of(flow)
-    digest = hashlib.sha256(_text(content.fields).encode())
-    for step in content.steps.values() if content.is_linear else sorted(content.steps.values(), key=_text):
-        digest.update(b"\n" + _text(step).encode())  # no text has a line break in it: the parts cannot be confused
-    return digest.hexdigest()
+    order = list(content.steps) if content.is_linear else sorted(content.steps)
+    whole = [content.fields, *(content.steps[key] for key in order)]
+    return hashlib.sha256(_text(whole).encode()).hexdigest()
 
 
 def differences(old: FlowDef, new: FlowDef) -> tuple[str, ...]:
@@ -205,7 +204,8 @@ def differences(old: FlowDef, new: FlowDef) -> tuple[str, ...]:
     lines = list(_changes(before.fields, after.fields))
     for key, step in before.steps.items():
         if key in after.steps:
-            lines += (f"step {key[0]!r}: {change}" for change in _changes(step, after.steps[key]))
+            if _is_other(step, after.steps[key]):
+                lines += (f"step {key[0]!r}: {change}" for change in _changes(step, after.steps[key]))
         else:
             lines.append(f"step {key[0]!r} was removed")
     lines += (f"step {name!r} is new" for name, number in after.steps if (name, number) not in before.steps)
@@ -272,9 +272,12 @@ def _settle(fields: _Fields) -> None:
             fields[kinds] = _sorted(fields[kinds])
 
 
-def _sorted(values: Iterator[Json] | Sequence[Json]) -> list[Json]:
+def _sorted(values: Iterable[Json]) -> list[Json]:
     """Return each value once, in an order that is always the same."""
-    by_text = {_text(value): value for value in values}
+    kept = list(values)
+    if len(kept) < 2:
+        return kept
+    by_text = {_text(value): value for value in kept}
     return [by_text[text] for text in sorted(by_text)]
 
 

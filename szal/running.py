@@ -19,7 +19,7 @@ from szal.plan import MARKS, EdgeKind, Node, Outcome, Plan
 from szal.state import StepStatus
 from szal.timers import Timer
 
-__all__ = ["CANCELLED", "FLOW_TIMEOUT", "Ready", "Run", "Tried", "Watch"]
+__all__ = ["CANCELLED", "CONDITION_NOT_MET", "FLOW_TIMEOUT", "Ready", "Run", "Tried", "Watch"]
 
 CANCELLED: Final = "cancelled"
 FLOW_TIMEOUT: Final = "flow timeout exceeded"

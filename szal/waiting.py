@@ -93,7 +93,9 @@ class Waiting:
             self._journal.begun(wait.node, begun, wait.due)
         self.due[name] = wait.due
         left = max(0.0, wait.due - time.time())
-        wait.timer = self._scheduler.after(left, partial(self._over, wait), soft=wait.signal is not None)
+        # One that is over ends in this run, however idle that is: only what is to come can be paused for.
+        soft = wait.signal is not None and left > 0
+        wait.timer = self._scheduler.after(left, partial(self._over, wait), soft=soft)
 
     def _over(self, wait: _Wait) -> None:
         if wait.signal is None:

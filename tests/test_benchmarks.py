@@ -90,6 +90,12 @@ def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
     assert (verdict.ratio, verdict.met) == (2.0, True)
 
 
+def test_a_target_holds_from_its_least_size_on() -> None:
+    found = _found(szal=[2.0], floor=[1.0])
+    (verdict,) = Versus("floor", 1.5, least=11).verdicts("c", found.measures)
+    assert (verdict.ratio, verdict.met) == (2.0, None)
+
+
 def test_growth_compares_units_of_the_greatest_and_the_base_size() -> None:
     measures = {("szal", 10): Series([1.0]), ("szal", 100): Series([20.0])}
     (verdict,) = Growth(10, 1.25).verdicts("c", measures)

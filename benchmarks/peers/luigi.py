@@ -93,4 +93,4 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "layers-2": {"luigi": layers_2},
     "layers-50": {"luigi": layers_50},
 }
-LARGEST = {"chain": 1000, "fan-out": 1000}
+LARGEST = {"chain": 1000, "fan-out": 1000, "layers-50": 200}

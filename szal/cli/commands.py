@@ -11,18 +11,20 @@ import click
 from szal import codec
 from szal.cancel import CancellationToken
 from szal.cli.console import console_for, diverted_stdout, documents, stderr, stdout, write
-from szal.cli.durable import cancel, console_of, prune, recover, rerun, resolve, resume, run_options, signal
+from szal.cli.durable import recover, rerun, resume
 from szal.cli.execute import Job, RecordLost, Settings, execute, leave, sink_of
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import find_record, reading
 from szal.cli.live import view_of
+from szal.cli.message import cancel, prune, resolve, signal
 from szal.cli.options import inputs_option, labels_of, needed, states_of, store_option
+from szal.cli.session import close, console_of, end, run_options, standing_under
 from szal.cli.show import executions, full_record
 from szal.cli.standing import standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.engine import Engine
-from szal.errors import HandlerNotFound, LoadError, SzalError
+from szal.errors import LoadError, SzalError
 from szal.execution import FlowResult
 from szal.state import WorkflowState
 from szal.step import Json, new_id
@@ -58,8 +60,6 @@ class _Commands(click.Group):
             raise _RunFailed(f"szal: {error}") from error
         except LoadError as error:  # begins with the place in the file, as editors like to find it
             raise _Failure(str(error)) from error
-        except HandlerNotFound as error:
-            raise _Failure(f"szal: {error}: name the flow's file, or the module that has its handlers") from error
         except (SzalError, OSError) as error:
             raise _Failure(f"szal: {error}") from error
         except KeyboardInterrupt:
@@ -132,7 +132,7 @@ def run(
 
         console = console_of(document, settings)
         with sink_of(settings) as store:
-            standing = standing_of_id(store, name)
+            standing = standing_under(store, name)
             view = view_of(found.flow, console, before=standing.steps)
             outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
         close(document, console, outcome, settings, target)

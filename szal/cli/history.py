@@ -11,9 +11,9 @@ from szal.cli.text import one_line
 from szal.errors import SzalError
 from szal.execution import ExecutionRecord
 from szal.stores import open_store
-from szal.stores.base import Store
+from szal.stores.base import ExecutionStore, Store
 
-__all__ = ["BadStore", "NotFound", "find_record", "opened", "reading"]
+__all__ = ["BadStore", "NotFound", "check_exists", "find_record", "opened", "reading"]
 
 _SOME: Final = 5
 
@@ -58,14 +58,19 @@ def opened(url: str) -> Iterator[Store]:
 @contextmanager
 def reading(url: str) -> Iterator[Store]:
     """Open the store at *url*, but do not make one where there is none."""
-    path = url.removeprefix("sqlite:///")
-    if path not in (url, "", ":memory:") and not Path(path).exists():
-        raise BadStore(f"there is no database {path}")
+    check_exists(url)
     with opened(url) as store:
         yield store
 
 
-def find_record(store: Store, prefix: str) -> ExecutionRecord:
+def check_exists(url: str) -> None:
+    """Raise `BadStore` where opening the store at *url* would make one."""
+    path = url.removeprefix("sqlite:///")
+    if path not in (url, "", ":memory:") and not Path(path).exists():
+        raise BadStore(f"there is no database {path}")
+
+
+def find_record(store: ExecutionStore, prefix: str) -> ExecutionRecord:
     """Return the execution with this id, or else the only one whose id begins so; raise `NotFound`."""
     record = store.get(prefix)
     if record is not None:

@@ -1,6 +1,6 @@
 """Executions as tables: how one went, step by step, and which there are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from typing import Final
@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from szal.cli.standing import Standing, explained, waiting_for
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, moment, one_line
 from szal.execution import ExecutionRecord, FlowResult, StepResult
@@ -123,17 +124,28 @@ def _note(step: StepResult) -> Text:
 # -- one execution --------------------------------------------------------------------------------------
 
 
-def full_record(console: Console, record: ExecutionRecord) -> RenderableType:
+def full_record(console: Console, record: ExecutionRecord, standing: Standing | None = None) -> RenderableType:
     """Return all that a person wants to know of an execution."""
+    if standing is None:
+        standing = Standing(steps=() if record.result is None else record.result.steps)
     parts: list[RenderableType] = [_facts(console, record)]
-    result = record.result
-    if result is None:
+    parts += [Text(line, style="yellow") for line in _why_not_on(record, standing)]
+    steps = explained(standing, standing.steps)
+    if any(step.status is not StepStatus.PENDING for step in steps):
+        parts += [Text(""), _timeline(console, record, steps)]
+    elif record.result is None:
         parts.append(Text("No step is recorded yet.", style=_DIM))
-        return Group(*parts)
-    if result.steps:
-        parts += [Text(""), _timeline(console, record, result.steps)]
-    parts += [part for step in result.steps for part in _error(console, step)]
+    parts += [part for step in steps for part in _error(console, step)]
     return Group(*parts)
+
+
+def _why_not_on(record: ExecutionRecord, standing: Standing) -> Iterator[str]:
+    """Yield why an execution that could go on does not."""
+    if standing.is_interrupted and record.state is not WorkflowState.PAUSED:
+        yield f"interrupted: nobody runs it any more; to go on: szal resume {one_line(record.execution_id)}"
+    elif standing.is_interrupted:
+        yield f"it can go on now: szal resume {one_line(record.execution_id)}"
+    yield from (f"waits for {line}" for line in waiting_for(standing.waits))
 
 
 def _facts(console: Console, record: ExecutionRecord) -> RenderableType:

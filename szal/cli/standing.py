@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from szal.cli.text import moment, one_line
 from szal.codec import Checkpoint, decode_checkpoint, decode_flow
 from szal.context import RunScope, StepContext
 from szal.errors import ExecutionNotFound
@@ -14,10 +15,10 @@ from szal.flow import FlowDef
 from szal.leases import is_gone
 from szal.lifecycle import child_id
 from szal.plan import Node, Outcome, Plan
-from szal.running import Run
+from szal.running import CONDITION_NOT_MET, Run
 from szal.state import StepStatus, WorkflowState
 
-__all__ = ["Standing", "Wait", "standing_of", "signals_of"]
+__all__ = ["Standing", "Wait", "explained", "signals_of", "standing_of", "waiting_for"]
 
 
 @attrs.frozen
@@ -146,3 +147,47 @@ def signals_of(flow: FlowDef) -> set[str] | None:
                 return None
             names.add(signal)
     return names
+
+
+def waiting_for(waits: Sequence[Wait]) -> Iterator[str]:
+    """Yield what each wait is for, and the command that sends it."""
+    for wait in waits:
+        step, execution_id = one_line(wait.step), one_line(wait.execution_id)
+        until = "" if wait.until is None else f" until {moment(wait.until)}"
+        if wait.signal is not None:
+            name = one_line(wait.signal)
+            yield f"the signal {name} (step {step}){until}: szal signal {execution_id} {name}"
+        elif until:
+            yield f"its time (step {step}){until}"
+        else:
+            yield (
+                f"a decision: step {step} had begun when its process ended, and may or may not have been done:"
+                f" szal resolve {execution_id} {step} completed|failed|retry"
+            )
+
+
+# -- skips ----------------------------------------------------------------------------------------------
+
+
+def explained(standing: Standing, steps: Sequence[StepResult]) -> list[StepResult]:
+    """Return *steps* with skip reasons that name the condition, or the steps, that they are due to."""
+    if standing.flow is None:
+        return list(steps)
+    plan = Plan.of(standing.flow)
+    results = {result.step_id: result for result in steps}
+    return [_explained(plan, results, result) for result in steps]
+
+
+def _explained(plan: Plan, results: Mapping[str, StepResult], result: StepResult) -> StepResult:
+    place = plan.places.get(result.step_name)
+    if result.status is not StepStatus.SKIPPED or place is None:
+        return result
+    step, cause = plan.nodes[place].step, None
+    if result.error == CONDITION_NOT_MET:
+        cause = step.condition
+    elif result.error in ("dependency failed", "dependency skipped"):
+        others = (results.get(other) for other in step.depends_on)
+        cause = ", ".join(other.step_name for other in others if other and other.status is not StepStatus.COMPLETED)
+    elif result.error == "prior step failed":
+        cause = next((other.step_name for other in results.values() if other.status is StepStatus.FAILED), None)
+    return attrs.evolve(result, error=f"{result.error}: {cause}") if cause else result

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from szal.stores.base import ExecutionStore, Store
     from szal.stores.memory import InMemoryExecutionStore
+    from szal.stores.postgres import PostgresExecutionStore
     from szal.stores.query import ExecutionSummary
     from szal.stores.sink import Sink
     from szal.stores.sqlite import SqliteExecutionStore
@@ -18,6 +19,7 @@ __all__ = [
     "ExecutionStore",
     "ExecutionSummary",
     "InMemoryExecutionStore",
+    "PostgresExecutionStore",
     "Sink",
     "SinkStats",
     "SqliteExecutionStore",
@@ -29,6 +31,7 @@ _HOMES = {
     "ExecutionStore": "base",
     "ExecutionSummary": "query",
     "InMemoryExecutionStore": "memory",
+    "PostgresExecutionStore": "postgres",
     "Sink": "sink",
     "SinkStats": "writer",
     "SqliteExecutionStore": "sqlite",
@@ -39,11 +42,15 @@ _HOMES = {
 _SCHEMES = {
     "memory": "InMemoryExecutionStore",
     "sqlite": "SqliteExecutionStore",
+    "postgresql": "PostgresExecutionStore",
+    "postgres": "PostgresExecutionStore",
 }
 
 
 def open_store(url: str) -> "Store":
-    """Return the store at *url*, migrated: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory:``.
+    """Return the store at *url*, migrated.
+
+    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://user@host/database`` or ``memory:``.
 
     Blocks for as long as the migration takes, which is nothing where there is none to do. Raises ValueError for
     another scheme, `StoreUnavailable` for a database that cannot be reached, `StoreFailed` for a file that is none.

@@ -11,12 +11,10 @@ import attrs
 from szal.state import WorkflowState
 from szal.stores.query import Position, Query, Retention
 
-__all__ = ["FLOWS", "Dialect"]
+__all__ = ["Dialect"]
 
 Statement: TypeAlias = tuple[str, list[object]]
 """SQL, and its parameters."""
-
-FLOWS = "SELECT DISTINCT flow_name FROM szal_executions"
 
 
 @attrs.frozen(kw_only=True)
@@ -42,26 +40,37 @@ class Dialect:
     """The database's clock, as Unix time."""
     prefix: str
     """What stands before the name of a table: its schema and a dot, or nothing."""
+    share: str
+    """What makes a SELECT keep others from changing its rows until the end of the transaction."""
     lock: str
     """What makes a SELECT of an execution `e` hold its row until the end of the transaction."""
     head: str
     """A JSON array of the values at `szal.stores.query.HEAD`, as text."""
     label: str
     """Whether the label of the first parameter has the value of the second."""
+    table: str = "szal_executions"
+    key: str = "execution_id"
+    """The id as it is ordered: by code points, as Python does."""
+    locked: str = ""
+    """What makes a SELECT lock its rows, where a write transaction alone does not keep others from writing."""
+
+    def flows(self) -> Statement:
+        """The names of all flows."""
+        return f"SELECT DISTINCT flow_name FROM {self.table}", []
 
     def ids(self, flow_name: str | None) -> Statement:
         """All ids, or those of one flow, the oldest first."""
         where, parameters = self._where(Query(flow_name=flow_name))
-        return f"SELECT execution_id FROM szal_executions{where} ORDER BY {self.started}, execution_id", parameters
+        return f"SELECT execution_id FROM {self.table}{where} ORDER BY {self.started}, {self.key}", parameters
 
     def number(self, query: Query) -> Statement:
         """How many executions pass the filters."""
         where, parameters = self._where(query)
-        return f"SELECT count(*) FROM szal_executions{where}", parameters
+        return f"SELECT count(*) FROM {self.table}{where}", parameters
 
     def position(self, execution_id: str) -> Statement:
         """The key of one execution's start."""
-        return f"SELECT {self.started} FROM szal_executions WHERE execution_id = {self.mark}", [execution_id]
+        return f"SELECT {self.started} FROM {self.table} WHERE execution_id = {self.mark}", [execution_id]
 
     def page(self, query: Query) -> Statement:
         """What `summary_of` takes, for each execution that passes the filters, the newest first.
@@ -92,15 +101,15 @@ class Dialect:
             tests += [f"{self.started} < {self.mark}", f"{self.finished} < {self.mark}"]
             parameters += [retention.cutoff, retention.cutoff]
         return (
-            f"SELECT {self.started}, execution_id FROM szal_executions WHERE {' AND '.join(tests)}"
-            f" ORDER BY {self.started}, execution_id LIMIT {self.mark}"
+            f"SELECT {self.started}, execution_id FROM {self.table} WHERE {' AND '.join(tests)}"
+            f" ORDER BY {self.started}, {self.key} LIMIT {self.mark}{self.locked}"
         ), [*parameters, retention.batch]
 
     def _branch(self, query: Query) -> Statement:
         where, parameters = self._where(query, records=True)
         statement = (
-            f"SELECT execution_id, flow_name, {self.started}, {self.head} FROM szal_executions{where}"
-            f" ORDER BY {self.started} DESC, execution_id DESC"
+            f"SELECT {self.key}, flow_name, {self.started}, {self.head} FROM {self.table}{where}"
+            f" ORDER BY {self.started} DESC, {self.key} DESC"
         )
         if query.limit is None:
             return statement, parameters
@@ -114,7 +123,8 @@ class Dialect:
             tests.append(f"flow_name = {self.mark}")
             parameters.append(query.flow_name)
         if query.states is not None:
-            tests.append(f"{self.state} IN ({', '.join([self.mark] * len(query.states))})")
+            marks = ", ".join([self.mark] * len(query.states))
+            tests.append(f"{self.state} IN ({marks or 'NULL'})")  # PostgreSQL has no empty list
             parameters += [state.value for state in query.states]
         for sign, bound in ((">=", query.since), ("<", query.until)):
             if bound is not None:
@@ -137,5 +147,5 @@ class Dialect:
         """
         return [
             f"{self.started} {sign}= {self.mark}",
-            f"({self.started} {sign} {self.mark} OR execution_id {sign} {self.mark})",
+            f"({self.started} {sign} {self.mark} OR {self.key} {sign} {self.mark})",
         ]

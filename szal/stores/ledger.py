@@ -76,7 +76,7 @@ _TAKE_OVER = (
 _RENEW = (
     "UPDATE {leases} SET expires = {now} + ? WHERE execution_id = ? AND owner = ? AND epoch = ? RETURNING cancelled"
 )
-_EPOCH = "SELECT epoch FROM {leases} WHERE execution_id = ?"
+_EPOCHS = "SELECT execution_id, epoch FROM {leases} WHERE execution_id IN (?)"
 _STEPS = "SELECT step_name, seq, result FROM {steps} WHERE execution_id = ? ORDER BY seq"
 _FLOW = "SELECT data FROM {flows} WHERE content_id = ?"
 _CANDIDATES = (
@@ -165,16 +165,23 @@ class SqlLedger:
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
         epochs = {operation.execution_id: operation.epoch for operation in operations if operation.epoch is not None}
+        if not epochs:
+            return
+        marks = ", ".join("?" * len(epochs))
+        statement = self._sql(_EPOCHS.replace("(?)", f"({marks})")) + self.dialect.share
+        held: dict[str, int] = dict(transaction.rows(statement, list(epochs)))  # type: ignore[arg-type]
         for execution_id, epoch in epochs.items():
-            rows = transaction.rows(self._sql(_EPOCH), (execution_id,))
-            if not rows or rows[0][0] != epoch:
+            if held.get(execution_id) != epoch:
                 raise LeaseLost(execution_id)
 
     def _forget(self, transaction: Transaction, execution_ids: Sequence[str]) -> None:
+        """Delete what there is of executions that are deleted."""
+        if not execution_ids:
+            return
+        marks = ", ".join("?" * len(execution_ids))
         for table in ("{steps}", "{signals}", "{leases}"):
-            statement = self._sql(f"DELETE FROM {table} WHERE execution_id = ? RETURNING execution_id")
-            for execution_id in execution_ids:
-                transaction.rows(statement, (execution_id,))
+            statement = f"DELETE FROM {table} WHERE execution_id IN ({marks}) RETURNING execution_id"
+            transaction.rows(self._sql(statement), execution_ids)
 
     # -- leases ---------------------------------------------------------------------------------------
 

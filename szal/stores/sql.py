@@ -6,17 +6,16 @@ here.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
 
 from szal.execution import ExecutionRecord
 from szal.state import WorkflowState
 from szal.stores.base import no_such_page, read_record
-from szal.stores.dialect import FLOWS, Dialect
+from szal.stores.dialect import Dialect, Statement
 from szal.stores.ledger import SqlLedger, Transaction
 from szal.stores.operation import Operation, Remove, Save, merged
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["SqlExecutionStore", "Transaction"]
 
 Row: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = list[Row]  # a class with a method called list cannot say list[...]
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class SqlExecutionStore(SqlLedger, ABC):
@@ -41,12 +43,15 @@ class SqlExecutionStore(SqlLedger, ABC):
     name: str
 
     @abstractmethod
-    def _read(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
         """Run one statement that changes nothing, and return all its rows."""
 
     @abstractmethod
-    def _transaction(self) -> AbstractContextManager[Transaction]:
-        """Return a write transaction: committed at the end of its block, rolled back if that raises."""
+    def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
+        """Return what *work* makes of a write transaction and *given*: committed on return, undone if that raises.
+
+        *work* may be called again, in another transaction, where the first came to nothing.
+        """
 
     @abstractmethod
     def migrate(self) -> None:
@@ -84,18 +89,23 @@ class SqlExecutionStore(SqlLedger, ABC):
 
         A row that szal cannot read is deleted as well, and then raises `DecodeError`.
         """
-        with self._transaction() as transaction:
-            rows = transaction.rows(self.dialect.take, (execution_id,))
-            transaction.many(self.dialect.writes[Remove], [(execution_id,)])
-            self._forget(transaction, [execution_id])
+        rows = self._transact(self._take, execution_id)
         return read_record(execution_id, rows[0][0]) if rows else None
+
+    def _take(self, transaction: Transaction, execution_id: str) -> Rows:
+        rows = transaction.rows(self.dialect.take, (execution_id,))
+        transaction.many(self.dialect.writes[Remove], [(execution_id,)])
+        self._forget(transaction, [execution_id])
+        return rows
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Carry out *operations*, in order, in one transaction; on return it is committed, after an error undone."""
-        with self._transaction() as transaction:
-            self._check_leases(transaction, operations)
-            for kind, group in groupby(merged(operations), type):
-                transaction.many(self.dialect.writes[kind], [operation.row() for operation in group])
+        self._transact(self._carry_out, operations)
+
+    def _carry_out(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
+        self._check_leases(transaction, operations)
+        for kind, group in groupby(merged(operations), type):
+            transaction.many(self.dialect.writes[kind], [operation.row() for operation in group])
 
     def submit(self, operation: Operation) -> None:
         """Carry out one operation, as `apply` does; its `done` is told, and what went wrong is raised as well."""
@@ -181,7 +191,7 @@ class SqlExecutionStore(SqlLedger, ABC):
         (3, ['e3', 'e4'])
         """
         retention = Retention.of(older_than, states, keep, batch)
-        flows = [row[0] for row in self._read(FLOWS)]
+        flows = [row[0] for row in self._read(*self.dialect.flows())]
         return sum(self._prune_flow(flow, retention) for flow in flows)
 
     def _prune_flow(self, flow_name: str, retention: Retention) -> int:
@@ -203,12 +213,14 @@ class SqlExecutionStore(SqlLedger, ABC):
         self, flow_name: str, state: WorkflowState, retention: Retention, done: Position, end: Position | None
     ) -> tuple[int, Position | None]:
         """Delete the first executions after *done* and before *end*; return how many, and where to go on."""
-        statement = self.dialect.prunable(flow_name, state, retention, done, end)
-        with self._transaction() as transaction:
-            found = transaction.rows(*statement)
-            transaction.many(self.dialect.writes[Remove], [(row[1],) for row in found])
-            self._forget(transaction, [row[1] for row in found])
+        found = self._transact(self._take_all, self.dialect.prunable(flow_name, state, retention, done, end))
         return len(found), (found[-1][0], found[-1][1]) if len(found) == retention.batch else None
+
+    def _take_all(self, transaction: Transaction, statement: Statement) -> Rows:
+        found = transaction.rows(*statement)
+        transaction.many(self.dialect.writes[Remove], [(row[1],) for row in found])
+        self._forget(transaction, [row[1] for row in found])
+        return found
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:
         if after is None or isinstance(after, ExecutionSummary):

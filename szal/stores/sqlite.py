@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ from szal.stores.dialect import Dialect
 from szal.stores.ledger import TABLES, WRITES, in_words
 from szal.stores.operation import Remove, Save
 from szal.stores.query import HEAD
-from szal.stores.sql import Row, SqlExecutionStore, Transaction
+from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
 
 __all__ = ["SqliteExecutionStore"]
 
@@ -56,6 +56,7 @@ DIALECT = Dialect(
     take=GET,
     now="((julianday('now') - 2440587.5) * 86400.0)",
     prefix="",
+    share="",
     lock="",  # BEGIN IMMEDIATE holds everything
     started=STARTED,
     finished=FINISHED,
@@ -93,7 +94,7 @@ class _SqliteTransaction:
 
     _db: Database
 
-    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
         return self._db.execute(statement, parameters).fetchall()
 
     def many(self, statement: str, rows: Sequence[Row]) -> None:
@@ -198,9 +199,13 @@ class SqliteExecutionStore(SqlExecutionStore):
         self._reader.close()
         self._writer.close()
 
-    def _read(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
         with self._reader.use() as db:
             return db.execute(statement, parameters).fetchall()
+
+    def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
+        with self._transaction() as transaction:
+            return work(transaction, given)
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:

@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stores.postgres_server import PostgresServer, postgres_server
 
-from szal.stores import SqliteExecutionStore, Store, open_store
+from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
 
-BACKENDS = ["memory", "sqlite"]
+BACKENDS = ["memory", "sqlite", "postgres"]
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A migrated, empty store of each kind."""
-    url = {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path}/szal.db"}[request.param]
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    else:
+        url = {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path}/szal.db"}[request.param]
     with open_store(url) as store:
         yield store
 
@@ -28,5 +32,35 @@ def path(tmp_path: Path) -> Path:
 def sqlite(path: Path) -> Iterator[SqliteExecutionStore]:
     """A migrated, empty store in a file."""
     with SqliteExecutionStore.connect(path) as store:
+        store.migrate()
+        yield store
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    server = postgres_server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def schema(server: PostgresServer) -> Iterator[str]:
+    """A new schema."""
+    name = server.new_schema()
+    yield name
+    server.drop_schema(name)
+
+
+@pytest.fixture
+def postgres_url(server: PostgresServer, schema: str) -> str:
+    """Where a new schema is the first of the search path."""
+    return server.url_of(schema)
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[PostgresExecutionStore]:
+    """A migrated, empty store in a new schema."""
+    with PostgresExecutionStore.connect(postgres_url) as store:
         store.migrate()
         yield store

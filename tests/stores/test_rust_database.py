@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import psycopg
 import pytest
 from stores.samples import NOON, WIRE, record
 
 from szal.codec import decode_record
 from szal.execution import FlowResult, StepResult
 from szal.state import StepStatus, WorkflowState
-from szal.stores import SqliteExecutionStore, Store, open_store
+from szal.stores import Store, open_store
 
 RECORDS = {
     name: (WIRE / f"record-{name}.json").read_text() for name in ("completed", "failed", "rolled-back", "running")
@@ -24,10 +25,16 @@ U64 = 2**64
 
 
 class Rust:
-    """szal-rs's side of the file: its schema, its statements, and the rules of its decoder."""
+    """szal-rs's side of the database: its schema, its statements, and the rules of its decoder."""
 
-    def __init__(self, path: Path) -> None:
-        self.db = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.mark = "%s" if url.startswith("postgresql:") else "?"
+        self.db: Any = (
+            psycopg.connect(url, autocommit=True)
+            if url.startswith("postgresql:")
+            else sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        )
 
     def create(self) -> None:
         self.db.execute(
@@ -38,12 +45,14 @@ class Rust:
     def save(self, data: str) -> None:
         fields = json.loads(data)
         self.db.execute(
-            "INSERT OR REPLACE INTO szal_executions (execution_id, flow_name, data) VALUES (?, ?, ?)",
+            f"INSERT INTO szal_executions (execution_id, flow_name, data) VALUES ({', '.join([self.mark] * 3)})"
+            " ON CONFLICT (execution_id) DO UPDATE SET flow_name = excluded.flow_name, data = excluded.data",
             (fields["execution_id"], fields["flow_name"], data),
         )
 
     def read(self, execution_id: str) -> dict[str, Any]:
-        (data,) = self.db.execute("SELECT data FROM szal_executions WHERE execution_id = ?", (execution_id,)).fetchone()
+        statement = f"SELECT data FROM szal_executions WHERE execution_id = {self.mark}"
+        (data,) = self.db.execute(statement, (execution_id,)).fetchone()
         fields = json.loads(data)
         self._check_record(fields)
         return dict(fields)
@@ -72,10 +81,17 @@ class Rust:
         assert 0 <= value < U64
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, path: Path) -> str:
+    """Where an empty database is."""
+    postgres: str = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    return postgres or f"sqlite:///{path}"
+
+
 @pytest.fixture
-def rust(path: Path) -> Iterator[Rust]:
+def rust(url: str) -> Iterator[Rust]:
     """A database that szal-rs made, with a record in each of four states."""
-    rust = Rust(path)
+    rust = Rust(url)
     rust.create()
     for data in RECORDS.values():
         rust.save(data)
@@ -84,8 +100,8 @@ def rust(path: Path) -> Iterator[Rust]:
 
 
 @pytest.fixture
-def store(rust: Rust, path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{path}") as store:
+def store(rust: Rust) -> Iterator[Store]:
+    with open_store(rust.url) as store:
         yield store
 
 
@@ -159,11 +175,10 @@ def test_what_is_read_and_written_back_means_the_same_to_rust(rust: Rust, store:
     assert after == before
 
 
-def test_rust_goes_on_using_a_database_of_szal(path: Path) -> None:
-    with SqliteExecutionStore.connect(path) as store:
-        store.migrate()
+def test_rust_goes_on_using_a_database_of_szal(url: str) -> None:
+    with open_store(url) as store:
         store.save(record(1))
-        rust = Rust(path)
+        rust = Rust(url)
         rust.create()
         rust.save(RECORDS["failed"])
         rust.read("e00001")

@@ -1,0 +1,127 @@
+"""The commands that tell an execution something, without running it: signal, cancel, resolve, prune."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import get_args
+
+import click
+
+from szal.cli.console import stderr, stdout, write
+from szal.cli.durable import CannotGoOn
+from szal.cli.history import find_record, reading
+from szal.cli.options import duration_of, needed, states_of, store_option, value_of
+from szal.cli.standing import Standing, signals_of, standing_of
+from szal.cli.text import one_line
+from szal.config import EngineConfig
+from szal.engine import Engine
+from szal.execution import ExecutionRecord
+from szal.handlers import Handlers
+from szal.recovery import Decision
+from szal.state import WorkflowState
+
+__all__ = ["cancel", "prune", "resolve", "signal"]
+
+_id_argument = click.argument("execution_id", metavar="ID")
+
+
+@contextmanager
+def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, ExecutionRecord, Standing]]:
+    """Yield an execution that has not ended, and an engine that reaches it; the beginning of its id is enough."""
+    with reading(needed(store)) as opened, opened.engine_sink() as sink:
+        record = find_record(sink, execution_id)
+        if not record.state.is_live:
+            state = str(record.state).replace("_", " ")
+            raise CannotGoOn(record.execution_id, f"it has ended ({state})")
+        with Engine(Handlers(), EngineConfig(execution_store=sink)) as engine:
+            yield engine, record, standing_of(sink, record)
+
+
+@click.command()
+@_id_argument
+@click.argument("name")
+@click.argument("value", metavar="[JSON]", required=False)
+@click.option("--id", "signal_id", metavar="SIGNAL_ID", help="A second signal with this id does nothing.")
+@store_option
+def signal(*, execution_id: str, name: str, value: str | None, signal_id: str | None, store: str | None) -> None:
+    """Send the signal NAME to an execution: to the first of its steps that waits for it, now or later.
+
+    A value that is JSON is taken as such, any other is a string; without one it is null. The execution need not be
+    running: it goes on with resume or recover. The beginning of its ID is enough.
+    """
+    with _reached(store, execution_id) as (engine, record, standing):
+        sent = engine.signal(record.execution_id, name, None if value is None else value_of(value), signal_id=signal_id)
+    shown = f"{one_line(name)} to {one_line(record.execution_id)}"
+    write(
+        stdout(), f"sent {shown}" if sent else f"a signal with this id was sent to {shown.partition(' to ')[2]} before"
+    )
+    known = None if standing.flow is None else signals_of(standing.flow)
+    if known is not None and name not in known:
+        others = f"it waits for {', '.join(map(one_line, sorted(known)))}" if known else "it waits for none"
+        write(stderr(), f"szal: no step of {one_line(record.flow_name)} waits for {one_line(name)}: {others}")
+    if record.state is WorkflowState.PAUSED:
+        write(stderr(), f"to go on: szal resume {one_line(record.execution_id)}")
+
+
+@click.command()
+@_id_argument
+@store_option
+def cancel(*, execution_id: str, store: str | None) -> None:
+    """Cancel an execution, wherever it runs: its process sees it within seconds.
+
+    One that waits, or was interrupted, is cancelled when it goes on: with resume or recover. The beginning of its ID
+    is enough.
+    """
+    with _reached(store, execution_id) as (engine, record, standing):
+        engine.cancel(record.execution_id)
+    write(stdout(), f"asked {one_line(record.execution_id)} to cancel")
+    if record.state is WorkflowState.PAUSED or standing.is_interrupted:
+        write(stderr(), f"nobody runs it; to end it: szal resume {one_line(record.execution_id)}")
+
+
+@click.command()
+@_id_argument
+@click.argument("step")
+@click.argument("decision", type=click.Choice(get_args(Decision)))
+@click.argument("output", metavar="[JSON]", required=False)
+@store_option
+def resolve(*, execution_id: str, step: str, decision: Decision, output: str | None, store: str | None) -> None:
+    """Decide on a STEP that must not run twice, and that may or may not have been done when its process ended.
+
+    It counts as completed (with this output) or failed, or is run again. Then resume or recover goes on. The
+    beginning of the ID is enough.
+    """
+    if output is not None and decision != "completed":
+        raise click.UsageError("only a completed step has an output")
+    with _reached(store, execution_id) as (engine, record, _):
+        try:
+            engine.resolve(record.execution_id, step, decision, None if output is None else value_of(output))
+        except ValueError as error:
+            raise CannotGoOn(record.execution_id, f"nothing is to be decided on step {one_line(step)}") from error
+    write(stdout(), f"step {one_line(step)} of {one_line(record.execution_id)}: {decision}")
+    write(stderr(), f"to go on: szal resume {one_line(record.execution_id)}")
+
+
+@click.command()
+@store_option
+@click.option(
+    "--older-than", callback=duration_of, metavar="TIME", help="Only those that ended before that (30d, 12h)."
+)
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Leave the newest N of each flow.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    callback=states_of,
+    help="Only this state: completed, failed, … Without it, whatever has ended.",
+)
+def prune(*, store: str | None, older_than: float | None, keep: int | None, states: tuple[WorkflowState, ...]) -> None:
+    """Delete executions that have ended, with all that is kept of them. Safe while others run.
+
+    At least one of --older-than and --keep is needed.
+    """
+    with reading(needed(store)) as opened:
+        try:
+            count = opened.prune(older_than=older_than, keep=keep, states=states or None)
+        except ValueError as error:
+            raise click.UsageError(str(error).replace("older_than", "--older-than")) from error
+    write(stdout(), f"{count} execution{'s' * (count != 1)} deleted")

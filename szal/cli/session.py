@@ -1,0 +1,116 @@
+"""What the commands that run something have in common: their options, and how they end."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar, get_args
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from szal import codec
+from szal.cli.console import Stream, console_for, stderr, write
+from szal.cli.execute import Outcome, Settings, leave
+from szal.cli.options import duration_of, needed, store_option
+from szal.cli.show import closing
+from szal.cli.standing import Standing, standing_of, waiting_for
+from szal.cli.text import one_line
+from szal.config import Durability
+
+__all__ = ["close", "console_of", "end", "run_options", "standing_under"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    store_option,
+    click.option(
+        "--max-concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Steps at a time."
+    ),
+    click.option(
+        "--timeout",
+        callback=duration_of,
+        metavar="TIME",
+        help="Limit the run (90s, 10m); the flow's own limit is void.",
+    ),
+    click.option(
+        "--durability",
+        type=click.Choice(get_args(Durability)),
+        help="What is waited for to be committed: nothing, all before the flow ends (the default), or each step.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the execution's record on stdout, all else on stderr."),
+)
+
+
+def run_options(function: _F) -> _F:
+    """Give a command the options that say how a flow is run, as one argument: ``settings``."""
+
+    @functools.wraps(function)
+    def command(
+        *,
+        store: str | None,
+        max_concurrency: int,
+        timeout: float | None,
+        durability: Durability | None,
+        as_json: bool,
+        **rest: Any,
+    ) -> None:
+        if durability is not None:
+            needed(store)
+        settings = Settings(
+            store=store,
+            recorded=as_json,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            durability=durability or "flow",
+        )
+        function(settings=settings, **rest)
+
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command  # type: ignore[return-value]
+
+
+def console_of(document: Stream, settings: Settings) -> Console:
+    """Return where people read of the run: not on stdout, if that is for JSON."""
+    return console_for(stderr() if settings.recorded else document)
+
+
+def standing_under(store: Any, execution_id: str) -> Standing:
+    """Return how far the execution of this id has come, if there is one."""
+    record = None if store is None else store.get(execution_id)
+    return Standing() if record is None else standing_of(store, record)
+
+
+def close(document: Stream, console: Console, outcome: Outcome, settings: Settings, target: str | None) -> None:
+    """Print how a run ended, and how it can go on; with ``--json``, its record."""
+    console.print(_ending(outcome, console, settings))
+    if outcome.waits:
+        console.print(_how_to_go_on(outcome, target))
+    if settings.recorded and outcome.record is not None:
+        write(document, codec.encode_record(outcome.record))
+
+
+def _ending(outcome: Outcome, console: Console, settings: Settings) -> RenderableType:
+    if outcome.result is None:
+        return Text(f"cancelled; not all of its steps have ended\nexecution {one_line(outcome.execution_id)}")
+    table = closing(console, outcome.result, recorded=settings.store is not None)
+    return Group(Text("This had ended before; nothing was run."), table) if outcome.is_old else table
+
+
+def _how_to_go_on(outcome: Outcome, target: str | None) -> RenderableType:
+    lines = [Text(f"waits for {line}", style="yellow") for line in waiting_for(outcome.waits)]
+    if all(wait.signal is None and wait.until is None for wait in outcome.waits):
+        word = "once that is decided"
+    else:
+        word = "then"
+    again = " ".join(filter(None, ("szal resume", outcome.execution_id, target)))
+    return Group(*lines, Text(f"{word}: {one_line(again)}", style="yellow"))
+
+
+def end(outcomes: Outcome | Sequence[Outcome], status: int | None = None) -> NoReturn:
+    """End the process, also where a step's thread hangs."""
+    found = [outcomes] if isinstance(outcomes, Outcome) else outcomes
+    status = found[0].status if status is None else status
+    if any(outcome.left_behind for outcome in found):
+        leave(status)
+    click.get_current_context().exit(status)

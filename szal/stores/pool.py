@@ -1,0 +1,292 @@
+"""psycopg's pool of connections: opened when it is first needed, carried over faults and forks, errors translated."""
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeAlias
+
+import attrs
+import psycopg
+from psycopg_pool import ConnectionPool, PoolClosed
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
+
+from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.stores import hooks
+from szal.stores.sqlstate import may_pass, one_line, refusal, translated
+
+__all__ = ["Connection", "Pool", "Server"]
+
+Connection: TypeAlias = "psycopg.Connection[Any]"
+
+# Besides psycopg's: text that is not UTF-8.
+_DRIVER_ERRORS = (psycopg.Error, UnicodeError)
+_OLDEST = 13_00_00  # the first with transaction numbers that are never used again
+_PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
+_inherited: list[object] = []  # of the parent process: nobody may end what is in here
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """Where the database is, and how many connections to it there may be."""
+
+    name: str
+    conninfo: str = attrs.field(repr=False)  # with the password
+    secrets: tuple[str, ...] = attrs.field(repr=False)
+    min_size: int
+    max_size: int
+    connect_timeout: float
+
+
+@attrs.define(eq=False)
+class Pool:
+    """Lends connections. A pool that has met a lost connection is thrown away: its others are lost too, or suspect.
+
+    A new pool is made by connecting once without it: a pool tries in the background and keeps the reason to itself.
+    """
+
+    name: str
+    retry_timeout: float
+    _server: Server | None = attrs.field(repr=False)
+    """None: the pool is borrowed, and its owner's to open and close."""
+    _pool: "ConnectionPool[Connection] | None" = attrs.field(default=None, repr=False)
+    _reached: bool = attrs.field(default=False, init=False)  # this server has let us in before
+    _closed: bool = attrs.field(default=False, init=False)
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the three above
+    _spare: "deque[Connection]" = attrs.field(factory=deque, init=False, repr=False)  # in use where there is no pool
+    _connections: "weakref.WeakSet[Connection]" = attrs.field(factory=weakref.WeakSet, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        hooks.enroll(self)
+
+    @classmethod
+    def to(cls, server: Server, retry_timeout: float) -> "Pool":
+        """Return a pool of its own; nothing is opened yet."""
+        return cls(server.name, retry_timeout, server)
+
+    @classmethod
+    def borrowed(cls, name: str, pool: "ConnectionPool[Any]", retry_timeout: float) -> "Pool":
+        """Return one that lends what *pool* has."""
+        return cls(name, retry_timeout, None, pool)
+
+    # -- lending --------------------------------------------------------------------------------------
+
+    def retrying(self) -> Retrying:
+        """Return what repeats a call for `retry_timeout` seconds, unless the server was never reached at all."""
+        return Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, StoreUnavailable) and self._reached),
+            wait=wait_exponential(multiplier=0.005, max=0.5) + wait_random(0, 0.01),
+            stop=stop_after_delay(self.retry_timeout),
+            reraise=True,
+        )
+
+    @contextmanager
+    def use(self) -> Iterator[Connection]:
+        """Lend a connection in autocommit mode to one block; raise szal's errors for the driver's."""
+        try:
+            with self._lent() as connection:
+                self._reached = True
+                with _autocommit(connection):
+                    yield connection
+        except PoolClosed as error:
+            if self._server is None:
+                raise StoreClosed(self.name) from error
+            raise StoreUnavailable(self.name, "another thread has lost its connection") from error
+        except _DRIVER_ERRORS as error:
+            raise self._without_secrets(translated(self.name, error)) from self._cause(error)
+
+    @contextmanager
+    def _lent(self) -> Iterator[Connection]:
+        pool = self._opened()
+        if pool is None:
+            connection = self._spare.pop() if self._spare else self._connect()
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    self._spare.append(connection)
+            return
+        connection = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+        try:
+            yield connection
+        finally:
+            lost = connection.closed
+            pool.putconn(connection)
+            if lost:
+                self._drop(pool)
+
+    def _opened(self) -> "ConnectionPool[Connection] | None":
+        """Return the pool, or None: in the last moments of the interpreter it could not start its threads."""
+        self._check_open()
+        if (pool := self._pool) is not None or self._spare:
+            return pool
+        connection = self._connect()
+        try:
+            with self._lock:
+                self._check_open()
+                if self._pool is not None:
+                    return self._pool
+                self._pool = pool = self._made()
+        except RuntimeError:
+            self._spare.append(connection)
+            return None
+        finally:
+            if connection not in self._spare:
+                connection.close()
+        self._await(pool)
+        return pool
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed(self.name)
+
+    def _await(self, pool: "ConnectionPool[Connection]") -> None:
+        """Wait for the first connections of a new pool."""
+        try:
+            pool.wait(self._own().connect_timeout)
+        except psycopg.Error:
+            self._drop(pool)
+            raise
+
+    def _made(self) -> "ConnectionPool[Connection]":
+        server = self._own()
+        pool: ConnectionPool[Connection] = ConnectionPool(
+            server.conninfo,
+            kwargs={"autocommit": True},
+            min_size=server.min_size,
+            max_size=server.max_size,
+            name="szal",
+            reconnect_timeout=0.0,  # the next use tries again; the pool itself would wait longer each time
+            configure=self._connections.add,
+            open=False,
+        )
+        pool.open()
+        return pool
+
+    def _connect(self) -> Connection:
+        """Return a connection of no pool; what is wrong with a server shows here."""
+        server = self._own()
+        try:
+            connection: Connection = psycopg.connect(server.conninfo, autocommit=True)
+        except psycopg.OperationalError as error:
+            kind = StoreFailed if self._is_refused(error) else StoreUnavailable
+            raise self._without_secrets(kind(self.name, one_line(error))) from self._cause(error)
+        if connection.info.server_version < _OLDEST:
+            connection.close()
+            raise StoreFailed(self.name, f"PostgreSQL {_OLDEST // 10_000} or newer is needed")
+        self._reached = True
+        self._connections.add(connection)
+        return connection
+
+    def _is_refused(self, error: psycopg.OperationalError) -> bool:
+        """Whether the server is there, and will not let us in however often we ask."""
+        # One that has let us in before will do so again, whatever it says meanwhile.
+        if self._reached or error.pgconn is None:
+            return False
+        if error.pgconn.needs_password:
+            return True
+        server = self._own()
+        state = refusal(server.conninfo, server.connect_timeout)
+        return state is not None and not may_pass(state)
+
+    def _own(self) -> Server:
+        if self._server is None:
+            raise StoreFailed(self.name, "the pool belongs to the parent process: make one after the fork")
+        return self._server
+
+    def _drop(self, pool: "ConnectionPool[Connection]") -> None:
+        """Do without the connections that are left in *pool*, after one was lost."""
+        if self._server is None:
+            with suppress(psycopg.Error):
+                pool.check()
+            return
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        pool.close(_PATIENCE)
+
+    # -- secrets --------------------------------------------------------------------------------------
+
+    def _without_secrets(self, error: StoreError) -> StoreError:
+        for secret in self._secrets():
+            if isinstance(error, StoreFailed | StoreUnavailable):
+                error.problem = error.problem.replace(secret, "…")
+        return error
+
+    def _cause(self, error: Exception) -> Exception | None:
+        """Return *error*, unless its own text says what nobody may know."""
+        return None if any(secret in str(error) for secret in self._secrets()) else error
+
+    def _secrets(self) -> tuple[str, ...]:
+        return () if self._server is None else self._server.secrets
+
+    # -- its life -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close it for good. A connection that is lent is closed when it comes back."""
+        with self._lock:
+            self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        """Close what is open; the next use opens it again."""
+        if self._server is None:
+            return
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(_PATIENCE)
+        while self._spare:
+            self._spare.pop().close()
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+        self._release()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        # Those that other threads of the parent are using, or all, if there was no before_fork.
+        for connection in list(self._connections):
+            _detach(connection)
+        _inherited.extend((self._pool, *self._connections))
+        self._spare = deque()
+        self._connections = weakref.WeakSet()
+        self._pool = None
+
+    def begin_exit(self) -> None:
+        pass
+
+    def finish_exit(self, began: float) -> None:  # noqa: ARG002 - there is nothing to wait for
+        self._release()
+
+
+@contextmanager
+def _autocommit(connection: Connection) -> Iterator[None]:
+    """Bring *connection* into autocommit mode for one block, and out of any transaction that an error leaves open."""
+    before = connection.autocommit
+    if not before:
+        connection.autocommit = True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            with suppress(psycopg.Error):
+                connection.rollback()  # does nothing where there is no transaction
+                connection.autocommit = before
+
+
+def _detach(connection: Connection) -> None:
+    """Let go of a connection that the parent shares with this process, without a word on the wire.
+
+    Closing it would say good-bye in the parent's name; keeping its socket open would keep the session of a parent
+    that was killed, and the locks that it holds.
+    """
+    with suppress(psycopg.Error, OSError):
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, connection.fileno())
+        os.close(nowhere)

@@ -1,0 +1,215 @@
+"""Executions in PostgreSQL, in the table that szal-rs keeps: either can use the other's."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from szal.errors import MissingDriver, StoreFailed, StoreUnavailable
+from szal.stores.dialect import Dialect
+from szal.stores.nul import nul_in
+from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    from szal.stores.pool import Connection, Pool, Server
+    from szal.stores.postgres_schema import dialect, execute, migrate
+except ImportError as error:  # psycopg is there, but libpq is not
+    raise MissingDriver("PostgreSQL", "psycopg[binary,pool]", str(error).partition("\n")[0]) from error
+
+if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
+
+__all__ = ["PostgresExecutionStore"]
+
+
+@attrs.define
+class _PostgresTransaction:
+    """What stands between BEGIN and COMMIT."""
+
+    _store: str
+    _connection: Connection
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
+        return execute(self._connection, statement, parameters).fetchall()
+
+    def many(self, statement: str, rows: Sequence[Row]) -> None:
+        for row in rows:
+            for value in row:
+                if isinstance(value, str) and (problem := nul_in(value)):
+                    raise StoreFailed(self._store, f"{problem}, which PostgreSQL cannot store")
+        if rows:
+            execute(self._connection, statement, [list(column) for column in zip(*rows, strict=True)])
+
+
+@attrs.frozen
+class _Doubt:
+    """A COMMIT that was sent; it goes when the answer comes."""
+
+    given: object
+    transaction: str
+    made: object
+
+
+class _Doubts(threading.local):
+    last: _Doubt | None = None
+
+
+@attrs.define(eq=False, init=False)
+class PostgresExecutionStore(SqlExecutionStore):
+    """Executions in one PostgreSQL database (13 or newer), shared with other threads, other processes and szal-rs.
+
+    Make one with `connect` or `from_pool`, and call `migrate` once. Nothing is opened before it is needed. Each method
+    takes a connection from the pool, for one transaction; where there is none, it waits up to *retry_timeout* seconds.
+
+    **Faults.** Where the connection failed and not the statement (the server restarts, or an administrator
+    ends the session), and where a transaction lost to another (serialisation, deadlock), it is tried again for up to
+    *retry_timeout* seconds; then that is `StoreUnavailable`. Not so on the very first use: a wrong host, user,
+    password or database is told at once. A COMMIT whose answer was lost is looked up by the transaction's number
+    when the server is back: what is committed is never done again, what is not is.
+
+    **What can be lost.** A write is committed when its method returns. What the server then keeps through a crash is
+    its own matter (``synchronous_commit``, ``fsync``, replication): with its defaults, everything.
+
+    A fork is safe at any time: the pool is closed before it, and opened again when it is needed, by each process
+    for itself. What other threads are in the middle of goes on, in the parent. The child lets go of their
+    connections without a word.
+
+    Needs psycopg with libpq: ``pip install "psycopg[binary]"`` brings one, where the system has none.
+
+    >>> store = PostgresExecutionStore.connect("postgresql://me:secret@db.example/app", schema="jobs")
+    >>> store
+    PostgresExecutionStore(name='postgresql://db.example/app, schema jobs')
+    """
+
+    name: str
+    dialect: Dialect = attrs.field(repr=False)
+    _schema: str | None = attrs.field(repr=False)
+    _pool: Pool = attrs.field(repr=False)
+    _doubts: _Doubts = attrs.field(repr=False)  # of each thread: its own
+
+    def __init__(self, pool: Pool, schema: str | None) -> None:
+        self.name = pool.name
+        self.dialect = dialect(schema)
+        self._schema = schema
+        self._pool = pool
+        self._doubts = _Doubts()
+
+    @classmethod
+    def connect(
+        cls, url: str, *, schema: str | None = None, min_size: int = 1, max_size: int = 10, retry_timeout: float = 5.0
+    ) -> "PostgresExecutionStore":
+        """Return the store in the database at *url*: ``postgresql://user:password@host:5432/database``.
+
+        libpq reads it: its parameters, environment and password file work, also ``key=value`` text.
+        Tables are in *schema*, or in the first of the search path. The pool holds *min_size* to
+        *max_size* connections, and is opened at first use. Raises ValueError; never blocks.
+        """
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.Error:  # which quotes the password, if that is what it stumbles over
+            raise ValueError("this is no URL of PostgreSQL: postgresql://user:password@host:5432/database") from None
+        if not 0 <= min_size <= max_size or max_size < 1 or retry_timeout < 0:
+            raise ValueError(f"need 0 <= min_size <= max_size, and some ({min_size=}, {max_size=}, {retry_timeout=})")
+        known: dict[str, Any] = {"connect_timeout": 10, "fallback_application_name": "szal"} | given
+        server = Server(
+            name=_name(given, schema),
+            conninfo=make_conninfo("", **known),
+            secrets=tuple(str(given[key]) for key in ("password", "sslpassword") if given.get(key)),
+            min_size=min_size,
+            max_size=max_size,
+            connect_timeout=float(known["connect_timeout"]),
+        )
+        return cls(Pool.to(server, retry_timeout), schema)
+
+    @classmethod
+    def from_pool(
+        cls, pool: "ConnectionPool[Any]", *, schema: str | None = None, retry_timeout: float = 5.0
+    ) -> "PostgresExecutionStore":
+        """Return a store that takes its connections from *pool*, and leaves opening and closing it to its owner.
+
+        It needs one that is free, now and then; a sink's writer is one more thread that does. The connections' own
+        settings stay as they are. After a fork only the parent may go on.
+        """
+        name = f"the PostgreSQL pool {pool.name!r}{_among(schema)}"
+        return cls(Pool.borrowed(name, pool, retry_timeout), schema)
+
+    def migrate(self) -> None:
+        """Create the schema and its tables, or bring them up to date; a database of szal-rs is upgraded in place.
+
+        Does nothing where there is nothing to do. Any number of processes and threads may do it at once: the first
+        does it, the others wait. While indexes are made on a table with rows, nobody can write to it. All of it
+        happens, or nothing does. Needs the right to create in the schema (and a schema, if it is to be made).
+        """
+        self._pool.retrying()(self._migrate)
+
+    def close(self) -> None:
+        """Close the connections; using the store afterwards raises `StoreClosed`. A second call does nothing.
+
+        What a sink has not written yet is lost to it: close that first.
+        """
+        self._pool.close()
+
+    def _migrate(self) -> None:
+        with self._pool.use() as connection:
+            migrate(connection, self._schema)
+
+    # -- transactions ---------------------------------------------------------------------------------
+
+    def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
+        return self._pool.retrying()(self._fetch, statement, parameters)
+
+    def _fetch(self, statement: str, parameters: Sequence[object]) -> Rows:
+        with self._pool.use() as connection:
+            return execute(connection, statement, parameters).fetchall()
+
+    def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
+        made: Made = self._pool.retrying()(self._attempt, work, given)
+        return made
+
+    def _attempt(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
+        doubt = self._doubts.last
+        if doubt is not None and doubt.given is given and self._has_committed(doubt.transaction):
+            self._doubts.last = None
+            return cast(Made, doubt.made)
+        with self._pool.use() as connection:
+            # What is in a pipeline waits for the network together.
+            with _pipeline(connection):
+                connection.execute(b"BEGIN")
+                number = execute(connection, "SELECT pg_current_xact_id()::text")
+                made = work(_PostgresTransaction(self.name, connection), given)
+            self._doubts.last = _Doubt(given, number.fetchall()[0][0], made)
+            connection.execute(b"COMMIT")
+            self._doubts.last = None
+        return made
+
+    def _has_committed(self, transaction: str) -> bool:
+        """Return how a transaction has ended; raises `StoreUnavailable` if it has not."""
+        try:
+            ((status,),) = self._fetch("SELECT pg_xact_status(%s::text::xid8)", [transaction])
+        except StoreFailed as error:
+            if getattr(error.__cause__, "sqlstate", None) != "22023":
+                raise
+            return False  # a transaction that this server has yet to begin: it is another server, or an older state
+        if status == "in progress":
+            raise StoreUnavailable(self.name, "a transaction of a lost connection has not ended yet")
+        return bool(status == "committed")
+
+
+def _pipeline(connection: Connection) -> AbstractContextManager[object]:
+    """Return a pipeline, or nothing where libpq is older than 14."""
+    return connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
+
+
+def _name(given: dict[str, Any], schema: str | None) -> str:
+    """Return what messages call the database: neither user nor password are in it."""
+    host, port = given.get("host") or given.get("hostaddr") or "", given.get("port")
+    return f"postgresql://{host}{f':{port}' if port else ''}/{given.get('dbname') or ''}{_among(schema)}"
+
+
+def _among(schema: str | None) -> str:
+    return f", schema {schema}" if schema else ""

@@ -1,0 +1,104 @@
+"""What an error of PostgreSQL means: judged by its SQLSTATE and its class, never by its words."""
+
+import os
+import re
+import select
+import time
+
+import psycopg
+from psycopg import pq
+
+from szal.errors import NotMigrated, StoreError, StoreFailed, StoreUnavailable
+
+__all__ = ["may_pass", "one_line", "refusal", "translated"]
+
+# Classes: connection exceptions; transactions that lost to others; out of memory, disk or connections.
+_PASSING_CLASSES = ("08", "40", "53")
+_PASSING = frozenset(
+    {
+        "25006",  # read-only: a standby, or a server that has run out of space
+        "25P03",  # the session was ended for being idle: in a transaction,
+        "25P04",  # for the length of its transaction,
+        "57P05",  # or at all
+        "55P03",  # a lock was not to be had in lock_timeout
+        "57P01",  # an administrator ended the session, or is stopping the server
+        "57P02",  # another session has crashed the server
+        "57P03",  # it is starting or stopping
+        "58030",  # input or output failed
+    }
+)
+_MISSING = {
+    "42P01": "table szal_executions",
+    "3F000": "the schema of table szal_executions",
+    "42883": "function szal_field",
+}
+
+
+def may_pass(state: str) -> bool:
+    """Whether trying again, perhaps on a new connection, can cure an error with this SQLSTATE.
+
+    >>> [may_pass(state) for state in ("40001", "57P03", "57014", "28P01")]
+    [True, True, False, False]
+    """
+    return state.startswith(_PASSING_CLASSES) or state in _PASSING
+
+
+def translated(store: str, error: Exception) -> StoreError:
+    """Return szal's error for the driver's."""
+    problem = _problem(error)
+    if not isinstance(error, psycopg.Error):
+        return StoreFailed(store, problem)
+    state = error.sqlstate
+    # Without one it is libpq's own, or the pool's: the connection is gone, or there was none to give.
+    if may_pass(state) if state else isinstance(error, psycopg.OperationalError):
+        return StoreUnavailable(store, problem)
+    if state in _MISSING:
+        return NotMigrated(store, _MISSING[state])
+    return StoreFailed(store, problem)
+
+
+def _problem(error: Exception) -> str:
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return primary or one_line(error)
+
+
+def one_line(error: Exception) -> str:
+    """Return what *error* says, without line breaks; libpq writes many."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# -- connecting -------------------------------------------------------------------------------------
+
+_REFUSAL = re.compile(rb'\tErrorResponse\t [^\n]*? C "(\w{5})" M "')
+
+
+def refusal(conninfo: str, timeout: float) -> str | None:
+    """Return the SQLSTATE with which the server refuses to be connected to; None where it says nothing.
+
+    libpq has the code, and tells it to nobody but its trace: so this connects once more, and reads that. The trace
+    stays in memory. Where there is none (it is Linux's) the answer is None.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None
+    trace = os.memfd_create("szal")
+    pgconn = pq.PGconn.connect_start(conninfo.encode())
+    try:
+        pgconn.trace(trace)
+        _connect(pgconn, time.monotonic() + timeout)
+        pgconn.untrace()
+        codes = _REFUSAL.findall(os.pread(trace, 1_000_000, 0))
+    finally:
+        pgconn.finish()
+        os.close(trace)
+    return codes[-1].decode() if codes else None
+
+
+def _connect(pgconn: pq.abc.PGconn, deadline: float) -> None:
+    while (status := pgconn.connect_poll()) in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
+        waiting = [pgconn.socket]
+        reading = status == pq.PollingStatus.READING
+        ready = select.select(
+            waiting if reading else [], [] if reading else waiting, [], max(0.0, deadline - time.monotonic())
+        )
+        if not any(ready):
+            return

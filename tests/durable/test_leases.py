@@ -1,0 +1,236 @@
+"""Who runs an execution: owners, heartbeats, and what becomes of one who was taken for dead."""
+
+import os
+import signal
+import threading
+
+import pytest
+from durable.children import Child
+from helper_engine import statuses, waited
+from processes import wait_until
+
+from szal import ExecutionOwned, FlowDef, LeaseLost, StepDef, WorkflowState
+from szal.leases import is_gone, owner_name
+
+
+def chain(*names):
+    return FlowDef("chain", steps=[StepDef(name) for name in names])
+
+
+# -- owners -------------------------------------------------------------------------------------------
+
+
+def test_a_living_process_is_not_gone():
+    assert not is_gone(owner_name())
+
+
+def test_a_process_that_has_ended_is_gone():
+    with Child("    from szal.leases import owner_name; tell(owner_name()); listen()", "sqlite:///:memory:") as child:
+        owner = child.hear()
+        assert not is_gone(owner)
+        child.process.kill()
+        child.process.wait()
+        assert is_gone(owner)
+
+
+def test_a_process_with_the_same_number_is_another_one():
+    host, boot, pid, start, caller = owner_name().split("/")
+    assert is_gone("/".join([host, boot, pid, str(int(start) + 1), caller]))
+
+
+@pytest.mark.parametrize("owner", ["elsewhere/boot/1/2/x", "nonsense", ""])
+def test_of_a_process_of_another_machine_nothing_is_known(owner):
+    assert not is_gone(owner)
+
+
+# -- a living owner -----------------------------------------------------------------------------------
+
+RUNNING = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.step.name)
+        if ctx.step.name == "b":
+            tell("begun")
+            listen()
+        return ctx.step.name
+
+    flow = FlowDef("chain", steps=[StepDef("a"), StepDef("b"), StepDef("c")])
+"""
+
+
+def test_what_another_process_runs_cannot_be_run_here(store_url, new_engine, log):
+    ran = []
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name))
+    code = RUNNING + "    with new_engine(handler) as engine: tell(engine.run(flow, execution_id='e').state)"
+    with Child(code, store_url, log.path) as child:
+        assert child.hear() == "begun"
+        with pytest.raises(ExecutionOwned):
+            engine.resume("e")
+        with pytest.raises(ExecutionOwned):
+            engine.run(chain("a", "b", "c"), execution_id="e")
+        assert engine.recover() == []
+        child.say()
+        assert child.hear() == "completed"
+        child.end()
+    assert engine.resume("e").outputs == {"a": "a", "b": "b", "c": "c"}
+    assert ran == []
+    assert log.lines == ["a", "b", "c"]
+
+
+def test_what_this_engine_runs_it_does_not_run_twice(new_engine):
+    begun, go = threading.Event(), threading.Event()
+    engine = new_engine(lambda ctx: (begun.set(), waited(go)) and None)
+    execution = engine.start(chain("a"), execution_id="e")
+    waited(begun)
+    with pytest.raises(ExecutionOwned):
+        engine.resume("e")
+    assert engine.recover() == []
+    go.set()
+    assert execution.result(timeout=20).success
+
+
+def test_the_heartbeat_keeps_a_lease_however_busy_the_engine_is(new_engine, store):
+    begun, go = threading.Event(), threading.Event()
+    engine = new_engine(lambda ctx: (begun.set(), waited(go)) and None, lease_ttl=0.3, max_concurrency=1)
+    execution = engine.start(chain("a"), execution_id="e")
+    waited(begun)
+    began = store.clock()
+    wait_until(lambda: store.clock() > began + 0.9)  # three times as long as it would last by itself
+    with pytest.raises(ExecutionOwned):
+        new_engine().resume("e")
+    go.set()
+    assert execution.result(timeout=20).success
+
+
+def test_the_lease_is_given_up_at_the_end(new_engine):
+    new_engine().run(chain("a"), execution_id="e")
+    assert new_engine().recover() == []
+
+
+# -- one who was taken for dead -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+def test_who_was_taken_over_from_writes_nothing_more(store_url, new_engine, store, log, durability):
+    code = (
+        RUNNING
+        + f"""
+    engine = new_engine(handler, lease_ttl=0.5, durability={durability!r})
+    try:
+        tell(engine.run(flow, execution_id="e").state)
+    except LeaseLost as error:
+        tell("lost", error.execution_id)
+    engine.close()
+    try:
+        sink.close()
+    except StoreError as error:
+        tell(error)
+    """
+    )
+    with Child(code, store_url, log.path) as child:
+        assert child.hear() == "begun"
+        os.kill(child.process.pid, signal.SIGSTOP)
+        engine = new_engine(lambda ctx: (log.add(f"taken over: {ctx.step.name}"), "mine")[1])
+        [result] = wait_until(engine.recover)
+        assert result.success
+        before = (store.get("e"), store.ledger.look("e").steps)
+        os.kill(child.process.pid, signal.SIGCONT)
+        child.say()
+        assert child.hear() == "lost e"
+        child.end()
+    assert (store.get("e"), store.ledger.look("e").steps) == before
+    assert result.outputs["b"] == "mine"
+    assert log.lines.count("taken over: b") == log.lines.count("b") == 1
+    assert "c" not in log.lines
+
+
+@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+def test_a_run_whose_lease_is_lost_ends_at_once_and_its_handler_is_told(new_engine, store, durability):
+    told = threading.Event()
+    begun = threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        ctx.sleep(20)
+        told.set() if ctx.cancelled else None
+
+    execution = new_engine(handler, lease_ttl=0.2, durability=durability).start(chain("a", "b"), execution_id="e")
+    waited(begun)
+    store.ledger.take_over("e", "somebody else", 30.0, lambda owner: True)
+    with pytest.raises(LeaseLost):
+        execution.result(timeout=20)
+    waited(told)
+    assert store.get("e").state is WorkflowState.RUNNING
+    assert store.ledger.look("e").steps == []
+
+
+def test_a_write_under_an_old_lease_is_refused_and_disturbs_no_other(new_engine, store):
+    go, begun = threading.Event(), threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        waited(go)
+
+    engine = new_engine(handler)  # a heartbeat long after all is over
+    lost = engine.start(chain("a"), execution_id="lost")
+    kept = engine.start(chain("a"), execution_id="kept")
+    waited(begun)
+    store.ledger.take_over("lost", "somebody else", 30.0, lambda owner: True)
+    go.set()
+    assert kept.result(timeout=20).success
+    with pytest.raises(LeaseLost, match="execution lost was taken over"):
+        lost.result(timeout=20)
+    assert store.ledger.look("lost").steps == []
+    assert store.get("lost").state is WorkflowState.RUNNING
+
+
+# -- cancelling ---------------------------------------------------------------------------------------
+
+
+def test_another_process_can_cancel(store_url, new_engine):
+    code = """
+    def handler(ctx):
+        tell("begun")
+        ctx.sleep(20)
+        tell("told" if ctx.cancelled else "not told")
+
+    with new_engine(handler, lease_ttl=0.3) as engine:
+        tell(engine.run(FlowDef("chain", steps=[StepDef("a"), StepDef("b")]), execution_id="e").state)
+    """
+    with Child(code, store_url) as child:
+        assert child.hear() == "begun"
+        new_engine().cancel("e")
+        assert child.hear() == "told"
+        assert child.hear() == "cancelled"
+        child.end()
+
+
+def test_this_engine_cancels_at_once(new_engine, store):
+    begun = threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        ctx.sleep(20)
+
+    engine = new_engine(handler)
+    execution = engine.start(chain("a", "b"), execution_id="e")
+    waited(begun)
+    engine.cancel("e")
+    result = execution.result(timeout=10)
+    assert result.state is WorkflowState.CANCELLED
+    assert statuses(result)["b"] == "skipped"
+
+
+def test_one_that_was_to_be_cancelled_when_its_process_died_is_cancelled_by_who_recovers_it(
+    store_url, new_engine, log
+):
+    code = RUNNING + "    new_engine(handler).run(flow, execution_id='e')"
+    ran = []
+    with Child(code, store_url, log.path) as child:
+        assert child.hear() == "begun"
+        engine = new_engine(lambda ctx: ran.append(ctx.step.name))
+        engine.cancel("e")
+        child.process.kill()
+        child.process.wait()
+        [result] = engine.recover()
+    assert result.state is WorkflowState.CANCELLED
+    assert ran == []

