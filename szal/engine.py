@@ -390,7 +390,7 @@ class _Drive:
 
     def cancel(self) -> None:
         """Cancel it. From any thread."""
-        self._scheduler.call(self._scheduler.cancel)
+        self._scheduler.end(self._scheduler.cancel)
 
     def hurry(self) -> None:
         """Give up on what still runs, if it is cancelled. From any thread."""

@@ -183,8 +183,8 @@ class Lifecycle:
             self._keeper.heartbeat.hold(
                 self.execution_id,
                 self._journal.epoch,
-                lambda: self._scheduler.call(self._lost),
-                lambda: self._scheduler.call(self._scheduler.cancel),
+                lambda: self._scheduler.end(self._lost),
+                lambda: self._scheduler.end(self._scheduler.cancel),
                 lambda: self._scheduler.call(self._waiting.look),
             )
         elif self._config.execution_store is not None:
@@ -382,7 +382,7 @@ class Lifecycle:
 
     def _write_failed(self, error: Exception) -> None:
         """Take note, on the writer's thread, of a write that is lost."""
-        self._scheduler.call(partial(self._scheduler.fail, error))
+        self._scheduler.end(partial(self._scheduler.fail, error))
 
     def _lost(self) -> None:
         self._scheduler.fail(LeaseLost(self.execution_id))

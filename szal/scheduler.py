@@ -84,6 +84,14 @@ class Scheduler:
         self._finished.put(function)
         self._called = True  # in this order: a flag without an item costs a look, an item without a flag would wait
 
+    def end(self, function: Callable[[], None]) -> None:
+        """As `call`, of a function that stops the runs: a handler that holds up the thread is told. From any thread."""
+        self.call(function)
+        context = self._direct
+        if context is not None:
+            context._scope.stop_reason = context._scope.stop_reason or CANCELLED
+            context._interrupt()
+
     def cancel(self) -> None:
         """Stop every run that can be stopped. On the coordinating thread."""
         self._cancelled = True
@@ -236,11 +244,11 @@ class Scheduler:
             self._announce(run, node, context)
         encoded = None
         try:
-            self.interrupts.direct = True
+            self.interrupts.direct, self._direct = True, context
             try:
                 output = self._variables.copy().run(run.handlers[node.place], context)  # type: ignore[arg-type]
             finally:
-                self.interrupts.direct = False
+                self.interrupts.direct, self._direct = False, None
             if run.encode:
                 encoded = encode_output(output)
         except BaseException as error:

@@ -169,7 +169,7 @@ class SqlLedger:
             return
         marks = ", ".join("?" * len(epochs))
         statement = self._sql(_EPOCHS.replace("(?)", f"({marks})")) + self.dialect.share
-        held: dict[str, int] = dict(transaction.rows(statement, list(epochs)))  # type: ignore[arg-type]
+        held: dict[str, int] = dict(transaction.rows(statement, list(epochs)))
         for execution_id, epoch in epochs.items():
             if held.get(execution_id) != epoch:
                 raise LeaseLost(execution_id)

@@ -1,0 +1,196 @@
+"""What a database keeps of executions under way: leases with epochs, steps, signals. The same on each."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from szal import ExecutionNotFound, ExecutionOwned, ExecutionRecord, LeaseLost, StepResult, StepStatus, WorkflowState
+from szal.codec import Checkpoint, encode_checkpoint
+from szal.stores import Store, open_store
+from szal.stores.operation import Release, Save, SaveStep
+
+RUNNING = WorkflowState.RUNNING
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    url = f"sqlite:///{tmp_path}/szal.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    with open_store(url) as store:
+        yield store
+
+
+def alive(owner: str) -> bool:
+    return False
+
+
+def gone(owner: str) -> bool:
+    return True
+
+
+def record(execution_id: str = "e1", state: WorkflowState = RUNNING) -> ExecutionRecord:
+    return ExecutionRecord(execution_id, "ci", state)
+
+
+def begun(ledger: Store, execution_id: str = "e1", owner: str = "me", ttl: float = 60) -> int:
+    epoch = ledger.begin(record(execution_id), "c1", '{"the": "flow"}', owner, ttl)
+    assert epoch is not None
+    return epoch
+
+
+def step(execution_id: str, name: str, seq: int, epoch: int, signal_id: str | None = None) -> SaveStep:
+    data = encode_checkpoint(Checkpoint(StepResult("i", name, StepStatus.COMPLETED, name), 0))
+    return SaveStep(execution_id, name, seq, data, signal_id, epoch)
+
+
+def test_an_execution_begins_once(ledger: Store) -> None:
+    assert begun(ledger) == 1
+    assert ledger.begin(record(), "c1", "{}", "other", 60) is None
+    assert ledger.get("e1").state is RUNNING
+    found = ledger.look("e1")
+    assert (found.epoch, found.content_id, found.flow) == (1, "c1", '{"the": "flow"}')
+
+
+def test_a_definition_is_kept_once_for_any_number_of_executions(ledger: Store) -> None:
+    begun(ledger, "e1")
+    begun(ledger, "e2")
+    assert [ledger.look(name).flow for name in ("e1", "e2")] == ['{"the": "flow"}'] * 2
+
+
+def test_of_many_who_begin_one_execution_one_does(ledger: Store) -> None:
+    together, epochs = threading.Barrier(8), []
+
+    def begin() -> None:
+        together.wait(10)
+        epochs.append(ledger.begin(record(), "c1", "{}", threading.current_thread().name, 60))
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(epochs, key=str) == [1] + [None] * 7
+
+
+def test_a_live_owner_is_not_taken_over(ledger: Store) -> None:
+    begun(ledger)
+    with pytest.raises(ExecutionOwned):
+        ledger.take_over("e1", "other", 60, alive)
+    assert ledger.look("e1").epoch == 1
+
+
+@pytest.mark.parametrize("why", ["gone", "expired", "released", "its own"])
+def test_an_execution_that_nobody_runs_is_taken_over_with_the_next_epoch(ledger: Store, why: str) -> None:
+    epoch = begun(ledger, ttl=-1 if why == "expired" else 60)
+    ledger.apply([step("e1", "b", 1, epoch), step("e1", "a", 0, epoch)])
+    if why == "released":
+        ledger.apply([Release("e1", epoch)])
+    claim = ledger.take_over("e1", "me" if why == "its own" else "other", 60, gone if why == "gone" else alive)
+    assert (claim.epoch, claim.recoveries) == (2, 1)
+    assert [name for name, _, _ in claim.steps] == ["a", "b"]
+
+
+def test_what_has_ended_is_not_taken_over(ledger: Store) -> None:
+    epoch = begun(ledger)
+    ledger.apply([Save.of(record(state=WorkflowState.COMPLETED), epoch), Release("e1", epoch)])
+    claim = ledger.take_over("e1", "other", 60, gone)
+    assert claim.epoch is None
+    assert claim.record.state is WorkflowState.COMPLETED
+
+
+def test_writes_of_an_older_epoch_are_refused_whole(ledger: Store) -> None:
+    old = begun(ledger)
+    new = ledger.take_over("e1", "other", 60, gone).epoch
+    for late in (step("e1", "a", 0, old), Save.of(record(state=WorkflowState.COMPLETED), old), Release("e1", old)):
+        with pytest.raises(LeaseLost):
+            ledger.apply([step("e1", "b", 0, new), late])
+    assert ledger.look("e1").steps == []
+    assert ledger.get("e1").state is RUNNING
+
+
+def test_through_a_sink_a_refused_write_takes_nobody_elses_down(ledger: Store) -> None:
+    old, other = begun(ledger, "e1"), begun(ledger, "e2")
+    ledger.take_over("e1", "other", 60, gone)
+    told: list[object] = []
+    with ledger.engine_sink() as sink:
+        late = step("e1", "a", 0, old)
+        late.done = told.append
+        for operation in (step("e2", "a", 0, other), late, step("e2", "b", 1, other)):
+            sink.submit(operation)
+        with pytest.raises(Exception, match="e1"):
+            sink.flush()
+    assert [name for name, _, _ in ledger.look("e2").steps] == ["a", "b"]
+    assert ledger.look("e1").steps == []
+    assert [type(error) for error in told] == [LeaseLost]
+
+
+def test_renewing_keeps_what_is_held_and_tells_what_is_lost(ledger: Store) -> None:
+    epochs = {name: begun(ledger, name) for name in ("e1", "e2", "e3")}
+    ledger.take_over("e2", "other", 60, gone)
+    ledger.request_cancel("e3")
+    assert ledger.renew("me", epochs, 60) == {"e1": False, "e3": True}
+
+
+def test_interrupted_are_those_that_nobody_runs(ledger: Store) -> None:
+    begun(ledger, "live")
+    begun(ledger, "expired", ttl=-1)
+    epoch = begun(ledger, "done")
+    ledger.apply([Save.of(record("done", WorkflowState.COMPLETED), epoch), Release("done", epoch)])
+    assert ledger.interrupted(alive) == ["expired"]
+    assert sorted(ledger.interrupted(gone)) == ["expired", "live"]
+
+
+@pytest.mark.parametrize("by", ["time", "signal", "cancel", "nothing"])
+def test_a_paused_execution_wakes_by(ledger: Store, by: str) -> None:
+    epoch = begun(ledger)
+    wake = ledger.clock() + (-1 if by == "time" else 3600)
+    ledger.apply([Save.of(record(state=WorkflowState.PAUSED), epoch), Release("e1", epoch, wake)])
+    if by == "signal":
+        ledger.send("e1", "go", "1", "s1")
+    if by == "cancel":
+        ledger.request_cancel("e1")
+    assert ledger.interrupted(alive) == ([] if by == "nothing" else ["e1"])
+
+
+def test_a_signal_is_kept_once_in_order_until_a_step_has_taken_it(ledger: Store) -> None:
+    epoch = begun(ledger)
+    assert [ledger.send("e1", "go", value, signal) for value, signal in (("1", "s1"), ("2", "s2"), ("9", "s1"))] == [
+        True,
+        True,
+        False,
+    ]
+    assert [(signal.signal_id, signal.value) for signal in ledger.signals("e1")] == [("s1", "1"), ("s2", "2")]
+    ledger.apply([step("e1", "ask", 0, epoch, signal_id="s1")])
+    assert [signal.signal_id for signal in ledger.signals("e1")] == ["s2"]
+
+
+def test_what_is_unknown_is_an_error(ledger: Store) -> None:
+    for call in (
+        lambda: ledger.look("no"),
+        lambda: ledger.take_over("no", "me", 60, gone),
+        lambda: ledger.send("no", "go", "1", "s1"),
+        lambda: ledger.request_cancel("no"),
+    ):
+        with pytest.raises(ExecutionNotFound):
+            call()
+
+
+def test_removing_an_execution_removes_all_of_it(ledger: Store) -> None:
+    for name, remove in (("e1", lambda: ledger.remove("e1")), ("e2", lambda: ledger.prune(older_than=0))):
+        epoch = begun(ledger, name)
+        ledger.send(name, "go", "1", "s1")
+        done = ExecutionRecord(name, "ci", WorkflowState.COMPLETED)
+        done.finished_at = done.started_at
+        ledger.apply([step(name, "a", 0, epoch), Save.of(done, epoch)])
+        remove()
+        assert ledger.get(name) is None
+        assert ledger.begin(record(name), "c1", "{}", "me", 60) == 1
+        assert (ledger.look(name).steps, ledger.signals(name)) == ([], [])
+        ledger.remove(name)
+
+
+def test_an_execution_that_rust_wrote_has_no_lease(ledger: Store) -> None:
+    ledger.save(record("rust"))
+    assert ledger.look("rust").epoch is None
+    assert ledger.interrupted(gone) == []
