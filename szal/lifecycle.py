@@ -15,7 +15,7 @@ from szal.cancel import CancellationToken
 from szal.codec import decode_checkpoint, encode_flow
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
-from szal.errors import HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError
+from szal.errors import HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError, WriteFailed
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import ENGINE_TYPES, Handler, Resolver
@@ -378,7 +378,9 @@ class Lifecycle:
             write()
         except Exception as error:
             logger.exception("the store failed: execution %s of %s", self.execution_id, self.request.flow.name)
-            self.store_error = self.store_error or error
+            losses = error.errors if isinstance(error, WriteFailed) else ()
+            lost = next((loss for loss in losses if isinstance(loss, LeaseLost)), error)
+            self.store_error = self.store_error or lost
 
     def _write_failed(self, error: Exception) -> None:
         """Take note, on the writer's thread, of a write that is lost."""

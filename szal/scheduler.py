@@ -57,6 +57,7 @@ class Scheduler:
         self._called = False  # something besides attempts may be on the queue
         self._interrupted = False
         self._cancelled = False  # `cancel` was called
+        self._direct: StepContext | None = None  # of the handler that this thread itself is in; read by any thread
         self._committing = 0
         self._error: Exception | None = None
         self.on_idle: Callable[[], None] | None = None

@@ -145,12 +145,12 @@ def test_who_was_taken_over_from_writes_nothing_more(store_url, new_engine, stor
         assert result.success
         before = (store.get("e"), store.ledger.look("e").steps)
         os.kill(child.process.pid, signal.SIGCONT)
-        assert child.hear() == "lost e"
+        assert child.hear() in ["lost e", "completed"][: 2 if durability == "none" else 1]  # which waits for no commit
         child.end()
     assert (store.get("e"), store.ledger.look("e").steps) == before
     assert result.outputs["b"] == "mine"
     assert log.lines.count("taken over: b") == log.lines.count("b") == 1
-    assert "c" not in log.lines
+    assert durability != "step" or "c" not in log.lines
 
 
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])

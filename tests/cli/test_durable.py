@@ -1,0 +1,469 @@
+"""Executions that go on: resume, recover, rerun, signal, cancel, resolve, prune, run --id; and why one does not."""
+
+import json
+import re
+import signal
+
+import pytest
+
+from szal import Engine, EngineConfig, ExecutionRecord, Handlers, StepStatus, WorkflowState, open_store
+from szal.codec import decode_record
+
+DURABLE = """
+import os, time
+from pathlib import Path
+from szal import FlowDef, FlowMode, Handlers, StepDef
+
+def work(ctx):
+    name = ctx.step.name
+    with open("done.txt", "a") as file:
+        file.write(name + "\\n")
+    if name.startswith("crash") and not Path("repaired").exists():
+        os._exit(9)
+    if name.startswith("broken") and not Path("repaired").exists():
+        raise ValueError("not repaired yet")
+    if name.startswith("hang"):
+        ctx.report("ready now")
+        while not Path("repaired").exists():
+            time.sleep(0.02)
+    return ctx.inputs.get("value", name)
+
+def flow(name, *steps, **more):
+    return FlowDef(name, steps=steps, **more)
+
+def wait(name, **config):
+    return StepDef(name, step_type="wait", config=config)
+
+approval = flow("approval", StepDef("ask"), wait("approved", signal="approve"), StepDef("pay")), work
+other = flow("other", StepDef("ask")), work
+timed = flow("timed", wait("answer", signal="answer", timeout=3600)), work
+crashes = flow("crashes", StepDef("first"), StepDef("crash"), StepDef("last")), work
+breaks = flow("breaks", StepDef("first"), StepDef("broken"), StepDef("last")), work
+hangs = flow("hangs", StepDef("first"), StepDef("hang"), StepDef("last")), work
+once = flow("once", StepDef("first"), StepDef("crash", idempotent=False), StepDef("last")), work
+inner = flow("inner", wait("approved", signal="approve"))
+outer = flow("outer", StepDef("call", step_type="sub_flow", config={"flow_name": "inner"})), inner, Handlers(work)
+_build = StepDef("broken")
+skips = FlowDef("skips", FlowMode.DAG, steps=[
+    _build, StepDef("after", depends_on=_build), StepDef("cond", condition="inputs.env == 'prod'"),
+]), work
+
+def undo(ctx):
+    ctx.report("undo hangs")
+    time.sleep(60)
+_undoes = Handlers(work)
+_undoes.rollback("first")(undo)
+rolls = flow(
+    "rolls", StepDef("first", rollbackable=True), StepDef("broken"), rollback_on_failure=True
+), _undoes
+"""
+
+SHELL = """
+name: deploy
+steps:
+  - name: build
+    run: echo built
+  - name: gate
+    needs: build
+    type: wait
+    config: {signal: go}
+  - name: ship
+    needs: gate
+    run: echo shipped
+"""
+
+
+@pytest.fixture(autouse=True)
+def url(here, monkeypatch, database):
+    """The store, as SZAL_STORE names it; flows that go on are in durable.py and deploy.yaml."""
+    (here / "durable.py").write_text(DURABLE)
+    (here / "deploy.yaml").write_text(SHELL)
+    monkeypatch.setenv("SZAL_STORE", database)
+    return database
+
+
+def record(url, execution_id="e1"):
+    with open_store(url) as store:
+        return store.get(execution_id)
+
+
+def done(here):
+    return (here / "done.txt").read_text().split()
+
+
+@pytest.fixture
+def crashed(spawn):
+    """``crashed(flow)``: run it as e1, in a process that dies in it."""
+
+    def run(flow):
+        assert spawn("run", f"durable:{flow}", "--id", "e1").end() == 9
+
+    return run
+
+
+class TestRun:
+    def test_paused_is_status_3_and_says_what_for_and_how_to_go_on(self, szal):
+        result = szal("run", "durable:approval", "--id", "order-42")
+        assert result.exit_code == 3
+        assert "approval paused" in result.stdout
+        last = result.stdout.splitlines()[-2:]
+        assert last == [
+            "waits for the signal approve (step approved): szal signal order-42 approve",
+            "then: szal resume order-42 durable:approval",
+        ]
+
+    def test_an_id_is_run_once(self, szal, here):
+        assert szal("run", "durable:other", "--id", "e1").exit_code == 0
+        again = szal("run", "durable:other", "--id", "e1")
+        assert again.exit_code == 0
+        assert "nothing was run" in again.stdout
+        assert done(here) == ["ask"]
+
+    def test_an_id_that_was_interrupted_goes_on(self, szal, here, crashed):
+        crashed("crashes")
+        (here / "repaired").touch()
+        assert szal("run", "durable:crashes", "--id", "e1").exit_code == 0
+        assert done(here) == ["first", "crash", "crash", "last"]
+
+    def test_an_id_of_another_flow(self, szal):
+        szal("run", "durable:other", "--id", "e1")
+        result = szal("run", "durable:approval", "--id", "e1")
+        assert result.exit_code == 2
+        assert "different definition" in result.stderr
+
+    @pytest.mark.parametrize("option", [["--id", "e1"], ["--durability", "step"]])
+    def test_without_a_store_there_is_nothing_to_go_on_with(self, szal, monkeypatch, option):
+        monkeypatch.delenv("SZAL_STORE")
+        assert szal("run", "durable:other", *option).exit_code == 2
+
+    @pytest.mark.parametrize("durability", ["none", "flow", "step"])
+    def test_durability(self, szal, url, durability):
+        result = szal("run", "durable:approval", "--id", "e1", "--durability", durability)
+        assert "szal signal e1 approve" in result.stdout
+        assert record(url).state is WorkflowState.PAUSED
+
+
+class TestSignal:
+    def test_it_is_delivered_when_the_execution_goes_on(self, szal, url):
+        szal("run", "durable:approval", "--id", "e1")
+        sent = szal("signal", "e1", "approve", '{"by": "ann"}')
+        assert (sent.exit_code, sent.stdout) == (0, "sent approve to e1\n")
+        assert sent.stderr == "to go on: szal resume e1\n"
+        assert szal("resume", "e1", "durable:approval").exit_code == 0
+        assert record(url).result["approved"].output == {"by": "ann"}
+
+    def test_what_is_no_json_is_a_string(self, szal, url):
+        szal("run", "durable:approval", "--id", "e1")
+        szal("signal", "e1", "approve", "yes please")
+        szal("resume", "e1", "durable:approval")
+        assert record(url).result["approved"].output == "yes please"
+
+    def test_a_second_one_with_the_same_id_does_nothing(self, szal):
+        szal("run", "durable:approval", "--id", "e1")
+        assert "sent approve" in szal("signal", "e1", "approve", "--id", "s1").stdout
+        again = szal("signal", "e1", "approve", "--id", "s1")
+        assert (again.exit_code, again.stdout) == (0, "e1 was sent a signal with this id before\n")
+
+    def test_a_name_that_nothing_waits_for_is_pointed_out(self, szal):
+        szal("run", "durable:approval", "--id", "e1")
+        result = szal("signal", "e1", "aprove")
+        assert result.exit_code == 0
+        assert "no step of approval waits for aprove: it waits for approve" in result.stderr
+
+    @pytest.mark.parametrize("command", [["signal", "e1", "approve"], ["cancel", "e1"]])
+    def test_one_that_has_ended_takes_none(self, szal, command):
+        szal("run", "durable:other", "--id", "e1")
+        result = szal(*command)
+        assert result.exit_code == 2
+        assert "it has ended (completed)" in result.stderr
+
+    @pytest.mark.parametrize(
+        "command",
+        [["signal", "e1", "x"], ["cancel", "e1"], ["resolve", "e1", "s", "retry"], ["resume", "e1"], ["rerun", "e1"]],
+    )
+    def test_one_that_is_not_there(self, szal, command):
+        szal("run", "durable:other", "--id", "f1")
+        result = szal(*command)
+        assert result.exit_code == 2
+        assert "there is no execution e1" in result.stderr
+
+    def test_no_database_is_made(self, szal, here):
+        assert szal("signal", "e1", "x").exit_code == szal("resume", "e1").exit_code == szal("recover").exit_code == 2
+        assert not (here / "szal.db").exists()
+
+
+class TestResume:
+    def test_after_a_crash_what_was_done_is_not_done_again(self, szal, here, crashed):
+        crashed("crashes")
+        (here / "repaired").touch()
+        result = szal("resume", "e1", "durable:crashes")
+        assert result.exit_code == 0
+        assert "crashes completed in" in result.stdout
+        assert done(here) == ["first", "crash", "crash", "last"]
+
+    def test_a_failed_one_is_shown_as_it_is(self, szal):
+        szal("run", "durable:breaks", "--id", "e1")
+        result = szal("resume", "e1", "durable:breaks")
+        assert result.exit_code == 1
+        assert "nothing was run" in result.stdout
+
+    def test_shell_steps_need_no_target(self, szal, here):
+        szal("run", "deploy.yaml", "--id", "e1")
+        (here / "deploy.yaml").unlink()
+        szal("signal", "e1", "go")
+        result = szal("resume", "e1")
+        assert result.exit_code == 0
+        assert "shipped" in result.stdout
+
+    def test_others_need_one(self, szal):
+        szal("run", "durable:approval", "--id", "e1")
+        result = szal("resume", "e1")
+        assert result.exit_code == 2
+        assert "name the flow's file, or the MODULE:ATTRIBUTE" in result.stderr
+
+    def test_not_with_the_handlers_of_another_flow(self, szal):
+        szal("run", "durable:approval", "--id", "e1")
+        result = szal("resume", "e1", "durable:other")
+        assert result.exit_code == 2
+        assert "it is of the flow approval, not of other" in result.stderr
+
+    def test_not_while_it_runs_elsewhere(self, szal, spawn, here):
+        process = spawn("run", "durable:hangs", "--id", "e1")
+        process.until("| ready")
+        result = szal("resume", "e1", "durable:hangs")
+        assert result.exit_code == 2
+        assert "execution e1 is being run already" in result.stderr
+        (here / "repaired").touch()
+        assert process.end() == 0
+
+    def test_json_is_the_record(self, szal):
+        szal("run", "durable:approval", "--id", "e1")
+        szal("signal", "e1", "approve")
+        found = decode_record(szal("resume", "e1", "durable:approval", "--json").stdout)
+        assert (found.execution_id, found.state) == ("e1", WorkflowState.COMPLETED)
+
+    def test_the_live_view_shows_what_was_done_before(self, spawn, crashed, here):
+        crashed("crashes")
+        (here / "repaired").touch()
+        process = spawn("resume", "e1", "durable:crashes", terminal=True)
+        assert process.end() == 0
+        drawn = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", process.seen)
+        assert re.search(r"crashes  \d+ms  2 waiting  1 completed|✓ first +completed", drawn)
+        assert "crashes completed in" in drawn
+
+
+class TestRecover:
+    def test_it_goes_on_with_what_was_interrupted_and_what_waits_no_longer(self, szal, here, crashed, url):
+        crashed("crashes")
+        szal("run", "durable:approval", "--id", "e2")
+        szal("run", "durable:approval", "--id", "e3")
+        szal("signal", "e2", "approve")
+        (here / "repaired").touch()
+        assert szal("recover", "durable:crashes", "durable:approval").exit_code == 0
+        states = [record(url, name).state for name in ("e1", "e2", "e3")]
+        assert states == [WorkflowState.COMPLETED, WorkflowState.COMPLETED, WorkflowState.PAUSED]
+
+    def test_only_the_flows_that_are_named(self, szal, url, crashed):
+        crashed("crashes")
+        result = szal("recover", "durable:approval")
+        assert (result.exit_code, result.stderr) == (0, "There is nothing to go on with.\n")
+        assert record(url).state is WorkflowState.RUNNING
+
+    def test_a_limit(self, szal, url):
+        for name in ("e1", "e2"):
+            szal("run", "deploy.yaml", "--id", name)
+            szal("signal", name, "go")
+        assert szal("recover", "--limit", 1).exit_code == 0
+        assert sorted(str(record(url, name).state) for name in ("e1", "e2")) == ["completed", "paused"]
+
+    def test_without_a_target_those_that_need_handlers_are_left_alone(self, szal, url):
+        szal("run", "durable:approval", "--id", "e1")
+        szal("signal", "e1", "approve")
+        result = szal("recover")
+        assert result.exit_code == 0
+        assert "execution e1: no handler for" in result.stderr
+        assert record(url).state is WorkflowState.PAUSED
+
+    def test_one_that_fails_is_status_1_and_json_is_a_record_a_line(self, szal, here, crashed):
+        crashed("crashes")
+        szal("run", "deploy.yaml", "--id", "e2")
+        szal("signal", "e2", "go")
+        (here / "repaired").touch()
+        (here / "durable.py").write_text(DURABLE.replace("file.write(", "raise OSError('no disk'); file.write("))
+        result = szal("recover", "durable:crashes", "deploy.yaml", "--json")
+        found = {line["execution_id"]: line["state"] for line in map(json.loads, result.stdout.splitlines())}
+        assert result.exit_code == 1
+        assert found == {"e1": "Failed", "e2": "Completed"}
+
+
+class TestRerun:
+    def test_a_new_execution_runs_what_failed(self, szal, here, url):
+        szal("run", "durable:breaks", "--id", "e1")
+        (here / "repaired").touch()
+        result = szal("rerun", "e1", "durable:breaks", "-i", "value=7")
+        assert result.exit_code == 0
+        new = record(url, result.stdout.split()[-1])
+        assert new.parent_execution_id == "e1"
+        assert new.result.outputs == {"first": "first", "broken": 7, "last": 7}
+        assert done(here) == ["first", "broken", "broken", "last"]
+
+    def test_from_a_step(self, szal, here):
+        (here / "repaired").touch()
+        szal("run", "durable:breaks", "--id", "e1")
+        assert szal("rerun", "e1", "durable:breaks", "--from", "broken").exit_code == 0
+        assert done(here) == ["first", "broken", "last", "broken", "last"]
+
+    def test_from_a_step_that_is_not_there(self, szal):
+        szal("run", "durable:breaks", "--id", "e1")
+        result = szal("rerun", "e1", "durable:breaks", "--from", "brocken")
+        assert result.exit_code == 2
+        assert "no step 'brocken'" in result.stderr
+
+    def test_ctrl_c_cancels_it(self, szal, spawn):
+        szal("run", "durable:approval", "--id", "e1")
+        process = spawn("rerun", "e1", "durable:approval")
+        assert process.end() == 3
+
+
+class TestCancel:
+    def test_a_paused_one_is_cancelled_when_it_goes_on(self, szal, url):
+        szal("run", "durable:approval", "--id", "e1")
+        result = szal("cancel", "e1")
+        assert result.exit_code == 0
+        assert "nobody runs it; to end it: szal resume e1" in result.stderr
+        assert szal("resume", "e1", "durable:approval").exit_code == 1
+        assert record(url).state is WorkflowState.CANCELLED
+
+
+class TestResolve:
+    def test_a_decision_is_waited_for_and_taken(self, szal, here, crashed, url):
+        crashed("once")
+        (here / "repaired").touch()
+        paused = szal("resume", "e1", "durable:once")
+        assert paused.exit_code == 3
+        assert "szal resolve e1 crash completed|failed|retry" in paused.stdout
+        assert "szal resolve e1 crash completed|failed|retry" in szal("show", "e1").stdout
+        assert szal("resolve", "e1", "crash", "completed", '{"ok": 1}').exit_code == 0
+        assert szal("resume", "e1", "durable:once").exit_code == 0
+        assert record(url).result["crash"].output == {"ok": 1}
+        assert done(here) == ["first", "crash", "last"]
+
+    def test_where_nothing_is_to_be_decided(self, szal):
+        szal("run", "durable:approval", "--id", "e1")
+        result = szal("resolve", "e1", "ask", "retry")
+        assert result.exit_code == 2
+        assert "nothing is to be decided on step ask" in result.stderr
+
+    def test_only_what_is_completed_has_an_output(self, szal):
+        assert szal("resolve", "e1", "ask", "failed", "1").exit_code == 2
+
+
+class TestShow:
+    def test_which_signal_it_waits_for_and_until_when(self, szal):
+        szal("run", "durable:timed", "--id", "e1")
+        text = szal("show", "e1").stdout
+        assert re.search(r"waits for the signal answer \(step answer\) until \d{4}-.*: szal signal e1 answer", text)
+
+    def test_of_a_sub_flow_it_names_the_execution_that_takes_the_signal(self, szal, url):
+        szal("run", "durable:outer", "--id", "e1")
+        found = re.search(r"szal signal (\S+) approve", szal("show", "e1").stdout)
+        assert found[1] != "e1"
+        assert szal("signal", found[1], "approve").exit_code == 0
+        assert szal("resume", "e1", "durable:outer").exit_code == 0
+        assert record(url).state is WorkflowState.COMPLETED
+
+    def test_that_it_can_go_on(self, szal):
+        szal("run", "durable:approval", "--id", "e1")
+        szal("signal", "e1", "approve")
+        assert "it can go on now: szal resume e1" in szal("show", "e1").stdout
+
+    def test_an_interrupted_one_shows_how_far_it_came(self, szal, crashed):
+        crashed("crashes")
+        text = szal("show", "e1").stdout
+        assert "interrupted: nobody runs it any more" in text
+        assert re.search(r"first +completed", text)
+        assert re.search(r"last +pending", text)
+
+    def test_why_steps_were_skipped(self, szal):
+        szal("run", "durable:skips", "--id", "e1")
+        text = szal("show", "e1").stdout
+        assert "condition not met: inputs.env == 'prod'" in text
+        assert "dependency failed: broken" in text
+        szal("run", "durable:breaks", "--id", "e2")
+        assert "prior step failed: broken" in szal("show", "e2").stdout
+
+    def test_what_another_program_wrote_is_shown_as_it_is(self, szal, url):
+        with open_store(url) as store:
+            store.save(ExecutionRecord("rust", "ci", WorkflowState.RUNNING))
+        assert "No step is recorded yet." in szal("show", "rust").stdout
+        result = szal("resume", "rust")
+        assert result.exit_code == 2
+        assert "its definition is not recorded" in result.stderr
+
+
+class TestPrune:
+    def test_what_has_ended_goes_and_what_waits_stays(self, szal, url):
+        for name in ("e1", "e2", "e3"):
+            szal("run", "durable:other", "--id", name)
+        szal("run", "durable:approval", "--id", "e4")
+        assert szal("prune", "--older-than", "30d").stdout == "0 executions deleted\n"
+        assert szal("prune", "--keep", 2).stdout == "1 execution deleted\n"
+        assert szal("prune", "--older-than", "0s", "--state", "completed").stdout == "2 executions deleted\n"
+        with open_store(url) as store:
+            assert store.list() == ["e4"]
+
+    @pytest.mark.parametrize("options", [[], ["--keep", "1", "--state", "paused"]])
+    def test_not_everything_and_nothing_that_lives(self, szal, options):
+        szal("run", "durable:other")
+        result = szal("prune", *options)
+        assert result.exit_code == 2
+        assert "Error: " in result.stderr
+
+
+class TestSignalsOfTheSystem:
+    def test_the_second_ctrl_c_ends_the_grace_and_the_table_is_shown(self, spawn, url):
+        process = spawn("run", "durable:hangs", "--id", "e1")
+        process.until("| ready")
+        process.signal(signal.SIGINT)
+        process.until("once more")
+        process.signal(signal.SIGINT)
+        assert process.end(timeout=4) == 130  # the grace is 5s
+        assert "hangs cancelled in" in process.seen
+        assert re.search(r"hang +failed", process.seen)
+        assert record(url).result["last"].error == "cancelled"
+
+    def test_it_ends_an_undoing_that_hangs_too(self, spawn, url):
+        process = spawn("run", "durable:rolls", "--id", "e1")
+        process.until("undo hangs")
+        process.signal(signal.SIGTERM)
+        process.until("once more")
+        process.signal(signal.SIGTERM)
+        assert process.end(timeout=4) == 143
+        assert "not rolled back: first" in process.seen
+        assert record(url).state is WorkflowState.FAILED
+
+
+class TestHurry:
+    def test_it_leaves_alone_what_is_not_cancelled(self):
+        from szal import FlowDef, StepDef
+
+        with Engine(lambda ctx: engine.hurry() or ctx.sleep(0.05), EngineConfig()) as engine:
+            assert engine.start(FlowDef("f", steps=[StepDef("a"), StepDef("b")])).result(10).success
+            assert engine.abandoned == 0
+
+    def test_it_gives_up_on_the_handlers_of_cancelled_runs(self):
+        import threading
+
+        from szal import FlowDef, StepDef
+
+        begun, freed = threading.Event(), threading.Event()
+        handlers = Handlers(lambda _: (begun.set(), freed.wait(10)) and None)
+        with Engine(handlers, EngineConfig(cancel_grace=60)) as engine:
+            execution = engine.start(FlowDef("f", steps=[StepDef("a"), StepDef("b")]))
+            begun.wait(10)
+            execution.cancel()
+            engine.hurry()
+            result = execution.result(10)
+            freed.set()
+        assert result.state is WorkflowState.CANCELLED
+        assert result["a"].status is StepStatus.FAILED
