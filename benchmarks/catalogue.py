@@ -156,6 +156,24 @@ CASES = (
         ),
     ),
     Case(
+        name="chain-postgres",
+        title="a chain recorded in PostgreSQL, committed when the run returns",
+        sizes=(100, 1000, 10_000),
+        quick=(100, 1000),
+        targets=(Versus("no store, JSON, unnest", 2.0, least=10_000),),
+    ),
+    Case(
+        name="saves-postgres",
+        title="records saved through the sink, then flush; PostgreSQL",
+        sizes=(1000, 10_000),
+        quick=(1000,),
+        unit="save",
+        targets=(
+            Versus("executemany by 100, same table", 2.5),
+            Versus("a transaction each, same table"),
+        ),
+    ),
+    Case(
         name="find",
         title="the first 100 executions of a flow in a state, in a table of so many rows",
         sizes=(1000, 1_000_000),

@@ -74,7 +74,7 @@ class Peer:
 
 OURS = tuple(
     Party(module=f"benchmarks.szal_cases.{name}", distributions=("szal", "attrs", "tenacity", "sqlite-utils"))
-    for name in ("running", "defining", "durable")
+    for name in ("running", "defining", "durable", "postgres")
 )
 FLOORS = tuple(Party(module=f"benchmarks.floors.{name}") for name in ("running", "texts", "tables"))
 PEERS = (

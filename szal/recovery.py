@@ -1,7 +1,7 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import attrs
 
@@ -21,6 +21,9 @@ from szal.plan import Outcome, Plan
 from szal.state import StepStatus, WorkflowState
 from szal.step import Json, new_id
 from szal.waiting import new_signal_id
+
+if TYPE_CHECKING:
+    from szal.stores.ledger import Claim
 
 __all__ = ["Decision", "Recovery"]
 
@@ -187,24 +190,25 @@ class Recovery:
             raise ValueError(f"decision is one of {', '.join(get_args(Decision))}, not {decision!r}")
         jsontext.dumps(output, "output")
         keeper = self.keeper
+        nothing = ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
+        if _open(self.ledger.look(execution_id), step) is None:
+            raise nothing
         claim = self.ledger.take_over(execution_id, keeper.owner, keeper.ttl, is_gone)
+        if claim.epoch is None or claim.flow is None:
+            raise nothing
         errors: list[Exception] = []
-        journal = Journal(keeper.store, execution_id, claim.epoch or 0, errors.append)
-        open_step = None
-        for name, seq, data in claim.steps:
-            checkpoint = decode_checkpoint(data)
+        journal = Journal(keeper.store, execution_id, claim.epoch, errors.append)
+        for name, seq, _ in claim.steps:
             journal.restore(name, seq, settled=False)
-            if name == step and checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING:
-                open_step = checkpoint.result
-        if claim.epoch is None or open_step is None or claim.flow is None:
-            if claim.epoch is not None:
-                journal.release()
-            raise ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
-        node = Plan.of(decode_flow(claim.flow))
-        self._decide(journal, node.nodes[node.places[step]], open_step, decision, output)
+        begun = _open(claim, step)
+        if begun is not None:
+            plan = Plan.of(decode_flow(claim.flow))
+            self._decide(journal, plan.nodes[plan.places[step]], begun, decision, output)
         journal.release(wake=0.0)
         if hasattr(keeper.store, "flush"):
             keeper.store.flush(execution_id=execution_id)
+        if begun is None:  # somebody else has decided meanwhile
+            raise nothing
 
     def _decide(self, journal: Journal, node: Any, begun: StepResult, decision: Decision, output: Json) -> None:
         if decision == "retry":
@@ -215,6 +219,18 @@ class Recovery:
         else:
             failed = attrs.evolve(begun, status=StepStatus.FAILED, attempts=1, error="resolved as failed")
             journal.settled(node, failed, Outcome.FAILED)
+
+
+def _open(claim: "Claim", step: str) -> StepResult | None:
+    """Return what is known of a step that began and was not heard of again; None where that is not so."""
+    if claim.epoch is None:
+        return None
+    for name, _, data in claim.steps:
+        if name == step:
+            checkpoint = decode_checkpoint(data)
+            is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
+            return checkpoint.result if is_open and checkpoint.due is None else None
+    return None
 
 
 def _from(plan: Plan, step: str | None) -> set[int]:

@@ -64,6 +64,7 @@ class Rollback:
             watch=self,
             log=None if self._journal is None else _UndoLog(self._forward, self._places, self._journal),
             commit_first=self._forward.commit_first,
+            inline=self._forward.inline,
             stoppable=False,
         )
 

@@ -15,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says, and return its exit status. Does not return where a step's thread hangs.
 
     0: success. 1: the flow failed, or its record could not be kept. 2: a wrong command, an invalid flow, a store
-    that cannot be read. 128 and the signal's number (130 for Ctrl-C): the run was cancelled by it.
+    that cannot be read, an execution that is not there or is being run already. 3: the execution waits. 128 and the
+    signal's number (130 for Ctrl-C): the run was cancelled by it.
     """
     try:
         from szal.cli.commands import szal

@@ -176,9 +176,8 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
                     outcome = continuing.take_up(record, target)
                 except (ExecutionOwned, ExecutionNotFound, LeaseLost):  # another process was faster
                     continue
-                except CannotGoOn as error:
-                    if targets:
-                        problems += 1
+                except SzalError as error:  # the others go on
+                    problems += bool(targets) or not isinstance(error, CannotGoOn)
                     write(stderr(), f"szal: {error}")
                     continue
                 close(document, console, outcome, settings, name)

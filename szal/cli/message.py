@@ -50,10 +50,8 @@ def signal(*, execution_id: str, name: str, value: str | None, signal_id: str | 
     """
     with _reached(store, execution_id) as (engine, record, standing):
         sent = engine.signal(record.execution_id, name, None if value is None else value_of(value), signal_id=signal_id)
-    shown = f"{one_line(name)} to {one_line(record.execution_id)}"
-    write(
-        stdout(), f"sent {shown}" if sent else f"a signal with this id was sent to {shown.partition(' to ')[2]} before"
-    )
+    shown = one_line(record.execution_id)
+    write(stdout(), f"sent {one_line(name)} to {shown}" if sent else f"{shown} was sent a signal with this id before")
     known = None if standing.flow is None else signals_of(standing.flow)
     if known is not None and name not in known:
         others = f"it waits for {', '.join(map(one_line, sorted(known)))}" if known else "it waits for none"
@@ -66,7 +64,7 @@ def signal(*, execution_id: str, name: str, value: str | None, signal_id: str | 
 @_id_argument
 @store_option
 def cancel(*, execution_id: str, store: str | None) -> None:
-    """Cancel an execution, wherever it runs: its process sees it within seconds.
+    """Cancel an execution, wherever it runs: its process sees it at its next heartbeat, within ten seconds.
 
     One that waits, or was interrupted, is cancelled when it goes on: with resume or recover. The beginning of its ID
     is enough.

@@ -3,10 +3,22 @@
 import json
 import re
 import signal
+import threading
 
 import pytest
 
-from szal import Engine, EngineConfig, ExecutionRecord, Handlers, StepStatus, WorkflowState, open_store
+from szal import (
+    Engine,
+    EngineConfig,
+    ExecutionRecord,
+    FlowDef,
+    StepDef,
+    StepResult,
+    StepStatus,
+    WorkflowState,
+    open_store,
+)
+from szal.cli.board import Board, Stage
 from szal.codec import decode_record
 
 DURABLE = """
@@ -36,6 +48,7 @@ def wait(name, **config):
 
 approval = flow("approval", StepDef("ask"), wait("approved", signal="approve"), StepDef("pay")), work
 other = flow("other", StepDef("ask")), work
+twice = flow("twice", wait("approved", signal="approve"), wait("confirmed", signal="confirm")), work
 timed = flow("timed", wait("answer", signal="answer", timeout=3600)), work
 crashes = flow("crashes", StepDef("first"), StepDef("crash"), StepDef("last")), work
 breaks = flow("breaks", StepDef("first"), StepDef("broken"), StepDef("last")), work
@@ -96,7 +109,7 @@ def crashed(spawn):
     """``crashed(flow)``: run it as e1, in a process that dies in it."""
 
     def run(flow):
-        assert spawn("run", f"durable:{flow}", "--id", "e1").end() == 9
+        assert spawn("run", f"durable:{flow}", "--id", "e1", "--durability", "step").end() == 9
 
     return run
 
@@ -252,6 +265,15 @@ class TestResume:
         assert "crashes completed in" in drawn
 
 
+def test_a_board_begins_with_what_was_done_before():
+    steps = [StepDef("a", id="a"), StepDef("b", id="b")]
+    before = [StepResult("a", "a", StepStatus.COMPLETED, duration=2.0, attempts=1)]
+    snapshot = Board(FlowDef("f", steps=steps), before=before).snapshot(10)
+    assert [row.stage for row in snapshot.rows] == [Stage.COMPLETED, Stage.WAITING]
+    assert snapshot.counts == {Stage.COMPLETED: 1, Stage.WAITING: 1}
+    assert snapshot.rows[0].seconds(snapshot.now) == 2.0
+
+
 class TestRecover:
     def test_it_goes_on_with_what_was_interrupted_and_what_waits_no_longer(self, szal, here, crashed, url):
         crashed("crashes")
@@ -262,6 +284,13 @@ class TestRecover:
         assert szal("recover", "durable:crashes", "durable:approval").exit_code == 0
         states = [record(url, name).state for name in ("e1", "e2", "e3")]
         assert states == [WorkflowState.COMPLETED, WorkflowState.COMPLETED, WorkflowState.PAUSED]
+
+    def test_one_that_waits_again_is_status_3(self, szal):
+        szal("run", "durable:twice", "--id", "e1")
+        szal("signal", "e1", "approve")
+        result = szal("recover", "durable:twice")
+        assert result.exit_code == 3
+        assert "szal signal e1 confirm" in result.stdout
 
     def test_only_the_flows_that_are_named(self, szal, url, crashed):
         crashed("crashes")
@@ -319,10 +348,17 @@ class TestRerun:
         assert result.exit_code == 2
         assert "no step 'brocken'" in result.stderr
 
-    def test_ctrl_c_cancels_it(self, szal, spawn):
-        szal("run", "durable:approval", "--id", "e1")
-        process = spawn("rerun", "e1", "durable:approval")
-        assert process.end() == 3
+    def test_ctrl_c_cancels_it(self, szal, spawn, here, url):
+        (here / "repaired").touch()
+        szal("run", "durable:hangs", "--id", "e1")
+        (here / "repaired").unlink()
+        process = spawn("rerun", "e1", "durable:hangs", "--from", "hang")
+        process.until("| ready")
+        process.signal(signal.SIGINT)
+        process.until("once more")
+        (here / "repaired").touch()
+        assert process.end() == 130
+        assert "hangs cancelled in" in process.seen
 
 
 class TestCancel:
@@ -445,20 +481,18 @@ class TestSignalsOfTheSystem:
 
 class TestHurry:
     def test_it_leaves_alone_what_is_not_cancelled(self):
-        from szal import FlowDef, StepDef
-
         with Engine(lambda ctx: engine.hurry() or ctx.sleep(0.05), EngineConfig()) as engine:
             assert engine.start(FlowDef("f", steps=[StepDef("a"), StepDef("b")])).result(10).success
             assert engine.abandoned == 0
 
     def test_it_gives_up_on_the_handlers_of_cancelled_runs(self):
-        import threading
-
-        from szal import FlowDef, StepDef
-
         begun, freed = threading.Event(), threading.Event()
-        handlers = Handlers(lambda _: (begun.set(), freed.wait(10)) and None)
-        with Engine(handlers, EngineConfig(cancel_grace=60)) as engine:
+
+        def hang(ctx):
+            begun.set()
+            freed.wait(10)
+
+        with Engine(hang, EngineConfig(cancel_grace=60)) as engine:
             execution = engine.start(FlowDef("f", steps=[StepDef("a"), StepDef("b")]))
             begun.wait(10)
             execution.cancel()

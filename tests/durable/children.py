@@ -1,7 +1,5 @@
 """What the processes of these tests begin with, and how a test talks with one: by lines, so nobody sleeps."""
 
-import subprocess
-
 from stores.samples import python
 
 SETUP = """
@@ -73,8 +71,3 @@ def killed(code: str, *arguments: object) -> None:
     process = python(SETUP + code, *arguments)
     _, err = process.communicate(timeout=30)
     assert process.returncode == -9, f"{process.returncode}: {err}"
-
-
-def ended(process: "subprocess.Popen[str]") -> None:
-    """Wait for a process that was killed."""
-    process.wait(timeout=30)

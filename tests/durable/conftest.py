@@ -24,7 +24,7 @@ def store_url(request: pytest.FixtureRequest, fast_path: Path) -> str:
 
 @pytest.fixture
 def fast_path() -> Iterator[Path]:
-    """A directory in memory, where the system has one: what is written outlives a process, and nothing more is needed."""
+    """A directory in memory, where the system has one: what is there outlives a process, which is enough."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as path:
         yield Path(path)

@@ -1,7 +1,7 @@
 """Runs flows in processes that die at a chosen place, and says what is wrong after that.
 
-As a script (``crashes.py URL LOG DURABILITY FLOW MODE SEED``) it forks a child for each fault point, and prints how many
-there were. It has no thread of its own, so forking it is safe.
+As a script (``crashes.py URL LOG DURABILITY FLOW MODE SEED``) it forks a child for each fault point, and prints how
+many there were. It has no thread of its own, so forking it is safe.
 """
 
 import json
@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepContext, StepDef
@@ -194,18 +195,28 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {"modes": modes, "undoing": undoi
 # -- one life of a process ---------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Setting:
+    """Where, what and how."""
+
+    url: str
+    log: str
+    durability: str
+    scenario: Scenario
+
+
 class Life:
     """One process that runs the scenario, or goes on with it, and keeps a log of what it does."""
 
-    def __init__(self, url: str, log: str, durability: str, scenario: Scenario, faults: Faults) -> None:
-        self.scenario = scenario
+    def __init__(self, setting: Setting, log: str, faults: Faults) -> None:
+        self.scenario = scenario = setting.scenario
         self.faults = faults
         self._log = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-        self._store = open_store(url)
+        self._store = open_store(setting.url)
         self._sink = Sink(FaultyStore(self._store, faults))  # type: ignore[arg-type]
         config = EngineConfig(
             execution_store=self._sink,
-            durability=durability,  # type: ignore[arg-type]
+            durability=setting.durability,  # type: ignore[arg-type]
             storage=scenario.storage,
             rollback_handler=self._undo,
             max_recoveries=10,
@@ -284,12 +295,12 @@ class Life:
             self._store.remove(each)
 
 
-def in_child(url: str, log: str, durability: str, scenario: Scenario, faults: Faults, execution_id: str) -> int | None:
+def in_child(setting: Setting, execution_id: str, log: str, faults: Faults) -> int | None:
     """Have a child live; return how many fault points it passed, None if it died at one."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _live_and_die(url, log, durability, scenario, faults, execution_id, writer)
+        _live_and_die(lambda: Life(setting, log, faults).live(execution_id), faults, writer)
     os.close(writer)
     said = b"".join(iter(lambda: os.read(reader, 65536), b""))
     os.close(reader)
@@ -300,13 +311,11 @@ def in_child(url: str, log: str, durability: str, scenario: Scenario, faults: Fa
     return int(said)
 
 
-def _live_and_die(
-    url: str, log: str, durability: str, scenario: Scenario, faults: Faults, execution_id: str, writer: int
-) -> NoReturn:
+def _live_and_die(live: Callable[[], None], faults: Faults, writer: int) -> NoReturn:
     status = 1
     try:
         signal.alarm(PATIENCE)
-        Life(url, log, durability, scenario, faults).live(execution_id)
+        live()
         os.write(writer, b"%d" % faults.count)
         status = 0
     except BaseException:
@@ -382,12 +391,12 @@ class Verdict:
 class Matrix:
     """Kills a scenario at one fault point after another."""
 
-    def __init__(self, url: str, log: str, durability: str, scenario: Scenario) -> None:
-        self.url, self.log, self.durability, self.scenario = url, log, durability, scenario
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
         self._number = 0
         points, notes = self._lives([None])
         self.points = points
-        self.verdict = Verdict(scenario, durability, notes[-1]["records"])
+        self.verdict = Verdict(setting.scenario, setting.durability, notes[-1]["records"])
         self.verdict.judge(notes)
 
     def try_point(self, *points: int, by_signal: bool = False) -> bool:
@@ -396,37 +405,36 @@ class Matrix:
             reached, notes = self._lives([*points, None], by_signal=by_signal)
             self.verdict.judge(notes)
         except AssertionError as error:
-            error.add_note(f"after dying at {points}; the log is {self.log}.{self._number}")
+            error.add_note(f"after dying at {points}; the log is {self._setting.log}.{self._number}")
             raise
         return reached is None
 
-    def _lives(
-        self, points: list[int | None], *, by_signal: bool = False
-    ) -> tuple[int | None, list[dict[str, Any]]]:
+    def _lives(self, points: list[int | None], *, by_signal: bool = False) -> tuple[int | None, list[dict[str, Any]]]:
         self._number += 1
-        execution_id, log = f"execution-{self._number}", f"{self.log}.{self._number}"
+        execution_id, log = f"execution-{self._number}", f"{self._setting.log}.{self._number}"
         first: int | None = None
         for turn, at in enumerate(points):
             faults = Faults(at, by_signal=by_signal)
-            passed = in_child(self.url, log, self.durability, self.scenario, faults, execution_id)
+            passed = in_child(self._setting, execution_id, log, faults)
             if turn == 0:
                 first = passed
             if passed is not None:
                 break
         with open(log) as file:  # noqa: PTH123 (a plain script)
             notes = [json.loads(line) for line in file]
-        with open_store(self.url) as store:
+        with open_store(self._setting.url) as store:
             for each in store.list():
                 store.remove(each)
         return first, notes
 
 
-def main(url: str, log: str, durability: str, name: str, mode: str, seed: str) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run a matrix, and print how many points it tried."""
+    url, log, durability, name, mode, seed = arguments
     logging.disable()  # of undos that fail, as they are meant to
     chance = random.Random(int(seed))
     scenario = random_dag(int(seed)) if name == "random" else SCENARIOS[name]()
-    matrix = Matrix(url, log, durability, scenario)
+    matrix = Matrix(Setting(url, log, durability, scenario))
     points = matrix.points or 0
     tried = 0
     began = time.monotonic()
@@ -434,7 +442,7 @@ def main(url: str, log: str, durability: str, name: str, mode: str, seed: str) -
         for at in range(1, points + 1):
             tried += matrix.try_point(at)
     elif mode == "twice":
-        for at in chance.sample(range(1, points + 1), min(12, points)):
+        for at in chance.sample(range(1, points + 1), min(8, points)):
             tried += matrix.try_point(at, chance.randint(1, points - at + 10))
     else:
         for at in chance.sample(range(1, points + 1), min(3, points)):
@@ -443,4 +451,4 @@ def main(url: str, log: str, durability: str, name: str, mode: str, seed: str) -
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

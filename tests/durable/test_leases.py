@@ -78,7 +78,7 @@ def test_what_another_process_runs_cannot_be_run_here(store_url, new_engine, log
 
 def test_what_this_engine_runs_it_does_not_run_twice(new_engine):
     begun, go = threading.Event(), threading.Event()
-    engine = new_engine(lambda ctx: (begun.set(), waited(go)) and None)
+    engine = new_engine(lambda ctx: (begun.set(), waited(go))[1])
     execution = engine.start(chain("a"), execution_id="e")
     waited(begun)
     with pytest.raises(ExecutionOwned):
@@ -90,7 +90,7 @@ def test_what_this_engine_runs_it_does_not_run_twice(new_engine):
 
 def test_the_heartbeat_keeps_a_lease_however_busy_the_engine_is(new_engine, store):
     begun, go = threading.Event(), threading.Event()
-    engine = new_engine(lambda ctx: (begun.set(), waited(go)) and None, lease_ttl=0.3, max_concurrency=1)
+    engine = new_engine(lambda ctx: (begun.set(), waited(go))[1], lease_ttl=0.3, max_concurrency=1)
     execution = engine.start(chain("a"), execution_id="e")
     waited(begun)
     began = store.clock()
@@ -230,9 +230,7 @@ def test_this_engine_cancels_at_once(new_engine, store):
     assert statuses(result)["b"] == "skipped"
 
 
-def test_one_that_was_to_be_cancelled_when_its_process_died_is_cancelled_by_who_recovers_it(
-    store_url, new_engine, log
-):
+def test_one_that_was_to_be_cancelled_when_its_process_died_is_cancelled_by_who_recovers_it(store_url, new_engine, log):
     code = RUNNING + "    new_engine(handler).run(flow, execution_id='e')"
     ran = []
     with Child(code, store_url, log.path) as child:

@@ -1,0 +1,405 @@
+"""Executions that outlive their process: what goes on, where, how often, and under which definition."""
+
+import contextlib
+import json
+import logging
+
+import pytest
+from durable.children import Child, killed
+from helper_engine import statuses
+from processes import wait_until
+
+from szal import (
+    DefinitionMismatch,
+    Engine,
+    EngineConfig,
+    ExecutionNotFound,
+    FlowDef,
+    Handlers,
+    MigrationRegistry,
+    StepDef,
+    StepStatus,
+    WorkflowState,
+)
+from szal.stores import open_store
+from szal.stores.sink import Sink
+
+# Dies in step DIES, once what came before is written. Each handler adds a line: its step and its key.
+DYING = """
+    def handler(ctx):
+        add(sys.argv[2], f"{ctx.step.name} {ctx.idempotency_key}")
+        if ctx.step.name == sys.argv[3]:
+            die()
+        return ctx.step.name
+
+    flow = FlowDef("chain", steps=[StepDef("a"), StepDef("b"), StepDef("c")])
+"""
+RUN = DYING + "    new_engine(handler).run(flow, {'n': 1}, execution_id='e')"
+
+
+def chain(*names, **options):
+    return FlowDef("chain", steps=[StepDef(name) for name in names], **options)
+
+
+def logging_to(log):
+    """A handler that adds a line to the log, and returns the step's name."""
+
+    def handler(ctx):
+        log.add(f"{ctx.step.name} {ctx.idempotency_key}")
+        return ctx.step.name
+
+    return handler
+
+
+# -- resume -------------------------------------------------------------------------------------------
+
+
+def test_completed_steps_are_not_run_again_and_the_interrupted_one_keeps_its_key(store_url, new_engine, log):
+    killed(RUN, store_url, log.path, "b")
+    seen = []
+
+    def handler(ctx):
+        seen.append((dict(ctx.outputs), dict(ctx.inputs)))
+        return logging_to(log)(ctx)
+
+    result = new_engine(handler).resume("e")
+    assert result.outputs == {"a": "a", "b": "b", "c": "c"}
+    assert log.lines == ["a e:a", "b e:b", "b e:b", "c e:c"]
+    assert seen[0] == ({"a": "a"}, {"n": 1})
+
+
+def test_the_record_keeps_its_beginning_and_its_labels(store_url, new_engine, store, log):
+    killed(DYING + "    new_engine(handler).run(flow, execution_id='e', labels={'x': 'y'})", store_url, log.path, "b")
+    before = store.get("e")
+    assert before.state is WorkflowState.RUNNING
+    new_engine().resume("e")
+    after = store.get("e")
+    assert (after.started_at, after.labels) == (before.started_at, {"x": "y"})
+    assert after.finished_at > before.started_at
+
+
+def test_a_completed_execution_returns_its_stored_result(new_engine):
+    done = new_engine().run(chain("a"), execution_id="e")
+    ran = []
+    again = new_engine(lambda ctx: ran.append(ctx.step.name)).resume("e")
+    assert (again.state, again.outputs, again.execution_id) == (done.state, done.outputs, "e")
+    assert ran == []
+
+
+def test_an_unknown_execution_is_not_found(new_engine):
+    with pytest.raises(ExecutionNotFound):
+        new_engine().resume("nobody")
+
+
+def test_undoing_goes_on_where_it_was_interrupted(store_url, new_engine, store, log):
+    code = """
+    def undo(ctx):
+        add(sys.argv[2], ctx.idempotency_key)
+        if ctx.step.name == "b":
+            die()
+
+    def handler(ctx):
+        if ctx.step.name == "boom":
+            raise ValueError("boom")
+        return ctx.step.name
+
+    steps = [StepDef(name, rollbackable=name != "boom") for name in ["a", "b", "c", "boom"]]
+    flow = FlowDef("undone", steps=steps, rollback_on_failure=True)
+    new_engine(handler, rollback_handler=undo).run(flow, execution_id="e")
+    """
+    killed(code, store_url, log.path)
+    assert store.get("e").state is WorkflowState.ROLLING_BACK
+    undone = []
+    engine = new_engine(rollback_handler=lambda ctx: undone.append((ctx.idempotency_key, ctx.output)))
+    result = engine.resume("e")
+    assert log.lines == ["e:c:rollback", "e:b:rollback"]
+    assert undone == [("e:b:rollback", "b"), ("e:a:rollback", "a")]
+    assert (result.state, result.rolled_back) == (WorkflowState.ROLLED_BACK, True)
+    assert [step.status for step in result.steps[:3]] == [StepStatus.ROLLED_BACK] * 3
+
+
+# -- recover ------------------------------------------------------------------------------------------
+
+MANY = """
+    def handler(ctx):
+        if ctx.step.name == "b":
+            begun.release()
+            threading.Event().wait(20)
+        return ctx.step.name
+
+    begun = threading.Semaphore(0)
+    engine = new_engine(handler)
+    for number in range(12):
+        flow = FlowDef("even" if number % 2 == 0 else "odd", steps=[StepDef("a"), StepDef("b")])
+        engine.start(flow, execution_id=f"e{number}")
+    for _ in range(12):
+        begun.acquire()
+    die()
+"""
+
+
+def test_several_processes_share_them_out(store_url, store, log):
+    killed(MANY, store_url)
+    code = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.idempotency_key)
+        return ctx.step.name
+
+    engine = new_engine(handler)
+    tell("ready")
+    listen()
+    tell(len(engine.recover()))
+    """
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(Child(code, store_url, log.path)) for _ in range(4)]
+        for child in children:
+            assert child.hear() == "ready"
+        for child in children:
+            child.say()
+        counts = [int(child.end()) for child in children]
+    assert sorted(log.lines) == sorted(f"e{number}:b" for number in range(12))
+    assert sum(counts) >= 12  # of one that another has just finished, the stored result is returned
+    assert store.count(states=WorkflowState.COMPLETED) == 12
+
+
+def test_recover_takes_one_flow_or_so_many(store_url, new_engine, store):
+    killed(MANY, store_url)
+    engine = new_engine()
+    assert {result.flow_name for result in engine.recover("odd", limit=2)} == {"odd"}
+    assert store.count(states=WorkflowState.RUNNING) == 10
+    assert len(engine.recover("odd")) == 4
+    assert len(engine.recover()) == 6
+    assert engine.recover() == []
+
+
+def test_an_execution_whose_handlers_are_not_here_is_left_alone(store_url, new_engine, store, log):
+    killed(RUN, store_url, log.path, "b")
+    assert new_engine(Handlers()).recover() == []
+    assert store.get("e").state is WorkflowState.RUNNING
+    assert new_engine().resume("e").success
+
+
+def test_recovery_in_the_background(store_url, new_engine, store, log):
+    engine = new_engine()
+    engine.start_recovery(0.02)
+    killed(RUN, store_url, log.path, "b")
+    wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, timeout=20)
+
+
+def test_an_execution_that_kills_its_process_each_time_ends_failed(store_url, new_engine, store, log):
+    killed(RUN, store_url, log.path, "b")
+    for _ in range(2):
+        killed(DYING + "    new_engine(handler, max_recoveries=2).recover()", store_url, log.path, "b")
+    [result] = new_engine(max_recoveries=2).recover()
+    assert result.state is WorkflowState.FAILED
+    assert result.error == "gave up after 2 recoveries"
+    assert store.get("e").error == "gave up after 2 recoveries"
+    assert statuses(result) == {"a": "completed", "b": "pending", "c": "pending"}
+    assert [line.split()[0] for line in log.lines] == ["a", "b", "b", "b"]
+    assert new_engine().recover() == []
+
+
+# -- an idempotent start ------------------------------------------------------------------------------
+
+
+def test_one_id_started_from_many_threads_and_processes_runs_once(store_url, log):
+    code = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.idempotency_key)
+        return ctx.step.name
+
+    def start():
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                results.append(engine.run(flow, {"n": 1}, execution_id="order-42"))
+                return
+            except ExecutionOwned:
+                time.sleep(0.01)
+
+    flow = FlowDef("chain", steps=[StepDef("a"), StepDef("b"), StepDef("c")])
+    results = []
+    engine = new_engine(handler)
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    tell("ready")
+    listen()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tell(len([result for result in results if result.success and result.execution_id == "order-42"]))
+    """
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(Child(code, store_url, log.path)) for _ in range(4)]
+        for child in children:
+            assert child.hear() == "ready"
+        for child in children:
+            child.say()
+        assert [child.end() for child in children] == ["8"] * 4
+    assert log.lines == ["order-42:a", "order-42:b", "order-42:c"]
+
+
+def test_an_interrupted_one_is_continued_by_its_start(store_url, new_engine, log):
+    killed(RUN, store_url, log.path, "b")
+    assert new_engine(logging_to(log)).run(chain("a", "b", "c"), {"n": 1}, execution_id="e").success
+    assert log.lines == ["a e:a", "b e:b", "b e:b", "c e:c"]
+
+
+def test_another_definition_under_that_id_is_refused_with_what_differs(new_engine):
+    engine = new_engine()
+    engine.run(chain("a", "b"), execution_id="e")
+    with pytest.raises(DefinitionMismatch) as refusal:
+        engine.run(chain("a", "c", version=2), execution_id="e")
+    assert refusal.value.differences == ("version 1 -> 2", "step 'b' was removed", "step 'c' is new")
+    assert "execution e was started with a different definition" in str(refusal.value)
+
+
+def test_a_run_without_an_id_of_its_own_runs_again(new_engine):
+    flow = chain("a")
+    engine = new_engine()
+    assert engine.run(flow).execution_id == flow.id
+    assert engine.run(flow).execution_id != flow.id
+
+
+# -- definitions that change --------------------------------------------------------------------------
+
+
+def migrations(change):
+    registry = MigrationRegistry("chain")
+    registry.register(1, 2, change)
+    return {"chain": registry}
+
+
+def test_without_migrations_the_stored_definition_goes_on(store_url, new_engine, log):
+    killed(RUN, store_url, log.path, "b")
+    assert new_engine().resume("e").outputs == {"a": "a", "b": "b", "c": "c"}
+
+
+def test_a_migrated_definition_goes_on_matched_by_name(store_url, new_engine, log):
+    killed(RUN, store_url, log.path, "b")
+    new = migrations(lambda flow: chain("before", "a", "b", "d", version=2))
+    result = new_engine(logging_to(log), migrations=new).resume("e")
+    assert result.success
+    assert set(result.outputs) == {"before", "a", "b", "d"}
+    assert [line.split()[0] for line in log.lines].count("a") == 1
+
+
+def test_a_migration_that_drops_what_has_ended_is_refused_with_a_diff(store_url, new_engine, store, log, caplog):
+    killed(RUN, store_url, log.path, "b")
+    engine = new_engine(migrations=migrations(lambda flow: chain("b", "c", version=2)))
+    with pytest.raises(DefinitionMismatch) as refusal:
+        engine.resume("e")
+    assert "step 'a' was removed" in refusal.value.differences
+    with caplog.at_level(logging.ERROR):
+        assert engine.recover() == []
+    assert "cannot recover execution e" in caplog.text
+    assert store.get("e").state is WorkflowState.RUNNING
+    assert new_engine().resume("e").success
+
+
+# -- steps that must not run twice --------------------------------------------------------------------
+
+PAYING = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.step.name)
+        if ctx.step.name == "pay":
+            os.kill(os.getpid(), signal.SIGKILL)  # at once: what was queued is lost
+        return ctx.step.name
+
+    steps = [StepDef("a"), StepDef("pay", idempotent=False), StepDef("c")]
+    new_engine(handler, durability=sys.argv[3]).run(FlowDef("paying", steps=steps), execution_id="e")
+"""
+
+
+@pytest.fixture
+def killed_while_paying(store_url, log):
+    killed(PAYING, store_url, log.path, "flow")
+
+
+@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+def test_one_that_may_have_been_done_waits_for_a_decision(store_url, new_engine, store, log, durability):
+    killed(PAYING, store_url, log.path, durability)
+    engine = new_engine(logging_to(log))
+    [result] = engine.recover()
+    assert (result.state, result.error) == (WorkflowState.PAUSED, "needs a decision: pay")
+    assert store.get("e").error == "needs a decision: pay"
+    assert engine.recover() == []
+    assert engine.resume("e").state is WorkflowState.PAUSED
+    assert log.lines == ["a", "pay"]
+
+
+@pytest.mark.parametrize("how", ["resume", "recover"])
+@pytest.mark.parametrize(
+    ("decision", "ends"),
+    [
+        ("completed", (["c"], {"a": "completed", "pay": "completed", "c": "completed"}, "by hand")),
+        ("failed", ([], {"a": "completed", "pay": "failed", "c": "skipped"}, None)),
+        ("retry", (["pay", "c"], {"a": "completed", "pay": "completed", "c": "completed"}, "paid twice")),
+    ],
+)
+def test_a_decision_lets_it_go_on(killed_while_paying, new_engine, decision, ends, how):
+    now = []
+    engine = new_engine(lambda ctx: now.append(ctx.step.name) or "paid twice")
+    engine.recover()
+    engine.resolve("e", "pay", decision, output="by hand" if decision == "completed" else None)
+    [result] = [engine.resume("e")] if how == "resume" else engine.recover()
+    assert (now, statuses(result), result["pay"].output) == ends
+
+
+def test_only_what_is_open_can_be_decided(killed_while_paying, new_engine):
+    engine = new_engine()
+    engine.recover()
+    for step in ("a", "c", "nowhere"):
+        with pytest.raises(ValueError, match=f"nothing is to be decided on step '{step}'"):
+            engine.resolve("e", step, "retry")
+    with pytest.raises(ValueError, match="decision is one of"):
+        engine.resolve("e", "pay", "maybe")
+    with pytest.raises(ExecutionNotFound):
+        engine.resolve("nobody", "pay", "retry")
+    engine.resolve("e", "pay", "completed")
+    with pytest.raises(ValueError, match="nothing is to be decided"):
+        engine.resolve("e", "pay", "failed")
+    assert engine.resume("e").success
+
+
+# -- what is written ----------------------------------------------------------------------------------
+
+
+class Weighing:
+    """A store that keeps count of the bytes that are written to it."""
+
+    def __init__(self, store):
+        self._store = store
+        self.ledger = store.ledger
+        self.bytes = 0
+        self.rows = 0
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def apply(self, operations):
+        self.rows += len(operations)
+        self.bytes += sum(len(json.dumps(operation.row())) for operation in operations)
+        self._store.apply(operations)
+
+
+def weight(store, steps):
+    weighing = Weighing(store)
+    with Sink(weighing) as sink, Engine(lambda ctx: "x" * 100, EngineConfig(execution_store=sink)) as engine:
+        engine.run(chain(*(f"s{number:04}" for number in range(steps))))
+    return weighing
+
+
+def test_what_is_written_grows_with_the_steps_and_no_faster(store_url):
+    with open_store(store_url) as store:
+        few, many = weight(store, 50), weight(store, 500)
+    assert few.rows <= 53
+    assert many.rows <= 503
+    assert many.bytes < 10.5 * few.bytes
+
+
+def test_a_definition_is_kept_once(new_engine, store):
+    engine = new_engine()
+    ids = {store.ledger.look(engine.run(chain("a", "b")).execution_id).content_id for _ in range(3)}
+    assert len(ids) == 1
+    assert ids != {store.ledger.look(engine.run(chain("a", "c")).execution_id).content_id}
