@@ -11,13 +11,21 @@ import pytest
 from szal import Engine, EngineConfig
 from szal.stores import Store, open_store
 
-DATABASES = ["sqlite"]
+DATABASES = ["sqlite", "postgres"]
 
 
 @pytest.fixture(params=DATABASES)
-def store_url(request: pytest.FixtureRequest, fast_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest) -> str:
     """The URL of a migrated, empty database of each kind."""
-    url = {"sqlite": f"sqlite:///{fast_path}/szal.db"}[request.param]
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    open_store(url).close()
+    return url
+
+
+@pytest.fixture
+def sqlite_url(fast_path: Path) -> str:
+    """The URL of a file."""
+    url = f"sqlite:///{fast_path}/szal.db"
     open_store(url).close()
     return url
 

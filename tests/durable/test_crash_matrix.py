@@ -32,17 +32,17 @@ def matrix(url: str, log: Path, durability: str, *, flow: str, mode: str, seed: 
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
 @pytest.mark.parametrize("flow", ["modes", "undoing"])
 def test_after_dying_anywhere_recover_ends_as_if_nothing_had_happened(
-    store_url: str, fast_path: Path, durability: str, flow: str
+    sqlite_url: str, fast_path: Path, durability: str, flow: str
 ) -> None:
-    done = matrix(store_url, fast_path / "log", durability, flow=flow, mode="every")
+    done = matrix(sqlite_url, fast_path / "log", durability, flow=flow, mode="every")
     assert done["points"] > 20
     assert done["tried"] > done["points"] * 0.7  # threads race: the last few are not there in every run
 
 
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
 @pytest.mark.parametrize("flow", ["modes", "undoing"])
-def test_after_dying_again_during_the_recovery(store_url: str, fast_path: Path, durability: str, flow: str) -> None:
-    done = matrix(store_url, fast_path / "log", durability, flow=flow, mode="twice", seed=random.randrange(10**6))
+def test_after_dying_again_during_the_recovery(sqlite_url: str, fast_path: Path, durability: str, flow: str) -> None:
+    done = matrix(sqlite_url, fast_path / "log", durability, flow=flow, mode="twice", seed=random.randrange(10**6))
     assert done["tried"] > 3
 
 
@@ -54,8 +54,8 @@ def test_after_a_real_sigkill_and_another(store_url: str, fast_path: Path, durab
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), durability=st.sampled_from(["none", "flow", "step"]))
-def test_random_flows_killed_at_random_points(store_url: str, fast_path: Path, seed: int, durability: str) -> None:
-    with open_store(store_url) as store:  # what a failed example left behind
+def test_random_flows_killed_at_random_points(sqlite_url: str, fast_path: Path, seed: int, durability: str) -> None:
+    with open_store(sqlite_url) as store:  # what a failed example left behind
         for each in store.list():
             store.remove(each)
-    matrix(store_url, fast_path / f"log-{seed}-{durability}", durability, flow="random", mode="twice", seed=seed)
+    matrix(sqlite_url, fast_path / f"log-{seed}-{durability}", durability, flow="random", mode="twice", seed=seed)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stores.postgres_server import PostgresServer, postgres_server
 
 from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
 
@@ -34,28 +33,6 @@ def sqlite(path: Path) -> Iterator[SqliteExecutionStore]:
     with SqliteExecutionStore.connect(path) as store:
         store.migrate()
         yield store
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server."""
-    server = postgres_server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def schema(server: PostgresServer) -> Iterator[str]:
-    """A new schema."""
-    name = server.new_schema()
-    yield name
-    server.drop_schema(name)
-
-
-@pytest.fixture
-def postgres_url(server: PostgresServer, schema: str) -> str:
-    """Where a new schema is the first of the search path."""
-    return server.url_of(schema)
 
 
 @pytest.fixture
