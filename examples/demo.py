@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from szal import WorkflowState, open_store
+
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = shutil.get_terminal_size((100, 24)).columns
 
@@ -52,13 +54,12 @@ def main() -> None:
         szal("run", flow, *inputs, "-i", "announce=no", "--store", store, expect=1)
         print(f"\npublished after the rollback: {published(out)}")
 
-        listing = szal("list", "--store", store)
-        assert "rolled back" in listing
-        import szal as library
-
-        with library.open_store(store) as opened:
-            last = opened.find(limit=1)[0].execution_id
-        szal("show", last, "--store", store)
+        szal("list", "--store", store)
+        with open_store(store) as opened:
+            last = opened.find(limit=1)[0]
+        if last.state is not WorkflowState.ROLLED_BACK:
+            sys.exit(f"expected the last one to be rolled back, and it is {last.state}")
+        szal("show", last.execution_id, "--store", store)
 
 
 if __name__ == "__main__":

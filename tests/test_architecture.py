@@ -49,7 +49,6 @@ ORDER = {
     "workers": "threads",
     "running": "the state of one plan being run",
     "scheduler": "the one loop that drives runs",
-    "scheduler": "the one loop that drives runs",
     "journal": "what an execution writes as it goes",
     "waiting": "steps that wait for a signal or a time",
     "leases": "who runs an execution",

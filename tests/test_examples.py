@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("COV") and key != "COLUMNS"}
 
 
 def output_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -65,6 +65,7 @@ _ADD_LEASE = (
     " epoch = l.epoch + 1, expires = excluded.expires, content_id = excluded.content_id,"
     " recoveries = 0, cancelled = 0, wake = NULL RETURNING epoch"
 )
+_LOCK = "SELECT e.execution_id FROM {executions} AS e WHERE e.execution_id = ?"
 _LOOK = (
     "SELECT e.data, l.owner, l.epoch, l.expires > {now}, l.content_id, l.recoveries, l.cancelled"
     " FROM {executions} AS e LEFT JOIN {leases} AS l ON l.execution_id = e.execution_id WHERE e.execution_id = ?"
@@ -212,7 +213,9 @@ class SqlLedger:
 
     def _take_over(self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool]]) -> Claim:
         execution_id, owner, ttl, is_gone = given
-        rows = transaction.rows(self._sql(_LOOK) + self.dialect.lock, (execution_id,))
+        if self.dialect.lock:  # first, and alone: what is joined to a row that had to be waited for may be out of date
+            transaction.rows(self._sql(_LOCK) + self.dialect.lock, (execution_id,))
+        rows = transaction.rows(self._sql(_LOOK), (execution_id,))
         claim = self._claim(execution_id, rows, transaction.rows)
         if claim.epoch is None:
             return claim

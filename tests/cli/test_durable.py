@@ -88,8 +88,8 @@ steps:
 
 @pytest.fixture(autouse=True)
 def url(here, monkeypatch, database):
-    """The store, as SZAL_STORE names it; flows that go on are in durable.py and deploy.yaml."""
-    (here / "durable.py").write_text(DURABLE)
+    """The store, as SZAL_STORE names it; flows that go on are in lasting.py and deploy.yaml."""
+    (here / "lasting.py").write_text(DURABLE)
     (here / "deploy.yaml").write_text(SHELL)
     monkeypatch.setenv("SZAL_STORE", database)
     return database
@@ -109,25 +109,25 @@ def crashed(spawn):
     """``crashed(flow)``: run it as e1, in a process that dies in it."""
 
     def run(flow):
-        assert spawn("run", f"durable:{flow}", "--id", "e1", "--durability", "step").end() == 9
+        assert spawn("run", f"lasting:{flow}", "--id", "e1", "--durability", "step").end() == 9
 
     return run
 
 
 class TestRun:
     def test_paused_is_status_3_and_says_what_for_and_how_to_go_on(self, szal):
-        result = szal("run", "durable:approval", "--id", "order-42")
+        result = szal("run", "lasting:approval", "--id", "order-42")
         assert result.exit_code == 3
         assert "approval paused" in result.stdout
         last = result.stdout.splitlines()[-2:]
         assert last == [
             "waits for the signal approve (step approved): szal signal order-42 approve",
-            "then: szal resume order-42 durable:approval",
+            "then: szal resume order-42 lasting:approval",
         ]
 
     def test_an_id_is_run_once(self, szal, here):
-        assert szal("run", "durable:other", "--id", "e1").exit_code == 0
-        again = szal("run", "durable:other", "--id", "e1")
+        assert szal("run", "lasting:other", "--id", "e1").exit_code == 0
+        again = szal("run", "lasting:other", "--id", "e1")
         assert again.exit_code == 0
         assert "nothing was run" in again.stdout
         assert done(here) == ["ask"]
@@ -135,57 +135,57 @@ class TestRun:
     def test_an_id_that_was_interrupted_goes_on(self, szal, here, crashed):
         crashed("crashes")
         (here / "repaired").touch()
-        assert szal("run", "durable:crashes", "--id", "e1").exit_code == 0
+        assert szal("run", "lasting:crashes", "--id", "e1").exit_code == 0
         assert done(here) == ["first", "crash", "crash", "last"]
 
     def test_an_id_of_another_flow(self, szal):
-        szal("run", "durable:other", "--id", "e1")
-        result = szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:other", "--id", "e1")
+        result = szal("run", "lasting:approval", "--id", "e1")
         assert result.exit_code == 2
         assert "different definition" in result.stderr
 
     @pytest.mark.parametrize("option", [["--id", "e1"], ["--durability", "step"]])
     def test_without_a_store_there_is_nothing_to_go_on_with(self, szal, monkeypatch, option):
         monkeypatch.delenv("SZAL_STORE")
-        assert szal("run", "durable:other", *option).exit_code == 2
+        assert szal("run", "lasting:other", *option).exit_code == 2
 
     @pytest.mark.parametrize("durability", ["none", "flow", "step"])
     def test_durability(self, szal, url, durability):
-        result = szal("run", "durable:approval", "--id", "e1", "--durability", durability)
+        result = szal("run", "lasting:approval", "--id", "e1", "--durability", durability)
         assert "szal signal e1 approve" in result.stdout
         assert record(url).state is WorkflowState.PAUSED
 
 
 class TestSignal:
     def test_it_is_delivered_when_the_execution_goes_on(self, szal, url):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         sent = szal("signal", "e1", "approve", '{"by": "ann"}')
         assert (sent.exit_code, sent.stdout) == (0, "sent approve to e1\n")
         assert sent.stderr == "to go on: szal resume e1\n"
-        assert szal("resume", "e1", "durable:approval").exit_code == 0
+        assert szal("resume", "e1", "lasting:approval").exit_code == 0
         assert record(url).result["approved"].output == {"by": "ann"}
 
     def test_what_is_no_json_is_a_string(self, szal, url):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         szal("signal", "e1", "approve", "yes please")
-        szal("resume", "e1", "durable:approval")
+        szal("resume", "e1", "lasting:approval")
         assert record(url).result["approved"].output == "yes please"
 
     def test_a_second_one_with_the_same_id_does_nothing(self, szal):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         assert "sent approve" in szal("signal", "e1", "approve", "--id", "s1").stdout
         again = szal("signal", "e1", "approve", "--id", "s1")
         assert (again.exit_code, again.stdout) == (0, "e1 was sent a signal with this id before\n")
 
     def test_a_name_that_nothing_waits_for_is_pointed_out(self, szal):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         result = szal("signal", "e1", "aprove")
         assert result.exit_code == 0
         assert "no step of approval waits for aprove: it waits for approve" in result.stderr
 
     @pytest.mark.parametrize("command", [["signal", "e1", "approve"], ["cancel", "e1"]])
     def test_one_that_has_ended_takes_none(self, szal, command):
-        szal("run", "durable:other", "--id", "e1")
+        szal("run", "lasting:other", "--id", "e1")
         result = szal(*command)
         assert result.exit_code == 2
         assert "it has ended (completed)" in result.stderr
@@ -195,7 +195,7 @@ class TestSignal:
         [["signal", "e1", "x"], ["cancel", "e1"], ["resolve", "e1", "s", "retry"], ["resume", "e1"], ["rerun", "e1"]],
     )
     def test_one_that_is_not_there(self, szal, command):
-        szal("run", "durable:other", "--id", "f1")
+        szal("run", "lasting:other", "--id", "f1")
         result = szal(*command)
         assert result.exit_code == 2
         assert "there is no execution e1" in result.stderr
@@ -209,14 +209,14 @@ class TestResume:
     def test_after_a_crash_what_was_done_is_not_done_again(self, szal, here, crashed):
         crashed("crashes")
         (here / "repaired").touch()
-        result = szal("resume", "e1", "durable:crashes")
+        result = szal("resume", "e1", "lasting:crashes")
         assert result.exit_code == 0
         assert "crashes completed in" in result.stdout
         assert done(here) == ["first", "crash", "crash", "last"]
 
     def test_a_failed_one_is_shown_as_it_is(self, szal):
-        szal("run", "durable:breaks", "--id", "e1")
-        result = szal("resume", "e1", "durable:breaks")
+        szal("run", "lasting:breaks", "--id", "e1")
+        result = szal("resume", "e1", "lasting:breaks")
         assert result.exit_code == 1
         assert "nothing was run" in result.stdout
 
@@ -229,36 +229,36 @@ class TestResume:
         assert "shipped" in result.stdout
 
     def test_others_need_one(self, szal):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         result = szal("resume", "e1")
         assert result.exit_code == 2
         assert "name the flow's file, or the MODULE:ATTRIBUTE" in result.stderr
 
     def test_not_with_the_handlers_of_another_flow(self, szal):
-        szal("run", "durable:approval", "--id", "e1")
-        result = szal("resume", "e1", "durable:other")
+        szal("run", "lasting:approval", "--id", "e1")
+        result = szal("resume", "e1", "lasting:other")
         assert result.exit_code == 2
         assert "it is of the flow approval, not of other" in result.stderr
 
     def test_not_while_it_runs_elsewhere(self, szal, spawn, here):
-        process = spawn("run", "durable:hangs", "--id", "e1")
+        process = spawn("run", "lasting:hangs", "--id", "e1")
         process.until("| ready")
-        result = szal("resume", "e1", "durable:hangs")
+        result = szal("resume", "e1", "lasting:hangs")
         assert result.exit_code == 2
         assert "execution e1 is being run already" in result.stderr
         (here / "repaired").touch()
         assert process.end() == 0
 
     def test_json_is_the_record(self, szal):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         szal("signal", "e1", "approve")
-        found = decode_record(szal("resume", "e1", "durable:approval", "--json").stdout)
+        found = decode_record(szal("resume", "e1", "lasting:approval", "--json").stdout)
         assert (found.execution_id, found.state) == ("e1", WorkflowState.COMPLETED)
 
     def test_the_live_view_shows_what_was_done_before(self, spawn, crashed, here):
         crashed("crashes")
         (here / "repaired").touch()
-        process = spawn("resume", "e1", "durable:crashes", terminal=True)
+        process = spawn("resume", "e1", "lasting:crashes", terminal=True)
         assert process.end() == 0
         drawn = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", process.seen)
         assert re.search(r"crashes  \d+ms  2 waiting  1 completed|✓ first +completed", drawn)
@@ -277,24 +277,24 @@ def test_a_board_begins_with_what_was_done_before():
 class TestRecover:
     def test_it_goes_on_with_what_was_interrupted_and_what_waits_no_longer(self, szal, here, crashed, url):
         crashed("crashes")
-        szal("run", "durable:approval", "--id", "e2")
-        szal("run", "durable:approval", "--id", "e3")
+        szal("run", "lasting:approval", "--id", "e2")
+        szal("run", "lasting:approval", "--id", "e3")
         szal("signal", "e2", "approve")
         (here / "repaired").touch()
-        assert szal("recover", "durable:crashes", "durable:approval").exit_code == 0
+        assert szal("recover", "lasting:crashes", "lasting:approval").exit_code == 0
         states = [record(url, name).state for name in ("e1", "e2", "e3")]
         assert states == [WorkflowState.COMPLETED, WorkflowState.COMPLETED, WorkflowState.PAUSED]
 
     def test_one_that_waits_again_is_status_3(self, szal):
-        szal("run", "durable:twice", "--id", "e1")
+        szal("run", "lasting:twice", "--id", "e1")
         szal("signal", "e1", "approve")
-        result = szal("recover", "durable:twice")
+        result = szal("recover", "lasting:twice")
         assert result.exit_code == 3
         assert "szal signal e1 confirm" in result.stdout
 
     def test_only_the_flows_that_are_named(self, szal, url, crashed):
         crashed("crashes")
-        result = szal("recover", "durable:approval")
+        result = szal("recover", "lasting:approval")
         assert (result.exit_code, result.stderr) == (0, "There is nothing to go on with.\n")
         assert record(url).state is WorkflowState.RUNNING
 
@@ -306,7 +306,7 @@ class TestRecover:
         assert sorted(str(record(url, name).state) for name in ("e1", "e2")) == ["completed", "paused"]
 
     def test_without_a_target_those_that_need_handlers_are_left_alone(self, szal, url):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         szal("signal", "e1", "approve")
         result = szal("recover")
         assert result.exit_code == 0
@@ -318,8 +318,8 @@ class TestRecover:
         szal("run", "deploy.yaml", "--id", "e2")
         szal("signal", "e2", "go")
         (here / "repaired").touch()
-        (here / "durable.py").write_text(DURABLE.replace("file.write(", "raise OSError('no disk'); file.write("))
-        result = szal("recover", "durable:crashes", "deploy.yaml", "--json")
+        (here / "lasting.py").write_text(DURABLE.replace("file.write(", "raise OSError('no disk'); file.write("))
+        result = szal("recover", "lasting:crashes", "deploy.yaml", "--json")
         found = {line["execution_id"]: line["state"] for line in map(json.loads, result.stdout.splitlines())}
         assert result.exit_code == 1
         assert found == {"e1": "Failed", "e2": "Completed"}
@@ -327,9 +327,9 @@ class TestRecover:
 
 class TestRerun:
     def test_a_new_execution_runs_what_failed(self, szal, here, url):
-        szal("run", "durable:breaks", "--id", "e1")
+        szal("run", "lasting:breaks", "--id", "e1")
         (here / "repaired").touch()
-        result = szal("rerun", "e1", "durable:breaks", "-i", "value=7")
+        result = szal("rerun", "e1", "lasting:breaks", "-i", "value=7")
         assert result.exit_code == 0
         new = record(url, result.stdout.split()[-1])
         assert new.parent_execution_id == "e1"
@@ -338,21 +338,21 @@ class TestRerun:
 
     def test_from_a_step(self, szal, here):
         (here / "repaired").touch()
-        szal("run", "durable:breaks", "--id", "e1")
-        assert szal("rerun", "e1", "durable:breaks", "--from", "broken").exit_code == 0
+        szal("run", "lasting:breaks", "--id", "e1")
+        assert szal("rerun", "e1", "lasting:breaks", "--from", "broken").exit_code == 0
         assert done(here) == ["first", "broken", "last", "broken", "last"]
 
     def test_from_a_step_that_is_not_there(self, szal):
-        szal("run", "durable:breaks", "--id", "e1")
-        result = szal("rerun", "e1", "durable:breaks", "--from", "brocken")
+        szal("run", "lasting:breaks", "--id", "e1")
+        result = szal("rerun", "e1", "lasting:breaks", "--from", "brocken")
         assert result.exit_code == 2
         assert "no step 'brocken'" in result.stderr
 
     def test_ctrl_c_cancels_it(self, szal, spawn, here, url):
         (here / "repaired").touch()
-        szal("run", "durable:hangs", "--id", "e1")
+        szal("run", "lasting:hangs", "--id", "e1")
         (here / "repaired").unlink()
-        process = spawn("rerun", "e1", "durable:hangs", "--from", "hang")
+        process = spawn("rerun", "e1", "lasting:hangs", "--from", "hang")
         process.until("| ready")
         process.signal(signal.SIGINT)
         process.until("once more")
@@ -363,11 +363,11 @@ class TestRerun:
 
 class TestCancel:
     def test_a_paused_one_is_cancelled_when_it_goes_on(self, szal, url):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         result = szal("cancel", "e1")
         assert result.exit_code == 0
         assert "nobody runs it; to end it: szal resume e1" in result.stderr
-        assert szal("resume", "e1", "durable:approval").exit_code == 1
+        assert szal("resume", "e1", "lasting:approval").exit_code == 1
         assert record(url).state is WorkflowState.CANCELLED
 
 
@@ -375,17 +375,17 @@ class TestResolve:
     def test_a_decision_is_waited_for_and_taken(self, szal, here, crashed, url):
         crashed("once")
         (here / "repaired").touch()
-        paused = szal("resume", "e1", "durable:once")
+        paused = szal("resume", "e1", "lasting:once")
         assert paused.exit_code == 3
         assert "szal resolve e1 crash completed|failed|retry" in paused.stdout
         assert "szal resolve e1 crash completed|failed|retry" in szal("show", "e1").stdout
         assert szal("resolve", "e1", "crash", "completed", '{"ok": 1}').exit_code == 0
-        assert szal("resume", "e1", "durable:once").exit_code == 0
+        assert szal("resume", "e1", "lasting:once").exit_code == 0
         assert record(url).result["crash"].output == {"ok": 1}
         assert done(here) == ["first", "crash", "last"]
 
     def test_where_nothing_is_to_be_decided(self, szal):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         result = szal("resolve", "e1", "ask", "retry")
         assert result.exit_code == 2
         assert "nothing is to be decided on step ask" in result.stderr
@@ -396,20 +396,20 @@ class TestResolve:
 
 class TestShow:
     def test_which_signal_it_waits_for_and_until_when(self, szal):
-        szal("run", "durable:timed", "--id", "e1")
+        szal("run", "lasting:timed", "--id", "e1")
         text = szal("show", "e1").stdout
         assert re.search(r"waits for the signal answer \(step answer\) until \d{4}-.*: szal signal e1 answer", text)
 
     def test_of_a_sub_flow_it_names_the_execution_that_takes_the_signal(self, szal, url):
-        szal("run", "durable:outer", "--id", "e1")
+        szal("run", "lasting:outer", "--id", "e1")
         found = re.search(r"szal signal (\S+) approve", szal("show", "e1").stdout)
         assert found[1] != "e1"
         assert szal("signal", found[1], "approve").exit_code == 0
-        assert szal("resume", "e1", "durable:outer").exit_code == 0
+        assert szal("resume", "e1", "lasting:outer").exit_code == 0
         assert record(url).state is WorkflowState.COMPLETED
 
     def test_that_it_can_go_on(self, szal):
-        szal("run", "durable:approval", "--id", "e1")
+        szal("run", "lasting:approval", "--id", "e1")
         szal("signal", "e1", "approve")
         assert "it can go on now: szal resume e1" in szal("show", "e1").stdout
 
@@ -421,11 +421,11 @@ class TestShow:
         assert re.search(r"last +pending", text)
 
     def test_why_steps_were_skipped(self, szal):
-        szal("run", "durable:skips", "--id", "e1")
+        szal("run", "lasting:skips", "--id", "e1")
         text = szal("show", "e1").stdout
         assert "condition not met: inputs.env == 'prod'" in text
         assert "dependency failed: broken" in text
-        szal("run", "durable:breaks", "--id", "e2")
+        szal("run", "lasting:breaks", "--id", "e2")
         assert "prior step failed: broken" in szal("show", "e2").stdout
 
     def test_what_another_program_wrote_is_shown_as_it_is(self, szal, url):
@@ -440,8 +440,8 @@ class TestShow:
 class TestPrune:
     def test_what_has_ended_goes_and_what_waits_stays(self, szal, url):
         for name in ("e1", "e2", "e3"):
-            szal("run", "durable:other", "--id", name)
-        szal("run", "durable:approval", "--id", "e4")
+            szal("run", "lasting:other", "--id", name)
+        szal("run", "lasting:approval", "--id", "e4")
         assert szal("prune", "--older-than", "30d").stdout == "0 executions deleted\n"
         assert szal("prune", "--keep", 2).stdout == "1 execution deleted\n"
         assert szal("prune", "--older-than", "0s", "--state", "completed").stdout == "2 executions deleted\n"
@@ -450,7 +450,7 @@ class TestPrune:
 
     @pytest.mark.parametrize("options", [[], ["--keep", "1", "--state", "paused"]])
     def test_not_everything_and_nothing_that_lives(self, szal, options):
-        szal("run", "durable:other")
+        szal("run", "lasting:other")
         result = szal("prune", *options)
         assert result.exit_code == 2
         assert "Error: " in result.stderr
@@ -458,7 +458,7 @@ class TestPrune:
 
 class TestSignalsOfTheSystem:
     def test_the_second_ctrl_c_ends_the_grace_and_the_table_is_shown(self, spawn, url):
-        process = spawn("run", "durable:hangs", "--id", "e1")
+        process = spawn("run", "lasting:hangs", "--id", "e1")
         process.until("| ready")
         process.signal(signal.SIGINT)
         process.until("once more")
@@ -469,7 +469,7 @@ class TestSignalsOfTheSystem:
         assert record(url).result["last"].error == "cancelled"
 
     def test_it_ends_an_undoing_that_hangs_too(self, spawn, url):
-        process = spawn("run", "durable:rolls", "--id", "e1")
+        process = spawn("run", "lasting:rolls", "--id", "e1")
         process.until("undo hangs")
         process.signal(signal.SIGTERM)
         process.until("once more")

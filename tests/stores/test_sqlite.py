@@ -143,7 +143,10 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
     with SqliteExecutionStore.connect(path) as store:
-        assert store._read("SELECT migration_set, name FROM _sqlite_migrations") == [("szal", "m001_executions")]
+        assert store._read("SELECT migration_set, name FROM _sqlite_migrations") == [
+            ("szal", "m001_executions"),
+            ("szal", "m002_ledger"),
+        ]
 
 
 def test_a_closed_store_says_so(sqlite: SqliteExecutionStore) -> None:
