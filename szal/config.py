@@ -7,12 +7,12 @@ import attrs
 
 from szal.events import WorkflowEvent
 from szal.handlers import Handler
-from szal.migration import MigrationRegistry
 from szal.progress import StepProgress
 from szal.state import StepStatus
 from szal.storage import WorkflowStorage
 
 if TYPE_CHECKING:
+    from szal.migration import MigrationRegistry
     from szal.stores.base import ExecutionStore
 
 __all__ = ["Durability", "EngineConfig"]
@@ -56,7 +56,7 @@ class EngineConfig:
     durability: Durability = attrs.field(default="flow")
     lease_ttl: float = attrs.field(default=30.0)
     max_recoveries: int = 5
-    migrations: Mapping[str, MigrationRegistry] = attrs.field(factory=dict)
+    migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
 
     @max_concurrency.validator
     def _at_least_one(self, attribute: "attrs.Attribute[int]", value: int) -> None:

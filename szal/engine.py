@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 
@@ -20,11 +20,13 @@ from szal.flow import FlowDef
 from szal.handlers import EveryStep, Handlers
 from szal.lifecycle import Keeper, Lifecycle, Request, bind
 from szal.plan import Plan
-from szal.recovery import Decision, Recovery
 from szal.scheduler import Scheduler
 from szal.state import WorkflowState
 from szal.step import Json, new_id
 from szal.workers import Threads
+
+if TYPE_CHECKING:
+    from szal.recovery import Recovery
 
 __all__ = ["Engine", "Execution", "run"]
 
@@ -234,7 +236,9 @@ class Engine:
         for drive in drives:
             drive.hurry()
 
-    def resolve(self, execution_id: str, step: str, decision: Decision, output: Json = None) -> None:
+    def resolve(
+        self, execution_id: str, step: str, decision: Literal["completed", "failed", "retry"], output: Json = None
+    ) -> None:
         """Decide on a step with ``idempotent=False`` that may or may not have been done when its process died.
 
         "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
@@ -308,10 +312,12 @@ class Engine:
     def _has_ledger(self) -> bool:
         return getattr(self.config.execution_store, "ledger", None) is not None
 
-    def _recovery(self) -> Recovery:
+    def _recovery(self) -> "Recovery":
         """Return what deals with the ledger, made at first use in the process that uses it."""
         if not self._has_ledger:
             raise SzalError("this needs EngineConfig.execution_store to be one of szal's own databases")
+        from szal.recovery import Recovery  # only engines with a ledger need it
+
         with self._lock:
             if self._kept is None or self._kept[0] != os.getpid():
                 self._kept = (os.getpid(), Recovery(self.config, self._resolver, self.hold, self._release))

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -40,7 +39,7 @@ def _machine() -> tuple[str, str]:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         boot = ""
-    return socket.gethostname().replace("/", "-"), boot
+    return os.uname().nodename.replace("/", "-"), boot
 
 
 def _start_of(pid: int) -> str | None:

@@ -19,9 +19,6 @@ from szal.errors import HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError, W
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import ENGINE_TYPES, Handler, Resolver
-from szal.journal import Journal
-from szal.leases import is_gone
-from szal.migration import content_id
 from szal.plan import Node, Outcome, Plan
 from szal.reporting import Reporter
 from szal.rollback import Rollback
@@ -32,6 +29,7 @@ from szal.step import StepDef
 from szal.waiting import Waiting
 
 if TYPE_CHECKING:
+    from szal.journal import Journal
     from szal.stores.ledger import Claim
 
 __all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "child_id", "is_child_id"]
@@ -135,11 +133,16 @@ class Lifecycle:
         self._started = 0.0
         self._undo: Rollback | None = None
         self._given_up: dict[str, str] = {}
-        self._journal: Journal | None = None
-        if keeper is not None and request.epoch is not None:
-            self._journal = Journal(keeper.store, self.execution_id, request.epoch, self._write_failed)
+        self._journal = self._new_journal()
         self._waiting = Waiting(scheduler, self._journal)
         self._run = self._forward()
+
+    def _new_journal(self) -> "Journal | None":
+        if self._keeper is None or self.request.epoch is None:
+            return None
+        from szal.journal import Journal  # only runs that are recorded need it
+
+        return Journal(self._keeper.store, self.execution_id, self.request.epoch, self._write_failed)
 
     @property
     def execution_id(self) -> str:
@@ -484,6 +487,9 @@ def is_child_id(execution_id: str) -> bool:
 def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
     """Return *request* with a lease: of a new execution, or of the one that a crash interrupted."""
     record, flow = request.record, request.flow
+    from szal.leases import is_gone
+    from szal.migration import content_id
+
     epoch = keeper.ledger.begin(record, content_id(flow), encode_flow(flow), keeper.owner, keeper.ttl)
     if epoch is not None:
         return attrs.evolve(request, epoch=epoch)

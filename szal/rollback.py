@@ -7,17 +7,20 @@ that fails does not stop the rest.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import attrs
 
 from szal.context import StepContext
 from szal.execution import StepResult
 from szal.handlers import Handler
-from szal.journal import Journal
 from szal.plan import Node, Outcome, Plan
 from szal.reporting import Reporter
 from szal.running import Run
 from szal.state import StepStatus
+
+if TYPE_CHECKING:
+    from szal.journal import Journal
 
 __all__ = ["Rollback"]
 
@@ -35,7 +38,7 @@ class Rollback:
         forward: Run,
         handlers: Sequence[Handler | None],
         reporter: Reporter,
-        journal: Journal | None,
+        journal: "Journal | None",
         given_up: Mapping[str, str],
     ) -> None:
         self._forward = forward
@@ -107,7 +110,7 @@ class Rollback:
 class _UndoLog:
     """Writes what became of each undo into the row of the step that was undone."""
 
-    def __init__(self, forward: Run, places: Sequence[int], journal: Journal) -> None:
+    def __init__(self, forward: Run, places: Sequence[int], journal: "Journal") -> None:
         self._forward = forward
         self._places = places
         self._journal = journal

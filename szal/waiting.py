@@ -4,14 +4,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from szal.context import StepContext
 from szal.errors import StepError, StepTimeout
 from szal.execution import StepResult
-from szal.journal import Journal
 from szal.jsontext import loads
 from szal.plan import Node
 from szal.running import Run
@@ -19,6 +18,9 @@ from szal.scheduler import Scheduler
 from szal.state import StepStatus
 from szal.step import Json
 from szal.timers import Timer
+
+if TYPE_CHECKING:
+    from szal.journal import Journal
 
 __all__ = ["Waiting", "new_signal_id"]
 
@@ -47,7 +49,7 @@ class Waiting:
     `due` holds, by step name, when waits that began before a crash end.
     """
 
-    def __init__(self, scheduler: Scheduler, journal: Journal | None) -> None:
+    def __init__(self, scheduler: Scheduler, journal: "Journal | None") -> None:
         self._scheduler = scheduler
         self._journal = journal
         self._waits: dict[str, _Wait] = {}
