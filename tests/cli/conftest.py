@@ -91,6 +91,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("SZAL_STORE", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist's workers have it
     known = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - known:

@@ -4,6 +4,7 @@ Each matrix runs in a script of its own, which forks a child for every life: dur
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from szal.stores import open_store
 
+# Not measured for coverage, which would write a file for each of the hundreds of children that die here.
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
 SCRIPT = Path(__file__).with_name("crashes.py")
 
 
@@ -23,6 +26,7 @@ def matrix(url: str, log: Path, durability: str, *, flow: str, mode: str, seed: 
         [sys.executable, str(SCRIPT), url, str(log), durability, flow, mode, str(seed)],
         capture_output=True,
         text=True,
+        env=CLEAN,
         timeout=55,
     )
     assert done.returncode == 0, f"seed {seed}: {done.stderr}"
