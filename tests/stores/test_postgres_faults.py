@@ -66,10 +66,10 @@ def test_every_session_is_ended_ten_times_during_2000_saves(
         for number in range(2000):
             sink.save(record(number % 500, state=WorkflowState.COMPLETED if number >= 1500 else RUNNING))
             if number % 200 == 199:
-                wait_until(lambda: server.sessions(schema))
-                ended += server.terminate(schema)
+                wait_until(lambda: server.terminate(schema) > 0)  # one that was seen may be gone by then
+                ended += 1
         sink.flush(30)
-        assert ended >= 10
+        assert ended == 10
         all_as_saved(postgres, sink, 2000, 500)
 
 
