@@ -11,6 +11,7 @@ import attrs
 from szal.cancel import CancellationToken
 from szal.errors import Cancelled, StepTimeout
 from szal.execution import StepResult
+from szal.path import outcome_values
 from szal.plan import Node, Plan
 from szal.progress import StepProgress
 from szal.state import StepStatus
@@ -236,18 +237,13 @@ class _Outcomes(Mapping[str, Json]):
         result = self._context._visible(name)
         if result is None:
             raise KeyError(name)
-        return outcome(result)
+        return outcome_values(result)
 
     def __iter__(self) -> Iterator[str]:
         return (result.step_name for result in self._context._ancestors())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def outcome(result: StepResult) -> dict[str, Json]:
-    """Return a step's result as conditions and templates see it."""
-    return {"status": str(result.status), "output": result.output, "error": result.error}
 
 
 class _StepLog(logging.LoggerAdapter[logging.Logger]):

@@ -28,7 +28,6 @@ __all__ = [
     "LoadError",
     "MigrationFailed",
     "MissingExtra",
-    "MissingInput",
     "NotMigrated",
     "OutputNotSerializable",
     "RetryAfter",
@@ -91,17 +90,6 @@ class HandlerNotFound(SzalError):
 
     def __str__(self) -> str:
         return f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
-
-
-@attrs.define(repr=False)
-class MissingInput(SzalError):
-    """A flow was started without an input that it needs."""
-
-    flow: str
-    inputs: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"flow {self.flow!r} needs input{'s' * (len(self.inputs) > 1)}: {', '.join(self.inputs)}"
 
 
 @attrs.define(repr=False)

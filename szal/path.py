@@ -122,11 +122,13 @@ def build_step_context(
     {'inputs': {'env': 'prod'}, 'steps': {}}
     """
     named = outcomes.items() if isinstance(outcomes, Mapping) else ((each.step_name, each) for each in outcomes)
-    steps = {
-        name: {"status": str(outcome.status), "output": outcome.output, "error": outcome.error}
-        for name, outcome in named
-    }
+    steps = {name: outcome_values(outcome) for name, outcome in named}
     return {"inputs": {} if inputs is None else inputs, "steps": steps}
+
+
+def outcome_values(outcome: Outcome) -> dict[str, Json]:
+    """Return how a step ended, as conditions and templates see it under ``steps.NAME``."""
+    return {"status": str(outcome.status), "output": outcome.output, "error": outcome.error}
 
 
 _SPACE = re.compile(r"\s*")

@@ -408,12 +408,7 @@ class Scheduler:
             None,
             encoded,
         )
-        if run.commit_first:
-            self._commit(run, node, result, Outcome.COMPLETED)
-            return
-        run.settle(node, result, Outcome.COMPLETED)
-        if not run.left:
-            self._finish(run)
+        self._settle(run, node, result, Outcome.COMPLETED)
 
     def _failed(self, run: Run, node: Node, context: StepContext, error: BaseException) -> None:
         """Follow a failed attempt with another one, or with the step's end."""
@@ -452,11 +447,15 @@ class Scheduler:
             started_at=self._clock + started,
             exception=error,
         )
+        self._settle(run, node, result, outcome)
+
+    def _settle(self, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
+        """Settle a step that has run: at once, or once that is committed."""
         if run.commit_first:
             self._commit(run, node, result, outcome)
-            return
-        run.settle(node, result, outcome)
-        self._finish_if_done(run)
+        else:
+            run.settle(node, result, outcome)
+            self._finish_if_done(run)
 
     def _commit(self, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Settle a step once its outcome is committed: steps that end together share a commit."""
