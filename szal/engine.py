@@ -142,7 +142,8 @@ class Engine:
     def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.
 
-        Steps that have ended are not run again. The definition is the stored one, brought forward by
+        Steps that have ended are not run again. A sub-flow goes on with the execution that it belongs to, whose result
+        is returned. The definition is the stored one, brought forward by
         `EngineConfig.migrations`. Raises `ExecutionNotFound`, `ExecutionOwned` (its owner is alive),
         `HandlerNotFound`, `DefinitionMismatch` (a step that has ended is no longer there), and what `run` raises.
         """
@@ -205,8 +206,9 @@ class Engine:
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
         """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
 
-        It may come before the step is reached. A second one with the same *signal_id* does nothing (False).
-        An execution that is PAUSED goes on with the next `resume` or `recover`. `ExecutionNotFound`, `EncodeError`.
+        It may come before the step is reached. False, and nothing is done: one with the same *signal_id* was sent
+        before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`.
+        Raises `ExecutionNotFound`, `EncodeError`.
         """
         sent = self._recovery().signal(execution_id, name, value, signal_id)
         with self._lock:
@@ -215,16 +217,18 @@ class Engine:
             drive.look()
         return sent
 
-    def cancel(self, execution_id: str) -> None:
+    def cancel(self, execution_id: str) -> bool:
         """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
 
-        One that is PAUSED is cancelled when it is resumed or recovered next. Raises `ExecutionNotFound`.
+        One that is PAUSED is cancelled when it is resumed or recovered next. False where it has ended. Raises
+        `ExecutionNotFound`.
         """
-        self._recovery().ledger.request_cancel(execution_id)
+        asked = self._recovery().cancel(execution_id)
         with self._lock:
             drive = self._active.get(execution_id)
         if drive is not None:
             drive.cancel()
+        return asked
 
     def hurry(self) -> None:
         """End the grace of cancelled runs: give up on handlers that still run, undoing ones included.

@@ -1,6 +1,6 @@
 """What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from szal.codec import Checkpoint, encode_checkpoint
@@ -40,9 +40,9 @@ class Journal:
         save.done = self._check
         self.store.submit(save)
 
-    def release(self, wake: float | None = None) -> None:
-        """Give up the lease: the execution has ended, or waits until *wake*, or for a signal."""
-        self.store.submit(Release(self.execution_id, self.epoch, wake, self._check))
+    def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
+        """Give up the lease: the execution has ended, or waits until *wake*, or for one of the signals *awaits*."""
+        self.store.submit(Release(self.execution_id, self.epoch, wake, awaits, self._check))
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""

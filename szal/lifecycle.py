@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from szal.cancel import CancellationToken
-from szal.codec import decode_checkpoint, encode_flow
+from szal.codec import decode_checkpoint, decode_flow, encode_flow
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
-from szal.errors import HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError, WriteFailed
+from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError, WriteFailed
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import ENGINE_TYPES, Handler, Resolver
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from szal.journal import Journal
     from szal.stores.ledger import Claim
 
-__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "child_id", "is_child_id"]
+__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "child_id", "is_child_id", "take_over"]
 
 logger = logging.getLogger(__name__)
 
@@ -195,8 +195,8 @@ class Lifecycle:
         limit = self.request.flow.timeout if self._config.timeout is None else self._config.timeout
         ends = [self.request.deadline, None if limit is None else self._started + limit]
         self._run.deadline = min((end for end in ends if end is not None), default=None)
+        self._reporter.flow("flow_started")
         if self.request.claim is None:
-            self._reporter.flow("flow_started")
             self._scheduler.add(self._run)
         else:
             self._go_on(self.request.claim)
@@ -210,17 +210,53 @@ class Lifecycle:
             self._become(WorkflowState.RUNNING)
             self._record.error = None
             journal.save(self._record)
-        if undecided:
-            self._pause(f"needs a decision: {', '.join(undecided)}")
-        elif claim.recoveries > self._config.max_recoveries:
-            run.failed = True
-            self._conclude(WorkflowState.FAILED, f"gave up after {self._config.max_recoveries} recoveries")
-        else:
-            self._scheduler.add(run)
-            if claim.cancelled:
-                self._scheduler.cancel()
+        if undecided and not claim.cancelled:
+            self._pause(f"needs a decision: {', '.join(node.step.name for node in undecided)}")
+            return
+        if claim.recoveries > self._config.max_recoveries:
+            self._give_up(f"gave up after {self._config.max_recoveries} recoveries")
+            return
+        for node in undecided:  # nobody will decide any more
+            error = "cancelled before it was decided whether it had been done"
+            run.settle(node, StepResult(node.step.id, node.step.name, StepStatus.FAILED, error=error), Outcome.FAILED)
+        self._scheduler.add(run)
+        if claim.cancelled:
+            self._scheduler.cancel()
 
-    def _restore(self, claim: "Claim") -> list[str]:
+    def _give_up(self, error: str) -> None:
+        """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
+        for node in self._run.plan.nodes:
+            if node.step.step_type == "sub_flow" and self._run.results[node.place] is None:
+                self._give_up_children(node, error)
+        self._run.failed = True
+        self._conclude(WorkflowState.FAILED, error)
+
+    def _give_up_children(self, node: Node, error: str) -> None:
+        assert self._keeper is not None
+        for attempt in range(1, node.step.max_retries + 2):
+            try:
+                claim = take_over(self._keeper, child_id(self.execution_id, node.step.name, attempt))
+            except ExecutionNotFound:
+                return
+            if claim.epoch is None or claim.flow is None:
+                continue
+            flow = decode_flow(claim.flow)
+            request = Request(
+                flow=flow,
+                plan=Plan.of(flow),
+                binding=Binding([None] * len(list(flow.walk())), ()),
+                record=claim.record,
+                parent=self,
+                epoch=claim.epoch,
+                claim=claim,
+            )
+            child = Lifecycle(
+                request, self._scheduler, self._resolver, self._config, lambda *_: None, keeper=self._keeper
+            )
+            child._restore(claim)
+            child._give_up(error)
+
+    def _restore(self, claim: "Claim") -> list[Node]:
         """Put back what the store has of the steps; return those that may or may not have been done."""
         run, journal = self._run, self._journal
         assert journal is not None
@@ -240,7 +276,7 @@ class Lifecycle:
             elif checkpoint.due is not None:
                 self._waiting.due[name] = checkpoint.due
             elif not node.step.idempotent and checkpoint.result.status is StepStatus.RUNNING:
-                undecided.append(name)
+                undecided.append(node)
         return undecided
 
     def _become(self, state: WorkflowState) -> None:
@@ -339,7 +375,7 @@ class Lifecycle:
         self._record.result = result
         self._record.error = error
         self._save()
-        self._let_go(self._waiting.wake())
+        self._let_go(self._waiting.wake(), self._waiting.awaited())
         self._scheduler.drop(self._run)
         self._reporter.flow("flow_paused", duration=result.total_duration, error=error)
         if self.request.parent is None:
@@ -361,11 +397,11 @@ class Lifecycle:
         elif self._config.execution_store is not None:
             self._try(lambda: self._config.execution_store.save(self._record))  # type: ignore[union-attr]
 
-    def _let_go(self, wake: float | None = None) -> None:
+    def _let_go(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         if self._journal is not None and self._keeper is not None:
             self._keeper.heartbeat.drop(self.execution_id)
             journal = self._journal
-            self._try(lambda: journal.release(wake))
+            self._try(lambda: journal.release(wake, awaits))
 
     def _flush(self) -> None:
         """Wait until all of this is committed, where the store writes behind and the durability asks for it."""
@@ -484,16 +520,23 @@ def is_child_id(execution_id: str) -> bool:
         return False
 
 
+def take_over(keeper: Keeper, execution_id: str) -> "Claim":
+    """Return the execution, now the keeper's; raise `ExecutionOwned` where somebody runs it, `ExecutionNotFound`."""
+    from szal.leases import is_gone
+
+    claim: Claim = keeper.ledger.take_over(execution_id, keeper.owner, keeper.ttl, is_gone)
+    return claim
+
+
 def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
     """Return *request* with a lease: of a new execution, or of the one that a crash interrupted."""
     record, flow = request.record, request.flow
-    from szal.leases import is_gone
     from szal.migration import content_id
 
     epoch = keeper.ledger.begin(record, content_id(flow), encode_flow(flow), keeper.owner, keeper.ttl)
     if epoch is not None:
         return attrs.evolve(request, epoch=epoch)
-    claim = keeper.ledger.take_over(record.execution_id, keeper.owner, keeper.ttl, is_gone)
+    claim = take_over(keeper, record.execution_id)
     if claim.epoch is None and claim.record.result is not None:
         result: FlowResult = claim.record.result
         return result

@@ -15,7 +15,7 @@ from szal.flow import FlowDef
 from szal.handlers import Resolver
 from szal.journal import Journal
 from szal.leases import Heartbeat, is_gone, owner_name
-from szal.lifecycle import Keeper, Request, bind, is_child_id
+from szal.lifecycle import Keeper, Request, bind, is_child_id, take_over
 from szal.migration import content_id, differences
 from szal.plan import Outcome, Plan
 from szal.state import StepStatus, WorkflowState
@@ -73,8 +73,11 @@ class Recovery:
     def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
         """Return the request that continues an execution, or the result of one that has ended."""
         known = self.ledger.look(execution_id)
+        root = self._root(known.record)
+        if root.execution_id != execution_id and root.state.is_live:
+            return self.resume(root.execution_id, token)
         if not known.record.state.is_live and known.record.result is not None:
-            return known.record.result  # type: ignore[no-any-return]
+            return known.record.result
         if known.flow is None:
             raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
         flow = self._definition(execution_id, known)
@@ -93,11 +96,11 @@ class Recovery:
         return found
 
     def _take_over(self, execution_id: str, request: Request) -> Request | FlowResult:
-        claim = self.ledger.take_over(execution_id, self.keeper.owner, self.keeper.ttl, is_gone)
+        claim = take_over(self.keeper, execution_id)
         if claim.epoch is None:
             if claim.record.result is None:
                 raise ExecutionNotFound(execution_id)
-            return claim.record.result  # type: ignore[no-any-return]
+            return claim.record.result
         return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
 
     def _definition(self, execution_id: str, known: Any) -> FlowDef:
@@ -117,16 +120,15 @@ class Recovery:
         found: dict[str, None] = {}
         for execution_id in self.ledger.interrupted(is_gone):
             try:
-                record = self._root(execution_id)
+                record = self._root(self.ledger.look(execution_id).record)
             except ExecutionNotFound:  # removed meanwhile
                 continue
             if flow_name in (None, record.flow_name) and record.state.is_live:
                 found[record.execution_id] = None
         return list(found)
 
-    def _root(self, execution_id: str) -> ExecutionRecord:
+    def _root(self, record: ExecutionRecord) -> ExecutionRecord:
         """Return the execution that a sub-flow belongs to, with which alone it can go on; any other as it is."""
-        record: ExecutionRecord = self.ledger.look(execution_id).record
         while record.parent_execution_id is not None and is_child_id(record.execution_id):
             record = self.ledger.look(record.parent_execution_id).record
         return record
@@ -184,6 +186,11 @@ class Recovery:
         sent: bool = self.ledger.send(execution_id, name, text, new_signal_id() if signal_id is None else signal_id)
         return sent
 
+    def cancel(self, execution_id: str) -> bool:
+        """Ask whoever runs an execution to cancel it; False where it has ended."""
+        asked: bool = self.ledger.request_cancel(execution_id)
+        return asked
+
     def resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:
         """Write what became of a step of which nothing was known."""
         if decision not in get_args(Decision):
@@ -193,7 +200,7 @@ class Recovery:
         nothing = ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
         if _open(self.ledger.look(execution_id), step) is None:
             raise nothing
-        claim = self.ledger.take_over(execution_id, keeper.owner, keeper.ttl, is_gone)
+        claim = take_over(keeper, execution_id)
         if claim.epoch is None or claim.flow is None:
             raise nothing
         errors: list[Exception] = []

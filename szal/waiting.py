@@ -46,13 +46,15 @@ class _Wait:
 class Waiting:
     """The steps of one execution that wait now. Coordinating thread only.
 
-    `due` holds, by step name, when waits that began before a crash end.
+    `due` holds, by step name, when waits that began before a crash end. These are times of the database's clock,
+    which alone is the same for whoever goes on with the execution.
     """
 
     def __init__(self, scheduler: Scheduler, journal: "Journal | None") -> None:
         self._scheduler = scheduler
         self._journal = journal
         self._waits: dict[str, _Wait] = {}
+        self._ahead: float | None = None  # the database's clock, of this process's monotonic one
         self.due: dict[str, float] = {}
 
     def __bool__(self) -> bool:
@@ -61,6 +63,16 @@ class Waiting:
     def wake(self) -> float | None:
         """Return when the next wait ends by itself (Unix time), if one does."""
         return min((wait.due for wait in self._waits.values() if wait.due is not None), default=None)
+
+    def awaited(self) -> list[str]:
+        """Return the signals that are waited for."""
+        return [wait.signal for wait in self._waits.values() if wait.signal is not None]
+
+    def _now(self) -> float:
+        if self._ahead is None:
+            now = time.time() if self._journal is None else self._journal.store.ledger.clock()
+            self._ahead = now - time.monotonic()
+        return self._ahead + time.monotonic()
 
     def begin(self, run: Run, node: Node, context: StepContext) -> None:
         """Have the step wait; it ends by `Scheduler.sub_flow_ended`. Raises what is wrong with its config."""
@@ -76,16 +88,20 @@ class Waiting:
         name = node.step.name
         if node.step.step_type == "sleep":
             seconds = _seconds(config.get("seconds"), "sleep step requires config.seconds")
-            return _Wait(run, node, context, None, self.due.get(name, time.time() + seconds), None)
+            return _Wait(run, node, context, None, self._due(name, seconds), None)
         if self._journal is None:
             raise Unwaitable("a wait step needs one of szal's own stores, where signals are kept")
         signal = config.get("signal")
         if not isinstance(signal, str) or not signal:
             raise Unwaitable("wait step requires config.signal")
-        due = self.due.get(name)
-        if due is None and config.get("timeout") is not None:
-            due = time.time() + _seconds(config["timeout"], "config.timeout of a wait step is not a number")
+        due = None
+        if config.get("timeout") is not None:
+            due = self._due(name, _seconds(config["timeout"], "config.timeout of a wait step is not a number"))
         return _Wait(run, node, context, signal, due, config.get("default", _MISSING))
+
+    def _due(self, step_name: str, seconds: float) -> float:
+        known = self.due.get(step_name)
+        return self._now() + seconds if known is None else known
 
     def _limit(self, wait: _Wait) -> None:
         assert wait.due is not None
@@ -94,7 +110,7 @@ class Waiting:
             begun = StepResult(wait.node.step.id, name, StepStatus.RUNNING)
             self._journal.begun(wait.node, begun, wait.due)
         self.due[name] = wait.due
-        left = max(0.0, wait.due - time.time())
+        left = max(0.0, wait.due - self._now())
         # One that is over ends in this run, however idle that is: only what is to come can be paused for.
         soft = wait.signal is not None and left > 0
         wait.timer = self._scheduler.after(left, partial(self._over, wait), soft=soft)

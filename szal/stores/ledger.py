@@ -19,7 +19,7 @@ from szal.stores.base import read_record
 from szal.stores.dialect import Dialect
 from szal.stores.operation import Operation, Release, Save, SaveStep
 
-__all__ = ["TABLES", "WRITES", "Claim", "Signal", "SqlLedger", "Transaction", "in_words"]
+__all__ = ["ADD_AWAITS", "TABLES", "WRITES", "Claim", "Signal", "SqlLedger", "Transaction", "in_words"]
 
 Row: TypeAlias = tuple[Any, ...]
 Given = TypeVar("Given")
@@ -43,13 +43,16 @@ TABLES: Final = (
     ),
 )
 
+# The signals that a paused execution waits for, each between line ends; NULL: it may be any.
+ADD_AWAITS: Final = "ALTER TABLE {leases} ADD COLUMN awaits TEXT"
+
 # In these a parameter is `?`, the database's clock {now}, and the tables have their names in braces: `in_words` says
 # it in the dialect's words. A batch of writes may need other statements: they are the dialect's own.
 WRITES: Final[Mapping[type[Any], str]] = {
     SaveStep: "INSERT INTO {steps} (execution_id, step_name, seq, result, signal_id) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (execution_id, step_name) DO UPDATE SET seq = excluded.seq, result = excluded.result,"
     " signal_id = excluded.signal_id",
-    Release: "UPDATE {leases} SET owner = NULL, expires = 0, wake = ? WHERE execution_id = ?",
+    Release: "UPDATE {leases} SET owner = NULL, expires = 0, wake = ?, awaits = ? WHERE execution_id = ?",
 }
 
 _BEGIN = (
@@ -71,7 +74,7 @@ _LOOK = (
     " FROM {executions} AS e LEFT JOIN {leases} AS l ON l.execution_id = e.execution_id WHERE e.execution_id = ?"
 )
 _TAKE_OVER = (
-    "UPDATE {leases} SET owner = ?, epoch = epoch + 1, expires = {now} + ?, recoveries = recoveries + ?, wake = NULL"
+    "UPDATE {leases} SET owner = ?, epoch = epoch + 1, expires = {now} + ?, recoveries = recoveries + ?"
     " WHERE execution_id = ? RETURNING epoch"
 )
 _RENEW = (
@@ -89,13 +92,15 @@ _UNDELIVERED = (
     "NOT EXISTS (SELECT 1 FROM {steps} AS t WHERE t.execution_id = s.execution_id AND t.signal_id = s.signal_id)"
 )
 _AWAKE = (
-    "SELECT l.execution_id FROM {leases} AS l JOIN {executions} AS e ON e.execution_id = l.execution_id"
+    "SELECT l.execution_id, l.owner, l.expires > {now} FROM {leases} AS l"
+    " JOIN {executions} AS e ON e.execution_id = l.execution_id"
     " WHERE {state} = 'Paused' AND (l.wake <= {now} OR l.cancelled = 1 OR EXISTS (SELECT 1 FROM {signals} AS s"
-    " WHERE s.execution_id = l.execution_id AND " + _UNDELIVERED + ")) ORDER BY l.wake"
+    " WHERE s.execution_id = l.execution_id AND " + _UNDELIVERED + " AND (l.awaits IS NULL"
+    " OR replace(l.awaits, '\n' || s.name || '\n', '') <> l.awaits))) ORDER BY l.wake"
 )
 _SEND = (
     "INSERT INTO {signals} (execution_id, signal_id, name, value, sent)"
-    " SELECT execution_id, ?, ?, ?, {now} FROM {executions} WHERE execution_id = ?"
+    " SELECT execution_id, ?, ?, ?, {now} FROM {executions} WHERE execution_id = ? AND {live}"
     " ON CONFLICT (execution_id, signal_id) DO NOTHING RETURNING signal_id"
 )
 _SIGNALS = (
@@ -103,9 +108,13 @@ _SIGNALS = (
     + _UNDELIVERED
     + " ORDER BY sent, signal_id"
 )
-_CANCEL = "UPDATE {leases} SET cancelled = 1 WHERE execution_id = ? RETURNING execution_id"
+_CANCEL = (
+    "UPDATE {leases} SET cancelled = 1 WHERE execution_id IN"
+    " (SELECT execution_id FROM {executions} WHERE execution_id = ? AND {live}) RETURNING execution_id"
+)
 _EXISTS = "SELECT 1 FROM {executions} WHERE execution_id = ?"
 _NOW = "SELECT {now}"
+_LIVE = ", ".join(f"'{state.value}'" for state in WorkflowState if state.is_live)
 
 
 def in_words(statement: str, mark: str, prefix: str, **words: str) -> str:
@@ -161,7 +170,8 @@ class SqlLedger:
 
     def _sql(self, statement: str) -> str:
         dialect = self.dialect
-        return in_words(statement, dialect.mark, dialect.prefix, now=dialect.now, state=dialect.state)
+        live = f"{dialect.state} IN ({_LIVE})"
+        return in_words(statement, dialect.mark, dialect.prefix, now=dialect.now, state=dialect.state, live=live)
 
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
@@ -258,34 +268,44 @@ class SqlLedger:
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
         """Return the executions that nobody runs although they could go on, those that wait no longer last."""
-        rows = self._read(self._sql(_CANDIDATES))
-        idle = [row[0] for row in rows if row[1] is None or not row[2] or is_gone(row[1])]
-        return idle + [row[0] for row in self._read(self._sql(_AWAKE))]
+        rows = self._read(self._sql(_CANDIDATES)) + self._read(self._sql(_AWAKE))
+        return [row[0] for row in rows if row[1] is None or not row[2] or is_gone(row[1])]
 
     # -- signals --------------------------------------------------------------------------------------
 
     def send(self, execution_id: str, name: str, value: str, signal_id: str) -> bool:
-        """Keep a signal for an execution; False where one with that id was sent before. `ExecutionNotFound`."""
+        """Keep a signal for an execution; False where it has ended, or one with that id was sent before.
+
+        Raises `ExecutionNotFound`.
+        """
         return self._transact(self._send, (signal_id, name, value, execution_id))
 
     def _send(self, transaction: Transaction, given: tuple[str, str, str, str]) -> bool:
         if transaction.rows(self._sql(_SEND), given):
             return True
-        if not transaction.rows(self._sql(_EXISTS), given[3:]):
-            raise ExecutionNotFound(given[3])
+        self._check_exists(transaction, given[3])
         return False
+
+    def _check_exists(self, transaction: Transaction, execution_id: str) -> None:
+        if not transaction.rows(self._sql(_EXISTS), (execution_id,)):
+            raise ExecutionNotFound(execution_id)
 
     def signals(self, execution_id: str) -> list[Signal]:
         """Return the signals that were sent and not delivered, the oldest first."""
         return [Signal(*row) for row in self._read(self._sql(_SIGNALS), (execution_id,))]
 
-    def request_cancel(self, execution_id: str) -> None:
-        """Have an execution cancelled by whoever runs it, at its next heartbeat. `ExecutionNotFound`."""
-        if not self._transact(self._ask_to_cancel, (execution_id,)):
-            raise ExecutionNotFound(execution_id)
+    def request_cancel(self, execution_id: str) -> bool:
+        """Have an execution cancelled by whoever runs it, at its next heartbeat; False where it has ended.
 
-    def _ask_to_cancel(self, transaction: Transaction, given: tuple[str]) -> bool:
-        return bool(transaction.rows(self._sql(_CANCEL), given))
+        Raises `ExecutionNotFound`.
+        """
+        return self._transact(self._request_cancel, execution_id)
+
+    def _request_cancel(self, transaction: Transaction, execution_id: str) -> bool:
+        if transaction.rows(self._sql(_CANCEL), (execution_id,)):
+            return True
+        self._check_exists(transaction, execution_id)
+        return False
 
     def clock(self) -> float:
         """Return the database's time, as Unix time."""

@@ -118,13 +118,17 @@ class SaveStep:
 
 @attrs.define
 class Release:
-    """Give up the lease of an execution that has ended, or waits until *wake* (Unix time), or for a signal."""
+    """Give up the lease of an execution that has ended, or waits: until *wake* (Unix time), or for a signal.
+
+    Of a waiting one, *awaits* names the signals that it can go on with; None: any.
+    """
 
     replaceable: ClassVar[bool] = False
 
     execution_id: str
     epoch: int | None = None
     wake: float | None = None
+    awaits: Sequence[str] | None = None
     done: Done | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
@@ -132,7 +136,8 @@ class Release:
         return "lease", self.execution_id
 
     def row(self) -> tuple[object, ...]:
-        return self.wake, self.execution_id
+        awaits = None if self.awaits is None else "".join(("\n", *(f"{name}\n" for name in self.awaits)))
+        return self.wake, awaits, self.execution_id
 
 
 def merged(operations: Sequence[Operation]) -> list[Operation]:

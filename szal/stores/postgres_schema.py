@@ -6,7 +6,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from szal.stores.dialect import Dialect
-from szal.stores.ledger import TABLES, in_words
+from szal.stores.ledger import ADD_AWAITS, TABLES, in_words
 from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.pool import Connection
 from szal.stores.sql import Row
@@ -30,8 +30,9 @@ SAVE_STEP = (
     " signal_id = excluded.signal_id"
 )
 RELEASE = (
-    "UPDATE {szal}szal_leases AS l SET owner = NULL, expires = 0, wake = r.wake"
-    " FROM unnest(%b::float8[], %b::text[]) AS r (wake, execution_id) WHERE l.execution_id = r.execution_id"
+    "UPDATE {szal}szal_leases AS l SET owner = NULL, expires = 0, wake = r.wake, awaits = r.awaits"
+    " FROM unnest(%b::float8[], %b::text[], %b::text[]) AS r (wake, awaits, execution_id)"
+    " WHERE l.execution_id = r.execution_id"
 )
 GET = "SELECT data FROM {szal}szal_executions WHERE execution_id = %s"
 
@@ -128,6 +129,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("m002_ledger", tuple(in_words(statement, "%s", "{szal}") for statement in TABLES)),
+    ("m003_awaits", (in_words(ADD_AWAITS, "%s", "{szal}"),)),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS {szal}szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

@@ -13,7 +13,7 @@ from sqlite_utils.db import TransactionError
 
 from szal.stores.connection import Connection
 from szal.stores.dialect import Dialect
-from szal.stores.ledger import TABLES, WRITES, in_words
+from szal.stores.ledger import ADD_AWAITS, TABLES, WRITES, in_words
 from szal.stores.operation import Remove, Save
 from szal.stores.query import HEAD
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
@@ -83,6 +83,12 @@ def m002_ledger(db: Database) -> None:
     """Make the tables of the ledger."""
     for statement in TABLES:
         db.execute(in_words(statement, "?", ""))
+
+
+@MIGRATIONS()
+def m003_awaits(db: Database) -> None:
+    """Keep what the signals are called that a paused execution waits for."""
+    db.execute(in_words(ADD_AWAITS, "?", ""))
 
 
 # -- the store --------------------------------------------------------------------------------------

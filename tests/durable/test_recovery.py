@@ -16,6 +16,7 @@ from szal import (
     ExecutionNotFound,
     FlowDef,
     Handlers,
+    InMemoryStorage,
     MigrationRegistry,
     StepDef,
     StepStatus,
@@ -199,6 +200,58 @@ def test_an_execution_that_kills_its_process_each_time_ends_failed(store_url, ne
     assert new_engine().recover() == []
 
 
+def test_the_sub_flows_of_one_that_is_given_up_end_with_it(store_url, new_engine, store, log):
+    code = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.step.name)
+        die()
+
+    inner = FlowDef("inner", steps=[StepDef("deep")])
+    middle = FlowDef("middle", steps=[StepDef("down", step_type="sub_flow", config={"flow_name": "inner"})])
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "middle"})])
+    storage = InMemoryStorage([inner, middle])
+    new_engine(handler, storage=storage).run(outer, execution_id="e")
+    """
+    killed(code, store_url, log.path)
+    [result] = new_engine(max_recoveries=0).recover()
+    assert result.error == "gave up after 0 recoveries"
+    records = [store.get(each) for each in store.list()]
+    assert {record.flow_name: record.error for record in records} == dict.fromkeys(
+        ("inner", "middle", "outer"), "gave up after 0 recoveries"
+    )
+    assert {record.state for record in records} == {WorkflowState.FAILED}
+    assert new_engine().interrupted() == []
+
+
+def test_a_sub_flow_is_resumed_with_what_it_belongs_to(store_url, new_engine, store, log):
+    code = """
+    inner = FlowDef("inner", steps=[StepDef("deep")])
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    new_engine(lambda ctx: die(), storage=InMemoryStorage([inner])).run(outer, execution_id="e")
+    """
+    killed(code, store_url, log.path)
+    inner = FlowDef("inner", steps=[StepDef("deep")])
+    [child] = [each for each in store.list() if each != "e"]
+    result = new_engine(storage=InMemoryStorage([inner])).resume(child)
+    assert (result.execution_id, result.outputs) == ("e", {"in": {"deep": "deep"}})
+    assert store.get(child).state is WorkflowState.COMPLETED
+
+
+def test_each_run_of_an_execution_has_its_own_events(new_engine):
+    seen = []
+    ask = StepDef("ask", step_type="wait", config={"signal": "yes"})
+    engine = new_engine(event_sink=lambda event: seen.append(event.event_type))
+    engine.run(FlowDef("asking", steps=[ask]), execution_id="e")
+    engine.signal("e", "yes")
+    engine.resume("e")
+    assert [kind for kind in seen if kind.startswith("flow")] == [
+        "flow_started",
+        "flow_paused",
+        "flow_started",
+        "flow_completed",
+    ]
+
+
 # -- an idempotent start ------------------------------------------------------------------------------
 
 
@@ -344,6 +397,20 @@ def test_a_decision_lets_it_go_on(killed_while_paying, new_engine, decision, end
     engine.resolve("e", "pay", decision, output="by hand" if decision == "completed" else None)
     [result] = [engine.resume("e")] if how == "resume" else engine.recover()
     assert (now, statuses(result), result["pay"].output) == ends
+
+
+def test_one_that_is_cancelled_waits_for_no_decision(killed_while_paying, new_engine):
+    ran = []
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name))
+    [paused] = engine.recover()
+    assert paused.state is WorkflowState.PAUSED
+    assert engine.cancel("e")
+    [result] = engine.recover()
+    assert result.state is WorkflowState.CANCELLED
+    assert statuses(result) == {"a": "completed", "pay": "failed", "c": "skipped"}
+    assert result["pay"].error == "cancelled before it was decided whether it had been done"
+    assert ran == []
+    assert engine.recover() == []
 
 
 def test_only_what_is_open_can_be_decided(killed_while_paying, new_engine):

@@ -163,6 +163,41 @@ def test_without_a_signal_it_is_paused_again_and_recover_leaves_it_alone(new_eng
     assert engine.resume("e").state is WorkflowState.PAUSED
 
 
+def test_a_signal_that_no_step_waits_for_wakes_nothing(new_engine, store):
+    engine = new_engine()
+    engine.run(asking(), execution_id="e")
+    assert engine.signal("e", "reject")
+    assert engine.signal("e", "approve or not")
+    assert engine.interrupted() == []
+    assert engine.recover() == []
+    assert engine.signal("e", "approve", "yes")
+    [result] = engine.recover()
+    assert result.outputs["ask"] == "yes"
+
+
+def test_a_signal_to_an_execution_that_has_ended_is_not_accepted(new_engine):
+    engine = new_engine()
+    engine.run(FlowDef("short", steps=[StepDef("only")]), execution_id="e")
+    assert not engine.signal("e", "approve")
+    assert not engine.cancel("e")
+    assert str(engine.resume("e").state) == "completed"
+
+
+def test_one_whose_recovery_dies_before_it_goes_on_is_found_again(store_url, new_engine, store):
+    engine = new_engine()
+    engine.run(FlowDef("nap", steps=[wait_step(timeout=0.01, default="late"), StepDef("last")]), execution_id="e")
+    wait_until(lambda: engine.interrupted() == ["e"], timeout=20)
+    code = """
+    from szal.leases import is_gone
+    assert store.ledger.take_over("e", "somebody", 0.05, is_gone).epoch == 2
+    tell(store.get("e").state)
+    """
+    assert run_child(code, store_url) == "paused"
+    wait_until(lambda: engine.interrupted() == ["e"], timeout=20)
+    [result] = engine.recover()
+    assert result.outputs == {"ask": "late", "last": "last"}
+
+
 def test_a_paused_execution_is_cancelled_when_it_goes_on(new_engine):
     engine = new_engine()
     engine.run(asking(), execution_id="e")
