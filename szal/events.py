@@ -2,10 +2,10 @@
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
 from typing import Literal, Protocol, Self, overload
 
@@ -34,7 +34,10 @@ EventType = Literal[
 ]
 """Every type of event there is. Each run emits one of the flow_* end events."""
 
-_ROUTES_KEPT = 4096
+
+def _as_datetime(moment: datetime | float) -> datetime:
+    """Return *moment*; the engine gives a Unix time, since making a datetime costs as much as all the rest."""
+    return datetime.fromtimestamp(moment, UTC) if isinstance(moment, float) else moment
 
 
 @attrs.define
@@ -52,8 +55,13 @@ class WorkflowEvent:
     attempt: int | None = None
     duration: float | None = None
     error: str | None = None
-    timestamp: datetime = attrs.field(factory=partial(datetime.now, UTC))
+    _timestamp: datetime | float = attrs.field(factory=time.time, eq=_as_datetime, repr=False)
     execution_id: str | None = None
+
+    @property
+    def timestamp(self) -> datetime:
+        """When it happened (aware, UTC)."""
+        return _as_datetime(self._timestamp)
 
     @property
     def topic(self) -> str:
@@ -61,13 +69,18 @@ class WorkflowEvent:
 
         In a name, ``%`` is written ``%25`` and ``/`` is written ``%2F``, so a topic always has four levels.
         """
-        if self.event_type.startswith("step_"):
-            kind, name = "step", self.step_name or ""
-        else:
-            kind, name = "flow", self.flow_name
-        if "%" in name or "/" in name:
-            name = name.replace("%", "%25").replace("/", "%2F")
-        return f"szal/{kind}/{name}/{self.event_type}"
+        return _topic(self.event_type, self.subject)
+
+    @property
+    def subject(self) -> str:
+        """The name of the step that it is about, or of the flow."""
+        return (self.step_name or "") if self.event_type.startswith("step_") else self.flow_name
+
+
+def _topic(event_type: EventType, name: str) -> str:
+    if "%" in name or "/" in name:
+        name = name.replace("%", "%25").replace("/", "%2F")
+    return f"szal/{event_type.partition('_')[0]}/{name}/{event_type}"
 
 
 @attrs.frozen
@@ -95,6 +108,12 @@ class TopicPattern:
             raise ValueError(f"pattern {self.text!r}: '#' may only be the last level; '*' matches one level")
         object.__setattr__(self, "_levels", tuple(levels))
         object.__setattr__(self, "_open_ended", open_ended)
+
+    @property
+    def name(self) -> str | None:
+        """The one name that the pattern stands for; None where it is for any."""
+        name = self._levels[2] if len(self._levels) > 2 else "*"
+        return None if name == "*" else name.replace("%2F", "/").replace("%25", "%")
 
     def matches(self, topic: str) -> bool:
         """Return whether *topic* is one of those that the pattern stands for."""
@@ -174,24 +193,34 @@ class _Mailbox:
             subscription.put(event)
 
 
+@attrs.frozen(eq=False)
+class _Route:
+    """Where events of one type lead: by the names that some pattern asks for, and from all others."""
+
+    named: dict[str, tuple[_Listener, ...]]
+    others: tuple[_Listener, ...]
+
+
 @attrs.define(eq=False)
 class _Routing:
-    """The listeners at one moment, and the ones that events lead to, as far as such events have come by."""
+    """The listeners at one moment. An event costs two look-ups, however many names there are."""
 
     listeners: tuple[_Listener, ...] = ()
-    # By what a topic is made of: cheaper to look up than to make the topic.
-    _routes: dict[tuple[str, str, str | None], tuple[_Listener, ...]] = attrs.field(factory=dict, init=False)
+    routes: dict[EventType, _Route] = attrs.field(factory=dict, init=False)
 
     def of(self, event: WorkflowEvent) -> tuple[_Listener, ...]:
-        key = (event.event_type, event.flow_name, event.step_name)
-        route = self._routes.get(key)
+        route = self.routes.get(event.event_type)
         if route is None:
-            if len(self._routes) >= _ROUTES_KEPT:
-                self._routes.clear()
-            topic = event.topic
-            route = tuple(listener for listener in self.listeners if listener.pattern.matches(topic))
-            self._routes[key] = route
-        return route
+            route = self.routes[event.event_type] = self._route(event.event_type)
+        return route.named.get(event.subject, route.others) if route.named else route.others
+
+    def _route(self, event_type: EventType) -> _Route:
+        def of(name: str) -> tuple[_Listener, ...]:
+            topic = _topic(event_type, name)
+            return tuple(listener for listener in self.listeners if listener.pattern.matches(topic))
+
+        names = {name for listener in self.listeners if (name := listener.pattern.name) is not None}
+        return _Route({name: of(name) for name in names}, of("any other" + "".join(names)))
 
 
 @attrs.define(eq=False, repr=False)

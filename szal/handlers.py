@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from szal.context import StepContext
-from szal.step import Json, StepDef
+from szal.step import ENGINE_TYPES, Json, StepDef
 
 __all__ = ["Handler", "Handlers", "call_python"]
 
 Handler = Callable[[StepContext], Json]
 _F = TypeVar("_F", bound=Handler)
-
-ENGINE_TYPES = frozenset({"sub_flow", "wait", "sleep"})
-"""The step types that the engine does itself, whatever is registered for them."""
 
 
 class Resolver(Protocol):

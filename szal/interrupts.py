@@ -18,17 +18,16 @@ __all__ = ["Interrupts"]
 class Interrupts:
     """A context in which Ctrl-C calls *deliver* instead of raising KeyboardInterrupt here and now.
 
-    It raises all the same while `direct` is set, and when the one before has not been taken note of: a sink or
-    a database that hangs can be got out of. Does nothing on other threads than the main one, and nothing
-    where the program has a SIGINT handler of its own.
+    It raises all the same while *in_handler* says that one runs on this thread, and when the one before has not
+    been taken note of: a sink or a database that hangs can be got out of. Does nothing on other threads than the
+    main one, and nothing where the program has a SIGINT handler of its own.
     """
 
-    def __init__(self, deliver: Callable[[], None]) -> None:
-        self.direct = False
-        """Set while a handler runs on this thread."""
+    def __init__(self, deliver: Callable[[], None], in_handler: Callable[[], bool]) -> None:
         self.pending = False
         """Whether an interrupt has been delivered and nobody has taken note of it yet."""
         self._deliver = deliver
+        self._in_handler = in_handler
         self._before: Any = None
 
     def __enter__(self) -> Self:
@@ -45,7 +44,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.direct or self.pending:
+        if self.pending or self._in_handler():
             signal.default_int_handler(number, frame)
         self.pending = True
         self._deliver()

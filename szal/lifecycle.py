@@ -18,14 +18,14 @@ from szal.context import RunScope, StepContext
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError, WriteFailed
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
-from szal.handlers import ENGINE_TYPES, Handler, Resolver
+from szal.handlers import Handler, Resolver
 from szal.plan import Node, Outcome, Plan
 from szal.reporting import Reporter
 from szal.rollback import Rollback
 from szal.running import CANCELLED, FLOW_TIMEOUT, Run
 from szal.scheduler import Scheduler
 from szal.state import StepStatus, WorkflowState
-from szal.step import StepDef
+from szal.step import ENGINE_TYPES, StepDef
 from szal.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -50,14 +50,13 @@ class Binding:
 def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) -> Binding:
     """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does."""
     steps = [node.step for node in plan.nodes]
-    forward = [None if step.step_type in ENGINE_TYPES else resolver.resolve(step) for step in steps]
-    missing = [
-        step.name
-        for step, handler in zip(steps, forward, strict=True)
-        if handler is None and step.step_type not in ENGINE_TYPES
-    ]
-    if missing:
-        raise HandlerNotFound(tuple(missing))
+    resolve = resolver.resolve
+    forward = [None if step.step_type in ENGINE_TYPES else resolve(step) for step in steps]
+    if None in forward:
+        unknown = zip(steps, forward, strict=True)
+        missing = [step.name for step, handler in unknown if handler is None and step.step_type not in ENGINE_TYPES]
+        if missing:
+            raise HandlerNotFound(tuple(missing))
     if not flow.rollback_on_failure:
         return Binding(forward, ())
     undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]

@@ -16,7 +16,7 @@ from szal import graph
 from szal.analysis import Analysis, FlowMode
 from szal.condition import CompiledCondition
 from szal.flow import FlowDef
-from szal.step import StepDef, TriggerMode
+from szal.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.template import CompiledTemplate
 
 __all__ = ["MARKS", "EdgeKind", "Mark", "Node", "Outcome", "Plan"]
@@ -88,9 +88,12 @@ class Node:
     successors: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
     guarded: bool = attrs.field(init=False)
     """Whether it may be skipped although no edge has left a mark."""
+    plain: bool = attrs.field(init=False)
+    """Whether, where no edge has left a mark, there is nothing to it but calling its handler."""
 
     def __attrs_post_init__(self) -> None:
         self.guarded = self.condition is not None or self.needs != 0
+        self.plain = not self.guarded and self.step.idempotent and self.step.step_type not in ENGINE_TYPES
 
     def blocked(self, marks: int, parent_reason: str | None) -> tuple[str, Outcome] | None:
         """Return why the *marks* keep this node from running and what that is to its successors, or None.

@@ -72,7 +72,7 @@ class Recovery:
 
     def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
         """Return the request that continues an execution, or the result of one that has ended."""
-        known = self.ledger.look(execution_id)
+        known: Claim = self.ledger.look(execution_id)
         root = self._root(known.record)
         if root.execution_id != execution_id and root.state.is_live:
             return self.resume(root.execution_id, token)

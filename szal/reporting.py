@@ -1,8 +1,7 @@
 """Tells the world what happens in a run: events, and metrics by step type."""
 
 import logging
-from collections.abc import Callable
-from datetime import datetime
+import time
 
 from szal.config import EngineConfig
 from szal.events import EventType, WorkflowEvent
@@ -14,8 +13,8 @@ __all__ = ["Reporter"]
 
 logger = logging.getLogger(__name__)
 
+_COMPLETED = StepStatus.COMPLETED
 _SETTLED: dict[StepStatus, EventType] = {
-    StepStatus.COMPLETED: "step_completed",
     StepStatus.FAILED: "step_failed",
     StepStatus.SKIPPED: "step_skipped",
 }
@@ -35,13 +34,17 @@ class Reporter:
         """Whether anybody wants to hear of steps."""
         return self._sink is not None or self._metrics is not None
 
-    def _call(self, function: Callable[..., object], *args: object) -> None:
+    def _emit(self, event: WorkflowEvent) -> None:
         try:
-            function(*args)
+            self._sink(event)  # type: ignore[misc]
         except KeyboardInterrupt:
             raise
-        except BaseException:
-            logger.exception("sink %r failed: %s, execution %s", function, self._flow_name, self._execution_id)
+        except BaseException as error:  # noqa: BLE001 (whatever a sink raises is logged)
+            self._log(self._sink, error)
+
+    def _log(self, function: object, error: BaseException) -> None:
+        where = (function, self._flow_name, self._execution_id)
+        logger.error("sink %r failed: %s, execution %s", *where, exc_info=error)
 
     def flow(self, event_type: EventType, *, duration: float | None = None, error: str | None = None) -> None:
         """Emit an event of the flow itself."""
@@ -49,29 +52,37 @@ class Reporter:
             event = WorkflowEvent(
                 event_type, self._flow_name, duration=duration, error=error, execution_id=self._execution_id
             )
-            self._call(self._sink, event)
+            self._emit(event)
 
-    def _step(
+    def _step(  # noqa: PLR0917 (by position: see below)
         self,
         event_type: EventType,
         node: Node,
         attempt: int,
         duration: float | None = None,
         error: str | None = None,
+        moment: float | None = None,
     ) -> None:
         if self._sink is not None:
             step = node.step
-            event = WorkflowEvent(event_type, self._flow_name, step.name, step.id, attempt, duration, error)
-            event.execution_id = self._execution_id
-            self._call(self._sink, event)
+            when = time.time() if moment is None else moment
+            self._emit(
+                WorkflowEvent(  # positional: a fifth of the cost of an event
+                    event_type,
+                    self._flow_name,
+                    step.name,
+                    step.id,
+                    attempt,
+                    duration,
+                    error,
+                    when,
+                    self._execution_id,
+                )
+            )
 
-    def started(self, node: Node, moment: datetime) -> None:
+    def started(self, node: Node, moment: float) -> None:
         """Emit step_started, once per step, with the time at which it really started."""
-        if self._sink is not None:
-            step = node.step
-            event = WorkflowEvent("step_started", self._flow_name, step.name, step.id, 1, timestamp=moment)
-            event.execution_id = self._execution_id
-            self._call(self._sink, event)
+        self._step("step_started", node, 1, moment=moment)
 
     def timed_out(self, node: Node, attempt: int, error: str) -> None:
         """Emit step_timeout, once per attempt that timed out."""
@@ -83,9 +94,16 @@ class Reporter:
 
     def settled(self, node: Node, result: StepResult) -> None:
         """Emit the one end event of a step, and its metrics."""
-        self._step(_SETTLED[result.status], node, result.attempts, result.duration, result.error)
+        status = result.status
+        event_type = "step_completed" if status is _COMPLETED else _SETTLED[status]
+        self._step(event_type, node, result.attempts, result.duration, result.error)
         if self._metrics is not None:
-            self._call(self._metrics, node.step.step_type or "default", result.status, result.duration)
+            try:
+                self._metrics(node.step.step_type or "default", status, result.duration)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001
+                self._log(self._metrics, error)
 
     def undone(self, node: Node, result: StepResult) -> None:
         """Emit step_rollback; its error says why undoing failed, where it did."""

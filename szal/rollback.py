@@ -6,7 +6,6 @@ that fails does not stop the rest.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import attrs
@@ -79,7 +78,7 @@ class Rollback:
         context._is_undo = True
         return context
 
-    def started(self, node: Node, moment: datetime) -> None:
+    def started(self, node: Node, moment: float) -> None:
         """Say nothing: step_rollback tells the whole story."""
 
     def timed_out(self, node: Node, attempt: int, error: str) -> None:

@@ -5,7 +5,6 @@ Plain bookkeeping, without threads and without time. The coordinating thread own
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Final, Protocol
 
 import attrs
@@ -29,8 +28,8 @@ CONDITION_NOT_MET: Final = "condition not met"
 class Watch(Protocol):
     """Is told what happens to the steps of a run, on the coordinating thread."""
 
-    def started(self, node: Node, moment: datetime) -> None:
-        """The first attempt has begun."""
+    def started(self, node: Node, moment: float) -> None:
+        """The first attempt has begun, at *moment* (Unix time)."""
 
     def timed_out(self, node: Node, attempt: int, error: str) -> None:
         """An attempt ran past its limit."""
@@ -87,12 +86,13 @@ class Run:
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
     encode: bool = False  # outputs become JSON text in the step's own thread
     deadline: float | None = None
-    inline: bool = True  # nothing can want to stop waiting for a handler
+    inline: bool = True  # nobody can want to stop waiting for a handler
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
     waiting: list[int] = attrs.field(init=False)  # edges still to settle, by place
     marks: list[int] = attrs.field(init=False)
     left: int = attrs.field(init=False)
+    direct: bool = attrs.field(init=False, default=False)  # the coordinating thread may call handlers itself
     failed: bool = False
     stop_reason: str | None = None
     completed: list[int] = attrs.field(factory=list)
@@ -109,6 +109,7 @@ class Run:
     def begin(self, ready: "deque[Ready]") -> None:
         """Put the nodes that wait for nothing on *ready*, and from now on what `settle` makes ready."""
         self.ready = ready
+        self.direct = self.inline and self.deadline is None
         nodes = self.plan.nodes
         ready.extend((self, nodes[place]) for place, count in enumerate(self.waiting) if not count)
 
@@ -152,16 +153,16 @@ class Run:
             self.completed.append(place)
         elif outcome is Outcome.FAILED:
             self.failed = True
-        waiting = self.waiting
+        waiting, nodes = self.waiting, self.plan.nodes
         for target, kind in node.successors:
             if outcome is not _COMPLETED or kind is _EITHER:
                 self.marks[target] |= MARKS[kind][outcome]
             left = waiting[target] = waiting[target] - 1
             if not left:
-                self.ready.append((self, self.plan.nodes[target]))
+                self.ready.append((self, nodes[target]))
             elif left > 0 and kind is _EITHER and outcome is _COMPLETED:
                 waiting[target] = -left  # released: the edges still to come count away from zero
-                self.ready.append((self, self.plan.nodes[target]))
+                self.ready.append((self, nodes[target]))
         self.left -= 1
         if self.log is not None:
             self.log.settled(node, result, outcome)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -28,6 +27,7 @@ from szal.workers import Lane, Threads
 
 __all__ = ["Scheduler"]
 
+_COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED  # a look-up in an enum costs as much as a call
 _LONGEST_WAIT = 3600.0  # seconds: queues refuse some longer ones
 # A signal that another thread received does not end a wait of the main thread, which alone may act on it.
 _LONGEST_WAIT_OF_MAIN = 0.2
@@ -62,7 +62,7 @@ class Scheduler:
         self._error: Exception | None = None
         self.on_idle: Callable[[], None] | None = None
         """Called when nothing is under way, and nothing will come but from outside."""
-        self.interrupts = Interrupts(lambda: self.call(self._take_interrupt))
+        self.interrupts = Interrupts(lambda: self.call(self._take_interrupt), lambda: self._direct is not None)
         """To be entered around `drive`, by the thread that calls it."""
 
     # -- from outside --------------------------------------------------------------------------------
@@ -169,25 +169,37 @@ class Scheduler:
 
     def _start_ready(self) -> None:
         """Start what is ready, in order, as far as the limit allows."""
-        ready = self._ready
+        ready, pooled, limited, timers = self._ready, self._pooled, self._limited, self._timers
         while ready and not self._called:
             run, node = ready.popleft()
-            if run.results[node.place] is not None:  # settled meanwhile, by `_stop`
+            place = node.place
+            if run.results[place] is not None:  # settled meanwhile, by `_stop`
                 continue
-            tried = run.tried.get(node.place) if run.tried else None
-            if tried is None and (run.marks[node.place] or node.guarded) and self._is_skipped(run, node):
+            if (run.marks[place] or not node.plain) and self._is_seen_to(run, node):
                 continue
-            if run.handlers[node.place] is None:
-                self._launch(run, node, self._context(run, node, tried))
-            elif not node.step.idempotent and run.log is not None and node.place not in run.cleared:
-                self._clear(run, node)
-            elif run.inline and not ready and self._may_hold_up(run, node):
-                self._call(run, node, self._context(run, node, tried))
+            if (
+                run.direct
+                and node.step.timeout is None
+                and not (ready or pooled.load or limited.load or timers.pending)
+            ):  # nothing is under way and nothing can come due: a handler may hold up this thread
+                self._call(run, node)
             elif self._has_room(run, node):
-                self._dispatch(run, node, self._context(run, node, tried))
+                self._dispatch(run, node)
             else:
                 ready.appendleft((run, node))
                 return
+
+    def _is_seen_to(self, run: Run, node: Node) -> bool:
+        """Do what there is to do before a handler is called, or instead; return whether that is all, for now."""
+        if node.place not in run.tried and (run.marks[node.place] or node.guarded) and self._is_skipped(run, node):
+            return True
+        if run.handlers[node.place] is None:
+            self._launch(run, node)
+        elif not node.step.idempotent and run.log is not None and node.place not in run.cleared:
+            self._clear(run, node)
+        else:
+            return False
+        return True
 
     def _is_skipped(self, run: Run, node: Node) -> bool:
         """Settle *node* where its edges or its condition keep it from running."""
@@ -219,17 +231,8 @@ class Scheduler:
         begun = StepResult(node.step.id, node.step.name, StepStatus.RUNNING)
         run.log.begun(node, begun, None, lambda: self.call(cleared))
 
-    def _may_hold_up(self, run: Run, node: Node) -> bool:
-        """Whether nothing is under way and nothing can come due: then a handler may hold up this thread."""
-        return (
-            node.step.timeout is None
-            and run.deadline is None
-            and not self._pooled.load
-            and not self._limited.load
-            and not self._timers.pending
-        )
-
-    def _context(self, run: Run, node: Node, tried: Tried | None) -> StepContext:
+    def _context(self, run: Run, node: Node) -> StepContext:
+        tried = run.tried.get(node.place)
         if tried is None:
             context = run.new_context(node, 1)
             context._settled_before = run.scope.settled
@@ -238,21 +241,21 @@ class Scheduler:
             context._settled_before = tried.context._settled_before
         return context
 
-    def _call(self, run: Run, node: Node, context: StepContext) -> None:
+    def _call(self, run: Run, node: Node) -> None:
         """Call the handler on this thread."""
+        context = self._context(run, node) if run.tried or run.plan.loose else run.new_context(node, 1)
         context._started = time.monotonic()
         if run.watch is not None:
             self._announce(run, node, context)
         encoded = None
         try:
-            self.interrupts.direct, self._direct = True, context
-            try:
-                output = self._variables.copy().run(run.handlers[node.place], context)  # type: ignore[arg-type]
-            finally:
-                self.interrupts.direct, self._direct = False, None
+            self._direct = context
+            output = self._variables.copy().run(run.handlers[node.place], context)  # type: ignore[arg-type]
+            self._direct = None
             if run.encode:
                 encoded = encode_output(output)
         except BaseException as error:
+            self._direct = None
             context._ended = time.monotonic()
             self._failed(run, node, context, error)
             if isinstance(error, KeyboardInterrupt):  # the user's, in the calling thread
@@ -275,8 +278,9 @@ class Scheduler:
             lane, other = other, lane
         return lane.load + other.load < (self._limit if other.load else self._limit * 4)
 
-    def _dispatch(self, run: Run, node: Node, context: StepContext) -> None:
+    def _dispatch(self, run: Run, node: Node) -> None:
         """Give an attempt to a worker."""
+        context = self._context(run, node)
         context._deadline = run.deadline
         handler = run.handlers[node.place]
         attempt = Attempt(run, node, context, handler, self._variables.copy())  # type: ignore[arg-type]
@@ -290,7 +294,7 @@ class Scheduler:
 
     def _announce(self, run: Run, node: Node, context: StepContext) -> None:
         if context.attempt == 1 and run.watch is not None:
-            run.watch.started(node, datetime.fromtimestamp(self._clock + context._started, UTC))
+            run.watch.started(node, self._clock + context._started)
 
     def _announce_attempt(self, attempt: Attempt) -> None:
         """Tell that an attempt has begun, once: at its own word, or when it is given up on before that is heard."""
@@ -298,8 +302,9 @@ class Scheduler:
             attempt.announce = None
             self._announce(attempt.run, attempt.node, attempt.context)
 
-    def _launch(self, run: Run, node: Node, context: StepContext) -> None:
+    def _launch(self, run: Run, node: Node) -> None:
         """Begin a sub-flow, which inherits what is left of the step's and the flow's time."""
+        context = self._context(run, node)
         context._started = time.monotonic()
         own = None if node.step.timeout is None else context._started + node.step.timeout
         context._deadline = min((end for end in (own, run.deadline) if end is not None), default=None)
@@ -398,7 +403,7 @@ class Scheduler:
         result = StepResult(  # positional: a tenth of the cost of a step
             step.id,
             step.name,
-            StepStatus.COMPLETED,
+            _DONE,
             output,
             context._ended - started,
             context.attempt,
@@ -408,7 +413,12 @@ class Scheduler:
             None,
             encoded,
         )
-        self._settle(run, node, result, Outcome.COMPLETED)
+        if run.commit_first:
+            self._commit(run, node, result, _COMPLETED)
+        else:
+            run.settle(node, result, _COMPLETED)
+            if not run.left:
+                self._finish(run)
 
     def _failed(self, run: Run, node: Node, context: StepContext, error: BaseException) -> None:
         """Follow a failed attempt with another one, or with the step's end."""
@@ -447,10 +457,6 @@ class Scheduler:
             started_at=self._clock + started,
             exception=error,
         )
-        self._settle(run, node, result, outcome)
-
-    def _settle(self, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
-        """Settle a step that has run: at once, or once that is committed."""
         if run.commit_first:
             self._commit(run, node, result, outcome)
         else:

@@ -15,6 +15,9 @@ __all__ = ["BackoffStrategy", "StepDef", "TriggerMode"]
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, or a list or dict (with str keys) of JSON values."""
 
+ENGINE_TYPES = frozenset({"sub_flow", "wait", "sleep"})
+"""The step types that the engine does itself, whatever is registered for them."""
+
 
 def new_id() -> str:
     """Return a fresh UUID string."""

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal import events
 from szal.events import EventBus, EventType, TopicPattern, WorkflowEvent
 
 
@@ -35,7 +34,7 @@ def bus():
 
 class TestWorkflowEvent:
     def test_has_its_fields_in_the_order_of_szal_rs(self):
-        names = [field.name for field in WorkflowEvent.__attrs_attrs__]
+        names = [field.alias for field in WorkflowEvent.__attrs_attrs__]
         assert names == [
             "event_type",
             "flow_name",
@@ -284,17 +283,24 @@ class TestCallbacks:
 
 
 class TestBus:
-    def test_keeps_a_bounded_number_of_routes(self, bus, monkeypatch):
-        monkeypatch.setattr(events, "_ROUTES_KEPT", 10)
-        everything = bus.subscribe()
+    def test_keeps_routes_by_type_and_for_the_names_that_were_asked_for(self, bus):
+        everything, one = bus.subscribe(), bus.subscribe("szal/flow/flow-7/#")
         for number in range(100):
             bus.publish(flow_event(flow=f"flow-{number}"))
-        assert len(bus._routing._routes) <= 10
+        assert list(bus._routing.routes) == ["flow_started"]
+        assert list(bus._routing.routes["flow_started"].named) == ["flow-7"]
         assert len(drained(everything)) == 100
+        assert [event.flow_name for event in drained(one)] == ["flow-7"]
+
+    def test_a_name_with_slashes_is_asked_for_by_its_topic(self, bus):
+        one = bus.subscribe("szal/flow/a%2Fb%25/flow_started")
+        for name in ("a/b%", "a%2Fb%25", "a", "b"):
+            bus.publish(flow_event(flow=name))
+        assert [event.flow_name for event in drained(one)] == ["a/b%"]
 
     def test_keeps_no_routes_while_nobody_listens(self, bus):
         bus.publish(flow_event())
-        assert bus._routing._routes == {}
+        assert bus._routing.routes == {}
 
     def test_needs_room_for_one_event(self):
         with pytest.raises(ValueError, match="capacity"):
