@@ -5,7 +5,8 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Sequence
-from queue import Empty, Queue
+from queue import Queue
+from typing import TypeAlias
 
 import attrs
 from tenacity import (
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 1000
 
+Batch: TypeAlias = list[Operation]
+
 
 @attrs.frozen
 class SinkStats:
@@ -60,12 +63,12 @@ class _Tally:
     last_error: Exception | None = None
 
 
-def _reentrant_queue() -> "Queue[Operation | None]":
+def _reentrant_queue() -> "Queue[Batch | None]":
     """Return a queue whose `put` may come in the middle of another one on the same thread.
 
     The garbage collector may finalize a dropped sink at any moment, also while this thread is in a `put`.
     """
-    queue: Queue[Operation | None] = Queue()
+    queue: Queue[Batch | None] = Queue()
     queue.mutex = threading.RLock()  # type: ignore[assignment]
     queue.not_empty = threading.Condition(queue.mutex)
     queue.not_full = threading.Condition(queue.mutex)
@@ -75,7 +78,9 @@ def _reentrant_queue() -> "Queue[Operation | None]":
 
 @attrs.define(eq=False)
 class Writer:
-    """A queue of operations and the daemon thread that applies them. It outlives its sink until all is written.
+    """A queue of batches and the daemon thread that applies them. It outlives its sink until all is written.
+
+    The last batch on the queue grows until the thread takes it, so that not every operation has to wake it.
 
     Every field below the lock is guarded by it; it is held for a few lines at a time, and never while the
     database or foreign code runs. Reentrant, as the queue is: the garbage collector and signal handlers may
@@ -91,7 +96,8 @@ class Writer:
 
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _changed: threading.Condition = attrs.field(init=False)  # of the same lock
-    _queue: "Queue[Operation | None]" = attrs.field(init=False)
+    _queue: "Queue[Batch | None]" = attrs.field(init=False)
+    _growing: Batch | None = attrs.field(default=None, init=False)  # on the queue, and not taken yet
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     _pending: dict[Hashable, Operation] = attrs.field(factory=dict, init=False)  # the latest of each key: the mirror
     # Operations are numbered from 1 in the order of submission, which is that of the queue.
@@ -108,7 +114,7 @@ class Writer:
         return threading.Condition(self._lock)
 
     @_queue.default
-    def _new_queue(self) -> "Queue[Operation | None]":
+    def _new_queue(self) -> "Queue[Batch | None]":
         return _reentrant_queue()
 
     def __attrs_post_init__(self) -> None:
@@ -122,8 +128,14 @@ class Writer:
             if self._closed or self._submitted - self._settled >= self.max_pending:
                 self._await_room()
             self._pending[operation.key] = operation
-            self._queue.put(operation)
             self._submitted += 1
+            if self._growing is not None:
+                self._growing.append(operation)
+                if len(self._growing) == MAX_BATCH:
+                    self._growing = None
+                return
+            self._growing = [operation]
+            self._queue.put(self._growing)
             if self._thread is None:
                 self._start()
 
@@ -216,9 +228,7 @@ class Writer:
         )
 
     def _run(self, retrying: Retrying) -> None:
-        more = True
-        while more:
-            batch, more = self._next_batch()
+        while (batch := self._next_batch()) is not None:
             last = self._settled + len(batch)
             try:
                 self._write(retrying, batch)
@@ -228,24 +238,16 @@ class Writer:
                     batch[len(batch) - (last - self._settled) :], StoreFailed(self.backend.name, describe(error))
                 )
 
-    def _next_batch(self) -> tuple[list[Operation], bool]:
-        """Return what is queued, waiting for the first, and whether more can come."""
-        batch: list[Operation] = []
-        item = self._queue.get()
-        while item is not None:
-            batch.append(item)
-            if len(batch) == MAX_BATCH:
-                return batch, True
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                return batch, True
-        return batch, False
+    def _next_batch(self) -> Batch | None:
+        """Wait for a batch and return it, now that it grows no more; None where no other will come."""
+        batch = self._queue.get()
+        with self._lock:
+            if batch is self._growing:
+                self._growing = None
+        return batch
 
     def _write(self, retrying: Retrying, batch: Sequence[Operation]) -> None:
         """Write *batch*, or what of it can be written, and settle it."""
-        if not batch:
-            return
         try:
             retrying(self._apply, batch)
         except StoreUnavailable as error:  # given up
@@ -327,6 +329,7 @@ class Writer:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._queue = _reentrant_queue()
+        self._growing = None
         self._hurry = threading.Event()
         self._thread = None
         self._pending = {}
