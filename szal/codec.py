@@ -29,6 +29,8 @@ __all__ = [
     "encode_flow",
     "encode_record",
     "encode_step_result",
+    "flow_fields",
+    "step_fields",
 ]
 
 NO_LIMIT_MS = 2**64 - 1  # Rust's u64::MAX: how a StepDef without a time limit is written
@@ -57,7 +59,8 @@ def _class_name(kind: type[BaseException] | str) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _step_json(step: StepDef) -> dict[str, Json]:
+def step_fields(step: StepDef) -> dict[str, Json]:
+    """Return *step* as a JSON object that is the caller's own, but for its config."""
     fields: dict[str, Json] = {
         "id": step.id,
         "name": step.name,
@@ -73,7 +76,7 @@ def _step_json(step: StepDef) -> dict[str, Json]:
     fields |= {"depends_on": list(step.depends_on), "trigger_mode": step.trigger_mode.value}
     return fields | _optional(
         {
-            "sub_steps": [_step_json(sub) for sub in step.sub_steps],
+            "sub_steps": [step_fields(sub) for sub in step.sub_steps],
             "max_retry_delay_ms": None if step.max_retry_delay is None else _ms(step.max_retry_delay),
             "retry_jitter": step.retry_jitter or None,
             "retry_on": [_class_name(kind) for kind in step.retry_on],
@@ -85,8 +88,13 @@ def _step_json(step: StepDef) -> dict[str, Json]:
 
 def encode_flow(flow: FlowDef) -> str:
     """Return *flow* as szal-rs writes a FlowDef; raise `EncodeError` for a config that JSON cannot hold."""
+    return dumps(flow_fields(flow), "flow")
+
+
+def flow_fields(flow: FlowDef) -> dict[str, Json]:
+    """Return *flow* as a JSON object that is the caller's own, but for what its steps are configured with."""
     try:
-        steps = [_step_json(step) for step in flow.steps]
+        steps = [step_fields(step) for step in flow.steps]
     except RecursionError:
         raise EncodeError("steps", "sub-steps are nested too deeply") from None
     fields: dict[str, Json] = {
@@ -99,7 +107,7 @@ def encode_flow(flow: FlowDef) -> str:
         "timeout_ms": None if flow.timeout is None else _ms(flow.timeout),
         "version": flow.version,
     }
-    return dumps(fields | _optional({"inputs": dict(flow.inputs)}), "flow")
+    return fields | _optional({"inputs": dict(flow.inputs)})
 
 
 def encode_step_result(result: StepResult) -> str:

@@ -37,6 +37,7 @@ class FlowDef:
     timeout: float | None = None
     inputs: Mapping[str, Json] = attrs.field(factory=dict)
     _plan: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # `Plan.of` keeps its work here
+    _definition: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # and `Definition.of`
 
     def add_step(self, step: StepDef) -> StepDef:
         """Append *step* and return it, so that later steps can depend on it."""

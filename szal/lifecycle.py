@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from szal.cancel import CancellationToken
-from szal.codec import decode_checkpoint, decode_flow, encode_flow
+from szal.codec import decode_checkpoint, decode_flow
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError, WriteFailed
@@ -29,10 +29,11 @@ from szal.step import ENGINE_TYPES, StepDef
 from szal.waiting import Waiting
 
 if TYPE_CHECKING:
+    from szal.definition import Definition
     from szal.journal import Journal
     from szal.stores.ledger import Claim
 
-__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "child_id", "is_child_id", "take_over"]
+__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "child_id", "is_child_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,21 @@ class Keeper:
         self.owner = owner
         self.ttl = ttl
         self.heartbeat = heartbeat
+
+    def begin(self, record: ExecutionRecord, definition: "Definition") -> int | None:
+        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
+        epoch: int | None = self.ledger.begin(record, definition.content_id, definition.text, self.owner, self.ttl)
+        return epoch
+
+    def take_over(self, execution_id: str) -> "Claim":
+        """Return the execution, now this process's.
+
+        Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
+        """
+        from szal.leases import is_gone
+
+        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone)
+        return claim
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -234,7 +250,7 @@ class Lifecycle:
         assert self._keeper is not None
         for attempt in range(1, node.step.max_retries + 2):
             try:
-                claim = take_over(self._keeper, child_id(self.execution_id, node.step.name, attempt))
+                claim = self._keeper.take_over(child_id(self.execution_id, node.step.name, attempt))
             except ExecutionNotFound:
                 return
             if claim.epoch is None or claim.flow is None:
@@ -519,23 +535,15 @@ def is_child_id(execution_id: str) -> bool:
         return False
 
 
-def take_over(keeper: Keeper, execution_id: str) -> "Claim":
-    """Return the execution, now the keeper's; raise `ExecutionOwned` where somebody runs it, `ExecutionNotFound`."""
-    from szal.leases import is_gone
-
-    claim: Claim = keeper.ledger.take_over(execution_id, keeper.owner, keeper.ttl, is_gone)
-    return claim
-
-
 def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
     """Return *request* with a lease: of a new execution, or of the one that a crash interrupted."""
     record, flow = request.record, request.flow
-    from szal.migration import content_id
+    from szal.definition import Definition
 
-    epoch = keeper.ledger.begin(record, content_id(flow), encode_flow(flow), keeper.owner, keeper.ttl)
+    epoch = keeper.begin(record, Definition.of(flow))
     if epoch is not None:
         return attrs.evolve(request, epoch=epoch)
-    claim = take_over(keeper, record.execution_id)
+    claim = keeper.take_over(record.execution_id)
     if claim.epoch is None and claim.record.result is not None:
         result: FlowResult = claim.record.result
         return result

@@ -7,16 +7,16 @@ import attrs
 
 from szal import jsontext
 from szal.cancel import CancellationToken
-from szal.codec import decode_checkpoint, decode_flow, encode_flow
+from szal.codec import decode_checkpoint, decode_flow
 from szal.config import EngineConfig
+from szal.definition import Definition, differences
 from szal.errors import DefinitionMismatch, ExecutionNotFound, ExecutionOwned, StoreError
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import Resolver
 from szal.journal import Journal
 from szal.leases import Heartbeat, is_gone, owner_name
-from szal.lifecycle import Keeper, Request, bind, is_child_id, take_over
-from szal.migration import content_id, differences
+from szal.lifecycle import Keeper, Request, bind, is_child_id
 from szal.plan import Outcome, Plan
 from szal.state import StepStatus, WorkflowState
 from szal.step import Json, new_id
@@ -58,14 +58,14 @@ class Recovery:
         None: there is one of that id, and none was asked for.
         """
         keeper, record = self.keeper, request.record
-        text, content = encode_flow(request.flow), content_id(request.flow)
-        epoch = self.ledger.begin(record, content, text, keeper.owner, keeper.ttl)
+        definition = Definition.of(request.flow)
+        epoch = keeper.begin(record, definition)
         if epoch is not None:
             return attrs.evolve(request, epoch=epoch)
         if not wanted:
             return None
         known = self.ledger.look(record.execution_id)
-        if known.content_id != content:
+        if known.content_id != definition.content_id:
             old = [] if known.flow is None else differences(decode_flow(known.flow), request.flow)
             raise DefinitionMismatch(record.execution_id, tuple(old) or ("it has no recorded definition",))
         return self._take_over(record.execution_id, request)
@@ -96,7 +96,7 @@ class Recovery:
         return found
 
     def _take_over(self, execution_id: str, request: Request) -> Request | FlowResult:
-        claim = take_over(self.keeper, execution_id)
+        claim = self.keeper.take_over(execution_id)
         if claim.epoch is None:
             if claim.record.result is None:
                 raise ExecutionNotFound(execution_id)
@@ -156,7 +156,8 @@ class Recovery:
         )
         jsontext.dumps(dict(record.inputs), "inputs")
         keeper = self.keeper
-        epoch = self.ledger.begin(record, content_id(flow), encode_flow(flow), keeper.owner, keeper.ttl)
+        epoch = keeper.begin(record, Definition.of(flow))
+        assert epoch is not None, "a new id is nobody else's"
         errors: list[Exception] = []
         journal = Journal(keeper.store, record.execution_id, epoch, errors.append)
         for name, _, data in known.steps:
@@ -200,7 +201,7 @@ class Recovery:
         nothing = ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
         if _open(self.ledger.look(execution_id), step) is None:
             raise nothing
-        claim = take_over(keeper, execution_id)
+        claim = keeper.take_over(execution_id)
         if claim.epoch is None or claim.flow is None:
             raise nothing
         errors: list[Exception] = []

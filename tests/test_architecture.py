@@ -26,6 +26,7 @@ ORDER = {
     "flow": "a flow's definition",
     "execution": "results and records",
     "codec": "the model as JSON",
+    "definition": "a flow as it is recorded; where two of them differ",
     "migration": "definitions across versions",
     "storage": "where sub-flows are looked up",
     # one concern each

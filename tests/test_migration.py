@@ -22,7 +22,7 @@ from szal import (
     TriggerMode,
 )
 from szal.codec import decode_flow, encode_flow
-from szal.migration import content_id, differences
+from szal.definition import content_id, differences
 from szal.step import new_id
 
 DAG, SEQUENTIAL, PARALLEL, HIERARCHICAL = (

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from durable.children import Child, killed
@@ -14,15 +16,21 @@ from szal import (
     Engine,
     EngineConfig,
     ExecutionNotFound,
+    ExecutionOwned,
+    ExecutionRecord,
     FlowDef,
     Handlers,
     InMemoryStorage,
     MigrationRegistry,
     StepDef,
+    StepResult,
     StepStatus,
     WorkflowState,
 )
-from szal.stores import open_store
+from szal.codec import Checkpoint, encode_checkpoint, encode_flow
+from szal.definition import content_id
+from szal.plan import Outcome
+from szal.stores.operation import SaveStep
 from szal.stores.sink import Sink
 
 # Dies in step DIES, once what came before is written. Each handler adds a line: its step and its key.
@@ -117,6 +125,62 @@ def test_undoing_goes_on_where_it_was_interrupted(store_url, new_engine, store, 
     assert undone == [("e:b:rollback", "b"), ("e:a:rollback", "a")]
     assert (result.state, result.rolled_back) == (WorkflowState.ROLLED_BACK, True)
     assert [step.status for step in result.steps[:3]] == [StepStatus.ROLLED_BACK] * 3
+
+
+# -- an engine that was lost, in a process that lives ---------------------------------------------------
+
+
+def leave(store, execution_id="e", *done, steps=("a", "b", "c")):
+    """Write what is left of a chain whose engine went away after the steps *done*."""
+    flow = chain(*steps)
+    record = ExecutionRecord(execution_id, "chain", WorkflowState.RUNNING, flow_id=flow.id)
+    epoch = store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    for seq, step in enumerate(flow.steps[: len(done)]):
+        result = StepResult(step.id, step.name, StepStatus.COMPLETED, done[seq], attempts=1)
+        data = encode_checkpoint(Checkpoint(result, int(Outcome.COMPLETED)))
+        store.apply([SaveStep(execution_id, step.name, seq, data, None, epoch)])
+
+
+@pytest.mark.parametrize("how", ["resume", "recover", "run"])
+def test_what_was_left_goes_on_where_it_was(new_engine, store, how):
+    leave(store, "e", "A")
+    ran = []
+    engine = new_engine(lambda ctx: ran.append(ctx.idempotency_key) or [*ctx.outputs])
+    assert engine.interrupted() == ["e"]
+    if how == "recover":
+        [result] = engine.recover()
+    else:
+        result = engine.resume("e") if how == "resume" else engine.run(chain("a", "b", "c"), execution_id="e")
+    assert result.outputs == {"a": "A", "b": ["a"], "c": ["a", "b"]}
+    assert ran == ["e:b", "e:c"]
+    assert store.get("e").state is WorkflowState.COMPLETED
+    assert engine.interrupted() == []
+
+
+def test_several_engines_of_one_process_share_them_out(new_engine, store):
+    for number in range(8):
+        leave(store, f"e{number}", "A")
+    ran, together = [], threading.Barrier(4)
+    engines = [new_engine(lambda ctx: ran.append(ctx.idempotency_key)) for _ in range(4)]
+
+    def recover(engine):
+        together.wait(20)
+        return engine.recover()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(recover, engines))
+    assert sorted(ran) == sorted(f"e{number}:{step}" for number in range(8) for step in "bc")
+    assert {result.execution_id for results in found for result in results} == {f"e{number}" for number in range(8)}
+    assert store.count(states=WorkflowState.COMPLETED) == 8
+
+
+def test_what_is_left_too_often_ends_failed(new_engine, store):
+    leave(store, "e", "A")
+    for number in range(2):
+        store.ledger.take_over("e", f"another {number}", -1.0, lambda owner: True)
+    [result] = new_engine(max_recoveries=2).recover()
+    assert (result.state, result.error) == (WorkflowState.FAILED, "gave up after 2 recoveries")
+    assert statuses(result) == {"a": "completed", "b": "pending", "c": "pending"}
 
 
 # -- recover ------------------------------------------------------------------------------------------
@@ -292,6 +356,25 @@ def test_one_id_started_from_many_threads_and_processes_runs_once(store_url, log
     assert log.lines == ["order-42:a", "order-42:b", "order-42:c"]
 
 
+def test_one_id_started_from_many_threads_of_two_engines_runs_once(new_engine):
+    ran, together = [], threading.Barrier(8)
+    engines = [new_engine(lambda ctx: ran.append(ctx.idempotency_key)) for _ in range(2)]
+    flow = chain("a", "b")
+
+    def start(number):
+        together.wait(20)
+        return wait_until(lambda: attempt(engines[number % 2]), timeout=20)
+
+    def attempt(engine):
+        with contextlib.suppress(ExecutionOwned):
+            return engine.run(flow, execution_id="order-42")
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(start, range(8)))
+    assert all(result.success and result.execution_id == "order-42" for result in results)
+    assert ran == ["order-42:a", "order-42:b"]
+
+
 def test_an_interrupted_one_is_continued_by_its_start(store_url, new_engine, log):
     killed(RUN, store_url, log.path, "b")
     assert new_engine(logging_to(log)).run(chain("a", "b", "c"), {"n": 1}, execution_id="e").success
@@ -457,9 +540,8 @@ def weight(store, steps):
     return weighing
 
 
-def test_what_is_written_grows_with_the_steps_and_no_faster(store_url):
-    with open_store(store_url) as store:
-        few, many = weight(store, 50), weight(store, 500)
+def test_what_is_written_grows_with_the_steps_and_no_faster(store):
+    few, many = weight(store, 50), weight(store, 500)
     assert few.rows <= 53
     assert many.rows <= 503
     assert many.bytes < 10.5 * few.bytes

@@ -198,7 +198,9 @@ def test_ten_processes_migrate_at_once(server: PostgresServer, schema: str) -> N
     assert done.returncode == 0, done.stderr
     with PostgresExecutionStore.connect(server.url, schema=schema) as store:
         assert store.list() == []
-        assert execute(store, f"SELECT name FROM {schema}.szal_migrations") == [("m001_executions",), ("m002_ledger",)]
+        assert execute(store, f"SELECT name FROM {schema}.szal_migrations") == [
+            (f"m00{number}_{name}",) for number, name in enumerate(("executions", "ledger", "awaits"), 1)
+        ]
 
 
 def test_nothing_is_opened_before_it_is_used(server: PostgresServer, schema: str) -> None:

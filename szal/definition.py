@@ -1,0 +1,261 @@
+"""A flow as stores keep it: its text, a digest of what it says, and where two of them differ.
+
+Ids are random: the same program makes new ones each time it starts. So definitions are compared by *name* and
+content, and what refers to an id (a dependency) is compared by the name it refers to. The order of steps counts
+only where they run in it. What is compared is what the codec writes, so a definition that was stored and read
+again is the same one.
+"""
+
+import hashlib
+import json
+import operator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from typing import TypeAlias
+
+import attrs
+
+from szal.analysis import FlowMode, walk
+from szal.codec import NO_LIMIT_MS, flow_fields, step_fields
+from szal.errors import EncodeError
+from szal.flow import FlowDef
+from szal.jsontext import dumps, loads
+from szal.state import NamedEnum
+from szal.step import BackoffStrategy, Json, TriggerMode
+
+__all__ = ["Definition", "content_id", "differences"]
+
+
+@attrs.frozen
+class Definition:
+    """What is recorded of a flow: its JSON, and what `content_id` says of it."""
+
+    text: str = attrs.field(repr=False)
+    content_id: str
+
+    @classmethod
+    def of(cls, flow: FlowDef) -> "Definition":
+        """Return that of *flow*, made once for as long as the flow stays the same; raise `EncodeError`.
+
+        The steps are compared by identity: they are values.
+        """
+        inputs = dumps(dict(flow.inputs), "flow.inputs")
+        fields = (flow.id, flow.name, flow.description, flow.mode, flow.version, flow.timeout, flow.rollback_on_failure)
+        key = [*fields, *flow.steps]
+        kept = flow._definition
+        if kept is None or kept[0] != inputs or len(kept[1]) != len(key) or not all(map(operator.is_, kept[1], key)):
+            kept = flow._definition = (inputs, key, cls(*_text_and_content(flow)))
+        definition: Definition = kept[2]
+        return definition
+
+
+def _text_and_content(flow: FlowDef) -> tuple[str, str]:
+    fields = flow_fields(flow)
+    text = dumps(fields, "flow")
+    nested = any(step.sub_steps for step in flow.steps)
+    return text, (content_id(flow) if nested else _digest(_Content.made_of(flow, fields)))
+
+
+def content_id(flow: FlowDef) -> str:
+    """Return a digest (sha256, in hex) that two definitions share exactly if `differences` finds none.
+
+    It is the same in every process: ids and the order of keys do not count. Linear in the size of the flow and
+    not recursive. Raises `EncodeError` for a config that JSON cannot hold.
+
+    >>> content_id(FlowDef("ci", steps=[StepDef("build")])) == content_id(FlowDef("ci", steps=[StepDef("build")]))
+    True
+    """
+    return _digest(_Content.of(flow))
+
+
+def _digest(content: "_Content") -> str:
+    order = list(content.steps) if content.is_linear else sorted(content.steps)
+    whole = [content.fields, *(content.steps[key] for key in order)]
+    return hashlib.sha256(_text(whole).encode()).hexdigest()
+
+
+def differences(old: FlowDef, new: FlowDef) -> tuple[str, ...]:
+    """Return what differs between two definitions, a readable line each: the flow's own fields, then step by step.
+
+    >>> ci = FlowDef("ci", steps=[StepDef("build", timeout=60), StepDef("lint")])
+    >>> for line in differences(ci, FlowDef("ci", version=2, steps=[StepDef("build", timeout=90), StepDef("test")])):
+    ...     print(line)
+    version 1 -> 2
+    step 'build': timeout 60.0 -> 90.0
+    step 'lint' was removed
+    step 'test' is new
+    """
+    before, after = _Content.of(old), _Content.of(new)
+    lines = list(_changes(before.fields, after.fields))
+    for key, step in before.steps.items():
+        if key in after.steps:
+            if _is_other(step, after.steps[key]):
+                lines += (f"step {key[0]!r}: {change}" for change in _changes(step, after.steps[key]))
+        else:
+            lines.append(f"step {key[0]!r} was removed")
+    lines += (f"step {name!r} is new" for name, number in after.steps if (name, number) not in before.steps)
+    if before.is_linear and after.is_linear:
+        was = [key for key in before.steps if key in after.steps]
+        now = [key for key in after.steps if key in before.steps]
+        moved = next(((a, b) for (a, _), (b, _) in zip(was, now, strict=True) if a != b), None)
+        if moved:
+            lines.append(f"order of steps: {moved[1]!r} now comes before {moved[0]!r}")
+    return tuple(lines)
+
+
+_Fields: TypeAlias = dict[str, Json]
+
+
+@attrs.define(eq=False)
+class _Content:
+    """What a definition says, as JSON, without ids. A valid flow has each step name once: the number is 0."""
+
+    fields: _Fields
+    steps: dict[tuple[str, int], _Fields]  # by name and number among its namesakes; in the order of `walk`
+    is_linear: bool
+
+    @classmethod
+    def of(cls, flow: FlowDef) -> "_Content":
+        """Take *flow* apart; raise `EncodeError` naming what JSON cannot hold."""
+        fields = flow_fields(attrs.evolve(flow, steps=[]))
+        fields["steps"] = [step_fields(attrs.evolve(step, sub_steps=())) for step, _ in walk(flow.steps)]
+        return cls.made_of(flow, loads(dumps(fields, "flow")))
+
+    @classmethod
+    def made_of(cls, flow: FlowDef, fields: _Fields) -> "_Content":
+        """Take apart the *fields* of *flow*, with its steps one after another; they are changed."""
+        steps: list[_Fields] = fields.pop("steps")
+        walked = list(walk(flow.steps))
+        names = {step.id: step.name for step, _ in walked}
+        for step, (_, parent) in zip(steps, walked, strict=True):
+            _settle(step)
+            step["depends_on"] = _sorted(names.get(id_, {"unknown id": id_}) for id_ in step["depends_on"])
+            if parent >= 0:
+                step["parent"] = walked[parent][0].name
+            if step.get("config") is not None:
+                step["config"] = loads(dumps(step["config"], f"{step['name']}.config"))  # keys become strings
+        _settle(fields)
+        if not flow.mode.is_linear:
+            steps = _by_content(steps)
+        seen: Counter[str] = Counter()
+        keyed: dict[tuple[str, int], _Fields] = {}
+        for step in steps:
+            keyed[step["name"], seen[step["name"]]] = step
+            seen[step["name"]] += 1
+        return cls(fields, keyed, flow.mode.is_linear)
+
+
+def _by_content(steps: list[_Fields]) -> list[_Fields]:
+    """Return steps whose order does not count as they are, but namesakes, if there are any, in a fixed order."""
+    if len({step["name"] for step in steps}) == len(steps):
+        return steps
+    return sorted(steps, key=_text)
+
+
+def _settle(fields: _Fields) -> None:
+    """Take out the id, and give what can be written in several ways one way."""
+    del fields["id"]
+    for limit in ("timeout_ms", "max_retry_delay_ms"):
+        if fields.get(limit) in (None, NO_LIMIT_MS):
+            fields.pop(limit, None)
+    if "retry_jitter" in fields:
+        fields["retry_jitter"] = float(fields["retry_jitter"])
+    for kinds in ("retry_on", "give_up_on"):
+        if kinds in fields:
+            fields[kinds] = _sorted(fields[kinds])
+
+
+def _sorted(values: Iterable[Json]) -> list[Json]:
+    """Return each value once, in an order that is always the same."""
+    kept = list(values)
+    if len(kept) < 2:
+        return kept
+    by_text = {_text(value): value for value in kept}
+    return [by_text[text] for text in sorted(by_text)]
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+
+
+def _text(value: Json) -> str:
+    """Return a JSON value as text that is equal exactly for equal values: 1, 1.0 and true are three of them."""
+    try:
+        return _encode(value)
+    except RecursionError:
+        raise EncodeError("flow", "nested too deeply") from None
+
+
+# -- differences, as text ----------------------------------------------------------------------------
+
+_ENUMS: Mapping[str, type[NamedEnum]] = {"mode": FlowMode, "backoff": BackoffStrategy, "trigger_mode": TriggerMode}
+_MISSING = object()
+_WIDTH = 60
+
+
+def _changes(old: _Fields, new: _Fields) -> Iterator[str]:
+    """Yield a line for each field that differs: inside of config and inputs, for each value."""
+    for key in _keys(old, new):
+        before, after = old.get(key, _MISSING), new.get(key, _MISSING)
+        if key in ("config", "inputs"):
+            yield from _value_changes(key, before, after)
+        elif _is_other(before, after):
+            was, now = _shown(key, before), _shown(key, after)
+            yield f"{key.removesuffix('_ms')} {_change(was, now)}"
+
+
+def _value_changes(path: str, old: object, new: object) -> Iterator[str]:
+    """Yield a line for each place where two JSON values differ. Not recursive."""
+    stack = [(path, old, new)]
+    while stack:
+        path, old, new = stack.pop()
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = [(_member(path, key), old.get(key, _MISSING), new.get(key, _MISSING)) for key in _keys(old, new)]
+            stack += reversed(inner)
+        elif isinstance(old, list) and isinstance(new, list):
+            pairs = enumerate(zip_longest(old, new, fillvalue=_MISSING))
+            stack += reversed([(f"{path}[{index}]", was, now) for index, (was, now) in pairs])
+        elif _is_other(old, new):
+            yield f"{path} {_change(_value(old), _value(new))}"
+
+
+def _keys(old: _Fields, new: _Fields) -> list[str]:
+    return list(old | new)
+
+
+def _member(path: str, key: str) -> str:
+    return f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]"
+
+
+def _is_other(old: object, new: object) -> bool:
+    if old is _MISSING or new is _MISSING:
+        return old is not new
+    return _text(old) != _text(new)
+
+
+def _shown(key: str, value: Json) -> str:
+    if value is _MISSING:
+        return "none"
+    if key in _ENUMS:
+        return str(_ENUMS[key](value))
+    if key.endswith("_ms"):
+        return repr(value / 1000)
+    return _value(value)
+
+
+def _value(value: Json) -> str:
+    if value is _MISSING:
+        return "none"
+    return repr(value) if isinstance(value, str) else _text(value)
+
+
+def _change(old: str, new: str) -> str:
+    """Return ``old -> new``; of long texts only the part around the first character that differs."""
+    same = next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    start = max(0, same - _WIDTH // 3) if max(len(old), len(new)) > _WIDTH else 0
+    return f"{_excerpt(old, start)} -> {_excerpt(new, start)}"
+
+
+def _excerpt(text: str, start: int) -> str:
+    end = start + _WIDTH
+    return f"{'...' if start else ''}{text[start:end]}{'...' if end < len(text) else ''}"
