@@ -7,6 +7,7 @@ tolerant of the rest: an unknown key is passed over, a missing optional one take
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import attrs
@@ -15,7 +16,7 @@ from szal.analysis import FlowMode
 from szal.errors import DecodeError, EncodeError
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
-from szal.jsontext import dumps, loads
+from szal.jsontext import dumps, encode_text, loads
 from szal.state import NamedEnum, StepStatus, WorkflowState
 from szal.step import BackoffStrategy, Json, StepDef, TriggerMode
 
@@ -51,6 +52,20 @@ def _optional(pairs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+
+
+def _start(result: StepResult) -> str | None:
+    """Return when a step started, as text: a Unix time as it is, since a datetime would cost as much as the rest."""
+    moment = result._started_at
+    if not isinstance(moment, float):
+        return None if moment is None else _time(moment)
+    seconds, micros = divmod(round(moment * 1_000_000), 1_000_000)
+    return f"{_second(seconds)}.{micros:06}+00:00"
 
 
 def _class_name(kind: type[BaseException] | str) -> str:
@@ -111,7 +126,9 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
 
 
 def encode_step_result(result: StepResult) -> str:
-    """Return *result* as JSON text; an output that its step's thread has encoded is not encoded again."""
+    """Return *result* as JSON text; what the engine has encoded before is not encoded again."""
+    if result.encoded is not None:
+        return result.encoded
     output = result.encoded_output
     if output is None:
         output = "null" if result.output is None else dumps(result.output, f"{result.step_name}.output")
@@ -123,8 +140,9 @@ def encode_step_result(result: StepResult) -> str:
         text += f',"step_name":{_text(result.step_name)}'
     if result.error_type:
         text += f',"error_type":{_text(result.error_type)}'
-    if result.started_at:
-        text += f',"started_at":"{_time(result.started_at)}"'
+    started = _start(result)
+    if started is not None:
+        text += f',"started_at":"{started}"'
     return text + "}"
 
 
@@ -132,9 +150,7 @@ def _text(value: str | None) -> str:
     """Return a message as JSON. It comes from anywhere (str(exception)), so lone surrogates are replaced."""
     if value is None:
         return "null"
-    if not value.isascii():
-        value = value.encode("utf-8", "replace").decode()
-    return dumps(value)
+    return encode_text(value if value.isascii() else value.encode("utf-8", "replace").decode())
 
 
 def _flag(value: bool) -> str:
@@ -358,10 +374,17 @@ class Checkpoint:
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> str:
-    """Return *checkpoint* as JSON text."""
-    rest = {"outcome": checkpoint.outcome, "due": checkpoint.due, "undo_error": checkpoint.undo_error}
-    extras = "".join(f',"{key}":{dumps(value)}' for key, value in rest.items() if value is not None)
-    return f'{{"result":{encode_step_result(checkpoint.result)}{extras}}}'
+    """Return *checkpoint* as JSON text, and keep that of its result: it is written again with the whole record."""
+    result = checkpoint.result
+    result.encoded = encode_step_result(result)
+    text = f'{{"result":{result.encoded}'
+    if checkpoint.outcome is not None:
+        text += f',"outcome":{checkpoint.outcome}'
+    if checkpoint.due is not None:
+        text += f',"due":{dumps(checkpoint.due)}'
+    if checkpoint.undo_error is not None:
+        text += f',"undo_error":{_text(checkpoint.undo_error)}'
+    return text + "}"
 
 
 def decode_checkpoint(text: str) -> Checkpoint:

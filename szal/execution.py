@@ -38,6 +38,8 @@ class StepResult:
     """What the last attempt raised; only in the process that ran it, never in a record."""
     encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
     """The output as JSON text, where the step's own thread has encoded it for the store."""
+    encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    """All of this as JSON text, from when it is first written until the record is."""
 
     @property
     def started_at(self) -> datetime | None:

@@ -12,6 +12,8 @@ __all__ = ["dumps", "loads"]
 _LONGEST_PATH = 2_000  # characters: what is deeper than that cannot be encoded, and may be a circle
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+encode_text = _encode
+"""Return text, in which there is no lone surrogate, as JSON."""
 
 
 def dumps(value: Json, path: str = "value") -> str:

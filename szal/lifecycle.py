@@ -323,6 +323,8 @@ class Lifecycle:
         self._record.error = result.error
         self._record.finished_at = datetime.now(UTC)
         self._save()
+        for step in result.steps:  # the user's own from here on
+            step.encoded = step.encoded_output = None
         self._let_go()
         if self.request.parent is None:
             self._flush()
