@@ -42,7 +42,8 @@ _E = TypeVar("_E", bound=NamedEnum)
 
 
 def _ms(seconds: float) -> int:
-    return min(max(0, round(seconds * 1000)), NO_LIMIT_MS)
+    ms = round(seconds * 1000)
+    return ms if 0 <= ms <= NO_LIMIT_MS else NO_LIMIT_MS * (ms > 0)
 
 
 def _optional(pairs: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,18 +46,19 @@ class Journal:
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""
-        if node.step.name not in self._committed:
-            self._write(node.step.name, Checkpoint(result, int(outcome)), self._check)
+        name = node.step.name
+        if name not in self._committed:
+            self._write(name, Checkpoint(result, outcome.value), self._check)
 
     def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
         """Write the outcome of a step, and call *then*, on another thread, once it is committed."""
         self._committed.add(node.step.name)
-        self._write(node.step.name, Checkpoint(result, int(outcome)), self._after(then))
+        self._write(node.step.name, Checkpoint(result, outcome.value), self._after(then))
 
     def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays."""
         done = self._check if then is None else self._after(then)
-        checkpoint = Checkpoint(result, int(Outcome.COMPLETED), undo_error=error)
+        checkpoint = Checkpoint(result, Outcome.COMPLETED.value, undo_error=error)
         self._submit(step_name, self._seq[step_name], checkpoint, done)
 
     def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
@@ -81,7 +82,7 @@ class Journal:
     def _submit(
         self, step_name: str, seq: int, checkpoint: Checkpoint, done: Callable[[Exception | None], None]
     ) -> None:
-        signal = self._signals.get(step_name)
+        signal = self._signals.get(step_name) if self._signals else None
         data = encode_checkpoint(checkpoint)
         self.store.submit(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done))
 

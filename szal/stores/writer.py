@@ -76,7 +76,7 @@ def _reentrant_queue() -> "Queue[Batch | None]":
     return queue
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class Writer:
     """A queue of batches and the daemon thread that applies them. It outlives its sink until all is written.
 
