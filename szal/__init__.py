@@ -11,7 +11,7 @@ from szal.cancel import CancellationToken
 from szal.condition import CompiledCondition, ConditionCache, evaluate
 from szal.config import EngineConfig
 from szal.context import StepContext
-from szal.engine import Engine, Execution, run
+from szal.engine import Engine, run
 from szal.errors import (
     Cancelled,
     ConditionError,
@@ -47,6 +47,7 @@ from szal.errors import (
 from szal.events import EventBus, WorkflowEvent
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef, FlowMode
+from szal.handle import Execution
 from szal.handlers import Handlers
 from szal.path import build_step_context, resolve_path
 from szal.progress import ProgressHub, StepProgress, progress_to_sse, sse_frame

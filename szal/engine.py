@@ -1,6 +1,5 @@
 """The engine: what a program calls to run flows."""
 
-import contextvars
 import logging
 import os
 import threading
@@ -17,9 +16,11 @@ from szal.context import StepContext
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError
 from szal.execution import ExecutionRecord, FlowResult
 from szal.flow import FlowDef
+from szal.handle import Execution
 from szal.handlers import EveryStep, Handlers
-from szal.lifecycle import Keeper, Lifecycle, Request, bind
+from szal.lifecycle import Lifecycle
 from szal.plan import Plan
+from szal.request import Keeper, Request, bind
 from szal.scheduler import Scheduler
 from szal.state import WorkflowState
 from szal.step import Json, new_id
@@ -28,7 +29,7 @@ from szal.workers import Threads
 if TYPE_CHECKING:
     from szal.recovery import Recovery
 
-__all__ = ["Engine", "Execution", "run"]
+__all__ = ["Engine", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -408,49 +409,6 @@ class _Drive:
 
     def _on_end(self, _: Lifecycle, result: FlowResult) -> None:
         self._result = result
-
-
-class Execution:
-    """A run in the background, as `Engine.start` returns it. Its methods may be called from any thread."""
-
-    def __init__(self, execution_id: str, token: CancellationToken, drive: Callable[[], FlowResult]) -> None:
-        self.execution_id = execution_id
-        self._token = token
-        self._drive = drive
-        self._result: FlowResult | None = None
-        self._error: BaseException | None = None
-        work = contextvars.copy_context().run
-        self._thread = threading.Thread(target=work, args=(self._work,), name=f"szal-run-{execution_id}")
-        self._thread.start()
-
-    def _work(self) -> None:
-        try:
-            self._result = self._drive()
-        except BaseException as error:  # noqa: BLE001 (raised again by `result`)
-            self._error = error
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has ended and is recorded."""
-        return not self._thread.is_alive()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until the run has ended, at most *timeout* seconds; return whether it has."""
-        self._thread.join(timeout)
-        return self.done
-
-    def result(self, timeout: float | None = None) -> FlowResult:
-        """Block for the result, at most *timeout* seconds (then TimeoutError); raise what `Engine.run` would have."""
-        if not self.wait(timeout):
-            raise TimeoutError(f"execution {self.execution_id} has not ended within {timeout:g}s")
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
-
-    def cancel(self) -> None:
-        """Cancel the run. Returns at once; `result` then has the state CANCELLED, or ROLLED_BACK."""
-        self._token.cancel()
 
 
 def run(

@@ -3,119 +3,34 @@
 import inspect
 import logging
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import attrs
-
-from szal.cancel import CancellationToken
-from szal.codec import decode_checkpoint, decode_flow
+from szal.codec import decode_checkpoint
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
-from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, LeaseLost, SubFlowError, WriteFailed
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.flow import FlowDef
-from szal.handlers import Handler, Resolver
-from szal.plan import Node, Outcome, Plan
+from szal.errors import LeaseLost, SubFlowError, WriteFailed
+from szal.execution import FlowResult, StepResult
+from szal.handlers import Resolver
+from szal.plan import Node, Outcome
 from szal.reporting import Reporter
+from szal.request import Keeper, Request
 from szal.rollback import Rollback
 from szal.running import CANCELLED, FLOW_TIMEOUT, Run
 from szal.scheduler import Scheduler
 from szal.state import StepStatus, WorkflowState
-from szal.step import ENGINE_TYPES, StepDef
+from szal.sub_flows import SubFlows
 from szal.waiting import Waiting
 
 if TYPE_CHECKING:
-    from szal.definition import Definition
     from szal.journal import Journal
     from szal.stores.ledger import Claim
 
-__all__ = ["Binding", "Keeper", "Lifecycle", "Request", "bind", "child_id", "is_child_id"]
+__all__ = ["Lifecycle"]
 
 logger = logging.getLogger(__name__)
-
-MAX_DEPTH: Final = 32  # of sub-flows in sub-flows: more is a flow that contains itself
-
-
-@attrs.frozen(eq=False, repr=False)
-class Binding:
-    """The handlers of a plan's steps and their undos, by place. None: the engine does it, or nothing has to."""
-
-    forward: Sequence[Handler | None]
-    undo: Sequence[Handler | None]
-
-
-def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) -> Binding:
-    """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does."""
-    steps = [node.step for node in plan.nodes]
-    resolve = resolver.resolve
-    forward = [None if step.step_type in ENGINE_TYPES else resolve(step) for step in steps]
-    if None in forward:
-        unknown = zip(steps, forward, strict=True)
-        missing = [step.name for step, handler in unknown if handler is None and step.step_type not in ENGINE_TYPES]
-        if missing:
-            raise HandlerNotFound(tuple(missing))
-    if not flow.rollback_on_failure:
-        return Binding(forward, ())
-    undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]
-    missing = [step.name for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None]
-    if missing:
-        raise HandlerNotFound(tuple(missing), "rollback handler")
-    return Binding(forward, undo)
-
-
-def _undo(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
-    own = resolver.resolve_rollback(step)
-    return config.rollback_handler if own is None else own
-
-
-class Keeper:
-    """What executions need of the store, if it keeps a ledger: leases, and their renewal."""
-
-    def __init__(self, store: Any, owner: str, ttl: float, heartbeat: Any) -> None:
-        self.store = store
-        self.ledger = store.ledger
-        self.owner = owner
-        self.ttl = ttl
-        self.heartbeat = heartbeat
-
-    def begin(self, record: ExecutionRecord, definition: "Definition") -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
-        epoch: int | None = self.ledger.begin(record, definition.content_id, definition.text, self.owner, self.ttl)
-        return epoch
-
-    def take_over(self, execution_id: str) -> "Claim":
-        """Return the execution, now this process's.
-
-        Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
-        """
-        from szal.leases import is_gone
-
-        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone)
-        return claim
-
-
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class Request:
-    """What is to be run, checked and compiled. With a `claim` it goes on where that left off."""
-
-    flow: FlowDef
-    plan: Plan
-    binding: Binding
-    record: ExecutionRecord
-    token: CancellationToken | None = None
-    parent: "Lifecycle | None" = None
-    deadline: float | None = None  # inherited; the flow's own comes on top
-    epoch: int | None = None  # of the lease
-    claim: "Claim | None" = None
-
-    @property
-    def depth(self) -> int:
-        """How many sub-flows this one is inside of."""
-        return 0 if self.parent is None else self.parent.request.depth + 1
 
 
 class Lifecycle:
@@ -150,6 +65,7 @@ class Lifecycle:
         self._given_up: dict[str, str] = {}
         self._journal = self._new_journal()
         self._waiting = Waiting(scheduler, self._journal)
+        self._sub_flows = SubFlows(request, config, resolver, keeper)
         self._run = self._forward()
 
     def _new_journal(self) -> "Journal | None":
@@ -186,6 +102,7 @@ class Lifecycle:
             scope=scope,
             watch=self._reporter if self._reporter.has_listeners else None,
             launch=self._launch,
+            on_stop=self._stopped,
             log=self._journal,
             commit_first=self._journal is not None and config.durability == "step",
             encode=config.execution_store is not None,
@@ -242,34 +159,17 @@ class Lifecycle:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
         for node in self._run.plan.nodes:
             if node.step.step_type == "sub_flow" and self._run.results[node.place] is None:
-                self._give_up_children(node, error)
+                for request in self._sub_flows.interrupted(node):
+                    self._give_up_child(request, error)
         self._run.failed = True
         self._conclude(WorkflowState.FAILED, error)
 
-    def _give_up_children(self, node: Node, error: str) -> None:
-        assert self._keeper is not None
-        for attempt in range(1, node.step.max_retries + 2):
-            try:
-                claim = self._keeper.take_over(child_id(self.execution_id, node.step.name, attempt))
-            except ExecutionNotFound:
-                return
-            if claim.epoch is None or claim.flow is None:
-                continue
-            flow = decode_flow(claim.flow)
-            request = Request(
-                flow=flow,
-                plan=Plan.of(flow),
-                binding=Binding([None] * len(list(flow.walk())), ()),
-                record=claim.record,
-                parent=self,
-                epoch=claim.epoch,
-                claim=claim,
-            )
-            child = Lifecycle(
-                request, self._scheduler, self._resolver, self._config, lambda *_: None, keeper=self._keeper
-            )
-            child._restore(claim)
-            child._give_up(error)
+    def _give_up_child(self, request: Request, error: str) -> None:
+        claim = request.claim
+        assert claim is not None
+        child = Lifecycle(request, self._scheduler, self._resolver, self._config, lambda *_: None, keeper=self._keeper)
+        child._restore(claim)
+        child._give_up(error)
 
     def _restore(self, claim: "Claim") -> list[Node]:
         """Put back what the store has of the steps; return those that may or may not have been done."""
@@ -445,6 +345,12 @@ class Lifecycle:
     def _lost(self) -> None:
         self._scheduler.fail(LeaseLost(self.execution_id))
 
+    def _stopped(self, run: Run, reason: str) -> None:  # noqa: ARG002
+        if reason == FLOW_TIMEOUT:
+            self._waiting.time_out()
+        else:
+            self._waiting.forget()
+
     # -- steps that the engine does itself ------------------------------------------------------------
 
     def _launch(self, run: Run, node: Node, context: StepContext) -> None:
@@ -466,7 +372,7 @@ class Lifecycle:
             error = child.failure(context)
             self._scheduler.sub_flow_ended(run, node, context, result.outputs, error)
 
-        request = self._sub_request(node, context)
+        request = self._sub_flows.request(node, context)
         if isinstance(request, FlowResult):  # it had ended before a crash
             failed = None if request.success else SubFlowError(f"sub-flow {request.flow_name!r}: {request.error}")
             self._scheduler.sub_flow_ended(run, node, context, request.outputs, failed)
@@ -486,67 +392,3 @@ class Lifecycle:
         if self._run.stop_reason == FLOW_TIMEOUT and self._run.deadline == self.request.deadline:
             return context._timed_out()
         return SubFlowError(f"sub-flow {self.request.flow.name!r} {self._record.state}: {result.error}")
-
-    def _sub_request(self, node: Node, context: StepContext) -> Request | FlowResult:
-        config = context.config
-        name = config.get("flow_name") if isinstance(config, Mapping) else None
-        if not name:
-            raise SubFlowError("sub_flow step requires config.flow_name")
-        storage = self._config.storage
-        flow = None if storage is None else storage.get_by_name(name)
-        if flow is None:
-            raise SubFlowError(f"sub-flow {name!r} not found in storage")
-        if self.request.depth >= MAX_DEPTH:
-            raise SubFlowError(f"sub-flow {name!r} is nested more than {MAX_DEPTH} deep")
-        try:
-            plan = Plan.of(flow)
-            binding = bind(flow, plan, self._resolver, self._config)
-        except (InvalidFlow, HandlerNotFound) as error:
-            raise SubFlowError(f"sub-flow {name!r}: {error}") from error
-        record = ExecutionRecord(
-            child_id(self.execution_id, node.step.name, context.attempt),
-            flow.name,
-            WorkflowState.RUNNING,
-            inputs={**flow.inputs, **(config.get("inputs") or {})},
-            flow_id=flow.id,
-            flow_version=flow.version,
-            parent_execution_id=self.execution_id,
-        )
-        request = Request(
-            flow=flow,
-            plan=plan,
-            binding=binding,
-            record=record,
-            token=self.request.token,
-            parent=self,
-            deadline=context._deadline,
-        )
-        return request if self._keeper is None else _kept(request, self._keeper)
-
-
-def child_id(parent: str, step: str, attempt: int) -> str:
-    """Return the id of a sub-flow's execution: the same when it is taken up after a crash."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{parent}:{step}:{attempt}"))
-
-
-def is_child_id(execution_id: str) -> bool:
-    """Whether an execution that has a parent is its sub-flow; a rerun, which has one too, has a random id."""
-    try:
-        return uuid.UUID(execution_id).version == 5
-    except ValueError:
-        return False
-
-
-def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
-    """Return *request* with a lease: of a new execution, or of the one that a crash interrupted."""
-    record, flow = request.record, request.flow
-    from szal.definition import Definition
-
-    epoch = keeper.begin(record, Definition.of(flow))
-    if epoch is not None:
-        return attrs.evolve(request, epoch=epoch)
-    claim = keeper.take_over(record.execution_id)
-    if claim.epoch is None and claim.record.result is not None:
-        result: FlowResult = claim.record.result
-        return result
-    return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)

@@ -16,10 +16,11 @@ from szal.flow import FlowDef
 from szal.handlers import Resolver
 from szal.journal import Journal
 from szal.leases import Heartbeat, is_gone, owner_name
-from szal.lifecycle import Keeper, Request, bind, is_child_id
 from szal.plan import Outcome, Plan
+from szal.request import Keeper, Request, bind
 from szal.state import StepStatus, WorkflowState
 from szal.step import Json, new_id
+from szal.sub_flows import is_child_id
 from szal.waiting import new_signal_id
 
 if TYPE_CHECKING:

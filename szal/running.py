@@ -82,6 +82,7 @@ class Run:
     scope: RunScope
     watch: Watch | None = None
     launch: "Callable[[Run, Node, StepContext], None] | None" = None
+    on_stop: "Callable[[Run, str], None] | None" = None  # called with the reason: `launch` must end what it began
     log: Log | None = None
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
     encode: bool = False  # outputs become JSON text in the step's own thread

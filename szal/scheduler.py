@@ -506,6 +506,8 @@ class Scheduler:
                 attempt.context._interrupt()
         if reason == CANCELLED and any(run.running.values()):
             self._timers.add(time.monotonic() + self._grace, partial(self._give_up, run))
+        if run.on_stop is not None:
+            run.on_stop(run, reason)
         self._sweep(run, reason)
 
     def _sweep(self, run: Run, reason: str) -> None:

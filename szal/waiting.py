@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Waiting", "new_signal_id"]
 
-_MISSING = object()
-
 
 def new_signal_id() -> str:
     """Return an id for a signal that has none of its own; later ones sort later."""
@@ -39,7 +37,8 @@ class _Wait:
     context: StepContext
     signal: str | None  # None: it waits for a time only
     due: float | None  # Unix time
-    default: Json
+    output: Json = None  # once that has come
+    error: BaseException | None = None  # instead
     timer: Timer | None = None
 
 
@@ -86,18 +85,30 @@ class Waiting:
 
     def _read(self, run: Run, node: Node, context: StepContext, config: Mapping[str, Any]) -> _Wait:
         name = node.step.name
+        seconds: float | None = None
         if node.step.step_type == "sleep":
             seconds = _seconds(config.get("seconds"), "sleep step requires config.seconds")
-            return _Wait(run, node, context, None, self._due(name, seconds), None)
+            wait = _Wait(run, node, context, None, self._due(name, seconds))
+            return self._limited(wait, seconds)
         if self._journal is None:
             raise Unwaitable("a wait step needs one of szal's own stores, where signals are kept")
         signal = config.get("signal")
         if not isinstance(signal, str) or not signal:
             raise Unwaitable("wait step requires config.signal")
-        due = None
+        wait = _Wait(run, node, context, signal, None, config.get("default"))
         if config.get("timeout") is not None:
-            due = self._due(name, _seconds(config["timeout"], "config.timeout of a wait step is not a number"))
-        return _Wait(run, node, context, signal, due, config.get("default", _MISSING))
+            seconds = _seconds(config["timeout"], "config.timeout of a wait step is not a number")
+            wait.due = self._due(name, seconds)
+            wait.error = None if "default" in config else StepTimeout(name, seconds)
+        return self._limited(wait, seconds)
+
+    def _limited(self, wait: _Wait, seconds: float | None) -> _Wait:
+        """Return *wait*, which takes so many seconds, under the step's own limit."""
+        limit = wait.node.step.timeout
+        if limit is not None and (seconds is None or limit < seconds):
+            wait.due = self._due(wait.node.step.name, limit)
+            wait.error = StepTimeout(wait.node.step.name, limit)
+        return wait
 
     def _due(self, step_name: str, seconds: float) -> float:
         known = self.due.get(step_name)
@@ -116,13 +127,7 @@ class Waiting:
         wait.timer = self._scheduler.after(left, partial(self._over, wait), soft=soft)
 
     def _over(self, wait: _Wait) -> None:
-        if wait.signal is None:
-            self._end(wait, None, None)
-        elif wait.default is not _MISSING:
-            self._end(wait, wait.default, None)
-        else:
-            limit = wait.context.config["timeout"]
-            self._end(wait, None, StepTimeout(wait.node.step.name, float(limit)))
+        self._end(wait, wait.output, wait.error)
 
     def look(self) -> None:
         """Deliver the signals that have come, each to one step."""
@@ -136,17 +141,28 @@ class Waiting:
                 self._journal.deliver(wait.node, signal.signal_id)
                 self._end(wait, loads(signal.value), None)
 
-    def stop(self, error: Callable[[str], BaseException]) -> None:
-        """End every wait with the error that *error* makes of the step's name."""
+    def time_out(self) -> None:
+        """End every wait: the time of its flow is over."""
         for wait in list(self._waits.values()):
-            self._end(wait, None, error(wait.node.step.name))
+            self._end(wait, None, wait.context._timed_out())
 
-    def _end(self, wait: _Wait, output: Json, error: BaseException | None) -> None:
+    def forget(self) -> None:
+        """Have no step wait any more, as if none had begun to: the run is being cancelled."""
+        for wait in list(self._waits.values()):
+            self._drop(wait)
+            del wait.run.running[wait.node.place]
+
+    def _drop(self, wait: _Wait) -> bool:
         if self._waits.pop(wait.node.step.name, None) is None:
-            return
+            return False
+        self.due.pop(wait.node.step.name, None)  # another attempt has a time of its own
         if wait.timer is not None:
             self._scheduler.cancel_timer(wait.timer)
-        self._scheduler.sub_flow_ended(wait.run, wait.node, wait.context, output, error)
+        return True
+
+    def _end(self, wait: _Wait, output: Json, error: BaseException | None) -> None:
+        if self._drop(wait):
+            self._scheduler.sub_flow_ended(wait.run, wait.node, wait.context, output, error)
 
 
 @attrs.define(repr=False)

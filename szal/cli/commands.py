@@ -8,27 +8,26 @@ from typing import Any
 
 import click
 
-from szal import codec
 from szal.cancel import CancellationToken
 from szal.cli.console import console_for, diverted_stdout, documents, stderr, stdout, write
+from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
 from szal.cli.execute import Job, RecordLost, Settings, execute, leave, sink_of
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import find_record, reading
 from szal.cli.live import view_of
 from szal.cli.message import cancel, prune, resolve, signal
-from szal.cli.options import inputs_option, labels_of, needed, states_of, store_option
+from szal.cli.options import inputs_option, json_option, labels_of, needed, states_of, store_option
 from szal.cli.session import close, console_of, end, run_options, standing_under
 from szal.cli.show import executions, full_record
-from szal.cli.standing import standing_of
+from szal.cli.standing import interrupted_in, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.engine import Engine
-from szal.errors import LoadError, SzalError
+from szal.errors import InvalidFlow, LoadError, SzalError
 from szal.execution import FlowResult
 from szal.state import WorkflowState
 from szal.step import Json, new_id
-from szal.stores import ExecutionSummary
 
 __all__ = ["szal"]
 
@@ -50,7 +49,11 @@ class _RunFailed(_Failure):
 
 
 class _Commands(click.Group):
-    """Commands whose errors are told in one message, never as a traceback."""
+    """Commands whose errors are told in one message, never as a traceback; in help they stand in order of use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Return their names."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -114,11 +117,11 @@ def run(
     """Run a flow.
 
     It is named by its FILE (YAML or JSON), or by the MODULE and the ATTRIBUTE that holds it: a FlowDef, a tuple of
-    a FlowDef with its Handlers and its sub-flows, or a function that returns one of these.
+    a FlowDef with its Handlers, its sub-flows and its MigrationRegistry, or a function that returns one of these.
 
     Ctrl-C cancels the run, rolls it back where it says so, and records it; once more ends the waiting for steps that
-    do not stop. Exit status: 0 success, 1 the flow failed, 2 it could not be run, 3 it waits for a signal, a time or
-    a decision, 130 Ctrl-C, 143 SIGTERM.
+    do not stop. Exit status: 0 success, 1 the flow failed (or "szal cancel" ended it), 2 it could not be run, 3 it
+    waits for a signal, a time or a decision, 130 Ctrl-C, 143 SIGTERM.
     """
     if execution_id is not None:
         needed(settings.store)
@@ -139,18 +142,34 @@ def run(
     end(outcome)
 
 
-@szal.command()
+@szal.command(short_help="Say whether a flow can be run.")
 @_target_argument
-def validate(target: str) -> None:
+@json_option
+def validate(target: str, *, as_json: bool) -> None:
     """Say whether a flow can be run, or everything that is wrong with it."""
-    found = _checked(target)
     out = stdout()
-    for flow in (found.flow, *found.sub_flows):
-        steps = sum(1 for _ in flow.walk())
+    try:
+        found = _checked(target)
+    except SzalError as error:
+        if as_json:
+            write(out, json.dumps({"valid": False, "problems": _problems(error)}))
+        raise
+    flows = [(flow, sum(1 for _ in flow.walk())) for flow in (found.flow, *found.sub_flows)]
+    if as_json:
+        told = [{"name": flow.name, "mode": flow.mode.value, "steps": steps} for flow, steps in flows]
+        write(out, json.dumps({"valid": True, "flows": told}))
+        return
+    for flow, steps in flows:
         write(out, f"{one_line(flow.name)}: valid ({flow.mode}, {steps} step{'s' * (steps != 1)})")
 
 
-@szal.command()
+def _problems(error: SzalError) -> list[str]:
+    if isinstance(error, LoadError):
+        return [f"{error.file}{problem}" for problem in error.problems]
+    return list(error.problems) if isinstance(error, InvalidFlow) else [str(error)]
+
+
+@szal.command(short_help="Draw a flow, for Mermaid or Graphviz.")
 @_target_argument
 @click.option(
     "--format",
@@ -180,11 +199,25 @@ def _checked(target: str) -> Target:
 @szal.command("list")
 @store_option
 @click.option("--flow", metavar="NAME", help="Only executions of this flow.")
-@click.option("--state", "states", multiple=True, callback=states_of, help="Only this state: completed, failed, …")
+@click.option(
+    "--state",
+    "states",
+    metavar="STATE",
+    multiple=True,
+    callback=states_of,
+    help="Only this state: completed, failed, paused, …",
+)
 @click.option(
     "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="With this label."
 )
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the newest first.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many, the newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_(
     *,
@@ -198,45 +231,40 @@ def list_(
     """List executions, the newest first."""
     with reading(needed(store)) as opened:
         found = opened.find(flow_name=flow, states=states or None, labels=labels, limit=limit)
+        interrupted = interrupted_in(opened) if any(summary.state.is_live for summary in found) else frozenset()
     out = stdout()
     if as_json:
-        write(out, json.dumps([_summary_json(summary) for summary in found], indent=2))
+        write(out, summaries_json(found, interrupted))
     elif found:
         console = console_for(out)
-        console.print(executions(console, found, whole_ids=not out.isatty()))
+        console.print(executions(console, found, whole_ids=not out.isatty(), interrupted=interrupted))
     else:
         write(stderr(), "There is no such execution." if flow or states or labels else "There is no execution yet.")
 
 
-@szal.command()
+@szal.command(short_help="Show an execution: its steps, and what it waits for.")
 @click.argument("execution_id", metavar="ID")
 @store_option
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the record as JSON; with what it waits for, and whether it was interrupted.",
+)
 def show(*, execution_id: str, store: str | None, as_json: bool) -> None:
-    """Show an execution: its steps, when each ran, and errors in full. The beginning of its ID is enough."""
+    """Show an execution: its steps, when each ran, errors in full, and why it does not go on.
+
+    The beginning of its ID is enough.
+    """
     with reading(needed(store)) as opened:
         record = find_record(opened, execution_id)
         standing = standing_of(opened, record)
     out = stdout()
     if as_json:
-        write(out, codec.encode_record(record))
+        write(out, record_json(record, standing.waits, is_interrupted=standing.is_interrupted))
     else:
         console = console_for(out)
         console.print(full_record(console, record, standing))
-
-
-def _summary_json(summary: ExecutionSummary) -> dict[str, Json]:
-    """Return a summary with the keys and values of a record."""
-    return {
-        "execution_id": summary.execution_id,
-        "flow_name": summary.flow_name,
-        "state": summary.state.value,
-        "started_at": summary.started_at.isoformat(),
-        "finished_at": summary.finished_at and summary.finished_at.isoformat(),
-        "parent_execution_id": summary.parent_execution_id,
-        "labels": dict(summary.labels),
-        "error": summary.error,
-    }
 
 
 # -- what goes on -----------------------------------------------------------------------------------------

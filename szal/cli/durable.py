@@ -43,7 +43,7 @@ _id_argument = click.argument("execution_id", metavar="ID")
 _target_argument = click.argument("target", metavar="[FILE|MODULE:ATTRIBUTE]", required=False)
 
 
-@click.command()
+@click.command(short_help="Go on with an execution that was interrupted, or waits.")
 @_id_argument
 @_target_argument
 @run_options
@@ -58,7 +58,7 @@ def resume(*, execution_id: str, target: str | None, settings: Settings) -> None
     _go_on(execution_id, target, settings, _resume)
 
 
-@click.command()
+@click.command(short_help="Run a flow again, keeping what completed.")
 @_id_argument
 @_target_argument
 @click.option("--from", "from_step", metavar="STEP", help="Run this step, and all that comes after it, again.")
@@ -148,7 +148,7 @@ def _target_for(record: ExecutionRecord, flow: FlowDef, target: Target | None) -
 # -- many -----------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(short_help="Go on with every execution that can.")
 @click.argument("targets", metavar="[FILE|MODULE:ATTRIBUTE]...", nargs=-1)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Go on with this many at most.")
 @run_options
@@ -164,7 +164,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
     """
     check_exists(needed(settings.store))
     outcomes: list[Outcome] = []
-    problems = 0
+    left_alone = problems = 0
     with documents(divert=settings.recorded) as document:
         known = {target.flow.name: (name, target) for name in targets for target in [find_target(name)]}
         console = console_of(document, settings)
@@ -177,6 +177,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
                 except (ExecutionOwned, ExecutionNotFound, LeaseLost):  # another process was faster
                     continue
                 except SzalError as error:  # the others go on
+                    left_alone += 1
                     problems += bool(targets) or not isinstance(error, CannotGoOn)
                     write(stderr(), f"szal: {error}")
                     continue
@@ -184,7 +185,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
                 outcomes.append(outcome)
                 if outcome.is_cancelled or len(outcomes) == limit:
                     break
-        if not outcomes and not problems:
+        if not outcomes and not left_alone:
             write(stderr(), "There is nothing to go on with.")
     statuses = [outcome.status for outcome in outcomes] + [1] * (problems > 0)
     end(outcomes, _worst(statuses))

@@ -54,6 +54,7 @@ class Settings:
     max_concurrency: int = 16
     timeout: float | None = None
     durability: Durability = "flow"
+    lease_ttl: float = 30.0
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +92,7 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
         max_concurrency=settings.max_concurrency,
         timeout=settings.timeout,
         durability=settings.durability,
+        lease_ttl=settings.lease_ttl,
         execution_store=store,
         event_sink=view.event,
         progress_sink=view.progress,

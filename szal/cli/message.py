@@ -1,6 +1,7 @@
 """The commands that tell an execution something, without running it: signal, cancel, resolve, prune."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import get_args
 
@@ -9,8 +10,8 @@ import click
 from szal.cli.console import stderr, stdout, write
 from szal.cli.durable import CannotGoOn
 from szal.cli.history import find_record, reading
-from szal.cli.options import duration_of, needed, states_of, store_option, value_of
-from szal.cli.standing import Standing, signals_of, standing_of
+from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_of
+from szal.cli.standing import Standing, how_to_resume, signals_of, standing_of
 from szal.cli.text import one_line
 from szal.config import EngineConfig
 from szal.engine import Engine
@@ -18,10 +19,16 @@ from szal.execution import ExecutionRecord
 from szal.handlers import Handlers
 from szal.recovery import Decision
 from szal.state import WorkflowState
+from szal.step import Json
 
 __all__ = ["cancel", "prune", "resolve", "signal"]
 
 _id_argument = click.argument("execution_id", metavar="ID")
+
+
+def _tell(answer: Mapping[str, Json], text: str, *, as_json: bool) -> None:
+    """Print what was done: *answer* for a program, or *text* for a person."""
+    write(stdout(), json.dumps(answer, ensure_ascii=False) if as_json else text)
 
 
 @contextmanager
@@ -36,13 +43,16 @@ def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, Exe
             yield engine, record, standing_of(sink, record)
 
 
-@click.command()
+@click.command(short_help="Send a signal to an execution.")
 @_id_argument
 @click.argument("name")
 @click.argument("value", metavar="[JSON]", required=False)
 @click.option("--id", "signal_id", metavar="SIGNAL_ID", help="A second signal with this id does nothing.")
 @store_option
-def signal(*, execution_id: str, name: str, value: str | None, signal_id: str | None, store: str | None) -> None:
+@json_option
+def signal(
+    *, execution_id: str, name: str, value: str | None, signal_id: str | None, store: str | None, as_json: bool
+) -> None:
     """Send the signal NAME to an execution: to the first of its steps that waits for it, now or later.
 
     A value that is JSON is taken as such, any other is a string; without one it is null. The execution need not be
@@ -51,38 +61,52 @@ def signal(*, execution_id: str, name: str, value: str | None, signal_id: str | 
     with _reached(store, execution_id) as (engine, record, standing):
         sent = engine.signal(record.execution_id, name, None if value is None else value_of(value), signal_id=signal_id)
     shown = one_line(record.execution_id)
-    write(stdout(), f"sent {one_line(name)} to {shown}" if sent else f"{shown} was sent a signal with this id before")
+    _tell(
+        {"execution_id": record.execution_id, "state": record.state.value, "signal": name, "sent": sent},
+        f"sent {one_line(name)} to {shown}" if sent else f"{shown} was sent a signal with this id before",
+        as_json=as_json,
+    )
     known = None if standing.flow is None else signals_of(standing.flow)
     if known is not None and name not in known:
         others = f"it waits for {', '.join(map(one_line, sorted(known)))}" if known else "it waits for none"
         write(stderr(), f"szal: no step of {one_line(record.flow_name)} waits for {one_line(name)}: {others}")
-    if record.state is WorkflowState.PAUSED:
-        write(stderr(), f"to go on: szal resume {one_line(record.execution_id)}")
+    elif record.state is WorkflowState.PAUSED:
+        write(stderr(), f"to go on: {how_to_resume(record.execution_id, standing.flow)}")
 
 
-@click.command()
+@click.command(short_help="Cancel an execution, wherever it runs.")
 @_id_argument
 @store_option
-def cancel(*, execution_id: str, store: str | None) -> None:
-    """Cancel an execution, wherever it runs: its process sees it at its next heartbeat, within ten seconds.
+@json_option
+def cancel(*, execution_id: str, store: str | None, as_json: bool) -> None:
+    """Cancel an execution, wherever it runs: its process sees it within ten seconds (a third of its --lease-ttl).
 
     One that waits, or was interrupted, is cancelled when it goes on: with resume or recover. The beginning of its ID
     is enough.
     """
     with _reached(store, execution_id) as (engine, record, standing):
-        engine.cancel(record.execution_id)
-    write(stdout(), f"asked {one_line(record.execution_id)} to cancel")
-    if record.state is WorkflowState.PAUSED or standing.is_interrupted:
-        write(stderr(), f"nobody runs it; to end it: szal resume {one_line(record.execution_id)}")
+        if not engine.cancel(record.execution_id):
+            raise CannotGoOn(record.execution_id, "it has ended meanwhile")
+    runs = record.state is not WorkflowState.PAUSED and not standing.is_interrupted
+    _tell(
+        {"execution_id": record.execution_id, "state": record.state.value, "asked": True, "runs": runs},
+        f"asked {one_line(record.execution_id)} to cancel",
+        as_json=as_json,
+    )
+    if not runs:
+        write(stderr(), f"nobody runs it; to end it: {how_to_resume(record.execution_id, standing.flow)}")
 
 
-@click.command()
+@click.command(short_help="Decide on a step of which nobody knows whether it was done.")
 @_id_argument
 @click.argument("step")
 @click.argument("decision", type=click.Choice(get_args(Decision)))
 @click.argument("output", metavar="[JSON]", required=False)
 @store_option
-def resolve(*, execution_id: str, step: str, decision: Decision, output: str | None, store: str | None) -> None:
+@json_option
+def resolve(
+    *, execution_id: str, step: str, decision: Decision, output: str | None, store: str | None, as_json: bool
+) -> None:
     """Decide on a STEP that must not run twice, and that may or may not have been done when its process ended.
 
     It counts as completed (with this output) or failed, or is run again. Then resume or recover goes on. The
@@ -90,16 +114,20 @@ def resolve(*, execution_id: str, step: str, decision: Decision, output: str | N
     """
     if output is not None and decision != "completed":
         raise click.UsageError("only a completed step has an output")
-    with _reached(store, execution_id) as (engine, record, _):
+    with _reached(store, execution_id) as (engine, record, standing):
         try:
             engine.resolve(record.execution_id, step, decision, None if output is None else value_of(output))
         except ValueError as error:
             raise CannotGoOn(record.execution_id, f"nothing is to be decided on step {one_line(step)}") from error
-    write(stdout(), f"step {one_line(step)} of {one_line(record.execution_id)}: {decision}")
-    write(stderr(), f"to go on: szal resume {one_line(record.execution_id)}")
+    _tell(
+        {"execution_id": record.execution_id, "step": step, "decision": decision},
+        f"step {one_line(step)} of {one_line(record.execution_id)}: {decision}",
+        as_json=as_json,
+    )
+    write(stderr(), f"to go on: {how_to_resume(record.execution_id, standing.flow)}")
 
 
-@click.command()
+@click.command(short_help="Delete executions that have ended.")
 @store_option
 @click.option(
     "--older-than", callback=duration_of, metavar="TIME", help="Only those that ended before that (30d, 12h)."
@@ -108,11 +136,20 @@ def resolve(*, execution_id: str, step: str, decision: Decision, output: str | N
 @click.option(
     "--state",
     "states",
+    metavar="STATE",
     multiple=True,
     callback=states_of,
     help="Only this state: completed, failed, … Without it, whatever has ended.",
 )
-def prune(*, store: str | None, older_than: float | None, keep: int | None, states: tuple[WorkflowState, ...]) -> None:
+@json_option
+def prune(
+    *,
+    store: str | None,
+    older_than: float | None,
+    keep: int | None,
+    states: tuple[WorkflowState, ...],
+    as_json: bool,
+) -> None:
     """Delete executions that have ended, with all that is kept of them. Safe while others run.
 
     At least one of --older-than and --keep is needed.
@@ -121,5 +158,7 @@ def prune(*, store: str | None, older_than: float | None, keep: int | None, stat
         try:
             count = opened.prune(older_than=older_than, keep=keep, states=states or None)
         except ValueError as error:
-            raise click.UsageError(str(error).replace("older_than", "--older-than")) from error
-    write(stdout(), f"{count} execution{'s' * (count != 1)} deleted")
+            raise click.UsageError(
+                str(error).replace("older_than", "--older-than").replace(" keep", " --keep")
+            ) from error
+    _tell({"deleted": count}, f"{count} execution{'s' * (count != 1)} deleted", as_json=as_json)

@@ -10,7 +10,17 @@ from szal.jsontext import loads
 from szal.state import WorkflowState
 from szal.step import Json
 
-__all__ = ["duration_of", "inputs_of", "inputs_option", "labels_of", "needed", "states_of", "store_option", "value_of"]
+__all__ = [
+    "duration_of",
+    "inputs_of",
+    "inputs_option",
+    "json_option",
+    "labels_of",
+    "needed",
+    "states_of",
+    "store_option",
+    "value_of",
+]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -77,8 +87,10 @@ store_option = click.option(
     "--store",
     metavar="URL",
     envvar="SZAL_STORE",
-    help="Where executions are recorded: sqlite:///szal.db. Taken from SZAL_STORE too.",
+    help="Where executions are recorded: sqlite:///szal.db, postgresql://… Taken from SZAL_STORE too.",
 )
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 inputs_option = click.option(
     "-i",

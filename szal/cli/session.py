@@ -8,8 +8,8 @@ import click
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from szal import codec
 from szal.cli.console import Stream, console_for, stderr, write
+from szal.cli.document import record_json
 from szal.cli.execute import Outcome, Settings, leave
 from szal.cli.options import duration_of, needed, store_option
 from szal.cli.show import closing
@@ -24,7 +24,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _OPTIONS = (
     store_option,
     click.option(
-        "--max-concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Steps at a time."
+        "--max-concurrency",
+        type=click.IntRange(min=1),
+        default=16,
+        show_default=True,
+        metavar="N",
+        help="Steps at a time.",
     ),
     click.option(
         "--timeout",
@@ -36,6 +41,15 @@ _OPTIONS = (
         "--durability",
         type=click.Choice(get_args(Durability)),
         help="What is waited for to be committed: nothing, all before the flow ends (the default), or each step.",
+    ),
+    click.option(
+        "--lease-ttl",
+        callback=duration_of,
+        metavar="TIME",
+        default="30s",
+        show_default=True,
+        help="How long after its last sign of life another machine may take the execution over. There are three signs"
+        " in that time, and with each it is seen whether a cancellation was asked for.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the execution's record on stdout, all else on stderr."),
 )
@@ -51,17 +65,21 @@ def run_options(function: _F) -> _F:
         max_concurrency: int,
         timeout: float | None,
         durability: Durability | None,
+        lease_ttl: float,
         as_json: bool,
         **rest: Any,
     ) -> None:
         if durability is not None:
             needed(store)
+        if not lease_ttl > 0:
+            raise click.BadParameter("it must be more than 0", param_hint="--lease-ttl")
         settings = Settings(
             store=store,
             recorded=as_json,
             max_concurrency=max_concurrency,
             timeout=timeout,
             durability=durability or "flow",
+            lease_ttl=lease_ttl,
         )
         function(settings=settings, **rest)
 
@@ -87,7 +105,7 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
     if outcome.waits:
         console.print(_how_to_go_on(outcome, target))
     if settings.recorded and outcome.record is not None:
-        write(document, codec.encode_record(outcome.record))
+        write(document, record_json(outcome.record, outcome.waits))
 
 
 def _ending(outcome: Outcome, console: Console, settings: Settings) -> RenderableType:

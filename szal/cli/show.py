@@ -1,6 +1,6 @@
 """Executions as tables: how one went, step by step, and which there are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from typing import Final
@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from szal.cli.standing import Standing, explained, waiting_for
+from szal.cli.standing import Standing, explained, how_to_resume, waiting_for
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, moment, one_line
 from szal.execution import ExecutionRecord, FlowResult, StepResult
@@ -53,7 +53,8 @@ def _what_went_wrong(console: Console, result: FlowResult) -> list[RenderableTyp
     failures = list(result.failures())
     parts = [part for step in failures[:_MOST_ERRORS] for part in _error(console, step)]
     known = [f"step {step.step_name!r} failed: {step.error}" for step in failures]
-    if result.error and result.error not in known:
+    told = result.state in (WorkflowState.PAUSED, WorkflowState.CANCELLED)  # by what it waits for, or the headline
+    if result.error and result.error not in known and not (told and not failures):
         parts.append(Text(f"\n{one_line(result.error)}", style="red"))
     return [*parts, Text("")] if parts else []
 
@@ -96,12 +97,14 @@ def _step_table(console: Console, steps: Sequence[StepResult]) -> Table:
     return table
 
 
-def _step_cells(console: Console, step: StepResult) -> list[Text]:
-    sign, colour = look_of(console, step.status)
+def _step_cells(console: Console, step: StepResult, state: str | None = None) -> list[Text]:
+    """Return the first cells of a step's row. *state* says better than its status how it stands."""
+    shown = state or str(step.status)
+    sign, colour = look_of(console, shown)
     return [
         Text(sign, style=colour),
         Text(_name(step), style=_DIM if step.status is StepStatus.SKIPPED else ""),
-        Text(str(step.status).replace("_", " "), style=colour),
+        Text(shown.replace("_", " "), style=colour),
         Text(str(step.attempts) if step.attempts else "", style="yellow" if step.attempts > 1 else ""),
         Text(elapsed(step.duration) if step.attempts else ""),
     ]
@@ -128,11 +131,11 @@ def full_record(console: Console, record: ExecutionRecord, standing: Standing | 
     """Return all that a person wants to know of an execution."""
     if standing is None:
         standing = Standing(steps=() if record.result is None else record.result.steps)
-    parts: list[RenderableType] = [_facts(console, record)]
+    parts: list[RenderableType] = [_facts(console, record, standing)]
     parts += [Text(line, style="yellow") for line in _why_not_on(record, standing)]
     steps = explained(standing, standing.steps)
     if any(step.status is not StepStatus.PENDING for step in steps):
-        parts += [Text(""), _timeline(console, record, steps)]
+        parts += [Text(""), _timeline(console, record, steps, _states(record, standing))]
     elif record.result is None:
         parts.append(Text("No step is recorded yet.", style=_DIM))
     parts += [part for step in steps for part in _error(console, step)]
@@ -141,14 +144,31 @@ def full_record(console: Console, record: ExecutionRecord, standing: Standing | 
 
 def _why_not_on(record: ExecutionRecord, standing: Standing) -> Iterator[str]:
     """Yield why an execution that could go on does not."""
+    command = how_to_resume(record.execution_id, standing.flow)
+    if standing.is_cancelling:
+        end = f"nobody runs it; to end it: {command}" if standing.is_interrupted else "it ends soon"
+        yield f"was asked to cancel: {end}"
+        return
     if standing.is_interrupted and record.state is not WorkflowState.PAUSED:
-        yield f"interrupted: nobody runs it any more; to go on: szal resume {one_line(record.execution_id)}"
+        yield f"interrupted: nobody runs it any more; to go on: {command}"
     elif standing.is_interrupted:
-        yield f"it can go on now: szal resume {one_line(record.execution_id)}"
+        yield f"it can go on now: {command}"
     yield from (f"waits for {line}" for line in waiting_for(standing.waits))
 
 
-def _facts(console: Console, record: ExecutionRecord) -> RenderableType:
+def _states(record: ExecutionRecord, standing: Standing) -> Mapping[str, str]:
+    """Return, by name, how steps stand that had begun, but that nobody works on."""
+    if record.state is not WorkflowState.PAUSED and not standing.is_interrupted:
+        return {}
+    states = {step.step_name: "interrupted" for step in standing.steps if step.status is StepStatus.RUNNING}
+    for wait in standing.waits:
+        if wait.execution_id == record.execution_id:
+            is_decision = wait.signal is None and wait.until is None
+            states[wait.step] = "undecided" if is_decision else "paused"
+    return states
+
+
+def _facts(console: Console, record: ExecutionRecord, standing: Standing) -> RenderableType:
     if record.result is None:
         sign, colour = look_of(console, record.state)
         state = str(record.state).replace("_", " ")
@@ -162,7 +182,7 @@ def _facts(console: Console, record: ExecutionRecord) -> RenderableType:
         "parent": record.parent_execution_id,
         "inputs": _pairs(record.inputs),
         "labels": _pairs(record.labels),
-        "error": record.error,
+        "error": None if record.state is WorkflowState.PAUSED and standing.flow is not None else record.error,
     }
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style=_DIM)
@@ -177,7 +197,9 @@ def _pairs(values: object) -> str:
     return "  ".join(f"{key}={brief(value)}" for key, value in dict(values).items())  # type: ignore[call-overload]
 
 
-def _timeline(console: Console, record: ExecutionRecord, steps: Sequence[StepResult]) -> Table:
+def _timeline(
+    console: Console, record: ExecutionRecord, steps: Sequence[StepResult], states: Mapping[str, str]
+) -> Table:
     """Return a table whose last column draws when each step ran; a skipped step has its reason there."""
     table = _step_table(console, steps)
     table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis", header_style=_DIM)
@@ -186,7 +208,7 @@ def _timeline(console: Console, record: ExecutionRecord, steps: Sequence[StepRes
     table.columns[-1].header = scale.header()
     for step in steps:
         bar = _note(step) if step.started_at is None else Text(scale.bar(step), style=look_of(console, step.status)[1])
-        table.add_row(*_step_cells(console, step), bar)
+        table.add_row(*_step_cells(console, step, states.get(step.step_name)), bar)
     return table
 
 
@@ -233,8 +255,13 @@ def _error(console: Console, step: StepResult) -> list[RenderableType]:
 # -- many -----------------------------------------------------------------------------------------------
 
 
-def executions(console: Console, found: Sequence[ExecutionSummary], *, whole_ids: bool) -> RenderableType:
-    """Return a table of *found*. Ids are cut to what tells them apart, unless *whole_ids*."""
+def executions(
+    console: Console, found: Sequence[ExecutionSummary], *, whole_ids: bool, interrupted: Collection[str] = ()
+) -> RenderableType:
+    """Return a table of *found*. Ids are cut to what tells them apart, unless *whole_ids*.
+
+    One that counts as running, but is among *interrupted*, is shown as such: nobody runs it.
+    """
     length = _distinct([summary.execution_id for summary in found])
     ids = [one_line(item.execution_id if whole_ids else item.execution_id[:length]) for item in found]
     flows = [one_line(item.flow_name) for item in found]
@@ -245,12 +272,14 @@ def executions(console: Console, found: Sequence[ExecutionSummary], *, whole_ids
     table.add_column("time", width=6, justify="right", no_wrap=True, header_style=_DIM)
     table.add_column("error", ratio=1, no_wrap=True, overflow="ellipsis", header_style=_DIM)
     for item, shown, flow in zip(found, ids, flows, strict=True):
-        sign, colour = look_of(console, item.state)
+        is_left = item.execution_id in interrupted and item.state is not WorkflowState.PAUSED
+        state = "interrupted" if is_left else str(item.state)
+        sign, colour = look_of(console, state)
         took = None if item.finished_at is None else (item.finished_at - item.started_at).total_seconds()
         table.add_row(
             Text(shown),
             Text(flow),
-            Text(f"{sign} {str(item.state).replace('_', ' ')}", style=colour),
+            Text(f"{sign} {state.replace('_', ' ')}", style=colour),
             Text(moment(item.started_at, "minutes"), style=_DIM),
             Text("" if took is None else elapsed(took)),
             Text(one_line(item.error or ""), style=_DIM),

@@ -1,5 +1,6 @@
 """How far an execution has come, as its store knows it: what it waits for, and why steps were skipped."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -8,17 +9,29 @@ import attrs
 
 from szal.cli.text import moment, one_line
 from szal.codec import Checkpoint, decode_checkpoint, decode_flow
+from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
-from szal.errors import ExecutionNotFound
+from szal.errors import ExecutionNotFound, HandlerNotFound
 from szal.execution import ExecutionRecord, StepResult
 from szal.flow import FlowDef
+from szal.handlers import Handlers
 from szal.leases import is_gone
-from szal.lifecycle import child_id
 from szal.plan import Node, Outcome, Plan
+from szal.request import bind
 from szal.running import CONDITION_NOT_MET, Run
 from szal.state import StepStatus, WorkflowState
+from szal.sub_flows import child_id
 
-__all__ = ["Standing", "Wait", "explained", "signals_of", "standing_of", "waiting_for"]
+__all__ = [
+    "Standing",
+    "Wait",
+    "explained",
+    "how_to_resume",
+    "interrupted_in",
+    "signals_of",
+    "standing_of",
+    "waiting_for",
+]
 
 
 @attrs.frozen
@@ -40,6 +53,8 @@ class Standing:
     waits: Sequence[Wait] = ()
     is_interrupted: bool = False
     """Whether nobody runs it, although it could go on."""
+    is_cancelling: bool = False
+    """Whether it was asked to cancel, and has not ended yet."""
 
 
 def standing_of(store: Any, record: ExecutionRecord) -> Standing:
@@ -59,9 +74,21 @@ def standing_of(store: Any, record: ExecutionRecord) -> Standing:
         return Standing(flow=flow, steps=steps)
     checkpoints = {name: decode_checkpoint(data) for name, _, data in known.steps}
     found = [_result(node, checkpoints) for node in Plan.of(flow).nodes]
-    waits = list(_waits(ledger, record, flow, checkpoints)) if record.state is WorkflowState.PAUSED else []
-    interrupted = record.state.is_live and record.execution_id in ledger.interrupted(is_gone)
-    return Standing(flow=flow, steps=found, waits=waits, is_interrupted=interrupted)
+    paused = record.state is WorkflowState.PAUSED
+    waits = list(_unanswered(ledger, _waits(ledger, record, flow, checkpoints))) if paused else []
+    return Standing(
+        flow=flow,
+        steps=found,
+        waits=waits,
+        is_interrupted=record.state.is_live and record.execution_id in interrupted_in(store),
+        is_cancelling=record.state.is_live and known.cancelled,
+    )
+
+
+def interrupted_in(store: Any) -> frozenset[str]:
+    """Return the executions that nobody runs, although they could go on, as far as *store* knows."""
+    ledger = getattr(store, "ledger", None)
+    return frozenset() if ledger is None else frozenset(ledger.interrupted(is_gone))
 
 
 def _result(node: Node, checkpoints: Mapping[str, Checkpoint]) -> StepResult:
@@ -93,6 +120,18 @@ def _waits(
             config = StepContext(run.scope, node, 1).config
             signal = config.get("signal") if isinstance(config, Mapping) else None
             yield Wait(record.execution_id, name, signal, until)
+
+
+def _unanswered(ledger: Any, waits: Iterator[Wait]) -> Iterator[Wait]:
+    """Leave out what has been sent already: it is delivered when the execution goes on."""
+    sent: dict[str, Counter[str]] = {}  # by execution: how many signals of a name are still to be delivered
+    for wait in waits:
+        if wait.execution_id not in sent:
+            sent[wait.execution_id] = Counter(signal.name for signal in ledger.signals(wait.execution_id))
+        if wait.signal is not None and sent[wait.execution_id][wait.signal] > 0:
+            sent[wait.execution_id][wait.signal] -= 1
+        else:
+            yield wait
 
 
 def _is_undecided(node: Node, checkpoint: Checkpoint | None) -> bool:
@@ -149,6 +188,22 @@ def signals_of(flow: FlowDef) -> set[str] | None:
     return names
 
 
+def how_to_resume(execution_id: str, flow: FlowDef | None) -> str:
+    """Return the command that goes on with an execution, and that its handlers have to be named if there are any."""
+    command = f"szal resume {one_line(execution_id)}"
+    return command if flow is None or _is_self_contained(flow) else f"{command} MODULE:ATTRIBUTE"
+
+
+def _is_self_contained(flow: FlowDef) -> bool:
+    if any(step.step_type == "sub_flow" for step in flow.walk()):
+        return False
+    try:
+        bind(flow, Plan.of(flow), Handlers(), EngineConfig())
+    except HandlerNotFound:
+        return False
+    return True
+
+
 def waiting_for(waits: Sequence[Wait]) -> Iterator[str]:
     """Yield what each wait is for, and the command that sends it."""
     for wait in waits:
@@ -161,7 +216,7 @@ def waiting_for(waits: Sequence[Wait]) -> Iterator[str]:
             yield f"its time (step {step}){until}"
         else:
             yield (
-                f"a decision: step {step} had begun when its process ended, and may or may not have been done:"
+                f"a decision: step {step} had begun when its process ended, and may have been done or not:"
                 f" szal resolve {execution_id} {step} completed|failed|retry"
             )
 

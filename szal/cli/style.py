@@ -29,6 +29,8 @@ _LOOKS: Mapping[str, Look] = {
     "running": _BUSY,
     "retrying": ("↻", "r", "yellow"),
     "paused": ("‖", "=", "yellow"),
+    "interrupted": ("!", "!", "yellow"),
+    "undecided": ("?", "?", "yellow"),
 }
 
 

@@ -2,14 +2,15 @@
 
 A target is a file (YAML or JSON, see `szal.load_flow`), or ``module:attribute``, looked up from the current
 directory too. The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a `Handlers`
-registry (or a function that does every step), and further flows that its sub_flow steps name. Or it is a function
-without required parameters that returns one of these.
+registry (or a function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s
+that bring stored definitions of these flows forward. Or it is a function without required parameters that returns one
+of these.
 """
 
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from szal.config import EngineConfig
 from szal.errors import SzalError, describe, did_you_mean
 from szal.flow import FlowDef
 from szal.handlers import Handlers
-from szal.lifecycle import bind
+from szal.migration import MigrationRegistry
 from szal.plan import Plan
+from szal.request import bind
 from szal.storage import InMemoryStorage
 
 __all__ = ["BadTarget", "Target", "find_target"]
@@ -40,15 +42,17 @@ class BadTarget(SzalError):
 
 @attrs.frozen
 class Target:
-    """A flow, what does its steps, and the flows that are part of it."""
+    """A flow, what does its steps, the flows that are part of it, and (by flow name) migrations of any of these."""
 
     flow: FlowDef
     handler: Handlers | Callable[..., Any] = attrs.field(factory=Handlers)
     sub_flows: tuple[FlowDef, ...] = ()
+    migrations: Mapping[str, MigrationRegistry] = attrs.field(factory=dict)
 
     def config(self, **settings: Any) -> EngineConfig:
         """Return the settings of an engine that runs it."""
-        return EngineConfig(storage=InMemoryStorage(self.sub_flows) if self.sub_flows else None, **settings)
+        storage = InMemoryStorage(self.sub_flows) if self.sub_flows else None
+        return EngineConfig(storage=storage, migrations=self.migrations, **settings)
 
     def check(self) -> None:
         """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run."""
@@ -107,12 +111,16 @@ def _target(name: str, found: Any) -> Target:
             found = found()
     parts = found if isinstance(found, tuple) else (found,)
     flows = [part for part in parts if isinstance(part, FlowDef)]
-    others = [part for part in parts if not isinstance(part, FlowDef)]
+    migrations = [part for part in parts if isinstance(part, MigrationRegistry)]
+    others = [part for part in parts if not isinstance(part, FlowDef | MigrationRegistry)]
     strange = [part for part in others if not callable(part) and not isinstance(part, Handlers)]
     if not flows or strange or len(others) > 1:
-        wanted = "a FlowDef, or a tuple of a FlowDef, its Handlers (or a function), and its sub-flows"
+        wanted = "a FlowDef, or a tuple of a FlowDef, its Handlers (or a function), its sub-flows and its migrations"
         raise BadTarget(name, f"this is {_kind(found)}, not {wanted}, nor a function that returns one of these")
-    return Target(flows[0], others[0] if others else Handlers(), tuple(flows[1:]))
+    by_flow = {registry.flow_name or flows[0].name: registry for registry in migrations}
+    if len(by_flow) < len(migrations):
+        raise BadTarget(name, "this has more than one MigrationRegistry for one flow: give them the flows' names")
+    return Target(flows[0], others[0] if others else Handlers(), tuple(flows[1:]), by_flow)
 
 
 def _kind(found: Any) -> str:

@@ -183,6 +183,8 @@ def spawn(here):
 
 
 @pytest.fixture
-def database(here):
-    """The URL of a database that is not there yet."""
+def database(here, request):
+    """The URL of a database that is not there yet; a test may ask for "postgres", by indirect parametrization."""
+    if getattr(request, "param", "sqlite") == "postgres":
+        return request.getfixturevalue("postgres_url")
     return f"sqlite:///{Path('szal.db').absolute()}"

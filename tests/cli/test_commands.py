@@ -106,6 +106,19 @@ class TestValidate:
         assert "duplicate step name" in result.stderr
         assert "max_retries is negative" in result.stderr
 
+    def test_json(self, szal):
+        flows = [
+            {"name": "outer", "mode": "Sequential", "steps": 1},
+            {"name": "inner", "mode": "Sequential", "steps": 1},
+        ]
+        assert json.loads(szal("validate", "flows:outer", "--json").stdout) == {"valid": True, "flows": flows}
+
+    @pytest.mark.parametrize(("flow", "problems"), [("twice", 2), ("unhandled", 1), ("nothing", 1)])
+    def test_json_of_an_invalid_flow_lists_its_problems(self, szal, flow, problems):
+        result = szal("validate", f"flows:{flow}", "--json")
+        told = json.loads(result.stdout)
+        assert (result.exit_code, told["valid"], len(told["problems"])) == (2, False, problems)
+
     def test_an_invalid_file_begins_each_line_with_its_place(self, szal, here):
         (here / "bad.yaml").write_text(
             "name: x\nsteps:\n  - name: a\n    rum: echo\n  - name: b\n    run: 3s\n    timeout: x\n"
@@ -231,8 +244,9 @@ def test_what_steps_say_cannot_act_on_the_terminal(szal, database):
 
 def test_help_names_every_command(szal):
     text = szal("--help").stdout
-    for command in ("run", "list", "show", "validate", "graph"):
-        assert f"\n  {command} " in text
+    said = [line for line in text.partition("Commands:")[2].splitlines() if line]
+    assert [line.split()[0] for line in said][:3] == ["run", "validate", "graph"]
+    assert all(line.endswith(".") and not line.endswith("...") for line in said), "each is said in full"
 
 
 def test_an_unknown_command(szal):

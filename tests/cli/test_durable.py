@@ -21,6 +21,8 @@ from szal import (
 from szal.cli.board import Board, Stage
 from szal.codec import decode_record
 
+on_both_databases = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+
 DURABLE = """
 import os, time
 from pathlib import Path
@@ -34,6 +36,9 @@ def work(ctx):
         os._exit(9)
     if name.startswith("broken") and not Path("repaired").exists():
         raise ValueError("not repaired yet")
+    if name.startswith("nap"):
+        ctx.report("ready now")
+        ctx.sleep(60)
     if name.startswith("hang"):
         ctx.report("ready now")
         while not Path("repaired").exists():
@@ -52,6 +57,7 @@ twice = flow("twice", wait("approved", signal="approve"), wait("confirmed", sign
 timed = flow("timed", wait("answer", signal="answer", timeout=3600)), work
 crashes = flow("crashes", StepDef("first"), StepDef("crash"), StepDef("last")), work
 breaks = flow("breaks", StepDef("first"), StepDef("broken"), StepDef("last")), work
+sleeps = flow("sleeps", StepDef("first"), StepDef("nap"), StepDef("last")), work
 hangs = flow("hangs", StepDef("first"), StepDef("hang"), StepDef("last")), work
 once = flow("once", StepDef("first"), StepDef("crash", idempotent=False), StepDef("last")), work
 inner = flow("inner", wait("approved", signal="approve"))
@@ -69,6 +75,21 @@ _undoes.rollback("first")(undo)
 rolls = flow(
     "rolls", StepDef("first", rollbackable=True), StepDef("broken"), rollback_on_failure=True
 ), _undoes
+"""
+
+NEWER = """
+import attrs
+from szal import MigrationRegistry
+from lasting import FlowDef, StepDef, work
+
+migrations = MigrationRegistry()
+
+@migrations.register(1, 2)
+def mended(flow):
+    flow.steps = [flow.steps[0], attrs.evolve(flow.steps[1], name="mended")]
+    return flow
+
+crashes = FlowDef("crashes", version=2, steps=[StepDef("first"), StepDef("mended")]), work, migrations
 """
 
 SHELL = """
@@ -132,6 +153,7 @@ class TestRun:
         assert "nothing was run" in again.stdout
         assert done(here) == ["ask"]
 
+    @on_both_databases
     def test_an_id_that_was_interrupted_goes_on(self, szal, here, crashed):
         crashed("crashes")
         (here / "repaired").touch()
@@ -157,11 +179,12 @@ class TestRun:
 
 
 class TestSignal:
+    @on_both_databases
     def test_it_is_delivered_when_the_execution_goes_on(self, szal, url):
         szal("run", "lasting:approval", "--id", "e1")
         sent = szal("signal", "e1", "approve", '{"by": "ann"}')
         assert (sent.exit_code, sent.stdout) == (0, "sent approve to e1\n")
-        assert sent.stderr == "to go on: szal resume e1\n"
+        assert sent.stderr == "to go on: szal resume e1 MODULE:ATTRIBUTE\n"
         assert szal("resume", "e1", "lasting:approval").exit_code == 0
         assert record(url).result["approved"].output == {"by": "ann"}
 
@@ -177,11 +200,18 @@ class TestSignal:
         again = szal("signal", "e1", "approve", "--id", "s1")
         assert (again.exit_code, again.stdout) == (0, "e1 was sent a signal with this id before\n")
 
+    def test_json_says_whether_it_was_sent(self, szal):
+        szal("run", "lasting:approval", "--id", "e1")
+        command = ["signal", "e1", "approve", "--id", "s1", "--json"]
+        expected = {"execution_id": "e1", "state": "Paused", "signal": "approve", "sent": True}
+        assert json.loads(szal(*command).stdout) == expected
+        assert json.loads(szal(*command).stdout) == {**expected, "sent": False}
+
     def test_a_name_that_nothing_waits_for_is_pointed_out(self, szal):
         szal("run", "lasting:approval", "--id", "e1")
         result = szal("signal", "e1", "aprove")
         assert result.exit_code == 0
-        assert "no step of approval waits for aprove: it waits for approve" in result.stderr
+        assert result.stderr == "szal: no step of approval waits for aprove: it waits for approve\n"
 
     @pytest.mark.parametrize("command", [["signal", "e1", "approve"], ["cancel", "e1"]])
     def test_one_that_has_ended_takes_none(self, szal, command):
@@ -275,6 +305,7 @@ def test_a_board_begins_with_what_was_done_before():
 
 
 class TestRecover:
+    @on_both_databases
     def test_it_goes_on_with_what_was_interrupted_and_what_waits_no_longer(self, szal, here, crashed, url):
         crashed("crashes")
         szal("run", "lasting:approval", "--id", "e2")
@@ -311,6 +342,7 @@ class TestRecover:
         result = szal("recover")
         assert result.exit_code == 0
         assert "execution e1: no handler for" in result.stderr
+        assert "nothing to go on with" not in result.stderr
         assert record(url).state is WorkflowState.PAUSED
 
     def test_one_that_fails_is_status_1_and_json_is_a_record_a_line(self, szal, here, crashed):
@@ -323,6 +355,14 @@ class TestRecover:
         found = {line["execution_id"]: line["state"] for line in map(json.loads, result.stdout.splitlines())}
         assert result.exit_code == 1
         assert found == {"e1": "Failed", "e2": "Completed"}
+
+
+class TestMigrations:
+    def test_what_was_interrupted_goes_on_with_the_newest_definition(self, szal, here, crashed, url):
+        crashed("crashes")
+        (here / "newer.py").write_text(NEWER)
+        assert szal("resume", "e1", "newer:crashes").exit_code == 0
+        assert record(url).result.outputs == {"first": "first", "mended": "mended"}
 
 
 class TestRerun:
@@ -370,6 +410,23 @@ class TestCancel:
         assert szal("resume", "e1", "lasting:approval").exit_code == 1
         assert record(url).state is WorkflowState.CANCELLED
 
+    @on_both_databases
+    def test_one_that_runs_in_another_process_ends_at_its_next_heartbeat(self, szal, spawn, url):
+        process = spawn("run", "lasting:sleeps", "--id", "e1", "--lease-ttl", "300ms")
+        process.until("| ready")
+        result = szal("cancel", "e1", "--json")
+        assert json.loads(result.stdout) == {"execution_id": "e1", "state": "Running", "asked": True, "runs": True}
+        assert result.stderr == ""
+        assert process.end() == 1
+        assert "sleeps cancelled in" in process.seen
+        assert record(url).result["last"].error == "cancelled"
+
+    def test_show_says_that_it_was_asked(self, szal, crashed):
+        crashed("crashes")
+        szal("cancel", "e1")
+        asked = "was asked to cancel: nobody runs it; to end it: szal resume e1 MODULE:ATTRIBUTE"
+        assert asked in szal("show", "e1").stdout
+
 
 class TestResolve:
     def test_a_decision_is_waited_for_and_taken(self, szal, here, crashed, url):
@@ -378,8 +435,13 @@ class TestResolve:
         paused = szal("resume", "e1", "lasting:once")
         assert paused.exit_code == 3
         assert "szal resolve e1 crash completed|failed|retry" in paused.stdout
-        assert "szal resolve e1 crash completed|failed|retry" in szal("show", "e1").stdout
-        assert szal("resolve", "e1", "crash", "completed", '{"ok": 1}').exit_code == 0
+        shown = szal("show", "e1").stdout
+        assert "szal resolve e1 crash completed|failed|retry" in shown
+        assert re.search(r"crash +undecided", shown)
+        (wait,) = json.loads(szal("show", "e1", "--json").stdout)["waits"]
+        assert wait == {"execution_id": "e1", "step": "crash", "signal": None, "until": None}
+        resolved = szal("resolve", "e1", "crash", "completed", '{"ok": 1}', "--json").stdout
+        assert json.loads(resolved) == {"execution_id": "e1", "step": "crash", "decision": "completed"}
         assert szal("resume", "e1", "lasting:once").exit_code == 0
         assert record(url).result["crash"].output == {"ok": 1}
         assert done(here) == ["first", "crash", "last"]
@@ -395,10 +457,26 @@ class TestResolve:
 
 
 class TestShow:
+    @on_both_databases
     def test_which_signal_it_waits_for_and_until_when(self, szal):
         szal("run", "lasting:timed", "--id", "e1")
         text = szal("show", "e1").stdout
+        assert re.search(r"answer +paused", text)
         assert re.search(r"waits for the signal answer \(step answer\) until \d{4}-.*: szal signal e1 answer", text)
+
+    def test_json_says_it_too(self, szal):
+        ran = json.loads(szal("run", "lasting:approval", "--id", "e1", "--json").stdout)
+        shown = szal("show", "e1", "--json").stdout
+        assert ran == json.loads(shown)
+        assert ran["waits"] == [{"execution_id": "e1", "step": "approved", "signal": "approve", "until": None}]
+        assert decode_record(shown).state is WorkflowState.PAUSED
+
+    def test_a_signal_that_was_sent_is_waited_for_no_longer(self, szal):
+        szal("run", "lasting:twice", "--id", "e1")
+        szal("signal", "e1", "approve")
+        assert "waits for" not in szal("show", "e1").stdout
+        szal("resume", "e1", "lasting:twice")
+        assert "waits for the signal confirm" in szal("show", "e1").stdout
 
     def test_of_a_sub_flow_it_names_the_execution_that_takes_the_signal(self, szal, url):
         szal("run", "lasting:outer", "--id", "e1")
@@ -419,6 +497,14 @@ class TestShow:
         assert "interrupted: nobody runs it any more" in text
         assert re.search(r"first +completed", text)
         assert re.search(r"last +pending", text)
+        assert json.loads(szal("show", "e1", "--json").stdout)["interrupted"] is True
+
+    def test_the_list_tells_interrupted_from_running(self, szal, crashed):
+        crashed("crashes")
+        szal("run", "lasting:other", "--id", "e2")
+        assert re.search(r"e1 +crashes +! interrupted", szal("list").stdout)
+        found = json.loads(szal("list", "--json").stdout)
+        assert {each["execution_id"]: each["interrupted"] for each in found} == {"e1": True, "e2": False}
 
     def test_why_steps_were_skipped(self, szal):
         szal("run", "lasting:skips", "--id", "e1")
@@ -438,13 +524,15 @@ class TestShow:
 
 
 class TestPrune:
+    @on_both_databases
     def test_what_has_ended_goes_and_what_waits_stays(self, szal, url):
         for name in ("e1", "e2", "e3"):
             szal("run", "lasting:other", "--id", name)
         szal("run", "lasting:approval", "--id", "e4")
         assert szal("prune", "--older-than", "30d").stdout == "0 executions deleted\n"
         assert szal("prune", "--keep", 2).stdout == "1 execution deleted\n"
-        assert szal("prune", "--older-than", "0s", "--state", "completed").stdout == "2 executions deleted\n"
+        left = szal("prune", "--older-than", "0s", "--state", "completed", "--json")
+        assert json.loads(left.stdout) == {"deleted": 2}
         with open_store(url) as store:
             assert store.list() == ["e4"]
 
@@ -454,6 +542,7 @@ class TestPrune:
         result = szal("prune", *options)
         assert result.exit_code == 2
         assert "Error: " in result.stderr
+        assert options or "--older-than, --keep or both" in result.stderr
 
 
 class TestSignalsOfTheSystem:

@@ -46,6 +46,8 @@ def test_the_last_input_of_a_name_counts(szal):
         ["--label", "x"],
         ["--timeout", "3x"],
         ["--timeout", "-1"],
+        ["--lease-ttl", "soon"],
+        ["--lease-ttl", "0s"],
         ["--max-concurrency", 0],
     ],
 )

@@ -35,6 +35,12 @@ def test_a_tuple_brings_handlers_and_sub_flows(here):
     assert [flow.name for flow in target.sub_flows] == ["inner"]
 
 
+def test_a_tuple_brings_migrations_of_its_flows(here):
+    source = "from szal import *\nflow = FlowDef('a'), FlowDef('b'), MigrationRegistry(), MigrationRegistry('b')\n"
+    write(here, source)
+    assert set(find_target("mine:flow").config().migrations) == {"a", "b"}
+
+
 def test_an_attribute_of_a_class(here):
     write(here, "from szal import FlowDef\nclass Jobs:\n    nightly = FlowDef('nightly')\n")
     assert find_target("mine:Jobs.nightly").flow.name == "nightly"
@@ -88,6 +94,10 @@ def test_what_is_not_there(here, name, said):
         ("def flow():\n    return None", "this is None"),
         ("flow = ()", "a tuple of nothing"),
         ("flow = (1, 2)", "a tuple of int, int"),
+        (
+            "from szal import *\nflow = FlowDef('a'), MigrationRegistry(), MigrationRegistry('a')",
+            "more than one MigrationRegistry for one flow",
+        ),
     ],
 )
 def test_a_module_that_fails(here, source, said):

@@ -1,0 +1,99 @@
+"""What is to be run: a flow, checked and compiled, the handlers of its steps, and its place in the store."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from szal.cancel import CancellationToken
+from szal.config import EngineConfig
+from szal.errors import HandlerNotFound
+from szal.execution import ExecutionRecord
+from szal.flow import FlowDef
+from szal.handlers import Handler, Resolver
+from szal.plan import Plan
+from szal.step import ENGINE_TYPES, StepDef
+
+if TYPE_CHECKING:
+    from szal.definition import Definition
+    from szal.stores.ledger import Claim
+
+__all__ = ["Binding", "Keeper", "Request", "bind"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Binding:
+    """The handlers of a plan's steps and their undos, by place. None: the engine does it, or nothing has to."""
+
+    forward: Sequence[Handler | None]
+    undo: Sequence[Handler | None]
+
+
+def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) -> Binding:
+    """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does."""
+    steps = [node.step for node in plan.nodes]
+    resolve = resolver.resolve
+    forward = [None if step.step_type in ENGINE_TYPES else resolve(step) for step in steps]
+    if None in forward:
+        unknown = zip(steps, forward, strict=True)
+        missing = [step.name for step, handler in unknown if handler is None and step.step_type not in ENGINE_TYPES]
+        if missing:
+            raise HandlerNotFound(tuple(missing))
+    if not flow.rollback_on_failure:
+        return Binding(forward, ())
+    undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]
+    missing = [step.name for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None]
+    if missing:
+        raise HandlerNotFound(tuple(missing), "rollback handler")
+    return Binding(forward, undo)
+
+
+def _undo(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
+    own = resolver.resolve_rollback(step)
+    return config.rollback_handler if own is None else own
+
+
+class Keeper:
+    """What executions need of the store, if it keeps a ledger: leases, and their renewal."""
+
+    def __init__(self, store: Any, owner: str, ttl: float, heartbeat: Any) -> None:
+        self.store = store
+        self.ledger = store.ledger
+        self.owner = owner
+        self.ttl = ttl
+        self.heartbeat = heartbeat
+
+    def begin(self, record: ExecutionRecord, definition: "Definition") -> int | None:
+        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
+        epoch: int | None = self.ledger.begin(record, definition.content_id, definition.text, self.owner, self.ttl)
+        return epoch
+
+    def take_over(self, execution_id: str) -> "Claim":
+        """Return the execution, now this process's.
+
+        Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
+        """
+        from szal.leases import is_gone
+
+        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone)
+        return claim
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Request:
+    """What is to be run, checked and compiled. With a `claim` it goes on where that left off."""
+
+    flow: FlowDef
+    plan: Plan
+    binding: Binding
+    record: ExecutionRecord
+    token: CancellationToken | None = None
+    parent: "Request | None" = None  # of the execution whose sub-flow it is
+    deadline: float | None = None  # inherited; the flow's own comes on top
+    epoch: int | None = None  # of the lease
+    claim: "Claim | None" = None
+
+    @property
+    def depth(self) -> int:
+        """How many sub-flows this one is inside of."""
+        return 0 if self.parent is None else self.parent.depth + 1

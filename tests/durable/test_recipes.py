@@ -1,0 +1,145 @@
+"""The examples of docs/recipes.md that outlive their processes, as whole files in processes of their own."""
+
+import errno
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import wait_until
+
+import szal
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(szal.__file__).parents[1])}
+
+
+@contextmanager
+def reading(fifo: Path, then: str) -> Iterator[None]:
+    """Wait until a step reads *fifo*, which keeps it busy within the block; who reads it again finds *then* in it."""
+    writer = wait_until(lambda: _opened(fifo), 30)
+    try:
+        file = fifo.with_suffix(".new")
+        file.write_text(then)
+        file.replace(fifo)
+        yield
+    finally:
+        os.close(writer)
+
+
+def _opened(fifo: Path) -> int | None:
+    """Return a descriptor to write to *fifo*, if there is a reader."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
+
+
+class TestWebApp:
+    @pytest.fixture
+    def inbox(self, tmp_path: Path) -> Path:
+        """Where files are imported from; reading today.csv takes until something is written to it."""
+        inbox = tmp_path / "inbox"
+        inbox.mkdir()
+        os.mkfifo(inbox / "today.csv")
+        return inbox
+
+    @pytest.fixture
+    def address(self, tmp_path: Path, store_url: str, inbox: Path) -> Iterator[str]:
+        """Where gunicorn serves the app with two workers, forked from a process that has loaded it."""
+        pytest.importorskip("gunicorn")
+        address = str(tmp_path / "http")
+        settings = {"SZAL_STORE": store_url, "INBOX": str(inbox), "RECOVER_EVERY": "0.1"}
+        options = ["--preload", "--workers=2", "--chdir", str(EXAMPLES), "--bind", f"unix:{address}"]
+        with (tmp_path / "log").open("w") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", *options, "recovering_app:app"],
+                env=ENVIRONMENT | settings,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                wait_until(lambda: Path(address).exists() or server.poll() is not None, 20)
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                yield address
+            finally:
+                server.terminate()
+                server.wait(20)
+        said = (tmp_path / "log").read_text()
+        assert "Traceback" not in said, said
+
+    def test_another_worker_goes_on_with_what_a_killed_one_left(self, address: str, inbox: Path) -> None:
+        killed = ask(address, "POST", "/imports/today.csv")["worker"]
+        with reading(inbox / "today.csv", then="one\ntwo\n"):
+            os.kill(killed, signal.SIGKILL)
+            shown = wait_until(lambda: is_completed(address), 20)
+        assert shown["outputs"]["load"]["lines"] == 2
+        assert shown["outputs"]["accept"]["process"] == killed, "a step that has ended is not run again"
+        assert shown["outputs"]["load"]["process"] != killed
+        assert ask(address, "POST", "/imports/today.csv")["import"] == "today.csv"
+        assert ask(address, "GET", "/imports/today.csv") == shown
+
+
+class Client(http.client.HTTPConnection):
+    """An HTTP client on a Unix socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(self.host)
+
+
+def ask(address: str, method: str, path: str) -> Any:
+    """Return what is answered, as JSON."""
+    client = Client(address)
+    try:
+        client.request(method, path, headers={"Host": "szal"})
+        return json.loads(client.getresponse().read())
+    finally:
+        client.close()
+
+
+def is_completed(address: str) -> Any:
+    shown = ask(address, "GET", "/imports/today.csv")
+    return shown if shown["state"] == "completed" else None
+
+
+class TestCronScript:
+    def call(self, place: Path) -> "subprocess.Popen[str]":
+        command = [sys.executable, str(EXAMPLES / "cron_report.py"), "2026-06-10"]
+        return subprocess.Popen(command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+
+    def test_killed_in_the_middle_the_next_call_goes_on_and_a_third_does_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "orders.txt").write_text("20\n30\n")
+        os.mkfifo(tmp_path / "payments.txt")
+        with self.call(tmp_path) as first, reading(tmp_path / "payments.txt", then="15\n"):
+            first.kill()
+            assert first.wait(20) == -signal.SIGKILL
+        for _ in range(2):
+            with self.call(tmp_path) as call:
+                assert call.communicate(timeout=20)[0].strip() == "completed"
+                assert call.returncode == 0
+        assert (tmp_path / "report.log").read_text().splitlines() == ["read orders", "read payments"]
+        assert (tmp_path / "report-2026-06-10.txt").read_text() == "still to be paid: 35\n"
+
+
+def test_an_approval_needs_no_process_while_it_waits(sqlite_url: str) -> None:
+    def approval(*arguments: str) -> str:
+        command = [sys.executable, str(EXAMPLES / "approval.py"), *arguments]
+        environment = ENVIRONMENT | {"SZAL_STORE": sqlite_url}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=20)
+        return done.stdout
+
+    assert approval("ask", "refund-7", "30") == "please approve 30\npaused\n"
+    assert approval("approve", "refund-7", "ann") == ""
+    assert approval("work") == "paid 30, approved by ann\n"
