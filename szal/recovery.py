@@ -65,6 +65,7 @@ class Recovery:
             return attrs.evolve(request, epoch=epoch)
         if not wanted:
             return None
+        self._catch_up()
         known = self.ledger.look(record.execution_id)
         if known.content_id != definition.content_id:
             old = [] if known.flow is None else differences(decode_flow(known.flow), request.flow)
@@ -73,6 +74,7 @@ class Recovery:
 
     def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
         """Return the request that continues an execution, or the result of one that has ended."""
+        self._catch_up()
         known: Claim = self.ledger.look(execution_id)
         root = self._root(known.record)
         if root.execution_id != execution_id and root.state.is_live:
@@ -96,6 +98,11 @@ class Recovery:
             self._release(execution_id)
         return found
 
+    def _catch_up(self) -> None:
+        """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
+        if hasattr(self.keeper.store, "settle"):
+            self.keeper.store.settle()
+
     def _take_over(self, execution_id: str, request: Request) -> Request | FlowResult:
         claim = self.keeper.take_over(execution_id)
         if claim.epoch is None:
@@ -118,6 +125,7 @@ class Recovery:
 
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
+        self._catch_up()
         found: dict[str, None] = {}
         for execution_id in self.ledger.interrupted(is_gone):
             try:
@@ -138,6 +146,7 @@ class Recovery:
         self, execution_id: str, from_step: str | None, inputs: Mapping[str, Json] | None
     ) -> Request | FlowResult:
         """Return the request for a new execution that keeps what completed in this one."""
+        self._catch_up()
         known = self.ledger.look(execution_id)
         if known.flow is None:
             raise StoreError(f"execution {execution_id} has no recorded definition")
@@ -199,6 +208,7 @@ class Recovery:
             raise ValueError(f"decision is one of {', '.join(get_args(Decision))}, not {decision!r}")
         jsontext.dumps(output, "output")
         keeper = self.keeper
+        self._catch_up()
         nothing = ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
         if _open(self.ledger.look(execution_id), step) is None:
             raise nothing

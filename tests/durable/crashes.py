@@ -1,26 +1,49 @@
 """Runs flows in processes that die at a chosen place, and says what is wrong after that.
 
-As a script (``crashes.py URL LOG DURABILITY FLOW MODE SEED``) it forks a child for each fault point, and prints how
-many there were. It has no thread of its own, so forking it is safe.
+As a script (``crashes.py URL LOG``) it reads `Request`s, a line of JSON each, forks a child for each life, and prints
+how many fault points there were. It has no thread of its own, so forking it is safe.
+
+There are a thousand lives, so what each would do anew, and what is not looked at here, is done once: imports, a first
+run that warms up all caches, the migration. A life on PostgreSQL has one connection instead of a pool. Who lives on
+after the deaths is this script's own process, with a new engine and a new store, so that it knows nothing. Where a
+request says ``spared=False``, all lives are new processes, with the store that an application opens.
 """
 
+import gc
 import json
 import logging
 import os
 import random
 import signal
+import sqlite3
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepContext, StepDef
+import psycopg
+
+from szal import (
+    Engine,
+    EngineConfig,
+    ExecutionRecord,
+    FlowDef,
+    FlowMode,
+    FlowResult,
+    InMemoryStorage,
+    StepContext,
+    StepDef,
+    WorkflowState,
+)
 from szal.codec import decode_checkpoint
-from szal.stores import open_store
+from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
+from szal.stores.base import read_record
 from szal.stores.sink import Sink
+from szal.sub_flows import child_id
 
 DIED = 77
 PATIENCE = 30  # seconds for one child, which takes a fraction of one
@@ -70,6 +93,34 @@ class FaultyStore:
         return writing
 
 
+class OneConnection:
+    """What a store takes for a pool: one connection, which threads take turns at. It starts no threads."""
+
+    name = "one connection"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[Any] | None = None
+        self._lock = threading.Lock()
+
+    def getconn(self, timeout: float) -> "psycopg.Connection[Any]":
+        assert self._lock.acquire(timeout=timeout)
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._url, autocommit=True)
+        return self._connection
+
+    def putconn(self, _: object) -> None:
+        self._lock.release()
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+
 # -- what is run ------------------------------------------------------------------------------------
 
 
@@ -83,12 +134,28 @@ class Scenario:
         *,
         act: Callable[[StepContext, Engine], Any] = lambda ctx, engine: ctx.step.name,
         undo: Callable[[StepContext], Any] = lambda ctx: None,
+        answer: Callable[[Engine, str], Any] | None = None,
+        sure: Mapping[tuple[str, str], Any] | None = None,
     ) -> None:
         self.flow = flow
         self.flows = {each.name: each for each in (flow, *others)}
         self.storage = InMemoryStorage(others)
         self.act = act
         self.undo = undo
+        self.answer = answer
+        self.sure = sure or {}  # by flow and step, what must come out of it when nothing happens to it
+
+    def family(self, execution_id: str) -> Iterator[str]:
+        """Return the execution, and those of all sub-flows, which may or may not have been begun."""
+        yield from self._family(self.flow, execution_id)
+
+    def _family(self, flow: FlowDef, execution_id: str) -> Iterator[str]:
+        yield execution_id
+        for step in flow.walk():
+            if step.step_type == "sub_flow":
+                for attempt in range(1, step.max_retries + 2):
+                    child = child_id(execution_id, step.name, attempt)
+                    yield from self._family(self.flows[step.config["flow_name"]], child)
 
     def needs(self, flow_name: str) -> Mapping[str, list[str]]:
         """Return, by step, what must have ended before it begins."""
@@ -101,7 +168,10 @@ class Scenario:
 
 
 def modes() -> Scenario:
-    """Every mode, retries, conditions, a sub-flow of each kind, a wait, a failing branch."""
+    """Every mode, retries, conditions, a sub-flow of each kind, a failing branch; waits and sleeps here and there.
+
+    One of the waits, inside of a sub-flow, is for what is only sent when everything else is done and all is paused.
+    """
     main = FlowDef("main", FlowMode.DAG)
 
     def step(name: str, *needs: StepDef, **options: Any) -> StepDef:
@@ -118,7 +188,8 @@ def modes() -> Scenario:
     line = step("line", once, step_type="sub_flow", config={"flow_name": "line"})
     step("tree", answer, step_type="sub_flow", config={"flow_name": "tree"})
     step("bundle", line, step_type="sub_flow", config={"flow_name": "bundle"})
-    step("nap", ask, step_type="sleep", config={"seconds": 0.01})
+    step("nap", ask, step_type="sleep", config={"seconds": 0.002})
+    step("patience", first, step_type="sub_flow", config={"flow_name": "patience"})
     steps = [StepDef("l1"), StepDef("l2", max_retries=1, retry_delay=0.0), StepDef("l3")]
     return Scenario(
         main,
@@ -130,8 +201,26 @@ def modes() -> Scenario:
                 steps=[StepDef("t", sub_steps=[StepDef("t1"), StepDef("t2")]), StepDef("u")],
             ),
             FlowDef("bundle", FlowMode.PARALLEL, steps=[StepDef("b1"), StepDef("b2"), StepDef("b3")]),
+            FlowDef(
+                "patience",
+                steps=[
+                    StepDef("p1"),
+                    StepDef("doze", step_type="sleep", config={"seconds": 0.002}),
+                    StepDef("one", step_type="wait", config={"signal": "soon", "timeout": 3600}),
+                    StepDef("two", step_type="wait", config={"signal": "soon"}),
+                    StepDef("late", step_type="wait", config={"signal": "late"}),
+                    StepDef("p2"),
+                ],
+            ),
         ),
         act=_act_in_modes,
+        answer=_answer_in_modes,
+        sure={
+            ("main", "answer"): {"by": "ask"},
+            ("patience", "one"): "signal 1",
+            ("patience", "two"): "signal 2",
+            ("patience", "late"): {"by": "somebody"},
+        },
     )
 
 
@@ -139,9 +228,16 @@ def _act_in_modes(ctx: StepContext, engine: Engine) -> Any:
     name = ctx.step.name
     if name == "ask":
         engine.signal(ctx.execution_id, "approve", {"by": "ask"}, signal_id="the only one")
+    if name == "p1":
+        for signal_id in ("1", "2"):
+            engine.signal(ctx.execution_id, "soon", f"signal {signal_id}", signal_id=signal_id)
     if (name, ctx.attempt) in {("flaky", 1), ("flaky", 2), ("l2", 1)} or name == "broken":
         raise ValueError(f"{name} fails")
     return name if name != "once" else {"seen": dict(ctx.outputs)}
+
+
+def _answer_in_modes(engine: Engine, execution_id: str) -> None:
+    engine.signal(child_id(execution_id, "patience", 1), "late", {"by": "somebody"}, signal_id="the other one")
 
 
 def undoing() -> Scenario:
@@ -203,16 +299,29 @@ class Setting:
     log: str
     durability: str
     scenario: Scenario
+    spared: bool = True
+    by_signal: bool = False
+
+    def open(self, pool: OneConnection | None = None) -> tuple[Store, Callable[[], None]]:
+        """Return a store and what closes it; with *pool* it uses that, and leaves closing it to others."""
+        if not self.spared:
+            store = open_store(self.url)
+            return store, store.close
+        if self.url.startswith("sqlite:"):
+            store = SqliteExecutionStore.connect(self.url)
+            return store, store.close
+        pool, close = (pool, lambda: None) if pool is not None else ((own := OneConnection(self.url)), own.close)
+        return PostgresExecutionStore.from_pool(pool), close  # type: ignore[arg-type]
 
 
 class Life:
     """One process that runs the scenario, or goes on with it, and keeps a log of what it does."""
 
-    def __init__(self, setting: Setting, log: str, faults: Faults) -> None:
+    def __init__(self, setting: Setting, log: str, faults: Faults, pool: OneConnection | None = None) -> None:
         self.scenario = scenario = setting.scenario
         self.faults = faults
         self._log = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-        self._store = open_store(setting.url)
+        self._store, self._close = setting.open(pool)
         self._sink = Sink(FaultyStore(self._store, faults))  # type: ignore[arg-type]
         config = EngineConfig(
             execution_store=self._sink,
@@ -223,20 +332,30 @@ class Life:
         )
         self._engine = Engine(self._act, config)
 
-    def live(self, execution_id: str) -> None:
+    def live(self, execution_id: str, *, known: bool) -> None:
         """Run or recover the execution, to its end."""
-        known = self._store.get(execution_id) is not None
-        self._note("life", known=known, before=self._recorded(execution_id))
-        if known:
-            self._engine.recover()
-            self._sink.flush()
-            assert not self._store.get(execution_id).state.is_live, "it was not recovered"  # type: ignore[union-attr]
-        result = self._engine.run(self.scenario.flow, {"n": 1}, execution_id=execution_id)
+        result = self._recovered(execution_id) if known else None
+        if result is None:
+            result = self._engine.run(self.scenario.flow, {"n": 1}, execution_id=execution_id)
+        while result.state is WorkflowState.PAUSED:
+            assert self.scenario.answer is not None, "it must not wait"
+            self._note("returned", state=str(result.state))
+            self.scenario.answer(self._engine, execution_id)
+            result = self._engine.resume(execution_id)
         self._note("returned", state=str(result.state))
         self._engine.close()
         self._sink.close()
-        self._note("end", records=self._records(execution_id))
-        self._store.close()
+        self._close()
+        os.close(self._log)
+
+    def _recovered(self, execution_id: str) -> FlowResult | None:
+        results = {result.execution_id: result for result in self._engine.recover()}
+        if results:
+            return results[execution_id]
+        record = self._store.get(execution_id)
+        assert record is not None
+        assert not record.state.is_live or record.state is WorkflowState.PAUSED, "it was not recovered"
+        return None
 
     def _note(self, what: str, **values: Any) -> None:
         os.write(self._log, json.dumps({"what": what, **values}).encode() + b"\n")
@@ -254,53 +373,13 @@ class Life:
         self.scenario.undo(ctx)
         self.faults.point()
 
-    def _tree(self, execution_id: str) -> list[str]:
-        found = [self._store.get(each) for each in self._store.list()]
-        return [
-            record.execution_id
-            for record in found
-            if record is not None and execution_id in (record.execution_id, record.parent_execution_id)
-        ]
 
-    def _recorded(self, execution_id: str) -> dict[str, dict[str, str]]:
-        """Return what the database has: by flow and step, the status that the step has settled with."""
-        found: dict[str, dict[str, str]] = {}
-        for each in self._tree(execution_id):
-            known = self._store.ledger.look(each)  # type: ignore[attr-defined]
-            rows = {name: decode_checkpoint(data) for name, _, data in known.steps}
-            found[known.record.flow_name] = {
-                name: "undo failed" if row.undo_error else str(row.result.status)
-                for name, row in rows.items()
-                if row.outcome is not None
-            }
-        return found
-
-    def _records(self, execution_id: str) -> list[Any]:
-        """Return the final records, without the times and the ids, which differ from run to run."""
-        found = []
-        for each in self._tree(execution_id):
-            record = self._store.get(each)
-            assert record is not None
-            assert record.result is not None, record
-            assert record.finished_at is not None
-            result = record.result
-            steps = [[s.step_name, str(s.status), s.output, s.attempts, s.error, s.error_type] for s in result.steps]
-            ends = [str(record.state), record.error, result.success, result.rolled_back, result.error]
-            found.append([record.flow_name, dict(record.inputs), ends, steps])
-        return sorted(found, key=lambda record: record[0])
-
-    def forget(self, execution_id: str) -> None:
-        """Remove the execution, and what it began."""
-        for each in self._tree(execution_id):
-            self._store.remove(each)
-
-
-def in_child(setting: Setting, execution_id: str, log: str, faults: Faults) -> int | None:
+def in_child(setting: Setting, execution_id: str, log: str, faults: Faults, *, known: bool) -> int | None:
     """Have a child live; return how many fault points it passed, None if it died at one."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _live_and_die(lambda: Life(setting, log, faults).live(execution_id), faults, writer)
+        _live_and_die(lambda: Life(setting, log, faults).live(execution_id, known=known), faults, writer)
     os.close(writer)
     said = b"".join(iter(lambda: os.read(reader, 65536), b""))
     os.close(reader)
@@ -321,6 +400,68 @@ def _live_and_die(live: Callable[[], None], faults: Faults, writer: int) -> NoRe
     except BaseException:
         os.write(writer, traceback.format_exc().encode())
     os._exit(status)
+
+
+def in_this_process(setting: Setting, execution_id: str, log: str, *, known: bool, pool: OneConnection | None) -> int:
+    """Live, without dying, and leave no thread behind; return how many fault points there were."""
+    faults = Faults(None)
+    Life(setting, log, faults, pool).live(execution_id, known=known)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(PATIENCE)
+    assert threading.active_count() == 1, threading.enumerate()
+    return faults.count
+
+
+# -- what the database has ----------------------------------------------------------------------------
+
+
+class Witness:
+    """Looks into the database between the lives, with the bare driver."""
+
+    def __init__(self, url: str) -> None:
+        self._path = url.removeprefix("sqlite:///") if url.startswith("sqlite:") else None
+        # SQLite's must not be open where a child begins; of this one the children know nothing.
+        self.pool = OneConnection(url) if self._path is None else None
+
+    def _rows(self, query: str, ids: Sequence[str]) -> list[Any]:
+        if self.pool is not None:
+            connection = self.pool.getconn(PATIENCE)
+            try:
+                text = query.format(", ".join(["%s"] * len(ids)))
+                return connection.execute(text.encode(), ids).fetchall()
+            finally:
+                self.pool.putconn(connection)
+        with closing(sqlite3.connect(self._path)) as connection:  # type: ignore[arg-type]
+            return connection.execute(query.format(", ".join("?" * len(ids))), ids).fetchall()
+
+    def records(self, ids: Sequence[str]) -> list[ExecutionRecord]:
+        """Return the records of those of *ids* that there are, in their order."""
+        found = dict(self._rows("SELECT execution_id, data FROM szal_executions WHERE execution_id IN ({})", ids))
+        return [read_record(each, found[each]) for each in ids if each in found]
+
+    def recorded(self, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return by flow and step the status that the step has settled with."""
+        names = {record.execution_id: record.flow_name for record in self.records(ids)}
+        found: dict[str, dict[str, str]] = {name: {} for name in names.values()}
+        query = "SELECT execution_id, step_name, result FROM szal_steps WHERE execution_id IN ({}) ORDER BY seq"
+        for execution_id, step, data in self._rows(query, ids) if names else ():
+            row = decode_checkpoint(data)
+            if row.outcome is not None:
+                found[names[execution_id]][step] = "undo failed" if row.undo_error else str(row.result.status)
+        return found
+
+    def ends(self, ids: Sequence[str]) -> list[Any]:
+        """Return the final records, without the times and the ids, which differ from run to run."""
+        found = []
+        for record in self.records(ids):
+            result = record.result
+            assert result is not None, record
+            assert record.finished_at is not None
+            steps = [[s.step_name, str(s.status), s.output, s.attempts, s.error, s.error_type] for s in result.steps]
+            ends = [str(record.state), record.error, result.success, result.rolled_back, result.error]
+            found.append([record.flow_name, dict(record.inputs), ends, steps])
+        return found
 
 
 # -- what must hold -----------------------------------------------------------------------------------
@@ -379,8 +520,10 @@ class Verdict:
             top = recorded[self.scenario.flow.name]
             assert top.keys() == {step.name for step in self.scenario.flow.walk()}, "undone before it was committed"
         if self.durability != "none" and "returned" in kinds:
-            assert next_begins["known"]
-            assert {"act", "undo"}.isdisjoint(kinds) or len(recorded) == len(self.scenario.flows)
+            last = max(place for place, note in enumerate(life) if note["what"] == "returned")
+            for note in life[:last]:
+                lost = note["what"] == "act" and note["step"] not in recorded[note["flow"]]
+                assert not lost, f"{note} was not safe when it returned"
         if self.durability == "step":
             for note in life:
                 if note["what"] == "act":
@@ -391,63 +534,119 @@ class Verdict:
 class Matrix:
     """Kills a scenario at one fault point after another."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, witness: Witness) -> None:
         self._setting = setting
+        self._witness = witness
         self._number = 0
         points, notes = self._lives([None])
-        self.points = points
-        self.verdict = Verdict(setting.scenario, setting.durability, notes[-1]["records"])
+        self.points = points or 0
+        expected = notes[-1]["records"]
+        self.verdict = Verdict(setting.scenario, setting.durability, expected)
         self.verdict.judge(notes)
+        outputs = {(flow, step): output for flow, *_, steps in expected for step, _, output, *_ in steps}
+        assert setting.scenario.sure.items() <= outputs.items(), outputs
 
-    def try_point(self, *points: int, by_signal: bool = False) -> bool:
-        """Die at the first point, in the next life at the second; then live on. False if none was ever reached."""
+    def try_point(self, *points: int) -> bool:
+        """Die at the first point, in the next life at the second; then live on. False if the first was not reached."""
         try:
-            reached, notes = self._lives([*points, None], by_signal=by_signal)
+            reached, notes = self._lives([*points, None])
             self.verdict.judge(notes)
         except AssertionError as error:
             error.add_note(f"after dying at {points}; the log is {self._setting.log}.{self._number}")
             raise
         return reached is None
 
-    def _lives(self, points: list[int | None], *, by_signal: bool = False) -> tuple[int | None, list[dict[str, Any]]]:
+    def _lives(self, points: list[int | None]) -> tuple[int | None, list[dict[str, Any]]]:
         self._number += 1
-        execution_id, log = f"execution-{self._number}", f"{self._setting.log}.{self._number}"
+        log = f"{self._setting.log}.{self._number}"
+        family = list(self._setting.scenario.family(log))
+        notes: list[dict[str, Any]] = []
         first: int | None = None
         for turn, at in enumerate(points):
-            faults = Faults(at, by_signal=by_signal)
-            passed = in_child(self._setting, execution_id, log, faults)
+            before = self._witness.recorded(family)
+            faults = Faults(at, by_signal=self._setting.by_signal)
+            if at is None and self._setting.spared:
+                passed = in_this_process(
+                    self._setting, log, f"{log}.{turn}", known=bool(before), pool=self._witness.pool
+                )
+            else:
+                passed = in_child(self._setting, log, f"{log}.{turn}", faults, known=bool(before))
+            notes.append({"what": "life", "before": before})
+            with open(f"{log}.{turn}") as file:  # noqa: PTH123 (a plain script)
+                notes += [json.loads(line) for line in file]
             if turn == 0:
                 first = passed
             if passed is not None:
                 break
-        with open(log) as file:  # noqa: PTH123 (a plain script)
-            notes = [json.loads(line) for line in file]
-        with open_store(self._setting.url) as store:
-            for each in store.list():
-                store.remove(each)
+        notes.append({"what": "end", "records": self._witness.ends(family)})
         return first, notes
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run a matrix, and print how many points it tried."""
-    url, log, durability, name, mode, seed = arguments
-    logging.disable()  # of undos that fail, as they are meant to
-    chance = random.Random(int(seed))
-    scenario = random_dag(int(seed)) if name == "random" else SCENARIOS[name]()
-    matrix = Matrix(Setting(url, log, durability, scenario))
-    points = matrix.points or 0
-    tried = 0
+@dataclass(frozen=True)
+class Request:
+    """What to try: of *flow* every `every`-th fault point, of which every `again`-th once more with a second death.
+
+    Where the first of them stand, and where the second death comes, is left to chance, whose seed this is.
+    """
+
+    flow: str
+    durability: str
+    seed: int
+    every: int = 1
+    again: int = 1
+    spared: bool = True
+    by_signal: bool = False
+
+
+def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, float]:
+    """Do what is asked for; return how many fault points there are, and how many deaths were died at them."""
     began = time.monotonic()
-    if mode == "every":
-        for at in range(1, points + 1):
-            tried += matrix.try_point(at)
-    elif mode == "twice":
-        for at in chance.sample(range(1, points + 1), min(8, points)):
-            tried += matrix.try_point(at, chance.randint(1, points - at + 10))
-    else:
-        for at in chance.sample(range(1, points + 1), min(3, points)):
-            tried += matrix.try_point(at, chance.randint(1, points), by_signal=True)
-    print(json.dumps({"points": points, "tried": tried, "seconds": time.monotonic() - began}))
+    chance = random.Random(request.seed)
+    scenario = random_dag(request.seed) if request.flow == "random" else SCENARIOS[request.flow]()
+    setting = Setting(
+        url,
+        f"{log}.{request.flow}.{request.durability}.{request.seed}",
+        request.durability,
+        scenario,
+        spared=request.spared,
+        by_signal=request.by_signal,
+    )
+    matrix = Matrix(setting, witness)
+    once = range(1 + chance.randrange(min(request.every, matrix.points)), matrix.points + 1, request.every)
+    twice = once[chance.randrange(min(request.again, len(once))) :: request.again]
+    return {
+        "points": matrix.points,
+        "once": sum(matrix.try_point(at) for at in once),
+        "twice": sum(matrix.try_point(at, chance.randint(1, matrix.points - at + 10)) for at in twice),
+        "seconds": time.monotonic() - began,
+    }
+
+
+def warm_up(url: str, log: str, witness: Witness) -> None:
+    """Do once what is done in all lives."""
+    open_store(url).close()
+    for name, scenario in SCENARIOS.items():
+        setting = Setting(url, log, "flow", scenario())
+        in_this_process(setting, f"{log}.{name}", log, known=False, pool=witness.pool)
+    gc.collect()
+    gc.freeze()  # what a child looks at need not be copied for it
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Answer every line of the input."""
+    url, log = arguments
+    logging.disable()  # of undos that fail, as they are meant to
+    witness = Witness(url)
+    warm_up(url, f"{log}.warm", witness)
+    for line in sys.stdin:
+        try:
+            answer: dict[str, Any] = tried(Request(**json.loads(line)), url, log, witness)
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+            with open_store(url) as store:  # what is left of it must not trouble the next
+                for each in store.list():
+                    store.remove(each)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -316,6 +316,23 @@ def test_each_run_of_an_execution_has_its_own_events(new_engine):
     ]
 
 
+@pytest.mark.parametrize("how", ["resume", "recover", "run"])
+def test_what_is_still_to_be_written_is_waited_for(new_engine, how):
+    ran = []
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name), durability="none")
+    ask = StepDef("ask", step_type="wait", config={"signal": "yes"})
+    flow = FlowDef("asking", steps=[StepDef("a"), ask, StepDef("b")])
+    for number in range(20):
+        engine.run(flow, execution_id=f"e{number}")
+        engine.signal(f"e{number}", "yes")
+        if how == "run":
+            result = engine.run(flow, execution_id=f"e{number}")
+        else:
+            [result] = [engine.resume(f"e{number}")] if how == "resume" else engine.recover()
+        assert result.success
+    assert ran == ["a", "b"] * 20
+
+
 # -- an idempotent start ------------------------------------------------------------------------------
 
 
