@@ -208,19 +208,17 @@ class _Routing:
     listeners: tuple[_Listener, ...] = ()
     routes: dict[EventType, _Route] = attrs.field(factory=dict, init=False)
 
-    def of(self, event: WorkflowEvent) -> tuple[_Listener, ...]:
-        route = self.routes.get(event.event_type)
-        if route is None:
-            route = self.routes[event.event_type] = self._route(event.event_type)
-        return route.named.get(event.subject, route.others) if route.named else route.others
+    def route(self, event_type: EventType) -> _Route:
+        """Work out a route, once."""
 
-    def _route(self, event_type: EventType) -> _Route:
         def of(name: str) -> tuple[_Listener, ...]:
             topic = _topic(event_type, name)
             return tuple(listener for listener in self.listeners if listener.pattern.matches(topic))
 
         names = {name for listener in self.listeners if (name := listener.pattern.name) is not None}
-        return _Route({name: of(name) for name in names}, of("any other" + "".join(names)))
+        route = _Route({name: of(name) for name in names}, of("any other" + "".join(names)))
+        self.routes[event_type] = route
+        return route
 
 
 @attrs.define(eq=False, repr=False)
@@ -245,9 +243,11 @@ class EventBus:
     def publish(self, event: WorkflowEvent) -> None:
         """Hand *event* to whoever subscribed to its topic. Waits for callbacks, never for a subscription's reader."""
         routing = self._routing
-        if routing.listeners:
-            for listener in routing.of(event):
-                listener.deliver(event)
+        if not routing.listeners:
+            return
+        route = routing.routes.get(event.event_type) or routing.route(event.event_type)
+        for listener in route.named.get(event.subject, route.others) if route.named else route.others:
+            listener.deliver(event)
 
     __call__ = publish
 

@@ -245,8 +245,8 @@ class Scheduler:
         """Call the handler on this thread."""
         context = self._context(run, node) if run.tried or run.plan.loose else run.new_context(node, 1)
         context._started = time.monotonic()
-        if run.watch is not None:
-            self._announce(run, node, context)
+        if run.watch is not None and context.attempt == 1:
+            run.watch.started(node, self._clock + context._started)
         encoded = None
         try:
             self._direct = context
