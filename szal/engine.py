@@ -320,7 +320,7 @@ class Engine:
     def _recovery(self) -> "Recovery":
         """Return what deals with the ledger, made at first use in the process that uses it."""
         if not self._has_ledger:
-            raise SzalError("this needs EngineConfig.execution_store to be one of szal's own databases")
+            raise SzalError("this needs EngineConfig.execution_store to be one of szal's own stores")
         from szal.recovery import Recovery  # only engines with a ledger need it
 
         with self._lock:

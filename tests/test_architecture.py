@@ -54,8 +54,11 @@ ORDER = {
     "waiting": "steps that wait for a signal or a time",
     "leases": "who runs an execution",
     "rollback": "undoing a run",
+    "request": "what is to be run",
+    "sub_flows": "the executions that sub_flow steps stand for",
     "lifecycle": "one execution from its first record to its last",
     "recovery": "taking executions up again",
+    "handle": "a run in the background",
     "engine": "the facade",
     # on top
     "document": "YAML and JSON with positions",

@@ -58,7 +58,7 @@ class Standing:
 
 
 def standing_of(store: Any, record: ExecutionRecord) -> Standing:
-    """Return how far *record*'s execution has come. *store* may be any; only szal's own databases know."""
+    """Return how far *record*'s execution has come. *store* may be any; only szal's own know."""
     ledger = getattr(store, "ledger", None)
     steps = () if record.result is None else record.result.steps
     if ledger is None:

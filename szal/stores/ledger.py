@@ -175,13 +175,15 @@ class SqlLedger:
 
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
-        epochs = {operation.execution_id: operation.epoch for operation in operations if operation.epoch is not None}
-        if not epochs:
+        held_under = ((each.execution_id, each.epoch) for each in operations if each.epoch is not None)
+        leases = list(dict.fromkeys(held_under))
+        if not leases:
             return
-        marks = ", ".join("?" * len(epochs))
+        ids = sorted({execution_id for execution_id, _ in leases})
+        marks = ", ".join("?" * len(ids))
         statement = self._sql(_EPOCHS.replace("(?)", f"({marks})")) + self.dialect.share
-        held: dict[str, int] = dict(transaction.rows(statement, list(epochs)))
-        for execution_id, epoch in epochs.items():
+        held: dict[str, int] = dict(transaction.rows(statement, ids))
+        for execution_id, epoch in leases:
             if held.get(execution_id) != epoch:
                 raise LeaseLost(execution_id)
 

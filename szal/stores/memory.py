@@ -11,23 +11,12 @@ import attrs
 
 from szal.errors import StoreFailed
 from szal.execution import ExecutionRecord
-from szal.jsontext import loads
 from szal.state import WorkflowState
 from szal.stores import hooks
 from szal.stores.base import no_such_page, read_record
-from szal.stores.operation import Operation, Remove, Save
-from szal.stores.query import (
-    HEAD,
-    ExecutionSummary,
-    Filters,
-    Ids,
-    Page,
-    Position,
-    Query,
-    Retention,
-    position_key,
-    summary_of,
-)
+from szal.stores.memory_ledger import Entry, MemoryLedger, Row
+from szal.stores.operation import Operation, Release, Remove, Save, SaveStep, apply_one, merged
+from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention
 
 if TYPE_CHECKING:
     from szal.stores.sink import Sink
@@ -35,32 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["InMemoryExecutionStore"]
 
 
-@attrs.define
-class _Row:
-    flow_name: str
-    data: str
-    summary: ExecutionSummary
-
-    @classmethod
-    def of(cls, save: Save) -> "_Row":
-        fields = loads(save.data)
-        head = [fields.get(key) for key in HEAD]
-        summary = summary_of(save.execution_id, save.flow_name, position_key(str(fields["started_at"])), head)
-        assert summary is not None, "szal's own records can be summarised"
-        return cls(save.flow_name, save.data, summary)
-
-    @property
-    def position(self) -> Position:
-        return self.summary.position, self.summary.execution_id
-
-
 @attrs.define(eq=False)
-class InMemoryExecutionStore:
+class InMemoryExecutionStore(MemoryLedger):
     """The contract of szal's stores (`SqliteExecutionStore` says what each method promises), in a dict.
 
     It holds records as JSON text: what a caller does to an object after saving it, or after getting it, stays his
-    own. Safe to share between threads; after a fork each process has its own copy. Everything is lost when the
-    process ends, and nothing before.
+    own. Safe to share between threads. Everything is lost when the process ends, and nothing before.
+
+    It also keeps what databases keep of executions under way, so all that an engine can do with one works here, for
+    the engines of this process: waiting, signals, resuming, running again. They must share the store.
+
+    After a fork each process has its own copy. What an engine of the parent was running then is the parent's, for as
+    long as that lives: it cannot be resumed from the child's copy.
 
     >>> store = InMemoryExecutionStore()
     >>> store.save(ExecutionRecord("e1", "ci"))
@@ -69,8 +44,6 @@ class InMemoryExecutionStore:
     """
 
     name: str = attrs.field(default="memory:", init=False)
-    _rows: dict[str, _Row] = attrs.field(factory=dict, init=False, repr=False)
-    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards _rows
 
     def __attrs_post_init__(self) -> None:
         hooks.enroll(self)
@@ -100,26 +73,47 @@ class InMemoryExecutionStore:
     def get(self, execution_id: str) -> ExecutionRecord | None:
         """Return the record, or None where there is none."""
         with self._lock:
-            row = self._rows.get(execution_id)
-        return None if row is None else read_record(execution_id, row.data)
+            entry = self._entries.get(execution_id)
+            data = None if entry is None else entry.row.data
+        return None if data is None else read_record(execution_id, data)
 
     def remove(self, execution_id: str) -> ExecutionRecord | None:
         """Delete the record and return it; None where there was none."""
         with self._lock:
-            row = self._rows.pop(execution_id, None)
-        return None if row is None else read_record(execution_id, row.data)
+            entry = self._entries.pop(execution_id, None)
+        return None if entry is None else read_record(execution_id, entry.row.data)
 
     def apply(self, operations: Sequence[Operation]) -> None:
-        """Carry out *operations*, in order and all at once: no reader sees some of them."""
-        rows = [_Row.of(operation) if isinstance(operation, Save) else None for operation in operations]
+        """Carry out *operations*, in order and all at once: no reader sees some of them, after an error none is done.
+
+        Raises `LeaseLost` if one was written under a lease that is no longer held.
+        """
+        needed = merged(operations)
+        rows = [_row(operation, self.name) for operation in needed]
         with self._lock:
-            for operation, row in zip(operations, rows, strict=True):
-                if row is not None:
-                    self._rows[operation.execution_id] = row
-                elif isinstance(operation, Remove):
-                    self._rows.pop(operation.execution_id, None)
-                else:
-                    raise StoreFailed(self.name, f"cannot carry out {operation!r}")
+            self._check_leases(operations)
+            for operation, row in zip(needed, rows, strict=True):
+                self._carry_out(operation, row)
+
+    def _carry_out(self, operation: Operation, row: Row | None) -> None:
+        if row is not None:
+            entry = self._entries.setdefault(operation.execution_id, Entry(row))
+            entry.row = row
+        elif isinstance(operation, SaveStep):
+            self._write_step(operation)
+        elif isinstance(operation, Release):
+            self._release(operation)
+        else:
+            self._entries.pop(operation.execution_id, None)
+
+    def submit(self, operation: Operation) -> None:
+        """Carry out one operation, as `apply` does; its `done` is told, and what went wrong is raised as well."""
+        apply_one(self.apply, operation)
+
+    @property
+    def ledger(self) -> MemoryLedger:
+        """What is known of executions under way: this store itself."""
+        return self
 
     # -- many -----------------------------------------------------------------------------------------
 
@@ -134,11 +128,12 @@ class InMemoryExecutionStore:
         """Return the summaries of what passes the filters, the newest first, at most *limit*, from *after* on."""
         query = Query.of(limit=limit, after=self._position(after), **filters)
         found = [row.summary for row in self._snapshot(query.after) if query.admits(row.summary)]
-        return found[: query.limit]
+        return [attrs.evolve(summary, labels=dict(summary.labels)) for summary in found[: query.limit]]
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """Return how many executions pass the filters of `find`."""
-        return len(self.find(limit=None, **filters))
+        query = Query.of(**filters)
+        return sum(query.admits(row.summary) for row in self._snapshot())
 
     def prune(
         self,
@@ -158,22 +153,22 @@ class InMemoryExecutionStore:
                 if seen[row.flow_name] > retention.keep and retention.admits(row.summary):
                     gone.append(row.summary.execution_id)
             for execution_id in gone:
-                del self._rows[execution_id]
+                del self._entries[execution_id]
         return len(gone)
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:
         if after is None or isinstance(after, ExecutionSummary):
             return None if after is None else (after.position, after.execution_id)
         with self._lock:
-            row = self._rows.get(after)
-        if row is None:
-            raise no_such_page(after)
-        return row.position
+            entry = self._entries.get(after)
+            if entry is None:
+                raise no_such_page(after)
+            return entry.row.position
 
-    def _snapshot(self, after: Position | None = None) -> Sequence[_Row]:
+    def _snapshot(self, after: Position | None = None) -> Sequence[Row]:
         """Return the rows, the newest first, from the position *after* on."""
         with self._lock:
-            rows = [*self._rows.values()]
+            rows = [entry.row for entry in self._entries.values()]
         chosen = rows if after is None else [row for row in rows if row.position < after]
         return sorted(chosen, key=lambda row: row.position, reverse=True)
 
@@ -198,9 +193,19 @@ class InMemoryExecutionStore:
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+        self._leave_to_parent()
 
     def begin_exit(self) -> None:
         pass
 
     def finish_exit(self, began: float) -> None:
         pass
+
+
+def _row(operation: Operation, store: str) -> Row | None:
+    """Return the row that a save makes; raise `StoreFailed` for what is no operation of szal's."""
+    if isinstance(operation, Save):
+        return Row.of(operation)
+    if not isinstance(operation, Remove | SaveStep | Release):
+        raise StoreFailed(store, f"cannot carry out {operation!r}")
+    return None

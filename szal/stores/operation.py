@@ -13,7 +13,7 @@ from szal.codec import encode_record
 from szal.execution import ExecutionRecord
 from szal.state import WorkflowState
 
-__all__ = ["Done", "Operation", "Release", "Remove", "Save", "SaveStep", "merged"]
+__all__ = ["Done", "Operation", "Release", "Remove", "Save", "SaveStep", "apply_one", "merged"]
 
 Done: TypeAlias = Callable[[Exception | None], object]
 """Called by the writer, on its thread, once an operation is committed (None) or lost (why)."""
@@ -157,3 +157,16 @@ def merged(operations: Sequence[Operation]) -> list[Operation]:
         kept.append(operation)
     kept.reverse()
     return kept
+
+
+def apply_one(apply: Callable[[Sequence[Operation]], None], operation: Operation) -> None:
+    """Have *apply* carry out one operation; its `done` is told, and what went wrong is raised as well."""
+    error: Exception | None = None
+    try:
+        apply([operation])
+    except Exception as caught:
+        error = caught
+        raise
+    finally:
+        if operation.done is not None:
+            operation.done(error)

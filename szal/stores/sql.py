@@ -17,7 +17,7 @@ from szal.state import WorkflowState
 from szal.stores.base import no_such_page, read_record
 from szal.stores.dialect import Dialect, Statement
 from szal.stores.ledger import SqlLedger, Transaction
-from szal.stores.operation import Operation, Remove, Save, merged
+from szal.stores.operation import Operation, Remove, Save, apply_one, merged
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
 
 if TYPE_CHECKING:
@@ -105,19 +105,14 @@ class SqlExecutionStore(SqlLedger, ABC):
     def _carry_out(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         self._check_leases(transaction, operations)
         for kind, group in groupby(merged(operations), type):
-            transaction.many(self.dialect.writes[kind], [operation.row() for operation in group])
+            writes = list(group)
+            transaction.many(self.dialect.writes[kind], [operation.row() for operation in writes])
+            if kind is Remove:
+                self._forget(transaction, [operation.execution_id for operation in writes])
 
     def submit(self, operation: Operation) -> None:
         """Carry out one operation, as `apply` does; its `done` is told, and what went wrong is raised as well."""
-        error: Exception | None = None
-        try:
-            self.apply([operation])
-        except Exception as caught:
-            error = caught
-            raise
-        finally:
-            if operation.done is not None:
-                operation.done(error)
+        apply_one(self.apply, operation)
 
     @property
     def ledger(self) -> "SqlLedger":

@@ -14,12 +14,28 @@ from szal.stores import Store, open_store
 DATABASES = ["sqlite", "postgres"]
 
 
-@pytest.fixture(params=DATABASES)
-def store_url(request: pytest.FixtureRequest) -> str:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on each kind of store; one that asks for a URL gives it to other processes: not on memory."""
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", DATABASES if "store_url" in metafunc.fixturenames else [*DATABASES, "memory"])
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest, kind: str) -> str:
     """The URL of a migrated, empty database of each kind."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
+    url: str = request.getfixturevalue(f"{kind}_url")
     open_store(url).close()
     return url
+
+
+@pytest.fixture
+def open_one(request: pytest.FixtureRequest, kind: str) -> Callable[[], Store]:
+    """Open the test's database once more; in memory there is one store, which all share."""
+    if kind == "memory":
+        shared = open_store("memory:")
+        return lambda: shared
+    url = request.getfixturevalue("store_url")
+    return lambda: open_store(url)
 
 
 @pytest.fixture
@@ -39,19 +55,19 @@ def fast_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def store(store_url: str) -> Iterator[Store]:
+def store(open_one: Callable[[], Store]) -> Iterator[Store]:
     """A store in that database."""
-    with open_store(store_url) as opened:
+    with open_one() as opened:
         yield opened
 
 
 @pytest.fixture
-def new_engine(store_url: str) -> Iterator[Callable[..., Engine]]:
+def new_engine(open_one: Callable[[], Store]) -> Iterator[Callable[..., Engine]]:
     """Make engines, each with a store and a sink of its own, as another process would have."""
     made: list[Any] = []
 
     def make(handler: Any = lambda ctx: ctx.step.name, **config: Any) -> Engine:
-        opened = open_store(store_url)
+        opened = open_one()
         sink = opened.engine_sink()
         engine = Engine(handler, EngineConfig(execution_store=sink, **config))
         made.extend((opened, sink, engine))

@@ -76,6 +76,22 @@ def test_what_another_process_runs_cannot_be_run_here(store_url, new_engine, log
     assert log.lines == ["a", "b", "c"]
 
 
+def test_what_another_engine_of_this_process_runs_cannot_be_run_here(new_engine):
+    begun, go, ran = threading.Event(), threading.Event(), []
+    execution = new_engine(lambda ctx: (begun.set(), waited(go))[1]).start(chain("a"), execution_id="e")
+    waited(begun)
+    other = new_engine(lambda ctx: ran.append(ctx.step.name))
+    with pytest.raises(ExecutionOwned):
+        other.resume("e")
+    with pytest.raises(ExecutionOwned):
+        other.run(chain("a"), execution_id="e")
+    assert other.recover() == []
+    go.set()
+    done = execution.result(timeout=20)
+    assert other.resume("e").outputs == done.outputs
+    assert ran == []
+
+
 def test_what_this_engine_runs_it_does_not_run_twice(new_engine):
     begun, go = threading.Event(), threading.Event()
     engine = new_engine(lambda ctx: (begun.set(), waited(go))[1])
@@ -212,6 +228,19 @@ def test_another_process_can_cancel(store_url, new_engine):
         assert child.hear() == "told"
         assert child.hear() == "cancelled"
         child.end()
+
+
+def test_another_engine_of_this_process_can_cancel(new_engine):
+    begun = threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        ctx.sleep(20)
+
+    execution = new_engine(handler, lease_ttl=0.3).start(chain("a", "b"), execution_id="e")
+    waited(begun)
+    assert new_engine().cancel("e")
+    assert execution.result(timeout=10).state is WorkflowState.CANCELLED
 
 
 def test_this_engine_cancels_at_once(new_engine, store):

@@ -96,6 +96,25 @@ def test_a_signal_during_the_wait_is_delivered_at_once(new_engine):
     assert execution.result(timeout=20).outputs["ask"] == 1
 
 
+def test_a_signal_of_another_engine_reaches_a_wait_under_way(new_engine):
+    begun, delivered = threading.Event(), threading.Event()
+
+    def handler(ctx):
+        if ctx.step.name == "busy":
+            begun.set()
+            waited(delivered)
+        else:
+            delivered.set()
+
+    ask = wait_step()
+    flow = FlowDef("busy", FlowMode.DAG, steps=[StepDef("busy"), ask, StepDef("after", depends_on=[ask])])
+    execution = new_engine(handler, lease_ttl=0.3).start(flow, execution_id="e")
+    waited(begun)
+    assert new_engine().signal("e", "approve", "from beside", signal_id="1")
+    assert not new_engine().signal("e", "approve", "from beside", signal_id="1")
+    assert execution.result(timeout=20).outputs["ask"] == "from beside"
+
+
 def test_a_signal_of_another_process_reaches_a_wait_under_way(store_url, new_engine):
     code = """
     def handler(ctx):
@@ -156,6 +175,13 @@ def test_a_signal_that_cannot_be_kept_is_refused(new_engine):
         engine.signal("e", "approve", object())
 
 
+def test_a_store_without_a_sink_keeps_waits_and_signals_too(store):
+    with Engine(lambda ctx: ctx.step.name, EngineConfig(execution_store=store)) as engine:
+        assert engine.run(asking(), execution_id="e").state is WorkflowState.PAUSED
+        assert engine.signal("e", "approve", 1)
+        assert engine.resume("e").outputs == {"first": "first", "ask": 1, "last": "last"}
+
+
 def test_without_a_signal_it_is_paused_again_and_recover_leaves_it_alone(new_engine):
     engine = new_engine()
     engine.run(asking(), execution_id="e")
@@ -183,19 +209,25 @@ def test_a_signal_to_an_execution_that_has_ended_is_not_accepted(new_engine):
     assert str(engine.resume("e").state) == "completed"
 
 
-def test_one_whose_recovery_dies_before_it_goes_on_is_found_again(store_url, new_engine, store):
+def test_one_whose_recovery_ends_before_it_goes_on_is_found_again(new_engine, store):
     engine = new_engine()
-    engine.run(FlowDef("nap", steps=[wait_step(timeout=0.01, default="late"), StepDef("last")]), execution_id="e")
-    wait_until(lambda: engine.interrupted() == ["e"], timeout=20)
-    code = """
-    from szal.leases import is_gone
-    assert store.ledger.take_over("e", "somebody", 0.05, is_gone).epoch == 2
-    tell(store.get("e").state)
-    """
-    assert run_child(code, store_url) == "paused"
+    engine.run(asking(), execution_id="e")
+    engine.signal("e", "approve", "yes")
+    assert engine.interrupted() == ["e"]
+    assert store.ledger.take_over("e", "somebody", 0.05, lambda owner: False).epoch == 2
+    assert store.get("e").state is WorkflowState.PAUSED
     wait_until(lambda: engine.interrupted() == ["e"], timeout=20)
     [result] = engine.recover()
-    assert result.outputs == {"ask": "late", "last": "last"}
+    assert result.outputs == {"first": "first", "ask": "yes", "last": "last"}
+
+
+def test_a_signal_wakes_one_that_is_recovered_in_the_background(new_engine, store):
+    new_engine().run(asking(), execution_id="e")
+    engine = new_engine()
+    engine.start_recovery(0.02)
+    new_engine().signal("e", "approve", "yes")
+    wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, timeout=20)
+    assert engine.resume("e").outputs["ask"] == "yes"
 
 
 def test_a_paused_execution_is_cancelled_when_it_goes_on(new_engine):
@@ -242,7 +274,7 @@ def test_a_sub_flow_that_waits_pauses_all_and_a_signal_to_it_goes_on_with_all(ne
 
 def test_a_wait_past_its_time_takes_its_default(new_engine):
     engine = new_engine()
-    assert engine.run(asking(timeout=0.1, default="nobody"), execution_id="e").state is WorkflowState.PAUSED
+    assert engine.run(asking(timeout=0.3, default="nobody"), execution_id="e").state is WorkflowState.PAUSED
     [result] = wait_until(engine.recover)
     assert result.success
     assert result.outputs["ask"] == "nobody"
@@ -250,10 +282,10 @@ def test_a_wait_past_its_time_takes_its_default(new_engine):
 
 def test_a_wait_past_its_time_without_a_default_fails(new_engine):
     engine = new_engine()
-    engine.run(asking(timeout=0.1), execution_id="e")
+    engine.run(asking(timeout=0.3), execution_id="e")
     [result] = wait_until(engine.recover)
     assert result.state is WorkflowState.FAILED
-    assert errors(result) == {"ask": "step timeout: ask after 100ms", "last": "prior step failed"}
+    assert errors(result) == {"ask": "step timeout: ask after 300ms", "last": "prior step failed"}
 
 
 def test_a_wait_within_its_time_goes_on_for_a_signal_only(new_engine):

@@ -1,24 +1,21 @@
-"""What a database keeps of executions under way: leases with epochs, steps, signals. The same on each."""
+"""What a store keeps of executions under way: leases with epochs, steps, signals. The same in each."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+import time
 
 import pytest
 
 from szal import ExecutionNotFound, ExecutionOwned, ExecutionRecord, LeaseLost, StepResult, StepStatus, WorkflowState
 from szal.codec import Checkpoint, encode_checkpoint
-from szal.stores import Store, open_store
+from szal.stores import Store
 from szal.stores.operation import Release, Save, SaveStep
 
 RUNNING = WorkflowState.RUNNING
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = f"sqlite:///{tmp_path}/szal.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    with open_store(url) as store:
-        yield store
+@pytest.fixture
+def ledger(backend: Store) -> Store:
+    return backend
 
 
 def alive(owner: str) -> bool:
@@ -91,6 +88,31 @@ def test_an_execution_that_nobody_runs_is_taken_over_with_the_next_epoch(ledger:
     assert [name for name, _, _ in claim.steps] == ["a", "b"]
 
 
+def test_of_many_who_take_one_over_one_does(ledger: Store) -> None:
+    begun(ledger, ttl=-1)
+    together, outcomes = threading.Barrier(8), []
+
+    def take_over() -> None:
+        together.wait(10)
+        try:
+            outcomes.append(ledger.take_over("e1", threading.current_thread().name, 60, alive).epoch)
+        except ExecutionOwned:
+            outcomes.append(None)
+
+    threads = [threading.Thread(target=take_over) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(outcomes, key=str) == [2] + [None] * 7
+
+
+def test_going_on_after_a_pause_is_no_recovery(ledger: Store) -> None:
+    epoch = begun(ledger)
+    ledger.apply([Save.of(record(state=WorkflowState.PAUSED), epoch), Release("e1", epoch)])
+    assert [ledger.take_over("e1", "me", 60, alive).recoveries for _ in range(2)] == [0, 0]
+
+
 def test_what_has_ended_is_not_taken_over(ledger: Store) -> None:
     epoch = begun(ledger)
     ledger.apply([Save.of(record(state=WorkflowState.COMPLETED), epoch), Release("e1", epoch)])
@@ -107,6 +129,22 @@ def test_writes_of_an_older_epoch_are_refused_whole(ledger: Store) -> None:
             ledger.apply([step("e1", "b", 0, new), late])
     assert ledger.look("e1").steps == []
     assert ledger.get("e1").state is RUNNING
+
+
+def test_a_refused_write_tells_its_sender_and_a_good_one_too(ledger: Store) -> None:
+    told: list[object] = []
+    good, late = step("e1", "a", 0, begun(ledger)), step("e1", "b", 1, 7)
+    good.done = late.done = told.append
+    ledger.submit(good)
+    with pytest.raises(LeaseLost):
+        ledger.submit(late)
+    assert [type(error) for error in told] == [type(None), LeaseLost]
+
+
+def test_a_second_write_of_a_step_replaces_the_first(ledger: Store) -> None:
+    epoch = begun(ledger)
+    ledger.apply([step("e1", "a", 0, epoch), step("e1", "b", 1, epoch), step("e1", "a", 2, epoch)])
+    assert [(name, seq) for name, seq, _ in ledger.look("e1").steps] == [("b", 1), ("a", 2)]
 
 
 def test_through_a_sink_a_refused_write_takes_nobody_elses_down(ledger: Store) -> None:
@@ -132,6 +170,28 @@ def test_renewing_keeps_what_is_held_and_tells_what_is_lost(ledger: Store) -> No
     assert ledger.renew("me", epochs, 60) == {"e1": False, "e3": True}
 
 
+def test_a_renewed_lease_counts_from_now(ledger: Store) -> None:
+    epoch = begun(ledger, ttl=-1)
+    assert ledger.interrupted(alive) == ["e1"]
+    assert ledger.renew("me", {"e1": epoch, "unknown": 1}, 60) == {"e1": False}
+    assert ledger.interrupted(alive) == []
+    assert ledger.renew("other", {"e1": epoch}, 60) == {}
+
+
+def test_the_clock_is_unix_time(ledger: Store) -> None:
+    assert abs(ledger.clock() - time.time()) < 60
+
+
+def test_those_that_were_interrupted_come_before_those_that_have_waited(ledger: Store) -> None:
+    for name, wake in (("late", -1), ("soon", -10)):
+        epoch = begun(ledger, name)
+        paused = Save.of(record(name, WorkflowState.PAUSED), epoch)
+        ledger.apply([paused, Release(name, epoch, ledger.clock() + wake)])
+    begun(ledger, "second", ttl=-10)
+    begun(ledger, "first", ttl=-20)
+    assert ledger.interrupted(alive) == ["first", "second", "soon", "late"]
+
+
 def test_interrupted_are_those_that_nobody_runs(ledger: Store) -> None:
     begun(ledger, "live")
     begun(ledger, "expired", ttl=-1)
@@ -151,6 +211,36 @@ def test_a_paused_execution_wakes_by(ledger: Store, by: str) -> None:
     if by == "cancel":
         ledger.request_cancel("e1")
     assert ledger.interrupted(alive) == ([] if by == "nothing" else ["e1"])
+
+
+@pytest.mark.parametrize("awaits", [["go"], ["other", "go"], None, [], ["other"], ["g", "o"], ["go on"]])
+def test_a_signal_wakes_what_waits_for_it(ledger: Store, awaits: list[str] | None) -> None:
+    epoch = begun(ledger)
+    ledger.apply([Save.of(record(state=WorkflowState.PAUSED), epoch), Release("e1", epoch, None, awaits)])
+    ledger.send("e1", "go", "1", "s1")
+    assert ledger.interrupted(alive) == (["e1"] if awaits is None or "go" in awaits else [])
+
+
+def test_a_signal_that_was_delivered_wakes_nothing(ledger: Store) -> None:
+    epoch = begun(ledger)
+    ledger.send("e1", "go", "1", "s1")
+    paused = [Save.of(record(state=WorkflowState.PAUSED), epoch), Release("e1", epoch)]
+    ledger.apply([step("e1", "ask", 0, epoch, signal_id="s1"), *paused])
+    assert ledger.interrupted(alive) == []
+
+
+def test_what_has_ended_takes_no_signal_and_cannot_be_cancelled(ledger: Store) -> None:
+    epoch = begun(ledger)
+    ledger.apply([Save.of(record(state=WorkflowState.COMPLETED), epoch), Release("e1", epoch)])
+    assert not ledger.send("e1", "go", "1", "s1")
+    assert not ledger.request_cancel("e1")
+    assert ledger.signals("e1") == []
+
+
+def test_who_takes_over_learns_that_it_is_to_be_cancelled(ledger: Store) -> None:
+    begun(ledger)
+    assert ledger.request_cancel("e1")
+    assert ledger.take_over("e1", "other", 60, gone).cancelled
 
 
 def test_a_signal_is_kept_once_in_order_until_a_step_has_taken_it(ledger: Store) -> None:
@@ -194,3 +284,20 @@ def test_an_execution_that_rust_wrote_has_no_lease(ledger: Store) -> None:
     ledger.save(record("rust"))
     assert ledger.look("rust").epoch is None
     assert ledger.interrupted(gone) == []
+
+
+def test_of_two_epochs_in_one_batch_the_older_is_refused(ledger: Store) -> None:
+    old = begun(ledger)
+    new = ledger.take_over("e1", "you", 60, gone).epoch
+    with pytest.raises(LeaseLost):
+        ledger.apply([step("e1", "a", 0, old), step("e1", "b", 1, new)])
+    assert ledger.look("e1").steps == []
+
+
+def test_a_removal_through_a_sink_forgets_everything(ledger: Store) -> None:
+    ledger.apply([step("e1", "a", 0, begun(ledger))])
+    ledger.send("e1", "go", "1", "s1")
+    with ledger.engine_sink() as sink:
+        sink.remove("e1")
+    assert begun(ledger) == 1
+    assert (ledger.look("e1").steps, ledger.signals("e1")) == ([], [])
