@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
-__all__ = ["Case", "Growth", "Ideal", "Measures", "Series", "Target", "Verdict", "Versus"]
+__all__ = ["Case", "Growth", "Ideal", "Measures", "Series", "Target", "Verdict", "Versus", "VersusBest"]
 
 
 @attrs.define
@@ -100,9 +100,29 @@ class Versus:
     def verdicts(self, case: str, measures: Measures) -> Iterator[Verdict]:
         """Yield one for each size."""
         for size in _sizes(measures, self.subject, self.against):
-            rounds = ratios(measures[self.subject, size], measures[self.against, size])
-            at_most = self.at_most if size >= self.least else None
-            yield Verdict(case, size, self.subject, self.against, rounds, at_most)
+            yield self.at(case, size, measures)
+
+    def at(self, case: str, size: int, measures: Measures) -> Verdict:
+        """Return the one for *size*."""
+        rounds = ratios(measures[self.subject, size], measures[self.against, size])
+        return Verdict(case, size, self.subject, self.against, rounds, self.at_most if size >= self.least else None)
+
+
+@attrs.frozen
+class VersusBest:
+    """szal against the fastest of several ways to do the same, at each size the one that is fastest there."""
+
+    against: tuple[str, ...]
+    at_most: float
+    least: int = 0
+
+    def verdicts(self, case: str, measures: Measures) -> Iterator[Verdict]:
+        """Yield one for each size."""
+        for size in _sizes(measures, "szal"):
+            ways = {way: measures[way, size].median for way in self.against if size in _sizes(measures, way)}
+            if ways:
+                fastest = min(ways, key=ways.__getitem__)
+                yield Versus(fastest, self.at_most, least=self.least).at(case, size, measures)
 
 
 @attrs.frozen
@@ -124,17 +144,18 @@ class Growth:
 
 @attrs.frozen
 class Ideal:
-    """The best repetition of *subject* against what cannot be beaten."""
+    """The best repetition of *subject* against what cannot be beaten, called *name*."""
 
     measure: Callable[[int], float]
-    at_most: float
+    at_most: float | None = None
     subject: str = "szal"
+    name: str = "the ideal"
 
     def verdicts(self, case: str, measures: Measures) -> Iterator[Verdict]:
         """Yield one for each size."""
         for size in _sizes(measures, self.subject):
             value = measures[self.subject, size].best / self.measure(size)
-            yield Verdict(case, size, f"{self.subject} (best)", "the ideal", (value,), self.at_most)
+            yield Verdict(case, size, f"{self.subject} (best)", self.name, (value,), self.at_most)
 
 
 @attrs.frozen(kw_only=True)
@@ -152,7 +173,9 @@ class Case:
     unit: str = "step"
     parts: int = 1
     whole: bool = False  # a repetition is one unit, whatever its size
+    fixed: bool = False  # there is no other size to ask for
     kind: str = "seconds"  # or "bytes"
+    needs: str | None = None  # what of `worker.Job.given` its subjects use
     targets: tuple[Target, ...] = ()
     against_peers: float | None = 0.1
     against_threads: float | None = 0.5  # peers that are bare threads

@@ -1,10 +1,13 @@
 """All cases, with their sizes and targets. Who takes part in a case is in the files of the subjects."""
 
+from collections.abc import Iterator
 from math import ceil
 
-from benchmarks.case import Case, Growth, Ideal, Versus
+from benchmarks.case import Case, Growth, Ideal, Versus, VersusBest
+from benchmarks.floors.drivers import DATABASES
+from benchmarks.trace import Trace
 
-__all__ = ["CASES", "SLEEP", "WORKERS"]
+__all__ = ["CASES", "SLEEP", "WORKERS", "trace_case"]
 
 WORKERS = 16
 SLEEP = 0.010
@@ -15,6 +18,119 @@ POOL_OF_ONE = "pool of one, submit and wait"
 def ideal_makespan(sleeps: int) -> float:
     """Return the least time in which that many sleeps fit on the workers."""
     return ceil(sleeps / WORKERS) * SLEEP
+
+
+def _durable_cases(database: str, title: str) -> Iterator[Case]:
+    """Yield the cases that are the same for each database."""
+    needs = "postgres" if database == "postgres" else None
+    ways = tuple(f"no store, JSON, {way}" for way in DATABASES[database].batches)
+    yield Case(
+        name=f"chain-{database}",
+        title=f"a chain recorded in {title}, committed when the run returns",
+        sizes=(100, 1000, 10_000),
+        quick=(100, 1000, 10_000),
+        needs=needs,
+        targets=(
+            VersusBest(ways, 2.0, least=10_000),
+            Versus("driver, 100 in a transaction"),
+            Versus("szal", subject='szal, "none"'),
+            Growth(100, 1.25),
+            Growth(1000, 1.25),
+        ),
+    )
+    yield Case(
+        name=f"chain-{database}-step",
+        title=f"a chain recorded in {title}, each step committed before the next",
+        sizes=(100, 1000),
+        quick=(100,),
+        needs=needs,
+        targets=(Versus("driver, a transaction each", 2.0), Versus("driver, 100 in a transaction")),
+    )
+    yield Case(
+        name=f"chains-{database}-step",
+        title=f"16 chains at once recorded in {title}, each step committed before the next",
+        sizes=(1600,),
+        quick=(800,),
+        tiny=16,
+        needs=needs,
+        targets=(Versus("szal, one chain", 0.4),),
+    )
+    yield Case(
+        name=f"fan-out-{database}",
+        title=f"independent steps on 16 workers recorded in {title}",
+        sizes=(100, 1000, 10_000),
+        quick=(1000,),
+        needs=needs,
+        targets=(
+            VersusBest(ways, 2.0, least=10_000),
+            Versus("szal", subject='szal, "none"'),
+            Versus("szal", subject='szal, "step"'),
+        ),
+    )
+    yield Case(
+        name=f"flows-{database}",
+        title=f"flows of 3 steps recorded in {title}, each committed when its run returns",
+        sizes=(500,),
+        quick=(100,),
+        unit="flow",
+        needs=needs,
+        targets=(Versus("szal", subject="szal, 8 threads"),),
+    )
+    yield Case(
+        name=f"written-{database}",
+        title=f"bytes that a chain writes to {title}",
+        sizes=(100, 1000, 10_000),
+        quick=(100, 1000, 10_000),
+        tiny=100,
+        kind="bytes",
+        needs=needs,
+        targets=(
+            Versus("ready rows"),
+            *(Growth(base, 1.25, subject) for subject in ("szal", "szal, kept") for base in (100, 1000)),
+        ),
+    )
+    yield Case(
+        name=f"resume-{database}",
+        title=f"an execution in {title} that waits after so many steps, taken up and let go again",
+        sizes=(100, 1000, 10_000),
+        quick=(1000, 10_000),
+        needs=needs,
+        targets=(Versus("read, json.loads"), Growth(1000, 1.25)),
+    )
+    yield Case(
+        name=f"saves-{database}",
+        title=f"records saved through the sink, then flush; {title}",
+        sizes=(1000, 10_000),
+        quick=(1000,),
+        unit="save",
+        needs=needs,
+        targets=(
+            Versus("executemany by 100, same table", 2.5),
+            Versus("executemany by 100, no indexes"),
+            Versus("a transaction each, same table"),
+        ),
+    )
+
+
+def trace_case(trace: Trace) -> Case:
+    """Return the case of replaying *trace*."""
+    return Case(
+        name="trace",
+        title=f"{trace.name}, replayed on {WORKERS} workers",
+        sizes=(len(trace.tasks),),
+        quick=(len(trace.tasks),),
+        unit="run",
+        whole=True,
+        fixed=True,
+        needs="trace",
+        targets=(
+            Ideal(lambda _: trace.critical_path, name="the critical path"),
+            Ideal(lambda _: trace.work / WORKERS, name="all work, shared evenly"),
+            Versus("graphlib, pool of 16"),
+        ),
+        against_peers=1.0,
+        against_threads=1.0,
+    )
 
 
 CASES = (
@@ -136,43 +252,8 @@ CASES = (
         quick=(1000,),
         targets=(Versus("json.loads"),),
     ),
-    Case(
-        name="chain-sqlite",
-        title="a chain recorded in SQLite, synchronous=FULL, committed when the run returns",
-        sizes=(100, 1000, 10_000),
-        quick=(100, 1000, 10_000),
-        targets=(Versus("no store, JSON, executemany", 2.0, least=10_000), Versus("sqlite3, a transaction a step")),
-    ),
-    Case(
-        name="saves",
-        title="records saved through the sink, then flush; SQLite, synchronous=FULL",
-        sizes=(1000, 10_000),
-        quick=(10_000,),
-        unit="save",
-        targets=(
-            Versus("executemany by 100, same table", 2.5),
-            Versus("executemany by 100, no indexes"),
-            Versus("a transaction each, same table"),
-        ),
-    ),
-    Case(
-        name="chain-postgres",
-        title="a chain recorded in PostgreSQL, committed when the run returns",
-        sizes=(100, 1000, 10_000),
-        quick=(100, 1000),
-        targets=(Versus("no store, JSON, unnest", 2.0, least=10_000),),
-    ),
-    Case(
-        name="saves-postgres",
-        title="records saved through the sink, then flush; PostgreSQL",
-        sizes=(1000, 10_000),
-        quick=(1000,),
-        unit="save",
-        targets=(
-            Versus("executemany by 100, same table", 2.5),
-            Versus("a transaction each, same table"),
-        ),
-    ),
+    *_durable_cases("sqlite", "SQLite, synchronous=FULL"),
+    *_durable_cases("postgres", "PostgreSQL"),
     Case(
         name="find",
         title="the first 100 executions of a flow in a state, in a table of so many rows",
@@ -187,9 +268,9 @@ CASES = (
         name="memory",
         title="peak memory of a chain's run",
         sizes=(1000, 10_000),
-        quick=(1000,),
+        quick=(1000, 10_000),
         kind="bytes",
-        targets=(Versus("loop with results"),),
+        targets=(Versus("loop with results"), Growth(1000, 1.25)),
     ),
     Case(
         name="import",
@@ -199,7 +280,9 @@ CASES = (
         tiny=1,
         unit="import",
         whole=True,
+        fixed=True,
         targets=(Versus("tenacity and attrs", 2.0),),
         against_peers=None,
+        against_threads=None,
     ),
 )

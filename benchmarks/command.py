@@ -2,18 +2,21 @@
 
 import argparse
 import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import page, report
+from benchmarks import docs, page, report
 from benchmarks.case import Case
-from benchmarks.catalogue import CASES
+from benchmarks.catalogue import CASES, WORKERS, trace_case
 from benchmarks.environment import Environments
+from benchmarks.lent import Lent
 from benchmarks.machine import describe
 from benchmarks.measure import Found, Plan, measure
 from benchmarks.party import FLOORS, OURS, PEERS, Peer, Role, roles
 from benchmarks.table import case_table, ratio_table
+from benchmarks.trace import BadTrace, Trace, read_trace
 
 __all__ = ["main"]
 
@@ -31,8 +34,19 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--envs", metavar="DIR", type=Path, help="where peers' virtualenvs are kept (~/.cache/…)")
     options.add_argument("--scratch", metavar="DIR", type=Path, help="where databases are made (the temporary folder)")
     options.add_argument("--limit", metavar="SECONDS", type=float, default=180.0, help="the most for one repetition")
+    options.add_argument("--trace", metavar="FILE", type=Path, help="replay a workflow's trace in WfCommons' format")
+    options.add_argument(
+        "--makespan",
+        metavar="SECONDS",
+        type=float,
+        default=2.0,
+        help="scale the trace so that no replay is shorter (2)",
+    )
     options.add_argument("--json", metavar="FILE", type=Path, help="write all figures")
     options.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+    options.add_argument(
+        "--into", metavar="PAGE#PART", type=_part, help="put results and plots into a part of a Markdown page"
+    )
     options.add_argument("--check", action="store_true", help="exit with 1 if a target is not met")
     options.add_argument("--list", action="store_true", help="name the cases and their subjects, and measure nothing")
     return options
@@ -42,10 +56,25 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(size) for size in text.split(","))
 
 
+def _part(text: str) -> tuple[Path, str]:
+    page, _, part = text.partition("#")
+    try:
+        docs.check(Path(page), part)
+    except docs.NoSuchPart as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(page), part
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite; return the exit status."""
     options = parser().parse_args(arguments)
-    cases = [case for case in CASES if re.search(options.only, case.name)]
+    try:
+        trace = _trace(options)
+    except BadTrace as error:
+        print(error, file=sys.stderr)
+        return 2
+    cases = [] if trace and not options.only else [case for case in CASES if re.search(options.only, case.name)]
+    cases += [trace_case(trace)] if trace else []
     if not cases:
         print(f"no case matches {options.only!r}: {', '.join(case.name for case in CASES)}", file=sys.stderr)
         return 2
@@ -54,17 +83,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _list(cases, peers)
         return 0
     environments = Environments(options.envs, _tell)
-    summary = report.Report(machine=describe(), command=["python -m benchmarks", *(arguments or sys.argv[1:])])
-    try:
-        for case in cases:
-            found = measure(case, _roles(case, peers, environments), _plan(case, options), _tell)
-            summary.add(found)
-            _show(found)
-    except KeyboardInterrupt:
-        _tell("interrupted: what there is follows\n")
-    summary.missing = environments.missing
+    summary = report.Report(machine=describe(), command=f"python -m benchmarks {shlex.join(arguments or sys.argv[1:])}")
+    with Lent(options.scratch, trace) as lent:
+        try:
+            for case in cases:
+                given = lent.to(case)
+                if given is not None:
+                    found = measure(case, _roles(case, peers, environments), _plan(case, options, given), _tell)
+                    summary.add(found)
+                    _show(found)
+        except KeyboardInterrupt:
+            _tell("interrupted: what there is follows\n")
+        summary.machine |= lent.describe()
+        summary.missing = environments.missing | lent.missing
     _finish(summary, options)
     return int(options.check and any(verdict.met is False for verdict in summary.verdicts))
+
+
+def _trace(options: argparse.Namespace) -> Trace | None:
+    """Return the trace to be replayed, in scaled time."""
+    if options.trace is None:
+        return None
+    trace = read_trace(options.trace)
+    return trace.scaled(options.makespan / trace.bound(WORKERS))
 
 
 def _roles(case: Case, peers: Sequence[Peer], environments: Environments) -> list[Role]:
@@ -78,12 +119,14 @@ def _roles(case: Case, peers: Sequence[Peer], environments: Environments) -> lis
     return taking_part
 
 
-def _plan(case: Case, options: argparse.Namespace) -> Plan:
+def _plan(case: Case, options: argparse.Namespace, given: Mapping[str, str]) -> Plan:
+    chosen = None if case.fixed else options.sizes
     return Plan(
-        sizes=options.sizes or (case.quick if options.quick else case.sizes),
+        sizes=chosen or (case.quick if options.quick else case.sizes),
         repetitions=options.repetitions or (5 if options.quick else 9),
         limit=options.limit,
         scratch=options.scratch,
+        given=given,
     )
 
 
@@ -110,12 +153,10 @@ def _show(found: Found) -> None:
 
 def _finish(summary: report.Report, options: argparse.Namespace) -> None:
     print(ratio_table(summary.verdicts))
-    for name, reason in summary.missing.items():
-        print(f"\npeer {name} is missing: {reason}")
-    for key, value in summary.machine.items():
-        print(f"\n{key}: {value}", end="")
-    print("\n" + "\n".join(f"{name}: {versions}" for name, versions in summary.versions().items()))
+    print("\n" + "\n".join(summary.circumstances()))
     if options.json is not None:
         options.json.write_text(summary.as_json(), encoding="utf-8")
     if options.html is not None:
         options.html.write_text(page.of(summary), encoding="utf-8")
+    if options.into is not None:
+        docs.put_into(*options.into, summary)

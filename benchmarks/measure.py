@@ -4,7 +4,7 @@ import contextlib
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -16,6 +16,7 @@ from benchmarks.process import SubjectFailed, SubjectProcess
 __all__ = ["Found", "Plan", "measure"]
 
 _SHORTEST = 0.1  # seconds: what is shorter is done several times for one repetition
+_LONGEST = 0.5  # seconds for these several, with what is not counted: new databases, mostly
 _MOST_LOOPS = 1000
 
 
@@ -27,6 +28,7 @@ class Plan:
     repetitions: int
     limit: float
     scratch: Path | None = None
+    given: Mapping[str, str] = attrs.field(factory=dict)  # what the subjects are lent: see `worker.Job`
 
 
 @attrs.define
@@ -51,16 +53,17 @@ class _Runner:
     loops: int = 1
 
     def warm_up(self, seconds: bool) -> None:
-        value = self._measure()
-        if value is not None and seconds and value > 0:
-            self.loops = min(_MOST_LOOPS, max(1, math.ceil(_SHORTEST / value)))
+        measured = self._measure()
+        if measured is not None and seconds:
+            value, took = (max(figure, 1e-9) for figure in measured)
+            self.loops = max(1, min(_MOST_LOOPS, math.ceil(_SHORTEST / value), int(_LONGEST / took)))
 
     def repeat(self) -> None:
-        value = self._measure()
-        if value is not None:
-            self.series.values.append(value)
+        measured = self._measure()
+        if measured is not None:
+            self.series.values.append(measured[0])
 
-    def _measure(self) -> float | None:
+    def _measure(self) -> tuple[float, float] | None:
         if self.series.error is not None:
             return None
         try:
@@ -97,7 +100,7 @@ def _start(case: Case, roles: Sequence[Role], plan: Plan, found: Found, stack: c
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         sizes = [size for size in plan.sizes if size <= role.party.largest(case.name)]
         try:
-            process = stack.enter_context(SubjectProcess(case.name, role, folder, plan.limit))
+            process = stack.enter_context(SubjectProcess(case.name, role, folder, plan.limit, plan.given))
         except SubjectFailed as failed:
             found.measures |= {(role.label, size): Series(error=str(failed)) for size in sizes}
             continue

@@ -2,8 +2,8 @@
 
 from html import escape
 
-from benchmarks import svg
 from benchmarks.measure import Found
+from benchmarks.plots import plot
 from benchmarks.report import Report
 from benchmarks.table import figure, middle, verdict_word
 
@@ -24,7 +24,7 @@ def of(summary: Report) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>szal: benchmarks</title>",
         f"<style>{STYLE}</style><h1>szal: benchmarks</h1>",
-        f"<p><code>{escape(' '.join(summary.command))}</code></p>",
+        f"<p><code>{escape(summary.command)}</code></p>",
         _pairs("Machine", summary.machine),
         _pairs("Versions", summary.versions()),
         _pairs("Not installed", summary.missing) if summary.missing else "",
@@ -65,19 +65,5 @@ def _section(found: Found) -> str:
             text = "" if series is None else series.error or figure(case, series, size)
             cells.append(f"<td class=figure>{escape(text)}")
         rows.append(f"<tr><th>{escape(label)}{''.join(cells)}")
-    return f"<h2>{case.name}</h2><p>{escape(case.title)} ({case.scale})</p><table>{''.join(rows)}</table>{_plot(found)}"
-
-
-def _plot(found: Found) -> str:
-    """Return a line for each subject where there are several sizes, else bars; szal first."""
-    case = found.case
-    points: dict[str, list[tuple[float, float]]] = {}
-    for (label, size), series in found.measures.items():
-        if series.values and series.median > 0:
-            points.setdefault(label, []).append((size, case.per_unit(series.median, size)))
-    if not points:
-        return ""
-    sizes = {size for series in points.values() for size, _ in series}
-    if len(sizes) > 1:
-        return svg.lines(case.title, points, "size", case.scale)
-    return svg.bars(case.title, {label: series[0][1] for label, series in points.items()}, case.scale)
+    head = f"<h2>{case.name}</h2><p>{escape(case.title)} ({case.scale})</p>"
+    return f"{head}<table>{''.join(rows)}</table>{plot(found) or ''}"

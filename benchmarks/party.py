@@ -74,16 +74,29 @@ class Peer:
 
 OURS = tuple(
     Party(module=f"benchmarks.szal_cases.{name}", distributions=("szal", "attrs", "tenacity", "sqlite-utils"))
-    for name in ("running", "defining", "durable", "postgres")
+    for name in ("running", "defining", "durable", "stores", "replay")
 )
-FLOORS = tuple(Party(module=f"benchmarks.floors.{name}") for name in ("running", "texts", "tables"))
+FLOORS = tuple(
+    Party(module=f"benchmarks.floors.{name}", distributions=("psycopg",))
+    for name in ("running", "texts", "tables", "replay")
+)
 PEERS = (
     Peer(name="taskflow", requirements=("taskflow", "sqlalchemy", "alembic", "sqlalchemy-utils")),
     Peer(name="luigi", requirements=("luigi",)),
-    Peer(name="langgraph", requirements=("langgraph", "langgraph-checkpoint-sqlite")),
+    Peer(
+        name="langgraph",
+        requirements=(
+            "langgraph",
+            "langgraph-checkpoint-sqlite",
+            "langgraph-checkpoint-postgres",
+            "psycopg[binary]",
+        ),
+    ),
     Peer(name="dask", requirements=("dask",), bare_threads=True),
+    Peer(name="distributed", requirements=("distributed",)),
     Peer(name="prefect", requirements=("prefect", "fastapi<0.140")),  # 3.8.8 does not start with the newest
     Peer(name="dbos", requirements=("dbos",)),
+    Peer(name="huey", requirements=("huey",)),
 )
 
 

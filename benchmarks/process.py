@@ -7,10 +7,12 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import benchmarks
 import szal
 from benchmarks import worker
 from benchmarks.party import Role
@@ -28,14 +30,14 @@ class SubjectProcess:
     Between requests it is stopped, with all that it has started: some peers keep servers and pollers busy.
     """
 
-    def __init__(self, case: str, role: Role, folder: Path, limit: float) -> None:
+    def __init__(self, case: str, role: Role, folder: Path, limit: float, given: Mapping[str, str]) -> None:
         self._limit = limit
         self._folder = folder
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         party = role.party
-        command = [party.python, "-P", worker.__file__, party.file, case, role.label, str(folder), *party.distributions]
+        command = [party.python, "-P", worker.__file__, party.file, case, role.label, str(folder), json.dumps(given)]
         self._process = subprocess.Popen(
-            command,
+            [*command, *party.distributions],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -50,8 +52,11 @@ class SubjectProcess:
             self.close()
             raise
 
-    def measure(self, size: int, loops: int) -> float:
-        """Have *loops* repetitions done (the first time after preparing), and return the mean measure."""
+    def measure(self, size: int, loops: int) -> tuple[float, float]:
+        """Have *loops* repetitions done; return the mean measure, and what all took with what is not counted.
+
+        The first time that is after preparing.
+        """
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
         try:
@@ -59,7 +64,8 @@ class SubjectProcess:
             self._process.stdin.flush()
         except OSError:
             raise SubjectFailed(f"ended by itself: {self._last_words()}") from None
-        return float(self._answer()["value"])
+        answer = self._answer()
+        return float(answer["value"]), float(answer["took"])
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -120,5 +126,7 @@ def _environment(folder: Path, *, ours: bool) -> dict[str, str]:
     for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME"):
         environment.pop(name, None)
     if ours:
-        environment["PYTHONPATH"] = str(Path(szal.__file__).parents[1])
+        # The szal that is imported here, and only then the one beside the suite, if that is another.
+        places = [Path(module.__file__).parents[1] for module in (szal, benchmarks)]
+        environment["PYTHONPATH"] = os.pathsep.join(str(place) for place in places)
     return environment

@@ -16,7 +16,7 @@ class Report:
     """What was found, where, and by which command. `missing` are peers that could not be installed, and why."""
 
     machine: dict[str, str]
-    command: list[str]
+    command: str
     cases: list[Found] = attrs.field(factory=list)
     missing: dict[str, str] = attrs.field(factory=dict)
 
@@ -37,15 +37,23 @@ class Report:
                 peer = found.roles[label].peer
                 python = versions["python"]
                 for name, version in versions.items():
-                    if name != "python":
-                        seen[name] = f"{version} on Python {python}" if peer else version
+                    if peer is not None and name != "python":
+                        own = name if name == peer.name else f"{name} with {peer.name}"
+                        seen[own] = f"{version} on Python {python}"
+                    elif name != "python":
+                        seen[name] = version
         return seen
+
+    def circumstances(self) -> list[str]:
+        """Return a line for each thing that there is to know of machine and versions."""
+        absent = [f"missing: {name}: {reason}" for name, reason in self.missing.items()]
+        return absent + [f"{key}: {value}" for key, value in {**self.machine, **self.versions()}.items()]
 
     def as_json(self) -> str:
         """Return everything, each repetition included; times are seconds for a whole repetition."""
         return json.dumps(
             {
-                "command": " ".join(self.command),
+                "command": self.command,
                 "machine": self.machine,
                 "versions": self.versions(),
                 "missing": self.missing,

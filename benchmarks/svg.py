@@ -1,13 +1,13 @@
-"""Plots as plain SVG: lines on log-log axes, and bars on a log axis."""
+"""Plots as plain SVG: lines on log-log axes, bars on a log axis, and makespans from nought."""
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-__all__ = ["bars", "lines"]
+__all__ = ["bars", "lines", "makespans"]
 
 WIDTH = 720
-LEFT, RIGHT, TOP, BOTTOM = 70, 190, 20, 50
+LEFT, RIGHT, TOP, BOTTOM = 70, 220, 34, 50
 COLOURS = ("#c0392b", "#2c7fb8", "#31a354", "#756bb1", "#e6842a", "#636363", "#17a2a2", "#d6539f", "#8c6d31", "#1f3b73")
 
 Points = Sequence[tuple[float, float]]
@@ -32,8 +32,10 @@ def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def _picture(height: float, title: str, parts: Sequence[str]) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img" font-size="12">'
-    return "\n".join([head, f"<title>{escape(title)}</title>", *parts, "</svg>"])
+    size = f'width="{WIDTH}" height="{height:.0f}" viewBox="0 0 {WIDTH} {height:.0f}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="sans-serif" font-size="12">'
+    paper = '<rect width="100%" height="100%" fill="#fff"/>'  # or a dark page would hide the text
+    return "\n".join([head, f"<title>{escape(title)}</title>", paper, *parts, "</svg>"])
 
 
 def lines(title: str, series: Mapping[str, Points], x_title: str, y_title: str) -> str:
@@ -57,7 +59,7 @@ def lines(title: str, series: Mapping[str, Points], x_title: str, y_title: str) 
         y = down(10.0**exponent)
         parts += [_rule(LEFT, y, LEFT + wide, y), _text(LEFT - 6, y + 4, _power(exponent), anchor="end")]
     parts.append(_text(LEFT + wide / 2, height - 12, x_title, anchor="middle"))
-    parts.append(_text(LEFT - 60, TOP - 6, y_title))
+    parts.append(_text(LEFT - 60, TOP - 18, y_title))
     for place, (label, points) in enumerate(series.items()):
         colour = COLOURS[place % len(COLOURS)]
         path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
@@ -88,3 +90,30 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> str:
         parts.append(_text(left + length + 6, y + 15, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"))
     parts.append(_text(left + wide / 2, bottom + 36, unit, anchor="middle"))
     return _picture(bottom + 46, title, parts)
+
+
+def makespans(title: str, values: Mapping[str, float], marks: Mapping[str, float]) -> str:
+    """Return a bar for each of *values* (milliseconds), and an upright line for each of *marks*: what none can beat.
+
+    A bar that would dwarf the others is cut.
+    """
+    left, row = 230, 24
+    wide = WIDTH - left - 80
+    most = min(max(*values.values(), *marks.values()), 3 * max(marks.values()))
+    top = TOP + 16 * len(marks)
+    bottom = top + row * len(values)
+    parts = []
+    for place, (label, value) in enumerate(values.items()):
+        y = top + row * place
+        length = min(value / most, 1.0) * wide
+        parts.append(_text(left - 8, y + 15, label, anchor="end"))
+        colour = COLOURS[0] if place == 0 else COLOURS[1]
+        parts.append(f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{row - 8}" fill="{colour}"/>')
+        parts.append(_text(left + length + 6, y + 15, f"{'→ ' if value > most else ''}{value:,.0f}"))
+    for place, (label, value) in enumerate(marks.items()):
+        x, y = left + value / most * wide, TOP + 16 * place
+        parts.append(f'<line x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{bottom}" stroke="#222" stroke-dasharray="4 3"/>')
+        anchor, beside = ("end", -5) if x > WIDTH / 2 else ("start", 5)
+        parts.append(_text(x + beside, y + 8, f"{label}: {value:,.4g}", anchor=anchor))
+    parts.append(_text(left + wide / 2, bottom + 20, "milliseconds", anchor="middle"))
+    return _picture(bottom + 30, title, parts)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -24,11 +24,15 @@ Repetition: TypeAlias = Callable[[], object]
 
 
 class Job:
-    """What a subject is asked for: how much (`size`), and a `folder` of its own for files."""
+    """What a subject is asked for: how much (`size`), and a `folder` of its own for files.
 
-    def __init__(self, size: int, folder: Path) -> None:
+    `given` is what the suite lends: the address of a PostgreSQL server as "postgres", a file as "trace".
+    """
+
+    def __init__(self, size: int, folder: Path, given: Mapping[str, str]) -> None:
         self.size = size
         self.folder = folder
+        self.given = given
         self._files = 0
 
     def new_file(self, suffix: str = ".db") -> Path:
@@ -92,16 +96,20 @@ def versions(distributions: list[str]) -> dict[str, str]:
     return found
 
 
-def serve(subject: Subject, folder: Path, requests: Iterator[str], answer: Callable[[dict[str, Any]], None]) -> None:
-    """Answer requests until there are no more."""
+def serve(
+    subject: Subject, prepare: Callable[[int], Job], requests: Iterator[str], answer: Callable[[dict[str, Any]], None]
+) -> None:
+    """Answer requests until there are no more; *prepare* makes the job of a size."""
     prepared: dict[int, Prepared] = {}
     for line in requests:
         request = json.loads(line)
         size = request["size"]
         try:
             if size not in prepared:
-                prepared[size] = Prepared(subject, Job(size, folder))
-            answer({"value": prepared[size].measure(request["loops"])})
+                prepared[size] = Prepared(subject, prepare(size))
+            began = time.perf_counter()
+            value = prepared[size].measure(request["loops"])
+            answer({"value": value, "took": time.perf_counter() - began})
         except Exception:  # noqa: BLE001 (whatever a peer raises is the answer)
             answer({"error": traceback.format_exc()})
     for one in prepared.values():
@@ -109,8 +117,9 @@ def serve(subject: Subject, folder: Path, requests: Iterator[str], answer: Calla
 
 
 def main() -> None:
-    """Serve one subject: FILE CASE LABEL FOLDER DISTRIBUTION…"""
-    path, case, label, folder, *distributions = sys.argv[1:]
+    """Serve one subject: FILE CASE LABEL FOLDER GIVEN DISTRIBUTION…"""
+    path, case, label, folder, given, *distributions = sys.argv[1:]
+    lent = json.loads(given)
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a peer prints is not an answer
 
@@ -123,7 +132,7 @@ def main() -> None:
         answer({"error": traceback.format_exc()})
         return
     answer({"versions": versions(distributions)})
-    serve(subject, Path(folder), iter(sys.stdin.readline, ""), answer)
+    serve(subject, lambda size: Job(size, Path(folder), lent), iter(sys.stdin.readline, ""), answer)
 
 
 if __name__ == "__main__":

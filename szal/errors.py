@@ -354,6 +354,16 @@ class SkipStep(SzalError):
 
 
 @attrs.define(repr=False)
+class Undecided(StepError):
+    """A step that must not run twice may or may not have been done when its process died, and nobody has said."""
+
+    step: str
+
+    def __str__(self) -> str:
+        return f"{self.step} ended before it was decided whether it had been done"
+
+
+@attrs.define(repr=False)
 class Cancelled(SzalError):
     """Raised by `StepContext.check` in a handler whose run was cancelled or given up on."""
 

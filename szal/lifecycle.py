@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from szal.codec import decode_checkpoint
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
-from szal.errors import LeaseLost, SubFlowError, WriteFailed
+from szal.errors import LeaseLost, SubFlowError, Undecided, WriteFailed
 from szal.execution import FlowResult, StepResult
 from szal.handlers import Resolver
 from szal.plan import Node, Outcome
@@ -63,6 +63,7 @@ class Lifecycle:
         self._started = 0.0
         self._undo: Rollback | None = None
         self._given_up: dict[str, str] = {}
+        self._undecided: list[Node] = []  # steps that must not run twice, and may have been done before a crash
         self._journal = self._new_journal()
         self._waiting = Waiting(scheduler, self._journal)
         self._sub_flows = SubFlows(request, config, resolver, keeper)
@@ -137,23 +138,28 @@ class Lifecycle:
         """Continue an execution: what has settled stands, what had only begun begins again."""
         run, journal = self._run, self._journal
         assert journal is not None
-        undecided = self._restore(claim)
+        self._undecided = self._restore(claim)
         if self._record.state is WorkflowState.PAUSED:
             self._become(WorkflowState.RUNNING)
             self._record.error = None
             journal.save(self._record)
-        if undecided and not claim.cancelled:
-            self._pause(f"needs a decision: {', '.join(node.step.name for node in undecided)}")
-            return
         if claim.recoveries > self._config.max_recoveries:
             self._give_up(f"gave up after {self._config.max_recoveries} recoveries")
             return
-        for node in undecided:  # nobody will decide any more
-            error = "cancelled before it was decided whether it had been done"
-            run.settle(node, StepResult(node.step.id, node.step.name, StepStatus.FAILED, error=error), Outcome.FAILED)
+        stopping = claim.cancelled or run.stop_reason is not None
+        # With the sub-flows that are under way: nobody else would end them.
+        children = list(filter(self._is_under_way, run.plan.nodes)) if stopping else []
+        for node in (*self._undecided, *children):
+            run.running[node.place] = None
         self._scheduler.add(run)
-        if claim.cancelled:
+        for node in children:
+            self._scheduler.launch(run, node)
+        if stopping:
             self._scheduler.cancel()
+
+    def _is_under_way(self, node: Node) -> bool:
+        is_open = node.step.step_type == "sub_flow" and self._run.results[node.place] is None
+        return is_open and self._sub_flows.is_under_way(node)
 
     def _give_up(self, error: str) -> None:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
@@ -186,7 +192,7 @@ class Lifecycle:
                 run.restore(node, checkpoint.result, Outcome(checkpoint.outcome))
                 if checkpoint.undo_error is not None:
                     self._given_up[name] = checkpoint.undo_error
-                if checkpoint.result.error in (CANCELLED, FLOW_TIMEOUT):
+                if checkpoint.result.error in (CANCELLED, FLOW_TIMEOUT) and not checkpoint.result.attempts:
                     run.stop_reason = run.scope.stop_reason = checkpoint.result.error
             elif checkpoint.due is not None:
                 self._waiting.due[name] = checkpoint.due
@@ -272,7 +278,7 @@ class Lifecycle:
             lifecycle._waiting.look()
         if self._scheduler.is_idle():
             for lifecycle in reversed(self._family()):
-                lifecycle._pause(None)
+                lifecycle._pause()
 
     def look(self) -> None:
         """See whether a signal has come."""
@@ -285,8 +291,10 @@ class Lifecycle:
             found += lifecycle.children
         return found
 
-    def _pause(self, error: str | None) -> None:
+    def _pause(self) -> None:
         """End the run as PAUSED: it holds no thread, and any process can take it up again."""
+        open_questions = ", ".join(node.step.name for node in self._undecided)
+        error = f"needs a decision: {open_questions}" if open_questions else None
         self._become(WorkflowState.PAUSED)
         result = self._result(WorkflowState.PAUSED, error)
         self._record.result = result
@@ -345,7 +353,11 @@ class Lifecycle:
     def _lost(self) -> None:
         self._scheduler.fail(LeaseLost(self.execution_id))
 
-    def _stopped(self, run: Run, reason: str) -> None:  # noqa: ARG002
+    def _stopped(self, run: Run, reason: str) -> None:
+        for node in self._undecided:
+            context = run.new_context(node, 1)
+            context._started = time.monotonic()
+            self._scheduler.sub_flow_ended(run, node, context, None, Undecided(node.step.name))
         if reason == FLOW_TIMEOUT:
             self._waiting.time_out()
         else:

@@ -28,6 +28,8 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
     * ``run``, a shell command, with ``cwd``, ``env``, ``shell`` ("bash -e") and ``grace`` (see `szal.shell.run_shell`);
     * ``call``, a function as "package.module:function", with its arguments in ``with``;
     * ``flow``, the name of a sub-flow, with its inputs in ``with``;
+    * ``wait``, the name of a signal, or an object of ``signal``, ``timeout`` and ``default`` (see docs/semantics.md);
+    * ``sleep``, a duration;
     * ``type``, a step type of your own, with its ``config``.
 
     With none of them it is for a handler that is registered for its name. ``rollback`` is ``{run: …}`` or
@@ -84,9 +86,10 @@ _SHELL = ("cwd", "env", "shell", "grace")
 _FLOW_KEYS = ("name", "mode", "description", "version", "inputs", "timeout", "rollback_on_failure", "steps")
 _STEP_KEYS = (
     *("name", "description", "needs", "when", "if", "timeout", "retries", "rollback", "steps"),
-    *("run", "call", "with", "flow", "type", "config", *_SHELL),
+    *("run", "call", "with", "flow", "wait", "sleep", "type", "config", *_SHELL),
 )
 _RETRY_KEYS = ("max", "delay", "backoff", "max_delay", "jitter", "on", "give_up_on")
+_WAIT_KEYS = ("signal", "timeout", "default")
 _ROLLBACK_KEYS = ("run", "call", "with", *_SHELL)
 _GOES_WITH = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(_SHELL, ("run",))
 
@@ -260,7 +263,7 @@ class _Reader:
 
 def _work(step: Fields) -> tuple[str | None, dict[str, Json]]:
     """Return the type of a step, and its config."""
-    kinds: list[str] = [key for key in ("run", "call", "flow", "type") if key in step.entries]
+    kinds: list[str] = [key for key in ("run", "call", "flow", "wait", "sleep", "type") if key in step.entries]
     if len(kinds) > 1:
         step.problem(f"{step.label} has both {kinds[0]!r} and {kinds[1]!r}: a step does one thing", key=kinds[1])
     _check_owners(step, kinds)
@@ -271,6 +274,12 @@ def _work(step: Fields) -> tuple[str | None, dict[str, Json]]:
             return "python", _call(step)
         case ["flow"]:
             return "sub_flow", {"flow_name": _needed(step, "flow"), "inputs": step.plain("with") or {}}
+        case ["wait"]:
+            return "wait", _wait(step)
+        case ["sleep"]:
+            if step.get("sleep") is None:
+                step.problem(f"'sleep' in {step.label} is empty", key="sleep")
+            return "sleep", {"seconds": step.duration("sleep") or 0.0}
         case ["type"]:
             return _needed(step, "type"), step.plain("config") or {}
         case _:
@@ -299,6 +308,21 @@ def _shell(fields: Fields, around: dict[str, Json]) -> dict[str, Json]:
     found = {"run": _needed(fields, "run"), **inherited}
     found.update((key, value) for key, value in own.items() if value is not None)
     return {**found, "env": env} if env else found
+
+
+def _wait(step: Fields) -> dict[str, Json]:
+    """Return what a wait step takes."""
+    given = step.get("wait")
+    if given is None or not isinstance(given.data, dict):
+        return {"signal": _needed(step, "wait")}
+    wait = step.inner("wait")
+    wait.allow(_WAIT_KEYS)
+    config: dict[str, Json] = {"signal": _needed(wait, "signal")}
+    if (timeout := wait.duration("timeout")) is not None:
+        config["timeout"] = timeout
+    if "default" in wait.entries:
+        config["default"] = wait.entries["default"].value.plain()
+    return config
 
 
 def _call(fields: Fields) -> dict[str, Json]:

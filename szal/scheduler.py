@@ -75,10 +75,27 @@ class Scheduler:
             run.timer = self._timers.add(run.deadline, partial(self._stop, run, FLOW_TIMEOUT), soft=True)
         if not run.left:
             self._finish(run)
+        elif run.stop_reason is not None:  # its process died in the midst of stopping it
+            self._wind_up(run, run.stop_reason)
         elif run.stoppable and run.scope.token is not None and run.scope.token.cancelled:
             self._stop(run, CANCELLED)
         elif run.deadline is not None and run.deadline <= time.monotonic():
             self._stop(run, FLOW_TIMEOUT)
+
+    def launch(self, run: Run, node: Node) -> None:
+        """Begin a sub-flow or a wait, which inherits what is left of the step's and the flow's time.
+
+        On the coordinating thread.
+        """
+        context = self._context(run, node)
+        context._started = time.monotonic()
+        own = None if node.step.timeout is None else context._started + node.step.timeout
+        context._deadline = min((end for end in (own, run.deadline) if end is not None), default=None)
+        if run.watch is not None:
+            self._announce(run, node, context)
+        run.running[node.place] = None
+        assert run.launch is not None
+        run.launch(run, node, context)
 
     def call(self, function: Callable[[], None]) -> None:
         """Have *function* called by the coordinating thread. From any thread."""
@@ -191,10 +208,12 @@ class Scheduler:
 
     def _is_seen_to(self, run: Run, node: Node) -> bool:
         """Do what there is to do before a handler is called, or instead; return whether that is all, for now."""
+        if node.place in run.running:  # it was begun before a crash, and somebody has to decide on it
+            return True
         if node.place not in run.tried and (run.marks[node.place] or node.guarded) and self._is_skipped(run, node):
             return True
         if run.handlers[node.place] is None:
-            self._launch(run, node)
+            self.launch(run, node)
         elif not node.step.idempotent and run.log is not None and node.place not in run.cleared:
             self._clear(run, node)
         else:
@@ -301,18 +320,6 @@ class Scheduler:
         if attempt.announce is not None:
             attempt.announce = None
             self._announce(attempt.run, attempt.node, attempt.context)
-
-    def _launch(self, run: Run, node: Node) -> None:
-        """Begin a sub-flow, which inherits what is left of the step's and the flow's time."""
-        context = self._context(run, node)
-        context._started = time.monotonic()
-        own = None if node.step.timeout is None else context._started + node.step.timeout
-        context._deadline = min((end for end in (own, run.deadline) if end is not None), default=None)
-        if run.watch is not None:
-            self._announce(run, node, context)
-        run.running[node.place] = None
-        assert run.launch is not None
-        run.launch(run, node, context)
 
     # -- waiting -------------------------------------------------------------------------------------
 
@@ -506,6 +513,10 @@ class Scheduler:
                 attempt.context._interrupt()
         if reason == CANCELLED and any(run.running.values()):
             self._timers.add(time.monotonic() + self._grace, partial(self._give_up, run))
+        self._wind_up(run, reason)
+
+    def _wind_up(self, run: Run, reason: str) -> None:
+        """End what `launch` began, and settle what has not begun."""
         if run.on_stop is not None:
             run.on_stop(run, reason)
         self._sweep(run, reason)

@@ -88,6 +88,15 @@ class SubFlows:
             raise SubFlowError(f"sub-flow {name!r} is nested more than {MAX_DEPTH} deep")
         return flow
 
+    def is_under_way(self, node: Node) -> bool:
+        """Whether the step *node* has a sub-flow in the store that has begun, and not ended."""
+        assert self._keeper is not None
+        try:
+            child = self._keeper.ledger.look(child_id(self._parent.record.execution_id, node.step.name, 1))
+        except ExecutionNotFound:
+            return False
+        return bool(child.record.state.is_live)
+
     def interrupted(self, node: Node) -> Iterator[Request]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
         assert self._keeper is not None

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -22,24 +23,45 @@ def _package() -> ModuleType:
 
 
 _package()
-from benchmarks import command, page, svg  # noqa: E402
-from benchmarks.case import Case, Growth, Ideal, Series, Versus  # noqa: E402
-from benchmarks.catalogue import CASES  # noqa: E402
+from benchmarks import command, docs, page, plots, svg  # noqa: E402
+from benchmarks.case import Case, Growth, Ideal, Series, Versus, VersusBest  # noqa: E402
+from benchmarks.catalogue import CASES, trace_case  # noqa: E402
 from benchmarks.measure import Found  # noqa: E402
 from benchmarks.party import FLOORS, OURS, PEERS, Role, roles  # noqa: E402
 from benchmarks.report import Report  # noqa: E402
+from benchmarks.trace import BadTrace, Trace, read_trace  # noqa: E402
 from benchmarks.worker import Job, Prepared  # noqa: E402
 
+MONTAGE = Path(__file__).parent / "traces" / "montage-small.json"
+EVERY_CASE = [*CASES, trace_case(read_trace(MONTAGE))]
 SUBJECTS = [
     pytest.param(case, role, id=f"{case.name}: {role.label}")
-    for case in CASES
+    for case in EVERY_CASE
     for role in roles(case.name, [*OURS, *FLOORS])
 ]
 
 
+@pytest.fixture
+def given(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], dict[str, str]]:
+    """What a case is lent."""
+
+    def lend(case: Case) -> dict[str, str]:
+        if case.needs == "postgres":
+            return {"postgres": request.getfixturevalue("server").url}
+        if case.needs == "trace":
+            file = tmp_path_factory.mktemp("trace") / "trace.json"
+            file.write_text(read_trace(MONTAGE).scaled(0.001).as_json())
+            return {"trace": str(file)}
+        return {}
+
+    return lend
+
+
 @pytest.mark.parametrize(("case", "role"), SUBJECTS)
-def test_every_subject_of_szal_and_every_floor_runs(case: Case, role: Role, tmp_path: Path) -> None:
-    prepared = Prepared(role.party.cases[case.name][role.label], Job(case.tiny, tmp_path))
+def test_every_subject_of_szal_and_every_floor_runs(
+    case: Case, role: Role, tmp_path: Path, given: Callable[[Case], dict[str, str]]
+) -> None:
+    prepared = Prepared(role.party.cases[case.name][role.label], Job(case.tiny, tmp_path, given(case)))
     try:
         assert prepared.measure() > 0
     finally:
@@ -49,17 +71,23 @@ def test_every_subject_of_szal_and_every_floor_runs(case: Case, role: Role, tmp_
 
 def test_every_case_is_one_that_szal_takes_part_in() -> None:
     ours = {name for party in OURS for name in party.cases}
-    assert ours == {case.name for case in CASES}
+    assert ours == {case.name for case in EVERY_CASE}
 
 
 def test_every_target_names_subjects_that_there_are() -> None:
-    for case in CASES:
+    for case in EVERY_CASE:
         labels = {role.label for role in roles(case.name, [*OURS, *FLOORS])}
-        assert {target.against for target in case.targets if isinstance(target, Versus)} <= labels
+        named = {target.subject for target in case.targets if not isinstance(target, VersusBest)}
+        for target in case.targets:
+            if isinstance(target, Versus):
+                named.add(target.against)
+            elif isinstance(target, VersusBest):
+                named.update(target.against)
+        assert named <= labels
 
 
 def test_floors_and_peers_are_in_cases_that_there_are() -> None:
-    names = {case.name for case in CASES}
+    names = {case.name for case in EVERY_CASE}
     assert names >= {name for party in [*FLOORS, *PEERS] for name in party.cases}
 
 
@@ -79,6 +107,14 @@ def test_the_command_measures_in_processes_and_writes_its_reports(
     assert "Python function" in capsys.readouterr().out
 
 
+def test_a_trace_is_replayed_and_a_bad_one_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--trace", str(MONTAGE), "--makespan", "0.01", "--repetitions", "1", "--peers", "none"]
+    assert command.main([*arguments, "--scratch", str(tmp_path)]) == 0
+    assert "the critical path" in capsys.readouterr().out
+    assert command.main(["--trace", str(tmp_path / "none.json")]) == 2
+    assert "none.json" in capsys.readouterr().err
+
+
 def _found(**values: list[float]) -> Found:
     case = Case(name="c", title="a case", sizes=(10,), quick=(10,))
     return Found(case, {(label, 10): Series(list(series)) for label, series in values.items()})
@@ -94,6 +130,12 @@ def test_a_target_holds_from_its_least_size_on() -> None:
     found = _found(szal=[2.0], floor=[1.0])
     (verdict,) = Versus("floor", 1.5, least=11).verdicts("c", found.measures)
     assert (verdict.ratio, verdict.met) == (2.0, None)
+
+
+def test_the_fastest_of_several_ways_is_the_floor() -> None:
+    found = _found(szal=[4.0], slow=[4.0], fast=[1.0])
+    (verdict,) = VersusBest(("slow", "fast", "absent"), 2.0).verdicts("c", found.measures)
+    assert (verdict.against, verdict.ratio, verdict.met) == ("fast", 4.0, False)
 
 
 def test_growth_compares_units_of_the_greatest_and_the_base_size() -> None:
@@ -112,7 +154,7 @@ def test_what_failed_or_is_missing_is_on_the_page() -> None:
     found = _found(szal=[1.0], other=[])
     found.measures["other", 10].error = "it <broke>"
     found.roles = {label: Role(label, OURS[0]) for label in ("szal", "other")}
-    report = Report(machine={"cores": "2"}, command=["x"], cases=[found], missing={"peer": "no wheel"})
+    report = Report(machine={"cores": "2"}, command="x", cases=[found], missing={"peer": "no wheel"})
     text = page.of(report)
     assert "it &lt;broke&gt;" in text
     assert "no wheel" in text
@@ -121,3 +163,88 @@ def test_what_failed_or_is_missing_is_on_the_page() -> None:
 @pytest.mark.parametrize("value", [1e-3, 1.0, 1000.0])
 def test_bars_have_a_length_whatever_the_values(value: float) -> None:
     assert 'width="0.0"' not in svg.bars("t", {"one": value, "two": value}, "µs")
+
+
+def test_makespans_are_drawn_beside_the_ideal() -> None:
+    found = _found(szal=[3.0], other=[2.0])
+    found.case = Case(name="c", title="t", sizes=(10,), quick=(10,), targets=(Ideal(lambda _: 1.0, name="best"),))
+    assert "best: 1,000" in (plots.plot(found) or "")
+
+
+def test_results_are_put_into_their_part_of_a_page(tmp_path: Path) -> None:
+    found = _found(szal=[3.0], other=[2.0], third=[1.0])
+    found.roles = {label: Role(label, OURS[0]) for label in ("szal", "other", "third")}
+    written = tmp_path / "results.md"
+    written.write_text("before\n<!-- floors -->\nold\n<!-- end of floors -->\nafter\n")
+    summary = Report(machine={"cores": "2"}, command="run me", cases=[found])
+    for _ in range(2):
+        docs.put_into(written, "floors", summary)
+    text = written.read_text()
+    assert text.startswith("before\n<!-- floors -->")
+    assert text.endswith("<!-- end of floors -->\nafter\n")
+    assert "old" not in text
+    assert text.count("$ run me") == 1
+    assert "![c: a case](results/floors-c.svg)" in text
+    assert "<svg" in (tmp_path / "results" / "floors-c.svg").read_text()
+    with pytest.raises(docs.NoSuchPart, match="peers"):
+        docs.put_into(written, "peers", summary)
+
+
+# -- traces -------------------------------------------------------------------------------------------
+
+
+def _trace(tmp_path: Path, workflow: object) -> Trace:
+    file = tmp_path / "trace.json"
+    file.write_text(json.dumps({"name": "a trace", "workflow": workflow}))
+    return read_trace(file)
+
+
+def test_a_trace_says_what_bounds_its_makespan() -> None:
+    trace = read_trace(MONTAGE)
+    assert len(trace.tasks) == 18
+    longest = 13.276 + 0.548 + 0.882 + 1.734 + 0.341 + 0.412 + 2.846 + 0.974
+    assert trace.critical_path == pytest.approx(longest)
+    assert trace.bound(1) == trace.work == pytest.approx(61.378)
+    assert trace.scaled(0.5).critical_path == pytest.approx(longest / 2)
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        {"tasks": [{"name": "a", "runtimeInSeconds": 1}, {"name": "b", "runtimeInSeconds": 2, "parents": ["a"]}]},
+        {"jobs": [{"name": "a", "runtime": 1, "children": ["b"]}, {"name": "b", "runtime": 2}]},
+        {"tasks": [{"name": "a", "id": "1", "runtime": 1}, {"name": "b", "id": "2", "runtime": 2, "parents": ["a"]}]},
+    ],
+    ids=["1.4", "1.2", "1.3, parents by name"],
+)
+def test_older_traces_are_read(tmp_path: Path, workflow: object) -> None:
+    first, second = _trace(tmp_path, workflow).tasks
+    assert (first.seconds, second.seconds, first.after, second.after) == (1.0, 2.0, (), (0,))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "problem"),
+    [
+        ([{"name": "a"}], "task 'a' has no runtimeInSeconds"),
+        ([{"name": "a", "runtimeInSeconds": "1"}], "task 'a': runtimeInSeconds is '1'"),
+        ([{"name": "a", "runtime": -1}], "task 'a': runtime is -1"),
+        ([{"name": "a", "runtime": 1, "parents": ["b"]}], "task 'a': parents has 'b', which is no task"),
+        ([{"name": "a", "runtime": 1, "parents": "b"}], "task 'a': parents is no list"),
+        ([{"name": "a", "runtime": 1}, {"name": "a", "runtime": 1}], "task 'a' is there twice"),
+        ([{"runtime": 1}], "task 0 has neither an id nor a name"),
+        ([{"name": "a", "runtime": 0}], "no task took any time"),
+        ([], "there are no tasks"),
+        (
+            [{"name": "a", "runtime": 1, "parents": ["b"]}, {"name": "b", "runtime": 1, "parents": ["a"]}],
+            "tasks wait for each other: a -> b -> a|tasks wait for each other: b -> a -> b",
+        ),
+    ],
+)
+def test_a_bad_trace_is_refused_by_the_task(tmp_path: Path, tasks: object, problem: str) -> None:
+    with pytest.raises(BadTrace, match=problem):
+        _trace(tmp_path, {"tasks": tasks})
+
+
+def test_what_is_no_trace_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadTrace, match="workflow"):
+        _trace(tmp_path, [])

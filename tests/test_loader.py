@@ -204,6 +204,47 @@ class TestMeaning:
         assert file.read_text() == "world's was here\n"
 
 
+class TestWaiting:
+    def test_a_step_waits_for_a_signal_or_a_time(self, load):
+        steps = load("""\
+            name: x
+            steps:
+              - name: asked
+                wait: approve
+              - name: asked in time
+                wait: {signal: approve, timeout: 7d, default: {by: nobody}}
+              - name: with nothing
+                wait: {signal: approve, default: null}
+              - name: nap
+                sleep: 1m30s
+        """).steps
+        assert [(step.step_type, step.config) for step in steps] == [
+            ("wait", {"signal": "approve"}),
+            ("wait", {"signal": "approve", "timeout": 604800.0, "default": {"by": "nobody"}}),
+            ("wait", {"signal": "approve", "default": None}),
+            ("sleep", {"seconds": 90.0}),
+        ]
+
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ("wait: {timeout: 5s}", ":4:11: 'signal' in 'wait' of step 'a' is empty"),
+            ("wait: {signal: x, limit: 5s}", ":4:23: unknown key 'limit' in 'wait' of step 'a'"),
+            ("wait:", ":4:5: 'wait' in step 'a' is empty"),
+            ("sleep: soon", ":4:12: 'sleep' in step 'a': 'soon' is no duration"),
+            ("sleep:", ":4:5: 'sleep' in step 'a' is empty"),
+        ],
+    )
+    def test_what_is_wrong_is_told(self, problems, line, problem):
+        [found] = problems(f"""\
+            name: x
+            steps:
+              - name: a
+                {line}
+        """)
+        assert found.startswith(problem)
+
+
 class TestYaml:
     """It is read as YAML 1.2 reads it, and less."""
 

@@ -1,117 +1,146 @@
-"""SQLite through the standard library alone."""
+"""Databases through their drivers alone: rows that are ready, and reading them back."""
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
+
+from benchmarks.floors.drivers import DATABASES, INSERT, Database
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
 
-STEPS = (
-    "CREATE TABLE steps (execution_id TEXT NOT NULL, place INTEGER NOT NULL, data TEXT NOT NULL,"
-    " PRIMARY KEY (execution_id, place)) WITHOUT ROWID"
-)
 PLAIN = "CREATE TABLE executions (execution_id TEXT PRIMARY KEY, flow_name TEXT NOT NULL, data TEXT NOT NULL)"
-UPSERT = (
+SAVE = (
     "INSERT INTO executions VALUES (?, ?, ?)"
     " ON CONFLICT (execution_id) DO UPDATE SET flow_name = excluded.flow_name, data = excluded.data"
 )
+OUTPUT = {"rows": 12, "file": "part-0001.parquet"}
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection with the settings of szal's."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
+def step(number: int) -> str:
+    """Return the least that has to be known of a step that is done, as JSON."""
+    times = {"started_at": "2026-06-10T00:00:00.123456+00:00", "duration_ms": 250}
+    result = {"step_id": f"{number:032x}", "step_name": f"step {number}", "status": "Completed", "attempts": 1}
+    return json.dumps({**result, "output": OUTPUT, "error": None, **times})
 
 
-def chain(job: "Job") -> "Iterator[Repetition]":
-    """Call a function, record its output, commit; then the next."""
+def one_by_one(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """Make a step's output JSON, insert it, commit; then the next."""
 
     def repetition() -> float:
-        path = job.new_file()
-        with closing(connect(path)) as connection:
-            connection.execute(STEPS)
+        with database.place(job) as place, database.connect(place) as driver:
+            driver.make_steps()
             began = time.perf_counter()
-            for place in range(job.size):
-                output = {"rows": 12, "file": "part-0001.parquet"}
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("INSERT INTO steps VALUES ('e1', ?, ?)", (place, json.dumps(output)))
-                connection.execute("COMMIT")
-            took = time.perf_counter() - began
-        _remove(path)
-        return took
+            for number in range(job.size):
+                driver.one(INSERT, ("e1", number, json.dumps(OUTPUT)))
+            return time.perf_counter() - began
 
     yield repetition
 
 
-def saves(job: "Job") -> "Iterator[Repetition]":
-    """Ready rows into a table that has no index but its key, a hundred in a transaction."""
-    step = {"status": "Completed", "output": {"rows": 1}, "duration_ms": 0, "attempts": 0, "error": None}
-    results = [{"step_id": f"{number:032x}", **step, "step_name": f"step {number}"} for number in range(2)]
-    result = {"flow_name": "flow 1", "steps": results, "total_duration_ms": 500, "success": True, "rolled_back": False}
-    times = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": "2026-01-01T00:00:00+00:00"}
-    data = json.dumps({"execution_id": "e", "flow_name": "flow 1", "state": "Completed", "result": result, **times})
-    rows = [(f"{place:032x}", f"flow {place % 10}", data) for place in range(job.size)]
+def by_100(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """The same, a hundred in a transaction."""
 
     def repetition() -> float:
-        path = job.new_file()
-        with closing(connect(path)) as connection:
-            connection.execute(PLAIN)
+        with database.place(job) as place, database.connect(place) as driver:
+            driver.make_steps()
+            began = time.perf_counter()
+            for start in range(0, job.size, 100):
+                numbers = range(start, min(start + 100, job.size))
+                driver.many(INSERT, [("e1", number, json.dumps(OUTPUT)) for number in numbers])
+            return time.perf_counter() - began
+
+    yield repetition
+
+
+def written(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """The bytes that ready rows cost, a thousand in a transaction."""
+    rows = [("e1", number, step(number)) for number in range(job.size)]
+
+    def repetition() -> float:
+        with database.place(job) as place, database.connect(place) as driver:
+            driver.make_steps()
+            before = driver.written()
+            for start in range(0, len(rows), 1000):
+                driver.many(INSERT, rows[start : start + 1000])
+            return float(driver.written() - before)
+
+    yield repetition
+
+
+def read_back(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """The rows of all steps, and dicts of their JSON."""
+    with database.place(job) as place, database.connect(place) as driver:
+        driver.make_steps()
+        driver.many(INSERT, [("e1", number, step(number)) for number in range(job.size)])
+
+        def repetition() -> None:
+            rows = driver.rows("SELECT place, data FROM bench_steps WHERE execution_id = 'e1' ORDER BY place")
+            if len([json.loads(data) for _, data in rows]) != job.size:
+                raise RuntimeError("rows are missing")
+
+        yield repetition
+
+
+def saves(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """Ready rows into a table that has no index but its key, a hundred in a transaction."""
+    result = {"flow_name": "flow 1", "steps": [json.loads(step(number)) for number in range(2)], "success": True}
+    times = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": "2026-01-01T00:00:00+00:00"}
+    data = json.dumps({"execution_id": "e", "flow_name": "flow 1", "state": "Completed", "result": result, **times})
+    rows = [(f"{number:032x}", f"flow {number % 10}", data) for number in range(job.size)]
+
+    def repetition() -> float:
+        with database.place(job) as place, database.connect(place) as driver:
+            driver.one(PLAIN, ())
             began = time.perf_counter()
             for start in range(0, len(rows), 100):
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(UPSERT, rows[start : start + 100])
-                connection.execute("COMMIT")
-            took = time.perf_counter() - began
-        _remove(path)
-        return took
+                driver.many(SAVE, rows[start : start + 100])
+            return time.perf_counter() - began
 
     yield repetition
 
 
 def find(job: "Job") -> "Iterator[Repetition]":
     """A page by an index of real columns, newest first."""
-    path = job.new_file()
-    with closing(connect(path)) as connection:
-        connection.execute(
-            "CREATE TABLE executions"
-            " (execution_id TEXT PRIMARY KEY, flow_name TEXT, state TEXT, started TEXT, data TEXT)"
-        )
-        connection.execute("CREATE INDEX by_start ON executions (flow_name, state, started, execution_id)")
-        connection.execute("BEGIN IMMEDIATE")
-        rows = (
-            (
-                f"{place:032x}",
-                f"flow {place % 10}",
-                "Failed" if place % 20 >= 18 else "Completed",
-                f"{place:012}",
-                "x" * 400,
-            )
-            for place in range(job.size)
-        )
-        connection.executemany("INSERT INTO executions VALUES (?, ?, ?, ?, ?)", rows)
-        connection.execute("COMMIT")
+    database = DATABASES["sqlite"]
+    with database.place(job) as place, database.connect(place) as driver:
+        columns = "execution_id TEXT PRIMARY KEY, flow_name TEXT, state TEXT, started TEXT, data TEXT"
+        driver.one(f"CREATE TABLE executions ({columns})", ())
+        driver.one("CREATE INDEX by_start ON executions (flow_name, state, started, execution_id)", ())
+        for start in range(0, job.size, 100_000):
+            rows = [
+                (f"{number:032x}", f"flow {number % 10}", state(number), f"{number:012}", "x" * 400)
+                for number in range(start, min(start + 100_000, job.size))
+            ]
+            driver.many("INSERT INTO executions VALUES (?, ?, ?, ?, ?)", rows)
         page = (
-            "SELECT execution_id, flow_name, state, started, data FROM executions WHERE flow_name = ? AND state = ?"
-            " ORDER BY started DESC, execution_id DESC LIMIT 100"
+            "SELECT execution_id, flow_name, state, started, data FROM executions"
+            " WHERE flow_name = 'flow 8' AND state = 'Failed' ORDER BY started DESC, execution_id DESC LIMIT 100"
         )
-        yield lambda: connection.execute(page, ("flow 8", "Failed")).fetchall()
-    _remove(path)
+        yield lambda: driver.rows(page)
 
 
-def _remove(path: Path) -> None:
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
+def state(number: int) -> str:
+    """Return how an execution of the case `find` has ended."""
+    return "Failed" if number % 20 >= 18 else "Completed"
+
+
+def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
+    return {
+        f"chain-{name}": {"driver, 100 in a transaction": partial(by_100, database)},
+        f"chain-{name}-step": {
+            "driver, a transaction each": partial(one_by_one, database),
+            "driver, 100 in a transaction": partial(by_100, database),
+        },
+        f"written-{name}": {"ready rows": partial(written, database)},
+        f"resume-{name}": {"read, json.loads": partial(read_back, database)},
+        f"saves-{name}": {"executemany by 100, no indexes": partial(saves, database)},
+    }
 
 
 CASES: "dict[str, dict[str, Subject]]" = {
-    "chain-sqlite": {"sqlite3, a transaction a step": chain},
-    "saves": {"executemany by 100, no indexes": saves},
     "find": {"sqlite3, real columns": find},
+    **{case: subjects for name, database in DATABASES.items() for case, subjects in _cases(name, database).items()},
 }

@@ -1,7 +1,9 @@
 """dask's scheduler of threads: graphs of plain calls, no records, no retries."""
 
+import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,6 +80,22 @@ def flows(job: "Job") -> "Iterator[Repetition]":
     yield repetition
 
 
+def replay(job: "Job") -> "Iterator[Repetition]":
+    """A trace of a workflow."""
+    tasks = json.loads(Path(job.given["trace"]).read_text())["tasks"]
+    yield from threaded({place: (nap, seconds, *after) for place, (_, seconds, after) in enumerate(tasks)})
+
+
+def nap(seconds: float, *_: object) -> None:
+    """Do the work of a task of a trace."""
+    time.sleep(seconds)
+
+
+def imported(job: "Job") -> "Iterator[Repetition]":
+    """In a new interpreter."""
+    yield lambda: job.seconds_of("import dask.threaded")
+
+
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"dask threads": chain},
     "fan-out": {"dask threads": fan_out},
@@ -85,5 +103,7 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "layers-50": {"dask threads": layers_50},
     "sleeps": {"dask threads": sleeps},
     "flows": {"dask threads": flows},
+    "trace": {"dask threads": replay},
+    "import": {"dask threads": imported},
 }
 LARGEST = {"chain": 10_000}

@@ -1,23 +1,29 @@
-"""DBOS: a durable workflow whose every step is a row, in SQLite."""
+"""DBOS: a durable workflow whose every step is a row, in SQLite and in PostgreSQL."""
 
+import os
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
 
+_SCHEMA = f"dbos_{os.getpid()}"
+_databases: list[str] = []  # a process has one, for all its sizes
 
-def workflow(job: "Job") -> "Iterator[Repetition]":
-    """Yield a repetition that runs a workflow of *job*'s size; a process has one database for all its sizes."""
+
+def workflow(database: str, job: "Job") -> "Iterator[Repetition]":
+    """Yield a repetition that runs a workflow of *job*'s size."""
     from dbos import DBOS
 
-    global _launched  # noqa: PLW0603 (so has DBOS)
-    if not _launched:
-        _launched = True
+    url = job.given["postgres"] if database == "postgres" else f"sqlite:///{job.folder / 'dbos.sqlite'}"
+    if not _databases:
+        _databases.append(url)
         DBOS(
             config={
                 "name": "benchmark",
-                "system_database_url": f"sqlite:///{job.folder / 'dbos.sqlite'}",
+                "system_database_url": url,
+                "dbos_system_schema": _SCHEMA,
                 "run_admin_server": False,
                 "log_level": "CRITICAL",
             }
@@ -36,10 +42,24 @@ def workflow(job: "Job") -> "Iterator[Repetition]":
     DBOS.launch()
     yield chained
     DBOS.destroy()
+    if database == "postgres":
+        import psycopg
+
+        with psycopg.connect(job.given["postgres"], autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE")
 
 
-_launched = False
+def imported(job: "Job") -> "Iterator[Repetition]":
+    """In a new interpreter."""
+    yield lambda: job.seconds_of("import dbos")
 
 
-CASES: "dict[str, dict[str, Subject]]" = {"chain-sqlite": {"dbos": workflow}}
-LARGEST = {"chain-sqlite": 1000}
+CASES: "dict[str, dict[str, Subject]]" = {
+    "import": {"dbos": imported},
+    **{
+        f"chain-{database}{when}": {"dbos": partial(workflow, database)}
+        for database in ("sqlite", "postgres")
+        for when in ("", "-step")
+    },
+}
+LARGEST = {"chain-sqlite": 100, "chain-postgres": 100}

@@ -1,10 +1,14 @@
-"""LangGraph: a compiled StateGraph, invoked synchronously; without a checkpointer and with SqliteSaver."""
+"""LangGraph: a compiled StateGraph, invoked synchronously; bare, with SqliteSaver and with PostgresSaver."""
 
+import json
 import operator
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -32,12 +36,12 @@ def doze(_: Counted) -> dict[str, int]:
 
 
 def graph_of(before: dict[int, list[int]], function: Any = one, checkpointer: Any = None) -> Any:
-    """Return a compiled graph."""
+    """Return a compiled graph; *function* may be a list with one for each node."""
     from langgraph.graph import START, StateGraph
 
     graph = StateGraph(Counted)
     for place in before:
-        graph.add_node(f"n{place}", function)
+        graph.add_node(f"n{place}", function[place] if isinstance(function, list) else function)
     for place, sources in before.items():
         if sources:
             graph.add_edge([f"n{source}" for source in sources], f"n{place}")
@@ -111,25 +115,69 @@ def flows(job: "Job") -> "Iterator[Repetition]":
     yield repetition
 
 
-def chain_sqlite(job: "Job") -> "Iterator[Repetition]":
-    """A checkpoint after each node."""
+def saved(saver: Any, size: int, options: dict[str, str]) -> float:
+    """Run a chain with a checkpoint after each node, and return how long that took."""
+    saver.setup()
+    graph = graph_of(chain_of(size), checkpointer=saver)
+    config = {"recursion_limit": size + 10, "configurable": {"thread_id": "1"}}
+    began = time.perf_counter()
+    graph.invoke({"count": 0}, config, **options)
+    return time.perf_counter() - began
+
+
+def chain_sqlite(options: dict[str, str], job: "Job") -> "Iterator[Repetition]":
+    """A new file each time."""
     from langgraph.checkpoint.sqlite import SqliteSaver
 
     def repetition() -> float:
         path = job.new_file()
         with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
-            saver = SqliteSaver(connection)
-            saver.setup()
-            graph = graph_of(chain_of(job.size), checkpointer=saver)
-            config = {"recursion_limit": job.size + 10, "configurable": {"thread_id": "1"}}
-            began = time.perf_counter()
-            graph.invoke({"count": 0}, config)
-            took = time.perf_counter() - began
+            took = saved(SqliteSaver(connection), job.size, options)
         for file in path.parent.glob(f"{path.name}*"):
             file.unlink()
         return took
 
     yield repetition
+
+
+def chain_postgres(options: dict[str, str], job: "Job") -> "Iterator[Repetition]":
+    """A new schema each time."""
+    from langgraph.checkpoint.postgres import PostgresSaver
+    from psycopg import connect
+    from psycopg.rows import dict_row
+
+    schema = f"langgraph_{os.getpid()}"
+
+    def repetition() -> float:
+        with connect(job.given["postgres"], autocommit=True, prepare_threshold=0, row_factory=dict_row) as connection:
+            connection.execute(f"CREATE SCHEMA {schema}")
+            connection.execute(f"SET search_path = {schema}")
+            try:
+                return saved(PostgresSaver(connection), job.size, options)
+            finally:
+                connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+    yield repetition
+
+
+def replay(job: "Job") -> "Iterator[Repetition]":
+    """A trace of a workflow: a superstep ends when the slowest of its nodes has."""
+    tasks = json.loads(Path(job.given["trace"]).read_text())["tasks"]
+
+    def node(seconds: float) -> Any:
+        def nap(_: Counted) -> dict[str, int]:
+            time.sleep(seconds)
+            return {"count": 1}
+
+        return nap
+
+    naps = [node(seconds) for _, seconds, _ in tasks]
+    yield from invokes({place: after for place, (_, _, after) in enumerate(tasks)}, naps)
+
+
+def imported(job: "Job") -> "Iterator[Repetition]":
+    """In a new interpreter."""
+    yield lambda: job.seconds_of("import langgraph.graph")
 
 
 CASES: "dict[str, dict[str, Subject]]" = {
@@ -139,6 +187,11 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "layers-50": {"langgraph": layers_50},
     "sleeps": {"langgraph": sleeps},
     "flows": {"langgraph": flows},
-    "chain-sqlite": {"langgraph, SqliteSaver": chain_sqlite},
+    "chain-sqlite": {"langgraph, SqliteSaver": partial(chain_sqlite, {})},
+    "chain-sqlite-step": {"langgraph, SqliteSaver": partial(chain_sqlite, {"durability": "sync"})},
+    "chain-postgres": {"langgraph, PostgresSaver": partial(chain_postgres, {})},
+    "chain-postgres-step": {"langgraph, PostgresSaver": partial(chain_postgres, {"durability": "sync"})},
+    "trace": {"langgraph": replay},
+    "import": {"langgraph": imported},
 }
-LARGEST = {"chain": 1000, "fan-out": 1000, "chain-sqlite": 1000}
+LARGEST = {"chain": 1000, "fan-out": 1000, "chain-sqlite": 100, "chain-postgres": 100}

@@ -87,10 +87,16 @@ def layers_50(job: "Job") -> "Iterator[Repetition]":
     yield from layers(job.size, 50)
 
 
+def imported(job: "Job") -> "Iterator[Repetition]":
+    """In a new interpreter."""
+    yield lambda: job.seconds_of("import luigi")
+
+
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"luigi": chain},
     "fan-out": {"luigi": fan_out},
     "layers-2": {"luigi": layers_2},
     "layers-50": {"luigi": layers_50},
+    "import": {"luigi": imported},
 }
 LARGEST = {"chain": 1000, "fan-out": 1000, "layers-50": 200}

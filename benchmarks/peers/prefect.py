@@ -74,9 +74,15 @@ def sleeps(job: "Job") -> "Iterator[Repetition]":
     yield from submitted(job, SLEEP)
 
 
+def imported(job: "Job") -> "Iterator[Repetition]":
+    """In a new interpreter."""
+    yield lambda: job.seconds_of("import prefect")
+
+
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"prefect": chain},
     "fan-out": {"prefect": fan_out},
     "sleeps": {"prefect": sleeps},
+    "import": {"prefect": imported},
 }
 LARGEST = {"chain": 100, "fan-out": 100}

@@ -143,6 +143,11 @@ def _remove(path: Path) -> None:
         file.unlink()
 
 
+def imported(job: "Job") -> "Iterator[Repetition]":
+    """In a new interpreter."""
+    yield lambda: job.seconds_of("import taskflow.engines")
+
+
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"taskflow, serial": chain, "taskflow, parallel": chain_parallel},
     "fan-out": {"taskflow, parallel": fan_out},
@@ -150,6 +155,7 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "layers-50": {"taskflow, parallel": layers_50},
     "sleeps": {"taskflow, parallel": sleeps},
     "flows": {"taskflow, serial": flows},
-    "chain-sqlite": {"taskflow, serial": chain_sqlite},
+    "chain-sqlite-step": {"taskflow, serial": chain_sqlite},
+    "import": {"taskflow": imported},
 }
-LARGEST = {"chain": 1000, "fan-out": 1000, "chain-sqlite": 100}
+LARGEST = {"chain": 1000, "fan-out": 1000}

@@ -1,29 +1,36 @@
-"""Runs that are recorded in SQLite, and the store by itself."""
+"""Runs that are recorded, in each database and with each durability; what they write; taking them up again."""
 
 import json
-import sqlite3
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from szal import Engine, EngineConfig, FlowDef, SqliteExecutionStore, StepContext, StepDef, WorkflowState
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.state import StepStatus
-from szal.stores.operation import Save
-from szal.stores.sqlite import SAVE
+from benchmarks.floors.drivers import DATABASES, Batch, Database
+from szal import (
+    Engine,
+    EngineConfig,
+    FlowDef,
+    FlowMode,
+    PostgresExecutionStore,
+    SqliteExecutionStore,
+    StepContext,
+    StepDef,
+    WorkflowState,
+)
+from szal.config import Durability
+from szal.execution import ExecutionRecord, FlowResult
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
 
-STEPS = (
-    "CREATE TABLE steps (execution_id TEXT NOT NULL, place INTEGER NOT NULL, data TEXT NOT NULL,"
-    " PRIMARY KEY (execution_id, place)) WITHOUT ROWID"
-)
+Store = SqliteExecutionStore | PostgresExecutionStore
+
 BATCH = 1000
+CALLERS = 16
+WARM = ExecutionRecord("first", "warm", WorkflowState.COMPLETED)
 
 
 def rows_of_step(_: StepContext) -> dict[str, object]:
@@ -36,160 +43,197 @@ def chain_of(size: int) -> FlowDef:
     return FlowDef("chain", steps=[StepDef(f"step {place}") for place in range(size)])
 
 
-def new_store(path: Path) -> SqliteExecutionStore:
-    """Return a store in a new file, ready."""
-    store = SqliteExecutionStore.connect(path, synchronous="FULL")
+def independent(size: int) -> FlowDef:
+    """Return a flow whose steps may all run at once."""
+    return FlowDef("fan-out", FlowMode.PARALLEL, steps=[StepDef(f"step {place}") for place in range(size)])
+
+
+def store_at(place: str) -> Store:
+    """Return the store at *place*, ready."""
+    if place.startswith("postgresql:"):
+        store: Store = PostgresExecutionStore.connect(place)
+    else:
+        store = SqliteExecutionStore.connect(place, synchronous="FULL")
     store.migrate()
     return store
 
 
-def raw(path: Path) -> sqlite3.Connection:
-    """Return a connection as szal sets its own up."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
+@contextmanager
+def engine_at(place: str, durability: Durability = "flow") -> Iterator[Engine]:
+    """Give an engine whose writer has its thread and connection already."""
+    with store_at(place) as store, store.engine_sink() as sink:
+        sink.save(WARM)
+        sink.flush()
+        with Engine(rows_of_step, EngineConfig(execution_store=sink, durability=durability)) as engine:
+            yield engine
 
 
-def chain(job: "Job") -> "Iterator[Repetition]":
-    """A run with a sink, committed when it returns; opening and closing are not counted."""
-    flow = chain_of(job.size)
+def succeeded(result: FlowResult) -> FlowResult:
+    """Return *result*, which must be a success."""
+    if not result.success:
+        raise RuntimeError(f"{result.flow_name}: {result.error}")
+    return result
+
+
+# -- runs -------------------------------------------------------------------------------------------
+
+
+def run(
+    database: Database, durability: Durability, flow_of: Callable[[int], FlowDef], job: "Job"
+) -> "Iterator[Repetition]":
+    """One run in a new database, until it returns; opening and closing are not counted."""
+    flow = flow_of(job.size)
 
     def repetition() -> float:
-        path = job.new_file()
-        with new_store(path) as store, store.engine_sink() as sink:
-            sink.save(ExecutionRecord("first", "warm"))  # the writer's thread and connection are there
-            sink.flush()
-            with Engine(rows_of_step, EngineConfig(execution_store=sink)) as engine:
-                began = time.perf_counter()
-                result = engine.run(flow)
-                sink.flush()
-                took = time.perf_counter() - began
-            if not result.success:
-                raise RuntimeError(result.error)
-        _remove(path)
+        with database.place(job) as place, engine_at(place, durability) as engine:
+            began = time.perf_counter()
+            result = engine.run(flow)
+            took = time.perf_counter() - began
+            succeeded(result)
         return took
 
     yield repetition
 
 
-def bare_chain(job: "Job") -> "Iterator[Repetition]":
+def bare_run(database: Database, batch: Batch, flow_of: Callable[[int], FlowDef], job: "Job") -> "Iterator[Repetition]":
     """The same run without a store; then the outputs to JSON, and ready rows to a table in batches."""
-    flow = chain_of(job.size)
+    flow = flow_of(job.size)
     with Engine(rows_of_step) as engine:
 
         def repetition() -> float:
-            path = job.new_file()
-            with closing(raw(path)) as connection:
-                connection.execute(STEPS)
+            with database.place(job) as place, database.connect(place) as driver:
+                driver.make_steps()
                 began = time.perf_counter()
                 result = engine.run(flow)
-                rows = [("e1", place, json.dumps(step.output)) for place, step in enumerate(result.steps)]
+                rows = [("e1", number, json.dumps(step.output)) for number, step in enumerate(result.steps)]
                 for start in range(0, len(rows), BATCH):
-                    connection.execute("BEGIN IMMEDIATE")
-                    connection.executemany("INSERT INTO steps VALUES (?, ?, ?)", rows[start : start + BATCH])
-                    connection.execute("COMMIT")
+                    batch(driver, rows[start : start + BATCH])
+                return time.perf_counter() - began
+
+        yield repetition
+
+
+def small_flows(database: Database, callers: int, job: "Job") -> "Iterator[Repetition]":
+    """Flows of three steps, each committed when its run returns."""
+    flows = [chain_of(3) for _ in range(job.size)]
+
+    def repetition() -> float:
+        with (
+            database.place(job) as place,
+            engine_at(place) as engine,
+            ThreadPoolExecutor(callers) as pool,
+        ):
+            began = time.perf_counter()
+            results = list(pool.map(engine.run, flows))
+            took = time.perf_counter() - began
+            for result in results:
+                succeeded(result)
+        return took
+
+    yield repetition
+
+
+def chains(database: Database, callers: int, job: "Job") -> "Iterator[Repetition]":
+    """As many chains at once as there are callers, which have the steps of *job* among them."""
+    flows = [chain_of(max(1, job.size // callers)) for _ in range(callers)]
+
+    def repetition() -> float:
+        with (
+            database.place(job) as place,
+            engine_at(place, "step") as engine,
+            ThreadPoolExecutor(callers) as pool,
+        ):
+            began = time.perf_counter()
+            results = list(pool.map(engine.run, flows))
+            took = time.perf_counter() - began
+            for result in results:
+                succeeded(result)
+        return took
+
+    yield repetition
+
+
+# -- what is written --------------------------------------------------------------------------------
+
+
+def written(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """The bytes that one run writes: to files with SQLite, to the log of changes with PostgreSQL."""
+    flow = chain_of(job.size)
+
+    def repetition() -> float:
+        with database.place(job) as place, engine_at(place) as engine, database.connect(place) as driver:
+            before = driver.written()
+            succeeded(engine.run(flow))
+            return float(driver.written() - before)
+
+    yield repetition
+
+
+def kept(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """The bytes by which a database has grown after one run, indexes included."""
+    flow = chain_of(job.size)
+
+    def repetition() -> float:
+        with database.place(job) as place, engine_at(place) as engine, database.connect(place) as driver:
+            before = driver.kept()
+            succeeded(engine.run(flow))
+            return float(driver.kept() - before)
+
+    yield repetition
+
+
+# -- going on ---------------------------------------------------------------------------------------
+
+
+def resume(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """An execution that waits, with so many steps done: taken up by a new engine, found waiting, let go."""
+    flow = FlowDef("chain", steps=[StepDef(f"step {place}") for place in range(job.size)])
+    flow.add_step(StepDef("approval", step_type="wait", config={"signal": "approve"}))
+    with database.place(job) as place:
+        with engine_at(place) as engine:
+            execution_id = engine.run(flow).execution_id
+        assert execution_id is not None
+
+        def repetition() -> float:
+            with engine_at(place) as engine:
+                began = time.perf_counter()
+                result = engine.resume(execution_id)
                 took = time.perf_counter() - began
-            _remove(path)
+            if result.state is not WorkflowState.PAUSED or result.completed_count != job.size:
+                raise RuntimeError(f"{result.state}: {result.error}")
             return took
 
         yield repetition
 
 
-def small_record(place: int, started: datetime) -> ExecutionRecord:
-    """Return the record of a run of two steps."""
-    execution_id = str(uuid.UUID(int=place))
-    steps = [StepResult(f"{step:032x}", f"step {step}", StepStatus.COMPLETED, {"rows": place}) for step in range(2)]
-    flow_name, state = f"flow {place % 10}", (WorkflowState.COMPLETED, WorkflowState.FAILED)[place % 20 >= 18]
-    result = FlowResult(flow_name, steps, 0.5, execution_id=execution_id, state=state)
-    return ExecutionRecord(execution_id, flow_name, state, result, started + timedelta(seconds=place), started)
+def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
+    def runs(flow_of: Callable[[int], FlowDef]) -> "dict[str, Subject]":
+        return {
+            "szal": partial(run, database, "flow", flow_of),
+            'szal, "none"': partial(run, database, "none", flow_of),
+            **{
+                f"no store, JSON, {way}": partial(bare_run, database, batch, flow_of)
+                for way, batch in database.batches.items()
+            },
+        }
 
-
-def small_records(size: int) -> list[ExecutionRecord]:
-    """Return so many records of small runs."""
-    return [small_record(place, datetime(2026, 1, 1, tzinfo=UTC)) for place in range(size)]
-
-
-def saves(job: "Job") -> "Iterator[Repetition]":
-    """Records through the sink, encoded here, committed by the flush at the end."""
-    records = small_records(job.size)
-
-    def repetition() -> float:
-        path = job.new_file()
-        with new_store(path) as store, store.engine_sink() as sink:
-            sink.save(ExecutionRecord("first", "warm"))
-            sink.flush()
-            began = time.perf_counter()
-            for record in records:
-                sink.save(record)
-            sink.flush()
-            took = time.perf_counter() - began
-        _remove(path)
-        return took
-
-    yield repetition
-
-
-def ready_rows(job: "Job", batch: int) -> "Iterator[Repetition]":
-    """Rows that are encoded already, into szal's own table with its indexes, *batch* in a transaction."""
-    rows = [Save.of(record).row() for record in small_records(job.size)]
-
-    def repetition() -> float:
-        path = job.new_file()
-        new_store(path).close()
-        with closing(raw(path)) as connection:
-            began = time.perf_counter()
-            for start in range(0, len(rows), batch):
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(SAVE, rows[start : start + batch])
-                connection.execute("COMMIT")
-            took = time.perf_counter() - began
-        _remove(path)
-        return took
-
-    yield repetition
-
-
-def ready_rows_by_100(job: "Job") -> "Iterator[Repetition]":
-    """A hundred in a transaction."""
-    yield from ready_rows(job, 100)
-
-
-def ready_rows_singly(job: "Job") -> "Iterator[Repetition]":
-    """A transaction for each."""
-    yield from ready_rows(job, 1)
-
-
-def find(job: "Job") -> "Iterator[Repetition]":
-    """A page of `find` as a list of runs shows it."""
-    path = job.new_file()
-    started = datetime(2026, 1, 1, tzinfo=UTC)
-    with new_store(path) as store:
-        with closing(raw(path)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            rows = (Save.of(small_record(place, started)).row() for place in range(job.size))
-            connection.executemany(SAVE, rows)
-            connection.execute("COMMIT")
-
-        def repetition() -> None:
-            if not store.find(flow_name="flow 8", states=WorkflowState.FAILED, limit=100):
-                raise RuntimeError("nothing found")
-
-        yield repetition
-    _remove(path)
-
-
-def _remove(path: Path) -> None:
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
+    return {
+        f"chain-{name}": runs(chain_of),
+        f"chain-{name}-step": {"szal": partial(run, database, "step", chain_of)},
+        f"chains-{name}-step": {
+            "szal": partial(chains, database, CALLERS),
+            "szal, one chain": partial(chains, database, 1),
+        },
+        f"fan-out-{name}": {**runs(independent), 'szal, "step"': partial(run, database, "step", independent)},
+        f"flows-{name}": {
+            "szal": partial(small_flows, database, 1),
+            "szal, 8 threads": partial(small_flows, database, 8),
+        },
+        f"written-{name}": {"szal": partial(written, database), "szal, kept": partial(kept, database)},
+        f"resume-{name}": {"szal": partial(resume, database)},
+    }
 
 
 CASES: "dict[str, dict[str, Subject]]" = {
-    "chain-sqlite": {"szal": chain, "no store, JSON, executemany": bare_chain},
-    "saves": {
-        "szal": saves,
-        "executemany by 100, same table": ready_rows_by_100,
-        "a transaction each, same table": ready_rows_singly,
-    },
-    "find": {"szal": find},
+    case: subjects for name, database in DATABASES.items() for case, subjects in _cases(name, database).items()
 }

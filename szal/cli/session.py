@@ -103,9 +103,12 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
     """Print how a run ended, and how it can go on; with ``--json``, its record."""
     console.print(_ending(outcome, console, settings))
     if outcome.waits:
-        console.print(_how_to_go_on(outcome, target))
+        console.print(_how_to_go_on(outcome, target) if settings.store else _NOT_KEPT)
     if settings.recorded and outcome.record is not None:
         write(document, record_json(outcome.record, outcome.waits))
+
+
+_NOT_KEPT = Text("it waits, but without --store nothing is kept of it that could go on", style="yellow")
 
 
 def _ending(outcome: Outcome, console: Console, settings: Settings) -> RenderableType:

@@ -146,6 +146,13 @@ class TestRun:
             "then: szal resume order-42 lasting:approval",
         ]
 
+    def test_what_waits_without_a_store_cannot_go_on_and_says_so(self, szal, here, monkeypatch):
+        monkeypatch.delenv("SZAL_STORE", raising=False)
+        result = szal("run", "lasting:approval", "--json")
+        assert result.exit_code == 3
+        assert "without --store nothing is kept of it that could go on" in result.stderr
+        assert "szal signal" not in result.stderr
+
     def test_an_id_is_run_once(self, szal, here):
         assert szal("run", "lasting:other", "--id", "e1").exit_code == 0
         again = szal("run", "lasting:other", "--id", "e1")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from durable.children import Child, killed
-from helper_engine import statuses
+from helper_engine import bounded, statuses
 from processes import wait_until
 
 from szal import (
@@ -19,6 +19,7 @@ from szal import (
     ExecutionOwned,
     ExecutionRecord,
     FlowDef,
+    FlowMode,
     Handlers,
     InMemoryStorage,
     MigrationRegistry,
@@ -508,7 +509,7 @@ def test_one_that_is_cancelled_waits_for_no_decision(killed_while_paying, new_en
     [result] = engine.recover()
     assert result.state is WorkflowState.CANCELLED
     assert statuses(result) == {"a": "completed", "pay": "failed", "c": "skipped"}
-    assert result["pay"].error == "cancelled before it was decided whether it had been done"
+    assert result["pay"].error == "pay ended before it was decided whether it had been done"
     assert ran == []
     assert engine.recover() == []
 
@@ -527,6 +528,112 @@ def test_only_what_is_open_can_be_decided(killed_while_paying, new_engine):
     with pytest.raises(ValueError, match="nothing is to be decided"):
         engine.resolve("e", "pay", "failed")
     assert engine.resume("e").success
+
+
+INNER = """
+    inner = FlowDef("inner", steps=[StepDef("pay", idempotent=False), StepDef("done")])
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    new_engine(lambda ctx: die(), storage=InMemoryStorage([inner])).run(outer, execution_id="e")
+"""
+
+
+@pytest.fixture
+def with_open_question(store_url, new_engine, store):
+    """An engine, and the id of a sub-flow that waits for a decision on its first step."""
+    killed(INNER, store_url)
+    inner = FlowDef("inner", steps=[StepDef("pay", idempotent=False), StepDef("done")])
+    engine = new_engine(storage=InMemoryStorage([inner]))
+    [result] = bounded(engine.recover)
+    [child] = [each for each in store.list() if each != "e"]
+    assert result.state is WorkflowState.PAUSED
+    assert store.get(child).error == "needs a decision: pay"
+    assert engine.recover() == []
+    return engine, child
+
+
+def test_a_decision_on_a_sub_flow_lets_all_go_on(with_open_question):
+    engine, child = with_open_question
+    engine.resolve(child, "pay", "completed", output=1)
+    [result] = bounded(engine.recover)
+    assert result.outputs == {"in": {"pay": 1, "done": "done"}}
+
+
+def test_cancelling_what_waits_for_a_decision_on_a_sub_flow(with_open_question, store):
+    engine, child = with_open_question
+    engine.cancel("e")
+    [result] = bounded(engine.recover)
+    assert result.state is WorkflowState.CANCELLED
+    assert store.get(child).state is WorkflowState.CANCELLED
+
+
+def test_cancelling_what_died_in_a_sub_flow_ends_that_too_with_its_rollback(store_url, new_engine, store, log):
+    code = """
+    steps = [StepDef("made", rollbackable=True), StepDef("deep")]
+    inner = FlowDef("inner", steps=steps, rollback_on_failure=True)
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    def handler(ctx):
+        if ctx.step.name == "deep":
+            die()
+
+    config = {"storage": InMemoryStorage([inner]), "rollback_handler": print}
+    new_engine(handler, **config).run(outer, execution_id="e")
+    """
+    killed(code, store_url, log.path)
+    steps = [StepDef("made", rollbackable=True), StepDef("deep")]
+    inner = FlowDef("inner", steps=steps, rollback_on_failure=True)
+    undo = logging_to(log)
+    engine = new_engine(logging_to(log), storage=InMemoryStorage([inner]), rollback_handler=undo)
+    engine.cancel("e")
+    [result] = bounded(engine.recover)
+    assert result.state is WorkflowState.CANCELLED
+    [child] = [each for each in store.list() if each != "e"]
+    assert store.get(child).state is WorkflowState.ROLLED_BACK
+    assert [line.split()[0] for line in log.lines] == ["made"]
+    assert engine.interrupted() == []
+
+
+def test_what_else_can_run_does_before_a_decision_is_waited_for(store_url, new_engine, log):
+    code = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.step.name)
+        if ctx.step.name == "pay":
+            die()
+
+    steps = [StepDef("pay", idempotent=False), StepDef("beside")]
+    new_engine(handler, max_concurrency=1).run(FlowDef("two", FlowMode.PARALLEL, steps=steps), execution_id="e")
+    """
+    killed(code, store_url, log.path)
+    [result] = bounded(new_engine(logging_to(log)).recover)
+    assert (result.state, result.error) == (WorkflowState.PAUSED, "needs a decision: pay")
+    assert statuses(result) == {"pay": "pending", "beside": "completed"}
+
+
+# -- a crash in the midst of stopping ------------------------------------------------------------------
+
+
+def left_behind(store, names, result, outcome):
+    """Leave a parallel flow of which one step has settled, as a process does that dies."""
+    flow = FlowDef("left", FlowMode.PARALLEL, steps=[StepDef(name) for name in names])
+    record = ExecutionRecord("e", flow.name, WorkflowState.RUNNING, flow_id=flow.id)
+    epoch = store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    data = encode_checkpoint(Checkpoint(result, int(outcome)))
+    store.apply([SaveStep("e", result.step_name, 0, data, None, epoch)])
+
+
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_a_cancellation_is_carried_on_where_the_process_died(new_engine, store, names):
+    left_behind(store, names, StepResult("i", "a", StepStatus.SKIPPED, error="cancelled"), Outcome.PASSED)
+    [result] = bounded(new_engine().recover)
+    assert result.state is WorkflowState.CANCELLED
+    assert set(statuses(result).values()) == {"skipped"}
+
+
+def test_a_step_that_said_it_was_cancelled_cancels_nothing(new_engine, store):
+    said = StepResult("i", "a", StepStatus.SKIPPED, attempts=1, error="cancelled")
+    left_behind(store, "ab", said, Outcome.PASSED)
+    [result] = bounded(new_engine().recover)
+    assert statuses(result) == {"a": "skipped", "b": "completed"}
+    assert result.success
 
 
 # -- what is written ----------------------------------------------------------------------------------

@@ -1,0 +1,61 @@
+"""Results put into a page of documentation, with their plots beside it."""
+
+import re
+from pathlib import Path
+
+from benchmarks.plots import is_telling, plot
+from benchmarks.report import Report
+from benchmarks.table import case_table, ratio_table
+
+__all__ = ["NoSuchPart", "check", "put_into"]
+
+
+class NoSuchPart(Exception):
+    """A page that has no place for the results."""
+
+
+def put_into(page: Path, part: str, summary: Report) -> None:
+    """Replace what stands in *page* between ``<!-- PART -->`` and ``<!-- end of PART -->``; draw into its folder.
+
+    Raises `NoSuchPart` before anything is written.
+    """
+    before, found, after = _split(page, part)
+    folder = page.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob(f"{part}-*.svg"):
+        old.unlink()
+    pictures = []
+    for case in summary.cases:
+        picture = plot(case) if is_telling(case) else None
+        if picture is not None:
+            file = folder / f"{part}-{case.case.name}.svg"
+            file.write_text(picture + "\n", encoding="utf-8")
+            title = f"{case.case.name}: {case.case.title}"
+            pictures.append(f"**{title}**\n\n![{title}]({folder.name}/{file.name})")
+    tables = "\n\n".join(case_table(case) for case in summary.cases)
+    parts = [
+        f"```console\n$ {summary.command}\n```",
+        _fenced(ratio_table(summary.verdicts)),
+        *pictures,
+        f"<details><summary>All figures</summary>\n\n{_fenced(tables)}\n\n</details>",
+        _fenced("\n".join(summary.circumstances())),
+    ]
+    page.write_text("\n\n".join([before + found, *parts, after]), encoding="utf-8")
+
+
+def check(page: Path, part: str) -> None:
+    """Raise `NoSuchPart` if *page* has no place for *part*."""
+    _split(page, part)
+
+
+def _split(page: Path, part: str) -> tuple[str, str, str]:
+    opening, closing = f"<!-- {part} -->", f"<!-- end of {part} -->"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    found = re.fullmatch(f"(.*){re.escape(opening)}.*({re.escape(closing)}.*)", text, re.DOTALL)
+    if found is None:
+        raise NoSuchPart(f"{page} has no place for results: {opening} and {closing}")
+    return found[1], opening, found[2]
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}\n```"

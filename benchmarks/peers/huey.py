@@ -1,0 +1,83 @@
+"""huey: a queue of tasks, in memory and in SQLite, with its consumer's 16 threads in this process."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Job, Repetition, Subject
+
+WORKERS = 16
+SLEEP = 0.010
+POLL = 0.010
+
+
+@contextmanager
+def consumer_of(queue: Any) -> Iterator[None]:
+    """Have tasks done meanwhile; who has nothing to do asks again after 10 ms (huey's own setting: 100 ms)."""
+    consumer = queue.create_consumer(workers=WORKERS, periodic=False, initial_delay=POLL, max_delay=POLL)
+    consumer.start()
+    yield
+    consumer.stop(graceful=True)
+
+
+def enqueues(queue: Any, size: int, seconds: float = 0.0) -> "Iterator[Repetition]":
+    """Yield a repetition that enqueues independent tasks and reads all results."""
+
+    @queue.task()
+    def one() -> int:
+        if seconds:
+            time.sleep(seconds)
+        return 1
+
+    with consumer_of(queue):
+
+        def repetition() -> None:
+            for result in [one() for _ in range(size)]:
+                result.get(blocking=True, max_delay=POLL)
+
+        yield repetition
+
+
+def fan_out(job: "Job") -> "Iterator[Repetition]":
+    """Queue and results in memory."""
+    from huey import MemoryHuey
+
+    yield from enqueues(MemoryHuey(), job.size)
+
+
+def sleeps(job: "Job") -> "Iterator[Repetition]":
+    """Independent sleeps."""
+    from huey import MemoryHuey
+
+    yield from enqueues(MemoryHuey(), job.size, SLEEP)
+
+
+def fan_out_sqlite(job: "Job") -> "Iterator[Repetition]":
+    """Queue and results in a file, each change committed and on disk."""
+    from huey import SqliteHuey
+
+    path = job.new_file()
+    yield from enqueues(SqliteHuey(filename=str(path), fsync=True), job.size)
+    _remove(path)
+
+
+def imported(job: "Job") -> "Iterator[Repetition]":
+    """In a new interpreter."""
+    yield lambda: job.seconds_of("import huey")
+
+
+def _remove(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+CASES: "dict[str, dict[str, Subject]]" = {
+    "fan-out": {"huey, in memory": fan_out},
+    "sleeps": {"huey, in memory": sleeps},
+    "fan-out-sqlite": {"huey, SQLite": fan_out_sqlite},
+    "import": {"huey": imported},
+}
+LARGEST = {"fan-out": 1000, "fan-out-sqlite": 1000}

@@ -1,0 +1,174 @@
+"""What docs/semantics.md promises of executions that outlive a process, and no other file tests."""
+
+import itertools
+import threading
+import time
+
+import pytest
+from durable.children import killed
+from helper_engine import bounded, statuses, waited
+from processes import wait_until
+
+from szal import Engine, EngineConfig, FlowDef, StepDef, WorkflowState
+from szal.stores.sink import Sink
+
+
+def chain(*names, **options):
+    return FlowDef("chain", steps=[StepDef(name) for name in names], **options)
+
+
+# -- what begins anew ---------------------------------------------------------------------------------
+
+
+def test_after_a_crash_the_attempts_of_a_step_are_counted_anew(store_url, new_engine, log):
+    code = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.attempt)
+        if ctx.attempt == 2:
+            die()
+        raise ValueError("broken")
+
+    step = StepDef("flaky", max_retries=1, retry_delay=0.0)
+    new_engine(handler).run(FlowDef("flaky", steps=[step]), execution_id="e")
+    """
+    killed(code, store_url, log.path)
+
+    def handler(ctx):
+        log.add(ctx.attempt)
+        raise ValueError("broken")
+
+    [result] = new_engine(handler).recover()
+    assert log.lines == ["1", "2", "1", "2"]
+    assert result["flaky"].error == "retry exhausted: flaky after 2 attempts: ValueError: broken"
+
+
+def test_the_time_limit_of_a_flow_begins_anew_when_it_goes_on(new_engine):
+    ends = {}
+
+    def handler(ctx):
+        ends[ctx.step.name] = time.monotonic() + ctx.remaining()
+
+    ask = StepDef("ask", step_type="wait", config={"signal": "approve"})
+    flow = FlowDef("asking", steps=[StepDef("before"), ask, StepDef("after")], timeout=1000)
+    engine = new_engine(handler)
+    assert engine.run(flow, execution_id="e").state is WorkflowState.PAUSED
+    engine.signal("e", "approve")
+    resumed = time.monotonic()
+    assert bounded(engine.resume, "e").success
+    assert ends["before"] < resumed + 1000 <= ends["after"]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_start_of_a_known_id_goes_on_with_the_inputs_that_it_began_with(new_engine, ended):
+    engine = new_engine(lambda ctx: ctx.inputs["n"])
+    ask = StepDef("ask", step_type="wait", config={"signal": "approve"})
+    flow = chain("a") if ended else FlowDef("asking", steps=[ask, StepDef("a")])
+    engine.run(flow, {"n": 1}, execution_id="order-42")
+    engine.signal("order-42", "approve")
+    assert engine.run(flow, {"n": 2}, execution_id="order-42").outputs["a"] == 1
+
+
+def test_what_is_given_up_is_not_undone(store_url, new_engine, log):
+    code = """
+    steps = [StepDef("a", rollbackable=True), StepDef("b")]
+    flow = FlowDef("undone", steps=steps, rollback_on_failure=True)
+    handler = lambda ctx: die() if ctx.step.name == "b" else "done"
+    new_engine(handler, rollback_handler=lambda ctx: None).run(flow, execution_id="e")
+    """
+    killed(code, store_url)
+    engine = new_engine(max_recoveries=0, rollback_handler=lambda ctx: log.add(ctx.step.name))
+    [result] = engine.recover()
+    assert (result.state, result.error) == (WorkflowState.FAILED, "gave up after 0 recoveries")
+    assert statuses(result) == {"a": "completed", "b": "pending"}
+    assert log.lines == []
+
+
+# -- leases -------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_renewed_every_third_of_its_time(new_engine, store, monkeypatch):
+    beats, begun, go, renew = [], threading.Event(), threading.Event(), type(store.ledger).renew
+
+    def noting(ledger, owner, epochs, ttl):
+        beats.append(time.monotonic())
+        return renew(ledger, owner, epochs, ttl)
+
+    monkeypatch.setattr(type(store.ledger), "renew", noting)
+    engine = new_engine(lambda ctx: (begun.set(), waited(go))[1], lease_ttl=0.3)
+    execution = engine.start(chain("a"), execution_id="e")
+    waited(begun)
+    wait_until(lambda: len(beats) > 5, timeout=20)
+    go.set()
+    assert execution.result(timeout=20).success
+    shortest = min(after - before for before, after in itertools.pairwise(beats))
+    assert 0.09 < shortest < 0.2  # the machine may make any of them late, and none of them early
+
+
+# -- what is waited for -------------------------------------------------------------------------------
+
+
+class Held:
+    """A store that writes nothing behind a sink until it may."""
+
+    def __init__(self, store):
+        self._store = store
+        self.ledger = store.ledger
+        self.may_write = threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def apply(self, operations):
+        waited(self.may_write)
+        self._store.apply(operations)
+
+
+@pytest.fixture
+def held(store):
+    return Held(store)
+
+
+@pytest.fixture
+def engine_that_waits_for(held):
+    """Make the engine of a given durability, whose steps are noted when they begin."""
+    with Sink(held) as sink:
+        begun = {"a": threading.Event(), "b": threading.Event()}
+
+        def make(durability):
+            config = EngineConfig(execution_store=sink, durability=durability)
+            return Engine(lambda ctx: begun[ctx.step.name].set(), config), begun, sink
+
+        yield make
+        held.may_write.set()
+
+
+def test_none_waits_for_no_commit(engine_that_waits_for, held, store):
+    engine, _, sink = engine_that_waits_for("none")
+    with engine:
+        assert bounded(engine.run, chain("a", "b"), execution_id="e").success
+    assert store.get("e").state is WorkflowState.RUNNING  # which was written before all else
+    assert store.ledger.look("e").steps == []
+    held.may_write.set()
+    sink.flush()
+    assert store.get("e").state is WorkflowState.COMPLETED
+
+
+def test_flow_is_the_default_and_waits_for_a_commit_before_run_returns_only(engine_that_waits_for, held, store):
+    engine, begun, _ = engine_that_waits_for(EngineConfig().durability)
+    with engine:
+        execution = engine.start(chain("a", "b"), execution_id="e")
+        waited(begun["b"])
+        assert not execution.wait(0.1)
+        held.may_write.set()
+        assert execution.result(timeout=20).success
+    assert store.get("e").state is WorkflowState.COMPLETED
+
+
+def test_step_waits_for_a_commit_before_what_depends_on_a_step_begins(engine_that_waits_for, held):
+    engine, begun, _ = engine_that_waits_for("step")
+    with engine:
+        execution = engine.start(chain("a", "b"), execution_id="e")
+        waited(begun["a"])
+        assert not begun["b"].wait(0.1)
+        held.may_write.set()
+        assert execution.result(timeout=20).success
