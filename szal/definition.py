@@ -63,6 +63,7 @@ def content_id(flow: FlowDef) -> str:
     It is the same in every process: ids and the order of keys do not count. Linear in the size of the flow and
     not recursive. Raises `EncodeError` for a config that JSON cannot hold.
 
+    >>> from szal import StepDef
     >>> content_id(FlowDef("ci", steps=[StepDef("build")])) == content_id(FlowDef("ci", steps=[StepDef("build")]))
     True
     """
@@ -78,6 +79,7 @@ def _digest(content: "_Content") -> str:
 def differences(old: FlowDef, new: FlowDef) -> tuple[str, ...]:
     """Return what differs between two definitions, a readable line each: the flow's own fields, then step by step.
 
+    >>> from szal import StepDef
     >>> ci = FlowDef("ci", steps=[StepDef("build", timeout=60), StepDef("lint")])
     >>> for line in differences(ci, FlowDef("ci", version=2, steps=[StepDef("build", timeout=90), StepDef("test")])):
     ...     print(line)

@@ -586,13 +586,14 @@ class Matrix:
 class Request:
     """What to try: of *flow* every `every`-th fault point, of which every `again`-th once more with a second death.
 
-    Where the first of them stand, and where the second death comes, is left to chance, whose seed this is.
+    Where the second deaths come, and the first of both where it is not said, is left to chance, whose seed this is.
     """
 
     flow: str
     durability: str
     seed: int
     every: int = 1
+    first: int | None = None
     again: int = 1
     spared: bool = True
     by_signal: bool = False
@@ -612,7 +613,8 @@ def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, f
         by_signal=request.by_signal,
     )
     matrix = Matrix(setting, witness)
-    once = range(1 + chance.randrange(min(request.every, matrix.points)), matrix.points + 1, request.every)
+    first = 1 + chance.randrange(min(request.every, matrix.points)) if request.first is None else request.first
+    once = range(first, matrix.points + 1, request.every)
     twice = once[chance.randrange(min(request.again, len(once))) :: request.again]
     return {
         "points": matrix.points,

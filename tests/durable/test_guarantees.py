@@ -1,15 +1,18 @@
 """What docs/semantics.md promises of executions that outlive a process, and no other file tests."""
 
+import contextlib
 import itertools
+import sqlite3
 import threading
 import time
 
+import psycopg
 import pytest
 from durable.children import killed
 from helper_engine import bounded, statuses, waited
 from processes import wait_until
 
-from szal import Engine, EngineConfig, FlowDef, StepDef, WorkflowState
+from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState
 from szal.stores.sink import Sink
 
 
@@ -172,3 +175,41 @@ def test_step_waits_for_a_commit_before_what_depends_on_a_step_begins(engine_tha
         assert not begun["b"].wait(0.1)
         held.may_write.set()
         assert execution.result(timeout=20).success
+
+
+@contextlib.contextmanager
+def locked(url):
+    """Keep everybody from writing to the database."""
+    if url.startswith("sqlite"):
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+    else:
+        connection = psycopg.connect(url)
+        connection.execute("LOCK TABLE szal_leases, szal_steps IN ACCESS EXCLUSIVE MODE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def test_steps_that_end_together_share_a_commit(store_url, new_engine):
+    count = 40
+    running, ended = threading.Barrier(count + 1), threading.Barrier(count + 1)
+
+    def handler(ctx):
+        running.wait(20)
+        ended.wait(20)
+
+    engine = new_engine(handler, durability="step", max_concurrency=count)
+    sink = engine.config.execution_store
+    flow = FlowDef("wide", FlowMode.PARALLEL, steps=[StepDef(f"s{number}") for number in range(count)])
+    execution = engine.start(flow)
+    running.wait(20)
+    sink.flush()
+    before = sink.stats().batches
+    with locked(store_url):
+        ended.wait(20)
+        wait_until(lambda: sink.stats().pending == count, timeout=20)
+    assert execution.result(timeout=20).success
+    assert sink.stats().batches - before <= 6  # what the writer had begun with, all others, and the end of the run

@@ -146,6 +146,7 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
         assert store._read("SELECT migration_set, name FROM _sqlite_migrations") == [
             ("szal", "m001_executions"),
             ("szal", "m002_ledger"),
+            ("szal", "m003_awaits"),
         ]
 
 
