@@ -1,9 +1,14 @@
 """Fixtures that several folders of tests share: a PostgreSQL server."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from stores.postgres_server import PostgresServer, postgres_server
+
+# The processes that tests start are not measured: they would take twice as long to start, and reach nothing more.
+if "PYTEST_XDIST_WORKER" in os.environ:  # the one that starts the workers has to pass it on
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 @pytest.fixture(scope="session")

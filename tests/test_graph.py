@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from szal import graph
 
-LONG = 100_000
+LONG = 20_000
 
 
 @st.composite

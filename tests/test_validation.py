@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from szal import CycleDetected, Engine, FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
 
-LONG = 100_000
+LONG = 20_000
 DAG, HIERARCHICAL, SEQUENTIAL, PARALLEL = FlowMode.DAG, FlowMode.HIERARCHICAL, FlowMode.SEQUENTIAL, FlowMode.PARALLEL
 
 
@@ -335,20 +335,20 @@ def test_a_flows_numbers_are_not_negative():
 # -- size ----------------------------------------------------------------------------------------------
 
 
-def long_chain():
-    return [StepDef(f"s{n}", id=f"{n}", depends_on=[f"{n - 1}"] if n else []) for n in range(LONG)]
+def long_chain(count):
+    return [StepDef(f"s{n}", id=f"{n}", depends_on=[f"{n - 1}"] if n else []) for n in range(count)]
 
 
 def test_a_chain_of_100_000_steps_validates():
-    steps = long_chain()
+    steps = long_chain(100_000)
     steps[-1] = attrs.evolve(steps[-1], condition="steps.s0.status == 'completed'")
     begin = time.process_time()
     assert problems(dag(*reversed(steps))) == []
     assert time.process_time() - begin < 10
 
 
-def test_a_cycle_of_100_000_steps_is_named():
-    steps = long_chain()
+def test_a_cycle_of_many_steps_is_named():
+    steps = long_chain(LONG)
     steps[0] = attrs.evolve(steps[0], depends_on=f"{LONG - 1}")
     with pytest.raises(CycleDetected) as caught:
         dag(*steps).validate()
@@ -367,20 +367,19 @@ def test_a_hierarchy_thousands_of_levels_deep_validates():
 
 
 @pytest.mark.parametrize("mode", [SEQUENTIAL, PARALLEL, HIERARCHICAL], ids=str)
-def test_50_000_steps_in_other_modes(mode):
+def test_many_steps_in_other_modes(mode):
     assert (
-        problems(FlowDef("long", mode, steps=[StepDef(f"s{number}", id=f"{number}") for number in range(LONG // 2)]))
-        == []
+        problems(FlowDef("long", mode, steps=[StepDef(f"s{number}", id=f"{number}") for number in range(LONG)])) == []
     )
 
 
-def test_100_000_problems_are_all_reported():
+def test_many_problems_are_all_reported():
     steps = [StepDef(f"s{number}", id=f"{number}", max_retries=-1) for number in range(LONG)]
     assert len(problems(FlowDef("bad", steps=steps))) == LONG
 
 
 def test_many_conditions_on_distant_steps_cost_no_walk_each():
-    steps = long_chain()[:20_000]
+    steps = long_chain(LONG)
     steps = [attrs.evolve(step, condition="steps.s0.output") if step.id != "0" else step for step in steps]
     begin = time.process_time()
     assert problems(dag(*steps)) == []

@@ -60,7 +60,15 @@ class TestWebApp:
         pytest.importorskip("gunicorn")
         address = str(tmp_path / "http")
         settings = {"SZAL_STORE": store_url, "INBOX": str(inbox), "RECOVER_EVERY": "0.1"}
-        options = ["--preload", "--workers=2", "--chdir", str(EXAMPLES), "--bind", f"unix:{address}"]
+        options = [
+            "--preload",
+            "--workers=2",
+            "--graceful-timeout=5",
+            "--chdir",
+            str(EXAMPLES),
+            "--bind",
+            f"unix:{address}",
+        ]
         with (tmp_path / "log").open("w") as log:
             server = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", *options, "recovering_app:app"],
