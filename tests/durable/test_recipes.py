@@ -71,7 +71,7 @@ class TestWebApp:
         ]
         with (tmp_path / "log").open("w") as log:
             server = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", *options, "--bind", f"unix:{address}", "recovering_app:app"],
+                [sys.executable, "-m", "gunicorn", *options, "recovering_app:app"],
                 env=ENVIRONMENT | settings,
                 stdout=log,
                 stderr=log,
