@@ -148,7 +148,7 @@ class Lifecycle:
             return
         stopping = claim.cancelled or run.stop_reason is not None
         # With the sub-flows that are under way: nobody else would end them.
-        children = list(filter(self._is_under_way, run.plan.nodes)) if stopping else []
+        children = list(filter(self._sub_flows.is_under_way, self._open_sub_flows())) if stopping else []
         for node in (*self._undecided, *children):
             run.running[node.place] = None
         self._scheduler.add(run)
@@ -157,16 +157,15 @@ class Lifecycle:
         if stopping:
             self._scheduler.cancel()
 
-    def _is_under_way(self, node: Node) -> bool:
-        is_open = node.step.step_type == "sub_flow" and self._run.results[node.place] is None
-        return is_open and self._sub_flows.is_under_way(node)
+    def _open_sub_flows(self) -> list[Node]:
+        nodes, results = self._run.plan.nodes, self._run.results
+        return [node for node in nodes if node.step.step_type == "sub_flow" and results[node.place] is None]
 
     def _give_up(self, error: str) -> None:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
-        for node in self._run.plan.nodes:
-            if node.step.step_type == "sub_flow" and self._run.results[node.place] is None:
-                for request in self._sub_flows.interrupted(node):
-                    self._give_up_child(request, error)
+        for node in self._open_sub_flows():
+            for request in self._sub_flows.interrupted(node):
+                self._give_up_child(request, error)
         self._run.failed = True
         self._conclude(WorkflowState.FAILED, error)
 
