@@ -264,32 +264,35 @@ class ProcessGroup:
             self._read(_TICK)
 
     def _end(self) -> None:
-        until = self._ending.ask()
-        pause = 0.002
-        while self._lives():
-            if time.monotonic() >= until:
-                self._ending.send(signal.SIGKILL)
-                break
-            self._read(pause)
-            pause = min(2 * pause, _TICK)
-        self._reap()
+        if not self._dies(self._ending.ask()):
+            self._kill()
+        self._at_exit.detach()
 
     def _end_whatever_happens(self) -> None:
         try:
             self._end()
         except BaseException:
-            self._ending.send(signal.SIGKILL)
-            self._reap()
+            self._kill()
+            self._at_exit.detach()
             raise
 
-    def _lives(self) -> bool:
-        if self._has_exited():
-            self._process.wait()
-        return self._ending.lives()
+    def _kill(self) -> None:
+        self._ending.send(signal.SIGKILL)
+        if not self._dies(time.monotonic() + self._ending.grace + 1):  # the kernel holds it, as with a dead file server
+            logger.error("process group %d was killed, and does not end", self._process.pid)
 
-    def _reap(self) -> None:
-        try:
-            self._process.wait(timeout=self._ending.grace + 1)
-        except subprocess.TimeoutExpired:
-            logger.error("process %d was killed, and does not end", self._process.pid)
-        self._at_exit.detach()
+    def _dies(self, until: float) -> bool:
+        """Wait until all of the group has ended, taking in what it writes; return whether that was so in time."""
+        pause = 0.002
+        while self._lives():
+            if time.monotonic() >= until:
+                return False
+            self._read(pause)
+            pause = min(2 * pause, _TICK)
+        return True
+
+    def _lives(self) -> bool:
+        if not self._has_exited():
+            return True
+        self._process.wait()
+        return self._ending.lives()

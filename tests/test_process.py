@@ -116,6 +116,12 @@ class TestTheEnd:
         assert 0.2 <= time.monotonic() - started < 2
         assert not is_running(group_of(process))
 
+    def test_all_that_was_killed_is_gone_when_the_call_returns(self):
+        dies_slowly = "memory = b'x' * 300_000_000; print('ready', flush=True); import time; time.sleep(100)"
+        process = start(f"trap '' TERM; {sys.executable} -c \"{dies_slowly}\"; :", Caller("ready"), grace=0.05)
+        assert process.run() is None
+        assert not is_running(group_of(process))
+
     def test_a_deadline_ends_it_on_time(self):
         started = time.monotonic()
         process = start("exec sleep 100", Caller(seconds=0.1))
