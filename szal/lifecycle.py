@@ -148,18 +148,23 @@ class Lifecycle:
             return
         stopping = claim.cancelled or run.stop_reason is not None
         # With the sub-flows that are under way: nobody else would end them.
-        children = list(filter(self._sub_flows.is_under_way, self._open_sub_flows())) if stopping else []
-        for node in (*self._undecided, *children):
-            run.running[node.place] = None
+        children = self._sub_flows_under_way() if stopping else {}
+        for place in (*(node.place for node in self._undecided), *children):
+            run.running[place] = None
         self._scheduler.add(run)
-        for node in children:
-            self._scheduler.launch(run, node)
+        for place, attempt in children.items():
+            self._scheduler.launch(run, run.plan.nodes[place], attempt)
         if stopping:
             self._scheduler.cancel()
 
     def _open_sub_flows(self) -> list[Node]:
         nodes, results = self._run.plan.nodes, self._run.results
         return [node for node in nodes if node.step.step_type == "sub_flow" and results[node.place] is None]
+
+    def _sub_flows_under_way(self) -> dict[int, int]:
+        """Return the places of the steps whose sub-flow has begun and not ended, with the attempt that it is."""
+        found = {node.place: self._sub_flows.under_way(node) for node in self._open_sub_flows()}
+        return {place: attempt for place, attempt in found.items() if attempt}
 
     def _give_up(self, error: str) -> None:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""

@@ -82,12 +82,14 @@ class Scheduler:
         elif run.deadline is not None and run.deadline <= time.monotonic():
             self._stop(run, FLOW_TIMEOUT)
 
-    def launch(self, run: Run, node: Node) -> None:
+    def launch(self, run: Run, node: Node, attempt: int | None = None) -> None:
         """Begin a sub-flow or a wait, which inherits what is left of the step's and the flow's time.
 
-        On the coordinating thread.
+        On the coordinating thread. With *attempt* it is that one, which a crash has interrupted.
         """
         context = self._context(run, node)
+        if attempt is not None:
+            context.attempt = attempt
         context._started = time.monotonic()
         own = None if node.step.timeout is None else context._started + node.step.timeout
         context._deadline = min((end for end in (own, run.deadline) if end is not None), default=None)
@@ -405,7 +407,7 @@ class Scheduler:
             self._failed(run, node, context, error)
 
     def _completed(self, run: Run, node: Node, context: StepContext, output: Json, encoded: str | None) -> None:
-        started = context._started if context.attempt == 1 else run.tried.pop(node.place).started
+        started = context._started if context.attempt == 1 else _first_start(run, node, context)
         step = node.step
         result = StepResult(  # positional: a tenth of the cost of a step
             step.id,
@@ -449,8 +451,7 @@ class Scheduler:
 
     def _end(self, run: Run, node: Node, context: StepContext, error: BaseException, outcome: Outcome) -> None:
         """Settle a step whose last attempt raised *error*."""
-        tried = run.tried.pop(node.place, None)
-        started = context._started if tried is None else tried.started
+        started = _first_start(run, node, context)
         skipped = outcome is Outcome.PASSED
         cause = error.__cause__ if isinstance(error, RetryExhausted) and error.__cause__ else error
         result = StepResult(
@@ -538,3 +539,9 @@ class Scheduler:
     def _give_up(self, run: Run) -> None:
         for attempt in [attempt for attempt in run.running.values() if attempt is not None]:
             self._abandon(attempt, Cancelled(f"still running {self._grace:g}s after the cancellation"))
+
+
+def _first_start(run: Run, node: Node, context: StepContext) -> float:
+    """Return when the first attempt of *node*, which has ended, was started; attempts before a crash do not count."""
+    tried = run.tried.pop(node.place, None)
+    return context._started if tried is None else tried.started

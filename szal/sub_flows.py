@@ -88,21 +88,24 @@ class SubFlows:
             raise SubFlowError(f"sub-flow {name!r} is nested more than {MAX_DEPTH} deep")
         return flow
 
-    def is_under_way(self, node: Node) -> bool:
-        """Whether the step *node* has a sub-flow in the store that has begun, and not ended."""
+    def under_way(self, node: Node) -> int:
+        """Return the attempt whose sub-flow is in the store as begun and not ended; 0 where there is none."""
         assert self._keeper is not None
-        try:
-            child = self._keeper.ledger.look(child_id(self._parent.record.execution_id, node.step.name, 1))
-        except ExecutionNotFound:
-            return False
-        return bool(child.record.state.is_live)
+        for attempt, name in enumerate(self._ids(node), 1):
+            try:
+                child = self._keeper.ledger.look(name)
+            except ExecutionNotFound:
+                break
+            if child.record.state.is_live:
+                return attempt
+        return 0
 
     def interrupted(self, node: Node) -> Iterator[Request]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
         assert self._keeper is not None
-        for attempt in range(1, node.step.max_retries + 2):
+        for name in self._ids(node):
             try:
-                claim = self._keeper.take_over(child_id(self._parent.record.execution_id, node.step.name, attempt))
+                claim = self._keeper.take_over(name)
             except ExecutionNotFound:
                 return
             if claim.epoch is None or claim.flow is None:
@@ -118,6 +121,11 @@ class SubFlows:
                 epoch=claim.epoch,
                 claim=claim,
             )
+
+    def _ids(self, node: Node) -> Iterator[str]:
+        """Yield the ids that the sub-flows of the step *node* have, or would have, one for each attempt."""
+        for attempt in range(1, node.step.max_retries + 2):
+            yield child_id(self._parent.record.execution_id, node.step.name, attempt)
 
 
 def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:

@@ -566,17 +566,22 @@ def test_cancelling_what_waits_for_a_decision_on_a_sub_flow(with_open_question, 
     assert store.get(child).state is WorkflowState.CANCELLED
 
 
-def test_cancelling_what_died_in_a_sub_flow_ends_that_too_with_its_rollback(store_url, new_engine, store, log):
-    code = """
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_cancelling_what_died_in_a_sub_flow_ends_that_too_with_its_rollback(store_url, new_engine, store, log, attempt):
+    code = f"""
     steps = [StepDef("made", rollbackable=True), StepDef("deep")]
     inner = FlowDef("inner", steps=steps, rollback_on_failure=True)
-    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    config = {{"flow_name": "inner"}}
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config=config, max_retries=1, retry_delay=0)])
+    calls = []
     def handler(ctx):
         if ctx.step.name == "deep":
-            die()
+            calls.append(ctx)
+            if len(calls) == {attempt}:
+                die()
+            raise ValueError("try again")
 
-    config = {"storage": InMemoryStorage([inner]), "rollback_handler": print}
-    new_engine(handler, **config).run(outer, execution_id="e")
+    new_engine(handler, storage=InMemoryStorage([inner]), rollback_handler=print).run(outer, execution_id="e")
     """
     killed(code, store_url, log.path)
     steps = [StepDef("made", rollbackable=True), StepDef("deep")]
@@ -586,8 +591,8 @@ def test_cancelling_what_died_in_a_sub_flow_ends_that_too_with_its_rollback(stor
     engine.cancel("e")
     [result] = bounded(engine.recover)
     assert result.state is WorkflowState.CANCELLED
-    [child] = [each for each in store.list() if each != "e"]
-    assert store.get(child).state is WorkflowState.ROLLED_BACK
+    children = [each for each in store.list() if each != "e"]
+    assert [store.get(each).state for each in children] == [WorkflowState.ROLLED_BACK] * attempt
     assert [line.split()[0] for line in log.lines] == ["made"]
     assert engine.interrupted() == []
 
