@@ -1,13 +1,15 @@
-"""A flow compiled for execution: nodes and typed edges, the only thing that the scheduler sees.
+"""A flow compiled for execution: nodes, gates and typed edges, the only thing that the scheduler sees.
 
-The modes differ only in their edges. An edge's kind says what an outcome at its source means for its target:
-it may leave a mark there. Once all edges into a node are settled (for an ANY node: once the first source
-completed), the marks decide whether it runs or is skipped. Reading a plan costs O(1) per node and per edge.
+An edge leads from a node to a gate, which opens once all edges into it are settled (for ANY nodes: once the first
+source completed). Nodes that wait for the same sources stand behind one gate, so that a layer which waits for all of
+another costs the sum of their sizes, not the product. The modes differ only in their edges. An edge's kind says what
+an outcome at its source means for its target: it may leave a mark at the gate. When that opens, the marks decide
+whether a node behind it runs or is skipped. Reading a plan costs O(1) per node and per edge.
 """
 
 import enum
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -43,7 +45,7 @@ class EdgeKind(enum.IntEnum):
 
 
 class Mark:
-    """What edges leave at their target: bits, plain integers for speed."""
+    """What edges leave at a gate: bits, plain integers for speed."""
 
     COMPLETED: Final = 1
     SKIPPED: Final = 2
@@ -76,7 +78,7 @@ _BLOCKED_BY: Final = {
 
 @attrs.define(eq=False, repr=False)
 class Node:
-    """One step in a plan. `successors` are (place, kind of the edge)."""
+    """One step in a plan. `edges` lead to (gate, kind of the edge)."""
 
     place: int
     step: StepDef
@@ -85,7 +87,8 @@ class Node:
     condition: CompiledCondition | None = None
     scope: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
     template: CompiledTemplate | None = None
-    successors: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
+    gate: int = attrs.field(default=-1, init=False)  # that it stands behind
+    edges: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
     guarded: bool = attrs.field(init=False)
     """Whether it may be skipped although no edge has left a mark."""
     plain: bool = attrs.field(init=False)
@@ -115,11 +118,12 @@ class Node:
 
 @attrs.define(eq=False, repr=False)
 class Plan:
-    """Nodes in the flow's own order (their place is their index), and how many edges lead into each."""
+    """Nodes in the flow's own order (their place is their index), and the gates that they stand behind."""
 
     nodes: list[Node]
-    waiting: list[int]
     places: dict[str, int]  # by step name
+    gates: list[list[Node]] = attrs.field(factory=list)  # the nodes behind each
+    waiting: list[int] = attrs.field(factory=list)  # how many edges lead to each gate
     parents: Sequence[int] = ()
     before: list[list[int]] = attrs.field(factory=list)  # dependencies; empty lists in linear modes
     rank: Sequence[int] = ()
@@ -143,10 +147,30 @@ class Plan:
     def chain(cls, steps: Iterable[StepDef]) -> "Plan":
         """Return a plan that takes *steps* one after another, whatever their outcomes: rollback's."""
         nodes = [Node(place, step) for place, step in enumerate(steps)]
+        plan = cls(nodes, {node.step.name: node.place for node in nodes}, linear=True)
+        for node in nodes:
+            plan.add_gate(node)
         for node in nodes[1:]:
-            nodes[node.place - 1].successors.append((node.place, EdgeKind.AFTER))
-        waiting = [int(place > 0) for place in range(len(nodes))]
-        return cls(nodes, waiting, {node.step.name: node.place for node in nodes}, linear=True)
+            plan.connect(node.place - 1, node.gate, EdgeKind.AFTER)
+        return plan
+
+    def add_gate(self, *behind: Node) -> int:
+        """Put nodes behind a gate of their own, which nothing leads to yet; return it."""
+        gate = len(self.gates)
+        self.gates.append(list(behind))
+        self.waiting.append(0)
+        for node in behind:
+            node.gate = gate
+        return gate
+
+    def connect(self, source: int, gate: int, kind: EdgeKind) -> None:
+        """Let an edge lead from the node at *source* to *gate*."""
+        self.nodes[source].edges.append((gate, kind))
+        self.waiting[gate] += 1
+
+    def successors(self, place: int) -> Iterator[tuple[int, EdgeKind]]:
+        """Yield the places of the nodes that wait for the one at *place*, and what it is to them."""
+        return ((node.place, kind) for gate, kind in self.nodes[place].edges for node in self.gates[gate])
 
     def is_before(self, source: int, node: int) -> bool:
         """Whether *source* is an ancestor of *node*: something it waits for, directly or not."""
@@ -162,7 +186,6 @@ class Plan:
 def _compile(found: Analysis) -> Plan:
     plan = Plan(
         nodes=[_node(place, found) for place in range(len(found.steps))],
-        waiting=[0] * len(found.steps),
         places=found.places,
         parents=found.parents,
         before=found.before,
@@ -173,6 +196,8 @@ def _compile(found: Analysis) -> Plan:
         _wire_dag(plan)
     elif plan.linear:
         _wire_line(plan)
+    elif plan.nodes:
+        plan.add_gate(*plan.nodes)
     _scopes(plan, found)
     return plan
 
@@ -197,25 +222,30 @@ def _ranks(order: Sequence[int]) -> list[int]:
 
 
 def _wire_dag(plan: Plan) -> None:
+    gates: dict[tuple[EdgeKind, frozenset[int]], int] = {}
     for node in plan.nodes:
         sources = plan.before[node.place]
-        plan.waiting[node.place] = len(sources)
         kind = EdgeKind.EITHER if node.needs else EdgeKind.DEPENDENCY
         plan.loose = plan.loose or (kind is EdgeKind.EITHER and len(sources) > 1)
-        edge = (node.place, kind)
+        key = kind, frozenset(sources)
+        gate = gates.get(key)
+        if gate is not None:
+            node.gate = gate
+            plan.gates[gate].append(node)
+            continue
+        gate = gates[key] = plan.add_gate(node)
         for source in sources:
-            plan.nodes[source].successors.append(edge)
+            plan.connect(source, gate, kind)
 
 
 def _wire_line(plan: Plan) -> None:
     """Wire a depth-first order: each node waits for the one before it and for its parent."""
-    for place, parent in enumerate(plan.parents):
+    for node, parent in zip(plan.nodes, plan.parents, strict=True):
+        gate = plan.add_gate(node)
         if parent >= 0:
-            plan.nodes[parent].successors.append((place, EdgeKind.PARENT))
-            plan.waiting[place] += 1
-        if 0 <= place - 1 != parent:
-            plan.nodes[place - 1].successors.append((place, EdgeKind.PRIOR))
-            plan.waiting[place] += 1
+            plan.connect(parent, gate, EdgeKind.PARENT)
+        if 0 <= node.place - 1 != parent:
+            plan.connect(node.place - 1, gate, EdgeKind.PRIOR)
 
 
 def _scopes(plan: Plan, found: Analysis) -> None:

@@ -261,7 +261,7 @@ def _from(plan: Plan, step: str | None) -> set[int]:
     start = plan.places[step]
     found, pending = {start}, [start]
     for place in pending:  # grows while it is read
-        for target, _ in plan.nodes[place].successors:
+        for target, _ in plan.successors(place):
             if target not in found:
                 found.add(target)
                 pending.append(target)

@@ -90,8 +90,8 @@ class Run:
     inline: bool = True  # nobody can want to stop waiting for a handler
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
-    waiting: list[int] = attrs.field(init=False)  # edges still to settle, by place
-    marks: list[int] = attrs.field(init=False)
+    waiting: list[int] = attrs.field(init=False)  # edges still to settle, by gate
+    marks: list[int] = attrs.field(init=False)  # by gate
     left: int = attrs.field(init=False)
     direct: bool = attrs.field(init=False, default=False)  # the coordinating thread may call handlers itself
     failed: bool = False
@@ -105,21 +105,22 @@ class Run:
     def __attrs_post_init__(self) -> None:
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
-        self.left = len(self.waiting)
+        self.left = len(self.plan.nodes)
 
     def begin(self, ready: "deque[Ready]") -> None:
         """Put the nodes that wait for nothing on *ready*, and from now on what `settle` makes ready."""
         self.ready = ready
         self.direct = self.inline and self.deadline is None
-        nodes = self.plan.nodes
-        ready.extend((self, nodes[place]) for place, count in enumerate(self.waiting) if not count)
+        for nodes, count in zip(self.plan.gates, self.waiting, strict=True):
+            if not count:
+                ready.extend((self, node) for node in nodes)
 
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
 
         Raises what the comparison of foreign objects in outputs may raise.
         """
-        marks = self.marks[node.place]
+        marks = self.marks[node.gate]
         if marks & node.blocked_by or node.needs:
             parent = self.plan.parents[node.place] if self.plan.parents else -1
             above = self.results[parent] if parent >= 0 else None
@@ -154,16 +155,17 @@ class Run:
             self.completed.append(place)
         elif outcome is Outcome.FAILED:
             self.failed = True
-        waiting, nodes = self.waiting, self.plan.nodes
-        for target, kind in node.successors:
+        waiting = self.waiting
+        for gate, kind in node.edges:
             if outcome is not _COMPLETED or kind is _EITHER:
-                self.marks[target] |= MARKS[kind][outcome]
-            left = waiting[target] = waiting[target] - 1
+                self.marks[gate] |= MARKS[kind][outcome]
+            left = waiting[gate] = waiting[gate] - 1
+            if left > 0 and kind is _EITHER and outcome is _COMPLETED:
+                waiting[gate] = -left  # opened: the edges still to come count away from zero
+                left = 0
             if not left:
-                self.ready.append((self, nodes[target]))
-            elif left > 0 and kind is _EITHER and outcome is _COMPLETED:
-                waiting[target] = -left  # released: the edges still to come count away from zero
-                self.ready.append((self, nodes[target]))
+                for follower in self.plan.gates[gate]:
+                    self.ready.append((self, follower))
         self.left -= 1
         if self.log is not None:
             self.log.settled(node, result, outcome)

@@ -194,7 +194,7 @@ class Scheduler:
             place = node.place
             if run.results[place] is not None:  # settled meanwhile, by `_stop`
                 continue
-            if (run.marks[place] or not node.plain) and self._is_seen_to(run, node):
+            if (run.marks[node.gate] or not node.plain) and self._is_seen_to(run, node):
                 continue
             if (
                 run.direct
@@ -212,7 +212,7 @@ class Scheduler:
         """Do what there is to do before a handler is called, or instead; return whether that is all, for now."""
         if node.place in run.running:  # it was begun before a crash, and somebody has to decide on it
             return True
-        if node.place not in run.tried and (run.marks[node.place] or node.guarded) and self._is_skipped(run, node):
+        if node.place not in run.tried and (run.marks[node.gate] or node.guarded) and self._is_skipped(run, node):
             return True
         if run.handlers[node.place] is None:
             self.launch(run, node)

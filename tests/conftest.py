@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share: a PostgreSQL server."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,10 @@ from stores.postgres_server import PostgresServer, postgres_server
 # The processes that tests start are not measured: they would take twice as long to start, and reach nothing more.
 if "PYTEST_XDIST_WORKER" in os.environ:  # the one that starts the workers has to pass it on
     os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+# A shell's background job inherits that the one is ignored, what nohup runs that the other is.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -129,9 +129,9 @@ def nested(depth: int, leaf: StepDef) -> FlowDef:
 
 
 def test_deep_nesting_is_no_recursion() -> None:
-    old, new = nested(5_000, StepDef("leaf")), nested(5_000, StepDef("leaf", max_retries=1))
+    old, new = nested(2_000, StepDef("leaf")), nested(2_000, StepDef("leaf", max_retries=1))
     assert differences(old, new) == ("step 'leaf': max_retries 0 -> 1",)
-    assert content_id(old) == content_id(nested(5_000, StepDef("leaf")))
+    assert content_id(old) == content_id(nested(2_000, StepDef("leaf")))
     registry = MigrationRegistry()
     registry.register(1, 2, lambda flow: flow)
     assert differences(old, registry.migrate_latest(old)) == ("version 1 -> 2",)

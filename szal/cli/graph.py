@@ -27,7 +27,7 @@ class _Edge:
 
 def _edges(plan: Plan) -> Iterator[_Edge]:
     for node in plan.nodes:
-        for target, kind in node.successors:
+        for target, kind in plan.successors(node.place):
             trigger = plan.nodes[target].step.trigger_mode
             label = "" if trigger is TriggerMode.ALL else str(trigger).replace("_", " ")
             yield _Edge(node.place, target, label, kind is EdgeKind.PARENT and target != node.place + 1)

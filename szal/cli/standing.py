@@ -109,7 +109,7 @@ def _waits(
         yield from (Wait(record.execution_id, node.step.name) for node in undecided)
         return
     for node in open_nodes:
-        if run.waiting[node.place] > 0:
+        if run.waiting[node.gate] > 0:
             continue
         name = node.step.name
         if node.step.step_type == "sub_flow":

@@ -3,7 +3,6 @@
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 import termios
@@ -146,10 +145,6 @@ class Process:
         return self.popen.wait(timeout)
 
 
-def _default_signals():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job of a shell inherits that it is ignored
-
-
 @pytest.fixture
 def spawn(here):
     """``spawn(*arguments, terminal=False, **environment)`` starts szal in a process, in a terminal if asked to."""
@@ -169,7 +164,6 @@ def spawn(here):
             stdout=writer,
             stderr=writer,
             env={**env, "TERM": "xterm-256color", **environment},
-            preexec_fn=_default_signals,  # noqa: PLW1509 (no thread of this process can be in its way)
         )
         os.close(writer)
         started.append(Process(popen, reader))
