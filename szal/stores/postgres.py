@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from szal.errors import MissingDriver, StoreFailed, StoreUnavailable
+from szal.errors import LeaseLost, MissingDriver, StoreFailed, StoreUnavailable
 from szal.stores.dialect import Dialect
 from szal.stores.nul import nul_in
+from szal.stores.operation import Operation, SaveStep, merged
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
 
 try:
@@ -17,7 +18,7 @@ try:
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     from szal.stores.pool import Connection, Pool, Server
-    from szal.stores.postgres_schema import dialect, execute, migrate
+    from szal.stores.postgres_schema import dialect, execute, migrate, save_steps_of_lease
 except ImportError as error:  # psycopg is there, but libpq is not
     raise MissingDriver("PostgreSQL", "psycopg[binary,pool]", str(error).partition("\n")[0]) from error
 
@@ -38,12 +39,17 @@ class _PostgresTransaction:
         return execute(self._connection, statement, parameters).fetchall()
 
     def many(self, statement: str, rows: Sequence[Row]) -> None:
-        for row in rows:
-            for value in row:
-                if isinstance(value, str) and (problem := nul_in(value)):
-                    raise StoreFailed(self._store, f"{problem}, which PostgreSQL cannot store")
         if rows:
-            execute(self._connection, statement, [list(column) for column in zip(*rows, strict=True)])
+            execute(self._connection, statement, _columns(self._store, rows))
+
+
+def _columns(store: str, rows: Sequence[Row]) -> list[list[object]]:
+    """Return an array for each column; raise `StoreFailed` for what PostgreSQL cannot store."""
+    for row in rows:
+        for value in row:
+            if isinstance(value, str) and (problem := nul_in(value)):
+                raise StoreFailed(store, f"{problem}, which PostgreSQL cannot store")
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 @attrs.frozen
@@ -89,12 +95,14 @@ class PostgresExecutionStore(SqlExecutionStore):
     name: str
     dialect: Dialect = attrs.field(repr=False)
     _schema: str | None = attrs.field(repr=False)
+    _save_steps_of_lease: str = attrs.field(repr=False)
     _pool: Pool = attrs.field(repr=False)
     _doubts: _Doubts = attrs.field(repr=False)  # of each thread: its own
 
     def __init__(self, pool: Pool, schema: str | None) -> None:
         self.name = pool.name
         self.dialect = dialect(schema)
+        self._save_steps_of_lease = save_steps_of_lease(schema)
         self._schema = schema
         self._pool = pool
         self._doubts = _Doubts()
@@ -158,6 +166,25 @@ class PostgresExecutionStore(SqlExecutionStore):
         with self._pool.use() as connection:
             migrate(connection, self._schema)
 
+    def apply(self, operations: Sequence[Operation]) -> None:
+        """Carry out *operations*, in order, in one transaction; on return it is committed, after an error undone."""
+        if _are_steps_of_one_lease(operations):
+            self._pool.retrying()(self._save_steps, merged(operations))
+        else:
+            super().apply(operations)
+
+    def _save_steps(self, steps: Sequence[Operation]) -> None:
+        """Write steps by one statement that looks after their lease too: one wait for the network.
+
+        Whoever holds the lease can say it again where the answer was lost: then nobody else has written since.
+        """
+        lease = [steps[0].execution_id, steps[0].epoch]
+        columns = _columns(self.name, [step.row() for step in steps])
+        with self._pool.use() as connection:
+            written = execute(connection, self._save_steps_of_lease, [*lease, *columns]).rowcount
+        if written != len(steps):
+            raise LeaseLost(steps[0].execution_id)
+
     # -- transactions ---------------------------------------------------------------------------------
 
     def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
@@ -198,6 +225,15 @@ class PostgresExecutionStore(SqlExecutionStore):
         if status == "in progress":
             raise StoreUnavailable(self.name, "a transaction of a lost connection has not ended yet")
         return bool(status == "committed")
+
+
+def _are_steps_of_one_lease(operations: Sequence[Operation]) -> bool:
+    """Return whether that is all there is to write."""
+    first = operations[0]
+    return first.epoch is not None and all(
+        type(each) is SaveStep and each.epoch == first.epoch and each.execution_id == first.execution_id
+        for each in operations
+    )
 
 
 def _pipeline(connection: Connection) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.pool import Connection
 from szal.stores.sql import Row
 
-__all__ = ["dialect", "execute", "migrate"]
+__all__ = ["dialect", "execute", "migrate", "save_steps_of_lease"]
 
 # -- statements -------------------------------------------------------------------------------------
 # {szal} stands for the schema and a dot, or for nothing. A batch is one statement, with one array for each column, in
@@ -28,6 +28,11 @@ SAVE_STEP = (
     " SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])"
     " ON CONFLICT (execution_id, step_name) DO UPDATE SET seq = excluded.seq, result = excluded.result,"
     " signal_id = excluded.signal_id"
+)
+# The lease, which nobody can take over before this is committed, and the rows of SAVE_STEP where it is held.
+SAVE_STEPS_OF_LEASE = (
+    "WITH held AS (SELECT FROM {szal}szal_leases WHERE execution_id = %s AND epoch = %s FOR SHARE) "
+    + SAVE_STEP.replace("[]) ON", "[]), held ON")
 )
 RELEASE = (
     "UPDATE {szal}szal_leases AS l SET owner = NULL, expires = 0, wake = r.wake, awaits = r.awaits"
@@ -72,6 +77,14 @@ def dialect(schema: str | None) -> Dialect:
         locked=" FOR UPDATE SKIP LOCKED",
         **{name: _in(schema, text) for name, text in words.items()},
     )
+
+
+def save_steps_of_lease(schema: str | None) -> str:
+    """Return the statement that writes steps of one execution, given its id, the epoch of its lease, and columns.
+
+    It writes nothing where the lease is not held.
+    """
+    return _in(schema, SAVE_STEPS_OF_LEASE)
 
 
 def _in(schema: str | None, statement: str) -> str:

@@ -13,10 +13,10 @@ from stores.cutter import Cutter
 from stores.postgres_server import OwnServer, PostgresServer
 from stores.samples import python, record, run_python
 
-from szal.errors import StoreUnavailable
+from szal.errors import LeaseLost, StoreUnavailable
 from szal.state import WorkflowState
 from szal.stores import PostgresExecutionStore, Sink, open_store
-from szal.stores.operation import Operation, Save
+from szal.stores.operation import Operation, Save, SaveStep
 
 RUNNING = WorkflowState.RUNNING
 
@@ -168,6 +168,41 @@ def test_a_removal_returns_what_it_removed(cut: PostgresExecutionStore, cutter: 
     assert cut.remove("e00001") == record(1)
     assert cut.list() == []
     assert cutter.cuts == 1
+
+
+def begun(store: PostgresExecutionStore) -> int:
+    """Return the epoch of an execution that is under way, and is anybody's to take over."""
+    epoch = store.ledger.begin(record(1, state=RUNNING), "none", "{}", "somebody", -1.0)
+    assert epoch is not None
+    return epoch
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_step_is_written_again(
+    cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore, delivered: bool
+) -> None:
+    """Nobody else can have gone on from there: the lease is still held."""
+    step = SaveStep("e00001", "a", 0, '"first"', None, begun(cut))
+    cutter.cut_at(b'"first"', delivered=delivered)
+    cut.apply([step])
+    assert cutter.cuts == 1
+    assert postgres.ledger.look("e00001").steps == [("a", 0, '"first"')]
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_step_of_one_that_was_taken_over_meanwhile_is_not_written_again(
+    cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore, delivered: bool
+) -> None:
+    step = SaveStep("e00001", "a", 0, '"first"', None, begun(cut))
+
+    def go_on() -> None:
+        epoch = postgres.ledger.take_over("e00001", "other", 60, lambda _: True).epoch
+        postgres.apply([SaveStep("e00001", "a", 0, '"second"', None, epoch)])
+
+    cutter.cut_at(b'"first"', delivered=delivered, then=go_on)
+    with pytest.raises(LeaseLost):
+        cut.apply([step])
+    assert postgres.ledger.look("e00001").steps == [("a", 0, '"second"')]
 
 
 @pytest.mark.parametrize("word", [b"BEGIN", b'"state"', b"COMMIT"])
