@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
-from benchmarks.floors.drivers import DATABASES, Batch, Database
+from benchmarks.floors.drivers import DATABASES, Batch, Database, Driver
 from szal import (
     Engine,
     EngineConfig,
@@ -81,31 +83,34 @@ def succeeded(result: FlowResult) -> FlowResult:
 def run(
     database: Database, durability: Durability, flow_of: Callable[[int], FlowDef], job: "Job"
 ) -> "Iterator[Repetition]":
-    """One run in a new database, until it returns; opening and closing are not counted."""
+    """One run, until it returns; opening and closing are not counted, nor the definition, which the warm-up writes."""
     flow = flow_of(job.size)
+    with database.place(job) as place:
 
-    def repetition() -> float:
-        with database.place(job) as place, engine_at(place, durability) as engine:
-            began = time.perf_counter()
-            result = engine.run(flow)
-            took = time.perf_counter() - began
-            succeeded(result)
-        return took
+        def repetition() -> float:
+            with engine_at(place, durability) as engine:
+                began = time.perf_counter()
+                result = engine.run(flow)
+                took = time.perf_counter() - began
+                succeeded(result)
+            return took
 
-    yield repetition
+        yield repetition
 
 
 def bare_run(database: Database, batch: Batch, flow_of: Callable[[int], FlowDef], job: "Job") -> "Iterator[Repetition]":
     """The same run without a store; then the outputs to JSON, and ready rows to a table in batches."""
-    flow = flow_of(job.size)
-    with Engine(rows_of_step) as engine:
+    flow, names = flow_of(job.size), map("e{}".format, count())
+    with database.place(job) as place, Engine(rows_of_step) as engine:
+        with database.connect(place) as driver:
+            driver.make_steps()
 
         def repetition() -> float:
-            with database.place(job) as place, database.connect(place) as driver:
-                driver.make_steps()
+            name = next(names)
+            with database.connect(place) as driver:
                 began = time.perf_counter()
                 result = engine.run(flow)
-                rows = [("e1", number, json.dumps(step.output)) for number, step in enumerate(result.steps)]
+                rows = [(name, number, json.dumps(step.output)) for number, step in enumerate(result.steps)]
                 for start in range(0, len(rows), BATCH):
                     batch(driver, rows[start : start + BATCH])
                 return time.perf_counter() - began
@@ -156,28 +161,15 @@ def chains(database: Database, callers: int, job: "Job") -> "Iterator[Repetition
 # -- what is written --------------------------------------------------------------------------------
 
 
-def written(database: Database, job: "Job") -> "Iterator[Repetition]":
-    """The bytes that one run writes: to files with SQLite, to the log of changes with PostgreSQL."""
+def grown(database: Database, measured: Callable[[Driver], int], job: "Job") -> "Iterator[Repetition]":
+    """By how much a measure of bytes has grown after one run in a new database, the definition included."""
     flow = chain_of(job.size)
 
     def repetition() -> float:
         with database.place(job) as place, engine_at(place) as engine, database.connect(place) as driver:
-            before = driver.written()
+            before = measured(driver)
             succeeded(engine.run(flow))
-            return float(driver.written() - before)
-
-    yield repetition
-
-
-def kept(database: Database, job: "Job") -> "Iterator[Repetition]":
-    """The bytes by which a database has grown after one run, indexes included."""
-    flow = chain_of(job.size)
-
-    def repetition() -> float:
-        with database.place(job) as place, engine_at(place) as engine, database.connect(place) as driver:
-            before = driver.kept()
-            succeeded(engine.run(flow))
-            return float(driver.kept() - before)
+            return float(measured(driver) - before)
 
     yield repetition
 
@@ -229,7 +221,10 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
             "szal": partial(small_flows, database, 1),
             "szal, 8 threads": partial(small_flows, database, 8),
         },
-        f"written-{name}": {"szal": partial(written, database), "szal, kept": partial(kept, database)},
+        f"written-{name}": {
+            "szal": partial(grown, database, methodcaller("written")),
+            "szal, kept": partial(grown, database, methodcaller("kept")),
+        },
         f"resume-{name}": {"szal": partial(resume, database)},
     }
 

@@ -147,6 +147,8 @@ def merged(operations: Sequence[Operation]) -> list[Operation]:
     >>> merged([first, Remove("b"), second]) == [Remove("b"), second]
     True
     """
+    if len({operation.key for operation in operations}) == len(operations):
+        return list(operations)
     written: set[Hashable] = set()
     kept: list[Operation] = []
     for operation in reversed(operations):
