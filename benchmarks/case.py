@@ -175,10 +175,16 @@ class Case:
     whole: bool = False  # a repetition is one unit, whatever its size
     fixed: bool = False  # there is no other size to ask for
     kind: str = "seconds"  # or "bytes"
+    peak_of: str | None = None  # the case whose subjects are measured: by the memory they take, not the time
     needs: str | None = None  # what of `worker.Job.given` its subjects use
     targets: tuple[Target, ...] = ()
     against_peers: float | None = 0.1
     against_threads: float | None = 0.5  # peers that are bare threads
+
+    @property
+    def source(self) -> str:
+        """The case that its subjects are found under."""
+        return self.peak_of or self.name
 
     def per_unit(self, value: float, size: int) -> float:
         """Return *value*, the measure of a whole repetition, as microseconds (or bytes) for each unit."""

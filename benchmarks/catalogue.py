@@ -67,15 +67,28 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
             Versus("szal", subject='szal, "step"'),
         ),
     )
-    yield Case(
-        name=f"flows-{database}",
-        title=f"flows of 3 steps recorded in {title}, each committed when its run returns",
-        sizes=(500,),
-        quick=(100,),
-        unit="flow",
-        needs=needs,
-        targets=(Versus("szal", subject="szal, 8 threads"),),
-    )
+    for name, what, sizes, unit in (
+        ("chain-timeouts", "a chain whose steps have a time limit each", (1000,), "step"),
+        ("retry", "a chain with a retry policy that never fires", (1000,), "step"),
+        ("layers-2", "layers of 50, each step waits for 2 of the layer before", (1000,), "step"),
+        ("layers-50", "layers of 50, each step waits for all of the layer before", (1000,), "step"),
+        ("sleeps", "independent sleeps of 10 ms on 16 workers", (200,), "step"),
+        ("flows", "flows of 3 steps, one after another", (500,), "flow"),
+        ("flows-8", "flows of 3 steps, from 8 threads", (500,), "flow"),
+    ):
+        yield Case(
+            name=f"{name}-{database}",
+            title=f"{what}, recorded in {title}",
+            sizes=sizes,
+            quick=tuple(size // 5 for size in sizes) if unit == "flow" else sizes,
+            unit=unit,
+            needs=needs,
+            targets=(
+                *((Ideal(ideal_makespan),) if name == "sleeps" else ()),
+                Versus("szal", subject='szal, "none"'),
+                Versus("szal", subject='szal, "step"'),
+            ),
+        )
     yield Case(
         name=f"written-{database}",
         title=f"bytes that a chain writes to {title}",
@@ -266,11 +279,14 @@ CASES = (
     ),
     Case(
         name="memory",
-        title="peak memory of a chain's run",
+        title="peak memory of a chain's run, as tracemalloc sees it",
         sizes=(1000, 10_000),
         quick=(1000, 10_000),
         kind="bytes",
+        peak_of="chain",
         targets=(Versus("loop with results"), Growth(1000, 1.25)),
+        against_peers=1.0,
+        against_threads=None,
     ),
     Case(
         name="import",

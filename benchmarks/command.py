@@ -110,9 +110,9 @@ def _trace(options: argparse.Namespace) -> Trace | None:
 
 def _roles(case: Case, peers: Sequence[Peer], environments: Environments) -> list[Role]:
     """Return who takes part in *case*; the virtualenv of a peer is made when it is first needed."""
-    taking_part = list(roles(case.name, [*OURS, *FLOORS]))
+    taking_part = list(roles(case.source, [*OURS, *FLOORS]))
     for peer in peers:
-        labels = peer.cases.get(case.name)
+        labels = peer.cases.get(case.source)
         python = environments.python(peer) if labels else None
         if labels and python:
             taking_part += [Role(label, peer.party(python), peer) for label in labels]
@@ -132,8 +132,8 @@ def _plan(case: Case, options: argparse.Namespace, given: Mapping[str, str]) -> 
 
 def _list(cases: Sequence[Case], peers: Sequence[Peer]) -> None:
     for case in cases:
-        labels = [role.label for role in roles(case.name, [*OURS, *FLOORS])]
-        labels += [label for peer in peers for label in peer.cases.get(case.name, {})]
+        labels = [role.label for role in roles(case.source, [*OURS, *FLOORS])]
+        labels += [label for peer in peers for label in peer.cases.get(case.source, {})]
         print(f"{case.name}: {case.title}\n    {'; '.join(labels)}")
 
 

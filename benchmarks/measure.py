@@ -98,9 +98,9 @@ def _start(case: Case, roles: Sequence[Role], plan: Plan, found: Found, stack: c
     for role in roles:
         folder = Path(tempfile.mkdtemp(prefix="szal-bench-", dir=plan.scratch))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        sizes = [size for size in plan.sizes if size <= role.party.largest(case.name)]
+        sizes = [size for size in plan.sizes if size <= role.party.largest(case.source)]
         try:
-            process = stack.enter_context(SubjectProcess(case.name, role, folder, plan.limit, plan.given))
+            process = stack.enter_context(SubjectProcess(case, role, folder, plan.limit, plan.given))
         except SubjectFailed as failed:
             found.measures |= {(role.label, size): Series(error=str(failed)) for size in sizes}
             continue

@@ -110,7 +110,7 @@ class Role:
 
 
 def roles(case: str, parties: Sequence[Party]) -> Iterator[Role]:
-    """Yield the subjects that *parties* have for *case*."""
+    """Yield the subjects that *parties* have under the name *case*."""
     for party in parties:
         for label in party.cases.get(case, {}):
             yield Role(label, party)

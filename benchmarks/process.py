@@ -15,6 +15,7 @@ from typing import Any, Self
 import benchmarks
 import szal
 from benchmarks import worker
+from benchmarks.case import Case
 from benchmarks.party import Role
 
 __all__ = ["SubjectFailed", "SubjectProcess"]
@@ -30,14 +31,15 @@ class SubjectProcess:
     Between requests it is stopped, with all that it has started: some peers keep servers and pollers busy.
     """
 
-    def __init__(self, case: str, role: Role, folder: Path, limit: float, given: Mapping[str, str]) -> None:
+    def __init__(self, case: Case, role: Role, folder: Path, limit: float, given: Mapping[str, str]) -> None:
         self._limit = limit
         self._folder = folder
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         party = role.party
-        command = [party.python, "-P", worker.__file__, party.file, case, role.label, str(folder), json.dumps(given)]
+        measure = "time" if case.peak_of is None else "peak"
+        what = [party.file, case.source, role.label, measure, str(folder), json.dumps(given), *party.distributions]
         self._process = subprocess.Popen(
-            [*command, *party.distributions],
+            [party.python, "-P", worker.__file__, *what],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -59,6 +60,16 @@ class Prepared:
         self._manager = contextlib.contextmanager(subject)(job)
         self._repetition = self._manager.__enter__()
 
+    def peak(self) -> float:
+        """Do a repetition and return the most bytes that Python's objects took meanwhile, beyond those before it."""
+        gc.collect()
+        tracemalloc.start()
+        try:
+            self._repetition()
+            return float(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+
     def measure(self, loops: int = 1) -> float:
         """Do *loops* repetitions and return the mean measure."""
         repetition = self._repetition
@@ -97,9 +108,13 @@ def versions(distributions: list[str]) -> dict[str, str]:
 
 
 def serve(
-    subject: Subject, prepare: Callable[[int], Job], requests: Iterator[str], answer: Callable[[dict[str, Any]], None]
+    subject: Subject,
+    measure: str,
+    prepare: Callable[[int], Job],
+    requests: Iterator[str],
+    answer: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Answer requests until there are no more; *prepare* makes the job of a size."""
+    """Answer requests until there are no more; *prepare* makes the job of a size, *measure* is "time" or "peak"."""
     prepared: dict[int, Prepared] = {}
     for line in requests:
         request = json.loads(line)
@@ -108,7 +123,8 @@ def serve(
             if size not in prepared:
                 prepared[size] = Prepared(subject, prepare(size))
             began = time.perf_counter()
-            value = prepared[size].measure(request["loops"])
+            one = prepared[size]
+            value = one.peak() if measure == "peak" else one.measure(request["loops"])
             answer({"value": value, "took": time.perf_counter() - began})
         except Exception:  # noqa: BLE001 (whatever a peer raises is the answer)
             answer({"error": traceback.format_exc()})
@@ -117,8 +133,8 @@ def serve(
 
 
 def main() -> None:
-    """Serve one subject: FILE CASE LABEL FOLDER GIVEN DISTRIBUTION…"""
-    path, case, label, folder, given, *distributions = sys.argv[1:]
+    """Serve one subject: FILE CASE LABEL MEASURE FOLDER GIVEN DISTRIBUTION…"""
+    path, case, label, measure, folder, given, *distributions = sys.argv[1:]
     lent = json.loads(given)
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a peer prints is not an answer
@@ -132,7 +148,7 @@ def main() -> None:
         answer({"error": traceback.format_exc()})
         return
     answer({"versions": versions(distributions)})
-    serve(subject, lambda size: Job(size, Path(folder), lent), iter(sys.stdin.readline, ""), answer)
+    serve(subject, measure, lambda size: Job(size, Path(folder), lent), iter(sys.stdin.readline, ""), answer)
 
 
 if __name__ == "__main__":

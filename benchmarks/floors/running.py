@@ -1,7 +1,6 @@
 """Calling functions: in a loop, in topological order, on a pool of threads."""
 
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from graphlib import TopologicalSorter
@@ -67,21 +66,6 @@ def small_loops(job: "Job") -> "Iterator[Repetition]":
             loop(names)
 
     yield repetition
-
-
-def memory_of_loop(job: "Job") -> "Iterator[Repetition]":
-    """The results of the loop."""
-    names = names_of(job.size)
-
-    def peak() -> float:
-        tracemalloc.start()
-        try:
-            loop(names)
-            return float(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
-
-    yield peak
 
 
 def sorted_steps(before: dict[int, list[int]]) -> list[Result]:
@@ -204,5 +188,4 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "flows-8": {"loop with results": small_loops},
     "retry": {"tenacity around each call": tenacious},
     "plan": {"graphlib, order only": graph_order},
-    "memory": {"loop with results": memory_of_loop},
 }

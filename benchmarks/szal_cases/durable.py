@@ -2,20 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from operator import methodcaller
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from benchmarks.floors.drivers import DATABASES, Batch, Database, Driver
+from benchmarks.szal_cases.flows import RETRIES, chain_of, doze, independent, layers_of
 from szal import (
     Engine,
     EngineConfig,
     FlowDef,
-    FlowMode,
     PostgresExecutionStore,
     SqliteExecutionStore,
     StepContext,
@@ -28,7 +28,8 @@ from szal.execution import ExecutionRecord, FlowResult
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
 
-Store = SqliteExecutionStore | PostgresExecutionStore
+Store: TypeAlias = SqliteExecutionStore | PostgresExecutionStore
+Handler: TypeAlias = Callable[[StepContext], object]
 
 BATCH = 1000
 CALLERS = 16
@@ -38,16 +39,6 @@ WARM = ExecutionRecord("first", "warm", WorkflowState.COMPLETED)
 def rows_of_step(_: StepContext) -> dict[str, object]:
     """Do a step's work: something small to be recorded."""
     return {"rows": 12, "file": "part-0001.parquet"}
-
-
-def chain_of(size: int) -> FlowDef:
-    """Return a sequential flow."""
-    return FlowDef("chain", steps=[StepDef(f"step {place}") for place in range(size)])
-
-
-def independent(size: int) -> FlowDef:
-    """Return a flow whose steps may all run at once."""
-    return FlowDef("fan-out", FlowMode.PARALLEL, steps=[StepDef(f"step {place}") for place in range(size)])
 
 
 def store_at(place: str) -> Store:
@@ -61,12 +52,12 @@ def store_at(place: str) -> Store:
 
 
 @contextmanager
-def engine_at(place: str, durability: Durability = "flow") -> Iterator[Engine]:
+def engine_at(place: str, durability: Durability = "flow", handler: Handler = rows_of_step) -> Iterator[Engine]:
     """Give an engine whose writer has its thread and connection already."""
     with store_at(place) as store, store.engine_sink() as sink:
         sink.save(WARM)
         sink.flush()
-        with Engine(rows_of_step, EngineConfig(execution_store=sink, durability=durability)) as engine:
+        with Engine(handler, EngineConfig(execution_store=sink, durability=durability)) as engine:
             yield engine
 
 
@@ -81,14 +72,14 @@ def succeeded(result: FlowResult) -> FlowResult:
 
 
 def run(
-    database: Database, durability: Durability, flow_of: Callable[[int], FlowDef], job: "Job"
+    flow_of: Callable[[int], FlowDef], handler: Handler, database: Database, durability: Durability, job: "Job"
 ) -> "Iterator[Repetition]":
     """One run, until it returns; opening and closing are not counted, nor the definition, which the warm-up writes."""
     flow = flow_of(job.size)
     with database.place(job) as place:
 
         def repetition() -> float:
-            with engine_at(place, durability) as engine:
+            with engine_at(place, durability, handler) as engine:
                 began = time.perf_counter()
                 result = engine.run(flow)
                 took = time.perf_counter() - began
@@ -118,34 +109,26 @@ def bare_run(database: Database, batch: Batch, flow_of: Callable[[int], FlowDef]
         yield repetition
 
 
-def small_flows(database: Database, callers: int, job: "Job") -> "Iterator[Repetition]":
-    """Flows of three steps, each committed when its run returns."""
-    flows = [chain_of(3) for _ in range(job.size)]
-
-    def repetition() -> float:
-        with (
-            database.place(job) as place,
-            engine_at(place) as engine,
-            ThreadPoolExecutor(callers) as pool,
-        ):
-            began = time.perf_counter()
-            results = list(pool.map(engine.run, flows))
-            took = time.perf_counter() - began
-            for result in results:
-                succeeded(result)
-        return took
-
-    yield repetition
+def small_flows(callers: int, database: Database, durability: Durability, job: "Job") -> "Iterator[Repetition]":
+    """Flows of three steps, by so many threads."""
+    yield from together([chain_of(3) for _ in range(job.size)], callers, database, durability, job)
 
 
-def chains(database: Database, callers: int, job: "Job") -> "Iterator[Repetition]":
+def chains(callers: int, database: Database, job: "Job") -> "Iterator[Repetition]":
     """As many chains at once as there are callers, which have the steps of *job* among them."""
     flows = [chain_of(max(1, job.size // callers)) for _ in range(callers)]
+    yield from together(flows, callers, database, "step", job)
+
+
+def together(
+    flows: Sequence[FlowDef], callers: int, database: Database, durability: Durability, job: "Job"
+) -> "Iterator[Repetition]":
+    """Run *flows* in a new database, by so many threads."""
 
     def repetition() -> float:
         with (
             database.place(job) as place,
-            engine_at(place, "step") as engine,
+            engine_at(place, durability) as engine,
             ThreadPoolExecutor(callers) as pool,
         ):
             began = time.perf_counter()
@@ -179,7 +162,7 @@ def grown(database: Database, measured: Callable[[Driver], int], job: "Job") -> 
 
 def resume(database: Database, job: "Job") -> "Iterator[Repetition]":
     """An execution that waits, with so many steps done: taken up by a new engine, found waiting, let go."""
-    flow = FlowDef("chain", steps=[StepDef(f"step {place}") for place in range(job.size)])
+    flow = chain_of(job.size)
     flow.add_step(StepDef("approval", step_type="wait", config={"signal": "approve"}))
     with database.place(job) as place:
         with engine_at(place) as engine:
@@ -198,28 +181,39 @@ def resume(database: Database, job: "Job") -> "Iterator[Repetition]":
         yield repetition
 
 
-def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
-    def runs(flow_of: Callable[[int], FlowDef]) -> "dict[str, Subject]":
-        return {
-            "szal": partial(run, database, "flow", flow_of),
-            'szal, "none"': partial(run, database, "none", flow_of),
-            **{
-                f"no store, JSON, {way}": partial(bare_run, database, batch, flow_of)
-                for way, batch in database.batches.items()
-            },
-        }
+Recorded: TypeAlias = Callable[[Database, Durability, "Job"], "Iterator[Repetition]"]
 
-    return {
-        f"chain-{name}": runs(chain_of),
-        f"chain-{name}-step": {"szal": partial(run, database, "step", chain_of)},
+RUNS: dict[str, Recorded] = {
+    "chain": partial(run, chain_of, rows_of_step),
+    "chain-timeouts": partial(run, partial(chain_of, timeout=60.0), rows_of_step),
+    "retry": partial(run, partial(chain_of, **RETRIES), rows_of_step),
+    "fan-out": partial(run, independent, rows_of_step),
+    "layers-2": partial(run, partial(layers_of, dependencies=2), rows_of_step),
+    "layers-50": partial(run, partial(layers_of, dependencies=50), rows_of_step),
+    "sleeps": partial(run, independent, doze),
+    "flows": partial(small_flows, 1),
+    "flows-8": partial(small_flows, 8),
+}
+
+
+def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
+    cases: dict[str, dict[str, Subject]] = {
+        f"{case}-{name}": {
+            "szal": partial(recorded, database, "flow"),
+            'szal, "none"': partial(recorded, database, "none"),
+            'szal, "step"': partial(recorded, database, "step"),
+        }
+        for case, recorded in RUNS.items()
+    }
+    # At the size of this one each step by itself would take minutes: it has a case of its own.
+    cases[f"chain-{name}-step"] = {"szal": cases[f"chain-{name}"].pop('szal, "step"')}
+    for case, flow_of in (("chain", chain_of), ("fan-out", independent)):
+        for way, batch in database.batches.items():
+            cases[f"{case}-{name}"][f"no store, JSON, {way}"] = partial(bare_run, database, batch, flow_of)
+    return cases | {
         f"chains-{name}-step": {
-            "szal": partial(chains, database, CALLERS),
-            "szal, one chain": partial(chains, database, 1),
-        },
-        f"fan-out-{name}": {**runs(independent), 'szal, "step"': partial(run, database, "step", independent)},
-        f"flows-{name}": {
-            "szal": partial(small_flows, database, 1),
-            "szal, 8 threads": partial(small_flows, database, 8),
+            "szal": partial(chains, CALLERS, database),
+            "szal, one chain": partial(chains, 1, database),
         },
         f"written-{name}": {
             "szal": partial(grown, database, methodcaller("written")),

@@ -1,48 +1,20 @@
 """Flows that run without a store."""
 
-import time
-import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from szal import Engine, EngineConfig, EventBus, FlowDef, FlowMode, StepContext, StepDef, WorkflowEvent
+from benchmarks.szal_cases.flows import RETRIES, WORKERS, chain_of, doze, independent, layers_of
+from szal import Engine, EngineConfig, EventBus, FlowDef, StepContext, WorkflowEvent
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
-
-WORKERS = 16
-SLEEP = 0.010
 
 
 def one(_: StepContext) -> int:
     """Do a step's work."""
     return 1
-
-
-def doze(_: StepContext) -> None:
-    """Do the work of a step of `sleeps`."""
-    time.sleep(SLEEP)
-
-
-def chain_of(size: int, **options: object) -> FlowDef:
-    """Return a sequential flow."""
-    return FlowDef("chain", steps=[StepDef(f"step {place}", **options) for place in range(size)])  # type: ignore[arg-type]
-
-
-def layers_of(size: int, dependencies: int) -> FlowDef:
-    """Return a DAG of layers of 50 steps."""
-    flow = FlowDef("layers", FlowMode.DAG)
-    width = max(1, min(50, size // 2))
-    above: list[StepDef] = []
-    for start in range(0, size, width):
-        layer = []
-        for place in range(start, min(start + width, size)):
-            chosen = [above[(place + more) % len(above)] for more in range(min(dependencies, len(above)))]
-            layer.append(flow.add_step(StepDef(f"step {place}", depends_on=chosen)))
-        above = layer
-    return flow
 
 
 def run(engine: Engine, flow: FlowDef) -> None:
@@ -69,8 +41,7 @@ def chain_timeouts(job: "Job") -> "Iterator[Repetition]":
 
 def fan_out(job: "Job") -> "Iterator[Repetition]":
     """Independent steps."""
-    flow = FlowDef("fan-out", FlowMode.PARALLEL, steps=[StepDef(f"step {place}") for place in range(job.size)])
-    yield from runs(flow, EngineConfig(max_concurrency=WORKERS))
+    yield from runs(independent(job.size), EngineConfig(max_concurrency=WORKERS))
 
 
 def layers_2(job: "Job") -> "Iterator[Repetition]":
@@ -85,7 +56,7 @@ def layers_50(job: "Job") -> "Iterator[Repetition]":
 
 def sleeps(job: "Job") -> "Iterator[Repetition]":
     """Independent sleeps."""
-    flow = FlowDef("sleeps", FlowMode.PARALLEL, steps=[StepDef(f"step {place}") for place in range(job.size)])
+    flow = independent(job.size)
     with Engine(doze, EngineConfig(max_concurrency=WORKERS)) as engine:
         yield partial(run, engine, flow)
 
@@ -111,7 +82,7 @@ def flows_8(job: "Job") -> "Iterator[Repetition]":
 
 def retry(job: "Job") -> "Iterator[Repetition]":
     """A policy for each step."""
-    yield from runs(chain_of(job.size, max_retries=3, retry_delay=0.5, retry_on=(OSError,), retry_jitter=0.1))
+    yield from runs(chain_of(job.size, **RETRIES))
 
 
 def events(job: "Job") -> "Iterator[Repetition]":
@@ -130,21 +101,6 @@ def events(job: "Job") -> "Iterator[Repetition]":
         yield checked
 
 
-def memory(job: "Job") -> "Iterator[Repetition]":
-    """The peak during one run, results included, definition excluded."""
-    for repetition in runs(chain_of(job.size)):
-
-        def peak(repetition: "Repetition" = repetition) -> float:
-            tracemalloc.start()
-            try:
-                repetition()
-                return float(tracemalloc.get_traced_memory()[1])
-            finally:
-                tracemalloc.stop()
-
-        yield peak
-
-
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"szal": chain},
     "chain-timeouts": {"szal": chain_timeouts},
@@ -156,5 +112,4 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "flows-8": {"szal": flows_8},
     "retry": {"szal": retry, "szal, no policy": chain},
     "events": {"szal": events, "szal, no listener": chain},
-    "memory": {"szal": memory},
 }
