@@ -4,6 +4,9 @@ import os
 import time
 from pathlib import Path
 
+# Where the time to start counts, or what is loaded: processes that are not measured for coverage.
+UNMEASURED = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+
 
 def wait_until(condition, timeout=10.0):
     """Return what *condition* returns, as soon as that is true; fail when it does not become true."""

@@ -1,6 +1,5 @@
 """Every example runs as it is, and shows what it says it shows."""
 
-import os
 import runpy
 import subprocess
 import sys
@@ -8,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import UNMEASURED
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("COV") and key != "COLUMNS"}
+CLEAN = {key: value for key, value in UNMEASURED.items() if key != "COLUMNS"}
 
 
 def output_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:

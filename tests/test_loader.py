@@ -609,7 +609,12 @@ class TestAnyText:
             with pytest.raises(Unreadable):
                 read_json(text, [])
         else:
-            assert read_json(text, []).plain() == expected
+            problems = []
+            value = read_json(text, problems).plain()
+            if "Infinity" in json.dumps(expected):
+                assert {problem.text for problem in problems} == {"this number is too large"}
+            else:
+                assert (value, problems) == (expected, [])
 
     steps = st.lists(
         st.dictionaries(

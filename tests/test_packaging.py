@@ -1,14 +1,16 @@
 """What importing szal costs and loads. The child processes are not measured for coverage, which loads modules."""
 
-import os
 import subprocess
 import sys
+import textwrap
 
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+import pytest
+from processes import UNMEASURED
 
 
 def child(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=CLEAN, check=True)
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=UNMEASURED, check=True)
     return done.stdout.strip()
 
 
@@ -26,6 +28,37 @@ def test_an_engine_without_a_store_loads_no_database_library() -> None:
         "print([name for name in ('sqlite_utils', 'sqlite3', 'psycopg') if name in sys.modules])"
     )
     assert loaded == "[]"
+
+
+def test_no_driver_is_imported_before_it_is_used() -> None:
+    child("""
+        import sys, szal.stores, szal.stores.sink, szal.stores.base, szal.stores.memory
+        szal.stores.open_store("memory:").close()
+        assert not {"sqlite_utils", "psycopg", "psycopg_pool"} & set(sys.modules), "imported"
+        assert "SqliteExecutionStore" in dir(szal.stores)
+        assert szal.stores.SqliteExecutionStore.connect and "sqlite_utils" in sys.modules
+    """)
+
+
+@pytest.mark.parametrize(
+    "hide", ["sys.modules['psycopg_binary'] = sys.modules['psycopg_c'] = None", "sys.modules['psycopg_pool'] = None"]
+)
+def test_a_missing_driver_says_what_to_install(hide: str) -> None:
+    child(f"""
+        import sys, ctypes.util
+        import szal
+        ctypes.util.find_library = lambda name: None
+        {hide}
+        from szal.errors import MissingDriver
+        for use in (lambda: szal.open_store("postgresql://host/app"), lambda: szal.PostgresExecutionStore):
+            try:
+                use()
+            except MissingDriver as error:
+                assert 'pip install "psycopg[binary,pool]"' in str(error), error
+            else:
+                raise AssertionError
+        szal.open_store("memory:")
+    """)
 
 
 def test_every_public_name_can_be_had_and_is_documented() -> None:

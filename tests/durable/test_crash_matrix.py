@@ -20,14 +20,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import UNMEASURED
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 EVERY = {"sqlite": 1, "postgresql": 1 if FULL else 3}
 AGAIN = 1 if FULL else 8
 FEWEST = {"modes": 70, "undoing": 20}  # there are more, whatever shares a transaction
 
-# Not measured for coverage, which would write a file for each of the hundreds of children that die here.
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
 SCRIPT = Path(__file__).with_name("crashes.py")
 
 
@@ -41,7 +40,7 @@ class Matrices:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=CLEAN,
+            env=UNMEASURED,  # else there would be a file for each of the hundreds that die
         )
 
     def try_points(self, flow: str, durability: str, **options: object) -> dict[str, float]:

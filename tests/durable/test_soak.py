@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from durable.soak import DURABILITIES, FLOWS
+from processes import UNMEASURED
 
 from szal import WorkflowState
 from szal.stores import open_store
@@ -21,7 +22,6 @@ FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 EXECUTIONS = 200
 SECONDS = 30 if FULL else 8  # of killing; then all is calm, and what is left is done
 SCRIPT = Path(__file__).with_name("soak.py")
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
 
 NEEDS = {"b": "a", "c": "a", "inside": "a", "j": "i", "d": "bc"}
 """What must have ended before a step begins, in any of the flows: at least that."""
@@ -36,7 +36,7 @@ class Soak:
         self._seed = str(random.randrange(10**6))
         command = [sys.executable, str(SCRIPT), url, str(log), str(EXECUTIONS), str(SECONDS), self._seed]
         self._script = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=UNMEASURED, start_new_session=True
         )
 
     def close(self) -> None:

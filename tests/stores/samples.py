@@ -1,14 +1,16 @@
 """What the tests of the stores share: records, and Python processes of their own."""
 
-import os
+import atexit
+import functools
 import subprocess
-import sys
 import textwrap
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from zygote import Process, Zygote
 
 import szal
 from szal.execution import ExecutionRecord
@@ -30,19 +32,23 @@ def record(
     return ExecutionRecord(f"e{number:05}", flow, state, **values)
 
 
-def python(code: str, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
+@functools.cache
+def _zygote() -> Zygote:
+    zygote = Zygote([str(Path(szal.__file__).parents[1]), str(Path(__file__).parents[1])])
+    atexit.register(zygote.close)
+    return zygote
+
+
+def python(code: str, *arguments: object) -> Process:
     """Start a Python process with the szal of this one."""
-    path = [str(Path(szal.__file__).parents[1]), str(Path(__file__).parents[1])]
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
-    return subprocess.Popen(command, text=True, env=environment, **(pipes | options))
+    return Process(_zygote(), textwrap.dedent(code), [*map(str, arguments)])
 
 
 def run_python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run a Python process to its end."""
     process = python(code, *arguments)
     out, err = process.communicate(timeout=50)
+    assert process.returncode is not None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

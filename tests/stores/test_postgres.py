@@ -214,29 +214,6 @@ def test_nothing_is_opened_before_it_is_used(server: PostgresServer, schema: str
     store.close()
 
 
-@pytest.mark.parametrize(
-    "hide", ["sys.modules['psycopg_binary'] = sys.modules['psycopg_c'] = None", "sys.modules['psycopg_pool'] = None"]
-)
-def test_a_missing_driver_says_what_to_install(hide: str) -> None:
-    code = f"""
-        import sys, ctypes.util
-        import szal
-        ctypes.util.find_library = lambda name: None
-        {hide}
-        from szal.errors import MissingDriver
-        for use in (lambda: szal.open_store("postgresql://host/app"), lambda: szal.PostgresExecutionStore):
-            try:
-                use()
-            except MissingDriver as error:
-                assert 'pip install "psycopg[binary,pool]"' in str(error), error
-            else:
-                raise AssertionError
-        szal.open_store("memory:")
-    """
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
-
-
 # -- pools of somebody else -------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from stores.samples import python, record, run_python
+from stores.samples import Process, python, record, run_python
 
 from szal.errors import StoreUnavailable
 from szal.state import WorkflowState
@@ -57,7 +57,7 @@ def test_another_process_holds_the_write_lock(path: Path, impatient: SqliteExecu
         sys.stdin.readline()
         other.execute("COMMIT")
     """
-    holders: list[subprocess.Popen[str]] = []
+    holders: list[Process] = []
 
     def lock() -> None:
         holders.append(python(code, path))

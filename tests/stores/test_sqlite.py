@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from stores.samples import NOON, python, record, run_python
+from stores.samples import NOON, python, record
 
 from szal.errors import DecodeError, NotMigrated, StoreClosed, StoreFailed, StoreUnavailable
 from szal.execution import ExecutionRecord
@@ -155,18 +155,6 @@ def test_a_closed_store_says_so(sqlite: SqliteExecutionStore) -> None:
     sqlite.close()
     with pytest.raises(StoreClosed, match=r"szal.db is closed"):
         sqlite.list()
-
-
-def test_nothing_is_imported_before_it_is_used() -> None:
-    code = """
-        import sys, szal.stores, szal.stores.sink, szal.stores.base, szal.stores.memory
-        szal.stores.open_store("memory:").close()
-        assert not {"sqlite_utils", "psycopg", "psycopg_pool"} & set(sys.modules), "imported"
-        assert "SqliteExecutionStore" in dir(szal.stores)
-        assert szal.stores.SqliteExecutionStore.connect and "sqlite_utils" in sys.modules
-    """
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
 
 
 # -- a connection of somebody else ------------------------------------------------------------------
