@@ -74,37 +74,23 @@ def succeeded(result: FlowResult) -> FlowResult:
 def run(
     flow_of: Callable[[int], FlowDef], handler: Handler, database: Database, durability: Durability, job: "Job"
 ) -> "Iterator[Repetition]":
-    """One run, until it returns; opening and closing are not counted, nor the definition, which the warm-up writes."""
+    """One run, until it returns. All have one engine, as in an application; the warm-up writes the definition."""
     flow = flow_of(job.size)
-    with database.place(job) as place:
-
-        def repetition() -> float:
-            with engine_at(place, durability, handler) as engine:
-                began = time.perf_counter()
-                result = engine.run(flow)
-                took = time.perf_counter() - began
-                succeeded(result)
-            return took
-
-        yield repetition
+    with database.place(job) as place, engine_at(place, durability, handler) as engine:
+        yield lambda: succeeded(engine.run(flow))
 
 
 def bare_run(database: Database, batch: Batch, flow_of: Callable[[int], FlowDef], job: "Job") -> "Iterator[Repetition]":
     """The same run without a store; then the outputs to JSON, and ready rows to a table in batches."""
     flow, names = flow_of(job.size), map("e{}".format, count())
-    with database.place(job) as place, Engine(rows_of_step) as engine:
-        with database.connect(place) as driver:
-            driver.make_steps()
+    with database.place(job) as place, Engine(rows_of_step) as engine, database.connect(place) as driver:
+        driver.make_steps()
 
-        def repetition() -> float:
-            name = next(names)
-            with database.connect(place) as driver:
-                began = time.perf_counter()
-                result = engine.run(flow)
-                rows = [(name, number, json.dumps(step.output)) for number, step in enumerate(result.steps)]
-                for start in range(0, len(rows), BATCH):
-                    batch(driver, rows[start : start + BATCH])
-                return time.perf_counter() - began
+        def repetition() -> None:
+            result, name = engine.run(flow), next(names)
+            rows = [(name, number, json.dumps(step.output)) for number, step in enumerate(result.steps)]
+            for start in range(0, len(rows), BATCH):
+                batch(driver, rows[start : start + BATCH])
 
         yield repetition
 
@@ -123,22 +109,13 @@ def chains(callers: int, database: Database, job: "Job") -> "Iterator[Repetition
 def together(
     flows: Sequence[FlowDef], callers: int, database: Database, durability: Durability, job: "Job"
 ) -> "Iterator[Repetition]":
-    """Run *flows* in a new database, by so many threads."""
-
-    def repetition() -> float:
-        with (
-            database.place(job) as place,
-            engine_at(place, durability) as engine,
-            ThreadPoolExecutor(callers) as pool,
-        ):
-            began = time.perf_counter()
-            results = list(pool.map(engine.run, flows))
-            took = time.perf_counter() - began
-            for result in results:
-                succeeded(result)
-        return took
-
-    yield repetition
+    """Run *flows* by so many threads."""
+    with (
+        database.place(job) as place,
+        engine_at(place, durability) as engine,
+        ThreadPoolExecutor(callers) as pool,
+    ):
+        yield lambda: [succeeded(result) for result in pool.map(engine.run, flows)]
 
 
 # -- what is written --------------------------------------------------------------------------------
