@@ -4,9 +4,9 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 import psycopg
@@ -14,12 +14,14 @@ from psycopg_pool import ConnectionPool, PoolClosed
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
-from szal.stores import hooks
+from szal.stores import hooks, retrying
 from szal.stores.sqlstate import may_pass, one_line, refusal, translated
 
 __all__ = ["Connection", "Pool", "Server"]
 
 Connection: TypeAlias = "psycopg.Connection[Any]"
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Besides psycopg's: text that is not UTF-8.
 _DRIVER_ERRORS = (psycopg.Error, UnicodeError)
@@ -73,12 +75,15 @@ class Pool:
 
     # -- lending --------------------------------------------------------------------------------------
 
-    def retrying(self) -> Retrying:
-        """Return what repeats a call for `retry_timeout` seconds, unless the server was never reached at all."""
+    def retry(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Repeat a call for `retry_timeout` seconds, unless the server was never reached at all."""
+        return retrying.call(self._retrying, function, *args, **kwargs)
+
+    def _retrying(self, spent: float) -> Retrying:
         return Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, StoreUnavailable) and self._reached),
             wait=wait_exponential(multiplier=0.005, max=0.5) + wait_random(0, 0.01),
-            stop=stop_after_delay(self.retry_timeout),
+            stop=stop_after_delay(max(0.0, self.retry_timeout - spent)),
             reraise=True,
         )
 

@@ -1,5 +1,6 @@
 """Executions in PostgreSQL, in the table that szal-rs keeps: either can use the other's."""
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from szal.errors import LeaseLost, MissingDriver, StoreFailed, StoreUnavailable
+from szal.errors import MissingDriver, StoreFailed, StoreUnavailable
 from szal.stores.dialect import Dialect
 from szal.stores.nul import nul_in
 from szal.stores.operation import Operation, SaveStep, merged
@@ -18,7 +19,7 @@ try:
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     from szal.stores.pool import Connection, Pool, Server
-    from szal.stores.postgres_schema import dialect, execute, migrate, save_steps_of_lease
+    from szal.stores.postgres_schema import dialect, execute, migrate, save_few_steps
 except ImportError as error:  # psycopg is there, but libpq is not
     raise MissingDriver("PostgreSQL", "psycopg[binary,pool]", str(error).partition("\n")[0]) from error
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
 __all__ = ["PostgresExecutionStore"]
+
+_FEW = 32  # of more rows each costs less in arrays
+_STEP = ("execution_id", "step_name", "seq", "result", "signal_id")
 
 
 @attrs.define
@@ -40,16 +44,16 @@ class _PostgresTransaction:
 
     def many(self, statement: str, rows: Sequence[Row]) -> None:
         if rows:
-            execute(self._connection, statement, _columns(self._store, rows))
+            _check(self._store, rows)
+            execute(self._connection, statement, [list(column) for column in zip(*rows, strict=True)])
 
 
-def _columns(store: str, rows: Sequence[Row]) -> list[list[object]]:
-    """Return an array for each column; raise `StoreFailed` for what PostgreSQL cannot store."""
+def _check(store: str, rows: Sequence[Row]) -> None:
+    """Raise `StoreFailed` for what PostgreSQL cannot store."""
     for row in rows:
         for value in row:
             if isinstance(value, str) and (problem := nul_in(value)):
                 raise StoreFailed(store, f"{problem}, which PostgreSQL cannot store")
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 @attrs.frozen
@@ -95,14 +99,14 @@ class PostgresExecutionStore(SqlExecutionStore):
     name: str
     dialect: Dialect = attrs.field(repr=False)
     _schema: str | None = attrs.field(repr=False)
-    _save_steps_of_lease: str = attrs.field(repr=False)
+    _save_few_steps: str = attrs.field(repr=False)
     _pool: Pool = attrs.field(repr=False)
     _doubts: _Doubts = attrs.field(repr=False)  # of each thread: its own
 
     def __init__(self, pool: Pool, schema: str | None) -> None:
         self.name = pool.name
         self.dialect = dialect(schema)
-        self._save_steps_of_lease = save_steps_of_lease(schema)
+        self._save_few_steps = save_few_steps(schema)
         self._schema = schema
         self._pool = pool
         self._doubts = _Doubts()
@@ -153,7 +157,7 @@ class PostgresExecutionStore(SqlExecutionStore):
         does it, the others wait. While indexes are made on a table with rows, nobody can write to it. All of it
         happens, or nothing does. Needs the right to create in the schema (and a schema, if it is to be made).
         """
-        self._pool.retrying()(self._migrate)
+        self._pool.retry(self._migrate)
 
     def close(self) -> None:
         """Close the connections; using the store afterwards raises `StoreClosed`. A second call does nothing.
@@ -168,34 +172,35 @@ class PostgresExecutionStore(SqlExecutionStore):
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Carry out *operations*, in order, in one transaction; on return it is committed, after an error undone."""
-        if _are_steps_of_one_lease(operations):
-            self._pool.retrying()(self._save_steps, merged(operations))
-        else:
+        if not (_are_few_steps(operations) and self._pool.retry(self._save_steps, merged(operations))):
             super().apply(operations)
 
-    def _save_steps(self, steps: Sequence[Operation]) -> None:
-        """Write steps by one statement that looks after their lease too: one wait for the network.
+    def _save_steps(self, steps: Sequence[Operation]) -> bool:
+        """Write steps by one statement that looks after their leases too, which waits for the network once.
 
-        Whoever holds the lease can say it again where the answer was lost: then nobody else has written since.
+        Return whether all leases are held; where one is not, nothing is written. Whoever holds a lease can say this
+        again where the answer was lost: nobody else has written since.
         """
-        lease = [steps[0].execution_id, steps[0].epoch]
-        columns = _columns(self.name, [step.row() for step in steps])
+        rows = [step.row() for step in steps]
+        _check(self.name, rows)
+        given = [
+            {**dict(zip(_STEP, row, strict=True)), "epoch": step.epoch} for step, row in zip(steps, rows, strict=True)
+        ]
         with self._pool.use() as connection:
-            written = execute(connection, self._save_steps_of_lease, [*lease, *columns]).rowcount
-        if written != len(steps):
-            raise LeaseLost(steps[0].execution_id)
+            written = execute(connection, self._save_few_steps, [json.dumps(given, ensure_ascii=False)])
+        return written.rowcount == len(steps)
 
     # -- transactions ---------------------------------------------------------------------------------
 
     def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
-        return self._pool.retrying()(self._fetch, statement, parameters)
+        return self._pool.retry(self._fetch, statement, parameters)
 
     def _fetch(self, statement: str, parameters: Sequence[object]) -> Rows:
         with self._pool.use() as connection:
             return execute(connection, statement, parameters).fetchall()
 
     def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
-        made: Made = self._pool.retrying()(self._attempt, work, given)
+        made: Made = self._pool.retry(self._attempt, work, given)
         return made
 
     def _attempt(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
@@ -227,13 +232,9 @@ class PostgresExecutionStore(SqlExecutionStore):
         return bool(status == "committed")
 
 
-def _are_steps_of_one_lease(operations: Sequence[Operation]) -> bool:
-    """Return whether that is all there is to write."""
-    first = operations[0]
-    return first.epoch is not None and all(
-        type(each) is SaveStep and each.epoch == first.epoch and each.execution_id == first.execution_id
-        for each in operations
-    )
+def _are_few_steps(operations: Sequence[Operation]) -> bool:
+    """Return whether that is all there is to write, under leases."""
+    return len(operations) <= _FEW and all(type(each) is SaveStep and each.epoch is not None for each in operations)
 
 
 def _pipeline(connection: Connection) -> AbstractContextManager[object]:

@@ -11,7 +11,10 @@ from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.pool import Connection
 from szal.stores.sql import Row
 
-__all__ = ["dialect", "execute", "migrate", "save_steps_of_lease"]
+__all__ = ["dialect", "execute", "migrate", "save_few_steps"]
+
+# Every part of a statement is a constant of szal; values are bound.
+# ruff: noqa: S608
 
 # -- statements -------------------------------------------------------------------------------------
 # {szal} stands for the schema and a dot, or for nothing. A batch is one statement, with one array for each column, in
@@ -23,16 +26,24 @@ SAVE = (
     " ON CONFLICT (execution_id) DO UPDATE SET flow_name = excluded.flow_name, data = excluded.data"
 )
 REMOVE = "DELETE FROM {szal}szal_executions WHERE execution_id = ANY (%b::text[])"
-SAVE_STEP = (
-    "INSERT INTO {szal}szal_steps (execution_id, step_name, seq, result, signal_id)"
-    " SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])"
+_OVER = (
     " ON CONFLICT (execution_id, step_name) DO UPDATE SET seq = excluded.seq, result = excluded.result,"
     " signal_id = excluded.signal_id"
 )
-# The lease, which nobody can take over before this is committed, and the rows of SAVE_STEP where it is held.
-SAVE_STEPS_OF_LEASE = (
-    "WITH held AS (SELECT FROM {szal}szal_leases WHERE execution_id = %s AND epoch = %s FOR SHARE) "
-    + SAVE_STEP.replace("[]) ON", "[]), held ON")
+SAVE_STEP = (
+    "INSERT INTO {szal}szal_steps (execution_id, step_name, seq, result, signal_id)"
+    " SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[])" + _OVER
+)
+# The same where there are few: one row costs half as much. With the leases, which nobody can take over before this is
+# committed; if one of them is not held, nothing is written.
+SAVE_FEW_STEPS = (
+    "WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json)"
+    " AS r (execution_id text, step_name text, seq bigint, result text, signal_id text, epoch bigint)),"
+    " held AS (SELECT FROM {szal}szal_leases WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM given)"
+    " ORDER BY execution_id FOR SHARE)"
+    " INSERT INTO {szal}szal_steps (execution_id, step_name, seq, result, signal_id)"
+    " SELECT execution_id, step_name, seq, result, signal_id FROM given"
+    " WHERE (SELECT count(*) FROM held) = (SELECT count(DISTINCT (execution_id, epoch)) FROM given)" + _OVER
 )
 RELEASE = (
     "UPDATE {szal}szal_leases AS l SET owner = NULL, expires = 0, wake = r.wake, awaits = r.awaits"
@@ -79,12 +90,9 @@ def dialect(schema: str | None) -> Dialect:
     )
 
 
-def save_steps_of_lease(schema: str | None) -> str:
-    """Return the statement that writes steps of one execution, given its id, the epoch of its lease, and columns.
-
-    It writes nothing where the lease is not held.
-    """
-    return _in(schema, SAVE_STEPS_OF_LEASE)
+def save_few_steps(schema: str | None) -> str:
+    """Return the statement that writes steps, given as a JSON array of objects; all, or none if a lease is not held."""
+    return _in(schema, SAVE_FEW_STEPS)
 
 
 def _in(schema: str | None, statement: str) -> str:

@@ -28,7 +28,7 @@ from szal.errors import (
     StoreUnavailable,
     describe,
 )
-from szal.stores import hooks
+from szal.stores import hooks, retrying
 from szal.stores.base import Backend
 from szal.stores.losses import Losses, without_frames
 from szal.stores.operation import Operation
@@ -204,34 +204,33 @@ class Writer:
 
     def _start(self) -> None:
         """Start the thread, with the lock held. In the last moments of the interpreter there are no new ones."""
-        retrying = self._retrying()
         name = f"szal-writer-{self.backend.name}"
-        thread = threading.Thread(target=self._run, args=[retrying], name=name, daemon=True)
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
             self._queue.put(None)
-            self._run(retrying)
+            self._run()
         else:
             self._thread = thread
 
     # -- the thread -----------------------------------------------------------------------------------
 
-    def _retrying(self) -> Retrying:
+    def _retrying(self, spent: float) -> Retrying:
         return Retrying(
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_exponential(multiplier=0.02, max=2.0) + wait_random(0, 0.02),
-            stop=stop_never if self.give_up_after is None else stop_after_delay(self.give_up_after),
+            stop=stop_never if self.give_up_after is None else stop_after_delay(max(0.0, self.give_up_after - spent)),
             sleep=self._sleep,
             before_sleep=self._log_retry,
             reraise=True,
         )
 
-    def _run(self, retrying: Retrying) -> None:
+    def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             last = self._settled + len(batch)
             try:
-                self._write(retrying, batch)
+                self._write(batch)
             except BaseException as error:  # a bug of szal's: whatever it is, what comes after must be written
                 logger.exception("the writer of %s failed", self.backend.name)
                 self._settle(
@@ -246,10 +245,10 @@ class Writer:
                 self._growing = None
         return batch
 
-    def _write(self, retrying: Retrying, batch: Sequence[Operation]) -> None:
+    def _write(self, batch: Sequence[Operation]) -> None:
         """Write *batch*, or what of it can be written, and settle it."""
         try:
-            retrying(self._apply, batch)
+            retrying.call(self._retrying, self._apply, batch)
         except StoreUnavailable as error:  # given up
             self._fail(batch, error)
         except Exception as error:  # noqa: BLE001 - whatever the database objects to
@@ -257,7 +256,7 @@ class Writer:
                 self._fail(batch, error)
             else:
                 for operation in batch:
-                    self._write(retrying, [operation])
+                    self._write([operation])
         else:
             self._settle(batch)
 

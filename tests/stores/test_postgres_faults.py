@@ -183,7 +183,7 @@ def test_a_step_is_written_again(
 ) -> None:
     """Nobody else can have gone on from there: the lease is still held."""
     step = SaveStep("e00001", "a", 0, '"first"', None, begun(cut))
-    cutter.cut_at(b'"first"', delivered=delivered)
+    cutter.cut_at(b"first", delivered=delivered)
     cut.apply([step])
     assert cutter.cuts == 1
     assert postgres.ledger.look("e00001").steps == [("a", 0, '"first"')]
@@ -199,7 +199,7 @@ def test_a_step_of_one_that_was_taken_over_meanwhile_is_not_written_again(
         epoch = postgres.ledger.take_over("e00001", "other", 60, lambda _: True).epoch
         postgres.apply([SaveStep("e00001", "a", 0, '"second"', None, epoch)])
 
-    cutter.cut_at(b'"first"', delivered=delivered, then=go_on)
+    cutter.cut_at(b"first", delivered=delivered, then=go_on)
     with pytest.raises(LeaseLost):
         cut.apply([step])
     assert postgres.ledger.look("e00001").steps == [("a", 0, '"second"')]
