@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import NoReturn
 
 from szal.errors import DecodeError, EncodeError
@@ -11,10 +12,22 @@ __all__ = ["dumps", "loads"]
 
 _LONGEST_PATH = 2_000  # characters: what is deeper than that cannot be encoded, and may be a circle
 
-# A circle is found out by its depth: looking for one in every value would cost a tenth of the whole.
-_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")).encode
-encode_text = _encode
+encode_text = json.encoder.encode_basestring
 """Return text, in which there is no lone surrogate, as JSON."""
+
+
+def _encoder() -> Callable[[Json], str]:
+    # A circle is found out by its depth: looking for one in every value would cost a tenth of the whole.
+    encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    # `encode` makes one of these for each value, which costs twice as much as the rest.
+    chunks = make(None, encoder.default, encode_text, None, ":", ",", False, False, False)
+    return lambda value: "".join(chunks(value, 0))
+
+
+_encode = _encoder()
 
 
 def dumps(value: Json, path: str = "value") -> str:
