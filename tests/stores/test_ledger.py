@@ -131,6 +131,28 @@ def test_writes_of_an_older_epoch_are_refused_whole(ledger: Store) -> None:
     assert ledger.get("e1").state is RUNNING
 
 
+@pytest.mark.parametrize("count", [1, 10, 40])  # PostgreSQL has one statement for few, another for many
+def test_steps_of_several_executions_are_one_batch(ledger: Store, count: int) -> None:
+    epochs = {name: begun(ledger, name) for name in ("e1", "e2")}
+    names = [f'"{number}" ist schön, \\u0041 %s' for number in range(count)]
+    batch = [step(name, each, seq, epochs[name], "s1") for seq, each in enumerate(names) for name in epochs]
+    ledger.apply(batch)
+    for name in epochs:
+        written = [(each.step_name, each.seq, each.data) for each in batch if each.execution_id == name]
+        assert ledger.look(name).steps == written
+        ledger.send(name, "go", "1", "s1")
+        assert ledger.signals(name) == []  # it was delivered
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_who_is_refused_is_named_and_nothing_is_written_for_others(ledger: Store, count: int) -> None:
+    epochs = {name: begun(ledger, name) for name in ("e1", "e2")}
+    ledger.take_over("e2", "other", 60, gone)
+    with pytest.raises(LeaseLost, match="e2"):
+        ledger.apply([step(name, f"s{seq}", seq, epochs[name]) for seq in range(count) for name in epochs])
+    assert ledger.look("e1").steps == ledger.look("e2").steps == []
+
+
 def test_a_refused_write_tells_its_sender_and_a_good_one_too(ledger: Store) -> None:
     told: list[object] = []
     good, late = step("e1", "a", 0, begun(ledger)), step("e1", "b", 1, 7)
