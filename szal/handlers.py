@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from szal.context import StepContext
@@ -17,7 +17,7 @@ _F = TypeVar("_F", bound=Handler)
 class Resolver(Protocol):
     """What an engine asks for handlers: `Handlers`, or a function that does every step."""
 
-    def resolve(self, step: StepDef) -> Handler | None: ...
+    def resolve_all(self, steps: Sequence[StepDef]) -> list[Handler | None]: ...
     def resolve_rollback(self, step: StepDef) -> Handler | None: ...
 
 
@@ -69,6 +69,10 @@ class Handlers:
         """Return what does *step*, or None."""
         return self._steps.get(step.name, self._types.get(step.step_type or "", self._default))
 
+    def resolve_all(self, steps: Sequence[StepDef]) -> list[Handler | None]:
+        """Return what does each of *steps*, or None."""
+        return [self.resolve(step) for step in steps]
+
     def resolve_rollback(self, step: StepDef) -> Handler | None:
         """Return what undoes *step*, or None: its ``config["rollback"]`` comes last."""
         found = self._rollbacks.get(step.name, self._type_rollbacks.get(step.step_type or ""))
@@ -99,9 +103,9 @@ class EveryStep:
     def __init__(self, function: Handler) -> None:
         self._function = function
 
-    def resolve(self, step: StepDef) -> Handler | None:  # noqa: ARG002
-        """Return the function."""
-        return self._function
+    def resolve_all(self, steps: Sequence[StepDef]) -> list[Handler | None]:
+        """Return the function, for each."""
+        return [self._function] * len(steps)
 
     def resolve_rollback(self, step: StepDef) -> Handler | None:  # noqa: ARG002
         """Return None: undoing is `EngineConfig.rollback_handler`'s."""

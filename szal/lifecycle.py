@@ -3,15 +3,16 @@
 import inspect
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from szal.codec import decode_checkpoint
 from szal.config import EngineConfig
 from szal.context import RunScope, StepContext
 from szal.errors import LeaseLost, SubFlowError, Undecided, WriteFailed
+from szal.events import EventType
 from szal.execution import FlowResult, StepResult
 from szal.handlers import Resolver
 from szal.plan import Node, Outcome
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Lifecycle"]
 
 logger = logging.getLogger(__name__)
+
+_ENDS: Final[Mapping[WorkflowState, EventType]] = {
+    WorkflowState.COMPLETED: "flow_completed",
+    WorkflowState.FAILED: "flow_failed",
+    WorkflowState.ROLLED_BACK: "flow_rolled_back",
+    WorkflowState.CANCELLED: "flow_cancelled",
+}
 
 
 class Lifecycle:
@@ -233,23 +241,18 @@ class Lifecycle:
         self._record.error = result.error
         self._record.finished_at = datetime.now(UTC)
         self._save()
-        for step in result.steps:  # the user's own from here on
-            step.encoded = step.encoded_output = None
+        if self._run.encode:
+            for step in result.steps:  # the user's own from here on
+                step.encoded = step.encoded_output = None
         self._let_go()
         if self.request.parent is None:
             self._flush()
-        ends = {
-            WorkflowState.COMPLETED: "flow_completed",
-            WorkflowState.FAILED: "flow_failed",
-            WorkflowState.ROLLED_BACK: "flow_rolled_back",
-            WorkflowState.CANCELLED: "flow_cancelled",
-        }
-        self._reporter.flow(ends[state], duration=result.total_duration, error=result.error)  # type: ignore[arg-type]
+        self._reporter.flow(_ENDS[state], duration=result.total_duration, error=result.error)
         self._on_end(self, result)
 
     def _result(self, state: WorkflowState, error: str | None) -> FlowResult:
         steps = [
-            StepResult(node.step.id, node.step.name, StepStatus.PENDING) if result is None else result
+            result or StepResult(node.step.id, node.step.name, StepStatus.PENDING)
             for node, result in zip(self._run.plan.nodes, self._run.results, strict=True)
         ]
         return FlowResult(

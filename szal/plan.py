@@ -93,6 +93,8 @@ class Node:
     """Whether it may be skipped although no edge has left a mark."""
     plain: bool = attrs.field(init=False)
     """Whether, where no edge has left a mark, there is nothing to it but calling its handler."""
+    heir: "Node | None" = attrs.field(default=None, init=False)
+    """The plain node without a limit that waits for this one alone, where no other waits for this one."""
 
     def __attrs_post_init__(self) -> None:
         self.guarded = self.condition is not None or self.needs != 0
@@ -127,6 +129,8 @@ class Plan:
     parents: Sequence[int] = ()
     before: list[list[int]] = attrs.field(factory=list)  # dependencies; empty lists in linear modes
     rank: Sequence[int] = ()
+    roots: list[Node] = attrs.field(factory=list)  # they wait for nothing
+    own: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
     loose: bool = False  # some node runs before all that it depends on is done
 
@@ -152,6 +156,7 @@ class Plan:
             plan.add_gate(node)
         for node in nodes[1:]:
             plan.connect(node.place - 1, node.gate, EdgeKind.AFTER)
+        plan.survey()
         return plan
 
     def add_gate(self, *behind: Node) -> int:
@@ -167,6 +172,17 @@ class Plan:
         """Let an edge lead from the node at *source* to *gate*."""
         self.nodes[source].edges.append((gate, kind))
         self.waiting[gate] += 1
+
+    def survey(self) -> None:
+        """Take note of where runs begin and of the straight pieces, once all edges are there."""
+        self.roots = [node for node in self.nodes if not self.waiting[node.gate]]
+        for node in self.nodes:
+            if len(node.edges) == 1:
+                gate, kind = node.edges[0]
+                behind = self.gates[gate]
+                alone = len(behind) == 1 and self.waiting[gate] == 1 and kind is not EdgeKind.EITHER
+                if alone and behind[0].plain and behind[0].step.timeout is None:
+                    node.heir = behind[0]
 
     def successors(self, place: int) -> Iterator[tuple[int, EdgeKind]]:
         """Yield the places of the nodes that wait for the one at *place*, and what it is to them."""
@@ -188,6 +204,7 @@ def _compile(found: Analysis) -> Plan:
         nodes=[_node(place, found) for place in range(len(found.steps))],
         places=found.places,
         parents=found.parents,
+        own=frozenset(place for place, step in enumerate(found.steps) if step.step_type in ENGINE_TYPES),
         before=found.before,
         rank=_ranks(found.order),
         linear=found.mode.is_linear,
@@ -198,6 +215,7 @@ def _compile(found: Analysis) -> Plan:
         _wire_line(plan)
     elif plan.nodes:
         plan.add_gate(*plan.nodes)
+    plan.survey()
     _scopes(plan, found)
     return plan
 

@@ -12,7 +12,7 @@ from szal.execution import ExecutionRecord
 from szal.flow import FlowDef
 from szal.handlers import Handler, Resolver
 from szal.plan import Plan
-from szal.step import ENGINE_TYPES, StepDef
+from szal.step import StepDef
 
 if TYPE_CHECKING:
     from szal.definition import Definition
@@ -32,13 +32,12 @@ class Binding:
 def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) -> Binding:
     """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does."""
     steps = [node.step for node in plan.nodes]
-    resolve = resolver.resolve
-    forward = [None if step.step_type in ENGINE_TYPES else resolve(step) for step in steps]
-    if None in forward:
-        unknown = zip(steps, forward, strict=True)
-        missing = [step.name for step, handler in unknown if handler is None and step.step_type not in ENGINE_TYPES]
-        if missing:
-            raise HandlerNotFound(tuple(missing))
+    forward = resolver.resolve_all(steps)
+    for place in plan.own:
+        forward[place] = None
+    missing = [steps[place].name for place, handler in enumerate(forward) if handler is None and place not in plan.own]
+    if missing:
+        raise HandlerNotFound(tuple(missing))
     if not flow.rollback_on_failure:
         return Binding(forward, ())
     undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]

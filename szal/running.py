@@ -90,6 +90,7 @@ class Run:
     inline: bool = True  # nobody can want to stop waiting for a handler
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
+    loose: bool = attrs.field(init=False)  # the plan's
     waiting: list[int] = attrs.field(init=False)  # edges still to settle, by gate
     marks: list[int] = attrs.field(init=False)  # by gate
     left: int = attrs.field(init=False)
@@ -103,17 +104,17 @@ class Run:
     timer: Timer | None = None  # of the deadline
 
     def __attrs_post_init__(self) -> None:
+        self.loose = self.plan.loose
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
         self.left = len(self.plan.nodes)
 
     def begin(self, ready: "deque[Ready]") -> None:
-        """Put the nodes that wait for nothing on *ready*, and from now on what `settle` makes ready."""
+        """Put on *ready* what waits for nothing, what `restore` has made ready, and from now on what `settle` does."""
+        ready.extend([(self, node) for node in self.plan.roots])
+        ready.extend(self.ready)
         self.ready = ready
         self.direct = self.inline and self.deadline is None
-        for nodes, count in zip(self.plan.gates, self.waiting, strict=True):
-            if not count:
-                ready.extend((self, node) for node in nodes)
 
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
@@ -148,7 +149,7 @@ class Run:
         """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge."""
         place = node.place
         self.results[place] = result
-        if self.plan.loose:
+        if self.loose:
             self.scope.settled_as[place] = self.scope.settled
             self.scope.settled += 1
         if outcome is _COMPLETED:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
+from time import monotonic
 
 from szal import retry
 from szal.attempt import Attempt, encode_output
@@ -51,7 +52,7 @@ class Scheduler:
         self._ready: deque[Ready] = deque()
         self._runs: list[Run] = []
         self._variables = contextvars.copy_context()
-        self._clock = time.time() - time.monotonic()
+        self._clock = time.time() - monotonic()
         on_main = threading.current_thread() is threading.main_thread()
         self._longest_wait = _LONGEST_WAIT_OF_MAIN if on_main else _LONGEST_WAIT
         self._called = False  # something besides attempts may be on the queue
@@ -79,7 +80,7 @@ class Scheduler:
             self._wind_up(run, run.stop_reason)
         elif run.stoppable and run.scope.token is not None and run.scope.token.cancelled:
             self._stop(run, CANCELLED)
-        elif run.deadline is not None and run.deadline <= time.monotonic():
+        elif run.deadline is not None and run.deadline <= monotonic():
             self._stop(run, FLOW_TIMEOUT)
 
     def launch(self, run: Run, node: Node, attempt: int | None = None) -> None:
@@ -90,7 +91,7 @@ class Scheduler:
         context = self._context(run, node)
         if attempt is not None:
             context.attempt = attempt
-        context._started = time.monotonic()
+        context._started = monotonic()
         own = None if node.step.timeout is None else context._started + node.step.timeout
         context._deadline = min((end for end in (own, run.deadline) if end is not None), default=None)
         if run.watch is not None:
@@ -162,7 +163,7 @@ class Scheduler:
 
     def after(self, seconds: float, action: Callable[[], None], *, soft: bool = False) -> Timer:
         """Have *action* called by this thread in so many seconds; *soft*: it is no work to come."""
-        return self._timers.add(time.monotonic() + seconds, action, soft=soft)
+        return self._timers.add(monotonic() + seconds, action, soft=soft)
 
     def cancel_timer(self, timer: Timer) -> None:
         """Forget *timer*."""
@@ -228,7 +229,7 @@ class Scheduler:
             skip = run.why_skip(node)
         except Exception as error:  # noqa: BLE001 (foreign objects in outputs may not even compare)
             context = run.new_context(node, 0)
-            context._started = context._ended = time.monotonic()
+            context._started = context._ended = monotonic()
             self._end(run, node, context, error, Outcome.FAILED)
             return True
         if skip is None:
@@ -263,27 +264,53 @@ class Scheduler:
         return context
 
     def _call(self, run: Run, node: Node) -> None:
-        """Call the handler on this thread."""
-        context = self._context(run, node) if run.tried or run.plan.loose else run.new_context(node, 1)
-        context._started = time.monotonic()
-        if run.watch is not None and context.attempt == 1:
-            run.watch.started(node, self._clock + context._started)
-        encoded = None
-        try:
+        """Call the handler on this thread, and as long as it completes that of the step which waits for it alone.
+
+        All that a step of a chain costs is in this loop, so what others call is written out here.
+        """
+        results, completed, handlers, watch, log = run.results, run.completed, run.handlers, run.watch, run.log
+        clock, new_context, copy_variables = self._clock, run.new_context, self._variables.copy
+        straight = not (run.commit_first or run.loose or run.tried)
+        context = new_context(node, 1) if straight else self._context(run, node)
+        while True:
+            started = context._started = monotonic()
+            if watch is not None and context.attempt == 1:
+                watch.started(node, clock + started)
+            encoded = None
             self._direct = context
-            output = self._variables.copy().run(run.handlers[node.place], context)  # type: ignore[arg-type]
-            self._direct = None
-            if run.encode:
-                encoded = encode_output(output)
-        except BaseException as error:
-            self._direct = None
-            context._ended = time.monotonic()
-            self._failed(run, node, context, error)
-            if isinstance(error, KeyboardInterrupt):  # the user's, in the calling thread
-                raise
-        else:
-            context._ended = time.monotonic()
-            self._completed(run, node, context, output, encoded)
+            try:
+                output = copy_variables().run(handlers[node.place], context)  # type: ignore[arg-type]
+                self._direct = None
+                if run.encode:
+                    encoded = encode_output(output)
+            except BaseException as error:
+                self._direct = None
+                context._ended = monotonic()
+                self._failed(run, node, context, error)
+                if isinstance(error, KeyboardInterrupt):  # the user's, in the calling thread
+                    raise
+                return
+            ended = monotonic()
+            heir = node.heir if straight else None
+            if heir is None or results[heir.place] is not None:
+                context._ended = ended
+                self._completed(run, node, context, output, encoded)
+                return
+            step, place = node.step, node.place
+            result = results[place] = StepResult(
+                step.id, step.name, _DONE, output, ended - started, 1, None, None, clock + started, None, encoded
+            )
+            completed.append(place)
+            run.left -= 1
+            if log is not None:
+                log.settled(node, result, _COMPLETED)
+            if watch is not None:
+                watch.settled(node, result)
+            if self._called:
+                self._ready.append((run, heir))
+                return
+            node = heir
+            context = new_context(node, 1)
 
     def _is_limited(self, run: Run, node: Node) -> bool:
         return node.step.timeout is not None or run.deadline is not None
@@ -309,7 +336,7 @@ class Scheduler:
         if run.watch is not None and context.attempt == 1:
             attempt.announce = partial(self._announce_attempt, attempt)
         if attempt.limit is not None:
-            attempt.timer = self._timers.add(time.monotonic() + attempt.limit, partial(self._due, attempt))
+            attempt.timer = self._timers.add(monotonic() + attempt.limit, partial(self._due, attempt))
         run.running[node.place] = attempt
         (self._limited if self._is_limited(run, node) else self._pooled).put(attempt)
 
@@ -335,7 +362,7 @@ class Scheduler:
         elif due is None and not self._finished.empty():
             item = self._finished.get()
         else:
-            left = self._longest_wait if due is None else max(0.0, due - time.monotonic())
+            left = self._longest_wait if due is None else max(0.0, due - monotonic())
             try:
                 item = self._finished.get(timeout=min(left, self._longest_wait))
             except Empty:
@@ -347,11 +374,11 @@ class Scheduler:
                 item()
             item = None if self._finished.empty() else self._finished.get()
         if due is not None:
-            self._timers.fire(time.monotonic())
+            self._timers.fire(monotonic())
 
     def _due(self, attempt: Attempt) -> None:
         """Look after an attempt's limit, which counts from its start: it may have been queued for long."""
-        now, deadline = time.monotonic(), attempt.context._deadline
+        now, deadline = monotonic(), attempt.context._deadline
         if not attempt.begun:
             assert attempt.limit is not None
             attempt.timer = self._timers.add(now + attempt.limit, partial(self._due, attempt))
@@ -392,7 +419,7 @@ class Scheduler:
         self._announce_attempt(attempt)
         self._forget(attempt, abandoned=True)
         self._on_abandoned(attempt)
-        attempt.context._ended = time.monotonic()
+        attempt.context._ended = monotonic()
         self._failed(attempt.run, attempt.node, attempt.context, error)
 
     def sub_flow_ended(
@@ -400,7 +427,7 @@ class Scheduler:
     ) -> None:
         """Take note that the run which `Run.launch` began has ended."""
         run.running.pop(node.place, None)
-        context._ended = time.monotonic()
+        context._ended = monotonic()
         if error is None:
             self._completed(run, node, context, output, encode_output(output) if run.encode else None)
         else:
@@ -446,7 +473,7 @@ class Scheduler:
             run.watch.retrying(node, context.attempt, decision.delay, describe(error))
         before = run.tried.get(node.place)
         tried = Tried(context._started if before is None else before.started, context, error)
-        tried.timer = self._timers.add(time.monotonic() + decision.delay, partial(self._again, run, node, tried))
+        tried.timer = self._timers.add(monotonic() + decision.delay, partial(self._again, run, node, tried))
         run.tried[node.place] = tried
 
     def _end(self, run: Run, node: Node, context: StepContext, error: BaseException, outcome: Outcome) -> None:
@@ -513,7 +540,7 @@ class Scheduler:
             else:
                 attempt.context._interrupt()
         if reason == CANCELLED and any(run.running.values()):
-            self._timers.add(time.monotonic() + self._grace, partial(self._give_up, run))
+            self._timers.add(monotonic() + self._grace, partial(self._give_up, run))
         self._wind_up(run, reason)
 
     def _wind_up(self, run: Run, reason: str) -> None:

@@ -78,6 +78,30 @@ def test_completed_steps_are_not_run_again_and_the_interrupted_one_keeps_its_key
     assert seen[0] == ({"a": "a"}, {"n": 1})
 
 
+# Dies in an ANY step, which began while its other dependency was still at work.
+DYING_IN_ANY = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.step.name)
+        if ctx.step.name == "slow":
+            threading.Event().wait()
+        if ctx.step.name == "first":
+            die()
+        return ctx.step.name
+
+    flow = FlowDef("race", FlowMode.DAG)
+    both = [flow.add_step(StepDef("fast")), flow.add_step(StepDef("slow"))]
+    flow.add_step(StepDef("first", depends_on=both, trigger_mode=TriggerMode.ANY))
+    new_engine(handler).run(flow, execution_id='e')
+"""
+
+
+def test_an_any_step_whose_first_dependency_completed_before_the_crash_runs(store_url, new_engine, log):
+    killed(DYING_IN_ANY, store_url, log.path)
+    result = new_engine(lambda ctx: dict(ctx.outputs)).resume("e")
+    assert result.success
+    assert result["first"].output == {"fast": "fast"}
+
+
 def test_the_record_keeps_its_beginning_and_its_labels(store_url, new_engine, store, log):
     killed(DYING + "    new_engine(handler).run(flow, execution_id='e', labels={'x': 'y'})", store_url, log.path, "b")
     before = store.get("e")
