@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 NO_LIMIT_MS = 2**64 - 1  # Rust's u64::MAX: how a StepDef without a time limit is written
+_COMPLETED = StepStatus.COMPLETED
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=NamedEnum)
 
@@ -42,7 +43,7 @@ _E = TypeVar("_E", bound=NamedEnum)
 
 
 def _ms(seconds: float) -> int:
-    ms = round(seconds * 1000)
+    ms = int(seconds * 1000 + 0.5)
     return ms if 0 <= ms <= NO_LIMIT_MS else NO_LIMIT_MS * (ms > 0)
 
 
@@ -65,7 +66,7 @@ def _start(result: StepResult) -> str | None:
     moment = result._started_at
     if not isinstance(moment, float):
         return None if moment is None else _time(moment)
-    seconds, micros = divmod(round(moment * 1_000_000), 1_000_000)
+    seconds, micros = divmod(int(moment * 1_000_000 + 0.5), 1_000_000)
     return f"{_second(seconds)}.{micros:06}+00:00"
 
 
@@ -128,23 +129,24 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
 
 def encode_step_result(result: StepResult) -> str:
     """Return *result* as JSON text; what the engine has encoded before is not encoded again."""
-    if result.encoded is not None:
-        return result.encoded
+    name = f',"step_name":{_text(result.step_name)}' if result.step_name else ""
+    return f'{{"step_id":{_text(result.step_id)},{result.encoded or _outcome(result)}{name}}}'
+
+
+def _outcome(result: StepResult) -> str:
+    """Return the fields of *result* that say how the step ended: what its own row and the whole record share."""
     output = result.encoded_output
     if output is None:
         output = "null" if result.output is None else dumps(result.output, f"{result.step_name}.output")
-    text = (
-        f'{{"step_id":{_text(result.step_id)},"status":"{result.status.value}","output":{output},'
-        f'"duration_ms":{_ms(result.duration)},"attempts":{result.attempts},"error":{_text(result.error)}'
-    )
-    if result.step_name:
-        text += f',"step_name":{_text(result.step_name)}'
+    status = (
+        "Completed" if result.status is _COMPLETED else result.status.value
+    )  # the look-up costs as much as the rest
+    text = f'"status":"{status}","output":{output},"duration_ms":{_ms(result.duration)},"attempts":{result.attempts},'
+    text += '"error":null' if result.error is None else f'"error":{_text(result.error)}'
     if result.error_type:
         text += f',"error_type":{_text(result.error_type)}'
     started = _start(result)
-    if started is not None:
-        text += f',"started_at":"{started}"'
-    return text + "}"
+    return text if started is None else f'{text},"started_at":"{started}"'
 
 
 def _text(value: str | None) -> str:
@@ -342,9 +344,13 @@ def decode_flow(text: str) -> FlowDef:
 
 def _read_step_result(value: Json, path: str) -> StepResult:
     read = _Object(value, path)
+    return _read_outcome(read, read.get("step_id", str), read.get("step_name", str, ""))
+
+
+def _read_outcome(read: _Object, step_id: str, step_name: str) -> StepResult:
     return StepResult(
-        step_id=read.get("step_id", str),
-        step_name=read.get("step_name", str, ""),
+        step_id,
+        step_name,
         status=read.enum("status", StepStatus),
         output=read.values.get("output"),
         duration=read.seconds("duration_ms"),
@@ -374,26 +380,29 @@ class Checkpoint:
     undo_error: str | None = None
 
 
-def encode_checkpoint(checkpoint: Checkpoint) -> str:
-    """Return *checkpoint* as JSON text, and keep that of its result: it is written again with the whole record."""
-    result = checkpoint.result
-    result.encoded = encode_step_result(result)
-    text = f'{{"result":{result.encoded}'
-    if checkpoint.outcome is not None:
-        text += f',"outcome":{checkpoint.outcome}'
-    if checkpoint.due is not None:
-        text += f',"due":{dumps(checkpoint.due)}'
-    if checkpoint.undo_error is not None:
-        text += f',"undo_error":{_text(checkpoint.undo_error)}'
-    return text + "}"
+def encode_checkpoint(
+    result: StepResult, outcome: int | None = None, *, due: float | None = None, undo_error: str | None = None
+) -> str:
+    """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
+
+    Neither the step's name nor its id are in it: the one is in the row, the other in the definition.
+    """
+    text = result.encoded = _outcome(result)
+    if outcome is not None:
+        text += f',"outcome":{outcome}'
+    if due is not None:
+        text += f',"due":{dumps(due)}'
+    if undo_error is not None:
+        text += f',"undo_error":{_text(undo_error)}'
+    return f"{{{text}}}"
 
 
-def decode_checkpoint(text: str) -> Checkpoint:
-    """Return the checkpoint in *text*; raise `DecodeError` naming the path of what is wrong."""
+def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoint:
+    """Return the checkpoint in *text*, of that step; raise `DecodeError` naming the path of what is wrong."""
     read = _Object(loads(text), "")
     due = read.values.get("due")
     return Checkpoint(
-        _read_step_result(read.values.get("result"), "result"),
+        _read_outcome(read, step_id, step_name),
         read.maybe("outcome", int),
         float(due) if isinstance(due, int | float) else None,
         read.maybe("undo_error", str),

@@ -39,7 +39,7 @@ class StepResult:
     encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
     """The output as JSON text, where the step's own thread has encoded it for the store."""
     encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
-    """All of this as JSON text, from when it is first written until the record is."""
+    """How it ended as JSON text, from when its row is written until the record is."""
 
     @property
     def started_at(self) -> datetime | None:

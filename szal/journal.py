@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from szal.codec import Checkpoint, encode_checkpoint
+from szal.codec import encode_checkpoint
 from szal.execution import ExecutionRecord, StepResult
 from szal.plan import Node, Outcome
-from szal.stores.operation import Release, Save, SaveStep
+from szal.stores.operation import Done, Operation, Release, Save, SaveStep
 
 __all__ = ["Journal"]
 
@@ -19,9 +19,11 @@ class Journal:
 
     def __init__(self, store: Any, execution_id: str, epoch: int, on_error: Callable[[Exception], None]) -> None:
         self.store = store
+        self._put: Callable[[Operation], None] = store.submit
         self.execution_id = execution_id
         self.epoch = epoch
         self._on_error = on_error
+        self._on_done: Done = self._check  # a bound method is an object: not one for each step
         self._seq: dict[str, int] = {}
         self._next = 0
         self._committed: set[str] = set()
@@ -37,34 +39,33 @@ class Journal:
     def save(self, record: ExecutionRecord) -> None:
         """Write the record."""
         save = Save.of(record, self.epoch)
-        save.done = self._check
-        self.store.submit(save)
+        save.done = self._on_done
+        self._put(save)
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Give up the lease: the execution has ended, or waits until *wake*, or for one of the signals *awaits*."""
-        self.store.submit(Release(self.execution_id, self.epoch, wake, awaits, self._check))
+        self._put(Release(self.execution_id, self.epoch, wake, awaits, self._on_done))
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""
         name = node.step.name
         if name not in self._committed:
-            self._write(name, Checkpoint(result, outcome.value), self._check)
+            self._write(name, encode_checkpoint(result, int(outcome)), self._on_done)
 
     def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
         """Write the outcome of a step, and call *then*, on another thread, once it is committed."""
         self._committed.add(node.step.name)
-        self._write(node.step.name, Checkpoint(result, outcome.value), self._after(then))
+        self._write(node.step.name, encode_checkpoint(result, int(outcome)), self._after(then))
 
     def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays."""
-        done = self._check if then is None else self._after(then)
-        checkpoint = Checkpoint(result, Outcome.COMPLETED.value, undo_error=error)
-        self._submit(step_name, self._seq[step_name], checkpoint, done)
+        data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error)
+        self._submit(step_name, self._seq[step_name], data, self._on_done if then is None else self._after(then))
 
     def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
         """Write that a step has begun (to wait until *due*), where that has to be known after a crash."""
-        done = self._check if then is None else self._after(then)
-        self._write(node.step.name, Checkpoint(result, due=due), done)
+        done = self._on_done if then is None else self._after(then)
+        self._write(node.step.name, encode_checkpoint(result, due=due), done)
 
     def deliver(self, node: Node, signal_id: str) -> None:
         """Have the signal taken together with the outcome of *node*, which is written next."""
@@ -74,23 +75,20 @@ class Journal:
         """Whether a signal was delivered to a step, be that committed or not."""
         return signal_id in self._signals.values()
 
-    def _write(self, step_name: str, checkpoint: Checkpoint, done: Callable[[Exception | None], None]) -> None:
+    def _write(self, step_name: str, data: str, done: Done) -> None:
         seq = self._seq[step_name] = self._next
         self._next += 1
-        self._submit(step_name, seq, checkpoint, done)
+        self._submit(step_name, seq, data, done)
 
-    def _submit(
-        self, step_name: str, seq: int, checkpoint: Checkpoint, done: Callable[[Exception | None], None]
-    ) -> None:
+    def _submit(self, step_name: str, seq: int, data: str, done: Done) -> None:
         signal = self._signals.get(step_name) if self._signals else None
-        data = encode_checkpoint(checkpoint)
-        self.store.submit(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done))
+        self._put(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done))
 
     def _check(self, error: Exception | None) -> None:
         if error is not None:
             self._on_error(error)
 
-    def _after(self, then: Callable[[], None]) -> Callable[[Exception | None], None]:
+    def _after(self, then: Callable[[], None]) -> Done:
         def done(error: Exception | None) -> None:
             if error is None:
                 then()

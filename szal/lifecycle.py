@@ -198,7 +198,8 @@ class Lifecycle:
             place = run.plan.places.get(name)
             if place is None:
                 continue
-            node, checkpoint = run.plan.nodes[place], decode_checkpoint(data)
+            node = run.plan.nodes[place]
+            checkpoint = decode_checkpoint(data, name, node.step.id)
             journal.restore(name, seq, settled=checkpoint.outcome is not None)
             if checkpoint.outcome is not None:
                 run.restore(node, checkpoint.result, Outcome(checkpoint.outcome))

@@ -171,7 +171,8 @@ class Recovery:
         errors: list[Exception] = []
         journal = Journal(keeper.store, record.execution_id, epoch, errors.append)
         for name, _, data in known.steps:
-            checkpoint, place = decode_checkpoint(data), plan.places[name]
+            place = plan.places[name]
+            checkpoint = decode_checkpoint(data, name, plan.nodes[place].step.id)
             if (
                 checkpoint.result.status is StepStatus.COMPLETED
                 and checkpoint.outcome is not None
@@ -246,7 +247,7 @@ def _open(claim: "Claim", step: str) -> StepResult | None:
         return None
     for name, _, data in claim.steps:
         if name == step:
-            checkpoint = decode_checkpoint(data)
+            checkpoint = decode_checkpoint(data, name)
             is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
             return checkpoint.result if is_open and checkpoint.due is None else None
     return None

@@ -72,8 +72,9 @@ def standing_of(store: Any, record: ExecutionRecord) -> Standing:
     flow = decode_flow(known.flow)
     if not record.state.is_live and steps:
         return Standing(flow=flow, steps=steps)
-    checkpoints = {name: decode_checkpoint(data) for name, _, data in known.steps}
-    found = [_result(node, checkpoints) for node in Plan.of(flow).nodes]
+    plan = Plan.of(flow)
+    checkpoints = _checkpoints(known, plan)
+    found = [_result(node, checkpoints) for node in plan.nodes]
     paused = record.state is WorkflowState.PAUSED
     waits = list(_unanswered(ledger, _waits(ledger, record, flow, checkpoints))) if paused else []
     return Standing(
@@ -89,6 +90,12 @@ def interrupted_in(store: Any) -> frozenset[str]:
     """Return the executions that nobody runs, although they could go on, as far as *store* knows."""
     ledger = getattr(store, "ledger", None)
     return frozenset() if ledger is None else frozenset(ledger.interrupted(is_gone))
+
+
+def _checkpoints(known: Any, plan: Plan) -> dict[str, Checkpoint]:
+    """Return what is known of the steps of *plan*, by name."""
+    ids = {node.step.name: node.step.id for node in plan.nodes}
+    return {name: decode_checkpoint(data, name, ids[name]) for name, _, data in known.steps if name in ids}
 
 
 def _result(node: Node, checkpoints: Mapping[str, Checkpoint]) -> StepResult:
@@ -151,8 +158,8 @@ def _waits_below(ledger: Any, record: ExecutionRecord, node: Node) -> Iterator[W
         except ExecutionNotFound:
             return
         if known.record.state is WorkflowState.PAUSED and known.flow is not None:
-            checkpoints = {name: decode_checkpoint(data) for name, _, data in known.steps}
-            yield from _waits(ledger, known.record, decode_flow(known.flow), checkpoints)
+            flow = decode_flow(known.flow)
+            yield from _waits(ledger, known.record, flow, _checkpoints(known, Plan.of(flow)))
 
 
 def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Run:
@@ -169,7 +176,7 @@ def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Che
         scope=scope,
     )
     for name, checkpoint in checkpoints.items():
-        if checkpoint.outcome is not None and name in plan.places:
+        if checkpoint.outcome is not None:
             run.restore(plan.nodes[plan.places[name]], checkpoint.result, Outcome(checkpoint.outcome))
     return run
 

@@ -175,15 +175,14 @@ class SqlLedger:
 
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
-        held_under = ((each.execution_id, each.epoch) for each in operations if each.epoch is not None)
-        leases = list(dict.fromkeys(held_under))
+        leases = {(each.execution_id, each.epoch) for each in operations if each.epoch is not None}
         if not leases:
             return
         ids = sorted({execution_id for execution_id, _ in leases})
         marks = ", ".join("?" * len(ids))
         statement = self._sql(_EPOCHS.replace("(?)", f"({marks})")) + self.dialect.share
         held: dict[str, int] = dict(transaction.rows(statement, ids))
-        for execution_id, epoch in leases:
+        for execution_id, epoch in sorted(leases):
             if held.get(execution_id) != epoch:
                 raise LeaseLost(execution_id)
 

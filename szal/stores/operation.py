@@ -24,6 +24,8 @@ class Operation(Protocol):
 
     replaceable: ClassVar[bool]
     """Whether a later operation with the same key makes this one needless."""
+    mirrored: ClassVar[bool]
+    """Whether who reads through a sink must see it before it is committed."""
 
     @property
     def execution_id(self) -> str: ...
@@ -52,6 +54,7 @@ class Save:
     """
 
     replaceable: ClassVar[bool] = True
+    mirrored: ClassVar[bool] = True
 
     execution_id: str
     flow_name: str
@@ -78,6 +81,7 @@ class Remove:
     """Delete one execution, if it is there."""
 
     replaceable: ClassVar[bool] = False
+    mirrored: ClassVar[bool] = True
 
     execution_id: str
     epoch: int | None = None
@@ -99,6 +103,7 @@ class SaveStep:
     """
 
     replaceable: ClassVar[bool] = True
+    mirrored: ClassVar[bool] = False
 
     execution_id: str
     step_name: str
@@ -110,7 +115,7 @@ class SaveStep:
 
     @property
     def key(self) -> Hashable:
-        return "step", self.execution_id, self.step_name
+        return self.execution_id, self.step_name
 
     def row(self) -> tuple[object, ...]:
         return self.execution_id, self.step_name, self.seq, self.data, self.signal_id
@@ -124,6 +129,7 @@ class Release:
     """
 
     replaceable: ClassVar[bool] = False
+    mirrored: ClassVar[bool] = False
 
     execution_id: str
     epoch: int | None = None
@@ -133,7 +139,7 @@ class Release:
 
     @property
     def key(self) -> Hashable:
-        return "lease", self.execution_id
+        return "", "lease", self.execution_id
 
     def row(self) -> tuple[object, ...]:
         awaits = None if self.awaits is None else "".join(("\n", *(f"{name}\n" for name in self.awaits)))

@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Hashable, Sequence
 from queue import Queue
 from typing import TypeAlias
@@ -99,7 +100,8 @@ class Writer:
     _queue: "Queue[Batch | None]" = attrs.field(init=False)
     _growing: Batch | None = attrs.field(default=None, init=False)  # on the queue, and not taken yet
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
-    _pending: dict[Hashable, Operation] = attrs.field(factory=dict, init=False)  # the latest of each key: the mirror
+    _unsettled: deque[Batch] = attrs.field(factory=deque, init=False)  # those on the queue, and the one in work
+    _mirror: dict[Hashable, Operation] = attrs.field(factory=dict, init=False)  # the latest of each key, if mirrored
     # Operations are numbered from 1 in the order of submission, which is that of the queue.
     _submitted: int = attrs.field(default=0, init=False)
     _settled: int = attrs.field(default=0, init=False)  # all up to this number are committed, or have failed
@@ -127,7 +129,8 @@ class Writer:
         with self._lock:
             if self._closed or self._submitted - self._settled >= self.max_pending:
                 self._await_room()
-            self._pending[operation.key] = operation
+            if operation.mirrored:
+                self._mirror[operation.key] = operation
             self._submitted += 1
             if self._growing is not None:
                 self._growing.append(operation)
@@ -135,18 +138,19 @@ class Writer:
                     self._growing = None
                 return
             self._growing = [operation]
+            self._unsettled.append(self._growing)
             self._queue.put(self._growing)
             if self._thread is None:
                 self._start()
 
     def pending(self, key: Hashable) -> Operation | None:
-        """Return the latest operation with that key that is not settled."""
-        return self._pending.get(key)
+        """Return the latest mirrored operation with that key that is not settled."""
+        return self._mirror.get(key)
 
     def all_pending(self) -> list[Operation]:
-        """Return the latest pending operation of each key, in the order in which the keys came."""
+        """Return the latest mirrored operation of each key that is not settled, in the order in which the keys came."""
         with self._lock:
-            return list(self._pending.values())
+            return list(self._mirror.values())
 
     def wait(self, timeout: float | None) -> int:
         """Wait until all that is submitted by now is settled, and return the number of the last; or `FlushTimeout`."""
@@ -199,8 +203,10 @@ class Writer:
             raise SinkFull(self.backend.name, pending, self.block_timeout)
 
     def _ids(self) -> tuple[str, ...]:
-        """Return the ids of what is pending; with the lock held."""
-        return tuple(dict.fromkeys(operation.execution_id for operation in self._pending.values()))
+        """Return the ids of what is pending, which is settled in order; with the lock held."""
+        operations = [operation for batch in self._unsettled for operation in batch]
+        left = operations[len(operations) - (self._submitted - self._settled) :]
+        return tuple(dict.fromkeys(operation.execution_id for operation in left))
 
     def _start(self) -> None:
         """Start the thread, with the lock held. In the last moments of the interpreter there are no new ones."""
@@ -236,6 +242,8 @@ class Writer:
                 self._settle(
                     batch[len(batch) - (last - self._settled) :], StoreFailed(self.backend.name, describe(error))
                 )
+            with self._lock:
+                self._unsettled.popleft()
 
     def _next_batch(self) -> Batch | None:
         """Wait for a batch and return it, now that it grows no more; None where no other will come."""
@@ -274,13 +282,15 @@ class Writer:
 
     def _settle(self, batch: Sequence[Operation], error: Exception | None = None) -> None:
         """Count *batch* as done, take it out of the mirror, and wake who waits for that."""
+        mirrored = [operation for operation in batch if operation.mirrored]
         with self._lock:
-            for operation in batch:
-                self._settled += 1
-                if self._pending.get(operation.key) is operation:
-                    del self._pending[operation.key]
-                if error is not None:
-                    self._losses.remember(self._settled, operation, error)
+            for operation in mirrored:
+                if self._mirror.get(operation.key) is operation:
+                    del self._mirror[operation.key]
+            if error is not None:
+                for number, operation in enumerate(batch, self._settled + 1):
+                    self._losses.remember(number, operation, error)
+            self._settled += len(batch)
             if error is None:
                 self._tally.written += len(batch)
                 self._tally.batches += 1
@@ -331,7 +341,8 @@ class Writer:
         self._growing = None
         self._hurry = threading.Event()
         self._thread = None
-        self._pending = {}
+        self._unsettled = deque()
+        self._mirror = {}
         self._losses.forget()
         self._submitted = self._settled = 0
         self._tally = _Tally()

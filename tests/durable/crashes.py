@@ -446,7 +446,7 @@ class Witness:
         found: dict[str, dict[str, str]] = {name: {} for name in names.values()}
         query = "SELECT execution_id, step_name, result FROM szal_steps WHERE execution_id IN ({}) ORDER BY seq"
         for execution_id, step, data in self._rows(query, ids) if names else ():
-            row = decode_checkpoint(data)
+            row = decode_checkpoint(data, step)
             if row.outcome is not None:
                 found[names[execution_id]][step] = "undo failed" if row.undo_error else str(row.result.status)
         return found

@@ -58,7 +58,9 @@ def owned_elsewhere(store, execution_id, ttl):
 
 def due_of(store, step, execution_id="e"):
     """Return when the wait that is recorded for *step* ends."""
-    [due] = [decode_checkpoint(data).due for name, _, data in store.ledger.look(execution_id).steps if name == step]
+    [due] = [
+        decode_checkpoint(data, name).due for name, _, data in store.ledger.look(execution_id).steps if name == step
+    ]
     return due
 
 

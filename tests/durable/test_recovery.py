@@ -28,7 +28,7 @@ from szal import (
     StepStatus,
     WorkflowState,
 )
-from szal.codec import Checkpoint, encode_checkpoint, encode_flow
+from szal.codec import encode_checkpoint, encode_flow
 from szal.definition import content_id
 from szal.plan import Outcome
 from szal.stores.operation import SaveStep
@@ -162,7 +162,7 @@ def leave(store, execution_id="e", *done, steps=("a", "b", "c")):
     epoch = store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
     for seq, step in enumerate(flow.steps[: len(done)]):
         result = StepResult(step.id, step.name, StepStatus.COMPLETED, done[seq], attempts=1)
-        data = encode_checkpoint(Checkpoint(result, int(Outcome.COMPLETED)))
+        data = encode_checkpoint(result, int(Outcome.COMPLETED))
         store.apply([SaveStep(execution_id, step.name, seq, data, None, epoch)])
 
 
@@ -645,7 +645,7 @@ def left_behind(store, names, result, outcome):
     flow = FlowDef("left", FlowMode.PARALLEL, steps=[StepDef(name) for name in names])
     record = ExecutionRecord("e", flow.name, WorkflowState.RUNNING, flow_id=flow.id)
     epoch = store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
-    data = encode_checkpoint(Checkpoint(result, int(outcome)))
+    data = encode_checkpoint(result, int(outcome))
     store.apply([SaveStep("e", result.step_name, 0, data, None, epoch)])
 
 

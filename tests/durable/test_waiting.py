@@ -333,5 +333,5 @@ def test_a_sleep_keeps_its_end_across_a_crash(store_url, new_engine, store):
 
 def due_of(store, step):
     """Return when the wait that is recorded for *step* ends."""
-    [due] = [decode_checkpoint(data).due for name, _, data in store.ledger.look("e").steps if name == step]
+    [due] = [decode_checkpoint(data, name).due for name, _, data in store.ledger.look("e").steps if name == step]
     return due

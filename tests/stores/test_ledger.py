@@ -6,7 +6,7 @@ import time
 import pytest
 
 from szal import ExecutionNotFound, ExecutionOwned, ExecutionRecord, LeaseLost, StepResult, StepStatus, WorkflowState
-from szal.codec import Checkpoint, encode_checkpoint
+from szal.codec import encode_checkpoint
 from szal.stores import Store
 from szal.stores.operation import Release, Save, SaveStep
 
@@ -37,7 +37,7 @@ def begun(ledger: Store, execution_id: str = "e1", owner: str = "me", ttl: float
 
 
 def step(execution_id: str, name: str, seq: int, epoch: int, signal_id: str | None = None) -> SaveStep:
-    data = encode_checkpoint(Checkpoint(StepResult("i", name, StepStatus.COMPLETED, name), 0))
+    data = encode_checkpoint(StepResult("i", name, StepStatus.COMPLETED, name), 0)
     return SaveStep(execution_id, name, seq, data, signal_id, epoch)
 
 
@@ -75,6 +75,15 @@ def test_a_live_owner_is_not_taken_over(ledger: Store) -> None:
     with pytest.raises(ExecutionOwned):
         ledger.take_over("e1", "other", 60, alive)
     assert ledger.look("e1").epoch == 1
+
+
+def test_many_steps_in_one_batch_are_all_there_each_as_it_was_said_last(ledger: Store) -> None:
+    epoch = begun(ledger)
+    ledger.apply([step("e1", f"s{number}", number, epoch) for number in range(50)])
+    ledger.apply([step("e1", f"s{number % 240}", 1000 + number, epoch, f"signal {number}") for number in range(250)])
+    steps = ledger.look("e1").steps
+    expected = [(f"s{number % 240}", 1000 + number) for number in range(10, 250)]
+    assert [(name, seq) for name, seq, _ in steps] == expected
 
 
 @pytest.mark.parametrize("why", ["gone", "expired", "released", "its own"])

@@ -22,7 +22,7 @@ from szal.errors import (
 )
 from szal.state import WorkflowState
 from szal.stores import InMemoryExecutionStore, Sink, Store
-from szal.stores.operation import Operation
+from szal.stores.operation import Operation, SaveStep
 
 RUNNING = WorkflowState.RUNNING
 
@@ -159,6 +159,14 @@ def test_nothing_that_is_committed_is_held(backend: Store) -> None:
         sink.flush()
         assert sink._writer.all_pending() == []
         assert sink.get("e00007") == record(7, state=RUNNING)
+
+
+def test_what_else_is_pending_of_an_execution_hides_no_save_of_it(held: Sink) -> None:
+    held.save(record(1))
+    held.submit(SaveStep("e00001", "build", 0, "{}"))
+    assert "e00001" in held.list()
+    with pytest.raises(FlushTimeout, match="e00001"):
+        held.flush(timeout=0)
 
 
 def test_what_cannot_be_encoded_fails_in_the_caller_and_leaves_the_rest(sink: Sink) -> None:
