@@ -417,7 +417,8 @@ class TestProblems:
             ("&a x: 1\n*a : 2", ":2:1: "),
             ('a: "\\U00110000"', ":1:"),
             ("a: \0", ":1:4: YAML cannot contain the character '\\x00'"),
-            ("[" * 100_000, ":1:101: nested more than 100 levels deep"),
+            ("[" * 500, ":1:101: nested more than 100 levels deep"),
+            ("[" * 100_000, ":1:1"),  # a new libyaml has a limit of its own, and finds it first
             ("- " * 100_000, ":1:201: nested more than 100 levels deep"),
             ("{a: " * 100_000, ":1:401: nested more than 100 levels deep"),
         ],
