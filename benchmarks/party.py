@@ -45,12 +45,13 @@ class Party:
 class Peer:
     """Another engine: what to install into a virtualenv of its own, and the file of its subjects.
 
-    `bare_threads`: it keeps no states, times or errors of steps, and is judged apart.
+    `bare_threads`: its labels that are threads and a queue in memory: they keep no states and times of steps, and are
+    judged apart.
     """
 
     name: str
     requirements: tuple[str, ...]
-    bare_threads: bool = False
+    bare_threads: tuple[str, ...] = ()
 
     @property
     def distributions(self) -> tuple[str, ...]:
@@ -92,11 +93,11 @@ PEERS = (
             "psycopg[binary]",
         ),
     ),
-    Peer(name="dask", requirements=("dask",), bare_threads=True),
+    Peer(name="dask", requirements=("dask",), bare_threads=("dask threads",)),
     Peer(name="distributed", requirements=("distributed",)),
     Peer(name="prefect", requirements=("prefect", "fastapi<0.140")),  # 3.8.8 does not start with the newest
     Peer(name="dbos", requirements=("dbos",)),
-    Peer(name="huey", requirements=("huey",)),
+    Peer(name="huey", requirements=("huey",), bare_threads=("huey, in memory",)),
 )
 
 
@@ -107,6 +108,11 @@ class Role:
     label: str
     party: Party
     peer: Peer | None = None
+
+    @property
+    def bare_threads(self) -> bool:
+        """Whether this is a peer that is bare threads."""
+        return self.peer is not None and self.label in self.peer.bare_threads
 
 
 def roles(case: str, parties: Sequence[Party]) -> Iterator[Role]:
