@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 WORKERS = 16
 SLEEP = 0.010
-POLL = 0.010
+POLL = 0.001
 
 
 @contextmanager
 def consumer_of(queue: Any) -> Iterator[None]:
-    """Have tasks done meanwhile; who has nothing to do asks again after 10 ms (huey's own setting: 100 ms)."""
+    """Have tasks done meanwhile; who has nothing to do asks again after 1 ms (huey's own setting: 100 ms)."""
     consumer = queue.create_consumer(workers=WORKERS, periodic=False, initial_delay=POLL, max_delay=POLL)
     consumer.start()
     yield
