@@ -114,27 +114,24 @@ def _start(case: Case, roles: Sequence[Role], plan: Plan, found: Found, stack: c
 
 
 def _against_peers(found: Found) -> list[Verdict]:
-    """Judge szal by the fastest peer at each size, and by the fastest that is bare threads.
+    """Judge szal by the fastest peer of each kind at each size.
 
     Where nobody can be faster than a floor, that is told against the same peer: it says how near the target can be.
     """
     case, verdicts = found.case, []
+    kinds = {"engine": case.against_peers, "threads": case.against_threads, "less": None}
     for size in sorted({size for label, size in found.measures if label == "szal"}):
-        for bare, at_most in ((False, case.against_peers), (True, case.against_threads)):
-            rivals = _rivals(found, size, bare)
-            if not rivals:
+        for kind, at_most in kinds.items():
+            rivals = [label for label, role in found.roles.items() if role.rival == kind]
+            medians = {label: found.measures[label, size].median for label in rivals if _has(found, label, size)}
+            if not medians:
                 continue
-            fastest = min(rivals, key=lambda label: found.measures[label, size].median)
+            fastest = min(medians, key=medians.__getitem__)
             for subject, most in (("szal", at_most), (case.bound, None)):
-                if subject is not None and found.measures.get((subject, size), Series()).values:
+                if subject is not None and _has(found, subject, size):
                     verdicts.append(Versus(fastest, most, subject).at(case.name, size, found.measures))
     return verdicts
 
 
-def _rivals(found: Found, size: int, bare: bool) -> list[str]:
-    """Return the peers that were measured at *size*, those of bare threads or the others."""
-    return [
-        label
-        for label, role in found.roles.items()
-        if role.peer is not None and role.bare_threads is bare and found.measures.get((label, size), Series()).values
-    ]
+def _has(found: Found, label: str, size: int) -> bool:
+    return bool(found.measures.get((label, size), Series()).values)
