@@ -113,6 +113,11 @@ class Role:
     peer: Peer | None = None
 
     @property
+    def is_floor(self) -> bool:
+        """Whether this is neither szal, whole or in part, nor a peer."""
+        return self.peer is None and not self.label.startswith("szal")
+
+    @property
     def rival(self) -> Literal["engine", "threads", "less"] | None:
         """What a peer is to be judged as; None for szal and the floors."""
         if self.peer is None:
