@@ -89,7 +89,9 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
                 *((Ideal(ideal_makespan),) if name == "sleeps" else ()),
                 Versus("szal", subject='szal, "none"'),
                 Versus("szal", subject='szal, "step"'),
+                *((Versus(EACH),) if name == "flows" else ()),
             ),
+            bound=EACH if name == "flows" else None,
         )
     yield Case(
         name=f"written-{database}",
@@ -186,7 +188,7 @@ CASES = (
     Case(
         name="layers-50",
         title="layers of 50, each step waits for all of the layer before",
-        sizes=(1000,),
+        sizes=(200, 1000),
         quick=(1000,),
         tiny=8,
         targets=(Versus(POOL, 1.0, least=1000), Versus("graphlib")),

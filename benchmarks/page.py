@@ -69,7 +69,7 @@ def _section(found: Found) -> str:
         for size in sizes:
             series = found.measures.get((label, size))
             if series is None or series.error is None:
-                cells.append(f"<td class=figure>{'' if series is None else figure(case, series, size)}")
+                cells.append(f"<td class=figure>{'too many' if series is None else figure(case, series, size)}")
             else:
                 cells.append(f"<td class=missed>{escape(series.error)}")
         rows.append(f"<tr><th>{escape(label)}{''.join(cells)}")

@@ -34,7 +34,8 @@ COLUMNS = {
 }
 TABLE = f"({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, PRIMARY KEY (execution_id, place))"
 INSERT = f"INSERT INTO bench_steps VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
-_OVER = f"ON CONFLICT (execution_id, place) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS)}"
+_VALUES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("execution_id", "place"))
+_OVER = f"ON CONFLICT (execution_id, place) DO UPDATE SET {_VALUES}"
 UPSERT = f"{INSERT} {_OVER}"
 
 

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from benchmarks.floors.drivers import BATCH, DATABASES, INSERT, Database, Row
@@ -50,6 +50,19 @@ def by_100(database: Database, job: "Job") -> "Iterator[Repetition]":
             for start in range(0, job.size, 100):
                 numbers = range(start, min(start + 100, job.size))
                 driver.many(INSERT, [row(name, number) for number in numbers])
+
+        yield repetition
+
+
+def flows(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """Make the outputs of three steps JSON, insert them, commit; then the next flow."""
+    names = map("e{}".format, count())
+    with database.place(job) as place, database.connect(place) as driver:
+        driver.make_steps()
+
+        def repetition() -> None:
+            for name in islice(names, job.size):
+                driver.many(INSERT, [row(name, number) for number in range(3)])
 
         yield repetition
 
@@ -134,6 +147,7 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
             "driver, a transaction each": partial(one_by_one, database),
             "driver, 100 in a transaction": partial(by_100, database),
         },
+        f"flows-{name}": {"driver, a transaction each": partial(flows, database)},
         f"written-{name}": {"ready rows": partial(written, database)},
         f"resume-{name}": {"read, json.loads": partial(read_back, database)},
         f"saves-{name}": {"executemany by 1000, no indexes": partial(saves, database)},

@@ -142,4 +142,4 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "trace": {"dask distributed": replay},
     "import": {"dask distributed": imported},
 }
-LARGEST = {"chain": 1000, "fan-out": 1000, "layers-50": 200, "flows": 100}
+LARGEST = {"chain": 1000, "fan-out": 1000}

@@ -130,6 +130,18 @@ def flows(job: "Job") -> "Iterator[Repetition]":
     yield repetition
 
 
+def flows_8(job: "Job") -> "Iterator[Repetition]":
+    """The same, from eight threads, which have flows of their own: an engine locks the tasks of its flow."""
+    from taskflow import engines
+
+    def run(number: int) -> None:
+        engines.run(some[number], engine="serial")
+
+    some = [chain_of(3) for _ in range(job.size)]
+    with ThreadPoolExecutor(8) as callers:
+        yield lambda: list(callers.map(run, range(job.size)))
+
+
 def chain_sqlite(job: "Job") -> "Iterator[Repetition]":
     """Every change of every task is written, with SQLAlchemy's settings."""
     from taskflow.persistence import backends
@@ -167,6 +179,7 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "layers-50": {"taskflow, parallel": layers_50},
     "sleeps": {"taskflow, parallel": sleeps},
     "flows": {"taskflow, serial": flows},
+    "flows-8": {"taskflow, serial": flows_8},
     "events": {"taskflow, serial": events},
     "chain-sqlite": {"taskflow, serial": chain_sqlite},
     "chain-sqlite-step": {"taskflow, serial": chain_sqlite},
