@@ -92,6 +92,7 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
                 *((Versus(EACH),) if name == "flows" else ()),
             ),
             bound=EACH if name == "flows" else None,
+            against_peers=1.0 if name == "sleeps" else 0.1,
         )
     yield Case(
         name=f"written-{database}",
