@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import json
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -224,6 +226,29 @@ def test_who_fails_or_hangs_is_told_and_leaves_nothing_behind(tmp_path: Path, mo
             break
         time.sleep(0.05)
     assert not _is_alive(child)
+
+
+def test_ctrl_c_ends_all_and_tells_what_there_is(tmp_path: Path) -> None:
+    arguments = ["--only", "^(import|sleeps)$", "--sizes", "6000", "--repetitions", "1", "--peers", "none"]
+    suite = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments, "--scratch", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)  # in the middle of a repetition, which takes four seconds
+    suite.send_signal(signal.SIGINT)
+    try:
+        out, err = suite.communicate(timeout=60)
+    finally:
+        suite.kill()
+    assert "interrupted: what there is follows" in err
+    assert "cores: " in out
+    assert not list(tmp_path.iterdir())
 
 
 def _is_alive(pid: int) -> bool:
