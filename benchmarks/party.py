@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -45,12 +45,14 @@ class Party:
 class Peer:
     """Another engine: what to install into a virtualenv of its own, and the file of its subjects.
 
-    `bare_threads`: it keeps no states, times or errors of steps, and is judged apart.
+    `bare_threads`: its labels that are threads and a queue in memory, keep no states and times of steps, and are judged
+    apart. `less`: those that keep less than szal promises in the same case; the ratio is told, and not judged.
     """
 
     name: str
     requirements: tuple[str, ...]
-    bare_threads: bool = False
+    bare_threads: tuple[str, ...] = ()
+    less: tuple[str, ...] = ()
 
     @property
     def distributions(self) -> tuple[str, ...]:
@@ -91,12 +93,14 @@ PEERS = (
             "langgraph-checkpoint-postgres",
             "psycopg[binary]",
         ),
+        # One checkpoint at the end: no step is recorded, and a crash loses them all.
+        less=('langgraph, SqliteSaver, "exit"', 'langgraph, PostgresSaver, "exit"'),
     ),
-    Peer(name="dask", requirements=("dask",), bare_threads=True),
+    Peer(name="dask", requirements=("dask",), bare_threads=("dask threads",)),
     Peer(name="distributed", requirements=("distributed",)),
     Peer(name="prefect", requirements=("prefect", "fastapi<0.140")),  # 3.8.8 does not start with the newest
     Peer(name="dbos", requirements=("dbos",)),
-    Peer(name="huey", requirements=("huey",)),
+    Peer(name="huey", requirements=("huey",), bare_threads=("huey, in memory",)),
 )
 
 
@@ -107,6 +111,20 @@ class Role:
     label: str
     party: Party
     peer: Peer | None = None
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether this is neither szal, whole or in part, nor a peer."""
+        return self.peer is None and not self.label.startswith("szal")
+
+    @property
+    def rival(self) -> Literal["engine", "threads", "less"] | None:
+        """What a peer is to be judged as; None for szal and the floors."""
+        if self.peer is None:
+            return None
+        if self.label in self.peer.less:
+            return "less"
+        return "threads" if self.label in self.peer.bare_threads else "engine"
 
 
 def roles(case: str, parties: Sequence[Party]) -> Iterator[Role]:

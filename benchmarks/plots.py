@@ -22,13 +22,14 @@ def plot(found: Found) -> str | None:
     sizes = {size for series in points.values() for size, _ in series}
     if len(sizes) > 1:
         return svg.lines(case.title, points, "size" if case.whole else f"{case.unit}s", case.scale)
+    floors = {label for label, role in found.roles.items() if role.is_floor}
     ideals = {target.name: target.measure for target in case.targets if isinstance(target, Ideal)}
     if ideals:
         (size,) = sizes
         marks = {name: measure(size) * 1000 for name, measure in ideals.items()}
         medians = {label: found.measures[label, size].median * 1000 for label in points}
-        return svg.makespans(case.title, medians, marks)
-    return svg.bars(case.title, {label: series[0][1] for label, series in points.items()}, case.scale)
+        return svg.makespans(case.title, medians, marks, floors)
+    return svg.bars(case.title, {label: series[0][1] for label, series in points.items()}, case.scale, floors)
 
 
 def is_telling(found: Found) -> bool:

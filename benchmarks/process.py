@@ -79,8 +79,10 @@ class SubjectProcess:
 
         timer = threading.Timer(self._limit, stop)
         timer.start()
-        line = self._process.stdout.readline()
-        timer.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:  # also at Ctrl-C: the interpreter would wait for it, and whose process group is it by then?
+            timer.cancel()
         self._signal(signal.SIGSTOP)
         if late.is_set():
             raise SubjectFailed(f"took more than {self._limit:g} s")

@@ -7,6 +7,7 @@ import attrs
 
 from benchmarks.case import Verdict
 from benchmarks.measure import Found
+from benchmarks.party import Role
 
 __all__ = ["Report"]
 
@@ -44,9 +45,23 @@ class Report:
                         seen[name] = version
         return seen
 
+    def failures(self) -> list[tuple[Role, str]]:
+        """Return who failed, and at what and why: one that is in no ratio is told all the same."""
+        return [
+            (found.roles[label], f"{found.case.name}, {label} at {size:,}: {series.error}")
+            for found in self.cases
+            for (label, size), series in found.measures.items()
+            if series.error is not None
+        ]
+
+    def broken(self) -> list[str]:
+        """Return the failures of szal and the floors."""
+        return [text for role, text in self.failures() if role.peer is None]
+
     def circumstances(self) -> list[str]:
-        """Return a line for each thing that there is to know of machine and versions."""
+        """Return a line for each thing that there is to know: what is missing and what failed, machine and versions."""
         absent = [f"missing: {name}: {reason}" for name, reason in self.missing.items()]
+        absent += [f"failed: {text}" for _, text in self.failures()]
         return absent + [f"{key}: {value}" for key, value in {**self.machine, **self.versions()}.items()]
 
     def as_json(self) -> str:

@@ -1,14 +1,18 @@
 """Plots as plain SVG: lines on log-log axes, bars on a log axis, and makespans from nought."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 __all__ = ["bars", "lines", "makespans"]
 
 WIDTH = 720
 LEFT, RIGHT, TOP, BOTTOM = 70, 220, 34, 50
-COLOURS = ("#c0392b", "#2c7fb8", "#31a354", "#756bb1", "#e6842a", "#636363", "#17a2a2", "#d6539f", "#8c6d31", "#1f3b73")
+COLOURS = (
+    *("#c0392b", "#2c7fb8", "#31a354", "#756bb1", "#e6842a", "#636363", "#17a2a2"),
+    *("#d6539f", "#8c6d31", "#1f3b73", "#6b8e00", "#7a0177", "#111111", "#00684a"),
+)
+OURS, PLAIN, FLOOR = COLOURS[0], COLOURS[1], "#8a8f98"
 
 Points = Sequence[tuple[float, float]]
 
@@ -70,8 +74,14 @@ def lines(title: str, series: Mapping[str, Points], x_title: str, y_title: str) 
     return _picture(height, title, parts)
 
 
-def bars(title: str, values: Mapping[str, float], unit: str) -> str:
-    """Return a bar for each of *values* (positive), on a logarithmic axis; the first is told from the others."""
+def _colour(place: int, label: str, floors: Collection[str]) -> str:
+    if label in floors:
+        return FLOOR
+    return OURS if place == 0 or label.startswith("szal") else PLAIN
+
+
+def bars(title: str, values: Mapping[str, float], unit: str, floors: Collection[str] = ()) -> str:
+    """Return a bar for each of *values* (positive), on a logarithmic axis; szal and the *floors* stand out."""
     low, high = _decades(list(values.values()))
     low -= 1 if min(values.values()) == 10.0**low else 0  # the least needs a length too
     left, row = 230, 24
@@ -84,18 +94,18 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> str:
     for place, (label, value) in enumerate(values.items()):
         y = TOP + row * place
         length = (math.log10(value) - low) / (high - low) * wide
-        colour = COLOURS[0] if place == 0 else COLOURS[1]
+        colour = _colour(place, label, floors)
         parts.append(_text(left - 8, y + 15, label, anchor="end"))
         parts.append(f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{row - 8}" fill="{colour}"/>')
         parts.append(_text(left + length + 6, y + 15, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"))
-    parts.append(_text(left + wide / 2, bottom + 36, unit, anchor="middle"))
+    parts.append(_text(left + wide / 2, bottom + 36, f"{unit} (logarithmic)", anchor="middle"))
     return _picture(bottom + 46, title, parts)
 
 
-def makespans(title: str, values: Mapping[str, float], marks: Mapping[str, float]) -> str:
+def makespans(title: str, values: Mapping[str, float], marks: Mapping[str, float], floors: Collection[str] = ()) -> str:
     """Return a bar for each of *values* (milliseconds), and an upright line for each of *marks*: what none can beat.
 
-    A bar that would dwarf the others is cut.
+    A bar that would dwarf the others is cut. szal and the *floors* stand out.
     """
     left, row = 230, 24
     wide = WIDTH - left - 80
@@ -107,7 +117,7 @@ def makespans(title: str, values: Mapping[str, float], marks: Mapping[str, float
         y = top + row * place
         length = min(value / most, 1.0) * wide
         parts.append(_text(left - 8, y + 15, label, anchor="end"))
-        colour = COLOURS[0] if place == 0 else COLOURS[1]
+        colour = _colour(place, label, floors)
         parts.append(f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{row - 8}" fill="{colour}"/>')
         parts.append(_text(left + length + 6, y + 15, f"{'→ ' if value > most else ''}{value:,.0f}"))
     for place, (label, value) in enumerate(marks.items()):

@@ -27,6 +27,8 @@ def case_table(found: Found) -> str:
     head = ["", *(f"{size:,}" for size in sizes)]
     rows = [[label, *(_cell(found, label, size) for size in sizes)] for label in labels]
     lines = [f"{found.case.name}: {found.case.title}", f"  {found.case.scale}, median ± spread", *_grid([head, *rows])]
+    if any((label, size) not in found.measures for label in labels for size in sizes):
+        lines.append("  -: not asked for as many, which would take minutes")
     for (label, size), series in found.measures.items():
         if series.error is not None:
             lines.append(f"  {label} at {size}: {series.error}")

@@ -1,8 +1,12 @@
 """Every benchmark of szal and every floor still runs; what they measure is not looked at."""
 
+import contextlib
 import importlib.util
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -26,8 +30,8 @@ _package()
 from benchmarks import command, docs, page, plots, svg  # noqa: E402
 from benchmarks.case import Case, Growth, Ideal, Series, Versus, VersusBest  # noqa: E402
 from benchmarks.catalogue import CASES, trace_case  # noqa: E402
-from benchmarks.measure import Found  # noqa: E402
-from benchmarks.party import FLOORS, OURS, PEERS, Role, roles  # noqa: E402
+from benchmarks.measure import Found, Plan, measure  # noqa: E402
+from benchmarks.party import FLOORS, OURS, PEERS, Party, Peer, Role, roles  # noqa: E402
 from benchmarks.report import Report  # noqa: E402
 from benchmarks.trace import BadTrace, Trace, read_trace  # noqa: E402
 from benchmarks.worker import Job, Prepared  # noqa: E402
@@ -91,6 +95,12 @@ def test_floors_and_peers_are_in_cases_that_there_are() -> None:
     assert names >= {name for party in [*FLOORS, *PEERS] for name in party.cases}
 
 
+def test_peers_that_are_judged_apart_are_there() -> None:
+    for peer in PEERS:
+        labels = {label for subjects in peer.cases.values() for label in subjects}
+        assert labels.issuperset((*peer.bare_threads, *peer.less))
+
+
 def test_the_command_measures_in_processes_and_writes_its_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +158,114 @@ def test_the_best_repetition_is_held_against_the_ideal() -> None:
     found = _found(szal=[3.0, 2.0])
     (verdict,) = Ideal(lambda size: size / 10, 2.0).verdicts("c", found.measures)
     assert (verdict.ratio, verdict.met) == (2.0, True)
+
+
+SUBJECTS_FILE = """
+import subprocess, sys, time
+
+def steady(seconds, job):
+    yield lambda: seconds
+
+def fails(job):
+    yield lambda: 1 / 0
+
+def hangs(job):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    (job.folder.parent / "child").write_text(str(child.pid))
+    yield lambda: time.sleep(600)
+
+CASES = {"c": {
+    "szal": lambda job: steady(2.0, job),
+    "floor": lambda job: steady(1.0, job),
+    "engine": lambda job: steady(4.0, job),
+    "slower": lambda job: steady(5.0, job),
+    "threads": lambda job: steady(0.5, job),
+    "less": lambda job: steady(0.1, job),
+    "fails": fails,
+    "hangs": hangs,
+}}
+"""
+
+
+def _measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *labels: str) -> Found:
+    """Measure subjects of the file above; all but the first two are peers'."""
+    (tmp_path / "made_up_subjects.py").write_text(SUBJECTS_FILE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    case = Case(name="c", title="t", sizes=(10,), quick=(10,), bound="floor")
+    party = Party(module="made_up_subjects")
+    peer = Peer(name="peer", requirements=(), bare_threads=("threads",), less=("less",))
+    taking_part = [Role(label, party, None if label in ("szal", "floor") else peer) for label in labels]
+    plan = Plan(sizes=(10,), repetitions=2, limit=5.0, scratch=tmp_path, lend=lambda _: contextlib.nullcontext({}))
+    return measure(case, taking_part, plan, lambda _: None)
+
+
+def test_szal_is_judged_by_the_fastest_peer_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _measured(tmp_path, monkeypatch, "szal", "floor", "engine", "slower", "threads", "less")
+    assert [(verdict.subject, verdict.against, verdict.ratio, verdict.at_most) for verdict in found.verdicts] == [
+        ("szal", "engine", 0.5, 0.1),
+        ("floor", "engine", 0.25, None),
+        ("szal", "threads", 4.0, 0.5),
+        ("floor", "threads", 2.0, None),
+        ("szal", "less", 20.0, None),
+        ("floor", "less", 10.0, None),
+    ]
+
+
+def test_who_fails_or_hangs_is_told_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _measured(tmp_path, monkeypatch, "szal", "fails", "hangs")
+    report = Report(machine={}, command="x", cases=[found])
+    assert [text for _, text in report.failures()] == [
+        "c, fails at 10: ZeroDivisionError: division by zero",
+        "c, hangs at 10: took more than 5 s",
+    ]
+    assert report.broken() == []
+    assert {file.name for file in tmp_path.iterdir()} <= {"made_up_subjects.py", "child", "__pycache__"}
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):  # whoever adopts it has to notice that it is dead
+        if not _is_alive(child):
+            break
+        time.sleep(0.05)
+    assert not _is_alive(child)
+
+
+def test_ctrl_c_ends_all_and_tells_what_there_is(tmp_path: Path) -> None:
+    arguments = ["--only", "^(import|sleeps)$", "--sizes", "6000", "--repetitions", "1", "--peers", "none"]
+    suite = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments, "--scratch", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)  # in the middle of a repetition, which takes four seconds
+    suite.send_signal(signal.SIGINT)
+    try:
+        out, err = suite.communicate(timeout=60)
+    finally:
+        suite.kill()
+    assert "interrupted: what there is follows" in err
+    assert "cores: " in out
+    assert not list(tmp_path.iterdir())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # nobody may have waited for it yet
+
+
+def test_a_floor_that_fails_fails_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.worker.__file__", str(tmp_path / "none.py"))
+    arguments = ["--only", "^condition$", "--sizes", "2", "--repetitions", "1", "--peers", "none"]
+    assert command.main([*arguments, "--scratch", str(tmp_path), "--check"]) == 1
+    assert "failed: condition, Python function at 2: ended by itself" in capsys.readouterr().out
 
 
 def test_what_failed_or_is_missing_is_on_the_page() -> None:

@@ -1,6 +1,6 @@
 """The databases by themselves: a new place in each, and its driver at the settings that szal uses.
 
-What a row is, is the same for both: an execution, a place in it, and JSON.
+What a row is, is the same for both: what has to be known of a step that is done.
 """
 
 import os
@@ -17,11 +17,26 @@ if TYPE_CHECKING:
 
     from benchmarks.worker import Job
 
-__all__ = ["DATABASES", "Batch", "Database", "Driver", "Psycopg"]
+__all__ = ["BATCH", "DATABASES", "INSERT", "Batch", "Database", "Driver", "Psycopg", "Row"]
 
+BATCH = 1000  # rows in a transaction where it may be as many as one likes: szal's sink takes that many at most
 Row: TypeAlias = tuple[Any, ...]
-INSERT = "INSERT INTO bench_steps VALUES (?, ?, ?)"
-UPSERT = f"{INSERT} ON CONFLICT (execution_id, place) DO UPDATE SET data = excluded.data"
+COLUMNS = {
+    "execution_id": "text",
+    "place": "bigint",
+    "name": "text",
+    "status": "text",
+    "attempts": "bigint",
+    "started": "double precision",
+    "duration": "double precision",
+    "error": "text",
+    "output": "text",  # JSON
+}
+TABLE = f"({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, PRIMARY KEY (execution_id, place))"
+INSERT = f"INSERT INTO bench_steps VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+_VALUES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("execution_id", "place"))
+_OVER = f"ON CONFLICT (execution_id, place) DO UPDATE SET {_VALUES}"
+UPSERT = f"{INSERT} {_OVER}"
 
 
 class Driver(Protocol):
@@ -78,10 +93,7 @@ class Sqlite3:
         self._connection = connection
 
     def make_steps(self) -> None:
-        self._connection.execute(
-            "CREATE TABLE bench_steps (execution_id TEXT NOT NULL, place INTEGER NOT NULL, data TEXT NOT NULL,"
-            " PRIMARY KEY (execution_id, place)) WITHOUT ROWID"
-        )
+        self._connection.execute(f"CREATE TABLE bench_steps {TABLE} WITHOUT ROWID")
 
     def one(self, statement: str, row: Row) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -136,10 +148,7 @@ class Psycopg:
         self.connection = connection
 
     def make_steps(self) -> None:
-        self.connection.execute(
-            "CREATE TABLE bench_steps (execution_id TEXT NOT NULL, place BIGINT NOT NULL, data TEXT NOT NULL,"
-            " PRIMARY KEY (execution_id, place))"
-        )
+        self.connection.execute(f"CREATE TABLE bench_steps {TABLE}")
 
     def one(self, statement: str, row: Row) -> None:
         self.connection.execute(statement.replace("?", "%s"), row)
@@ -162,30 +171,35 @@ class Psycopg:
         return int(size)
 
 
-_INTO = "INSERT INTO bench_steps (execution_id, place, data)"
-_OVER = "ON CONFLICT (execution_id, place) DO UPDATE SET data = excluded.data"
+def _unnest(parameter: str) -> str:
+    arrays = ", ".join(f"{parameter}::{kind}[]" for kind in COLUMNS.values())
+    return f"INSERT INTO bench_steps SELECT * FROM unnest({arrays}) {_OVER}"  # noqa: S608
+
+
+_UNNEST, _UNNEST_BINARY = _unnest("%s"), _unnest("%b")
+_FIELDS = ", ".join(f"(r->>{place})::{kind}" for place, kind in enumerate(COLUMNS.values()))
+_JSON = f"INSERT INTO bench_steps SELECT {_FIELDS} FROM json_array_elements(%s::json) AS r {_OVER}"  # noqa: S608
+
+
+def _columns(rows: Sequence[Row]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def by_unnest(driver: Psycopg, rows: Sequence[Row]) -> None:
-    """One statement over arrays, sent as text and not prepared anew."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    source = "SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[])"
-    driver.connection.execute(f"{_INTO} {source} {_OVER}", columns)
+    """One statement over arrays, sent as text."""
+    driver.connection.execute(_UNNEST, _columns(rows))
 
 
 def by_unnest_binary(driver: Psycopg, rows: Sequence[Row]) -> None:
     """The same, arrays sent in PostgreSQL's binary format."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    source = "SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[])"
-    driver.connection.execute(f"{_INTO} {source} {_OVER}", columns)
+    driver.connection.execute(_UNNEST_BINARY, _columns(rows))
 
 
 def by_json(driver: Psycopg, rows: Sequence[Row]) -> None:
     """One statement over one JSON text."""
     import json
 
-    source = "SELECT r->>0, (r->>1)::bigint, r->>2 FROM json_array_elements(%s::json) AS r"
-    driver.connection.execute(f"{_INTO} {source} {_OVER}", [json.dumps(rows)])
+    driver.connection.execute(_JSON, [json.dumps(rows)])
 
 
 def by_copy(driver: Psycopg, rows: Sequence[Row]) -> None:
@@ -195,7 +209,7 @@ def by_copy(driver: Psycopg, rows: Sequence[Row]) -> None:
         with cursor.copy("COPY bench_new FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
-        cursor.execute(f"{_INTO} SELECT * FROM bench_new {_OVER}")  # noqa: S608
+        cursor.execute(f"INSERT INTO bench_steps SELECT * FROM bench_new {_OVER}")  # noqa: S608
 
 
 class Postgres:

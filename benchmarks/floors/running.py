@@ -18,10 +18,11 @@ SLEEP = 0.010
 
 @attrs.define
 class Result:
-    """What the loops make of each call."""
+    """What the loops make of each call: what a user looks for when a call has ended."""
 
     name: str
     output: object
+    error: str | None
     started: float
     duration: float
 
@@ -40,9 +41,13 @@ def loop(names: list[str], function: Callable[[Any], object] = one) -> list[Resu
     """Call *function* for each name, take two timestamps, make a result."""
     results = []
     for name in names:
+        output, error = None, None
         started = time.monotonic()
-        output = function(name)
-        results.append(Result(name, output, started, time.monotonic() - started))
+        try:
+            output = function(name)
+        except Exception as raised:  # noqa: BLE001 (costs nothing where nothing is raised)
+            error = repr(raised)
+        results.append(Result(name, output, error, started, time.monotonic() - started))
     return results
 
 
@@ -69,7 +74,7 @@ def small_loops(job: "Job") -> "Iterator[Repetition]":
 
 
 def sorted_steps(before: dict[int, list[int]]) -> list[Result]:
-    """Run a graph in topological order on this thread."""
+    """Run a graph in topological order on this thread; a sorter can be used only once."""
     sorter = TopologicalSorter(before)
     sorter.prepare()
     results = []
@@ -77,7 +82,7 @@ def sorted_steps(before: dict[int, list[int]]) -> list[Result]:
         for node in sorter.get_ready():
             started = time.monotonic()
             output = one(node)
-            results.append(Result("", output, started, time.monotonic() - started))
+            results.append(Result("", output, None, started, time.monotonic() - started))
             sorter.done(node)
     return results
 

@@ -4,10 +4,10 @@ import json
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
-from benchmarks.floors.drivers import DATABASES, INSERT, Database
+from benchmarks.floors.drivers import BATCH, DATABASES, INSERT, Database, Row
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
@@ -20,11 +20,9 @@ SAVE = (
 OUTPUT = {"rows": 12, "file": "part-0001.parquet"}
 
 
-def step(number: int) -> str:
-    """Return the least that has to be known of a step that is done, as JSON."""
-    times = {"started_at": "2026-06-10T00:00:00.123456+00:00", "duration_ms": 250}
-    result = {"step_id": f"{number:032x}", "step_name": f"step {number}", "status": "Completed", "attempts": 1}
-    return json.dumps({**result, "output": OUTPUT, "error": None, **times})
+def row(execution_id: str, number: int) -> Row:
+    """Return what has to be known of a step that is done; its output is made JSON here."""
+    return execution_id, number, f"step {number}", "Completed", 1, 1781049600.123456, 0.25, None, json.dumps(OUTPUT)
 
 
 def one_by_one(database: Database, job: "Job") -> "Iterator[Repetition]":
@@ -36,7 +34,7 @@ def one_by_one(database: Database, job: "Job") -> "Iterator[Repetition]":
         def repetition() -> None:
             name = next(names)
             for number in range(job.size):
-                driver.one(INSERT, (name, number, json.dumps(OUTPUT)))
+                driver.one(INSERT, row(name, number))
 
         yield repetition
 
@@ -51,44 +49,58 @@ def by_100(database: Database, job: "Job") -> "Iterator[Repetition]":
             name = next(names)
             for start in range(0, job.size, 100):
                 numbers = range(start, min(start + 100, job.size))
-                driver.many(INSERT, [(name, number, json.dumps(OUTPUT)) for number in numbers])
+                driver.many(INSERT, [row(name, number) for number in numbers])
+
+        yield repetition
+
+
+def flows(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """Make the outputs of three steps JSON, insert them, commit; then the next flow."""
+    names = map("e{}".format, count())
+    with database.place(job) as place, database.connect(place) as driver:
+        driver.make_steps()
+
+        def repetition() -> None:
+            for name in islice(names, job.size):
+                driver.many(INSERT, [row(name, number) for number in range(3)])
 
         yield repetition
 
 
 def written(database: Database, job: "Job") -> "Iterator[Repetition]":
     """The bytes that ready rows cost, a thousand in a transaction."""
-    rows = [("e1", number, step(number)) for number in range(job.size)]
+    rows = [row("e1", number) for number in range(job.size)]
 
     def repetition() -> float:
         with database.place(job) as place, database.connect(place) as driver:
             driver.make_steps()
             before = driver.written()
-            for start in range(0, len(rows), 1000):
-                driver.many(INSERT, rows[start : start + 1000])
+            for start in range(0, len(rows), BATCH):
+                driver.many(INSERT, rows[start : start + BATCH])
             return float(driver.written() - before)
 
     yield repetition
 
 
 def read_back(database: Database, job: "Job") -> "Iterator[Repetition]":
-    """The rows of all steps, and dicts of their JSON."""
+    """The rows of all steps, and what their JSON says."""
     with database.place(job) as place, database.connect(place) as driver:
         driver.make_steps()
-        driver.many(INSERT, [("e1", number, step(number)) for number in range(job.size)])
+        driver.many(INSERT, [row("e1", number) for number in range(job.size)])
 
         def repetition() -> None:
-            rows = driver.rows("SELECT place, data FROM bench_steps WHERE execution_id = 'e1' ORDER BY place")
-            if len([json.loads(data) for _, data in rows]) != job.size:
+            rows = driver.rows("SELECT * FROM bench_steps WHERE execution_id = 'e1' ORDER BY place")
+            if len([json.loads(output) for *_, output in rows]) != job.size:
                 raise RuntimeError("rows are missing")
 
         yield repetition
 
 
 def saves(database: Database, job: "Job") -> "Iterator[Repetition]":
-    """Ready rows into a table that has no index but its key, a hundred in a transaction."""
-    result = {"flow_name": "flow 1", "steps": [json.loads(step(number)) for number in range(2)], "success": True}
-    times = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": "2026-01-01T00:00:00+00:00"}
+    """Ready rows into a table that has no index but its key, a thousand in a transaction."""
+    times = {"started_at": "2026-01-01T00:00:00+00:00", "duration_ms": 250}
+    step = {"step_id": f"{1:032x}", "step_name": "step 1", "status": "Completed", "output": OUTPUT, "attempts": 1}
+    result = {"flow_name": "flow 1", "steps": [{**step, **times, "error": None}] * 2, "success": True}
     data = json.dumps({"execution_id": "e", "flow_name": "flow 1", "state": "Completed", "result": result, **times})
     rows = [(f"{number:032x}", f"flow {number % 10}", data) for number in range(job.size)]
 
@@ -96,8 +108,8 @@ def saves(database: Database, job: "Job") -> "Iterator[Repetition]":
         with database.place(job) as place, database.connect(place) as driver:
             driver.one(PLAIN, ())
             began = time.perf_counter()
-            for start in range(0, len(rows), 100):
-                driver.many(SAVE, rows[start : start + 100])
+            for start in range(0, len(rows), BATCH):
+                driver.many(SAVE, rows[start : start + BATCH])
             return time.perf_counter() - began
 
     yield repetition
@@ -135,9 +147,10 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
             "driver, a transaction each": partial(one_by_one, database),
             "driver, 100 in a transaction": partial(by_100, database),
         },
+        f"flows-{name}": {"driver, a transaction each": partial(flows, database)},
         f"written-{name}": {"ready rows": partial(written, database)},
         f"resume-{name}": {"read, json.loads": partial(read_back, database)},
-        f"saves-{name}": {"executemany by 100, no indexes": partial(saves, database)},
+        f"saves-{name}": {"executemany by 1000, no indexes": partial(saves, database)},
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,15 @@ def flows(job: "Job") -> "Iterator[Repetition]":
     yield repetition
 
 
+def flows_8(job: "Job") -> "Iterator[Repetition]":
+    """The same, from eight threads, for each of which dask keeps a pool."""
+    from dask.threaded import get
+
+    graph = {place: (one, place - 1) if place else (one,) for place in range(3)}
+    with ThreadPoolExecutor(8) as callers:
+        yield lambda: list(callers.map(lambda _: get(graph, [0, 1, 2], num_workers=WORKERS), range(job.size)))
+
+
 def replay(job: "Job") -> "Iterator[Repetition]":
     """A trace of a workflow."""
     tasks = json.loads(Path(job.given["trace"]).read_text())["tasks"]
@@ -103,6 +113,7 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "layers-50": {"dask threads": layers_50},
     "sleeps": {"dask threads": sleeps},
     "flows": {"dask threads": flows},
+    "flows-8": {"dask threads": flows_8},
     "trace": {"dask threads": replay},
     "import": {"dask threads": imported},
 }

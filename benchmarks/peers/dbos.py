@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
@@ -12,8 +14,9 @@ _SCHEMA = f"dbos_{os.getpid()}"
 _databases: list[str] = []  # a process has one, for all its sizes
 
 
-def workflow(database: str, job: "Job") -> "Iterator[Repetition]":
-    """Yield a repetition that runs a workflow of *job*'s size."""
+@contextmanager
+def workflow_of(steps: int, database: str, job: "Job") -> Iterator[Any]:
+    """Give a workflow of so many steps."""
     from dbos import DBOS
 
     url = job.given["postgres"] if database == "postgres" else f"sqlite:///{job.folder / 'dbos.sqlite'}"
@@ -35,9 +38,9 @@ def workflow(database: str, job: "Job") -> "Iterator[Repetition]":
 
     @DBOS.workflow(name=f"chain-{job.size}")
     def chained() -> int:
-        for _ in range(job.size):
+        for _ in range(steps):
             one()
-        return job.size
+        return steps
 
     DBOS.launch()
     yield chained
@@ -49,17 +52,31 @@ def workflow(database: str, job: "Job") -> "Iterator[Repetition]":
             connection.execute(f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE")
 
 
+def chain(database: str, job: "Job") -> "Iterator[Repetition]":
+    """A step's row is committed before the next step begins."""
+    with workflow_of(job.size, database, job) as workflow:
+        yield workflow
+
+
+def flows(database: str, callers: int, job: "Job") -> "Iterator[Repetition]":
+    """Workflows of three steps, by so many threads."""
+    with workflow_of(3, database, job) as workflow, ThreadPoolExecutor(callers) as pool:
+        yield lambda: list(pool.map(lambda _: workflow(), range(job.size)))
+
+
 def imported(job: "Job") -> "Iterator[Repetition]":
     """In a new interpreter."""
     yield lambda: job.seconds_of("import dbos")
 
 
-CASES: "dict[str, dict[str, Subject]]" = {
-    "import": {"dbos": imported},
-    **{
-        f"chain-{database}{when}": {"dbos": partial(workflow, database)}
-        for database in ("sqlite", "postgres")
-        for when in ("", "-step")
-    },
-}
-LARGEST = {"chain-sqlite": 100, "chain-postgres": 100}
+def _cases(database: str) -> "dict[str, dict[str, Subject]]":
+    return {
+        f"chain-{database}": {"dbos": partial(chain, database)},
+        f"chain-{database}-step": {"dbos": partial(chain, database)},
+        f"flows-{database}": {"dbos": partial(flows, database, 1)},
+        f"flows-8-{database}": {"dbos": partial(flows, database, 8)},
+    }
+
+
+CASES: "dict[str, dict[str, Subject]]" = {"import": {"dbos": imported}, **_cases("sqlite"), **_cases("postgres")}
+LARGEST = {"chain-sqlite": 1000, "chain-postgres": 1000}

@@ -34,14 +34,14 @@ def client_of(job: "Job") -> Iterator[Any]:
         yield client
 
 
-def submits(job: "Job", before: dict[int, list[int]], function: Any = one) -> "Iterator[Repetition]":
+def submits(job: "Job", before: dict[int, list[int]]) -> "Iterator[Repetition]":
     """Yield a repetition that submits a call for each place, given the futures that it waits for."""
     with client_of(job) as client:
 
         def repetition() -> None:
             futures: list[Any] = []
             for after in before.values():
-                futures.append(client.submit(function, *[futures[place] for place in after], pure=False))
+                futures.append(client.submit(one, *[futures[place] for place in after], pure=False))
             client.gather(futures)
 
         yield repetition
@@ -52,9 +52,15 @@ def chain(job: "Job") -> "Iterator[Repetition]":
     yield from submits(job, {place: [place - 1] if place else [] for place in range(job.size)})
 
 
+def maps(job: "Job", function: Any) -> "Iterator[Repetition]":
+    """Yield a repetition that maps *function*: many independent calls in one message, as the documentation advises."""
+    with client_of(job) as client:
+        yield lambda: client.gather(client.map(function, range(job.size), pure=False))
+
+
 def fan_out(job: "Job") -> "Iterator[Repetition]":
     """Independent calls."""
-    yield from submits(job, {place: [] for place in range(job.size)})
+    yield from maps(job, one)
 
 
 def layers(size: int, dependencies: int) -> dict[int, list[int]]:
@@ -81,7 +87,7 @@ def layers_50(job: "Job") -> "Iterator[Repetition]":
 
 def sleeps(job: "Job") -> "Iterator[Repetition]":
     """Independent sleeps."""
-    yield from submits(job, {place: [] for place in range(job.size)}, doze)
+    yield from maps(job, doze)
 
 
 def flows(job: "Job") -> "Iterator[Repetition]":
@@ -136,4 +142,4 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "trace": {"dask distributed": replay},
     "import": {"dask distributed": imported},
 }
-LARGEST = {"chain": 1000, "fan-out": 1000, "layers-50": 200, "flows": 100}
+LARGEST = {"chain": 1000, "fan-out": 1000}

@@ -5,8 +5,9 @@ import operator
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 WORKERS = 16
 SLEEP = 0.010
+Graph = dict[int, list[int]]  # what each node waits for
 
 
 class Counted(TypedDict):
@@ -35,13 +37,13 @@ def doze(_: Counted) -> dict[str, int]:
     return {"count": 1}
 
 
-def graph_of(before: dict[int, list[int]], function: Any = one, checkpointer: Any = None) -> Any:
-    """Return a compiled graph; *function* may be a list with one for each node."""
+def graph_of(before: Graph, function: Any = one, checkpointer: Any = None, **options: Any) -> Any:
+    """Return a compiled graph; *function* may be a list with one for each node, *options* are every node's."""
     from langgraph.graph import START, StateGraph
 
     graph = StateGraph(Counted)
     for place in before:
-        graph.add_node(f"n{place}", function[place] if isinstance(function, list) else function)
+        graph.add_node(f"n{place}", function[place] if isinstance(function, list) else function, **options)
     for place, sources in before.items():
         if sources:
             graph.add_edge([f"n{source}" for source in sources], f"n{place}")
@@ -50,21 +52,26 @@ def graph_of(before: dict[int, list[int]], function: Any = one, checkpointer: An
     return graph.compile(checkpointer=checkpointer)
 
 
-def invokes(before: dict[int, list[int]], function: Any = one) -> "Iterator[Repetition]":
+def invoke(graph: Any, nodes: int, config: dict[str, Any] | None = None, **options: str) -> None:
+    """Run every node once."""
+    config = {"recursion_limit": nodes + 10, "max_concurrency": WORKERS, **(config or {})}
+    if graph.invoke({"count": 0}, config, **options)["count"] != nodes:
+        raise RuntimeError("a node did not run")
+
+
+def invokes(before: Graph, function: Any = one, **options: Any) -> "Iterator[Repetition]":
     """Yield a repetition that runs every node once."""
-    graph = graph_of(before, function)
-    config = {"recursion_limit": len(before) + 10, "max_concurrency": WORKERS}
-
-    def repetition() -> None:
-        if graph.invoke({"count": 0}, config)["count"] != len(before):
-            raise RuntimeError("a node did not run")
-
-    yield repetition
+    yield partial(invoke, graph_of(before, function, **options), len(before))
 
 
-def chain_of(size: int) -> dict[int, list[int]]:
+def chain_of(size: int) -> Graph:
     """Return what each node of a chain waits for."""
     return {place: [place - 1] if place else [] for place in range(size)}
+
+
+def independent(size: int) -> Graph:
+    """Return what the nodes of `fan-out` wait for: nothing."""
+    return {place: [] for place in range(size)}
 
 
 def chain(job: "Job") -> "Iterator[Repetition]":
@@ -74,13 +81,13 @@ def chain(job: "Job") -> "Iterator[Repetition]":
 
 def fan_out(job: "Job") -> "Iterator[Repetition]":
     """All nodes in one superstep."""
-    yield from invokes({place: [] for place in range(job.size)})
+    yield from invokes(independent(job.size))
 
 
-def layers(size: int, dependencies: int) -> dict[int, list[int]]:
+def layers(size: int, dependencies: int) -> Graph:
     """Return layers of 50 nodes."""
     width = max(1, min(50, size // 2))
-    before: dict[int, list[int]] = {}
+    before: Graph = {}
     for place in range(size):
         start = place // width * width - width
         before[place] = (
@@ -101,7 +108,7 @@ def layers_50(job: "Job") -> "Iterator[Repetition]":
 
 def sleeps(job: "Job") -> "Iterator[Repetition]":
     """Independent sleeps."""
-    yield from invokes({place: [] for place in range(job.size)}, doze)
+    yield from invokes(independent(job.size), doze)
 
 
 def flows(job: "Job") -> "Iterator[Repetition]":
@@ -110,52 +117,96 @@ def flows(job: "Job") -> "Iterator[Repetition]":
 
     def repetition() -> None:
         for _ in range(job.size):
-            graph.invoke({"count": 0})
+            invoke(graph, 3)
 
     yield repetition
 
 
-def saved(saver: Any, size: int, options: dict[str, str]) -> float:
-    """Run a chain with a checkpoint after each node, and return how long that took."""
-    saver.setup()
-    graph = graph_of(chain_of(size), checkpointer=saver)
-    config = {"recursion_limit": size + 10, "configurable": {"thread_id": "1"}}
-    began = time.perf_counter()
-    graph.invoke({"count": 0}, config, **options)
-    return time.perf_counter() - began
+def flows_8(job: "Job") -> "Iterator[Repetition]":
+    """The same, from eight threads."""
+    graph = graph_of(chain_of(3))
+    with ThreadPoolExecutor(8) as callers:
+        yield lambda: list(callers.map(lambda _: invoke(graph, 3), range(job.size)))
 
 
-def chain_sqlite(options: dict[str, str], job: "Job") -> "Iterator[Repetition]":
-    """A new file each time."""
+def retry(job: "Job") -> "Iterator[Repetition]":
+    """A policy for each node."""
+    from langgraph.types import RetryPolicy
+
+    yield from invokes(chain_of(job.size), retry_policy=RetryPolicy(max_attempts=4, retry_on=OSError))
+
+
+def chain_timeouts(job: "Job") -> "Iterator[Repetition]":
+    """A limit for each superstep: one for nodes is for coroutines only."""
+    graph = graph_of(chain_of(job.size))
+    graph.step_timeout = 60.0
+    yield partial(invoke, graph, job.size)
+
+
+# -- with a checkpointer: what is kept is the state after each superstep ----------------------------------
+
+
+@contextmanager
+def sqlite_saver(job: "Job") -> Iterator[Any]:
+    """Give a saver in a new file; a commit is on disk when it returns, as with SQLite's own settings."""
     from langgraph.checkpoint.sqlite import SqliteSaver
 
-    def repetition() -> float:
-        path = job.new_file()
-        with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
-            took = saved(SqliteSaver(connection), job.size, options)
-        for file in path.parent.glob(f"{path.name}*"):
-            file.unlink()
-        return took
-
-    yield repetition
+    path = job.new_file()
+    with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
+        yield SqliteSaver(connection)
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
 
 
-def chain_postgres(options: dict[str, str], job: "Job") -> "Iterator[Repetition]":
-    """A new schema each time."""
+@contextmanager
+def postgres_saver(job: "Job") -> Iterator[Any]:
+    """Give a saver in a new schema, with the connection that its documentation asks for."""
     from langgraph.checkpoint.postgres import PostgresSaver
     from psycopg import connect
     from psycopg.rows import dict_row
 
     schema = f"langgraph_{os.getpid()}"
+    with connect(job.given["postgres"], autocommit=True, prepare_threshold=0, row_factory=dict_row) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        connection.execute(f"SET search_path = {schema}")
+        try:
+            yield PostgresSaver(connection)
+        finally:
+            connection.execute("SET client_min_messages = warning")
+            connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+SAVERS = {"sqlite": sqlite_saver, "postgres": postgres_saver}
+
+
+def saved(
+    database: str, durability: str, before_of: Callable[[int], Graph], function: Any, job: "Job"
+) -> "Iterator[Repetition]":
+    """Yield a repetition that runs every node once."""
+    before = before_of(job.size)
 
     def repetition() -> float:
-        with connect(job.given["postgres"], autocommit=True, prepare_threshold=0, row_factory=dict_row) as connection:
-            connection.execute(f"CREATE SCHEMA {schema}")
-            connection.execute(f"SET search_path = {schema}")
-            try:
-                return saved(PostgresSaver(connection), job.size, options)
-            finally:
-                connection.execute(f"DROP SCHEMA {schema} CASCADE")
+        with SAVERS[database](job) as saver:
+            saver.setup()
+            graph = graph_of(before, function, saver)
+            began = time.perf_counter()
+            invoke(graph, len(before), {"configurable": {"thread_id": "1"}}, durability=durability)
+            return time.perf_counter() - began
+
+    yield repetition
+
+
+def saved_flows(database: str, callers: int, job: "Job") -> "Iterator[Repetition]":
+    """Yield a repetition that invokes a graph of three nodes again and again, by so many threads."""
+
+    def repetition() -> float:
+        with SAVERS[database](job) as saver, ThreadPoolExecutor(callers) as pool:
+            saver.setup()
+            graph = graph_of(chain_of(3), checkpointer=saver)
+            configs = [{"configurable": {"thread_id": str(number)}} for number in range(job.size)]
+            began = time.perf_counter()
+            list(pool.map(partial(invoke, graph, 3), configs))
+            return time.perf_counter() - began
 
     yield repetition
 
@@ -180,18 +231,41 @@ def imported(job: "Job") -> "Iterator[Repetition]":
     yield lambda: job.seconds_of("import langgraph.graph")
 
 
+def _recorded(database: str, label: str) -> "dict[str, dict[str, Subject]]":
+    """Return the cases that are recorded. "async" is LangGraph's default: all is written when `invoke` returns."""
+    whole = partial(saved, database, "async")
+    return {
+        f"chain-{database}": {
+            label: partial(whole, chain_of, one),
+            f'{label}, "exit"': partial(saved, database, "exit", chain_of, one),  # keeps the last state only
+        },
+        f"chain-{database}-step": {label: partial(saved, database, "sync", chain_of, one)},
+        f"fan-out-{database}": {label: partial(whole, independent, one)},
+        f"layers-2-{database}": {label: partial(whole, partial(layers, dependencies=2), one)},
+        f"layers-50-{database}": {label: partial(whole, partial(layers, dependencies=50), one)},
+        f"sleeps-{database}": {label: partial(whole, independent, doze)},
+        f"flows-{database}": {label: partial(saved_flows, database, 1)},
+        f"flows-8-{database}": {label: partial(saved_flows, database, 8)},
+    }
+
+
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"langgraph": chain},
+    "chain-timeouts": {"langgraph": chain_timeouts},
+    "retry": {"langgraph": retry},
     "fan-out": {"langgraph": fan_out},
     "layers-2": {"langgraph": layers_2},
     "layers-50": {"langgraph": layers_50},
     "sleeps": {"langgraph": sleeps},
     "flows": {"langgraph": flows},
-    "chain-sqlite": {"langgraph, SqliteSaver": partial(chain_sqlite, {})},
-    "chain-sqlite-step": {"langgraph, SqliteSaver": partial(chain_sqlite, {"durability": "sync"})},
-    "chain-postgres": {"langgraph, PostgresSaver": partial(chain_postgres, {})},
-    "chain-postgres-step": {"langgraph, PostgresSaver": partial(chain_postgres, {"durability": "sync"})},
+    "flows-8": {"langgraph": flows_8},
     "trace": {"langgraph": replay},
     "import": {"langgraph": imported},
+    **_recorded("sqlite", "langgraph, SqliteSaver"),
+    **_recorded("postgres", "langgraph, PostgresSaver"),
 }
-LARGEST = {"chain": 1000, "fan-out": 1000, "chain-sqlite": 100, "chain-postgres": 100}
+LARGEST = {
+    case: 1000
+    for name in ("chain", "retry", "chain-timeouts", "fan-out")
+    for case in (name, f"{name}-sqlite", f"{name}-postgres")
+}

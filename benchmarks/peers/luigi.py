@@ -87,6 +87,18 @@ def layers_50(job: "Job") -> "Iterator[Repetition]":
     yield from layers(job.size, 50)
 
 
+def flows(job: "Job") -> "Iterator[Repetition]":
+    """Three tasks, each of which requires the one before, built again and again."""
+    step = step_class({place: [place - 1] if place else [] for place in range(3)})
+    for repetition in builds(step, [2]):
+
+        def again(repetition: "Repetition" = repetition) -> None:
+            for _ in range(job.size):
+                repetition()
+
+        yield again
+
+
 def imported(job: "Job") -> "Iterator[Repetition]":
     """In a new interpreter."""
     yield lambda: job.seconds_of("import luigi")
@@ -97,6 +109,7 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "fan-out": {"luigi": fan_out},
     "layers-2": {"luigi": layers_2},
     "layers-50": {"luigi": layers_50},
+    "flows": {"luigi": flows},
     "import": {"luigi": imported},
 }
 LARGEST = {"chain": 1000, "fan-out": 1000, "layers-50": 200}

@@ -1,5 +1,6 @@
 """OpenStack's TaskFlow: the serial engine and the parallel one, in memory and with its persistence in SQLite."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +54,11 @@ def layers_of(size: int, dependencies: int) -> Any:
     return graph_flow.Flow("layers").add(*tasks)
 
 
-def runs(flow: Any, **options: Any) -> "Iterator[Repetition]":
-    """Yield a repetition that runs *flow* on a fresh engine; compiling and preparing are not counted."""
+def runs(flow: Any, listener: Any = None, **options: Any) -> "Iterator[Repetition]":
+    """Yield a repetition that runs *flow* on a fresh engine; compiling and preparing are not counted.
+
+    *listener* is told of every change of a task's state: RUNNING and SUCCESS.
+    """
     from taskflow import engines
 
     def repetition() -> float:
@@ -62,6 +66,8 @@ def runs(flow: Any, **options: Any) -> "Iterator[Repetition]":
         engine.compile()
         engine.prepare()
         engine.validate()
+        if listener is not None:
+            engine.atom_notifier.register("*", listener)
         began = time.perf_counter()
         engine.run()
         return time.perf_counter() - began
@@ -78,6 +84,12 @@ def parallel(flow: Any) -> "Iterator[Repetition]":
 def chain(job: "Job") -> "Iterator[Repetition]":
     """On this thread."""
     yield from runs(chain_of(job.size), engine="serial")
+
+
+def events(job: "Job") -> "Iterator[Repetition]":
+    """Two notifications a task."""
+    heard = itertools.count()
+    yield from runs(chain_of(job.size), lambda *_: next(heard), engine="serial")
 
 
 def chain_parallel(job: "Job") -> "Iterator[Repetition]":
@@ -118,6 +130,18 @@ def flows(job: "Job") -> "Iterator[Repetition]":
     yield repetition
 
 
+def flows_8(job: "Job") -> "Iterator[Repetition]":
+    """The same, from eight threads, which have flows of their own: an engine locks the tasks of its flow."""
+    from taskflow import engines
+
+    def run(number: int) -> None:
+        engines.run(some[number], engine="serial")
+
+    some = [chain_of(3) for _ in range(job.size)]
+    with ThreadPoolExecutor(8) as callers:
+        yield lambda: list(callers.map(run, range(job.size)))
+
+
 def chain_sqlite(job: "Job") -> "Iterator[Repetition]":
     """Every change of every task is written, with SQLAlchemy's settings."""
     from taskflow.persistence import backends
@@ -155,7 +179,10 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "layers-50": {"taskflow, parallel": layers_50},
     "sleeps": {"taskflow, parallel": sleeps},
     "flows": {"taskflow, serial": flows},
+    "flows-8": {"taskflow, serial": flows_8},
+    "events": {"taskflow, serial": events},
+    "chain-sqlite": {"taskflow, serial": chain_sqlite},
     "chain-sqlite-step": {"taskflow, serial": chain_sqlite},
     "import": {"taskflow": imported},
 }
-LARGEST = {"chain": 1000, "fan-out": 1000}
+LARGEST = {"chain": 1000, "fan-out": 1000, "events": 1000, "chain-sqlite": 100, "chain-sqlite-step": 100}

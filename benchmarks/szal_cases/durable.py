@@ -10,7 +10,7 @@ from itertools import count
 from operator import methodcaller
 from typing import TYPE_CHECKING, TypeAlias
 
-from benchmarks.floors.drivers import DATABASES, Batch, Database, Driver
+from benchmarks.floors.drivers import BATCH, DATABASES, Batch, Database, Driver, Row
 from benchmarks.szal_cases.flows import RETRIES, chain_of, doze, independent, layers_of
 from szal import (
     Engine,
@@ -23,7 +23,8 @@ from szal import (
     WorkflowState,
 )
 from szal.config import Durability
-from szal.execution import ExecutionRecord, FlowResult
+from szal.execution import ExecutionRecord, FlowResult, StepResult
+from szal.stores.sink import Sink
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 Store: TypeAlias = SqliteExecutionStore | PostgresExecutionStore
 Handler: TypeAlias = Callable[[StepContext], object]
 
-BATCH = 1000
 CALLERS = 16
 WARM = ExecutionRecord("first", "warm", WorkflowState.COMPLETED)
 
@@ -61,6 +61,17 @@ def engine_at(place: str, durability: Durability = "flow", handler: Handler = ro
             yield engine
 
 
+def timed(work: Callable[[], object], engine: Engine) -> float:
+    """Return how long *work* took; what the writer has not written by then is not left to the next repetition."""
+    began = time.perf_counter()
+    work()
+    took = time.perf_counter() - began
+    sink = engine.config.execution_store
+    assert isinstance(sink, Sink)
+    sink.flush()
+    return took
+
+
 def succeeded(result: FlowResult) -> FlowResult:
     """Return *result*, which must be a success."""
     if not result.success:
@@ -77,7 +88,22 @@ def run(
     """One run, until it returns. All have one engine, as in an application; the warm-up writes the definition."""
     flow = flow_of(job.size)
     with database.place(job) as place, engine_at(place, durability, handler) as engine:
-        yield lambda: succeeded(engine.run(flow))
+        yield lambda: timed(lambda: succeeded(engine.run(flow)), engine)
+
+
+def row(execution_id: str, number: int, step: StepResult) -> Row:
+    """Return what has to be known of *step*, its output as JSON, its start as the engine has it."""
+    return (
+        execution_id,
+        number,
+        step.step_name,
+        step.status.value,
+        step.attempts,
+        step._started_at,
+        step.duration,
+        step.error,
+        json.dumps(step.output),
+    )
 
 
 def bare_run(database: Database, batch: Batch, flow_of: Callable[[int], FlowDef], job: "Job") -> "Iterator[Repetition]":
@@ -88,7 +114,7 @@ def bare_run(database: Database, batch: Batch, flow_of: Callable[[int], FlowDef]
 
         def repetition() -> None:
             result, name = engine.run(flow), next(names)
-            rows = [(name, number, json.dumps(step.output)) for number, step in enumerate(result.steps)]
+            rows = [row(name, number, step) for number, step in enumerate(result.steps)]
             for start in range(0, len(rows), BATCH):
                 batch(driver, rows[start : start + BATCH])
 
@@ -115,7 +141,7 @@ def together(
         engine_at(place, durability) as engine,
         ThreadPoolExecutor(callers) as pool,
     ):
-        yield lambda: [succeeded(result) for result in pool.map(engine.run, flows)]
+        yield lambda: timed(lambda: [succeeded(result) for result in pool.map(engine.run, flows)], engine)
 
 
 # -- what is written --------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.floors.drivers import DATABASES, Database
+from benchmarks.floors.drivers import BATCH, DATABASES, Database
 from benchmarks.szal_cases.durable import WARM, store_at
 from szal import WorkflowState
 from szal.codec import encode_record
@@ -91,7 +91,7 @@ CASES: "dict[str, dict[str, Subject]]" = {
     **{
         f"saves-{name}": {
             "szal": partial(saves, database),
-            "executemany by 100, same table": partial(ready_rows, database, 100),
+            "executemany by 1000, same table": partial(ready_rows, database, BATCH),
             "a transaction each, same table": partial(ready_rows, database, 1),
         }
         for name, database in DATABASES.items()
