@@ -375,6 +375,8 @@ class Lifecycle:
                 self._begin_child(run, node, context)
             else:
                 self._waiting.begin(run, node, context)
+        except LeaseLost:  # it is somebody else's, who begins it there: here it neither runs nor fails
+            self._scheduler.end(self._lost)
         except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
             self._scheduler.sub_flow_ended(run, node, context, None, error)
 

@@ -16,7 +16,7 @@ from szal.step import ENGINE_TYPES, StepDef
 
 if TYPE_CHECKING:
     from szal.definition import Definition
-    from szal.stores.ledger import Claim
+    from szal.stores.ledger import Claim, Held, Settled
 
 __all__ = ["Binding", "Keeper", "Request", "bind"]
 
@@ -63,19 +63,26 @@ class Keeper:
         self.ttl = ttl
         self.heartbeat = heartbeat
 
-    def begin(self, record: ExecutionRecord, definition: "Definition") -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
-        epoch: int | None = self.ledger.begin(record, definition.content_id, definition.text, self.owner, self.ttl)
+    def begin(
+        self, record: ExecutionRecord, definition: "Definition", *, steps: "Settled" = (), under: "Held | None" = None
+    ) -> int | None:
+        """Record a new execution and return the epoch of its lease; None where there is one under that id.
+
+        *steps* have settled before it begins; *under* is the lease of the execution whose sub-flow it is.
+        """
+        epoch: int | None = self.ledger.begin(
+            record, definition.content_id, definition.text, self.owner, self.ttl, steps=steps, under=under
+        )
         return epoch
 
-    def take_over(self, execution_id: str) -> "Claim":
-        """Return the execution, now this process's.
+    def take_over(self, execution_id: str, *, under: "Held | None" = None) -> "Claim":
+        """Return the execution, now this process's; *under* is the lease of the one whose sub-flow it is.
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
         from szal.leases import is_gone
 
-        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone)
+        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
         return claim
 
 
@@ -92,6 +99,11 @@ class Request:
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
     claim: "Claim | None" = None
+
+    @property
+    def lease(self) -> "Held | None":
+        """The lease that it runs under, where the store keeps a ledger."""
+        return None if self.epoch is None else (self.record.execution_id, self.epoch)
 
     @property
     def depth(self) -> int:

@@ -47,7 +47,7 @@ class SubFlows:
     def request(self, node: Node, context: StepContext) -> Request | FlowResult:
         """Return what the sub_flow step *node* is to run: anew, or as a crash left it; or the result that it had.
 
-        Raises `SubFlowError` for what keeps it from being run.
+        Raises `SubFlowError` for what keeps it from being run, `LeaseLost` where somebody has taken the parent over.
         """
         config = context.config if isinstance(context.config, Mapping) else {}
         flow = self._find(config.get("flow_name"))
@@ -105,7 +105,7 @@ class SubFlows:
         assert self._keeper is not None
         for name in self._ids(node):
             try:
-                claim = self._keeper.take_over(name)
+                claim = self._keeper.take_over(name, under=self._parent.lease)
             except ExecutionNotFound:
                 return
             if claim.epoch is None or claim.flow is None:
@@ -131,12 +131,13 @@ class SubFlows:
 def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
     """Return *request* with a lease: of a new execution, or of the one that a crash interrupted."""
     record, flow = request.record, request.flow
+    under = None if request.parent is None else request.parent.lease
     from szal.definition import Definition
 
-    epoch = keeper.begin(record, Definition.of(flow))
+    epoch = keeper.begin(record, Definition.of(flow), under=under)
     if epoch is not None:
         return attrs.evolve(request, epoch=epoch)
-    claim = keeper.take_over(record.execution_id)
+    claim = keeper.take_over(record.execution_id, under=under)
     if claim.epoch is None and claim.record.result is not None:
         result: FlowResult = claim.record.result
         return result
