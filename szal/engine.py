@@ -72,6 +72,10 @@ class Engine:
             if not self._active:
                 self._shut_down()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SzalError("this engine is closed")
+
     def _shut_down(self) -> None:
         self._threads.close()
         if self._kept is not None:
@@ -156,9 +160,10 @@ class Engine:
         Those of which some step has no handler here are left alone; several processes share them out.
         An execution that raises is logged, and the others go on.
         """
+        self._check_open()
         results: list[FlowResult] = []
         for execution_id in self.interrupted(flow_name):
-            if limit is not None and len(results) >= limit:
+            if self._closed or (limit is not None and len(results) >= limit):
                 break
             try:
                 results.append(self.resume(execution_id))
@@ -177,6 +182,7 @@ class Engine:
 
     def start_recovery(self, interval: float) -> None:
         """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed."""
+        self._check_open()
         self._recovery()
         thread = threading.Thread(target=self._recover_for_ever, args=[interval], name="szal-recovery", daemon=True)
         thread.start()
@@ -186,6 +192,8 @@ class Engine:
             try:
                 self.recover()
             except Exception:  # the store is away; the next time may be better
+                if self._closed:
+                    return
                 logger.exception("recovery failed; trying again in %gs", interval)
 
     def rerun(
@@ -201,8 +209,7 @@ class Engine:
         What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
         the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
         """
-        found = self._recovery().rerun(execution_id, from_step, inputs)
-        return self._finish(attrs.evolve(found, token=cancel) if isinstance(found, Request) else found)
+        return self._finish(self._recovery().rerun(execution_id, from_step, inputs, cancel))
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
         """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
@@ -262,8 +269,7 @@ class Engine:
         cancel: CancellationToken | None,
         labels: Mapping[str, str] | None,
     ) -> "_Drive | FlowResult":
-        if self._closed:
-            raise SzalError("this engine is closed")
+        self._check_open()
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self.config)
         given = {**flow.inputs, **(inputs or {})}
@@ -333,8 +339,9 @@ class Engine:
         return self._recovery().keeper if self._has_ledger else None
 
     def hold(self, execution_id: str) -> bool:
-        """Take an id for a run of this engine; False where one has it."""
+        """Take an id for a run of this engine; False where one has it. Raises `SzalError` once it is closed."""
         with self._lock:
+            self._check_open()
             taken = execution_id in self._active
             if not taken:
                 self._active[execution_id] = None

@@ -1,15 +1,15 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable, Container, Mapping
+from typing import Any, Literal, get_args
 
 import attrs
 
 from szal import jsontext
 from szal.cancel import CancellationToken
-from szal.codec import decode_checkpoint, decode_flow
+from szal.codec import Checkpoint, decode_checkpoint, decode_flow, encode_checkpoint
 from szal.config import EngineConfig
-from szal.definition import Definition, differences
+from szal.definition import Definition, content_id, differences
 from szal.errors import DefinitionMismatch, ExecutionNotFound, ExecutionOwned, StoreError
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
@@ -20,11 +20,9 @@ from szal.plan import Outcome, Plan
 from szal.request import Keeper, Request, bind
 from szal.state import StepStatus, WorkflowState
 from szal.step import Json, new_id
+from szal.stores.ledger import Claim, Settled
 from szal.sub_flows import is_child_id
 from szal.waiting import new_signal_id
-
-if TYPE_CHECKING:
-    from szal.stores.ledger import Claim
 
 __all__ = ["Decision", "Recovery"]
 
@@ -68,9 +66,16 @@ class Recovery:
         self._catch_up()
         known = self.ledger.look(record.execution_id)
         if known.content_id != definition.content_id:
-            old = [] if known.flow is None else differences(decode_flow(known.flow), request.flow)
-            raise DefinitionMismatch(record.execution_id, tuple(old) or ("it has no recorded definition",))
+            self._check_same(record.execution_id, known, request.flow, definition.content_id)
         return self._take_over(record.execution_id, request)
+
+    def _check_same(self, execution_id: str, known: Claim, flow: FlowDef, wanted: str) -> None:
+        """Raise `DefinitionMismatch` unless the stored definition, brought forward, is *flow*, whose id is *wanted*."""
+        if known.flow is None:
+            raise DefinitionMismatch(execution_id, ("it has no recorded definition",))
+        stored = self._definition(execution_id, known)
+        if content_id(stored) != wanted:
+            raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
 
     def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
         """Return the request that continues an execution, or the result of one that has ended."""
@@ -81,8 +86,6 @@ class Recovery:
             return self.resume(root.execution_id, token)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
-        if known.flow is None:
-            raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
         flow = self._definition(execution_id, known)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
@@ -111,8 +114,10 @@ class Recovery:
             return claim.record.result
         return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
 
-    def _definition(self, execution_id: str, known: Any) -> FlowDef:
+    def _definition(self, execution_id: str, known: Claim) -> FlowDef:
         """Return the stored definition, brought forward; every step that has a row must still be there."""
+        if known.flow is None:
+            raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
         stored = decode_flow(known.flow)
         registry = self._config.migrations.get(stored.name)
         if registry is None:
@@ -143,17 +148,18 @@ class Recovery:
         return record
 
     def rerun(
-        self, execution_id: str, from_step: str | None, inputs: Mapping[str, Json] | None
-    ) -> Request | FlowResult:
+        self,
+        execution_id: str,
+        from_step: str | None,
+        inputs: Mapping[str, Json] | None,
+        token: CancellationToken | None,
+    ) -> Request:
         """Return the request for a new execution that keeps what completed in this one."""
         self._catch_up()
         known = self.ledger.look(execution_id)
-        if known.flow is None:
-            raise StoreError(f"execution {execution_id} has no recorded definition")
         flow = self._definition(execution_id, known)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
-        again = _from(plan, from_step)
         record = ExecutionRecord(
             new_id(),
             flow.name,
@@ -165,31 +171,16 @@ class Recovery:
             labels=known.record.labels,
         )
         jsontext.dumps(dict(record.inputs), "inputs")
-        keeper = self.keeper
-        epoch = keeper.begin(record, Definition.of(flow))
-        assert epoch is not None, "a new id is nobody else's"
-        errors: list[Exception] = []
-        journal = Journal(keeper.store, record.execution_id, epoch, errors.append)
-        for name, _, data in known.steps:
-            checkpoint, place = decode_checkpoint(data), plan.places[name]
-            if (
-                checkpoint.result.status is StepStatus.COMPLETED
-                and checkpoint.outcome is not None
-                and place not in again
-            ):
-                journal.settled(plan.nodes[place], checkpoint.result, Outcome.COMPLETED)
-        if hasattr(keeper.store, "flush"):
-            keeper.store.flush()
-        claim = self.ledger.take_over(record.execution_id, keeper.owner, keeper.ttl, is_gone)
+        steps = _kept(known, plan, _from(plan, from_step))
         self._hold(record.execution_id)
-        return Request(
-            flow=flow,
-            plan=plan,
-            binding=binding,
-            record=claim.record,
-            epoch=claim.epoch,
-            claim=attrs.evolve(claim, recoveries=0),
-        )
+        try:
+            epoch = self.keeper.begin(record, Definition.of(flow), steps=steps)
+        except BaseException:
+            self._release(record.execution_id)
+            raise
+        assert epoch is not None, "a new id is nobody else's"
+        claim = Claim(record=record, epoch=epoch, steps=steps)
+        return Request(flow=flow, plan=plan, binding=binding, record=record, token=token, epoch=epoch, claim=claim)
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> bool:
         """Keep a signal; False where one of that id was sent before."""
@@ -207,11 +198,21 @@ class Recovery:
         if decision not in get_args(Decision):
             raise ValueError(f"decision is one of {', '.join(get_args(Decision))}, not {decision!r}")
         jsontext.dumps(output, "output")
-        keeper = self.keeper
         self._catch_up()
-        nothing = ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
-        if _open(self.ledger.look(execution_id), step) is None:
-            raise nothing
+        known: Claim = self.ledger.look(execution_id)
+        if _open(known, step) is None:
+            raise _nothing(execution_id, step)
+        root = self._root(known.record).execution_id
+        if not self._hold(root):  # this engine runs it, and its lease would not keep this engine out
+            raise ExecutionOwned(root)
+        try:
+            self._resolve(execution_id, step, decision, output)
+        finally:
+            self._release(root)
+
+    def _resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:
+        keeper = self.keeper
+        nothing = _nothing(execution_id, step)
         claim = keeper.take_over(execution_id)
         if claim.epoch is None or claim.flow is None:
             raise nothing
@@ -240,7 +241,11 @@ class Recovery:
             journal.settled(node, failed, Outcome.FAILED)
 
 
-def _open(claim: "Claim", step: str) -> StepResult | None:
+def _nothing(execution_id: str, step: str) -> ValueError:
+    return ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
+
+
+def _open(claim: Claim, step: str) -> StepResult | None:
     """Return what is known of a step that began and was not heard of again; None where that is not so."""
     if claim.epoch is None:
         return None
@@ -250,6 +255,17 @@ def _open(claim: "Claim", step: str) -> StepResult | None:
             is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
             return checkpoint.result if is_open and checkpoint.due is None else None
     return None
+
+
+def _kept(known: Claim, plan: Plan, again: Container[int]) -> Settled:
+    """Return what a rerun keeps of the steps: those that completed and were not undone, but those in *again*."""
+    kept: list[tuple[str, int, str]] = []
+    for name, _, data in known.steps:
+        checkpoint = decode_checkpoint(data)
+        is_done = checkpoint.outcome is not None and checkpoint.result.status is StepStatus.COMPLETED
+        if is_done and plan.places[name] not in again:
+            kept.append((name, len(kept), encode_checkpoint(Checkpoint(checkpoint.result, Outcome.COMPLETED.value))))
+    return kept
 
 
 def _from(plan: Plan, step: str | None) -> set[int]:

@@ -6,9 +6,10 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import attrs
 import pytest
 from durable.children import Child, killed
-from helper_engine import bounded, statuses
+from helper_engine import bounded, statuses, waited
 from processes import wait_until
 
 from szal import (
@@ -26,6 +27,7 @@ from szal import (
     StepDef,
     StepResult,
     StepStatus,
+    SzalError,
     WorkflowState,
 )
 from szal.codec import Checkpoint, encode_checkpoint, encode_flow
@@ -334,6 +336,22 @@ def test_what_is_still_to_be_written_is_waited_for(new_engine, how):
     assert ran == ["a", "b"] * 20
 
 
+def test_a_closed_engine_runs_nothing(new_engine, store):
+    leave(store, "e", "A")
+    engine = new_engine()
+    engine.close()
+    for call in (
+        lambda: engine.run(chain("a")),
+        lambda: engine.resume("e"),
+        lambda: engine.rerun("e"),
+        engine.recover,
+        lambda: engine.start_recovery(1),
+    ):
+        with pytest.raises(SzalError, match="this engine is closed"):
+            call()
+    assert (store.list(), store.get("e").state) == (["e"], WorkflowState.RUNNING)
+
+
 # -- an idempotent start ------------------------------------------------------------------------------
 
 
@@ -451,6 +469,17 @@ def test_a_migration_that_drops_what_has_ended_is_refused_with_a_diff(store_url,
     assert new_engine().resume("e").success
 
 
+def test_a_start_with_the_migrated_definition_goes_on(new_engine, store):
+    leave(store, "e", "A")
+    engine = new_engine(migrations=migrations(lambda flow: attrs.evolve(flow, steps=[*flow.steps, StepDef("d")])))
+    for _ in range(2):
+        result = engine.run(chain("a", "b", "c", "d", version=2), execution_id="e")
+        assert result.outputs == {"a": "A", "b": "b", "c": "c", "d": "d"}
+    with pytest.raises(DefinitionMismatch) as refusal:
+        engine.run(chain("a", "b", "c", "x", version=2), execution_id="e")
+    assert refusal.value.differences == ("step 'd' was removed", "step 'x' is new")
+
+
 # -- steps that must not run twice --------------------------------------------------------------------
 
 PAYING = """
@@ -528,6 +557,18 @@ def test_only_what_is_open_can_be_decided(killed_while_paying, new_engine):
     with pytest.raises(ValueError, match="nothing is to be decided"):
         engine.resolve("e", "pay", "failed")
     assert engine.resume("e").success
+
+
+def test_what_runs_is_not_to_be_decided_on(new_engine):
+    begun, go = threading.Event(), threading.Event()
+    engine = new_engine(lambda ctx: (begun.set(), waited(go))[1])
+    execution = engine.start(FlowDef("paying", steps=[StepDef("pay", idempotent=False)]), execution_id="e")
+    waited(begun)
+    for each in (engine, new_engine()):
+        with pytest.raises(ExecutionOwned):
+            each.resolve("e", "pay", "failed")
+    go.set()
+    assert execution.result(timeout=20).success
 
 
 INNER = """
