@@ -181,7 +181,12 @@ class Engine:
         return self._recovery().interrupted(flow_name)
 
     def start_recovery(self, interval: float) -> None:
-        """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed."""
+        """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed.
+
+        Raises ValueError for an interval that is not positive.
+        """
+        if not interval > 0:
+            raise ValueError(f"interval must be positive, and is {interval}")
         self._check_open()
         self._recovery()
         thread = threading.Thread(target=self._recover_for_ever, args=[interval], name="szal-recovery", daemon=True)
@@ -228,8 +233,8 @@ class Engine:
     def cancel(self, execution_id: str) -> bool:
         """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
 
-        One that is PAUSED is cancelled when it is resumed or recovered next. False where it has ended. Raises
-        `ExecutionNotFound`.
+        One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
+        False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
         """
         asked = self._recovery().cancel(execution_id)
         with self._lock:
@@ -270,6 +275,10 @@ class Engine:
         labels: Mapping[str, str] | None,
     ) -> "_Drive | FlowResult":
         self._check_open()
+        if not isinstance(execution_id, str | None):
+            raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
+        if execution_id == "":
+            raise ValueError("execution_id is empty")
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self.config)
         given = {**flow.inputs, **(inputs or {})}

@@ -200,6 +200,7 @@ class Lifecycle:
                     run.stop_reason = run.scope.stop_reason = checkpoint.result.error
             elif checkpoint.due is not None:
                 self._waiting.due[name] = checkpoint.due
+                self._waiting.attempts[name] = checkpoint.result.attempts
             elif not node.step.idempotent and checkpoint.result.status is StepStatus.RUNNING:
                 undecided.append(node)
         return undecided

@@ -1,5 +1,6 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
+import logging
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Literal, get_args
 
@@ -10,7 +11,7 @@ from szal.cancel import CancellationToken
 from szal.codec import Checkpoint, decode_checkpoint, decode_flow, encode_checkpoint
 from szal.config import EngineConfig
 from szal.definition import Definition, content_id, differences
-from szal.errors import DefinitionMismatch, ExecutionNotFound, ExecutionOwned, StoreError
+from szal.errors import DecodeError, DefinitionMismatch, ExecutionNotFound, ExecutionOwned, StoreError
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import Resolver
@@ -25,6 +26,8 @@ from szal.sub_flows import is_child_id
 from szal.waiting import new_signal_id
 
 __all__ = ["Decision", "Recovery"]
+
+logger = logging.getLogger(__name__)
 
 Decision = Literal["completed", "failed", "retry"]
 
@@ -137,6 +140,9 @@ class Recovery:
                 record = self._root(self.ledger.look(execution_id).record)
             except ExecutionNotFound:  # removed meanwhile
                 continue
+            except DecodeError:  # it keeps no other from going on
+                logger.exception("cannot read execution %s", execution_id)
+                continue
             if flow_name in (None, record.flow_name) and record.state.is_live:
                 found[record.execution_id] = None
         return list(found)
@@ -191,6 +197,8 @@ class Recovery:
     def cancel(self, execution_id: str) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended."""
         asked: bool = self.ledger.request_cancel(execution_id)
+        if not asked and (record := self.ledger.look(execution_id).record).state.is_live:
+            raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")
         return asked
 
     def resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:

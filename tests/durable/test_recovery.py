@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
@@ -30,10 +31,10 @@ from szal import (
     SzalError,
     WorkflowState,
 )
-from szal.codec import Checkpoint, encode_checkpoint, encode_flow
+from szal.codec import Checkpoint, encode_checkpoint, encode_flow, encode_record
 from szal.definition import content_id
 from szal.plan import Outcome
-from szal.stores.operation import SaveStep
+from szal.stores.operation import Save, SaveStep
 from szal.stores.sink import Sink
 
 # Dies in step DIES, once what came before is written. Each handler adds a line: its step and its key.
@@ -247,6 +248,23 @@ def test_an_execution_whose_handlers_are_not_here_is_left_alone(store_url, new_e
     assert new_engine().resume("e").success
 
 
+def test_one_that_cannot_be_read_keeps_no_other_from_going_on(new_engine, store, caplog):
+    leave(store, "bad", "A")
+    leave(store, "good", "A")
+    record = store.get("bad")
+    data = encode_record(record).replace('"execution_id":"bad"', '"execution_id":5')
+    store.apply([Save("bad", "chain", record.state, data)])
+    with caplog.at_level(logging.ERROR):
+        assert [result.execution_id for result in new_engine().recover()] == ["good"]
+    assert "cannot read execution bad" in caplog.text
+
+
+def test_recovery_in_the_background_takes_time(new_engine):
+    for interval in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="interval must be positive"):
+            new_engine().start_recovery(interval)
+
+
 def test_recovery_in_the_background(store_url, new_engine, store, log):
     engine = new_engine()
     engine.start_recovery(0.02)
@@ -424,6 +442,15 @@ def test_another_definition_under_that_id_is_refused_with_what_differs(new_engin
         engine.run(chain("a", "c", version=2), execution_id="e")
     assert refusal.value.differences == ("version 1 -> 2", "step 'b' was removed", "step 'c' is new")
     assert "execution e was started with a different definition" in str(refusal.value)
+
+
+def test_an_id_is_a_text(new_engine, store):
+    engine = new_engine()
+    with pytest.raises(TypeError, match="execution_id must be a string, not UUID"):
+        engine.run(chain("a"), execution_id=uuid.uuid4())
+    with pytest.raises(ValueError, match="execution_id is empty"):
+        engine.start(chain("a"), execution_id="")
+    assert store.list() == []
 
 
 def test_a_run_without_an_id_of_its_own_runs_again(new_engine):

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import attrs
 import pytest
 from durable.children import Child, killed, run_child
 from helper_engine import bounded, errors, statuses, waited
@@ -13,10 +14,12 @@ from szal import (
     Engine,
     EngineConfig,
     ExecutionNotFound,
+    ExecutionRecord,
     FlowDef,
     FlowMode,
     InMemoryStorage,
     StepDef,
+    StoreError,
     WorkflowState,
 )
 from szal.codec import decode_checkpoint
@@ -230,6 +233,12 @@ def test_a_signal_wakes_one_that_is_recovered_in_the_background(new_engine, stor
     assert engine.resume("e").outputs["ask"] == "yes"
 
 
+def test_what_another_program_runs_cannot_be_told_to_cancel(new_engine, store):
+    store.save(ExecutionRecord("rust", "theirs", WorkflowState.RUNNING))
+    with pytest.raises(StoreError, match="execution rust is running, but not of szal's engine"):
+        new_engine().cancel("rust")
+
+
 def test_a_paused_execution_is_cancelled_when_it_goes_on(new_engine):
     engine = new_engine()
     engine.run(asking(), execution_id="e")
@@ -286,6 +295,17 @@ def test_a_wait_past_its_time_without_a_default_fails(new_engine):
     [result] = wait_until(engine.recover)
     assert result.state is WorkflowState.FAILED
     assert errors(result) == {"ask": "step timeout: ask after 300ms", "last": "prior step failed"}
+
+
+def test_the_attempts_of_a_wait_are_counted_across_pauses(new_engine):
+    engine = new_engine()
+    step = attrs.evolve(wait_step(timeout=0.01), max_retries=2, retry_delay=0.0)
+    engine.run(FlowDef("asking", steps=[step]), execution_id="e")
+    for state in (WorkflowState.PAUSED, WorkflowState.PAUSED, WorkflowState.FAILED):
+        [result] = wait_until(engine.recover, timeout=20)
+        assert result.state is state
+    assert result["ask"].error == "retry exhausted: ask after 3 attempts: step timeout: ask after 10ms"
+    assert result["ask"].attempts == 3
 
 
 def test_a_wait_within_its_time_goes_on_for_a_signal_only(new_engine):
