@@ -298,8 +298,7 @@ class Lifecycle:
 
     def _pause(self) -> None:
         """End the run as PAUSED: it holds no thread, and any process can take it up again."""
-        open_questions = ", ".join(node.step.name for node in self._undecided)
-        error = f"needs a decision: {open_questions}" if open_questions else None
+        error = self._open_questions()
         self._become(WorkflowState.PAUSED)
         result = self._result(WorkflowState.PAUSED, error)
         self._record.result = result
@@ -311,6 +310,15 @@ class Lifecycle:
         if self.request.parent is None:
             self._flush()
             self._on_end(self, result)
+
+    def _open_questions(self) -> str | None:
+        """Return which steps have to be decided on; its sub-flows have been paused before."""
+        own = ", ".join(node.step.name for node in self._undecided)
+        found = [f"needs a decision: {own}"] if own else []
+        found += [
+            f"sub-flow {child.execution_id} {child._record.error}" for child in self.children if child._record.error
+        ]
+        return "; ".join(found) or None
 
     def drop_leases(self) -> None:
         """Renew no lease any more: the run is over, one way or the other."""

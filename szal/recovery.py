@@ -11,18 +11,25 @@ from szal.cancel import CancellationToken
 from szal.codec import Checkpoint, decode_checkpoint, decode_flow, encode_checkpoint
 from szal.config import EngineConfig
 from szal.definition import Definition, content_id, differences
-from szal.errors import DecodeError, DefinitionMismatch, ExecutionNotFound, ExecutionOwned, StoreError
+from szal.errors import (
+    DecodeError,
+    DefinitionMismatch,
+    ExecutionNotFound,
+    ExecutionOwned,
+    HandlerNotFound,
+    StoreError,
+)
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import Resolver
 from szal.journal import Journal
 from szal.leases import Heartbeat, is_gone, owner_name
 from szal.plan import Outcome, Plan
-from szal.request import Keeper, Request, bind
+from szal.request import Keeper, Request, bind, stored_flow
 from szal.state import StepStatus, WorkflowState
 from szal.step import Json, new_id
 from szal.stores.ledger import Claim, Settled
-from szal.sub_flows import is_child_id
+from szal.sub_flows import is_child_id, is_found, sub_flows_of
 from szal.waiting import new_signal_id
 
 __all__ = ["Decision", "Recovery"]
@@ -70,13 +77,14 @@ class Recovery:
         known = self.ledger.look(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, request.flow, definition.content_id)
+        self._check_sub_flows(known, request.plan)
         return self._take_over(record.execution_id, request)
 
     def _check_same(self, execution_id: str, known: Claim, flow: FlowDef, wanted: str) -> None:
         """Raise `DefinitionMismatch` unless the stored definition, brought forward, is *flow*, whose id is *wanted*."""
         if known.flow is None:
             raise DefinitionMismatch(execution_id, ("it has no recorded definition",))
-        stored = self._definition(execution_id, known)
+        stored = stored_flow(execution_id, known, self._config)
         if content_id(stored) != wanted:
             raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
 
@@ -89,9 +97,10 @@ class Recovery:
             return self.resume(root.execution_id, token)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
-        flow = self._definition(execution_id, known)
+        flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
+        self._check_sub_flows(known, plan)
         request = Request(flow=flow, plan=plan, binding=binding, record=known.record, token=token)
         if not self._hold(execution_id):
             raise ExecutionOwned(execution_id)
@@ -103,6 +112,28 @@ class Recovery:
         if isinstance(found, FlowResult):
             self._release(execution_id)
         return found
+
+    def _check_sub_flows(self, known: Claim, plan: Plan) -> None:
+        """Raise what would keep the sub-flows of an execution from going on, while nothing is taken over yet.
+
+        Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one.
+        """
+        nodes = [node for node in plan.nodes if node.step.step_type == "sub_flow"]
+        if not nodes or not known.record.state.is_live:
+            return
+        ended = {name for name, _, data in known.steps if decode_checkpoint(data).outcome is not None}
+        for node in nodes:
+            if node.step.name in ended:
+                continue
+            begun = sub_flows_of(self.ledger, known.record.execution_id, node.step)
+            child = next((child for _, child in begun if child.record.state.is_live), None)
+            if child is not None:
+                flow = stored_flow(child.record.execution_id, child, self._config)
+                below = Plan.of(flow)
+                bind(flow, below, self._resolver, self._config)
+                self._check_sub_flows(child, below)
+            elif not is_found(node.step, self._config.storage):
+                raise HandlerNotFound((node.step.name,), "sub-flow")
 
     def _catch_up(self) -> None:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
@@ -116,20 +147,6 @@ class Recovery:
                 raise ExecutionNotFound(execution_id)
             return claim.record.result
         return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
-
-    def _definition(self, execution_id: str, known: Claim) -> FlowDef:
-        """Return the stored definition, brought forward; every step that has a row must still be there."""
-        if known.flow is None:
-            raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
-        stored = decode_flow(known.flow)
-        registry = self._config.migrations.get(stored.name)
-        if registry is None:
-            return stored
-        flow = registry.migrate_latest(stored)
-        names = {step.name for step in flow.walk()}
-        if any(name not in names for name, _, _ in known.steps):
-            raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
-        return flow
 
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
@@ -163,7 +180,7 @@ class Recovery:
         """Return the request for a new execution that keeps what completed in this one."""
         self._catch_up()
         known = self.ledger.look(execution_id)
-        flow = self._definition(execution_id, known)
+        flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
         record = ExecutionRecord(

@@ -17,7 +17,7 @@ from szal.execution import ExecutionRecord
 from szal.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.dialect import Dialect
-from szal.stores.operation import Operation, Release, Save, SaveStep
+from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
 
 __all__ = [
     "ADD_AWAITS",
@@ -229,24 +229,29 @@ class SqlLedger:
         *,
         steps: Settled = (),
         under: Held | None = None,
+        anew: bool = False,
     ) -> int | None:
         """Record a new execution and return the epoch of its lease; None where there is one under that id.
 
         *steps* have settled before it begins. *under* is the lease of the execution whose sub-flow it is: raises
-        `LeaseLost` where that is held no more.
+        `LeaseLost` where that is held no more. *anew*: what there is under that id is left over, and goes.
         """
         lease = (record.execution_id, owner, ttl, content_id)
-        return self._transact(self._begin, (Save.of(record).row(), (content_id, flow), lease, steps, under))
+        return self._transact(self._begin, (Save.of(record).row(), (content_id, flow), lease, steps, under, anew))
 
-    def _begin(self, transaction: Transaction, given: tuple[Row, Row, Row, Settled, Held | None]) -> int | None:
-        record, flow, lease, steps, under = given
+    def _begin(self, transaction: Transaction, given: tuple[Row, Row, Row, Settled, Held | None, bool]) -> int | None:
+        record, flow, lease, steps, under, anew = given
+        execution_id = lease[0]
         if under is not None:
             self._check_held(transaction, [under])
         if not transaction.rows(self._sql(_BEGIN), record):
-            return None
+            if not anew:
+                return None
+            transaction.many(self.dialect.writes[Remove], [(execution_id,)])
+            self._forget(transaction, [execution_id])
+            transaction.rows(self._sql(_BEGIN), record)
         transaction.rows(self._sql(_ADD_FLOW), flow)
         epoch = int(transaction.rows(self._sql(_ADD_LEASE), lease)[0][0])
-        execution_id = lease[0]
         if epoch > 1:  # there was one of that id, and who removed it knows nothing of these tables, as szal-rs
             self._forget(transaction, [execution_id], ("{steps}", "{signals}"))
         if steps:

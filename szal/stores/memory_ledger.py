@@ -167,15 +167,18 @@ class MemoryLedger:
         *,
         steps: Settled = (),
         under: Held | None = None,
+        anew: bool = False,
     ) -> int | None:
         """Record a new execution and return the epoch of its lease; None where there is one under that id.
 
         *steps* have settled before it begins. *under* is the lease of the execution whose sub-flow it is: raises
-        `LeaseLost` where that is held no more.
+        `LeaseLost` where that is held no more. *anew*: what there is under that id is left over, and goes.
         """
         entry = Entry(Row.of(Save.of(record)), steps={step[0]: (*step, None) for step in steps})
         with self._lock:
             self._check_held(under)
+            if anew:
+                self._entries.pop(record.execution_id, None)
             if self._entries.setdefault(record.execution_id, entry) is not entry:
                 return None
             definition = self._definitions.setdefault(content_id, _Definition(content_id, flow))

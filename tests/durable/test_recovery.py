@@ -22,6 +22,7 @@ from szal import (
     ExecutionRecord,
     FlowDef,
     FlowMode,
+    HandlerNotFound,
     Handlers,
     InMemoryStorage,
     MigrationRegistry,
@@ -507,6 +508,76 @@ def test_a_start_with_the_migrated_definition_goes_on(new_engine, store):
     assert refusal.value.differences == ("step 'd' was removed", "step 'x' is new")
 
 
+# Dies in the second step of a sub-flow.
+NESTED = """
+    def handler(ctx):
+        if ctx.step.name == "d2":
+            die()
+        return ctx.step.name
+
+    inner = FlowDef("inner", steps=[StepDef("d1"), StepDef("d2"), StepDef("d3")])
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    new_engine(handler, storage=InMemoryStorage([inner])).run(outer, execution_id="e")
+"""
+
+
+@pytest.fixture
+def killed_in_sub_flow(store_url):
+    killed(NESTED, store_url)
+
+
+def inner_of(*names, **options):
+    return FlowDef("inner", steps=[StepDef(name) for name in names], **options)
+
+
+@pytest.mark.parametrize("storage", [None, InMemoryStorage([inner_of("other", "d2")])])
+def test_a_sub_flow_goes_on_with_its_stored_definition(killed_in_sub_flow, new_engine, log, storage):
+    [result] = new_engine(logging_to(log), storage=storage).recover()
+    assert result.outputs == {"in": {"d1": "d1", "d2": "d2", "d3": "d3"}}
+    assert [line.split()[0] for line in log.lines] == ["d2", "d3"]
+
+
+def test_a_sub_flow_is_migrated_too(killed_in_sub_flow, new_engine, store, log, caplog):
+    def migrated(*names):
+        registry = MigrationRegistry("inner")
+        registry.register(1, 2, lambda flow: inner_of(*names, version=2))
+        return {"inner": registry}
+
+    with caplog.at_level(logging.ERROR):
+        assert new_engine(logging_to(log), migrations=migrated("d2", "d3")).recover() == []
+    assert "step 'd1' was removed" in caplog.text
+    assert store.get("e").state is WorkflowState.RUNNING
+    [result] = new_engine(logging_to(log), migrations=migrated("d1", "d2", "d4")).recover()
+    assert result.outputs == {"in": {"d1": "d1", "d2": "d2", "d4": "d4"}}
+
+
+def test_one_whose_sub_flows_cannot_go_on_here_is_left_alone(killed_in_sub_flow, new_engine, store, log):
+    assert new_engine(Handlers()).recover() == []
+    assert store.get("e").state is WorkflowState.RUNNING
+    assert log.lines == []
+
+
+def test_one_whose_sub_flows_are_not_known_here_is_left_alone(new_engine, store):
+    flow = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    record = ExecutionRecord("e", "outer", WorkflowState.RUNNING, flow_id=flow.id)
+    store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    with pytest.raises(HandlerNotFound, match="no sub-flow for step: in"):
+        new_engine().resume("e")
+    assert new_engine().recover() == []
+    [result] = new_engine(storage=InMemoryStorage([inner_of("d1")])).recover()
+    assert result.outputs == {"in": {"d1": "d1"}}
+
+
+def test_the_sub_flow_of_an_execution_that_was_removed_is_not_taken_for_the_new_ones(new_engine, store):
+    ran = []
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name), storage=InMemoryStorage([inner_of("d1")]))
+    for _ in range(2):
+        assert engine.run(outer, execution_id="e").success
+        store.remove("e")
+    assert ran == ["d1", "d1"]
+
+
 # -- steps that must not run twice --------------------------------------------------------------------
 
 PAYING = """
@@ -615,6 +686,7 @@ def with_open_question(store_url, new_engine, store):
     [child] = [each for each in store.list() if each != "e"]
     assert result.state is WorkflowState.PAUSED
     assert store.get(child).error == "needs a decision: pay"
+    assert result.error == store.get("e").error == f"sub-flow {child} needs a decision: pay"
     assert engine.recover() == []
     return engine, child
 
