@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
@@ -24,6 +25,7 @@ from szal.request import Keeper, Request, bind
 from szal.scheduler import Scheduler
 from szal.state import WorkflowState
 from szal.step import Json, new_id
+from szal.sub_flows import is_child_id
 from szal.workers import Threads
 
 if TYPE_CHECKING:
@@ -224,9 +226,7 @@ class Engine:
         Raises `ExecutionNotFound`, `EncodeError`.
         """
         sent = self._recovery().signal(execution_id, name, value, signal_id)
-        with self._lock:
-            drive = self._active.get(execution_id)
-        if drive is not None:
+        for drive in self._drives_of(execution_id):
             drive.look()
         return sent
 
@@ -237,11 +237,18 @@ class Engine:
         False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
         """
         asked = self._recovery().cancel(execution_id)
-        with self._lock:
-            drive = self._active.get(execution_id)
-        if drive is not None:
-            drive.cancel()
+        for drive in self._drives_of(execution_id):
+            drive.cancel(execution_id)
         return asked
+
+    def _drives_of(self, execution_id: str) -> "list[_Drive]":
+        """Return what this engine runs of an execution; of a sub-flow, all among which that may be."""
+        with self._lock:
+            if execution_id in self._active or not is_child_id(execution_id):
+                found = [self._active.get(execution_id)]
+            else:
+                found = list(self._active.values())
+        return [drive for drive in found if drive is not None]
 
     def hurry(self) -> None:
         """End the grace of cancelled runs: give up on handlers that still run, undoing ones included.
@@ -415,9 +422,12 @@ class _Drive:
         if self._lifecycle is not None:
             self._scheduler.call(self._lifecycle.look)
 
-    def cancel(self) -> None:
-        """Cancel it. From any thread."""
-        self._scheduler.end(self._scheduler.cancel)
+    def cancel(self, execution_id: str) -> None:
+        """Cancel it, if it is that execution or has it as a sub-flow. From any thread."""
+        if execution_id == self.execution_id:
+            self._scheduler.end(self._scheduler.cancel)
+        elif self._lifecycle is not None:
+            self._scheduler.call(partial(self._lifecycle.cancel, execution_id))
 
     def hurry(self) -> None:
         """Give up on what still runs, if it is cancelled. From any thread."""

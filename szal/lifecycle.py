@@ -290,6 +290,11 @@ class Lifecycle:
         for lifecycle in self._family():
             lifecycle._waiting.look()
 
+    def cancel(self, execution_id: str) -> None:
+        """Cancel all of it, if that is one of its sub-flows under way."""
+        if any(lifecycle.execution_id == execution_id for lifecycle in self._family()):
+            self._scheduler.cancel()
+
     def _family(self) -> "list[Lifecycle]":
         found = [self]
         for lifecycle in found:  # grows while it is read

@@ -23,6 +23,7 @@ from szal import (
     WorkflowState,
 )
 from szal.codec import decode_checkpoint
+from szal.sub_flows import child_id
 
 
 def wait_step(name="ask", **config):
@@ -97,6 +98,35 @@ def test_a_signal_during_the_wait_is_delivered_at_once(new_engine):
     waited(begun)
     engine.signal(execution.execution_id, "approve", 1)
     assert execution.result(timeout=20).outputs["ask"] == 1
+
+
+@pytest.mark.parametrize("tell", ["signal", "cancel"])
+def test_what_is_told_a_sub_flow_under_way_is_heard_at_once(new_engine, tell):
+    """Long before the next heartbeat."""
+    settled, heard, begun = threading.Event(), [], threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        waited(settled)
+
+    def listen(event):
+        if event.step_name == "ask" and event.event_type in ("step_completed", "step_skipped"):
+            heard.append(event.event_type)
+            settled.set()
+
+    inner = FlowDef("inner", steps=[wait_step()])
+    steps = [StepDef("in", step_type="sub_flow", config={"flow_name": "inner"}), StepDef("busy")]
+    engine = new_engine(handler, storage=InMemoryStorage([inner]), event_sink=listen)
+    other = engine.start(FlowDef("other", FlowMode.PARALLEL, steps=steps), execution_id="other")
+    execution = engine.start(FlowDef("outer", FlowMode.PARALLEL, steps=steps), execution_id="e")
+    waited(begun)
+    child = child_id("e", "in", 1)
+    wait_until(lambda: engine.config.execution_store.get(child), timeout=20)
+    engine.signal(child, "approve") if tell == "signal" else engine.cancel(child)
+    result = execution.result(timeout=5)
+    assert heard == ["step_completed" if tell == "signal" else "step_skipped"]
+    assert result.state is (WorkflowState.COMPLETED if tell == "signal" else WorkflowState.CANCELLED)
+    assert other.result(timeout=5).state is WorkflowState.PAUSED
 
 
 def test_a_signal_of_another_engine_reaches_a_wait_under_way(new_engine):
