@@ -54,7 +54,8 @@ class Engine:
         self._resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
         self._threads = Threads()
         self._lock = threading.RLock()  # `hurry` may interrupt this thread while it holds it
-        self._active: dict[str, _Drive | None] = {}  # the executions that this engine runs now
+        self._active: dict[str, _Drive | None] = {}  # the executions that this engine runs now, in the process `_pid`
+        self._pid = os.getpid()
         self._kept: tuple[int, Recovery] | None = None  # with the pid it is for
         self._ended = threading.Event()
         self._abandoned = 0
@@ -358,6 +359,8 @@ class Engine:
         """Take an id for a run of this engine; False where one has it. Raises `SzalError` once it is closed."""
         with self._lock:
             self._check_open()
+            if self._pid != os.getpid():  # what the parent of a fork runs does not run here
+                self._pid, self._active = os.getpid(), {}
             taken = execution_id in self._active
             if not taken:
                 self._active[execution_id] = None

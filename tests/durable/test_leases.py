@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from durable.children import Child
+from durable.children import Child, killed
 from helper_engine import statuses, waited
 from processes import wait_until
 
@@ -133,6 +133,30 @@ def test_the_heartbeat_keeps_a_lease_however_busy_the_engine_is(new_engine, stor
 def test_the_lease_is_given_up_at_the_end(new_engine):
     new_engine().run(chain("a"), execution_id="e")
     assert new_engine().recover() == []
+
+
+def test_what_the_parent_of_a_fork_ran_when_it_died_is_recovered_by_the_child(store_url, store, log):
+    code = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.step.name)
+        if os.getpid() == parent:
+            begun.set()
+            threading.Event().wait()
+
+    begun, parent = threading.Event(), os.getpid()
+    engine = new_engine(handler)
+    engine.start(FlowDef("chain", steps=[StepDef("a")]), execution_id="e")
+    begun.wait()
+    if os.fork():
+        os.kill(parent, signal.SIGKILL)
+    end = time.monotonic() + 20
+    while not engine.recover() and time.monotonic() < end:
+        time.sleep(0.01)
+    os._exit(0)
+    """
+    killed(code, store_url, log.path)  # waits for the child too, which has its standard output
+    assert store.get("e").state is WorkflowState.COMPLETED
+    assert log.lines == ["a", "a"]
 
 
 # -- one who was taken for dead -----------------------------------------------------------------------
