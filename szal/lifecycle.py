@@ -406,7 +406,7 @@ class Lifecycle:
 
         request = self._sub_flows.request(node, context)
         if isinstance(request, FlowResult):  # it had ended before a crash
-            failed = None if request.success else SubFlowError(f"sub-flow {request.flow_name!r}: {request.error}")
+            failed = None if request.success else _sub_flow_failed(request)
             self._scheduler.sub_flow_ended(run, node, context, request.outputs, failed)
             return
         child = Lifecycle(request, self._scheduler, self._resolver, self._config, ended, keeper=self._keeper)
@@ -423,4 +423,8 @@ class Lifecycle:
             return None
         if self._run.stop_reason == FLOW_TIMEOUT and self._run.deadline == self.request.deadline:
             return context._timed_out()
-        return SubFlowError(f"sub-flow {self.request.flow.name!r} {self._record.state}: {result.error}")
+        return _sub_flow_failed(result)
+
+
+def _sub_flow_failed(result: FlowResult) -> SubFlowError:
+    return SubFlowError(f"sub-flow {result.flow_name!r} {result.state}: {result.error}")

@@ -568,6 +568,24 @@ def test_one_whose_sub_flows_are_not_known_here_is_left_alone(new_engine, store)
     assert result.outputs == {"in": {"d1": "d1"}}
 
 
+def test_the_failure_of_a_sub_flow_is_the_same_for_who_goes_on(store_url, new_engine):
+    code = """
+    def handler(ctx):
+        raise ValueError("no")
+
+    def listen(event):
+        if (event.flow_name, event.event_type) == ("inner", "flow_failed"):
+            die()
+
+    inner = FlowDef("inner", steps=[StepDef("d1")])
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    new_engine(handler, storage=InMemoryStorage([inner]), event_sink=listen).run(outer, execution_id="e")
+    """
+    killed(code, store_url)
+    [result] = new_engine(storage=InMemoryStorage([inner_of("d1")])).recover()
+    assert result["in"].error == "sub-flow 'inner' failed: step 'd1' failed: ValueError: no"
+
+
 def test_the_sub_flow_of_an_execution_that_was_removed_is_not_taken_for_the_new_ones(new_engine, store):
     ran = []
     outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
