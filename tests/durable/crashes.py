@@ -267,7 +267,7 @@ def _undo(ctx: StepContext) -> None:
 
 
 def random_dag(seed: int) -> Scenario:
-    """A DAG of some ten steps, whose steps fail, are flaky, conditional and rollbackable at random; two are sub-flows.
+    """A DAG of some ten steps that fail, are flaky, conditional and rollbackable at random, or wait; two are sub-flows.
 
     The sub-flows are such flows too, of some three steps, and are undone by themselves where they fail.
     """
@@ -295,11 +295,25 @@ def _random_flow(chance: random.Random, kinds: dict[str, str], name: str, size: 
     flow = FlowDef(f"random {name}", FlowMode.DAG, rollback_on_failure=chance.random() < 0.5)
     for number in range(size):
         needs = chance.sample(flow.steps, min(len(flow.steps), chance.randrange(3)))
+        if chance.random() < 0.2:
+            flow.add_step(_random_wait(chance, f"{name}{number}", needs))
+            continue
         kinds[f"{name}{number}"] = chance.choices(["ok", "flaky", "broken"], [8, 2, 1])[0]
         condition = f"steps.{needs[0].name}.status == 'completed'" if needs and chance.random() < 0.3 else None
         options = {"condition": condition, "rollbackable": chance.random() < 0.6, "max_retries": 1, "retry_delay": 0.0}
         flow.add_step(StepDef(f"{name}{number}", depends_on=needs, **options))
     return flow
+
+
+def _random_wait(chance: random.Random, name: str, needs: Sequence[StepDef]) -> StepDef:
+    """Return a step that sleeps, or waits for what never comes and then completes, or fails at the second time."""
+    signal_for: dict[str, Any] = {"signal": "never", "timeout": 0.003}
+    kinds: list[dict[str, Any]] = [
+        {"step_type": "sleep", "config": {"seconds": 0.002}},
+        {"step_type": "wait", "config": signal_for | {"default": "nothing"}},
+        {"step_type": "wait", "config": signal_for, "max_retries": 1, "retry_delay": 0.0},
+    ]
+    return StepDef(name, depends_on=needs, **chance.choice(kinds))
 
 
 SCENARIOS: dict[str, Callable[[], Scenario]] = {"modes": modes, "undoing": undoing}
@@ -355,15 +369,25 @@ class Life:
         if result is None:
             result = self._engine.run(self.scenario.flow, {"n": 1}, execution_id=execution_id)
         while result.state is WorkflowState.PAUSED:
-            assert self.scenario.answer is not None, "it must not wait"
             self._note("returned", state=str(result.state))
-            self.scenario.answer(self._engine, execution_id)
-            result = self._engine.resume(execution_id)
+            if self.scenario.answer is None:
+                result = self._woken(execution_id)
+            else:
+                self.scenario.answer(self._engine, execution_id)
+                result = self._engine.resume(execution_id)
         self._note("returned", state=str(result.state))
         self._engine.close()
         self._sink.close()
         self._close()
         os.close(self._log)
+
+    def _woken(self, execution_id: str) -> FlowResult:
+        """Go on with an execution that is paused for a time only, once `recover` finds that it is over."""
+        end = time.monotonic() + PATIENCE / 3
+        while not (results := self._engine.recover()):
+            assert time.monotonic() < end, "it never wakes"
+            time.sleep(0.001)
+        return next(result for result in results if result.execution_id == execution_id)
 
     def _recovered(self, execution_id: str) -> FlowResult | None:
         results = {result.execution_id: result for result in self._engine.recover()}
@@ -372,6 +396,8 @@ class Life:
         record = self._store.get(execution_id)
         assert record is not None
         assert not record.state.is_live or record.state is WorkflowState.PAUSED, "it was not recovered"
+        if record.state is WorkflowState.PAUSED and self.scenario.answer is None:
+            return self._woken(execution_id)
         return None
 
     def _note(self, what: str, **values: Any) -> None:
