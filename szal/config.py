@@ -55,7 +55,7 @@ class EngineConfig:
     cancel_grace: float = attrs.field(default=5.0)
     durability: Durability = attrs.field(default="flow")
     lease_ttl: float = attrs.field(default=30.0)
-    max_recoveries: int = 5
+    max_recoveries: int = attrs.field(default=5)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
 
     @max_concurrency.validator
@@ -75,6 +75,7 @@ class EngineConfig:
 
     @timeout.validator
     @cancel_grace.validator
+    @max_recoveries.validator
     def _not_negative(self, attribute: "attrs.Attribute[float | None]", value: float | None) -> None:
         if value is not None and not value >= 0:
             raise ValueError(f"{attribute.name} must not be negative, and is {value}")

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
@@ -24,6 +25,7 @@ from szal.request import Keeper, Request, bind
 from szal.scheduler import Scheduler
 from szal.state import WorkflowState
 from szal.step import Json, new_id
+from szal.sub_flows import is_child_id
 from szal.workers import Threads
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class Engine:
         self._resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
         self._threads = Threads()
         self._lock = threading.RLock()  # `hurry` may interrupt this thread while it holds it
-        self._active: dict[str, _Drive | None] = {}  # the executions that this engine runs now
+        self._active: dict[str, _Drive | None] = {}  # the executions that this engine runs now, in the process `_pid`
+        self._pid = os.getpid()
         self._kept: tuple[int, Recovery] | None = None  # with the pid it is for
         self._ended = threading.Event()
         self._abandoned = 0
@@ -71,6 +74,10 @@ class Engine:
         with self._lock:
             if not self._active:
                 self._shut_down()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SzalError("this engine is closed")
 
     def _shut_down(self) -> None:
         self._threads.close()
@@ -156,9 +163,10 @@ class Engine:
         Those of which some step has no handler here are left alone; several processes share them out.
         An execution that raises is logged, and the others go on.
         """
+        self._check_open()
         results: list[FlowResult] = []
         for execution_id in self.interrupted(flow_name):
-            if limit is not None and len(results) >= limit:
+            if self._closed or (limit is not None and len(results) >= limit):
                 break
             try:
                 results.append(self.resume(execution_id))
@@ -176,7 +184,13 @@ class Engine:
         return self._recovery().interrupted(flow_name)
 
     def start_recovery(self, interval: float) -> None:
-        """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed."""
+        """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed.
+
+        Raises ValueError for an interval that is not positive.
+        """
+        if not interval > 0:
+            raise ValueError(f"interval must be positive, and is {interval}")
+        self._check_open()
         self._recovery()
         thread = threading.Thread(target=self._recover_for_ever, args=[interval], name="szal-recovery", daemon=True)
         thread.start()
@@ -186,6 +200,8 @@ class Engine:
             try:
                 self.recover()
             except Exception:  # the store is away; the next time may be better
+                if self._closed:
+                    return
                 logger.exception("recovery failed; trying again in %gs", interval)
 
     def rerun(
@@ -201,8 +217,7 @@ class Engine:
         What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
         the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
         """
-        found = self._recovery().rerun(execution_id, from_step, inputs)
-        return self._finish(attrs.evolve(found, token=cancel) if isinstance(found, Request) else found)
+        return self._finish(self._recovery().rerun(execution_id, from_step, inputs, cancel))
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
         """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
@@ -212,24 +227,29 @@ class Engine:
         Raises `ExecutionNotFound`, `EncodeError`.
         """
         sent = self._recovery().signal(execution_id, name, value, signal_id)
-        with self._lock:
-            drive = self._active.get(execution_id)
-        if drive is not None:
+        for drive in self._drives_of(execution_id):
             drive.look()
         return sent
 
     def cancel(self, execution_id: str) -> bool:
         """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
 
-        One that is PAUSED is cancelled when it is resumed or recovered next. False where it has ended. Raises
-        `ExecutionNotFound`.
+        One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
+        False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
         """
         asked = self._recovery().cancel(execution_id)
-        with self._lock:
-            drive = self._active.get(execution_id)
-        if drive is not None:
-            drive.cancel()
+        for drive in self._drives_of(execution_id):
+            drive.cancel(execution_id)
         return asked
+
+    def _drives_of(self, execution_id: str) -> "list[_Drive]":
+        """Return what this engine runs of an execution; of a sub-flow, all among which that may be."""
+        with self._lock:
+            if execution_id in self._active or not is_child_id(execution_id):
+                found = [self._active.get(execution_id)]
+            else:
+                found = list(self._active.values())
+        return [drive for drive in found if drive is not None]
 
     def hurry(self) -> None:
         """End the grace of cancelled runs: give up on handlers that still run, undoing ones included.
@@ -262,8 +282,11 @@ class Engine:
         cancel: CancellationToken | None,
         labels: Mapping[str, str] | None,
     ) -> "_Drive | FlowResult":
-        if self._closed:
-            raise SzalError("this engine is closed")
+        self._check_open()
+        if not isinstance(execution_id, str | None):
+            raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
+        if execution_id == "":
+            raise ValueError("execution_id is empty")
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self.config)
         given = {**flow.inputs, **(inputs or {})}
@@ -333,8 +356,11 @@ class Engine:
         return self._recovery().keeper if self._has_ledger else None
 
     def hold(self, execution_id: str) -> bool:
-        """Take an id for a run of this engine; False where one has it."""
+        """Take an id for a run of this engine; False where one has it. Raises `SzalError` once it is closed."""
         with self._lock:
+            self._check_open()
+            if self._pid != os.getpid():  # what the parent of a fork runs does not run here
+                self._pid, self._active = os.getpid(), {}
             taken = execution_id in self._active
             if not taken:
                 self._active[execution_id] = None
@@ -399,9 +425,12 @@ class _Drive:
         if self._lifecycle is not None:
             self._scheduler.call(self._lifecycle.look)
 
-    def cancel(self) -> None:
-        """Cancel it. From any thread."""
-        self._scheduler.end(self._scheduler.cancel)
+    def cancel(self, execution_id: str) -> None:
+        """Cancel it, if it is that execution or has it as a sub-flow. From any thread."""
+        if execution_id == self.execution_id:
+            self._scheduler.end(self._scheduler.cancel)
+        elif self._lifecycle is not None:
+            self._scheduler.call(partial(self._lifecycle.cancel, execution_id))
 
     def hurry(self) -> None:
         """Give up on what still runs, if it is cancelled. From any thread."""

@@ -209,6 +209,7 @@ class Lifecycle:
                     run.stop_reason = run.scope.stop_reason = checkpoint.result.error
             elif checkpoint.due is not None:
                 self._waiting.due[name] = checkpoint.due
+                self._waiting.attempts[name] = checkpoint.result.attempts
             elif not node.step.idempotent and checkpoint.result.status is StepStatus.RUNNING:
                 undecided.append(node)
         return undecided
@@ -293,6 +294,11 @@ class Lifecycle:
         for lifecycle in self._family():
             lifecycle._waiting.look()
 
+    def cancel(self, execution_id: str) -> None:
+        """Cancel all of it, if that is one of its sub-flows under way."""
+        if any(lifecycle.execution_id == execution_id for lifecycle in self._family()):
+            self._scheduler.cancel()
+
     def _family(self) -> "list[Lifecycle]":
         found = [self]
         for lifecycle in found:  # grows while it is read
@@ -301,8 +307,7 @@ class Lifecycle:
 
     def _pause(self) -> None:
         """End the run as PAUSED: it holds no thread, and any process can take it up again."""
-        open_questions = ", ".join(node.step.name for node in self._undecided)
-        error = f"needs a decision: {open_questions}" if open_questions else None
+        error = self._open_questions()
         self._become(WorkflowState.PAUSED)
         result = self._result(WorkflowState.PAUSED, error)
         self._record.result = result
@@ -314,6 +319,15 @@ class Lifecycle:
         if self.request.parent is None:
             self._flush()
             self._on_end(self, result)
+
+    def _open_questions(self) -> str | None:
+        """Return which steps have to be decided on; its sub-flows have been paused before."""
+        own = ", ".join(node.step.name for node in self._undecided)
+        found = [f"needs a decision: {own}"] if own else []
+        found += [
+            f"sub-flow {child.execution_id} {child._record.error}" for child in self.children if child._record.error
+        ]
+        return "; ".join(found) or None
 
     def drop_leases(self) -> None:
         """Renew no lease any more: the run is over, one way or the other."""
@@ -379,6 +393,8 @@ class Lifecycle:
                 self._begin_child(run, node, context)
             else:
                 self._waiting.begin(run, node, context)
+        except LeaseLost:  # it is somebody else's, who begins it there: here it neither runs nor fails
+            self._scheduler.end(self._lost)
         except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
             self._scheduler.sub_flow_ended(run, node, context, None, error)
 
@@ -394,7 +410,7 @@ class Lifecycle:
 
         request = self._sub_flows.request(node, context)
         if isinstance(request, FlowResult):  # it had ended before a crash
-            failed = None if request.success else SubFlowError(f"sub-flow {request.flow_name!r}: {request.error}")
+            failed = None if request.success else _sub_flow_failed(request)
             self._scheduler.sub_flow_ended(run, node, context, request.outputs, failed)
             return
         child = Lifecycle(request, self._scheduler, self._resolver, self._config, ended, keeper=self._keeper)
@@ -411,4 +427,8 @@ class Lifecycle:
             return None
         if self._run.stop_reason == FLOW_TIMEOUT and self._run.deadline == self.request.deadline:
             return context._timed_out()
-        return SubFlowError(f"sub-flow {self.request.flow.name!r} {self._record.state}: {result.error}")
+        return _sub_flow_failed(result)
+
+
+def _sub_flow_failed(result: FlowResult) -> SubFlowError:
+    return SubFlowError(f"sub-flow {result.flow_name!r} {result.state}: {result.error}")

@@ -1,32 +1,40 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+import logging
+from collections.abc import Callable, Container, Mapping
+from typing import Any, Literal, get_args
 
 import attrs
 
 from szal import jsontext
 from szal.cancel import CancellationToken
-from szal.codec import decode_checkpoint, decode_flow
+from szal.codec import decode_checkpoint, decode_flow, encode_checkpoint
 from szal.config import EngineConfig
-from szal.definition import Definition, differences
-from szal.errors import DefinitionMismatch, ExecutionNotFound, ExecutionOwned, StoreError
+from szal.definition import Definition, content_id, differences
+from szal.errors import (
+    DecodeError,
+    DefinitionMismatch,
+    ExecutionNotFound,
+    ExecutionOwned,
+    HandlerNotFound,
+    StoreError,
+)
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.flow import FlowDef
 from szal.handlers import Resolver
 from szal.journal import Journal
 from szal.leases import Heartbeat, is_gone, owner_name
 from szal.plan import Outcome, Plan
-from szal.request import Keeper, Request, bind
+from szal.request import Keeper, Request, bind, stored_flow
 from szal.state import StepStatus, WorkflowState
 from szal.step import Json, new_id
-from szal.sub_flows import is_child_id
+from szal.stores.ledger import Claim, Settled
+from szal.sub_flows import is_child_id, is_found, sub_flows_of
 from szal.waiting import new_signal_id
 
-if TYPE_CHECKING:
-    from szal.stores.ledger import Claim
-
 __all__ = ["Decision", "Recovery"]
+
+logger = logging.getLogger(__name__)
 
 Decision = Literal["completed", "failed", "retry"]
 
@@ -68,9 +76,17 @@ class Recovery:
         self._catch_up()
         known = self.ledger.look(record.execution_id)
         if known.content_id != definition.content_id:
-            old = [] if known.flow is None else differences(decode_flow(known.flow), request.flow)
-            raise DefinitionMismatch(record.execution_id, tuple(old) or ("it has no recorded definition",))
+            self._check_same(record.execution_id, known, request.flow, definition.content_id)
+        self._check_sub_flows(known, request.plan)
         return self._take_over(record.execution_id, request)
+
+    def _check_same(self, execution_id: str, known: Claim, flow: FlowDef, wanted: str) -> None:
+        """Raise `DefinitionMismatch` unless the stored definition, brought forward, is *flow*, whose id is *wanted*."""
+        if known.flow is None:
+            raise DefinitionMismatch(execution_id, ("it has no recorded definition",))
+        stored = stored_flow(execution_id, known, self._config)
+        if content_id(stored) != wanted:
+            raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
 
     def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
         """Return the request that continues an execution, or the result of one that has ended."""
@@ -81,11 +97,10 @@ class Recovery:
             return self.resume(root.execution_id, token)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
-        if known.flow is None:
-            raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
-        flow = self._definition(execution_id, known)
+        flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
+        self._check_sub_flows(known, plan)
         request = Request(flow=flow, plan=plan, binding=binding, record=known.record, token=token)
         if not self._hold(execution_id):
             raise ExecutionOwned(execution_id)
@@ -97,6 +112,28 @@ class Recovery:
         if isinstance(found, FlowResult):
             self._release(execution_id)
         return found
+
+    def _check_sub_flows(self, known: Claim, plan: Plan) -> None:
+        """Raise what would keep the sub-flows of an execution from going on, while nothing is taken over yet.
+
+        Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one.
+        """
+        nodes = [node for node in plan.nodes if node.step.step_type == "sub_flow"]
+        if not nodes or not known.record.state.is_live:
+            return
+        ended = {name for name, _, data in known.steps if decode_checkpoint(data, name).outcome is not None}
+        for node in nodes:
+            if node.step.name in ended:
+                continue
+            begun = sub_flows_of(self.ledger, known.record.execution_id, node.step)
+            child = next((child for _, child in begun if child.record.state.is_live), None)
+            if child is not None:
+                flow = stored_flow(child.record.execution_id, child, self._config)
+                below = Plan.of(flow)
+                bind(flow, below, self._resolver, self._config)
+                self._check_sub_flows(child, below)
+            elif not is_found(node.step, self._config.storage):
+                raise HandlerNotFound((node.step.name,), "sub-flow")
 
     def _catch_up(self) -> None:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
@@ -111,18 +148,6 @@ class Recovery:
             return claim.record.result
         return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
 
-    def _definition(self, execution_id: str, known: Any) -> FlowDef:
-        """Return the stored definition, brought forward; every step that has a row must still be there."""
-        stored = decode_flow(known.flow)
-        registry = self._config.migrations.get(stored.name)
-        if registry is None:
-            return stored
-        flow = registry.migrate_latest(stored)
-        names = {step.name for step in flow.walk()}
-        if any(name not in names for name, _, _ in known.steps):
-            raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
-        return flow
-
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
         self._catch_up()
@@ -131,6 +156,9 @@ class Recovery:
             try:
                 record = self._root(self.ledger.look(execution_id).record)
             except ExecutionNotFound:  # removed meanwhile
+                continue
+            except DecodeError:  # it keeps no other from going on
+                logger.exception("cannot read execution %s", execution_id)
                 continue
             if flow_name in (None, record.flow_name) and record.state.is_live:
                 found[record.execution_id] = None
@@ -143,17 +171,18 @@ class Recovery:
         return record
 
     def rerun(
-        self, execution_id: str, from_step: str | None, inputs: Mapping[str, Json] | None
-    ) -> Request | FlowResult:
+        self,
+        execution_id: str,
+        from_step: str | None,
+        inputs: Mapping[str, Json] | None,
+        token: CancellationToken | None,
+    ) -> Request:
         """Return the request for a new execution that keeps what completed in this one."""
         self._catch_up()
         known = self.ledger.look(execution_id)
-        if known.flow is None:
-            raise StoreError(f"execution {execution_id} has no recorded definition")
-        flow = self._definition(execution_id, known)
+        flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
-        again = _from(plan, from_step)
         record = ExecutionRecord(
             new_id(),
             flow.name,
@@ -165,32 +194,16 @@ class Recovery:
             labels=known.record.labels,
         )
         jsontext.dumps(dict(record.inputs), "inputs")
-        keeper = self.keeper
-        epoch = keeper.begin(record, Definition.of(flow))
-        assert epoch is not None, "a new id is nobody else's"
-        errors: list[Exception] = []
-        journal = Journal(keeper.store, record.execution_id, epoch, errors.append)
-        for name, _, data in known.steps:
-            place = plan.places[name]
-            checkpoint = decode_checkpoint(data, name, plan.nodes[place].step.id)
-            if (
-                checkpoint.result.status is StepStatus.COMPLETED
-                and checkpoint.outcome is not None
-                and place not in again
-            ):
-                journal.settled(plan.nodes[place], checkpoint.result, Outcome.COMPLETED)
-        if hasattr(keeper.store, "flush"):
-            keeper.store.flush()
-        claim = self.ledger.take_over(record.execution_id, keeper.owner, keeper.ttl, is_gone)
+        steps = _kept(known, plan, _from(plan, from_step))
         self._hold(record.execution_id)
-        return Request(
-            flow=flow,
-            plan=plan,
-            binding=binding,
-            record=claim.record,
-            epoch=claim.epoch,
-            claim=attrs.evolve(claim, recoveries=0),
-        )
+        try:
+            epoch = self.keeper.begin(record, Definition.of(flow), steps=steps)
+        except BaseException:
+            self._release(record.execution_id)
+            raise
+        assert epoch is not None, "a new id is nobody else's"
+        claim = Claim(record=record, epoch=epoch, steps=steps)
+        return Request(flow=flow, plan=plan, binding=binding, record=record, token=token, epoch=epoch, claim=claim)
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> bool:
         """Keep a signal; False where one of that id was sent before."""
@@ -201,6 +214,8 @@ class Recovery:
     def cancel(self, execution_id: str) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended."""
         asked: bool = self.ledger.request_cancel(execution_id)
+        if not asked and (record := self.ledger.look(execution_id).record).state.is_live:
+            raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")
         return asked
 
     def resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:
@@ -208,11 +223,21 @@ class Recovery:
         if decision not in get_args(Decision):
             raise ValueError(f"decision is one of {', '.join(get_args(Decision))}, not {decision!r}")
         jsontext.dumps(output, "output")
-        keeper = self.keeper
         self._catch_up()
-        nothing = ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
-        if _open(self.ledger.look(execution_id), step) is None:
-            raise nothing
+        known: Claim = self.ledger.look(execution_id)
+        if _open(known, step) is None:
+            raise _nothing(execution_id, step)
+        root = self._root(known.record).execution_id
+        if not self._hold(root):  # this engine runs it, and its lease would not keep this engine out
+            raise ExecutionOwned(root)
+        try:
+            self._resolve(execution_id, step, decision, output)
+        finally:
+            self._release(root)
+
+    def _resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:
+        keeper = self.keeper
+        nothing = _nothing(execution_id, step)
         claim = keeper.take_over(execution_id)
         if claim.epoch is None or claim.flow is None:
             raise nothing
@@ -241,7 +266,11 @@ class Recovery:
             journal.settled(node, failed, Outcome.FAILED)
 
 
-def _open(claim: "Claim", step: str) -> StepResult | None:
+def _nothing(execution_id: str, step: str) -> ValueError:
+    return ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
+
+
+def _open(claim: Claim, step: str) -> StepResult | None:
     """Return what is known of a step that began and was not heard of again; None where that is not so."""
     if claim.epoch is None:
         return None
@@ -251,6 +280,17 @@ def _open(claim: "Claim", step: str) -> StepResult | None:
             is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
             return checkpoint.result if is_open and checkpoint.due is None else None
     return None
+
+
+def _kept(known: Claim, plan: Plan, again: Container[int]) -> Settled:
+    """Return what a rerun keeps of the steps: those that completed and were not undone, but those in *again*."""
+    kept: list[tuple[str, int, str]] = []
+    for name, _, data in known.steps:
+        checkpoint = decode_checkpoint(data, name)
+        is_done = checkpoint.outcome is not None and checkpoint.result.status is StepStatus.COMPLETED
+        if is_done and plan.places[name] not in again:
+            kept.append((name, len(kept), encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED))))
+    return kept
 
 
 def _from(plan: Plan, step: str | None) -> set[int]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from szal.cancel import CancellationToken
+from szal.codec import decode_flow
 from szal.config import EngineConfig
-from szal.errors import HandlerNotFound
+from szal.errors import DefinitionMismatch, HandlerNotFound, StoreError
 from szal.execution import ExecutionRecord
 from szal.flow import FlowDef
 from szal.handlers import Handler, Resolver
@@ -16,9 +17,9 @@ from szal.step import StepDef
 
 if TYPE_CHECKING:
     from szal.definition import Definition
-    from szal.stores.ledger import Claim
+    from szal.stores.ledger import Claim, Held, Settled
 
-__all__ = ["Binding", "Keeper", "Request", "bind"]
+__all__ = ["Binding", "Keeper", "Request", "bind", "stored_flow"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -62,20 +63,56 @@ class Keeper:
         self.ttl = ttl
         self.heartbeat = heartbeat
 
-    def begin(self, record: ExecutionRecord, definition: "Definition") -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
-        epoch: int | None = self.ledger.begin(record, definition.content_id, definition.text, self.owner, self.ttl)
+    def begin(
+        self,
+        record: ExecutionRecord,
+        definition: "Definition",
+        *,
+        steps: "Settled" = (),
+        under: "Held | None" = None,
+        anew: bool = False,
+    ) -> int | None:
+        """Record a new execution and return the epoch of its lease; None where there is one under that id.
+
+        *steps* have settled before it begins; *under* is the lease of the execution whose sub-flow it is; *anew*: what
+        there is under that id is left over, and goes.
+        """
+        content_id, text = definition.content_id, definition.text
+        epoch: int | None = self.ledger.begin(
+            record, content_id, text, self.owner, self.ttl, steps=steps, under=under, anew=anew
+        )
         return epoch
 
-    def take_over(self, execution_id: str) -> "Claim":
-        """Return the execution, now this process's.
+    def take_over(self, execution_id: str, *, under: "Held | None" = None) -> "Claim":
+        """Return the execution, now this process's; *under* is the lease of the one whose sub-flow it is.
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
         from szal.leases import is_gone
 
-        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone)
+        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
         return claim
+
+
+def stored_flow(execution_id: str, known: "Claim", config: EngineConfig) -> FlowDef:
+    """Return the definition that an execution began with, brought forward where there are migrations.
+
+    Raises `DefinitionMismatch` where a step that has begun or ended is no longer there, `MigrationFailed`, and
+    `StoreError` where it is not recorded.
+    """
+    if known.flow is None:
+        raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
+    stored = decode_flow(known.flow)
+    registry = config.migrations.get(stored.name)
+    if registry is None:
+        return stored
+    flow = registry.migrate_latest(stored)
+    names = {step.name for step in flow.walk()}
+    if any(name not in names for name, _, _ in known.steps):
+        from szal.definition import differences
+
+        raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
+    return flow
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -91,6 +128,11 @@ class Request:
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
     claim: "Claim | None" = None
+
+    @property
+    def lease(self) -> "Held | None":
+        """The lease that it runs under, where the store keeps a ledger."""
+        return None if self.epoch is None else (self.record.execution_id, self.epoch)
 
     @property
     def depth(self) -> int:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -14,10 +14,15 @@ from szal.execution import ExecutionRecord, FlowResult
 from szal.flow import FlowDef
 from szal.handlers import Resolver
 from szal.plan import Node, Plan
-from szal.request import Binding, Keeper, Request, bind
+from szal.request import Binding, Keeper, Request, bind, stored_flow
 from szal.state import WorkflowState
+from szal.step import StepDef
+from szal.storage import WorkflowStorage
 
-__all__ = ["SubFlows", "child_id", "is_child_id"]
+if TYPE_CHECKING:
+    from szal.stores.ledger import Claim
+
+__all__ = ["SubFlows", "child_id", "is_child_id", "is_found", "sub_flows_of"]
 
 MAX_DEPTH: Final = 32  # of sub-flows in sub-flows: more is a flow that contains itself
 
@@ -35,6 +40,23 @@ def is_child_id(execution_id: str) -> bool:
         return False
 
 
+def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int, Claim]]":
+    """Yield the sub-flows that *step* of the execution *parent* has begun, each with the attempt that it is."""
+    for attempt in range(1, step.max_retries + 2):
+        try:
+            yield attempt, ledger.look(child_id(parent, step.name, attempt))
+        except ExecutionNotFound:
+            return
+
+
+def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:
+    """Whether *storage* has what a sub_flow step is to run, as far as its config says that now."""
+    name = step.config.get("flow_name") if isinstance(step.config, Mapping) else None
+    if not isinstance(name, str) or "{{" in name:
+        return True
+    return storage is not None and storage.get_by_name(name) is not None
+
+
 class SubFlows:
     """The sub-flows of one execution, which *parent* is the request of."""
 
@@ -47,18 +69,23 @@ class SubFlows:
     def request(self, node: Node, context: StepContext) -> Request | FlowResult:
         """Return what the sub_flow step *node* is to run: anew, or as a crash left it; or the result that it had.
 
-        Raises `SubFlowError` for what keeps it from being run.
+        Raises `SubFlowError` for what keeps it from being run, `LeaseLost` where somebody has taken the parent over.
         """
         config = context.config if isinstance(context.config, Mapping) else {}
-        flow = self._find(config.get("flow_name"))
+        parent_id = self._parent.record.execution_id
+        execution_id = child_id(parent_id, node.step.name, context.attempt)
+        known = self._known(execution_id)
+        if known is not None and known.epoch is None and known.record.result is not None:
+            result: FlowResult = known.record.result
+            return result
+        flow = self._find(config.get("flow_name")) if known is None else stored_flow(execution_id, known, self._config)
         try:
             plan = Plan.of(flow)
             binding = bind(flow, plan, self._resolver, self._config)
         except (InvalidFlow, HandlerNotFound) as error:
             raise SubFlowError(f"sub-flow {flow.name!r}: {error}") from error
-        parent_id = self._parent.record.execution_id
         record = ExecutionRecord(
-            child_id(parent_id, node.step.name, context.attempt),
+            execution_id,
             flow.name,
             WorkflowState.RUNNING,
             inputs={**flow.inputs, **(config.get("inputs") or {})},
@@ -75,7 +102,34 @@ class SubFlows:
             parent=self._parent,
             deadline=context._deadline,
         )
-        return request if self._keeper is None else _kept(request, self._keeper)
+        return self._begun(request) if known is None else self._taken_over(request)
+
+    def _known(self, execution_id: str) -> "Claim | None":
+        """Return the sub-flow that a crash or a pause interrupted, if it had begun."""
+        if self._keeper is None or self._parent.claim is None:
+            return None
+        try:
+            known: Claim = self._keeper.ledger.look(execution_id)
+        except ExecutionNotFound:
+            return None
+        return known
+
+    def _begun(self, request: Request) -> Request:
+        """Return *request* with a lease, where executions have one."""
+        if self._keeper is None:
+            return request
+        from szal.definition import Definition
+
+        # One of that id has been left over by an execution that was removed, and whose id its parent has now.
+        definition = Definition.of(request.flow)
+        epoch = self._keeper.begin(request.record, definition, under=self._parent.lease, anew=True)
+        return attrs.evolve(request, epoch=epoch)
+
+    def _taken_over(self, request: Request) -> Request:
+        """Return *request* as it goes on."""
+        assert self._keeper is not None
+        claim = self._keeper.take_over(request.record.execution_id, under=self._parent.lease)
+        return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
 
     def _find(self, name: str | None) -> FlowDef:
         if not name:
@@ -91,23 +145,14 @@ class SubFlows:
     def under_way(self, node: Node) -> int:
         """Return the attempt whose sub-flow is in the store as begun and not ended; 0 where there is none."""
         assert self._keeper is not None
-        for attempt, name in enumerate(self._ids(node), 1):
-            try:
-                child = self._keeper.ledger.look(name)
-            except ExecutionNotFound:
-                break
-            if child.record.state.is_live:
-                return attempt
-        return 0
+        begun = sub_flows_of(self._keeper.ledger, self._parent.record.execution_id, node.step)
+        return next((attempt for attempt, child in begun if child.record.state.is_live), 0)
 
     def interrupted(self, node: Node) -> Iterator[Request]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
         assert self._keeper is not None
-        for name in self._ids(node):
-            try:
-                claim = self._keeper.take_over(name)
-            except ExecutionNotFound:
-                return
+        for _, child in sub_flows_of(self._keeper.ledger, self._parent.record.execution_id, node.step):
+            claim = self._keeper.take_over(child.record.execution_id, under=self._parent.lease)
             if claim.epoch is None or claim.flow is None:
                 continue
             flow = decode_flow(claim.flow)
@@ -121,23 +166,3 @@ class SubFlows:
                 epoch=claim.epoch,
                 claim=claim,
             )
-
-    def _ids(self, node: Node) -> Iterator[str]:
-        """Yield the ids that the sub-flows of the step *node* have, or would have, one for each attempt."""
-        for attempt in range(1, node.step.max_retries + 2):
-            yield child_id(self._parent.record.execution_id, node.step.name, attempt)
-
-
-def _kept(request: Request, keeper: Keeper) -> Request | FlowResult:
-    """Return *request* with a lease: of a new execution, or of the one that a crash interrupted."""
-    record, flow = request.record, request.flow
-    from szal.definition import Definition
-
-    epoch = keeper.begin(record, Definition.of(flow))
-    if epoch is not None:
-        return attrs.evolve(request, epoch=epoch)
-    claim = keeper.take_over(record.execution_id)
-    if claim.epoch is None and claim.record.result is not None:
-        result: FlowResult = claim.record.result
-        return result
-    return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)

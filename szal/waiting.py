@@ -45,8 +45,8 @@ class _Wait:
 class Waiting:
     """The steps of one execution that wait now. Coordinating thread only.
 
-    `due` holds, by step name, when waits that began before a crash end. These are times of the database's clock,
-    which alone is the same for whoever goes on with the execution.
+    `due` holds, by step name, when waits that began before a crash or a pause end, and `attempts` which attempts these
+    are. The times are of the database's clock, which alone is the same for whoever goes on with the execution.
     """
 
     def __init__(self, scheduler: Scheduler, journal: "Journal | None") -> None:
@@ -55,6 +55,7 @@ class Waiting:
         self._waits: dict[str, _Wait] = {}
         self._ahead: float | None = None  # the database's clock, of this process's monotonic one
         self.due: dict[str, float] = {}
+        self.attempts: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waits)
@@ -75,6 +76,7 @@ class Waiting:
 
     def begin(self, run: Run, node: Node, context: StepContext) -> None:
         """Have the step wait; it ends by `Scheduler.sub_flow_ended`. Raises what is wrong with its config."""
+        context.attempt = max(context.attempt, self.attempts.pop(node.step.name, 1))
         config = context.config if isinstance(context.config, Mapping) else {}
         wait = self._read(run, node, context, config)
         self._waits[node.step.name] = wait
@@ -118,7 +120,7 @@ class Waiting:
         assert wait.due is not None
         name = wait.node.step.name
         if self._journal is not None and name not in self.due:
-            begun = StepResult(wait.node.step.id, name, StepStatus.RUNNING)
+            begun = StepResult(wait.node.step.id, name, StepStatus.RUNNING, attempts=wait.context.attempt)
             self._journal.begun(wait.node, begun, wait.due)
         self.due[name] = wait.due
         left = max(0.0, wait.due - self._now())

@@ -133,7 +133,9 @@ class TestWhatIsWrongWithTheCall:
             with pytest.raises(SzalError, match="closed"):
                 call(FlowDef("f"))
 
-    @pytest.mark.parametrize("settings", [{"max_concurrency": 0}, {"timeout": -1}, {"cancel_grace": -0.1}])
+    @pytest.mark.parametrize(
+        "settings", [{"max_concurrency": 0}, {"timeout": -1}, {"cancel_grace": -0.1}, {"max_recoveries": -1}]
+    )
     def test_a_setting_that_makes_no_sense(self, settings):
         with pytest.raises(ValueError, match=next(iter(settings))):
             EngineConfig(**settings)

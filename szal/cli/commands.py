@@ -125,6 +125,8 @@ def run(
     """
     if execution_id is not None:
         needed(settings.store)
+        if not execution_id:
+            raise click.BadParameter("it is empty", param_hint="--id")
     with documents(divert=settings.recorded) as document:
         found = find_target(target)
         found.check()

@@ -119,7 +119,7 @@ class _Continuing:
         if standing.flow is None:
             raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
         job = Job(
-            target=_target_for(record, standing.flow, target),
+            target=self._target_for(record, standing.flow, target),
             do=lambda engine, token: self.do(engine, name, token),
             execution_id=None if self.is_new else name,
         )
@@ -130,19 +130,19 @@ class _Continuing:
             more = "" if target is not None else ": name the flow's file, or the MODULE:ATTRIBUTE that has them"
             raise CannotGoOn(name, f"{error}{more}") from error
 
-
-def _target_for(record: ExecutionRecord, flow: FlowDef, target: Target | None) -> Target:
-    """Return what does the steps: never a flow's handlers for another flow's steps."""
-    if target is None:
-        if any(step.step_type == "sub_flow" for step in flow.walk()):
-            problem = "it has sub-flows: name the flow's file, or the MODULE:ATTRIBUTE that has them"
+    def _target_for(self, record: ExecutionRecord, flow: FlowDef, target: Target | None) -> Target:
+        """Return what does the steps, if any is to be done: never a flow's handlers for another flow's steps."""
+        if target is None:
+            runs = self.is_new or record.state.is_live
+            if runs and any(step.step_type == "sub_flow" for step in flow.walk()):
+                problem = "it has sub-flows: name the flow's file, or the MODULE:ATTRIBUTE that has them"
+                raise CannotGoOn(record.execution_id, problem)
+            return Target(flow)
+        names = [known.name for known in (target.flow, *target.sub_flows)]
+        if record.flow_name not in names:
+            problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(names[0])}"
             raise CannotGoOn(record.execution_id, problem)
-        return Target(flow)
-    names = [known.name for known in (target.flow, *target.sub_flows)]
-    if record.flow_name not in names:
-        problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(names[0])}"
-        raise CannotGoOn(record.execution_id, problem)
-    return target
+        return target
 
 
 # -- many -----------------------------------------------------------------------------------------------

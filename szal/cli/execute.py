@@ -103,7 +103,8 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
     before = None if store is None or job.execution_id is None else store.get(job.execution_id)
     with engine, view, interruption:
         result = _do(engine, job, interruption)
-    execution_id = job.execution_id or ("" if result is None else result.execution_id or "")
+    # What was to go on may be a sub-flow: then that is the execution that it belongs to.
+    execution_id = (None if result is None else result.execution_id) or job.execution_id or ""
     record = None if store is None else store.get(execution_id)
     if result is None and record is not None:
         result = record.result

@@ -7,7 +7,7 @@ One table each, beside szal-rs's own: definitions, leases, steps, signals. All t
 # ruff: noqa: S608
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -17,11 +17,26 @@ from szal.execution import ExecutionRecord
 from szal.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.dialect import Dialect
-from szal.stores.operation import Operation, Release, Save, SaveStep
+from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
 
-__all__ = ["ADD_AWAITS", "TABLES", "WRITES", "Claim", "Signal", "SqlLedger", "Transaction", "in_words"]
+__all__ = [
+    "ADD_AWAITS",
+    "TABLES",
+    "WRITES",
+    "Claim",
+    "Held",
+    "Settled",
+    "Signal",
+    "SqlLedger",
+    "Transaction",
+    "in_words",
+]
 
 Row: TypeAlias = tuple[Any, ...]
+Held: TypeAlias = tuple[str, int]
+"""A lease: the execution's id, and the epoch."""
+Settled: TypeAlias = Sequence[tuple[str, int, str]]
+"""What is known of steps: name, seq, JSON; in the order of seq."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -94,7 +109,8 @@ _UNDELIVERED = (
 _AWAKE = (
     "SELECT l.execution_id, l.owner, l.expires > {now} FROM {leases} AS l"
     " JOIN {executions} AS e ON e.execution_id = l.execution_id"
-    " WHERE {state} = 'Paused' AND (l.wake <= {now} OR l.cancelled = 1 OR EXISTS (SELECT 1 FROM {signals} AS s"
+    " WHERE {state} = 'Paused' AND (l.owner IS NOT NULL"  # who died before it said what it waits for
+    " OR l.wake <= {now} OR l.cancelled = 1 OR EXISTS (SELECT 1 FROM {signals} AS s"
     " WHERE s.execution_id = l.execution_id AND " + _UNDELIVERED + " AND (l.awaits IS NULL"
     " OR replace(l.awaits, '\n' || s.name || '\n', '') <> l.awaits))) ORDER BY l.wake"
 )
@@ -114,6 +130,7 @@ _CANCEL = (
 )
 _EXISTS = "SELECT 1 FROM {executions} WHERE execution_id = ?"
 _NOW = "SELECT {now}"
+_ALL_TABLES = ("{steps}", "{signals}", "{leases}")  # that have rows of an execution, beside the record
 _LIVE = ", ".join(f"'{state.value}'" for state in WorkflowState if state.is_live)
 
 
@@ -152,7 +169,7 @@ class Claim:
     epoch: int | None
     flow: str | None = None  # the definition, as JSON
     content_id: str | None = None
-    steps: Sequence[tuple[str, int, str]] = ()  # name, seq, JSON: in the order of seq
+    steps: Settled = ()
     recoveries: int = 0
     cancelled: bool = False
 
@@ -176,8 +193,10 @@ class SqlLedger:
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
         leases = {(each.execution_id, each.epoch) for each in operations if each.epoch is not None}
-        if not leases:
-            return
+        if leases:
+            self._check_held(transaction, leases)
+
+    def _check_held(self, transaction: Transaction, leases: Collection[Held]) -> None:
         ids = sorted({execution_id for execution_id, _ in leases})
         marks = ", ".join("?" * len(ids))
         statement = self._sql(_EPOCHS.replace("(?)", f"({marks})")) + self.dialect.share
@@ -186,44 +205,80 @@ class SqlLedger:
             if held.get(execution_id) != epoch:
                 raise LeaseLost(execution_id)
 
-    def _forget(self, transaction: Transaction, execution_ids: Sequence[str]) -> None:
+    def _forget(
+        self, transaction: Transaction, execution_ids: Sequence[str], tables: Sequence[str] = _ALL_TABLES
+    ) -> None:
         """Delete what there is of executions that are deleted."""
         if not execution_ids:
             return
         marks = ", ".join("?" * len(execution_ids))
-        for table in ("{steps}", "{signals}", "{leases}"):
+        for table in tables:
             statement = f"DELETE FROM {table} WHERE execution_id IN ({marks}) RETURNING execution_id"
             transaction.rows(self._sql(statement), execution_ids)
 
     # -- leases ---------------------------------------------------------------------------------------
 
-    def begin(self, record: ExecutionRecord, content_id: str, flow: str, owner: str, ttl: float) -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
-        lease = (record.execution_id, owner, ttl, content_id)
-        return self._transact(self._begin, (Save.of(record).row(), (content_id, flow), lease))
+    def begin(
+        self,
+        record: ExecutionRecord,
+        content_id: str,
+        flow: str,
+        owner: str,
+        ttl: float,
+        *,
+        steps: Settled = (),
+        under: Held | None = None,
+        anew: bool = False,
+    ) -> int | None:
+        """Record a new execution and return the epoch of its lease; None where there is one under that id.
 
-    def _begin(self, transaction: Transaction, given: tuple[Row, Row, Row]) -> int | None:
-        record, flow, lease = given
+        *steps* have settled before it begins. *under* is the lease of the execution whose sub-flow it is: raises
+        `LeaseLost` where that is held no more. *anew*: what there is under that id is left over, and goes.
+        """
+        lease = (record.execution_id, owner, ttl, content_id)
+        return self._transact(self._begin, (Save.of(record).row(), (content_id, flow), lease, steps, under, anew))
+
+    def _begin(self, transaction: Transaction, given: tuple[Row, Row, Row, Settled, Held | None, bool]) -> int | None:
+        record, flow, lease, steps, under, anew = given
+        execution_id = lease[0]
+        if under is not None:
+            self._check_held(transaction, [under])
         if not transaction.rows(self._sql(_BEGIN), record):
-            return None
+            if not anew:
+                return None
+            transaction.many(self.dialect.writes[Remove], [(execution_id,)])
+            self._forget(transaction, [execution_id])
+            transaction.rows(self._sql(_BEGIN), record)
         transaction.rows(self._sql(_ADD_FLOW), flow)
-        return int(transaction.rows(self._sql(_ADD_LEASE), lease)[0][0])
+        epoch = int(transaction.rows(self._sql(_ADD_LEASE), lease)[0][0])
+        if epoch > 1:  # there was one of that id, and who removed it knows nothing of these tables, as szal-rs
+            self._forget(transaction, [execution_id], ("{steps}", "{signals}"))
+        if steps:
+            transaction.many(self.dialect.writes[SaveStep], [(execution_id, *step, None) for step in steps])
+        return epoch
 
     def look(self, execution_id: str) -> Claim:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         rows = self._read(self._sql(_LOOK), (execution_id,))
         return self._claim(execution_id, rows, self._read)
 
-    def take_over(self, execution_id: str, owner: str, ttl: float, is_gone: Callable[[str], bool]) -> Claim:
+    def take_over(
+        self, execution_id: str, owner: str, ttl: float, is_gone: Callable[[str], bool], *, under: Held | None = None
+    ) -> Claim:
         """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
-        `ExecutionNotFound`.
+        `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
+        `LeaseLost` where that is held no more.
         """
-        return self._transact(self._take_over, (execution_id, owner, ttl, is_gone))
+        return self._transact(self._take_over, (execution_id, owner, ttl, is_gone, under))
 
-    def _take_over(self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool]]) -> Claim:
-        execution_id, owner, ttl, is_gone = given
+    def _take_over(
+        self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool], Held | None]
+    ) -> Claim:
+        execution_id, owner, ttl, is_gone, under = given
+        if under is not None:
+            self._check_held(transaction, [under])
         if self.dialect.lock:  # first, and alone: what is joined to a row that had to be waited for may be out of date
             transaction.rows(self._sql(_LOCK) + self.dialect.lock, (execution_id,))
         rows = transaction.rows(self._sql(_LOOK), (execution_id,))
@@ -231,7 +286,8 @@ class SqlLedger:
         if claim.epoch is None:
             return claim
         holder, valid = rows[0][1], rows[0][3]
-        if holder is not None and holder != owner and valid and not is_gone(holder):
+        is_free = under is not None or holder in (None, owner) or not valid or is_gone(holder)
+        if not is_free:
             raise ExecutionOwned(execution_id)
         interrupted = claim.record.state is not WorkflowState.PAUSED
         taken = transaction.rows(self._sql(_TAKE_OVER), (owner, ttl, int(interrupted), execution_id))

@@ -14,7 +14,7 @@ from szal.execution import ExecutionRecord
 from szal.jsontext import loads
 from szal.state import WorkflowState
 from szal.stores.base import read_record
-from szal.stores.ledger import Claim, Signal
+from szal.stores.ledger import Claim, Held, Settled, Signal
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
 from szal.stores.query import HEAD, ExecutionSummary, Position, position_key, summary_of
 
@@ -125,6 +125,8 @@ class Entry:
         """Whether there is something to do: it was interrupted, or what it waits for has come."""
         if self.state is not WorkflowState.PAUSED:
             return self.state in _UNDER_WAY
+        if lease.owner is not None:  # who died before it said what it waits for
+            return True
         if lease.cancelled or (lease.wake is not None and lease.wake <= now):
             return True
         return any(lease.awaits is None or signal.name in lease.awaits for signal in self.undelivered())
@@ -155,10 +157,28 @@ class MemoryLedger:
 
     # -- leases ---------------------------------------------------------------------------------------
 
-    def begin(self, record: ExecutionRecord, content_id: str, flow: str, owner: str, ttl: float) -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id."""
-        entry = Entry(Row.of(Save.of(record)))
+    def begin(
+        self,
+        record: ExecutionRecord,
+        content_id: str,
+        flow: str,
+        owner: str,
+        ttl: float,
+        *,
+        steps: Settled = (),
+        under: Held | None = None,
+        anew: bool = False,
+    ) -> int | None:
+        """Record a new execution and return the epoch of its lease; None where there is one under that id.
+
+        *steps* have settled before it begins. *under* is the lease of the execution whose sub-flow it is: raises
+        `LeaseLost` where that is held no more. *anew*: what there is under that id is left over, and goes.
+        """
+        entry = Entry(Row.of(Save.of(record)), steps={step[0]: (*step, None) for step in steps})
         with self._lock:
+            self._check_held(under)
+            if anew:
+                self._entries.pop(record.execution_id, None)
             if self._entries.setdefault(record.execution_id, entry) is not entry:
                 return None
             definition = self._definitions.setdefault(content_id, _Definition(content_id, flow))
@@ -171,30 +191,34 @@ class MemoryLedger:
             found = self._entry(execution_id).found()
         return found.claim()
 
-    def take_over(self, execution_id: str, owner: str, ttl: float, is_gone: Callable[[str], bool]) -> Claim:
+    def take_over(
+        self, execution_id: str, owner: str, ttl: float, is_gone: Callable[[str], bool], *, under: Held | None = None
+    ) -> Claim:
         """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
-        `ExecutionNotFound`.
+        `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
+        `LeaseLost` where that is held no more.
         """
         gone: str | None = None
         while True:
-            taken = self._take(execution_id, owner, ttl, gone)
+            taken = self._take(execution_id, owner, ttl, gone, under)
             if isinstance(taken, _Found):
                 return taken.claim()
             if not is_gone(taken):  # asked without the lock: meanwhile somebody else may come first
                 raise ExecutionOwned(execution_id)
             gone = taken
 
-    def _take(self, execution_id: str, owner: str, ttl: float, gone: str | None) -> _Found | str:
+    def _take(self, execution_id: str, owner: str, ttl: float, gone: str | None, under: Held | None) -> _Found | str:
         """Do so if nobody but *gone* has it, and return it; else the owner's name."""
         with self._lock:
+            self._check_held(under)
             entry = self._entry(execution_id)
             lease = entry.lease
             if lease is None or not entry.state.is_live:
                 return entry.found()
             holder = lease.holder()
-            if holder is not None and holder not in (owner, gone):
+            if under is None and holder is not None and holder not in (owner, gone):
                 return holder
             entry.lease = attrs.evolve(
                 lease,
@@ -279,6 +303,10 @@ class MemoryLedger:
                 raise LeaseLost(execution_id)
             if isinstance(operation, Remove):
                 removed.add(execution_id)
+
+    def _check_held(self, lease: Held | None) -> None:
+        if lease is not None and self._epoch(lease[0]) != lease[1]:
+            raise LeaseLost(lease[0])
 
     def _epoch(self, execution_id: str) -> int | None:
         entry = self._entries.get(execution_id)

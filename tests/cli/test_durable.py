@@ -167,6 +167,12 @@ class TestRun:
         assert szal("run", "lasting:crashes", "--id", "e1").exit_code == 0
         assert done(here) == ["first", "crash", "crash", "last"]
 
+    def test_an_empty_id_is_none(self, szal, here):
+        result = szal("run", "lasting:other", "--id", "")
+        assert result.exit_code == 2
+        assert "--id" in result.stderr
+        assert not (here / "done.txt").exists()
+
     def test_an_id_of_another_flow(self, szal):
         szal("run", "lasting:other", "--id", "e1")
         result = szal("run", "lasting:approval", "--id", "e1")
@@ -256,6 +262,22 @@ class TestResume:
         result = szal("resume", "e1", "lasting:breaks")
         assert result.exit_code == 1
         assert "nothing was run" in result.stdout
+
+    def test_what_has_ended_needs_no_target(self, szal):
+        szal("run", "lasting:outer", "--id", "e1")
+        szal("cancel", "e1")
+        assert szal("resume", "e1").exit_code == 2
+        szal("resume", "e1", "lasting:outer")
+        result = szal("resume", "e1")
+        assert result.exit_code == 1
+        assert "nothing was run" in result.stdout
+
+    def test_a_sub_flow_goes_on_with_what_it_belongs_to(self, szal):
+        szal("run", "lasting:outer", "--id", "e1")
+        child = re.search(r"szal signal (\S+) approve", szal("show", "e1").stdout)[1]
+        szal("signal", child, "approve")
+        found = decode_record(szal("resume", child, "lasting:outer", "--json").stdout)
+        assert (found.execution_id, found.state) == ("e1", WorkflowState.COMPLETED)
 
     def test_shell_steps_need_no_target(self, szal, here):
         szal("run", "deploy.yaml", "--id", "e1")

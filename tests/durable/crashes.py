@@ -37,6 +37,7 @@ from szal import (
     InMemoryStorage,
     StepContext,
     StepDef,
+    TriggerMode,
     WorkflowState,
 )
 from szal.codec import decode_checkpoint
@@ -45,6 +46,7 @@ from szal.stores.base import read_record
 from szal.stores.sink import Sink
 from szal.sub_flows import child_id
 
+ALL = TriggerMode.ALL
 DIED = 77
 PATIENCE = 30  # seconds for one child, which takes a fraction of one
 
@@ -265,24 +267,53 @@ def _undo(ctx: StepContext) -> None:
 
 
 def random_dag(seed: int) -> Scenario:
-    """A DAG of some ten steps, whose steps fail, are flaky, conditional and rollbackable at random."""
+    """A DAG of some ten steps that fail, are flaky, conditional and rollbackable at random, or wait; two are sub-flows.
+
+    The sub-flows are such flows too, of some three steps, and are undone by themselves where they fail.
+    """
     chance = random.Random(seed)
-    flow = FlowDef("random", FlowMode.DAG, rollback_on_failure=chance.random() < 0.5)
-    steps: list[StepDef] = []
     kinds: dict[str, str] = {}
-    for number in range(chance.randint(1, 10)):
-        needs = chance.sample(steps, min(len(steps), chance.randrange(3)))
-        kinds[f"s{number}"] = chance.choices(["ok", "flaky", "broken"], [8, 2, 1])[0]
-        condition = f"steps.{needs[0].name}.status == 'completed'" if needs and chance.random() < 0.3 else None
-        options = {"condition": condition, "rollbackable": chance.random() < 0.6, "max_retries": 1, "retry_delay": 0.0}
-        steps.append(flow.add_step(StepDef(f"s{number}", depends_on=needs, **options)))
+    inner = [_random_flow(chance, kinds, name, chance.randint(1, 3)) for name in ("x", "y")]
+    flow = _random_flow(chance, kinds, "s", chance.randint(1, 8))
+    for each in inner:
+        needs = chance.sample(flow.steps, chance.randrange(min(len(flow.steps), 2) + 1))
+        config = {"flow_name": each.name}
+        flow.add_step(StepDef(f"in {each.name}", depends_on=needs, step_type="sub_flow", config=config))
+    flow.add_step(StepDef("last", depends_on=flow.steps[-2:], trigger_mode=chance.choice([ALL, TriggerMode.ALL_DONE])))
+    kinds["last"] = "ok"
 
     def act(ctx: StepContext, engine: Engine) -> Any:
         if kinds[ctx.step.name] == "broken" or (kinds[ctx.step.name] == "flaky" and ctx.attempt == 1):
             raise ValueError(ctx.step.name)
         return ctx.step.name
 
-    return Scenario(flow, act=act)
+    return Scenario(flow, tuple(inner), act=act)
+
+
+def _random_flow(chance: random.Random, kinds: dict[str, str], name: str, size: int) -> FlowDef:
+    """Return a flow of so many steps; *kinds* is told what becomes of each."""
+    flow = FlowDef(f"random {name}", FlowMode.DAG, rollback_on_failure=chance.random() < 0.5)
+    for number in range(size):
+        needs = chance.sample(flow.steps, min(len(flow.steps), chance.randrange(3)))
+        if chance.random() < 0.2:
+            flow.add_step(_random_wait(chance, f"{name}{number}", needs))
+            continue
+        kinds[f"{name}{number}"] = chance.choices(["ok", "flaky", "broken"], [8, 2, 1])[0]
+        condition = f"steps.{needs[0].name}.status == 'completed'" if needs and chance.random() < 0.3 else None
+        options = {"condition": condition, "rollbackable": chance.random() < 0.6, "max_retries": 1, "retry_delay": 0.0}
+        flow.add_step(StepDef(f"{name}{number}", depends_on=needs, **options))
+    return flow
+
+
+def _random_wait(chance: random.Random, name: str, needs: Sequence[StepDef]) -> StepDef:
+    """Return a step that sleeps, or waits for what never comes and then completes, or fails at the second time."""
+    signal_for: dict[str, Any] = {"signal": "never", "timeout": 0.003}
+    kinds: list[dict[str, Any]] = [
+        {"step_type": "sleep", "config": {"seconds": 0.002}},
+        {"step_type": "wait", "config": signal_for | {"default": "nothing"}},
+        {"step_type": "wait", "config": signal_for, "max_retries": 1, "retry_delay": 0.0},
+    ]
+    return StepDef(name, depends_on=needs, **chance.choice(kinds))
 
 
 SCENARIOS: dict[str, Callable[[], Scenario]] = {"modes": modes, "undoing": undoing}
@@ -338,15 +369,25 @@ class Life:
         if result is None:
             result = self._engine.run(self.scenario.flow, {"n": 1}, execution_id=execution_id)
         while result.state is WorkflowState.PAUSED:
-            assert self.scenario.answer is not None, "it must not wait"
             self._note("returned", state=str(result.state))
-            self.scenario.answer(self._engine, execution_id)
-            result = self._engine.resume(execution_id)
+            if self.scenario.answer is None:
+                result = self._woken(execution_id)
+            else:
+                self.scenario.answer(self._engine, execution_id)
+                result = self._engine.resume(execution_id)
         self._note("returned", state=str(result.state))
         self._engine.close()
         self._sink.close()
         self._close()
         os.close(self._log)
+
+    def _woken(self, execution_id: str) -> FlowResult:
+        """Go on with an execution that is paused for a time only, once `recover` finds that it is over."""
+        end = time.monotonic() + PATIENCE / 3
+        while not (results := self._engine.recover()):
+            assert time.monotonic() < end, "it never wakes"
+            time.sleep(0.001)
+        return next(result for result in results if result.execution_id == execution_id)
 
     def _recovered(self, execution_id: str) -> FlowResult | None:
         results = {result.execution_id: result for result in self._engine.recover()}
@@ -355,6 +396,8 @@ class Life:
         record = self._store.get(execution_id)
         assert record is not None
         assert not record.state.is_live or record.state is WorkflowState.PAUSED, "it was not recovered"
+        if record.state is WorkflowState.PAUSED and self.scenario.answer is None:
+            return self._woken(execution_id)
         return None
 
     def _note(self, what: str, **values: Any) -> None:
@@ -474,6 +517,9 @@ class Verdict:
         self.scenario = scenario
         self.durability = durability
         self.expected = expected
+        self._skipped = {
+            (flow, step) for flow, *_, steps in expected for step, status, *_ in steps if status == "skipped"
+        }
 
     def judge(self, notes: list[dict[str, Any]]) -> None:
         """Look at all lives; the last one came to its end."""
@@ -516,9 +562,10 @@ class Verdict:
                 if name in steps:
                     assert set(needs) <= steps.keys(), f"{name} of {flow} is recorded, of {needs} only {steps}"
         kinds = {note["what"] for note in life}
-        if self.durability != "none" and "undo" in kinds:
-            top = recorded[self.scenario.flow.name]
-            assert top.keys() == {step.name for step in self.scenario.flow.walk()}, "undone before it was committed"
+        if self.durability != "none":
+            for name in {note["flow"] for note in life if note["what"] == "undo"}:
+                steps = {step.name for step in self.scenario.flows[name].walk()}
+                assert recorded[name].keys() == steps, f"{name} was undone before it was committed"
         if self.durability != "none" and "returned" in kinds:
             last = max(place for place, note in enumerate(life) if note["what"] == "returned")
             for note in life[:last]:
@@ -528,6 +575,7 @@ class Verdict:
             for note in life:
                 if note["what"] == "act":
                     needs = self.scenario.needs(note["flow"])[note["step"]]
+                    needs = [need for need in needs if (note["flow"], need) not in self._skipped]  # decided anew
                     assert set(needs) <= recorded[note["flow"]].keys(), f"{note['step']} began before {needs} was safe"
 
 

@@ -3,14 +3,27 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
-from durable.children import Child
+from durable.children import Child, killed
 from helper_engine import statuses, waited
 from processes import wait_until
 
-from szal import ExecutionOwned, FlowDef, LeaseLost, StepDef, WorkflowState
+from szal import (
+    ExecutionOwned,
+    ExecutionRecord,
+    FlowDef,
+    InMemoryStorage,
+    LeaseLost,
+    StepDef,
+    WorkflowState,
+    WriteFailed,
+)
+from szal.codec import encode_flow
+from szal.definition import content_id
 from szal.leases import is_gone, owner_name
+from szal.sub_flows import child_id
 
 
 def chain(*names):
@@ -122,6 +135,30 @@ def test_the_lease_is_given_up_at_the_end(new_engine):
     assert new_engine().recover() == []
 
 
+def test_what_the_parent_of_a_fork_ran_when_it_died_is_recovered_by_the_child(store_url, store, log):
+    code = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.step.name)
+        if os.getpid() == parent:
+            begun.set()
+            threading.Event().wait()
+
+    begun, parent = threading.Event(), os.getpid()
+    engine = new_engine(handler)
+    engine.start(FlowDef("chain", steps=[StepDef("a")]), execution_id="e")
+    begun.wait()
+    if os.fork():
+        os.kill(parent, signal.SIGKILL)
+    end = time.monotonic() + 20
+    while not engine.recover() and time.monotonic() < end:
+        time.sleep(0.01)
+    os._exit(0)
+    """
+    killed(code, store_url, log.path)  # waits for the child too, which has its standard output
+    assert store.get("e").state is WorkflowState.COMPLETED
+    assert log.lines == ["a", "a"]
+
+
 # -- one who was taken for dead -----------------------------------------------------------------------
 
 
@@ -207,6 +244,37 @@ def test_a_write_under_an_old_lease_is_refused_and_disturbs_no_other(new_engine,
         lost.result(timeout=20)
     assert store.ledger.look("lost").steps == []
     assert store.get("lost").state is WorkflowState.RUNNING
+
+
+INNER = FlowDef("inner", steps=[StepDef("deep")])
+OUTER = FlowDef("outer", steps=[StepDef("a"), StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+
+
+@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+def test_who_was_taken_over_from_begins_no_sub_flow(new_engine, store, durability):
+    ran = []
+
+    def handler(ctx):
+        ran.append(ctx.step.name)
+        store.ledger.take_over("e", "somebody else", 30.0, lambda owner: True)
+
+    engine = new_engine(handler, storage=InMemoryStorage([INNER]), durability=durability)
+    with pytest.raises(LeaseLost, match="execution e was taken over"):
+        engine.run(OUTER, execution_id="e")
+    with suppress(WriteFailed):
+        engine.config.execution_store.flush()
+    assert (store.list(), ran) == (["e"], ["a"])
+
+
+def test_a_sub_flow_whose_lease_is_still_valid_goes_on_with_its_parent(new_engine, store):
+    """Its lease began later than the parent's, on a machine that is no more."""
+    child = child_id("e", "in", 1)
+    for flow, name, parent, ttl in ((OUTER, "e", None, -1.0), (INNER, child, "e", 10.0)):
+        record = ExecutionRecord(name, flow.name, WorkflowState.RUNNING, flow_id=flow.id, parent_execution_id=parent)
+        store.ledger.begin(record, content_id(flow), encode_flow(flow), "elsewhere/boot/1/2/x", ttl)
+    [result] = new_engine(storage=InMemoryStorage([INNER])).recover()
+    assert result.outputs == {"a": "a", "in": {"deep": "deep"}}
+    assert store.get(child).state is WorkflowState.COMPLETED
 
 
 # -- cancelling ---------------------------------------------------------------------------------------

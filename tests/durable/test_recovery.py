@@ -4,11 +4,13 @@ import contextlib
 import json
 import logging
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import attrs
 import pytest
 from durable.children import Child, killed
-from helper_engine import bounded, statuses
+from helper_engine import bounded, statuses, waited
 from processes import wait_until
 
 from szal import (
@@ -20,18 +22,20 @@ from szal import (
     ExecutionRecord,
     FlowDef,
     FlowMode,
+    HandlerNotFound,
     Handlers,
     InMemoryStorage,
     MigrationRegistry,
     StepDef,
     StepResult,
     StepStatus,
+    SzalError,
     WorkflowState,
 )
-from szal.codec import encode_checkpoint, encode_flow
+from szal.codec import encode_checkpoint, encode_flow, encode_record
 from szal.definition import content_id
 from szal.plan import Outcome
-from szal.stores.operation import SaveStep
+from szal.stores.operation import Save, SaveStep
 from szal.stores.sink import Sink
 
 # Dies in step DIES, once what came before is written. Each handler adds a line: its step and its key.
@@ -269,6 +273,23 @@ def test_an_execution_whose_handlers_are_not_here_is_left_alone(store_url, new_e
     assert new_engine().resume("e").success
 
 
+def test_one_that_cannot_be_read_keeps_no_other_from_going_on(new_engine, store, caplog):
+    leave(store, "bad", "A")
+    leave(store, "good", "A")
+    record = store.get("bad")
+    data = encode_record(record).replace('"execution_id":"bad"', '"execution_id":5')
+    store.apply([Save("bad", "chain", record.state, data)])
+    with caplog.at_level(logging.ERROR):
+        assert [result.execution_id for result in new_engine().recover()] == ["good"]
+    assert "cannot read execution bad" in caplog.text
+
+
+def test_recovery_in_the_background_takes_time(new_engine):
+    for interval in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="interval must be positive"):
+            new_engine().start_recovery(interval)
+
+
 def test_recovery_in_the_background(store_url, new_engine, store, log):
     engine = new_engine()
     engine.start_recovery(0.02)
@@ -358,6 +379,22 @@ def test_what_is_still_to_be_written_is_waited_for(new_engine, how):
     assert ran == ["a", "b"] * 20
 
 
+def test_a_closed_engine_runs_nothing(new_engine, store):
+    leave(store, "e", "A")
+    engine = new_engine()
+    engine.close()
+    for call in (
+        lambda: engine.run(chain("a")),
+        lambda: engine.resume("e"),
+        lambda: engine.rerun("e"),
+        engine.recover,
+        lambda: engine.start_recovery(1),
+    ):
+        with pytest.raises(SzalError, match="this engine is closed"):
+            call()
+    assert (store.list(), store.get("e").state) == (["e"], WorkflowState.RUNNING)
+
+
 # -- an idempotent start ------------------------------------------------------------------------------
 
 
@@ -432,6 +469,15 @@ def test_another_definition_under_that_id_is_refused_with_what_differs(new_engin
     assert "execution e was started with a different definition" in str(refusal.value)
 
 
+def test_an_id_is_a_text(new_engine, store):
+    engine = new_engine()
+    with pytest.raises(TypeError, match="execution_id must be a string, not UUID"):
+        engine.run(chain("a"), execution_id=uuid.uuid4())
+    with pytest.raises(ValueError, match="execution_id is empty"):
+        engine.start(chain("a"), execution_id="")
+    assert store.list() == []
+
+
 def test_a_run_without_an_id_of_its_own_runs_again(new_engine):
     flow = chain("a")
     engine = new_engine()
@@ -473,6 +519,105 @@ def test_a_migration_that_drops_what_has_ended_is_refused_with_a_diff(store_url,
     assert "cannot recover execution e" in caplog.text
     assert store.get("e").state is WorkflowState.RUNNING
     assert new_engine().resume("e").success
+
+
+def test_a_start_with_the_migrated_definition_goes_on(new_engine, store):
+    leave(store, "e", "A")
+    engine = new_engine(migrations=migrations(lambda flow: attrs.evolve(flow, steps=[*flow.steps, StepDef("d")])))
+    for _ in range(2):
+        result = engine.run(chain("a", "b", "c", "d", version=2), execution_id="e")
+        assert result.outputs == {"a": "A", "b": "b", "c": "c", "d": "d"}
+    with pytest.raises(DefinitionMismatch) as refusal:
+        engine.run(chain("a", "b", "c", "x", version=2), execution_id="e")
+    assert refusal.value.differences == ("step 'd' was removed", "step 'x' is new")
+
+
+# Dies in the second step of a sub-flow.
+NESTED = """
+    def handler(ctx):
+        if ctx.step.name == "d2":
+            die()
+        return ctx.step.name
+
+    inner = FlowDef("inner", steps=[StepDef("d1"), StepDef("d2"), StepDef("d3")])
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    new_engine(handler, storage=InMemoryStorage([inner])).run(outer, execution_id="e")
+"""
+
+
+@pytest.fixture
+def killed_in_sub_flow(store_url):
+    killed(NESTED, store_url)
+
+
+def inner_of(*names, **options):
+    return FlowDef("inner", steps=[StepDef(name) for name in names], **options)
+
+
+@pytest.mark.parametrize("storage", [None, InMemoryStorage([inner_of("other", "d2")])])
+def test_a_sub_flow_goes_on_with_its_stored_definition(killed_in_sub_flow, new_engine, log, storage):
+    [result] = new_engine(logging_to(log), storage=storage).recover()
+    assert result.outputs == {"in": {"d1": "d1", "d2": "d2", "d3": "d3"}}
+    assert [line.split()[0] for line in log.lines] == ["d2", "d3"]
+
+
+def test_a_sub_flow_is_migrated_too(killed_in_sub_flow, new_engine, store, log, caplog):
+    def migrated(*names):
+        registry = MigrationRegistry("inner")
+        registry.register(1, 2, lambda flow: inner_of(*names, version=2))
+        return {"inner": registry}
+
+    with caplog.at_level(logging.ERROR):
+        assert new_engine(logging_to(log), migrations=migrated("d2", "d3")).recover() == []
+    assert "step 'd1' was removed" in caplog.text
+    assert store.get("e").state is WorkflowState.RUNNING
+    [result] = new_engine(logging_to(log), migrations=migrated("d1", "d2", "d4")).recover()
+    assert result.outputs == {"in": {"d1": "d1", "d2": "d2", "d4": "d4"}}
+
+
+def test_one_whose_sub_flows_cannot_go_on_here_is_left_alone(killed_in_sub_flow, new_engine, store, log):
+    assert new_engine(Handlers()).recover() == []
+    assert store.get("e").state is WorkflowState.RUNNING
+    assert log.lines == []
+
+
+def test_one_whose_sub_flows_are_not_known_here_is_left_alone(new_engine, store):
+    flow = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    record = ExecutionRecord("e", "outer", WorkflowState.RUNNING, flow_id=flow.id)
+    store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    with pytest.raises(HandlerNotFound, match="no sub-flow for step: in"):
+        new_engine().resume("e")
+    assert new_engine().recover() == []
+    [result] = new_engine(storage=InMemoryStorage([inner_of("d1")])).recover()
+    assert result.outputs == {"in": {"d1": "d1"}}
+
+
+def test_the_failure_of_a_sub_flow_is_the_same_for_who_goes_on(store_url, new_engine):
+    code = """
+    def handler(ctx):
+        raise ValueError("no")
+
+    def listen(event):
+        if (event.flow_name, event.event_type) == ("inner", "flow_failed"):
+            die()
+
+    inner = FlowDef("inner", steps=[StepDef("d1")])
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    new_engine(handler, storage=InMemoryStorage([inner]), event_sink=listen).run(outer, execution_id="e")
+    """
+    killed(code, store_url)
+    [result] = new_engine(storage=InMemoryStorage([inner_of("d1")])).recover()
+    assert result["in"].error == "sub-flow 'inner' failed: step 'd1' failed: ValueError: no"
+
+
+def test_the_sub_flow_of_an_execution_that_was_removed_is_not_taken_for_the_new_ones(new_engine, store):
+    ran = []
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name), storage=InMemoryStorage([inner_of("d1")]))
+    for _ in range(2):
+        assert engine.run(outer, execution_id="e").success
+        store.remove("e")
+    assert ran == ["d1", "d1"]
 
 
 # -- steps that must not run twice --------------------------------------------------------------------
@@ -554,6 +699,18 @@ def test_only_what_is_open_can_be_decided(killed_while_paying, new_engine):
     assert engine.resume("e").success
 
 
+def test_what_runs_is_not_to_be_decided_on(new_engine):
+    begun, go = threading.Event(), threading.Event()
+    engine = new_engine(lambda ctx: (begun.set(), waited(go))[1])
+    execution = engine.start(FlowDef("paying", steps=[StepDef("pay", idempotent=False)]), execution_id="e")
+    waited(begun)
+    for each in (engine, new_engine()):
+        with pytest.raises(ExecutionOwned):
+            each.resolve("e", "pay", "failed")
+    go.set()
+    assert execution.result(timeout=20).success
+
+
 INNER = """
     inner = FlowDef("inner", steps=[StepDef("pay", idempotent=False), StepDef("done")])
     outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
@@ -571,6 +728,7 @@ def with_open_question(store_url, new_engine, store):
     [child] = [each for each in store.list() if each != "e"]
     assert result.state is WorkflowState.PAUSED
     assert store.get(child).error == "needs a decision: pay"
+    assert result.error == store.get("e").error == f"sub-flow {child} needs a decision: pay"
     assert engine.recover() == []
     return engine, child
 

@@ -5,6 +5,7 @@ from durable.children import killed
 from helper_engine import statuses
 
 from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, WorkflowState
+from szal.request import Keeper
 
 
 def chain(*names, **options):
@@ -154,3 +155,34 @@ def test_one_that_dies_is_recovered(store_url, new_engine, store):
     assert result.success
     assert handler.ran == ["b"]
     assert store.get(result.execution_id).parent_execution_id is not None
+
+
+class Died(Exception):
+    """Stands for the end of a process."""
+
+
+def test_one_that_dies_as_it_begins_keeps_what_completed(engine, handler, new_engine, store, monkeypatch):
+    failed = engine.run(chain("a", "b"))
+    begin = Keeper.begin
+
+    def begin_and_die(*arguments, **options):
+        begin(*arguments, **options)
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "begin", begin_and_die)
+        with pytest.raises(Died):
+            engine.rerun(failed.execution_id)
+    handler.mend()
+    [again] = [each for each in store.list() if each != failed.execution_id]
+    store.ledger.take_over(again, "somebody", -1.0, lambda owner: True)
+    [result] = new_engine(handler).recover()
+    assert result.execution_id == again
+    assert statuses(result) == {"a": "completed", "b": "completed"}
+    assert handler.ran == ["b"]
+
+
+def test_it_is_no_recovery(engine, handler, store):
+    failed = engine.run(chain("a", "b"))
+    again = engine.rerun(failed.execution_id)
+    assert store.ledger.look(again.execution_id).recoveries == 0

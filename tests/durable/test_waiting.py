@@ -3,6 +3,7 @@
 import threading
 import time
 
+import attrs
 import pytest
 from durable.children import Child, killed, run_child
 from helper_engine import bounded, errors, statuses, waited
@@ -13,13 +14,16 @@ from szal import (
     Engine,
     EngineConfig,
     ExecutionNotFound,
+    ExecutionRecord,
     FlowDef,
     FlowMode,
     InMemoryStorage,
     StepDef,
+    StoreError,
     WorkflowState,
 )
 from szal.codec import decode_checkpoint
+from szal.sub_flows import child_id
 
 
 def wait_step(name="ask", **config):
@@ -94,6 +98,35 @@ def test_a_signal_during_the_wait_is_delivered_at_once(new_engine):
     waited(begun)
     engine.signal(execution.execution_id, "approve", 1)
     assert execution.result(timeout=20).outputs["ask"] == 1
+
+
+@pytest.mark.parametrize("tell", ["signal", "cancel"])
+def test_what_is_told_a_sub_flow_under_way_is_heard_at_once(new_engine, tell):
+    """Long before the next heartbeat."""
+    settled, heard, begun = threading.Event(), [], threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        waited(settled)
+
+    def listen(event):
+        if event.step_name == "ask" and event.event_type in ("step_completed", "step_skipped"):
+            heard.append(event.event_type)
+            settled.set()
+
+    inner = FlowDef("inner", steps=[wait_step()])
+    steps = [StepDef("in", step_type="sub_flow", config={"flow_name": "inner"}), StepDef("busy")]
+    engine = new_engine(handler, storage=InMemoryStorage([inner]), event_sink=listen)
+    other = engine.start(FlowDef("other", FlowMode.PARALLEL, steps=steps), execution_id="other")
+    execution = engine.start(FlowDef("outer", FlowMode.PARALLEL, steps=steps), execution_id="e")
+    waited(begun)
+    child = child_id("e", "in", 1)
+    wait_until(lambda: engine.config.execution_store.get(child), timeout=20)
+    engine.signal(child, "approve") if tell == "signal" else engine.cancel(child)
+    result = execution.result(timeout=5)
+    assert heard == ["step_completed" if tell == "signal" else "step_skipped"]
+    assert result.state is (WorkflowState.COMPLETED if tell == "signal" else WorkflowState.CANCELLED)
+    assert other.result(timeout=5).state is WorkflowState.PAUSED
 
 
 def test_a_signal_of_another_engine_reaches_a_wait_under_way(new_engine):
@@ -230,6 +263,12 @@ def test_a_signal_wakes_one_that_is_recovered_in_the_background(new_engine, stor
     assert engine.resume("e").outputs["ask"] == "yes"
 
 
+def test_what_another_program_runs_cannot_be_told_to_cancel(new_engine, store):
+    store.save(ExecutionRecord("rust", "theirs", WorkflowState.RUNNING))
+    with pytest.raises(StoreError, match="execution rust is running, but not of szal's engine"):
+        new_engine().cancel("rust")
+
+
 def test_a_paused_execution_is_cancelled_when_it_goes_on(new_engine):
     engine = new_engine()
     engine.run(asking(), execution_id="e")
@@ -286,6 +325,17 @@ def test_a_wait_past_its_time_without_a_default_fails(new_engine):
     [result] = wait_until(engine.recover)
     assert result.state is WorkflowState.FAILED
     assert errors(result) == {"ask": "step timeout: ask after 300ms", "last": "prior step failed"}
+
+
+def test_the_attempts_of_a_wait_are_counted_across_pauses(new_engine):
+    engine = new_engine()
+    step = attrs.evolve(wait_step(timeout=0.01), max_retries=2, retry_delay=0.0)
+    engine.run(FlowDef("asking", steps=[step]), execution_id="e")
+    for state in (WorkflowState.PAUSED, WorkflowState.PAUSED, WorkflowState.FAILED):
+        [result] = wait_until(engine.recover, timeout=20)
+        assert result.state is state
+    assert result["ask"].error == "retry exhausted: ask after 3 attempts: step timeout: ask after 10ms"
+    assert result["ask"].attempts == 3
 
 
 def test_a_wait_within_its_time_goes_on_for_a_signal_only(new_engine):

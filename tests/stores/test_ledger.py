@@ -1,13 +1,17 @@
 """What a store keeps of executions under way: leases with epochs, steps, signals. The same in each."""
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from szal import ExecutionNotFound, ExecutionOwned, ExecutionRecord, LeaseLost, StepResult, StepStatus, WorkflowState
 from szal.codec import encode_checkpoint
-from szal.stores import Store
+from szal.stores import Store, open_store
 from szal.stores.operation import Release, Save, SaveStep
 
 RUNNING = WorkflowState.RUNNING
@@ -332,3 +336,56 @@ def test_a_removal_through_a_sink_forgets_everything(ledger: Store) -> None:
         sink.remove("e1")
     assert begun(ledger) == 1
     assert (ledger.look("e1").steps, ledger.signals("e1")) == ([], [])
+
+
+def test_an_execution_may_begin_with_steps_that_have_settled(ledger: Store) -> None:
+    steps = [("a", 0, "1"), ("b", 1, "2")]
+    assert ledger.begin(record(), "c1", "{}", "me", 60, steps=steps) == 1
+    assert ledger.look("e1").steps == steps
+    assert ledger.begin(record(), "c1", "{}", "me", 60, steps=[("c", 2, "3")]) is None
+    assert ledger.look("e1").steps == steps
+
+
+def test_one_of_an_id_that_another_program_has_removed_begins_from_nothing(path: Path, postgres_url: str) -> None:
+    """szal-rs knows nothing of the tables beside its own."""
+    gone = "DELETE FROM szal_executions"
+    for url in (f"sqlite:///{path}", postgres_url):
+        with open_store(url) as store:
+            epoch = begun(store)
+            store.ledger.send("e1", "go", "1", "s1")
+            store.apply([step("e1", "a", 0, epoch)])
+            with closing(sqlite3.connect(path) if url.startswith("sqlite") else psycopg.connect(url)) as other:
+                other.execute(gone)
+                other.commit()
+            assert begun(store) == epoch + 1
+            assert (store.ledger.look("e1").steps, store.ledger.signals("e1")) == ([], [])
+
+
+# -- what belongs to another execution ----------------------------------------------------------------
+
+
+def test_who_has_lost_the_parent_begins_nothing_and_takes_nothing_over_for_it(ledger: Store) -> None:
+    old = begun(ledger, "parent")
+    begun(ledger, "begun", ttl=-1.0)
+    new = ledger.take_over("parent", "other", 60, gone).epoch
+    with pytest.raises(LeaseLost, match="parent"):
+        ledger.begin(record("child"), "c1", "{}", "me", 60, under=("parent", old))
+    with pytest.raises(LeaseLost, match="parent"):
+        ledger.take_over("begun", "me", 60, gone, under=("parent", old))
+    assert ledger.get("child") is None
+    assert ledger.take_over("begun", "other", 60, alive, under=("parent", new)).epoch == 2
+    assert ledger.begin(record("child"), "c1", "{}", "other", 60, under=("parent", new)) == 1
+
+
+def test_who_has_the_parent_has_the_child_whoever_had_that(ledger: Store) -> None:
+    parent = begun(ledger, "parent")
+    begun(ledger, "child", owner="who had the parent")
+    with pytest.raises(ExecutionOwned):
+        ledger.take_over("child", "me", 60, alive)
+    assert ledger.take_over("child", "me", 60, alive, under=("parent", parent)).epoch == 2
+
+
+def test_a_paused_execution_whose_owner_died_before_it_let_go_is_interrupted(ledger: Store) -> None:
+    ledger.apply([Save.of(record(state=WorkflowState.PAUSED), begun(ledger))])
+    assert ledger.interrupted(alive) == []
+    assert ledger.interrupted(gone) == ["e1"]
