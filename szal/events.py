@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal, Protocol, Self, overload
+from typing import Literal, Protocol, Self, TypeAlias, overload
 
 import attrs
 
@@ -193,12 +193,15 @@ class _Mailbox:
             subscription.put(event)
 
 
+Deliver: TypeAlias = Callable[[WorkflowEvent], None]
+
+
 @attrs.frozen(eq=False)
 class _Route:
     """Where events of one type lead: by the names that some pattern asks for, and from all others."""
 
-    named: dict[str, tuple[_Listener, ...]]
-    others: tuple[_Listener, ...]
+    named: dict[str, tuple[Deliver, ...]]
+    others: tuple[Deliver, ...]
 
 
 @attrs.define(eq=False)
@@ -211,9 +214,9 @@ class _Routing:
     def route(self, event_type: EventType) -> _Route:
         """Work out a route, once."""
 
-        def of(name: str) -> tuple[_Listener, ...]:
+        def of(name: str) -> tuple[Deliver, ...]:
             topic = _topic(event_type, name)
-            return tuple(listener for listener in self.listeners if listener.pattern.matches(topic))
+            return tuple(listener.deliver for listener in self.listeners if listener.pattern.matches(topic))
 
         names = {name for listener in self.listeners if (name := listener.pattern.name) is not None}
         route = _Route({name: of(name) for name in names}, of("any other" + "".join(names)))
@@ -246,8 +249,8 @@ class EventBus:
         if not routing.listeners:
             return
         route = routing.routes.get(event.event_type) or routing.route(event.event_type)
-        for listener in route.named.get(event.subject, route.others) if route.named else route.others:
-            listener.deliver(event)
+        for deliver in route.named.get(event.subject, route.others) if route.named else route.others:
+            deliver(event)
 
     __call__ = publish
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
 from szal.codec import decode_checkpoint
@@ -355,7 +355,7 @@ class Lifecycle:
         flush = getattr(self._config.execution_store, "flush", None)
         if flush is None or self._config.durability == "none":
             return
-        if "execution_id" in inspect.signature(flush).parameters:  # a sink then leaves other runs' losses to them
+        if _takes_execution_id(getattr(flush, "__func__", flush)):  # a sink then leaves other runs' losses to them
             flush = partial(flush, execution_id=self.execution_id)
         self._try(flush)
 
@@ -432,3 +432,8 @@ class Lifecycle:
 
 def _sub_flow_failed(result: FlowResult) -> SubFlowError:
     return SubFlowError(f"sub-flow {result.flow_name!r} {result.state}: {result.error}")
+
+
+@lru_cache(maxsize=16)
+def _takes_execution_id(flush: Callable[..., object]) -> bool:
+    return "execution_id" in inspect.signature(flush).parameters

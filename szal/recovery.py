@@ -67,6 +67,8 @@ class Recovery:
         None: there is one of that id, and none was asked for.
         """
         keeper, record = self.keeper, request.record
+        if not wanted and self.ledger.knows(record.execution_id):  # without the write lock
+            return None
         definition = Definition.of(request.flow)
         epoch = keeper.begin(record, definition)
         if epoch is not None:

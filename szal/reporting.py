@@ -4,7 +4,7 @@ import logging
 import time
 
 from szal.config import EngineConfig
-from szal.events import EventType, WorkflowEvent
+from szal.events import EventBus, EventType, WorkflowEvent
 from szal.execution import StepResult
 from szal.plan import Node
 from szal.state import StepStatus
@@ -24,7 +24,8 @@ class Reporter:
     """Emits the events of one execution, in order, on its coordinating thread. A sink that raises is logged."""
 
     def __init__(self, config: EngineConfig, flow_name: str, execution_id: str) -> None:
-        self._sink = config.event_sink
+        sink = config.event_sink
+        self._sink = sink.publish if isinstance(sink, EventBus) else sink  # calling an instance costs a call more
         self._metrics = config.step_type_metrics
         self._flow_name = flow_name
         self._execution_id = execution_id
@@ -56,9 +57,12 @@ class Reporter:
 
     def _step(self, event_type: EventType, node: Node, attempt: int, duration: float | None, error: str | None) -> None:
         if self._sink is not None:
-            step = node.step  # by position, here and below: a fifth of the cost of an event
-            flow, now, execution = self._flow_name, time.time(), self._execution_id
-            self._emit(WorkflowEvent(event_type, flow, step.name, step.id, attempt, duration, error, now, execution))
+            step, flow, execution = node.step, self._flow_name, self._execution_id
+            # By position, here and below: a fifth of the cost of an event.
+            event = WorkflowEvent(
+                event_type, flow, step.name, step.id, attempt, duration, error, time.time(), execution
+            )
+            self._emit(event)
 
     def started(self, node: Node, moment: float) -> None:
         """Emit step_started, once per step, with the time at which it really started."""

@@ -93,9 +93,9 @@ class Connection:
             if db.conn.in_transaction:
                 raise StoreFailed(self.name, "the connection is in the middle of a transaction of somebody else")
             try:
-                db.execute("BEGIN IMMEDIATE")
+                db.conn.execute("BEGIN IMMEDIATE")  # not through sqlite_utils, which looks at each statement first
                 yield db
-                db.execute("COMMIT")
+                db.conn.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):  # the error before it is the one that counts
                     db.rollback()

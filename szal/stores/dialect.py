@@ -17,7 +17,7 @@ Statement: TypeAlias = tuple[str, list[object]]
 """SQL, and its parameters."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Dialect:
     """The words of one database. Statements take their parameters by position, as `mark`.
 

@@ -8,6 +8,7 @@ One table each, beside szal-rs's own: definitions, leases, steps, signals. All t
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -140,6 +141,12 @@ def in_words(statement: str, mark: str, prefix: str, **words: str) -> str:
     return statement.replace("?", mark).format(**tables, **words)
 
 
+@lru_cache(maxsize=512)  # putting one together costs as much as a row
+def _said(dialect: Dialect, statement: str) -> str:
+    live = f"{dialect.state} IN ({_LIVE})"
+    return in_words(statement, dialect.mark, dialect.prefix, now=dialect.now, state=dialect.state, live=live)
+
+
 class Transaction(Protocol):
     """What can be done between BEGIN and COMMIT."""
 
@@ -186,9 +193,7 @@ class SqlLedger:
     def _transact(self, work: "Callable[[Transaction, Given], Made]", given: Given) -> Made: ...
 
     def _sql(self, statement: str) -> str:
-        dialect = self.dialect
-        live = f"{dialect.state} IN ({_LIVE})"
-        return in_words(statement, dialect.mark, dialect.prefix, now=dialect.now, state=dialect.state, live=live)
+        return _said(self.dialect, statement)
 
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
@@ -256,6 +261,10 @@ class SqlLedger:
         if steps:
             transaction.many(self.dialect.writes[SaveStep], [(execution_id, *step, None) for step in steps])
         return epoch
+
+    def knows(self, execution_id: str) -> bool:
+        """Whether there is an execution of that id."""
+        return bool(self._read(self._sql(_EXISTS), (execution_id,)))
 
     def look(self, execution_id: str) -> Claim:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""

@@ -185,6 +185,11 @@ class MemoryLedger:
             entry.lease = _Lease(owner=owner, epoch=1, expires=time.monotonic() + ttl, definition=definition)
         return 1
 
+    def knows(self, execution_id: str) -> bool:
+        """Whether there is an execution of that id."""
+        with self._lock:
+            return execution_id in self._entries
+
     def look(self, execution_id: str) -> Claim:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         with self._lock:

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolClosed
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
@@ -281,8 +282,10 @@ def _autocommit(connection: Connection) -> Iterator[None]:
     finally:
         if not connection.closed:
             with suppress(psycopg.Error):
-                connection.rollback()  # does nothing where there is no transaction
-                connection.autocommit = before
+                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    connection.rollback()
+                if not before:
+                    connection.autocommit = False
 
 
 def _detach(connection: Connection) -> None:

@@ -107,7 +107,7 @@ class _SqliteTransaction:
     _db: Database
 
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
-        return self._db.execute(statement, parameters).fetchall()
+        return self._db.conn.execute(statement, parameters).fetchall()
 
     def many(self, statement: str, rows: Sequence[Row]) -> None:
         whole = len(rows) - len(rows) % _MANY if statement == SAVE_STEP else 0

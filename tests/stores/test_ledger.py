@@ -53,6 +53,14 @@ def test_an_execution_begins_once(ledger: Store) -> None:
     assert (found.epoch, found.content_id, found.flow) == (1, "c1", '{"the": "flow"}')
 
 
+def test_it_knows_what_has_begun_until_that_is_removed(ledger: Store) -> None:
+    assert not ledger.knows("e1")
+    begun(ledger)
+    assert ledger.knows("e1")
+    ledger.remove("e1")
+    assert not ledger.knows("e1")
+
+
 def test_a_definition_is_kept_once_for_any_number_of_executions(ledger: Store) -> None:
     begun(ledger, "e1")
     begun(ledger, "e2")
