@@ -45,7 +45,7 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
         sizes=(100, 1000),
         quick=(100,),
         needs=needs,
-        targets=(Versus(EACH, 2.0), Versus("driver, 100 in a transaction")),
+        targets=(Versus(EACH, 2.0), Versus("driver on a thread of its own"), Versus("driver, 100 in a transaction")),
         bound=EACH,
     )
     yield Case(
@@ -231,7 +231,10 @@ CASES = (
         title="a chain with two events a step and one listener",
         sizes=(1000, 10_000),
         quick=(1000, 10_000),
-        targets=(Versus("szal, no listener", 1.4),),
+        targets=(
+            Versus("szal, no listener", 1.4),
+            Versus("szal, no listener", subject="the same, then events made"),
+        ),
     ),
     Case(
         name="plan",

@@ -38,12 +38,13 @@ class Reporter:
     def _emit(self, event: WorkflowEvent) -> None:
         try:
             self._sink(event)  # type: ignore[misc]
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # noqa: BLE001 (whatever a sink raises is logged)
-            self._log(self._sink, error)
+            self._failed(self._sink, error)
 
-    def _log(self, function: object, error: BaseException) -> None:
+    def _failed(self, function: object, error: BaseException) -> None:
+        """Log what a sink raised; Ctrl-C is not its own, and goes on."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error
         where = (function, self._flow_name, self._execution_id)
         logger.error("sink %r failed: %s, execution %s", *where, exc_info=error)
 
@@ -58,17 +59,36 @@ class Reporter:
     def _step(self, event_type: EventType, node: Node, attempt: int, duration: float | None, error: str | None) -> None:
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
-            # By position, here and below: a fifth of the cost of an event.
-            event = WorkflowEvent(
-                event_type, flow, step.name, step.id, attempt, duration, error, time.time(), execution
-            )
-            self._emit(event)
+            now = time.time()
+            self._emit(WorkflowEvent(event_type, flow, step.name, step.id, attempt, duration, error, now, execution))
+
+    # The next two are called for each step: the events are made by position, and no call is made that can be spared.
 
     def started(self, node: Node, moment: float) -> None:
         """Emit step_started, once per step, with the time at which it really started."""
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
-            self._emit(WorkflowEvent("step_started", flow, step.name, step.id, 1, None, None, moment, execution))
+            try:
+                self._sink(WorkflowEvent("step_started", flow, step.name, step.id, 1, None, None, moment, execution))
+            except BaseException as error:  # noqa: BLE001
+                self._failed(self._sink, error)
+
+    def settled(self, node: Node, result: StepResult) -> None:
+        """Emit the one end event of a step, and its metrics."""
+        step, status, duration = node.step, result.status, result.duration
+        kind: EventType = "step_completed" if status is _COMPLETED else _SETTLED[status]
+        if self._sink is not None:
+            flow, now, execution = self._flow_name, time.time(), self._execution_id
+            tries, problem = result.attempts, result.error
+            try:
+                self._sink(WorkflowEvent(kind, flow, step.name, step.id, tries, duration, problem, now, execution))
+            except BaseException as error:  # noqa: BLE001
+                self._failed(self._sink, error)
+        if self._metrics is not None:
+            try:
+                self._metrics(step.step_type or "default", status, duration)
+            except BaseException as error:  # noqa: BLE001
+                self._failed(self._metrics, error)
 
     def timed_out(self, node: Node, attempt: int, error: str) -> None:
         """Emit step_timeout, once per attempt that timed out."""
@@ -77,19 +97,6 @@ class Reporter:
     def retrying(self, node: Node, attempt: int, delay: float, error: str) -> None:
         """Emit step_retry before the wait, whose length is the event's duration."""
         self._step("step_retry", node, attempt, delay, error)
-
-    def settled(self, node: Node, result: StepResult) -> None:
-        """Emit the one end event of a step, and its metrics."""
-        status = result.status
-        event_type = "step_completed" if status is _COMPLETED else _SETTLED[status]
-        self._step(event_type, node, result.attempts, result.duration, result.error)
-        if self._metrics is not None:
-            try:
-                self._metrics(node.step.step_type or "default", status, result.duration)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001
-                self._log(self._metrics, error)
 
     def undone(self, node: Node, result: StepResult) -> None:
         """Emit step_rollback; its error says why undoing failed, where it did."""

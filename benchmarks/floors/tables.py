@@ -3,8 +3,10 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count, islice
+from queue import Queue, SimpleQueue
 from typing import TYPE_CHECKING
 
 from benchmarks.floors.drivers import BATCH, DATABASES, INSERT, Database, Row
@@ -37,6 +39,33 @@ def one_by_one(database: Database, job: "Job") -> "Iterator[Repetition]":
                 driver.one(INSERT, row(name, number))
 
         yield repetition
+
+
+def behind_a_queue(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """The same by a thread that does all the writing: a row is handed over, and its commit waited for."""
+    names = map("e{}".format, count())
+    rows: Queue[Row | None] = Queue()
+    committed: SimpleQueue[None] = SimpleQueue()
+
+    def write() -> None:
+        with database.connect(place) as driver:
+            while (given := rows.get()) is not None:
+                driver.one(INSERT, given)
+                committed.put(None)
+
+    def repetition() -> None:
+        name = next(names)
+        for number in range(job.size):
+            rows.put(row(name, number))
+            committed.get()
+
+    with database.place(job) as place:
+        with database.connect(place) as driver:
+            driver.make_steps()
+        with ThreadPoolExecutor(1) as writer:
+            writer.submit(write)
+            yield repetition
+            rows.put(None)
 
 
 def by_100(database: Database, job: "Job") -> "Iterator[Repetition]":
@@ -145,6 +174,7 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
         f"chain-{name}": {"driver, 100 in a transaction": partial(by_100, database)},
         f"chain-{name}-step": {
             "driver, a transaction each": partial(one_by_one, database),
+            "driver on a thread of its own": partial(behind_a_queue, database),
             "driver, 100 in a transaction": partial(by_100, database),
         },
         f"flows-{name}": {"driver, a transaction each": partial(flows, database)},

@@ -106,6 +106,28 @@ def events(job: "Job") -> "Iterator[Repetition]":
         yield checked
 
 
+def events_made(job: "Job") -> "Iterator[Repetition]":
+    """The run that nobody listens to; then, for each step, two events and the calls of the listener."""
+    heard = 0
+
+    def hear(_: WorkflowEvent) -> None:
+        nonlocal heard
+        heard += 1
+
+    flow = chain_of(job.size)
+
+    def repetition() -> None:
+        result = engine.run(flow)
+        name, execution = result.flow_name, result.execution_id
+        for step in result.steps:
+            told = name, step.step_name, step.step_id, 1
+            hear(WorkflowEvent("step_started", *told, None, None, 0.0, execution))
+            hear(WorkflowEvent("step_completed", *told, step.duration, None, 0.0, execution))
+
+    with Engine(one) as engine:
+        yield repetition
+
+
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"szal": chain},
     "chain-timeouts": {"szal": chain_timeouts},
@@ -116,5 +138,5 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "flows": {"szal": flows},
     "flows-8": {"szal": flows_8},
     "retry": {"szal": retry, "szal, no policy": chain},
-    "events": {"szal": events, "szal, no listener": chain},
+    "events": {"szal": events, "szal, no listener": chain, "the same, then events made": events_made},
 }
