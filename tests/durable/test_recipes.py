@@ -1,11 +1,9 @@
 """The examples of docs/recipes.md that outlive their processes, as whole files in processes of their own."""
 
 import errno
-import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 from processes import wait_until
+from web import Client, served
 
 import szal
 
@@ -58,33 +57,10 @@ class TestWebApp:
     def address(self, tmp_path: Path, store_url: str, inbox: Path) -> Iterator[str]:
         """Where gunicorn serves the app with two workers, forked from a process that has loaded it."""
         pytest.importorskip("gunicorn")
-        address = str(tmp_path / "http")
         settings = {"SZAL_STORE": store_url, "INBOX": str(inbox), "RECOVER_EVERY": "0.1"}
-        options = [
-            "--preload",
-            "--workers=2",
-            "--graceful-timeout=5",
-            "--chdir",
-            str(EXAMPLES),
-            "--bind",
-            f"unix:{address}",
-        ]
-        with (tmp_path / "log").open("w") as log:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", *options, "recovering_app:app"],
-                env=ENVIRONMENT | settings,
-                stdout=log,
-                stderr=log,
-            )
-            try:
-                wait_until(lambda: Path(address).exists() or server.poll() is not None, 20)
-                assert server.poll() is None, (tmp_path / "log").read_text()
-                yield address
-            finally:
-                server.terminate()
-                server.wait(20)
-        said = (tmp_path / "log").read_text()
-        assert "Traceback" not in said, said
+        options = ["--workers=2", "--graceful-timeout=5", "--chdir", str(EXAMPLES)]
+        with served("recovering_app:app", *options, place=tmp_path, environment=ENVIRONMENT | settings) as address:
+            yield address
 
     def test_another_worker_goes_on_with_what_a_killed_one_left(self, address: str, inbox: Path) -> None:
         killed = ask(address, "POST", "/imports/today.csv")["worker"]
@@ -96,15 +72,6 @@ class TestWebApp:
         assert shown["outputs"]["load"]["process"] != killed
         assert ask(address, "POST", "/imports/today.csv")["import"] == "today.csv"
         assert ask(address, "GET", "/imports/today.csv") == shown
-
-
-class Client(http.client.HTTPConnection):
-    """An HTTP client on a Unix socket."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
-        self.sock.connect(self.host)
 
 
 def ask(address: str, method: str, path: str) -> Any:

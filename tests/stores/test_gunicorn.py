@@ -3,15 +3,12 @@
 import http.client
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import wait_until
+from web import Client, served
 
 import szal
 from szal.state import WorkflowState
@@ -20,13 +17,8 @@ from szal.stores import open_store
 CLIENTS, REQUESTS, KILLS = 6, 60, 8
 
 
-class Client(http.client.HTTPConnection):
-    """An HTTP client on a Unix socket."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
-        self.sock.connect(self.host)
+class Asking(Client):
+    """A client of `stores.served`."""
 
     def ask(self, execution_id: str) -> int:
         """Have a flow run, and return the process that ran it."""
@@ -49,24 +41,11 @@ def url(request: pytest.FixtureRequest, path: Path) -> str:
 def address(url: str, tmp_path: Path) -> Iterator[str]:
     """Where a server with four workers listens."""
     pytest.importorskip("gunicorn")
-    address = str(tmp_path / "http")
     places = [Path(szal.__file__).parents[1], Path(__file__).parents[1]]
-    environment = {"SZAL_TEST_STORE": url, "PYTHONPATH": os.pathsep.join(map(str, places))}
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers=4", "--bind", f"unix:{address}"]
-    with (tmp_path / "log").open("w") as log:
-        options = ["--graceful-timeout=10", "--log-level=warning", "stores.served:app"]
-        server = subprocess.Popen(
-            [*command, *options], env=os.environ | environment, cwd=tmp_path, stderr=log, stdout=log
-        )
-        try:
-            wait_until(lambda: Path(address).exists() or server.poll() is not None, 20)
-            assert server.poll() is None, (tmp_path / "log").read_text()
-            yield address
-        finally:
-            server.terminate()
-            server.wait(20)
-    said = (tmp_path / "log").read_text()
-    assert "Traceback" not in said, said
+    environment = os.environ | {"SZAL_TEST_STORE": url, "PYTHONPATH": os.pathsep.join(map(str, places))}
+    options = ["--workers=4", "--graceful-timeout=10", "--log-level=warning"]
+    with served("stores.served:app", *options, place=tmp_path, environment=environment) as address:
+        yield address
 
 
 def test_every_accepted_request_is_recorded_though_workers_are_killed(url: str, address: str) -> None:
@@ -82,7 +61,7 @@ def test_every_accepted_request_is_recorded_though_workers_are_killed(url: str, 
                 tried += 1
                 execution_id = f"c{client}-{tried}"
                 try:
-                    worker = Client(address).ask(execution_id)
+                    worker = Asking(address).ask(execution_id)
                 except (OSError, http.client.HTTPException):
                     continue  # its worker was killed: nobody has promised anything
                 done += 1
