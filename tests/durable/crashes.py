@@ -634,7 +634,7 @@ class Matrix:
 class Request:
     """What to try: of *flow* every `every`-th fault point, of which every `again`-th once more with a second death.
 
-    Where the second deaths come, and the first of both where it is not said, is left to chance, whose seed this is.
+    Where the second deaths come is left to chance, whose seed this is; so is the first of each where it is not said.
     """
 
     flow: str
@@ -643,6 +643,7 @@ class Request:
     every: int = 1
     first: int | None = None
     again: int = 1
+    again_first: int | None = None
     spared: bool = True
     by_signal: bool = False
 
@@ -663,7 +664,10 @@ def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, f
     matrix = Matrix(setting, witness)
     first = 1 + chance.randrange(min(request.every, matrix.points)) if request.first is None else request.first
     once = range(first, matrix.points + 1, request.every)
-    twice = once[chance.randrange(min(request.again, len(once))) :: request.again]
+    again_first = (
+        chance.randrange(min(request.again, len(once))) if request.again_first is None else request.again_first
+    )
+    twice = once[again_first :: request.again]
     return {
         "points": matrix.points,
         "once": sum(matrix.try_point(at) for at in once),
