@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from szal.codec import decode_checkpoint
 from szal.config import EngineConfig
@@ -253,13 +253,13 @@ class Lifecycle:
         self._on_end(self, result)
 
     def _result(self, state: WorkflowState, error: str | None) -> FlowResult:
-        steps = [
-            result or StepResult(node.step.id, node.step.name, StepStatus.PENDING)
-            for node, result in zip(self._run.plan.nodes, self._run.results, strict=True)
-        ]
+        steps = self._run.results.copy()
+        for node in self._run.plan.nodes if self._run.left else ():
+            if steps[node.place] is None:
+                steps[node.place] = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
         return FlowResult(
             self.request.flow.name,
-            steps,
+            cast("list[StepResult]", steps),
             time.monotonic() - self._started,
             success=state is WorkflowState.COMPLETED,
             rolled_back=state is WorkflowState.ROLLED_BACK,

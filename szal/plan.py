@@ -123,6 +123,7 @@ class Plan:
     """Nodes in the flow's own order (their place is their index), and the gates that they stand behind."""
 
     nodes: list[Node]
+    steps: Sequence[StepDef]
     places: dict[str, int]  # by step name
     gates: list[list[Node]] = attrs.field(factory=list)  # the nodes behind each
     waiting: list[int] = attrs.field(factory=list)  # how many edges lead to each gate
@@ -150,8 +151,9 @@ class Plan:
     @classmethod
     def chain(cls, steps: Iterable[StepDef]) -> "Plan":
         """Return a plan that takes *steps* one after another, whatever their outcomes: rollback's."""
+        steps = list(steps)
         nodes = [Node(place, step) for place, step in enumerate(steps)]
-        plan = cls(nodes, {node.step.name: node.place for node in nodes}, linear=True)
+        plan = cls(nodes, steps, {step.name: place for place, step in enumerate(steps)}, linear=True)
         for node in nodes:
             plan.add_gate(node)
         for node in nodes[1:]:
@@ -202,6 +204,7 @@ class Plan:
 def _compile(found: Analysis) -> Plan:
     plan = Plan(
         nodes=[_node(place, found) for place in range(len(found.steps))],
+        steps=found.steps,
         places=found.places,
         parents=found.parents,
         own=frozenset(place for place, step in enumerate(found.steps) if step.step_type in ENGINE_TYPES),

@@ -32,13 +32,15 @@ class Binding:
 
 def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) -> Binding:
     """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does."""
-    steps = [node.step for node in plan.nodes]
+    steps = plan.steps
     forward = resolver.resolve_all(steps)
+    if None in forward:
+        unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.own)
+        missing = [steps[place].name for place in unknown]
+        if missing:
+            raise HandlerNotFound(tuple(missing))
     for place in plan.own:
         forward[place] = None
-    missing = [steps[place].name for place, handler in enumerate(forward) if handler is None and place not in plan.own]
-    if missing:
-        raise HandlerNotFound(tuple(missing))
     if not flow.rollback_on_failure:
         return Binding(forward, ())
     undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]
