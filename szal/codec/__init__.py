@@ -1,0 +1,32 @@
+"""The model as JSON text and back: the one place that knows how it is written.
+
+The keys, their order and their types are szal-rs 1.2's, so that a Rust and a Python program can share a
+database; what szal adds are extra keys, left out when empty. Reading is strict about what it knows and
+tolerant of the rest: an unknown key is passed over, a missing optional one takes its default.
+"""
+
+from szal.codec.reading import Checkpoint, decode_checkpoint, decode_flow, decode_record, decode_step_result
+from szal.codec.writing import (
+    NO_LIMIT_MS,
+    encode_checkpoint,
+    encode_flow,
+    encode_record,
+    encode_step_result,
+    flow_fields,
+    step_fields,
+)
+
+__all__ = [
+    "NO_LIMIT_MS",
+    "Checkpoint",
+    "decode_checkpoint",
+    "decode_flow",
+    "decode_record",
+    "decode_step_result",
+    "encode_checkpoint",
+    "encode_flow",
+    "encode_record",
+    "encode_step_result",
+    "flow_fields",
+    "step_fields",
+]
