@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from szal import (
@@ -222,6 +222,7 @@ def with_other_ids(flow: FlowDef) -> FlowDef:
     return attrs.evolve(flow, id=new_id(), steps=[again(step) for step in flow.steps], inputs=inputs)
 
 
+@settings(max_examples=50)
 @given(flows())
 def test_content_is_the_same_under_other_ids_and_another_order_of_keys(flow: FlowDef) -> None:
     other = with_other_ids(flow)
@@ -229,6 +230,7 @@ def test_content_is_the_same_under_other_ids_and_another_order_of_keys(flow: Flo
     assert differences(flow, other) == ()
 
 
+@settings(max_examples=50)
 @given(flows())
 def test_content_is_the_same_after_a_round_trip_through_json(flow: FlowDef) -> None:
     again = decode_flow(encode_flow(flow))
@@ -236,6 +238,7 @@ def test_content_is_the_same_after_a_round_trip_through_json(flow: FlowDef) -> N
     assert differences(flow, again) == ()
 
 
+@settings(max_examples=50)
 @given(flows(), st.data())
 def test_the_order_of_steps_without_an_order_is_no_content(flow: FlowDef, data: st.DataObject) -> None:
     assume(not flow.mode.is_linear)
@@ -257,6 +260,7 @@ def pairs(draw: st.DrawFn) -> tuple[FlowDef, FlowDef]:
     return one, other
 
 
+@settings(max_examples=60)
 @given(pairs())
 def test_there_are_no_differences_exactly_where_the_content_is_the_same(pair: tuple[FlowDef, FlowDef]) -> None:
     found = differences(*pair)
@@ -278,6 +282,7 @@ def test_the_digest_is_the_same_in_every_process_and_release() -> None:
 # -- as it is recorded ---------------------------------------------------------------------------------
 
 
+@settings(max_examples=50)
 @given(flows())
 def test_what_is_recorded_is_the_text_and_its_digest(flow: FlowDef) -> None:
     definition = Definition.of(flow)

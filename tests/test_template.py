@@ -268,7 +268,7 @@ def test_a_structure_that_holds_itself_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_many_placeholders_in_one_text() -> None:
-    assert render_template("{{inputs.n}}" * 50_000, CONTEXT) == "3" * 50_000
+    assert render_template("{{inputs.n}}" * 10_000, CONTEXT) == "3" * 10_000
 
 
 @pytest.mark.parametrize("text", ["{{" * 500_000, "{{a" * 300_000, "{{'" * 300_000, "{" * 1_000_001])
