@@ -4,7 +4,7 @@ import pytest
 from durable.children import killed
 from helper_engine import statuses
 
-from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, WorkflowState
+from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, TriggerMode, WorkflowState
 from szal.request import Keeper
 
 
@@ -79,6 +79,19 @@ def test_what_failed_runs_too_where_it_is_not_after_the_step(engine, handler):
     handler.mend()
     assert engine.rerun(failed.execution_id, from_step="a").success
     assert sorted(handler.ran) == ["a", "b"]
+
+
+def test_what_completed_after_a_failure_is_kept(engine, handler):
+    flow = FlowDef("clean-up", FlowMode.DAG)
+    above = [flow.add_step(StepDef("b"))]
+    for name, trigger in (("c", TriggerMode.ALL_DONE), ("d", TriggerMode.ALL)):
+        above = [flow.add_step(StepDef(name, depends_on=above, trigger_mode=trigger))]
+    failed = engine.run(flow)
+    assert statuses(failed) == {"b": "failed", "c": "completed", "d": "completed"}
+    handler.mend()
+    again = engine.rerun(failed.execution_id)
+    assert again.success
+    assert handler.ran == ["b"]
 
 
 def test_inputs_are_laid_over_the_old_ones(engine, handler, store):
