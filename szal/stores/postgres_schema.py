@@ -118,13 +118,14 @@ CREATE_TABLE = (
 # szal-rs included. In a row with text that PostgreSQL cannot unescape (NUL, half a surrogate pair) those escapes are
 # made harmless: whatever precedes them, a slash instead of the last backslash leaves it JSON.
 _TOTAL = r"""
-CREATE OR REPLACE FUNCTION {szal}%s LANGUAGE plpgsql IMMUTABLE STRICT AS $szal$
+CREATE OR REPLACE FUNCTION {szal}<signature> LANGUAGE plpgsql IMMUTABLE STRICT AS $szal$
 BEGIN
-    RETURN (SELECT %s);
+    data := <data>;
+    RETURN (SELECT <value>);
 EXCEPTION WHEN OTHERS THEN
     BEGIN
         data := regexp_replace(data, '\\u(0000|[dD][89a-fA-F])', '/u\1', 'g');
-        RETURN (SELECT %s);
+        RETURN (SELECT <value>);
     EXCEPTION WHEN OTHERS THEN
         RETURN NULL;
     END;
@@ -135,15 +136,58 @@ _HEAD = (
     " FROM json_to_record(data::json) AS record"
     "(state json, started_at json, finished_at json, parent_execution_id json, labels json, error json)"
 )
-_FIELD = "data::json ->> key"
+
+
+def _functions(data: str) -> tuple[str, str]:
+    """Return the statements that make the two functions, which look into *data*."""
+    values = {
+        "szal_field(data text, key text) RETURNS text": "data::json ->> key",
+        "szal_head(data text) RETURNS text": _HEAD,
+    }
+    field, head = (
+        _TOTAL.replace("<signature>", signature).replace("<value>", value).replace("<data>", data)
+        for signature, value in values.items()
+    )
+    return field, head
+
+
+# What is asked of a record stands before and after its result, which may be megabytes: five indexes' worth of parsing
+# would cost more than writing it. In text as szal and szal-rs write it the result is left out first: the last
+# "started_at" is the record's own exactly if what begins there, put behind the first three keys, is JSON. (One that is
+# nested has a brace too many behind it, and inside of a string the quotes would be escaped.) Bytes, since characters
+# can only be counted from the beginning.
+_CUT = r"""
+CREATE OR REPLACE FUNCTION {szal}szal_cut(data text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $szal$
+DECLARE
+    head text;
+    bytes bytea;
+    place int;
+BEGIN
+    IF octet_length(data) < 4000 THEN
+        RETURN data;
+    END IF;
+    head := substring(left(data, 2000) FROM
+        '^\{"execution_id":"(?:[^"\\]|\\.)*","flow_name":"(?:[^"\\]|\\.)*","state":"[A-Za-z]+",');
+    bytes := convert_to(data, 'UTF8');
+    place := strpos(reverse(convert_from(substring(bytes FROM octet_length(bytes) - 7999), 'LATIN1')),
+        reverse(',"started_at":"'));
+    IF head IS NULL OR place = 0 THEN
+        RETURN data;
+    END IF;
+    head := head || convert_from(substring(bytes FROM octet_length(bytes) - place - 12), 'UTF8');
+    PERFORM head::json;
+    RETURN head;
+EXCEPTION WHEN OTHERS THEN
+    RETURN data;
+END $szal$
+"""
 
 MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "m001_executions",
         (
             CREATE_TABLE,
-            _TOTAL % ("szal_field(data text, key text) RETURNS text", _FIELD, _FIELD),
-            _TOTAL % ("szal_head(data text) RETURNS text", _HEAD, _HEAD),
+            *_functions("data"),
             f"CREATE INDEX szal_executions_flow ON {{szal}}szal_executions (flow_name, ({STATE}), {STARTED}, ({ID}))",
             f"CREATE INDEX szal_executions_state ON {{szal}}szal_executions (({STATE}), {STARTED}, ({ID}))",
             f"CREATE INDEX szal_executions_started ON {{szal}}szal_executions ({STARTED}, ({ID}))",
@@ -151,6 +195,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("m002_ledger", tuple(in_words(statement, "%s", "{szal}") for statement in TABLES)),
     ("m003_awaits", (in_words(ADD_AWAITS, "%s", "{szal}"),)),
+    ("m004_cut", (_CUT, *_functions("{szal}szal_cut(data)"))),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS {szal}szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

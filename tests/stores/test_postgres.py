@@ -1,5 +1,6 @@
 """PostgreSQL's own side: URLs, schemas, indexes, pools, and rows that PostgreSQL does not like."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from szal.errors import DecodeError, NotMigrated, StoreClosed, StoreFailed, Stor
 from szal.execution import ExecutionRecord, FlowResult, StepResult
 from szal.state import StepStatus, WorkflowState
 from szal.stores import PostgresExecutionStore, Store, open_store
-from szal.stores.query import Query
+from szal.stores.query import HEAD, Query
 
 RUNNING = WorkflowState.RUNNING
 SECRET = "sesame-open"
@@ -199,7 +200,7 @@ def test_ten_processes_migrate_at_once(server: PostgresServer, schema: str) -> N
     with PostgresExecutionStore.connect(server.url, schema=schema) as store:
         assert store.list() == []
         assert execute(store, f"SELECT name FROM {schema}.szal_migrations") == [
-            (f"m00{number}_{name}",) for number, name in enumerate(("executions", "ledger", "awaits"), 1)
+            (f"m00{number}_{name}",) for number, name in enumerate(("executions", "ledger", "awaits", "cut"), 1)
         ]
 
 
@@ -466,3 +467,53 @@ def test_its_examples_need_no_server(tmp_path: Path) -> None:
         "import doctest, szal.stores.postgres as p; sys = __import__('sys'); sys.exit(doctest.testmod(p)[0])"
     )
     assert done.returncode == 0, done.stdout
+
+
+# -- what is asked of a record, without parsing its result ----------------------------------------------
+
+START = "2026-06-10T00:00:00.123456+00:00"
+LONG = {"steps": [{"output": "…🚀" * 400, "started_at": START, "note": ',"started_at":"'} for _ in range(8)]}
+
+
+def big(**fields: object) -> str:
+    """A record of more than 8000 bytes, in the order of keys that szal and szal-rs write."""
+    first = {"execution_id": 'e "1"', "flow_name": "пример", "state": "Completed", "result": LONG}
+    whole = {**first, "started_at": START, "finished_at": None}
+    return json.dumps(whole | fields, ensure_ascii=False, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        big(),
+        big(inputs={"n": 1}, labels={"who": "ann"}, error='a "quoted" error', parent_execution_id="p"),
+        big(inputs={"x": [{"a": 1, "started_at": "mine"}]}, labels={"started_at": "mine"}),
+        big(inputs={"text": ',"started_at":"mine"}'}, labels={"\\": '"'}),
+        big(inputs={"filler": "🚀" * 1999 + "x"}),
+        big(inputs={"filler": "🚀" * 1999 + "xy"}),
+        big(inputs={"filler": "é" * 20_000}),
+        json.dumps(dict(reversed(json.loads(big(labels={"who": "bob"})).items()))),
+        json.dumps(json.loads(big()), indent=1),
+        big(flow_name="f" * 3000),
+        big(state="Paused", result=None, inputs={"filler": "x" * 9000}),
+    ],
+)
+def test_long_records_show_what_they_hold(postgres: PostgresExecutionStore, text: str) -> None:
+    held = json.loads(text)
+    ((head, state, started),) = postgres._read(
+        "SELECT szal_head(%s), szal_field(%s, 'state'), szal_field(%s, 'started_at')", [text] * 3
+    )
+    assert json.loads(head) == [held.get(key) for key in HEAD]
+    assert (state, started) == (held["state"], held["started_at"])
+
+
+def test_of_a_long_record_the_result_is_not_looked_at(postgres: PostgresExecutionStore) -> None:
+    ((kept,),) = postgres._read("SELECT szal_cut(%s)", [big(labels={"who": "ann"})])
+    assert json.loads(kept) == {
+        key: value for key, value in json.loads(big(labels={"who": "ann"})).items() if value != LONG
+    }
+
+
+@pytest.mark.parametrize("text", [big()[:-1], big().replace(START, START + '"', 20), "x" * 9000])
+def test_long_text_that_is_no_record_is_none(postgres: PostgresExecutionStore, text: str) -> None:
+    assert postgres._read("SELECT szal_head(%s), szal_field(%s, 'state')", [text] * 2) == [(None, None)]
