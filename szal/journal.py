@@ -6,7 +6,7 @@ from typing import Any
 from szal.codec import encode_checkpoint
 from szal.execution import ExecutionRecord, StepResult
 from szal.plan import Node, Outcome
-from szal.stores.operation import Done, Operation, Release, Save, SaveStep
+from szal.stores.operation import Done, Release, Save, SaveStep
 
 __all__ = ["Journal"]
 
@@ -19,11 +19,9 @@ class Journal:
 
     def __init__(self, store: Any, execution_id: str, epoch: int, on_error: Callable[[Exception], None]) -> None:
         self.store = store
-        self._put: Callable[[Operation], None] = store.submit
         self.execution_id = execution_id
         self.epoch = epoch
         self._on_error = on_error
-        self._on_done: Done = self._check  # a bound method is an object: not one for each step
         self._seq: dict[str, int] = {}
         self._next = 0
         self._committed: set[str] = set()
@@ -39,18 +37,18 @@ class Journal:
     def save(self, record: ExecutionRecord) -> None:
         """Write the record."""
         save = Save.of(record, self.epoch)
-        save.done = self._on_done
-        self._put(save)
+        save.done = self._check
+        self.store.submit(save)
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Give up the lease: the execution has ended, or waits until *wake*, or for one of the signals *awaits*."""
-        self._put(Release(self.execution_id, self.epoch, wake, awaits, self._on_done))
+        self.store.submit(Release(self.execution_id, self.epoch, wake, awaits, self._check))
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""
         name = node.step.name
         if name not in self._committed:
-            self._write(name, encode_checkpoint(result, int(outcome)), self._on_done)
+            self._write(name, encode_checkpoint(result, int(outcome)), self._check)
 
     def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
         """Write the outcome of a step, and call *then*, on another thread, once it is committed."""
@@ -60,11 +58,11 @@ class Journal:
     def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays."""
         data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error)
-        self._submit(step_name, self._seq[step_name], data, self._on_done if then is None else self._after(then))
+        self._submit(step_name, self._seq[step_name], data, self._check if then is None else self._after(then))
 
     def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
         """Write that a step has begun (to wait until *due*), where that has to be known after a crash."""
-        done = self._on_done if then is None else self._after(then)
+        done = self._check if then is None else self._after(then)
         self._write(node.step.name, encode_checkpoint(result, due=due), done)
 
     def deliver(self, node: Node, signal_id: str) -> None:
@@ -82,7 +80,7 @@ class Journal:
 
     def _submit(self, step_name: str, seq: int, data: str, done: Done) -> None:
         signal = self._signals.get(step_name) if self._signals else None
-        self._put(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done))
+        self.store.submit(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done))
 
     def _check(self, error: Exception | None) -> None:
         if error is not None:

@@ -120,22 +120,22 @@ class Recovery:
 
         Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one.
         """
-        nodes = [node for node in plan.nodes if node.step.step_type == "sub_flow"]
-        if not nodes or not known.record.state.is_live:
+        if not known.record.state.is_live:
             return
-        ended = {name for name, _, data in known.steps if decode_checkpoint(data, name).outcome is not None}
-        for node in nodes:
-            if node.step.name in ended:
-                continue
-            begun = sub_flows_of(self.ledger, known.record.execution_id, node.step)
+        steps = {node.step.name: node.step for node in plan.nodes if node.step.step_type == "sub_flow"}
+        for name, _, data in known.steps if steps else ():
+            if name in steps and decode_checkpoint(data, name).outcome is not None:
+                del steps[name]
+        for step in steps.values():
+            begun = sub_flows_of(self.ledger, known.record.execution_id, step)
             child = next((child for _, child in begun if child.record.state.is_live), None)
             if child is not None:
                 flow = stored_flow(child.record.execution_id, child, self._config)
                 below = Plan.of(flow)
                 bind(flow, below, self._resolver, self._config)
                 self._check_sub_flows(child, below)
-            elif not is_found(node.step, self._config.storage):
-                raise HandlerNotFound((node.step.name,), "sub-flow")
+            elif not is_found(step, self._config.storage):
+                raise HandlerNotFound((step.name,), "sub-flow")
 
     def _catch_up(self) -> None:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""

@@ -90,7 +90,6 @@ class Run:
     inline: bool = True  # nobody can want to stop waiting for a handler
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
-    loose: bool = attrs.field(init=False)  # the plan's
     waiting: list[int] = attrs.field(init=False)  # edges still to settle, by gate
     marks: list[int] = attrs.field(init=False)  # by gate
     left: int = attrs.field(init=False)
@@ -104,7 +103,6 @@ class Run:
     timer: Timer | None = None  # of the deadline
 
     def __attrs_post_init__(self) -> None:
-        self.loose = self.plan.loose
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
         self.left = len(self.plan.nodes)
@@ -149,7 +147,7 @@ class Run:
         """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge."""
         place = node.place
         self.results[place] = result
-        if self.loose:
+        if self.plan.loose:
             self.scope.settled_as[place] = self.scope.settled
             self.scope.settled += 1
         if outcome is _COMPLETED:

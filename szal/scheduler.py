@@ -270,7 +270,7 @@ class Scheduler:
         """
         results, completed, handlers, watch, log = run.results, run.completed, run.handlers, run.watch, run.log
         clock, new_context, copy_variables = self._clock, run.new_context, self._variables.copy
-        straight = not (run.commit_first or run.loose or run.tried)
+        straight = not (run.commit_first or run.plan.loose or run.tried)
         context = new_context(node, 1) if straight else self._context(run, node)
         while True:
             started = context._started = monotonic()

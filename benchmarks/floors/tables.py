@@ -64,8 +64,10 @@ def behind_a_queue(database: Database, job: "Job") -> "Iterator[Repetition]":
             driver.make_steps()
         with ThreadPoolExecutor(1) as writer:
             writer.submit(write)
-            yield repetition
-            rows.put(None)
+            try:
+                yield repetition
+            finally:
+                rows.put(None)
 
 
 def by_100(database: Database, job: "Job") -> "Iterator[Repetition]":

@@ -20,7 +20,7 @@ from szal.plan import Node, Outcome, Plan
 from szal.request import bind
 from szal.running import CONDITION_NOT_MET, Run
 from szal.state import StepStatus, WorkflowState
-from szal.sub_flows import child_id
+from szal.sub_flows import sub_flows_of
 
 __all__ = [
     "Standing",
@@ -152,11 +152,7 @@ def _is_undecided(node: Node, checkpoint: Checkpoint | None) -> bool:
 
 def _waits_below(ledger: Any, record: ExecutionRecord, node: Node) -> Iterator[Wait]:
     """Yield what the sub-flow waits for that the step *node* stands for: signals go to its own execution."""
-    for attempt in range(1, node.step.max_retries + 2):
-        try:
-            known = ledger.look(child_id(record.execution_id, node.step.name, attempt))
-        except ExecutionNotFound:
-            return
+    for _, known in sub_flows_of(ledger, record.execution_id, node.step):
         if known.record.state is WorkflowState.PAUSED and known.flow is not None:
             flow = decode_flow(known.flow)
             yield from _waits(ledger, known.record, flow, _checkpoints(known, Plan.of(flow)))

@@ -49,10 +49,10 @@ class _PostgresTransaction:
             execute(self._connection, statement, columns)
 
 
-def _check(store: str, columns: Sequence[Sequence[object]]) -> None:
-    """Raise `StoreFailed` for what PostgreSQL cannot store."""
-    for column in columns:
-        texts = [value for value in column if isinstance(value, str)]
+def _check(store: str, groups: Sequence[Sequence[object]]) -> None:
+    """Raise `StoreFailed` for what PostgreSQL cannot store, among values in *groups*: columns, or few rows."""
+    for group in groups:
+        texts = [value for value in group if isinstance(value, str)]
         together = "".join(texts)  # looked through once: hardly ever is there anything
         if "\x00" in together or "\\u0000" in together:
             for text in texts:
@@ -186,7 +186,7 @@ class PostgresExecutionStore(SqlExecutionStore):
         again where the answer was lost: nobody else has written since.
         """
         rows = [step.row() for step in steps]
-        _check(self.name, rows)  # by row, since they are few
+        _check(self.name, rows)
         given = [
             {**dict(zip(_STEP, row, strict=True)), "epoch": step.epoch} for step, row in zip(steps, rows, strict=True)
         ]

@@ -15,7 +15,7 @@ from sqlite_utils.db import TransactionError
 from szal.stores.connection import Connection
 from szal.stores.dialect import Dialect
 from szal.stores.ledger import ADD_AWAITS, TABLES, WRITES, in_words
-from szal.stores.operation import Remove, Save, SaveStep
+from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.query import HEAD
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
 
@@ -57,7 +57,7 @@ LABEL = (
 
 DIALECT = Dialect(
     mark="?",
-    writes={Save: SAVE, Remove: REMOVE} | {kind: in_words(text, "?", "") for kind, text in WRITES.items()},
+    writes={Save: SAVE, Remove: REMOVE, SaveStep: SAVE_STEP, Release: in_words(WRITES[Release], "?", "")},
     get=GET,
     take=GET,
     now="((julianday('now') - 2440587.5) * 86400.0)",
