@@ -7,11 +7,9 @@ Synchronous and thread-based. The names below are the public ones; ``szal.errors
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from szal.cancel import CancellationToken
-from szal.condition import CompiledCondition, ConditionCache, evaluate
-from szal.config import EngineConfig
-from szal.context import StepContext
-from szal.engine import Engine, run
+from szal.engine.config import EngineConfig
+from szal.engine.engine import Engine, run
+from szal.engine.execution import Execution
 from szal.errors import (
     Cancelled,
     ConditionError,
@@ -44,21 +42,23 @@ from szal.errors import (
     SzalError,
     WriteFailed,
 )
-from szal.events import EventBus, WorkflowEvent
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.flow import FlowDef, FlowMode
-from szal.handle import Execution
-from szal.handlers import Handlers
-from szal.path import build_step_context, resolve_path
-from szal.progress import ProgressHub, StepProgress, progress_to_sse, sse_frame
-from szal.state import StepStatus, WorkflowState
-from szal.step import BackoffStrategy, StepDef, TriggerMode
-from szal.storage import InMemoryStorage, WorkflowStorage
-from szal.template import CompiledTemplate, render_template
+from szal.events.bus import EventBus, WorkflowEvent
+from szal.events.progress import ProgressHub, StepProgress, progress_to_sse, sse_frame
+from szal.expressions.condition import CompiledCondition, ConditionCache, evaluate
+from szal.expressions.path import build_step_context, resolve_path
+from szal.expressions.template import CompiledTemplate, render_template
+from szal.model.catalogue import InMemoryStorage, WorkflowStorage
+from szal.model.flow import FlowDef, FlowMode
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
+from szal.model.step import BackoffStrategy, StepDef, TriggerMode
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.context import StepContext
+from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:
-    from szal.loader import load_flow
-    from szal.migration import MigrationRegistry
+    from szal.files.loader import load_flow
+    from szal.model.migration import MigrationRegistry
     from szal.stores import (
         ExecutionStore,
         ExecutionSummary,
@@ -70,8 +70,8 @@ if TYPE_CHECKING:
 
 # Slow to import, or needed by few: loaded at first use (PEP 562).
 _LAZY = {
-    "MigrationRegistry": "szal.migration",
-    "load_flow": "szal.loader",
+    "MigrationRegistry": "szal.model.migration",
+    "load_flow": "szal.files.loader",
     **dict.fromkeys(
         (
             "ExecutionStore",

@@ -32,7 +32,7 @@ def test_an_engine_without_a_store_loads_no_database_library() -> None:
 
 def test_no_driver_is_imported_before_it_is_used() -> None:
     child("""
-        import sys, szal.stores, szal.stores.sink, szal.stores.base, szal.stores.memory
+        import sys, szal.stores, szal.stores.sink.sink, szal.stores.base, szal.stores.memory.store
         szal.stores.open_store("memory:").close()
         assert not {"sqlite_utils", "psycopg", "psycopg_pool"} & set(sys.modules), "imported"
         assert "SqliteExecutionStore" in dir(szal.stores)

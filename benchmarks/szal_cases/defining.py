@@ -6,10 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from szal import CompiledCondition, CompiledTemplate, FlowDef, FlowMode, StepDef, WorkflowState
-from szal.codec import decode_record, encode_record
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.plan import Plan
-from szal.state import StepStatus
+from szal.model.json import decode_record, encode_record
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.plan import Plan
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject

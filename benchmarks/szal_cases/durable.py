@@ -22,9 +22,9 @@ from szal import (
     StepDef,
     WorkflowState,
 )
-from szal.config import Durability
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.stores.sink import Sink
+from szal.engine.config import Durability
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.stores.sink.sink import Sink
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject

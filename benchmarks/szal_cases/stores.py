@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from benchmarks.floors.drivers import BATCH, DATABASES, Database
 from benchmarks.szal_cases.durable import WARM, store_at
 from szal import WorkflowState
-from szal.codec import encode_record
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.state import StepStatus
+from szal.model.json import encode_record
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject

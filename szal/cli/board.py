@@ -8,13 +8,13 @@ from enum import Enum
 
 import attrs
 
-from szal.analysis import walk
 from szal.cli.text import brief, elapsed, one_line
-from szal.events import WorkflowEvent
-from szal.execution import StepResult
-from szal.flow import FlowDef
-from szal.progress import StepProgress
-from szal.state import StepStatus
+from szal.events.bus import WorkflowEvent
+from szal.events.progress import StepProgress
+from szal.model.flow import FlowDef
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.model.validation import walk
 
 __all__ = ["Board", "Row", "Snapshot", "Stage"]
 

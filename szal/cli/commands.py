@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from szal.cancel import CancellationToken
 from szal.cli.console import console_for, diverted_stdout, documents, stderr, stdout, write
 from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
@@ -23,11 +22,13 @@ from szal.cli.show import executions, full_record
 from szal.cli.standing import interrupted_in, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
-from szal.engine import Engine
+from szal.engine.engine import Engine
 from szal.errors import InvalidFlow, LoadError, SzalError
-from szal.execution import FlowResult
-from szal.state import WorkflowState
-from szal.step import Json, new_id
+from szal.expressions.path import Json
+from szal.model.results import FlowResult
+from szal.model.state import WorkflowState
+from szal.model.step import new_id
+from szal.scheduler.cancel import CancellationToken
 
 __all__ = ["szal"]
 

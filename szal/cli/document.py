@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from szal import codec
 from szal.cli.standing import Wait
-from szal.execution import ExecutionRecord
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.model.json import encode_record
+from szal.model.results import ExecutionRecord
 from szal.stores import ExecutionSummary
 
 __all__ = ["record_json", "summaries_json"]
@@ -17,7 +17,7 @@ def record_json(record: ExecutionRecord, waits: Sequence[Wait] = (), *, is_inter
 
     A wait without a signal and a time is for a decision.
     """
-    text = codec.encode_record(record)
+    text = encode_record(record)
     more: dict[str, Json] = {}
     if is_interrupted:
         more["interrupted"] = True

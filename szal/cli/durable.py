@@ -7,7 +7,6 @@ import attrs
 import click
 from rich.console import Console
 
-from szal.cancel import CancellationToken
 from szal.cli.console import documents, stderr, write
 from szal.cli.execute import PAUSED, Job, Outcome, Settings, execute, sink_of
 from szal.cli.history import check_exists, find_record
@@ -17,13 +16,14 @@ from szal.cli.session import close, console_of, end, run_options
 from szal.cli.standing import standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
-from szal.config import EngineConfig
-from szal.engine import Engine
+from szal.engine.config import EngineConfig
+from szal.engine.engine import Engine
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError
-from szal.execution import ExecutionRecord, FlowResult
-from szal.flow import FlowDef
-from szal.handlers import Handlers
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.results import ExecutionRecord, FlowResult
+from szal.scheduler.cancel import CancellationToken
+from szal.steps.handlers import Handlers
 
 __all__ = ["recover", "rerun", "resume"]
 

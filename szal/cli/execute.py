@@ -12,17 +12,17 @@ from typing import Final, NoReturn
 
 import attrs
 
-from szal.cancel import CancellationToken
 from szal.cli.history import opened
 from szal.cli.interrupt import Interruption
 from szal.cli.live import View
 from szal.cli.standing import Wait, standing_of
 from szal.cli.target import Target
-from szal.config import Durability
-from szal.engine import Engine
+from szal.engine.config import Durability
+from szal.engine.engine import Engine
 from szal.errors import StoreError, SzalError
-from szal.execution import ExecutionRecord, FlowResult
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord, FlowResult
+from szal.model.state import WorkflowState
+from szal.scheduler.cancel import CancellationToken
 from szal.stores import InMemoryExecutionStore, Sink
 from szal.stores.base import ExecutionStore
 

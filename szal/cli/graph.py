@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import attrs
 
 from szal.cli.text import clean, one_line
-from szal.flow import FlowDef
-from szal.plan import EdgeKind, Plan
-from szal.step import StepDef, TriggerMode
+from szal.model.flow import FlowDef
+from szal.model.step import StepDef, TriggerMode
+from szal.scheduler.plan import EdgeKind, Plan
 
 __all__ = ["to_dot", "to_mermaid"]
 

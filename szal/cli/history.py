@@ -9,9 +9,8 @@ import attrs
 
 from szal.cli.text import one_line
 from szal.errors import SzalError
-from szal.execution import ExecutionRecord
-from szal.stores import open_store
-from szal.stores.base import ExecutionStore, Store
+from szal.model.results import ExecutionRecord
+from szal.stores import ExecutionStore, Store, open_store
 
 __all__ = ["BadStore", "NotFound", "check_exists", "find_record", "opened", "reading"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from szal.cancel import CancellationToken
+from szal.scheduler.cancel import CancellationToken
 
 __all__ = ["Interruption"]
 

@@ -15,10 +15,10 @@ from rich.text import Text
 from szal.cli.board import Board, Row, Snapshot, Stage
 from szal.cli.style import look_of
 from szal.cli.text import brief, elapsed, one_line
-from szal.events import EventType, WorkflowEvent
-from szal.execution import StepResult
-from szal.flow import FlowDef
-from szal.progress import StepProgress
+from szal.events.bus import EventType, WorkflowEvent
+from szal.events.progress import StepProgress
+from szal.model.flow import FlowDef
+from szal.model.results import StepResult
 
 __all__ = ["LiveView", "PlainLog", "View", "view_of"]
 

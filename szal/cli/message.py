@@ -13,13 +13,13 @@ from szal.cli.history import find_record, reading
 from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_of
 from szal.cli.standing import Standing, how_to_resume, signals_of, standing_of
 from szal.cli.text import one_line
-from szal.config import EngineConfig
-from szal.engine import Engine
-from szal.execution import ExecutionRecord
-from szal.handlers import Handlers
-from szal.recovery import Decision
-from szal.state import WorkflowState
-from szal.step import Json
+from szal.engine.config import EngineConfig
+from szal.engine.engine import Engine
+from szal.engine.recovery import Decision
+from szal.expressions.path import Json
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
+from szal.steps.handlers import Handlers
 
 __all__ = ["cancel", "prune", "resolve", "signal"]
 

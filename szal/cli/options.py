@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import click
 
 from szal.errors import DecodeError
-from szal.jsontext import loads
-from szal.state import WorkflowState
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.model.json.text import loads
+from szal.model.state import WorkflowState
 
 __all__ = [
     "duration_of",

@@ -15,7 +15,7 @@ from szal.cli.options import duration_of, needed, store_option
 from szal.cli.show import closing
 from szal.cli.standing import Standing, standing_of, waiting_for
 from szal.cli.text import one_line
-from szal.config import Durability
+from szal.engine.config import Durability
 
 __all__ = ["close", "console_of", "end", "run_options", "standing_under"]
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from szal.cli.standing import Standing, explained, how_to_resume, waiting_for
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, moment, one_line
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.state import StepStatus, WorkflowState
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
 from szal.stores import ExecutionSummary
 
 __all__ = ["closing", "executions", "full_record"]

@@ -8,19 +8,19 @@ from typing import Any
 import attrs
 
 from szal.cli.text import moment, one_line
-from szal.codec import Checkpoint, decode_checkpoint, decode_flow
-from szal.config import EngineConfig
-from szal.context import RunScope, StepContext
+from szal.engine.config import EngineConfig
+from szal.engine.leases import is_gone
+from szal.engine.request import bind
+from szal.engine.sub_flows import sub_flows_of
 from szal.errors import ExecutionNotFound, HandlerNotFound
-from szal.execution import ExecutionRecord, StepResult
-from szal.flow import FlowDef
-from szal.handlers import Handlers
-from szal.leases import is_gone
-from szal.plan import Node, Outcome, Plan
-from szal.request import bind
-from szal.running import CONDITION_NOT_MET, Run
-from szal.state import StepStatus, WorkflowState
-from szal.sub_flows import sub_flows_of
+from szal.model.flow import FlowDef
+from szal.model.json import Checkpoint, decode_checkpoint, decode_flow
+from szal.model.results import ExecutionRecord, StepResult
+from szal.model.state import StepStatus, WorkflowState
+from szal.scheduler.context import RunScope, StepContext
+from szal.scheduler.plan import Node, Outcome, Plan
+from szal.scheduler.run import CONDITION_NOT_MET, Run
+from szal.steps.handlers import Handlers
 
 __all__ = [
     "Standing",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from szal.state import StepStatus, WorkflowState
+from szal.model.state import StepStatus, WorkflowState
 
 __all__ = ["Look", "look_of"]
 

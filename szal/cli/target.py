@@ -17,14 +17,14 @@ from typing import Any
 
 import attrs
 
-from szal.config import EngineConfig
+from szal.engine.config import EngineConfig
+from szal.engine.request import bind
 from szal.errors import SzalError, describe, did_you_mean
-from szal.flow import FlowDef
-from szal.handlers import Handlers
-from szal.migration import MigrationRegistry
-from szal.plan import Plan
-from szal.request import bind
-from szal.storage import InMemoryStorage
+from szal.model.catalogue import InMemoryStorage
+from szal.model.flow import FlowDef
+from szal.model.migration import MigrationRegistry
+from szal.scheduler.plan import Plan
+from szal.steps.handlers import Handlers
 
 __all__ = ["BadTarget", "Target", "find_target"]
 
@@ -76,7 +76,7 @@ def find_target(name: str) -> Target:
 
 
 def _read(name: str, path: Path) -> FlowDef:
-    from szal.loader import load_flow  # which needs PyYAML
+    from szal.files.loader import load_flow  # which needs PyYAML
 
     if path.suffix == ".py":
         raise BadTarget(name, f"this is Python: name the flow in it, as in {path.stem}:flow")

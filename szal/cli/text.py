@@ -4,7 +4,7 @@ import json
 import re
 from datetime import datetime
 
-from szal.step import Json
+from szal.expressions.path import Json
 
 __all__ = ["brief", "clean", "elapsed", "moment", "one_line"]
 

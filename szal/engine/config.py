@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 
-from szal.events import WorkflowEvent
-from szal.handlers import Handler
-from szal.progress import StepProgress
-from szal.state import StepStatus
-from szal.storage import WorkflowStorage
+from szal.events.bus import WorkflowEvent
+from szal.events.progress import StepProgress
+from szal.model.catalogue import WorkflowStorage
+from szal.model.state import StepStatus
+from szal.scheduler.context import Handler
 
 if TYPE_CHECKING:
-    from szal.migration import MigrationRegistry
+    from szal.model.migration import MigrationRegistry
     from szal.stores.base import ExecutionStore
 
 __all__ = ["Durability", "EngineConfig"]

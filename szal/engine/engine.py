@@ -9,27 +9,28 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 
-from szal import jsontext
-from szal.attempt import Attempt
-from szal.cancel import CancellationToken
-from szal.config import EngineConfig
-from szal.context import StepContext
+from szal.engine.config import EngineConfig
+from szal.engine.execution import Execution
+from szal.engine.lifecycle import Lifecycle
+from szal.engine.request import Keeper, Request, bind
+from szal.engine.sub_flows import is_child_id
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError
-from szal.execution import ExecutionRecord, FlowResult
-from szal.flow import FlowDef
-from szal.handle import Execution
-from szal.handlers import EveryStep, Handlers
-from szal.lifecycle import Lifecycle
-from szal.plan import Plan
-from szal.request import Keeper, Request, bind
-from szal.scheduler import Scheduler
-from szal.state import WorkflowState
-from szal.step import Json, new_id
-from szal.sub_flows import is_child_id
-from szal.workers import Threads
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.json.text import dumps
+from szal.model.results import ExecutionRecord, FlowResult
+from szal.model.state import WorkflowState
+from szal.model.step import new_id
+from szal.scheduler.attempt import Attempt
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.context import StepContext
+from szal.scheduler.loop import Scheduler
+from szal.scheduler.plan import Plan
+from szal.scheduler.workers import Threads
+from szal.steps.handlers import EveryStep, Handlers
 
 if TYPE_CHECKING:
-    from szal.recovery import Recovery
+    from szal.engine.recovery import Recovery
 
 __all__ = ["Engine", "run"]
 
@@ -292,8 +293,8 @@ class Engine:
         given = {**flow.inputs, **(inputs or {})}
         labels = dict(labels or {})
         if self.config.execution_store is not None:
-            jsontext.dumps(given, "inputs")
-            jsontext.dumps(labels, "labels")
+            dumps(given, "inputs")
+            dumps(labels, "labels")
         record = ExecutionRecord(
             flow.id if execution_id is None else execution_id,
             flow.name,
@@ -344,7 +345,7 @@ class Engine:
         """Return what deals with the ledger, made at first use in the process that uses it."""
         if not self._has_ledger:
             raise SzalError("this needs EngineConfig.execution_store to be one of szal's own stores")
-        from szal.recovery import Recovery  # only engines with a ledger need it
+        from szal.engine.recovery import Recovery  # only engines with a ledger need it
 
         with self._lock:
             if self._kept is None or self._kept[0] != os.getpid():

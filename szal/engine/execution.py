@@ -4,8 +4,8 @@ import contextvars
 import threading
 from collections.abc import Callable
 
-from szal.cancel import CancellationToken
-from szal.execution import FlowResult
+from szal.model.results import FlowResult
+from szal.scheduler.cancel import CancellationToken
 
 __all__ = ["Execution"]
 

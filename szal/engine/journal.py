@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from szal.codec import encode_checkpoint
-from szal.execution import ExecutionRecord, StepResult
-from szal.plan import Node, Outcome
+from szal.model.json import encode_checkpoint
+from szal.model.results import ExecutionRecord, StepResult
+from szal.scheduler.plan import Node, Outcome
 from szal.stores.operation import Done, Release, Save, SaveStep
 
 __all__ = ["Journal"]

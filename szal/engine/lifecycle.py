@@ -8,25 +8,25 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, cast
 
-from szal.codec import decode_checkpoint
-from szal.config import EngineConfig
-from szal.context import RunScope, StepContext
+from szal.engine.config import EngineConfig
+from szal.engine.reporting import Reporter
+from szal.engine.request import Keeper, Request
+from szal.engine.rollback import Rollback
+from szal.engine.sub_flows import SubFlows
+from szal.engine.waiting import Waiting
 from szal.errors import LeaseLost, SubFlowError, Undecided, WriteFailed
-from szal.events import EventType
-from szal.execution import FlowResult, StepResult
-from szal.handlers import Resolver
-from szal.plan import Node, Outcome
-from szal.reporting import Reporter
-from szal.request import Keeper, Request
-from szal.rollback import Rollback
-from szal.running import CANCELLED, FLOW_TIMEOUT, Run
-from szal.scheduler import Scheduler
-from szal.state import StepStatus, WorkflowState
-from szal.sub_flows import SubFlows
-from szal.waiting import Waiting
+from szal.events.bus import EventType
+from szal.model.json import decode_checkpoint
+from szal.model.results import FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
+from szal.scheduler.context import RunScope, StepContext
+from szal.scheduler.loop import Scheduler
+from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.run import CANCELLED, FLOW_TIMEOUT, Run
+from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.journal import Journal
+    from szal.engine.journal import Journal
     from szal.stores.ledger import Claim
 
 __all__ = ["Lifecycle"]
@@ -80,7 +80,7 @@ class Lifecycle:
     def _new_journal(self) -> "Journal | None":
         if self._keeper is None or self.request.epoch is None:
             return None
-        from szal.journal import Journal  # only runs that are recorded need it
+        from szal.engine.journal import Journal  # only runs that are recorded need it
 
         return Journal(self._keeper.store, self.execution_id, self.request.epoch, self._write_failed)
 

@@ -6,11 +6,12 @@ from typing import Any, Literal, get_args
 
 import attrs
 
-from szal import jsontext
-from szal.cancel import CancellationToken
-from szal.codec import decode_checkpoint, decode_flow, encode_checkpoint
-from szal.config import EngineConfig
-from szal.definition import Definition, content_id, differences
+from szal.engine.config import EngineConfig
+from szal.engine.journal import Journal
+from szal.engine.leases import Heartbeat, is_gone, owner_name
+from szal.engine.request import Keeper, Request, bind, stored_flow
+from szal.engine.sub_flows import is_child_id, is_found, sub_flows_of
+from szal.engine.waiting import new_signal_id
 from szal.errors import (
     DecodeError,
     DefinitionMismatch,
@@ -19,18 +20,18 @@ from szal.errors import (
     HandlerNotFound,
     StoreError,
 )
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.flow import FlowDef
-from szal.handlers import Resolver
-from szal.journal import Journal
-from szal.leases import Heartbeat, is_gone, owner_name
-from szal.plan import Outcome, Plan
-from szal.request import Keeper, Request, bind, stored_flow
-from szal.state import StepStatus, WorkflowState
-from szal.step import Json, new_id
+from szal.expressions.path import Json
+from szal.model.definition import Definition, content_id, differences
+from szal.model.flow import FlowDef
+from szal.model.json import decode_checkpoint, decode_flow, encode_checkpoint
+from szal.model.json.text import dumps
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
+from szal.model.step import new_id
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.plan import Outcome, Plan
+from szal.steps.handlers import Resolver
 from szal.stores.ledger import Claim, Settled
-from szal.sub_flows import is_child_id, is_found, sub_flows_of
-from szal.waiting import new_signal_id
 
 __all__ = ["Decision", "Recovery"]
 
@@ -195,7 +196,7 @@ class Recovery:
             parent_execution_id=execution_id,
             labels=known.record.labels,
         )
-        jsontext.dumps(dict(record.inputs), "inputs")
+        dumps(dict(record.inputs), "inputs")
         steps = _kept(known, plan, _from(plan, from_step))
         self._hold(record.execution_id)
         try:
@@ -209,7 +210,7 @@ class Recovery:
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> bool:
         """Keep a signal; False where one of that id was sent before."""
-        text = jsontext.dumps(value, "value")
+        text = dumps(value, "value")
         sent: bool = self.ledger.send(execution_id, name, text, new_signal_id() if signal_id is None else signal_id)
         return sent
 
@@ -224,7 +225,7 @@ class Recovery:
         """Write what became of a step of which nothing was known."""
         if decision not in get_args(Decision):
             raise ValueError(f"decision is one of {', '.join(get_args(Decision))}, not {decision!r}")
-        jsontext.dumps(output, "output")
+        dumps(output, "output")
         self._catch_up()
         known: Claim = self.ledger.look(execution_id)
         if _open(known, step) is None:

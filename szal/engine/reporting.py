@@ -3,11 +3,11 @@
 import logging
 import time
 
-from szal.config import EngineConfig
-from szal.events import EventBus, EventType, WorkflowEvent
-from szal.execution import StepResult
-from szal.plan import Node
-from szal.state import StepStatus
+from szal.engine.config import EngineConfig
+from szal.events.bus import EventBus, EventType, WorkflowEvent
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.plan import Node
 
 __all__ = ["Reporter"]
 

@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from szal.cancel import CancellationToken
-from szal.codec import decode_flow
-from szal.config import EngineConfig
+from szal.engine.config import EngineConfig
 from szal.errors import DefinitionMismatch, HandlerNotFound, StoreError
-from szal.execution import ExecutionRecord
-from szal.flow import FlowDef
-from szal.handlers import Handler, Resolver
-from szal.plan import Plan
-from szal.step import StepDef
+from szal.model.flow import FlowDef
+from szal.model.json import decode_flow
+from szal.model.results import ExecutionRecord
+from szal.model.step import StepDef
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.context import Handler
+from szal.scheduler.plan import Plan
+from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.definition import Definition
+    from szal.model.definition import Definition
     from szal.stores.ledger import Claim, Held, Settled
 
 __all__ = ["Binding", "Keeper", "Request", "bind", "stored_flow"]
@@ -90,7 +91,7 @@ class Keeper:
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
-        from szal.leases import is_gone
+        from szal.engine.leases import is_gone
 
         claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
         return claim
@@ -111,7 +112,7 @@ def stored_flow(execution_id: str, known: "Claim", config: EngineConfig) -> Flow
     flow = registry.migrate_latest(stored)
     names = {step.name for step in flow.walk()}
     if any(name not in names for name, _, _ in known.steps):
-        from szal.definition import differences
+        from szal.model.definition import differences
 
         raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
     return flow

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from szal.context import StepContext
-from szal.execution import StepResult
-from szal.handlers import Handler
-from szal.plan import Node, Outcome, Plan
-from szal.reporting import Reporter
-from szal.running import Run
-from szal.state import StepStatus
+from szal.engine.reporting import Reporter
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.context import Handler, StepContext
+from szal.scheduler.plan import Node, Outcome, Plan
+from szal.scheduler.run import Run
 
 if TYPE_CHECKING:
-    from szal.journal import Journal
+    from szal.engine.journal import Journal
 
 __all__ = ["Rollback"]
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from szal.codec import decode_flow
-from szal.config import EngineConfig
-from szal.context import StepContext
+from szal.engine.config import EngineConfig
+from szal.engine.request import Binding, Keeper, Request, bind, stored_flow
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError
-from szal.execution import ExecutionRecord, FlowResult
-from szal.flow import FlowDef
-from szal.handlers import Resolver
-from szal.plan import Node, Plan
-from szal.request import Binding, Keeper, Request, bind, stored_flow
-from szal.state import WorkflowState
-from szal.step import StepDef
-from szal.storage import WorkflowStorage
+from szal.model.catalogue import WorkflowStorage
+from szal.model.flow import FlowDef
+from szal.model.json import decode_flow
+from szal.model.results import ExecutionRecord, FlowResult
+from szal.model.state import WorkflowState
+from szal.model.step import StepDef
+from szal.scheduler.context import StepContext
+from szal.scheduler.plan import Node, Plan
+from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Claim
@@ -118,7 +118,7 @@ class SubFlows:
         """Return *request* with a lease, where executions have one."""
         if self._keeper is None:
             return request
-        from szal.definition import Definition
+        from szal.model.definition import Definition
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
         definition = Definition.of(request.flow)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from szal.context import StepContext
 from szal.errors import StepError, StepTimeout
-from szal.execution import StepResult
-from szal.jsontext import loads
-from szal.plan import Node
-from szal.running import Run
-from szal.scheduler import Scheduler
-from szal.state import StepStatus
-from szal.step import Json
-from szal.timers import Timer
+from szal.expressions.path import Json
+from szal.model.json.text import loads
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.context import StepContext
+from szal.scheduler.loop import Scheduler
+from szal.scheduler.plan import Node
+from szal.scheduler.run import Run
+from szal.scheduler.timers import Timer
 
 if TYPE_CHECKING:
-    from szal.journal import Journal
+    from szal.engine.journal import Journal
 
 __all__ = ["Waiting", "new_signal_id"]
 

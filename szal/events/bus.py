@@ -5,13 +5,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, overload
 
 import attrs
 
-from szal.subscription import Subscription
+from szal.events.subscription import Subscription
+from szal.model.moment import as_datetime
 
 __all__ = ["CallbackHandle", "EventBus", "EventType", "TopicPattern", "WorkflowEvent"]
 
@@ -35,11 +36,6 @@ EventType = Literal[
 """Every type of event there is. Each run emits one of the flow_* end events."""
 
 
-def _as_datetime(moment: datetime | float) -> datetime:
-    """Return *moment*; the engine gives a Unix time, since making a datetime costs as much as all the rest."""
-    return datetime.fromtimestamp(moment, UTC) if isinstance(moment, float) else moment
-
-
 @attrs.define
 class WorkflowEvent:
     """One thing that happened in a run. Nobody changes it once made; one object goes to every subscriber.
@@ -55,13 +51,13 @@ class WorkflowEvent:
     attempt: int | None = None
     duration: float | None = None
     error: str | None = None
-    _timestamp: datetime | float = attrs.field(factory=time.time, eq=_as_datetime, repr=False)
+    _timestamp: datetime | float = attrs.field(factory=time.time, eq=as_datetime, repr=False)
     execution_id: str | None = None
 
     @property
     def timestamp(self) -> datetime:
         """When it happened (aware, UTC)."""
-        return _as_datetime(self._timestamp)
+        return as_datetime(self._timestamp)
 
     @property
     def topic(self) -> str:

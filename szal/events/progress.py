@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
-from szal.subscription import Subscription
+from szal.events.subscription import Subscription
 
 __all__ = ["ProgressHub", "StepProgress", "progress_to_sse", "sse_frame"]
 

@@ -15,7 +15,7 @@ from operator import ge, gt, le, lt
 from typing import Any, Final, TypeAlias
 
 from szal.errors import ConditionError
-from szal.path import Context, Json, Path, Scanner, step_names
+from szal.expressions.path import Context, Json, Path, Scanner, step_names
 
 __all__ = [
     "MAX_LENGTH",

@@ -7,10 +7,10 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from szal.errors import ConditionError
 
-__all__ = ["Context", "Json", "Outcome", "Path", "Scanner", "build_step_context", "resolve_path", "step_names"]
+__all__ = ["Context", "Json", "Path", "ResultLike", "Scanner", "build_step_context", "resolve_path", "step_names"]
 
 Json: TypeAlias = Any
-"""A JSON value: None, bool, int, float, str, list or dict."""
+"""A JSON value: None, bool, int, float, str, or a list or dict (with str keys) of JSON values."""
 
 Context: TypeAlias = Mapping[str, Json]
 """What paths are looked up in; any mapping will do, also one that computes its values."""
@@ -100,7 +100,7 @@ def step_names(paths: Iterable[Path]) -> frozenset[str]:
     return frozenset(name for name in (path.step for path in paths) if name is not None)
 
 
-class Outcome(Protocol):
+class ResultLike(Protocol):
     """How a step ended, as far as conditions look at it."""
 
     @property
@@ -114,7 +114,7 @@ class Outcome(Protocol):
 
 
 def build_step_context(
-    inputs: Mapping[str, Json] | None, outcomes: Mapping[str, Outcome] | Iterable[Outcome] = ()
+    inputs: Mapping[str, Json] | None, outcomes: Mapping[str, ResultLike] | Iterable[ResultLike] = ()
 ) -> dict[str, Json]:
     """Make the context of a condition or a template; *outcomes* go by the keys of a mapping, else by their step's name.
 
@@ -126,7 +126,7 @@ def build_step_context(
     return {"inputs": {} if inputs is None else inputs, "steps": steps}
 
 
-def outcome_values(outcome: Outcome) -> dict[str, Json]:
+def outcome_values(outcome: ResultLike) -> dict[str, Json]:
     """Return how a step ended, as conditions and templates see it under ``steps.NAME``."""
     return {"status": str(outcome.status), "output": outcome.output, "error": outcome.error}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from szal.errors import ConditionError, EncodeError
-from szal.path import Context, Json, Path, Scanner, step_names
+from szal.expressions.path import Context, Json, Path, Scanner, step_names
 
 __all__ = ["MAX_VALUES", "CompiledTemplate", "Quote", "render_template"]
 

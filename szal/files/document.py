@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from szal.errors import MissingExtra
-from szal.step import Json
+from szal.expressions.path import Json
 
 __all__ = ["Entry", "Place", "Problem", "Unreadable", "Value", "read_json", "read_yaml"]
 

@@ -7,10 +7,10 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from szal.document import Entry, Place, Problem, Value
 from szal.errors import did_you_mean
-from szal.state import NamedEnum
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.files.document import Entry, Place, Problem, Value
+from szal.model.state import NamedEnum
 
 __all__ = ["Fields", "parse_duration"]
 

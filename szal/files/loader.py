@@ -5,11 +5,12 @@ import uuid
 from pathlib import Path
 from typing import Any, Final
 
-from szal.document import Place, Problem, Unreadable, Value, read_json, read_yaml
 from szal.errors import CycleDetected, InvalidFlow, LoadError, did_you_mean
-from szal.fields import Fields
-from szal.flow import FlowDef, FlowMode
-from szal.step import BackoffStrategy, Json, StepDef, TriggerMode
+from szal.expressions.path import Json
+from szal.files.document import Place, Problem, Unreadable, Value, read_json, read_yaml
+from szal.files.fields import Fields
+from szal.model.flow import FlowDef, FlowMode
+from szal.model.step import BackoffStrategy, StepDef, TriggerMode
 
 __all__ = ["load_flow"]
 
@@ -25,7 +26,8 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
     ``delay``, ``backoff`` (fixed, linear or exponential), ``max_delay``, ``jitter``, ``on`` and ``give_up_on`` (names
     of exceptions); ``rollback``; in hierarchical mode ``steps``; and what it does, one of
 
-    * ``run``, a shell command, with ``cwd``, ``env``, ``shell`` ("bash -e") and ``grace`` (see `szal.shell.run_shell`);
+    * ``run``, a shell command, with ``cwd``, ``env``, ``shell`` ("bash -e") and ``grace``
+      (see `szal.steps.shell.run_shell`);
     * ``call``, a function as "package.module:function", with its arguments in ``with``;
     * ``flow``, the name of a sub-flow, with its inputs in ``with``;
     * ``wait``, the name of a signal, or an object of ``signal``, ``timeout`` and ``default`` (see docs/semantics.md);

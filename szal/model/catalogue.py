@@ -3,7 +3,7 @@
 import threading
 from typing import Protocol, runtime_checkable
 
-from szal.flow import FlowDef
+from szal.model.flow import FlowDef
 
 __all__ = ["InMemoryStorage", "WorkflowStorage"]
 

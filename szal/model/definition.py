@@ -16,13 +16,14 @@ from typing import TypeAlias
 
 import attrs
 
-from szal.analysis import FlowMode, walk
-from szal.codec import NO_LIMIT_MS, flow_fields, step_fields
 from szal.errors import EncodeError
-from szal.flow import FlowDef
-from szal.jsontext import dumps, loads
-from szal.state import NamedEnum
-from szal.step import BackoffStrategy, Json, TriggerMode
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.json import NO_LIMIT_MS, flow_fields, step_fields
+from szal.model.json.text import dumps, loads
+from szal.model.state import NamedEnum
+from szal.model.step import BackoffStrategy, TriggerMode
+from szal.model.validation import FlowMode, walk
 
 __all__ = ["Definition", "content_id", "differences"]
 

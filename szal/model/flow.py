@@ -5,8 +5,9 @@ from typing import Any
 
 import attrs
 
-from szal.analysis import Analysis, FlowMode, analyse, walk
-from szal.step import Json, StepDef, new_id
+from szal.expressions.path import Json
+from szal.model.step import StepDef, new_id
+from szal.model.validation import Analysis, FlowMode, analyse, walk
 
 __all__ = ["FlowDef", "FlowMode"]
 

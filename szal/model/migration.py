@@ -5,11 +5,12 @@ from typing import TypeAlias, overload
 
 import attrs
 
-from szal.analysis import walk
 from szal.errors import MigrationFailed, describe
-from szal.flow import FlowDef
-from szal.jsontext import dumps, loads
-from szal.step import Json, StepDef
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.json.text import dumps, loads
+from szal.model.step import StepDef
+from szal.model.validation import walk
 
 __all__ = ["Migration", "MigrationRegistry"]
 

@@ -6,15 +6,11 @@ from datetime import UTC, datetime
 import attrs
 
 from szal.errors import FlowFailed, StepError, StepFailed
-from szal.state import StepStatus, WorkflowState
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.model.moment import as_datetime
+from szal.model.state import StepStatus, WorkflowState
 
 __all__ = ["ExecutionRecord", "FlowResult", "StepResult"]
-
-
-def _as_datetime(moment: datetime | float | None) -> datetime | None:
-    """Return *moment*; the engine gives a Unix time, since making a datetime costs as much as calling a handler."""
-    return datetime.fromtimestamp(moment, UTC) if isinstance(moment, float) else moment
 
 
 @attrs.define
@@ -33,7 +29,7 @@ class StepResult:
     attempts: int = 0
     error: str | None = None
     error_type: str | None = None
-    _started_at: datetime | float | None = attrs.field(default=None, eq=_as_datetime)
+    _started_at: datetime | float | None = attrs.field(default=None, eq=as_datetime)
     exception: BaseException | None = attrs.field(default=None, eq=False, repr=False)
     """What the last attempt raised; only in the process that ran it, never in a record."""
     encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
@@ -44,7 +40,7 @@ class StepResult:
     @property
     def started_at(self) -> datetime | None:
         """When the first attempt started (aware, UTC); None where there was none."""
-        return _as_datetime(self._started_at)
+        return as_datetime(self._started_at)
 
 
 @attrs.define

@@ -4,16 +4,14 @@ import math
 import sys
 import uuid
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 
-from szal.state import NamedEnum
+from szal.expressions.path import Json
+from szal.model.state import NamedEnum
 
 __all__ = ["BackoffStrategy", "StepDef", "TriggerMode"]
-
-Json: TypeAlias = Any
-"""A JSON value: None, bool, int, float, str, or a list or dict (with str keys) of JSON values."""
 
 ENGINE_TYPES = frozenset({"sub_flow", "wait", "sleep"})
 """The step types that the engine does itself, whatever is registered for them."""

@@ -9,12 +9,12 @@ from itertools import islice
 
 import attrs
 
-from szal import graph
-from szal.condition import CompiledCondition
 from szal.errors import ConditionError, CycleDetected, InvalidFlow, did_you_mean
-from szal.state import NamedEnum
-from szal.step import BackoffStrategy, StepDef, TriggerMode
-from szal.template import CompiledTemplate
+from szal.expressions.condition import CompiledCondition
+from szal.expressions.template import CompiledTemplate
+from szal.model import graph
+from szal.model.state import NamedEnum
+from szal.model.step import BackoffStrategy, StepDef, TriggerMode
 
 __all__ = ["Analysis", "FlowMode", "analyse", "walk"]
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from szal import jsontext
-from szal.context import StepContext
 from szal.errors import EncodeError, OutputNotSerializable
-from szal.plan import Node
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.model.json.text import dumps
+from szal.scheduler.context import StepContext
+from szal.scheduler.plan import Node
 
 __all__ = ["Attempt", "encode_output"]
 
@@ -127,6 +127,6 @@ def _take(claim: list[None]) -> bool:
 def encode_output(output: Json) -> str:
     """Return a handler's output as JSON text; raise `OutputNotSerializable` naming what JSON cannot hold."""
     try:
-        return jsontext.dumps(output, "output")
+        return dumps(output, "output")
     except EncodeError as error:
         raise OutputNotSerializable(error.path, error.problem) from None

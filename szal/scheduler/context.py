@@ -8,17 +8,17 @@ from typing import Any
 
 import attrs
 
-from szal.cancel import CancellationToken
 from szal.errors import Cancelled, StepTimeout
-from szal.execution import StepResult
-from szal.path import outcome_values
-from szal.plan import Node, Plan
-from szal.progress import StepProgress
-from szal.state import StepStatus
-from szal.step import Json, StepDef
-from szal.template import CompiledTemplate
+from szal.events.progress import StepProgress
+from szal.expressions.path import Json, outcome_values
+from szal.expressions.template import CompiledTemplate
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.model.step import StepDef
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.plan import Node, Plan
 
-__all__ = ["Outputs", "RunScope", "StepContext"]
+__all__ = ["Handler", "Outputs", "RunScope", "StepContext"]
 
 logger = logging.getLogger(__name__)
 
@@ -258,3 +258,6 @@ class _StepLog(logging.LoggerAdapter[logging.Logger]):
             prefix = prefix.replace("%", "%%")
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, f"{prefix} {msg}", *args, **kwargs)
+
+
+Handler = Callable[[StepContext], Json]

@@ -13,18 +13,18 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-from szal import retry
-from szal.attempt import Attempt, encode_output
-from szal.context import StepContext
 from szal.errors import Cancelled, RetryExhausted, SkipStep, StepTimeout, describe, text_of
-from szal.execution import StepResult
-from szal.interrupts import Interrupts
-from szal.plan import Node, Outcome
-from szal.running import CANCELLED, FLOW_TIMEOUT, Ready, Run, Tried
-from szal.state import StepStatus
-from szal.step import Json
-from szal.timers import Timer, Timers
-from szal.workers import Lane, Threads
+from szal.expressions.path import Json
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler import retry
+from szal.scheduler.attempt import Attempt, encode_output
+from szal.scheduler.context import StepContext
+from szal.scheduler.interrupts import Interrupts
+from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.run import CANCELLED, FLOW_TIMEOUT, Ready, Run, Tried
+from szal.scheduler.timers import Timer, Timers
+from szal.scheduler.workers import Lane, Threads
 
 __all__ = ["Scheduler"]
 

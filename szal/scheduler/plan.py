@@ -14,12 +14,12 @@ from typing import Final
 
 import attrs
 
-from szal import graph
-from szal.analysis import Analysis, FlowMode
-from szal.condition import CompiledCondition
-from szal.flow import FlowDef
-from szal.step import ENGINE_TYPES, StepDef, TriggerMode
-from szal.template import CompiledTemplate
+from szal.expressions.condition import CompiledCondition
+from szal.expressions.template import CompiledTemplate
+from szal.model import graph
+from szal.model.flow import FlowDef
+from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
+from szal.model.validation import Analysis, FlowMode
 
 __all__ = ["MARKS", "EdgeKind", "Mark", "Node", "Outcome", "Plan"]
 

@@ -12,7 +12,7 @@ import attrs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from szal.errors import GiveUp, OutputNotSerializable, RetryAfter, RetryExhausted, describe
-from szal.step import StepDef
+from szal.model.step import StepDef
 
 __all__ = ["Decision", "decide", "policy"]
 

@@ -9,14 +9,13 @@ from typing import Final, Protocol
 
 import attrs
 
-from szal.attempt import Attempt
-from szal.context import RunScope, StepContext
-from szal.execution import StepResult
-from szal.handlers import Handler
-from szal.path import build_step_context
-from szal.plan import MARKS, EdgeKind, Node, Outcome, Plan
-from szal.state import StepStatus
-from szal.timers import Timer
+from szal.expressions.path import build_step_context
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.attempt import Attempt
+from szal.scheduler.context import Handler, RunScope, StepContext
+from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
+from szal.scheduler.timers import Timer
 
 __all__ = ["CANCELLED", "CONDITION_NOT_MET", "FLOW_TIMEOUT", "Ready", "Run", "Tried", "Watch"]
 

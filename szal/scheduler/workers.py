@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from szal.attempt import Attempt
+from szal.scheduler.attempt import Attempt
 
 __all__ = ["Lane", "Threads"]
 

@@ -5,12 +5,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from szal.context import StepContext
-from szal.step import ENGINE_TYPES, Json, StepDef
+from szal.expressions.path import Json
+from szal.model.step import ENGINE_TYPES, StepDef
+from szal.scheduler.context import Handler, StepContext
 
-__all__ = ["Handler", "Handlers", "call_python"]
+__all__ = ["Handlers", "call_python"]
 
-Handler = Callable[[StepContext], Json]
 _F = TypeVar("_F", bound=Handler)
 
 
@@ -24,7 +24,8 @@ class Resolver(Protocol):
 class Handlers:
     """A registry: a step is done by what is registered for its name, else for its type, else by the default.
 
-    It brings the types "shell" (`szal.shell.run_shell`) and "python" (`call_python`). Fill it before the engine runs.
+    It brings the types "shell" (`szal.steps.shell.run_shell`) and "python" (`call_python`). Fill it before the
+    engine runs.
 
     >>> handlers = Handlers()
     >>> @handlers.step("build")
@@ -130,8 +131,8 @@ def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> J
 
 
 def do_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json:
-    """Run a command, with `szal.shell.run_shell`: loaded by the first, since many programs have none."""
-    from szal.shell import run_shell
+    """Run a command, with `szal.steps.shell.run_shell`: loaded by the first, since many programs have none."""
+    from szal.steps.shell import run_shell
 
     return run_shell(ctx, config)
 

@@ -9,10 +9,10 @@ from typing import Final
 
 import attrs
 
-from szal.context import StepContext
 from szal.errors import Cancelled, ShellFailed
-from szal.process import MAX_OUTPUT, ProcessGroup
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.scheduler.context import StepContext
+from szal.steps.process import MAX_OUTPUT, ProcessGroup
 
 __all__ = ["GRACE", "MAX_OUTPUT", "run_shell"]
 

@@ -7,13 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from szal.stores.base import ExecutionStore, Store
-    from szal.stores.memory import InMemoryExecutionStore
-    from szal.stores.postgres import PostgresExecutionStore
+    from szal.stores.base import ExecutionStore
+    from szal.stores.memory.store import InMemoryExecutionStore
+    from szal.stores.postgres.store import PostgresExecutionStore
     from szal.stores.query import ExecutionSummary
-    from szal.stores.sink import Sink
-    from szal.stores.sqlite import SqliteExecutionStore
-    from szal.stores.writer import SinkStats
+    from szal.stores.sink.sink import Sink
+    from szal.stores.sink.writer import SinkStats
+    from szal.stores.sqlite.store import SqliteExecutionStore
+    from szal.stores.store import Store
 
 __all__ = [
     "ExecutionStore",
@@ -30,12 +31,12 @@ __all__ = [
 _HOMES = {
     "ExecutionStore": "base",
     "ExecutionSummary": "query",
-    "InMemoryExecutionStore": "memory",
-    "PostgresExecutionStore": "postgres",
-    "Sink": "sink",
-    "SinkStats": "writer",
-    "SqliteExecutionStore": "sqlite",
-    "Store": "base",
+    "InMemoryExecutionStore": "memory.store",
+    "PostgresExecutionStore": "postgres.store",
+    "Sink": "sink.sink",
+    "SinkStats": "sink.writer",
+    "SqliteExecutionStore": "sqlite.store",
+    "Store": "store",
 }
 
 # The class that opens a URL of each scheme, by the name it has here.

@@ -1,21 +1,17 @@
-"""What a store is: the four methods that an engine needs, and all that szal's own stores offer."""
+"""What a store is: the four methods that an engine needs, and what a sink needs of the store behind it."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
+from typing import Protocol, Unpack
 
-from szal.codec import decode_record
 from szal.errors import DecodeError
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.json import decode_record
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores.operation import Operation
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page
 
-if TYPE_CHECKING:
-    from szal.stores.sink import Sink
-
-__all__ = ["Backend", "ExecutionStore", "Store"]
+__all__ = ["Backend", "ExecutionStore", "no_such_page", "read_record"]
 
 
 class ExecutionStore(Protocol):
@@ -75,22 +71,6 @@ class Backend(Protocol):
         keep: int | None = None,
         batch: int = 1000,
     ) -> int: ...
-
-
-class Store(Backend, ExecutionStore, Protocol):
-    """What each of szal's own stores is: see `SqliteExecutionStore` for what the methods promise."""
-
-    def migrate(self) -> None: ...
-
-    def engine_sink(self, **options: Any) -> "Sink": ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 def read_record(execution_id: str, data: str) -> ExecutionRecord:

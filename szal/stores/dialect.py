@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from szal.state import WorkflowState
+from szal.model.state import WorkflowState
 from szal.stores.query import Position, Query, Retention
 
 __all__ = ["Dialect"]

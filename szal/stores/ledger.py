@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 import attrs
 
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.dialect import Dialect
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep

@@ -9,9 +9,9 @@ from typing import ClassVar, Protocol, TypeAlias
 
 import attrs
 
-from szal.codec import encode_record
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.json import encode_record
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 
 __all__ = ["Done", "Operation", "Release", "Remove", "Save", "SaveStep", "apply_one", "merged"]
 

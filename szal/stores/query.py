@@ -6,8 +6,8 @@ from typing import TypeAlias, TypedDict, Unpack
 
 import attrs
 
-from szal.state import WorkflowState
-from szal.step import Json
+from szal.expressions.path import Json
+from szal.model.state import WorkflowState
 
 __all__ = ["ExecutionSummary", "Filters", "Ids", "Page", "Position", "Query", "Retention", "position_key", "summary_of"]
 

@@ -12,8 +12,8 @@ from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
 
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores.base import no_such_page, read_record
 from szal.stores.dialect import Dialect, Statement
 from szal.stores.ledger import SqlLedger, Transaction
@@ -21,7 +21,7 @@ from szal.stores.operation import Operation, Remove, Save, apply_one, merged
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
 
 if TYPE_CHECKING:
-    from szal.stores.sink import Sink
+    from szal.stores.sink.sink import Sink
 
 __all__ = ["SqlExecutionStore", "Transaction"]
 
@@ -66,7 +66,7 @@ class SqlExecutionStore(SqlLedger, ABC):
 
         Close the sink before the store: closing the store first loses what is still pending.
         """
-        from szal.stores.sink import Sink
+        from szal.stores.sink.sink import Sink
 
         return Sink(self, **options)
 

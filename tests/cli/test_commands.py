@@ -5,7 +5,7 @@ import json
 import pytest
 
 from szal import ExecutionRecord, WorkflowState, open_store
-from szal.codec import decode_record, encode_record
+from szal.model.json import decode_record, encode_record
 
 
 def saved(database, *ids, **more):

@@ -19,7 +19,7 @@ from szal import (
     open_store,
 )
 from szal.cli.board import Board, Stage
-from szal.codec import decode_record
+from szal.model.json import decode_record
 
 on_both_databases = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from szal import ExecutionRecord, StepStatus, WorkflowState, open_store
-from szal.codec import decode_record
+from szal.model.json import decode_record
 
 
 def szal(*arguments, **more):

@@ -40,11 +40,11 @@ from szal import (
     TriggerMode,
     WorkflowState,
 )
-from szal.codec import decode_checkpoint
+from szal.engine.sub_flows import child_id
+from szal.model.json import decode_checkpoint
 from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
 from szal.stores.base import read_record
-from szal.stores.sink import Sink
-from szal.sub_flows import child_id
+from szal.stores.sink.sink import Sink
 
 ALL = TriggerMode.ALL
 DIED = 77

@@ -11,8 +11,8 @@ from processes import wait_until
 from stores.samples import python
 
 from szal import ExecutionOwned, ExecutionRecord, FlowDef, StepDef, WorkflowState
-from szal.codec import decode_checkpoint, encode_flow
-from szal.definition import content_id
+from szal.model.definition import content_id
+from szal.model.json import decode_checkpoint, encode_flow
 
 BACK, AHEAD = -3600, 3600
 CLOCK = """

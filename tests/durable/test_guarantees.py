@@ -13,7 +13,7 @@ from helper_engine import bounded, statuses, waited
 from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState
-from szal.stores.sink import Sink
+from szal.stores.sink.sink import Sink
 
 
 def chain(*names, **options):

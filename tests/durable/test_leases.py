@@ -20,10 +20,10 @@ from szal import (
     WorkflowState,
     WriteFailed,
 )
-from szal.codec import encode_flow
-from szal.definition import content_id
-from szal.leases import is_gone, owner_name
-from szal.sub_flows import child_id
+from szal.engine.leases import is_gone, owner_name
+from szal.engine.sub_flows import child_id
+from szal.model.definition import content_id
+from szal.model.json import encode_flow
 
 
 def chain(*names):
@@ -38,7 +38,9 @@ def test_a_living_process_is_not_gone():
 
 
 def test_a_process_that_has_ended_is_gone():
-    with Child("    from szal.leases import owner_name; tell(owner_name()); listen()", "sqlite:///:memory:") as child:
+    with Child(
+        "    from szal.engine.leases import owner_name; tell(owner_name()); listen()", "sqlite:///:memory:"
+    ) as child:
         owner = child.hear()
         assert not is_gone(owner)
         child.process.kill()

@@ -32,11 +32,11 @@ from szal import (
     SzalError,
     WorkflowState,
 )
-from szal.codec import encode_checkpoint, encode_flow, encode_record
-from szal.definition import content_id
-from szal.plan import Outcome
+from szal.model.definition import content_id
+from szal.model.json import encode_checkpoint, encode_flow, encode_record
+from szal.scheduler.plan import Outcome
 from szal.stores.operation import Save, SaveStep
-from szal.stores.sink import Sink
+from szal.stores.sink.sink import Sink
 
 # Dies in step DIES, once what came before is written. Each handler adds a line: its step and its key.
 DYING = """

@@ -5,7 +5,7 @@ from durable.children import killed
 from helper_engine import statuses
 
 from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, TriggerMode, WorkflowState
-from szal.request import Keeper
+from szal.engine.request import Keeper
 
 
 def chain(*names, **options):

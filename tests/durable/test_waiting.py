@@ -22,8 +22,8 @@ from szal import (
     StoreError,
     WorkflowState,
 )
-from szal.codec import decode_checkpoint
-from szal.sub_flows import child_id
+from szal.engine.sub_flows import child_id
+from szal.model.json import decode_checkpoint
 
 
 def wait_step(name="ask", **config):

@@ -13,8 +13,8 @@ from typing import Any
 from zygote import Process, Zygote
 
 import szal
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores import InMemoryExecutionStore
 from szal.stores.operation import Operation, Save
 

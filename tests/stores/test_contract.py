@@ -8,10 +8,10 @@ import attrs
 import pytest
 from stores.samples import NOON, WIRE, record
 
-from szal.codec import decode_record, encode_record
 from szal.errors import EncodeError
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.state import StepStatus, WorkflowState
+from szal.model.json import decode_record, encode_record
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
 from szal.stores import Sink, Store
 
 DECIDED = [WorkflowState.COMPLETED, WorkflowState.FAILED, WorkflowState.ROLLED_BACK, WorkflowState.CANCELLED]

@@ -11,7 +11,7 @@ import pytest
 from web import Client, served
 
 import szal
-from szal.state import WorkflowState
+from szal.model.state import WorkflowState
 from szal.stores import open_store
 
 CLIENTS, REQUESTS, KILLS = 6, 60, 8

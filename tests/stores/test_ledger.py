@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from szal import ExecutionNotFound, ExecutionOwned, ExecutionRecord, LeaseLost, StepResult, StepStatus, WorkflowState
-from szal.codec import encode_checkpoint
+from szal.model.json import encode_checkpoint
 from szal.stores import Store, open_store
 from szal.stores.operation import Release, Save, SaveStep
 

@@ -12,10 +12,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from stores.samples import record, run_python
 
+from szal.engine.leases import is_gone, owner_name
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, StoreFailed
-from szal.execution import ExecutionRecord
-from szal.leases import is_gone, owner_name
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores import InMemoryExecutionStore, SqliteExecutionStore, open_store
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
 
@@ -157,7 +157,7 @@ def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() ->
     code = """
         import os, sys
         from szal import ExecutionOwned, ExecutionRecord, WorkflowState, open_store
-        from szal.leases import is_gone, owner_name
+        from szal.engine.leases import is_gone, owner_name
 
         store = open_store("memory:")
         def begin(name, ttl):

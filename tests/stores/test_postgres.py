@@ -14,8 +14,8 @@ from stores.postgres_server import PostgresServer
 from stores.samples import NOON, record, run_python
 
 from szal.errors import DecodeError, NotMigrated, StoreClosed, StoreFailed, StoreUnavailable, WriteFailed
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.state import StepStatus, WorkflowState
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
 from szal.stores import PostgresExecutionStore, Store, open_store
 from szal.stores.query import HEAD, Query
 
@@ -464,7 +464,7 @@ def test_prune_passes_over_what_another_is_changing(postgres: PostgresExecutionS
 
 def test_its_examples_need_no_server(tmp_path: Path) -> None:
     done = run_python(
-        "import doctest, szal.stores.postgres as p; sys = __import__('sys'); sys.exit(doctest.testmod(p)[0])"
+        "import doctest, szal.stores.postgres.store as p; sys = __import__('sys'); sys.exit(doctest.testmod(p)[0])"
     )
     assert done.returncode == 0, done.stdout
 

@@ -14,7 +14,7 @@ from stores.postgres_server import OwnServer, PostgresServer
 from stores.samples import python, record, run_python
 
 from szal.errors import LeaseLost, StoreUnavailable
-from szal.state import WorkflowState
+from szal.model.state import WorkflowState
 from szal.stores import PostgresExecutionStore, Sink, open_store
 from szal.stores.operation import Operation, Save, SaveStep
 
@@ -256,8 +256,8 @@ def test_a_transaction_that_has_not_ended_is_waited_for(postgres: PostgresExecut
 
 SETUP = """
     import os, sys, threading, time, warnings
-    from szal.execution import ExecutionRecord
-    from szal.state import WorkflowState
+    from szal.model.results import ExecutionRecord
+    from szal.model.state import WorkflowState
     from szal.stores import open_store, PostgresExecutionStore
     warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: that is what is tested
 

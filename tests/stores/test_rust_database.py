@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from stores.samples import NOON, WIRE, record
 
-from szal.codec import decode_record
-from szal.execution import FlowResult, StepResult
-from szal.state import StepStatus, WorkflowState
+from szal.model.json import decode_record
+from szal.model.results import FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
 from szal.stores import Store, open_store
 
 RECORDS = {

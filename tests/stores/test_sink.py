@@ -20,7 +20,7 @@ from szal.errors import (
     StoreUnavailable,
     WriteFailed,
 )
-from szal.state import WorkflowState
+from szal.model.state import WorkflowState
 from szal.stores import InMemoryExecutionStore, Sink, Store
 from szal.stores.operation import Operation, SaveStep
 

@@ -10,7 +10,7 @@ import pytest
 from stores.samples import Process, python, record, run_python
 
 from szal.errors import StoreUnavailable
-from szal.state import WorkflowState
+from szal.model.state import WorkflowState
 from szal.stores import Sink, SqliteExecutionStore
 
 EVERY = 200

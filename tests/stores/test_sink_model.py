@@ -7,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from stores.samples import ForeignBackend, record
 
 from szal.errors import StoreFailed, StoreUnavailable, WriteFailed
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores import Sink, open_store
 
 NUMBERS = st.integers(0, 4)

@@ -12,8 +12,8 @@ from szal.stores import SqliteExecutionStore, open_store
 
 SETUP = """
     import os, sys, threading, time, warnings
-    from szal.execution import ExecutionRecord
-    from szal.state import WorkflowState
+    from szal.model.results import ExecutionRecord
+    from szal.model.state import WorkflowState
     from szal.stores import open_store
     warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: that is what is tested
 

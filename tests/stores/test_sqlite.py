@@ -12,11 +12,11 @@ import pytest
 from stores.samples import NOON, python, record
 
 from szal.errors import DecodeError, NotMigrated, StoreClosed, StoreFailed, StoreUnavailable
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores import SqliteExecutionStore, open_store
 from szal.stores.query import Query
-from szal.stores.sqlite import DIALECT
+from szal.stores.sqlite.store import DIALECT
 
 RUNNING = WorkflowState.RUNNING
 
@@ -321,8 +321,8 @@ def test_a_batch_that_fails_leaves_nothing_behind(sqlite: SqliteExecutionStore) 
 
 WRITE = """
     import sys
-    from szal.execution import ExecutionRecord
-    from szal.state import WorkflowState
+    from szal.model.results import ExecutionRecord
+    from szal.model.state import WorkflowState
     from szal.stores import open_store
     name, url, through = sys.argv[1:]
     with open_store(url) as store:

@@ -5,8 +5,8 @@ database; what szal adds are extra keys, left out when empty. Reading is strict 
 tolerant of the rest: an unknown key is passed over, a missing optional one takes its default.
 """
 
-from szal.codec.reading import Checkpoint, decode_checkpoint, decode_flow, decode_record, decode_step_result
-from szal.codec.writing import (
+from szal.model.json.reading import Checkpoint, decode_checkpoint, decode_flow, decode_record, decode_step_result
+from szal.model.json.writing import (
     NO_LIMIT_MS,
     encode_checkpoint,
     encode_flow,

@@ -6,14 +6,15 @@ from typing import TypeVar
 
 import attrs
 
-from szal.analysis import FlowMode
-from szal.codec.writing import NO_LIMIT_MS
 from szal.errors import DecodeError
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.flow import FlowDef
-from szal.jsontext import loads
-from szal.state import NamedEnum, StepStatus, WorkflowState
-from szal.step import BackoffStrategy, Json, StepDef, TriggerMode
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.json.text import loads
+from szal.model.json.writing import NO_LIMIT_MS
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import NamedEnum, StepStatus, WorkflowState
+from szal.model.step import BackoffStrategy, StepDef, TriggerMode
+from szal.model.validation import FlowMode
 
 __all__ = ["Checkpoint", "decode_checkpoint", "decode_flow", "decode_record", "decode_step_result"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from szal.errors import DecodeError, EncodeError
-from szal.path import Json
+from szal.expressions.path import Json
 
 __all__ = ["dumps", "loads"]
 

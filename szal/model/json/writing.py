@@ -6,11 +6,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 from szal.errors import EncodeError
-from szal.execution import ExecutionRecord, FlowResult, StepResult
-from szal.flow import FlowDef
-from szal.jsontext import dumps, encode_text
-from szal.state import StepStatus
-from szal.step import Json, StepDef
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.json.text import dumps, encode_text
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus
+from szal.model.step import StepDef
 
 __all__ = [
     "NO_LIMIT_MS",

@@ -10,9 +10,9 @@ from weakref import WeakValueDictionary
 import attrs
 
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
-from szal.execution import ExecutionRecord
-from szal.jsontext import loads
-from szal.state import WorkflowState
+from szal.model.json.text import loads
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.ledger import Claim, Held, Settled, Signal
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep

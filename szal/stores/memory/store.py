@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import attrs
 
+from szal import process_hooks
 from szal.errors import StoreFailed
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
-from szal.stores import hooks
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores.base import no_such_page, read_record
-from szal.stores.memory_ledger import Entry, MemoryLedger, Row
+from szal.stores.memory.ledger import Entry, MemoryLedger, Row
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep, apply_one, merged
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention
 
 if TYPE_CHECKING:
-    from szal.stores.sink import Sink
+    from szal.stores.sink.sink import Sink
 
 __all__ = ["InMemoryExecutionStore"]
 
@@ -46,7 +46,7 @@ class InMemoryExecutionStore(MemoryLedger):
     name: str = attrs.field(default="memory:", init=False)
 
     def __attrs_post_init__(self) -> None:
-        hooks.enroll(self)
+        process_hooks.enroll(self)
 
     @classmethod
     def connect(cls, url: str = "memory:") -> "InMemoryExecutionStore":
@@ -60,7 +60,7 @@ class InMemoryExecutionStore(MemoryLedger):
 
     def engine_sink(self, **options: Any) -> "Sink":
         """Return a `Sink` that writes to this store in the background; it takes that class's options."""
-        from szal.stores.sink import Sink
+        from szal.stores.sink.sink import Sink
 
         return Sink(self, **options)
 

@@ -7,8 +7,8 @@ can make a text of them again, so that whoever looks into such a row gets an err
 import json
 
 from szal.errors import DecodeError
-from szal.jsontext import loads
-from szal.path import Json
+from szal.expressions.path import Json
+from szal.model.json.text import loads
 
 __all__ = ["nul_in"]
 

@@ -14,9 +14,10 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolClosed
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
+from szal import process_hooks
 from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
-from szal.stores import hooks, retrying
-from szal.stores.sqlstate import may_pass, one_line, refusal, translated
+from szal.stores import retrying
+from szal.stores.postgres.sqlstate import may_pass, one_line, refusal, translated
 
 __all__ = ["Connection", "Pool", "Server"]
 
@@ -62,7 +63,7 @@ class Pool:
     _connections: "weakref.WeakSet[Connection]" = attrs.field(factory=weakref.WeakSet, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        hooks.enroll(self)
+        process_hooks.enroll(self)
 
     @classmethod
     def to(cls, server: Server, retry_timeout: float) -> "Pool":

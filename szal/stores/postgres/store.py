@@ -10,16 +10,16 @@ import attrs
 
 from szal.errors import MissingDriver, StoreFailed, StoreUnavailable
 from szal.stores.dialect import Dialect
-from szal.stores.nul import nul_in
 from szal.stores.operation import Operation, SaveStep, merged
+from szal.stores.postgres.nul import nul_in
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
 
 try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from szal.stores.pool import Connection, Pool, Server
-    from szal.stores.postgres_schema import dialect, execute, migrate, save_few_steps
+    from szal.stores.postgres.pool import Connection, Pool, Server
+    from szal.stores.postgres.schema import dialect, execute, migrate, save_few_steps
 except ImportError as error:  # psycopg is there, but libpq is not
     raise MissingDriver("PostgreSQL", "psycopg[binary,pool]", str(error).partition("\n")[0]) from error
 

@@ -7,13 +7,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from szal.execution import ExecutionRecord
-from szal.state import WorkflowState
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores.base import Backend, read_record
-from szal.stores.losses import Losses, OnError
 from szal.stores.operation import Operation, Remove, Save
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page
-from szal.stores.writer import SinkStats, Writer
+from szal.stores.sink.losses import Losses, OnError
+from szal.stores.sink.writer import SinkStats, Writer
 
 __all__ = ["Sink"]
 
@@ -69,7 +69,7 @@ class Sink:
         self._backend = backend
         losses = Losses(backend.name, on_error)
         self._writer = Writer(backend, max_pending, block_timeout, give_up_after, exit_timeout, losses)
-        # The thread holds the writer, never the sink: a sink can be dropped. The exit is szal.stores.hooks's.
+        # The thread holds the writer, never the sink: a sink can be dropped. The exit is szal.process_hooks's.
         weakref.finalize(self, self._writer.abandon).atexit = False
 
     # -- one record -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from tenacity import (
     wait_random,
 )
 
+from szal import process_hooks
 from szal.errors import (
     FlushTimeout,
     SinkFull,
@@ -29,10 +30,10 @@ from szal.errors import (
     StoreUnavailable,
     describe,
 )
-from szal.stores import hooks, retrying
+from szal.stores import retrying
 from szal.stores.base import Backend
-from szal.stores.losses import Losses, without_frames
 from szal.stores.operation import Operation
+from szal.stores.sink.losses import Losses, without_frames
 
 __all__ = ["SinkStats", "Writer"]
 
@@ -120,7 +121,7 @@ class Writer:
         return _reentrant_queue()
 
     def __attrs_post_init__(self) -> None:
-        hooks.enroll(self)
+        process_hooks.enroll(self)
 
     # -- for the sink, any thread ---------------------------------------------------------------------
 

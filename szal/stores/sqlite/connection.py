@@ -9,8 +9,8 @@ import attrs
 from sqlite_utils import Database
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
+from szal import process_hooks
 from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, StoreUnavailable
-from szal.stores import hooks
 
 __all__ = ["Connection"]
 
@@ -49,7 +49,7 @@ class Connection:
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the two above
 
     def __attrs_post_init__(self) -> None:
-        hooks.enroll(self)
+        process_hooks.enroll(self)
 
     @classmethod
     def to(cls, place: str, synchronous: str, busy_timeout: float) -> "Connection":

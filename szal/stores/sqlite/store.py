@@ -12,12 +12,12 @@ import attrs
 from sqlite_utils import Database, Migrations
 from sqlite_utils.db import TransactionError
 
-from szal.stores.connection import Connection
 from szal.stores.dialect import Dialect
 from szal.stores.ledger import ADD_AWAITS, TABLES, WRITES, in_words
 from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.query import HEAD
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
+from szal.stores.sqlite.connection import Connection
 
 __all__ = ["SqliteExecutionStore"]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal.progress import ProgressHub, StepProgress, progress_to_sse, sse_frame
-from szal.subscription import Subscription
+from szal.events.progress import ProgressHub, StepProgress, progress_to_sse, sse_frame
+from szal.events.subscription import Subscription
 
 
 def progress(data):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal import template as template_module
 from szal.errors import ConditionError, EncodeError
-from szal.template import CompiledTemplate, render_template
+from szal.expressions import template as template_module
+from szal.expressions.template import CompiledTemplate, render_template
 
 CONTEXT: dict[str, Any] = {
     "inputs": {

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import is_running, number_in, wait_until
 
-from szal.cancel import CancellationToken
-from szal.config import EngineConfig
-from szal.engine import Engine
+from szal.engine.config import EngineConfig
+from szal.engine.engine import Engine
 from szal.errors import ShellFailed
-from szal.flow import FlowDef, FlowMode
-from szal.handlers import Handlers
-from szal.state import StepStatus, WorkflowState
-from szal.step import StepDef
+from szal.model.flow import FlowDef, FlowMode
+from szal.model.state import StepStatus, WorkflowState
+from szal.model.step import StepDef
+from szal.scheduler.cancel import CancellationToken
+from szal.steps.handlers import Handlers
 
 
 def shell(run, name="sh", *, timeout=None, max_retries=0, rollbackable=False, **config):

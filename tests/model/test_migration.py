@@ -18,8 +18,8 @@ from szal import (
     StepDef,
     SzalError,
 )
-from szal.codec import encode_flow
-from szal.step import new_id
+from szal.model.json import encode_flow
+from szal.model.step import new_id
 
 DAG, SEQUENTIAL, PARALLEL, HIERARCHICAL = (
     FlowMode.DAG,

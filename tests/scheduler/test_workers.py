@@ -10,7 +10,7 @@ import pytest
 from helper_engine import LONG, bounded, waited
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef
-from szal.workers import Lane, Threads
+from szal.scheduler.workers import Lane, Threads
 
 
 class Work:

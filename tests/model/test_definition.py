@@ -16,9 +16,9 @@ from szal import (
     StepDef,
     TriggerMode,
 )
-from szal.codec import decode_flow, encode_flow
-from szal.definition import Definition, content_id, differences
-from szal.step import new_id
+from szal.model.definition import Definition, content_id, differences
+from szal.model.json import decode_flow, encode_flow
+from szal.model.step import new_id
 
 DAG, SEQUENTIAL, PARALLEL, HIERARCHICAL = (
     FlowMode.DAG,

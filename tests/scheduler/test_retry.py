@@ -26,7 +26,7 @@ from szal import (
     WorkflowState,
 )
 from szal.errors import OutputNotSerializable
-from szal.retry import decide
+from szal.scheduler.retry import decide
 
 
 class Flaky(Exception):
@@ -383,8 +383,8 @@ class TestInTheEngine:
         def forbidden(*args):
             raise AssertionError("asked")
 
-        monkeypatch.setattr("szal.retry.policy", forbidden)
-        monkeypatch.setattr("szal.retry.decide", forbidden)
+        monkeypatch.setattr("szal.scheduler.retry.policy", forbidden)
+        monkeypatch.setattr("szal.scheduler.retry.decide", forbidden)
         assert run(lambda ctx: None, StepDef("fetch", max_retries=5)).success
 
 

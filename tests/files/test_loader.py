@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from szal.document import Unreadable, read_json, read_yaml
-from szal.engine import Engine
+from szal.engine.engine import Engine
 from szal.errors import LoadError, MissingExtra
-from szal.fields import parse_duration
-from szal.flow import FlowMode
-from szal.handlers import Handlers
-from szal.loader import load_flow
-from szal.state import WorkflowState
-from szal.step import BackoffStrategy, TriggerMode
+from szal.files.document import Unreadable, read_json, read_yaml
+from szal.files.fields import parse_duration
+from szal.files.loader import load_flow
+from szal.model.flow import FlowMode
+from szal.model.state import WorkflowState
+from szal.model.step import BackoffStrategy, TriggerMode
+from szal.steps.handlers import Handlers
 
 RELEASE = """
 name: release
@@ -303,7 +303,7 @@ class TestYaml:
         assert load('{"name": "x", "steps": []}', "json").name == "x"
 
     def test_pyyaml_is_imported_when_a_yaml_file_is_loaded_and_not_before(self):
-        check = "import sys, szal.loader; print('yaml' in sys.modules)"
+        check = "import sys, szal.files.loader; print('yaml' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
         assert done.stdout == "False\n"
 

@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from szal.cancel import CancellationToken
+from szal.scheduler.cancel import CancellationToken
 
 
 def in_thread(work):
@@ -247,7 +247,7 @@ class TestCallbacks:
         calls = []
         token.subscribe(lambda: 1 / 0)
         token.subscribe(lambda: calls.append("called"))
-        with caplog.at_level(logging.ERROR, "szal.cancel"):
+        with caplog.at_level(logging.ERROR, "szal.scheduler.cancel"):
             token.cancel()
         assert calls == ["called"]
         assert "ZeroDivisionError" in caplog.text

@@ -2,12 +2,12 @@
 
 import pytest
 
-from szal.engine import Engine
+from szal.engine.engine import Engine
 from szal.errors import HandlerNotFound
-from szal.flow import FlowDef
-from szal.handlers import Handlers, call_python, import_object
-from szal.state import StepStatus, WorkflowState
-from szal.step import StepDef
+from szal.model.flow import FlowDef
+from szal.model.state import StepStatus, WorkflowState
+from szal.model.step import StepDef
+from szal.steps.handlers import Handlers, call_python, import_object
 
 
 @pytest.fixture

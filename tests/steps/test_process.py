@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import is_running, number_in, wait_until
 
-from szal.process import MAX_OUTPUT, ProcessGroup
+from szal.steps.process import MAX_OUTPUT, ProcessGroup
 
 
 class Caller:
@@ -235,7 +235,7 @@ class TestExit:
     def test_a_group_is_ended_when_the_interpreter_exits(self, tmp_path):
         source = """
             import sys, threading
-            from szal.process import ProcessGroup
+            from szal.steps.process import ProcessGroup
 
             class Caller:
                 cancelled = False
@@ -255,7 +255,7 @@ class TestExit:
     def test_a_fork_that_exits_leaves_the_groups_of_its_parent_alone(self, tmp_path):
         source = """
             import os, sys, threading
-            from szal.process import ProcessGroup
+            from szal.steps.process import ProcessGroup
 
             class Caller:
                 cancelled = False

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from szal.timers import Timers
+from szal.scheduler.timers import Timers
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from szal import (
     TriggerMode,
     WorkflowState,
 )
-from szal.codec import decode_flow, decode_record, decode_step_result, encode_flow, encode_record
-from szal.codec import encode_step_result as encode_result
-from szal.jsontext import dumps, loads
+from szal.model.json import decode_flow, decode_record, decode_step_result, encode_flow, encode_record
+from szal.model.json import encode_step_result as encode_result
+from szal.model.json.text import dumps, loads
 
-WIRE = Path(__file__).parent / "wire"
+WIRE = Path(__file__).parents[1] / "wire"
 RECORDS = sorted(WIRE.glob("record-*.json"))
 FLOWS = sorted(WIRE.glob("flow-*.json"))
 U64 = 2**64 - 1

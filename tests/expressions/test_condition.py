@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from szal.condition import MAX_LENGTH, MAX_NESTING, CompiledCondition, ConditionCache, evaluate
 from szal.errors import ConditionError
-from szal.path import Path, build_step_context, resolve_path, step_names
+from szal.expressions.condition import MAX_LENGTH, MAX_NESTING, CompiledCondition, ConditionCache, evaluate
+from szal.expressions.path import Path, build_step_context, resolve_path, step_names
 
 CONTEXT: dict[str, Any] = {
     "inputs": {

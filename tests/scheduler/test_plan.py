@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from szal import FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
-from szal.plan import EdgeKind, Plan
+from szal.scheduler.plan import EdgeKind, Plan
 
 LONG = 25_000
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal.events import EventBus, EventType, TopicPattern, WorkflowEvent
+from szal.events.bus import EventBus, EventType, TopicPattern, WorkflowEvent
 
 
 def flow_event(event_type="flow_started", flow="ci"):
@@ -245,7 +245,7 @@ class TestCallbacks:
         seen = []
         bus.subscribe("#", lambda event: 1 / 0)
         bus.subscribe("#", seen.append)
-        with caplog.at_level(logging.ERROR, "szal.events"):
+        with caplog.at_level(logging.ERROR, "szal.events.bus"):
             bus.publish(step_event("step_failed"))
         assert len(seen) == 1
         assert "szal/step/build/step_failed" in caplog.text

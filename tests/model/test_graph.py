@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal import graph
+from szal.model import graph
 
 LONG = 20_000
 

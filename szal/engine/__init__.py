@@ -1,0 +1,1 @@
+"""Executions from their first record to their last: what a program calls."""

@@ -1,0 +1,1 @@
+"""What happens and what handlers report, published to whoever listens."""

@@ -1,0 +1,1 @@
+"""The small languages: paths into JSON, conditions, templates."""

@@ -1,0 +1,1 @@
+"""Flows as YAML and JSON files."""

@@ -1,0 +1,1 @@
+"""What flows, steps and executions are: plain values, checked and compared, and their JSON."""

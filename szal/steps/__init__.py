@@ -1,0 +1,1 @@
+"""Which function does which step; the step types that szal brings."""

@@ -1,0 +1,1 @@
+"""A store seen through one ordered background writer."""
