@@ -1,6 +1,6 @@
 """The order of the packages and, in each, of the modules: each imports only what stands above it.
 
-This list is the map of the code; docs/architecture.md is a walk through it. What only a type checker imports counts too.
+This list is the map of the code, docs/architecture.md a walk through it. Imports for the type checker count too.
 """
 
 import ast
@@ -142,7 +142,9 @@ def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
         assert not list(imported(FILES[module])), "a room's own file only says what the room is for"
         return
     assert module in ORDER, f"{module} has no place in ROOMS"
-    above = {*ORDER[: ORDER.index(module)], "stores"} if module == "engine.engine" else set(ORDER[: ORDER.index(module)])
+    above = (
+        {*ORDER[: ORDER.index(module)], "stores"} if module == "engine.engine" else set(ORDER[: ORDER.index(module)])
+    )
     assert set(imported(FILES[module])) <= above
 
 

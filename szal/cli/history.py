@@ -35,12 +35,12 @@ class NotFound(SzalError):
     candidates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        wanted = one_line(self.prefix)
+        prefix = one_line(self.prefix)
         if not self.candidates:
-            return f"there is no execution {wanted}"
+            return f"there is no execution {prefix}"
         some = "".join(f"\n  {one_line(candidate)}" for candidate in self.candidates[:_SOME])
         more = "\n  …" if len(self.candidates) > _SOME else ""
-        return f"{len(self.candidates)} executions begin with {wanted}:{some}{more}"
+        return f"{len(self.candidates)} executions begin with {prefix}:{some}{more}"
 
 
 @contextmanager

@@ -65,14 +65,14 @@ class LiveView:
         self._name = one_line(flow.name)
         self._console = console
         self._board = Board(flow, before=before)
-        self._said = ""
+        self._notice = ""
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=_PER_SECOND, transient=True)
         self.event = self._board.event
         self.progress = self._board.progress
 
     def say(self, text: str) -> None:
         """Show *text* in the last line from now on."""
-        self._said = text
+        self._notice = text
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -103,8 +103,8 @@ class LiveView:
         grid.width = page.width = width
         page.add_row(self._headline(snapshot))
         page.add_row(grid)
-        if self._said:
-            page.add_row(Text(self._said, style="yellow"))
+        if self._notice:
+            page.add_row(Text(self._notice, style="yellow"))
         return page
 
     def _headline(self, snapshot: Snapshot) -> Text:

@@ -15,7 +15,7 @@ from szal.cli.standing import Standing, how_to_resume, signals_of, standing_of
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
-from szal.engine.recovery import Decision
+from szal.engine.recovery import Resolution
 from szal.expressions.path import Json
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -100,12 +100,12 @@ def cancel(*, execution_id: str, store: str | None, as_json: bool) -> None:
 @click.command(short_help="Decide on a step of which nobody knows whether it was done.")
 @_id_argument
 @click.argument("step")
-@click.argument("decision", type=click.Choice(get_args(Decision)))
+@click.argument("decision", type=click.Choice(get_args(Resolution)))
 @click.argument("output", metavar="[JSON]", required=False)
 @store_option
 @json_option
 def resolve(
-    *, execution_id: str, step: str, decision: Decision, output: str | None, store: str | None, as_json: bool
+    *, execution_id: str, step: str, decision: Resolution, output: str | None, store: str | None, as_json: bool
 ) -> None:
     """Decide on a STEP that must not run twice, and that may or may not have been done when its process ended.
 

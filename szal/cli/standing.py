@@ -64,7 +64,7 @@ def standing_of(store: Any, record: ExecutionRecord) -> Standing:
     if ledger is None:
         return Standing(steps=steps)
     try:
-        known = ledger.look(record.execution_id)
+        known = ledger.read(record.execution_id)
     except ExecutionNotFound:
         return Standing(steps=steps)
     if known.flow is None:

@@ -305,10 +305,10 @@ class Engine:
             labels=labels,
         )
         request = Request(flow=flow, plan=plan, binding=binding, record=record, token=cancel)
-        found = self._claim(request, wanted=execution_id is not None)
+        found = self._reserve(request, wanted=execution_id is not None)
         return found if isinstance(found, FlowResult) else _Drive(self, found)
 
-    def _claim(self, request: Request, *, wanted: bool) -> Request | FlowResult:
+    def _reserve(self, request: Request, *, wanted: bool) -> Request | FlowResult:
         """Return the request under an id that no other run has; or what there is already under the wanted one."""
         name = request.record.execution_id
         if self.hold(name):
@@ -324,7 +324,7 @@ class Engine:
                 return found
         if wanted:
             raise ExecutionOwned(name)
-        return self._claim(
+        return self._reserve(
             attrs.evolve(request, record=attrs.evolve(request.record, execution_id=new_id())), wanted=True
         )
 

@@ -53,7 +53,7 @@ def _start_of(pid: int) -> str | None:
 
 
 @attrs.define(eq=False)
-class _Held:
+class _HeldLease:
     epoch: int
     on_lost: Callable[[], None]
     on_cancel: Callable[[], None]
@@ -73,7 +73,7 @@ class Heartbeat:
         self._owner = owner
         self._ttl = ttl
         self._lock = threading.Lock()  # guards the fields below
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _HeldLease] = {}
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -87,7 +87,7 @@ class Heartbeat:
     ) -> None:
         """Keep the lease of *execution_id* until `drop`; *on_beat* is called with each renewal."""
         with self._lock:
-            self._held[execution_id] = _Held(epoch, on_lost, on_cancel, on_beat)
+            self._held[execution_id] = _HeldLease(epoch, on_lost, on_cancel, on_beat)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._beat, name="szal-heartbeat", daemon=True)
                 self._thread.start()
@@ -115,7 +115,7 @@ class Heartbeat:
             for name, lease in held.items():
                 self._tell(name, lease, kept.get(name))
 
-    def _tell(self, name: str, lease: _Held, cancelled: bool | None) -> None:
+    def _tell(self, name: str, lease: _HeldLease, cancelled: bool | None) -> None:
         if cancelled is None:
             self.drop(name)
             lease.on_lost()

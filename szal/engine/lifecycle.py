@@ -27,7 +27,7 @@ from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
-    from szal.stores.ledger import Claim
+    from szal.stores.ledger import Snapshot
 
 __all__ = ["Lifecycle"]
 
@@ -137,24 +137,24 @@ class Lifecycle:
         ends = [self.request.deadline, None if limit is None else self._started + limit]
         self._run.deadline = min((end for end in ends if end is not None), default=None)
         self._reporter.flow("flow_started")
-        if self.request.claim is None:
+        if self.request.snapshot is None:
             self._scheduler.add(self._run)
         else:
-            self._go_on(self.request.claim)
+            self._go_on(self.request.snapshot)
 
-    def _go_on(self, claim: "Claim") -> None:
+    def _go_on(self, snapshot: "Snapshot") -> None:
         """Continue an execution: what has settled stands, what had only begun begins again."""
         run, journal = self._run, self._journal
         assert journal is not None
-        self._undecided = self._restore(claim)
+        self._undecided = self._restore(snapshot)
         if self._record.state is WorkflowState.PAUSED:
             self._become(WorkflowState.RUNNING)
             self._record.error = None
             journal.save(self._record)
-        if claim.recoveries > self._config.max_recoveries:
+        if snapshot.recoveries > self._config.max_recoveries:
             self._give_up(f"gave up after {self._config.max_recoveries} recoveries")
             return
-        stopping = claim.cancelled or run.stop_reason is not None
+        stopping = snapshot.cancelled or run.stop_reason is not None
         # With the sub-flows that are under way: nobody else would end them.
         children = self._sub_flows_under_way() if stopping else {}
         for place in (*(node.place for node in self._undecided), *children):
@@ -183,18 +183,18 @@ class Lifecycle:
         self._conclude(WorkflowState.FAILED, error)
 
     def _give_up_child(self, request: Request, error: str) -> None:
-        claim = request.claim
-        assert claim is not None
+        snapshot = request.snapshot
+        assert snapshot is not None
         child = Lifecycle(request, self._scheduler, self._resolver, self._config, lambda *_: None, keeper=self._keeper)
-        child._restore(claim)
+        child._restore(snapshot)
         child._give_up(error)
 
-    def _restore(self, claim: "Claim") -> list[Node]:
+    def _restore(self, snapshot: "Snapshot") -> list[Node]:
         """Put back what the store has of the steps; return those that may or may not have been done."""
         run, journal = self._run, self._journal
         assert journal is not None
         undecided = []
-        for name, seq, data in claim.steps:
+        for name, seq, data in snapshot.steps:
             place = run.plan.places.get(name)
             if place is None:
                 continue

@@ -31,13 +31,13 @@ from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Outcome, Plan
 from szal.steps.handlers import Resolver
-from szal.stores.ledger import Claim, Settled
+from szal.stores.ledger import Snapshot, StepRows
 
-__all__ = ["Decision", "Recovery"]
+__all__ = ["Recovery", "Resolution"]
 
 logger = logging.getLogger(__name__)
 
-Decision = Literal["completed", "failed", "retry"]
+Resolution = Literal["completed", "failed", "retry"]
 
 
 class Recovery:
@@ -71,19 +71,19 @@ class Recovery:
         if not wanted and self.ledger.knows(record.execution_id):  # without the write lock
             return None
         definition = Definition.of(request.flow)
-        epoch = keeper.begin(record, definition)
+        epoch = keeper.create(record, definition)
         if epoch is not None:
             return attrs.evolve(request, epoch=epoch)
         if not wanted:
             return None
         self._catch_up()
-        known = self.ledger.look(record.execution_id)
+        known = self.ledger.read(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, request.flow, definition.content_id)
         self._check_sub_flows(known, request.plan)
         return self._take_over(record.execution_id, request)
 
-    def _check_same(self, execution_id: str, known: Claim, flow: FlowDef, wanted: str) -> None:
+    def _check_same(self, execution_id: str, known: Snapshot, flow: FlowDef, wanted: str) -> None:
         """Raise `DefinitionMismatch` unless the stored definition, brought forward, is *flow*, whose id is *wanted*."""
         if known.flow is None:
             raise DefinitionMismatch(execution_id, ("it has no recorded definition",))
@@ -94,7 +94,7 @@ class Recovery:
     def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
         """Return the request that continues an execution, or the result of one that has ended."""
         self._catch_up()
-        known: Claim = self.ledger.look(execution_id)
+        known: Snapshot = self.ledger.read(execution_id)
         root = self._root(known.record)
         if root.execution_id != execution_id and root.state.is_live:
             return self.resume(root.execution_id, token)
@@ -116,7 +116,7 @@ class Recovery:
             self._release(execution_id)
         return found
 
-    def _check_sub_flows(self, known: Claim, plan: Plan) -> None:
+    def _check_sub_flows(self, known: Snapshot, plan: Plan) -> None:
         """Raise what would keep the sub-flows of an execution from going on, while nothing is taken over yet.
 
         Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one.
@@ -140,16 +140,16 @@ class Recovery:
 
     def _catch_up(self) -> None:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
-        if hasattr(self.keeper.store, "settle"):
-            self.keeper.store.settle()
+        if hasattr(self.keeper.store, "drain"):
+            self.keeper.store.drain()
 
     def _take_over(self, execution_id: str, request: Request) -> Request | FlowResult:
-        claim = self.keeper.take_over(execution_id)
-        if claim.epoch is None:
-            if claim.record.result is None:
+        snapshot = self.keeper.take_over(execution_id)
+        if snapshot.epoch is None:
+            if snapshot.record.result is None:
                 raise ExecutionNotFound(execution_id)
-            return claim.record.result
-        return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
+            return snapshot.record.result
+        return attrs.evolve(request, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
 
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
@@ -157,7 +157,7 @@ class Recovery:
         found: dict[str, None] = {}
         for execution_id in self.ledger.interrupted(is_gone):
             try:
-                record = self._root(self.ledger.look(execution_id).record)
+                record = self._root(self.ledger.read(execution_id).record)
             except ExecutionNotFound:  # removed meanwhile
                 continue
             except DecodeError:  # it keeps no other from going on
@@ -170,7 +170,7 @@ class Recovery:
     def _root(self, record: ExecutionRecord) -> ExecutionRecord:
         """Return the execution that a sub-flow belongs to, with which alone it can go on; any other as it is."""
         while record.parent_execution_id is not None and is_child_id(record.execution_id):
-            record = self.ledger.look(record.parent_execution_id).record
+            record = self.ledger.read(record.parent_execution_id).record
         return record
 
     def rerun(
@@ -182,7 +182,7 @@ class Recovery:
     ) -> Request:
         """Return the request for a new execution that keeps what completed in this one."""
         self._catch_up()
-        known = self.ledger.look(execution_id)
+        known = self.ledger.read(execution_id)
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
@@ -197,16 +197,18 @@ class Recovery:
             labels=known.record.labels,
         )
         dumps(dict(record.inputs), "inputs")
-        steps = _kept(known, plan, _from(plan, from_step))
+        steps = _completed_rows(known, plan, _with_descendants(plan, from_step))
         self._hold(record.execution_id)
         try:
-            epoch = self.keeper.begin(record, Definition.of(flow), steps=steps)
+            epoch = self.keeper.create(record, Definition.of(flow), steps=steps)
         except BaseException:
             self._release(record.execution_id)
             raise
         assert epoch is not None, "a new id is nobody else's"
-        claim = Claim(record=record, epoch=epoch, steps=steps)
-        return Request(flow=flow, plan=plan, binding=binding, record=record, token=token, epoch=epoch, claim=claim)
+        snapshot = Snapshot(record=record, epoch=epoch, steps=steps)
+        return Request(
+            flow=flow, plan=plan, binding=binding, record=record, token=token, epoch=epoch, snapshot=snapshot
+        )
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> bool:
         """Keep a signal; False where one of that id was sent before."""
@@ -217,19 +219,19 @@ class Recovery:
     def cancel(self, execution_id: str) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended."""
         asked: bool = self.ledger.request_cancel(execution_id)
-        if not asked and (record := self.ledger.look(execution_id).record).state.is_live:
+        if not asked and (record := self.ledger.read(execution_id).record).state.is_live:
             raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")
         return asked
 
-    def resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:
+    def resolve(self, execution_id: str, step: str, decision: Resolution, output: Json) -> None:
         """Write what became of a step of which nothing was known."""
-        if decision not in get_args(Decision):
-            raise ValueError(f"decision is one of {', '.join(get_args(Decision))}, not {decision!r}")
+        if decision not in get_args(Resolution):
+            raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
         dumps(output, "output")
         self._catch_up()
-        known: Claim = self.ledger.look(execution_id)
-        if _open(known, step) is None:
-            raise _nothing(execution_id, step)
+        known: Snapshot = self.ledger.read(execution_id)
+        if _undecided(known, step) is None:
+            raise _nothing_to_decide(execution_id, step)
         root = self._root(known.record).execution_id
         if not self._hold(root):  # this engine runs it, and its lease would not keep this engine out
             raise ExecutionOwned(root)
@@ -238,19 +240,19 @@ class Recovery:
         finally:
             self._release(root)
 
-    def _resolve(self, execution_id: str, step: str, decision: Decision, output: Json) -> None:
+    def _resolve(self, execution_id: str, step: str, decision: Resolution, output: Json) -> None:
         keeper = self.keeper
-        nothing = _nothing(execution_id, step)
-        claim = keeper.take_over(execution_id)
-        if claim.epoch is None or claim.flow is None:
+        nothing = _nothing_to_decide(execution_id, step)
+        snapshot = keeper.take_over(execution_id)
+        if snapshot.epoch is None or snapshot.flow is None:
             raise nothing
         errors: list[Exception] = []
-        journal = Journal(keeper.store, execution_id, claim.epoch, errors.append)
-        for name, seq, _ in claim.steps:
+        journal = Journal(keeper.store, execution_id, snapshot.epoch, errors.append)
+        for name, seq, _ in snapshot.steps:
             journal.restore(name, seq, settled=False)
-        begun = _open(claim, step)
+        begun = _undecided(snapshot, step)
         if begun is not None:
-            plan = Plan.of(decode_flow(claim.flow))
+            plan = Plan.of(decode_flow(snapshot.flow))
             self._decide(journal, plan.nodes[plan.places[step]], begun, decision, output)
         journal.release(wake=0.0)
         if hasattr(keeper.store, "flush"):
@@ -258,7 +260,7 @@ class Recovery:
         if begun is None:  # somebody else has decided meanwhile
             raise nothing
 
-    def _decide(self, journal: Journal, node: Any, begun: StepResult, decision: Decision, output: Json) -> None:
+    def _decide(self, journal: Journal, node: Any, begun: StepResult, decision: Resolution, output: Json) -> None:
         if decision == "retry":
             journal.begun(node, attrs.evolve(begun, status=StepStatus.PENDING), None)
         elif decision == "completed":
@@ -269,15 +271,15 @@ class Recovery:
             journal.settled(node, failed, Outcome.FAILED)
 
 
-def _nothing(execution_id: str, step: str) -> ValueError:
+def _nothing_to_decide(execution_id: str, step: str) -> ValueError:
     return ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
 
 
-def _open(claim: Claim, step: str) -> StepResult | None:
+def _undecided(snapshot: Snapshot, step: str) -> StepResult | None:
     """Return what is known of a step that began and was not heard of again; None where that is not so."""
-    if claim.epoch is None:
+    if snapshot.epoch is None:
         return None
-    for name, _, data in claim.steps:
+    for name, _, data in snapshot.steps:
         if name == step:
             checkpoint = decode_checkpoint(data, name)
             is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
@@ -285,7 +287,7 @@ def _open(claim: Claim, step: str) -> StepResult | None:
     return None
 
 
-def _kept(known: Claim, plan: Plan, again: Container[int]) -> Settled:
+def _completed_rows(known: Snapshot, plan: Plan, again: Container[int]) -> StepRows:
     """Return what a rerun keeps of the steps: those that completed and were not undone, but those in *again*."""
     kept: list[tuple[str, int, str]] = []
     for name, _, data in known.steps:
@@ -296,7 +298,7 @@ def _kept(known: Claim, plan: Plan, again: Container[int]) -> Settled:
     return kept
 
 
-def _from(plan: Plan, step: str | None) -> set[int]:
+def _with_descendants(plan: Plan, step: str | None) -> set[int]:
     """Return the places of *step* and of all that comes after it."""
     if step is None:
         return set()

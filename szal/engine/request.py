@@ -18,7 +18,7 @@ from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
     from szal.model.definition import Definition
-    from szal.stores.ledger import Claim, Held, Settled
+    from szal.stores.ledger import Lease, Snapshot, StepRows
 
 __all__ = ["Binding", "Keeper", "Request", "bind", "stored_flow"]
 
@@ -66,38 +66,38 @@ class Keeper:
         self.ttl = ttl
         self.heartbeat = heartbeat
 
-    def begin(
+    def create(
         self,
         record: ExecutionRecord,
         definition: "Definition",
         *,
-        steps: "Settled" = (),
-        under: "Held | None" = None,
-        anew: bool = False,
+        steps: "StepRows" = (),
+        under: "Lease | None" = None,
+        replace: bool = False,
     ) -> int | None:
         """Record a new execution and return the epoch of its lease; None where there is one under that id.
 
-        *steps* have settled before it begins; *under* is the lease of the execution whose sub-flow it is; *anew*: what
-        there is under that id is left over, and goes.
+        *steps* have settled before it begins; *under* is the lease of the execution whose sub-flow it is;
+        *replace*: what there is under that id is left over, and goes.
         """
         content_id, text = definition.content_id, definition.text
-        epoch: int | None = self.ledger.begin(
-            record, content_id, text, self.owner, self.ttl, steps=steps, under=under, anew=anew
+        epoch: int | None = self.ledger.create(
+            record, content_id, text, self.owner, self.ttl, steps=steps, under=under, replace=replace
         )
         return epoch
 
-    def take_over(self, execution_id: str, *, under: "Held | None" = None) -> "Claim":
+    def take_over(self, execution_id: str, *, under: "Lease | None" = None) -> "Snapshot":
         """Return the execution, now this process's; *under* is the lease of the one whose sub-flow it is.
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
         from szal.engine.leases import is_gone
 
-        claim: Claim = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
-        return claim
+        snapshot: Snapshot = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
+        return snapshot
 
 
-def stored_flow(execution_id: str, known: "Claim", config: EngineConfig) -> FlowDef:
+def stored_flow(execution_id: str, known: "Snapshot", config: EngineConfig) -> FlowDef:
     """Return the definition that an execution began with, brought forward where there are migrations.
 
     Raises `DefinitionMismatch` where a step that has begun or ended is no longer there, `MigrationFailed`, and
@@ -120,7 +120,7 @@ def stored_flow(execution_id: str, known: "Claim", config: EngineConfig) -> Flow
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Request:
-    """What is to be run, checked and compiled. With a `claim` it goes on where that left off."""
+    """What is to be run, checked and compiled. With a `snapshot` it goes on where that left off."""
 
     flow: FlowDef
     plan: Plan
@@ -130,10 +130,10 @@ class Request:
     parent: "Request | None" = None  # of the execution whose sub-flow it is
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
-    claim: "Claim | None" = None
+    snapshot: "Snapshot | None" = None
 
     @property
-    def lease(self) -> "Held | None":
+    def lease(self) -> "Lease | None":
         """The lease that it runs under, where the store keeps a ledger."""
         return None if self.epoch is None else (self.record.execution_id, self.epoch)
 

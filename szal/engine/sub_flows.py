@@ -20,7 +20,7 @@ from szal.scheduler.plan import Node, Plan
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.stores.ledger import Claim
+    from szal.stores.ledger import Snapshot
 
 __all__ = ["SubFlows", "child_id", "is_child_id", "is_found", "sub_flows_of"]
 
@@ -40,11 +40,11 @@ def is_child_id(execution_id: str) -> bool:
         return False
 
 
-def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int, Claim]]":
+def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int, Snapshot]]":
     """Yield the sub-flows that *step* of the execution *parent* has begun, each with the attempt that it is."""
     for attempt in range(1, step.max_retries + 2):
         try:
-            yield attempt, ledger.look(child_id(parent, step.name, attempt))
+            yield attempt, ledger.read(child_id(parent, step.name, attempt))
         except ExecutionNotFound:
             return
 
@@ -104,12 +104,12 @@ class SubFlows:
         )
         return self._begun(request) if known is None else self._taken_over(request)
 
-    def _known(self, execution_id: str) -> "Claim | None":
+    def _known(self, execution_id: str) -> "Snapshot | None":
         """Return the sub-flow that a crash or a pause interrupted, if it had begun."""
-        if self._keeper is None or self._parent.claim is None:
+        if self._keeper is None or self._parent.snapshot is None:
             return None
         try:
-            known: Claim = self._keeper.ledger.look(execution_id)
+            known: Snapshot = self._keeper.ledger.read(execution_id)
         except ExecutionNotFound:
             return None
         return known
@@ -122,14 +122,14 @@ class SubFlows:
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
         definition = Definition.of(request.flow)
-        epoch = self._keeper.begin(request.record, definition, under=self._parent.lease, anew=True)
+        epoch = self._keeper.create(request.record, definition, under=self._parent.lease, replace=True)
         return attrs.evolve(request, epoch=epoch)
 
     def _taken_over(self, request: Request) -> Request:
         """Return *request* as it goes on."""
         assert self._keeper is not None
-        claim = self._keeper.take_over(request.record.execution_id, under=self._parent.lease)
-        return attrs.evolve(request, epoch=claim.epoch, claim=claim, record=claim.record)
+        snapshot = self._keeper.take_over(request.record.execution_id, under=self._parent.lease)
+        return attrs.evolve(request, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
 
     def _find(self, name: str | None) -> FlowDef:
         if not name:
@@ -152,17 +152,17 @@ class SubFlows:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
         assert self._keeper is not None
         for _, child in sub_flows_of(self._keeper.ledger, self._parent.record.execution_id, node.step):
-            claim = self._keeper.take_over(child.record.execution_id, under=self._parent.lease)
-            if claim.epoch is None or claim.flow is None:
+            snapshot = self._keeper.take_over(child.record.execution_id, under=self._parent.lease)
+            if snapshot.epoch is None or snapshot.flow is None:
                 continue
-            flow = decode_flow(claim.flow)
+            flow = decode_flow(snapshot.flow)
             plan = Plan.of(flow)
             yield Request(
                 flow=flow,
                 plan=plan,
                 binding=Binding([None] * len(plan.nodes), ()),
-                record=claim.record,
+                record=snapshot.record,
                 parent=self._parent,
-                epoch=claim.epoch,
-                claim=claim,
+                epoch=snapshot.epoch,
+                snapshot=snapshot,
             )

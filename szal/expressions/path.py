@@ -192,12 +192,12 @@ class Scanner:
         """Read a name that can begin a path."""
         return self.match(_ROOT)
 
-    def path(self, wanted: str = "a path") -> Path:
-        """Read the path that begins here; an error calls it *wanted*."""
+    def path(self, expected: str = "a path") -> Path:
+        """Read the path that begins here; an error calls it *expected*."""
         start = self.position
         root = self.word()
         if root is None:
-            raise self.error(f"expected {wanted}, found {self.found}")
+            raise self.error(f"expected {expected}, found {self.found}")
         segments: list[str | int] = [root]
         while True:
             if self.take("."):

@@ -95,9 +95,9 @@ class Fields:
             outer.is_faulty = True
             outer = outer._outer
 
-    def wrong(self, key: str, wanted: str, value: Value, hint: str = "") -> None:
+    def wrong(self, key: str, expected: str, value: Value, hint: str = "") -> None:
         """Note that the field *key*, or a part of it, is not what it should be."""
-        self.problem(f"{key!r} in {self.label} must be {wanted}, not {_what(value)}{hint}", place=value.place)
+        self.problem(f"{key!r} in {self.label} must be {expected}, not {_what(value)}{hint}", place=value.place)
 
     def allow(self, known: Sequence[str]) -> None:
         """Note every key that is not *known*."""

@@ -192,12 +192,12 @@ class _Analyser:
         by_id = {step.id: place for place, step in enumerate(found.steps)}
         if found.mode is FlowMode.DAG:
             for place, step in enumerate(found.steps):
-                for wanted in dict.fromkeys(step.depends_on):
-                    if wanted in by_id:
-                        found.before[place].append(by_id[wanted])
+                for dependency in dict.fromkeys(step.depends_on):
+                    if dependency in by_id:
+                        found.before[place].append(by_id[dependency])
                         continue
-                    hint = "; depends_on takes steps or their ids, not names" if wanted in found.places else ""
-                    self._problem(step, f"depends on an unknown step {wanted!r}{hint}")
+                    hint = "; depends_on takes steps or their ids, not names" if dependency in found.places else ""
+                    self._problem(step, f"depends on an unknown step {dependency!r}{hint}")
         found.order = graph.topological_order(found.before)
         if len(found.order) == len(found.steps):
             return ()

@@ -39,10 +39,10 @@ class Attempt:
         "encode",
         "encoded",
         "error",
-        "lane",
         "limit",
         "node",
         "output",
+        "pool",
         "run",
         "timer",
     )
@@ -62,7 +62,7 @@ class Attempt:
         self.encode = False
         self.announce: Callable[[], None] | None = None
         """Put on the queue when it begins, for the coordinator to call."""
-        self.lane: Any = None
+        self.pool: Any = None
         self.timer: Any = None
         self.begun = False
         self.output: Json = None

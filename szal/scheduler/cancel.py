@@ -36,7 +36,7 @@ class CancellationToken:
     _cancelled: bool = attrs.field(default=False, init=False)
     _children: "set[weakref.ref[CancellationToken]]" = attrs.field(factory=set, init=False)
     _callbacks: dict[object, Callable[[], object]] = attrs.field(factory=dict, init=False)
-    _gates: set[threading.Lock] = attrs.field(factory=set, init=False)
+    _waiters: set[threading.Lock] = attrs.field(factory=set, init=False)
 
     @property
     def cancelled(self) -> bool:
@@ -53,7 +53,7 @@ class CancellationToken:
         for token in family:  # which grows on the way: not recursive, as a chain may be long
             family.extend(token._mark())
         for token in family:
-            token._open_gates()
+            token._wake_waiters()
         for token in family:
             token._run_callbacks()
 
@@ -65,14 +65,14 @@ class CancellationToken:
         """
         if self._cancelled:
             return True
-        gate = threading.Lock()  # not an Event: setting one in a signal handler can deadlock with its wait()
-        gate.acquire()
-        self._gates.add(gate)
+        waiter = threading.Lock()  # not an Event: setting one in a signal handler can deadlock with its wait()
+        waiter.acquire()
+        self._waiters.add(waiter)
         try:
             if not self._cancelled:
-                gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+                waiter.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
         finally:
-            self._gates.discard(gate)
+            self._waiters.discard(waiter)
         return self._cancelled
 
     def child(self) -> "CancellationToken":
@@ -124,13 +124,13 @@ class CancellationToken:
         # copy() is atomic; iterating is not, as a child may be collected at any allocation
         return [child for ref in self._children.copy() if (child := ref()) is not None]
 
-    def _open_gates(self) -> None:
-        while self._gates:
+    def _wake_waiters(self) -> None:
+        while self._waiters:
             try:
-                gate = self._gates.pop()
+                waiter = self._waiters.pop()
             except KeyError:  # the last waiter's time was up
                 return
-            gate.release()
+            waiter.release()
 
     def _run_callbacks(self) -> None:
         for key in list(self._callbacks):

@@ -24,7 +24,7 @@ from szal.scheduler.interrupts import Interrupts
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import CANCELLED, FLOW_TIMEOUT, Ready, Run, Tried
 from szal.scheduler.timers import Timer, Timers
-from szal.scheduler.workers import Lane, Threads
+from szal.scheduler.workers import Threads, WorkerPool
 
 __all__ = ["Scheduler"]
 
@@ -44,8 +44,8 @@ class Scheduler:
     def __init__(self, threads: Threads, limit: int, grace: float, on_abandoned: Callable[[Attempt], None]) -> None:
         self._finished: SimpleQueue[Attempt | Callable[[], None]] = SimpleQueue()
         self._timers = Timers()
-        self._pooled = Lane((threads.pooled, threads.daemon), limit, self._finished)
-        self._limited = Lane((threads.daemon,), limit, self._finished)
+        self._pooled = WorkerPool((threads.pooled, threads.daemon), limit, self._finished)
+        self._limited = WorkerPool((threads.daemon,), limit, self._finished)
         self._limit = limit
         self._grace = grace
         self._on_abandoned = on_abandoned
@@ -291,8 +291,8 @@ class Scheduler:
                     raise
                 return
             ended = monotonic()
-            heir = node.heir if straight else None
-            if heir is None or results[heir.place] is not None:
+            next_in_chain = node.next_in_chain if straight else None
+            if next_in_chain is None or results[next_in_chain.place] is not None:
                 context._ended = ended
                 self._completed(run, node, context, output, encoded)
                 return
@@ -307,9 +307,9 @@ class Scheduler:
             if watch is not None:
                 watch.settled(node, result)
             if self._called:
-                self._ready.append((run, heir))
+                self._ready.append((run, next_in_chain))
                 return
-            node = heir
+            node = next_in_chain
             context = new_context(node, 1)
 
     def _is_limited(self, run: Run, node: Node) -> bool:
@@ -321,10 +321,10 @@ class Scheduler:
         More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
         worker at once that would let more than the limit run, so then it is not.
         """
-        lane, other = self._pooled, self._limited
+        pool, other = self._pooled, self._limited
         if self._is_limited(run, node):
-            lane, other = other, lane
-        return lane.load + other.load < (self._limit if other.load else self._limit * 4)
+            pool, other = other, pool
+        return pool.load + other.load < (self._limit if other.load else self._limit * 4)
 
     def _dispatch(self, run: Run, node: Node) -> None:
         """Give an attempt to a worker."""
@@ -395,7 +395,7 @@ class Scheduler:
 
     def _forget(self, attempt: Attempt, *, abandoned: bool = False) -> None:
         del attempt.run.running[attempt.node.place]
-        attempt.lane.leave(abandoned=abandoned)
+        attempt.pool.leave(abandoned=abandoned)
         if attempt.timer is not None:
             self._timers.cancel(attempt.timer)
 

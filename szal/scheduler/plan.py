@@ -85,7 +85,7 @@ class Node:
     blocked_by: int = 0
     needs: int = 0  # a mark without which it does not run
     condition: CompiledCondition | None = None
-    scope: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
+    seen_by_condition: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
     template: CompiledTemplate | None = None
     gate: int = attrs.field(default=-1, init=False)  # that it stands behind
     edges: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
@@ -93,7 +93,7 @@ class Node:
     """Whether it may be skipped although no edge has left a mark."""
     plain: bool = attrs.field(init=False)
     """Whether, where no edge has left a mark, there is nothing to it but calling its handler."""
-    heir: "Node | None" = attrs.field(default=None, init=False)
+    next_in_chain: "Node | None" = attrs.field(default=None, init=False)
     """The plain node without a limit that waits for this one alone, where no other waits for this one."""
 
     def __attrs_post_init__(self) -> None:
@@ -184,7 +184,7 @@ class Plan:
                 behind = self.gates[gate]
                 alone = len(behind) == 1 and self.waiting[gate] == 1 and kind is not EdgeKind.EITHER
                 if alone and behind[0].plain and behind[0].step.timeout is None:
-                    node.heir = behind[0]
+                    node.next_in_chain = behind[0]
 
     def successors(self, place: int) -> Iterator[tuple[int, EdgeKind]]:
         """Yield the places of the nodes that wait for the one at *place*, and what it is to them."""
@@ -271,14 +271,14 @@ def _wire_line(plan: Plan) -> None:
 
 def _scopes(plan: Plan, found: Analysis) -> None:
     """Give each condition the steps that must have finished before its own, so that it never depends on timing."""
-    wanted = [
+    questions = [
         (place, found.places[name]) for place, condition in found.conditions.items() for name in sorted(condition.steps)
     ]
     unsure = set()
     if plan.loose:
         either = {node.place for node in plan.nodes if node.needs}
-        unsure = set(graph.not_ancestors(found.before, found.order, wanted, meet=either))
-    for question in wanted:
+        unsure = set(graph.not_ancestors(found.before, found.order, questions, meet=either))
+    for question in questions:
         if question not in unsure:
             node = plan.nodes[question[0]]
-            node.scope += ((found.steps[question[1]].name, question[1]),)
+            node.seen_by_condition += ((found.steps[question[1]].name, question[1]),)

@@ -126,7 +126,9 @@ class Run:
             if blocked is not None:
                 return blocked
         if node.condition is not None:
-            seen = {name: result for name, place in node.scope if (result := self.results[place]) is not None}
+            seen = {
+                name: result for name, place in node.seen_by_condition if (result := self.results[place]) is not None
+            }
             if not node.condition.evaluate(build_step_context(self.scope.inputs, seen)):
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None

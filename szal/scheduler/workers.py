@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 from szal.scheduler.attempt import Attempt
 
-__all__ = ["Lane", "Threads"]
+__all__ = ["Threads", "WorkerPool"]
 
 _MANY = 1 << 20  # the pool sets no limit of its own: each run has its own limit
 
 
 class Submit(Protocol):
-    """How a lane gets a thread for a worker loop; raises RuntimeError where there is none to be had."""
+    """How a pool gets a thread for a worker loop; raises RuntimeError where there is none to be had."""
 
     def __call__(self, function: Callable[..., Any], /, *args: Any) -> Any: ...
 
@@ -99,7 +99,7 @@ def _shut_down(made: list[ThreadPoolExecutor | DaemonThreads]) -> None:
             threads.shutdown()
 
 
-class Lane:
+class WorkerPool:
     """One kind of worker for one coordinating thread, which alone calls its methods.
 
     `load` counts the attempts that are queued or running; `workers` the loops that are at work or idle.
@@ -115,7 +115,7 @@ class Lane:
 
     def put(self, attempt: Attempt) -> None:
         """Queue *attempt*; start another worker for it where fewer than the limit are there."""
-        attempt.lane = self
+        attempt.pool = self
         self.load += 1
         self._queue.put(attempt)
         self._staff()

@@ -24,19 +24,19 @@ __all__ = [
     "ADD_AWAITS",
     "TABLES",
     "WRITES",
-    "Claim",
-    "Held",
-    "Settled",
+    "Lease",
     "Signal",
+    "Snapshot",
     "SqlLedger",
+    "StepRows",
     "Transaction",
-    "in_words",
+    "spelled_out",
 ]
 
 Row: TypeAlias = tuple[Any, ...]
-Held: TypeAlias = tuple[str, int]
+Lease: TypeAlias = tuple[str, int]
 """A lease: the execution's id, and the epoch."""
-Settled: TypeAlias = Sequence[tuple[str, int, str]]
+StepRows: TypeAlias = Sequence[tuple[str, int, str]]
 """What is known of steps: name, seq, JSON; in the order of seq."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -62,7 +62,7 @@ TABLES: Final = (
 # The signals that a paused execution waits for, each between line ends; NULL: it may be any.
 ADD_AWAITS: Final = "ALTER TABLE {leases} ADD COLUMN awaits TEXT"
 
-# In these a parameter is `?`, the database's clock {now}, and the tables have their names in braces: `in_words` says
+# In these a parameter is `?`, the database's clock {now}, and the tables have their names in braces: `spelled_out` says
 # it in the dialect's words. A batch of writes may need other statements: they are the dialect's own.
 WRITES: Final[Mapping[type[Any], str]] = {
     SaveStep: "INSERT INTO {steps} (execution_id, step_name, seq, result, signal_id) VALUES (?, ?, ?, ?, ?)"
@@ -135,16 +135,16 @@ _ALL_TABLES = ("{steps}", "{signals}", "{leases}")  # that have rows of an execu
 _LIVE = ", ".join(f"'{state.value}'" for state in WorkflowState if state.is_live)
 
 
-def in_words(statement: str, mark: str, prefix: str, **words: str) -> str:
+def spelled_out(statement: str, mark: str, prefix: str, **words: str) -> str:
     """Return *statement* with parameters as *mark*, and the tables' names after *prefix*."""
     tables = {name: f"{prefix}szal_{name}" for name in ("executions", "flows", "leases", "steps", "signals")}
     return statement.replace("?", mark).format(**tables, **words)
 
 
 @lru_cache(maxsize=512)  # putting one together costs as much as a row
-def _said(dialect: Dialect, statement: str) -> str:
+def _spelled_out(dialect: Dialect, statement: str) -> str:
     live = f"{dialect.state} IN ({_LIVE})"
-    return in_words(statement, dialect.mark, dialect.prefix, now=dialect.now, state=dialect.state, live=live)
+    return spelled_out(statement, dialect.mark, dialect.prefix, now=dialect.now, state=dialect.state, live=live)
 
 
 class Transaction(Protocol):
@@ -169,14 +169,14 @@ class Signal:
 
 
 @attrs.frozen(kw_only=True)
-class Claim:
+class Snapshot:
     """An execution as its new owner finds it. `epoch` is None where it has ended: there is nothing to own."""
 
     record: ExecutionRecord
     epoch: int | None
     flow: str | None = None  # the definition, as JSON
     content_id: str | None = None
-    steps: Settled = ()
+    steps: StepRows = ()
     recoveries: int = 0
     cancelled: bool = False
 
@@ -193,7 +193,7 @@ class SqlLedger:
     def _transact(self, work: "Callable[[Transaction, Given], Made]", given: Given) -> Made: ...
 
     def _sql(self, statement: str) -> str:
-        return _said(self.dialect, statement)
+        return _spelled_out(self.dialect, statement)
 
     def _check_leases(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
         """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
@@ -201,7 +201,7 @@ class SqlLedger:
         if leases:
             self._check_held(transaction, leases)
 
-    def _check_held(self, transaction: Transaction, leases: Collection[Held]) -> None:
+    def _check_held(self, transaction: Transaction, leases: Collection[Lease]) -> None:
         ids = sorted({execution_id for execution_id, _ in leases})
         marks = ", ".join("?" * len(ids))
         statement = self._sql(_EPOCHS.replace("(?)", f"({marks})")) + self.dialect.share
@@ -223,7 +223,7 @@ class SqlLedger:
 
     # -- leases ---------------------------------------------------------------------------------------
 
-    def begin(
+    def create(
         self,
         record: ExecutionRecord,
         content_id: str,
@@ -231,25 +231,27 @@ class SqlLedger:
         owner: str,
         ttl: float,
         *,
-        steps: Settled = (),
-        under: Held | None = None,
-        anew: bool = False,
+        steps: StepRows = (),
+        under: Lease | None = None,
+        replace: bool = False,
     ) -> int | None:
         """Record a new execution and return the epoch of its lease; None where there is one under that id.
 
         *steps* have settled before it begins. *under* is the lease of the execution whose sub-flow it is: raises
-        `LeaseLost` where that is held no more. *anew*: what there is under that id is left over, and goes.
+        `LeaseLost` where that is held no more. *replace*: what there is under that id is left over, and goes.
         """
         lease = (record.execution_id, owner, ttl, content_id)
-        return self._transact(self._begin, (Save.of(record).row(), (content_id, flow), lease, steps, under, anew))
+        return self._transact(self._create, (Save.of(record).row(), (content_id, flow), lease, steps, under, replace))
 
-    def _begin(self, transaction: Transaction, given: tuple[Row, Row, Row, Settled, Held | None, bool]) -> int | None:
-        record, flow, lease, steps, under, anew = given
+    def _create(
+        self, transaction: Transaction, given: tuple[Row, Row, Row, StepRows, Lease | None, bool]
+    ) -> int | None:
+        record, flow, lease, steps, under, replace = given
         execution_id = lease[0]
         if under is not None:
             self._check_held(transaction, [under])
         if not transaction.rows(self._sql(_BEGIN), record):
-            if not anew:
+            if not replace:
                 return None
             transaction.many(self.dialect.writes[Remove], [(execution_id,)])
             self._forget(transaction, [execution_id])
@@ -266,14 +268,20 @@ class SqlLedger:
         """Whether there is an execution of that id."""
         return bool(self._read(self._sql(_EXISTS), (execution_id,)))
 
-    def look(self, execution_id: str) -> Claim:
+    def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         rows = self._read(self._sql(_LOOK), (execution_id,))
-        return self._claim(execution_id, rows, self._read)
+        return self._snapshot(execution_id, rows, self._read)
 
     def take_over(
-        self, execution_id: str, owner: str, ttl: float, is_gone: Callable[[str], bool], *, under: Held | None = None
-    ) -> Claim:
+        self,
+        execution_id: str,
+        owner: str,
+        ttl: float,
+        is_gone: Callable[[str], bool],
+        *,
+        under: Lease | None = None,
+    ) -> Snapshot:
         """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
@@ -283,33 +291,33 @@ class SqlLedger:
         return self._transact(self._take_over, (execution_id, owner, ttl, is_gone, under))
 
     def _take_over(
-        self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool], Held | None]
-    ) -> Claim:
+        self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool], Lease | None]
+    ) -> Snapshot:
         execution_id, owner, ttl, is_gone, under = given
         if under is not None:
             self._check_held(transaction, [under])
         if self.dialect.lock:  # first, and alone: what is joined to a row that had to be waited for may be out of date
             transaction.rows(self._sql(_LOCK) + self.dialect.lock, (execution_id,))
         rows = transaction.rows(self._sql(_LOOK), (execution_id,))
-        claim = self._claim(execution_id, rows, transaction.rows)
-        if claim.epoch is None:
-            return claim
+        snapshot = self._snapshot(execution_id, rows, transaction.rows)
+        if snapshot.epoch is None:
+            return snapshot
         holder, valid = rows[0][1], rows[0][3]
         is_free = under is not None or holder in (None, owner) or not valid or is_gone(holder)
         if not is_free:
             raise ExecutionOwned(execution_id)
-        interrupted = claim.record.state is not WorkflowState.PAUSED
+        interrupted = snapshot.record.state is not WorkflowState.PAUSED
         taken = transaction.rows(self._sql(_TAKE_OVER), (owner, ttl, int(interrupted), execution_id))
-        return attrs.evolve(claim, epoch=int(taken[0][0]), recoveries=claim.recoveries + interrupted)
+        return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + interrupted)
 
-    def _claim(self, execution_id: str, rows: Sequence[Row], read: Callable[..., list[Row]]) -> Claim:
+    def _snapshot(self, execution_id: str, rows: Sequence[Row], read: Callable[..., list[Row]]) -> Snapshot:
         if not rows:
             raise ExecutionNotFound(execution_id)
         data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
         record = read_record(execution_id, data)
         flow = read(self._sql(_FLOW), (content_id,)) if content_id is not None else []
         live = epoch is not None and record.state.is_live
-        return Claim(
+        return Snapshot(
             record=record,
             epoch=int(epoch) if live else None,
             flow=flow[0][0] if flow else None,

@@ -53,13 +53,13 @@ def chain():
 def owned_elsewhere(store, execution_id, ttl):
     """Have a process of another machine, of which nothing is known but its lease, own an execution."""
     flow, record = chain(), ExecutionRecord(execution_id, "chain", WorkflowState.RUNNING)
-    assert store.ledger.begin(record, content_id(flow), encode_flow(flow), "elsewhere/boot/1/2/x", ttl)
+    assert store.ledger.create(record, content_id(flow), encode_flow(flow), "elsewhere/boot/1/2/x", ttl)
 
 
 def due_of(store, step, execution_id="e"):
     """Return when the wait that is recorded for *step* ends."""
     [due] = [
-        decode_checkpoint(data, name).due for name, _, data in store.ledger.look(execution_id).steps if name == step
+        decode_checkpoint(data, name).due for name, _, data in store.ledger.read(execution_id).steps if name == step
     ]
     return due
 
@@ -118,7 +118,7 @@ def test_a_sleep_begun_by_one_whose_clock_is_behind_ends_when_it_should(store_ur
     code = """
     flow = FlowDef("nap", steps=[StepDef("nap", step_type="sleep", config={"seconds": 0.5}), StepDef("last")])
     execution = new_engine().start(flow, execution_id="e")
-    while not store.ledger.look("e").steps:
+    while not store.ledger.read("e").steps:
         time.sleep(0.002)
     die()
     """

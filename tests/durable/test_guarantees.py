@@ -110,7 +110,7 @@ def test_a_lease_is_renewed_every_third_of_its_time(new_engine, store, monkeypat
 # -- what is waited for -------------------------------------------------------------------------------
 
 
-class Held:
+class Lease:
     """A store that writes nothing behind a sink until it may."""
 
     def __init__(self, store):
@@ -128,7 +128,7 @@ class Held:
 
 @pytest.fixture
 def held(store):
-    return Held(store)
+    return Lease(store)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_none_waits_for_no_commit(engine_that_waits_for, held, store):
     with engine:
         assert bounded(engine.run, chain("a", "b"), execution_id="e").success
     assert store.get("e").state is WorkflowState.RUNNING  # which was written before all else
-    assert store.ledger.look("e").steps == []
+    assert store.ledger.read("e").steps == []
     held.may_write.set()
     sink.flush()
     assert store.get("e").state is WorkflowState.COMPLETED

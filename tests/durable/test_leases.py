@@ -198,11 +198,11 @@ def test_who_was_taken_over_from_writes_nothing_more(store_url, new_engine, stor
         engine = new_engine(lambda ctx: (log.add(f"taken over: {ctx.step.name}"), "mine")[1])
         [result] = wait_until(engine.recover)
         assert result.success
-        before = (store.get("e"), store.ledger.look("e").steps)
+        before = (store.get("e"), store.ledger.read("e").steps)
         os.kill(child.process.pid, signal.SIGCONT)
         assert child.hear() in ["lost e", "completed"][: 2 if durability == "none" else 1]  # which waits for no commit
         child.end()
-    assert (store.get("e"), store.ledger.look("e").steps) == before
+    assert (store.get("e"), store.ledger.read("e").steps) == before
     assert result.outputs["b"] == "mine"
     assert log.lines.count("taken over: b") == log.lines.count("b") == 1
     assert durability != "step" or "c" not in log.lines
@@ -225,7 +225,7 @@ def test_a_run_whose_lease_is_lost_ends_at_once_and_its_handler_is_told(new_engi
         execution.result(timeout=20)
     waited(told)
     assert store.get("e").state is WorkflowState.RUNNING
-    assert store.ledger.look("e").steps == []
+    assert store.ledger.read("e").steps == []
 
 
 def test_a_write_under_an_old_lease_is_refused_and_disturbs_no_other(new_engine, store):
@@ -244,7 +244,7 @@ def test_a_write_under_an_old_lease_is_refused_and_disturbs_no_other(new_engine,
     assert kept.result(timeout=20).success
     with pytest.raises(LeaseLost, match="execution lost was taken over"):
         lost.result(timeout=20)
-    assert store.ledger.look("lost").steps == []
+    assert store.ledger.read("lost").steps == []
     assert store.get("lost").state is WorkflowState.RUNNING
 
 
@@ -273,7 +273,7 @@ def test_a_sub_flow_whose_lease_is_still_valid_goes_on_with_its_parent(new_engin
     child = child_id("e", "in", 1)
     for flow, name, parent, ttl in ((OUTER, "e", None, -1.0), (INNER, child, "e", 10.0)):
         record = ExecutionRecord(name, flow.name, WorkflowState.RUNNING, flow_id=flow.id, parent_execution_id=parent)
-        store.ledger.begin(record, content_id(flow), encode_flow(flow), "elsewhere/boot/1/2/x", ttl)
+        store.ledger.create(record, content_id(flow), encode_flow(flow), "elsewhere/boot/1/2/x", ttl)
     [result] = new_engine(storage=InMemoryStorage([INNER])).recover()
     assert result.outputs == {"a": "a", "in": {"deep": "deep"}}
     assert store.get(child).state is WorkflowState.COMPLETED

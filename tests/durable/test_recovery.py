@@ -163,7 +163,7 @@ def leave(store, execution_id="e", *done, steps=("a", "b", "c")):
     """Write what is left of a chain whose engine went away after the steps *done*."""
     flow = chain(*steps)
     record = ExecutionRecord(execution_id, "chain", WorkflowState.RUNNING, flow_id=flow.id)
-    epoch = store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    epoch = store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
     for seq, step in enumerate(flow.steps[: len(done)]):
         result = StepResult(step.id, step.name, StepStatus.COMPLETED, done[seq], attempts=1)
         data = encode_checkpoint(result, int(Outcome.COMPLETED))
@@ -584,7 +584,7 @@ def test_one_whose_sub_flows_cannot_go_on_here_is_left_alone(killed_in_sub_flow,
 def test_one_whose_sub_flows_are_not_known_here_is_left_alone(new_engine, store):
     flow = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
     record = ExecutionRecord("e", "outer", WorkflowState.RUNNING, flow_id=flow.id)
-    store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
     with pytest.raises(HandlerNotFound, match="no sub-flow for step: in"):
         new_engine().resume("e")
     assert new_engine().recover() == []
@@ -802,7 +802,7 @@ def left_behind(store, names, result, outcome):
     """Leave a parallel flow of which one step has settled, as a process does that dies."""
     flow = FlowDef("left", FlowMode.PARALLEL, steps=[StepDef(name) for name in names])
     record = ExecutionRecord("e", flow.name, WorkflowState.RUNNING, flow_id=flow.id)
-    epoch = store.ledger.begin(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    epoch = store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
     data = encode_checkpoint(result, int(outcome))
     store.apply([SaveStep("e", result.step_name, 0, data, None, epoch)])
 
@@ -860,6 +860,6 @@ def test_what_is_written_grows_with_the_steps_and_no_faster(store):
 
 def test_a_definition_is_kept_once(new_engine, store):
     engine = new_engine()
-    ids = {store.ledger.look(engine.run(chain("a", "b")).execution_id).content_id for _ in range(3)}
+    ids = {store.ledger.read(engine.run(chain("a", "b")).execution_id).content_id for _ in range(3)}
     assert len(ids) == 1
-    assert ids != {store.ledger.look(engine.run(chain("a", "c")).execution_id).content_id}
+    assert ids != {store.ledger.read(engine.run(chain("a", "c")).execution_id).content_id}

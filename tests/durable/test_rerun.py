@@ -176,14 +176,14 @@ class Died(Exception):
 
 def test_one_that_dies_as_it_begins_keeps_what_completed(engine, handler, new_engine, store, monkeypatch):
     failed = engine.run(chain("a", "b"))
-    begin = Keeper.begin
+    create = Keeper.create
 
-    def begin_and_die(*arguments, **options):
-        begin(*arguments, **options)
+    def create_and_die(*arguments, **options):
+        create(*arguments, **options)
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "begin", begin_and_die)
+        patch.setattr(Keeper, "create", create_and_die)
         with pytest.raises(Died):
             engine.rerun(failed.execution_id)
     handler.mend()
@@ -198,4 +198,4 @@ def test_one_that_dies_as_it_begins_keeps_what_completed(engine, handler, new_en
 def test_it_is_no_recovery(engine, handler, store):
     failed = engine.run(chain("a", "b"))
     again = engine.rerun(failed.execution_id)
-    assert store.ledger.look(again.execution_id).recoveries == 0
+    assert store.ledger.read(again.execution_id).recoveries == 0

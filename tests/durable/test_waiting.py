@@ -366,7 +366,7 @@ def test_a_sleep_keeps_its_end_across_a_crash(store_url, new_engine, store):
     steps = [StepDef("nap", step_type="sleep", config={"seconds": 1.0}), StepDef("last")]
     with new_engine() as engine:
         execution = engine.start(FlowDef("nap", steps=steps), execution_id="e")
-        while not store.ledger.look("e").steps:
+        while not store.ledger.read("e").steps:
             time.sleep(0.002)
         die()
     """
@@ -383,5 +383,5 @@ def test_a_sleep_keeps_its_end_across_a_crash(store_url, new_engine, store):
 
 def due_of(store, step):
     """Return when the wait that is recorded for *step* ends."""
-    [due] = [decode_checkpoint(data, name).due for name, _, data in store.ledger.look("e").steps if name == step]
+    [due] = [decode_checkpoint(data, name).due for name, _, data in store.ledger.read("e").steps if name == step]
     return due

@@ -158,7 +158,7 @@ def test_a_rollback_goes_on_whatever_happens():
 
 
 def scope(plan, name):
-    return {seen for seen, _ in plan.nodes[plan.places[name]].scope}
+    return {seen for seen, _ in plan.nodes[plan.places[name]].seen_by_condition}
 
 
 def test_a_condition_is_given_the_steps_it_names_and_no_others():

@@ -76,13 +76,13 @@ def test_an_action_may_add_and_cancel_timers(timers):
 
 
 def test_cancelled_timers_do_not_pile_up(timers):
-    class Held:
+    class Lease:
         def __call__(self):
             pass
 
     alive = weakref.WeakSet()
     for _ in range(10_000):
-        action = Held()
+        action = Lease()
         alive.add(action)
         timers.cancel(timers.add(1e9, action))
         del action

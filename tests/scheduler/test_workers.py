@@ -10,7 +10,7 @@ import pytest
 from helper_engine import LONG, bounded, waited
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef
-from szal.scheduler.workers import Lane, Threads
+from szal.scheduler.workers import Threads, WorkerPool
 
 
 class Work:
@@ -116,7 +116,7 @@ class TestThreads:
 
 class TestLane:
     def test_does_what_is_put_into_it(self, threads, finished):
-        lane = Lane((threads.pooled,), 4, finished)
+        lane = WorkerPool((threads.pooled,), 4, finished)
         works = [Work() for _ in range(100)]
         for work in works:
             lane.put(work)
@@ -126,7 +126,7 @@ class TestLane:
         lane.close()
 
     def test_has_as_many_workers_as_its_limit_allows_and_its_load_asks_for(self, threads, finished):
-        lane = Lane((threads.pooled,), 3, finished)
+        lane = WorkerPool((threads.pooled,), 3, finished)
         gate = threading.Event()
         for expected in (1, 2, 3, 3, 3):
             lane.put(Work(lambda: waited(gate)))
@@ -140,7 +140,7 @@ class TestLane:
         lane.close()
 
     def test_replaces_a_worker_that_is_left_behind(self, threads, finished):
-        lane = Lane((threads.daemon,), 1, finished)
+        lane = WorkerPool((threads.daemon,), 1, finished)
         gate, entered = threading.Event(), threading.Event()
         lane.put(Work(lambda: (entered.set(), waited(gate)), abandoned=True))
         waited(entered)
@@ -153,7 +153,7 @@ class TestLane:
         lane.close()
 
     def test_a_worker_that_was_left_behind_does_not_come_back_as_one_too_many(self, threads, finished):
-        lane = Lane((threads.daemon,), 1, finished)
+        lane = WorkerPool((threads.daemon,), 1, finished)
         gate, ended, busy, at_once = threading.Event(), threading.Event(), threading.Lock(), []
         lane.put(Work(lambda: (waited(gate), ended.set()), abandoned=True))
 
@@ -172,7 +172,7 @@ class TestLane:
         lane.close()
 
     def test_takes_another_kind_of_thread_where_the_first_is_not_to_be_had(self, threads, finished):
-        lane = Lane((refuse, threads.daemon), 2, finished)
+        lane = WorkerPool((refuse, threads.daemon), 2, finished)
         work = Work()
         lane.put(work)
         assert finished.get(timeout=LONG) is work
@@ -180,7 +180,7 @@ class TestLane:
         lane.close()
 
     def test_does_the_work_on_the_callers_thread_where_there_is_no_thread_at_all(self, finished):
-        lane = Lane((refuse, refuse), 2, finished)
+        lane = WorkerPool((refuse, refuse), 2, finished)
         works = [Work() for _ in range(3)]
         for work in works:
             lane.put(work)
@@ -197,7 +197,7 @@ class TestLane:
             calls.append(function)
             threads.pooled(function, *args)
 
-        lane = Lane((only_once,), 4, finished)
+        lane = WorkerPool((only_once,), 4, finished)
         works = [Work() for _ in range(20)]
         for work in works:
             lane.put(work)
@@ -214,7 +214,7 @@ class TestLane:
             calls.append(function)
             threads.daemon(function, *args)
 
-        lane = Lane((only_once,), 1, finished)
+        lane = WorkerPool((only_once,), 1, finished)
         gate, entered = threading.Event(), threading.Event()
         lane.put(Work(lambda: (entered.set(), waited(gate)), abandoned=True))
         waited(entered)
@@ -230,7 +230,7 @@ class TestLane:
         lane.close()
 
     def test_sends_all_its_workers_home_when_closed(self, threads, finished):
-        lane = Lane((threads.pooled,), 8, finished)
+        lane = WorkerPool((threads.pooled,), 8, finished)
         together = threading.Barrier(8)
         works = [Work(lambda: together.wait(LONG)) for _ in range(8)]
         for work in works:

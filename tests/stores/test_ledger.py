@@ -35,7 +35,7 @@ def record(execution_id: str = "e1", state: WorkflowState = RUNNING) -> Executio
 
 
 def begun(ledger: Store, execution_id: str = "e1", owner: str = "me", ttl: float = 60) -> int:
-    epoch = ledger.begin(record(execution_id), "c1", '{"the": "flow"}', owner, ttl)
+    epoch = ledger.create(record(execution_id), "c1", '{"the": "flow"}', owner, ttl)
     assert epoch is not None
     return epoch
 
@@ -47,9 +47,9 @@ def step(execution_id: str, name: str, seq: int, epoch: int, signal_id: str | No
 
 def test_an_execution_begins_once(ledger: Store) -> None:
     assert begun(ledger) == 1
-    assert ledger.begin(record(), "c1", "{}", "other", 60) is None
+    assert ledger.create(record(), "c1", "{}", "other", 60) is None
     assert ledger.get("e1").state is RUNNING
-    found = ledger.look("e1")
+    found = ledger.read("e1")
     assert (found.epoch, found.content_id, found.flow) == (1, "c1", '{"the": "flow"}')
 
 
@@ -64,7 +64,7 @@ def test_it_knows_what_has_begun_until_that_is_removed(ledger: Store) -> None:
 def test_a_definition_is_kept_once_for_any_number_of_executions(ledger: Store) -> None:
     begun(ledger, "e1")
     begun(ledger, "e2")
-    assert [ledger.look(name).flow for name in ("e1", "e2")] == ['{"the": "flow"}'] * 2
+    assert [ledger.read(name).flow for name in ("e1", "e2")] == ['{"the": "flow"}'] * 2
 
 
 def test_of_many_who_begin_one_execution_one_does(ledger: Store) -> None:
@@ -72,7 +72,7 @@ def test_of_many_who_begin_one_execution_one_does(ledger: Store) -> None:
 
     def begin() -> None:
         together.wait(10)
-        epochs.append(ledger.begin(record(), "c1", "{}", threading.current_thread().name, 60))
+        epochs.append(ledger.create(record(), "c1", "{}", threading.current_thread().name, 60))
 
     threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
@@ -86,14 +86,14 @@ def test_a_live_owner_is_not_taken_over(ledger: Store) -> None:
     begun(ledger)
     with pytest.raises(ExecutionOwned):
         ledger.take_over("e1", "other", 60, alive)
-    assert ledger.look("e1").epoch == 1
+    assert ledger.read("e1").epoch == 1
 
 
 def test_many_steps_in_one_batch_are_all_there_each_as_it_was_said_last(ledger: Store) -> None:
     epoch = begun(ledger)
     ledger.apply([step("e1", f"s{number}", number, epoch) for number in range(50)])
     ledger.apply([step("e1", f"s{number % 240}", 1000 + number, epoch, f"signal {number}") for number in range(250)])
-    steps = ledger.look("e1").steps
+    steps = ledger.read("e1").steps
     expected = [(f"s{number % 240}", 1000 + number) for number in range(10, 250)]
     assert [(name, seq) for name, seq, _ in steps] == expected
 
@@ -148,7 +148,7 @@ def test_writes_of_an_older_epoch_are_refused_whole(ledger: Store) -> None:
     for late in (step("e1", "a", 0, old), Save.of(record(state=WorkflowState.COMPLETED), old), Release("e1", old)):
         with pytest.raises(LeaseLost):
             ledger.apply([step("e1", "b", 0, new), late])
-    assert ledger.look("e1").steps == []
+    assert ledger.read("e1").steps == []
     assert ledger.get("e1").state is RUNNING
 
 
@@ -160,7 +160,7 @@ def test_steps_of_several_executions_are_one_batch(ledger: Store, count: int) ->
     ledger.apply(batch)
     for name in epochs:
         written = [(each.step_name, each.seq, each.data) for each in batch if each.execution_id == name]
-        assert ledger.look(name).steps == written
+        assert ledger.read(name).steps == written
         ledger.send(name, "go", "1", "s1")
         assert ledger.signals(name) == []  # it was delivered
 
@@ -171,7 +171,7 @@ def test_who_is_refused_is_named_and_nothing_is_written_for_others(ledger: Store
     ledger.take_over("e2", "other", 60, gone)
     with pytest.raises(LeaseLost, match="e2"):
         ledger.apply([step(name, f"s{seq}", seq, epochs[name]) for seq in range(count) for name in epochs])
-    assert ledger.look("e1").steps == ledger.look("e2").steps == []
+    assert ledger.read("e1").steps == ledger.read("e2").steps == []
 
 
 def test_a_refused_write_tells_its_sender_and_a_good_one_too(ledger: Store) -> None:
@@ -187,7 +187,7 @@ def test_a_refused_write_tells_its_sender_and_a_good_one_too(ledger: Store) -> N
 def test_a_second_write_of_a_step_replaces_the_first(ledger: Store) -> None:
     epoch = begun(ledger)
     ledger.apply([step("e1", "a", 0, epoch), step("e1", "b", 1, epoch), step("e1", "a", 2, epoch)])
-    assert [(name, seq) for name, seq, _ in ledger.look("e1").steps] == [("b", 1), ("a", 2)]
+    assert [(name, seq) for name, seq, _ in ledger.read("e1").steps] == [("b", 1), ("a", 2)]
 
 
 def test_through_a_sink_a_refused_write_takes_nobody_elses_down(ledger: Store) -> None:
@@ -201,8 +201,8 @@ def test_through_a_sink_a_refused_write_takes_nobody_elses_down(ledger: Store) -
             sink.submit(operation)
         with pytest.raises(Exception, match="e1"):
             sink.flush()
-    assert [name for name, _, _ in ledger.look("e2").steps] == ["a", "b"]
-    assert ledger.look("e1").steps == []
+    assert [name for name, _, _ in ledger.read("e2").steps] == ["a", "b"]
+    assert ledger.read("e1").steps == []
     assert [type(error) for error in told] == [LeaseLost]
 
 
@@ -300,7 +300,7 @@ def test_a_signal_is_kept_once_in_order_until_a_step_has_taken_it(ledger: Store)
 
 def test_what_is_unknown_is_an_error(ledger: Store) -> None:
     for call in (
-        lambda: ledger.look("no"),
+        lambda: ledger.read("no"),
         lambda: ledger.take_over("no", "me", 60, gone),
         lambda: ledger.send("no", "go", "1", "s1"),
         lambda: ledger.request_cancel("no"),
@@ -318,14 +318,14 @@ def test_removing_an_execution_removes_all_of_it(ledger: Store) -> None:
         ledger.apply([step(name, "a", 0, epoch), Save.of(done, epoch)])
         remove()
         assert ledger.get(name) is None
-        assert ledger.begin(record(name), "c1", "{}", "me", 60) == 1
-        assert (ledger.look(name).steps, ledger.signals(name)) == ([], [])
+        assert ledger.create(record(name), "c1", "{}", "me", 60) == 1
+        assert (ledger.read(name).steps, ledger.signals(name)) == ([], [])
         ledger.remove(name)
 
 
 def test_an_execution_that_rust_wrote_has_no_lease(ledger: Store) -> None:
     ledger.save(record("rust"))
-    assert ledger.look("rust").epoch is None
+    assert ledger.read("rust").epoch is None
     assert ledger.interrupted(gone) == []
 
 
@@ -334,7 +334,7 @@ def test_of_two_epochs_in_one_batch_the_older_is_refused(ledger: Store) -> None:
     new = ledger.take_over("e1", "you", 60, gone).epoch
     with pytest.raises(LeaseLost):
         ledger.apply([step("e1", "a", 0, old), step("e1", "b", 1, new)])
-    assert ledger.look("e1").steps == []
+    assert ledger.read("e1").steps == []
 
 
 def test_a_removal_through_a_sink_forgets_everything(ledger: Store) -> None:
@@ -343,15 +343,15 @@ def test_a_removal_through_a_sink_forgets_everything(ledger: Store) -> None:
     with ledger.engine_sink() as sink:
         sink.remove("e1")
     assert begun(ledger) == 1
-    assert (ledger.look("e1").steps, ledger.signals("e1")) == ([], [])
+    assert (ledger.read("e1").steps, ledger.signals("e1")) == ([], [])
 
 
 def test_an_execution_may_begin_with_steps_that_have_settled(ledger: Store) -> None:
     steps = [("a", 0, "1"), ("b", 1, "2")]
-    assert ledger.begin(record(), "c1", "{}", "me", 60, steps=steps) == 1
-    assert ledger.look("e1").steps == steps
-    assert ledger.begin(record(), "c1", "{}", "me", 60, steps=[("c", 2, "3")]) is None
-    assert ledger.look("e1").steps == steps
+    assert ledger.create(record(), "c1", "{}", "me", 60, steps=steps) == 1
+    assert ledger.read("e1").steps == steps
+    assert ledger.create(record(), "c1", "{}", "me", 60, steps=[("c", 2, "3")]) is None
+    assert ledger.read("e1").steps == steps
 
 
 def test_one_of_an_id_that_another_program_has_removed_begins_from_nothing(path: Path, postgres_url: str) -> None:
@@ -366,7 +366,7 @@ def test_one_of_an_id_that_another_program_has_removed_begins_from_nothing(path:
                 other.execute(gone)
                 other.commit()
             assert begun(store) == epoch + 1
-            assert (store.ledger.look("e1").steps, store.ledger.signals("e1")) == ([], [])
+            assert (store.ledger.read("e1").steps, store.ledger.signals("e1")) == ([], [])
 
 
 # -- what belongs to another execution ----------------------------------------------------------------
@@ -377,12 +377,12 @@ def test_who_has_lost_the_parent_begins_nothing_and_takes_nothing_over_for_it(le
     begun(ledger, "begun", ttl=-1.0)
     new = ledger.take_over("parent", "other", 60, gone).epoch
     with pytest.raises(LeaseLost, match="parent"):
-        ledger.begin(record("child"), "c1", "{}", "me", 60, under=("parent", old))
+        ledger.create(record("child"), "c1", "{}", "me", 60, under=("parent", old))
     with pytest.raises(LeaseLost, match="parent"):
         ledger.take_over("begun", "me", 60, gone, under=("parent", old))
     assert ledger.get("child") is None
     assert ledger.take_over("begun", "other", 60, alive, under=("parent", new)).epoch == 2
-    assert ledger.begin(record("child"), "c1", "{}", "other", 60, under=("parent", new)) == 1
+    assert ledger.create(record("child"), "c1", "{}", "other", 60, under=("parent", new)) == 1
 
 
 def test_who_has_the_parent_has_the_child_whoever_had_that(ledger: Store) -> None:

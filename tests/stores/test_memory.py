@@ -41,7 +41,7 @@ def store() -> InMemoryExecutionStore:
 
 
 def begun(store: InMemoryExecutionStore, number: int = 1, ttl: float = 60, content: str = "c1") -> int:
-    epoch = store.begin(record(number, state=WorkflowState.RUNNING), content, f"the flow {content}", "me", ttl)
+    epoch = store.create(record(number, state=WorkflowState.RUNNING), content, f"the flow {content}", "me", ttl)
     assert epoch is not None
     return epoch
 
@@ -59,14 +59,14 @@ def test_what_a_caller_does_to_what_it_gave_or_got_changes_nothing(store: InMemo
     store.apply([given, paused, Release("e00001", 1, None, awaits)])
     given.data = given.step_name = "changed"
     awaits.append("other")
-    got = store.look("e00001")
+    got = store.read("e00001")
     got.steps.clear()  # type: ignore[attr-defined]
     got.record.labels["team"] = "changed"  # type: ignore[index]
     store.find()[0].labels["team"] = "changed"  # type: ignore[index]
     store.send("e00001", "other", "1", "s1")
     store.signals("e00001").clear()
-    assert store.look("e00001").steps == [("a", 0, "{}")]
-    assert store.look("e00001").record.labels == store.find()[0].labels == {"team": "a"}
+    assert store.read("e00001").steps == [("a", 0, "{}")]
+    assert store.read("e00001").record.labels == store.find()[0].labels == {"team": "a"}
     assert store.interrupted(lambda owner: False) == []
     assert [signal.name for signal in store.signals("e00001")] == ["other"]
 
@@ -74,10 +74,10 @@ def test_what_a_caller_does_to_what_it_gave_or_got_changes_nothing(store: InMemo
 def test_a_definition_is_one_text_and_goes_with_its_last_execution(store: InMemoryExecutionStore) -> None:
     for number in range(3):
         begun(store, number)
-    assert len({id(store.look(f"e{number:05}").flow) for number in range(3)}) == 1
+    assert len({id(store.read(f"e{number:05}").flow) for number in range(3)}) == 1
     store.remove("e00000")
     store.apply([Remove("e00001")])
-    assert store.look("e00002").flow == "the flow c1"
+    assert store.read("e00002").flow == "the flow c1"
     store.remove("e00002")
     gc.collect()
     assert dict(store._definitions) == {}
@@ -105,7 +105,7 @@ def test_a_batch_with_one_write_that_cannot_be_done_does_nothing(store: InMemory
     ):
         with pytest.raises(error):
             store.apply([step(1, "a", epoch), Save.of(record(5)), bad])
-    assert store.look("e00001").steps == []
+    assert store.read("e00001").steps == []
     assert store.list() == ["e00001"]
 
 
@@ -119,14 +119,14 @@ def test_what_follows_a_removal_under_the_same_lease_is_refused(store: InMemoryE
 def test_a_step_of_an_execution_that_is_not_there_is_not_kept(store: InMemoryExecutionStore) -> None:
     store.apply([step(1, "a", None), Release("e00001")])
     begun(store)
-    assert store.look("e00001").steps == []
+    assert store.read("e00001").steps == []
 
 
 # -- owners -------------------------------------------------------------------------------------------
 
 
 def test_an_owner_in_this_process_is_alive_while_its_lease_lasts(store: InMemoryExecutionStore) -> None:
-    store.begin(record(1, state=WorkflowState.RUNNING), "c1", "{}", owner_name(), 60)
+    store.create(record(1, state=WorkflowState.RUNNING), "c1", "{}", owner_name(), 60)
     with pytest.raises(ExecutionOwned):
         store.take_over("e00001", owner_name(), 60, is_gone)
     assert store.interrupted(is_gone) == []
@@ -150,7 +150,7 @@ def test_whether_an_owner_is_gone_is_asked_without_the_lock(store: InMemoryExecu
 
     with pytest.raises(ExecutionOwned):
         store.take_over("e00001", "second", 60, meanwhile)
-    assert store.look("e00001").epoch == 2
+    assert store.read("e00001").epoch == 2
 
 
 def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() -> None:
@@ -161,7 +161,7 @@ def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() ->
 
         store = open_store("memory:")
         def begin(name, ttl):
-            assert store.begin(ExecutionRecord(name, "ci", WorkflowState.RUNNING), "c", "{}", owner_name(), ttl) == 1
+            assert store.create(ExecutionRecord(name, "ci", WorkflowState.RUNNING), "c", "{}", owner_name(), ttl) == 1
         begin("running", 0.3)
         begin("interrupted", -1)
         until = store.clock() + 0.4
@@ -178,7 +178,7 @@ def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() ->
             os._exit(0)
         os.close(write)
         assert os.read(read, 1) == b"x"
-        assert store.look("running").epoch == 1
+        assert store.read("running").epoch == 1
     """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
@@ -216,7 +216,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(name=IDS, owner=OWNERS, ttl=TTLS, content=st.sampled_from(["c1", "c2"]))
     def begin(self, name: str, owner: str, ttl: float, content: str) -> None:
         new = record(int(name[1:]), state=WorkflowState.RUNNING)
-        self.both(lambda store: store.begin(new, content, f"flow {content}", owner, ttl))
+        self.both(lambda store: store.create(new, content, f"flow {content}", owner, ttl))
 
     @rule(name=IDS, owner=OWNERS, ttl=TTLS, gone=st.booleans())
     def take_over(self, name: str, owner: str, ttl: float, gone: bool) -> None:
@@ -263,7 +263,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_same_is_known(self) -> None:
         for name in ("e00000", "e00001", "e00002"):
-            self.both(lambda store, name=name: store.look(name))  # type: ignore[misc]
+            self.both(lambda store, name=name: store.read(name))  # type: ignore[misc]
             self.both(lambda store, name=name: store.signals(name))  # type: ignore[misc]
         for gone in (True, False):
             self.both(lambda store, gone=gone: sorted(store.interrupted(lambda _: gone)))  # type: ignore[misc]

@@ -172,7 +172,7 @@ def test_a_removal_returns_what_it_removed(cut: PostgresExecutionStore, cutter: 
 
 def begun(store: PostgresExecutionStore) -> int:
     """Return the epoch of an execution that is under way, and is anybody's to take over."""
-    epoch = store.ledger.begin(record(1, state=RUNNING), "none", "{}", "somebody", -1.0)
+    epoch = store.ledger.create(record(1, state=RUNNING), "none", "{}", "somebody", -1.0)
     assert epoch is not None
     return epoch
 
@@ -186,7 +186,7 @@ def test_a_step_is_written_again(
     cutter.cut_at(b"first", delivered=delivered)
     cut.apply([step])
     assert cutter.cuts == 1
-    assert postgres.ledger.look("e00001").steps == [("a", 0, '"first"')]
+    assert postgres.ledger.read("e00001").steps == [("a", 0, '"first"')]
 
 
 @pytest.mark.parametrize("delivered", [True, False])
@@ -202,7 +202,7 @@ def test_a_step_of_one_that_was_taken_over_meanwhile_is_not_written_again(
     cutter.cut_at(b"first", delivered=delivered, then=go_on)
     with pytest.raises(LeaseLost):
         cut.apply([step])
-    assert postgres.ledger.look("e00001").steps == [("a", 0, '"second"')]
+    assert postgres.ledger.read("e00001").steps == [("a", 0, '"second"')]
 
 
 @pytest.mark.parametrize("word", [b"BEGIN", b'"state"', b"COMMIT"])

@@ -14,7 +14,7 @@ from szal.model.json.text import loads
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
-from szal.stores.ledger import Claim, Held, Settled, Signal
+from szal.stores.ledger import Lease, Signal, Snapshot, StepRows
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
 from szal.stores.query import HEAD, ExecutionSummary, Position, position_key, summary_of
 
@@ -80,14 +80,14 @@ class _Found:
     lease: _Lease | None
     steps: Sequence[_Step]
 
-    def claim(self) -> Claim:
+    def snapshot(self) -> Snapshot:
         """Return it as its owner gets to see it; decodes the record."""
         lease = self.lease
         record = read_record(self.row.summary.execution_id, self.row.data)
         steps = [step[:3] for step in sorted(self.steps, key=lambda step: step[1])]
         if lease is None:
-            return Claim(record=record, epoch=None, steps=steps)
-        return Claim(
+            return Snapshot(record=record, epoch=None, steps=steps)
+        return Snapshot(
             record=record,
             epoch=lease.epoch if record.state.is_live else None,
             flow=lease.definition.flow,
@@ -157,7 +157,7 @@ class MemoryLedger:
 
     # -- leases ---------------------------------------------------------------------------------------
 
-    def begin(
+    def create(
         self,
         record: ExecutionRecord,
         content_id: str,
@@ -165,19 +165,19 @@ class MemoryLedger:
         owner: str,
         ttl: float,
         *,
-        steps: Settled = (),
-        under: Held | None = None,
-        anew: bool = False,
+        steps: StepRows = (),
+        under: Lease | None = None,
+        replace: bool = False,
     ) -> int | None:
         """Record a new execution and return the epoch of its lease; None where there is one under that id.
 
         *steps* have settled before it begins. *under* is the lease of the execution whose sub-flow it is: raises
-        `LeaseLost` where that is held no more. *anew*: what there is under that id is left over, and goes.
+        `LeaseLost` where that is held no more. *replace*: what there is under that id is left over, and goes.
         """
         entry = Entry(Row.of(Save.of(record)), steps={step[0]: (*step, None) for step in steps})
         with self._lock:
             self._check_held(under)
-            if anew:
+            if replace:
                 self._entries.pop(record.execution_id, None)
             if self._entries.setdefault(record.execution_id, entry) is not entry:
                 return None
@@ -190,15 +190,21 @@ class MemoryLedger:
         with self._lock:
             return execution_id in self._entries
 
-    def look(self, execution_id: str) -> Claim:
+    def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         with self._lock:
             found = self._entry(execution_id).found()
-        return found.claim()
+        return found.snapshot()
 
     def take_over(
-        self, execution_id: str, owner: str, ttl: float, is_gone: Callable[[str], bool], *, under: Held | None = None
-    ) -> Claim:
+        self,
+        execution_id: str,
+        owner: str,
+        ttl: float,
+        is_gone: Callable[[str], bool],
+        *,
+        under: Lease | None = None,
+    ) -> Snapshot:
         """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
@@ -209,12 +215,12 @@ class MemoryLedger:
         while True:
             taken = self._take(execution_id, owner, ttl, gone, under)
             if isinstance(taken, _Found):
-                return taken.claim()
+                return taken.snapshot()
             if not is_gone(taken):  # asked without the lock: meanwhile somebody else may come first
                 raise ExecutionOwned(execution_id)
             gone = taken
 
-    def _take(self, execution_id: str, owner: str, ttl: float, gone: str | None, under: Held | None) -> _Found | str:
+    def _take(self, execution_id: str, owner: str, ttl: float, gone: str | None, under: Lease | None) -> _Found | str:
         """Do so if nobody but *gone* has it, and return it; else the owner's name."""
         with self._lock:
             self._check_held(under)
@@ -309,7 +315,7 @@ class MemoryLedger:
             if isinstance(operation, Remove):
                 removed.add(execution_id)
 
-    def _check_held(self, lease: Held | None) -> None:
+    def _check_held(self, lease: Lease | None) -> None:
         if lease is not None and self._epoch(lease[0]) != lease[1]:
             raise LeaseLost(lease[0])
 

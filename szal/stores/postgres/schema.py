@@ -6,7 +6,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from szal.stores.dialect import Dialect
-from szal.stores.ledger import ADD_AWAITS, TABLES, in_words
+from szal.stores.ledger import ADD_AWAITS, TABLES, spelled_out
 from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.postgres.pool import Connection
 from szal.stores.sql import Row
@@ -193,8 +193,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             f"CREATE INDEX szal_executions_started ON {{szal}}szal_executions ({STARTED}, ({ID}))",
         ),
     ),
-    ("m002_ledger", tuple(in_words(statement, "%s", "{szal}") for statement in TABLES)),
-    ("m003_awaits", (in_words(ADD_AWAITS, "%s", "{szal}"),)),
+    ("m002_ledger", tuple(spelled_out(statement, "%s", "{szal}") for statement in TABLES)),
+    ("m003_awaits", (spelled_out(ADD_AWAITS, "%s", "{szal}"),)),
     ("m004_cut", (_CUT, *_functions("{szal}szal_cut(data)"))),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates

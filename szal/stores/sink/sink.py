@@ -128,12 +128,12 @@ class Sink:
 
         Raises `FlushTimeout` if that takes longer than *block_timeout*.
         """
-        self.settle(self._writer.block_timeout)
+        self.drain(self._writer.block_timeout)
         return self._backend.find(limit=limit, after=after, **filters)
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """Wait as `find` does, then return the store's `count`."""
-        self.settle(self._writer.block_timeout)
+        self.drain(self._writer.block_timeout)
         return self._backend.count(**filters)
 
     def prune(
@@ -145,7 +145,7 @@ class Sink:
         batch: int = 1000,
     ) -> int:
         """Wait as `find` does, then `prune` the store, in the calling thread."""
-        self.settle(self._writer.block_timeout)
+        self.drain(self._writer.block_timeout)
         return self._backend.prune(older_than=older_than, states=states, keep=keep, batch=batch)
 
     # -- its life -------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Sink:
         """
         self._writer.report(self._writer.wait(timeout), execution_id)
 
-    def settle(self, timeout: float | None = None) -> None:
+    def drain(self, timeout: float | None = None) -> None:
         """Return once all that was submitted before this call is committed or lost, without saying which.
 
         Raises `FlushTimeout` after *timeout* seconds (None: no limit).

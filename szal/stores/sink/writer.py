@@ -101,16 +101,18 @@ class Writer:
     _queue: "Queue[Batch | None]" = attrs.field(init=False)
     _growing: Batch | None = attrs.field(default=None, init=False)  # on the queue, and not taken yet
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
-    _unsettled: deque[Batch] = attrs.field(factory=deque, init=False)  # those on the queue, and the one in work
+    _batches: deque[Batch] = attrs.field(factory=deque, init=False)  # those on the queue, and the one in work
     _mirror: dict[Hashable, Operation] = attrs.field(factory=dict, init=False)  # the latest of each key, if mirrored
     # Operations are numbered from 1 in the order of submission, which is that of the queue.
     _submitted: int = attrs.field(default=0, init=False)
-    _settled: int = attrs.field(default=0, init=False)  # all up to this number are committed, or have failed
+    _done: int = attrs.field(default=0, init=False)  # all up to this number are committed, or have failed
     _tally: _Tally = attrs.field(factory=_Tally, init=False)
     _closed: bool = attrs.field(default=False, init=False)
     _busy: bool = attrs.field(default=False, init=False)  # the database is at work
     _resting: bool = attrs.field(default=False, init=False)  # and must not be: there is going to be a fork
-    _hurry: threading.Event = attrs.field(factory=threading.Event, init=False)  # set: do not wait for the next retry
+    _retry_now: threading.Event = attrs.field(
+        factory=threading.Event, init=False
+    )  # set: do not wait for the next retry
 
     @_changed.default
     def _condition(self) -> threading.Condition:
@@ -128,7 +130,7 @@ class Writer:
     def submit(self, operation: Operation) -> None:
         """Queue *operation*; waits while `max_pending` are pending, and raises `SinkFull`, `StoreClosed`."""
         with self._lock:
-            if self._closed or self._submitted - self._settled >= self.max_pending:
+            if self._closed or self._submitted - self._done >= self.max_pending:
                 self._await_room()
             if operation.mirrored:
                 self._mirror[operation.key] = operation
@@ -139,7 +141,7 @@ class Writer:
                     self._growing = None
                 return
             self._growing = [operation]
-            self._unsettled.append(self._growing)
+            self._batches.append(self._growing)
             self._queue.put(self._growing)
             if self._thread is None:
                 self._start()
@@ -159,10 +161,10 @@ class Writer:
             raise StoreError("on_error must not flush or query its own sink: it would wait for itself")
         with self._lock:
             last = self._submitted
-            if self._settled >= last:
+            if self._done >= last:
                 return last
-            self._hurry.set()
-            if not self._changed.wait_for(lambda: self._settled >= last, timeout):
+            self._retry_now.set()
+            if not self._changed.wait_for(lambda: self._done >= last, timeout):
                 raise FlushTimeout(self.backend.name, self._ids(), timeout or 0.0)
         return last
 
@@ -175,7 +177,7 @@ class Writer:
 
     def stats(self) -> SinkStats:
         with self._lock:
-            return SinkStats(self._submitted - self._settled, *attrs.astuple(self._tally, recurse=False))
+            return SinkStats(self._submitted - self._done, *attrs.astuple(self._tally, recurse=False))
 
     def close(self, timeout: float | None) -> None:
         """Accept nothing more, wait until the thread has written what there is; or `FlushTimeout`, and it goes on."""
@@ -196,17 +198,17 @@ class Writer:
         """Wait, with the lock held, until there is room."""
         if threading.current_thread() is not self._thread:  # which would wait for itself, in on_error
             self._changed.wait_for(
-                lambda: self._closed or self._submitted - self._settled < self.max_pending, self.block_timeout
+                lambda: self._closed or self._submitted - self._done < self.max_pending, self.block_timeout
             )
         if self._closed:
             raise StoreClosed(f"the sink of {self.backend.name}")
-        if (pending := self._submitted - self._settled) >= self.max_pending:
+        if (pending := self._submitted - self._done) >= self.max_pending:
             raise SinkFull(self.backend.name, pending, self.block_timeout)
 
     def _ids(self) -> tuple[str, ...]:
         """Return the ids of what is pending, which is settled in order; with the lock held."""
-        operations = [operation for batch in self._unsettled for operation in batch]
-        left = operations[len(operations) - (self._submitted - self._settled) :]
+        operations = [operation for batch in self._batches for operation in batch]
+        left = operations[len(operations) - (self._submitted - self._done) :]
         return tuple(dict.fromkeys(operation.execution_id for operation in left))
 
     def _start(self) -> None:
@@ -235,16 +237,14 @@ class Writer:
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            last = self._settled + len(batch)
+            last = self._done + len(batch)
             try:
                 self._write(batch)
             except BaseException as error:  # a bug of szal's: whatever it is, what comes after must be written
                 logger.exception("the writer of %s failed", self.backend.name)
-                self._settle(
-                    batch[len(batch) - (last - self._settled) :], StoreFailed(self.backend.name, describe(error))
-                )
+                self._finish(batch[len(batch) - (last - self._done) :], StoreFailed(self.backend.name, describe(error)))
             with self._lock:
-                self._unsettled.popleft()
+                self._batches.popleft()
 
     def _next_batch(self) -> Batch | None:
         """Wait for a batch and return it, now that it grows no more; None where no other will come."""
@@ -267,7 +267,7 @@ class Writer:
                 for operation in batch:
                     self._write([operation])
         else:
-            self._settle(batch)
+            self._finish(batch)
 
     def _apply(self, operations: Sequence[Operation]) -> None:
         with self._lock:
@@ -281,7 +281,7 @@ class Writer:
                 if self._resting:
                     self._changed.notify_all()
 
-    def _settle(self, batch: Sequence[Operation], error: Exception | None = None) -> None:
+    def _finish(self, batch: Sequence[Operation], error: Exception | None = None) -> None:
         """Count *batch* as done, take it out of the mirror, and wake who waits for that."""
         mirrored = [operation for operation in batch if operation.mirrored]
         with self._lock:
@@ -289,9 +289,9 @@ class Writer:
                 if self._mirror.get(operation.key) is operation:
                     del self._mirror[operation.key]
             if error is not None:
-                for number, operation in enumerate(batch, self._settled + 1):
+                for number, operation in enumerate(batch, self._done + 1):
                     self._losses.remember(number, operation, error)
-            self._settled += len(batch)
+            self._done += len(batch)
             if error is None:
                 self._tally.written += len(batch)
                 self._tally.batches += 1
@@ -307,18 +307,18 @@ class Writer:
         """Report each operation of *batch* as lost, and only then settle it: flush comes back to a finished report."""
         for operation in batch:
             self._losses.announce(operation, error)
-        self._settle(batch, without_frames(error))
+        self._finish(batch, without_frames(error))
 
     def _sleep(self, seconds: float) -> None:
-        self._hurry.wait(seconds)
-        self._hurry.clear()
+        self._retry_now.wait(seconds)
+        self._retry_now.clear()
 
     def _log_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         with self._lock:
             if isinstance(error, Exception):
                 self._tally.last_error = without_frames(error)
-            pending = self._submitted - self._settled
+            pending = self._submitted - self._done
         level = logging.WARNING if state.attempt_number in (1, 10) or state.attempt_number % 100 == 0 else logging.DEBUG
         logger.log(level, "%s; %d writes are pending, trying again in %.2g s", error, pending, state.upcoming_sleep)
 
@@ -340,12 +340,12 @@ class Writer:
         self._changed = threading.Condition(self._lock)
         self._queue = _reentrant_queue()
         self._growing = None
-        self._hurry = threading.Event()
+        self._retry_now = threading.Event()
         self._thread = None
-        self._unsettled = deque()
+        self._batches = deque()
         self._mirror = {}
         self._losses.forget()
-        self._submitted = self._settled = 0
+        self._submitted = self._done = 0
         self._tally = _Tally()
         self._busy = self._resting = False
 
@@ -354,7 +354,7 @@ class Writer:
             if self._closed:
                 return
             self._closed = True
-            self._hurry.set()
+            self._retry_now.set()
             self._queue.put(None)
             self._changed.notify_all()
 

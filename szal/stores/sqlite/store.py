@@ -13,7 +13,7 @@ from sqlite_utils import Database, Migrations
 from sqlite_utils.db import TransactionError
 
 from szal.stores.dialect import Dialect
-from szal.stores.ledger import ADD_AWAITS, TABLES, WRITES, in_words
+from szal.stores.ledger import ADD_AWAITS, TABLES, WRITES, spelled_out
 from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.query import HEAD
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
@@ -35,7 +35,7 @@ SAVE = (
     " ON CONFLICT (execution_id) DO UPDATE SET flow_name = excluded.flow_name, data = excluded.data"
 )
 REMOVE = "DELETE FROM szal_executions WHERE execution_id = ?"
-SAVE_STEP = in_words(WRITES[SaveStep], "?", "")
+SAVE_STEP = spelled_out(WRITES[SaveStep], "?", "")
 # Of many rows in one statement each costs less: the interpreter's lock is given up, and waited for, once for them all.
 _MANY = 100  # of 5 values each: an SQLite of before 2020 takes 999
 _VALUES = "(?, ?, ?, ?, ?)"
@@ -57,7 +57,7 @@ LABEL = (
 
 DIALECT = Dialect(
     mark="?",
-    writes={Save: SAVE, Remove: REMOVE, SaveStep: SAVE_STEP, Release: in_words(WRITES[Release], "?", "")},
+    writes={Save: SAVE, Remove: REMOVE, SaveStep: SAVE_STEP, Release: spelled_out(WRITES[Release], "?", "")},
     get=GET,
     take=GET,
     now="((julianday('now') - 2440587.5) * 86400.0)",
@@ -88,13 +88,13 @@ def m001_executions(db: Database) -> None:
 def m002_ledger(db: Database) -> None:
     """Make the tables of the ledger."""
     for statement in TABLES:
-        db.execute(in_words(statement, "?", ""))
+        db.execute(spelled_out(statement, "?", ""))
 
 
 @MIGRATIONS()
 def m003_awaits(db: Database) -> None:
     """Keep what the signals are called that a paused execution waits for."""
-    db.execute(in_words(ADD_AWAITS, "?", ""))
+    db.execute(spelled_out(ADD_AWAITS, "?", ""))
 
 
 # -- the store --------------------------------------------------------------------------------------
