@@ -20,7 +20,7 @@ class Work:
         self.body = body
         self.abandoned = abandoned
         self.thread = None
-        self.lane = None
+        self.pool = None
 
     def execute(self, finished):
         self.thread = threading.current_thread()
@@ -122,7 +122,7 @@ class TestLane:
             lane.put(work)
         assert {finished.get(timeout=LONG) for _ in works} == set(works)
         assert len({work.thread for work in works}) <= 4
-        assert all(work.lane is lane for work in works)
+        assert all(work.pool is lane for work in works)
         lane.close()
 
     def test_has_as_many_workers_as_its_limit_allows_and_its_load_asks_for(self, threads, finished):
