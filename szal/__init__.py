@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from szal.engine.config import EngineConfig
+from szal.engine.driver import Execution
 from szal.engine.engine import Engine, run
-from szal.engine.execution import Execution
 from szal.errors import (
     Cancelled,
     ConditionError,

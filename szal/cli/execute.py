@@ -99,7 +99,7 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
     )
     engine = Engine(job.target.handler, config)
     notice = "{}: cancelling; once more to stop waiting"
-    interruption = Interruption(lambda name: view.say(notice.format(name)), engine.hurry)
+    interruption = Interruption(lambda name: view.say(notice.format(name)), engine.end_grace)
     before = None if store is None or job.execution_id is None else store.get(job.execution_id)
     with engine, view, interruption:
         result = _do(engine, job, interruption)

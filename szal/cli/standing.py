@@ -10,14 +10,14 @@ import attrs
 from szal.cli.text import moment, one_line
 from szal.engine.config import EngineConfig
 from szal.engine.leases import is_gone
-from szal.engine.request import bind
+from szal.engine.spec import bind
 from szal.engine.sub_flows import sub_flows_of
 from szal.errors import ExecutionNotFound, HandlerNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint, decode_flow
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, WorkflowState
-from szal.scheduler.context import RunScope, StepContext
+from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import CONDITION_NOT_MET, Run
 from szal.steps.handlers import Handlers
@@ -124,7 +124,7 @@ def _waits(
         elif node.step.step_type in ("wait", "sleep"):
             due = checkpoints[name].due if name in checkpoints else None
             until = None if due is None else datetime.fromtimestamp(due, UTC)
-            config = StepContext(run.scope, node, 1).config
+            config = StepContext(run.info, node, 1).config
             signal = config.get("signal") if isinstance(config, Mapping) else None
             yield Wait(record.execution_id, name, signal, until)
 
@@ -162,14 +162,15 @@ def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Che
     """Return the run as it would go on: what has settled, and what that made ready."""
     results: list[StepResult | None] = [None] * len(plan.nodes)
     settled_as = [0] * len(results) if plan.loose else []
-    scope = RunScope(record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as)
+    info = RunInfo(record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as)
     run = Run(
         plan=plan,
         handlers=[None] * len(results),
         results=results,
-        new_context=lambda node, attempt: StepContext(scope, node, attempt),
+        info=info,
+        new_context=lambda node, attempt: StepContext(info, node, attempt),
+        call_context=lambda call: StepContext.of_call(info, call),
         on_done=lambda _: None,
-        scope=scope,
     )
     for name, checkpoint in checkpoints.items():
         if checkpoint.outcome is not None:

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.engine.request import bind
+from szal.engine.spec import bind
 from szal.errors import SzalError, describe, did_you_mean
 from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Durability", "EngineConfig"]
 
 Durability = Literal["none", "flow", "step"]
+OnInterrupt = Literal["pause", "cancel"]
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +37,10 @@ class EngineConfig:
     "step": also each step, before anything that depends on it starts). docs/stores.md says what a crash can lose.
     `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
     `max_recoveries`: how often an execution is taken up again after its process died, before it is failed.
+    `max_recovering`: how many executions are recovered at a time.
+    `on_interrupt`: with one of szal's own stores, what a signal handler raises (Ctrl-C) leaves the execution to be gone
+    on with ("pause"), or cancels it ("cancel"); without one, it always cancels it.
+    `idle_timeout`: after how long the engine's idle threads end.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
 
@@ -56,9 +61,13 @@ class EngineConfig:
     durability: Durability = attrs.field(default="flow")
     lease_ttl: float = attrs.field(default=30.0)
     max_recoveries: int = attrs.field(default=5)
+    max_recovering: int = attrs.field(default=8)
+    on_interrupt: OnInterrupt = attrs.field(default="pause")
+    idle_timeout: float = attrs.field(default=10.0)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
 
     @max_concurrency.validator
+    @max_recovering.validator
     def _at_least_one(self, attribute: "attrs.Attribute[int]", value: int) -> None:
         if value < 1:
             raise ValueError(f"{attribute.name} must be at least 1, not {value}")
@@ -68,7 +77,13 @@ class EngineConfig:
         if value not in get_args(Durability):
             raise ValueError(f"{attribute.name} is one of {', '.join(get_args(Durability))}, not {value!r}")
 
+    @on_interrupt.validator
+    def _one_of_two(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if value not in get_args(OnInterrupt):
+            raise ValueError(f"{attribute.name} is one of {', '.join(get_args(OnInterrupt))}, not {value!r}")
+
     @lease_ttl.validator
+    @idle_timeout.validator
     def _positive(self, attribute: "attrs.Attribute[float]", value: float) -> None:
         if not value > 0:
             raise ValueError(f"{attribute.name} must be positive, and is {value}")

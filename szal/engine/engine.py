@@ -4,32 +4,31 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 
+from szal import process_hooks
+from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
-from szal.engine.execution import Execution
-from szal.engine.lifecycle import Lifecycle
-from szal.engine.request import Keeper, Request, bind
-from szal.engine.sub_flows import is_child_id
-from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError
+from szal.engine.driver import Driver, Execution, RunThread
+from szal.engine.spec import ExecutionSpec, LeasedStore, bind
+from szal.errors import ExecutionOwned, SzalError
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, FlowResult
-from szal.model.state import WorkflowState
+from szal.model.state import Stop, WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import StepContext
-from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Plan
 from szal.scheduler.workers import Threads
-from szal.steps.handlers import EveryStep, Handlers
+from szal.steps.handlers import EveryStep, Handlers, Resolver
 
 if TYPE_CHECKING:
+    from szal.engine.recoverer import BackgroundRecovery
     from szal.engine.recovery import Recovery
 
 __all__ = ["Engine", "run"]
@@ -52,15 +51,14 @@ class Engine:
 
     def __init__(self, handler: Callable[[StepContext], Json] | Handlers, config: EngineConfig | None = None) -> None:
         self.config = EngineConfig() if config is None else config
-        self._resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
-        self._threads = Threads()
-        self._lock = threading.RLock()  # `hurry` may interrupt this thread while it holds it
-        self._active: dict[str, _Drive | None] = {}  # the executions that this engine runs now, in the process `_pid`
-        self._pid = os.getpid()
-        self._kept: tuple[int, Recovery] | None = None  # with the pid it is for
-        self._ended = threading.Event()
+        self.resolver: Resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
+        self.threads = Threads(idle_timeout=self.config.idle_timeout)
+        self._active = ActiveRuns()
+        self._lock = threading.RLock()  # guards the fields below
+        self._recovery_of: tuple[int, Recovery] | None = None  # with the pid it is for
+        self._background: list[BackgroundRecovery] = []
         self._abandoned = 0
-        self._closed = False
+        process_hooks.enroll(self._active)
 
     def __enter__(self) -> Self:
         return self
@@ -70,20 +68,15 @@ class Engine:
 
     def close(self) -> None:
         """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed."""
-        self._closed = True
-        self._ended.set()
-        with self._lock:
-            if not self._active:
-                self._shut_down()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise SzalError("this engine is closed")
+        for background in self._background:
+            background.close()
+        if self._active.close():
+            self._shut_down()
 
     def _shut_down(self) -> None:
-        self._threads.close()
-        if self._kept is not None:
-            self._kept[1].keeper.heartbeat.close()
+        self.threads.close()
+        if self._recovery_of is not None:
+            self._recovery_of[1].leased.heartbeat.close()
 
     @property
     def abandoned(self) -> int:
@@ -111,14 +104,27 @@ class Engine:
         Raises, before anything runs: `InvalidFlow`, `HandlerNotFound`, `EncodeError` (inputs, labels or a config that
         JSON cannot hold), `ExecutionOwned` (somebody is running that id), `DefinitionMismatch` (that id is another
         flow's). Raises `LeaseLost` where another process has taken the execution over, and what the store raises,
-        after the run if it came up in it. KeyboardInterrupt cancels the run and is raised once that is recorded.
+        after the run if it came up in it. What a signal handler raises (Ctrl-C) interrupts the run, and is raised once
+        that is recorded: with one of szal's own stores, it can be gone on with (`EngineConfig.on_interrupt`).
 
         >>> with Engine(lambda ctx: ctx.step.name.upper()) as engine:
         ...     engine.run(FlowDef("demo", steps=[])).success
         True
         """
-        prepared = self._prepare(flow, inputs, execution_id, cancel, labels)
-        return prepared if isinstance(prepared, FlowResult) else prepared.drive()
+        spec = self._spec(flow, inputs, execution_id, cancel, labels)
+        driver = self._driver(spec.record.execution_id)
+        if self._active.take(driver.execution_id, driver):
+            found = driver.run(lambda: self._admit(spec, is_given=execution_id is not None))
+            if found is not None:
+                return found
+        if execution_id is not None:
+            raise ExecutionOwned(execution_id)
+        spec = _under_new_id(spec)
+        driver = self._driver(spec.record.execution_id)
+        self._active.take(driver.execution_id, driver)
+        found = driver.run(lambda: self._admit(spec, is_given=True))
+        assert found is not None
+        return found
 
     def start(
         self,
@@ -131,7 +137,8 @@ class Engine:
     ) -> "Execution":
         """Run *flow* on a thread of its own, and return at once. Raises what `run` raises before anything runs.
 
-        The interpreter waits for that thread at exit.
+        The interpreter waits for that thread at exit. What the run then raises is logged, and raised by
+        `Execution.result`.
 
         >>> with Engine(lambda ctx: "done") as engine:
         ...     execution = engine.start(FlowDef("demo", steps=[]))
@@ -139,14 +146,45 @@ class Engine:
         True
         """
         token = CancellationToken() if cancel is None else cancel.child()
-        prepared = self._prepare(flow, inputs, execution_id, token, labels)
-        if isinstance(prepared, FlowResult):
-            return Execution(prepared.execution_id or "", token, lambda: prepared)
+        spec = self._spec(flow, inputs, execution_id, token, labels)
+        thread = RunThread(f"szal-run-{spec.record.execution_id}")  # before anything is recorded
         try:
-            return Execution(prepared.execution_id, token, prepared.drive)
-        except RuntimeError:  # no thread to be had
-            self._release(prepared.execution_id)
+            execution = self._start(spec, token, thread, is_given=execution_id is not None)
+            if execution is None:
+                spec = _under_new_id(spec)
+                execution = self._start(spec, token, thread, is_given=True)
+            if execution is None:
+                raise ExecutionOwned(spec.record.execution_id)
+        except BaseException:
+            thread.give(None)
             raise
+        return execution
+
+    def _start(
+        self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread, *, is_given: bool
+    ) -> Execution | None:
+        """Have *thread* run what is admitted on this one; None where that id is taken, and none was given."""
+        execution = Execution(spec.record.execution_id, token)
+        driver = self._driver(execution.execution_id, execution=execution)
+        if not self._active.take(driver.execution_id, driver):
+            if is_given:
+                raise ExecutionOwned(driver.execution_id)
+            return None
+        with driver.shield():
+            try:
+                found = self._admit(spec, is_given=is_given)
+                if isinstance(found, ExecutionSpec):
+                    thread.give(lambda: _run_started(driver, found, execution))
+                    return execution
+            except BaseException:
+                self.give_back(driver)
+                raise
+            self.give_back(driver)
+        if found is None:
+            return None
+        thread.give(None)
+        execution.settle(found)
+        return execution
 
     def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.
@@ -156,26 +194,37 @@ class Engine:
         `EngineConfig.migrations`. Raises `ExecutionNotFound`, `ExecutionOwned` (its owner is alive),
         `HandlerNotFound`, `DefinitionMismatch` (a step that has ended is no longer there), and what `run` raises.
         """
-        return self._finish(self._recovery().resume(execution_id, cancel))
+        return self._resume(execution_id, cancel)
+
+    def _resume(
+        self, execution_id: str, cancel: CancellationToken | None = None, *, background: bool = False
+    ) -> FlowResult:
+        recovery = self._recovery()
+        root = recovery.root_of(execution_id)
+        driver = self._driver(root, background=background)
+        if not self._active.take(root, driver):
+            raise ExecutionOwned(root)
+        found = driver.run(lambda: recovery.resume(root, cancel))
+        assert found is not None
+        return found
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
-        """Continue, one after another, at most *limit* executions that nobody runs; return how each ended.
+        """Continue at most *limit* executions that nobody runs; return how each ended, once all have.
 
-        Those of which some step has no handler here are left alone; several processes share them out.
-        An execution that raises is logged, and the others go on.
+        Each runs on a thread of its own, `EngineConfig.max_recovering` at a time. Those of which some step has no
+        handler here are left alone, and so are those that a person interrupted; several processes share them out.
+        What an execution raises is logged, and the others go on.
         """
-        self._check_open()
-        results: list[FlowResult] = []
-        for execution_id in self.interrupted(flow_name):
-            if self._closed or (limit is not None and len(results) >= limit):
-                break
-            try:
-                results.append(self.resume(execution_id))
-            except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost):
-                continue
-            except SzalError:
-                logger.exception("cannot recover execution %s", execution_id)
-        return results
+        from szal.engine.recoverer import recover_all
+
+        self._active.check_open()
+        return recover_all(
+            self.interrupted(flow_name),
+            self._resume,
+            limit=limit,
+            at_once=self.config.max_recovering,
+            stop=lambda: self._stop_all(Stop.RELEASED),
+        )
 
     def interrupted(self, flow_name: str | None = None) -> list[str]:
         """Return the executions that nobody runs although they could go on: what `recover` looks at.
@@ -185,25 +234,26 @@ class Engine:
         return self._recovery().interrupted(flow_name)
 
     def start_recovery(self, interval: float) -> None:
-        """Have `recover` called every *interval* seconds, on a daemon thread, until the engine is closed.
+        """Have interrupted executions continued in the background, until the engine is closed.
 
-        Raises ValueError for an interval that is not positive.
+        They are looked for every *interval* seconds, and at once after a `signal`; each runs on a daemon thread of its
+        own, `EngineConfig.max_recovering` at a time. Raises ValueError for an interval that is not positive.
         """
+        from szal.engine.recoverer import BackgroundRecovery
+
         if not interval > 0:
             raise ValueError(f"interval must be positive, and is {interval}")
-        self._check_open()
-        self._recovery()
-        thread = threading.Thread(target=self._recover_for_ever, args=[interval], name="szal-recovery", daemon=True)
-        thread.start()
-
-    def _recover_for_ever(self, interval: float) -> None:
-        while not self._ended.wait(interval):
-            try:
-                self.recover()
-            except Exception:  # the store is away; the next time may be better
-                if self._closed:
-                    return
-                logger.exception("recovery failed; trying again in %gs", interval)
+        self._active.check_open()
+        recovery = self._recovery()
+        self._background.append(
+            BackgroundRecovery(
+                interval,
+                lambda: recovery.interrupted(None),
+                lambda execution_id: self._resume(execution_id, background=True),
+                lambda execution_id: execution_id in self._active,
+                self.config.max_recovering,
+            )
+        )
 
     def rerun(
         self,
@@ -218,18 +268,26 @@ class Engine:
         What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
         the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
         """
-        return self._finish(self._recovery().rerun(execution_id, from_step, inputs, cancel))
+        recovery = self._recovery()
+        spec = recovery.rerun(execution_id, from_step, inputs, cancel)
+        driver = self._driver(spec.record.execution_id)
+        self._active.take(driver.execution_id, driver)
+        found = driver.run(lambda: recovery.begin_rerun(spec))
+        assert found is not None
+        return found
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
         """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
 
         It may come before the step is reached. False, and nothing is done: one with the same *signal_id* was sent
-        before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`.
-        Raises `ExecutionNotFound`, `EncodeError`.
+        before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`, at
+        once where this engine recovers in the background. Raises `ExecutionNotFound`, `EncodeError`.
         """
         sent = self._recovery().signal(execution_id, name, value, signal_id)
-        for drive in self._drives_of(execution_id):
-            drive.look()
+        for driver in self._active.having(execution_id):
+            driver.check_signals()
+        for background in self._background:
+            background.wake()
         return sent
 
     def cancel(self, execution_id: str) -> bool:
@@ -239,28 +297,16 @@ class Engine:
         False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
         """
         asked = self._recovery().cancel(execution_id)
-        for drive in self._drives_of(execution_id):
-            drive.cancel(execution_id)
-        return asked
+        told = [driver.request_stop(Stop.CANCELLED) for driver in self._active.having(execution_id)]
+        return asked and all(told)
 
-    def _drives_of(self, execution_id: str) -> "list[_Drive]":
-        """Return what this engine runs of an execution; of a sub-flow, all among which that may be."""
-        with self._lock:
-            if execution_id in self._active or not is_child_id(execution_id):
-                found = [self._active.get(execution_id)]
-            else:
-                found = list(self._active.values())
-        return [drive for drive in found if drive is not None]
+    def end_grace(self) -> None:
+        """End the grace of runs that were told to stop: give up on handlers that still run, undoing ones included.
 
-    def hurry(self) -> None:
-        """End the grace of cancelled runs: give up on handlers that still run, undoing ones included.
-
-        From any thread, and from a signal handler. Runs that were not cancelled are not touched.
+        From any thread, and from a signal handler. Other runs are not touched.
         """
-        with self._lock:
-            drives = [drive for drive in self._active.values() if drive is not None]
-        for drive in drives:
-            drive.hurry()
+        for driver in self._active.all():
+            driver.end_grace()
 
     def resolve(
         self, execution_id: str, step: str, decision: Literal["completed", "failed", "retry"], output: Json = None
@@ -272,24 +318,24 @@ class Engine:
         """
         self._recovery().resolve(execution_id, step, decision, output)
 
-    def _finish(self, found: Request | FlowResult) -> FlowResult:
-        return found if isinstance(found, FlowResult) else _Drive(self, found).drive()
+    # -- inside --------------------------------------------------------------------------------------
 
-    def _prepare(
+    def _spec(
         self,
         flow: FlowDef,
         inputs: Mapping[str, Json] | None,
         execution_id: str | None,
         cancel: CancellationToken | None,
         labels: Mapping[str, str] | None,
-    ) -> "_Drive | FlowResult":
-        self._check_open()
+    ) -> ExecutionSpec:
+        """Return what is to be run, checked; nothing is recorded yet."""
+        self._active.check_open()
         if not isinstance(execution_id, str | None):
             raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
         if execution_id == "":
             raise ValueError("execution_id is empty")
         plan = Plan.of(flow)
-        binding = bind(flow, plan, self._resolver, self.config)
+        binding = bind(flow, plan, self.resolver, self.config)
         given = {**flow.inputs, **(inputs or {})}
         labels = dict(labels or {})
         if self.config.execution_store is not None:
@@ -304,38 +350,23 @@ class Engine:
             flow_version=flow.version,
             labels=labels,
         )
-        request = Request(flow=flow, plan=plan, binding=binding, record=record, token=cancel)
-        found = self._reserve(request, wanted=execution_id is not None)
-        return found if isinstance(found, FlowResult) else _Drive(self, found)
+        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=cancel)
 
-    def _reserve(self, request: Request, *, wanted: bool) -> Request | FlowResult:
-        """Return the request under an id that no other run has; or what there is already under the wanted one."""
-        name = request.record.execution_id
-        if self.hold(name):
-            try:
-                found = self._admit(request, wanted=wanted)
-            except BaseException:
-                self._release(name)
-                raise
-            if isinstance(found, Request):
-                return found
-            self._release(name)
-            if found is not None:
-                return found
-        if wanted:
-            raise ExecutionOwned(name)
-        return self._reserve(
-            attrs.evolve(request, record=attrs.evolve(request.record, execution_id=new_id())), wanted=True
-        )
+    def _driver(self, execution_id: str, *, background: bool = False, execution: Execution | None = None) -> Driver:
+        return Driver(self, execution_id, self._leased, background=background, execution=execution)
 
-    def _admit(self, request: Request, *, wanted: bool) -> Request | FlowResult | None:
+    def _admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
+        """Return *spec* as it is to run, recorded, or the result that there is under its id.
+
+        None: there is an execution of that id, and it is not what was asked for.
+        """
         store = self.config.execution_store
         if self._has_ledger:
-            return self._recovery().admit(request, wanted=wanted)
-        record = None if store is None else store.get(request.record.execution_id)
+            return self._recovery().admit(spec, is_given=is_given)
+        record = None if store is None else store.get(spec.record.execution_id)
         if record is None:
-            return request
-        return record.result if wanted and not record.state.is_live else None
+            return spec
+        return record.result if is_given and not record.state.is_live else None
 
     @property
     def _has_ledger(self) -> bool:
@@ -348,97 +379,47 @@ class Engine:
         from szal.engine.recovery import Recovery  # only engines with a ledger need it
 
         with self._lock:
-            if self._kept is None or self._kept[0] != os.getpid():
-                self._kept = (os.getpid(), Recovery(self.config, self._resolver, self.hold, self._release))
-            return self._kept[1]
+            if self._recovery_of is None or self._recovery_of[0] != os.getpid():
+                self._recovery_of = (os.getpid(), Recovery(self.config, self.resolver, self._active))
+            return self._recovery_of[1]
 
     @property
-    def _keeper(self) -> Keeper | None:
-        return self._recovery().keeper if self._has_ledger else None
+    def _leased(self) -> LeasedStore | None:
+        return self._recovery().leased if self._has_ledger else None
 
-    def hold(self, execution_id: str) -> bool:
-        """Take an id for a run of this engine; False where one has it. Raises `SzalError` once it is closed."""
-        with self._lock:
-            self._check_open()
-            if self._pid != os.getpid():  # what the parent of a fork runs does not run here
-                self._pid, self._active = os.getpid(), {}
-            taken = execution_id in self._active
-            if not taken:
-                self._active[execution_id] = None
-        return not taken
+    def _stop_all(self, stop: Stop) -> None:
+        for driver in self._active.all():
+            driver.request_stop(stop)
 
-    def _release(self, execution_id: str) -> None:
-        with self._lock:
-            self._active.pop(execution_id, None)
-            if self._closed and not self._active:
-                self._shut_down()
+    def give_back(self, driver: Driver) -> None:
+        """Take note that a run is over; called by its driver."""
+        if self._active.give_back(driver.execution_id, driver):
+            self._shut_down()
 
-    def _on_abandoned(self, attempt: Attempt) -> None:
+    def on_abandoned(self, attempt: Attempt) -> None:
+        """Take note that a handler was left behind; called by the run's coordinating thread."""
         with self._lock:
             self._abandoned += 1
         logger.warning(
             "step %s of %s (execution %s) runs past its time: its thread is left behind",
-            attempt.node.step.name,
+            attempt.context.step.name,
             attempt.context.flow_name,
             attempt.context.execution_id,
         )
 
 
-class _Drive:
-    """One top-level run: its lifecycle and the scheduler that drives it."""
+def _under_new_id(spec: ExecutionSpec) -> ExecutionSpec:
+    return attrs.evolve(spec, record=attrs.evolve(spec.record, execution_id=new_id()))
 
-    def __init__(self, engine: Engine, request: Request) -> None:
-        self.execution_id = request.record.execution_id
-        self._engine = engine
-        self._request = request
-        self._result: FlowResult | None = None
-        self._lifecycle: Lifecycle | None = None
-        config = engine.config
-        self._scheduler = Scheduler(engine._threads, config.max_concurrency, config.cancel_grace, engine._on_abandoned)
 
-    def drive(self) -> FlowResult:
-        """Run it on this thread."""
-        engine, token, scheduler = self._engine, self._request.token, self._scheduler
-        lifecycle = self._lifecycle = Lifecycle(
-            self._request, scheduler, engine._resolver, engine.config, self._on_end, keeper=engine._keeper
-        )
-        if engine._has_ledger:
-            scheduler.on_idle = lifecycle.idle
-        unsubscribe = None if token is None else token.subscribe(lambda: scheduler.call(scheduler.cancel))
-        with engine._lock:
-            engine._active[self.execution_id] = self
-        try:
-            with scheduler.interrupts:
-                lifecycle.begin()
-                scheduler.drive()
-        finally:
-            if unsubscribe is not None:
-                unsubscribe()
-            lifecycle.drop_leases()
-            engine._release(self.execution_id)
-        if lifecycle.store_error is not None:
-            raise lifecycle.store_error
-        assert self._result is not None
-        return self._result
-
-    def look(self) -> None:
-        """Have it see whether a signal has come. From any thread."""
-        if self._lifecycle is not None:
-            self._scheduler.call(self._lifecycle.look)
-
-    def cancel(self, execution_id: str) -> None:
-        """Cancel it, if it is that execution or has it as a sub-flow. From any thread."""
-        if execution_id == self.execution_id:
-            self._scheduler.end(self._scheduler.cancel)
-        elif self._lifecycle is not None:
-            self._scheduler.call(partial(self._lifecycle.cancel, execution_id))
-
-    def hurry(self) -> None:
-        """Give up on what still runs, if it is cancelled. From any thread."""
-        self._scheduler.call(self._scheduler.hurry)
-
-    def _on_end(self, _: Lifecycle, result: FlowResult) -> None:
-        self._result = result
+def _run_started(driver: Driver, spec: ExecutionSpec, execution: Execution) -> None:
+    """Run what was admitted, on a thread of its own, and tell *execution* how it ended."""
+    try:
+        result = driver.run(lambda: spec)
+    except BaseException as error:  # noqa: BLE001 (raised again by `Execution.result`)
+        execution.settle(None, error)
+    else:
+        execution.settle(result)
 
 
 def run(

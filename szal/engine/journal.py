@@ -1,10 +1,14 @@
 """What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
+
 from szal.model.json import encode_checkpoint
 from szal.model.results import ExecutionRecord, StepResult
+from szal.model.state import StepStatus
 from szal.scheduler.plan import Node, Outcome
 from szal.stores.operation import Done, Release, Save, SaveStep
 
@@ -26,6 +30,14 @@ class Journal:
         self._next = 0
         self._committed: set[str] = set()
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
+        self._delivered: set[str] = set()
+        self._ahead: float | None = None  # the database's clock, of this process's monotonic one
+
+    def now(self) -> float:
+        """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
+        if self._ahead is None:
+            self._ahead = self.store.ledger.clock() - time.monotonic()
+        return self._ahead + time.monotonic()
 
     def restore(self, step_name: str, seq: int, *, settled: bool) -> None:
         """Take note of a step that is in the store already."""
@@ -52,8 +64,8 @@ class Journal:
 
     def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
         """Write the outcome of a step, and call *then*, on another thread, once it is committed."""
-        self._committed.add(node.step.name)
         self._write(node.step.name, encode_checkpoint(result, int(outcome)), self._after(then))
+        self._committed.add(node.step.name)
 
     def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays."""
@@ -65,18 +77,37 @@ class Journal:
         done = self._check if then is None else self._after(then)
         self._write(node.step.name, encode_checkpoint(result, due=due), done)
 
+    def withdrawn(self, node: Node) -> None:
+        """Write that a step has not begun after all."""
+        self.begun(node, StepResult(node.step.id, node.step.name, StepStatus.PENDING), None)
+
+    def backing_off(self, node: Node, attempt: int, delay: float) -> None:
+        """Write when the attempt that follows number *attempt* begins, so that it is not waited for twice."""
+        failed = StepResult(node.step.id, node.step.name, StepStatus.PENDING, attempts=attempt)
+        self.begun(node, failed, self.now() + delay)
+
+    def decided(self, node: Node, begun: StepResult, result: StepResult | None) -> None:
+        """Write what became of a step of which nothing was known: its *result*, or None: it is to be run again."""
+        if result is None:
+            self.begun(node, attrs.evolve(begun, status=StepStatus.PENDING), None)
+        else:
+            done = result.status is StepStatus.COMPLETED
+            self.settled(node, result, Outcome.COMPLETED if done else Outcome.FAILED)
+
     def deliver(self, node: Node, signal_id: str) -> None:
         """Have the signal taken together with the outcome of *node*, which is written next."""
         self._signals[node.step.name] = signal_id
+        self._delivered.add(signal_id)
 
     def is_delivered(self, signal_id: str) -> bool:
         """Whether a signal was delivered to a step, be that committed or not."""
-        return signal_id in self._signals.values()
+        return signal_id in self._delivered
 
     def _write(self, step_name: str, data: str, done: Done) -> None:
-        seq = self._seq[step_name] = self._next
-        self._next += 1
+        seq = self._next
         self._submit(step_name, seq, data, done)
+        self._seq[step_name] = seq
+        self._next = seq + 1
 
     def _submit(self, step_name: str, seq: int, data: str, done: Done) -> None:
         signal = self._signals.get(step_name) if self._signals else None

@@ -1,15 +1,16 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
 import logging
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Literal, get_args
 
 import attrs
 
+from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
 from szal.engine.leases import Heartbeat, is_gone, owner_name
-from szal.engine.request import Keeper, Request, bind, stored_flow
+from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
 from szal.engine.sub_flows import is_child_id, is_found, sub_flows_of
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
@@ -26,7 +27,7 @@ from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint, decode_flow, encode_checkpoint
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import StepStatus, WorkflowState
+from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Outcome, Plan
@@ -41,80 +42,80 @@ Resolution = Literal["completed", "failed", "retry"]
 
 
 class Recovery:
-    """An engine's dealings with the ledger of its store. Safe to use from several threads.
+    """An engine's dealings with the ledger of its store. Safe to use from several threads."""
 
-    `hold` takes an id for a run of the engine (False: it has one), `release` gives it back.
-    """
-
-    def __init__(
-        self,
-        config: EngineConfig,
-        resolver: Resolver,
-        hold: Callable[[str], bool],
-        release: Callable[[str], None],
-    ) -> None:
+    def __init__(self, config: EngineConfig, resolver: Resolver, active: ActiveRuns) -> None:
         self._config = config
         self._resolver = resolver
-        self._hold = hold
-        self._release = release
+        self._active = active
         store: Any = config.execution_store
         self.ledger = store.ledger
         owner = owner_name()
-        self.keeper = Keeper(store, owner, config.lease_ttl, Heartbeat(self.ledger, owner, config.lease_ttl))
+        self.leased = LeasedStore(store, owner, config.lease_ttl, Heartbeat(self.ledger, owner, config.lease_ttl))
 
-    def admit(self, request: Request, *, wanted: bool) -> Request | FlowResult | None:
-        """Return *request* with a lease, for a new execution or the interrupted one of that id; or the stored result.
+    def admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
+        """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
 
         None: there is one of that id, and none was asked for.
         """
-        keeper, record = self.keeper, request.record
-        if not wanted and self.ledger.knows(record.execution_id):  # without the write lock
+        leased, record = self.leased, spec.record
+        if not is_given and self.ledger.knows(record.execution_id):  # without the write lock
             return None
-        definition = Definition.of(request.flow)
-        epoch = keeper.create(record, definition)
+        definition = Definition.of(spec.flow)
+        epoch = leased.create(record, definition)
         if epoch is not None:
-            return attrs.evolve(request, epoch=epoch)
-        if not wanted:
+            return attrs.evolve(spec, epoch=epoch)
+        if not is_given:
             return None
         self._catch_up()
         known = self.ledger.read(record.execution_id)
         if known.content_id != definition.content_id:
-            self._check_same(record.execution_id, known, request.flow, definition.content_id)
-        self._check_sub_flows(known, request.plan)
-        return self._take_over(record.execution_id, request)
+            self._check_same(record.execution_id, known, spec.flow, definition.content_id)
+        self._check_sub_flows(known, spec.plan)
+        return self.take_over(spec)
 
-    def _check_same(self, execution_id: str, known: Snapshot, flow: FlowDef, wanted: str) -> None:
-        """Raise `DefinitionMismatch` unless the stored definition, brought forward, is *flow*, whose id is *wanted*."""
+    def _check_same(self, execution_id: str, known: Snapshot, flow: FlowDef, given: str) -> None:
+        """Raise `DefinitionMismatch` unless the stored definition, brought forward, is *flow*, whose id is *given*."""
         if known.flow is None:
             raise DefinitionMismatch(execution_id, ("it has no recorded definition",))
         stored = stored_flow(execution_id, known, self._config)
-        if content_id(stored) != wanted:
+        if content_id(stored) != given:
             raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
 
-    def resume(self, execution_id: str, token: CancellationToken | None) -> Request | FlowResult:
-        """Return the request that continues an execution, or the result of one that has ended."""
+    def root_of(self, execution_id: str) -> str:
+        """Return with which execution that one goes on: a sub-flow with what it belongs to, while that lives."""
+        self._catch_up()
+        record = self.ledger.read(execution_id).record
+        root = self._root(record)
+        return root.execution_id if root.state.is_live else execution_id
+
+    def resume(self, execution_id: str, token: CancellationToken | None) -> ExecutionSpec | FlowResult:
+        """Return an execution as it goes on, taken over, or the result of one that has ended.
+
+        To be called with its id taken: otherwise a run of this process may end in between, and its writes be refused.
+        """
         self._catch_up()
         known: Snapshot = self.ledger.read(execution_id)
-        root = self._root(known.record)
-        if root.execution_id != execution_id and root.state.is_live:
-            return self.resume(root.execution_id, token)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
         self._check_sub_flows(known, plan)
-        request = Request(flow=flow, plan=plan, binding=binding, record=known.record, token=token)
-        if not self._hold(execution_id):
-            raise ExecutionOwned(execution_id)
-        try:
-            found = self._take_over(execution_id, request)
-        except BaseException:
-            self._release(execution_id)
-            raise
-        if isinstance(found, FlowResult):
-            self._release(execution_id)
-        return found
+        return self.take_over(ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token))
+
+    def take_over(self, spec: ExecutionSpec) -> ExecutionSpec | FlowResult:
+        """Return *spec* with the lease that it goes on under, from where it stands; or the result that it has by now.
+
+        Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
+        """
+        execution_id = spec.record.execution_id
+        snapshot = self.leased.take_over(execution_id)
+        if snapshot.epoch is None:
+            if snapshot.record.result is None:
+                raise ExecutionNotFound(execution_id)
+            return snapshot.record.result
+        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
 
     def _check_sub_flows(self, known: Snapshot, plan: Plan) -> None:
         """Raise what would keep the sub-flows of an execution from going on, while nothing is taken over yet.
@@ -140,16 +141,8 @@ class Recovery:
 
     def _catch_up(self) -> None:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
-        if hasattr(self.keeper.store, "drain"):
-            self.keeper.store.drain()
-
-    def _take_over(self, execution_id: str, request: Request) -> Request | FlowResult:
-        snapshot = self.keeper.take_over(execution_id)
-        if snapshot.epoch is None:
-            if snapshot.record.result is None:
-                raise ExecutionNotFound(execution_id)
-            return snapshot.record.result
-        return attrs.evolve(request, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
+        if hasattr(self.leased.store, "drain"):
+            self.leased.store.drain()
 
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
@@ -163,9 +156,15 @@ class Recovery:
             except DecodeError:  # it keeps no other from going on
                 logger.exception("cannot read execution %s", execution_id)
                 continue
-            if flow_name in (None, record.flow_name) and record.state.is_live:
+            if flow_name in (None, record.flow_name) and self._may_go_on(record):
                 found[record.execution_id] = None
         return list(found)
+
+    def _may_go_on(self, record: ExecutionRecord) -> bool:
+        """Whether nobody but a person has to go on with it: one that a person interrupted waits for a person."""
+        if record.stop is Stop.INTERRUPTED and record.state is WorkflowState.PAUSED:
+            return bool(self.ledger.read(record.execution_id).cancelled)
+        return record.state.is_live
 
     def _root(self, record: ExecutionRecord) -> ExecutionRecord:
         """Return the execution that a sub-flow belongs to, with which alone it can go on; any other as it is."""
@@ -179,7 +178,7 @@ class Recovery:
         from_step: str | None,
         inputs: Mapping[str, Json] | None,
         token: CancellationToken | None,
-    ) -> Request:
+    ) -> ExecutionSpec:
         """Return the request for a new execution that keeps what completed in this one."""
         self._catch_up()
         known = self.ledger.read(execution_id)
@@ -198,17 +197,15 @@ class Recovery:
         )
         dumps(dict(record.inputs), "inputs")
         steps = _completed_rows(known, plan, _with_descendants(plan, from_step))
-        self._hold(record.execution_id)
-        try:
-            epoch = self.keeper.create(record, Definition.of(flow), steps=steps)
-        except BaseException:
-            self._release(record.execution_id)
-            raise
+        snapshot = Snapshot(record=record, epoch=None, steps=steps)
+        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=token, snapshot=snapshot)
+
+    def begin_rerun(self, spec: ExecutionSpec) -> ExecutionSpec:
+        """Record the execution that `rerun` returned, and return it with its lease."""
+        assert spec.snapshot is not None
+        epoch = self.leased.create(spec.record, Definition.of(spec.flow), steps=spec.snapshot.steps)
         assert epoch is not None, "a new id is nobody else's"
-        snapshot = Snapshot(record=record, epoch=epoch, steps=steps)
-        return Request(
-            flow=flow, plan=plan, binding=binding, record=record, token=token, epoch=epoch, snapshot=snapshot
-        )
+        return attrs.evolve(spec, epoch=epoch, snapshot=attrs.evolve(spec.snapshot, epoch=epoch))
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> bool:
         """Keep a signal; False where one of that id was sent before."""
@@ -233,21 +230,21 @@ class Recovery:
         if _undecided(known, step) is None:
             raise _nothing_to_decide(execution_id, step)
         root = self._root(known.record).execution_id
-        if not self._hold(root):  # this engine runs it, and its lease would not keep this engine out
+        if not self._active.take(root, None):  # this engine runs it, and its lease would not keep this engine out
             raise ExecutionOwned(root)
         try:
             self._resolve(execution_id, step, decision, output)
         finally:
-            self._release(root)
+            self._active.give_back(root, None)
 
     def _resolve(self, execution_id: str, step: str, decision: Resolution, output: Json) -> None:
-        keeper = self.keeper
+        leased = self.leased
         nothing = _nothing_to_decide(execution_id, step)
-        snapshot = keeper.take_over(execution_id)
+        snapshot = leased.take_over(execution_id)
         if snapshot.epoch is None or snapshot.flow is None:
             raise nothing
         errors: list[Exception] = []
-        journal = Journal(keeper.store, execution_id, snapshot.epoch, errors.append)
+        journal = Journal(leased.store, execution_id, snapshot.epoch, errors.append)
         for name, seq, _ in snapshot.steps:
             journal.restore(name, seq, settled=False)
         begun = _undecided(snapshot, step)
@@ -255,8 +252,8 @@ class Recovery:
             plan = Plan.of(decode_flow(snapshot.flow))
             self._decide(journal, plan.nodes[plan.places[step]], begun, decision, output)
         journal.release(wake=0.0)
-        if hasattr(keeper.store, "flush"):
-            keeper.store.flush(execution_id=execution_id)
+        if hasattr(leased.store, "flush"):
+            leased.store.flush(execution_id=execution_id)
         if begun is None:  # somebody else has decided meanwhile
             raise nothing
 

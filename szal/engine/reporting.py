@@ -2,9 +2,11 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from szal.engine.config import EngineConfig
 from szal.events.bus import EventBus, EventType, WorkflowEvent
+from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.plan import Node
@@ -23,12 +25,15 @@ _SETTLED: dict[StepStatus, EventType] = {
 class Reporter:
     """Emits the events of one execution, in order, on its coordinating thread. A sink that raises is logged."""
 
-    def __init__(self, config: EngineConfig, flow_name: str, execution_id: str) -> None:
+    def __init__(
+        self, config: EngineConfig, flow_name: str, execution_id: str, now: Callable[[], float] = time.time
+    ) -> None:
         sink = config.event_sink
         self._sink = sink.publish if isinstance(sink, EventBus) else sink  # calling an instance costs a call more
         self._metrics = config.step_type_metrics
         self._flow_name = flow_name
         self._execution_id = execution_id
+        self._now = now
 
     @property
     def has_listeners(self) -> bool:
@@ -42,8 +47,8 @@ class Reporter:
             self._failed(self._sink, error)
 
     def _failed(self, function: object, error: BaseException) -> None:
-        """Log what a sink raised; Ctrl-C is not its own, and goes on."""
-        if isinstance(error, KeyboardInterrupt):
+        """Log what a sink raised; what a signal handler raised is not its own, and goes on."""
+        if is_interruption(error):
             raise error
         where = (function, self._flow_name, self._execution_id)
         logger.error("sink %r failed: %s, execution %s", *where, exc_info=error)
@@ -52,14 +57,19 @@ class Reporter:
         """Emit an event of the flow itself."""
         if self._sink is not None:
             event = WorkflowEvent(
-                event_type, self._flow_name, duration=duration, error=error, execution_id=self._execution_id
+                event_type,
+                self._flow_name,
+                duration=duration,
+                error=error,
+                timestamp=self._now(),
+                execution_id=self._execution_id,
             )
             self._emit(event)
 
     def _step(self, event_type: EventType, node: Node, attempt: int, duration: float | None, error: str | None) -> None:
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
-            now = time.time()
+            now = self._now()
             self._emit(WorkflowEvent(event_type, flow, step.name, step.id, attempt, duration, error, now, execution))
 
     # The next two are called for each step: the events are made by position, and no call is made that can be spared.
@@ -78,7 +88,7 @@ class Reporter:
         step, status, duration = node.step, result.status, result.duration
         kind: EventType = "step_completed" if status is _COMPLETED else _SETTLED[status]
         if self._sink is not None:
-            flow, now, execution = self._flow_name, time.time(), self._execution_id
+            flow, now, execution = self._flow_name, self._now(), self._execution_id
             tries, problem = result.attempts, result.error
             try:
                 self._sink(WorkflowEvent(kind, flow, step.name, step.id, tries, duration, problem, now, execution))

@@ -13,6 +13,7 @@ import attrs
 from szal.engine.reporting import Reporter
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
+from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import Run
@@ -59,23 +60,23 @@ class Rollback:
             plan=Plan.chain(nodes[place].step for place in self._places),
             handlers=self._handlers,
             results=[None] * len(self._places),
-            new_context=self._context,
+            info=self._forward.info,
+            new_context=lambda node, number: self._context(Call(None, node, number)),
+            call_context=self._context,
             on_done=on_done,
-            scope=self._forward.scope,
             watch=self,
             log=None if self._journal is None else _UndoLog(self._forward, self._places, self._journal),
             commit_first=self._forward.commit_first,
             inline=self._forward.inline,
+            guarded=self._forward.guarded,
             stoppable=False,
         )
 
-    def _context(self, node: Node, attempt: int) -> StepContext:
-        place = self._places[node.place]
-        context = StepContext(self._forward.scope, self._forward.plan.nodes[place], attempt)
+    def _context(self, call: Call) -> StepContext:
+        place = self._places[call.node.place]
         done = self._forward.results[place]
-        context.output = None if done is None else done.output
-        context._is_undo = True
-        return context
+        output = None if done is None else done.output
+        return StepContext.of_undo(self._forward.info, self._forward.plan.nodes[place], call, output)
 
     def started(self, node: Node, moment: float) -> None:
         """Say nothing: step_rollback tells the whole story."""
@@ -97,7 +98,7 @@ class Rollback:
             logger.error(
                 "rollback of step %s failed, execution %s: %s",
                 node.step.name,
-                self._forward.scope.execution_id,
+                self._forward.info.execution_id,
                 result.error,
             )
         else:
@@ -134,6 +135,12 @@ class _UndoLog:
         """Go on at once: an undo may have to be done again, and nobody can decide on it meanwhile."""
         if then is not None:
             then()
+
+    def withdrawn(self, node: Node) -> None:
+        """Say nothing: it was not said to have begun."""
+
+    def backing_off(self, node: Node, attempt: int, delay: float) -> None:
+        """Say nothing: a handler does it."""
 
     def _write(self, node: Node, result: StepResult, then: Callable[[], None] | None) -> None:
         done = self._forward.results[self._places[node.place]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.engine.request import Binding, Keeper, Request, bind, stored_flow
+from szal.engine.spec import Binding, ExecutionSpec, LeasedStore, bind, stored_flow
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError
 from szal.model.catalogue import WorkflowStorage
 from szal.model.flow import FlowDef
@@ -15,7 +15,7 @@ from szal.model.json import decode_flow
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import StepDef
-from szal.scheduler.context import StepContext
+from szal.scheduler.call import Call
 from szal.scheduler.plan import Node, Plan
 from szal.steps.handlers import Resolver
 
@@ -58,22 +58,25 @@ def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:
 
 
 class SubFlows:
-    """The sub-flows of one execution, which *parent* is the request of."""
+    """The sub-flows of one execution, which *parent* is the spec of."""
 
-    def __init__(self, parent: Request, config: EngineConfig, resolver: Resolver, keeper: Keeper | None) -> None:
+    def __init__(
+        self, parent: ExecutionSpec, config: EngineConfig, resolver: Resolver, leased: LeasedStore | None
+    ) -> None:
         self._parent = parent
         self._config = config
         self._resolver = resolver
-        self._keeper = keeper
+        self._leased = leased
 
-    def request(self, node: Node, context: StepContext) -> Request | FlowResult:
-        """Return what the sub_flow step *node* is to run: anew, or as a crash left it; or the result that it had.
+    def spec_of(self, call: Call) -> ExecutionSpec | FlowResult:
+        """Return what a call of a sub_flow step is to run: a new execution, or one that a crash left; or its result.
 
         Raises `SubFlowError` for what keeps it from being run, `LeaseLost` where somebody has taken the parent over.
         """
-        config = context.config if isinstance(context.config, Mapping) else {}
+        given = call.run.call_context(call).config
+        config = given if isinstance(given, Mapping) else {}
         parent_id = self._parent.record.execution_id
-        execution_id = child_id(parent_id, node.step.name, context.attempt)
+        execution_id = child_id(parent_id, call.node.step.name, call.number)
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
             result: FlowResult = known.record.result
@@ -93,43 +96,43 @@ class SubFlows:
             flow_version=flow.version,
             parent_execution_id=parent_id,
         )
-        request = Request(
+        spec = ExecutionSpec(
             flow=flow,
             plan=plan,
             binding=binding,
             record=record,
             token=self._parent.token,
             parent=self._parent,
-            deadline=context._deadline,
+            deadline=call.deadline,
         )
-        return self._begun(request) if known is None else self._taken_over(request)
+        return self._begun(spec) if known is None else self._taken_over(spec)
 
     def _known(self, execution_id: str) -> "Snapshot | None":
         """Return the sub-flow that a crash or a pause interrupted, if it had begun."""
-        if self._keeper is None or self._parent.snapshot is None:
+        if self._leased is None or self._parent.snapshot is None:
             return None
         try:
-            known: Snapshot = self._keeper.ledger.read(execution_id)
+            known: Snapshot = self._leased.ledger.read(execution_id)
         except ExecutionNotFound:
             return None
         return known
 
-    def _begun(self, request: Request) -> Request:
-        """Return *request* with a lease, where executions have one."""
-        if self._keeper is None:
-            return request
+    def _begun(self, spec: ExecutionSpec) -> ExecutionSpec:
+        """Return *spec* with a lease, where executions have one."""
+        if self._leased is None:
+            return spec
         from szal.model.definition import Definition
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
-        definition = Definition.of(request.flow)
-        epoch = self._keeper.create(request.record, definition, under=self._parent.lease, replace=True)
-        return attrs.evolve(request, epoch=epoch)
+        definition = Definition.of(spec.flow)
+        epoch = self._leased.create(spec.record, definition, under=self._parent.lease, replace=True)
+        return attrs.evolve(spec, epoch=epoch)
 
-    def _taken_over(self, request: Request) -> Request:
-        """Return *request* as it goes on."""
-        assert self._keeper is not None
-        snapshot = self._keeper.take_over(request.record.execution_id, under=self._parent.lease)
-        return attrs.evolve(request, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
+    def _taken_over(self, spec: ExecutionSpec) -> ExecutionSpec:
+        """Return *spec* as it goes on."""
+        assert self._leased is not None
+        snapshot = self._leased.take_over(spec.record.execution_id, under=self._parent.lease)
+        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
 
     def _find(self, name: str | None) -> FlowDef:
         if not name:
@@ -144,20 +147,20 @@ class SubFlows:
 
     def under_way(self, node: Node) -> int:
         """Return the attempt whose sub-flow is in the store as begun and not ended; 0 where there is none."""
-        assert self._keeper is not None
-        begun = sub_flows_of(self._keeper.ledger, self._parent.record.execution_id, node.step)
+        assert self._leased is not None
+        begun = sub_flows_of(self._leased.ledger, self._parent.record.execution_id, node.step)
         return next((attempt for attempt, child in begun if child.record.state.is_live), 0)
 
-    def interrupted(self, node: Node) -> Iterator[Request]:
+    def interrupted(self, node: Node) -> Iterator[ExecutionSpec]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
-        assert self._keeper is not None
-        for _, child in sub_flows_of(self._keeper.ledger, self._parent.record.execution_id, node.step):
-            snapshot = self._keeper.take_over(child.record.execution_id, under=self._parent.lease)
+        assert self._leased is not None
+        for _, child in sub_flows_of(self._leased.ledger, self._parent.record.execution_id, node.step):
+            snapshot = self._leased.take_over(child.record.execution_id, under=self._parent.lease)
             if snapshot.epoch is None or snapshot.flow is None:
                 continue
             flow = decode_flow(snapshot.flow)
             plan = Plan.of(flow)
-            yield Request(
+            yield ExecutionSpec(
                 flow=flow,
                 plan=plan,
                 binding=Binding([None] * len(plan.nodes), ()),

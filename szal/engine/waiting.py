@@ -2,8 +2,8 @@
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,16 +13,16 @@ from szal.expressions.path import Json
 from szal.model.json.text import loads
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
-from szal.scheduler.context import StepContext
+from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
-from szal.scheduler.plan import Node
-from szal.scheduler.run import Run
+from szal.scheduler.stage import Waiting
 from szal.scheduler.timers import Timer
 
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
+    from szal.stores.ledger import Signal
 
-__all__ = ["Waiting", "new_signal_id"]
+__all__ = ["Waits", "new_signal_id"]
 
 
 def new_signal_id() -> str:
@@ -32,33 +32,31 @@ def new_signal_id() -> str:
 
 @attrs.define(eq=False, repr=False)
 class _Wait:
-    run: Run
-    node: Node
-    context: StepContext
-    signal: str | None  # None: it waits for a time only
-    due: float | None  # Unix time
+    call: Call
+    signal: str | None = None  # None: it waits for a time only
+    due: float | None = None  # Unix time
     output: Json = None  # once that has come
     error: BaseException | None = None  # instead
     timer: Timer | None = None
 
 
-class Waiting:
+class Waits:
     """The steps of one execution that wait now. Coordinating thread only.
 
     `due` holds, by step name, when waits that began before a crash or a pause end, and `attempts` which attempts these
-    are. The times are of the database's clock, which alone is the same for whoever goes on with the execution.
+    are. The times are of the database's clock.
     """
 
     def __init__(self, scheduler: Scheduler, journal: "Journal | None") -> None:
         self._scheduler = scheduler
         self._journal = journal
-        self._waits: dict[str, _Wait] = {}
-        self._ahead: float | None = None  # the database's clock, of this process's monotonic one
+        self._waits: dict[str, _Wait] = {}  # by step name
+        self._by_signal: dict[str, deque[_Wait]] = {}
+        self._unread = False  # `check_signals` is on its way to the coordinating thread
+        self._kept: dict[str, deque[Signal]] = {}  # by name: those that came and that no step has waited for yet
+        self._seen: set[str] = set()  # the ids of those
         self.due: dict[str, float] = {}
         self.attempts: dict[str, int] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._waits)
 
     def wake(self) -> float | None:
         """Return when the next wait ends by itself (Unix time), if one does."""
@@ -68,36 +66,60 @@ class Waiting:
         """Return the signals that are waited for."""
         return [wait.signal for wait in self._waits.values() if wait.signal is not None]
 
-    def _now(self) -> float:
-        if self._ahead is None:
-            now = time.time() if self._journal is None else self._journal.store.ledger.clock()
-            self._ahead = now - time.monotonic()
-        return self._ahead + time.monotonic()
+    def now(self) -> float:
+        """Return the time that waits go by, as Unix time."""
+        return self._scheduler.now() if self._journal is None else self._journal.now()
 
-    def begin(self, run: Run, node: Node, context: StepContext) -> None:
-        """Have the step wait; it ends by `Scheduler.sub_flow_ended`. Raises what is wrong with its config."""
-        context.attempt = max(context.attempt, self.attempts.pop(node.step.name, 1))
-        config = context.config if isinstance(context.config, Mapping) else {}
-        wait = self._read(run, node, context, config)
-        self._waits[node.step.name] = wait
+    # -- beginning -----------------------------------------------------------------------------------
+
+    def begin(self, call: Call) -> None:
+        """Have the step wait; it ends by `Scheduler.ended`. Raises what is wrong with its config, or the store.
+
+        It counts as waiting only once nothing can fail any more.
+        """
+        name = call.node.step.name
+        call.number = max(call.number, self.attempts.pop(name, 1))
+        wait = self._read(call)
+        if wait.due is not None and self._journal is not None and name not in self.due:
+            step = call.node.step
+            begun = StepResult(step.id, name, StepStatus.RUNNING, attempts=call.number)
+            self._journal.begun(call.node, begun, wait.due)
+        self._register(wait)
+
+    def _register(self, wait: _Wait) -> None:
+        name, works = wait.call.node.step.name, wait.signal is None
         if wait.due is not None:
-            self._limit(wait)
+            self.due[name] = wait.due
+            left = max(0.0, wait.due - self.now())
+            # One that is over ends in this run, however idle that is: only what is to come can be paused for.
+            works = works or left == 0
+            wait.timer = self._scheduler.after(left, lambda: self._end(wait, wait.output, wait.error))
+        stage = Waiting(int(works), int(not works), lambda: self._drop(wait), lambda: self._time_out(wait))
+        wait.call.run.enter(wait.call.node.place, stage)
+        self._waits[name] = wait
         if wait.signal is not None:
-            self.look()
+            self._by_signal.setdefault(wait.signal, deque()).append(wait)
+            if wait.signal in self._kept:
+                self._deliver(wait.signal)
+            elif not self._unread:
+                self._unread = True  # once for all the waits that begin together
+                self._scheduler.call(self.check_signals)
 
-    def _read(self, run: Run, node: Node, context: StepContext, config: Mapping[str, Any]) -> _Wait:
-        name = node.step.name
-        seconds: float | None = None
-        if node.step.step_type == "sleep":
+    def _read(self, call: Call) -> _Wait:
+        """Return what the step's config says."""
+        step, given = call.node.step, call.run.call_context(call).config
+        config: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        name, seconds = step.name, None
+        if step.step_type == "sleep":
             seconds = _seconds(config.get("seconds"), "sleep step requires config.seconds")
-            wait = _Wait(run, node, context, None, self._due(name, seconds))
+            wait = _Wait(call, due=self._due(name, seconds))
             return self._limited(wait, seconds)
         if self._journal is None:
             raise Unwaitable("a wait step needs one of szal's own stores, where signals are kept")
         signal = config.get("signal")
         if not isinstance(signal, str) or not signal:
             raise Unwaitable("wait step requires config.signal")
-        wait = _Wait(run, node, context, signal, None, config.get("default"))
+        wait = _Wait(call, signal, output=config.get("default"))
         if config.get("timeout") is not None:
             seconds = _seconds(config["timeout"], "config.timeout of a wait step is not a number")
             wait.due = self._due(name, seconds)
@@ -106,65 +128,65 @@ class Waiting:
 
     def _limited(self, wait: _Wait, seconds: float | None) -> _Wait:
         """Return *wait*, which takes so many seconds, under the step's own limit."""
-        limit = wait.node.step.timeout
-        if limit is not None and (seconds is None or limit < seconds):
-            wait.due = self._due(wait.node.step.name, limit)
-            wait.error = StepTimeout(wait.node.step.name, limit)
+        step = wait.call.node.step
+        if step.timeout is not None and (seconds is None or step.timeout < seconds):
+            wait.due = self._due(step.name, step.timeout)
+            wait.error = StepTimeout(step.name, step.timeout)
         return wait
 
     def _due(self, step_name: str, seconds: float) -> float:
         known = self.due.get(step_name)
-        return self._now() + seconds if known is None else known
+        return self.now() + seconds if known is None else known
 
-    def _limit(self, wait: _Wait) -> None:
-        assert wait.due is not None
-        name = wait.node.step.name
-        if self._journal is not None and name not in self.due:
-            begun = StepResult(wait.node.step.id, name, StepStatus.RUNNING, attempts=wait.context.attempt)
-            self._journal.begun(wait.node, begun, wait.due)
-        self.due[name] = wait.due
-        left = max(0.0, wait.due - self._now())
-        # One that is over ends in this run, however idle that is: only what is to come can be paused for.
-        soft = wait.signal is not None and left > 0
-        wait.timer = self._scheduler.after(left, partial(self._over, wait), soft=soft)
+    # -- signals -------------------------------------------------------------------------------------
 
-    def _over(self, wait: _Wait) -> None:
-        self._end(wait, wait.output, wait.error)
-
-    def look(self) -> None:
-        """Deliver the signals that have come, each to one step."""
-        if self._journal is None or not any(wait.signal for wait in self._waits.values()):
+    def check_signals(self) -> None:
+        """Deliver the signals that have come, each to one step. Raises what the store raises."""
+        self._unread = False
+        if self._journal is None or not self._by_signal:
             return
         for signal in self._journal.store.ledger.signals(self._journal.execution_id):
-            if self._journal.is_delivered(signal.signal_id):
-                continue
-            wait = next((wait for wait in self._waits.values() if wait.signal == signal.name), None)
-            if wait is not None:
-                self._journal.deliver(wait.node, signal.signal_id)
-                self._end(wait, loads(signal.value), None)
+            if signal.signal_id not in self._seen and not self._journal.is_delivered(signal.signal_id):
+                self._seen.add(signal.signal_id)
+                self._kept.setdefault(signal.name, deque()).append(signal)
+        for name in [name for name in self._by_signal if name in self._kept]:
+            self._deliver(name)
 
-    def time_out(self) -> None:
-        """End every wait: the time of its flow is over."""
-        for wait in list(self._waits.values()):
-            self._end(wait, None, wait.context._timed_out())
+    def _deliver(self, name: str) -> None:
+        """Deliver the signals called *name* that have come to the steps that wait for it."""
+        assert self._journal is not None
+        while (waits := self._by_signal.get(name)) and (signals := self._kept.get(name)):
+            wait, signal = waits[0], signals.popleft()
+            if not signals:
+                del self._kept[name]
+            self._journal.deliver(wait.call.node, signal.signal_id)
+            self._end(wait, loads(signal.value), None)
 
-    def forget(self) -> None:
-        """Have no step wait any more, as if none had begun to: the run is being cancelled."""
-        for wait in list(self._waits.values()):
-            self._drop(wait)
-            del wait.run.running[wait.node.place]
+    # -- ending --------------------------------------------------------------------------------------
+
+    def _time_out(self, wait: _Wait) -> None:
+        """End it: the time of its flow is over."""
+        self._end(wait, None, wait.call.timed_out())
 
     def _drop(self, wait: _Wait) -> bool:
-        if self._waits.pop(wait.node.step.name, None) is None:
+        """Have the step wait no more; False where it does not."""
+        name = wait.call.node.step.name
+        if self._waits.get(name) is not wait:
             return False
-        self.due.pop(wait.node.step.name, None)  # another attempt has a time of its own
+        del self._waits[name]
+        self.due.pop(name, None)  # another attempt has a time of its own
         if wait.timer is not None:
             self._scheduler.cancel_timer(wait.timer)
+        if wait.signal is not None:
+            waits = self._by_signal[wait.signal]
+            waits.remove(wait)
+            if not waits:
+                del self._by_signal[wait.signal]
         return True
 
     def _end(self, wait: _Wait, output: Json, error: BaseException | None) -> None:
         if self._drop(wait):
-            self._scheduler.sub_flow_ended(wait.run, wait.node, wait.context, output, error)
+            self._scheduler.ended(wait.call, output, error)
 
 
 @attrs.define(repr=False)

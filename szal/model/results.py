@@ -8,7 +8,7 @@ import attrs
 from szal.errors import FlowFailed, StepError, StepFailed
 from szal.expressions.path import Json
 from szal.model.moment import as_datetime
-from szal.model.state import StepStatus, WorkflowState
+from szal.model.state import StepStatus, Stop, WorkflowState
 
 __all__ = ["ExecutionRecord", "FlowResult", "StepResult"]
 
@@ -118,7 +118,8 @@ def _now() -> datetime:
 class ExecutionRecord:
     """One execution, as stores keep it. The timestamps are aware.
 
-    `inputs` are what the run was given; `labels` the caller's own (str to str), to find executions by.
+    `inputs` are what the run was given; `labels` the caller's own (str to str), to find executions by; `stop` is why
+    it was stopped, if it was.
     """
 
     execution_id: str
@@ -133,3 +134,4 @@ class ExecutionRecord:
     parent_execution_id: str | None = attrs.field(default=None, kw_only=True)
     labels: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     error: str | None = attrs.field(default=None, kw_only=True)
+    stop: Stop | None = attrs.field(default=None, kw_only=True)

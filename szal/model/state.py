@@ -2,7 +2,7 @@
 
 import enum
 
-__all__ = ["StepStatus", "WorkflowState"]
+__all__ = ["StepStatus", "Stop", "WorkflowState"]
 
 
 class NamedEnum(enum.Enum):
@@ -25,6 +25,50 @@ class StepStatus(NamedEnum):
     FAILED = "Failed"
     SKIPPED = "Skipped"
     ROLLED_BACK = "RolledBack"
+
+
+class Stop(NamedEnum):
+    """Why a run stops before all its steps have ended. Stored with the execution (`ExecutionRecord.stop`).
+
+    The first two *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
+    what has not begun stays as it is, for whoever goes on with it.
+
+    >>> Stop.TIMED_OUT.reason, Stop.TIMED_OUT.ends, Stop.INTERRUPTED.ends
+    ('flow timeout exceeded', True, False)
+    """
+
+    CANCELLED = "Cancelled"
+    TIMED_OUT = "TimedOut"
+    INTERRUPTED = "Interrupted"
+    """By a person: it is PAUSED until a person goes on with it."""
+    RELEASED = "Released"
+    """By a machine: it stays RUNNING with its lease given back, and any process may go on with it at once."""
+    FAILED_BY_STORE = "FailedByStore"
+    """The store refused a write or a read: nothing more is recorded."""
+    LEASE_LOST = "LeaseLost"
+    """Another process runs it now."""
+    BROKEN = "Broken"
+    """Something else that the engine called, or the engine itself, raised: nothing more is recorded."""
+    GAVE_UP = "GaveUp"
+    """Its process died too often."""
+
+    @property
+    def reason(self) -> str:
+        """Why what has not begun is skipped, and what `Cancelled` says to a handler that is told to stop."""
+        return _REASONS.get(self, "cancelled")
+
+    @property
+    def ends(self) -> bool:
+        """Whether the execution ends by it; otherwise somebody else goes on with it."""
+        return self in (Stop.CANCELLED, Stop.TIMED_OUT)
+
+    @property
+    def breaks(self) -> bool:
+        """Whether nothing more may be recorded."""
+        return self in (Stop.FAILED_BY_STORE, Stop.LEASE_LOST, Stop.BROKEN)
+
+
+_REASONS = {Stop.TIMED_OUT: "flow timeout exceeded", Stop.INTERRUPTED: "interrupted", Stop.RELEASED: "interrupted"}
 
 
 class WorkflowState(NamedEnum):

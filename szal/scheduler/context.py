@@ -8,24 +8,30 @@ from typing import Any
 
 import attrs
 
-from szal.errors import Cancelled, StepTimeout
+from szal.errors import Cancelled
 from szal.events.progress import StepProgress
 from szal.expressions.path import Json, outcome_values
 from szal.expressions.template import CompiledTemplate
+from szal.interruption import is_interruption
 from szal.model.results import StepResult
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, Stop
 from szal.model.step import StepDef
+from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Plan
 
-__all__ = ["Handler", "Outputs", "RunScope", "StepContext"]
+__all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
 
 logger = logging.getLogger(__name__)
 
 
 @attrs.define(eq=False, repr=False)
-class RunScope:
-    """What all the steps of one run share. Written by the coordinating thread alone, read by any."""
+class RunInfo:
+    """What all the steps of one run share, and their handlers may ask for.
+
+    Written by the coordinating thread alone, but for `stop`, which may be set by whoever asks for a stop, and
+    `sleepers`, which handlers add themselves to: the call, and a lock that is released to wake it.
+    """
 
     flow_name: str
     execution_id: str
@@ -35,8 +41,18 @@ class RunScope:
     settled_as: list[int]  # by place: how many steps had settled before it; kept for loose plans only
     token: CancellationToken | None = None
     progress: Callable[[StepProgress], object] | None = None
-    stop_reason: str | None = None
+    stop: Stop | None = None
     settled: int = 0
+    sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
+
+    def wake(self, call: Call) -> None:
+        """Have every thread that sleeps for *call* see whether it is cancelled. From any thread."""
+        for sleeper in self.sleepers.copy():  # copying is atomic
+            if sleeper[0] is call and sleeper[1].locked():
+                try:
+                    sleeper[1].release()
+                except RuntimeError:  # somebody else has woken it
+                    continue
 
 
 class StepContext:
@@ -54,19 +70,31 @@ class StepContext:
     # Class attributes are the defaults, so that the thousands of contexts that never need them cost nothing.
     output: Json = None
     """In a rollback handler: what the step recorded when it completed."""
-    _deadline: float | None = None
-    _abandoned = False
-    _wake: threading.Event | None = None
-    _settled_before = 0  # how many steps had settled when this one was first started; see RunScope.settled_as
-    _started = 0.0  # time.monotonic(), as written by whoever calls the handler
-    _ended = 0.0
+    _call: Call = UNLIMITED
     _is_undo = False
+    _before: frozenset[int] | None = None  # the places of the ancestors, once all of them were asked for
 
-    def __init__(self, scope: RunScope, node: Node, attempt: int) -> None:
-        self._scope = scope
+    def __init__(self, run: RunInfo, node: Node, attempt: int) -> None:
+        self._run = run
         self._node = node
         self.attempt = attempt
         """The number of this call, from 1."""
+
+    @classmethod
+    def of_call(cls, run: RunInfo, call: Call) -> "StepContext":
+        """Return the context of a call that the engine may stop waiting for."""
+        context = cls(run, call.node, call.number)
+        context._call = call
+        return context
+
+    @classmethod
+    def of_undo(cls, run: RunInfo, node: Node, call: Call, output: Json) -> "StepContext":
+        """Return the context of a call of a rollback handler, for the step *node*, which recorded *output*."""
+        context = cls(run, node, call.number)
+        context._call = call
+        context._is_undo = True
+        context.output = output
+        return context
 
     @property
     def step(self) -> StepDef:
@@ -76,17 +104,17 @@ class StepContext:
     @property
     def flow_name(self) -> str:
         """The name of the flow."""
-        return self._scope.flow_name
+        return self._run.flow_name
 
     @property
     def execution_id(self) -> str:
         """The id of this run of the flow."""
-        return self._scope.execution_id
+        return self._run.execution_id
 
     @property
     def inputs(self) -> dict[str, Json]:
         """The inputs of the run, shared by all its steps: not to be changed."""
-        return self._scope.inputs
+        return self._run.inputs
 
     @property
     def outputs(self) -> "Outputs":
@@ -120,45 +148,65 @@ class StepContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this attempt should end: its run was cancelled or timed out, or nobody waits for it any more."""
-        if self._abandoned:
+        """Whether this attempt should end: its run was stopped, or nobody waits for it any more.
+
+        An undo is not told of what stopped the run that it undoes.
+        """
+        if self._call.abandoned:
             return True
         if self._is_undo:
             return False
-        scope = self._scope
-        return scope.stop_reason is not None or (scope.token is not None and scope.token.cancelled)
+        run = self._run
+        return run.stop is not None or (run.token is not None and run.token.cancelled)
 
     def remaining(self) -> float | None:
         """Return the seconds left to this attempt (0.0 when it is over), or None where it has no limit."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        deadline = self._call.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def check(self) -> None:
         """Raise `StepTimeout` past this attempt's deadline, `Cancelled` where it is `cancelled`; else do nothing."""
         if self.remaining() == 0.0:
-            raise self._timed_out()
+            raise self._call.timed_out()
         if self.cancelled:
-            raise Cancelled(self._scope.stop_reason or "cancelled")
+            stop = self._run.stop
+            raise Cancelled("cancelled" if stop is None else stop.reason)
 
     def sleep(self, seconds: float) -> bool:
-        """Block for *seconds*, or until the attempt is cancelled or its deadline passes: then return False."""
-        wake = self._wake
-        if wake is None:
-            wake = self._wake = threading.Event()
-        if self.cancelled:  # asked after _wake is in place: whoever cancels later will find it
-            return False
-        left = self.remaining()
-        wake.wait(seconds if left is None else min(seconds, left))
-        slept = left is None or left >= seconds
-        return slept and not self.cancelled
+        """Block for *seconds*, or until the attempt is cancelled or its deadline passes: then return False.
+
+        Several threads of one handler may sleep at a time.
+        """
+        end, deadline = time.monotonic() + seconds, self._call.deadline
+        cut = deadline is not None and deadline < end
+        until = deadline if deadline is not None and cut else end
+        waiter = threading.Lock()
+        waiter.acquire()
+        sleeper = (self._call, waiter)
+        self._run.sleepers.add(sleeper)
+        try:
+            while not self.cancelled:  # asked after it can be woken: whoever cancels later will find it
+                left = until - time.monotonic()
+                if left <= 0:
+                    return not cut
+                waiter.acquire(timeout=min(left, threading.TIMEOUT_MAX))
+        finally:
+            self._run.sleepers.discard(sleeper)
+        return False
 
     def report(self, data: Json) -> None:
-        """Hand *data* to the engine's progress sink, on this thread. A sink that raises is logged."""
-        sink = self._scope.progress
-        if sink is None:
+        """Hand *data* to the engine's progress sink, on this thread. A sink that raises is logged.
+
+        What an attempt says that nobody waits for any more is dropped.
+        """
+        sink = self._run.progress
+        if sink is None or self._call.abandoned:
             return
         try:
             sink(StepProgress(self.step.name, self.step.id, self.execution_id, data))
-        except Exception:
+        except BaseException as error:
+            if is_interruption(error):
+                raise
             logger.exception("progress sink failed: step %s of %s", self.step.name, self.execution_id)
 
     @property
@@ -167,38 +215,30 @@ class StepContext:
         extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
         return _StepLog(logging.getLogger("szal.step"), extra)
 
-    def _timed_out(self) -> StepTimeout:
-        """Return the error of this attempt for having passed its deadline: its own limit, or what its flow left it."""
-        seconds = 0.0 if self._deadline is None else max(0.0, self._deadline - self._started)
-        own = self._node.step.timeout
-        return StepTimeout(self.step.name, own if own is not None and abs(seconds - own) < 1e-6 else seconds)
-
     def _values(self) -> Mapping[str, Json]:
-        return {"inputs": self._scope.inputs, "steps": _Outcomes(self)}
+        return {"inputs": self._run.inputs, "steps": _Outcomes(self)}
 
     def _visible(self, name: str) -> StepResult | None:
         """Return the result of the ancestor called *name*, if it had ended when this step started."""
-        scope, plan = self._scope, self._scope.plan
+        plan = self._run.plan
         place = plan.places.get(name)
-        if place is None or not plan.is_before(place, self._node.place):
+        if place is None:
             return None
-        result = scope.results[place]
-        if plan.loose and scope.settled_as[place] >= self._settled_before:
+        known = self._before
+        is_before = plan.is_before(place, self._node.place) if known is None else place in known
+        return self._ended_before(place) if is_before else None
+
+    def _ended_before(self, place: int) -> StepResult | None:
+        run = self._run
+        if run.plan.loose and run.settled_as[place] >= self._call.settled_before:
             return None  # settled since: what a step sees does not change under its hands
-        return result
+        return run.results[place]
 
     def _ancestors(self) -> Iterator[StepResult]:
-        plan = self._scope.plan
-        for place in plan.all_before(self._node.place):
-            result = self._visible(plan.nodes[place].step.name)
-            if result is not None:
-                yield result
-
-    def _interrupt(self, *, abandon: bool = False) -> None:
-        """Wake the handler if it sleeps; with *abandon*, tell it that nobody waits for it any more."""
-        self._abandoned = self._abandoned or abandon
-        if self._wake is not None:
-            self._wake.set()
+        places = self._run.plan.all_before(self._node.place)
+        if not self._run.plan.linear:
+            self._before = frozenset(places)
+        return (result for place in places if (result := self._ended_before(place)) is not None)
 
 
 class Outputs(Mapping[str, Json]):

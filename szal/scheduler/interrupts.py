@@ -1,50 +1,71 @@
-"""Ctrl-C while a run is being coordinated.
+"""What signal handlers raise while a run is being coordinated.
 
-KeyboardInterrupt comes up between any two instructions. In a handler that is as it should be; in the midst of the
-engine's own bookkeeping it would leave a run half settled and never recorded. So while a run is driven by the
-main thread, the signal becomes a message to it, unless a handler is being called. The standard library does the
-same for its event loops.
+They run on the main thread, between any two instructions. In a step's handler what they raise is as it should be; in
+the midst of the engine's own bookkeeping it would leave a run half settled and never recorded. So while a run is driven
+by the main thread, the program's handlers are called as ever, but what they raise becomes a message to the run, unless
+a step's handler is being called. The standard library does the same with Ctrl-C for its event loops.
 """
 
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 __all__ = ["Interrupts"]
 
+_SIGNALS: Final = tuple(
+    number
+    for number in range(1, getattr(signal, "SIGRTMIN", signal.NSIG))
+    if number not in (getattr(signal, "SIGKILL", 0), getattr(signal, "SIGSTOP", 0))
+)
+"""Those that programs handle; asking for each of the others costs as much as running a step."""
+
 
 class Interrupts:
-    """A context in which Ctrl-C calls *deliver* instead of raising KeyboardInterrupt here and now.
+    """A context in which what a signal handler raises is handed to *deliver* instead of coming up here and now.
 
-    It raises all the same while *in_handler* says that one runs on this thread, and when the one before has not
-    been taken note of: a sink or a database that hangs can be got out of. Does nothing on other threads than the
-    main one, and nothing where the program has a SIGINT handler of its own.
+    It comes up all the same while *in_handler* says that a step's handler runs on this thread, and when the one before
+    has not been taken note of: a sink or a database that hangs can be got out of. Does nothing on other threads than
+    the main one. A signal handler that the program installs meanwhile is not touched.
     """
 
     def __init__(self, deliver: Callable[[], None], in_handler: Callable[[], bool]) -> None:
-        self.pending = False
-        """Whether an interrupt has been delivered and nobody has taken note of it yet."""
+        self.pending: BaseException | None = None
+        """What was raised and nobody has taken note of yet."""
         self._deliver = deliver
         self._in_handler = in_handler
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            current = signal.getsignal(signal.SIGINT)
-            if current is signal.default_int_handler or isinstance(getattr(current, "__self__", None), Interrupts):
-                self._before = signal.signal(signal.SIGINT, self._handle)
+        if threading.get_ident() == threading.main_thread().ident:
+            for number in _SIGNALS:
+                current = signal.getsignal(number)
+                if callable(current):
+                    self._before[number] = current
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-        if self.pending and kind is None:  # it came when there was nothing left to cancel
-            raise KeyboardInterrupt
+        before = self._before
+        for number in list(before):
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, before[number])
+        if self.pending is not None and kind is None:  # it came when there was nothing left to stop
+            raise self.pending
+
+    def take(self) -> BaseException | None:
+        """Return what was raised, which is taken note of by that."""
+        pending, self.pending = self.pending, None
+        return pending
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.pending or self._in_handler():
-            signal.default_int_handler(number, frame)
-        self.pending = True
+        try:
+            self._before[number](number, frame)
+        except BaseException as error:
+            if self.pending is not None or self._in_handler():
+                raise
+            self.pending = error
+        else:
+            return
         self._deliver()

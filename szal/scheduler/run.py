@@ -1,4 +1,4 @@
-"""The state of one plan being run: what has settled, what that makes ready, what is left.
+"""The state of one plan being run: what each step is doing, what has settled, what that makes ready, what is left.
 
 Plain bookkeeping, without threads and without time. The coordinating thread owns it.
 """
@@ -11,16 +11,15 @@ import attrs
 
 from szal.expressions.path import build_step_context
 from szal.model.results import StepResult
-from szal.model.state import StepStatus
-from szal.scheduler.attempt import Attempt
-from szal.scheduler.context import Handler, RunScope, StepContext
+from szal.model.state import StepStatus, Stop
+from szal.scheduler.call import Call
+from szal.scheduler.context import Handler, RunInfo, StepContext
 from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
+from szal.scheduler.stage import PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
 
-__all__ = ["CANCELLED", "CONDITION_NOT_MET", "FLOW_TIMEOUT", "Ready", "Run", "Tried", "Watch"]
+__all__ = ["CONDITION_NOT_MET", "History", "Log", "Ready", "Run", "Watch"]
 
-CANCELLED: Final = "cancelled"
-FLOW_TIMEOUT: Final = "flow timeout exceeded"
 CONDITION_NOT_MET: Final = "condition not met"
 
 
@@ -41,7 +40,7 @@ class Watch(Protocol):
 
 
 class Log(Protocol):
-    """Keeps what happens to the steps of a run, for after a crash."""
+    """Keeps what happens to the steps of a run, for after a crash. What it raises stops the run."""
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """The step has its result."""
@@ -52,66 +51,94 @@ class Log(Protocol):
     def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
         """The step has begun; *then* as in `commit`."""
 
+    def withdrawn(self, node: Node) -> None:
+        """The step was said to have begun, and has not."""
+
+    def backing_off(self, node: Node, attempt: int, delay: float) -> None:
+        """An attempt of a step that the engine does itself has failed; the next follows in *delay* seconds."""
+
 
 @attrs.define(eq=False, repr=False)
-class Tried:
+class History:
     """What is kept of a step from its first failed attempt to its end."""
 
     started: float  # of the first attempt
-    context: StepContext  # of the last attempt
-    error: BaseException  # of the last attempt
-    timer: Timer | None = None  # of the wait for the next one
+    ended: float  # of the last attempt
+    attempt: int  # the last one's number
+    settled_before: int
+    error: BaseException | None  # of the last attempt; None: it failed before a crash
 
 
 @attrs.define(eq=False, repr=False)
 class Run:
     """One plan being run. Given to `Scheduler.add`, it belongs to the scheduler's thread.
 
-    None in `running` also stands for an outcome that is being committed.
-
-    `completed` holds the places of the completed nodes in the order in which they completed. `running` holds
-    what has been started and has not ended; None stands for a sub-flow, a run of its own that `launch` begins.
+    `stages` says what each step is doing; `enter` alone changes it, but for the straight pieces of a plan, whose steps
+    settle one after the other without anybody being able to look. `completed` holds the places of the completed nodes
+    in the order in which they completed. `launch` begins what the engine does itself (sub-flows, waits).
     """
 
     plan: Plan
-    handlers: Sequence[Handler | None]  # by place; None: a sub-flow
+    handlers: Sequence[Handler | None]  # by place; None: the engine does it
     results: list[StepResult | None]
-    new_context: Callable[[Node, int], StepContext]
+    info: RunInfo
     on_done: "Callable[[Run], None]"
-    scope: RunScope
+    new_context: Callable[[Node, int], StepContext]  # of a call that nobody can stop waiting for
+    call_context: Callable[[Call], StepContext]
     watch: Watch | None = None
-    launch: "Callable[[Run, Node, StepContext], None] | None" = None
-    on_stop: "Callable[[Run, str], None] | None" = None  # called with the reason: `launch` must end what it began
+    launch: Callable[[Call], None] | None = None
+    on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for it
     log: Log | None = None
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
     encode: bool = False  # outputs become JSON text in the step's own thread
     deadline: float | None = None
-    inline: bool = True  # nobody can want to stop waiting for a handler
+    inline: bool = True  # the coordinating thread may call handlers itself
+    guarded: bool = False  # and somebody may want to stop waiting for it then
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
+    tally: Tally = attrs.field(factory=Tally)  # likewise
+    stages: list[Stage] = attrs.field(init=False)
     waiting: list[int] = attrs.field(init=False)  # edges still to settle, by gate
     marks: list[int] = attrs.field(init=False)  # by gate
     left: int = attrs.field(init=False)
-    direct: bool = attrs.field(init=False, default=False)  # the coordinating thread may call handlers itself
+    direct: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
     failed: bool = False
-    stop_reason: str | None = None
+    stop: Stop | None = None
+    is_over: bool = False
     completed: list[int] = attrs.field(factory=list)
-    running: dict[int, Attempt | None] = attrs.field(factory=dict)
-    cleared: set[int] = attrs.field(factory=set)  # steps that must not run twice, and are known to have begun
-    tried: dict[int, Tried] = attrs.field(factory=dict)
+    history: dict[int, History] = attrs.field(factory=dict)
     timer: Timer | None = None  # of the deadline
 
     def __attrs_post_init__(self) -> None:
+        self.stages = [PENDING] * len(self.plan.nodes)
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
         self.left = len(self.plan.nodes)
 
-    def begin(self, ready: "deque[Ready]") -> None:
+    def start(self, ready: "deque[Ready]", tally: Tally) -> None:
         """Put on *ready* what waits for nothing, what `restore` has made ready, and from now on what `settle` does."""
-        ready.extend([(self, node) for node in self.plan.roots])
+        tally.work += self.tally.work
+        tally.waits += self.tally.waits
+        self.tally = tally
+        for node in self.plan.roots:
+            if self.stages[node.place] is PENDING:
+                self.stages[node.place] = READY
+                ready.append((self, node))
         ready.extend(self.ready)
         self.ready = ready
         self.direct = self.inline and self.deadline is None
+
+    def enter(self, place: int, stage: Stage) -> None:
+        """Take the step at *place* to another stage."""
+        before, tally = self.stages[place], self.tally
+        self.stages[place] = stage
+        tally.work += stage.work - before.work
+        tally.waits += stage.waits - before.waits
+
+    def under_way(self) -> list[tuple[Node, Stage]]:
+        """Return the steps that have neither settled nor are waiting for others, with what they are doing."""
+        staged = zip(self.plan.nodes, self.stages, strict=True)
+        return [(node, stage) for node, stage in staged if stage is not PENDING and stage is not SETTLED]
 
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
@@ -126,10 +153,9 @@ class Run:
             if blocked is not None:
                 return blocked
         if node.condition is not None:
-            seen = {
-                name: result for name, place in node.seen_by_condition if (result := self.results[place]) is not None
-            }
-            if not node.condition.evaluate(build_step_context(self.scope.inputs, seen)):
+            named = ((name, self.results[place]) for name, place in node.seen_by_condition)
+            seen = {name: result for name, result in named if result is not None}
+            if not node.condition.evaluate(build_step_context(self.info.inputs, seen)):
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None
 
@@ -147,10 +173,14 @@ class Run:
     def settle(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge."""
         place = node.place
+        if self.log is not None:
+            self.log.settled(node, result, outcome)
         self.results[place] = result
+        self.enter(place, SETTLED)
+        self.left -= 1
         if self.plan.loose:
-            self.scope.settled_as[place] = self.scope.settled
-            self.scope.settled += 1
+            self.info.settled_as[place] = self.info.settled
+            self.info.settled += 1
         if outcome is _COMPLETED:
             self.completed.append(place)
         elif outcome is Outcome.FAILED:
@@ -165,12 +195,33 @@ class Run:
                 left = 0
             if not left:
                 for follower in self.plan.gates[gate]:
-                    self.ready.append((self, follower))
-        self.left -= 1
-        if self.log is not None:
-            self.log.settled(node, result, outcome)
+                    if self.stages[follower.place] is PENDING:
+                        self.stages[follower.place] = READY
+                        self.ready.append((self, follower))
         if self.watch is not None:
             self.watch.settled(node, result)
+
+    def repair(self) -> None:
+        """Make the counts agree with the stages and results, of which an exception may have come in between.
+
+        What is ready is not known any more after that: the run can only be stopped.
+        """
+        for node, result in zip(self.plan.nodes, self.results, strict=True):
+            if result is not None:
+                self.stages[node.place] = SETTLED
+                if result.status is StepStatus.COMPLETED and node.place not in self.completed:
+                    self.completed.append(node.place)
+        self.left = sum(stage is not SETTLED for stage in self.stages)
+
+    def release(self) -> None:
+        """Let go of whom it tells: it is over, and its results may outlive it."""
+        self.is_over = True
+        self.launch = self.on_stop = self.log = self.watch = None
+        self.on_done = _nobody
+
+
+def _nobody(_: Run) -> None:
+    """Take no note."""
 
 
 _COMPLETED = Outcome.COMPLETED

@@ -60,7 +60,8 @@ def _serve(tasks: "SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None
 class Threads:
     """An engine's threads, shared by its runs and made at first use, in the process that uses them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, idle_timeout: float = 10.0) -> None:
+        self._idle_timeout = idle_timeout
         self._lock = threading.Lock()
         self._pid = 0
         self._made: list[ThreadPoolExecutor | DaemonThreads] = []

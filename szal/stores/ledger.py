@@ -306,7 +306,8 @@ class SqlLedger:
         is_free = under is not None or holder in (None, owner) or not valid or is_gone(holder)
         if not is_free:
             raise ExecutionOwned(execution_id)
-        interrupted = snapshot.record.state is not WorkflowState.PAUSED
+        # It died: one that paused, or gave its lease back, has said so.
+        interrupted = snapshot.record.state is not WorkflowState.PAUSED and holder is not None
         taken = transaction.rows(self._sql(_TAKE_OVER), (owner, ttl, int(interrupted), execution_id))
         return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + interrupted)
 

@@ -599,7 +599,7 @@ class TestSignalsOfTheSystem:
 
 class TestHurry:
     def test_it_leaves_alone_what_is_not_cancelled(self):
-        with Engine(lambda ctx: engine.hurry() or ctx.sleep(0.05), EngineConfig()) as engine:
+        with Engine(lambda ctx: engine.end_grace() or ctx.sleep(0.05), EngineConfig()) as engine:
             assert engine.start(FlowDef("f", steps=[StepDef("a"), StepDef("b")])).result(10).success
             assert engine.abandoned == 0
 
@@ -614,7 +614,7 @@ class TestHurry:
             execution = engine.start(FlowDef("f", steps=[StepDef("a"), StepDef("b")]))
             begun.wait(10)
             execution.cancel()
-            engine.hurry()
+            engine.end_grace()
             result = execution.result(10)
             freed.set()
         assert result.state is WorkflowState.CANCELLED

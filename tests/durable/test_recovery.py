@@ -34,6 +34,7 @@ from szal import (
 )
 from szal.model.definition import content_id
 from szal.model.json import encode_checkpoint, encode_flow, encode_record
+from szal.model.state import Stop
 from szal.scheduler.plan import Outcome
 from szal.stores.operation import Save, SaveStep
 from szal.stores.sink.sink import Sink
@@ -798,10 +799,10 @@ def test_what_else_can_run_does_before_a_decision_is_waited_for(store_url, new_e
 # -- a crash in the midst of stopping ------------------------------------------------------------------
 
 
-def left_behind(store, names, result, outcome):
+def left_behind(store, names, result, outcome, stop=None):
     """Leave a parallel flow of which one step has settled, as a process does that dies."""
     flow = FlowDef("left", FlowMode.PARALLEL, steps=[StepDef(name) for name in names])
-    record = ExecutionRecord("e", flow.name, WorkflowState.RUNNING, flow_id=flow.id)
+    record = ExecutionRecord("e", flow.name, WorkflowState.RUNNING, flow_id=flow.id, stop=stop)
     epoch = store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
     data = encode_checkpoint(result, int(outcome))
     store.apply([SaveStep("e", result.step_name, 0, data, None, epoch)])
@@ -809,7 +810,8 @@ def left_behind(store, names, result, outcome):
 
 @pytest.mark.parametrize("names", ["ab", "abc"])
 def test_a_cancellation_is_carried_on_where_the_process_died(new_engine, store, names):
-    left_behind(store, names, StepResult("i", "a", StepStatus.SKIPPED, error="cancelled"), Outcome.PASSED)
+    skipped = StepResult("i", "a", StepStatus.SKIPPED, error="cancelled")
+    left_behind(store, names, skipped, Outcome.PASSED, Stop.CANCELLED)
     [result] = bounded(new_engine().recover)
     assert result.state is WorkflowState.CANCELLED
     assert set(statuses(result).values()) == {"skipped"}

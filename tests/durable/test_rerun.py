@@ -5,7 +5,7 @@ from durable.children import killed
 from helper_engine import statuses
 
 from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, TriggerMode, WorkflowState
-from szal.engine.request import Keeper
+from szal.engine.spec import LeasedStore
 
 
 def chain(*names, **options):
@@ -176,14 +176,14 @@ class Died(Exception):
 
 def test_one_that_dies_as_it_begins_keeps_what_completed(engine, handler, new_engine, store, monkeypatch):
     failed = engine.run(chain("a", "b"))
-    create = Keeper.create
+    create = LeasedStore.create
 
     def create_and_die(*arguments, **options):
         create(*arguments, **options)
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "create", create_and_die)
+        patch.setattr(LeasedStore, "create", create_and_die)
         with pytest.raises(Died):
             engine.rerun(failed.execution_id)
     handler.mend()

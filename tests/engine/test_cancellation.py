@@ -353,7 +353,7 @@ class TestKeyboardInterrupt:
         flow = FlowDef("f", steps=[StepDef("a", rollbackable=True), StepDef("b")], rollback_on_failure=True)
         config = EngineConfig(execution_store=store, rollback_handler=lambda ctx: undone.append(ctx.step.name))
         with Engine(handler, config) as engine, pytest.raises(KeyboardInterrupt):
-            bounded(engine.run, flow)
+            engine.run(flow)
         assert undone == ["a"]
         assert store.get(flow.id).state is WorkflowState.ROLLED_BACK
 
@@ -373,7 +373,7 @@ class TestKeyboardInterrupt:
         flow = FlowDef("f", steps=steps, rollback_on_failure=True)
         config = EngineConfig(execution_store=store, rollback_handler=undo)
         with Engine(handler, config) as engine, pytest.raises(KeyboardInterrupt):
-            bounded(engine.run, flow)
+            engine.run(flow)
         assert undone == ["b", "a"]
         record = store.get(flow.id)
         assert (record.state, statuses(record.result)["a"]) == (WorkflowState.FAILED, "rolled_back")
@@ -387,8 +387,8 @@ class TestKeyboardInterrupt:
         flow = FlowDef("f", steps=[StepDef("a")])
         with Engine(handler) as engine:
             with pytest.raises(KeyboardInterrupt):
-                bounded(engine.run, flow, {"stop": True})
-            assert bounded(engine.run, flow).execution_id == flow.id  # the id is free again
+                engine.run(flow, {"stop": True})
+            assert engine.run(flow).execution_id == flow.id  # the id is free again
 
 
 class Interrupting:

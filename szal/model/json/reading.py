@@ -12,7 +12,7 @@ from szal.model.flow import FlowDef
 from szal.model.json.text import loads
 from szal.model.json.writing import NO_LIMIT_MS
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import NamedEnum, StepStatus, WorkflowState
+from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
 from szal.model.step import BackoffStrategy, StepDef, TriggerMode
 from szal.model.validation import FlowMode
 
@@ -250,4 +250,5 @@ def decode_record(text: str) -> ExecutionRecord:
         parent_execution_id=read.maybe("parent_execution_id", str),
         labels=_read_labels(read),
         error=read.maybe("error", str),
+        stop=None if read.values.get("stop") is None else read.enum("stop", Stop),
     )

@@ -184,6 +184,8 @@ def encode_record(record: ExecutionRecord) -> str:
     text += "".join(f',"{key}":{dumps(value, key)}' for key, value in extras.items())
     if record.error:
         text += f',"error":{_text(record.error)}'
+    if record.stop is not None:
+        text += f',"stop":"{record.stop.value}"'
     return text + "}"
 
 

@@ -236,7 +236,7 @@ class MemoryLedger:
                 owner=owner,
                 epoch=lease.epoch + 1,
                 expires=time.monotonic() + ttl,
-                recoveries=lease.recoveries + (entry.state is not WorkflowState.PAUSED),
+                recoveries=lease.recoveries + (entry.state is not WorkflowState.PAUSED and lease.owner is not None),
             )
             return entry.found()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from szal.model.definition import Definition
     from szal.stores.ledger import Lease, Snapshot, StepRows
 
-__all__ = ["Binding", "Keeper", "Request", "bind", "stored_flow"]
+__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "bind", "stored_flow"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -56,7 +56,7 @@ def _undo(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | 
     return config.rollback_handler if own is None else own
 
 
-class Keeper:
+class LeasedStore:
     """What executions need of the store, if it keeps a ledger: leases, and their renewal."""
 
     def __init__(self, store: Any, owner: str, ttl: float, heartbeat: Any) -> None:
@@ -119,7 +119,7 @@ def stored_flow(execution_id: str, known: "Snapshot", config: EngineConfig) -> F
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Request:
+class ExecutionSpec:
     """What is to be run, checked and compiled. With a `snapshot` it goes on where that left off."""
 
     flow: FlowDef
@@ -127,7 +127,7 @@ class Request:
     binding: Binding
     record: ExecutionRecord
     token: CancellationToken | None = None
-    parent: "Request | None" = None  # of the execution whose sub-flow it is
+    parent: "ExecutionSpec | None" = None  # of the execution whose sub-flow it is
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
     snapshot: "Snapshot | None" = None

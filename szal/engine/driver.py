@@ -1,0 +1,260 @@
+"""One top-level run, from the taking of its id to its giving back, and what it is to whoever started it."""
+
+import contextlib
+import contextvars
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from szal.engine.config import EngineConfig
+from szal.engine.lifecycle import Lifecycle
+from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.model.results import FlowResult
+from szal.model.state import Stop
+from szal.scheduler.attempt import Attempt
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.interrupts import Interrupts
+from szal.scheduler.loop import Relieved, Scheduler
+from szal.scheduler.workers import Threads
+from szal.steps.handlers import Resolver
+
+__all__ = ["Driver", "Execution", "Host"]
+
+logger = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """What a driver needs of its engine."""
+
+    config: EngineConfig
+    resolver: Resolver
+    threads: Threads
+
+    def on_abandoned(self, attempt: Attempt) -> None:
+        """Take note that a handler was left behind."""
+
+    def give_back(self, driver: "Driver") -> None:
+        """Take note that a run is over, and its id free."""
+
+
+class Driver:
+    """Drives one execution, with its sub-flows, to its end. The engine has taken the id for it, and gets it back.
+
+    With *background*, nothing of it keeps the interpreter from exiting.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        execution_id: str,
+        leased: LeasedStore | None,
+        *,
+        background: bool = False,
+        execution: "Execution | None" = None,
+    ) -> None:
+        self.execution_id = execution_id
+        self._execution = execution
+        self._host = host
+        self._leased = leased
+        self._lifecycle: Lifecycle | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._result: FlowResult | None = None
+        self._store_error: Exception | None = None
+        self._relieved_error: BaseException | None = None
+        self._relieved = threading.Event()  # set once the thread that took over has ended it
+        config = host.config
+        self._scheduler = Scheduler(
+            host.threads,
+            config.max_concurrency,
+            config.cancel_grace,
+            host.on_abandoned,
+            self._stop_for,
+            background=background,
+        )
+
+    # -- on the thread that runs it ------------------------------------------------------------------
+
+    def run(self, admit: Callable[[], ExecutionSpec | FlowResult | None]) -> FlowResult | None:
+        """Run what *admit* returns, on this thread, or return what it found instead; then give the id back.
+
+        Raises what *admit* raises, what interrupted the run, and what the store raised. What a signal handler raises
+        meanwhile interrupts the run, and is raised once it is recorded how far that has come.
+        """
+        with self._scheduler.interrupts:
+            try:
+                found = admit()
+                return self._drive(found) if isinstance(found, ExecutionSpec) else found
+            finally:
+                self._host.give_back(self)
+
+    def _drive(self, spec: ExecutionSpec) -> FlowResult:
+        try:
+            self._start(spec)
+            self._scheduler.drive()
+        except Relieved:
+            self._relieved.wait()
+            error = self._scheduler.interruption or self._relieved_error
+            if error is not None:
+                raise error from None
+        except BaseException:
+            self._finish()
+            raise
+        else:
+            self._finish()
+        if self._store_error is not None:
+            raise self._store_error
+        assert self._result is not None
+        return self._result
+
+    def _start(self, spec: ExecutionSpec) -> None:
+        scheduler, host, token = self._scheduler, self._host, spec.token
+        lifecycle = Lifecycle(spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased)
+        self._lifecycle = lifecycle
+        if lifecycle.recording.can_go_on:
+            scheduler.on_idle = lifecycle.idle
+            scheduler.on_relieved = self._take_over
+        if token is not None:
+            self._unsubscribe = token.subscribe(lambda: scheduler.call(scheduler.cancel))
+        lifecycle.start()
+
+    def _take_over(self) -> None:
+        """Drive it to its end, on a thread of its own: the one that did is held up in a handler."""
+        try:
+            try:
+                self._scheduler.go_on()
+            finally:
+                self._finish()
+        except BaseException as error:  # noqa: BLE001 (raised by the thread that was relieved, if ever it returns)
+            self._relieved_error = error
+        self._host.give_back(self)
+        if self._execution is not None:
+            self._execution.settle(self._result, self._relieved_error or self._store_error)
+        self._relieved.set()
+
+    def _ended(self, lifecycle: Lifecycle, result: FlowResult) -> None:
+        self._store_error = lifecycle.store_error
+        self._result = result
+
+    def _finish(self) -> None:
+        """Give up the lease if the run has not come to its end, and let go of everything."""
+        lifecycle = self._lifecycle
+        if lifecycle is None:
+            return
+        try:
+            if self._result is None:
+                self._leave(lifecycle)
+        finally:
+            if self._unsubscribe is not None:
+                self._unsubscribe()
+            self._lifecycle = None
+            lifecycle.dispose()
+
+    def _leave(self, lifecycle: Lifecycle) -> None:
+        stop = self._scheduler.leaving or Stop.BROKEN
+        if stop is Stop.LEASE_LOST:
+            return
+        if not stop.breaks:
+            lifecycle.leave(stop)
+            return
+        with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
+            lifecycle.leave(stop)
+
+    def _stop_for(self, error: BaseException) -> Stop:
+        """Return which stop an interruption is: the execution is left only where somebody can go on with it."""
+        if self._leased is None or self._host.config.on_interrupt == "cancel":
+            return Stop.CANCELLED
+        return Stop.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Stop.RELEASED
+
+    def shield(self) -> Interrupts:
+        """Return a context in which nothing that a signal handler raises comes up, until it is left."""
+        return Interrupts(lambda: None, lambda: False)
+
+    # -- from any thread -----------------------------------------------------------------------------
+
+    def has(self, execution_id: str) -> bool:
+        """Whether that is this execution, or a sub-flow of it that is under way."""
+        lifecycle = self._lifecycle
+        if execution_id == self.execution_id or lifecycle is None:
+            return execution_id == self.execution_id
+        return any(one.execution_id == execution_id for one in lifecycle.family())
+
+    def request_stop(self, stop: Stop) -> bool:
+        """Have it stopped; False where it has come to its end before."""
+        return self._scheduler.request_stop(stop)
+
+    def check_signals(self) -> None:
+        """Have it see whether a signal has come."""
+        self._scheduler.call(self._check_signals)
+
+    def _check_signals(self) -> None:
+        for lifecycle in [] if self._lifecycle is None else self._lifecycle.family():
+            lifecycle.check_signals()
+
+    def end_grace(self) -> None:
+        """Give up on handlers that were told to end and still run."""
+        self._scheduler.end_grace()
+
+
+class Execution:
+    """A run in the background, as `Engine.start` returns it. Its methods may be called from any thread."""
+
+    def __init__(self, execution_id: str, token: CancellationToken) -> None:
+        self.execution_id = execution_id
+        self._token = token
+        self._result: FlowResult | None = None
+        self._error: BaseException | None = None
+        self._over = threading.Event()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended and is recorded."""
+        return self._over.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the run has ended, at most *timeout* seconds; return whether it has."""
+        return self._over.wait(timeout)
+
+    def result(self, timeout: float | None = None) -> FlowResult:
+        """Block for the result, at most *timeout* seconds (then TimeoutError); raise what `Engine.run` would have."""
+        if not self.wait(timeout):
+            raise TimeoutError(f"execution {self.execution_id} has not ended within {timeout:g}s")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """Cancel the run. Returns at once; `result` then has the state CANCELLED, or ROLLED_BACK."""
+        self._token.cancel()
+
+    def settle(self, result: FlowResult | None, error: BaseException | None = None) -> None:
+        """Take note of how the run ended, once. By whoever runs it."""
+        if self._over.is_set():
+            return
+        self._result, self._error = result, error
+        if error is not None:  # nobody may ever ask
+            logger.error("execution %s ended by an error", self.execution_id, exc_info=error)
+        self._over.set()
+
+
+class RunThread:
+    """A thread that is there before anything is recorded, and runs what it is then given, or ends."""
+
+    def __init__(self, name: str, *, daemon: bool = False) -> None:
+        self._given = threading.Event()
+        self._work: Callable[[], object] | None = None
+        variables = contextvars.copy_context()
+        self.thread = threading.Thread(target=variables.run, args=(self._run,), name=name, daemon=daemon)
+        self.thread.start()  # RuntimeError: there is none to be had
+
+    def give(self, work: Callable[[], object] | None) -> None:
+        """Have it call *work*, which must not raise; None: there is nothing to do."""
+        self._work = work
+        self._given.set()
+
+    def _run(self) -> None:
+        self._given.wait()
+        work, self._work = self._work, None
+        if work is not None:
+            work()

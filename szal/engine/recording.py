@@ -1,0 +1,196 @@
+"""The three ways in which an execution is recorded: not at all, in a store of four methods, or under a lease."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from szal.engine.config import EngineConfig
+from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.errors import LeaseLost, WriteFailed
+from szal.model.results import ExecutionRecord
+
+if TYPE_CHECKING:
+    from szal.engine.journal import Journal
+
+__all__ = ["Recording", "Supervision", "recording_of"]
+
+logger = logging.getLogger(__name__)
+
+
+class Supervision(Protocol):
+    """Who is told, on other threads, what becomes of a lease and of the writes under it."""
+
+    def lease_lost(self) -> None:
+        """Another process runs the execution now."""
+
+    def cancel_asked(self) -> None:
+        """Somebody has asked for its cancellation, here or elsewhere."""
+
+    def signals_due(self) -> None:
+        """A signal may have come."""
+
+    def write_failed(self, error: Exception) -> None:
+        """A write was lost for good."""
+
+
+class Recording(Protocol):
+    """How one execution is recorded. Called by its coordinating thread."""
+
+    @property
+    def encodes(self) -> bool:
+        """Whether outputs have to be JSON."""
+
+    @property
+    def journal(self) -> "Journal | None":
+        """What writes each step's outcome, where that is kept."""
+
+    @property
+    def error(self) -> Exception | None:
+        """What the store raised where the run could go on all the same."""
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether somebody else could go on with the execution where it stands."""
+
+    def open(self, record: ExecutionRecord, supervision: Supervision) -> None:
+        """Record that the execution runs. Raises what the store raises."""
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Write the record as it is now."""
+
+    def flush(self) -> None:
+        """Wait until all that was written is committed, where the durability asks for it."""
+
+    def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
+        """Give the execution up: it has ended, or waits until *wake*, or for one of the signals *awaits*."""
+
+    def close(self) -> None:
+        """Renew no lease any more: the run is over, one way or the other."""
+
+
+class NotRecorded:
+    """Nothing is written."""
+
+    encodes = False
+    can_go_on = False
+    journal: "Journal | None" = None
+    error: Exception | None = None
+
+    def open(self, record: ExecutionRecord, supervision: Supervision) -> None:
+        """Nothing to do."""
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Nothing to do."""
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class RecordedInStore:
+    """The record alone is written, at each change of state, to anything that has a store's four methods.
+
+    Nobody could go on with it, so a store that fails does not stop the run: its first error is raised in the end.
+    """
+
+    encodes = True
+    can_go_on = False
+    journal: "Journal | None" = None
+
+    def __init__(self, store: Any, execution_id: str, durability: str) -> None:
+        self.error: Exception | None = None
+        self._store = store
+        self._execution_id = execution_id
+        self._flush = getattr(store, "flush", None) if durability != "none" else None
+
+    def open(self, record: ExecutionRecord, supervision: Supervision) -> None:  # noqa: ARG002
+        """Write the first record."""
+        self._store.save(record)
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Write the record."""
+        self._try(lambda: self._store.save(record))
+
+    def flush(self) -> None:
+        """Have the store written to the end, if it writes behind."""
+        if self._flush is not None:
+            self._try(self._flush)
+
+    def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
+        """Nothing to do: there is no lease."""
+
+    def close(self) -> None:
+        """Nothing to do: there is no lease."""
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except Exception as error:
+            logger.exception("the store failed: execution %s", self._execution_id)
+            self.error = self.error or error
+
+
+class RecordedUnderLease:
+    """Everything is written as it happens, to one of szal's own stores. What that raises stops the run."""
+
+    encodes = True
+    can_go_on = True
+
+    def __init__(self, leased: LeasedStore, journal: "Journal", durability: str) -> None:
+        self.error: Exception | None = None
+        self.journal: Journal = journal
+        self._leased = leased
+        self._flush = None if durability == "none" else getattr(leased.store, "flush", None)
+
+    def open(self, record: ExecutionRecord, supervision: Supervision) -> None:  # noqa: ARG002 (its lease recorded it)
+        """Have the lease renewed."""
+        self._leased.heartbeat.hold(
+            self.journal.execution_id,
+            self.journal.epoch,
+            supervision.lease_lost,
+            supervision.cancel_asked,
+            supervision.signals_due,
+        )
+
+    def save(self, record: ExecutionRecord) -> None:
+        """Queue the record."""
+        self.journal.save(record)
+
+    def flush(self) -> None:
+        """Wait for the commit; where it is lost, raise that the lease was, if so."""
+        if self._flush is None:
+            return
+        try:
+            self._flush(execution_id=self.journal.execution_id)
+        except WriteFailed as error:
+            lost = next((loss for loss in error.errors if isinstance(loss, LeaseLost)), None)
+            raise lost or error from None
+
+    def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
+        """Queue that the lease is given up."""
+        self.close()
+        self.journal.release(wake, awaits)
+
+    def close(self) -> None:
+        """Have the lease renewed no more."""
+        self._leased.heartbeat.drop(self.journal.execution_id)
+
+
+def recording_of(
+    spec: ExecutionSpec, config: EngineConfig, leased: LeasedStore | None, on_error: Callable[[Exception], None]
+) -> Recording:
+    """Return how the execution *spec* is recorded."""
+    execution_id, store = spec.record.execution_id, config.execution_store
+    if leased is not None and spec.epoch is not None:
+        from szal.engine.journal import Journal  # only runs that are recorded need it
+
+        journal = Journal(leased.store, execution_id, spec.epoch, on_error)
+        return RecordedUnderLease(leased, journal, config.durability)
+    if store is None:
+        return NotRecorded()
+    return RecordedInStore(store, execution_id, config.durability)

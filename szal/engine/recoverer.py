@@ -1,0 +1,165 @@
+"""Recovering many executions: several at a time, each on a thread of its own, so that a slow one holds up no other."""
+
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
+from szal.model.results import FlowResult
+
+__all__ = ["BackgroundRecovery", "recover_all"]
+
+logger = logging.getLogger(__name__)
+
+Resume = Callable[[str], FlowResult]
+
+
+def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
+    """Return how an execution ended; None where it is not to be had, or raised, which is logged."""
+    try:
+        return resume(execution_id)
+    except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost):
+        return None
+    except Exception:
+        logger.exception("cannot recover execution %s", execution_id)
+        return None
+
+
+def recover_all(
+    execution_ids: Iterable[str], resume: Resume, *, limit: int | None, at_once: int, stop: Callable[[], object]
+) -> list[FlowResult]:
+    """Resume executions, *at_once* at a time, and return how they ended, in the order given: at most *limit* of them.
+
+    Blocks until all have ended. Where this thread is interrupted meanwhile, it calls *stop* and waits all the same.
+    """
+    pending = deque(enumerate(execution_ids))
+    ended: dict[int, FlowResult] = {}
+    lock = threading.Lock()  # guards `ended` and `begun`
+    begun = 0
+
+    def work() -> None:
+        nonlocal begun
+        while True:
+            with lock:
+                if not pending or (limit is not None and begun >= limit):
+                    return
+                place, execution_id = pending.popleft()
+                begun += 1
+            result = _resume(resume, execution_id)
+            with lock:
+                if result is None:
+                    begun -= 1
+                else:
+                    ended[place] = result
+
+    count = min(at_once, len(pending), at_once if limit is None else limit)
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(work,), name=f"szal-recover-{n}", daemon=True)
+        for n in range(count)
+    ]
+    started = []
+    for thread in threads:
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had: what there is does it
+            break
+        started.append(thread)
+    if not started:
+        work()
+    _join(started, stop)
+    work()  # what a thread gave up at the limit, where another one's did not count after all
+    return [ended[place] for place in sorted(ended)]
+
+
+def _join(threads: Iterable[threading.Thread], stop: Callable[[], object]) -> None:
+    interruption: BaseException | None = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:
+                if interruption is not None:
+                    raise
+                interruption = error
+                stop()
+    if interruption is not None:
+        raise interruption
+
+
+class BackgroundRecovery:
+    """Looks for interrupted executions every *interval* seconds, and when woken, and has each resumed on a thread.
+
+    All its threads are daemons. `interrupted` lists what could go on, `resume` continues one, `is_active` tells what
+    runs here already.
+    """
+
+    def __init__(
+        self,
+        interval: float,
+        interrupted: Callable[[], list[str]],
+        resume: Resume,
+        is_active: Callable[[str], bool],
+        at_once: int,
+    ) -> None:
+        self._interval = interval
+        self._interrupted = interrupted
+        self._resume = resume
+        self._is_active = is_active
+        self._at_once = at_once
+        self._woken = threading.Event()
+        self._closed = False
+        self._lock = threading.Lock()  # guards the next
+        self._running: set[str] = set()
+        self._thread = threading.Thread(target=self._work, name="szal-recovery", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at once. From any thread."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """Take up nothing more. Waits for nothing."""
+        self._closed = True
+        self._woken.set()
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._woken.wait(self._interval)
+            self._woken.clear()
+            if self._closed:
+                return
+            try:
+                for execution_id in self._interrupted():
+                    self._begin(execution_id)
+            except Exception:  # the store is away; the next time may be better
+                if not self._closed:
+                    logger.exception("recovery failed; trying again in %gs", self._interval)
+
+    def _begin(self, execution_id: str) -> None:
+        with self._lock:
+            full = len(self._running) >= self._at_once
+            if self._closed or full or execution_id in self._running or self._is_active(execution_id):
+                return
+            self._running.add(execution_id)
+        work = contextvars.copy_context().run
+        name = f"szal-recover-{execution_id}"
+        try:
+            threading.Thread(target=work, args=(self._recover, execution_id), name=name, daemon=True).start()
+        except RuntimeError:
+            self._ended(execution_id)
+            raise
+
+    def _recover(self, execution_id: str) -> None:
+        try:
+            _resume(self._resume, execution_id)
+        finally:
+            self._ended(execution_id)
+
+    def _ended(self, execution_id: str) -> None:
+        with self._lock:
+            was_full = len(self._running) >= self._at_once
+            self._running.discard(execution_id)
+        if was_full:
+            self._woken.set()

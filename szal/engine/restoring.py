@@ -1,0 +1,66 @@
+"""Putting back what a store has of an execution, before it goes on."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from szal.engine.journal import Journal
+from szal.engine.waiting import Waits
+from szal.model.json import decode_checkpoint
+from szal.model.state import StepStatus
+from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.run import History, Run
+from szal.scheduler.stage import READY, UNDECIDED
+
+if TYPE_CHECKING:
+    from szal.stores.ledger import Snapshot
+
+__all__ = ["Restored", "open_sub_flows", "restore"]
+
+
+@attrs.frozen
+class Restored:
+    """What an execution has to be told of, besides what is back in its run."""
+
+    undecided: list[Node]
+    """Steps that must not run twice, and may have been done."""
+    backing_off: list[tuple[Node, float]]
+    """Steps between two attempts, with when the next one begins (Unix time, of the database's clock)."""
+    not_undone: dict[str, str]
+    """Steps that could not be undone, with why."""
+
+
+def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
+    """Put back what has settled, and what had begun. Raises `DecodeError`."""
+    restored = Restored([], [], {})
+    for name, seq, data in snapshot.steps:
+        place = run.plan.places.get(name)
+        if place is None:
+            continue
+        node = run.plan.nodes[place]
+        checkpoint = decode_checkpoint(data, name, node.step.id)
+        journal.restore(name, seq, settled=checkpoint.outcome is not None)
+        result, due = checkpoint.result, checkpoint.due
+        if checkpoint.outcome is not None:
+            run.restore(node, result, Outcome(checkpoint.outcome))
+            if checkpoint.undo_error is not None:
+                restored.not_undone[name] = checkpoint.undo_error
+        elif due is not None and result.status is StepStatus.PENDING:
+            run.history[place] = History(0.0, 0.0, result.attempts, run.info.settled, None)
+            restored.backing_off.append((node, due))
+        elif due is not None:
+            waits.due[name] = due
+            waits.attempts[name] = result.attempts
+        elif not node.step.idempotent and result.status is StepStatus.RUNNING:
+            run.enter(place, UNDECIDED)
+            restored.undecided.append(node)
+    for node, _ in restored.backing_off:
+        run.enter(node.place, READY)  # its dependencies have settled: nothing else makes it ready
+    return restored
+
+
+def open_sub_flows(run: Run) -> Iterator[Node]:
+    """Yield the sub_flow steps that have no result yet."""
+    nodes, results = run.plan.nodes, run.results
+    return (node for node in nodes if node.step.step_type == "sub_flow" and results[node.place] is None)

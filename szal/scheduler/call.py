@@ -1,0 +1,102 @@
+"""What the engine keeps of one call of a handler: when it began and ended, until when it may run, who may speak for it.
+
+A thread cannot be killed, so who may still speak for a call is decided by two claims. The worker takes the first to
+begin, the coordinator takes it to withdraw a call that is still queued; the worker takes the second to report, the
+coordinator to abandon a call that runs. Taking a claim is one atomic `list.pop`, so exactly one side wins, without a
+lock.
+"""
+
+import time
+from typing import Any, Final
+
+from szal.errors import StepTimeout
+
+__all__ = ["UNLIMITED", "Call"]
+
+
+class Call:
+    """One call of the handler of *node*, a step of *run*: attempt number *number*. Times are of ``time.monotonic()``.
+
+    Whoever calls the handler writes `started`, `deadline` and `ended`; the coordinator reads them once `begun` is set.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_report",
+        "abandoned",
+        "begun",
+        "deadline",
+        "ended",
+        "node",
+        "number",
+        "run",
+        "settled_before",
+        "started",
+    )
+
+    def __init__(
+        self, run: Any, node: Any, number: int, *, deadline: float | None = None, settled_before: int = 0
+    ) -> None:
+        self.run = run
+        self.node = node
+        self.number = number
+        self.started = 0.0
+        self.ended = 0.0
+        self.deadline = deadline
+        self.begun = False
+        self.abandoned = False
+        self.settled_before = settled_before
+        """How many steps had settled when the first attempt of this one was made."""
+        self._begin: list[None] = [None]
+        self._report: list[None] = [None]
+
+    def begin(self) -> bool:
+        """Begin it, with the step's limit from now on; False where it was withdrawn. By whoever calls the handler."""
+        if not _take(self._begin):
+            return False
+        self.started = time.monotonic()
+        limit = self.node.step.timeout
+        if limit is not None:
+            own = self.started + limit
+            self.deadline = own if self.deadline is None else min(own, self.deadline)
+        self.begun = True
+        return True
+
+    def report(self) -> bool:
+        """Whether its outcome counts: nobody has given up on it. By whoever called the handler, once."""
+        return _take(self._report)
+
+    def withdraw(self) -> bool:
+        """Take it back if it has not begun; return whether that is so. Coordinator only."""
+        return _take(self._begin)
+
+    def abandon(self) -> bool:
+        """Give up on it: what it still does is discarded. False where it has ended. Coordinator only."""
+        if not _take(self._report):
+            return False
+        self.abandoned = True
+        return True
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it ended past its deadline: a handler may have held the interpreter lock."""
+        return self.deadline is not None and self.ended >= self.deadline
+
+    def timed_out(self) -> StepTimeout:
+        """Return the error for having passed the deadline: the step's own limit, or what its flow left it."""
+        seconds = 0.0 if self.deadline is None else max(0.0, self.deadline - self.started)
+        limit = self.node.step.timeout
+        own = limit is not None and abs(seconds - limit) < 1e-6
+        return StepTimeout(self.node.step.name, limit if own else seconds)
+
+
+def _take(claim: list[None]) -> bool:
+    try:
+        claim.pop()
+    except IndexError:
+        return False
+    return True
+
+
+UNLIMITED: Final = Call(None, None, 1)
+"""Of the calls that nobody can stop waiting for: the coordinating thread's own, in a run that nobody can cancel."""

@@ -1,0 +1,119 @@
+"""What one coordinating thread owns: its runs, what is ready in them, its workers, timers and inbox.
+
+Nothing here is locked. Other threads reach the coordinator only through its `Inbox`. What is done to it is in the
+modules below this one: `settling`, `starting`, `stopping`; `loop` goes round.
+"""
+
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+import attrs
+
+from szal.model.state import Stop
+from szal.scheduler.attempt import Attempt
+from szal.scheduler.call import Call
+from szal.scheduler.run import Ready, Run
+from szal.scheduler.stage import Tally
+from szal.scheduler.timers import Timers
+from szal.scheduler.workers import WorkerPool
+
+__all__ = ["Coordinator", "Inbox", "Relief"]
+
+
+class Inbox:
+    """What other threads have for the coordinating thread: attempts that ended, and functions to be called by it."""
+
+    def __init__(self) -> None:
+        self.finished: SimpleQueue[Any] = SimpleQueue()
+        """Attempts that ended; a function that announces one; None, to wake the thread for `calls`."""
+        self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.has_calls = False
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have *function* called by the coordinating thread. From any thread, and from a signal handler."""
+        self.calls.put(function)
+        self.has_calls = True  # in this order: a flag without an item costs a look, an item without one would wait
+        self.finished.put(None)
+
+    def make_calls(self) -> None:
+        """Call what is to be called. Coordinator only."""
+        self.has_calls = False
+        while not self.calls.empty():
+            self.calls.get()()
+
+    def wait(self, timeout: float) -> Any:
+        """Wait, so many seconds at most, for something to end; None where only calls came, or nothing."""
+        if not self.finished.empty():
+            return self.finished.get()
+        if self.has_calls:
+            return None
+        try:
+            return self.finished.get(timeout=timeout)
+        except Empty:
+            return None
+
+
+@attrs.define(eq=False)
+class Relief:
+    """A thread that stands by while this one is in a handler that was told to end."""
+
+    woken: threading.Event = attrs.field(factory=threading.Event)
+    is_needed: bool = True
+    """False once the handler has ended."""
+
+
+@attrs.define(eq=False, repr=False)
+class Coordinator:
+    """The state of one coordinating thread; see the module."""
+
+    pooled: WorkerPool
+    """Workers on threads that the interpreter waits for at exit."""
+    limited: WorkerPool
+    """Workers on daemon threads, for attempts that may have to be left behind."""
+    limit: int
+    """How many handlers are at work at one time."""
+    grace: float
+    on_abandoned: Callable[[Attempt], None]
+    inbox: Inbox
+    timers: Timers = attrs.field(factory=Timers)
+    tally: Tally = attrs.field(factory=Tally)
+    runs: list[Run] = attrs.field(factory=list)
+    ready: deque[Ready] = attrs.field(factory=deque)
+    """What may start, but for what `backlog` holds."""
+    backlog: deque[Ready] = attrs.field(factory=deque)
+    """What needs a worker, and found none free."""
+    leaving: Stop | None = None
+    """Why all of it is left to whoever goes on with it: nothing starts any more."""
+    is_cancelled: bool = False
+    """Whether somebody has asked for the end of all of it."""
+    error: BaseException | None = None
+    """What `Scheduler.drive` raises at its end."""
+    in_handler: bool = False
+    """Whether this thread itself is in a handler; read by any thread."""
+    inline: Call | None = None
+    """The last call that it made itself and that can be given up on; read by any thread."""
+    relief: Relief | None = None
+    """Who stands by to take this thread's place, if the handler does not end (`relief`)."""
+    stop_for: Callable[[BaseException], Stop] = lambda _: Stop.CANCELLED
+    """Which stop an interruption is."""
+    interruption: BaseException | None = None
+    """The first one, which is raised in the end."""
+    variables: contextvars.Context = attrs.field(factory=contextvars.copy_context)
+    clock: float = attrs.field(factory=lambda: time.time() - monotonic())
+    """Unix time, of the monotonic clock: taken once, so that no clock that is set since dates a step of a run."""
+
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: what is left waits for something from outside."""
+        under_way = self.tally.work or self.ready or self.backlog or self.inbox.has_calls
+        return bool(self.runs) and self.leaving is None and not under_way
+
+    def may_call_inline(self, run: Run) -> bool:
+        """Whether a handler may hold up this thread: nothing is under way, and nothing can come due or be stopped."""
+        tally = self.tally
+        return run.direct and not (tally.work or tally.waits or self.ready or self.backlog or self.timers.pending)

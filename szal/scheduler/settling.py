@@ -1,0 +1,229 @@
+"""What follows an attempt: the step's result, another attempt, or, where the run is being left, nothing."""
+
+from functools import partial
+from time import monotonic
+
+from szal.errors import Cancelled, RetryExhausted, SkipStep, StepTimeout, describe, text_of
+from szal.expressions.path import Json
+from szal.interruption import is_interruption
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler import retry
+from szal.scheduler.attempt import Attempt, encode_output
+from szal.scheduler.call import Call
+from szal.scheduler.coordinator import Coordinator
+from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.run import History, Run
+from szal.scheduler.stage import COMMITTING, READY, BackingOff
+
+__all__ = [
+    "abandon",
+    "announce",
+    "attempt_ended",
+    "back_off",
+    "completed",
+    "delegated_ended",
+    "end",
+    "end_between",
+    "failed",
+    "finish_if_done",
+    "forget",
+    "left_behind",
+]
+
+_COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED  # a look-up in an enum costs as much as a call
+
+
+def announce(c: Coordinator, call: Call) -> None:
+    """Tell that the first attempt of a step has begun."""
+    watch = call.run.watch
+    if watch is not None and call.number == 1:
+        watch.started(call.node, c.clock + call.started)
+
+
+def announce_attempt(c: Coordinator, attempt: Attempt) -> None:
+    """Tell that an attempt has begun, once: at its own word, or when it ends before that is heard."""
+    if attempt.announce is not None:
+        attempt.announce = None
+        announce(c, attempt.call)
+
+
+def forget(c: Coordinator, attempt: Attempt, *, abandoned: bool = False) -> None:
+    """Take note that an attempt is under way no more. Its step is READY until what follows is decided."""
+    call = attempt.call
+    call.run.enter(call.node.place, READY)
+    if attempt.pool is not None:
+        attempt.pool.leave(abandoned=abandoned)
+    if attempt.timer is not None:
+        c.timers.cancel(attempt.timer)
+
+
+def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
+    """Take note of what an attempt reports."""
+    call = attempt.call
+    if call.run.stages[call.node.place] is not attempt:
+        return  # taken note of before
+    announce_attempt(c, attempt)
+    forget(c, attempt)
+    if attempt.error is None:
+        completed(c, call, attempt.output, attempt.encoded)
+    else:
+        failed(c, call, attempt.error)
+
+
+def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:
+    """Stop waiting for an attempt: it failed with *error*, unless it has just ended. *last*: none follows it."""
+    call = attempt.call
+    if call.withdraw():
+        call.started = monotonic()
+        _given_up(c, attempt, error, last=last, runs=False)
+    elif call.abandon():
+        left_behind(c, attempt, error, last=last)
+    else:
+        attempt_ended(c, attempt)
+
+
+def left_behind(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:
+    """Go on without an attempt that has just been abandoned, and whose thread is on its own from here on."""
+    attempt.call.run.info.wake(attempt.call)
+    c.on_abandoned(attempt)
+    _given_up(c, attempt, error, last=last, runs=True)
+
+
+def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool, runs: bool) -> None:
+    announce_attempt(c, attempt)
+    forget(c, attempt, abandoned=runs)
+    attempt.call.ended = monotonic()
+    failed(c, attempt.call, error, last=last)
+
+
+def delegated_ended(c: Coordinator, call: Call, output: Json, error: BaseException | None) -> None:
+    """Take note that what `Run.launch` began for a step has ended."""
+    run: Run = call.run
+    if run.is_over:
+        return
+    run.enter(call.node.place, READY)
+    call.ended = monotonic()
+    encoded = None
+    if error is None and run.encode:
+        try:
+            encoded = encode_output(output)
+        except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
+            error = refused
+    if error is None:
+        completed(c, call, output, encoded)
+    else:
+        failed(c, call, error)
+
+
+def completed(c: Coordinator, call: Call, output: Json, encoded: str | None) -> None:
+    """Settle a step whose last attempt completed."""
+    run, node, started = call.run, call.node, call.started
+    history = run.history.pop(node.place, None)
+    if history is not None:
+        started = history.started
+    step = node.step
+    spent, moment = call.ended - started, c.clock + started
+    result = StepResult(  # positional: a tenth of the cost of a step
+        step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
+    )
+    _settle(c, run, node, result, _COMPLETED)
+
+
+def failed(c: Coordinator, call: Call, error: BaseException, *, last: bool = False) -> None:
+    """Follow a failed attempt with another one, or with the step's end. *last*: with its end."""
+    run, node = call.run, call.node
+    if c.leaving is not None and (c.leaving.breaks or isinstance(error, Cancelled) or is_interruption(error)):
+        return  # it did not get to its end, and is run again by whoever goes on
+    if isinstance(error, SkipStep):
+        end(c, call, error, Outcome.PASSED)
+        return
+    if isinstance(error, StepTimeout) and run.watch is not None:
+        run.watch.timed_out(node, call.number, str(error))
+    decision = retry.decide(node.step, call.number, error)
+    if decision.delay is None:
+        end(c, call, decision.error, Outcome.FAILED)
+    elif last or run.stop is not None:
+        end(c, call, error, Outcome.FAILED)
+    elif c.leaving is None:
+        if run.watch is not None:
+            run.watch.retrying(node, call.number, decision.delay, describe(error))
+        before = run.history.get(node.place)
+        started = call.started if before is None else before.started
+        run.history[node.place] = History(started, call.ended, call.number, call.settled_before, error)
+        if run.log is not None and run.handlers[node.place] is None:
+            run.log.backing_off(node, call.number, decision.delay)
+        back_off(c, run, node, decision.delay)
+
+
+def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
+    """Have another attempt follow in *delay* seconds."""
+    timer = c.timers.add(monotonic() + delay, partial(_again, c, run, node))
+    run.enter(node.place, BackingOff(timer))
+
+
+def _again(c: Coordinator, run: Run, node: Node) -> None:
+    run.enter(node.place, READY)
+    c.ready.append((run, node))
+
+
+def end_between(c: Coordinator, run: Run, node: Node) -> None:
+    """End a step between two attempts with the failure of the last one; one before a crash is not known any more."""
+    history = run.history[node.place]
+    call = Call(run, node, history.attempt)
+    call.started, call.ended = history.started, history.ended
+    end(c, call, history.error or Cancelled("cancelled between two attempts"), Outcome.FAILED)
+
+
+def end(c: Coordinator, call: Call, error: BaseException, outcome: Outcome) -> None:
+    """Settle a step whose last attempt raised *error*."""
+    node, started = call.node, call.started
+    history = call.run.history.pop(node.place, None)
+    if history is not None:
+        started = history.started
+    skipped = outcome is Outcome.PASSED
+    cause: BaseException | None = error.__cause__ if isinstance(error, RetryExhausted) else None
+    result = StepResult(
+        node.step.id,
+        node.step.name,
+        StepStatus.SKIPPED if skipped else StepStatus.FAILED,
+        duration=max(0.0, call.ended - started),
+        attempts=call.number,
+        error=text_of(error) if skipped else describe(error),
+        error_type=type(cause or error).__name__,
+        started_at=c.clock + started,
+        exception=error,
+    )
+    _settle(c, call.run, node, result, outcome)
+
+
+def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
+    """Settle a step, at once or when its outcome is committed: steps that end together share a commit."""
+    if not run.commit_first or run.log is None:
+        run.settle(node, result, outcome)
+        finish_if_done(c, run)
+        return
+
+    def committed() -> None:
+        if not run.is_over and run.stages[node.place] is COMMITTING:
+            run.enter(node.place, READY)
+            run.settle(node, result, outcome)
+            finish_if_done(c, run)
+
+    run.enter(node.place, COMMITTING)
+    run.log.commit(node, result, outcome, lambda: c.inbox.call(committed))
+
+
+def finish_if_done(c: Coordinator, run: Run) -> None:
+    """End a run of which every step has its result. Who asked for a stop before that is heard first."""
+    if run.left or run.is_over:
+        return
+    if c.inbox.has_calls:
+        c.inbox.make_calls()
+    if c.leaving is not None or run not in c.runs:
+        return
+    c.runs.remove(run)
+    if run.timer is not None:
+        c.timers.cancel(run.timer)
+    run.is_over = True
+    run.on_done(run)

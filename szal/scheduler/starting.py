@@ -1,0 +1,244 @@
+"""How steps begin: skipped, by the engine itself, on this thread, or with a worker."""
+
+from functools import partial
+from time import monotonic
+
+from szal.interruption import is_interruption
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler import relief, stopping
+from szal.scheduler.attempt import Attempt, encode_output, without_engine_frames
+from szal.scheduler.call import Call
+from szal.scheduler.coordinator import Coordinator
+from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.run import Run
+from szal.scheduler.settling import (
+    abandon,
+    announce,
+    announce_attempt,
+    completed,
+    end,
+    failed,
+    finish_if_done,
+)
+from szal.scheduler.stage import PENDING, READY, SETTLED, STARTED, STARTING
+
+__all__ = ["launch", "start_ready"]
+
+_COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED
+
+
+def start_ready(c: Coordinator) -> None:
+    """Start what is ready, in order: what needs no worker at once, the rest as far as the limit allows."""
+    if c.leaving is not None:
+        c.ready.clear()
+        return
+    while c.backlog and not c.inbox.has_calls:
+        run, node = c.backlog[0]
+        if not _is_startable(run, node):
+            c.backlog.popleft()
+        elif not _has_room(c, run, node):
+            break
+        else:
+            c.backlog.popleft()
+            _start(c, run, node)
+    ready = c.ready
+    while ready and not c.inbox.has_calls:
+        run, node = ready.popleft()
+        if not _is_startable(run, node):
+            continue
+        if (run.marks[node.gate] or not node.plain) and not _prepare(c, run, node):
+            continue
+        if c.backlog or not _has_room(c, run, node):
+            c.backlog.append((run, node))
+        else:
+            _start(c, run, node)
+
+
+def _is_startable(run: Run, node: Node) -> bool:
+    """Whether a step that was made ready still is."""
+    stage = run.stages[node.place]
+    return not run.is_over and (stage is READY or stage is STARTED)
+
+
+def _start(c: Coordinator, run: Run, node: Node) -> None:
+    if node.step.timeout is None and c.may_call_inline(run):
+        _call(c, run, node)
+    else:
+        _dispatch(c, run, node)
+
+
+def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
+    """Do what there is to do before a handler is called, or instead; return whether it is to be called now."""
+    place = node.place
+    if place not in run.history and run.stages[place] is READY and (run.marks[node.gate] or node.guarded):
+        try:
+            skip = run.why_skip(node)
+        except Exception as error:  # noqa: BLE001 (foreign objects in outputs may not even compare)
+            call = Call(run, node, 0)
+            call.started = call.ended = monotonic()
+            end(c, call, error, Outcome.FAILED)
+            return False
+        if skip is not None:
+            run.skip(node, *skip)
+            finish_if_done(c, run)
+            return False
+    if run.handlers[place] is None:
+        launch(c, run, node)
+        return False
+    if not node.step.idempotent and run.log is not None and place not in run.history and run.stages[place] is READY:
+        _commit_start(c, run, node)
+        return False
+    return True
+
+
+def launch(c: Coordinator, run: Run, node: Node, attempt: int | None = None) -> None:
+    """Begin a sub-flow or a wait, which inherits what is left of the step's and the flow's time.
+
+    With *attempt* it is that one, which a crash has interrupted. `Run.launch` enters the stage that it is in.
+    """
+    call = _new_call(run, node)
+    call.number = attempt or call.number
+    call.begin()
+    announce(c, call)
+    assert run.launch is not None
+    run.launch(call)
+
+
+def _commit_start(c: Coordinator, run: Run, node: Node) -> None:
+    """Have it committed that a step which must not run twice begins, before it does."""
+
+    def committed() -> None:
+        if run.is_over or run.stages[node.place] is not STARTING:
+            return  # a stop came first
+        run.enter(node.place, STARTED)
+        c.ready.append((run, node))
+
+    assert run.log is not None
+    run.enter(node.place, STARTING)
+    begun = StepResult(node.step.id, node.step.name, StepStatus.RUNNING)
+    run.log.begun(node, begun, None, lambda: c.inbox.call(committed))
+
+
+def _new_call(run: Run, node: Node) -> Call:
+    """Return the call of the next attempt."""
+    history = run.history.get(node.place)
+    if history is None:
+        return Call(run, node, 1, deadline=run.deadline, settled_before=run.info.settled)
+    return Call(run, node, history.attempt + 1, deadline=run.deadline, settled_before=history.settled_before)
+
+
+def _call(c: Coordinator, run: Run, node: Node) -> None:
+    """Call the handler on this thread, and as long as it completes that of the step which waits for it alone.
+
+    All that a step of a chain costs is in this loop, so what others call is written out here.
+    """
+    results, stages, done, handlers = run.results, run.stages, run.completed, run.handlers
+    watch, log, encodes, call_context = run.watch, run.log, run.encode, run.call_context
+    clock, new_context, copy_variables, inbox = c.clock, run.new_context, c.variables.copy, c.inbox
+    guarded, straight = run.guarded, not (run.commit_first or run.plan.loose or run.history)
+    call = None if straight and not guarded else _new_call(run, node)
+    stages[node.place] = READY  # STARTED would say that it has not been called yet
+    while True:
+        place = node.place
+        context = new_context(node, 1) if call is None else call_context(call)
+        encoded = None
+        started = monotonic()
+        try:
+            c.inline = call
+            c.in_handler = True
+            if inbox.has_calls:  # asked after the flag is set: whoever asks for a stop later sees the flag
+                c.in_handler = False
+                stages[place] = READY
+                c.ready.append((run, node))
+                return
+            if watch is not None and (call is None or call.number == 1):
+                watch.started(node, clock + started)
+            output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
+            c.in_handler = False
+            if encodes:
+                encoded = encode_output(output)
+        except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
+            c.in_handler = False
+            _inline_failed(c, _ended_call(call or Call(run, node, 1), started, monotonic()), error)
+            return
+        ended = monotonic()
+        if guarded and call is not None:
+            relief.check(c, call)
+        follower = node.next_in_chain if straight else None
+        if follower is None or stages[follower.place] is not PENDING:
+            completed(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded)
+            return
+        step = node.step
+        result = StepResult(
+            step.id, step.name, _DONE, output, ended - started, 1, None, None, clock + started, None, encoded
+        )
+        if log is not None:
+            log.settled(node, result, _COMPLETED)
+        results[place] = result
+        stages[place] = SETTLED
+        done.append(place)
+        run.left -= 1
+        if watch is not None:
+            watch.settled(node, result)
+        node = follower
+        if guarded:
+            call = Call(run, node, 1)
+
+
+def _ended_call(call: Call, started: float, ended: float) -> Call:
+    call.started, call.ended = started, ended
+    return call
+
+
+def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
+    """Take note of what came up in a handler on this thread: its failure, or what interrupts all of it."""
+    interrupted = is_interruption(error)
+    if call.run.guarded:
+        relief.check(c, call, error if interrupted else None)
+    if interrupted and c.stop_for(error).ends:  # once the step has failed, and before anything that follows it starts
+        c.inbox.call(partial(stopping.interrupt, c, error))
+    elif interrupted:
+        stopping.interrupt(c, error)
+    failed(c, call, without_engine_frames(error), last=interrupted)
+
+
+def _is_limited(run: Run, node: Node) -> bool:
+    return node.step.timeout is not None or run.deadline is not None
+
+
+def _has_room(c: Coordinator, run: Run, node: Node) -> bool:
+    """Whether another attempt may be queued.
+
+    More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
+    worker at once that would let more than the limit run, so then it is not.
+    """
+    pool, other = c.pooled, c.limited
+    if _is_limited(run, node):
+        pool, other = other, pool
+    return pool.load + other.load < (c.limit if other.load else c.limit * 4)
+
+
+def _dispatch(c: Coordinator, run: Run, node: Node) -> None:
+    """Give an attempt to a worker."""
+    call = _new_call(run, node)
+    handler = run.handlers[node.place]
+    assert handler is not None
+    attempt = Attempt(call, run.call_context(call), handler, c.variables.copy(), encodes=run.encode)
+    if run.watch is not None and call.number == 1:
+        attempt.announce = partial(announce_attempt, c, attempt)
+    if node.step.timeout is not None:
+        attempt.timer = c.timers.add(monotonic() + node.step.timeout, partial(_check_limit, c, attempt))
+    run.enter(node.place, attempt)
+    (c.limited if _is_limited(run, node) else c.pooled).put(attempt)
+
+
+def _check_limit(c: Coordinator, attempt: Attempt) -> None:
+    """Look after an attempt's limit, which counts from its start: it may have been queued for long."""
+    now, call = monotonic(), attempt.call
+    if not call.begun:
+        attempt.timer = c.timers.add(now + call.node.step.timeout, partial(_check_limit, c, attempt))
+    elif call.deadline is not None and call.deadline > now:
+        attempt.timer = c.timers.add(call.deadline, partial(_check_limit, c, attempt))
+    else:
+        abandon(c, attempt, call.timed_out())

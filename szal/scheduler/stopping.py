@@ -1,0 +1,172 @@
+"""How runs end before their time. Stops that *end* a run skip the rest of it; the others *leave* all of it as it is."""
+
+from functools import partial
+from time import monotonic
+
+from szal.errors import Cancelled, Undecided
+from szal.model.state import Stop
+from szal.scheduler import settling
+from szal.scheduler.attempt import Attempt
+from szal.scheduler.call import Call
+from szal.scheduler.coordinator import Coordinator
+from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.run import Run
+from szal.scheduler.stage import COMMITTING, READY, SETTLED, STARTED, STARTING, SUB_FLOW, UNDECIDED, BackingOff, Waiting
+
+__all__ = ["end_grace", "interrupt", "leave", "still_running", "stop_all", "stop_run", "wind_up"]
+
+
+def interrupt(c: Coordinator, error: BaseException) -> None:
+    """Stop everything for what a signal handler raised; the second one, or one after a cancellation, ends the grace."""
+    again = c.interruption is not None or c.leaving is not None or c.is_cancelled
+    c.interruption = c.interruption or error
+    stop = c.stop_for(error)
+    if again:
+        end_grace(c)
+    elif stop.ends:
+        stop_all(c, stop)
+    else:
+        leave(c, stop)
+
+
+def stop_all(c: Coordinator, stop: Stop) -> None:
+    """End every run that can be stopped."""
+    c.is_cancelled = True
+    for run in [run for run in c.runs if run.stoppable]:
+        stop_run(c, run, stop)
+
+
+def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
+    """End *run* early: what has not begun is skipped.
+
+    At a flow's time-out, what runs fails at once; at a cancellation it is given the grace to end by itself.
+    """
+    if run.stop is not None or run.is_over or c.leaving is not None:
+        return
+    run.stop = run.info.stop = stop
+    if run.on_stop is not None:
+        run.on_stop(run, stop)
+    attempts = [stage for _, stage in run.under_way() if isinstance(stage, Attempt)]
+    for attempt in attempts:
+        if attempt.call.withdraw():
+            settling.forget(c, attempt)
+        elif stop is Stop.TIMED_OUT:
+            settling.abandon(c, attempt, attempt.call.timed_out())
+        else:
+            run.info.wake(attempt.call)
+    if stop is Stop.CANCELLED and any(isinstance(stage, Attempt) for _, stage in run.under_way()):
+        c.timers.add(monotonic() + c.grace, partial(_give_up_on, c, run))
+    wind_up(c, run, stop)
+
+
+def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
+    """Settle every step that is not under way: between two attempts it has failed, otherwise it is skipped."""
+    for node in run.plan.nodes:
+        if run.is_over:
+            return
+        stage = run.stages[node.place]
+        if isinstance(stage, Waiting):
+            if stop is Stop.TIMED_OUT:
+                stage.time_out()
+                continue
+            stage.withdraw()
+            run.enter(node.place, READY)
+        elif stage is SETTLED or stage is SUB_FLOW or stage is COMMITTING or isinstance(stage, Attempt):
+            continue
+        if stage is UNDECIDED:
+            _leave_open(c, run, node)
+        elif node.place in run.history:
+            _fail_between(c, run, node)
+        else:
+            run.enter(node.place, READY)
+            run.skip(node, stop.reason, Outcome.PASSED)
+            settling.finish_if_done(c, run)
+
+
+def _fail_between(c: Coordinator, run: Run, node: Node) -> None:
+    """End a step between two attempts with the failure of the last one; one before a crash is known by name only."""
+    stage = run.stages[node.place]
+    if isinstance(stage, BackingOff):
+        c.timers.cancel(stage.timer)
+        run.enter(node.place, READY)
+    settling.end_between(c, run, node)
+
+
+def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
+    """End a step of which nobody has said whether it was done."""
+    call = Call(run, node, 1)
+    call.started = call.ended = monotonic()
+    run.enter(node.place, READY)
+    settling.end(c, call, Undecided(node.step.name), Outcome.FAILED)
+
+
+def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> None:
+    """Leave every run as it is: nothing starts any more; what runs is told, and has the grace to end by itself.
+
+    What ends until then is recorded, unless the stop is one that breaks. *error* is what `Scheduler.drive` raises.
+    """
+    if c.leaving is None or (stop.breaks and not c.leaving.breaks):
+        c.error = error or c.error
+        c.leaving = stop
+    else:
+        c.error = c.error or error
+    c.ready.clear()
+    c.backlog.clear()
+    for run in list(c.runs):
+        _leave_run(c, run, c.leaving)
+    if c.tally.work:
+        c.timers.add(monotonic() + c.grace, partial(end_grace, c))
+
+
+def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
+    run.info.stop = run.info.stop or stop
+    if run.timer is not None:
+        c.timers.cancel(run.timer)
+    if stop.breaks:
+        run.log = run.on_stop = None
+    for node, stage in run.under_way():
+        if isinstance(stage, Attempt):
+            if stage.call.withdraw():
+                settling.forget(c, stage)
+                _take_back(run, node)
+            else:
+                run.info.wake(stage.call)
+        elif isinstance(stage, BackingOff):
+            c.timers.cancel(stage.timer)
+            run.enter(node.place, READY)
+            _take_back(run, node)
+        elif isinstance(stage, Waiting):
+            stage.withdraw()
+            run.enter(node.place, READY)
+        elif stage is STARTING or stage is STARTED:
+            run.enter(node.place, READY)
+            _take_back(run, node)
+        elif stage is COMMITTING and stop.breaks:
+            run.enter(node.place, READY)
+
+
+def _take_back(run: Run, node: Node) -> None:
+    """Record that a step which must not run twice has not begun, where it was said to have."""
+    if run.log is not None and not node.step.idempotent:
+        run.log.withdrawn(node)
+
+
+def end_grace(c: Coordinator) -> None:
+    """Give up on every handler that still runs, where it was told to end."""
+    if c.leaving is None and not c.is_cancelled:
+        return
+    for run in list(c.runs):
+        _give_up_on(c, run)
+
+
+def _give_up_on(c: Coordinator, run: Run) -> None:
+    for node, stage in run.under_way():
+        if isinstance(stage, Attempt):
+            settling.abandon(c, stage, still_running(c), last=True)
+        elif stage is COMMITTING and c.leaving is not None:
+            run.enter(node.place, READY)
+
+
+def still_running(c: Coordinator) -> Cancelled:
+    """Return the error of what had to be left behind after the grace."""
+    return Cancelled(f"still running {c.grace:g}s after the cancellation")

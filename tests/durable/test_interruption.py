@@ -1,0 +1,929 @@
+"""What a signal handler raises interrupts a run that is recorded: nothing is lost, nothing undone, and it goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from durable.children import SETUP, Child, run_child
+from helper_engine import bounded, statuses
+from processes import wait_until
+
+import szal
+from szal import EngineConfig, WorkflowState
+
+pytestmark = pytest.mark.timeout(20)
+
+SCENE = (
+    SETUP
+    + """
+    import faulthandler, functools, json
+    faulthandler.dump_traceback_later(7, exit=True)  # a hang ends, and is seen
+
+    class TookTooLong(Exception):
+        pass
+
+    def own_ctrl_c(*_):
+        told.append("Ctrl-C")
+        raise KeyboardInterrupt
+
+    def leave(*_):
+        sys.exit(1)
+
+    def too_long(*_):
+        raise TookTooLong
+
+    WAYS = {
+        "ctrl-c": (signal.SIGINT, signal.default_int_handler),
+        "own ctrl-c": (signal.SIGINT, own_ctrl_c),
+        "exit": (signal.SIGTERM, leave),
+        "alarm": (signal.SIGALRM, too_long),
+        "own sigint": (signal.SIGINT, too_long),
+    }
+    told, calls, undone, events = [], [], [], []
+    number, on_signal = WAYS[sys.argv[2]]
+    signal.signal(number, on_signal)
+    at = sys.argv[3]
+
+    def strike(here):
+        global at
+        if here == at:  # once
+            at = None
+            signal.raise_signal(number)
+
+    def work(ctx):
+        calls.append(ctx.step.name)
+        strike(ctx.step.name)
+        return ctx.step.name
+
+    def undo(ctx):
+        undone.append(ctx.step.name)
+
+    def listen(event):
+        events.append(event.event_type)
+        strike(f"{event.event_type} {event.step_name or event.flow_name}")
+
+    def scene_engine(handler=work, **config):
+        return new_engine(handler, **{"rollback_handler": undo, "event_sink": listen, **config})
+
+    def raised_by(function, *args, **kwargs):
+        try:
+            return str(function(*args, **kwargs).state)
+        except BaseException as error:
+            return type(error).__name__
+
+    def state():
+        record = store.get("e")
+        return str(record and record.state)
+
+    def other_engine(handler=work, **config):
+        '''As another process would have it.'''
+        other = store if sys.argv[1] == "memory:" else open_store(sys.argv[1])
+        return Engine(handler, EngineConfig(execution_store=other.engine_sink(), rollback_handler=undo, **config))
+
+    def show(**values):
+        tell(json.dumps(values))
+        sys.stdout.flush()
+        os._exit(0)
+"""
+)
+
+CHAIN = """
+    names = sys.argv[4].split(",")
+    flow = FlowDef("f", steps=[StepDef(name, rollbackable=True) for name in names], rollback_on_failure=True)
+    engine = scene_engine()
+    raised = raised_by(engine.run, flow, execution_id="e")
+"""
+
+PERSON = pytest.mark.parametrize("how", ["ctrl-c", "own ctrl-c"])
+MACHINE = pytest.mark.parametrize("how", ["exit", "alarm", "own sigint"])
+ANY = pytest.mark.parametrize("how", ["ctrl-c", "own ctrl-c", "exit", "alarm"])
+RAISED = {
+    "ctrl-c": "KeyboardInterrupt",
+    "own ctrl-c": "KeyboardInterrupt",
+    "exit": "SystemExit",
+    "alarm": "TookTooLong",
+    "own sigint": "TookTooLong",
+}
+LEFT = {"ctrl-c": "paused", "own ctrl-c": "paused", "exit": "running", "alarm": "running", "own sigint": "running"}
+
+
+@pytest.fixture
+def url(request, kind):
+    """Where the store is, for a process that does everything itself; in memory, each has its own."""
+    return "memory:" if kind == "memory" else request.getfixturevalue("store_url")
+
+
+def seen(code, *arguments):
+    """Return what the scene shows."""
+    return json.loads(run_child(SCENE + code, *arguments).splitlines()[-1])
+
+
+# -- a person's ----------------------------------------------------------------------------------------
+
+PLACES = pytest.mark.parametrize(
+    ("at", "names"), [("a", "a"), ("a", "a,b"), ("b", "a,b")], ids=["only step", "first step", "last step"]
+)
+
+
+@pytest.mark.xfail(strict=True, reason="11.10: it is recorded as CANCELLED or FAILED, and undone")
+@PERSON
+@PLACES
+def test_ctrl_c_in_a_handler_pauses_whichever_step_it_is(url, how, at, names):
+    told = seen(
+        CHAIN
+        + """
+    record = store.get("e")
+    show(
+        raised=raised, state=state(), error=record.error, undone=undone, last=events[-1], calls=calls,
+        steps={step.step_name: str(step.status) for step in record.result.steps},
+    )
+    """,
+        url,
+        how,
+        at,
+        names,
+    )
+    before = names.split(",")[: names.split(",").index(at)]
+    assert (told["raised"], told["state"], told["error"]) == ("KeyboardInterrupt", "paused", "interrupted")
+    assert (told["undone"], told["last"]) == ([], "flow_paused")
+    assert told["calls"] == [*before, at]
+    assert told["steps"] == {name: "completed" if name in before else "pending" for name in names.split(",")}
+
+
+@pytest.mark.xfail(strict=True, reason="11.10: what was interrupted has ended, and does not go on")
+@PERSON
+@PLACES
+@pytest.mark.parametrize("again", ["run", "resume"])
+def test_what_a_person_interrupted_goes_on_with(url, how, at, names, again):
+    told = seen(
+        CHAIN
+        + """
+    again = sys.argv[5]
+    after = raised_by(engine.resume, "e") if again == "resume" else raised_by(engine.run, flow, execution_id="e")
+    show(raised=raised, after=after, state=state(), error=store.get("e").error, calls=calls, undone=undone)
+    """,
+        url,
+        how,
+        at,
+        names,
+        again,
+    )
+    assert told["raised"] == "KeyboardInterrupt"
+    assert (told["after"], told["state"], told["error"]) == ("completed", "completed", None)
+    assert told["undone"] == []
+    assert sorted(told["calls"]) == sorted([*names.split(","), at])  # the one that was interrupted, twice
+
+
+@pytest.mark.xfail(strict=True, reason="11.10: it is CANCELLED or FAILED")
+@PERSON
+def test_recovery_leaves_alone_what_a_person_interrupted(url, how):
+    told = seen(
+        CHAIN
+        + """
+    other = other_engine()
+    found = [engine.interrupted(), other.interrupted(), len(engine.recover()), len(other.recover())]
+    show(found=found, state=state(), calls=calls)
+    """,
+        url,
+        how,
+        "b",
+        "a,b,c",
+    )
+    assert told == {"found": [[], [], 0, 0], "state": "paused", "calls": ["a", "b"]}
+
+
+@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation")
+@PERSON
+@pytest.mark.parametrize("then", ["resume", "recover"])
+@pytest.mark.parametrize(("rolls_back", "state"), [("", "cancelled"), ("rolls back", "rolled_back")])
+def test_cancelling_what_a_person_interrupted_undoes_it(url, how, then, rolls_back, state):
+    told = seen(
+        """
+    then, rolls_back = sys.argv[4:]
+    steps = [StepDef(name, rollbackable=True) for name in "abc"]
+    flow = FlowDef("f", steps=steps, rollback_on_failure=bool(rolls_back))
+    engine = scene_engine()
+    raised = raised_by(engine.run, flow, execution_id="e")
+    paused, undone_before = state(), list(undone)
+    asked = engine.cancel("e")
+    engine.resume("e") if then == "resume" else engine.recover()
+    show(paused=paused, undone_before=undone_before, asked=asked, state=state(), calls=calls, undone=undone)
+    """,
+        url,
+        how,
+        "c",
+        then,
+        rolls_back,
+    )
+    assert (told["paused"], told["undone_before"], told["asked"]) == ("paused", [], True)
+    assert told["state"] == state
+    assert told["calls"] == ["a", "b", "c"]
+    assert told["undone"] == (["b", "a"] if rolls_back else [])
+
+
+@pytest.mark.xfail(strict=True, reason="11.10: it is CANCELLED or FAILED")
+@ANY
+def test_what_goes_on_can_be_interrupted_again(url, how):
+    told = seen(
+        CHAIN
+        + """
+    left = [state()]
+    at = "c"
+    again = raised_by(engine.resume, "e")
+    left.append(state())
+    show(raised=[raised, again], left=left, end=raised_by(engine.resume, "e"), calls=calls, undone=undone)
+    """,
+        url,
+        how,
+        "b",
+        "a,b,c",
+    )
+    assert (told["raised"], told["left"]) == ([RAISED[how]] * 2, [LEFT[how]] * 2)
+    assert (told["end"], told["undone"]) == ("completed", [])
+    assert told["calls"] == ["a", "b", "b", "c", "c"]
+
+
+# -- a machine's --------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="11.7: it is recorded as the step's failure")
+@MACHINE
+@PLACES
+def test_any_other_exception_of_a_signal_handler_gives_the_execution_back_as_it_is(url, how, at, names):
+    """Nor does it count as a crash: an engine that forgives none goes on."""
+    told = seen(
+        CHAIN
+        + """
+    left = state()
+    other = other_engine(max_recoveries=0)
+    found = other.interrupted()
+    recovered = [(result.execution_id, str(result.state), result.error) for result in other.recover()]
+    show(raised=raised, left=left, found=found, recovered=recovered, state=state(), calls=calls, undone=undone)
+    """,
+        url,
+        how,
+        at,
+        names,
+    )
+    assert (told["raised"], told["left"], told["undone"]) == (RAISED[how], "running", [])
+    assert told["found"] == ["e"]
+    assert told["recovered"] == [["e", "completed", None]]
+    assert told["state"] == "completed"
+    assert sorted(told["calls"]) == sorted([*names.split(","), at])
+
+
+@pytest.mark.xfail(strict=True, reason="11.7: it is recorded as the step's failure")
+def test_however_often_it_does_not_count_as_a_crash(url):
+    told = seen(
+        """
+    def interrupted(ctx):
+        calls.append(ctx.step.name)
+        if len(calls) < 5:
+            signal.raise_signal(number)
+
+    flow = FlowDef("f", steps=[StepDef("a")])
+    raised = [raised_by(scene_engine(interrupted, max_recoveries=1).run, flow, execution_id="e") for _ in range(5)]
+    show(raised=raised, state=state())
+    """,
+        url,
+        "exit",
+        "",
+    )
+    assert told == {"raised": ["SystemExit"] * 4 + ["completed"], "state": "completed"}
+
+
+@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
+@ANY
+@pytest.mark.parametrize("where", ["handler", "workers"])
+def test_another_process_goes_on_while_the_interrupted_one_lives(store_url, new_engine, store, how, where):
+    code = """
+    together = threading.Barrier(3)
+
+    def meet(ctx):
+        together.wait(5)
+        ctx.sleep(5)
+        ctx.check()
+
+    def press():
+        together.wait(5)
+        os.kill(os.getpid(), number)
+
+    if sys.argv[4] == "handler":
+        raised = raised_by(scene_engine().run, FlowDef("f", steps=[StepDef("a"), StepDef("b")]), execution_id="e")
+    else:
+        threading.Thread(target=press, daemon=True).start()
+        flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("a"), StepDef("b")])
+        raised = raised_by(scene_engine(meet).run, flow, execution_id="e")
+    tell(raised)
+    listen()
+    """.replace("listen()", "sys.stdin.readline()")
+    with Child(SCENE + code, store_url, how, "b", where) as child:
+        assert child.hear() == RAISED[how]
+        assert str(store.get("e").state) == LEFT[how]
+        engine = new_engine(max_recoveries=0)
+        if LEFT[how] == "running":
+            [result] = bounded(engine.recover, timeout=8)
+        else:
+            result = bounded(engine.resume, "e", timeout=8)
+        assert result.state is WorkflowState.COMPLETED
+        assert statuses(result) == {"a": "completed", "b": "completed"}
+
+
+# -- what is on other threads ----------------------------------------------------------------------------
+
+WORKERS = """
+    together = threading.Barrier(3)
+    lock, at_work, most, heard = threading.Lock(), {}, {}, []
+    behave = sys.argv[3]
+    first = True
+    deaf = threading.Event()
+
+    def handler(ctx):
+        name = ctx.step.name
+        calls.append(name)
+        with lock:
+            at_work[name] = at_work.get(name, 0) + 1
+            most[name] = max(most.get(name, 0), at_work[name])
+        try:
+            if not first:
+                return "anew"
+            together.wait(5)
+            if behave == "deaf" and name == "a":
+                deaf.wait(20)
+                return "late"
+            if not ctx.sleep(5):
+                heard.append(name)
+            if behave == "breaks off":
+                ctx.check()
+            return "in time"
+        finally:
+            with lock:
+                at_work[name] -= 1
+
+    def press():
+        together.wait(5)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=press, daemon=True).start()
+    flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("a"), StepDef("b")], rollback_on_failure=True)
+    engine = scene_engine(handler, cancel_grace=0.2 if behave == "deaf" else 1000)
+    raised = raised_by(engine.run, flow, execution_id="e")
+    left, still = state(), sum(at_work.values())
+    first = False
+"""
+
+
+@pytest.mark.xfail(strict=True, reason="11.7: handlers on other threads are not told, or the run is cancelled")
+@ANY
+@pytest.mark.parametrize("behave", ["ends", "breaks off"])
+def test_handlers_on_other_threads_are_told_and_waited_for_and_what_broke_off_runs_again(url, how, behave):
+    told = seen(
+        WORKERS
+        + """
+    after = engine.run(flow, execution_id="e")
+    show(
+        raised=raised, left=left, still=still, heard=sorted(heard), most=most, undone=undone,
+        after=str(after.state), outputs=after.outputs, calls=len(calls),
+    )
+    """,
+        url,
+        how,
+        behave,
+    )
+    assert (told["raised"], told["left"]) == (RAISED[how], LEFT[how])
+    assert (told["heard"], told["still"]) == (["a", "b"], 0)
+    assert (told["most"], told["undone"]) == ({"a": 1, "b": 1}, [])
+    output, calls = ("in time", 2) if behave == "ends" else ("anew", 4)
+    assert (told["after"], told["outputs"]) == ("completed", {"a": output, "b": output})
+    assert told["calls"] == calls
+
+
+@pytest.mark.xfail(strict=True, reason="11.7: handlers on other threads are not told, or the run is cancelled")
+@ANY
+def test_one_that_does_not_end_is_left_behind_after_the_grace_and_what_it_says_later_is_not_recorded(url, how):
+    told = seen(
+        WORKERS
+        + """
+    abandoned = engine.abandoned
+    deaf.set()
+    after = engine.run(flow, execution_id="e")
+    show(raised=raised, left=left, abandoned=abandoned, after=str(after.state), outputs=after.outputs)
+    """,
+        url,
+        how,
+        "deaf",
+    )
+    assert (told["raised"], told["left"], told["abandoned"]) == (RAISED[how], LEFT[how], 1)
+    assert (told["after"], told["outputs"]) == ("completed", {"a": "anew", "b": "in time"})
+
+
+@ANY
+def test_a_run_on_a_thread_of_its_own_is_not_disturbed_by_what_the_main_thread_is_told(url, how):
+    told = seen(
+        """
+    begun, release = threading.Event(), threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        release.wait(5)
+        return ctx.cancelled
+
+    execution = scene_engine(handler).start(FlowDef("f", steps=[StepDef("a")]), execution_id="e")
+    begun.wait(5)
+    try:
+        signal.raise_signal(number)
+    except BaseException as error:
+        raised = type(error).__name__
+    release.set()
+    show(raised=raised, outputs=execution.result(5).outputs)
+    """,
+        url,
+        how,
+        "",
+    )
+    assert told == {"raised": RAISED[how], "outputs": {"a": False}}
+
+
+# -- wherever it comes up ---------------------------------------------------------------------------------
+
+EVERYWHERE = """
+    def handler(ctx):
+        calls.append(ctx.step.name)
+        ctx.report("here")
+        if ctx.step.name == "flaky" and calls.count("flaky") == 1:
+            raise ValueError("again")
+        return ctx.step.name
+
+    class Storage(InMemoryStorage):
+        def get_by_name(self, name):
+            strike("storage")
+            return super().get_by_name(name)
+
+    steps = [
+        StepDef("a", rollbackable=True),
+        StepDef("flaky", max_retries=1, retry_delay=0),
+        StepDef("skipped", condition="false"),
+        StepDef("sub", step_type="sub_flow", config={"flow_name": "child"}),
+        StepDef("last"),
+    ]
+    flow = FlowDef("f", steps=steps, rollback_on_failure=True)
+    engine = scene_engine(
+        handler,
+        storage=Storage([FlowDef("child", steps=[StepDef("in child")])]),
+        progress_sink=lambda progress: strike(f"progress {progress.step_name}"),
+        step_type_metrics=lambda kind, status, duration: strike(f"metrics {kind}"),
+    )
+    raised = raised_by(engine.run, flow, execution_id="e")
+    struck, left = at is None, state()
+    after = raised_by(engine.run, flow, execution_id="e")
+    show(raised=raised, struck=struck, left=left, after=after, calls=sorted(set(calls)), undone=undone)
+"""
+
+
+@ANY
+@pytest.mark.parametrize(
+    "at",
+    [
+        "flow_started f",
+        "step_started a",
+        "step_completed a",
+        "step_retry flaky",
+        "step_skipped skipped",
+        "step_started sub",
+        "flow_started child",
+        "step_completed in child",
+        "flow_completed child",
+        "step_completed sub",
+        "step_started last",
+        "progress a",
+        "progress in child",
+        "metrics default",
+        "metrics sub_flow",
+        "storage",
+    ],
+)
+def test_it_interrupts_the_run_and_propagates(request, how, at):
+    if (how, at) != ("exit", "storage"):
+        reason = "11.7, 11.8: it is swallowed, a step's failure, or a cancellation"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    told = seen(EVERYWHERE, "memory:", how, at)
+    assert told["struck"]
+    assert told["raised"] == RAISED[how]
+    assert told["left"] in (LEFT[how], *(["None"] if at == "storage" else []))  # it may be asked before anything begins
+    assert (told["after"], told["undone"]) == ("completed", [])
+    assert told["calls"] == ["a", "flaky", "in child", "last"]
+
+
+@pytest.mark.parametrize("at", ["step_completed last", "flow_completed f"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "ctrl-c",
+        "own ctrl-c",
+        *(
+            pytest.param(how, marks=pytest.mark.xfail(strict=True, reason="11.7: a sink's guard swallows it"))
+            for how in ("exit", "alarm")
+        ),
+    ],
+)
+def test_where_all_has_run_it_propagates_too_and_the_execution_completes(how, at):
+    told = seen(EVERYWHERE, "memory:", how, at)
+    assert (told["struck"], told["raised"], told["after"]) == (True, RAISED[how], "completed")
+    assert told["undone"] == []
+
+
+@pytest.mark.xfail(strict=True, reason="11.7: it is the step's failure")
+@pytest.mark.parametrize("at", ["a", "step_completed a"], ids=["handler", "sink"])
+@pytest.mark.parametrize("shape", ["function", "lambda", "method", "callable object", "partial", "one that calls"])
+def test_a_signal_handler_is_known_whatever_it_is(at, shape):
+    told = seen(
+        """
+    class Limit:
+        def method(self, *_):
+            raise TookTooLong
+
+        __call__ = method
+
+    def call(*_):
+        too_long()
+
+    shapes = {
+        "function": too_long,
+        "lambda": lambda *_: 1 // 0,
+        "method": Limit().method,
+        "callable object": Limit(),
+        "partial": functools.partial(too_long, "limit"),
+        "one that calls": call,
+    }
+    signal.signal(number, shapes[sys.argv[4]])
+    raised = raised_by(scene_engine().run, FlowDef("f", steps=[StepDef("a"), StepDef("b")]), execution_id="e")
+    show(raised=raised, state=state())
+    """,
+        "memory:",
+        "alarm",
+        at,
+        shape,
+    )
+    expected = "ZeroDivisionError" if shape == "lambda" else "TookTooLong"
+    assert told == {"raised": expected, "state": "running"}
+
+
+@pytest.mark.xfail(strict=True, reason="11.7: it is the step's failure")
+def test_what_a_handler_does_on_its_way_out_does_not_hide_it(url):
+    told = seen(
+        """
+    def handler(ctx):
+        try:
+            work(ctx)
+        except Exception as error:
+            calls.append("tidied up")
+            raise
+
+    raised = raised_by(scene_engine(handler).run, FlowDef("f", steps=[StepDef("a"), StepDef("b")]), execution_id="e")
+    show(raised=raised, state=state(), calls=calls)
+    """,
+        url,
+        "alarm",
+        "a",
+    )
+    assert told == {"raised": "TookTooLong", "state": "running", "calls": ["a", "tidied up"]}
+
+
+# -- what it comes up beside ------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
+@ANY
+def test_an_interrupted_step_that_must_not_run_twice_needs_a_decision(url, how):
+    told = seen(
+        """
+    flow = FlowDef("f", steps=[StepDef("pay", idempotent=False), StepDef("after")])
+    engine = scene_engine()
+    raised = raised_by(engine.run, flow, execution_id="e")
+    left = state()
+    after = raised_by(engine.run, flow, execution_id="e")
+    error = store.get("e").error
+    engine.resolve("e", "pay", "completed", "paid")
+    show(raised=raised, left=left, after=after, error=error, end=raised_by(engine.resume, "e"), calls=calls)
+    """,
+        url,
+        how,
+        "pay",
+    )
+    assert (told["raised"], told["left"], told["after"]) == (RAISED[how], LEFT[how], "paused")
+    assert "needs a decision" in told["error"]
+    assert (told["end"], told["calls"]) == ("completed", ["pay", "after"])
+
+
+@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
+@ANY
+def test_what_is_interrupted_while_it_waits_for_a_retry_goes_on(url, how):
+    told = seen(
+        """
+    def handler(ctx):
+        calls.append(ctx.step.name)
+        if len(calls) == 1:
+            raise ValueError("again")
+
+    def listen(event):
+        if event.event_type == "step_retry":
+            threading.Timer(0.1, os.kill, [os.getpid(), number]).start()
+
+    flow = FlowDef("f", steps=[StepDef("a", max_retries=1, retry_delay=5)])
+    engine = scene_engine(handler, event_sink=listen)
+    raised, left = raised_by(engine.run, flow, execution_id="e"), state()
+    other = other_engine(handler)
+    other.resume("e") if left == "paused" else other.recover()
+    show(raised=raised, left=left, after=state(), calls=calls)
+    """,
+        url,
+        how,
+        "",
+    )
+    assert told == {"raised": RAISED[how], "left": LEFT[how], "after": "completed", "calls": ["a", "a"]}
+
+
+@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
+@ANY
+def test_a_sub_flow_is_interrupted_with_what_it_belongs_to_and_goes_on_with_it(url, how):
+    told = seen(
+        """
+    ids = {}
+
+    def handler(ctx):
+        ids[ctx.execution_id] = ctx.flow_name
+        return work(ctx)
+
+    child = FlowDef("child", steps=[StepDef("one"), StepDef("two"), StepDef("three")])
+    flow = FlowDef("f", steps=[StepDef("sub", step_type="sub_flow", config={"flow_name": "child"}), StepDef("last")])
+    engine = scene_engine(handler, storage=InMemoryStorage([child]))
+    raised = raised_by(engine.run, flow, execution_id="e")
+    [its_id] = ids
+    left = [state(), str(store.get(its_id).state)]
+    after = raised_by(engine.run, flow, execution_id="e")
+    show(raised=raised, left=left, after=after, its=str(store.get(its_id).state), calls=calls, ids=len(ids))
+    """,
+        url,
+        how,
+        "two",
+    )
+    assert (told["raised"], told["left"]) == (RAISED[how], [LEFT[how]] * 2)
+    assert (told["after"], told["its"]) == ("completed", "completed")
+    assert told["calls"] == ["one", "two", "two", "three", "last"]
+    assert told["ids"] == 2
+
+
+@ANY
+@pytest.mark.parametrize("at", ["undo b", "step_rollback c"], ids=["undo", "sink"])
+def test_an_undo_that_is_interrupted_is_gone_on_with(request, url, how, at):
+    if (how, at) != ("ctrl-c", "step_rollback c"):
+        request.applymarker(pytest.mark.xfail(strict=True, reason="11: what is interrupted in an undo is given up"))
+    told = seen(
+        """
+    def handler(ctx):
+        if ctx.step.name == "fails":
+            raise ValueError("no")
+        return ctx.step.name
+
+    def undo(ctx):
+        strike(f"undo {ctx.step.name}")
+        undone.append(ctx.step.name)
+
+    steps = [StepDef(name, rollbackable=True) for name in "abc"]
+    flow = FlowDef("f", steps=[*steps, StepDef("fails")], rollback_on_failure=True)
+    engine = scene_engine(handler, rollback_handler=undo)
+    raised = raised_by(engine.run, flow, execution_id="e")
+    struck = at is None
+    after = raised_by(engine.resume, "e")
+    show(raised=raised, struck=struck, after=after, state=state(), undone=undone)
+    """,
+        url,
+        how,
+        at,
+    )
+    assert (told["struck"], told["raised"]) == (True, RAISED[how])
+    assert (told["after"], told["state"]) == ("rolled_back", "rolled_back")
+    assert told["undone"] == ["c", "b", "a"]
+
+
+# -- a second one -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param("step_started a", marks=pytest.mark.xfail(strict=True, reason="11.6: it is CANCELLED")),
+        pytest.param("step_completed a", marks=pytest.mark.xfail(strict=True, reason="11.6: it is CANCELLED")),
+        "step_completed b",
+        "step_completed in child",
+    ],
+)
+def test_a_sink_that_hangs_can_be_got_out_of_and_the_execution_goes_on(url, at):
+    told = seen(
+        """
+    hangs = sys.argv[3]
+    inside = threading.Event()
+
+    def listen(event):
+        global hangs
+        if f"{event.event_type} {event.step_name}" == hangs:
+            hangs = None
+            inside.set()
+            threading.Event().wait(30)
+
+    def press():
+        inside.wait(5)
+        while not over.wait(0.1):
+            os.kill(os.getpid(), signal.SIGINT)
+            told.append(1)
+
+    over = threading.Event()
+    presser = threading.Thread(target=press, daemon=True)
+    presser.start()
+    names = ["a", "b"]
+    steps = [StepDef("a"), StepDef("b")]
+    if "child" in hangs:
+        steps = [StepDef("sub", step_type="sub_flow", config={"flow_name": "child"})]
+    storage = InMemoryStorage([FlowDef("child", steps=[StepDef("in child")])])
+    engine = scene_engine(event_sink=listen, storage=storage)
+    flow = FlowDef("f", steps=steps)
+    try:
+        engine.run(flow, execution_id="e")
+    except KeyboardInterrupt:
+        raised = "KeyboardInterrupt"
+        over.set()
+    presser.join()
+    show(raised=raised, few=len(told) < 8, left=state(), after=raised_by(engine.run, flow, execution_id="e"))
+    """,
+        url,
+        "ctrl-c",
+        at,
+    )
+    assert told.pop("left") in ("paused", "completed")
+    assert told == {"raised": "KeyboardInterrupt", "few": True, "after": "completed"}
+
+
+@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation")
+def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same(url):
+    told = seen(
+        """
+    begun, release = threading.Barrier(3), threading.Event()
+    heard = threading.Event()
+
+    def handler(ctx):
+        begun.wait(5)
+        if ctx.step.name == "listens":
+            ctx.sleep(5)
+            heard.set()  # the first has been taken note of
+        else:
+            release.wait(20)
+
+    def press():
+        begun.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    engine = scene_engine(handler, cancel_grace=1000)
+    flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("listens"), StepDef("deaf")])
+    raised = raised_by(engine.run, flow, execution_id="e")
+    show(raised=raised, left=state(), error=store.get("e").error, abandoned=engine.abandoned)
+    """,
+        url,
+        "ctrl-c",
+        "",
+    )
+    assert told == {"raised": "KeyboardInterrupt", "left": "paused", "error": "interrupted", "abandoned": 1}
+
+
+# -- on_interrupt ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="11: there is no on_interrupt")
+@ANY
+@pytest.mark.parametrize(("rolls_back", "end"), [("", "cancelled"), ("rolls back", "rolled_back")])
+def test_where_the_engine_is_told_to_an_interruption_is_a_cancellation(url, how, rolls_back, end):
+    told = seen(
+        """
+    steps = [StepDef(name, rollbackable=True) for name in "abc"]
+    flow = FlowDef("f", steps=steps, rollback_on_failure=bool(sys.argv[4]))
+    engine = scene_engine(on_interrupt="cancel")
+    raised = raised_by(engine.run, flow, execution_id="e")
+    show(raised=raised, state=state(), after=raised_by(engine.run, flow, execution_id="e"), undone=undone, calls=calls)
+    """,
+        url,
+        how,
+        "c",
+        rolls_back,
+    )
+    assert (told["raised"], told["state"], told["after"]) == (RAISED[how], end, end)
+    assert told["undone"] == (["b", "a"] if rolls_back else [])
+    assert told["calls"] == ["a", "b", "c"]
+
+
+@pytest.mark.xfail(strict=True, reason="11: there is no on_interrupt")
+def test_on_interrupt_is_pause_unless_it_is_said_otherwise():
+    assert EngineConfig().on_interrupt == "pause"
+    assert EngineConfig(on_interrupt="cancel").on_interrupt == "cancel"
+    with pytest.raises(ValueError, match="on_interrupt"):
+        EngineConfig(on_interrupt="stop")
+
+
+# -- on the command line -----------------------------------------------------------------------------------
+
+FLOWS = """
+from pathlib import Path
+from szal import FlowDef, Handlers, StepDef
+
+def work(ctx):
+    with open("calls", "a") as file:
+        file.write(ctx.step.name + "\\n")
+    if ctx.step.name == "nap" and not Path("rested").exists():
+        Path("ready").touch()
+        ctx.sleep(60)
+        ctx.check()
+
+handlers = Handlers(work)
+@handlers.rollback("first")
+def undo(ctx):
+    Path("undone").touch()
+
+steps = [StepDef("first", rollbackable=True), StepDef("nap"), StepDef("last")]
+flow = FlowDef("f", steps=steps, rollback_on_failure=True), handlers
+"""
+
+
+class TestOnTheCommandLine:
+    @pytest.fixture
+    def here(self, tmp_path, monkeypatch):
+        (tmp_path / "mine.py").write_text(FLOWS)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", str(Path(szal.__file__).parents[1]))
+        return tmp_path
+
+    def interrupt(self, here, url, number):
+        """Run the flow, send the process a signal, and return its status and what it says."""
+        command = [sys.executable, "-m", "szal", "run", "mine:flow", "--id", "e", "--store", url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            wait_until((here / "ready").exists, timeout=10)
+            process.send_signal(number)
+            said, _ = process.communicate(timeout=10)
+        finally:
+            process.kill()
+        (here / "rested").touch()
+        return process.returncode, said
+
+    def szal(self, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "szal", *arguments], capture_output=True, text=True, timeout=10, env=os.environ
+        )
+        return done.returncode
+
+    @pytest.mark.xfail(strict=True, reason="11: szal run cancels")
+    def test_ctrl_c_pauses_and_says_how_to_go_on_and_how_to_undo(self, here, store_url, store):
+        status, said = self.interrupt(here, store_url, signal.SIGINT)
+        record = store.get("e")
+        assert status == 130
+        assert (record.state, record.error) == (WorkflowState.PAUSED, "interrupted")
+        assert "szal resume e" in said
+        assert "szal cancel e" in said
+        assert not (here / "undone").exists()
+        assert self.szal("resume", "e", "mine:flow", "--store", store_url) == 0
+        assert store.get("e").state is WorkflowState.COMPLETED
+        assert (here / "calls").read_text().split() == ["first", "nap", "nap", "last"]
+
+    @pytest.mark.xfail(strict=True, reason="11: szal run cancels")
+    def test_what_it_says_undoes_it(self, here, store_url, store):
+        self.interrupt(here, store_url, signal.SIGINT)
+        assert store.get("e").state is WorkflowState.PAUSED
+        assert self.szal("cancel", "e", "--store", store_url) == 0
+        self.szal("resume", "e", "mine:flow", "--store", store_url)
+        assert store.get("e").state is WorkflowState.ROLLED_BACK
+        assert (here / "undone").exists()
+
+    @pytest.mark.xfail(strict=True, reason="11: szal run cancels")
+    def test_sigterm_gives_it_back_and_whoever_recovers_goes_on(self, here, store_url, store):
+        status, _ = self.interrupt(here, store_url, signal.SIGTERM)
+        assert (status, store.get("e").state) == (143, WorkflowState.RUNNING)
+        assert not (here / "undone").exists()
+        assert self.szal("recover", "mine:flow", "--store", store_url) == 0
+        assert store.get("e").state is WorkflowState.COMPLETED
+        assert (here / "calls").read_text().split() == ["first", "nap", "nap", "last"]
+
+    def test_without_a_store_it_is_cancelled_and_undone(self, here):
+        command = [sys.executable, "-m", "szal", "run", "mine:flow"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            wait_until((here / "ready").exists, timeout=10)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+        finally:
+            process.kill()
+        assert process.returncode == 130
+        assert (here / "undone").exists()

@@ -1,0 +1,169 @@
+""" "can't start new thread": the caller is told that nothing runs, and then nothing does, now or later."""
+
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+from helper_engine import bounded, waited
+from processes import wait_until
+
+from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
+from szal.errors import ExecutionOwned
+
+pytestmark = pytest.mark.timeout(30)
+
+LEASE = 0.6  # seconds
+UNDER_WAY = (WorkflowState.CREATED, WorkflowState.RUNNING, WorkflowState.PAUSED, WorkflowState.ROLLING_BACK)
+
+
+def fails_today(point, why):
+    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """Have `refuse(prefix)` refuse threads by their names, as a limit of the system would; None: no more."""
+    real, chosen = threading.Thread.start, [None]
+
+    def start(thread):
+        if chosen[-1] is not None and thread.name.startswith(chosen[-1]):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    return chosen.append
+
+
+def charge():
+    return FlowDef("f", steps=[StepDef("charge")])
+
+
+def under_way(store):
+    return [name for name in store.list() if store.get(name).state in UNDER_WAY]
+
+
+def call(engine, how, flow, **kwargs):
+    """Run a flow in one of the two ways."""
+    return engine.run(flow, **kwargs) if how == "run" else engine.start(flow, **kwargs).result(timeout=10)
+
+
+WAYS = [("start", "szal-run"), ("start", "szal-heartbeat"), ("run", "szal-heartbeat")]
+
+
+@fails_today(13, "it is recorded as running, and recovered later")
+@pytest.mark.parametrize(("how", "thread"), WAYS)
+def test_what_could_not_be_started_runs_neither_now_nor_later(new_engine, store, refuse, how, thread):
+    ran = []
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name), lease_ttl=LEASE)
+    refuse(thread)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        bounded(call, engine, how, charge(), timeout=10)
+    refuse(None)
+    engine.config.execution_store.flush(5)
+    assert under_way(store) == []
+    end = time.monotonic() + 2 * LEASE  # until a lease that nobody renews would have run out
+    other = new_engine(lambda ctx: ran.append(ctx.step.name))
+    while time.monotonic() < end:
+        assert bounded(other.recover, timeout=10) == []
+        time.sleep(0.05)
+    assert ran == []
+
+
+@pytest.mark.parametrize(("how", "thread"), WAYS)
+def test_what_could_not_be_started_can_be_started_again_under_its_id(new_engine, store, refuse, how, thread):
+    ran = []
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name))
+    refuse(thread)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        bounded(call, engine, how, charge(), execution_id="order-42", timeout=10)
+    refuse(None)
+    assert bounded(call, engine, how, charge(), execution_id="order-42", timeout=10).success
+    assert ran == ["charge"]
+    assert store.get("order-42").state is WorkflowState.COMPLETED
+
+
+@fails_today(13, "the engine never has a heartbeat again")
+def test_after_one_refused_heartbeat_the_next_run_has_one(store, refuse):
+    begun, go = threading.Event(), threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        waited(go)
+
+    config = EngineConfig(execution_store=store, lease_ttl=LEASE)
+    with Engine(handler, config) as engine, Engine(lambda ctx: None, config) as other:
+        refuse("szal-heartbeat")
+        with suppress(RuntimeError):
+            bounded(engine.run, FlowDef("nothing", steps=[]), timeout=10)
+        refuse(None)
+        execution = engine.start(charge(), execution_id="e")
+        try:
+            waited(begun)
+            end = time.monotonic() + 2.5 * LEASE
+            while time.monotonic() < end:
+                with pytest.raises(ExecutionOwned):
+                    bounded(other.resume, "e", timeout=10)
+                time.sleep(0.02)
+        finally:
+            go.set()
+        assert execution.result(timeout=10).success
+
+
+@fails_today(13, "it is recorded as running again, and is recovered later")
+@pytest.mark.parametrize("thread", ["szal-heartbeat"])
+def test_what_could_not_be_resumed_for_want_of_a_thread_is_left_as_it_was(new_engine, store, refuse, thread):
+    ran = []
+    first = new_engine(lambda ctx: ran.append(ctx.step.name))
+    flow = FlowDef("f", steps=[StepDef("ok", step_type="wait", config={"signal": "ok"}), StepDef("charge")])
+    assert first.run(flow, execution_id="e").state is WorkflowState.PAUSED
+    first.signal("e", "ok")
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name))
+    refuse(thread)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        bounded(engine.resume, "e", timeout=10)
+    refuse(None)
+    assert ran == []
+    assert bounded(new_engine(lambda ctx: ran.append(ctx.step.name)).resume, "e", timeout=10).success
+    assert ran == ["charge"]
+
+
+def test_a_recovery_that_could_not_be_started_can_be_started_again(new_engine, store, refuse):
+    engine = new_engine()
+    refuse("szal-recovery")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        engine.start_recovery(0.05)
+    refuse(None)
+    flow = FlowDef("f", steps=[StepDef("ok", step_type="wait", config={"signal": "ok"}), StepDef("charge")])
+    engine.run(flow, execution_id="e")
+    engine.signal("e", "ok")
+    engine.start_recovery(0.05)
+    wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, timeout=10)
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+def test_without_a_thread_for_workers_or_the_writer_a_run_is_done_and_recorded_all_the_same(
+    new_engine, store, refuse, timeout
+):
+    engine = new_engine()
+    for prefix in ("szal-w", "szal-limited", None):
+        refuse(prefix)
+        steps = [StepDef(f"s{i}", timeout=timeout) for i in range(4)]
+        result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id=f"{prefix}", timeout=10)
+        assert result.completed_count == 4
+        assert store.get(f"{prefix}").state is WorkflowState.COMPLETED
+
+
+@fails_today(13, "the sub-flow is recorded as running, and its step is said to have failed")
+def test_a_refused_heartbeat_keeps_a_flow_with_sub_flows_from_starting_at_all(new_engine, store, refuse):
+    ran = []
+    storage = InMemoryStorage([FlowDef("inner", steps=[StepDef("in")])])
+    engine = new_engine(lambda ctx: ran.append(ctx.step.name), storage=storage)
+    refuse("szal-heartbeat")
+    flow = FlowDef("outer", steps=[StepDef("sub", step_type="sub_flow", config={"flow_name": "inner"})])
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        bounded(engine.run, flow, timeout=10)
+    refuse(None)
+    engine.config.execution_store.flush(5)
+    assert under_way(store) == []
+    assert ran == []

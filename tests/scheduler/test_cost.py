@@ -1,0 +1,185 @@
+"""What a look and a signal cost as flows grow: counted in lines of Python that run, never in time."""
+
+import sys
+import threading
+
+import pytest
+from helper_engine import bounded, waited
+
+from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState
+from szal.stores import open_store
+
+pytestmark = pytest.mark.timeout(30)
+
+MOST = 6  # times as much for four times the size: 4 where the cost grows as the size does, 16 where as its square
+
+
+def fails_today(point, why):
+    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
+
+
+def lines_of(function, *args, **kwargs):
+    """Return how many lines of Python *function* runs on this thread, and what it returns."""
+    lines, before = 0, sys.gettrace()
+
+    def trace(frame, event, arg):
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        found = function(*args, **kwargs)
+    finally:
+        sys.settrace(before)
+    return lines, found
+
+
+# -- looking at what was before (11.22) -------------------------------------------------------------------
+
+
+def chain(count):
+    steps = []
+    for i in range(count):
+        steps.append(StepDef(f"s{i}", depends_on=steps[-1:]))
+    return FlowDef("f", FlowMode.DAG, steps=steps)
+
+
+def layers(count, width=8):
+    steps, before = [], []
+    while len(steps) < count:
+        before = [StepDef(f"s{len(steps) + i}", depends_on=before) for i in range(width)]
+        steps += before
+    return FlowDef("f", FlowMode.DAG, steps=[*steps, StepDef("last", depends_on=before)])
+
+
+def line(count):
+    return FlowDef("f", steps=[StepDef(f"s{i}") for i in range(count)])
+
+
+LOOKS = {
+    "dict(ctx.outputs)": lambda ctx: dict(ctx.outputs),
+    "list(ctx.outputs)": lambda ctx: list(ctx.outputs),
+    "len(ctx.outputs)": lambda ctx: range(len(ctx.outputs)),
+    "ctx.outputs.items()": lambda ctx: list(ctx.outputs.items()),
+    "a look-up of each": lambda ctx: [ctx.outputs[name] for name in ctx.outputs],
+    "a template of all steps": lambda ctx: ctx.config["all"],
+}
+
+
+def cost_of_a_look(flow, look):
+    """Return the lines that the last step's look runs."""
+    seen = []
+    last = flow.steps[-1].name
+
+    def handler(ctx):
+        if ctx.step.name == last:
+            lines, found = lines_of(look, ctx)
+            seen.append((lines, len(found)))
+
+    with Engine(handler) as engine:
+        assert bounded(engine.run, flow, timeout=15).success
+    [(lines, found)] = seen
+    assert found == len(flow.steps) - 1
+    return lines
+
+
+def with_config(flow):
+    """Give the last step a template of all the others."""
+    *steps, last = flow.steps
+    config = {"all": "{{steps}}"}
+    again = StepDef(last.name, config=config, depends_on=last.depends_on)
+    return FlowDef(flow.name, flow.mode, steps=[*steps, again])
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(chain, id="a chain of a dag", marks=fails_today(22, "each ancestor is looked for again")),
+        pytest.param(layers, id="layers of a dag", marks=fails_today(22, "each ancestor is looked for again")),
+        pytest.param(line, id="a sequence"),
+    ],
+)
+def test_a_look_at_all_outputs_costs_as_much_as_there_are(shape, look):
+    def cost(count):
+        flow = shape(count)
+        return cost_of_a_look(with_config(flow) if "template" in look else flow, LOOKS[look])
+
+    cost(8)  # what is done once
+    assert cost(400) < MOST * cost(100)
+
+
+# -- waits and signals (11.22) ------------------------------------------------------------------------------
+
+
+def waits(count, mode):
+    steps = [StepDef(f"w{i}", step_type="wait", config={"signal": f"go {i}"}) for i in range(count)]
+    return FlowDef("f", mode, steps=steps)
+
+
+def cost_of_waits(count, mode, *, signals):
+    """Return the lines that the coordinating thread runs for so many waits, with all their signals or with none."""
+    with (
+        open_store("memory:") as store,
+        store.engine_sink() as sink,
+        Engine(lambda ctx: None, EngineConfig(execution_store=sink)) as engine,
+    ):
+        lines, paused = bounded(lines_of, engine.run, waits(count, mode), execution_id="e", timeout=20)
+        assert paused.state is WorkflowState.PAUSED
+        if signals:
+            for i in range(count):
+                engine.signal("e", f"go {i}", i)
+            lines, done = bounded(lines_of, engine.resume, "e", timeout=20)
+            assert done.outputs == {f"w{i}": i for i in range(count)}
+        return lines
+
+
+@fails_today(22, "all signals are read for each wait, and looked through for each")
+@pytest.mark.parametrize("mode", [FlowMode.PARALLEL, FlowMode.SEQUENTIAL])
+def test_waits_cost_as_much_as_there_are_signals(mode):
+    cost_of_waits(4, mode, signals=True)  # what is done once
+    assert cost_of_waits(400, mode, signals=True) < MOST * cost_of_waits(100, mode, signals=True)
+
+
+def test_waits_without_signals_cost_as_much_as_there_are():
+    cost_of_waits(4, FlowMode.PARALLEL, signals=False)
+    small = cost_of_waits(60, FlowMode.PARALLEL, signals=False)
+    assert cost_of_waits(240, FlowMode.PARALLEL, signals=False) < MOST * small
+
+
+@fails_today(22, "all that waits is looked through for each signal")
+def test_signals_to_a_run_under_way_cost_as_much_as_there_are():
+    """Counted on the thread that coordinates, which hears of one signal after another."""
+
+    def cost(count):
+        heard, begun, go = threading.Semaphore(0), threading.Event(), threading.Event()
+
+        def handler(ctx):
+            begun.set()
+            waited(go)
+
+        def listen(event):
+            if event.event_type == "step_completed":
+                heard.release()
+
+        def send():
+            waited(begun)
+            for i in reversed(range(count)):  # the last wait's first
+                engine.signal("e", f"go {i}", i)
+                heard.acquire(timeout=5)
+            go.set()
+
+        with open_store("memory:") as store, store.engine_sink() as sink:
+            config = EngineConfig(execution_store=sink, event_sink=listen)
+            with Engine(handler, config) as engine:
+                flow = waits(count, FlowMode.PARALLEL)
+                flow.add_step(StepDef("busy"))
+                flow.add_step(StepDef("as busy"))
+                threading.Thread(target=send, daemon=True).start()
+                lines, done = bounded(lines_of, engine.run, flow, execution_id="e", timeout=20)
+                assert done.completed_count == count + 2
+                return lines
+
+    cost(4)
+    assert cost(800) < MOST * cost(200)
