@@ -243,8 +243,10 @@ class Lifecycle:
         self.recording.release()
         if self.spec.parent is None:
             self.recording.flush()
-        self._reporter.flow(_ENDS[state], duration=result.total_duration, error=result.error)
-        self._over(result)
+        try:
+            self._reporter.flow(_ENDS[state], duration=result.total_duration, error=result.error)
+        finally:  # an interruption that comes up in a sink does not undo the end
+            self._over(result)
 
     def _over(self, result: FlowResult) -> None:
         self.store_error = self.store_error or self.recording.error
@@ -322,9 +324,11 @@ class Lifecycle:
         self._scheduler.drop(self._run)
         if self.spec.parent is None:
             self.recording.flush()
-        self._reporter.flow("flow_paused", duration=result.total_duration, error=error)
-        if self.spec.parent is None:
-            self._over(result)
+        try:
+            self._reporter.flow("flow_paused", duration=result.total_duration, error=error)
+        finally:
+            if self.spec.parent is None:
+                self._over(result)
 
     def _open_questions(self) -> str | None:
         """Return which steps have to be decided on; its sub-flows have been paused before."""

@@ -61,11 +61,19 @@ class Inbox:
 
 @attrs.define(eq=False)
 class Relief:
-    """A thread that stands by while this one is in a handler that was told to end."""
+    """A thread that stands by while this one is in a handler that was told to end.
 
+    `call` is the handler's; who abandons it says so in `is_due`, and wakes the thread.
+    """
+
+    call: Call
     woken: threading.Event = attrs.field(factory=threading.Event)
-    is_needed: bool = True
-    """False once the handler has ended."""
+    is_due: bool = False
+
+    def give_up(self) -> None:
+        """Abandon the call, if it has not ended, and have the thread take over. From any thread."""
+        self.is_due = self.call.abandon() or self.is_due
+        self.woken.set()
 
 
 @attrs.define(eq=False, repr=False)

@@ -95,7 +95,7 @@ class Scheduler:
         c = self._c
         c.inbox.call(partial(stopping.end_grace, c))
         if c.relief is not None:
-            c.relief.woken.set()
+            c.relief.give_up()
 
     # -- on the coordinating thread ------------------------------------------------------------------
 
@@ -189,10 +189,10 @@ class Scheduler:
                 self._caught(error)
         self._is_over = True
         self._close()
+        if c.interruption is not None:
+            raise c.interruption from c.error
         if c.error is not None:
             raise c.error
-        if c.interruption is not None:
-            raise c.interruption
 
     def go_on(self) -> None:
         """As `drive`, in the place of a thread that is held up in a handler. Called by `on_relieved`."""
@@ -213,7 +213,9 @@ class Scheduler:
         if c.inbox.has_calls:
             c.inbox.make_calls()
         starting.start_ready(c)
-        if self.on_idle is not None and c.is_idle():
+        if c.is_idle():
+            if self.on_idle is None:  # without a store nothing can come from outside: a step was lost sight of
+                raise RuntimeError("nothing is under way, and steps are left")
             self.on_idle()
         elif c.runs and not c.inbox.has_calls and (c.leaving is None or c.tally.work):
             self._wait(longest)
@@ -252,6 +254,8 @@ class Scheduler:
                     stopping.interrupt(c, error)
                 else:
                     stopping.leave(c, _stop_for(error), error)
+                for run in list(c.runs):
+                    settling.finish_if_done(c, run)
                 return
             except BaseException as another:  # noqa: BLE001 (a second Ctrl-C, or a store that fails again)
                 if c.leaving is not None and c.leaving.breaks:

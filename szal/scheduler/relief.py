@@ -34,7 +34,6 @@ def check(c: Coordinator, call: Call, interruption: BaseException | None = None)
         c.interruption = c.interruption or interruption
         raise Relieved
     if c.relief is not None:
-        c.relief.is_needed = False
         c.relief.woken.set()
         c.relief = None
 
@@ -53,11 +52,12 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     run.info.wake(call)
     if c.relief is not None or not (run.stoppable or not stop.ends):
         return
-    relief = c.relief = Relief()
+    relief = c.relief = Relief(call)
 
     def watch() -> None:
-        relief.woken.wait(c.grace)
-        if relief.is_needed and call.abandon():
+        if not relief.woken.wait(c.grace):
+            relief.give_up()
+        if relief.is_due:
             go_on()
 
     try:

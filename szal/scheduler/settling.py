@@ -77,7 +77,7 @@ def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: boo
     if call.withdraw():
         call.started = monotonic()
         _given_up(c, attempt, error, last=last, runs=False)
-    elif call.abandon():
+    elif call.abandoned or call.abandon():  # `relief` has done so before
         left_behind(c, attempt, error, last=last)
     else:
         attempt_ended(c, attempt)
