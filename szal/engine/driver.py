@@ -19,7 +19,7 @@ from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
 from szal.steps.handlers import Resolver
 
-__all__ = ["Driver", "Execution", "Host"]
+__all__ = ["Driver", "Execution", "Host", "NotAdmitted", "RunThread"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,10 @@ class Host(Protocol):
 
     def give_back(self, driver: "Driver") -> None:
         """Take note that a run is over, and its id free."""
+
+
+class NotAdmitted(Exception):
+    """There is an execution of that id, and it is not what was asked for."""
 
 
 class Driver:
@@ -69,21 +73,24 @@ class Driver:
             config.max_concurrency,
             config.cancel_grace,
             host.on_abandoned,
-            self._stop_for,
+            _leaving if leased is not None and config.on_interrupt == "pause" else _cancelling,
             background=background,
         )
 
     # -- on the thread that runs it ------------------------------------------------------------------
 
-    def run(self, admit: Callable[[], ExecutionSpec | FlowResult | None]) -> FlowResult | None:
-        """Run what *admit* returns, on this thread, or return what it found instead; then give the id back.
+    def run(self, admit: Callable[[], ExecutionSpec | FlowResult | None]) -> FlowResult:
+        """Run what *admit* returns, on this thread, or return the result that it found; then give the id back.
 
-        Raises what *admit* raises, what interrupted the run, and what the store raised. What a signal handler raises
-        meanwhile interrupts the run, and is raised once it is recorded how far that has come.
+        Raises `NotAdmitted` where it found nothing, what it raises, what interrupted the run, and what the store
+        raised. What a signal handler raises meanwhile interrupts the run, and is raised once it is recorded how far
+        that has come.
         """
-        with self._scheduler.interrupts:
+        with self._scheduler.interrupts():
             try:
                 found = admit()
+                if found is None:
+                    raise NotAdmitted
                 return self._drive(found) if isinstance(found, ExecutionSpec) else found
             finally:
                 self._host.give_back(self)
@@ -102,10 +109,15 @@ class Driver:
             raise
         else:
             self._finish()
-        if self._store_error is not None:
-            raise self._store_error
-        assert self._result is not None
-        return self._result
+        return self._take_result()
+
+    def _take_result(self) -> FlowResult:
+        """Return how it ended, and keep nothing of it: a traceback may keep the frames of this thread alive."""
+        result, error, self._result, self._store_error = self._result, self._store_error, None, None
+        if error is not None:
+            raise error
+        assert result is not None
+        return result
 
     def _start(self, spec: ExecutionSpec) -> None:
         scheduler, host, token = self._scheduler, self._host, spec.token
@@ -160,15 +172,9 @@ class Driver:
         with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
             lifecycle.leave(stop)
 
-    def _stop_for(self, error: BaseException) -> Stop:
-        """Return which stop an interruption is: the execution is left only where somebody can go on with it."""
-        if self._leased is None or self._host.config.on_interrupt == "cancel":
-            return Stop.CANCELLED
-        return Stop.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Stop.RELEASED
-
     def shield(self) -> Interrupts:
         """Return a context in which nothing that a signal handler raises comes up, until it is left."""
-        return Interrupts(lambda: None, lambda: False)
+        return Interrupts(lambda _: None, lambda: False)
 
     # -- from any thread -----------------------------------------------------------------------------
 
@@ -194,6 +200,16 @@ class Driver:
     def end_grace(self) -> None:
         """Give up on handlers that were told to end and still run."""
         self._scheduler.end_grace()
+
+
+def _leaving(error: BaseException) -> Stop:
+    """Return which stop an interruption is where somebody can go on with the execution."""
+    return Stop.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Stop.RELEASED
+
+
+def _cancelling(_: BaseException) -> Stop:
+    """Return which stop an interruption is where nobody can, or is to."""
+    return Stop.CANCELLED
 
 
 class Execution:

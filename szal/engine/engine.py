@@ -1,9 +1,11 @@
 """The engine: what a program calls to run flows."""
 
+import contextlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
@@ -11,7 +13,7 @@ import attrs
 from szal import process_hooks
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
-from szal.engine.driver import Driver, Execution, RunThread
+from szal.engine.driver import Driver, Execution, NotAdmitted, RunThread
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind
 from szal.errors import ExecutionOwned, SzalError
 from szal.expressions.path import Json
@@ -114,17 +116,14 @@ class Engine:
         spec = self._spec(flow, inputs, execution_id, cancel, labels)
         driver = self._driver(spec.record.execution_id)
         if self._active.take(driver.execution_id, driver):
-            found = driver.run(lambda: self._admit(spec, is_given=execution_id is not None))
-            if found is not None:
-                return found
+            with contextlib.suppress(NotAdmitted):
+                return driver.run(partial(self._admit, spec, is_given=execution_id is not None))
         if execution_id is not None:
             raise ExecutionOwned(execution_id)
         spec = _under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
         self._active.take(driver.execution_id, driver)
-        found = driver.run(lambda: self._admit(spec, is_given=True))
-        assert found is not None
-        return found
+        return driver.run(partial(self._admit, spec, is_given=True))
 
     def start(
         self,
@@ -204,9 +203,7 @@ class Engine:
         driver = self._driver(root, background=background)
         if not self._active.take(root, driver):
             raise ExecutionOwned(root)
-        found = driver.run(lambda: recovery.resume(root, cancel))
-        assert found is not None
-        return found
+        return driver.run(lambda: recovery.resume(root, cancel))
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
         """Continue at most *limit* executions that nobody runs; return how each ended, once all have.
@@ -272,9 +269,7 @@ class Engine:
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)
         driver = self._driver(spec.record.execution_id)
         self._active.take(driver.execution_id, driver)
-        found = driver.run(lambda: recovery.begin_rerun(spec))
-        assert found is not None
-        return found
+        return driver.run(lambda: recovery.begin_rerun(spec))
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
         """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
@@ -415,11 +410,9 @@ def _under_new_id(spec: ExecutionSpec) -> ExecutionSpec:
 def _run_started(driver: Driver, spec: ExecutionSpec, execution: Execution) -> None:
     """Run what was admitted, on a thread of its own, and tell *execution* how it ended."""
     try:
-        result = driver.run(lambda: spec)
+        execution.settle(driver.run(lambda: spec))
     except BaseException as error:  # noqa: BLE001 (raised again by `Execution.result`)
         execution.settle(None, error)
-    else:
-        execution.settle(result)
 
 
 def run(

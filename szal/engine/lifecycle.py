@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+import attrs
+
 from szal.engine.config import EngineConfig
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
@@ -17,6 +19,7 @@ from szal.errors import LeaseLost, StoreError, SubFlowError
 from szal.events.bus import EventType
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.scheduler.attempt import clear_engine_frames
 from szal.scheduler.call import Call
 from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.loop import Scheduler
@@ -63,7 +66,7 @@ class Lifecycle:
         self._config = config
         self._on_end = on_end
         self._leased = leased
-        self._record = spec.record
+        self._record = attrs.evolve(spec.record)  # which the result becomes part of
         self._reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now)
         self._started = 0.0
         self._undo: Rollback | None = None
@@ -347,6 +350,7 @@ class Lifecycle:
             results = lifecycle._run.results
             for place, result in enumerate(results):  # a traceback leads to a context, and that to these results
                 if result is not None and result.exception is not None:
+                    clear_engine_frames(result.exception)
                     results[place] = _without_exception(result)
             lifecycle.children = []
             lifecycle._on_end = _nobody

@@ -109,7 +109,7 @@ class BackgroundRecovery:
         self._is_active = is_active
         self._at_once = at_once
         self._woken = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
         self._lock = threading.Lock()  # guards the next
         self._running: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="szal-recovery", daemon=True)
@@ -121,26 +121,26 @@ class BackgroundRecovery:
 
     def close(self) -> None:
         """Take up nothing more. Waits for nothing."""
-        self._closed = True
+        self._closed.set()
         self._woken.set()
 
     def _work(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             self._woken.wait(self._interval)
             self._woken.clear()
-            if self._closed:
+            if self._closed.is_set():
                 return
             try:
                 for execution_id in self._interrupted():
                     self._begin(execution_id)
             except Exception:  # the store is away; the next time may be better
-                if not self._closed:
+                if not self._closed.is_set():
                     logger.exception("recovery failed; trying again in %gs", self._interval)
 
     def _begin(self, execution_id: str) -> None:
         with self._lock:
             full = len(self._running) >= self._at_once
-            if self._closed or full or execution_id in self._running or self._is_active(execution_id):
+            if self._closed.is_set() or full or execution_id in self._running or self._is_active(execution_id):
                 return
             self._running.add(execution_id)
         work = contextvars.copy_context().run

@@ -1,5 +1,6 @@
 """One call of a handler on a thread of its own, which the engine may stop waiting for."""
 
+import contextlib
 import contextvars
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from szal.model.json.text import dumps
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 
-__all__ = ["Attempt", "encode_output", "without_engine_frames"]
+__all__ = ["Attempt", "clear_engine_frames", "encode_output", "without_engine_frames"]
 
 
 class Attempt:
@@ -87,6 +88,19 @@ def without_engine_frames(error: BaseException) -> BaseException:
     """Return *error* with a traceback that begins in the handler: the engine's frame would keep a whole run alive."""
     trace = error.__traceback__
     return error if trace is None else error.with_traceback(trace.tb_next)
+
+
+def clear_engine_frames(error: BaseException) -> None:
+    """Have the engine's frames that a traceback leads to, beyond those that it shows, let go of what they held."""
+    seen: BaseException | None = error
+    while seen is not None:
+        trace = seen.__traceback__
+        frame = None if trace is None else trace.tb_frame.f_back
+        while frame is not None and frame.f_globals.get("__name__", "").startswith("szal."):
+            with contextlib.suppress(RuntimeError):  # it has not come to its end
+                frame.clear()
+            frame = frame.f_back
+        seen = seen.__cause__
 
 
 def encode_output(output: Json) -> str:

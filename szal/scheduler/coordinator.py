@@ -34,6 +34,25 @@ class Inbox:
         """Attempts that ended; a function that announces one; None, to wake the thread for `calls`."""
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.has_calls = False
+        self._is_closed = False
+        self._closing = threading.RLock()  # so that who is told that a call is heard is told the truth
+
+    def offer(self, function: Callable[[], None]) -> bool:
+        """As `call`; False, and it is not called, where the last run has come to its end."""
+        with self._closing:
+            if not self._is_closed:
+                self.call(function)
+            return not self._is_closed
+
+    def close(self) -> bool:
+        """Take no more offers, unless there are calls to be made first; return which it is. Coordinator only."""
+        with self._closing:
+            self._is_closed = not self.has_calls
+            return self._is_closed
+
+    def reopen(self) -> None:
+        """Take offers again: another run has begun. Coordinator only."""
+        self._is_closed = False
 
     def call(self, function: Callable[[], None]) -> None:
         """Have *function* called by the coordinating thread. From any thread, and from a signal handler."""
@@ -98,6 +117,8 @@ class Coordinator:
     """What needs a worker, and found none free."""
     leaving: Stop | None = None
     """Why all of it is left to whoever goes on with it: nothing starts any more."""
+    told_at: float = 0.0
+    """When handlers were told to end."""
     is_cancelled: bool = False
     """Whether somebody has asked for the end of all of it."""
     error: BaseException | None = None

@@ -23,14 +23,14 @@ _SIGNALS: Final = tuple(
 
 
 class Interrupts:
-    """A context in which what a signal handler raises is handed to *deliver* instead of coming up here and now.
+    """A context in which what a signal handler raises is kept, and *deliver* told, instead of coming up here and now.
 
     It comes up all the same while *in_handler* says that a step's handler runs on this thread, and when the one before
     has not been taken note of: a sink or a database that hangs can be got out of. Does nothing on other threads than
     the main one. A signal handler that the program installs meanwhile is not touched.
     """
 
-    def __init__(self, deliver: Callable[[], None], in_handler: Callable[[], bool]) -> None:
+    def __init__(self, deliver: "Callable[[Interrupts], object]", in_handler: Callable[[], bool]) -> None:
         self.pending: BaseException | None = None
         """What was raised and nobody has taken note of yet."""
         self._deliver = deliver
@@ -68,4 +68,4 @@ class Interrupts:
             self.pending = error
         else:
             return
-        self._deliver()
+        self._deliver(self)

@@ -65,14 +65,10 @@ class Scheduler:
             inbox=inbox,
             stop_for=stop_for,
         )
-        self._is_over = False
         self.on_idle: Callable[[], None] | None = None
         """Called when nothing is under way, and nothing will come but from outside."""
         self.on_relieved: Callable[[], None] | None = None
         """Called on a thread that has to go on in the place of the one that called `drive`: it calls `go_on`."""
-        c = self._c
-        self.interrupts = Interrupts(lambda: inbox.call(self._take_interrupt), lambda: c.in_handler)
-        """To be entered around `drive`, by the thread that calls it."""
 
     # -- from any thread -----------------------------------------------------------------------------
 
@@ -83,12 +79,11 @@ class Scheduler:
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have every run stopped; False where all of them have ended. A handler that holds up the thread is told."""
         c = self._c
-        if stop.ends:
-            c.inbox.call(partial(stopping.stop_all, c, stop))
-        else:
-            c.inbox.call(partial(stopping.leave, c, stop, error))
-        relief.stand_by(c, stop, self._relieve)
-        return not self._is_over
+        act = partial(stopping.stop_all, c, stop) if stop.ends else partial(stopping.leave, c, stop, error)
+        is_heard = c.inbox.offer(act)
+        if is_heard:
+            relief.stand_by(c, stop, self._relieve)
+        return is_heard
 
     def end_grace(self) -> None:
         """Give up on every handler that still runs, where it was told to end."""
@@ -98,6 +93,11 @@ class Scheduler:
             c.relief.give_up()
 
     # -- on the coordinating thread ------------------------------------------------------------------
+
+    def interrupts(self) -> Interrupts:
+        """Return the context to be entered around `drive`, by the thread that calls it."""
+        c = self._c
+        return Interrupts(lambda told: c.inbox.call(partial(self._take_interrupt, told)), lambda: c.in_handler)
 
     def add(self, run: Run) -> None:
         """Start *run*; its `on_done` is called, on this thread, when every step has its result."""
@@ -147,14 +147,6 @@ class Scheduler:
         if run.timer is not None:
             self._c.timers.cancel(run.timer)
 
-    def close_to_stops(self) -> bool:
-        """Have `request_stop` answer False from here on; False where somebody has asked for a stop before that."""
-        self._is_over = True
-        if not self._c.inbox.has_calls:
-            return True
-        self._is_over = False
-        return False
-
     def now(self) -> float:
         """Return the time as Unix time, by a clock that nobody sets while this goes round."""
         return self._c.clock + monotonic()
@@ -187,7 +179,6 @@ class Scheduler:
             except BaseException as error:  # noqa: BLE001 (whatever it is, the runs have to be stopped for it)
                 errors += 1
                 self._caught(error)
-        self._is_over = True
         self._close()
         if c.interruption is not None:
             raise c.interruption from c.error
@@ -270,8 +261,8 @@ class Scheduler:
         tally.work = sum(stage.work for stage in stages)
         tally.waits = sum(stage.waits for stage in stages)
 
-    def _take_interrupt(self) -> None:
-        error = self.interrupts.take()
+    def _take_interrupt(self, interrupts: Interrupts) -> None:
+        error = interrupts.take()
         if error is not None:
             stopping.interrupt(self._c, error)
 

@@ -8,6 +8,7 @@ finds that its word counts no more.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from szal.model.state import Stop
@@ -49,6 +50,7 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     run: Run = call.run
     if run.stoppable or not stop.ends:
         run.info.stop = run.info.stop or stop
+    c.told_at = c.told_at or time.monotonic()
     run.info.wake(call)
     if c.relief is not None or not (run.stoppable or not stop.ends):
         return

@@ -218,7 +218,7 @@ def finish_if_done(c: Coordinator, run: Run) -> None:
     """End a run of which every step has its result. Who asked for a stop before that is heard first."""
     if run.left or run.is_over:
         return
-    if c.inbox.has_calls:
+    while c.inbox.has_calls or not (len(c.runs) > 1 or c.inbox.close()):
         c.inbox.make_calls()
     if c.leaving is not None or run not in c.runs:
         return
@@ -227,3 +227,5 @@ def finish_if_done(c: Coordinator, run: Run) -> None:
         c.timers.cancel(run.timer)
     run.is_over = True
     run.on_done(run)
+    if c.runs:  # its undoing
+        c.inbox.reopen()

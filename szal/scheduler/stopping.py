@@ -32,6 +32,7 @@ def interrupt(c: Coordinator, error: BaseException) -> None:
 def stop_all(c: Coordinator, stop: Stop) -> None:
     """End every run that can be stopped."""
     c.is_cancelled = True
+    c.told_at = c.told_at or monotonic()
     for run in [run for run in c.runs if run.stoppable]:
         stop_run(c, run, stop)
 
@@ -110,6 +111,7 @@ def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> Non
         c.leaving = stop
     else:
         c.error = c.error or error
+    c.told_at = c.told_at or monotonic()
     c.ready.clear()
     c.backlog.clear()
     for run in list(c.runs):
@@ -168,5 +170,7 @@ def _give_up_on(c: Coordinator, run: Run) -> None:
 
 
 def still_running(c: Coordinator) -> Cancelled:
-    """Return the error of what had to be left behind after the grace."""
-    return Cancelled(f"still running {c.grace:g}s after the cancellation")
+    """Return the error of what had to be left behind, after the grace or when that was ended."""
+    waited = monotonic() - c.told_at
+    after = f"{c.grace:g}" if waited >= c.grace else f"{waited:.2g}"
+    return Cancelled(f"still running {after}s after the cancellation")
