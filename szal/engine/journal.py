@@ -33,6 +33,10 @@ class Journal:
         self._delivered: set[str] = set()
         self._ahead: float | None = None  # the database's clock, of this process's monotonic one
 
+    def close(self) -> None:
+        """Tell nobody of losses any more: the run is over, and its store remembers them."""
+        self._on_error = _nobody
+
     def now(self) -> float:
         """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
         if self._ahead is None:
@@ -125,3 +129,7 @@ class Journal:
                 self._on_error(error)
 
         return done
+
+
+def _nobody(_: Exception) -> None:
+    """Take no note."""

@@ -346,6 +346,9 @@ class Lifecycle:
         """Let go of everything, now that the run is over: nothing of it has to be found by the garbage collector."""
         for lifecycle in self.family():
             lifecycle.recording.close()
+            if lifecycle.recording.journal is not None:
+                lifecycle.recording.journal.close()
+            lifecycle._waits.forget()
             lifecycle._run.release()
             results = lifecycle._run.results
             for place, result in enumerate(results):  # a traceback leads to a context, and that to these results
@@ -354,6 +357,7 @@ class Lifecycle:
                     results[place] = _without_exception(result)
             lifecycle.children = []
             lifecycle._on_end = _nobody
+            lifecycle._undo = None
 
     # -- steps that the engine does itself ------------------------------------------------------------
 
@@ -375,7 +379,9 @@ class Lifecycle:
             if child in self.children:
                 self.children.remove(child)
             self.store_error = self.store_error or child.store_error
-            self._scheduler.ended(call, result.outputs, child.failure(call))
+            failure = child.failure(call)
+            child.dispose()
+            self._scheduler.ended(call, result.outputs, failure)
 
         spec = self._sub_flows.spec_of(call)
         if isinstance(spec, FlowResult):  # it had ended before a crash

@@ -164,6 +164,11 @@ class Waits:
 
     # -- ending --------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        """Wait for nothing any more: the run is over, be that for now."""
+        for wait in list(self._waits.values()):
+            self._drop(wait)
+
     def _time_out(self, wait: _Wait) -> None:
         """End it: the time of its flow is over."""
         self._end(wait, None, wait.call.timed_out())

@@ -65,10 +65,11 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
         return  # taken note of before
     announce_attempt(c, attempt)
     forget(c, attempt)
-    if attempt.error is None:
+    error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
+    if error is None:
         completed(c, call, attempt.output, attempt.encoded)
     else:
-        failed(c, call, attempt.error)
+        failed(c, call, error)
 
 
 def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:
