@@ -5,8 +5,8 @@ and no Future. There are two kinds of threads: pooled ones, which the interprete
 threads, for attempts that may have to be left behind.
 
 Nothing here has a lock, so nothing can hang in one: after a fork, in a destructor, in a signal handler. What two
-threads may want at once is taken from a list by one atomic operation. Whoever holds the threads holds them by
-reference alone: where nobody does any more, they end when they have done what they were given.
+threads may want at once is taken from a list by one atomic operation. Threads that
+nobody refers to any more end when they have done what they were given.
 """
 
 import os
@@ -100,7 +100,8 @@ class PoolThreads:
 
     def forget(self, executor: ThreadPoolExecutor | None) -> None:
         """Submit nothing more to *executor*."""
-        if self._executor is not None and self._executor[0] is executor:
+        kept = self._executor
+        if kept is not None and kept[0] is executor:
             self._executor = None
 
     def _watch(self, executor: ThreadPoolExecutor, use: "_Use") -> None:
@@ -162,7 +163,6 @@ class _Use:
         self._last = monotonic()
 
     def begin(self) -> None:
-        self._last = monotonic()
         self._under_way.append(None)
 
     def end(self) -> None:
@@ -263,8 +263,11 @@ class WorkerPool:
 
     def _staff(self) -> None:
         """Start the workers that are missing; where there are none at all, do their work here."""
-        while self.workers < min(self.load, self._limit):
-            if not any(self._start_worker(submit) for submit in self._submits):
+        while self.workers < self._limit and self.workers < self.load:
+            for submit in self._submits:
+                if self._start_worker(submit):
+                    break
+            else:
                 if not self.workers:
                     self._work_here()
                 return
@@ -314,6 +317,7 @@ def _work(place: list[_Place]) -> None:
 
 def _take(place: list[_Place]) -> _Place | None:
     """Take what only one of two threads may have: the worker that begins, or the coordinator that calls it off."""
-    with suppress(IndexError):
+    try:
         return place.pop()
-    return None
+    except IndexError:
+        return None

@@ -73,8 +73,15 @@ def refuse_threads(monkeypatch, *prefixes):
     return lambda: monkeypatch.setattr(threading.Thread, "start", start)
 
 
-def named(*prefixes):
-    return [thread for thread in threading.enumerate() if thread.name.startswith(prefixes)]
+@pytest.fixture
+def named():
+    """The threads whose names begin so, but for those that there were before the test."""
+    before = set(threading.enumerate())
+
+    def named(*prefixes):
+        return [thread for thread in threading.enumerate() if thread.name.startswith(prefixes) and thread not in before]
+
+    return named
 
 
 def occupy(submit, count):
@@ -163,7 +170,7 @@ class TestIdleThreads:
         made.close()
 
     @pytest.mark.parametrize("kind", ["pooled", "daemon"])
-    def test_end_after_a_while_and_come_back_when_needed(self, threads, kind):
+    def test_end_after_a_while_and_come_back_when_needed(self, threads, kind, named):
         for _ in range(2):
             used = occupy(getattr(threads, kind), 20)
             for thread in used:
@@ -179,16 +186,17 @@ class TestIdleThreads:
         threads.close()
 
     @pytest.mark.parametrize("kind", ["pooled", "daemon"])
-    def test_one_that_is_at_work_is_not_idle(self, threads, kind):
+    def test_one_that_is_at_work_is_not_idle(self, threads, kind, named):
         gate, entered, ended = threading.Event(), threading.Event(), threading.Event()
         getattr(threads, kind)(lambda: (entered.set(), waited(gate), ended.set()))
         waited(entered)
         time.sleep(0.5)
         [thread] = named("szal-worker", "szal-limited")
+        assert thread.is_alive()
         gate.set()
         waited(ended)
-        time.sleep(0.02)
-        assert occupy(getattr(threads, kind), 1) == [thread]
+        thread.join(LONG)
+        assert not thread.is_alive()
 
     @pytest.mark.parametrize("kind", ["pooled", "daemon"])
     def test_nothing_is_lost_where_they_are_closed_while_others_use_them(self, kind):
@@ -234,7 +242,7 @@ class TestIdleThreads:
         worker.join(LONG)
         assert not worker.is_alive()
 
-    def test_of_a_daemon_kind_those_that_are_not_needed_end_while_others_work(self, threads):
+    def test_of_a_daemon_kind_those_that_are_not_needed_end_while_others_work(self, threads, named):
         occupy(threads.daemon, 30)
 
         def is_down_to_a_few():
@@ -243,7 +251,7 @@ class TestIdleThreads:
 
         wait_until(is_down_to_a_few)
 
-    def test_after_two_bursts_of_runs_none_is_left(self, threads, finished):
+    def test_after_two_bursts_of_runs_none_is_left(self, threads, finished, named):
         def run():
             pools = [WorkerPool((threads.pooled, threads.daemon), 16, queue), WorkerPool((threads.daemon,), 16, queue)]
             together = threading.Barrier(16)
@@ -264,7 +272,7 @@ class TestIdleThreads:
                 thread.join(LONG)
         wait_until(lambda: not named("szal-"))
 
-    def test_no_time_is_too_long(self):
+    def test_no_time_is_too_long(self, named):
         threads = Threads(idle_timeout=float("inf"))
         for submit in (threads.pooled, threads.daemon):
             occupy(submit, 1)
@@ -273,7 +281,7 @@ class TestIdleThreads:
         threads.close()
         wait_until(lambda: not named("szal-"))
 
-    def test_dropped_ones_end_by_reference_count_alone(self, no_collector):
+    def test_dropped_ones_end_by_reference_count_alone(self, no_collector, named):
         for _ in range(30):
             threads = Threads(idle_timeout=1000)
             occupy(threads.pooled, 2)
@@ -281,7 +289,7 @@ class TestIdleThreads:
             del threads
         wait_until(lambda: not named("szal-"))
 
-    def test_of_dropped_ones_that_are_at_work_the_rest_ends(self):
+    def test_of_dropped_ones_that_are_at_work_the_rest_ends(self, named):
         gate = threading.Event()
         threads = Threads(idle_timeout=1000)
         for submit in (threads.pooled, threads.daemon):
@@ -414,7 +422,7 @@ class TestRefusedThreads:
         allow()
         occupy(threads.pooled, 6)
 
-    def test_the_pool_works_without_the_thread_that_watches_it(self, threads, monkeypatch):
+    def test_the_pool_works_without_the_thread_that_watches_it(self, threads, monkeypatch, named):
         allow = refuse_threads(monkeypatch, "szal-idle")
         for thread in occupy(threads.pooled, 3):
             thread.join(LONG)  # nobody would end them later
