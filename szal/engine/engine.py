@@ -3,14 +3,12 @@
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 
-from szal import process_hooks
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.driver import Driver, Execution, NotAdmitted, RunThread
@@ -56,11 +54,10 @@ class Engine:
         self.resolver: Resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
         self.threads = Threads(idle_timeout=self.config.idle_timeout)
         self._active = ActiveRuns()
-        self._lock = threading.RLock()  # guards the fields below
-        self._recovery_of: tuple[int, Recovery] | None = None  # with the pid it is for
+        # No lock guards these: each changes in one atomic operation.
+        self._recoveries: dict[int, Recovery] = {}  # by pid
         self._background: list[BackgroundRecovery] = []
-        self._abandoned = 0
-        process_hooks.enroll(self._active)
+        self._abandoned: list[None] = []  # its length counts
 
     def __enter__(self) -> Self:
         return self
@@ -77,8 +74,9 @@ class Engine:
 
     def _shut_down(self) -> None:
         self.threads.close()
-        if self._recovery_of is not None:
-            self._recovery_of[1].leased.heartbeat.close()
+        recovery = self._recoveries.get(os.getpid())
+        if recovery is not None:
+            recovery.leased.heartbeat.close()
 
     @property
     def abandoned(self) -> int:
@@ -86,7 +84,7 @@ class Engine:
 
         Each still occupies a thread until it ends by itself.
         """
-        return self._abandoned
+        return len(self._abandoned)
 
     def run(
         self,
@@ -373,10 +371,9 @@ class Engine:
             raise SzalError("this needs EngineConfig.execution_store to be one of szal's own stores")
         from szal.engine.recovery import Recovery  # only engines with a ledger need it
 
-        with self._lock:
-            if self._recovery_of is None or self._recovery_of[0] != os.getpid():
-                self._recovery_of = (os.getpid(), Recovery(self.config, self.resolver, self._active))
-            return self._recovery_of[1]
+        pid = os.getpid()
+        found = self._recoveries.get(pid)
+        return found or self._recoveries.setdefault(pid, Recovery(self.config, self.resolver, self._active))
 
     @property
     def _leased(self) -> LeasedStore | None:
@@ -393,8 +390,7 @@ class Engine:
 
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind; called by the run's coordinating thread."""
-        with self._lock:
-            self._abandoned += 1
+        self._abandoned.append(None)
         logger.warning(
             "step %s of %s (execution %s) runs past its time: its thread is left behind",
             attempt.context.step.name,

@@ -4,11 +4,15 @@ import logging
 import os
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import attrs
+
+from szal import process_hooks
 
 __all__ = ["Heartbeat", "is_gone", "owner_name"]
 
@@ -64,18 +68,21 @@ class _HeldLease:
 class Heartbeat:
     """Renews the leases of an engine's executions every third of their time, on a daemon thread of its own.
 
-    The thread is started with the first lease, in the process that holds it, and does nothing else, so a busy
-    engine never makes it late. Where a lease is lost, or cancelling was asked for, it calls back, once.
+    The thread is started by the first lease, in the process that holds it, and does nothing else, so a busy engine
+    never makes it late. It ends when nothing was held for as long as a lease lasts, when this is closed, or when
+    nobody refers to this any more; the next lease starts another. Where a lease is lost, or cancelling was asked
+    for, it calls back, once.
     """
 
     def __init__(self, store: Renewing, owner: str, ttl: float) -> None:
         self._store = store
         self._owner = owner
         self._ttl = ttl
-        self._lock = threading.Lock()  # guards the fields below
+        self._lock = threading.RLock()  # guards the fields below; a signal handler may interrupt who has it
         self._held: dict[str, _HeldLease] = {}
-        self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
+        self._thread: _Stop | None = None  # what ends it; None where there is none
+        self._idle_beats = 0  # in a row, with nothing held
+        process_hooks.enroll(self)
 
     def hold(
         self,
@@ -85,42 +92,136 @@ class Heartbeat:
         on_cancel: Callable[[], None],
         on_beat: Callable[[], None],
     ) -> None:
-        """Keep the lease of *execution_id* until `drop`; *on_beat* is called with each renewal."""
-        with self._lock:
-            self._held[execution_id] = _HeldLease(epoch, on_lost, on_cancel, on_beat)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._beat, name="szal-heartbeat", daemon=True)
-                self._thread.start()
+        """Keep the lease of *execution_id* until `drop`; *on_beat* is called with each renewal.
 
-    def drop(self, execution_id: str) -> None:
-        """Renew the lease of *execution_id* no more."""
+        Raises RuntimeError where no thread can be started: then it is not held.
+        """
         with self._lock:
-            self._held.pop(execution_id, None)
+            if self._thread is None:
+                self._start()
+            self._idle_beats = 0
+            self._held[execution_id] = _HeldLease(epoch, on_lost, on_cancel, on_beat)
+
+    def start(self) -> None:
+        """Have the thread started, if it is not there: before anything is recorded that `hold` is called for.
+
+        Raises RuntimeError where there is none to be had.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._start()
+            self._idle_beats = 0
+
+    def drop(self, execution_id: str, epoch: int | None = None) -> None:
+        """Renew the lease of *execution_id* no more; with *epoch*, only if it is still the one of that epoch."""
+        with self._lock:
+            lease = self._held.get(execution_id)
+            if lease is not None and epoch in (None, lease.epoch):
+                del self._held[execution_id]
 
     def close(self) -> None:
-        """End the thread."""
-        self._closed.set()
+        """End the thread; waits for nothing."""
+        with self._lock:
+            if self._thread is not None:
+                self._thread.set()
+                self._thread = None
 
-    def _beat(self) -> None:
-        while not self._closed.wait(self._ttl / 3):
-            with self._lock:
-                held = dict(self._held)
-            if not held:
-                continue
-            try:
-                kept = self._store.renew(self._owner, {name: lease.epoch for name, lease in held.items()}, self._ttl)
-            except Exception:  # the store is away; a fence keeps others' work safe meanwhile
-                logger.exception("cannot renew the leases of %d executions", len(held))
-                continue
-            for name, lease in held.items():
-                self._tell(name, lease, kept.get(name))
+    # -- the thread -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        stop = _Stop()
+        heartbeat = weakref.ref(self, lambda _: stop.set())
+        arguments = (heartbeat, stop, self._ttl / 3)
+        threading.Thread(target=_beat, args=arguments, name="szal-heartbeat", daemon=True).start()
+        self._thread = stop
+
+    def beat(self, thread: "_Stop") -> bool:
+        """Renew all that is held; return whether *thread*, which calls this, is still needed."""
+        with self._lock:
+            if self._thread is not thread:
+                return False
+            self._idle_beats = 0 if self._held else self._idle_beats + 1
+            if self._idle_beats == _IDLE_BEATS:
+                self._thread = None
+                return False
+            held = dict(self._held)
+        if held:
+            self._renew(held)
+        return True
+
+    def _renew(self, held: dict[str, _HeldLease]) -> None:
+        try:
+            kept = self._store.renew(self._owner, {name: lease.epoch for name, lease in held.items()}, self._ttl)
+        except BaseException:  # the store is away; a fence keeps others' work safe meanwhile
+            logger.exception("cannot renew the leases of %d executions", len(held))
+            return
+        for name, lease in held.items():
+            self._tell(name, lease, kept.get(name))
 
     def _tell(self, name: str, lease: _HeldLease, cancelled: bool | None) -> None:
+        with self._lock:
+            if self._held.get(name) is not lease:  # dropped, or taken up again, since the renewal began
+                return
+            if cancelled is None:
+                del self._held[name]
         if cancelled is None:
-            self.drop(name)
-            lease.on_lost()
+            _call(name, lease.on_lost)
             return
-        lease.on_beat()
+        _call(name, lease.on_beat)
         if cancelled and not lease.cancelled:
             lease.cancelled = True
-            lease.on_cancel()
+            _call(name, lease.on_cancel)
+
+    # -- forks and exits ------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        self._held = {}
+        self._thread = None
+
+    def begin_exit(self) -> None:
+        pass
+
+    def finish_exit(self, began: float) -> None:
+        pass
+
+
+_IDLE_BEATS = 3  # as many as there are in the time that a lease lasts
+
+
+class _Stop:
+    """A flag to wait for. Unlike that of an Event, its `set` may interrupt `wait`: a destructor may call it."""
+
+    def __init__(self) -> None:
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        with suppress(RuntimeError):  # it has been set before
+            self._unset.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most *timeout* seconds; return whether it is set, to the only one who waits."""
+        return self._unset.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+
+
+def _beat(heartbeat: "weakref.ref[Heartbeat]", stop: _Stop, interval: float) -> None:
+    """Do the work of a heartbeat's thread, which refers to it only while it is at work."""
+    while not stop.wait(interval):
+        owner = heartbeat()
+        if owner is None or not owner.beat(stop):
+            return
+        del owner
+
+
+def _call(execution_id: str, callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except BaseException:  # the other leases must be kept
+        logger.exception("execution %s cannot be told of its lease", execution_id)

@@ -178,7 +178,7 @@ class RecordedUnderLease:
 
     def close(self) -> None:
         """Have the lease renewed no more."""
-        self._leased.heartbeat.drop(self.journal.execution_id)
+        self._leased.heartbeat.drop(self.journal.execution_id, self.journal.epoch)
 
 
 def recording_of(

@@ -230,12 +230,13 @@ class Recovery:
         if _undecided(known, step) is None:
             raise _nothing_to_decide(execution_id, step)
         root = self._root(known.record).execution_id
-        if not self._active.take(root, None):  # this engine runs it, and its lease would not keep this engine out
+        deciding = object()
+        if not self._active.take(root, deciding):  # this engine runs it, and its lease would not keep this engine out
             raise ExecutionOwned(root)
         try:
             self._resolve(execution_id, step, decision, output)
         finally:
-            self._active.give_back(root, None)
+            self._active.give_back(root, deciding)
 
     def _resolve(self, execution_id: str, step: str, decision: Resolution, output: Json) -> None:
         leased = self.leased

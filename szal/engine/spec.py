@@ -80,6 +80,7 @@ class LeasedStore:
         *steps* have settled before it begins; *under* is the lease of the execution whose sub-flow it is;
         *replace*: what there is under that id is left over, and goes.
         """
+        self.heartbeat.start()
         content_id, text = definition.content_id, definition.text
         epoch: int | None = self.ledger.create(
             record, content_id, text, self.owner, self.ttl, steps=steps, under=under, replace=replace
@@ -93,6 +94,7 @@ class LeasedStore:
         """
         from szal.engine.leases import is_gone
 
+        self.heartbeat.start()
         snapshot: Snapshot = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
         return snapshot
 

@@ -26,6 +26,9 @@ from szal.scheduler.workers import WorkerPool
 __all__ = ["Coordinator", "Inbox", "Relief"]
 
 
+_SHORTEST_WAIT = 0.002
+
+
 class Inbox:
     """What other threads have for the coordinating thread: attempts that ended, and functions to be called by it."""
 
@@ -73,7 +76,8 @@ class Inbox:
         if self.has_calls:
             return None
         try:
-            return self.finished.get(timeout=timeout)
+            # Where the thread is held up for longer than a shorter time-out, CPython 3.11 waits for ever.
+            return self.finished.get(timeout=max(timeout, _SHORTEST_WAIT))
         except Empty:
             return None
 
