@@ -13,6 +13,7 @@ import pytest
 ROOMS: dict[str, dict[str, str]] = {
     "": {
         "errors": "every exception, in one tree",
+        "interruption": "what a signal handler raised, told from a failure",
         "process_hooks": "forks, and the end of the process",
     },
     "expressions": {

@@ -1,0 +1,65 @@
+"""What interrupts the program, told from what fails.
+
+Signal handlers run on the main thread, between any two lines of it: of the engine, of a store, of a step's handler
+that is called inline. What one of them raises (KeyboardInterrupt, the SystemExit of a server's time-out, an exception
+of the program's own) is not the failure of what it came up in. Neither its class nor its message tells, as anybody may
+raise any class; its traceback does: it passed through a function that is installed as a signal handler. A function
+that limits its own time by a signal has put the handler of before back by the time its exception arrives, so that
+stays its own.
+
+Ask on the thread, and soon after the exception came up: a handler that has been replaced since is not known any more.
+"""
+
+import functools
+import signal
+import threading
+from types import CodeType, FunctionType, MethodType
+
+__all__ = ["is_interruption"]
+
+_WRAPPED_AT_MOST = 16
+"""How many partials and bound methods around each other are looked into."""
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether *error* was raised by a signal handler of the program; KeyboardInterrupt always was.
+
+    Always false on other threads than the main one, where no signal handler ever runs. Only the error's own traceback
+    counts: an exception that was raised from an interruption is whatever the code that raised it made of it.
+
+    >>> is_interruption(KeyboardInterrupt())
+    True
+    >>> is_interruption(SystemExit(1))
+    False
+    """
+    if threading.get_ident() != threading.main_thread().ident:
+        return False
+    if isinstance(error, KeyboardInterrupt):  # its handler may be written in C, and leave no trace
+        return True
+    passed = set()
+    trace = error.__traceback__
+    while trace is not None:
+        passed.add(trace.tb_frame.f_code)
+        trace = trace.tb_next
+    # All numbers that there may be: signal.valid_signals() takes longer than all the rest.
+    return any(_code(signal.getsignal(number)) in passed for number in range(1, signal.NSIG))
+
+
+def _code(handler: object) -> CodeType | None:
+    """Return the code that runs when *handler* is called; None if that is not written in Python.
+
+    Its type is looked at, and nothing that is its own is asked for: that could run any code.
+    """
+    for _ in range(_WRAPPED_AT_MOST):
+        kind = type(handler)
+        if handler is None or kind is signal.Handlers:  # installed by C code; the system's own
+            return None
+        if kind is FunctionType:
+            return handler.__code__  # type: ignore[attr-defined, no-any-return]
+        if kind is MethodType:
+            handler = handler.__func__  # type: ignore[attr-defined]
+        elif issubclass(kind, functools.partial):
+            handler = handler.func  # type: ignore[attr-defined]
+        else:
+            handler = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
+    return None
