@@ -13,9 +13,13 @@ Ask on the thread, and soon after the exception came up: a handler that has been
 import functools
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType, MethodType
+from typing import TypeVar
 
-__all__ = ["is_interruption"]
+__all__ = ["call_each", "is_interruption", "run_to_end"]
+
+F = TypeVar("F", bound=Callable[[], object])
 
 _WRAPPED_AT_MOST = 16
 """How many partials and bound methods around each other are looked into."""
@@ -43,6 +47,63 @@ def is_interruption(error: BaseException) -> bool:
         trace = trace.tb_next
     # All numbers that there may be: signal.valid_signals() takes longer than all the rest.
     return any(_code(signal.getsignal(number)) in passed for number in range(1, signal.NSIG))
+
+
+def run_to_end(function: Callable[[], object]) -> None:
+    """Call *function* until no interruption keeps it from its end; raise the first one then.
+
+    So what it does must be safe to do again. Anything else that it raises is its end too.
+
+    >>> todo = iter(["first", KeyboardInterrupt(), "last"])
+    >>> def work():
+    ...     for piece in todo:
+    ...         if isinstance(piece, KeyboardInterrupt):
+    ...             raise piece
+    ...         print(piece)
+    >>> try:
+    ...     run_to_end(work)
+    ... except KeyboardInterrupt:
+    ...     print("interrupted")
+    first
+    last
+    interrupted
+    """
+    first: BaseException | None = None
+    while True:
+        try:
+            function()
+            break
+        except BaseException as error:  # noqa: BLE001 - the first one is raised
+            if first is None:
+                first = error
+            elif first is not error:
+                first.add_note(f"and then, before this could be raised: {error!r}")
+            if not is_interruption(error):
+                break
+    if first is not None:
+        try:
+            raise first
+        finally:
+            first = None  # its traceback holds this frame
+
+
+def call_each(functions: Sequence[F], failed: Callable[[F, BaseException], object]) -> None:
+    """Call every one of *functions*; what one of them raises is passed to *failed* with it.
+
+    An interruption is not: whether it came up in one of them or in between, it is raised when all have been called.
+    """
+    remaining = iter(functions)
+
+    def call_remaining() -> None:
+        for function in remaining:
+            try:
+                function()
+            except BaseException as error:
+                if is_interruption(error):
+                    raise
+                failed(function, error)
+
+    run_to_end(call_remaining)
 
 
 def _code(handler: object) -> CodeType | None:

@@ -13,6 +13,9 @@ import pytest
 ROOMS: dict[str, dict[str, str]] = {
     "": {
         "errors": "every exception, in one tree",
+        "interruption": "what a signal handler raised, told from a failure",
+        "logs": "logging that cannot break what it tells of",
+        "waiters": "threads that sleep until they are woken",
         "process_hooks": "forks, and the end of the process",
     },
     "expressions": {

@@ -6,12 +6,13 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from unittest.mock import Mock
 
 import pytest
 
-from szal.interruption import is_interruption
+from szal.interruption import call_each, is_interruption, run_to_end
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")
 
@@ -227,3 +228,113 @@ def test_asking_leaves_no_reference_to_the_error():
         before = sys.getrefcount(error)
         is_interruption(error)
         assert sys.getrefcount(error) == before
+
+
+class TestRunningToTheEnd:
+    def test_what_is_not_interrupted_runs_once(self):
+        calls = []
+        run_to_end(lambda: calls.append("called"))
+        assert calls == ["called"]
+
+    def test_an_interruption_is_raised_when_it_is_done(self):
+        calls = []
+
+        def work():
+            calls.append("called")
+            if len(calls) == 1:
+                signal.raise_signal(SIGNAL)
+
+        with installed(raise_time_up), pytest.raises(TimeUp):
+            run_to_end(work)
+        assert calls == ["called"] * 2
+
+    def test_what_is_raised_still_is_an_interruption(self):
+        signals = [SIGNAL]
+
+        def work():
+            if signals:
+                signal.raise_signal(signals.pop())
+
+        with installed(raise_time_up):
+            assert is_interruption(error_of(lambda: run_to_end(work)))
+
+    def test_a_second_one_is_noted_on_the_first(self):
+        errors = [KeyboardInterrupt("one"), KeyboardInterrupt("two")]
+
+        def work():
+            if errors:
+                raise errors.pop(0)
+
+        with pytest.raises(KeyboardInterrupt, match="one") as caught:
+            run_to_end(work)
+        assert "two" in caught.value.__notes__[0]
+
+    def test_a_failure_ends_it(self):
+        calls = []
+
+        def work():
+            calls.append("called")
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            run_to_end(work)
+        assert calls == ["called"]
+
+    def test_a_failure_after_an_interruption_does_not_hide_it(self):
+        errors = [KeyboardInterrupt(), ValueError("no")]
+
+        def work():
+            raise errors.pop(0)
+
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run_to_end(work)
+        assert "ValueError" in caught.value.__notes__[0]
+
+    def test_leaves_no_reference_cycle(self):
+        gc.collect()
+        gc.disable()
+        try:
+            error = error_of(lambda: run_to_end(fail))
+            gone = weakref.ref(error)
+            del error
+            assert gone() is None
+        finally:
+            gc.enable()
+
+
+class TestCallingEach:
+    def test_whatever_one_raises_all_are_called(self):
+        calls, failures = [], []
+        errors = [ValueError(), SystemExit(), GeneratorExit(), TimeUp()]
+
+        def raising(error):
+            def fail():
+                calls.append(error)
+                raise error
+
+            return fail
+
+        call_each([raising(error) for error in errors], lambda function, error: failures.append(error))
+        assert calls == failures == errors
+
+    def test_an_interruption_is_raised_when_all_have_been_called(self):
+        calls, failures = [], []
+        functions = [lambda: calls.append(1), lambda: signal.raise_signal(SIGNAL), lambda: calls.append(2)]
+        with installed(raise_time_up), pytest.raises(TimeUp):
+            call_each(functions, lambda function, error: failures.append(error))
+        assert calls == [1, 2]
+        assert failures == []
+
+    def test_on_another_thread_nothing_is_raised(self):
+        failures = []
+
+        def interrupt():
+            raise KeyboardInterrupt
+
+        def work():
+            call_each([interrupt, interrupt], lambda function, error: failures.append(function))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+        assert failures == [interrupt, interrupt]

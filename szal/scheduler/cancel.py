@@ -1,15 +1,19 @@
 """Asking work to stop: a token that is passed down, read often and cancelled once."""
 
+import functools
 import logging
-import threading
 import weakref
 from collections.abc import Callable
 
 import attrs
 
+from szal.interruption import call_each, run_to_end
+from szal.logs import SafeLogger
+from szal.waiters import Waiters, wait_unless, wake_all
+
 __all__ = ["CancellationToken"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 @attrs.define(eq=False, repr=False)
@@ -36,7 +40,7 @@ class CancellationToken:
     _cancelled: bool = attrs.field(default=False, init=False)
     _children: "set[weakref.ref[CancellationToken]]" = attrs.field(factory=set, init=False)
     _callbacks: dict[object, Callable[[], object]] = attrs.field(factory=dict, init=False)
-    _waiters: set[threading.Lock] = attrs.field(factory=set, init=False)
+    _waiters: Waiters = attrs.field(factory=set, init=False)
 
     @property
     def cancelled(self) -> bool:
@@ -48,14 +52,10 @@ class CancellationToken:
 
         First every descendant reads as cancelled, then waiting threads wake, then callbacks run, here. Another
         thread that cancels at the same time may return while the callbacks are still running in this one.
+        What callbacks raise is logged. An interruption (what a signal handler raises, KeyboardInterrupt) goes on
+        when everybody has been told, whether it came up in a callback or in between.
         """
-        family = [self]
-        for token in family:  # which grows on the way: not recursive, as a chain may be long
-            family.extend(token._mark())
-        for token in family:
-            token._wake_waiters()
-        for token in family:
-            token._run_callbacks()
+        run_to_end(self._tell_all)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until cancelled, for at most *timeout* seconds; return whether it is cancelled.
@@ -63,16 +63,8 @@ class CancellationToken:
         >>> CancellationToken().wait(timeout=0)
         False
         """
-        if self._cancelled:
-            return True
-        waiter = threading.Lock()  # not an Event: setting one in a signal handler can deadlock with its wait()
-        waiter.acquire()
-        self._waiters.add(waiter)
-        try:
-            if not self._cancelled:
-                waiter.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-        finally:
-            self._waiters.discard(waiter)
+        if not self._cancelled:
+            wait_unless(self._waiters, lambda: self._cancelled, timeout)
         return self._cancelled
 
     def child(self) -> "CancellationToken":
@@ -96,8 +88,9 @@ class CancellationToken:
     def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Have *callback* called once, on the thread that cancels; return a function that takes this back.
 
-        It is called at once, here, if the token is already cancelled. What it raises is logged. Once taken back
-        it is not called any more, but a call that has begun on another thread may still be running.
+        It is called at once, here, if the token is already cancelled. What it raises is logged, but for an
+        interruption. Once taken back it is not called any more, but a call that has begun on another thread may
+        still be running.
 
         >>> token = CancellationToken()
         >>> unsubscribe = token.subscribe(lambda: print("stopping"))
@@ -108,7 +101,7 @@ class CancellationToken:
         key = object()
         self._callbacks[key] = callback
         if self._cancelled:
-            self._call(key)
+            call_each([functools.partial(self._call, key, callback)], _log)
 
         def unsubscribe() -> None:
             self._callbacks.pop(key, None)
@@ -118,29 +111,30 @@ class CancellationToken:
     def __repr__(self) -> str:
         return f"<CancellationToken {'cancelled' if self._cancelled else 'active'}>"
 
-    def _mark(self) -> "list[CancellationToken]":
-        """Set the flag and return the living children."""
-        self._cancelled = True
-        # copy() is atomic; iterating is not, as a child may be collected at any allocation
-        return [child for ref in self._children.copy() if (child := ref()) is not None]
+    def _tell_all(self) -> None:
+        family = [self]
+        for token in family:  # which grows on the way: not recursive, as a chain may be long
+            token._cancelled = True
+            # copy() is atomic; iterating is not, as a child may be collected at any allocation
+            family.extend(child for ref in token._children.copy() if (child := ref()) is not None)
+        for token in family:
+            wake_all(token._waiters)
+        calls = [
+            functools.partial(token._call, key, callback)
+            for token in family
+            for key, callback in token._callbacks.copy().items()
+        ]
+        call_each(calls, _log)
 
-    def _wake_waiters(self) -> None:
-        while self._waiters:
-            try:
-                waiter = self._waiters.pop()
-            except KeyError:  # the last waiter's time was up
-                return
-            waiter.release()
-
-    def _run_callbacks(self) -> None:
-        for key in list(self._callbacks):
-            self._call(key)
-
-    def _call(self, key: object) -> None:
-        callback = self._callbacks.pop(key, None)  # whoever takes it calls it: once, and no lock is needed
-        if callback is None:
-            return
+    def _call(self, key: object, callback: Callable[[], object]) -> None:
         try:
-            callback()
-        except Exception:
-            logger.exception("cancellation callback %r raised", callback)
+            # Whoever takes it calls it: once, and no lock is needed. Not with pop(): signals are looked for after
+            # each call, and what a handler raised between taking it and calling it would keep it from being called.
+            del self._callbacks[key]
+        except KeyError:
+            return
+        callback()
+
+
+def _log(call: "functools.partial[None]", error: BaseException) -> None:
+    logger.error("cancellation callback %r raised", call.args[1], exc_info=error)

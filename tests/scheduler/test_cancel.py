@@ -1,5 +1,6 @@
 """Cancellation: who hears of it, when, and what is left behind."""
 
+import functools
 import gc
 import logging
 import signal
@@ -7,7 +8,10 @@ import threading
 import weakref
 
 import pytest
+from injection import Injection, alarm_in, alarms
 
+from szal import interruption, waiters
+from szal.scheduler import cancel
 from szal.scheduler.cancel import CancellationToken
 
 
@@ -15,6 +19,10 @@ def in_thread(work):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
+
+
+class Cancelled(BaseException):
+    """As event loops raise it."""
 
 
 @pytest.fixture
@@ -252,6 +260,78 @@ class TestCallbacks:
         assert calls == ["called"]
         assert "ZeroDivisionError" in caplog.text
 
+    @pytest.mark.parametrize("error", [SystemExit(1), GeneratorExit(), Cancelled(), RecursionError()])
+    def test_whatever_one_raises_all_of_the_family_are_called(self, token, caplog, error):
+        calls = []
+
+        def fail():
+            calls.append("failed")
+            raise error
+
+        child = token.child()
+        waiter = in_thread(child.wait)
+        for member in (token, child):
+            member.subscribe(fail)
+            member.subscribe(lambda: calls.append("called"))
+        with caplog.at_level(logging.ERROR, "szal.scheduler.cancel"):
+            token.cancel()
+        assert calls == ["failed", "called"] * 2
+        waiter.join(10)
+        assert not waiter.is_alive()
+        assert [record.exc_info[1] for record in caplog.records] == [error] * 2
+        assert "fail" in caplog.text
+
+    def test_ctrl_c_in_one_goes_on_when_all_have_been_called(self, token, caplog):
+        calls = []
+        token.subscribe(lambda: signal.raise_signal(signal.SIGINT))
+        token.subscribe(lambda: calls.append("called"))
+        token.child().child().subscribe(lambda: calls.append("nobody holds me"))
+        child = token.child()
+        child.subscribe(lambda: calls.append("called"))
+        with pytest.raises(KeyboardInterrupt):
+            token.cancel()
+        assert calls == ["called"] * 2
+        assert child.cancelled
+        assert caplog.records == []
+
+    def test_ctrl_c_of_another_thread_is_logged(self, token, caplog):
+        def interrupt():
+            raise KeyboardInterrupt
+
+        calls = []
+        token.subscribe(interrupt)
+        token.subscribe(lambda: calls.append("called"))
+        with caplog.at_level(logging.ERROR, "szal.scheduler.cancel"):
+            in_thread(token.cancel).join(10)
+        assert calls == ["called"]
+        assert "KeyboardInterrupt" in caplog.text
+
+    @pytest.mark.parametrize("error", [SystemExit(1), Cancelled()])
+    def test_that_raise_when_subscribed_too_late_are_logged(self, token, caplog, error):
+        def fail():
+            raise error
+
+        token.cancel()
+        with caplog.at_level(logging.ERROR, "szal.scheduler.cancel"):
+            token.subscribe(fail)
+            token.child().subscribe(fail)
+        assert [record.exc_info[1] for record in caplog.records] == [error] * 2
+
+    def test_are_called_where_logging_is_broken(self, token):
+        def break_down(record):
+            raise RuntimeError("broken filter")
+
+        calls = []
+        token.subscribe(lambda: 1 / 0)
+        token.subscribe(lambda: calls.append("called"))
+        logger = logging.getLogger("szal.scheduler.cancel")
+        logger.addFilter(break_down)
+        try:
+            token.cancel()
+        finally:
+            logger.removeFilter(break_down)
+        assert calls == ["called"]
+
     def test_run_exactly_once_when_many_threads_cancel_and_subscribe(self):
         for _ in range(100):
             token = CancellationToken()
@@ -316,3 +396,57 @@ class TestSignals:
                 token.wait(0)
                 unsubscribe()
             assert token.child().cancelled
+
+    def test_ctrl_c_at_any_line_keeps_nobody_from_being_told(self):
+        """But for the two lines of _call between which the interpreter does not look for signals: see below."""
+        happened, moment = True, 0
+        while happened:
+            token, calls = CancellationToken(), []
+            child = token.child()
+            for member in (token, child):
+                member.subscribe(lambda calls=calls: calls.append("called"))
+            thread = in_thread(child.wait)
+            while not child._waiters and thread.is_alive():
+                pass
+            modules = [cancel, interruption, waiters]
+            interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
+            injection = Injection(moment, modules, interrupt, opcodes=False, without="_call")
+            try:
+                with injection:
+                    token.cancel()
+            except KeyboardInterrupt:
+                assert token.cancelled == child.cancelled, moment
+                assert len(calls) == (2 if token.cancelled else 0), moment
+            token.cancel()
+            thread.join(10)
+            assert not thread.is_alive(), moment
+            happened, moment = injection.happened, moment + 1
+        assert moment > 50
+
+    def test_what_signal_handlers_raise_keeps_nobody_from_being_told(self):
+        """With real signals, as many as come: each is raised where the interpreter looks for it."""
+
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(number, frame):
+            raise Interrupted
+
+        interrupted = 0
+        with alarms(interrupt):
+            for round_ in range(2000):
+                token, calls = CancellationToken(), []
+                family = [token, *(token.child() for _ in range(5))]
+                for member in family:
+                    # written in C: in a function of Python's, the signal may come up before its first line
+                    member.subscribe(functools.partial(calls.append, "called"))
+                try:
+                    alarm_in(round_ % 60)
+                    token.cancel()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupted:
+                    interrupted += token.cancelled
+                if token.cancelled:
+                    assert all(member.cancelled for member in family)
+                    assert len(calls) == len(family)
+        assert interrupted > 100

@@ -1,0 +1,59 @@
+"""Threads that sleep until another one wakes them, without a lock between the two.
+
+A signal handler runs on a thread that may be anywhere: about to fall asleep, or half way through waking others. With
+`threading.Condition`, its notification is lost in the first case; with `threading.Event`, it waits in the second for a
+lock that its own thread holds. Here each waiting thread has a lock of its own in a set, and every step is one atomic
+operation on that set. Who waits registers first and then looks whether it need wait; who wakes has first changed
+what is looked at, and then takes who is registered. Whichever comes second sees the first. A fork finds no lock held
+that a child would miss.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+__all__ = ["Waiters", "naps", "wait_unless", "wake_all"]
+
+Waiters = set[threading.Lock]
+
+_SHORTEST, _LONGEST = 0.001, 0.25
+
+
+def wait_unless(waiters: Waiters, happened: Callable[[], object], timeout: float | None) -> None:
+    """Sleep until woken, for at most *timeout* seconds; not at all if *happened* says so."""
+    waiter = threading.Lock()
+    waiter.acquire()
+    try:
+        waiters.add(waiter)
+        if not happened():
+            for nap in naps(timeout):
+                if waiter.acquire(timeout=nap):
+                    break
+    finally:
+        waiters.discard(waiter)
+
+
+def naps(timeout: float | None) -> Iterator[float]:
+    """Yield for how many seconds to block at a time, *timeout* in all.
+
+    The main thread blocks for a short time only. A signal that comes when the interpreter has looked for signals and
+    the operating system has not put the thread to sleep yet, a few microseconds later, does not end that sleep; what
+    its handler would publish, cancel or raise waits until something else does. Most signals that come as the thread
+    goes to sleep do so because of what it did before: so the first naps are the shortest.
+    """
+    until = threading.TIMEOUT_MAX if timeout is None else min(time.monotonic() + timeout, threading.TIMEOUT_MAX)
+    nap = _SHORTEST if threading.get_ident() == threading.main_thread().ident else threading.TIMEOUT_MAX
+    while (left := until - time.monotonic()) > nap:
+        yield nap
+        nap = min(2 * nap, _LONGEST)
+    yield max(left, 0.0)
+
+
+def wake_all(waiters: Waiters) -> None:
+    """Wake every thread that is waiting. May be called again where an interruption kept it from the end."""
+    for waiter in waiters.copy():  # atomic; iterating is not
+        try:
+            waiter.release()
+        except RuntimeError:  # another thread has, just now
+            continue
+        waiters.discard(waiter)  # not before: it would sleep on if an interruption came in between

@@ -1,0 +1,75 @@
+"""Something that happens in the middle of a call: at each of its instructions in turn, or whenever a signal comes."""
+
+import linecache
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType
+from typing import Any
+
+
+class Injection:
+    """Calls *act* once, before the given line or instruction of the functions of *modules*, but for one of them.
+
+    Used as a context manager around the call. `happened` tells whether there was such a moment.
+    """
+
+    def __init__(
+        self,
+        moment: int,
+        modules: Iterable[ModuleType],
+        act: Callable[[], object],
+        *,
+        opcodes: bool,
+        without: str | None = None,
+    ) -> None:
+        self.happened = False
+        self.line = ""  # of source, where it happened
+        self._left = moment
+        self._files = {module.__file__ for module in modules}
+        self._act = act
+        self._opcodes = opcodes
+        self._without = without
+
+    def __enter__(self) -> "Injection":
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename not in self._files or frame.f_code.co_name == self._without:
+            return None
+        frame.f_trace_opcodes = self._opcodes
+        if event == ("opcode" if self._opcodes else "line") and not self.happened:
+            if self._left == 0:
+                self.happened = True
+                self.line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0)
+                self._act()
+            self._left -= 1
+        return self._trace
+
+
+def alarm_in(microseconds: float) -> None:
+    """Return so long before SIGALRM comes, about. It may also come in here."""
+    due = time.perf_counter() + 200e-6
+    signal.setitimer(signal.ITIMER_REAL, 200e-6)  # with a tenth of that, some virtual machines lose timers
+    while time.perf_counter() < due - microseconds * 1e-6:
+        pass
+
+
+@contextmanager
+def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Have SIGALRM, and nothing but a test's own, go to *handler*."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the test's time limit
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, left)
