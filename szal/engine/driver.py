@@ -5,11 +5,12 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from szal.engine.config import EngineConfig
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
@@ -19,9 +20,12 @@ from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
 from szal.steps.handlers import Resolver
 
+if TYPE_CHECKING:
+    from szal.stores.ledger import Signal
+
 __all__ = ["Driver", "Execution", "Host", "NotAdmitted", "RunThread"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 class Host(Protocol):
@@ -189,13 +193,15 @@ class Driver:
         """Have it stopped; False where it has come to its end before."""
         return self._scheduler.request_stop(stop)
 
-    def check_signals(self) -> None:
-        """Have it see whether a signal has come."""
-        self._scheduler.call(self._check_signals)
+    def offer(self, execution_id: str, signal: "Signal") -> None:
+        """Have it take a signal for that execution, which is committed."""
 
-    def _check_signals(self) -> None:
-        for lifecycle in [] if self._lifecycle is None else self._lifecycle.family():
-            lifecycle.check_signals()
+        def take() -> None:
+            for lifecycle in [] if self._lifecycle is None else self._lifecycle.family():
+                if lifecycle.execution_id == execution_id:
+                    lifecycle.offer(signal)
+
+        self._scheduler.call(take)
 
     def end_grace(self) -> None:
         """Give up on handlers that were told to end and still run."""

@@ -15,6 +15,7 @@ from szal.engine.driver import Driver, Execution, NotAdmitted, RunThread
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind
 from szal.errors import ExecutionOwned, SzalError
 from szal.expressions.path import Json
+from szal.logs import SafeLogger
 from szal.model.flow import FlowDef
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, FlowResult
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "run"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 class Engine:
@@ -276,12 +277,14 @@ class Engine:
         before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`, at
         once where this engine recovers in the background. Raises `ExecutionNotFound`, `EncodeError`.
         """
-        sent = self._recovery().signal(execution_id, name, value, signal_id)
+        signal = self._recovery().signal(execution_id, name, value, signal_id)
+        if signal is None:
+            return False
         for driver in self._active.having(execution_id):
-            driver.check_signals()
+            driver.offer(execution_id, signal)
         for background in self._background:
             background.wake()
-        return sent
+        return True
 
     def cancel(self, execution_id: str) -> bool:
         """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.

@@ -13,10 +13,11 @@ from typing import Protocol
 import attrs
 
 from szal import process_hooks
+from szal.logs import SafeLogger
 
 __all__ = ["Heartbeat", "is_gone", "owner_name"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 class Renewing(Protocol):

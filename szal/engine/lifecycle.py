@@ -29,7 +29,7 @@ from szal.scheduler.stage import SUB_FLOW
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.stores.ledger import Snapshot
+    from szal.stores.ledger import Signal, Snapshot
 
 __all__ = ["Lifecycle"]
 
@@ -301,9 +301,9 @@ class Lifecycle:
             for lifecycle in reversed(self.family()):
                 lifecycle._pause(lifecycle._open_questions(), lifecycle._waits.wake(), lifecycle._waits.awaited())
 
-    def check_signals(self) -> None:
-        """See whether a signal has come."""
-        self._waits.check_signals()
+    def offer(self, signal: "Signal") -> None:
+        """Deliver a signal that has just come, or keep it for the step that waits for it next."""
+        self._waits.offer(signal)
 
     def leave(self, stop: Stop) -> None:
         """Give it up where it stands, with every sub-flow, for *stop*: paused for a person, or to be gone on with."""
@@ -362,18 +362,23 @@ class Lifecycle:
     # -- steps that the engine does itself ------------------------------------------------------------
 
     def _launch(self, call: Call) -> None:
+        child = None
         try:
             if call.node.step.step_type == "sub_flow":
-                self._begin_child(call)
+                child = self._child(call)
             else:
                 self._waits.begin(call)
         except (StoreError, LeaseLost):  # that is not the step's failure
             raise
         except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
             self._scheduler.ended(call, None, error)
+        if child is not None:
+            self.children.append(child)
+            call.run.enter(call.node.place, SUB_FLOW)
+            child.start()
 
-    def _begin_child(self, call: Call) -> None:
-        """Begin the execution that a sub_flow step stands for. Its end is the step's end."""
+    def _child(self, call: Call) -> "Lifecycle | None":
+        """Return the execution that a sub_flow step stands for, whose end is the step's end; None: it has ended."""
 
         def ended(child: Lifecycle, result: FlowResult) -> None:
             if child in self.children:
@@ -387,11 +392,8 @@ class Lifecycle:
         if isinstance(spec, FlowResult):  # it had ended before a crash
             failed = None if spec.success else _sub_flow_failed(spec)
             self._scheduler.ended(call, spec.outputs, failed)
-            return
-        child = Lifecycle(spec, self._scheduler, self._resolver, self._config, ended, leased=self._leased)
-        self.children.append(child)
-        call.run.enter(call.node.place, SUB_FLOW)
-        child.start()
+            return None
+        return Lifecycle(spec, self._scheduler, self._resolver, self._config, ended, leased=self._leased)
 
     def failure(self, call: Call) -> Exception | None:
         """Return what this execution's end is to the call that it was begun for; None for success.

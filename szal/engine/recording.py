@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from szal.engine.config import EngineConfig
 from szal.engine.spec import ExecutionSpec, LeasedStore
 from szal.errors import LeaseLost, WriteFailed
+from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recording", "Supervision", "recording_of"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 class Supervision(Protocol):

@@ -5,13 +5,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from queue import SimpleQueue
 
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
+from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 
 __all__ = ["BackgroundRecovery", "recover_all"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 Resume = Callable[[str], FlowResult]
 
@@ -35,57 +37,49 @@ def recover_all(
     Blocks until all have ended. Where this thread is interrupted meanwhile, it calls *stop* and waits all the same.
     """
     pending = deque(enumerate(execution_ids))
+    finished: SimpleQueue[tuple[int, FlowResult | None]] = SimpleQueue()
     ended: dict[int, FlowResult] = {}
-    lock = threading.Lock()  # guards `ended` and `begun`
-    begun = 0
+    under_way = 0
+    interruption: BaseException | None = None
 
-    def work() -> None:
-        nonlocal begun
-        while True:
-            with lock:
-                if not pending or (limit is not None and begun >= limit):
-                    return
-                place, execution_id = pending.popleft()
-                begun += 1
-            result = _resume(resume, execution_id)
-            with lock:
-                if result is None:
-                    begun -= 1
-                else:
-                    ended[place] = result
+    def work(place: int, execution_id: str) -> None:
+        finished.put((place, _resume(resume, execution_id)))
 
-    count = min(at_once, len(pending), at_once if limit is None else limit)
-    threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(work,), name=f"szal-recover-{n}", daemon=True)
-        for n in range(count)
-    ]
-    started = []
-    for thread in threads:
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads to be had: what there is does it
+    while True:
+        room = at_once if limit is None else min(at_once, limit - len(ended))
+        while pending and under_way < room:
+            place, execution_id = pending.popleft()
+            under_way += 1
+            if not _start(work, place, execution_id):
+                work(place, execution_id)  # no thread to be had: this one does it
+        if not under_way:
             break
-        started.append(thread)
-    if not started:
-        work()
-    _join(started, stop)
-    work()  # what a thread gave up at the limit, where another one's did not count after all
+        try:
+            place, result = finished.get()
+        except BaseException as error:
+            if interruption is not None:
+                raise
+            interruption = error
+            pending.clear()
+            stop()
+            continue
+        under_way -= 1
+        if result is not None:
+            ended[place] = result
+    if interruption is not None:
+        raise interruption
     return [ended[place] for place in sorted(ended)]
 
 
-def _join(threads: Iterable[threading.Thread], stop: Callable[[], object]) -> None:
-    interruption: BaseException | None = None
-    for thread in threads:
-        while thread.is_alive():
-            try:
-                thread.join()
-            except BaseException as error:
-                if interruption is not None:
-                    raise
-                interruption = error
-                stop()
-    if interruption is not None:
-        raise interruption
+def _start(work: Callable[..., None], *arguments: object) -> bool:
+    """Have a run thread do some work, with a copy of this one's context; False where there is none to be had."""
+    context = contextvars.copy_context()
+    name = f"szal-run-{arguments[-1]}"
+    try:
+        threading.Thread(target=context.run, args=(work, *arguments), name=name, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 class BackgroundRecovery:
@@ -143,13 +137,8 @@ class BackgroundRecovery:
             if self._closed.is_set() or full or execution_id in self._running or self._is_active(execution_id):
                 return
             self._running.add(execution_id)
-        work = contextvars.copy_context().run
-        name = f"szal-recover-{execution_id}"
-        try:
-            threading.Thread(target=work, args=(self._recover, execution_id), name=name, daemon=True).start()
-        except RuntimeError:
+        if not _start(self._recover, execution_id):
             self._ended(execution_id)
-            raise
 
     def _recover(self, execution_id: str) -> None:
         try:

@@ -22,6 +22,7 @@ from szal.errors import (
     StoreError,
 )
 from szal.expressions.path import Json
+from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint, decode_flow, encode_checkpoint
@@ -32,11 +33,11 @@ from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Outcome, Plan
 from szal.steps.handlers import Resolver
-from szal.stores.ledger import Snapshot, StepRows
+from szal.stores.ledger import Signal, Snapshot, StepRows
 
 __all__ = ["Recovery", "Resolution"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 Resolution = Literal["completed", "failed", "retry"]
 
@@ -207,11 +208,11 @@ class Recovery:
         assert epoch is not None, "a new id is nobody else's"
         return attrs.evolve(spec, epoch=epoch, snapshot=attrs.evolve(spec.snapshot, epoch=epoch))
 
-    def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> bool:
-        """Keep a signal; False where one of that id was sent before."""
-        text = dumps(value, "value")
-        sent: bool = self.ledger.send(execution_id, name, text, new_signal_id() if signal_id is None else signal_id)
-        return sent
+    def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
+        """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""
+        signal = Signal(new_signal_id() if signal_id is None else signal_id, name, dumps(value, "value"))
+        sent: bool = self.ledger.send(execution_id, name, signal.value, signal.signal_id)
+        return signal if sent else None
 
     def cancel(self, execution_id: str) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended."""

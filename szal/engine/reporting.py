@@ -7,13 +7,14 @@ from collections.abc import Callable
 from szal.engine.config import EngineConfig
 from szal.events.bus import EventBus, EventType, WorkflowEvent
 from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.plan import Node
 
 __all__ = ["Reporter"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 _COMPLETED = StepStatus.COMPLETED
 _SETTLED: dict[StepStatus, EventType] = {

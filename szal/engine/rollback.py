@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.reporting import Reporter
+from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.call import Call
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rollback"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 class Rollback:

@@ -146,11 +146,23 @@ class Waits:
         if self._journal is None or not self._by_signal:
             return
         for signal in self._journal.store.ledger.signals(self._journal.execution_id):
-            if signal.signal_id not in self._seen and not self._journal.is_delivered(signal.signal_id):
-                self._seen.add(signal.signal_id)
-                self._kept.setdefault(signal.name, deque()).append(signal)
+            self._keep(signal)
         for name in [name for name in self._by_signal if name in self._kept]:
             self._deliver(name)
+
+    def offer(self, signal: "Signal") -> None:
+        """Deliver a signal that has come, or keep it. What others have sent is found by the next heartbeat."""
+        if self._keep(signal):
+            self._deliver(signal.name)
+
+    def _keep(self, signal: "Signal") -> bool:
+        """Keep a signal until a step waits for it; False where that was done before."""
+        assert self._journal is not None
+        if signal.signal_id in self._seen or self._journal.is_delivered(signal.signal_id):
+            return False
+        self._seen.add(signal.signal_id)
+        self._kept.setdefault(signal.name, deque()).append(signal)
+        return True
 
     def _deliver(self, name: str) -> None:
         """Deliver the signals called *name* that have come to the steps that wait for it."""

@@ -13,6 +13,7 @@ from szal.events.progress import StepProgress
 from szal.expressions.path import Json, outcome_values
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.model.step import StepDef
@@ -22,7 +23,7 @@ from szal.scheduler.plan import Node, Plan
 
 __all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 @attrs.define(eq=False, repr=False)

@@ -13,6 +13,7 @@ from time import monotonic
 from szal.errors import LeaseLost, StoreError
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.scheduler import relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
@@ -28,7 +29,7 @@ __all__ = ["Relieved", "Scheduler"]
 
 Relieved = relief.Relieved
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 _LONGEST_WAIT = 3600.0  # seconds: queues refuse some longer ones
 # A signal that another thread received does not end a wait of the main thread, which alone may act on it.

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
@@ -19,7 +20,7 @@ from szal.scheduler.run import Run
 
 __all__ = ["Relieved", "check", "stand_by", "take_over"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 class Relieved(BaseException):

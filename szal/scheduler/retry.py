@@ -12,11 +12,12 @@ import attrs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from szal.errors import GiveUp, OutputNotSerializable, RetryAfter, RetryExhausted, describe
+from szal.logs import SafeLogger
 from szal.model.step import StepDef
 
 __all__ = ["Decision", "decide", "policy"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -79,7 +79,7 @@ def test_an_end_is_told_once_it_is_committed(new_engine, store, kind):
 
 STEPS = {
     "a sub-flow": """StepDef("step", step_type="sub_flow", config={"flow_name": "inner"}, **policy)""",
-    "a wait": """StepDef("step", step_type="wait", config={"signal": "go", "timeout": 0.01}, **policy)""",
+    "a wait": """StepDef("step", step_type="wait", config={"signal": "go", "timeout": 0}, **policy)""",
     "a sleep": """StepDef("step", step_type="sleep", config={"seconds": 60}, timeout=0.01, **policy)""",
 }
 

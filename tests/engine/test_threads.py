@@ -275,6 +275,7 @@ def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(name, how):
             result = engine.run(FLOWS[name], {"n": 1}, cancel=token if name == "a cancellation" else None)
         assert len(result.steps) == len(FLOWS[name].steps)
         refs.append(weakref.ref(result))
+        del result  # a traceback of a handler leads to this frame, and keeps what it still holds when it ends
 
     storage = InMemoryStorage([FlowDef("sub", steps=[StepDef("in")]), FlowDef("fails", steps=[StepDef("fails")])])
     store = ForeignStore() if how == "recorded" else None
