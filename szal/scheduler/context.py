@@ -216,6 +216,15 @@ class StepContext:
         extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
         return _StepLog(logging.getLogger("szal.step"), extra)
 
+    def wake(self) -> None:
+        """Have what sleeps in this attempt see whether it is cancelled. The engine's own."""
+        self._run.wake(self._call)
+
+    def give_up(self, call: Call) -> None:
+        """Have this attempt be that call, which is abandoned. The engine's own."""
+        before, self._call = self._call, call
+        self._run.wake(before)
+
     def _values(self) -> Mapping[str, Json]:
         return {"inputs": self._run.inputs, "steps": _Outcomes(self)}
 

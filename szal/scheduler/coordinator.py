@@ -4,6 +4,7 @@ Nothing here is locked. Other threads reach the coordinator only through its `In
 modules below this one: `settling`, `starting`, `stopping`; `loop` goes round.
 """
 
+import contextlib
 import contextvars
 import threading
 import time
@@ -17,7 +18,7 @@ import attrs
 
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
-from szal.scheduler.call import Call
+from szal.scheduler.context import StepContext
 from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
 from szal.scheduler.timers import Timers
@@ -86,16 +87,18 @@ class Inbox:
 class Relief:
     """A thread that stands by while this one is in a handler that was told to end.
 
-    `call` is the handler's; who abandons it says so in `is_due`, and wakes the thread.
+    `baton` is what this one has laid down for as long as it is in the handler; who takes it coordinates.
     """
 
-    call: Call
+    baton: list[None]
     woken: threading.Event = attrs.field(factory=threading.Event)
     is_due: bool = False
 
     def give_up(self) -> None:
-        """Abandon the call, if it has not ended, and have the thread take over. From any thread."""
-        self.is_due = self.call.abandon() or self.is_due
+        """Give up on the handler, if it has not ended, and have the thread take over. From any thread."""
+        with contextlib.suppress(IndexError):
+            self.baton.pop()
+            self.is_due = True
         self.woken.set()
 
 
@@ -129,8 +132,13 @@ class Coordinator:
     """What `Scheduler.drive` raises at its end."""
     in_handler: bool = False
     """Whether this thread itself is in a handler; read by any thread."""
-    inline: Call | None = None
-    """The last call that it made itself and that can be given up on; read by any thread."""
+    inline: StepContext | None = None
+    """That of the last handler that it was in; read by any thread."""
+    inline_run: Run | None = None
+    """The run of that handler; likewise."""
+    baton: list[None] | None = None
+    """The right to coordinate: it lies in this list while this thread is in a handler that may be given up on. Another
+    one is used for each piece of a plan, so that who waits for one handler never takes it during another."""
     relief: Relief | None = None
     """Who stands by to take this thread's place, if the handler does not end (`relief`)."""
     stop_for: Callable[[BaseException], Stop] = lambda _: Stop.CANCELLED

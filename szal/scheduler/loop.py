@@ -278,7 +278,7 @@ class Scheduler:
         c.limited.close()
         for run in c.runs:
             run.release()
-        c.inline = c.relief = None
+        c.inline = c.inline_run = c.relief = c.baton = None
         self.on_idle = self.on_relieved = None
 
 

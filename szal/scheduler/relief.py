@@ -1,9 +1,9 @@
 """What becomes of a run whose coordinating thread is held up in a handler that was told to end, and does not.
 
 The thread cannot be stopped, and nobody else can end its run for it, as long as it coordinates. So whoever asks for the
-stop starts a thread that stands by. It waits for the call to end, as long as a handler on a thread of its own would be
-waited for; then it abandons the call, and coordinates in that thread's place. The other, whenever its handler returns,
-finds that its word counts no more.
+stop starts a thread that stands by. It waits for the handler to end, as long as one on a thread of its own would be
+waited for; then it takes the baton, which the other has laid down meanwhile, and coordinates in its place. The other,
+whenever its handler returns, finds no baton: its word counts no more.
 """
 
 import logging
@@ -16,9 +16,8 @@ from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Relief
-from szal.scheduler.run import Run
 
-__all__ = ["Relieved", "check", "stand_by", "take_over"]
+__all__ = ["Relieved", "stand_by", "take_back", "take_over"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -27,15 +26,17 @@ class Relieved(BaseException):
     """Another thread coordinates now: this one has to return from wherever it is, touching nothing."""
 
 
-def check(c: Coordinator, call: Call, interruption: BaseException | None = None) -> None:
-    """Go on after an inline call; raises `Relieved` where it was abandoned. Coordinator only.
+def take_back(c: Coordinator, baton: list[None], interruption: BaseException | None = None) -> None:
+    """Go on after a handler; raises `Relieved` where another thread has taken the baton. Coordinator only.
 
     *interruption* came up in it, and is not to be lost.
     """
-    if not call.report():
+    try:
+        baton.pop()
+    except IndexError:
         c.interruption = c.interruption or interruption
-        raise Relieved
-    if c.relief is not None:
+        raise Relieved from None
+    if c.relief is not None:  # nobody has to stand by any more
         c.relief.woken.set()
         c.relief = None
 
@@ -45,17 +46,15 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
 
     From any thread, after the request for the stop is in the inbox; *go_on* is called on a thread of its own.
     """
-    if not c.in_handler or c.inline is None:
+    run, baton, context = c.inline_run, c.baton, c.inline
+    if not c.in_handler or run is None or context is None or not (run.stoppable or not stop.ends):
         return
-    call = c.inline
-    run: Run = call.run
-    if run.stoppable or not stop.ends:
-        run.info.stop = run.info.stop or stop
+    run.info.stop = run.info.stop or stop
+    if baton is None or c.relief is not None:
+        return
     c.told_at = c.told_at or time.monotonic()
-    run.info.wake(call)
-    if c.relief is not None or not (run.stoppable or not stop.ends):
-        return
-    relief = c.relief = Relief(call)
+    context.wake()
+    relief = c.relief = Relief(baton)
 
     def watch() -> None:
         if not relief.woken.wait(c.grace):
@@ -71,14 +70,18 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
 
 def take_over(c: Coordinator) -> Attempt:
     """Return the call that the thread before is held up in, as an attempt that was left behind. The new thread only."""
-    assert c.inline is not None
-    call = c.inline
-    run: Run = call.run
+    run, context = c.inline_run, c.inline
+    assert run is not None
+    assert context is not None
     c.in_handler = False
     c.relief = None
-    call.withdraw()  # it has begun: nobody is to take it back any more
-    handler = run.handlers[call.node.place]
+    node = run.plan.nodes[run.plan.places[context.step.name]]
+    handler = run.handlers[node.place]
     assert handler is not None
-    attempt = Attempt(call, run.call_context(call), handler, c.variables, encodes=run.encode)
-    run.enter(call.node.place, attempt)
+    call = Call(run, node, context.attempt)
+    call.begin()
+    call.abandon()
+    context.give_up(call)
+    attempt = Attempt(call, context, handler, c.variables, encodes=run.encode)
+    run.enter(node.place, attempt)
     return attempt

@@ -217,6 +217,7 @@ class Run:
         """Let go of whom it tells: it is over, and its results may outlive it."""
         self.is_over = True
         self.launch = self.on_stop = self.log = self.watch = None
+        self.stages = []
         self.on_done = _nobody
 
 

@@ -136,8 +136,10 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
     results, stages, done, handlers = run.results, run.stages, run.completed, run.handlers
     watch, log, encodes, call_context = run.watch, run.log, run.encode, run.call_context
     clock, new_context, copy_variables, inbox = c.clock, run.new_context, c.variables.copy, c.inbox
-    guarded, straight = run.guarded, not (run.commit_first or run.plan.loose or run.history)
-    call = None if straight and not guarded else _new_call(run, node)
+    straight = not (run.commit_first or run.plan.loose or run.history)
+    call = None if straight else _new_call(run, node)
+    baton: list[None] | None = [] if run.guarded else None
+    c.baton, c.inline_run = baton, run
     stages[node.place] = READY  # STARTED would say that it has not been called yet
     while True:
         place = node.place
@@ -145,7 +147,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
         encoded = None
         started = monotonic()
         try:
-            c.inline = call
+            c.inline = context
             c.in_handler = True
             if inbox.has_calls:  # asked after the flag is set: whoever asks for a stop later sees the flag
                 c.in_handler = False
@@ -154,6 +156,8 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
                 return
             if watch is not None and (call is None or call.number == 1):
                 watch.started(node, clock + started)
+            if baton is not None:
+                baton.append(None)
             output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
             c.in_handler = False
             if encodes:
@@ -163,8 +167,8 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             _inline_failed(c, _ended_call(call or Call(run, node, 1), started, monotonic()), error)
             return
         ended = monotonic()
-        if guarded and call is not None:
-            relief.check(c, call)
+        if baton is not None:
+            relief.take_back(c, baton)
         follower = node.next_in_chain if straight else None
         if follower is None or stages[follower.place] is not PENDING:
             completed(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded)
@@ -182,8 +186,6 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
         if watch is not None:
             watch.settled(node, result)
         node = follower
-        if guarded:
-            call = Call(run, node, 1)
 
 
 def _ended_call(call: Call, started: float, ended: float) -> Call:
@@ -194,8 +196,8 @@ def _ended_call(call: Call, started: float, ended: float) -> Call:
 def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
     """Take note of what came up in a handler on this thread: its failure, or what interrupts all of it."""
     interrupted = is_interruption(error)
-    if call.run.guarded:
-        relief.check(c, call, error if interrupted else None)
+    if c.baton is not None:
+        relief.take_back(c, c.baton, error if interrupted else None)
     if interrupted and c.stop_for(error).ends:  # once the step has failed, and before anything that follows it starts
         c.inbox.call(partial(stopping.interrupt, c, error))
     elif interrupted:

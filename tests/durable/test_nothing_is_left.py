@@ -77,7 +77,9 @@ def test_the_last_run_of_a_store_that_goes_on_is_freed(store, flow):
         engine = Engine(handler_with(thing), config(sink))
         result = engine.run(FLOWS[flow])
         assert result.execution_id
-        return [weakref.ref(each) for each in (thing, engine, result)]
+        refs = [weakref.ref(each) for each in (thing, engine, result)]
+        del thing, engine, result  # a traceback of a handler leads to this frame, and keeps what it still holds
+        return refs
 
     with store.engine_sink() as sink:
         refs = bounded(once, timeout=10)
