@@ -9,11 +9,14 @@ that a child would miss.
 """
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
-__all__ = ["Waiters", "wait_unless", "wake_all"]
+__all__ = ["Waiters", "naps", "wait_unless", "wake_all"]
 
 Waiters = set[threading.Lock]
+
+_SHORTEST, _LONGEST = 0.001, 0.25
 
 
 def wait_unless(waiters: Waiters, happened: Callable[[], object], timeout: float | None) -> None:
@@ -23,9 +26,27 @@ def wait_unless(waiters: Waiters, happened: Callable[[], object], timeout: float
     try:
         waiters.add(waiter)
         if not happened():
-            waiter.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+            for nap in naps(timeout):
+                if waiter.acquire(timeout=nap):
+                    break
     finally:
         waiters.discard(waiter)
+
+
+def naps(timeout: float | None) -> Iterator[float]:
+    """Yield for how many seconds to block at a time, *timeout* in all.
+
+    The main thread blocks for a short time only. A signal that comes when the interpreter has looked for signals and
+    the operating system has not put the thread to sleep yet, a few microseconds later, does not end that sleep; what
+    its handler would publish, cancel or raise waits until something else does. Most signals that come as the thread
+    goes to sleep do so because of what it did before: so the first naps are the shortest.
+    """
+    until = threading.TIMEOUT_MAX if timeout is None else min(time.monotonic() + timeout, threading.TIMEOUT_MAX)
+    nap = _SHORTEST if threading.get_ident() == threading.main_thread().ident else threading.TIMEOUT_MAX
+    while (left := until - time.monotonic()) > nap:
+        yield nap
+        nap = min(2 * nap, _LONGEST)
+    yield max(left, 0.0)
 
 
 def wake_all(waiters: Waiters) -> None:

@@ -1,7 +1,11 @@
-"""Something that happens in the middle of a call: at each of its instructions in turn, as a signal would."""
+"""Something that happens in the middle of a call: at each of its instructions in turn, or whenever a signal comes."""
 
+import linecache
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -22,6 +26,7 @@ class Injection:
         without: str | None = None,
     ) -> None:
         self.happened = False
+        self.line = ""  # of source, where it happened
         self._left = moment
         self._files = {module.__file__ for module in modules}
         self._act = act
@@ -43,6 +48,28 @@ class Injection:
         if event == ("opcode" if self._opcodes else "line") and not self.happened:
             if self._left == 0:
                 self.happened = True
+                self.line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0)
                 self._act()
             self._left -= 1
         return self._trace
+
+
+def alarm_in(microseconds: float) -> None:
+    """Return so long before SIGALRM comes, about. It may also come in here."""
+    due = time.perf_counter() + 200e-6
+    signal.setitimer(signal.ITIMER_REAL, 200e-6)  # with a tenth of that, some virtual machines lose timers
+    while time.perf_counter() < due - microseconds * 1e-6:
+        pass
+
+
+@contextmanager
+def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Have SIGALRM, and nothing but a test's own, go to *handler*."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the test's time limit
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, left)

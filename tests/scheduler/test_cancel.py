@@ -8,7 +8,7 @@ import threading
 import weakref
 
 import pytest
-from injection import Injection
+from injection import Injection, alarm_in, alarms
 
 from szal import interruption, waiters
 from szal.scheduler import cancel
@@ -432,26 +432,21 @@ class TestSignals:
         def interrupt(number, frame):
             raise Interrupted
 
-        before = signal.signal(signal.SIGALRM, interrupt)
         interrupted = 0
-        try:
-            for round_ in range(3000):
+        with alarms(interrupt):
+            for round_ in range(2000):
                 token, calls = CancellationToken(), []
                 family = [token, *(token.child() for _ in range(5))]
                 for member in family:
                     # written in C: in a function of Python's, the signal may come up before its first line
                     member.subscribe(functools.partial(calls.append, "called"))
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + round_ % 60))
+                    alarm_in(round_ % 60)
                     token.cancel()
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except Interrupted:
-                    interrupted += 1
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                    interrupted += token.cancelled
                 if token.cancelled:
                     assert all(member.cancelled for member in family)
                     assert len(calls) == len(family)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
         assert interrupted > 100

@@ -1,0 +1,32 @@
+"""Forks of the test's own process, whatever its threads are doing, and what happens in the child."""
+
+import os
+import signal
+import traceback
+import warnings
+from collections.abc import Callable
+
+
+def in_child(function: Callable[[], object], *, within: int = 20) -> None:
+    """Fork, call *function* in the child, and wait; it fails if that raises, or takes longer than some seconds."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, where there are threads
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(within)
+            function()
+            status = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        said = file.read()
+    _, status = os.waitpid(child, 0)
+    assert not os.WIFSIGNALED(status), f"the child hangs: ended by signal {os.WTERMSIG(status)}"
+    assert os.WEXITSTATUS(status) == 0, said
