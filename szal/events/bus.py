@@ -1,7 +1,7 @@
 """What happens during a run, as events, and the bus that routes them by topic."""
 
+import functools
 import logging
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -12,11 +12,13 @@ from typing import Literal, Protocol, Self, TypeAlias, overload
 import attrs
 
 from szal.events.subscription import Subscription
+from szal.interruption import call_each
+from szal.logs import SafeLogger
 from szal.model.moment import as_datetime
 
 __all__ = ["CallbackHandle", "EventBus", "EventType", "TopicPattern", "WorkflowEvent"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 EventType = Literal[
     "flow_started",
@@ -126,10 +128,14 @@ class _Listener(Protocol):
     @property
     def closed(self) -> bool: ...
 
-    def deliver(self, event: WorkflowEvent) -> None: ...
+    @property
+    def deliver(self) -> Callable[[WorkflowEvent], object]: ...
+
+    def is_open(self) -> bool: ...
 
 
-@attrs.define(eq=False)
+# NO_OP: see Subscription
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class CallbackHandle:
     """A callback's place on a bus, which it keeps until `close`, whether or not anybody holds this handle.
 
@@ -141,23 +147,21 @@ class CallbackHandle:
     """
 
     pattern: TopicPattern
-    _callback: Callable[[WorkflowEvent], object]
-    _on_close: Callable[[], object] = attrs.field(repr=False)
+    deliver: Callable[[WorkflowEvent], object]
+    """The callback itself."""
+    _bus: "weakref.ref[EventBus]" = attrs.field(repr=False)
     closed: bool = attrs.field(default=False, init=False)
 
-    def deliver(self, event: WorkflowEvent) -> None:
-        """Call the callback; what it raises is logged."""
-        if self.closed:  # by a callback before this one, during the same publish
-            return
-        try:
-            self._callback(event)
-        except Exception:
-            logger.exception("callback %r raised on %s (execution %s)", self._callback, event.topic, event.execution_id)
+    def is_open(self) -> bool:
+        """Return whether the callback is still called."""
+        return not self.closed
 
     def close(self) -> None:
         """Have the callback called no more. A call under way on another thread is not waited for."""
         self.closed = True
-        self._on_close()
+        bus = self._bus()
+        if bus is not None:
+            bus._leave(self)
 
     def __enter__(self) -> Self:
         return self
@@ -174,57 +178,48 @@ class _Mailbox:
 
     pattern: TopicPattern
     _subscription: "weakref.ref[Subscription[WorkflowEvent]]"
-    _on_gone: Callable[[], object]
-
-    @property
-    def closed(self) -> bool:
-        subscription = self._subscription()
-        return subscription is None or subscription.closed
+    _bus: "weakref.ref[EventBus]"
+    closed: bool = attrs.field(default=False, init=False)
 
     def deliver(self, event: WorkflowEvent) -> None:
         subscription = self._subscription()
-        if subscription is None:
-            self._on_gone()
-        else:
+        if subscription is not None:
             subscription.put(event)
+        elif (bus := self._bus()) is not None:
+            bus._leave(self)
+
+    def is_open(self) -> bool:
+        subscription = self._subscription()
+        return subscription is not None and not subscription.closed
 
 
-Deliver: TypeAlias = Callable[[WorkflowEvent], None]
+Listeners: TypeAlias = tuple[_Listener, ...]
 
 
 @attrs.frozen(eq=False)
 class _Route:
     """Where events of one type lead: by the names that some pattern asks for, and from all others."""
 
-    named: dict[str, tuple[Deliver, ...]]
-    others: tuple[Deliver, ...]
+    named: dict[str, Listeners]
+    others: Listeners
 
-
-@attrs.define(eq=False)
-class _Routing:
-    """The listeners at one moment. An event costs two look-ups, however many names there are."""
-
-    listeners: tuple[_Listener, ...] = ()
-    routes: dict[EventType, _Route] = attrs.field(factory=dict, init=False)
-
-    def route(self, event_type: EventType) -> _Route:
-        """Work out a route, once."""
-
-        def of(name: str) -> tuple[Deliver, ...]:
+    @classmethod
+    def of(cls, event_type: EventType, listeners: Listeners) -> Self:
+        def matching(name: str) -> Listeners:
             topic = _topic(event_type, name)
-            return tuple(listener.deliver for listener in self.listeners if listener.pattern.matches(topic))
+            return tuple(listener for listener in listeners if listener.pattern.matches(topic))
 
-        names = {name for listener in self.listeners if (name := listener.pattern.name) is not None}
-        route = _Route({name: of(name) for name in names}, of("any other" + "".join(names)))
-        self.routes[event_type] = route
-        return route
+        names = {name for listener in listeners if (name := listener.pattern.name) is not None}
+        return cls({name: matching(name) for name in names}, matching("any other" + "".join(names)))
 
 
 @attrs.define(eq=False, repr=False)
 class EventBus:
     """Routes events to subscribers by topic; give it to the engine as ``EngineConfig(event_sink=bus)``.
 
-    *capacity* is how many unread events a subscription holds, unless it says otherwise.
+    *capacity* is how many unread events a subscription holds, unless it says otherwise. Every method may be called
+    from any thread, and from a signal handler or finalizer. In a process that was forked, callbacks are called as
+    before, and subscriptions begin empty.
 
     >>> bus = EventBus()
     >>> failures = bus.subscribe("szal/step/*/step_failed")
@@ -235,18 +230,34 @@ class EventBus:
     """
 
     capacity: int = attrs.field(default=1024, validator=attrs.validators.ge(1))
-    # Replaced as a whole, under the lock, so that publishing takes none and a cached route is never stale.
-    _routing: _Routing = attrs.field(factory=_Routing, init=False)
-    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
+    # In the order of subscribing. Changed and copied by atomic operations only: there is no lock.
+    _listeners: dict[_Listener, None] = attrs.field(factory=dict, init=False)
+    # What the listeners come to, worked out when it is first needed. A change of the listeners puts a new dict here;
+    # who is working on a route meanwhile leaves it in the old one.
+    _routes: dict[EventType, _Route] = attrs.field(factory=dict, init=False)
 
     def publish(self, event: WorkflowEvent) -> None:
-        """Hand *event* to whoever subscribed to its topic. Waits for callbacks, never for a subscription's reader."""
-        routing = self._routing
-        if not routing.listeners:
+        """Hand *event* to whoever subscribed to its topic. Waits for callbacks, never for a subscription's reader.
+
+        What a callback raises is logged; an interruption goes on, when all have had the event.
+        """
+        if not self._listeners:
             return
-        route = routing.routes.get(event.event_type) or routing.route(event.event_type)
-        for deliver in route.named.get(event.subject, route.others) if route.named else route.others:
-            deliver(event)
+        routes = self._routes
+        route = routes.get(event.event_type) or self._route(routes, event.event_type)
+        listeners = route.named.get(event.subject, route.others) if route.named else route.others
+        listener = None
+        try:
+            for listener in listeners:
+                if not listener.closed:  # by a callback before this one
+                    listener.deliver(event)
+            return
+        except BaseException as error:  # noqa: BLE001 - logged or raised when all have had the event
+            raised = error
+        try:
+            _go_on(event, listeners, listener, raised)
+        finally:
+            del raised  # its traceback holds this frame
 
     __call__ = publish
 
@@ -277,21 +288,55 @@ class EventBus:
         if callback is not None:
             if capacity is not None:
                 raise ValueError("capacity is for subscriptions without a callback")
-            handle = CallbackHandle(compiled, callback, self._refresh)
-            self._refresh(handle)
+            handle = CallbackHandle(compiled, callback, weakref.ref(self))
+            self._join(handle)
             return handle
         size = self.capacity if capacity is None else capacity
-        subscription: Subscription[WorkflowEvent] = Subscription(size, self._refresh)
-        self._refresh(_Mailbox(compiled, weakref.ref(subscription), self._refresh))
+        subscription: Subscription[WorkflowEvent] = Subscription(size, lambda: self._leave(mailbox))
+        mailbox = _Mailbox(compiled, weakref.ref(subscription), weakref.ref(self))
+        self._join(mailbox)
         return subscription
 
     @property
     def subscriber_count(self) -> int:
         """How many callbacks and subscriptions would hear of an event that everyone listens to."""
-        return sum(not listener.closed for listener in self._routing.listeners)
+        return sum(listener.is_open() for listener in self._listeners.copy())
 
-    def _refresh(self, *new: _Listener) -> None:
-        """Add *new* listeners, and let go of those that have closed."""
-        with self._lock:
-            kept = tuple(listener for listener in self._routing.listeners if not listener.closed)
-            self._routing = _Routing(kept + new)
+    def _join(self, listener: _Listener) -> None:
+        for other in self._listeners.copy():
+            if not other.is_open():  # a subscription that was dropped
+                self._leave(other)
+        self._listeners[listener] = None
+        self._routes = {}
+
+    def _leave(self, listener: _Listener) -> None:
+        """Deliver to *listener* no more; what closes a handle or subscription calls this."""
+        self._listeners.pop(listener, None)
+        self._routes = {}
+
+    def _route(self, routes: dict[EventType, _Route], event_type: EventType) -> _Route:
+        route = routes[event_type] = _Route.of(event_type, tuple(self._listeners.copy()))
+        return route
+
+
+def _go_on(event: WorkflowEvent, listeners: Listeners, last: _Listener | None, error: BaseException) -> None:
+    """Deliver *event* to the *listeners* after the *last* one that had it and raised *error*, and deal with that."""
+
+    def failed(call: "functools.partial[None]", error: BaseException) -> None:
+        callback = getattr(call.args[0], "deliver", None)
+        logger.error(
+            "callback %r raised on %s (execution %s)", callback, event.topic, event.execution_id, exc_info=error
+        )
+
+    rest = listeners if last is None else listeners[listeners.index(last) + 1 :]
+    calls = [functools.partial(_deliver, listener, event) for listener in rest]
+    call_each([functools.partial(_raise, last, error), *calls], failed)
+
+
+def _raise(_listener: _Listener | None, error: BaseException) -> None:
+    raise error
+
+
+def _deliver(listener: _Listener, event: WorkflowEvent) -> None:
+    if not listener.closed:
+        listener.deliver(event)

@@ -2,13 +2,13 @@
 
 import json
 import re
-import threading
 import weakref
 from collections.abc import Callable
 
 import attrs
 
 from szal.events.subscription import Subscription
+from szal.interruption import run_to_end
 
 __all__ = ["ProgressHub", "StepProgress", "progress_to_sse", "sse_frame"]
 
@@ -45,10 +45,10 @@ class ProgressHub:
     """
 
     capacity: int = attrs.field(default=256, validator=attrs.validators.ge(1))
-    # Replaced as a whole, under the lock, so that publishing reads it without.
-    _clients: tuple["weakref.ref[Subscription[StepProgress]]", ...] = attrs.field(default=(), init=False)
+    # Changed and copied by atomic operations only, as nothing here takes a lock. Who closes the hub sets the flag and
+    # then takes the clients, who subscribes adds one and then looks at the flag: whichever comes second sees the first.
+    _clients: "set[weakref.ref[Subscription[StepProgress]]]" = attrs.field(factory=set, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
 
     def sink(self) -> Callable[[StepProgress], None]:
         """Return the function to give to the engine as ``progress_sink``."""
@@ -56,12 +56,11 @@ class ProgressHub:
 
     def subscribe(self) -> Subscription[StepProgress]:
         """Return an iterator over the progress reported from now on; already at its end if the hub is closed."""
-        client: Subscription[StepProgress] = Subscription(self.capacity)
-        with self._lock:
-            if self._closed:
-                client.close()
-            else:
-                self._clients = (*map(weakref.ref, self._live()), weakref.ref(client))
+        client: Subscription[StepProgress] = Subscription(self.capacity, lambda: self._clients.discard(place))
+        place = weakref.ref(client, self._clients.discard)
+        self._clients.add(place)
+        if self._closed:
+            client.close()
         return client
 
     @property
@@ -79,18 +78,26 @@ class ProgressHub:
 
     def close(self) -> None:
         """End every subscriber's iteration, after what has been reported so far."""
-        with self._lock:
-            self._closed = True
-            clients, self._clients = self._live(), ()
-        for client in clients:
-            client.close()
+        self._closed = True
+
+        def close_clients() -> None:
+            for client in self._live():
+                client.close()
+
+        run_to_end(close_clients)
 
     def _publish(self, progress: StepProgress) -> None:
-        for client in self._live():
-            client.put(progress)
+        clients = iter(self._live())
+        try:
+            for client in clients:
+                client.put(progress)
+        except BaseException:  # an interruption: it goes on, when the others have been told too
+            for client in clients:
+                client.put(progress)
+            raise
 
     def _live(self) -> list[Subscription[StepProgress]]:
-        return [client for ref in self._clients if (client := ref()) is not None and not client.closed]
+        return [client for ref in self._clients.copy() if (client := ref()) is not None and not client.closed]
 
 
 def sse_frame(event: str | None, id: str | None, data: object) -> str:  # noqa: A002 - the field's name

@@ -1,12 +1,16 @@
 """A bounded mailbox between publishers that never wait and a reader that may be slow."""
 
-import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from queue import Empty
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import attrs
+
+from szal import process_hooks
+from szal.waiters import Waiters, wait_unless, wake_all
 
 __all__ = ["Subscription"]
 
@@ -22,6 +26,10 @@ class Subscription(Generic[T]):
     `close` is still delivered. Any number of threads may read; each item goes to one of them. Publishers hold
     a subscription weakly, so one that is simply dropped goes away by itself.
 
+    Every method may be called from any thread, and from a signal handler or finalizer, whatever that interrupts:
+    there is no lock, each step is one atomic operation on a deque or set. In a process that was forked,
+    a subscription begins empty: what arrived before is the parent's to read.
+
     >>> with Subscription(capacity=2) as letters:
     ...     for letter in "abc":
     ...         letters.put(letter)
@@ -34,15 +42,10 @@ class Subscription(Generic[T]):
     _items: deque[T] = attrs.field(factory=deque, init=False)
     _lagged: int = attrs.field(default=0, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    _readers: int = attrs.field(default=0, init=False)  # that are waiting: notifying none would cost half of put()
-    # Guards the four above. Reentrant: a signal handler, or a finalizer that the garbage collector runs here,
-    # may publish too.
-    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
-    _changed: threading.Condition = attrs.field(init=False)
+    _waiters: Waiters = attrs.field(factory=set, init=False)
 
-    @_changed.default
-    def _condition(self) -> threading.Condition:
-        return threading.Condition(self._lock)
+    def __attrs_post_init__(self) -> None:
+        process_hooks.enroll_renewal(self, Subscription._begin_anew)
 
     @property
     def lagged(self) -> int:
@@ -56,20 +59,18 @@ class Subscription(Generic[T]):
 
     def put(self, item: T) -> None:
         """Add *item*, dropping the oldest one if need be. Never waits; does nothing once closed."""
-        oldest = None  # held until the lock is released: its finalizer is foreign code
-        self._lock.acquire()  # twice as fast as a with statement, here where every event comes by
+        if self._closed:
+            return
+        items = self._items
         try:
-            if self._closed:
-                return
-            if len(self._items) >= self.capacity:
-                oldest = self._items.popleft()
-                self._lagged += 1
-            self._items.append(item)
-            if self._readers:
-                self._changed.notify()
-        finally:
-            self._lock.release()
-        del oldest
+            items.append(item)
+            if len(items) > self.capacity:
+                self._drop_oldest()
+            if self._waiters:
+                wake_all(self._waiters)
+        except BaseException:  # an interruption: it goes on, but nobody sleeps on beside an item
+            wake_all(self._waiters)
+            raise
 
     def get(self, timeout: float | None = None) -> T | None:
         """Return the next item, waiting up to *timeout* seconds; None if time is up or nothing will come.
@@ -80,27 +81,31 @@ class Subscription(Generic[T]):
         >>> quiet.get(timeout=0), quiet.closed
         (None, False)
         """
-        with self._lock:
-            self._await_item(timeout)
-            return self._items.popleft() if self._items else None
+        try:
+            return self._take(timeout)
+        except Empty:
+            return None
 
     def close(self) -> None:
         """Accept nothing more, and end the iteration after what has arrived. May be called anywhere, again too."""
-        with self._lock:
+        try:
             self._closed = True
-            self._changed.notify_all()
-        if self._on_close is not None:
-            self._on_close()
+            wake_all(self._waiters)
+        except BaseException:
+            wake_all(self._waiters)
+            raise
+        finally:
+            if self._on_close is not None:
+                self._on_close()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T:
-        with self._lock:
-            self._await_item(None)
-            if self._items:
-                return self._items.popleft()
-        raise StopIteration
+        try:
+            return self._take(None)
+        except Empty:
+            raise StopIteration from None
 
     def __enter__(self) -> Self:
         return self
@@ -110,15 +115,32 @@ class Subscription(Generic[T]):
     ) -> None:
         self.close()
 
-    def _await_item(self, timeout: float | None) -> None:
-        """Wait, with the lock held by the caller, until there is an item or there will be none."""
-        if self._items or self._closed:
-            return
-        self._readers += 1
-        try:
-            self._changed.wait_for(lambda: self._items or self._closed, timeout)
-        finally:
-            self._readers -= 1
+    def _take(self, timeout: float | None) -> T:
+        """Return the next item, waiting for it; raise `Empty` if there is none in time, or will be none."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            closed = self._closed  # before looking for an item: what arrived before is still delivered
+            try:
+                return self._items.popleft()
+            except IndexError:
+                left = None if until is None else until - time.monotonic()
+            if closed or (left is not None and left <= 0):
+                raise Empty
+            wait_unless(self._waiters, lambda: self._items or self._closed, left)
+
+    def _drop_oldest(self) -> None:
+        while len(self._items) > self.capacity:
+            try:
+                self._items.popleft()
+            except IndexError:  # readers were faster
+                return
+            self._lagged += 1  # threads and signal handlers do not come in between: there is no call in this
+
+    def _begin_anew(self) -> None:
+        """Leave to the parent of a forked process what is the parent's."""
+        self._items = deque()
+        self._lagged = 0
+        self._waiters = set()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
