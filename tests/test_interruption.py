@@ -79,6 +79,8 @@ class Hostile(Shutdown):
     """Answers every question about itself with an exception."""
 
     def __getattribute__(self, name):
+        if name == "__class__":  # which the signal module itself asks for
+            return Hostile
         raise RuntimeError("do not ask")
 
 

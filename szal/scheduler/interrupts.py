@@ -6,6 +6,7 @@ by the main thread, the program's handlers are called as ever, but what they rai
 a step's handler is being called. The standard library does the same with Ctrl-C for its event loops.
 """
 
+import inspect
 import signal
 import threading
 from collections.abc import Callable
@@ -14,12 +15,15 @@ from typing import Any, Final, Self
 
 __all__ = ["Interrupts"]
 
+# Without their conversions from and to enums, which cost more than all the rest of a small run.
+_handler_of, _set_handler = inspect.unwrap(signal.getsignal), inspect.unwrap(signal.signal)
+
 _SIGNALS: Final = tuple(
     number
     for number in range(1, getattr(signal, "SIGRTMIN", signal.NSIG))
     if number not in (getattr(signal, "SIGKILL", 0), getattr(signal, "SIGSTOP", 0))
 )
-"""Those that programs handle; asking for each of the others costs as much as running a step."""
+"""Those that programs handle."""
 
 
 class Interrupts:
@@ -40,17 +44,17 @@ class Interrupts:
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
             for number in _SIGNALS:
-                current = signal.getsignal(number)
+                current = _handler_of(number)
                 if callable(current):
                     self._before[number] = current
-                    signal.signal(number, self._handle)
+                    _set_handler(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         before = self._before
         for number in list(before):
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, before[number])
+            if _handler_of(number) == self._handle:
+                _set_handler(number, before[number])
         if self.pending is not None and kind is None:  # it came when there was nothing left to stop
             raise self.pending
 
