@@ -11,18 +11,23 @@ Ask on the thread, and soon after the exception came up: a handler that has been
 """
 
 import functools
-import inspect
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import TypeVar
 
-__all__ = ["call_each", "is_interruption", "run_to_end"]
+try:
+    # What `signal` wraps: its conversions to enums take ten times as long as all the rest, at each small run.
+    from _signal import getsignal as handler_of  # type: ignore[import-not-found]
+    from _signal import signal as set_handler
+except ImportError:
+    from signal import getsignal as handler_of
+    from signal import signal as set_handler
+
+__all__ = ["call_each", "handler_of", "is_interruption", "run_to_end", "set_handler"]
 
 F = TypeVar("F", bound=Callable[[], object])
-
-_handler_of = inspect.unwrap(signal.getsignal)  # without its conversion to an enum, which takes ten times as long
 
 _WRAPPED_AT_MOST = 16
 """How many partials and bound methods around each other are looked into."""
@@ -49,7 +54,7 @@ def is_interruption(error: BaseException) -> bool:
         passed.add(trace.tb_frame.f_code)
         trace = trace.tb_next
     # All numbers that there may be: signal.valid_signals() takes longer than all the rest.
-    return any(_code(_handler_of(number)) in passed for number in range(1, signal.NSIG))
+    return any(_code(handler_of(number)) in passed for number in range(1, signal.NSIG))
 
 
 def run_to_end(function: Callable[[], object]) -> None:
@@ -116,7 +121,7 @@ def _code(handler: object) -> CodeType | None:
     """
     for _ in range(_WRAPPED_AT_MOST):
         kind = type(handler)
-        if handler is None or kind is int:  # installed by C code; the system's own
+        if handler is None or isinstance(handler, int):  # installed by C code; the system's own
             return None
         if kind is FunctionType:
             return handler.__code__  # type: ignore[attr-defined, no-any-return]

@@ -6,17 +6,15 @@ by the main thread, the program's handlers are called as ever, but what they rai
 a step's handler is being called. The standard library does the same with Ctrl-C for its event loops.
 """
 
-import inspect
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Self
 
-__all__ = ["Interrupts"]
+from szal.interruption import handler_of, set_handler
 
-# Without their conversions from and to enums, which cost more than all the rest of a small run.
-_handler_of, _set_handler = inspect.unwrap(signal.getsignal), inspect.unwrap(signal.signal)
+__all__ = ["Interrupts"]
 
 _SIGNALS: Final = tuple(
     number
@@ -44,17 +42,17 @@ class Interrupts:
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
             for number in _SIGNALS:
-                current = _handler_of(number)
+                current = handler_of(number)
                 if callable(current):
                     self._before[number] = current
-                    _set_handler(number, self._handle)
+                    set_handler(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         before = self._before
         for number in list(before):
-            if _handler_of(number) == self._handle:
-                _set_handler(number, before[number])
+            if handler_of(number) == self._handle:
+                set_handler(number, before[number])
         if self.pending is not None and kind is None:  # it came when there was nothing left to stop
             raise self.pending
 
