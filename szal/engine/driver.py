@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from szal.engine.config import EngineConfig
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.errors import describe
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.model.state import Stop
@@ -108,8 +109,8 @@ class Driver:
             error = self._scheduler.interruption or self._relieved_error
             if error is not None:
                 raise error from None
-        except BaseException:
-            self._finish()
+        except BaseException as error:
+            self._finish(error)
             raise
         else:
             self._finish()
@@ -152,21 +153,21 @@ class Driver:
         self._store_error = lifecycle.store_error
         self._result = result
 
-    def _finish(self) -> None:
+    def _finish(self, error: BaseException | None = None) -> None:
         """Give up the lease if the run has not come to its end, and let go of everything."""
         lifecycle = self._lifecycle
         if lifecycle is None:
             return
         try:
             if self._result is None:
-                self._leave(lifecycle)
+                self._leave(lifecycle, error)
         finally:
             if self._unsubscribe is not None:
                 self._unsubscribe()
             self._lifecycle = None
             lifecycle.dispose()
 
-    def _leave(self, lifecycle: Lifecycle) -> None:
+    def _leave(self, lifecycle: Lifecycle, error: BaseException | None) -> None:
         stop = self._scheduler.leaving or Stop.BROKEN
         if stop is Stop.LEASE_LOST:
             return
@@ -174,7 +175,10 @@ class Driver:
             lifecycle.leave(stop)
             return
         with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
-            lifecycle.leave(stop)
+            if lifecycle.recording.can_go_on:
+                lifecycle.leave(stop)
+            else:
+                lifecycle.fail("" if error is None else describe(error))
 
     def shield(self) -> Interrupts:
         """Return a context in which nothing that a signal handler raises comes up, until it is left."""

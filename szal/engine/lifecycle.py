@@ -314,6 +314,14 @@ class Lifecycle:
         if not stop.breaks:
             self.recording.flush()
 
+    def fail(self, error: str) -> None:
+        """Record that it is broken, with every sub-flow, where nobody could go on with it."""
+        for lifecycle in reversed(self.family()):
+            record = lifecycle._record
+            record.state, record.error = WorkflowState.FAILED, error
+            record.finished_at = datetime.fromtimestamp(self._scheduler.now(), UTC)
+            lifecycle.recording.save(record)
+
     def _pause(self, error: str | None, wake: float | None, awaits: "list[str] | tuple[()]") -> None:
         """End the run as PAUSED: it holds no thread, and any process can take it up again."""
         self._become(WorkflowState.PAUSED)

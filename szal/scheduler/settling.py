@@ -61,7 +61,7 @@ def forget(c: Coordinator, attempt: Attempt, *, abandoned: bool = False) -> None
 def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
     """Take note of what an attempt reports."""
     call = attempt.call
-    if call.run.stages[call.node.place] is not attempt:
+    if call.run.is_over or call.run.stages[call.node.place] is not attempt:
         return  # taken note of before
     announce_attempt(c, attempt)
     forget(c, attempt)

@@ -26,6 +26,7 @@ from szal.scheduler.stage import PENDING, READY, SETTLED, STARTED, STARTING
 __all__ = ["launch", "start_ready"]
 
 _COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED
+_STARTABLE = (READY, STARTED)
 
 
 def start_ready(c: Coordinator) -> None:
@@ -57,8 +58,7 @@ def start_ready(c: Coordinator) -> None:
 
 def _is_startable(run: Run, node: Node) -> bool:
     """Whether a step that was made ready still is."""
-    stage = run.stages[node.place]
-    return not run.is_over and (stage is READY or stage is STARTED)
+    return not run.is_over and run.stages[node.place] in _STARTABLE
 
 
 def _start(c: Coordinator, run: Run, node: Node) -> None:
@@ -144,20 +144,20 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
     while True:
         place = node.place
         context = new_context(node, 1) if call is None else call_context(call)
-        encoded = None
-        started = monotonic()
+        started, encoded, c.inline = monotonic(), None, context
+        if baton is not None:
+            baton.append(None)
         try:
-            c.inline = context
             c.in_handler = True
             if inbox.has_calls:  # asked after the flag is set: whoever asks for a stop later sees the flag
                 c.in_handler = False
+                if baton is not None:
+                    relief.take_back(c, baton)
                 stages[place] = READY
                 c.ready.append((run, node))
                 return
             if watch is not None and (call is None or call.number == 1):
                 watch.started(node, clock + started)
-            if baton is not None:
-                baton.append(None)
             output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
             c.in_handler = False
             if encodes:
@@ -189,6 +189,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
 
 
 def _ended_call(call: Call, started: float, ended: float) -> Call:
+    """Return *call*, with its times."""
     call.started, call.ended = started, ended
     return call
 

@@ -246,7 +246,7 @@ class TestErrors:
         }
         assert result.state is WorkflowState.FAILED
 
-    def test_a_child_that_cannot_be_recorded_fails_its_step(self):
+    def test_a_child_that_cannot_be_recorded_stops_the_run(self):
         class Full(ForeignStore):
             def save(self, record):
                 if record.flow_name == "child":
@@ -255,9 +255,11 @@ class TestErrors:
 
         store = Full()
         with Engine(echo, EngineConfig(storage=InMemoryStorage([FlowDef("child")]), execution_store=store)) as engine:
-            result = bounded(engine.run, FlowDef("p", steps=[sub("child")]))
-        assert result["child"].error == "OSError: disk full"
-        assert store.get(result.execution_id).state is WorkflowState.FAILED
+            flow = FlowDef("p", steps=[sub("child")])
+            with pytest.raises(OSError, match="disk full"):
+                bounded(engine.run, flow)
+        record = store.get(flow.id)
+        assert (record.state, record.error) == (WorkflowState.FAILED, "OSError: disk full")
 
 
 class TestRecursion:
