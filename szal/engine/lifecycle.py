@@ -320,7 +320,7 @@ class Lifecycle:
             record = lifecycle._record
             record.state, record.error = WorkflowState.FAILED, error
             record.finished_at = datetime.fromtimestamp(self._scheduler.now(), UTC)
-            lifecycle.recording.save(record)
+            lifecycle.recording.fail(record)
 
     def _pause(self, error: str | None, wake: float | None, awaits: "list[str] | tuple[()]") -> None:
         """End the run as PAUSED: it holds no thread, and any process can take it up again."""

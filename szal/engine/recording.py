@@ -1,5 +1,6 @@
 """The three ways in which an execution is recorded: not at all, in a store of four methods, or under a lease."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -59,6 +60,9 @@ class Recording(Protocol):
     def save(self, record: ExecutionRecord) -> None:
         """Write the record as it is now."""
 
+    def fail(self, record: ExecutionRecord) -> None:
+        """Write the last record of a run that is broken and nobody can go on with, if that can be."""
+
     def flush(self) -> None:
         """Wait until all that was written is committed, where the durability asks for it."""
 
@@ -81,6 +85,9 @@ class NotRecorded:
         """Nothing to do."""
 
     def save(self, record: ExecutionRecord) -> None:
+        """Nothing to do."""
+
+    def fail(self, record: ExecutionRecord) -> None:
         """Nothing to do."""
 
     def flush(self) -> None:
@@ -116,6 +123,11 @@ class RecordedInStore:
     def save(self, record: ExecutionRecord) -> None:
         """Write the record."""
         self._try(lambda: self._store.save(record))
+
+    def fail(self, record: ExecutionRecord) -> None:
+        """Write the record; what broke the run may keep it from that."""
+        with contextlib.suppress(Exception):
+            self._store.save(record)
 
     def flush(self) -> None:
         """Have the store written to the end, if it writes behind."""
@@ -161,6 +173,9 @@ class RecordedUnderLease:
     def save(self, record: ExecutionRecord) -> None:
         """Queue the record."""
         self.journal.save(record)
+
+    def fail(self, record: ExecutionRecord) -> None:
+        """Nothing to do: somebody goes on with it."""
 
     def flush(self) -> None:
         """Wait for the commit; where it is lost, raise that the lease was, if so."""

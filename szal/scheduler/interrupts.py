@@ -8,6 +8,7 @@ a step's handler is being called. The standard library does the same with Ctrl-C
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Self
@@ -24,12 +25,16 @@ _SIGNALS: Final = tuple(
 """Those that programs handle."""
 
 
+_PATIENCE: Final = 0.3
+"""For how many seconds the engine may be at its bookkeeping before it counts as held up by something that hangs."""
+
+
 class Interrupts:
     """A context in which what a signal handler raises is kept, and *deliver* told, instead of coming up here and now.
 
     It comes up all the same while *in_handler* says that a step's handler runs on this thread, and when the one before
-    has not been taken note of: a sink or a database that hangs can be got out of. Does nothing on other threads than
-    the main one. A signal handler that the program installs meanwhile is not touched.
+    has not been taken note of for a while: a sink or a database that hangs can be got out of. Does nothing on other
+    threads than the main one. A signal handler that the program installs meanwhile is not touched.
     """
 
     def __init__(self, deliver: "Callable[[Interrupts], object]", in_handler: Callable[[], bool]) -> None:
@@ -38,6 +43,7 @@ class Interrupts:
         self._deliver = deliver
         self._in_handler = in_handler
         self._before: dict[int, Any] = {}
+        self._since = 0.0  # when that was
 
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
@@ -65,9 +71,11 @@ class Interrupts:
         try:
             self._before[number](number, frame)
         except BaseException as error:
-            if self.pending is not None or self._in_handler():
+            if self._in_handler() or (self.pending is not None and time.monotonic() > self._since + _PATIENCE):
                 raise
-            self.pending = error
+            if self.pending is not None:
+                return
+            self.pending, self._since = error, time.monotonic()
         else:
             return
         self._deliver(self)
