@@ -18,9 +18,9 @@ class Terminated(BaseException):
 class Interruption:
     """While it is entered, the first signal stops the run, a second one ends the grace of what still runs.
 
-    With *cancel* the first calls that, and the second *end_grace*. Without, both raise, KeyboardInterrupt for a
-    person's SIGINT and else `Terminated`: the engine takes that as an interruption, and raises it in the end. A third
-    raises in any case, and calls *get_out*, on a thread of its own: what holds up the main thread may not let it go.
+    With *cancel* the first calls that, and the second *end_grace*. Without, both raise: KeyboardInterrupt where the
+    first was a person's SIGINT, else `Terminated`. The engine takes that as an interruption, and raises it in the end.
+    A third raises in any case, and calls *get_out*, on a thread of its own: what holds up this one may not let it go.
     *say* is told of the first two, by name and how many there were, on a thread of its own too: this one may be in the
     middle of writing.
 
@@ -65,9 +65,9 @@ class Interruption:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._count += 1
         came = signal.Signals(number)
-        self.signal = self.signal or came
+        self._count += 1
+        self.signal = self.signal or came  # nothing is called above: another signal could come in between
         if self._count == 3:
             _on_a_thread(self._get_out, self.status)
         if self.is_over:
@@ -75,15 +75,11 @@ class Interruption:
         if self._count < 3:
             _on_a_thread(self._say, came, self._count)
         if self._cancel is None or self._count > 2:
-            raise _error(came)
+            raise KeyboardInterrupt if self.signal is signal.SIGINT else Terminated
         if self._count == 1:
             self._cancel()
         else:
             self._end_grace()
-
-
-def _error(came: signal.Signals) -> BaseException:
-    return KeyboardInterrupt() if came is signal.SIGINT else Terminated(came.name)
 
 
 def _on_a_thread(function: Callable[..., object], *arguments: object) -> None:

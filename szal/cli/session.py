@@ -120,8 +120,8 @@ _NOT_KEPT = Text("it waits, but without --store nothing is kept of it that could
 
 def _ending(outcome: Outcome, console: Console, settings: Settings) -> RenderableType:
     if outcome.result is None:
-        name = one_line(outcome.execution_id)
-        return Text(f"interrupted; nothing is known of how far it came\nexecution {name}".removesuffix("execution "))
+        text = "interrupted; nothing is known of how far it came"
+        return Text(f"{text}\nexecution {one_line(outcome.execution_id)}" if outcome.execution_id else text)
     word = "interrupted" if outcome.is_left and outcome.result.state is not WorkflowState.PAUSED else None
     recorded = settings.store is not None
     table = closing(console, outcome.result, recorded=recorded, state=word, standing=outcome.standing)
