@@ -9,6 +9,7 @@ from collections.abc import Sequence
 __all__ = ["main"]
 
 _OPTIONAL = ("click", "rich")
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,16 +17,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: success. 1: the flow failed, or its record could not be kept. 2: a wrong command, an invalid flow, a store
     that cannot be read, an execution that is not there or is being run already. 3: the execution waits. 128 and the
-    signal's number (130 for Ctrl-C): the run was cancelled by it.
+    signal's number (130 for Ctrl-C): it was interrupted by that.
     """
     try:
+        return _main(arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    try:
+        import click
+
         from szal.cli.commands import szal
+        from szal.cli.execute import leave
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _OPTIONAL:
             raise
         sys.stderr.write('szal: the command line needs an optional part: pip install "szal[cli]"\n')
         return 2
     try:
-        szal.main(None if arguments is None else list(arguments), prog_name="szal")
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+        return szal.main(None if arguments is None else list(arguments), prog_name="szal", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:  # what click makes of KeyboardInterrupt; a flow that runs has dealt with it before
+        leave(_INTERRUPTED)

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from szal.cli.advice import advice_on
 from szal.cli.console import console_for, diverted_stdout, documents, stderr, stdout, write
 from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
-from szal.cli.execute import Job, RecordLost, Settings, execute, leave, sink_of
+from szal.cli.execute import Job, RecordLost, Settings, execute, sink_of
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import find_record, reading
 from szal.cli.live import view_of
@@ -19,7 +20,7 @@ from szal.cli.message import cancel, prune, resolve, signal
 from szal.cli.options import inputs_option, json_option, labels_of, needed, states_of, store_option
 from szal.cli.session import close, console_of, end, run_options, standing_under
 from szal.cli.show import executions, full_record
-from szal.cli.standing import interrupted_in, standing_of
+from szal.cli.standing import interrupted_among, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.engine.engine import Engine
@@ -66,8 +67,6 @@ class _Commands(click.Group):
             raise _Failure(str(error)) from error
         except (SzalError, OSError) as error:
             raise _Failure(f"szal: {error}") from error
-        except KeyboardInterrupt:
-            leave(130)
 
 
 class _StepLogs(logging.Handler):
@@ -120,9 +119,12 @@ def run(
     It is named by its FILE (YAML or JSON), or by the MODULE and the ATTRIBUTE that holds it: a FlowDef, a tuple of
     a FlowDef with its Handlers, its sub-flows and its MigrationRegistry, or a function that returns one of these.
 
-    Ctrl-C cancels the run, rolls it back where it says so, and records it; once more ends the waiting for steps that
-    do not stop. Exit status: 0 success, 1 the flow failed (or "szal cancel" ended it), 2 it could not be run, 3 it
-    waits for a signal, a time or a decision, 130 Ctrl-C, 143 SIGTERM.
+    Ctrl-C pauses the run: what has ended is kept, what runs is told to end, nothing is undone, and it says how to go
+    on. SIGTERM leaves it to whoever recovers. Without a store it is cancelled, and rolled back where it says so. Once
+    more ends the waiting for steps that do not end, a third time all of it.
+
+    Exit status: 0 success, 1 the flow failed (or "szal cancel" ended it), 2 it could not be run, 3 it waits for a
+    signal, a time or a decision, 130 Ctrl-C, 143 SIGTERM.
     """
     if execution_id is not None:
         needed(settings.store)
@@ -234,13 +236,16 @@ def list_(
     """List executions, the newest first."""
     with reading(needed(store)) as opened:
         found = opened.find(flow_name=flow, states=states or None, labels=labels, limit=limit)
-        interrupted = interrupted_in(opened) if any(summary.state.is_live for summary in found) else frozenset()
+        interrupted = interrupted_among(opened, found)
     out = stdout()
     if as_json:
         write(out, summaries_json(found, interrupted))
     elif found:
         console = console_for(out)
         console.print(executions(console, found, whole_ids=not out.isatty(), interrupted=interrupted))
+        if interrupted:
+            command = advice_on(store, "MODULE:ATTRIBUTE").resume("ID")
+            write(stderr(), f"to go on with what was interrupted: {command}")
     else:
         write(stderr(), "There is no such execution." if flow or states or labels else "There is no execution yet.")
 
@@ -267,7 +272,7 @@ def show(*, execution_id: str, store: str | None, as_json: bool) -> None:
         write(out, record_json(record, standing.waits, is_interrupted=standing.is_interrupted))
     else:
         console = console_for(out)
-        console.print(full_record(console, record, standing))
+        console.print(full_record(console, record, standing, advice_on(store)), crop=False)
 
 
 # -- what goes on -----------------------------------------------------------------------------------------

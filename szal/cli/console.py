@@ -1,8 +1,10 @@
 """Where the command line writes to: streams that never fail it, and consoles that take no markup from anybody."""
 
 import contextlib
+import errno
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from typing import IO, TextIO
@@ -18,7 +20,7 @@ _WIDE = 160  # of a table in a file or a pipe: nobody scrolls there
 
 @attrs.define(eq=False)
 class Stream:
-    """A text stream whose reader may go away (``| head``): what nobody can read any more is dropped, in silence.
+    """A text stream whose reader may go away (``| head``, a terminal that is closed): then what is written is dropped.
 
     A character that its encoding does not have is written as an escape; the spaces that a table has at the ends of
     its lines go to terminals only. None stands for a stream that was closed before the program began.
@@ -49,7 +51,9 @@ class Stream:
         stream = self._stream
         try:
             yield
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError as error:
+            if not (isinstance(error, BrokenPipeError | ConnectionResetError) or _is_hung_up(stream, error)):
+                raise
             self._stream = None
             with contextlib.suppress(OSError, ValueError):  # what it has buffered would fail again at exit
                 _point(stream.fileno(), os.devnull)  # type: ignore[union-attr]
@@ -68,6 +72,11 @@ class Stream:
     def encoding(self) -> str:
         """The name of its encoding."""
         return (None if self._stream is None else self._stream.encoding) or "utf-8"
+
+
+def _is_hung_up(stream: TextIO | None, error: OSError) -> bool:
+    """Whether *error* says that the terminal which *stream* writes to is gone."""
+    return error.errno == errno.EIO and stream is not None and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def _point(descriptor: int, path: str) -> None:

@@ -160,7 +160,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
     first. With --json, a record on each line.
 
     Exit status: 0 all succeeded, or there was none; 1 one of them failed or could not go on; 3 none did, but one
-    waits again; 130 Ctrl-C, which ends this with the execution that it cancels.
+    waits again; 130 Ctrl-C, which pauses the execution that is under way, and ends this.
     """
     check_exists(needed(settings.store))
     outcomes: list[Outcome] = []
@@ -183,7 +183,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
                     continue
                 close(document, console, outcome, settings, name)
                 outcomes.append(outcome)
-                if outcome.is_cancelled or len(outcomes) == limit:
+                if outcome.is_interrupted or len(outcomes) == limit:
                     break
         if not outcomes and not left_alone:
             write(stderr(), "There is nothing to go on with.")
@@ -205,8 +205,8 @@ def _interrupted(store: Any, known: Mapping[str, object]) -> Iterator[ExecutionR
 
 
 def _worst(statuses: list[int]) -> int:
-    cancelled = [status for status in statuses if status > PAUSED]
-    for status in (*cancelled[:1], 1, PAUSED):
+    interrupted = [status for status in statuses if status > PAUSED]
+    for status in (*interrupted[:1], 1, PAUSED):
         if status in statuses:
             return status
     return 0

@@ -1,4 +1,4 @@
-"""Runs a flow for the command line: with a store or without, and until a signal at most."""
+"""Runs a flow for the command line: with a store or without, to its end or until a signal."""
 
 import atexit
 import contextlib
@@ -7,19 +7,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final, NoReturn
 
 import attrs
+import click
 
-from szal.cli.history import opened
-from szal.cli.interrupt import Interruption
+from szal.cli.console import stderr, write
+from szal.cli.history import keeps, opened
+from szal.cli.interrupt import Interruption, Terminated
 from szal.cli.live import View
-from szal.cli.standing import Wait, standing_of
+from szal.cli.standing import Standing, is_left_by_a_person, standing_of
 from szal.cli.target import Target
 from szal.engine.config import Durability
 from szal.engine.engine import Engine
 from szal.errors import StoreError, SzalError
+from szal.events.bus import WorkflowEvent
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.scheduler.cancel import CancellationToken
@@ -68,9 +71,10 @@ class Job:
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How it ended. `result` is None where the user would not wait for it, and nothing kept it.
+    """How it ended. `result` is None where nothing is known of that.
 
-    `is_old`: it had ended before, and nothing was run. `waits`: what has to come before it can go on.
+    `is_old`: it had ended before, and nothing was run. `is_interrupted`: by a signal; `is_left`: it did not end by
+    that, and goes on where it stands. `standing`: how far one has come that has not ended.
     """
 
     status: int
@@ -79,8 +83,9 @@ class Outcome:
     record: ExecutionRecord | None
     left_behind: int
     is_old: bool = False
-    is_cancelled: bool = False
-    waits: Sequence[Wait] = ()
+    is_interrupted: bool = False
+    is_left: bool = False
+    standing: Standing = attrs.field(factory=Standing)
 
 
 def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: View) -> Outcome:
@@ -88,35 +93,35 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
 
     Raises `RecordLost`, and what the engine raises.
     """
-    config = job.target.config(
-        max_concurrency=settings.max_concurrency,
-        timeout=settings.timeout,
-        durability=settings.durability,
-        lease_ttl=settings.lease_ttl,
-        execution_store=store,
-        event_sink=view.event,
-        progress_sink=view.progress,
-    )
-    engine = Engine(job.target.handler, config)
-    notice = "{}: cancelling; once more to stop waiting"
-    interruption = Interruption(lambda name: view.say(notice.format(name)), engine.end_grace)
+    running = _Running(job, settings, store, view)
     before = None if store is None or job.execution_id is None else store.get(job.execution_id)
-    with engine, view, interruption:
-        result = _do(engine, job, interruption)
+    began = time.monotonic()
+    result = running.run()
+    took = time.monotonic() - began
     # What was to go on may be a sub-flow: then that is the execution that it belongs to.
-    execution_id = (None if result is None else result.execution_id) or job.execution_id or ""
+    execution_id = (None if result is None else result.execution_id) or running.execution_id or job.execution_id or ""
     record = None if store is None else store.get(execution_id)
+    came = running.interruption.signal
+    standing = Standing()
+    is_left = False
+    if record is not None and record.state.is_live:
+        if isinstance(store, Sink):
+            store.flush()  # the ledger does not know what is pending
+        standing = standing_of(store, record)
+        is_left = came is not None and (record.state is not WorkflowState.PAUSED or is_left_by_a_person(record))
+        standing = attrs.evolve(standing, is_interrupted=standing.is_interrupted or is_left)
     if result is None and record is not None:
-        result = record.result
+        result = record.result or _as_it_stands(record, standing, took)
     return Outcome(
-        status=_status(result, interruption.status),
+        status=_status(result, running.interruption.status),
         execution_id=execution_id,
         result=result,
         record=record,
-        left_behind=engine.abandoned,
+        left_behind=running.engine.abandoned,
         is_old=before is not None and before.result is not None and not before.state.is_live,
-        is_cancelled=interruption.status is not None,
-        waits=_waits(store, record),
+        is_interrupted=came is not None,
+        is_left=is_left,
+        standing=standing,
     )
 
 
@@ -128,21 +133,105 @@ def _status(result: FlowResult | None, interrupted: int | None) -> int:
     return PAUSED if result is not None and result.state is WorkflowState.PAUSED else 1
 
 
-def _waits(store: ExecutionStore | None, record: ExecutionRecord | None) -> Sequence[Wait]:
-    if record is None or record.state is not WorkflowState.PAUSED:
-        return ()
-    if isinstance(store, Sink):
-        store.flush()  # the ledger does not know what is pending
-    return standing_of(store, record).waits
+def _as_it_stands(record: ExecutionRecord, standing: Standing, took: float) -> FlowResult:
+    """Return what is known of an execution that has not ended, and is not paused either."""
+    return FlowResult(
+        record.flow_name,
+        list(standing.steps),
+        took,
+        success=False,
+        rolled_back=False,
+        execution_id=record.execution_id,
+        state=record.state,
+    )
 
 
-def _do(engine: Engine, job: Job, interruption: Interruption) -> FlowResult | None:
-    try:
-        return job.do(engine, interruption.token)
-    except KeyboardInterrupt:  # the third signal
-        return None
-    except StoreError as error:
-        raise RecordLost(job.execution_id or "(new)", str(error)) from error
+class _Running:
+    """One run and its signals. Where its record is kept they interrupt it: it can be gone on with; else they cancel it.
+
+    It is given a token in any case: with one, the engine calls no handler on this thread, so that a second signal, and
+    a cancellation from elsewhere, get out of whatever handler.
+    """
+
+    def __init__(self, job: Job, settings: Settings, store: ExecutionStore | None, view: View) -> None:
+        is_kept = self._is_kept = settings.store is not None and keeps(settings.store)
+        self.execution_id: str | None = None
+        """Of what runs: the first that is heard of."""
+        self._job = job
+        self._view = view
+        self._token = CancellationToken()
+        self._on_first = _FIRST_KEPT if is_kept else _FIRST
+        config = job.target.config(
+            max_concurrency=settings.max_concurrency,
+            timeout=settings.timeout,
+            durability=settings.durability,
+            lease_ttl=settings.lease_ttl,
+            execution_store=store,
+            event_sink=self._on_event,
+            progress_sink=view.progress,
+            on_interrupt="pause" if is_kept else "cancel",
+        )
+        self.engine = Engine(job.target.handler, config)
+        self.interruption = Interruption(
+            say=self._say,
+            cancel=None if is_kept else self._token.cancel,
+            end_grace=self.engine.end_grace,
+            get_out=self._get_out,
+        )
+
+    def run(self) -> FlowResult | None:
+        """Run it to its end, and return how it ended; None where a signal kept it from that."""
+        try:
+            with self._until_it_is_told(), self.engine, self._view:
+                try:
+                    return self._job.do(self.engine, self._token)
+                finally:
+                    self.interruption.is_over = True
+        except (KeyboardInterrupt, Terminated):
+            if self.interruption.signal is None:  # it came before, or after
+                raise
+            return None
+        except StoreError as error:
+            raise RecordLost(self.execution_id or self._job.execution_id or "(new)", str(error)) from error
+
+    @contextlib.contextmanager
+    def _until_it_is_told(self) -> Iterator[None]:
+        """Have signals interrupt the run; after one that did, none interrupts what there is to say of it."""
+        self.interruption.__enter__()
+        try:
+            yield
+        finally:
+            if self.interruption.signal is None:
+                self.interruption.__exit__(None, None, None)
+            else:
+                click.get_current_context().call_on_close(lambda: self.interruption.__exit__(None, None, None))
+
+    def _on_event(self, event: WorkflowEvent) -> None:
+        self.execution_id = self.execution_id or event.execution_id
+        self._view.event(event)
+
+    def _say(self, came: signal.Signals, count: int) -> None:
+        what = _SECOND if count > 1 else self._on_first.get(came, self._on_first[signal.SIGTERM])
+        self._view.say(f"{came.name}: {what}")
+
+    def _get_out(self, status: int) -> None:
+        time.sleep(_PATIENCE)  # the main thread has been told too, and may be on its way out
+        for last in (lambda: self._view.__exit__(None, None, None), atexit._run_exitfuncs):
+            thread = threading.Thread(target=last, name="szal-exit", daemon=True)
+            thread.start()  # what holds up the main thread may hold up this one too
+            thread.join(_PATIENCE)
+        write(
+            stderr(), "szal: left at once; szal show tells how far it came" if self._is_kept else "szal: left at once"
+        )
+        os._exit(status)
+
+
+_FIRST: Final = {signal.SIGTERM: "cancelling; once more to stop waiting"}
+_FIRST_KEPT: Final = {
+    signal.SIGINT: "pausing as soon as what runs has ended; once more to stop waiting",
+    signal.SIGTERM: "stopping as soon as what runs has ended; once more to stop waiting",
+}
+_SECOND: Final = "waiting no longer; once more to leave at once"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from szal.errors import SzalError
 from szal.model.results import ExecutionRecord
 from szal.stores import ExecutionStore, Store, open_store
 
-__all__ = ["BadStore", "NotFound", "check_exists", "find_record", "opened", "reading"]
+__all__ = ["BadStore", "NotFound", "check_exists", "find_record", "keeps", "opened", "reading"]
 
 _SOME: Final = 5
 
@@ -60,6 +60,11 @@ def reading(url: str) -> Iterator[Store]:
     check_exists(url)
     with opened(url) as store:
         yield store
+
+
+def keeps(url: str) -> bool:
+    """Whether what is recorded there outlives this process."""
+    return url.partition(":")[0] != "memory" and url.removeprefix("sqlite:///") not in ("", ":memory:")
 
 
 def check_exists(url: str) -> None:

@@ -7,11 +7,12 @@ from typing import get_args
 
 import click
 
+from szal.cli.advice import advice_on
 from szal.cli.console import stderr, stdout, write
 from szal.cli.durable import CannotGoOn
 from szal.cli.history import find_record, reading
 from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_of
-from szal.cli.standing import Standing, how_to_resume, signals_of, standing_of
+from szal.cli.standing import Standing, signals_of, standing_of
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
@@ -71,7 +72,7 @@ def signal(
         others = f"it waits for {', '.join(map(one_line, sorted(known)))}" if known else "it waits for none"
         write(stderr(), f"szal: no step of {one_line(record.flow_name)} waits for {one_line(name)}: {others}")
     elif record.state is WorkflowState.PAUSED:
-        write(stderr(), f"to go on: {how_to_resume(record.execution_id, standing.flow)}")
+        write(stderr(), f"to go on: {advice_on(store).resume(record.execution_id, standing.flow)}")
 
 
 @click.command(short_help="Cancel an execution, wherever it runs.")
@@ -94,7 +95,7 @@ def cancel(*, execution_id: str, store: str | None, as_json: bool) -> None:
         as_json=as_json,
     )
     if not runs:
-        write(stderr(), f"nobody runs it; to end it: {how_to_resume(record.execution_id, standing.flow)}")
+        write(stderr(), f"nobody runs it; to end it: {advice_on(store).resume(record.execution_id, standing.flow)}")
 
 
 @click.command(short_help="Decide on a step of which nobody knows whether it was done.")
@@ -124,7 +125,7 @@ def resolve(
         f"step {one_line(step)} of {one_line(record.execution_id)}: {decision}",
         as_json=as_json,
     )
-    write(stderr(), f"to go on: {how_to_resume(record.execution_id, standing.flow)}")
+    write(stderr(), f"to go on: {advice_on(store).resume(record.execution_id, standing.flow)}")
 
 
 @click.command(short_help="Delete executions that have ended.")

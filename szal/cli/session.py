@@ -1,21 +1,24 @@
 """What the commands that run something have in common: their options, and how they end."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar, get_args
 
 import click
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from szal.cli.advice import Advice, advice_on
 from szal.cli.console import Stream, console_for, stderr, write
 from szal.cli.document import record_json
 from szal.cli.execute import Outcome, Settings, leave
+from szal.cli.history import keeps
 from szal.cli.options import duration_of, needed, store_option
-from szal.cli.show import closing
-from szal.cli.standing import Standing, standing_of, waiting_for
+from szal.cli.show import closing, command_line
+from szal.cli.standing import Standing, standing_of
 from szal.cli.text import one_line
 from szal.engine.config import Durability
+from szal.model.state import WorkflowState
 
 __all__ = ["close", "console_of", "end", "run_options", "standing_under"]
 
@@ -102,10 +105,14 @@ def standing_under(store: Any, execution_id: str) -> Standing:
 def close(document: Stream, console: Console, outcome: Outcome, settings: Settings, target: str | None) -> None:
     """Print how a run ended, and how it can go on; with ``--json``, its record."""
     console.print(_ending(outcome, console, settings))
-    if outcome.waits:
-        console.print(_how_to_go_on(outcome, target) if settings.store else _NOT_KEPT)
+    if settings.store is not None and keeps(settings.store):
+        for line in _how_to_go_on(outcome, advice_on(settings.store, target)):
+            console.print(command_line(line), soft_wrap=True)
+    elif outcome.standing.waits:
+        console.print(_NOT_KEPT)
     if settings.recorded and outcome.record is not None:
-        write(document, record_json(outcome.record, outcome.waits))
+        standing = outcome.standing
+        write(document, record_json(outcome.record, standing.waits, is_interrupted=standing.is_interrupted))
 
 
 _NOT_KEPT = Text("it waits, but without --store nothing is kept of it that could go on", style="yellow")
@@ -113,19 +120,23 @@ _NOT_KEPT = Text("it waits, but without --store nothing is kept of it that could
 
 def _ending(outcome: Outcome, console: Console, settings: Settings) -> RenderableType:
     if outcome.result is None:
-        return Text(f"cancelled; not all of its steps have ended\nexecution {one_line(outcome.execution_id)}")
-    table = closing(console, outcome.result, recorded=settings.store is not None)
+        text = "interrupted; nothing is known of how far it came"
+        return Text(f"{text}\nexecution {one_line(outcome.execution_id)}" if outcome.execution_id else text)
+    word = "interrupted" if outcome.is_left and outcome.result.state is not WorkflowState.PAUSED else None
+    recorded = settings.store is not None
+    table = closing(console, outcome.result, recorded=recorded, state=word, standing=outcome.standing)
     return Group(Text("This had ended before; nothing was run."), table) if outcome.is_old else table
 
 
-def _how_to_go_on(outcome: Outcome, target: str | None) -> RenderableType:
-    lines = [Text(f"waits for {line}", style="yellow") for line in waiting_for(outcome.waits)]
-    if all(wait.signal is None and wait.until is None for wait in outcome.waits):
-        word = "once that is decided"
-    else:
-        word = "then"
-    again = " ".join(filter(None, ("szal resume", outcome.execution_id, target)))
-    return Group(*lines, Text(f"{word}: {one_line(again)}", style="yellow"))
+def _how_to_go_on(outcome: Outcome, advice: Advice) -> Iterator[str]:
+    standing, waits = outcome.standing, outcome.standing.waits
+    yield from advice.waits(waits)
+    if outcome.is_left and outcome.record is not None:
+        yield from advice.after_interruption(outcome.record, standing.flow)
+    elif waits:
+        is_decision = all(wait.signal is None and wait.until is None for wait in waits)
+        word = "once that is decided" if is_decision else "then"
+        yield f"{word}: {advice.resume(outcome.execution_id, standing.flow)}"
 
 
 def end(outcomes: Outcome | Sequence[Outcome], status: int | None = None) -> NoReturn:

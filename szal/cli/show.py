@@ -11,22 +11,29 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from szal.cli.standing import Standing, explained, how_to_resume, waiting_for
+from szal.cli.advice import Advice
+from szal.cli.standing import Standing, explained
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, moment, one_line
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import StepStatus, WorkflowState
+from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.stores import ExecutionSummary
 
-__all__ = ["closing", "executions", "full_record"]
+__all__ = ["closing", "command_line", "executions", "full_record"]
 
 _MOST_ROWS: Final = 60  # of a closing table: above that, what went well is only counted
 _MOST_ERRORS: Final = 3
 _DIM: Final = "bright_black"
 
 
-def closing(console: Console, result: FlowResult, *, recorded: bool) -> RenderableType:
-    """Return what is shown when a run is over: a row for each step, the first errors, and the execution's id."""
+def closing(
+    console: Console, result: FlowResult, *, recorded: bool, state: str | None = None, standing: Standing | None = None
+) -> RenderableType:
+    """Return what is shown when a run is over: a row for each step, the first errors, and the execution's id.
+
+    *state* says better than the result's own how it stands, and *standing* that of its steps, where it could go on.
+    """
+    states = {} if standing is None else _states(result.execution_id, standing)
     steps = result.steps
     left_out = 0
     if len(steps) > _MOST_ROWS:
@@ -36,8 +43,8 @@ def closing(console: Console, result: FlowResult, *, recorded: bool) -> Renderab
     table = _step_table(console, steps)
     table.add_column("note", no_wrap=True, overflow="ellipsis", ratio=1, header_style=_DIM)
     for step in steps:
-        table.add_row(*_step_cells(console, step), _note(step))
-    parts: list[RenderableType] = [_headline(console, result.flow_name, result)]
+        table.add_row(*_step_cells(console, step, states.get(step.step_name)), _note(step))
+    parts: list[RenderableType] = [_headline(console, result.flow_name, result, state)]
     if steps:
         parts.append(table)
     if left_out:
@@ -59,8 +66,8 @@ def _what_went_wrong(console: Console, result: FlowResult) -> list[RenderableTyp
     return [*parts, Text("")] if parts else []
 
 
-def _headline(console: Console, flow_name: str, result: FlowResult) -> Text:
-    state = result.state or (WorkflowState.COMPLETED if result.success else WorkflowState.FAILED)
+def _headline(console: Console, flow_name: str, result: FlowResult, state: str | None = None) -> Text:
+    state = state or str(result.state or (WorkflowState.COMPLETED if result.success else WorkflowState.FAILED))
     sign, colour = look_of(console, state)
     counts = [
         f"{count} {status}".replace("_", " ")
@@ -71,7 +78,7 @@ def _headline(console: Console, flow_name: str, result: FlowResult) -> Text:
         (f"{sign} ", colour),
         (one_line(flow_name), "bold"),
         " ",
-        (str(state).replace("_", " "), colour),
+        (state.replace("_", " "), colour),
         f" in {elapsed(result.total_duration)}",
         (f"  {', '.join(counts)}" if counts else "", _DIM),
     )
@@ -127,42 +134,55 @@ def _note(step: StepResult) -> Text:
 # -- one execution --------------------------------------------------------------------------------------
 
 
-def full_record(console: Console, record: ExecutionRecord, standing: Standing | None = None) -> RenderableType:
-    """Return all that a person wants to know of an execution."""
+def full_record(
+    console: Console, record: ExecutionRecord, standing: Standing | None = None, advice: Advice | None = None
+) -> RenderableType:
+    """Return all that a person wants to know of an execution. To be printed with crop=False: commands are not cut."""
     if standing is None:
         standing = Standing(steps=() if record.result is None else record.result.steps)
     parts: list[RenderableType] = [_facts(console, record, standing)]
-    parts += [Text(line, style="yellow") for line in _why_not_on(record, standing)]
+    parts += [command_line(line) for line in _why_not_on(record, standing, advice or Advice())]
     steps = explained(standing, standing.steps)
     if any(step.status is not StepStatus.PENDING for step in steps):
-        parts += [Text(""), _timeline(console, record, steps, _states(record, standing))]
+        parts += [Text(""), _timeline(console, record, steps, _record_states(record, standing))]
     elif record.result is None:
         parts.append(Text("No step is recorded yet.", style=_DIM))
     parts += [part for step in steps for part in _error(console, step)]
     return Group(*parts)
 
 
-def _why_not_on(record: ExecutionRecord, standing: Standing) -> Iterator[str]:
+def command_line(text: str) -> Text:
+    """Return a line that has a command in it: not wrapped, as what is copied from a terminal would be broken."""
+    return Text(text, style="yellow", no_wrap=True, overflow="ignore")
+
+
+def _why_not_on(record: ExecutionRecord, standing: Standing, advice: Advice) -> Iterator[str]:
     """Yield why an execution that could go on does not."""
-    command = how_to_resume(record.execution_id, standing.flow)
+    command = advice.resume(record.execution_id, standing.flow)
     if standing.is_cancelling:
         end = f"nobody runs it; to end it: {command}" if standing.is_interrupted else "it ends soon"
         yield f"was asked to cancel: {end}"
         return
-    if standing.is_interrupted and record.state is not WorkflowState.PAUSED:
+    if record.state is WorkflowState.PAUSED and record.stop is Stop.INTERRUPTED:
+        yield from advice.after_interruption(record, standing.flow)
+    elif standing.is_interrupted and record.state is not WorkflowState.PAUSED:
         yield f"interrupted: nobody runs it any more; to go on: {command}"
     elif standing.is_interrupted:
         yield f"it can go on now: {command}"
-    yield from (f"waits for {line}" for line in waiting_for(standing.waits))
+    yield from advice.waits(standing.waits)
 
 
-def _states(record: ExecutionRecord, standing: Standing) -> Mapping[str, str]:
-    """Return, by name, how steps stand that had begun, but that nobody works on."""
+def _record_states(record: ExecutionRecord, standing: Standing) -> Mapping[str, str]:
     if record.state is not WorkflowState.PAUSED and not standing.is_interrupted:
         return {}
+    return _states(record.execution_id, standing)
+
+
+def _states(execution_id: str | None, standing: Standing) -> Mapping[str, str]:
+    """Return, by name, how steps stand that had begun, but that nobody works on."""
     states = {step.step_name: "interrupted" for step in standing.steps if step.status is StepStatus.RUNNING}
     for wait in standing.waits:
-        if wait.execution_id == record.execution_id:
+        if wait.execution_id == execution_id:
             is_decision = wait.signal is None and wait.until is None
             states[wait.step] = "undecided" if is_decision else "paused"
     return states
@@ -170,9 +190,13 @@ def _states(record: ExecutionRecord, standing: Standing) -> Mapping[str, str]:
 
 def _facts(console: Console, record: ExecutionRecord, standing: Standing) -> RenderableType:
     if record.result is None:
-        sign, colour = look_of(console, record.state)
-        state = str(record.state).replace("_", " ")
-        headline = Text.assemble((f"{sign} ", colour), (one_line(record.flow_name), "bold"), " ", (state, colour))
+        state = str(record.state)
+        if standing.is_interrupted and record.state is not WorkflowState.PAUSED:
+            state = "interrupted"
+        sign, colour = look_of(console, state)
+        headline = Text.assemble(
+            (f"{sign} ", colour), (one_line(record.flow_name), "bold"), " ", (state.replace("_", " "), colour)
+        )
     else:
         headline = _headline(console, record.flow_name, attrs.evolve(record.result, state=record.state))
     end = f" to {moment(record.finished_at)}" if record.finished_at else ""

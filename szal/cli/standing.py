@@ -7,30 +7,26 @@ from typing import Any
 
 import attrs
 
-from szal.cli.text import moment, one_line
-from szal.engine.config import EngineConfig
 from szal.engine.leases import is_gone
-from szal.engine.spec import bind
 from szal.engine.sub_flows import sub_flows_of
-from szal.errors import ExecutionNotFound, HandlerNotFound
+from szal.errors import ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint, decode_flow
 from szal.model.results import ExecutionRecord, StepResult
-from szal.model.state import StepStatus, WorkflowState
+from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import CONDITION_NOT_MET, Run
-from szal.steps.handlers import Handlers
+from szal.stores import ExecutionSummary
 
 __all__ = [
     "Standing",
     "Wait",
     "explained",
-    "how_to_resume",
-    "interrupted_in",
+    "interrupted_among",
+    "is_left_by_a_person",
     "signals_of",
     "standing_of",
-    "waiting_for",
 ]
 
 
@@ -52,7 +48,7 @@ class Standing:
     steps: Sequence[StepResult] = ()
     waits: Sequence[Wait] = ()
     is_interrupted: bool = False
-    """Whether nobody runs it, although it could go on."""
+    """Whether nobody runs it, although it could go on: by itself, or where a person interrupted it, when told to."""
     is_cancelling: bool = False
     """Whether it was asked to cancel, and has not ended yet."""
 
@@ -81,15 +77,31 @@ def standing_of(store: Any, record: ExecutionRecord) -> Standing:
         flow=flow,
         steps=found,
         waits=waits,
-        is_interrupted=record.state.is_live and record.execution_id in interrupted_in(store),
+        is_interrupted=record.state.is_live
+        and (is_left_by_a_person(record) or record.execution_id in _left_in(ledger)),
         is_cancelling=record.state.is_live and known.cancelled,
     )
 
 
-def interrupted_in(store: Any) -> frozenset[str]:
-    """Return the executions that nobody runs, although they could go on, as far as *store* knows."""
+def interrupted_among(store: Any, found: Sequence[ExecutionSummary]) -> frozenset[str]:
+    """Return those that nobody runs, although they could go on, as far as *store* knows."""
     ledger = getattr(store, "ledger", None)
-    return frozenset() if ledger is None else frozenset(ledger.interrupted(is_gone))
+    live = {summary.execution_id: summary for summary in found if summary.state.is_live}
+    if ledger is None or not live:
+        return frozenset()
+    records = (store.get(name) for name, summary in live.items() if summary.error == Stop.INTERRUPTED.reason)
+    by_people = {record.execution_id for record in records if record is not None and is_left_by_a_person(record)}
+    return frozenset(by_people | (_left_in(ledger) & live.keys()))
+
+
+def _left_in(ledger: Any) -> frozenset[str]:
+    """Return the executions with which whoever recovers goes on."""
+    return frozenset(ledger.interrupted(is_gone))
+
+
+def is_left_by_a_person(record: ExecutionRecord) -> bool:
+    """Whether a person interrupted it, and has to go on with it."""
+    return record.state is WorkflowState.PAUSED and record.stop is Stop.INTERRUPTED
 
 
 def _checkpoints(known: Any, plan: Plan) -> dict[str, Checkpoint]:
@@ -190,39 +202,6 @@ def signals_of(flow: FlowDef) -> set[str] | None:
                 return None
             names.add(signal)
     return names
-
-
-def how_to_resume(execution_id: str, flow: FlowDef | None) -> str:
-    """Return the command that goes on with an execution, and that its handlers have to be named if there are any."""
-    command = f"szal resume {one_line(execution_id)}"
-    return command if flow is None or _is_self_contained(flow) else f"{command} MODULE:ATTRIBUTE"
-
-
-def _is_self_contained(flow: FlowDef) -> bool:
-    if any(step.step_type == "sub_flow" for step in flow.walk()):
-        return False
-    try:
-        bind(flow, Plan.of(flow), Handlers(), EngineConfig())
-    except HandlerNotFound:
-        return False
-    return True
-
-
-def waiting_for(waits: Sequence[Wait]) -> Iterator[str]:
-    """Yield what each wait is for, and the command that sends it."""
-    for wait in waits:
-        step, execution_id = one_line(wait.step), one_line(wait.execution_id)
-        until = "" if wait.until is None else f" until {moment(wait.until)}"
-        if wait.signal is not None:
-            name = one_line(wait.signal)
-            yield f"the signal {name} (step {step}){until}: szal signal {execution_id} {name}"
-        elif until:
-            yield f"its time (step {step}){until}"
-        else:
-            yield (
-                f"a decision: step {step} had begun when its process ended, and may have been done or not:"
-                f" szal resolve {execution_id} {step} completed|failed|retry"
-            )
 
 
 # -- skips ----------------------------------------------------------------------------------------------

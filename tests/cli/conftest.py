@@ -1,5 +1,6 @@
 """Flows to name on the command line, and ways to run it: here, in a process, in a terminal."""
 
+import fcntl
 import os
 import pty
 import select
@@ -135,6 +136,11 @@ class Process:
         self.seen += chunk.decode(errors="replace")
         return bool(chunk)
 
+    def hang_up(self):
+        """Close its terminal."""
+        os.close(self.reader)
+        self.reader = None
+
     def signal(self, number):
         self.popen.send_signal(number)
 
@@ -147,10 +153,13 @@ class Process:
 
 @pytest.fixture
 def spawn(here):
-    """``spawn(*arguments, terminal=False, **environment)`` starts szal in a process, in a terminal if asked to."""
+    """``spawn(*arguments, terminal=False, **environment)`` starts szal in a process, in a terminal if asked to.
+
+    With *is_its_own* it is told when the terminal is closed, as what a shell starts is.
+    """
     started = []
 
-    def start(*arguments, terminal=False, **environment):
+    def start(*arguments, terminal=False, is_its_own=False, **environment):
         if terminal:
             reader, writer = pty.openpty()
             termios.tcsetwinsize(writer, (24, 80))
@@ -164,6 +173,8 @@ def spawn(here):
             stdout=writer,
             stderr=writer,
             env={**env, "TERM": "xterm-256color", **environment},
+            start_new_session=is_its_own,
+            preexec_fn=(lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0)) if is_its_own else None,  # noqa: PLW1509 (no threads)
         )
         os.close(writer)
         started.append(Process(popen, reader))
@@ -173,7 +184,8 @@ def spawn(here):
     for process in started:
         process.popen.kill()
         process.popen.wait()
-        os.close(process.reader)
+        if process.reader is not None:
+            os.close(process.reader)
 
 
 @pytest.fixture

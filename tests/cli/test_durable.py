@@ -39,6 +39,7 @@ def work(ctx):
     if name.startswith("nap"):
         ctx.report("ready now")
         ctx.sleep(60)
+        ctx.check()
     if name.startswith("hang"):
         ctx.report("ready now")
         while not Path("repaired").exists():
@@ -417,7 +418,7 @@ class TestRerun:
         assert result.exit_code == 2
         assert "no step 'brocken'" in result.stderr
 
-    def test_ctrl_c_cancels_it(self, szal, spawn, here, url):
+    def test_ctrl_c_pauses_the_new_one(self, szal, spawn, here, url):
         (here / "repaired").touch()
         szal("run", "lasting:hangs", "--id", "e1")
         (here / "repaired").unlink()
@@ -427,7 +428,10 @@ class TestRerun:
         process.until("once more")
         (here / "repaired").touch()
         assert process.end() == 130
-        assert "hangs cancelled in" in process.seen
+        assert "hangs paused in" in process.seen
+        new = re.search(r"to go on: szal resume (\S+) lasting:hangs", process.seen)[1]
+        assert record(url, new).parent_execution_id == "e1"
+        assert szal("resume", new, "lasting:hangs").exit_code == 0
 
 
 class TestCancel:
@@ -535,6 +539,19 @@ class TestShow:
         found = json.loads(szal("list", "--json").stdout)
         assert {each["execution_id"]: each["interrupted"] for each in found} == {"e1": True, "e2": False}
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+    def test_that_a_signal_interrupted_it_and_how_it_goes_on(self, szal, spawn, number):
+        process = spawn("run", "lasting:sleeps", "--id", "e1")
+        process.until("| ready")
+        process.signal(number)
+        process.end()
+        text = szal("show", "e1").stdout
+        assert re.search(r"interrupted.*; to go on: szal resume e1 MODULE:ATTRIBUTE\n", text)
+        assert re.search(r"nap +pending", text)
+        listed = szal("list")
+        assert "interrupted" in listed.stdout
+        assert listed.stderr == "to go on with what was interrupted: szal resume ID MODULE:ATTRIBUTE\n"
+
     def test_why_steps_were_skipped(self, szal):
         szal("run", "lasting:skips", "--id", "e1")
         text = szal("show", "e1").stdout
@@ -582,19 +599,59 @@ class TestSignalsOfTheSystem:
         process.until("once more")
         process.signal(signal.SIGINT)
         assert process.end(timeout=4) == 130  # the grace is 5s
-        assert "hangs cancelled in" in process.seen
-        assert re.search(r"hang +failed", process.seen)
-        assert record(url).result["last"].error == "cancelled"
+        assert "hangs paused in" in process.seen
+        assert re.search(r"hang +pending", process.seen)
+        assert record(url).result["last"].status is StepStatus.PENDING
 
-    def test_it_ends_an_undoing_that_hangs_too(self, spawn, url):
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+    def test_an_undoing_that_hangs_is_left_to_whoever_goes_on_with_it(self, szal, spawn, here, url, number):
         process = spawn("run", "lasting:rolls", "--id", "e1")
+        process.until("undo hangs")
+        process.signal(number)
+        process.until("once more")
+        process.signal(number)
+        assert process.end(timeout=4) == 128 + number
+        again = "interrupted while it was undone; to go on with that: szal resume e1 lasting:rolls"
+        assert again in process.seen
+        assert record(url).state is WorkflowState.ROLLING_BACK
+        (here / "lasting.py").write_text(DURABLE.replace("time.sleep(60)", "pass"))
+        assert szal("resume", "e1", "lasting:rolls").exit_code == 1
+        assert record(url).state is WorkflowState.ROLLED_BACK
+
+    def test_without_a_store_it_ends_an_undoing_that_hangs(self, spawn):
+        process = spawn("run", "lasting:rolls", SZAL_STORE="memory:")
         process.until("undo hangs")
         process.signal(signal.SIGTERM)
         process.until("once more")
         process.signal(signal.SIGTERM)
         assert process.end(timeout=4) == 143
         assert "not rolled back: first" in process.seen
-        assert record(url).state is WorkflowState.FAILED
+
+    def test_in_the_midst_of_a_step_that_must_not_run_twice_a_decision_is_asked_for(self, szal, spawn, here, url):
+        (here / "lasting.py").write_text(DURABLE.replace('StepDef("hang")', 'StepDef("hang", idempotent=False)'))
+        process = spawn("run", "lasting:hangs", "--id", "e1")
+        process.until("| ready")
+        process.signal(signal.SIGINT)
+        process.until("once more")
+        process.signal(signal.SIGINT)
+        assert process.end(timeout=4) == 130
+        assert "szal resolve e1 hang completed|failed|retry" in process.seen
+        assert re.search(r"hang +undecided", process.seen)
+        assert szal("resolve", "e1", "hang", "completed").exit_code == 0
+        assert szal("resume", "e1", "lasting:hangs").exit_code == 0
+
+    def test_recover_stops_with_the_one_that_is_interrupted(self, szal, spawn, url):
+        for name in ("e1", "e2"):
+            process = spawn("run", "lasting:sleeps", "--id", name)
+            process.until("| ready")
+            process.signal(signal.SIGTERM)
+            assert process.end() == 143
+        process = spawn("recover", "lasting:sleeps")
+        process.until("| ready")
+        process.signal(signal.SIGINT)
+        assert process.end() == 130
+        states = [record(url, name).state for name in ("e1", "e2")]
+        assert sorted(map(str, states)) == ["paused", "running"]
 
 
 class TestHurry:

@@ -1,8 +1,12 @@
 """szal as a process: signals, pipes, what goes to which stream."""
 
+import contextlib
 import json
 import os
+import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 
@@ -23,30 +27,85 @@ def only_record(database):
         return store.get(execution_id)
 
 
-class TestSignals:
-    @pytest.mark.parametrize(
-        ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
-    )
-    def test_a_signal_cancels_the_run_and_it_is_recorded(self, spawn, database, number, status):
-        process = spawn("run", "flows:waits", "--store", database)
-        process.until("| ready")
-        process.signal(number)
-        assert process.end() == status
-        assert f"{number.name}: cancelling" in process.seen
-        assert "waits cancelled in" in process.seen
-        record = only_record(database)
-        assert record.state is WorkflowState.CANCELLED
-        assert record.result["after"].error == "cancelled"
+def interrupted_in(url):
+    """Return which executions whoever recovers would go on with."""
+    with open_store(url) as store:
+        return list(store.ledger.interrupted(lambda owner: False))
 
-    def test_a_cancelled_run_rolls_back_where_it_is_asked_to(self, spawn, database):
+
+def told_commands(seen):
+    """Return what was said to type, by what for."""
+    return dict(re.findall(r"to (go on|undo it|cancel it): (szal .+?)\r?$", seen, re.MULTILINE))
+
+
+def typed(command, **more):
+    """Type *command* into a shell, and return how it ended."""
+    function = f'szal() {{ "{sys.executable}" -m szal "$@"; }}'
+    return subprocess.run(["bash", "-c", f"{function}; {command}"], capture_output=True, text=True, timeout=30, **more)
+
+
+class TestSignals:
+    """What is recorded is interrupted."""
+
+    def test_a_persons_pauses_the_run(self, spawn, database):
         process = spawn("run", "flows:rolls", "--store", database)
         process.until("| ready")
         process.signal(signal.SIGINT)
         assert process.end() == 130
-        assert "undone one" in process.seen
+        assert "SIGINT: pausing" in process.seen
+        assert "rolls paused in" in process.seen
+        assert "undone" not in process.seen
         record = only_record(database)
-        assert record.state is WorkflowState.ROLLED_BACK
-        assert record.result["one"].status is StepStatus.ROLLED_BACK
+        assert (record.state, record.error) == (WorkflowState.PAUSED, "interrupted")
+        assert [step.status for step in record.result.steps] == [StepStatus.COMPLETED, StepStatus.PENDING]
+        assert interrupted_in(database) == []
+
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str)
+    def test_a_machines_leaves_it_to_whoever_recovers(self, spawn, database, number, status):
+        process = spawn("run", "flows:rolls", "--id", "e1", "--store", database)
+        process.until("| ready")
+        process.signal(number)
+        assert process.end() == status
+        assert f"{number.name}: stopping" in process.seen
+        assert re.search(r"rolls interrupted in .* 1 pending, 1 completed", process.seen)
+        assert "interrupted, and left to whoever recovers; to go on: szal resume e1 flows:rolls" in process.seen
+        assert "undone" not in process.seen
+        record = only_record(database)
+        assert (record.state, record.result) == (WorkflowState.RUNNING, None)
+        assert interrupted_in(database) == ["e1"]
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+    @pytest.mark.parametrize("name", ["e1", "a name; $(touch broken)", "-e'1"])
+    def test_what_it_says_to_type_goes_on(self, spawn, here, database, number, name):
+        process = spawn("run", "flows:rolls", f"--id={name}", "--store", database)
+        process.until("| ready")
+        process.signal(number)
+        process.end()
+        (here / "flows.py").write_text((here / "flows.py").read_text().replace("ctx.sleep(60)", "pass"))
+        done = typed(told_commands(process.seen)["go on"])
+        assert done.returncode == 0, done.stderr
+        assert only_record(database).state is WorkflowState.COMPLETED
+        assert not (here / "broken").exists()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+    @pytest.mark.parametrize(
+        ("flow", "end"), [("rolls", ("undo it", "rolled_back")), ("waits", ("cancel it", "cancelled"))]
+    )
+    def test_what_it_says_to_type_undoes_it(self, spawn, database, number, flow, end):
+        process = spawn("run", f"flows:{flow}", "--store", database)
+        process.until("| ready")
+        process.signal(number)
+        process.end()
+        word, state = end
+        assert typed(told_commands(process.seen)[word]).returncode == 1
+        assert str(only_record(database).state) == state
+
+    def test_a_store_from_the_environment_is_not_told_again(self, spawn, database):
+        process = spawn("run", "flows:waits", "--id", "e1", SZAL_STORE=database)
+        process.until("| ready")
+        process.signal(signal.SIGINT)
+        process.end()
+        assert told_commands(process.seen)["go on"] == "szal resume e1 flows:waits"
 
     def test_a_second_one_ends_the_waiting_and_the_process_though_a_step_hangs(self, spawn, database):
         process = spawn("run", "flows:hangs", "--store", database)
@@ -54,23 +113,99 @@ class TestSignals:
         process.signal(signal.SIGINT)
         process.until("once more to stop waiting")
         process.signal(signal.SIGINT)
-        assert process.end(timeout=10) == 130
-        assert "hangs cancelled in" in process.seen
+        assert process.end(timeout=4) == 130  # the grace is 5s
+        assert "hangs paused in" in process.seen
         assert "Traceback" not in process.seen
         record = only_record(database)
-        assert record.state is WorkflowState.CANCELLED
-        assert record.result["hang"].error_type == "Cancelled"
+        assert record.state is WorkflowState.PAUSED
+        assert record.result["hang"].status is StepStatus.PENDING
 
-    def test_a_cancelled_run_with_json_is_a_record_too(self, here):
-        script = "import os, signal, sys; from szal.cli import main; sys.exit(main(['run', 'mine:flow', '--json']))"
+    def test_a_third_one_gets_out_though_the_database_hangs(self, spawn, here):
+        process = spawn("run", "flows:waits", "--id", "e1", "--store", "sqlite:///szal.db")
+        process.until("| ready")
+        with contextlib.closing(sqlite3.connect(here / "szal.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            process.signal(signal.SIGINT)
+            process.until("once more to stop waiting")
+            process.signal(signal.SIGINT)
+            process.until("once more to leave at once")
+            process.signal(signal.SIGINT)
+            assert process.end(timeout=5) == 130
+        assert "left at once; szal show tells how far it came" in process.seen
+        assert only_record("sqlite:///szal.db").state is WorkflowState.RUNNING
+
+    def test_many_in_a_hurry_do_not_hide_how_it_goes_on(self, spawn, database):
+        process = spawn("run", "flows:waits", "--store", database)
+        process.until("| ready")
+        for _ in range(20):
+            process.signal(signal.SIGINT)
+        assert process.end() == 130
+        assert "go on" in told_commands(process.seen)
+        assert "Traceback" not in process.seen
+
+    @pytest.mark.parametrize(
+        ("number", "status", "state"), [(signal.SIGINT, 130, "Paused"), (signal.SIGTERM, 143, "Running")], ids=str
+    )
+    def test_json_says_that_it_was_interrupted(self, here, database, number, status, state):
+        done = self.interrupts_itself(here, number, "--id", "e1", "--store", database, "--json")
+        assert done.returncode == status
+        found = json.loads(done.stdout)
+        assert (found["state"], found["interrupted"]) == (state, True)
+        assert json.loads(szal("show", "e1", "--store", database, "--json").stdout) == found
+        (listed,) = json.loads(szal("list", "--store", database, "--json").stdout)
+        assert (listed["state"], listed["interrupted"]) == (state, True)
+
+    def interrupts_itself(self, here, number, *options):
         (here / "mine.py").write_text(
             "import os, signal\nfrom szal import FlowDef, StepDef\n"
-            "def work(ctx):\n    os.kill(os.getpid(), signal.SIGTERM)\n    ctx.sleep(60)\n"
+            f"def work(ctx):\n    os.kill(os.getpid(), {int(number)})\n    ctx.sleep(60)\n    ctx.check()\n"
             "flow = FlowDef('f', steps=[StepDef('a'), StepDef('b')]), work\n"
         )
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+        return szal("run", "mine:flow", *options)
+
+    @pytest.mark.parametrize("store", [[], ["--store", "memory:"]], ids=["none", "memory"])
+    def test_what_nothing_keeps_is_cancelled(self, here, store):
+        done = self.interrupts_itself(here, signal.SIGTERM, "--json", *store)
         assert done.returncode == 143
-        assert decode_record(done.stdout).state is WorkflowState.CANCELLED
+        record = decode_record(done.stdout)
+        assert record.state is WorkflowState.CANCELLED
+        assert record.result["b"].error == "cancelled"
+        assert "szal resume" not in done.stderr
+
+    def test_and_rolled_back_where_it_is_asked_to(self, spawn):
+        process = spawn("run", "flows:rolls")
+        process.until("| ready")
+        process.signal(signal.SIGINT)
+        assert process.end() == 130
+        assert "SIGINT: cancelling" in process.seen
+        assert "undone one" in process.seen
+        assert "rolls rolled back in" in process.seen
+
+    def test_and_a_second_one_ends_the_waiting_there_too(self, spawn):
+        process = spawn("run", "flows:hangs")
+        process.until("| ready")
+        process.signal(signal.SIGINT)
+        process.until("once more to stop waiting")
+        process.signal(signal.SIGINT)
+        assert process.end(timeout=4) == 130
+        assert "hangs cancelled in" in process.seen
+
+    @pytest.mark.parametrize("command", ["run", "validate", "graph"])
+    def test_ctrl_c_while_a_module_is_imported(self, spawn, here, command):
+        (here / "slow.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+        process = spawn(command, "slow:flow")
+        process.until("importing")
+        process.signal(signal.SIGINT)
+        assert process.end(timeout=10) == 130
+        assert process.seen.strip() == "importing"
+
+    def test_ctrl_c_while_a_store_is_opened(self, spawn, here):
+        with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts, and says nothing
+            process = spawn("list", "--store", f"postgresql://127.0.0.1:{server.getsockname()[1]}/x")
+            with server.accept()[0]:
+                process.signal(signal.SIGINT)
+                assert process.end(timeout=10) == 130
+        assert process.seen.strip() == ""
 
     def test_an_ignored_signal_stays_ignored(self, here):
         (here / "mine.py").write_text(

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from szal import WorkflowState, open_store
+
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -35,8 +37,40 @@ def test_it_shows_what_runs_and_what_it_said_last(spawn):
     drawn = frames(process.seen)
     assert re.search(r"\S ready running +\d+ms", drawn)
     assert "· after waiting" in drawn
-    assert "SIGINT: cancelling" in drawn or "cancelled" in after(process.seen)
     assert "waits cancelled in" in after(process.seen)
+
+
+def test_it_shows_what_a_signal_does(spawn, database):
+    process = spawn("run", "flows:hangs", "--id", "e1", "--store", database, terminal=True)
+    process.until("ready now")
+    process.signal(signal.SIGINT)
+    process.until("SIGINT: pausing as soon as what runs has ended; once more to stop waiting")
+    process.signal(signal.SIGINT)
+    assert process.end() == 130
+    assert "hangs paused in" in after(process.seen)
+
+
+def test_a_command_is_not_broken_at_the_edge_of_the_terminal(spawn, database):
+    process = spawn("run", "flows:waits", "--id", "e1", "--store", database, terminal=True)
+    process.until("ready now")
+    process.signal(signal.SIGINT)
+    assert process.end() == 130
+    assert f"interrupted; to go on: szal resume e1 flows:waits --store {database}\r\n" in after(process.seen)
+    shown = spawn("show", "e1", "--store", database, terminal=True)
+    assert shown.end() == 0
+    command = f"interrupted; to go on: szal resume e1 MODULE:ATTRIBUTE --store {database}\r\n"
+    assert command in re.sub(r"\x1b\[[\d;]*m", "", shown.seen)
+
+
+def test_where_the_terminal_is_closed_the_run_is_left_to_whoever_recovers(spawn, database):
+    process = spawn("run", "flows:waits", "--id", "e1", "--store", database, terminal=True, is_its_own=True)
+    process.until("ready now")
+    process.hang_up()
+    assert process.popen.wait(20) == 129
+    assert spawn("recover", "flows:good", "--store", database).end() == 0  # it is of another flow
+    with open_store(database) as store:
+        assert store.get("e1").state is WorkflowState.RUNNING
+        assert list(store.ledger.interrupted(lambda owner: False)) == ["e1"]
 
 
 def test_a_large_flow_is_counted_not_drawn(spawn):

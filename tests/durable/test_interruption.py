@@ -885,7 +885,6 @@ class TestOnTheCommandLine:
         )
         return done.returncode
 
-    @pytest.mark.xfail(strict=True, reason="11: szal run cancels")
     def test_ctrl_c_pauses_and_says_how_to_go_on_and_how_to_undo(self, here, store_url, store):
         status, said = self.interrupt(here, store_url, signal.SIGINT)
         record = store.get("e")
@@ -898,7 +897,6 @@ class TestOnTheCommandLine:
         assert store.get("e").state is WorkflowState.COMPLETED
         assert (here / "calls").read_text().split() == ["first", "nap", "nap", "last"]
 
-    @pytest.mark.xfail(strict=True, reason="11: szal run cancels")
     def test_what_it_says_undoes_it(self, here, store_url, store):
         self.interrupt(here, store_url, signal.SIGINT)
         assert store.get("e").state is WorkflowState.PAUSED
@@ -907,7 +905,6 @@ class TestOnTheCommandLine:
         assert store.get("e").state is WorkflowState.ROLLED_BACK
         assert (here / "undone").exists()
 
-    @pytest.mark.xfail(strict=True, reason="11: szal run cancels")
     def test_sigterm_gives_it_back_and_whoever_recovers_goes_on(self, here, store_url, store):
         status, _ = self.interrupt(here, store_url, signal.SIGTERM)
         assert (status, store.get("e").state) == (143, WorkflowState.RUNNING)
