@@ -4,8 +4,8 @@ Signal handlers run on the main thread, between any two lines of it: of the engi
 that is called inline. What one of them raises (KeyboardInterrupt, the SystemExit of a server's time-out, an exception
 of the program's own) is not the failure of what it came up in. Neither its class nor its message tells, as anybody may
 raise any class; its traceback does: it passed through a function that is installed as a signal handler. A function
-that limits its own time by a signal has put the handler of before back by the time its exception arrives, so that
-stays its own.
+that limits its own time by a signal puts the old signal handler back before its exception leaves it, so that exception
+stays its own failure.
 
 Ask on the thread, and soon after the exception came up: a handler that has been replaced since is not known any more.
 """

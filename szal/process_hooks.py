@@ -199,8 +199,8 @@ def enroll_lock(owner: T, make_lock: Callable[[T], threading.RLock]) -> None:
     """Have *make_lock* called with *owner*, now and in the child of every fork, and its lock held during forks.
 
     It makes the owner's lock, and what is built on that, and returns it; reentrant, as a signal handler or finalizer
-    may fork while its own thread holds it. It is a plain function, or a method named
-    by its class, as a bound method would keep the owner.
+    may fork while its own thread holds it. It is a plain function, or a method named by its class, as a bound method
+    would keep the owner.
 
     >>> class Counter:
     ...     def __init__(self):

@@ -38,9 +38,10 @@ class EngineConfig:
     `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
     `max_recoveries`: how often an execution is taken up again after its process died, before it is failed.
     `max_recovering`: how many executions are recovered at a time.
-    `on_interrupt`: with one of szal's own stores, what a signal handler raises (Ctrl-C) leaves the execution to be gone
-    on with ("pause"), or cancels it ("cancel"); without one, it always cancels it.
-    `idle_timeout`: after how long the engine's idle threads end.
+    `on_interrupt`: what it does to an execution that a signal handler raises (Ctrl-C). "pause": it stops, and can be
+    continued later; "cancel": it is cancelled, and undone where it rolls back. Without one of szal's own stores it is
+    always cancelled.
+    `idle_timeout`: how long a thread of the engine's may be idle before it ends.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
 

@@ -44,7 +44,7 @@ class Host(Protocol):
 
 
 class NotAdmitted(Exception):
-    """There is an execution of that id, and it is not what was asked for."""
+    """No id was given, and the flow's own is taken by an earlier execution: this one needs a new id."""
 
 
 class Driver:

@@ -188,9 +188,9 @@ class Engine:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.
 
         Steps that have ended are not run again. A sub-flow goes on with the execution that it belongs to, whose result
-        is returned. The definition is the stored one, brought forward by
-        `EngineConfig.migrations`. Raises `ExecutionNotFound`, `ExecutionOwned` (its owner is alive),
-        `HandlerNotFound`, `DefinitionMismatch` (a step that has ended is no longer there), and what `run` raises.
+        is returned. The definition is the stored one, brought forward by `EngineConfig.migrations`. Raises
+        `ExecutionNotFound`, `ExecutionOwned` (its owner is alive), `HandlerNotFound`, `DefinitionMismatch` (a step that
+        has ended is no longer there), and what `run` raises.
         """
         return self._resume(execution_id, cancel)
 
@@ -354,7 +354,7 @@ class Engine:
     def _admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* as it is to run, recorded, or the result that there is under its id.
 
-        None: there is an execution of that id, and it is not what was asked for.
+        None: no id was given, and the flow's own is taken by an earlier execution.
         """
         store = self.config.execution_store
         if self._has_ledger:

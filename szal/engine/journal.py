@@ -31,7 +31,7 @@ class Journal:
         self._committed: set[str] = set()
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
         self._delivered: set[str] = set()
-        self._ahead: float | None = None  # the database's clock, of this process's monotonic one
+        self._ahead: float | None = None  # by how much the database's clock is ahead of this process's monotonic one
 
     def close(self) -> None:
         """Tell nobody of losses any more: the run is over, and its store remembers them."""

@@ -27,7 +27,7 @@ class Renewing(Protocol):
 
 
 def owner_name() -> str:
-    """Return a name for this process and caller: ``host/boot/pid/start/random``."""
+    """Return a name for an owner in this process, another at each call: ``host/boot/pid/start/random``."""
     return "/".join((*_machine(), str(os.getpid()), _start_of(os.getpid()) or "", uuid.uuid4().hex))
 
 

@@ -57,7 +57,7 @@ class Lifecycle:
     ) -> None:
         self.spec = spec
         self.store_error: Exception | None = None
-        """What a store raised that nobody could go on with: the run did all the same."""
+        """What a store of four methods raised first; the run went on, and this is raised at its end."""
         self.children: list[Lifecycle] = []
         self._scheduler = scheduler
         self._resolver = resolver

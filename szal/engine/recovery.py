@@ -57,7 +57,7 @@ class Recovery:
     def admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
 
-        None: there is one of that id, and none was asked for.
+        None: no id was given, and the flow's own is taken.
         """
         leased, record = self.leased, spec.record
         if not is_given and self.ledger.knows(record.execution_id):  # without the write lock
@@ -180,7 +180,7 @@ class Recovery:
         inputs: Mapping[str, Json] | None,
         token: CancellationToken | None,
     ) -> ExecutionSpec:
-        """Return the request for a new execution that keeps what completed in this one."""
+        """Return the spec of a new execution that keeps what completed in this one."""
         self._catch_up()
         known = self.ledger.read(execution_id)
         flow = stored_flow(execution_id, known, self._config)

@@ -28,10 +28,11 @@ class StepStatus(NamedEnum):
 
 
 class Stop(NamedEnum):
-    """Why a run stops before all its steps have ended. Stored with the execution (`ExecutionRecord.stop`).
+    """Why a run stops before all its steps have ended.
 
     The first two *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
-    what has not begun stays as it is, for whoever goes on with it.
+    what has not begun stays as it is, for whoever goes on with it; after GAVE_UP, that is nobody. CANCELLED, TIMED_OUT,
+    INTERRUPTED and GAVE_UP are stored with the execution (`ExecutionRecord.stop`).
 
     >>> Stop.TIMED_OUT.reason, Stop.TIMED_OUT.ends, Stop.INTERRUPTED.ends
     ('flow timeout exceeded', True, False)
@@ -105,7 +106,7 @@ class WorkflowState(NamedEnum):
 
 
 _S = WorkflowState
-# The pairs that szal-rs allows; a state that is not its own row's target never repeats itself.
+# The pairs that szal-rs allows. No state follows itself.
 _NEXT: dict[WorkflowState, frozenset[WorkflowState]] = {
     _S.CREATED: frozenset({_S.RUNNING}),
     _S.RUNNING: frozenset({_S.PAUSED, _S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.ROLLING_BACK}),

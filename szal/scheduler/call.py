@@ -99,4 +99,7 @@ def _take(claim: list[None]) -> bool:
 
 
 UNLIMITED: Final = Call(None, None, 1)
-"""Of the calls that nobody can stop waiting for: the coordinating thread's own, in a run that nobody can cancel."""
+"""What the contexts of the coordinating thread's own calls have in place of a call: no limit, and never abandoned.
+
+Where such a call is given up on all the same, `StepContext.give_up` puts another in its place.
+"""

@@ -49,7 +49,7 @@ class Inbox:
             return not self._is_closed
 
     def close(self) -> bool:
-        """Take no more offers, unless there are calls to be made first; return which it is. Coordinator only."""
+        """Take no more offers, unless there are calls to be made first; return whether it is closed. Coordinator only."""
         with self._closing:
             self._is_closed = not self.has_calls
             return self._is_closed
@@ -85,9 +85,9 @@ class Inbox:
 
 @attrs.define(eq=False)
 class Relief:
-    """A thread that stands by while this one is in a handler that was told to end.
+    """A thread that stands by while the coordinating one is in a handler that was told to end.
 
-    `baton` is what this one has laid down for as long as it is in the handler; who takes it coordinates.
+    The coordinating thread has laid down `baton` for as long as it is in the handler; whoever takes it coordinates.
     """
 
     baton: list[None]
@@ -119,9 +119,9 @@ class Coordinator:
     tally: Tally = attrs.field(factory=Tally)
     runs: list[Run] = attrs.field(factory=list)
     ready: deque[Ready] = attrs.field(factory=deque)
-    """What may start, but for what `backlog` holds."""
+    """What may start and has not been looked at yet."""
     backlog: deque[Ready] = attrs.field(factory=deque)
-    """What needs a worker, and found none free."""
+    """What may start, needs a worker, and found none free."""
     leaving: Stop | None = None
     """Why all of it is left to whoever goes on with it: nothing starts any more."""
     told_at: float = 0.0
@@ -133,12 +133,13 @@ class Coordinator:
     in_handler: bool = False
     """Whether this thread itself is in a handler; read by any thread."""
     inline: StepContext | None = None
-    """That of the last handler that it was in; read by any thread."""
+    """The context of the last handler that it was in; read by any thread."""
     inline_run: Run | None = None
     """The run of that handler; likewise."""
     baton: list[None] | None = None
-    """The right to coordinate: it lies in this list while this thread is in a handler that may be given up on. Another
-    one is used for each piece of a plan, so that who waits for one handler never takes it during another."""
+    """The right to coordinate, which lies in this list while this thread is in a handler that may be given up on.
+
+    Each call, or chain of calls, has a list of its own: who stands by for one never takes the baton of another."""
     relief: Relief | None = None
     """Who stands by to take this thread's place, if the handler does not end (`relief`)."""
     stop_for: Callable[[BaseException], Stop] = lambda _: Stop.CANCELLED

@@ -22,8 +22,7 @@ _SIGNALS: Final = tuple(
     for number in range(1, getattr(signal, "SIGRTMIN", signal.NSIG))
     if number not in (getattr(signal, "SIGKILL", 0), getattr(signal, "SIGSTOP", 0))
 )
-"""Those that programs handle."""
-
+"""Those that programs handle; not the many real-time signals, which few do."""
 
 _PATIENCE: Final = 0.3
 """For how many seconds the engine may be at its bookkeeping before it counts as held up by something that hangs."""
@@ -43,7 +42,7 @@ class Interrupts:
         self._deliver = deliver
         self._in_handler = in_handler
         self._before: dict[int, Any] = {}
-        self._since = 0.0  # when that was
+        self._since = 0.0  # when `pending` was raised
 
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
@@ -63,7 +62,7 @@ class Interrupts:
             raise self.pending
 
     def take(self) -> BaseException | None:
-        """Return what was raised, which is taken note of by that."""
+        """Return what was raised, if anything was, and keep it no longer: the caller deals with it."""
         pending, self.pending = self.pending, None
         return pending
 

@@ -167,7 +167,7 @@ class Scheduler:
         return self._c.is_idle()
 
     def drive(self) -> None:
-        """Work until every run is done, or left as it is; then raise what that was for, or what interrupted them."""
+        """Drive until every run is done or left; then raise the interruption, or the error that they were left for."""
         c, errors = self._c, 0
         on_main = threading.current_thread() is threading.main_thread()
         longest = _LONGEST_WAIT_OF_MAIN if on_main else _LONGEST_WAIT

@@ -87,13 +87,13 @@ class Run:
     call_context: Callable[[Call], StepContext]
     watch: Watch | None = None
     launch: Callable[[Call], None] | None = None
-    on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for it
+    on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for a stop
     log: Log | None = None
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
     encode: bool = False  # outputs become JSON text in the step's own thread
     deadline: float | None = None
     inline: bool = True  # the coordinating thread may call handlers itself
-    guarded: bool = False  # and somebody may want to stop waiting for it then
+    guarded: bool = False  # it lays down the baton before that, so that another may take its place (`relief`)
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
     tally: Tally = attrs.field(factory=Tally)  # likewise

@@ -1,17 +1,26 @@
 """What a step of a run is doing: one value, which the coordinating thread alone changes, in `Run.enter`.
 
-    PENDING ---> READY -----> Attempt ------> SETTLED
-                  |  |          |  ^  |            ^
-                  |  |          v  |  +-> COMMITTING
-                  |  |     BackingOff           ^
-                  |  +--> STARTING -> STARTED   |
-                  +-----> Waiting, SUB_FLOW ----+
-    UNDECIDED, from the start of a run that goes on ----> SETTLED
+    from                           to                   by
+    PENDING                        READY                Run.settle, Run.start: it waits for no other step any more
+    READY                          STARTING             starting: it must not run twice
+    STARTING                       STARTED              starting: that it begins is committed
+    READY, STARTED                 Attempt              starting: a worker has it
+    READY                          Waiting, SUB_FLOW    engine.waiting, engine.lifecycle: the engine does it
+    Attempt, Waiting, SUB_FLOW     READY                settling: until what follows is decided, at once
+    READY                          SETTLED              Run.settle: it has its result
+    READY                          COMMITTING           settling: its result is being committed
+    COMMITTING                     READY, then SETTLED  settling: it is committed
+    READY                          BackingOff           settling: another attempt follows
+    BackingOff                     READY                settling: its time has come
+    PENDING                        UNDECIDED            engine.restoring, of a run that goes on
+    all but the next three         SETTLED              stopping.wind_up: a stop that ends the run
+    Attempt, SUB_FLOW, COMMITTING  (as above)           settling: such a stop lets them come to their end
+    BackingOff, Waiting            READY                stopping.leave: a stop that leaves the run
+    STARTING, STARTED              READY                stopping.leave
+    Attempt, COMMITTING            READY                stopping.end_grace, of a run that is being left
 
-`Attempt` -> BackingOff -> READY is a retry, and so is Waiting or SUB_FLOW -> BackingOff -> READY. A handler that the
-coordinating thread calls itself takes its step from READY to what follows an attempt: nobody can look meanwhile. A stop
-that ends the run takes every step from PENDING, READY, STARTED, BackingOff, Waiting and UNDECIDED to SETTLED; one that
-leaves the run takes none there, and BackingOff and Waiting back to READY.
+A handler that the coordinating thread calls itself leaves its step READY (PENDING, further on in a chain) until the
+call is over: nobody can look meanwhile.
 """
 
 from collections.abc import Callable

@@ -61,7 +61,7 @@ def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
 
 
 def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
-    """Settle every step that is not under way: between two attempts it has failed, otherwise it is skipped."""
+    """Settle every step but those that run or are being committed: between two attempts it has failed, else skipped."""
     for node in run.plan.nodes:
         if run.is_over:
             return
@@ -85,7 +85,7 @@ def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
 
 
 def _fail_between(c: Coordinator, run: Run, node: Node) -> None:
-    """End a step between two attempts with the failure of the last one; one before a crash is known by name only."""
+    """End a step between two attempts, and its wait for the next one."""
     stage = run.stages[node.place]
     if isinstance(stage, BackingOff):
         c.timers.cancel(stage.timer)

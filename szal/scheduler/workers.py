@@ -5,8 +5,8 @@ and no Future. There are two kinds of threads: pooled ones, which the interprete
 threads, for attempts that may have to be left behind.
 
 Nothing here has a lock, so nothing can hang in one: after a fork, in a destructor, in a signal handler. What two
-threads may want at once is taken from a list by one atomic operation. Threads that
-nobody refers to any more end when they have done what they were given.
+threads may want at once is taken from a list by one atomic operation. Threads that nobody refers to any more end when
+they have done what they were given.
 """
 
 import os
