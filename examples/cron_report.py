@@ -1,4 +1,4 @@
-"""A script for cron that resumes itself: killed in the middle, the next call goes on where it was.
+"""A script for cron that resumes itself: killed, or stopped by Ctrl-C, the next call goes on where it was.
 
     */10 1-5 * * *  cd /srv/reports && python cron_report.py
 

@@ -50,7 +50,11 @@ __all__ = [
 
 
 class SzalError(Exception):
-    """The root of every error that szal raises on purpose."""
+    """The root of every error that szal raises on purpose.
+
+    >>> issubclass(StepTimeout, SzalError), issubclass(SinkFull, SzalError)
+    (True, True)
+    """
 
 
 # -- the call was wrong ------------------------------------------------------------------------------
@@ -76,14 +80,22 @@ class InvalidFlow(SzalError):
 
 @attrs.define(repr=False)
 class CycleDetected(InvalidFlow):
-    """The dependencies of a flow form a cycle; `path` names its steps, the first one again at the end."""
+    """The dependencies of a flow form a cycle; `path` names its steps, the first one again at the end.
+
+    >>> print(CycleDetected("ci", ("dependency cycle: a -> b -> a",), ("a", "b", "a")))
+    invalid flow 'ci': dependency cycle: a -> b -> a
+    """
 
     path: tuple[str, ...] = ()
 
 
 @attrs.define(repr=False)
 class HandlerNotFound(SzalError):
-    """Some steps have nothing to run (or undo) them. Raised before anything runs."""
+    """Some steps have nothing to run (or undo) them. Raised before anything runs.
+
+    >>> print(HandlerNotFound(("build", "test")))
+    no handler for steps: build, test
+    """
 
     steps: tuple[str, ...]
     kind: str = "handler"
@@ -94,7 +106,11 @@ class HandlerNotFound(SzalError):
 
 @attrs.define(repr=False)
 class ExecutionOwned(SzalError):
-    """Somebody is running this execution now."""
+    """Somebody is running this execution now.
+
+    >>> print(ExecutionOwned("order-42"))
+    execution order-42 is being run already
+    """
 
     execution_id: str
 
@@ -104,7 +120,11 @@ class ExecutionOwned(SzalError):
 
 @attrs.define(repr=False)
 class ExecutionNotFound(SzalError):
-    """The store knows no execution with this id, or none that it could continue."""
+    """The store knows no execution with this id, or none that it could continue.
+
+    >>> print(ExecutionNotFound("order-42"))
+    no execution order-42
+    """
 
     execution_id: str
 
@@ -114,7 +134,11 @@ class ExecutionNotFound(SzalError):
 
 @attrs.define(repr=False)
 class LeaseLost(SzalError):
-    """Another process has taken this execution over: what this one does for it is no longer recorded."""
+    """Another process has taken this execution over: what this one does for it is no longer recorded.
+
+    >>> print(LeaseLost("order-42"))
+    execution order-42 was taken over by another process
+    """
 
     execution_id: str
 
@@ -124,7 +148,11 @@ class LeaseLost(SzalError):
 
 @attrs.define(repr=False)
 class MigrationFailed(SzalError):
-    """A definition that cannot be brought to another version, or a migration that cannot be registered."""
+    """A definition that cannot be brought to another version, or a migration that cannot be registered.
+
+    >>> print(MigrationFailed("ci", "no migration from version 2 is registered"))
+    flow 'ci': no migration from version 2 is registered
+    """
 
     flow: str
     problem: str
@@ -157,7 +185,11 @@ class DefinitionMismatch(SzalError):
 
 @attrs.define(repr=False)
 class MissingExtra(SzalError, ImportError):
-    """An optional library is not installed; the message says which extra brings it."""
+    """An optional library is not installed; the message says which extra brings it.
+
+    >>> print(MissingExtra("the command line", "cli"))
+    the command line needs an optional part of szal: pip install "szal[cli]"
+    """
 
     feature: str
     extra: str
@@ -171,7 +203,11 @@ class MissingExtra(SzalError, ImportError):
 
 @attrs.define(repr=False)
 class DecodeError(SzalError):
-    """JSON that is not what it should be. `path` says where, as in ``result.steps[3].status``."""
+    """JSON that is not what it should be. `path` says where, as in ``result.steps[3].status``.
+
+    >>> print(DecodeError("result.steps[3].status", "unknown status 'Done'"))
+    result.steps[3].status: unknown status 'Done'
+    """
 
     path: str
     problem: str
@@ -182,7 +218,11 @@ class DecodeError(SzalError):
 
 @attrs.define(repr=False)
 class EncodeError(SzalError):
-    """A value that JSON cannot hold; `path` says where, `problem` what stands there."""
+    """A value that JSON cannot hold; `path` says where, `problem` what stands there.
+
+    >>> print(EncodeError("inputs['when']", "datetime"))
+    inputs['when']: datetime
+    """
 
     path: str
     problem: str
@@ -193,7 +233,13 @@ class EncodeError(SzalError):
 
 @attrs.define(repr=False)
 class ConditionError(SzalError):
-    """A condition, path or template that does not parse; prints the text with a caret at `position`."""
+    """A condition, path or template that does not parse; prints the text with a caret at `position`.
+
+    >>> print(ConditionError("a = 1", 2, "use == to compare"))
+    use == to compare at position 2
+      a = 1
+        ^
+    """
 
     text: str
     position: int
@@ -211,7 +257,11 @@ _ONE_LINE = dict.fromkeys((*range(32), 127, 133, 8232, 8233), " ")
 
 @attrs.define(repr=False)
 class LoadError(SzalError):
-    """A flow file that cannot be read; one line per problem, each with its place in the file."""
+    """A flow file that cannot be read; one line per problem, each with its place in the file.
+
+    >>> print(LoadError("ci.yaml", (":3:5: step 'test' needs an unknown step",)))
+    ci.yaml:3:5: step 'test' needs an unknown step
+    """
 
     file: str
     problems: tuple[str, ...]
@@ -224,12 +274,20 @@ class LoadError(SzalError):
 
 
 class StepError(SzalError):
-    """A step did not complete. Its text is a complete message, and goes into records as it is."""
+    """A step did not complete. Its text is a complete message, and goes into records as it is.
+
+    >>> describe(StepFailed("build", "ValueError: no"))
+    'step failed: build: ValueError: no'
+    """
 
 
 @attrs.define(repr=False)
 class StepTimeout(StepError):
-    """An attempt ran past its limit (or past its flow's)."""
+    """An attempt ran past its limit (or past its flow's).
+
+    >>> print(StepTimeout("build", 2.5))
+    step timeout: build after 2500ms
+    """
 
     step: str
     timeout: float
@@ -240,7 +298,11 @@ class StepTimeout(StepError):
 
 @attrs.define(repr=False)
 class RetryExhausted(StepError):
-    """The last allowed attempt failed; `__cause__` is its exception."""
+    """The last allowed attempt failed; `__cause__` is its exception.
+
+    >>> print(RetryExhausted("fetch", 3, "OSError: no route to host"))
+    retry exhausted: fetch after 3 attempts: OSError: no route to host
+    """
 
     step: str
     attempts: int
@@ -252,7 +314,11 @@ class RetryExhausted(StepError):
 
 @attrs.define(repr=False)
 class StepFailed(StepError):
-    """What `FlowResult.raise_for_failure` raises for a step whose handler raised; `__cause__` is that exception."""
+    """What `FlowResult.raise_for_failure` raises for a step whose handler raised; `__cause__` is that exception.
+
+    >>> print(StepFailed("build", "ValueError: no such file"))
+    step failed: build: ValueError: no such file
+    """
 
     step: str
     error: str
@@ -263,7 +329,11 @@ class StepFailed(StepError):
 
 @attrs.define(repr=False)
 class FlowFailed(SzalError):
-    """What `FlowResult.raise_for_failure` raises where no step failed: a cancelled, timed out or paused flow."""
+    """What `FlowResult.raise_for_failure` raises where no step failed: a cancelled, timed out or paused flow.
+
+    >>> print(FlowFailed("ci", "cancelled"))
+    flow 'ci' did not succeed: cancelled
+    """
 
     flow: str
     error: str
@@ -274,7 +344,11 @@ class FlowFailed(SzalError):
 
 @attrs.define(repr=False)
 class OutputNotSerializable(EncodeError, StepError):
-    """A handler returned something that JSON cannot hold; `path` says where, as in ``output["when"]``."""
+    """A handler returned something that JSON cannot hold; `path` says where, as in ``output["when"]``.
+
+    >>> print(OutputNotSerializable("output['when']", "datetime"))
+    output['when']: datetime
+    """
 
 
 @attrs.define(repr=False)
@@ -304,7 +378,11 @@ class ShellFailed(StepError):
 
 @attrs.define(repr=False)
 class SubFlowError(StepError):
-    """A sub_flow step that names no flow, names an unknown one, or whose flow did not succeed."""
+    """A sub_flow step that names no flow, names an unknown one, or whose flow did not succeed.
+
+    >>> print(SubFlowError("sub-flow 'deploy' not found in storage"))
+    sub-flow 'deploy' not found in storage
+    """
 
     problem: str
 
@@ -335,6 +413,10 @@ class RetryAfter(SzalError):
     """Raised by a handler: this attempt failed, try again in `seconds` (if attempts are left).
 
     Takes the place of the step's own backoff, and is not capped by ``max_retry_delay``.
+
+    >>> raise RetryAfter(30)
+    Traceback (most recent call last):
+    szal.errors.RetryAfter: retry after 30s
     """
 
     seconds: float
@@ -345,7 +427,12 @@ class RetryAfter(SzalError):
 
 @attrs.define(repr=False)
 class SkipStep(SzalError):
-    """Raised by a handler: there is nothing to do. The step is skipped with this reason, not failed."""
+    """Raised by a handler: there is nothing to do. The step is skipped with this reason, not failed.
+
+    >>> raise SkipStep("nothing has changed")
+    Traceback (most recent call last):
+    szal.errors.SkipStep: nothing has changed
+    """
 
     reason: str = "skipped by its handler"
 
@@ -365,7 +452,11 @@ class Undecided(StepError):
 
 @attrs.define(repr=False)
 class Cancelled(SzalError):
-    """Raised by `StepContext.check` in a handler whose run was cancelled or given up on."""
+    """Raised by `StepContext.check` in a handler that is to end: its run is stopped, or nobody waits for it any more.
+
+    >>> print(Cancelled("flow timeout exceeded"))
+    flow timeout exceeded
+    """
 
     reason: str = "cancelled"
 
@@ -377,7 +468,11 @@ class Cancelled(SzalError):
 
 
 class StoreError(SzalError):
-    """A store could not do what was asked of it."""
+    """A store could not do what was asked of it.
+
+    >>> issubclass(WriteFailed, StoreError)
+    True
+    """
 
 
 @attrs.define(repr=False)
@@ -437,7 +532,11 @@ class StoreClosed(StoreError):
 
 @attrs.define(repr=False)
 class SinkFull(StoreError):
-    """A save found no room behind the writer for `waited` seconds; nothing was queued. The database is too slow."""
+    """A save found no room behind the writer for `waited` seconds; nothing was queued. The database is too slow.
+
+    >>> print(SinkFull("runs.db", 10_000, 30.0))
+    runs.db: 10000 writes are pending, and none was committed within 30s
+    """
 
     store: str
     pending: int
@@ -449,7 +548,11 @@ class SinkFull(StoreError):
 
 @attrs.define(repr=False)
 class FlushTimeout(StoreError):
-    """Some writes were not committed in time. They are still queued, and will be written when they can be."""
+    """Some writes were not committed in time. They are still queued, and will be written when they can be.
+
+    >>> print(FlushTimeout("runs.db", ("order-42",), 5.0))
+    runs.db: not written after 5s: order-42
+    """
 
     store: str
     execution_ids: tuple[str, ...]
@@ -461,7 +564,11 @@ class FlushTimeout(StoreError):
 
 @attrs.define(repr=False)
 class WriteFailed(StoreError):
-    """Some writes are lost for good; `errors` says why, in the order of `execution_ids`."""
+    """Some writes are lost for good; `errors` says why, in the order of `execution_ids`.
+
+    >>> print(WriteFailed("runs.db", ("order-42",), (StoreFailed("runs.db", "string or blob too big"),)))
+    runs.db: could not write order-42 (StoreFailed: runs.db: string or blob too big)
+    """
 
     store: str
     execution_ids: tuple[str, ...]

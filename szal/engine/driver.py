@@ -223,7 +223,15 @@ def _cancelling(_: BaseException) -> Stop:
 
 
 class Execution:
-    """A run in the background, as `Engine.start` returns it. Its methods may be called from any thread."""
+    """A run in the background, as `Engine.start` returns it. Its methods may be called from any thread.
+
+    >>> from szal import Engine, FlowDef, StepDef
+    >>> with Engine(lambda ctx: ctx.sleep(60)) as engine:
+    ...     execution = engine.start(FlowDef("night", steps=[StepDef("sleep"), StepDef("breakfast")]))
+    ...     execution.cancel()
+    ...     str(execution.result(timeout=10).state), execution.done
+    ('cancelled', True)
+    """
 
     def __init__(self, execution_id: str, token: CancellationToken) -> None:
         self.execution_id = execution_id

@@ -10,7 +10,11 @@ __all__ = ["InMemoryStorage", "WorkflowStorage"]
 
 @runtime_checkable
 class WorkflowStorage(Protocol):
-    """What `EngineConfig.storage` has to offer. Called on the coordinating thread, so it should be quick."""
+    """What `EngineConfig.storage` has to offer. Called on the coordinating thread, so it should be quick.
+
+    >>> isinstance(InMemoryStorage(), WorkflowStorage)
+    True
+    """
 
     def get_by_name(self, name: str) -> FlowDef | None:
         """Return the flow called *name*, or None."""

@@ -19,6 +19,10 @@ class StepResult:
 
     `duration` is in seconds, from the first attempt's start to the end of the last one, waits included.
     `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception.
+
+    >>> result = StepResult("1", "build", StepStatus.SKIPPED, error="condition not met")
+    >>> str(result.status), result.output, result.attempts
+    ('skipped', None, 0)
     """
 
     step_id: str
@@ -120,6 +124,10 @@ class ExecutionRecord:
 
     `inputs` are what the run was given; `labels` the caller's own (str to str), to find executions by; `stop` is why
     it was stopped, if it was.
+
+    >>> record = ExecutionRecord("order-42", "orders", labels={"customer": "7"})
+    >>> str(record.state), record.finished_at, record.stop
+    ('created', None, None)
     """
 
     execution_id: str

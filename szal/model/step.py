@@ -23,7 +23,11 @@ def new_id() -> str:
 
 
 class BackoffStrategy(NamedEnum):
-    """How the wait between attempts grows."""
+    """How the wait between attempts grows.
+
+    >>> [BackoffStrategy.LINEAR.delay(0.5, attempt) for attempt in (1, 2, 3)]
+    [0.5, 1.0, 1.5]
+    """
 
     FIXED = "Fixed"
     LINEAR = "Linear"
@@ -56,6 +60,9 @@ class TriggerMode(NamedEnum):
     ALL: every one is done and none failed or was blocked. ANY: the first one completed.
     ALL_COMPLETED: every one completed. ALL_DONE: every one is done, whatever its outcome.
     The last two are szal's own: szal-rs refuses a flow that uses them.
+
+    >>> StepDef("clean up", depends_on=[StepDef("test")], trigger_mode=TriggerMode.ALL_DONE).trigger_mode.value
+    'AllDone'
     """
 
     ALL = "All"

@@ -20,7 +20,11 @@ __all__ = ["Analysis", "FlowMode", "analyse", "walk"]
 
 
 class FlowMode(NamedEnum):
-    """How the steps of a flow are wired (docs/semantics.md has the table)."""
+    """How the steps of a flow are wired (docs/semantics.md has the table).
+
+    >>> FlowMode.DAG.value, FlowMode.SEQUENTIAL.is_linear
+    ('Dag', True)
+    """
 
     SEQUENTIAL = "Sequential"
     PARALLEL = "Parallel"

@@ -49,7 +49,7 @@ class Inbox:
             return not self._is_closed
 
     def close(self) -> bool:
-        """Take no more offers, unless there are calls to be made first; return whether it is closed. Coordinator only."""
+        """Take no more offers, unless calls are to be made first; return whether it is closed. Coordinator only."""
         with self._closing:
             self._is_closed = not self.has_calls
             return self._is_closed

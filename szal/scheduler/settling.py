@@ -169,7 +169,7 @@ def _again(c: Coordinator, run: Run, node: Node) -> None:
 
 
 def end_between(c: Coordinator, run: Run, node: Node) -> None:
-    """End a step between two attempts with the failure of the last one, which is not known if it came before a crash."""
+    """End a step between two attempts with the failure of the last one; of one before a crash that is not known."""
     history = run.history[node.place]
     call = Call(run, node, history.attempt)
     call.started, call.ended = history.started, history.ended

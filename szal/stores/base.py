@@ -18,6 +18,17 @@ class ExecutionStore(Protocol):
     """All that an engine asks of a store. Whatever has these four methods can be one.
 
     They are called from any thread, several at once, and may block.
+
+    >>> class Kept(dict):
+    ...     def save(self, record): self[record.execution_id] = record
+    ...     def list(self, flow_name=None): return list(self)  # of all flows
+    ...     def remove(self, execution_id): return self.pop(execution_id, None)
+    >>> from szal import Engine, EngineConfig, FlowDef
+    >>> store = Kept()
+    >>> with Engine(lambda ctx: None, EngineConfig(execution_store=store)) as engine:
+    ...     _ = engine.run(FlowDef("empty"), execution_id="e")
+    >>> str(store["e"].state)
+    'completed'
     """
 
     def save(self, record: ExecutionRecord) -> None:

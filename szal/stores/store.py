@@ -10,7 +10,13 @@ __all__ = ["Store"]
 
 
 class Store(Backend, ExecutionStore, Protocol):
-    """What each of szal's own stores is: see `SqliteExecutionStore` for what the methods promise."""
+    """What each of szal's own stores is: see `SqliteExecutionStore` for what the methods promise.
+
+    >>> from szal import open_store
+    >>> with open_store("memory:") as store:
+    ...     store.count()
+    0
+    """
 
     def migrate(self) -> None: ...
 
