@@ -5,8 +5,10 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from szal.engine import family
 from szal.engine.config import EngineConfig
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.spec import ExecutionSpec, LeasedStore
@@ -129,7 +131,7 @@ class Driver:
         lifecycle = Lifecycle(spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased)
         self._lifecycle = lifecycle
         if lifecycle.recording.can_go_on:
-            scheduler.on_idle = lifecycle.idle
+            scheduler.on_idle = partial(family.pause_if_idle, lifecycle)
             scheduler.on_relieved = self._take_over
         if token is not None:
             self._unsubscribe = token.subscribe(lambda: scheduler.call(scheduler.cancel))
@@ -165,20 +167,20 @@ class Driver:
             if self._unsubscribe is not None:
                 self._unsubscribe()
             self._lifecycle = None
-            lifecycle.dispose()
+            family.release(lifecycle)
 
     def _leave(self, lifecycle: Lifecycle, error: BaseException | None) -> None:
         stop = self._scheduler.leaving or Stop.BROKEN
         if stop is Stop.LEASE_LOST:
             return
         if not stop.breaks:
-            lifecycle.leave(stop)
+            family.leave(lifecycle, stop)
             return
         with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
             if lifecycle.recording.can_go_on:
-                lifecycle.leave(stop)
+                family.leave(lifecycle, stop)
             else:
-                lifecycle.fail("" if error is None else describe(error))
+                family.record_failure(lifecycle, "" if error is None else describe(error))
 
     def shield(self) -> Interrupts:
         """Return a context in which nothing that a signal handler raises comes up, until it is left."""
@@ -191,7 +193,7 @@ class Driver:
         lifecycle = self._lifecycle
         if execution_id == self.execution_id or lifecycle is None:
             return execution_id == self.execution_id
-        return any(one.execution_id == execution_id for one in lifecycle.family())
+        return any(one.execution_id == execution_id for one in family.family_of(lifecycle))
 
     def request_stop(self, stop: Stop) -> bool:
         """Have it stopped; False where it has come to its end before."""
@@ -201,7 +203,7 @@ class Driver:
         """Have it take a signal for that execution, which is committed."""
 
         def take() -> None:
-            for lifecycle in [] if self._lifecycle is None else self._lifecycle.family():
+            for lifecycle in [] if self._lifecycle is None else family.family_of(self._lifecycle):
                 if lifecycle.execution_id == execution_id:
                     lifecycle.offer(signal)
 
