@@ -108,6 +108,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "active": "which executions an engine runs now",
         "recovery": "taking executions up again",
         "recoverer": "many of them at a time",
+        "admission": "what an engine may run",
         "engine": "the facade",
     },
     "files": {
