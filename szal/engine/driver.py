@@ -41,16 +41,19 @@ class Host(Protocol):
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind."""
 
+    def take(self, driver: "Driver") -> bool:
+        """Take the id of a run for it; False where it is taken."""
+
     def give_back(self, driver: "Driver") -> None:
-        """Take note that a run is over, and its id free."""
+        """Take note that a run is over, and its id free, if it had it."""
 
 
 class NotAdmitted(Exception):
-    """There is an execution of that id, and it is not what was asked for."""
+    """Somebody is running an execution of that id, or there is one, and it is not what was asked for."""
 
 
 class Driver:
-    """Drives one execution, with its sub-flows, to its end. The engine has taken the id for it, and gets it back.
+    """Drives one execution, with its sub-flows, to its end. It takes the id from the engine, and gives it back.
 
     With *background*, nothing of it keeps the interpreter from exiting.
     """
@@ -87,15 +90,15 @@ class Driver:
     # -- on the thread that runs it ------------------------------------------------------------------
 
     def run(self, admit: Callable[[], ExecutionSpec | FlowResult | None]) -> FlowResult:
-        """Run what *admit* returns, on this thread, or return the result that it found; then give the id back.
+        """Take the id, run what *admit* returns, on this thread, or return the result that it found; give the id back.
 
-        Raises `NotAdmitted` where it found nothing, what it raises, what interrupted the run, and what the store
-        raised. What a signal handler raises meanwhile interrupts the run, and is raised once it is recorded how far
-        that has come.
+        Raises `NotAdmitted` where the id is taken or nothing was found, what *admit* raises, what interrupted the run,
+        and what the store raised. What a signal handler raises meanwhile interrupts the run, and is raised once it is
+        recorded how far that has come.
         """
         with self._scheduler.interrupts():
             try:
-                found = admit()
+                found = admit() if self._host.take(self) else None
                 if found is None:
                     raise NotAdmitted
                 return self._drive(found) if isinstance(found, ExecutionSpec) else found
@@ -181,6 +184,13 @@ class Driver:
                 family.leave(lifecycle, stop)
             else:
                 family.record_failure(lifecycle, "" if error is None else describe(error))
+
+    def run_admitted(self, spec: ExecutionSpec) -> FlowResult:
+        """As `run`, of what was admitted on another thread, with the id taken."""
+        try:
+            return self._drive(spec)
+        finally:
+            self._host.give_back(self)
 
     def shield(self) -> Interrupts:
         """Return a context in which nothing that a signal handler raises comes up, until it is left."""

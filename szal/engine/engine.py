@@ -103,14 +103,12 @@ class Engine:
         """
         spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
         driver = self._driver(spec.record.execution_id)
-        if self._admission.active.take(driver.execution_id, driver):
-            with contextlib.suppress(NotAdmitted):
-                return driver.run(partial(self._admission.admit, spec, is_given=execution_id is not None))
+        with contextlib.suppress(NotAdmitted):
+            return driver.run(partial(self._admission.admit, spec, is_given=execution_id is not None))
         if execution_id is not None:
             raise ExecutionOwned(execution_id)
         spec = under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
-        self._admission.active.take(driver.execution_id, driver)
         return driver.run(partial(self._admission.admit, spec, is_given=True))
 
     def start(
@@ -137,7 +135,7 @@ class Engine:
         thread = RunThread(f"szal-run-{spec.record.execution_id}")  # before anything is recorded
         try:
             execution = self._start(spec, token, thread, is_given=execution_id is not None)
-            if execution is None:
+            if execution is None and execution_id is None:
                 spec = under_new_id(spec)
                 execution = self._start(spec, token, thread, is_given=True)
             if execution is None:
@@ -150,15 +148,13 @@ class Engine:
     def _start(
         self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread, *, is_given: bool
     ) -> Execution | None:
-        """Have *thread* run what is admitted on this one; None where that id is taken, and none was given."""
+        """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token)
         driver = self._driver(execution.execution_id, execution=execution)
-        if not self._admission.active.take(driver.execution_id, driver):
-            if is_given:
-                raise ExecutionOwned(driver.execution_id)
-            return None
         with driver.shield():
             try:
+                if not self.take(driver):
+                    return None
                 found = self._admission.admit(spec, is_given=is_given)
                 if isinstance(found, ExecutionSpec):
                     thread.give(lambda: _run_started(driver, found, execution))
@@ -188,10 +184,9 @@ class Engine:
     ) -> FlowResult:
         recovery = self._admission.recovery()
         root = recovery.root_of(execution_id)
-        driver = self._driver(root, background=background)
-        if not self._admission.active.take(root, driver):
-            raise ExecutionOwned(root)
-        return driver.run(lambda: recovery.resume(root, cancel))
+        with contextlib.suppress(NotAdmitted):
+            return self._driver(root, background=background).run(lambda: recovery.resume(root, cancel))
+        raise ExecutionOwned(root)
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
         """Continue at most *limit* executions that nobody runs; return how each ended, once all have.
@@ -256,7 +251,6 @@ class Engine:
         recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)
         driver = self._driver(spec.record.execution_id)
-        self._admission.active.take(driver.execution_id, driver)
         return driver.run(lambda: recovery.begin_rerun(spec))
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
@@ -312,6 +306,10 @@ class Engine:
         for driver in self._admission.active.all():
             driver.request_stop(stop)
 
+    def take(self, driver: Driver) -> bool:
+        """Take the id of a run for it; called by its driver."""
+        return self._admission.active.take(driver.execution_id, driver)
+
     def give_back(self, driver: Driver) -> None:
         """Take note that a run is over; called by its driver."""
         if self._admission.active.give_back(driver.execution_id, driver):
@@ -331,6 +329,6 @@ class Engine:
 def _run_started(driver: Driver, spec: ExecutionSpec, execution: Execution) -> None:
     """Run what was admitted, on a thread of its own, and tell *execution* how it ended."""
     try:
-        execution.settle(driver.run(lambda: spec))
+        execution.settle(driver.run_admitted(spec))
     except BaseException as error:  # noqa: BLE001 (raised again by `Execution.result`)
         execution.settle(None, error)
