@@ -129,7 +129,6 @@ PLACES = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: it is recorded as CANCELLED or FAILED, and undone")
 @PERSON
 @PLACES
 def test_ctrl_c_in_a_handler_pauses_whichever_step_it_is(url, how, at, names):
@@ -154,7 +153,6 @@ def test_ctrl_c_in_a_handler_pauses_whichever_step_it_is(url, how, at, names):
     assert told["steps"] == {name: "completed" if name in before else "pending" for name in names.split(",")}
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: what was interrupted has ended, and does not go on")
 @PERSON
 @PLACES
 @pytest.mark.parametrize("again", ["run", "resume"])
@@ -178,7 +176,6 @@ def test_what_a_person_interrupted_goes_on_with(url, how, at, names, again):
     assert sorted(told["calls"]) == sorted([*names.split(","), at])  # the one that was interrupted, twice
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: it is CANCELLED or FAILED")
 @PERSON
 def test_recovery_leaves_alone_what_a_person_interrupted(url, how):
     told = seen(
@@ -196,7 +193,6 @@ def test_recovery_leaves_alone_what_a_person_interrupted(url, how):
     assert told == {"found": [[], [], 0, 0], "state": "paused", "calls": ["a", "b"]}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation")
 @PERSON
 @pytest.mark.parametrize("then", ["resume", "recover"])
 @pytest.mark.parametrize(("rolls_back", "state"), [("", "cancelled"), ("rolls back", "rolled_back")])
@@ -225,7 +221,6 @@ def test_cancelling_what_a_person_interrupted_undoes_it(url, how, then, rolls_ba
     assert told["undone"] == (["b", "a"] if rolls_back else [])
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: it is CANCELLED or FAILED")
 @ANY
 def test_what_goes_on_can_be_interrupted_again(url, how):
     told = seen(
@@ -250,7 +245,6 @@ def test_what_goes_on_can_be_interrupted_again(url, how):
 # -- a machine's --------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is recorded as the step's failure")
 @MACHINE
 @PLACES
 def test_any_other_exception_of_a_signal_handler_gives_the_execution_back_as_it_is(url, how, at, names):
@@ -276,7 +270,6 @@ def test_any_other_exception_of_a_signal_handler_gives_the_execution_back_as_it_
     assert sorted(told["calls"]) == sorted([*names.split(","), at])
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is recorded as the step's failure")
 def test_however_often_it_does_not_count_as_a_crash(url):
     told = seen(
         """
@@ -296,7 +289,6 @@ def test_however_often_it_does_not_count_as_a_crash(url):
     assert told == {"raised": ["SystemExit"] * 4 + ["completed"], "state": "completed"}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
 @ANY
 @pytest.mark.parametrize("where", ["handler", "workers"])
 def test_another_process_goes_on_while_the_interrupted_one_lives(store_url, new_engine, store, how, where):
@@ -377,7 +369,6 @@ WORKERS = """
 """
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: handlers on other threads are not told, or the run is cancelled")
 @ANY
 @pytest.mark.parametrize("behave", ["ends", "breaks off"])
 def test_handlers_on_other_threads_are_told_and_waited_for_and_what_broke_off_runs_again(url, how, behave):
@@ -402,7 +393,6 @@ def test_handlers_on_other_threads_are_told_and_waited_for_and_what_broke_off_ru
     assert told["calls"] == calls
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: handlers on other threads are not told, or the run is cancelled")
 @ANY
 def test_one_that_does_not_end_is_left_behind_after_the_grace_and_what_it_says_later_is_not_recorded(url, how):
     told = seen(
@@ -506,10 +496,7 @@ EVERYWHERE = """
         "storage",
     ],
 )
-def test_it_interrupts_the_run_and_propagates(request, how, at):
-    if (how, at) != ("exit", "storage"):
-        reason = "11.7, 11.8: it is swallowed, a step's failure, or a cancellation"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_it_interrupts_the_run_and_propagates(how, at):
     told = seen(EVERYWHERE, "memory:", how, at)
     assert told["struck"]
     assert told["raised"] == RAISED[how]
@@ -524,10 +511,8 @@ def test_it_interrupts_the_run_and_propagates(request, how, at):
     [
         "ctrl-c",
         "own ctrl-c",
-        *(
-            pytest.param(how, marks=pytest.mark.xfail(strict=True, reason="11.7: a sink's guard swallows it"))
-            for how in ("exit", "alarm")
-        ),
+        "exit",
+        "alarm",
     ],
 )
 def test_where_all_has_run_it_propagates_too_and_the_execution_completes(how, at):
@@ -536,7 +521,6 @@ def test_where_all_has_run_it_propagates_too_and_the_execution_completes(how, at
     assert told["undone"] == []
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is the step's failure")
 @pytest.mark.parametrize("at", ["a", "step_completed a"], ids=["handler", "sink"])
 @pytest.mark.parametrize("shape", ["function", "lambda", "method", "callable object", "partial", "one that calls"])
 def test_a_signal_handler_is_known_whatever_it_is(at, shape):
@@ -572,7 +556,6 @@ def test_a_signal_handler_is_known_whatever_it_is(at, shape):
     assert told == {"raised": expected, "state": "running"}
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is the step's failure")
 def test_what_a_handler_does_on_its_way_out_does_not_hide_it(url):
     told = seen(
         """
@@ -596,7 +579,6 @@ def test_what_a_handler_does_on_its_way_out_does_not_hide_it(url):
 # -- what it comes up beside ------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
 @ANY
 def test_an_interrupted_step_that_must_not_run_twice_needs_a_decision(url, how):
     told = seen(
@@ -619,7 +601,6 @@ def test_an_interrupted_step_that_must_not_run_twice_needs_a_decision(url, how):
     assert (told["end"], told["calls"]) == ("completed", ["pay", "after"])
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
 @ANY
 def test_what_is_interrupted_while_it_waits_for_a_retry_goes_on(url, how):
     told = seen(
@@ -647,7 +628,6 @@ def test_what_is_interrupted_while_it_waits_for_a_retry_goes_on(url, how):
     assert told == {"raised": RAISED[how], "left": LEFT[how], "after": "completed", "calls": ["a", "a"]}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
 @ANY
 def test_a_sub_flow_is_interrupted_with_what_it_belongs_to_and_goes_on_with_it(url, how):
     told = seen(
@@ -679,9 +659,7 @@ def test_a_sub_flow_is_interrupted_with_what_it_belongs_to_and_goes_on_with_it(u
 
 @ANY
 @pytest.mark.parametrize("at", ["undo b", "step_rollback c"], ids=["undo", "sink"])
-def test_an_undo_that_is_interrupted_is_gone_on_with(request, url, how, at):
-    if (how, at) != ("ctrl-c", "step_rollback c"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="11: what is interrupted in an undo is given up"))
+def test_an_undo_that_is_interrupted_is_gone_on_with(url, how, at):
     told = seen(
         """
     def handler(ctx):
@@ -716,8 +694,8 @@ def test_an_undo_that_is_interrupted_is_gone_on_with(request, url, how, at):
 @pytest.mark.parametrize(
     "at",
     [
-        pytest.param("step_started a", marks=pytest.mark.xfail(strict=True, reason="11.6: it is CANCELLED")),
-        pytest.param("step_completed a", marks=pytest.mark.xfail(strict=True, reason="11.6: it is CANCELLED")),
+        "step_started a",
+        "step_completed a",
         "step_completed b",
         "step_completed in child",
     ],
@@ -767,7 +745,6 @@ def test_a_sink_that_hangs_can_be_got_out_of_and_the_execution_goes_on(url, at):
     assert told == {"raised": "KeyboardInterrupt", "few": True, "after": "completed"}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation")
 def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same(url):
     told = seen(
         """
@@ -804,7 +781,6 @@ def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same
 # -- on_interrupt ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11: there is no on_interrupt")
 @ANY
 @pytest.mark.parametrize(("rolls_back", "end"), [("", "cancelled"), ("rolls back", "rolled_back")])
 def test_where_the_engine_is_told_to_an_interruption_is_a_cancellation(url, how, rolls_back, end):
@@ -826,7 +802,6 @@ def test_where_the_engine_is_told_to_an_interruption_is_a_cancellation(url, how,
     assert told["calls"] == ["a", "b", "c"]
 
 
-@pytest.mark.xfail(strict=True, reason="11: there is no on_interrupt")
 def test_on_interrupt_is_pause_unless_it_is_said_otherwise():
     assert EngineConfig().on_interrupt == "pause"
     assert EngineConfig(on_interrupt="cancel").on_interrupt == "cancel"

@@ -94,20 +94,12 @@ def told(tmp_path, code, **names):
     return done.stdout.strip()
 
 
-def failing(*values, reason, passing=()):
-    """Parameters that fail today, and those that do not."""
-    marks = pytest.mark.xfail(strict=True, reason=reason)
-    return [*(pytest.param(value, marks=marks) for value in values), *passing]
-
-
-EXCEPTIONS = ["exit", "alarm", "own sigint"]
 CTRL_C = ["ctrl-c", "own ctrl-c"]
+ANY = ["exit", "alarm", "own sigint", *CTRL_C]
 
 
 class TestWithoutASzalStoreNobodyCouldGoOn:
-    @pytest.mark.parametrize(
-        "how", failing(*EXCEPTIONS, reason="11.7: it is recorded as the step's failure", passing=CTRL_C)
-    )
+    @pytest.mark.parametrize("how", ANY)
     def test_so_the_run_is_cancelled_and_undone_and_it_propagates(self, tmp_path, how):
         code = """
 use(how, "c")
@@ -118,7 +110,6 @@ tell(raised, store["e"].state, store["e"].error, *undone, "|", *calls)
         assert told(tmp_path, code, how=how) == f"{RAISED[how]} rolled_back cancelled b a | a b c"
 
     @pytest.mark.parametrize("steps", ["a", "ab"], ids=["only step", "last step"])
-    @pytest.mark.xfail(strict=True, reason="11.10: in the last step it is recorded as FAILED")
     @pytest.mark.parametrize("how", CTRL_C)
     def test_in_the_last_step_too(self, tmp_path, how, steps):
         code = """
@@ -128,7 +119,7 @@ tell(raised_by(new_engine().run, flow, execution_id="e"), store["e"].state, stor
 """
         assert told(tmp_path, code, how=how, steps=steps) == "KeyboardInterrupt cancelled cancelled"
 
-    @pytest.mark.parametrize("how", failing(*EXCEPTIONS, reason="11.7: it is swallowed", passing=CTRL_C))
+    @pytest.mark.parametrize("how", ANY)
     @pytest.mark.parametrize("at", ["step_started b", "step_completed a"])
     def test_where_it_comes_up_in_a_sink(self, tmp_path, how, at):
         code = """
@@ -139,9 +130,7 @@ tell(raised, store["e"].state, *undone[-1:])
 """
         assert told(tmp_path, code, how=how, at=at) == f"{RAISED[how]} rolled_back a"
 
-    @pytest.mark.parametrize(
-        "how", failing(*EXCEPTIONS, "own ctrl-c", reason="11.7: the record says RUNNING", passing=["ctrl-c"])
-    )
+    @pytest.mark.parametrize("how", ANY)
     def test_where_it_comes_up_in_the_store(self, tmp_path, how):
         code = """
 use(how, "save 1")
@@ -152,7 +141,7 @@ tell(raised, store["e"].state, raised_by(engine.run, flow, execution_id="e"))
 """
         assert told(tmp_path, code, how=how) == f"{RAISED[how]} cancelled cancelled"
 
-    @pytest.mark.parametrize("how", failing(*EXCEPTIONS, reason="11.7: handlers are not told", passing=CTRL_C))
+    @pytest.mark.parametrize("how", ANY)
     @pytest.mark.parametrize("recorded", [True, False], ids=["foreign store", "no store"])
     def test_handlers_on_other_threads_are_told_and_waited_for(self, tmp_path, how, recorded):
         code = """
@@ -222,7 +211,6 @@ tell(result.state, *calls, result["b"].attempts)
 """
         assert told(tmp_path, code) == "completed a b b 2"
 
-    @pytest.mark.xfail(strict=True, reason="11.7: what a signal handler raises is the step's failure")
     def test_is_not_that_of_one_that_has_not(self, tmp_path):
         code = """
 use("alarm", None)
@@ -238,13 +226,14 @@ tell(raised_by(new_engine(handler).run, flow, execution_id="e"), store["e"].stat
 class TestASecondCtrlC:
     @pytest.mark.parametrize(
         "at",
-        failing(
+        [
+            "step_started a",
+            "step_completed a",
             "step_completed b",
             "step_completed in child",
             "flow_completed child",
-            reason="11.6: no Ctrl-C is heard any more",
-            passing=["step_started a", "step_completed a", "flow_completed f"],
-        ),
+            "flow_completed f",
+        ],
     )
     def test_gets_out_of_a_sink_that_hangs(self, tmp_path, at):
         code = """
