@@ -7,7 +7,7 @@ import time
 
 import pytest
 from durable.children import SETUP, killed, run_child
-from helper_engine import bounded, errors, run_script, statuses, waited
+from helper_engine import bounded, errors, run_new_python, statuses, waited
 
 from szal import (
     Engine,
@@ -380,7 +380,7 @@ def test_a_cancelled_run_that_is_killed_in_its_undo_is_undone_by_whoever_recover
 def test_with_python_o_too(store_url, tmp_path, monkeypatch, how):
     killed(KILLED_IN_THE_UNDO, store_url, how)
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
-    done = run_script(
+    done = run_new_python(
         tmp_path,
         f"""
         from szal import *

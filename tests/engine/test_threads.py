@@ -8,8 +8,9 @@ import time
 import weakref
 
 import pytest
-from helper_engine import ForeignStore, bounded, run_script, waited
+from helper_engine import ForeignStore, bounded, waited
 from processes import wait_until
+from stores.samples import run_python
 
 from szal import (
     CancellationToken,
@@ -347,7 +348,7 @@ def test_the_interpreter_does_not_wait_for_a_run_that_was_recovered_in_the_backg
     print("main ends", flush=True)
     """
     try:
-        done = run_script(tmp_path, code, timeout=7)
+        done = run_python(code, cwd=tmp_path, timeout=7)
     except subprocess.TimeoutExpired:
         pytest.fail("the process does not end")
     assert (done.returncode, done.stdout.strip()) == (0, "main ends"), done.stderr
@@ -355,7 +356,7 @@ def test_the_interpreter_does_not_wait_for_a_run_that_was_recovered_in_the_backg
         assert str(store.get("e").state) == "running"  # for another process to go on with
 
 
-def test_the_interpreter_waits_for_a_run_that_was_started(tmp_path):
+def test_the_interpreter_waits_for_a_run_that_was_started():
     code = """
     import time
     from szal import *
@@ -366,5 +367,5 @@ def test_the_interpreter_waits_for_a_run_that_was_started(tmp_path):
 
     Engine(handler).start(FlowDef("f", steps=[StepDef("a"), StepDef("b")]))
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_python(code, timeout=15)
     assert (done.returncode, done.stdout.split()) == (0, ["a", "b"]), done.stderr

@@ -8,8 +8,9 @@ import time
 from contextlib import closing, suppress
 
 import pytest
-from helper_engine import bounded, run_script, statuses, waited
+from helper_engine import bounded, run_new_python, statuses, waited
 from processes import wait_until
+from stores.samples import run_python
 
 from szal import (
     CancellationToken,
@@ -245,7 +246,7 @@ def test_the_times_of_a_run_stay_in_order_when_the_system_clock_jumps(tmp_path, 
     assert all(0 <= after - before + 0.05 for before, after in zip(steps, steps[1:])), steps
     print("in order")
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_new_python(tmp_path, code, timeout=15)
     assert done.stdout.strip() == "in order", done.stderr
 
 
@@ -272,7 +273,7 @@ def test_a_lease_in_memory_is_kept_when_the_system_clock_jumps(tmp_path):
     go.set()
     execution.wait(10)
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_new_python(tmp_path, code, timeout=15)
     assert done.stdout.strip() == "owned", done.stderr
 
 
@@ -481,7 +482,7 @@ def test_every_thread_that_sleeps_for_one_handler_wakes(monkeypatch, how):
 
 
 @pytest.mark.parametrize("what", ["EventBus().subscribe()", "ProgressHub(8).subscribe()"])
-def test_what_a_signal_handler_publishes_while_its_thread_goes_into_a_wait_is_received(tmp_path, what):
+def test_what_a_signal_handler_publishes_while_its_thread_goes_into_a_wait_is_received(what):
     """The signal comes at the first line of the standard library and szal that a `get` runs, at the second, …"""
     code = f"""
     import os, signal, sys, threading, time
@@ -533,7 +534,7 @@ def test_what_a_signal_handler_publishes_while_its_thread_goes_into_a_wait_is_re
         moment += 1
     print("moments" if moment > 3 else "too few", lost)
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_python(code, timeout=15)
     assert done.stdout.strip() == "moments []", done.stdout + done.stderr
 
 
@@ -566,7 +567,7 @@ def test_an_attempt_that_is_left_behind_before_it_began_is_dated_within_its_run(
     assert all(step.duration < 30 for step in result.steps), [step.duration for step in result.steps]
     print("within")
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_new_python(tmp_path, code, timeout=15)
     assert done.stdout.strip() == "within", done.stderr
 
 
@@ -600,7 +601,7 @@ def test_an_undo_that_is_given_up_does_not_begin_again_and_is_told_as_it_was():
     assert "77" not in result.error
 
 
-def test_a_second_ctrl_c_gives_up_an_undo_with_retries_once_and_for_all(tmp_path):
+def test_a_second_ctrl_c_gives_up_an_undo_with_retries_once_and_for_all():
     code = """
     import os, signal, threading, time
     from szal import *
@@ -626,7 +627,7 @@ def test_a_second_ctrl_c_gives_up_an_undo_with_retries_once_and_for_all(tmp_path
     os._exit(0)
     """
     try:
-        done = run_script(tmp_path, code, timeout=12)
+        done = run_python(code, timeout=12)
     except subprocess.TimeoutExpired:
         pytest.fail("the process does not end")
     assert done.stdout.strip() == "interrupted [1]", done.stdout + done.stderr
