@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from szal.engine.config import EngineConfig
 from szal.engine.driver import Execution
-from szal.engine.engine import Engine, run
+from szal.engine.engine import Engine
+from szal.engine.one_shot import run
 from szal.errors import (
     Cancelled,
     ConditionError,

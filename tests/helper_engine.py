@@ -76,8 +76,8 @@ def errors(result):
     return {step.step_name: step.error for step in result.steps if step.error is not None}
 
 
-def run_script(tmp_path, code, timeout=30.0):
-    """Run *code* with the szal that the tests import, in a process of its own; TimeoutExpired if it does not end."""
+def run_new_python(tmp_path, code, timeout=30.0):
+    """Run *code* as `stores.samples.run_python` does, in an interpreter that has not imported szal yet."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(code))
     path = os.pathsep.join([str(Path(szal.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)

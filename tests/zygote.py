@@ -7,6 +7,7 @@ waits for it and tells how it ended.
 This file is also the script of the zygote: it reads requests from the socket of that number, until that is closed.
 """
 
+import gc
 import json
 import os
 import selectors
@@ -24,13 +25,13 @@ REQUEST = 1 << 20  # bytes at most
 class Process:
     """What is needed of `subprocess.Popen`, for such a process; text pipes for its three standard files."""
 
-    def __init__(self, zygote: "Zygote", code: str, arguments: list[str]) -> None:
+    def __init__(self, zygote: "Zygote", code: str, arguments: list[str], cwd: Path) -> None:
         self.args = [code, *arguments]
         self.returncode: int | None = None
         (its_in, stdin), (stdout, its_out), (stderr, its_err), (self._told, tell) = (os.pipe() for _ in range(4))
         self.stdin, self.stdout, self.stderr = os.fdopen(stdin, "w"), os.fdopen(stdout), os.fdopen(stderr)
         given = [its_in, its_out, its_err, tell]
-        zygote.ask({"code": code, "arguments": arguments, "cwd": str(Path.cwd()), "environ": dict(os.environ)}, given)
+        zygote.ask({"code": code, "arguments": arguments, "cwd": str(cwd), "environ": dict(os.environ)}, given)
         for file in given:
             os.close(file)
         self.pid = int(self._hear())
@@ -114,6 +115,8 @@ class Zygote:
 def begin(number: int) -> str:
     """Serve requests. In each process that is forked, return the code that it is to run."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    gc.collect()
+    gc.freeze()  # what is here already costs no process anything as it ends
     with socket.socket(fileno=number) as requests:
         while True:
             data, files, _, _ = socket.recv_fds(requests, REQUEST, 4)

@@ -5,8 +5,10 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from szal.engine import family
 from szal.engine.config import EngineConfig
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.spec import ExecutionSpec, LeasedStore
@@ -39,16 +41,19 @@ class Host(Protocol):
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind."""
 
+    def take(self, driver: "Driver") -> bool:
+        """Take the id of a run for it; False where it is taken."""
+
     def give_back(self, driver: "Driver") -> None:
-        """Take note that a run is over, and its id free."""
+        """Take note that a run is over, and its id free, if it had it."""
 
 
 class NotAdmitted(Exception):
-    """No id was given, and the flow's own is taken by an earlier execution: this one needs a new id."""
+    """Somebody is running the execution of that id; or none was given, and an earlier one has the flow's own."""
 
 
 class Driver:
-    """Drives one execution, with its sub-flows, to its end. The engine has taken the id for it, and gets it back.
+    """Drives one execution, with its sub-flows, to its end. It takes the id from the engine, and gives it back.
 
     With *background*, nothing of it keeps the interpreter from exiting.
     """
@@ -85,15 +90,15 @@ class Driver:
     # -- on the thread that runs it ------------------------------------------------------------------
 
     def run(self, admit: Callable[[], ExecutionSpec | FlowResult | None]) -> FlowResult:
-        """Run what *admit* returns, on this thread, or return the result that it found; then give the id back.
+        """Take the id, run what *admit* returns, on this thread, or return the result that it found; give the id back.
 
-        Raises `NotAdmitted` where it found nothing, what it raises, what interrupted the run, and what the store
-        raised. What a signal handler raises meanwhile interrupts the run, and is raised once it is recorded how far
-        that has come.
+        Raises `NotAdmitted` where the id is taken or nothing was found, what *admit* raises, what interrupted the run,
+        and what the store raised. What a signal handler raises meanwhile interrupts the run, and is raised once it is
+        recorded how far that has come.
         """
         with self._scheduler.interrupts():
             try:
-                found = admit()
+                found = admit() if self._host.take(self) else None
                 if found is None:
                     raise NotAdmitted
                 return self._drive(found) if isinstance(found, ExecutionSpec) else found
@@ -129,7 +134,7 @@ class Driver:
         lifecycle = Lifecycle(spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased)
         self._lifecycle = lifecycle
         if lifecycle.recording.can_go_on:
-            scheduler.on_idle = lifecycle.idle
+            scheduler.on_idle = partial(family.pause_if_idle, lifecycle)
             scheduler.on_relieved = self._take_over
         if token is not None:
             self._unsubscribe = token.subscribe(lambda: scheduler.call(scheduler.cancel))
@@ -165,20 +170,27 @@ class Driver:
             if self._unsubscribe is not None:
                 self._unsubscribe()
             self._lifecycle = None
-            lifecycle.dispose()
+            family.release(lifecycle)
 
     def _leave(self, lifecycle: Lifecycle, error: BaseException | None) -> None:
         stop = self._scheduler.leaving or Stop.BROKEN
         if stop is Stop.LEASE_LOST:
             return
         if not stop.breaks:
-            lifecycle.leave(stop)
+            family.leave(lifecycle, stop)
             return
         with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
             if lifecycle.recording.can_go_on:
-                lifecycle.leave(stop)
+                family.leave(lifecycle, stop)
             else:
-                lifecycle.fail("" if error is None else describe(error))
+                family.record_failure(lifecycle, "" if error is None else describe(error))
+
+    def run_admitted(self, spec: ExecutionSpec) -> FlowResult:
+        """As `run`, of what was admitted on another thread, with the id taken."""
+        try:
+            return self._drive(spec)
+        finally:
+            self._host.give_back(self)
 
     def shield(self) -> Interrupts:
         """Return a context in which nothing that a signal handler raises comes up, until it is left."""
@@ -191,7 +203,7 @@ class Driver:
         lifecycle = self._lifecycle
         if execution_id == self.execution_id or lifecycle is None:
             return execution_id == self.execution_id
-        return any(one.execution_id == execution_id for one in lifecycle.family())
+        return any(one.execution_id == execution_id for one in family.family_of(lifecycle))
 
     def request_stop(self, stop: Stop) -> bool:
         """Have it stopped; False where it has come to its end before."""
@@ -201,7 +213,7 @@ class Driver:
         """Have it take a signal for that execution, which is committed."""
 
         def take() -> None:
-            for lifecycle in [] if self._lifecycle is None else self._lifecycle.family():
+            for lifecycle in [] if self._lifecycle is None else family.family_of(self._lifecycle):
                 if lifecycle.execution_id == execution_id:
                     lifecycle.offer(signal)
 

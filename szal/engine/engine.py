@@ -2,37 +2,30 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
-import attrs
-
-from szal.engine.active import ActiveRuns
+from szal.engine.admission import Admission, under_new_id
 from szal.engine.config import EngineConfig
 from szal.engine.driver import Driver, Execution, NotAdmitted, RunThread
-from szal.engine.spec import ExecutionSpec, LeasedStore, bind
-from szal.errors import ExecutionOwned, SzalError
+from szal.engine.spec import ExecutionSpec
+from szal.errors import ExecutionOwned
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.flow import FlowDef
-from szal.model.json.text import dumps
-from szal.model.results import ExecutionRecord, FlowResult
-from szal.model.state import Stop, WorkflowState
-from szal.model.step import new_id
+from szal.model.results import FlowResult
+from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import StepContext
-from szal.scheduler.plan import Plan
 from szal.scheduler.workers import Threads
 from szal.steps.handlers import EveryStep, Handlers, Resolver
 
 if TYPE_CHECKING:
     from szal.engine.recoverer import BackgroundRecovery
-    from szal.engine.recovery import Recovery
 
-__all__ = ["Engine", "run"]
+__all__ = ["Engine"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -54,9 +47,7 @@ class Engine:
         self.config = EngineConfig() if config is None else config
         self.resolver: Resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
         self.threads = Threads(idle_timeout=self.config.idle_timeout)
-        self._active = ActiveRuns()
-        # No lock guards these: each changes in one atomic operation.
-        self._recoveries: dict[int, Recovery] = {}  # by pid
+        self._admission = Admission(self.config, self.resolver)
         self._background: list[BackgroundRecovery] = []
         self._abandoned: list[None] = []  # its length counts
 
@@ -70,14 +61,12 @@ class Engine:
         """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed."""
         for background in self._background:
             background.close()
-        if self._active.close():
+        if self._admission.active.close():
             self._shut_down()
 
     def _shut_down(self) -> None:
         self.threads.close()
-        recovery = self._recoveries.get(os.getpid())
-        if recovery is not None:
-            recovery.leased.heartbeat.close()
+        self._admission.close()
 
     @property
     def abandoned(self) -> int:
@@ -112,17 +101,15 @@ class Engine:
         ...     engine.run(FlowDef("demo", steps=[])).success
         True
         """
-        spec = self._spec(flow, inputs, execution_id, cancel, labels)
+        spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
         driver = self._driver(spec.record.execution_id)
-        if self._active.take(driver.execution_id, driver):
-            with contextlib.suppress(NotAdmitted):
-                return driver.run(partial(self._admit, spec, is_given=execution_id is not None))
+        with contextlib.suppress(NotAdmitted):
+            return driver.run(partial(self._admission.admit, spec, is_given=execution_id is not None))
         if execution_id is not None:
             raise ExecutionOwned(execution_id)
-        spec = _under_new_id(spec)
+        spec = under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
-        self._active.take(driver.execution_id, driver)
-        return driver.run(partial(self._admit, spec, is_given=True))
+        return driver.run(partial(self._admission.admit, spec, is_given=True))
 
     def start(
         self,
@@ -144,12 +131,12 @@ class Engine:
         True
         """
         token = CancellationToken() if cancel is None else cancel.child()
-        spec = self._spec(flow, inputs, execution_id, token, labels)
+        spec = self._admission.spec_of(flow, inputs, execution_id, token, labels)
         thread = RunThread(f"szal-run-{spec.record.execution_id}")  # before anything is recorded
         try:
             execution = self._start(spec, token, thread, is_given=execution_id is not None)
-            if execution is None:
-                spec = _under_new_id(spec)
+            if execution is None and execution_id is None:
+                spec = under_new_id(spec)
                 execution = self._start(spec, token, thread, is_given=True)
             if execution is None:
                 raise ExecutionOwned(spec.record.execution_id)
@@ -161,16 +148,14 @@ class Engine:
     def _start(
         self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread, *, is_given: bool
     ) -> Execution | None:
-        """Have *thread* run what is admitted on this one; None where that id is taken, and none was given."""
+        """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token)
         driver = self._driver(execution.execution_id, execution=execution)
-        if not self._active.take(driver.execution_id, driver):
-            if is_given:
-                raise ExecutionOwned(driver.execution_id)
-            return None
         with driver.shield():
             try:
-                found = self._admit(spec, is_given=is_given)
+                if not self.take(driver):
+                    return None
+                found = self._admission.admit(spec, is_given=is_given)
                 if isinstance(found, ExecutionSpec):
                     thread.give(lambda: _run_started(driver, found, execution))
                     return execution
@@ -197,12 +182,11 @@ class Engine:
     def _resume(
         self, execution_id: str, cancel: CancellationToken | None = None, *, background: bool = False
     ) -> FlowResult:
-        recovery = self._recovery()
+        recovery = self._admission.recovery()
         root = recovery.root_of(execution_id)
-        driver = self._driver(root, background=background)
-        if not self._active.take(root, driver):
-            raise ExecutionOwned(root)
-        return driver.run(lambda: recovery.resume(root, cancel))
+        with contextlib.suppress(NotAdmitted):
+            return self._driver(root, background=background).run(lambda: recovery.resume(root, cancel))
+        raise ExecutionOwned(root)
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
         """Continue at most *limit* executions that nobody runs; return how each ended, once all have.
@@ -213,7 +197,7 @@ class Engine:
         """
         from szal.engine.recoverer import recover_all
 
-        self._active.check_open()
+        self._admission.active.check_open()
         return recover_all(
             self.interrupted(flow_name),
             self._resume,
@@ -227,7 +211,7 @@ class Engine:
 
         Their processes died, or what they waited for has come; sub-flows go on with their parents.
         """
-        return self._recovery().interrupted(flow_name)
+        return self._admission.recovery().interrupted(flow_name)
 
     def start_recovery(self, interval: float) -> None:
         """Have interrupted executions continued in the background, until the engine is closed.
@@ -239,14 +223,14 @@ class Engine:
 
         if not interval > 0:
             raise ValueError(f"interval must be positive, and is {interval}")
-        self._active.check_open()
-        recovery = self._recovery()
+        self._admission.active.check_open()
+        recovery = self._admission.recovery()
         self._background.append(
             BackgroundRecovery(
                 interval,
                 lambda: recovery.interrupted(None),
                 lambda execution_id: self._resume(execution_id, background=True),
-                lambda execution_id: execution_id in self._active,
+                lambda execution_id: execution_id in self._admission.active,
                 self.config.max_recovering,
             )
         )
@@ -264,10 +248,9 @@ class Engine:
         What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
         the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
         """
-        recovery = self._recovery()
+        recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)
         driver = self._driver(spec.record.execution_id)
-        self._active.take(driver.execution_id, driver)
         return driver.run(lambda: recovery.begin_rerun(spec))
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
@@ -277,10 +260,10 @@ class Engine:
         before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`, at
         once where this engine recovers in the background. Raises `ExecutionNotFound`, `EncodeError`.
         """
-        signal = self._recovery().signal(execution_id, name, value, signal_id)
+        signal = self._admission.recovery().signal(execution_id, name, value, signal_id)
         if signal is None:
             return False
-        for driver in self._active.having(execution_id):
+        for driver in self._admission.active.having(execution_id):
             driver.offer(execution_id, signal)
         for background in self._background:
             background.wake()
@@ -292,8 +275,8 @@ class Engine:
         One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
         False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
         """
-        asked = self._recovery().cancel(execution_id)
-        told = [driver.request_stop(Stop.CANCELLED) for driver in self._active.having(execution_id)]
+        asked = self._admission.recovery().cancel(execution_id)
+        told = [driver.request_stop(Stop.CANCELLED) for driver in self._admission.active.having(execution_id)]
         return asked and all(told)
 
     def end_grace(self) -> None:
@@ -301,7 +284,7 @@ class Engine:
 
         From any thread, and from a signal handler. Other runs are not touched.
         """
-        for driver in self._active.all():
+        for driver in self._admission.active.all():
             driver.end_grace()
 
     def resolve(
@@ -312,83 +295,24 @@ class Engine:
         "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
         Raises `ExecutionNotFound`, `ExecutionOwned`, ValueError where nothing is to be decided on that step.
         """
-        self._recovery().resolve(execution_id, step, decision, output)
+        self._admission.recovery().resolve(execution_id, step, decision, output)
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _spec(
-        self,
-        flow: FlowDef,
-        inputs: Mapping[str, Json] | None,
-        execution_id: str | None,
-        cancel: CancellationToken | None,
-        labels: Mapping[str, str] | None,
-    ) -> ExecutionSpec:
-        """Return what is to be run, checked; nothing is recorded yet."""
-        self._active.check_open()
-        if not isinstance(execution_id, str | None):
-            raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
-        if execution_id == "":
-            raise ValueError("execution_id is empty")
-        plan = Plan.of(flow)
-        binding = bind(flow, plan, self.resolver, self.config)
-        given = {**flow.inputs, **(inputs or {})}
-        labels = dict(labels or {})
-        if self.config.execution_store is not None:
-            dumps(given, "inputs")
-            dumps(labels, "labels")
-        record = ExecutionRecord(
-            flow.id if execution_id is None else execution_id,
-            flow.name,
-            WorkflowState.RUNNING,
-            inputs=given,
-            flow_id=flow.id,
-            flow_version=flow.version,
-            labels=labels,
-        )
-        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=cancel)
-
     def _driver(self, execution_id: str, *, background: bool = False, execution: Execution | None = None) -> Driver:
-        return Driver(self, execution_id, self._leased, background=background, execution=execution)
-
-    def _admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
-        """Return *spec* as it is to run, recorded, or the result that there is under its id.
-
-        None: no id was given, and the flow's own is taken by an earlier execution.
-        """
-        store = self.config.execution_store
-        if self._has_ledger:
-            return self._recovery().admit(spec, is_given=is_given)
-        record = None if store is None else store.get(spec.record.execution_id)
-        if record is None:
-            return spec
-        return record.result if is_given and not record.state.is_live else None
-
-    @property
-    def _has_ledger(self) -> bool:
-        return getattr(self.config.execution_store, "ledger", None) is not None
-
-    def _recovery(self) -> "Recovery":
-        """Return what deals with the ledger, made at first use in the process that uses it."""
-        if not self._has_ledger:
-            raise SzalError("this needs EngineConfig.execution_store to be one of szal's own stores")
-        from szal.engine.recovery import Recovery  # only engines with a ledger need it
-
-        pid = os.getpid()
-        found = self._recoveries.get(pid)
-        return found or self._recoveries.setdefault(pid, Recovery(self.config, self.resolver, self._active))
-
-    @property
-    def _leased(self) -> LeasedStore | None:
-        return self._recovery().leased if self._has_ledger else None
+        return Driver(self, execution_id, self._admission.leased, background=background, execution=execution)
 
     def _stop_all(self, stop: Stop) -> None:
-        for driver in self._active.all():
+        for driver in self._admission.active.all():
             driver.request_stop(stop)
+
+    def take(self, driver: Driver) -> bool:
+        """Take the id of a run for it; called by its driver."""
+        return self._admission.active.take(driver.execution_id, driver)
 
     def give_back(self, driver: Driver) -> None:
         """Take note that a run is over; called by its driver."""
-        if self._active.give_back(driver.execution_id, driver):
+        if self._admission.active.give_back(driver.execution_id, driver):
             self._shut_down()
 
     def on_abandoned(self, attempt: Attempt) -> None:
@@ -402,43 +326,9 @@ class Engine:
         )
 
 
-def _under_new_id(spec: ExecutionSpec) -> ExecutionSpec:
-    return attrs.evolve(spec, record=attrs.evolve(spec.record, execution_id=new_id()))
-
-
 def _run_started(driver: Driver, spec: ExecutionSpec, execution: Execution) -> None:
     """Run what was admitted, on a thread of its own, and tell *execution* how it ended."""
     try:
-        execution.settle(driver.run(lambda: spec))
+        execution.settle(driver.run_admitted(spec))
     except BaseException as error:  # noqa: BLE001 (raised again by `Execution.result`)
         execution.settle(None, error)
-
-
-def run(
-    flow: FlowDef,
-    inputs: Mapping[str, Json] | None = None,
-    *,
-    handler: Callable[[StepContext], Json] | Handlers | None = None,
-    store: str | None = None,
-    labels: Mapping[str, str] | None = None,
-    cancel: CancellationToken | None = None,
-) -> FlowResult:
-    """Run *flow* with an engine made for it, recorded in the store at the URL `store` ("sqlite:///szal.db").
-
-    `handler` is as for `Engine`; without one the flow's steps must be of the types that `Handlers` brings.
-
-    >>> run(FlowDef("hello"), handler=lambda ctx: "world").success
-    True
-    """
-    from szal.stores import open_store  # the databases' libraries are slow to import, and optional here
-
-    resolver = Handlers() if handler is None else handler
-    if store is None:
-        with Engine(resolver) as engine:
-            return engine.run(flow, inputs, labels=labels, cancel=cancel)
-    with (
-        open_store(store) as opened,
-        opened.engine_sink() as sink,
-        Engine(resolver, EngineConfig(execution_store=sink)) as engine,
-    ):
-        return engine.run(flow, inputs, labels=labels, cancel=cancel)

@@ -1,11 +1,12 @@
 """One execution from its first record to its last: its states, its steps, its undoing, its result."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
+from szal.engine.conclusion import copy_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
@@ -15,8 +16,8 @@ from szal.engine.sub_flows import SubFlows
 from szal.engine.waiting import Waits
 from szal.errors import LeaseLost, StoreError, SubFlowError
 from szal.events.bus import EventType
-from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.model.results import FlowResult, StepResult
+from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
 from szal.scheduler.call import Call
 from szal.scheduler.context import RunInfo, StepContext
@@ -59,26 +60,26 @@ class Lifecycle:
         self.store_error: Exception | None = None
         """What a store of four methods raised first; the run went on, and this is raised at its end."""
         self.children: list[Lifecycle] = []
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._resolver = resolver
         self._config = config
-        self._on_end = on_end
+        self.on_end = on_end
         self._leased = leased
-        self._record = _copy_of(spec.record)  # the result becomes part of it
-        self._reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now)
-        self._started = 0.0
-        self._undo: Rollback | None = None
-        self._undecided: list[Node] = []
+        self.record = copy_of(spec.record)  # the result becomes part of it
+        self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now)
+        self.started = 0.0
+        self.undo: Rollback | None = None
+        self.undecided: list[Node] = []
         self._not_undone: dict[str, str] = {}  # before a crash
         self.recording = recording_of(spec, config, leased, self.write_failed)
-        self._waits = Waits(scheduler, self.recording.journal)
+        self.waits = Waits(scheduler, self.recording.journal)
         self._sub_flows = SubFlows(spec, config, resolver, leased)
-        self._run = self._forward()
+        self.run = self._forward()
 
     @property
     def execution_id(self) -> str:
         """The id of this execution."""
-        return self._record.execution_id
+        return self.record.execution_id
 
     def _forward(self) -> Run:
         spec, config, journal = self.spec, self._config, self.recording.journal
@@ -86,7 +87,7 @@ class Lifecycle:
         info = RunInfo(
             flow_name=spec.flow.name,
             execution_id=self.execution_id,
-            inputs=dict(self._record.inputs),
+            inputs=dict(self.record.inputs),
             plan=spec.plan,
             results=results,
             settled_as=[0] * len(results) if spec.plan.loose else [],
@@ -101,7 +102,7 @@ class Lifecycle:
             new_context=partial(StepContext, info),
             call_context=partial(StepContext.of_call, info),
             on_done=self._forward_done,
-            watch=self._reporter if self._reporter.has_listeners else None,
+            watch=self.reporter if self.reporter.has_listeners else None,
             launch=self._launch,
             on_stop=self._stopped,
             log=journal,
@@ -113,35 +114,39 @@ class Lifecycle:
 
     # -- supervision, from any thread ----------------------------------------------------------------
 
+    def offer(self, signal: "Signal") -> None:
+        """Deliver a signal that has just come, or keep it for the step that waits for it next. Coordinator only."""
+        self.waits.offer(signal)
+
     def lease_lost(self) -> None:
         """Stop: another process runs it now."""
-        self._scheduler.request_stop(Stop.LEASE_LOST, LeaseLost(self.execution_id))
+        self.scheduler.request_stop(Stop.LEASE_LOST, LeaseLost(self.execution_id))
 
     def cancel_asked(self) -> None:
         """Cancel it, with all that it belongs to."""
-        self._scheduler.request_stop(Stop.CANCELLED)
+        self.scheduler.request_stop(Stop.CANCELLED)
 
     def signals_due(self) -> None:
         """See whether a signal has come."""
-        self._scheduler.call(self._waits.check_signals)
+        self.scheduler.call(self.waits.check_signals)
 
     def write_failed(self, error: Exception) -> None:
         """Stop: a write is lost."""
         stop = Stop.LEASE_LOST if isinstance(error, LeaseLost) else Stop.FAILED_BY_STORE
-        self._scheduler.request_stop(stop, error)
+        self.scheduler.request_stop(stop, error)
 
     # -- the states ----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Record that the run has begun, or goes on, and have its steps started. Raises what the store raises."""
-        self._started = time.monotonic()
-        self.recording.open(self._record, self)
+        self.started = time.monotonic()
+        self.recording.open(self.record, self)
         limit = self.spec.flow.timeout if self._config.timeout is None else self._config.timeout
-        ends = [self.spec.deadline, None if limit is None else self._started + limit]
-        self._run.deadline = min((end for end in ends if end is not None), default=None)
-        self._reporter.flow("flow_started")
+        ends = [self.spec.deadline, None if limit is None else self.started + limit]
+        self.run.deadline = min((end for end in ends if end is not None), default=None)
+        self.reporter.flow("flow_started")
         if self.spec.snapshot is None:
-            self._scheduler.add(self._run)
+            self.scheduler.add(self.run)
         else:
             self._go_on(self.spec.snapshot)
 
@@ -149,26 +154,26 @@ class Lifecycle:
         """Put back what the store has of the steps; return those between two attempts, with when the next is due."""
         from szal.engine.restoring import restore  # only runs that go on need it
 
-        journal, stop = self.recording.journal, self._record.stop
+        journal, stop = self.recording.journal, self.record.stop
         assert journal is not None
-        restored = restore(snapshot, self._run, journal, self._waits)
-        self._undecided, self._not_undone = restored.undecided, restored.not_undone
+        restored = restore(snapshot, self.run, journal, self.waits)
+        self.undecided, self._not_undone = restored.undecided, restored.not_undone
         if stop is not None and stop.ends:
-            self._run.stop = self._run.info.stop = stop
+            self.run.stop = self.run.info.stop = stop
         return restored.backing_off
 
     def _go_on(self, snapshot: "Snapshot") -> None:
         """Continue an execution: what has settled stands, what had only begun begins again."""
         from szal.engine.restoring import open_sub_flows
 
-        run, scheduler = self._run, self._scheduler
+        run, scheduler = self.run, self.scheduler
         backing_off = self.restore(snapshot)
-        if self._record.state is WorkflowState.PAUSED:
+        if self.record.state is WorkflowState.PAUSED:
             self._become(WorkflowState.RUNNING)
-            self._record.error = None
+            self.record.error = None
             if run.stop is None:
-                self._record.stop = None
-            self.recording.save(self._record)
+                self.record.stop = None
+            self.recording.save(self.record)
         if snapshot.recoveries > self._config.max_recoveries:
             self.give_up(f"gave up after {self._config.max_recoveries} recoveries")
             return
@@ -180,7 +185,7 @@ class Lifecycle:
             run.enter(node.place, SUB_FLOW)
         scheduler.add(run)
         for node, due in () if stopping else backing_off:
-            scheduler.back_off(run, node, max(0.0, due - self._waits.now()))
+            scheduler.back_off(run, node, max(0.0, due - self.waits.now()))
         for node, attempt in children:
             scheduler.launch(run, node, attempt)
         if stopping:
@@ -190,54 +195,55 @@ class Lifecycle:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
         from szal.engine.restoring import open_sub_flows
 
-        for node in open_sub_flows(self._run):
+        for node in open_sub_flows(self.run):
             for spec in self._sub_flows.interrupted(node):
                 child = Lifecycle(
-                    spec, self._scheduler, self._resolver, self._config, lambda *_: None, leased=self._leased
+                    spec, self.scheduler, self._resolver, self._config, lambda *_: None, leased=self._leased
                 )
                 assert spec.snapshot is not None
                 child.restore(spec.snapshot)
                 child.give_up(error)
-        self._run.failed = True
-        self._record.stop = Stop.GAVE_UP
+        self.run.failed = True
+        self.record.stop = Stop.GAVE_UP
         self._conclude(WorkflowState.FAILED, error)
 
     def _become(self, state: WorkflowState) -> None:
-        assert self._record.state.can_become(state), f"{self._record.state} -> {state}"
-        self._record.state = state
+        assert self.record.state.can_become(state), f"{self.record.state} -> {state}"
+        self.record.state = state
 
     def _stopped(self, run: Run, stop: Stop) -> None:  # noqa: ARG002
         """Record why the run stops, before any step is skipped for it."""
-        self._record.stop = stop
+        self.record.stop = stop
         if self.recording.can_go_on:
-            self.recording.save(self._record)
+            self.recording.save(self.record)
 
     def _forward_done(self, run: Run) -> None:
         failed = run.failed or run.stop is not None
         if failed and self.spec.flow.rollback_on_failure:
-            if self._record.state is not WorkflowState.ROLLING_BACK:
+            if self.record.state is not WorkflowState.ROLLING_BACK:
                 self._become(WorkflowState.ROLLING_BACK)
-                self.recording.save(self._record)
+                self.recording.save(self.record)
                 self.recording.flush()
             undo, journal = self.spec.binding.undo, self.recording.journal
-            self._undo = Rollback(run, undo, self._reporter, journal, self._not_undone)
-            self._scheduler.add(self._undo.run(self._undo_done))
+            self.undo = Rollback(run, undo, self.reporter, journal, self._not_undone)
+            self.scheduler.add(self.undo.run(self._undo_done))
         elif run.stop is Stop.CANCELLED:
             self._conclude(WorkflowState.CANCELLED)
         else:
             self._conclude(WorkflowState.FAILED if failed else WorkflowState.COMPLETED)
 
     def _undo_done(self, run: Run) -> None:  # noqa: ARG002
-        assert self._undo is not None
-        self._conclude(WorkflowState.FAILED if self._undo.left else WorkflowState.ROLLED_BACK)
+        assert self.undo is not None
+        self._conclude(WorkflowState.FAILED if self.undo.left else WorkflowState.ROLLED_BACK)
 
     def _conclude(self, state: WorkflowState, error: str | None = None) -> None:
         self._become(state)
-        result = self._result(state, self._error() if error is None else error)
-        self._record.result = result
-        self._record.error = result.error
-        self._record.finished_at = max(self._record.started_at, datetime.fromtimestamp(self._scheduler.now(), UTC))
-        self.recording.save(self._record)
+        error = reason_of(self.run, self.undo) if error is None else error
+        result = result_of(self.spec, self.run, self.started, state, error)
+        self.record.result = result
+        self.record.error = result.error
+        self.record.finished_at = max(self.record.started_at, datetime.fromtimestamp(self.scheduler.now(), UTC))
+        self.recording.save(self.record)
         if self.recording.encodes:
             for step in result.steps:  # the user's own from here on
                 step.encoded = step.encoded_output = None
@@ -245,125 +251,46 @@ class Lifecycle:
         if self.spec.parent is None:
             self.recording.flush()
         try:
-            self._reporter.flow(_ENDS[state], duration=result.total_duration, error=result.error)
+            self.reporter.flow(_ENDS[state], duration=result.total_duration, error=result.error)
         finally:  # an interruption that comes up in a sink does not undo the end
             self._over(result)
 
     def _over(self, result: FlowResult) -> None:
         self.store_error = self.store_error or self.recording.error
-        self._on_end(self, result)
+        self.on_end(self, result)
 
-    def _result(self, state: WorkflowState, error: str | None) -> FlowResult:
-        steps = self._run.results.copy()
-        for node in self._run.plan.nodes if self._run.left else ():
-            if steps[node.place] is None:
-                steps[node.place] = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
-        return FlowResult(
-            self.spec.flow.name,
-            cast("list[StepResult]", steps),
-            time.monotonic() - self._started,
-            success=state is WorkflowState.COMPLETED,
-            rolled_back=state is WorkflowState.ROLLED_BACK,
-            execution_id=self.execution_id,
-            state=state,
-            error=error,
-        )
+    def pause(self, error: str | None, wake: float | None, awaits: Sequence[str]) -> None:
+        """End the run as PAUSED: it holds no thread, and any process can take it up again.
 
-    def _error(self) -> str | None:
-        """Return what went wrong, in a line: why the run was stopped, or its first failure; and what is not undone."""
-        stop, error = self._run.stop, None
-        if stop is not None:
-            error = stop.reason
-        elif self._run.failed:
-            failed = (step for step in self._run.results if step is not None and step.status is StepStatus.FAILED)
-            first = next(failed)
-            error = f"step {first.step_name!r} failed: {first.error}"
-        if self._undo is not None and self._undo.left:
-            error = f"{error}; not rolled back: {', '.join(self._undo.left)}"
-        return error
-
-    # -- leaving it where it stands ------------------------------------------------------------------
-
-    def family(self) -> "list[Lifecycle]":
-        """Return this and its sub-flows under way, and theirs."""
-        found = [self]
-        for lifecycle in found:  # grows while it is read
-            found += lifecycle.children
-        return found
-
-    def idle(self) -> None:
-        """Pause, with every sub-flow, if all that is left is to wait for something from outside."""
-        for lifecycle in self.family():
-            lifecycle._waits.check_signals()
-        if self._scheduler.is_idle():
-            for lifecycle in reversed(self.family()):
-                lifecycle._pause(lifecycle._open_questions(), lifecycle._waits.wake(), lifecycle._waits.awaited())
-
-    def offer(self, signal: "Signal") -> None:
-        """Deliver a signal that has just come, or keep it for the step that waits for it next."""
-        self._waits.offer(signal)
-
-    def leave(self, stop: Stop) -> None:
-        """Give it up where it stands, with every sub-flow, for *stop*: paused for a person, or to be gone on with."""
-        for lifecycle in reversed(self.family()):
-            if stop is Stop.INTERRUPTED and lifecycle._record.state is WorkflowState.RUNNING:
-                lifecycle._record.stop = stop
-                lifecycle._pause(stop.reason, None, ())
-            else:
-                lifecycle.recording.release()
-        if not stop.breaks:
-            self.recording.flush()
-
-    def fail(self, error: str) -> None:
-        """Record that it is broken, with every sub-flow, where nobody could go on with it."""
-        for lifecycle in reversed(self.family()):
-            record = lifecycle._record
-            record.state, record.error = WorkflowState.FAILED, error
-            record.finished_at = datetime.fromtimestamp(self._scheduler.now(), UTC)
-            lifecycle.recording.fail(record)
-
-    def _pause(self, error: str | None, wake: float | None, awaits: "list[str] | tuple[()]") -> None:
-        """End the run as PAUSED: it holds no thread, and any process can take it up again."""
+        That is at *wake* (Unix time), or when one of the signals *awaits* has come; with neither, when a person asks.
+        """
         self._become(WorkflowState.PAUSED)
-        result = self._result(WorkflowState.PAUSED, error)
-        self._record.result = result
-        self._record.error = error
-        self.recording.save(self._record)
-        self.recording.release(wake, list(awaits))
-        self._scheduler.drop(self._run)
+        result = result_of(self.spec, self.run, self.started, WorkflowState.PAUSED, error)
+        self.record.result = result
+        self.record.error = error
+        self.recording.save(self.record)
+        self.recording.release(wake, awaits)
+        self.scheduler.drop(self.run)
         if self.spec.parent is None:
             self.recording.flush()
         try:
-            self._reporter.flow("flow_paused", duration=result.total_duration, error=error)
+            self.reporter.flow("flow_paused", duration=result.total_duration, error=error)
         finally:
             if self.spec.parent is None:
                 self._over(result)
 
-    def _open_questions(self) -> str | None:
-        """Return which steps have to be decided on; its sub-flows have been paused before."""
-        own = ", ".join(node.step.name for node in self._undecided)
-        found = [f"needs a decision: {own}"] if own else []
-        found += [
-            f"sub-flow {child.execution_id} {child._record.error}" for child in self.children if child._record.error
-        ]
-        return "; ".join(found) or None
-
-    def dispose(self) -> None:
+    def release(self) -> None:
         """Let go of everything, now that the run is over: nothing of it has to be found by the garbage collector."""
-        for lifecycle in self.family():
-            lifecycle.recording.close()
-            if lifecycle.recording.journal is not None:
-                lifecycle.recording.journal.close()
-            lifecycle._waits.forget()
-            lifecycle._run.release()
-            results = lifecycle._run.results
-            for place, result in enumerate(results):  # a traceback leads to a context, and that to these results
-                if result is not None and result.exception is not None:
-                    clear_engine_frames(result.exception)
-                    results[place] = _without_exception(result)
-            lifecycle.children = []
-            lifecycle._on_end = _nobody
-            lifecycle._undo = None
+        self.recording.close()
+        self.waits.forget()
+        self.run.release()
+        for place, result in enumerate(self.run.results):  # a traceback leads to a context, and that to these results
+            if result is not None and result.exception is not None:
+                clear_engine_frames(result.exception)
+                self.run.results[place] = without_exception(result)
+        self.children = []
+        self.on_end = _nobody
+        self.undo = None
 
     # -- steps that the engine does itself ------------------------------------------------------------
 
@@ -373,11 +300,11 @@ class Lifecycle:
             if call.node.step.step_type == "sub_flow":
                 child = self._child(call)
             else:
-                self._waits.begin(call)
+                self.waits.begin(call)
         except (StoreError, LeaseLost):  # that is not the step's failure
             raise
         except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
-            self._scheduler.ended(call, None, error)
+            self.scheduler.ended(call, None, error)
         if child is not None:
             self.children.append(child)
             call.run.enter(call.node.place, SUB_FLOW)
@@ -391,64 +318,31 @@ class Lifecycle:
                 self.children.remove(child)
             self.store_error = self.store_error or child.store_error
             failure = child.failure(call)
-            child.dispose()
-            self._scheduler.ended(call, result.outputs, failure)
+            child.release()
+            self.scheduler.ended(call, result.outputs, failure)
 
         spec = self._sub_flows.spec_of(call)
         if isinstance(spec, FlowResult):  # it had ended before a crash
             failed = None if spec.success else _sub_flow_failed(spec)
-            self._scheduler.ended(call, spec.outputs, failed)
+            self.scheduler.ended(call, spec.outputs, failed)
             return None
-        return Lifecycle(spec, self._scheduler, self._resolver, self._config, ended, leased=self._leased)
+        return Lifecycle(spec, self.scheduler, self._resolver, self._config, ended, leased=self._leased)
 
     def failure(self, call: Call) -> Exception | None:
         """Return what this execution's end is to the call that it was begun for; None for success.
 
         Where what ended it was the step's limit, or its flow's, that is a time-out of the step.
         """
-        result = self._record.result
+        result = self.record.result
         if result is None or result.success:
             return None
-        if self._run.stop is Stop.TIMED_OUT and self._run.deadline == self.spec.deadline:
+        if self.run.stop is Stop.TIMED_OUT and self.run.deadline == self.spec.deadline:
             return call.timed_out()
         return _sub_flow_failed(result)
 
 
 def _nobody(*_: object) -> None:
     """Take no note."""
-
-
-def _copy_of(record: ExecutionRecord) -> ExecutionRecord:
-    return ExecutionRecord(  # by position, and by keyword what has no position: a third of the cost of evolving it
-        record.execution_id,
-        record.flow_name,
-        record.state,
-        record.result,
-        record.started_at,
-        record.finished_at,
-        inputs=record.inputs,
-        flow_id=record.flow_id,
-        flow_version=record.flow_version,
-        parent_execution_id=record.parent_execution_id,
-        labels=record.labels,
-        error=record.error,
-        stop=record.stop,
-    )
-
-
-def _without_exception(result: StepResult) -> StepResult:
-    """Return *result* as a record has it."""
-    return StepResult(
-        result.step_id,
-        result.step_name,
-        result.status,
-        result.output,
-        result.duration,
-        result.attempts,
-        result.error,
-        result.error_type,
-        result.started_at,
-    )
 
 
 def _sub_flow_failed(result: FlowResult) -> SubFlowError:

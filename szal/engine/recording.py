@@ -189,11 +189,15 @@ class RecordedUnderLease:
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Queue that the lease is given up."""
-        self.close()
+        self._drop()
         self.journal.release(wake, awaits)
 
     def close(self) -> None:
-        """Have the lease renewed no more."""
+        """Have the lease renewed no more, and tell nobody of writes that are lost."""
+        self._drop()
+        self.journal.close()
+
+    def _drop(self) -> None:
         self._leased.heartbeat.drop(self.journal.execution_id, self.journal.epoch)
 
 

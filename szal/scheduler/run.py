@@ -137,7 +137,7 @@ class Run:
 
     def under_way(self) -> list[tuple[Node, Stage]]:
         """Return the steps that have neither settled nor are waiting for others, with what they are doing."""
-        staged = zip(self.plan.nodes, self.stages, strict=True)
+        staged = zip(self.plan.nodes, self.stages, strict=not self.is_over)  # one that is over has none any more
         return [(node, stage) for node, stage in staged if stage is not PENDING and stage is not SETTLED]
 
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:

@@ -44,6 +44,8 @@ def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
     """
     if run.stop is not None or run.is_over or c.leaving is not None:
         return
+    if stop is Stop.TIMED_OUT and all(stage is SETTLED or stage is COMMITTING for stage in run.stages):
+        return  # all was done in time: that it takes long to be written is no time-out
     run.stop = run.info.stop = stop
     if run.on_stop is not None:
         run.on_stop(run, stop)

@@ -15,8 +15,9 @@ DATABASES = ["sqlite", "postgres"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test on each kind of store; one that asks for a URL gives it to other processes: not on memory."""
-    if "kind" in metafunc.fixturenames:
+    """Run each test on each kind of store that it does not name itself; one that asks for a URL: not on memory."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "kind" in metafunc.fixturenames and not any("kind" in mark.args[0] for mark in marks):
         metafunc.parametrize("kind", DATABASES if "store_url" in metafunc.fixturenames else [*DATABASES, "memory"])
 
 

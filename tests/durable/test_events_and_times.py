@@ -18,10 +18,6 @@ pytestmark = pytest.mark.timeout(30)
 DELAY = 2.0  # seconds between two attempts
 
 
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
-
-
 @pytest.fixture
 def other(store_url):
     """A connection of the test's own."""
@@ -34,7 +30,6 @@ def other(store_url):
         yield connection
 
 
-@fails_today(20, "it is told before it is committed")
 def test_a_pause_is_told_once_it_is_committed(new_engine, store, other):
     """The database is locked when the wait begins, and is free again a moment later."""
     states = []
@@ -84,7 +79,6 @@ STEPS = {
 }
 
 
-@fails_today(20, "the attempt that had failed is told again, and its whole delay waited for again")
 @pytest.mark.parametrize("what", STEPS)
 def test_a_back_off_that_a_crash_interrupts_goes_on_where_it_was(store_url, new_engine, what):
     """The process dies in the wait between two attempts, and another goes on when that should be over."""
@@ -143,7 +137,6 @@ def test_a_retry_is_told_once_for_each_attempt_that_failed(new_engine, mode, kin
     assert sorted(retries) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
 
-@fails_today(19, "the handler is called inline, and the coordinating thread hears of no signal")
 def test_a_signal_from_another_engine_is_heard_while_a_handler_is_at_work(new_engine):
     begun, shipped = threading.Event(), threading.Event()
 

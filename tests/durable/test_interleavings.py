@@ -440,9 +440,6 @@ class Shared:
         self._target.close()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="11: faults 1 and 12; resume takes over from a run of its engine that is ending"
-)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_whoever_calls_and_whatever_fails_each_step_is_done_once_and_all_can_end(database, block, pytestconfig):
@@ -478,7 +475,6 @@ class Slow:
         return found
 
 
-@pytest.mark.xfail(strict=True, reason="11: resume takes over from a run of its engine that is ending")
 def test_a_run_that_ends_while_it_is_to_be_resumed_is_not_run_again():
     calls, end = [], threading.Event()
 

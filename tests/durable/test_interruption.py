@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from durable.children import SETUP, Child, run_child
 from helper_engine import bounded, statuses
+from pairs import beside, pairs
 from processes import wait_until
 
 import szal
@@ -98,9 +99,11 @@ CHAIN = """
     raised = raised_by(engine.run, flow, execution_id="e")
 """
 
-PERSON = pytest.mark.parametrize("how", ["ctrl-c", "own ctrl-c"])
-MACHINE = pytest.mark.parametrize("how", ["exit", "alarm", "own sigint"])
-ANY = pytest.mark.parametrize("how", ["ctrl-c", "own ctrl-c", "exit", "alarm"])
+KINDS = ["postgres", "sqlite", "memory"]
+PERSON = ["ctrl-c", "own ctrl-c"]
+MACHINE = ["exit", "alarm", "own sigint"]
+ANY = ["ctrl-c", "exit", "own ctrl-c", "alarm"]
+any_way = pytest.mark.parametrize(("how", "kind"), beside(ANY, KINDS))
 RAISED = {
     "ctrl-c": "KeyboardInterrupt",
     "own ctrl-c": "KeyboardInterrupt",
@@ -124,15 +127,17 @@ def seen(code, *arguments):
 
 # -- a person's ----------------------------------------------------------------------------------------
 
-PLACES = pytest.mark.parametrize(
-    ("at", "names"), [("a", "a"), ("a", "a,b"), ("b", "a,b")], ids=["only step", "first step", "last step"]
-)
+PLACES = ["only step", "first step", "last step"]
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: it is recorded as CANCELLED or FAILED, and undone")
-@PERSON
-@PLACES
-def test_ctrl_c_in_a_handler_pauses_whichever_step_it_is(url, how, at, names):
+def place(where):
+    """Return the step in which it comes up, and the names of all."""
+    return {"only step": ("a", "a"), "first step": ("a", "a,b"), "last step": ("b", "a,b")}[where]
+
+
+@pytest.mark.parametrize(("how", "where", "kind"), beside(pairs(PERSON, PLACES), KINDS))
+def test_ctrl_c_in_a_handler_pauses_whichever_step_it_is(url, how, where):
+    at, names = place(where)
     told = seen(
         CHAIN
         + """
@@ -154,11 +159,9 @@ def test_ctrl_c_in_a_handler_pauses_whichever_step_it_is(url, how, at, names):
     assert told["steps"] == {name: "completed" if name in before else "pending" for name in names.split(",")}
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: what was interrupted has ended, and does not go on")
-@PERSON
-@PLACES
-@pytest.mark.parametrize("again", ["run", "resume"])
-def test_what_a_person_interrupted_goes_on_with(url, how, at, names, again):
+@pytest.mark.parametrize(("how", "where", "again", "kind"), beside(pairs(PERSON, PLACES, ["run", "resume"]), KINDS))
+def test_what_a_person_interrupted_goes_on_with(url, how, where, again):
+    at, names = place(where)
     told = seen(
         CHAIN
         + """
@@ -178,8 +181,7 @@ def test_what_a_person_interrupted_goes_on_with(url, how, at, names, again):
     assert sorted(told["calls"]) == sorted([*names.split(","), at])  # the one that was interrupted, twice
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: it is CANCELLED or FAILED")
-@PERSON
+@pytest.mark.parametrize(("how", "kind"), beside(PERSON, KINDS))
 def test_recovery_leaves_alone_what_a_person_interrupted(url, how):
     told = seen(
         CHAIN
@@ -196,11 +198,10 @@ def test_recovery_leaves_alone_what_a_person_interrupted(url, how):
     assert told == {"found": [[], [], 0, 0], "state": "paused", "calls": ["a", "b"]}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation")
-@PERSON
-@pytest.mark.parametrize("then", ["resume", "recover"])
-@pytest.mark.parametrize(("rolls_back", "state"), [("", "cancelled"), ("rolls back", "rolled_back")])
-def test_cancelling_what_a_person_interrupted_undoes_it(url, how, then, rolls_back, state):
+@pytest.mark.parametrize(
+    ("how", "then", "rolls_back", "kind"), beside(pairs(PERSON, ["resume", "recover"], ["", "rolls back"]), KINDS)
+)
+def test_cancelling_what_a_person_interrupted_undoes_it(url, how, then, rolls_back):
     told = seen(
         """
     then, rolls_back = sys.argv[4:]
@@ -220,13 +221,12 @@ def test_cancelling_what_a_person_interrupted_undoes_it(url, how, then, rolls_ba
         rolls_back,
     )
     assert (told["paused"], told["undone_before"], told["asked"]) == ("paused", [], True)
-    assert told["state"] == state
+    assert told["state"] == ("rolled_back" if rolls_back else "cancelled")
     assert told["calls"] == ["a", "b", "c"]
     assert told["undone"] == (["b", "a"] if rolls_back else [])
 
 
-@pytest.mark.xfail(strict=True, reason="11.10: it is CANCELLED or FAILED")
-@ANY
+@any_way
 def test_what_goes_on_can_be_interrupted_again(url, how):
     told = seen(
         CHAIN
@@ -250,11 +250,10 @@ def test_what_goes_on_can_be_interrupted_again(url, how):
 # -- a machine's --------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is recorded as the step's failure")
-@MACHINE
-@PLACES
-def test_any_other_exception_of_a_signal_handler_gives_the_execution_back_as_it_is(url, how, at, names):
+@pytest.mark.parametrize(("how", "where", "kind"), beside(list(zip(MACHINE, PLACES, strict=True)), KINDS))
+def test_any_other_exception_of_a_signal_handler_gives_the_execution_back_as_it_is(url, how, where):
     """Nor does it count as a crash: an engine that forgives none goes on."""
+    at, names = place(where)
     told = seen(
         CHAIN
         + """
@@ -276,7 +275,6 @@ def test_any_other_exception_of_a_signal_handler_gives_the_execution_back_as_it_
     assert sorted(told["calls"]) == sorted([*names.split(","), at])
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is recorded as the step's failure")
 def test_however_often_it_does_not_count_as_a_crash(url):
     told = seen(
         """
@@ -296,9 +294,7 @@ def test_however_often_it_does_not_count_as_a_crash(url):
     assert told == {"raised": ["SystemExit"] * 4 + ["completed"], "state": "completed"}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
-@ANY
-@pytest.mark.parametrize("where", ["handler", "workers"])
+@pytest.mark.parametrize(("how", "where", "kind"), beside(pairs(ANY, ["handler", "workers"]), KINDS[:2]))
 def test_another_process_goes_on_while_the_interrupted_one_lives(store_url, new_engine, store, how, where):
     code = """
     together = threading.Barrier(3)
@@ -377,9 +373,7 @@ WORKERS = """
 """
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: handlers on other threads are not told, or the run is cancelled")
-@ANY
-@pytest.mark.parametrize("behave", ["ends", "breaks off"])
+@pytest.mark.parametrize(("how", "behave", "kind"), beside(pairs(ANY, ["ends", "breaks off"]), KINDS))
 def test_handlers_on_other_threads_are_told_and_waited_for_and_what_broke_off_runs_again(url, how, behave):
     told = seen(
         WORKERS
@@ -402,8 +396,7 @@ def test_handlers_on_other_threads_are_told_and_waited_for_and_what_broke_off_ru
     assert told["calls"] == calls
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: handlers on other threads are not told, or the run is cancelled")
-@ANY
+@any_way
 def test_one_that_does_not_end_is_left_behind_after_the_grace_and_what_it_says_later_is_not_recorded(url, how):
     told = seen(
         WORKERS
@@ -421,7 +414,7 @@ def test_one_that_does_not_end_is_left_behind_after_the_grace_and_what_it_says_l
     assert (told["after"], told["outputs"]) == ("completed", {"a": "anew", "b": "in time"})
 
 
-@ANY
+@any_way
 def test_a_run_on_a_thread_of_its_own_is_not_disturbed_by_what_the_main_thread_is_told(url, how):
     told = seen(
         """
@@ -484,9 +477,7 @@ EVERYWHERE = """
 """
 
 
-@ANY
-@pytest.mark.parametrize(
-    "at",
+STRUCK = beside(
     [
         "flow_started f",
         "step_started a",
@@ -505,11 +496,12 @@ EVERYWHERE = """
         "metrics sub_flow",
         "storage",
     ],
-)
-def test_it_interrupts_the_run_and_propagates(request, how, at):
-    if (how, at) != ("exit", "storage"):
-        reason = "11.7, 11.8: it is swallowed, a step's failure, or a cancellation"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    ["ctrl-c", "exit"],
+) + beside(["step_started a", "step_completed a", "progress a", "metrics default", "storage"], ["own ctrl-c", "alarm"])
+
+
+@pytest.mark.parametrize(("at", "how"), STRUCK)
+def test_it_interrupts_the_run_and_propagates(how, at):
     told = seen(EVERYWHERE, "memory:", how, at)
     assert told["struck"]
     assert told["raised"] == RAISED[how]
@@ -518,27 +510,17 @@ def test_it_interrupts_the_run_and_propagates(request, how, at):
     assert told["calls"] == ["a", "flaky", "in child", "last"]
 
 
-@pytest.mark.parametrize("at", ["step_completed last", "flow_completed f"])
-@pytest.mark.parametrize(
-    "how",
-    [
-        "ctrl-c",
-        "own ctrl-c",
-        *(
-            pytest.param(how, marks=pytest.mark.xfail(strict=True, reason="11.7: a sink's guard swallows it"))
-            for how in ("exit", "alarm")
-        ),
-    ],
-)
+@pytest.mark.parametrize(("how", "at"), beside(ANY, ["step_completed last", "flow_completed f"]))
 def test_where_all_has_run_it_propagates_too_and_the_execution_completes(how, at):
     told = seen(EVERYWHERE, "memory:", how, at)
     assert (told["struck"], told["raised"], told["after"]) == (True, RAISED[how], "completed")
     assert told["undone"] == []
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is the step's failure")
-@pytest.mark.parametrize("at", ["a", "step_completed a"], ids=["handler", "sink"])
-@pytest.mark.parametrize("shape", ["function", "lambda", "method", "callable object", "partial", "one that calls"])
+@pytest.mark.parametrize(
+    ("shape", "at"),
+    beside(["function", "lambda", "method", "callable object", "partial", "one that calls"], ["a", "step_completed a"]),
+)
 def test_a_signal_handler_is_known_whatever_it_is(at, shape):
     told = seen(
         """
@@ -572,7 +554,6 @@ def test_a_signal_handler_is_known_whatever_it_is(at, shape):
     assert told == {"raised": expected, "state": "running"}
 
 
-@pytest.mark.xfail(strict=True, reason="11.7: it is the step's failure")
 def test_what_a_handler_does_on_its_way_out_does_not_hide_it(url):
     told = seen(
         """
@@ -596,8 +577,7 @@ def test_what_a_handler_does_on_its_way_out_does_not_hide_it(url):
 # -- what it comes up beside ------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
-@ANY
+@any_way
 def test_an_interrupted_step_that_must_not_run_twice_needs_a_decision(url, how):
     told = seen(
         """
@@ -619,8 +599,7 @@ def test_an_interrupted_step_that_must_not_run_twice_needs_a_decision(url, how):
     assert (told["end"], told["calls"]) == ("completed", ["pay", "after"])
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
-@ANY
+@any_way
 def test_what_is_interrupted_while_it_waits_for_a_retry_goes_on(url, how):
     told = seen(
         """
@@ -647,8 +626,7 @@ def test_what_is_interrupted_while_it_waits_for_a_retry_goes_on(url, how):
     assert told == {"raised": RAISED[how], "left": LEFT[how], "after": "completed", "calls": ["a", "a"]}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation, or a step's failure")
-@ANY
+@any_way
 def test_a_sub_flow_is_interrupted_with_what_it_belongs_to_and_goes_on_with_it(url, how):
     told = seen(
         """
@@ -677,11 +655,8 @@ def test_a_sub_flow_is_interrupted_with_what_it_belongs_to_and_goes_on_with_it(u
     assert told["ids"] == 2
 
 
-@ANY
-@pytest.mark.parametrize("at", ["undo b", "step_rollback c"], ids=["undo", "sink"])
-def test_an_undo_that_is_interrupted_is_gone_on_with(request, url, how, at):
-    if (how, at) != ("ctrl-c", "step_rollback c"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="11: what is interrupted in an undo is given up"))
+@pytest.mark.parametrize(("how", "at", "kind"), beside(pairs(ANY, ["undo b", "step_rollback c"]), KINDS))
+def test_an_undo_that_is_interrupted_is_gone_on_with(url, how, at):
     told = seen(
         """
     def handler(ctx):
@@ -714,13 +689,8 @@ def test_an_undo_that_is_interrupted_is_gone_on_with(request, url, how, at):
 
 
 @pytest.mark.parametrize(
-    "at",
-    [
-        pytest.param("step_started a", marks=pytest.mark.xfail(strict=True, reason="11.6: it is CANCELLED")),
-        pytest.param("step_completed a", marks=pytest.mark.xfail(strict=True, reason="11.6: it is CANCELLED")),
-        "step_completed b",
-        "step_completed in child",
-    ],
+    ("at", "kind"),
+    beside(["step_started a", "step_completed a", "step_completed b", "step_completed in child"], KINDS),
 )
 def test_a_sink_that_hangs_can_be_got_out_of_and_the_execution_goes_on(url, at):
     told = seen(
@@ -767,7 +737,6 @@ def test_a_sink_that_hangs_can_be_got_out_of_and_the_execution_goes_on(url, at):
     assert told == {"raised": "KeyboardInterrupt", "few": True, "after": "completed"}
 
 
-@pytest.mark.xfail(strict=True, reason="11: an interruption is a cancellation")
 def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same(url):
     told = seen(
         """
@@ -804,10 +773,9 @@ def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same
 # -- on_interrupt ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11: there is no on_interrupt")
-@ANY
-@pytest.mark.parametrize(("rolls_back", "end"), [("", "cancelled"), ("rolls back", "rolled_back")])
-def test_where_the_engine_is_told_to_an_interruption_is_a_cancellation(url, how, rolls_back, end):
+@pytest.mark.parametrize(("how", "rolls_back", "kind"), beside(pairs(ANY, ["", "rolls back"]), KINDS))
+def test_where_the_engine_is_told_to_an_interruption_is_a_cancellation(url, how, rolls_back):
+    end = "rolled_back" if rolls_back else "cancelled"
     told = seen(
         """
     steps = [StepDef(name, rollbackable=True) for name in "abc"]
@@ -826,7 +794,6 @@ def test_where_the_engine_is_told_to_an_interruption_is_a_cancellation(url, how,
     assert told["calls"] == ["a", "b", "c"]
 
 
-@pytest.mark.xfail(strict=True, reason="11: there is no on_interrupt")
 def test_on_interrupt_is_pause_unless_it_is_said_otherwise():
     assert EngineConfig().on_interrupt == "pause"
     assert EngineConfig(on_interrupt="cancel").on_interrupt == "cancel"

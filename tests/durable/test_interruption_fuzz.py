@@ -151,7 +151,6 @@ FUZZ = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="11.6, 11.8: it is CANCELLED, held for ever, or RUNNING with its lease")
 @pytest.mark.parametrize("count", [1, 2], ids=["one", "two"])
 @pytest.mark.parametrize("how", ["ctrl-c", "own ctrl-c", "alarm"])
 @pytest.mark.parametrize("seed", range(10) if FULL else [1])

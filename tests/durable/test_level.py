@@ -173,7 +173,6 @@ def test_memory_threads_and_files_level_off(work, pytestconfig):
     assert level.files <= warm.files + 2, (warm, level)
 
 
-@pytest.mark.xfail(strict=True, reason="11: fault 16, finished runs are reference cycles")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("flow", [flow for flow, _ in FLOWS], ids=[flow.name for flow, _ in FLOWS])
 def test_a_run_that_has_ended_leaves_nothing_to_the_garbage_collector(flow, store):

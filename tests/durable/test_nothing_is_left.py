@@ -15,10 +15,6 @@ from szal.stores import open_store
 pytestmark = pytest.mark.timeout(30)
 
 
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
-
-
 FLOWS = {
     "a chain": FlowDef("f", steps=[StepDef("a"), StepDef("b")]),
     "parallel steps": FlowDef("f", FlowMode.PARALLEL, steps=[StepDef(f"s{i}", timeout=30) for i in range(3)]),
@@ -66,7 +62,6 @@ def config(sink, **settings):
     )
 
 
-@fails_today(16, "the idle writer keeps its last batch, and through it the last run, results and engine")
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.usefixtures("no_collector")
 def test_the_last_run_of_a_store_that_goes_on_is_freed(store, flow):
@@ -86,7 +81,6 @@ def test_the_last_run_of_a_store_that_goes_on_is_freed(store, flow):
         wait_until(lambda: all(ref() is None for ref in refs), timeout=1.0)
 
 
-@fails_today(16, "a finished run is a reference cycle, and the idle writer keeps it")
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
 @pytest.mark.usefixtures("no_collector")
 def test_a_result_is_freed_under_every_durability_while_the_engine_goes_on(store, durability):
@@ -100,7 +94,6 @@ def test_a_result_is_freed_under_every_durability_while_the_engine_goes_on(store
         wait_until(lambda: ref() is None, timeout=1.0)
 
 
-@fails_today(16, "idle writers and heartbeats keep their stores, and with these files, threads and engines")
 @pytest.mark.usefixtures("no_collector")
 def test_engines_that_are_dropped_with_their_stores_leave_no_file_and_no_thread(open_one):
     """Nobody closes anything."""
@@ -142,7 +135,6 @@ def test_engines_and_stores_that_are_closed_leave_no_file_and_no_thread(open_one
     wait_until(lambda: files() <= open_files, timeout=5)
 
 
-@fails_today(16, "the heartbeat of an engine that is dropped keeps its store")
 @pytest.mark.usefixtures("no_collector")
 def test_the_heartbeat_of_an_engine_that_is_dropped_ends_while_its_store_goes_on(store):
     def once():
@@ -158,7 +150,6 @@ def test_the_heartbeat_of_an_engine_that_is_dropped_ends_while_its_store_goes_on
         wait_until(lambda: heartbeats() <= before, timeout=3)
 
 
-@fails_today(16, "idle threads stay")
 def test_an_engine_that_was_idle_long_enough_has_no_workers_and_goes_on_with_others(store):
     def workers():
         names = ("szal-writer", "szal-heartbeat")

@@ -16,10 +16,6 @@ SOON = 3.0  # for what takes milliseconds where it is right, in a test that has 
 NEVER = 3600.0  # seconds between two looks of a recovery that is to be woken
 
 
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
-
-
 def order(name="order"):
     return FlowDef(name, steps=[StepDef("ok", step_type="wait", config={"signal": "ok"}), StepDef("pay")])
 
@@ -62,7 +58,6 @@ class Counted:
 # -- recover ----------------------------------------------------------------------------------------------
 
 
-@fails_today(23, "one is taken up after another")
 def test_recover_takes_up_several_at_a_time(new_engine):
     together = threading.Barrier(3)
     engine = new_engine(lambda ctx: together.wait(SOON) and None)
@@ -93,7 +88,6 @@ def test_recover_returns_how_each_ended_once_all_have(new_engine, store):
     assert engine.recover() == []
 
 
-@fails_today(23, "all are run on the thread that recovers")
 @pytest.mark.parametrize("how", ["recover", "start_recovery"])
 def test_each_is_run_by_a_thread_of_its_own(new_engine, store, how):
     threads, together = {}, threading.Barrier(3)
@@ -118,18 +112,15 @@ def test_each_is_run_by_a_thread_of_its_own(new_engine, store, how):
     assert all(thread.name.startswith("szal-run") for thread in threads.values())
 
 
-@fails_today(23, "there is no such setting")
 def test_eight_are_taken_up_at_a_time_unless_told_otherwise():
     assert EngineConfig().max_recovering == 8
 
 
-@fails_today(23, "there is no such setting")
 def test_at_least_one_is_taken_up_at_a_time():
     with pytest.raises(ValueError, match="max_recovering"):
         EngineConfig(max_recovering=0)
 
 
-@fails_today(23, "there is no such setting")
 @pytest.mark.parametrize("how", ["recover", "start_recovery"])
 def test_no_more_than_max_recovering_are_taken_up_at_a_time(new_engine, store, how):
     names = [f"e{i}" for i in range(5)]
@@ -201,7 +192,6 @@ def test_several_engines_share_them_out_and_run_none_twice(new_engine, store):
 # -- start_recovery -----------------------------------------------------------------------------------------
 
 
-@fails_today(23, "the slow one holds up all others")
 def test_an_execution_that_takes_long_holds_up_no_other(new_engine, store):
     begun, others, seen = threading.Event(), threading.Event(), []
 
@@ -222,7 +212,6 @@ def test_an_execution_that_takes_long_holds_up_no_other(new_engine, store):
     assert seen == [True]
 
 
-@fails_today(23, "the one that sleeps holds up all others")
 def test_an_execution_that_sleeps_holds_up_no_other(new_engine, store):
     asleep = threading.Event()
 
@@ -244,7 +233,6 @@ def test_an_execution_that_sleeps_holds_up_no_other(new_engine, store):
     wait_until(lambda: store.get("sleeps").state is WorkflowState.CANCELLED, timeout=SOON)
 
 
-@fails_today(23, "it waits for the next interval")
 def test_a_signal_wakes_recovery_at_once(new_engine, store):
     engine = new_engine()
     engine.start_recovery(NEVER)
@@ -255,7 +243,6 @@ def test_a_signal_wakes_recovery_at_once(new_engine, store):
     wait_until(lambda: is_completed(store, "b"), timeout=SOON)
 
 
-@fails_today(23, "it waits for the next interval")
 def test_signals_to_many_at_once_are_all_heard(new_engine, store):
     engine = new_engine()
     names = [f"e{i:02}" for i in range(20)]
@@ -267,7 +254,6 @@ def test_signals_to_many_at_once_are_all_heard(new_engine, store):
     wait_until(lambda: is_completed(store, *names), timeout=SOON)
 
 
-@fails_today(23, "there is no such setting, and it waits for the next interval")
 def test_what_found_no_room_is_taken_up_as_soon_as_there_is(new_engine, store):
     handler = Counted()
     engine = new_engine(handler, max_recovering=1)
@@ -280,7 +266,6 @@ def test_what_found_no_room_is_taken_up_as_soon_as_there_is(new_engine, store):
     assert handler.peak == 1
 
 
-@fails_today(23, "it waits for the next interval")
 def test_a_signal_to_a_sub_flow_wakes_recovery_too(new_engine, store):
     engine = new_engine(storage=InMemoryStorage([order("inner")]))
     outer = FlowDef("outer", steps=[StepDef("sub", step_type="sub_flow", config={"flow_name": "inner"})])

@@ -17,10 +17,6 @@ LEASE = 0.6  # seconds
 UNDER_WAY = (WorkflowState.CREATED, WorkflowState.RUNNING, WorkflowState.PAUSED, WorkflowState.ROLLING_BACK)
 
 
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
-
-
 @pytest.fixture
 def refuse(monkeypatch):
     """Have `refuse(prefix)` refuse threads by their names, as a limit of the system would; None: no more."""
@@ -51,7 +47,6 @@ def call(engine, how, flow, **kwargs):
 WAYS = [("start", "szal-run"), ("start", "szal-heartbeat"), ("run", "szal-heartbeat")]
 
 
-@fails_today(13, "it is recorded as running, and recovered later")
 @pytest.mark.parametrize(("how", "thread"), WAYS)
 def test_what_could_not_be_started_runs_neither_now_nor_later(new_engine, store, refuse, how, thread):
     ran = []
@@ -83,7 +78,6 @@ def test_what_could_not_be_started_can_be_started_again_under_its_id(new_engine,
     assert store.get("order-42").state is WorkflowState.COMPLETED
 
 
-@fails_today(13, "the engine never has a heartbeat again")
 def test_after_one_refused_heartbeat_the_next_run_has_one(store, refuse):
     begun, go = threading.Event(), threading.Event()
 
@@ -110,7 +104,6 @@ def test_after_one_refused_heartbeat_the_next_run_has_one(store, refuse):
         assert execution.result(timeout=10).success
 
 
-@fails_today(13, "it is recorded as running again, and is recovered later")
 @pytest.mark.parametrize("thread", ["szal-heartbeat"])
 def test_what_could_not_be_resumed_for_want_of_a_thread_is_left_as_it_was(new_engine, store, refuse, thread):
     ran = []
@@ -154,7 +147,6 @@ def test_without_a_thread_for_workers_or_the_writer_a_run_is_done_and_recorded_a
         assert store.get(f"{prefix}").state is WorkflowState.COMPLETED
 
 
-@fails_today(13, "the sub-flow is recorded as running, and its step is said to have failed")
 def test_a_refused_heartbeat_keeps_a_flow_with_sub_flows_from_starting_at_all(new_engine, store, refuse):
     ran = []
     storage = InMemoryStorage([FlowDef("inner", steps=[StepDef("in")])])

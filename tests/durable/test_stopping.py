@@ -7,7 +7,7 @@ import time
 
 import pytest
 from durable.children import SETUP, killed, run_child
-from helper_engine import bounded, errors, run_script, statuses, waited
+from helper_engine import bounded, errors, run_new_python, statuses, waited
 
 from szal import (
     Engine,
@@ -96,7 +96,6 @@ STALLED = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="11.1: the run hangs, or calls the step all the same")
 @pytest.mark.parametrize(
     ("how", "state", "reason"),
     [("token", "cancelled", "cancelled"), ("timeout", "failed", "flow timeout exceeded")],
@@ -109,7 +108,6 @@ def test_a_run_that_is_stopped_while_the_start_of_a_step_is_committed_ends_witho
     assert told == [f"[] {state} skipped {reason} skipped {reason}", state]
 
 
-@pytest.mark.xfail(strict=True, reason="11.1: the run hangs, or calls the step all the same")
 def test_so_does_one_that_is_cancelled_by_its_id(postgres_url):
     """On SQLite the request itself waits for the lock that this test holds."""
     open_store(postgres_url).close()
@@ -148,7 +146,6 @@ SWEPT = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="11.1: 5 of 12 hang for ever")
 def test_a_run_of_steps_that_must_not_run_twice_ends_whenever_it_is_cancelled(url):
     """At 40 moments of its first 8 ms."""
     assert set(run_child(SETUP + SWEPT, url).split()) <= {"cancelled", "completed"}
@@ -157,7 +154,6 @@ def test_a_run_of_steps_that_must_not_run_twice_ends_whenever_it_is_cancelled(ur
 # -- 2: the last step runs on the thread of the run ----------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11.2: it ends COMPLETED")
 @pytest.mark.parametrize("from_where", ["its handler", "another thread"])
 @pytest.mark.parametrize("steps", [["only"], ["first", "last"]], ids=["only step", "last step"])
 @pytest.mark.parametrize("rolls_back", [False, True], ids=["stays", "rolls back"])
@@ -229,10 +225,7 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
     @pytest.mark.parametrize(
         "how",
         [
-            pytest.param(
-                "run",
-                marks=pytest.mark.xfail(strict=True, reason="11.3: engine.cancel of an inline handler knows no grace"),
-            ),
+            "run",
             "start",
         ],
     )
@@ -256,7 +249,6 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
         assert store.get("e").state is WorkflowState.CANCELLED
         assert engine.abandoned == 1
 
-    @pytest.mark.xfail(strict=True, reason="11.3: engine.cancel of an inline handler knows no end_grace")
     def test_can_be_cut_short(self, begin, deaf):
         engine, results = begin("run", cancel_grace=1000)
         engine.end_grace()
@@ -282,7 +274,6 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
         assert engine.abandoned == 0
 
 
-@pytest.mark.xfail(strict=True, reason="11.3: an inline handler of a sub-flow is not told")
 @pytest.mark.parametrize("depth", [1, 2])
 def test_who_cancels_a_sub_flow_by_its_id_tells_the_handler_that_it_is_in(new_engine, store, depth):
     began, ids, slept = threading.Event(), [], []
@@ -330,9 +321,7 @@ class TestAnUndoOfARunThatIsCancelledByItsId:
         assert slept == [(True, True, False)]
 
     @pytest.mark.parametrize("limit", [None, 60], ids=["inline", "on a worker"])
-    def test_sleeps_on_where_it_is_cancelled_again(self, request, new_engine, limit):
-        if limit is None:
-            request.applymarker(pytest.mark.xfail(strict=True, reason="11.3: sleep in an undo returns at once"))
+    def test_sleeps_on_where_it_is_cancelled_again(self, new_engine, limit):
         slept = []
 
         def undo(engine, ctx):
@@ -373,7 +362,6 @@ KILLED = """
 CANCELLED_IN_THE_LAST_STEP = pytest.mark.parametrize("how", ["token", "engine.cancel"])
 
 
-@pytest.mark.xfail(strict=True, reason="11.4: recover dies of an AssertionError")
 @CANCELLED_IN_THE_LAST_STEP
 def test_a_cancelled_run_that_is_killed_in_its_undo_is_undone_by_whoever_recovers_it(store_url, store, new_engine, how):
     killed(KILLED_IN_THE_UNDO, store_url, how)
@@ -388,12 +376,11 @@ def test_a_cancelled_run_that_is_killed_in_its_undo_is_undone_by_whoever_recover
     assert statuses(record.result) == {"a": "rolled_back", "b": "rolled_back"}
 
 
-@pytest.mark.xfail(strict=True, reason="11.4: with python -O it ends COMPLETED")
 @CANCELLED_IN_THE_LAST_STEP
 def test_with_python_o_too(store_url, tmp_path, monkeypatch, how):
     killed(KILLED_IN_THE_UNDO, store_url, how)
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
-    done = run_script(
+    done = run_new_python(
         tmp_path,
         f"""
         from szal import *
@@ -414,7 +401,6 @@ REASONS = pytest.mark.parametrize("reason", ["cancelled", "flow timeout exceeded
 WITH_SUB_STEPS = [StepDef("order", sub_steps=[StepDef("pay")]), StepDef("ship")]
 
 
-@pytest.mark.xfail(strict=True, reason="11.5: it is taken for what stopped the run")
 @REASONS
 def test_a_step_that_its_handler_skips_with_the_words_of_a_stop_stops_nothing_after_a_pause(new_engine, reason):
     def handler(ctx):
@@ -431,7 +417,6 @@ def test_a_step_that_its_handler_skips_with_the_words_of_a_stop_stops_nothing_af
     assert errors(result) == {"order": reason, "pay": reason}
 
 
-@pytest.mark.xfail(strict=True, reason="11.5: it is taken for what stopped the run")
 @REASONS
 @pytest.mark.parametrize("rolls_back", [False, True], ids=["stays", "rolls back"])
 def test_nor_after_a_crash(store_url, new_engine, reason, rolls_back):
@@ -498,7 +483,6 @@ def test_what_did_stop_a_run_stands_after_a_crash(store_url, new_engine, how, ro
 # -- 11: a started run that raises -----------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="11.11: nothing is in any log")
 @pytest.mark.parametrize("asked", [False, True], ids=["never asked for", "asked for"])
 def test_a_started_run_that_raises_is_logged_once_with_its_id(open_one, caplog, asked):
     with open_one() as opened:

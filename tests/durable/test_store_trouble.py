@@ -21,10 +21,6 @@ SOON = 3.0  # for what takes milliseconds where it is right, in a test that has 
 ENDS = ("step_completed", "step_failed", "step_skipped")
 
 
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
-
-
 class Database:
     """A connection of the test's own to a database: to lock it, and to hide its tables."""
 
@@ -193,10 +189,9 @@ def ask():
     return StepDef("ask", step_type="wait", config={"signal": "go"})
 
 
-# -- 11.12 ----------------------------------------------------------------------------------------------
+# -- a store that fails in the middle of a run ----------------------------------------------------------
 
 
-@fails_today(12, "run raises at once, handlers go on, the lease is renewed no more")
 @in_cases()
 def test_handlers_are_told_and_waited_for_under_the_lease_before_run_raises(trouble):
     scene = Scene(trouble.begin, *([ask()] if trouble.what == "refuses reads" else []))
@@ -225,7 +220,6 @@ def test_handlers_are_told_and_waited_for_under_the_lease_before_run_raises(trou
     assert result.outputs == {name: name for name in ("breaks", "second", "slow")}
 
 
-@fails_today(12, "nobody waits for the handler, and it is not counted")
 @in_cases(("sqlite", "closed"), ("postgres", "closed"), ("memory", "closed"), ("sqlite", "locked"))
 def test_a_handler_that_does_not_end_within_the_grace_is_left_behind_and_then_run_raises(trouble):
     progress = []
@@ -261,7 +255,6 @@ def test_a_handler_that_does_not_end_within_the_grace_is_left_behind_and_then_ru
     assert progress == []
 
 
-@fails_today(12, "it is the failure of the step, and the run goes on")
 def test_a_store_of_four_methods_that_cannot_save_a_sub_flow_stops_the_run_in_order():
     class Full(ForeignStore):
         def save(self, record):
@@ -291,7 +284,6 @@ def test_a_store_of_four_methods_that_cannot_save_a_sub_flow_stops_the_run_in_or
             scene.let_go.set()
 
 
-@fails_today(12, "run raises at once, and the handler is not told")
 @in_cases(("sqlite", "closed"), ("memory", "closed"), ("sqlite", "locked"), ("postgres", "locked"))
 def test_nothing_new_starts_once_the_store_has_failed(trouble):
     began = []
@@ -353,7 +345,7 @@ def test_a_connection_that_is_cut_is_no_trouble(postgres_url, server, schema):
         assert store.get("e").state is WorkflowState.COMPLETED
 
 
-# -- 11.15 ----------------------------------------------------------------------------------------------
+# -- a store that fails as a step begins to wait --------------------------------------------------------
 
 
 @pytest.fixture
@@ -362,7 +354,6 @@ def database(store_url):
         yield opened
 
 
-@fails_today(15, "the wait is registered before the read, and settles twice")
 @pytest.mark.parametrize("where", ["the flow", "a sub-flow"])
 def test_a_wait_whose_signals_cannot_be_read_stops_the_run_and_settles_once(new_engine, database, where):
     events, told, begun = [], [], threading.Event()
@@ -407,7 +398,6 @@ def test_a_wait_whose_signals_cannot_be_read_stops_the_run_and_settles_once(new_
     assert result[asks.name].output == ("nobody" if where == "the flow" else {"approve": "nobody"})
 
 
-@fails_today(15, "it is the step's failure, recorded for good")
 def test_a_sub_flow_that_cannot_be_begun_stops_the_run_and_begins_when_it_goes_on(new_engine, database):
     events, told, begun = [], [], threading.Event()
 

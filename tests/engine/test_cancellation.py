@@ -4,7 +4,8 @@ import signal
 import threading
 
 import pytest
-from helper_engine import LONG, ForeignStore, bounded, errors, run_script, statuses, waited
+from helper_engine import LONG, ForeignStore, bounded, errors, statuses, waited
+from stores.samples import run_python
 
 from szal import (
     CancellationToken,
@@ -521,9 +522,8 @@ def ctrl_c():
 """
 
 
-def test_a_real_ctrl_c_cancels_a_parallel_stage_and_propagates_once_it_is_recorded(tmp_path):
-    done = run_script(
-        tmp_path,
+def test_a_real_ctrl_c_cancels_a_parallel_stage_and_propagates_once_it_is_recorded():
+    done = run_python(
         SCRIPT
         + """
 together = threading.Barrier(2)
@@ -548,9 +548,8 @@ except KeyboardInterrupt:
     assert done.stdout.strip() == "cancelled [('completed', False), ('completed', False)]"
 
 
-def test_a_second_ctrl_c_ends_the_grace(tmp_path):
-    done = run_script(
-        tmp_path,
+def test_a_second_ctrl_c_ends_the_grace():
+    done = run_python(
         SCRIPT
         + """
 heard, release = threading.Event(), threading.Event()

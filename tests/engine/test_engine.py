@@ -6,7 +6,8 @@ import os
 import threading
 
 import pytest
-from helper_engine import LONG, ForeignStore, bounded, run_script, statuses, waited
+from helper_engine import LONG, ForeignStore, bounded, statuses, waited
+from stores.samples import run_python
 
 import szal
 from szal import (
@@ -552,9 +553,8 @@ def test_one_engine_serves_the_child_of_a_fork_too():
         assert bounded(engine.run, flow).success
 
 
-def test_the_interpreter_waits_for_runs_and_not_for_idle_threads(tmp_path):
-    done = run_script(
-        tmp_path,
+def test_the_interpreter_waits_for_runs_and_not_for_idle_threads():
+    done = run_python(
         """
         import sys
         from szal import Engine, FlowDef, FlowMode, StepDef

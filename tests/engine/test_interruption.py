@@ -1,7 +1,7 @@
 """What a signal handler raises, and what only looks like it, where no szal store records the run."""
 
 import pytest
-from helper_engine import run_script
+from stores.samples import run_python
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -86,63 +86,52 @@ RAISED = {
 }
 
 
-def told(tmp_path, code, **names):
+def told(code, **names):
     """Return what the scene tells, run with *names* defined."""
     given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    done = run_script(tmp_path, SCENE + given + code, timeout=12)
+    done = run_python(SCENE + given + code, timeout=12)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def failing(*values, reason, passing=()):
-    """Parameters that fail today, and those that do not."""
-    marks = pytest.mark.xfail(strict=True, reason=reason)
-    return [*(pytest.param(value, marks=marks) for value in values), *passing]
-
-
-EXCEPTIONS = ["exit", "alarm", "own sigint"]
 CTRL_C = ["ctrl-c", "own ctrl-c"]
+ANY = ["exit", "alarm", "own sigint", *CTRL_C]
 
 
 class TestWithoutASzalStoreNobodyCouldGoOn:
-    @pytest.mark.parametrize(
-        "how", failing(*EXCEPTIONS, reason="11.7: it is recorded as the step's failure", passing=CTRL_C)
-    )
-    def test_so_the_run_is_cancelled_and_undone_and_it_propagates(self, tmp_path, how):
+    @pytest.mark.parametrize("how", ANY)
+    def test_so_the_run_is_cancelled_and_undone_and_it_propagates(self, how):
         code = """
 use(how, "c")
 steps = [StepDef(name, rollbackable=True) for name in "abcd"]
 raised = raised_by(new_engine().run, FlowDef("f", steps=steps, rollback_on_failure=True), execution_id="e")
 tell(raised, store["e"].state, store["e"].error, *undone, "|", *calls)
 """
-        assert told(tmp_path, code, how=how) == f"{RAISED[how]} rolled_back cancelled b a | a b c"
+        assert told(code, how=how) == f"{RAISED[how]} rolled_back cancelled b a | a b c"
 
     @pytest.mark.parametrize("steps", ["a", "ab"], ids=["only step", "last step"])
-    @pytest.mark.xfail(strict=True, reason="11.10: in the last step it is recorded as FAILED")
     @pytest.mark.parametrize("how", CTRL_C)
-    def test_in_the_last_step_too(self, tmp_path, how, steps):
+    def test_in_the_last_step_too(self, how, steps):
         code = """
 use(how, steps[-1])
 flow = FlowDef("f", steps=[StepDef(name) for name in steps])
 tell(raised_by(new_engine().run, flow, execution_id="e"), store["e"].state, store["e"].error)
 """
-        assert told(tmp_path, code, how=how, steps=steps) == "KeyboardInterrupt cancelled cancelled"
+        assert told(code, how=how, steps=steps) == "KeyboardInterrupt cancelled cancelled"
 
-    @pytest.mark.parametrize("how", failing(*EXCEPTIONS, reason="11.7: it is swallowed", passing=CTRL_C))
+    @pytest.mark.parametrize("how", ANY)
     @pytest.mark.parametrize("at", ["step_started b", "step_completed a"])
-    def test_where_it_comes_up_in_a_sink(self, tmp_path, how, at):
+    def test_where_it_comes_up_in_a_sink(self, how, at):
         code = """
 use(how, at)
 steps = [StepDef(name, rollbackable=True) for name in "abc"]
 raised = raised_by(new_engine().run, FlowDef("f", steps=steps, rollback_on_failure=True), execution_id="e")
 tell(raised, store["e"].state, *undone[-1:])
 """
-        assert told(tmp_path, code, how=how, at=at) == f"{RAISED[how]} rolled_back a"
+        assert told(code, how=how, at=at) == f"{RAISED[how]} rolled_back a"
 
-    @pytest.mark.parametrize(
-        "how", failing(*EXCEPTIONS, "own ctrl-c", reason="11.7: the record says RUNNING", passing=["ctrl-c"])
-    )
-    def test_where_it_comes_up_in_the_store(self, tmp_path, how):
+    @pytest.mark.parametrize("how", ANY)
+    def test_where_it_comes_up_in_the_store(self, how):
         code = """
 use(how, "save 1")
 flow = FlowDef("f", steps=[StepDef("a"), StepDef("b")])
@@ -150,11 +139,11 @@ engine = new_engine()
 raised = raised_by(engine.run, flow, execution_id="e")
 tell(raised, store["e"].state, raised_by(engine.run, flow, execution_id="e"))
 """
-        assert told(tmp_path, code, how=how) == f"{RAISED[how]} cancelled cancelled"
+        assert told(code, how=how) == f"{RAISED[how]} cancelled cancelled"
 
-    @pytest.mark.parametrize("how", failing(*EXCEPTIONS, reason="11.7: handlers are not told", passing=CTRL_C))
+    @pytest.mark.parametrize("how", ANY)
     @pytest.mark.parametrize("recorded", [True, False], ids=["foreign store", "no store"])
-    def test_handlers_on_other_threads_are_told_and_waited_for(self, tmp_path, how, recorded):
+    def test_handlers_on_other_threads_are_told_and_waited_for(self, how, recorded):
         code = """
 use(how, None)
 together = threading.Barrier(3)
@@ -176,7 +165,7 @@ raised = raised_by(engine.run, flow, execution_id="e")
 tell(raised, *sorted(heard), "|", *sorted(ended), store["e"].state if recorded else "")
 """
         expected = f"{RAISED[how]} a b | a b {'cancelled' if recorded else ''}"
-        assert told(tmp_path, code, how=how, recorded=recorded) == expected.strip()
+        assert told(code, how=how, recorded=recorded) == expected.strip()
 
 
 class TestAHandlersOwnException:
@@ -186,7 +175,7 @@ class TestAHandlersOwnException:
     @pytest.mark.parametrize(
         "what", ["sys.exit(3)", "raise TookTooLong", "raise SystemExit", "raise BaseException('odd')"]
     )
-    def test_fails_its_step(self, tmp_path, mode, what):
+    def test_fails_its_step(self, mode, what):
         code = f"""
 for way in ("ctrl-c", "exit", "alarm"):
     use(way, None)
@@ -197,9 +186,9 @@ result = new_engine(handler).run(flow)
 tell(result.state, result["a"].status, result["a"].error_type)
 """
         kind = {"sys.exit(3)": "SystemExit"}.get(what, what.removeprefix("raise ").removesuffix("('odd')"))
-        assert told(tmp_path, code) == f"failed failed {kind}"
+        assert told(code) == f"failed failed {kind}"
 
-    def test_is_that_of_a_handler_that_limits_its_own_time_and_has_put_the_old_signal_handler_back(self, tmp_path):
+    def test_is_that_of_a_handler_that_limits_its_own_time_and_has_put_the_old_signal_handler_back(self):
         code = """
 def limited(function, seconds):
     def on_alarm(*_):
@@ -220,10 +209,9 @@ def handler(ctx):
 result = new_engine(handler).run(FlowDef("f", steps=[StepDef("a"), StepDef("b", max_retries=1, retry_delay=0)]))
 tell(result.state, *calls, result["b"].attempts)
 """
-        assert told(tmp_path, code) == "completed a b b 2"
+        assert told(code) == "completed a b b 2"
 
-    @pytest.mark.xfail(strict=True, reason="11.7: what a signal handler raises is the step's failure")
-    def test_is_not_that_of_one_that_has_not(self, tmp_path):
+    def test_is_not_that_of_one_that_has_not(self):
         code = """
 use("alarm", None)
 def handler(ctx):
@@ -232,21 +220,22 @@ def handler(ctx):
 flow = FlowDef("f", steps=[StepDef("a", max_retries=1, retry_delay=0), StepDef("b")])
 tell(raised_by(new_engine(handler).run, flow, execution_id="e"), store["e"].state)
 """
-        assert told(tmp_path, code) == "TookTooLong cancelled"
+        assert told(code) == "TookTooLong cancelled"
 
 
 class TestASecondCtrlC:
     @pytest.mark.parametrize(
         "at",
-        failing(
+        [
+            "step_started a",
+            "step_completed a",
             "step_completed b",
             "step_completed in child",
             "flow_completed child",
-            reason="11.6: no Ctrl-C is heard any more",
-            passing=["step_started a", "step_completed a", "flow_completed f"],
-        ),
+            "flow_completed f",
+        ],
     )
-    def test_gets_out_of_a_sink_that_hangs(self, tmp_path, at):
+    def test_gets_out_of_a_sink_that_hangs(self, at):
         code = """
 pressed, inside, over = [], threading.Event(), threading.Event()
 def listen(event):
@@ -277,9 +266,9 @@ except KeyboardInterrupt:
 presser.join()
 tell(len(pressed) < 8, store["e"].state)
 """
-        assert told(tmp_path, code, at=at).split()[0] == "True"
+        assert told(code, at=at).split()[0] == "True"
 
-    def test_gets_out_of_a_store_that_hangs(self, tmp_path):
+    def test_gets_out_of_a_store_that_hangs(self):
         code = """
 inside, over, pressed = threading.Event(), threading.Event(), []
 class Hanging(Store):
@@ -305,4 +294,4 @@ except KeyboardInterrupt:
 presser.join()
 tell(len(pressed) < 8)
 """
-        assert told(tmp_path, code) == "True"
+        assert told(code) == "True"

@@ -241,7 +241,6 @@ def play_seed(seed: int, kind: str, durability: str, stores: dict[str, Store]) -
         raise
 
 
-@pytest.mark.xfail(strict=False, reason="11: faults 1, 2, 5, 20 and 25")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("block", range(BLOCKS))
 @pytest.mark.parametrize(("kind", "durability"), STORES)

@@ -8,8 +8,9 @@ import time
 import weakref
 
 import pytest
-from helper_engine import ForeignStore, bounded, run_script, waited
+from helper_engine import ForeignStore, bounded, waited
 from processes import wait_until
+from stores.samples import run_python
 
 from szal import (
     CancellationToken,
@@ -26,10 +27,6 @@ from szal.stores import open_store
 pytestmark = pytest.mark.timeout(20)
 
 SOON = 3.0  # for what takes milliseconds where it is right, in a test that has to go on where it is not
-
-
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
 
 
 def parallel(count, name="f", **fields):
@@ -55,10 +52,9 @@ def refuse(monkeypatch):
     return chosen.append
 
 
-# -- refused threads (11.13, 11.25) ---------------------------------------------------------------------
+# -- refused threads ------------------------------------------------------------------------------------
 
 
-@fails_today(25, "what a refused pool thread was to do is done by another one later: a worker too many")
 def test_refused_threads_leave_no_worker_too_many(refuse):
     """Four threads of the pool are busy with another run when no more can be had; then they are free again."""
     first_runs, first_go, second_go = threading.Semaphore(0), threading.Event(), threading.Event()
@@ -116,22 +112,19 @@ def test_after_a_start_that_was_refused_a_thread_the_engine_starts_others(refuse
         assert engine.start(parallel(2), execution_id="e").result(timeout=10).success
 
 
-# -- what is idle goes (11.16) --------------------------------------------------------------------------
+# -- what is idle goes ----------------------------------------------------------------------------------
 
 
-@fails_today(16, "there is no such setting")
 def test_an_executor_is_idle_for_ten_seconds_before_it_is_shut_down_unless_told_otherwise():
     assert EngineConfig().idle_timeout == 10.0
 
 
-@fails_today(16, "there is no such setting")
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
 def test_an_idle_time_that_is_none_is_refused(seconds):
     with pytest.raises(ValueError, match="idle_timeout"):
         EngineConfig(idle_timeout=seconds)
 
 
-@fails_today(16, "idle threads stay")
 @pytest.mark.parametrize("timeout", [None, 30])
 def test_the_threads_of_two_bursts_of_runs_are_gone_once_they_were_idle_long_enough(timeout):
     before = own_threads()
@@ -144,7 +137,6 @@ def test_the_threads_of_two_bursts_of_runs_are_gone_once_they_were_idle_long_eno
         wait_until(lambda: own_threads() <= before, timeout=5)
 
 
-@fails_today(16, "there is no such setting")
 @pytest.mark.parametrize("timeout", [None, 30])
 def test_a_handler_that_takes_longer_than_the_idle_time_is_not_disturbed(timeout):
 
@@ -161,7 +153,6 @@ def test_a_handler_that_takes_longer_than_the_idle_time_is_not_disturbed(timeout
         assert engine.abandoned == 0
 
 
-@fails_today(16, "there is no such setting")
 @pytest.mark.parametrize("timeout", [None, 30])
 def test_an_executor_that_is_shut_down_just_as_it_is_used_loses_nothing(timeout):
     with Engine(lambda ctx: None, EngineConfig(idle_timeout=0.001)) as engine:
@@ -170,9 +161,7 @@ def test_an_executor_that_is_shut_down_just_as_it_is_used_loses_nothing(timeout)
             time.sleep(0.0005 * (i % 5))
 
 
-@pytest.mark.parametrize(
-    "how", ["closed", pytest.param("dropped", marks=fails_today(16, "an engine that has run is a reference cycle"))]
-)
+@pytest.mark.parametrize("how", ["closed", "dropped"])
 @pytest.mark.parametrize("timeout", [None, 30])
 @pytest.mark.usefixtures("no_collector")
 def test_the_idle_threads_of_an_engine_that_is_gone_are_gone(how, timeout):
@@ -185,7 +174,7 @@ def test_the_idle_threads_of_an_engine_that_is_gone_are_gone(how, timeout):
     wait_until(lambda: own_threads() <= before, timeout=5)
 
 
-# -- what has ended is free (11.16) ---------------------------------------------------------------------
+# -- what has ended is free -----------------------------------------------------------------------------
 
 
 class Thing:
@@ -245,7 +234,6 @@ def no_collector():
     gc.collect()
 
 
-@fails_today(16, "a finished run is a reference cycle")
 @pytest.mark.parametrize(("name", "how"), CASES)
 @pytest.mark.usefixtures("no_collector")
 def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(name, how):
@@ -289,7 +277,6 @@ def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(name, how):
         wait_until(lambda: all(ref() is None for ref in refs), timeout=0.7)
 
 
-@fails_today(16, "a finished run is a reference cycle, with the handler and the engine in it")
 @pytest.mark.parametrize("kind", ["a chain", "parallel steps", "parallel steps with limits"])
 @pytest.mark.usefixtures("no_collector")
 def test_an_engine_that_is_dropped_is_freed_with_its_handler(kind):
@@ -307,7 +294,6 @@ def test_an_engine_that_is_dropped_is_freed_with_its_handler(kind):
     wait_until(lambda: all(ref() is None for ref in refs), timeout=0.7)
 
 
-@fails_today(16, "a finished run is a reference cycle: memory grows until the collector comes by")
 @pytest.mark.usefixtures("no_collector")
 def test_runs_one_after_another_leave_no_objects_behind():
     with Engine(lambda ctx: None) as engine:
@@ -320,7 +306,7 @@ def test_runs_one_after_another_leave_no_objects_behind():
         assert len(gc.get_objects()) - before < 100
 
 
-# -- the exit of the process (11.18) ----------------------------------------------------------------------
+# -- the exit of the process ------------------------------------------------------------------------------
 
 
 EXIT = """
@@ -346,7 +332,6 @@ EXIT = """
 """
 
 
-@fails_today(18, "the pool threads of a recovered run are joined at exit")
 @pytest.mark.parametrize(("last", "close"), [("sleeps", False), ("sleeps", True), ("hangs", False)])
 def test_the_interpreter_does_not_wait_for_a_run_that_was_recovered_in_the_background(tmp_path, last, close):
     code = f"""{EXIT}
@@ -363,7 +348,7 @@ def test_the_interpreter_does_not_wait_for_a_run_that_was_recovered_in_the_backg
     print("main ends", flush=True)
     """
     try:
-        done = run_script(tmp_path, code, timeout=7)
+        done = run_python(code, cwd=tmp_path, timeout=7)
     except subprocess.TimeoutExpired:
         pytest.fail("the process does not end")
     assert (done.returncode, done.stdout.strip()) == (0, "main ends"), done.stderr
@@ -371,7 +356,7 @@ def test_the_interpreter_does_not_wait_for_a_run_that_was_recovered_in_the_backg
         assert str(store.get("e").state) == "running"  # for another process to go on with
 
 
-def test_the_interpreter_waits_for_a_run_that_was_started(tmp_path):
+def test_the_interpreter_waits_for_a_run_that_was_started():
     code = """
     import time
     from szal import *
@@ -382,5 +367,5 @@ def test_the_interpreter_waits_for_a_run_that_was_started(tmp_path):
 
     Engine(handler).start(FlowDef("f", steps=[StepDef("a"), StepDef("b")]))
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_python(code, timeout=15)
     assert (done.returncode, done.stdout.split()) == (0, ["a", "b"]), done.stderr

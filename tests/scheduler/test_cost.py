@@ -14,10 +14,6 @@ pytestmark = pytest.mark.timeout(30)
 MOST = 6  # times as much for four times the size: 4 where the cost grows as the size does, 16 where as its square
 
 
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
-
-
 def lines_of(function, *args, **kwargs):
     """Return how many lines of Python *function* runs on this thread, and what it returns."""
     lines, before = 0, sys.gettrace()
@@ -35,7 +31,7 @@ def lines_of(function, *args, **kwargs):
     return lines, found
 
 
-# -- looking at what was before (11.22) -------------------------------------------------------------------
+# -- looking at what was before ---------------------------------------------------------------------------
 
 
 def chain(count):
@@ -96,8 +92,8 @@ def with_config(flow):
 @pytest.mark.parametrize(
     "shape",
     [
-        pytest.param(chain, id="a chain of a dag", marks=fails_today(22, "each ancestor is looked for again")),
-        pytest.param(layers, id="layers of a dag", marks=fails_today(22, "each ancestor is looked for again")),
+        pytest.param(chain, id="a chain of a dag"),
+        pytest.param(layers, id="layers of a dag"),
         pytest.param(line, id="a sequence"),
     ],
 )
@@ -110,7 +106,7 @@ def test_a_look_at_all_outputs_costs_as_much_as_there_are(shape, look):
     assert cost(400) < MOST * cost(100)
 
 
-# -- waits and signals (11.22) ------------------------------------------------------------------------------
+# -- waits and signals --------------------------------------------------------------------------------------
 
 
 def waits(count, mode):
@@ -135,7 +131,6 @@ def cost_of_waits(count, mode, *, signals):
         return lines
 
 
-@fails_today(22, "all signals are read for each wait, and looked through for each")
 @pytest.mark.parametrize("mode", [FlowMode.PARALLEL, FlowMode.SEQUENTIAL])
 def test_waits_cost_as_much_as_there_are_signals(mode):
     cost_of_waits(4, mode, signals=True)  # what is done once
@@ -148,7 +143,6 @@ def test_waits_without_signals_cost_as_much_as_there_are():
     assert cost_of_waits(240, FlowMode.PARALLEL, signals=False) < MOST * small
 
 
-@fails_today(22, "all that waits is looked through for each signal")
 def test_signals_to_a_run_under_way_cost_as_much_as_there_are():
     """Counted on the thread that coordinates, which hears of one signal after another."""
 

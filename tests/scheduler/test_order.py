@@ -8,8 +8,9 @@ import time
 from contextlib import closing, suppress
 
 import pytest
-from helper_engine import bounded, run_script, statuses, waited
+from helper_engine import bounded, run_new_python, statuses, waited
 from processes import wait_until
+from stores.samples import run_python
 
 from szal import (
     CancellationToken,
@@ -28,10 +29,6 @@ pytestmark = pytest.mark.timeout(20)
 
 SOON = 3.0  # for what takes milliseconds where it is right, in a test that has to go on where it is not
 ENDS = ("step_completed", "step_failed", "step_skipped")
-
-
-def fails_today(point, why):
-    return pytest.mark.xfail(strict=True, reason=f"11.{point}: {why}")
 
 
 def sub_flow(name, flow):
@@ -57,10 +54,9 @@ def sink():
         yield opened
 
 
-# -- nothing holds up the coordinating thread while something else may come (11.19) ---------------------
+# -- nothing holds up the coordinating thread while something else may come -----------------------------
 
 
-@fails_today(19, "the handler is called inline, and the coordinating thread hears of no signal")
 @pytest.mark.parametrize("where", ["in the flow itself", "in a sub-flow"])
 def test_what_waits_for_a_signal_begins_while_an_unrelated_handler_is_at_work(sink, where):
     begun, shipped = threading.Event(), threading.Event()
@@ -92,7 +88,6 @@ def test_what_waits_for_a_signal_begins_while_an_unrelated_handler_is_at_work(si
     assert result["long"].output is True
 
 
-@fails_today(19, "a handler is called inline while the start of another step is being committed")
 def test_a_step_whose_start_is_being_committed_begins_beside_any_other(sink):
     paid = threading.Event()
     engine = Engine(
@@ -103,7 +98,6 @@ def test_a_step_whose_start_is_being_committed_begins_beside_any_other(sink):
         assert bounded(engine.run, flow, timeout=10)["long"].output is True
 
 
-@fails_today(19, "a handler is called inline while the outcome of another step is being committed")
 def test_what_waits_for_a_commit_begins_beside_any_other_step(tmp_path):
     """The outcome of `left` is committed first, that of `right` a moment later: then `right next` begins."""
     path = tmp_path / "szal.db"
@@ -143,10 +137,9 @@ def test_where_nothing_else_is_under_way_a_handler_is_called_on_the_thread_that_
     assert result.outputs == {name: threading.current_thread().name for name in ("a", "b")} | {"nap": None}
 
 
-# -- events and times (11.20) ---------------------------------------------------------------------------
+# -- events and times -----------------------------------------------------------------------------------
 
 
-@fails_today(20, "step_failed comes before step_started, or without it")
 def test_a_step_with_no_time_at_all_is_told_from_its_start_to_its_end():
     events = []
     with Engine(lambda ctx: None, EngineConfig(event_sink=events.append)) as engine:
@@ -158,7 +151,6 @@ def test_a_step_with_no_time_at_all_is_told_from_its_start_to_its_end():
                 assert told_of(events, step.name) == ["step_started", "step_timeout", "step_failed"]
 
 
-@fails_today(25, "its end is told from a timer, before its start that is on the queue")
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_step_that_begins_and_ends_while_a_timer_fires_is_told_from_its_start_to_its_end(fails):
     events, done, release = [], threading.Event(), threading.Event()
@@ -191,7 +183,6 @@ def test_a_step_that_begins_and_ends_while_a_timer_fires_is_told_from_its_start_
         release.set()
 
 
-@fails_today(20, "the signal handler that was there before the run is put back")
 @pytest.mark.parametrize("where", ["a handler", "a sink of events"])
 def test_a_sigint_handler_that_the_program_installs_during_a_run_stays(where):
     def mine(number, frame):
@@ -228,7 +219,6 @@ CLOCK = """
 """
 
 
-@fails_today(20, "some times of a run are the system clock's, which jumps")
 @pytest.mark.parametrize("seconds", [-3600, 3600])
 def test_the_times_of_a_run_stay_in_order_when_the_system_clock_jumps(tmp_path, seconds):
     code = f"""{CLOCK}
@@ -256,7 +246,7 @@ def test_the_times_of_a_run_stay_in_order_when_the_system_clock_jumps(tmp_path, 
     assert all(0 <= after - before + 0.05 for before, after in zip(steps, steps[1:])), steps
     print("in order")
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_new_python(tmp_path, code, timeout=15)
     assert done.stdout.strip() == "in order", done.stderr
 
 
@@ -283,11 +273,11 @@ def test_a_lease_in_memory_is_kept_when_the_system_clock_jumps(tmp_path):
     go.set()
     execution.wait(10)
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_new_python(tmp_path, code, timeout=15)
     assert done.stdout.strip() == "owned", done.stderr
 
 
-# -- what needs no worker waits for none (11.21) ---------------------------------------------------------
+# -- what needs no worker waits for none -----------------------------------------------------------------
 
 
 NEEDS_NO_WORKER = {
@@ -299,7 +289,6 @@ NEEDS_NO_WORKER = {
 }
 
 
-@fails_today(21, "it stands in the queue behind steps for which there is no worker")
 @pytest.mark.parametrize("limits", ["none", "all", "the last"])
 @pytest.mark.parametrize("what", NEEDS_NO_WORKER)
 def test_what_needs_no_worker_begins_while_all_workers_are_busy(sink, what, limits):
@@ -326,7 +315,6 @@ def test_what_needs_no_worker_begins_while_all_workers_are_busy(sink, what, limi
     assert result.failed_count == 0
 
 
-@fails_today(21, "a step behind one that waits for a worker begins late")
 def test_with_the_usual_settings_a_sleep_begins_before_a_hundred_steps_are_done():
     begun, late, done = threading.Event(), threading.Event(), []
 
@@ -366,10 +354,9 @@ def test_what_begins_without_a_worker_leaves_the_limit_on_workers_as_it_is(sink)
     assert peak[0] <= 3
 
 
-# -- what was left behind says nothing any more (11.24) ---------------------------------------------------
+# -- what was left behind says nothing any more -----------------------------------------------------------
 
 
-@fails_today(24, "what it reports arrives between the progress of the next attempt")
 def test_an_attempt_that_was_left_behind_reports_nothing_beside_the_next_one():
     progress, second, said = [], threading.Event(), threading.Event()
 
@@ -391,7 +378,6 @@ def test_an_attempt_that_was_left_behind_reports_nothing_beside_the_next_one():
     assert progress == ["first of the second", "last of the second"]
 
 
-@fails_today(24, "what it reports arrives after the end of its run")
 @pytest.mark.parametrize("why", ["its limit", "its flow's limit", "a cancellation", "the limit of an undo"])
 def test_an_attempt_that_was_left_behind_reports_nothing_after_its_run_has_ended(why):
     progress, begun, ended, said = [], threading.Event(), threading.Event(), threading.Event()
@@ -448,13 +434,13 @@ def test_the_outcome_of_an_attempt_that_was_left_behind_counts_for_nothing():
         assert bounded(engine.run, flow, timeout=10).outputs == {"a": "in time"}
 
 
-# -- races (11.25) ----------------------------------------------------------------------------------------
+# -- races ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param("cancelled", marks=fails_today(25, "each thread makes an event of its own: one is never set")),
+        "cancelled",
         "left behind",
     ],
 )
@@ -495,9 +481,8 @@ def test_every_thread_that_sleeps_for_one_handler_wakes(monkeypatch, how):
     assert slept == [False, False]
 
 
-@fails_today(25, "it is notified before its thread is among those that wait")
 @pytest.mark.parametrize("what", ["EventBus().subscribe()", "ProgressHub(8).subscribe()"])
-def test_what_a_signal_handler_publishes_while_its_thread_goes_into_a_wait_is_received(tmp_path, what):
+def test_what_a_signal_handler_publishes_while_its_thread_goes_into_a_wait_is_received(what):
     """The signal comes at the first line of the standard library and szal that a `get` runs, at the second, …"""
     code = f"""
     import os, signal, sys, threading, time
@@ -549,11 +534,10 @@ def test_what_a_signal_handler_publishes_while_its_thread_goes_into_a_wait_is_re
         moment += 1
     print("moments" if moment > 3 else "too few", lost)
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_python(code, timeout=15)
     assert done.stdout.strip() == "moments []", done.stdout + done.stderr
 
 
-@fails_today(25, "its start is that of the monotonic clock, which is the machine's boot")
 def test_an_attempt_that_is_left_behind_before_it_began_is_dated_within_its_run(tmp_path):
     """The worker that has taken it is held up before it says when it began."""
     code = """
@@ -583,11 +567,10 @@ def test_an_attempt_that_is_left_behind_before_it_began_is_dated_within_its_run(
     assert all(step.duration < 30 for step in result.steps), [step.duration for step in result.steps]
     print("within")
     """
-    done = run_script(tmp_path, code, timeout=15)
+    done = run_new_python(tmp_path, code, timeout=15)
     assert done.stdout.strip() == "within", done.stderr
 
 
-@fails_today(25, "the undo that was given up begins again, and is said to have run for the whole grace")
 def test_an_undo_that_is_given_up_does_not_begin_again_and_is_told_as_it_was():
     begun, undone, release = threading.Event(), [], threading.Event()
 
@@ -618,8 +601,7 @@ def test_an_undo_that_is_given_up_does_not_begin_again_and_is_told_as_it_was():
     assert "77" not in result.error
 
 
-@fails_today(25, "the undo begins again")
-def test_a_second_ctrl_c_gives_up_an_undo_with_retries_once_and_for_all(tmp_path):
+def test_a_second_ctrl_c_gives_up_an_undo_with_retries_once_and_for_all():
     code = """
     import os, signal, threading, time
     from szal import *
@@ -645,7 +627,7 @@ def test_a_second_ctrl_c_gives_up_an_undo_with_retries_once_and_for_all(tmp_path
     os._exit(0)
     """
     try:
-        done = run_script(tmp_path, code, timeout=12)
+        done = run_python(code, timeout=12)
     except subprocess.TimeoutExpired:
         pytest.fail("the process does not end")
     assert done.stdout.strip() == "interrupted [1]", done.stdout + done.stderr

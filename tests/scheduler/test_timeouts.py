@@ -7,7 +7,8 @@ import threading
 import time
 
 import pytest
-from helper_engine import LONG, ForeignStore, bounded, errors, run_script, statuses, waited
+from helper_engine import LONG, ForeignStore, bounded, errors, statuses, waited
+from stores.samples import run_python
 
 from szal import (
     Engine,
@@ -419,10 +420,9 @@ class TestTheFlowsLimit:
         assert (record.state, record.error, record.result) == (WorkflowState.FAILED, "flow timeout exceeded", result)
 
 
-def test_sixteen_handlers_that_hang_for_ever_stop_neither_the_flow_nor_the_exit_of_the_process(tmp_path):
+def test_sixteen_handlers_that_hang_for_ever_stop_neither_the_flow_nor_the_exit_of_the_process():
     try:
-        done = run_script(
-            tmp_path,
+        done = run_python(
             """
             import threading
             from szal import Engine, FlowDef, FlowMode, StepDef

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 import pytest
-from helper_engine import LONG, bounded, run_script, waited
+from helper_engine import LONG, bounded, waited
 from processes import forked, wait_until
+from stores.samples import run_python
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef
 from szal.scheduler.workers import DaemonThreads, Threads, WorkerPool, _serve
@@ -507,11 +508,10 @@ class TestForks:
                 user.join(LONG)
 
 
-def test_a_process_does_not_wait_for_handlers_on_daemon_threads(tmp_path):
+def test_a_process_does_not_wait_for_handlers_on_daemon_threads():
     """What is recovered in the background must never keep a program from ending."""
     began = time.monotonic()
-    done = run_script(
-        tmp_path,
+    done = run_python(
         """
         import threading
         from queue import Empty, SimpleQueue

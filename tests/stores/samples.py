@@ -39,15 +39,17 @@ def _zygote() -> Zygote:
     return zygote
 
 
-def python(code: str, *arguments: object) -> Process:
+def python(code: str, *arguments: object, cwd: Path | None = None) -> Process:
     """Start a Python process with the szal of this one."""
-    return Process(_zygote(), textwrap.dedent(code), [*map(str, arguments)])
+    return Process(_zygote(), textwrap.dedent(code), [*map(str, arguments)], cwd or Path.cwd())
 
 
-def run_python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run a Python process to its end."""
-    process = python(code, *arguments)
-    out, err = process.communicate(timeout=50)
+def run_python(
+    code: str, *arguments: object, cwd: Path | None = None, timeout: float = 50.0
+) -> "subprocess.CompletedProcess[str]":
+    """Run a Python process to its end; TimeoutExpired if that does not come."""
+    process = python(code, *arguments, cwd=cwd)
+    out, err = process.communicate(timeout=timeout)
     assert process.returncode is not None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
