@@ -78,12 +78,15 @@ class Driver:
         self._relieved_error: BaseException | None = None
         self._relieved = threading.Event()  # set once the thread that took over has ended it
         config = host.config
+        can_leave = leased is not None and config.on_interrupt == "pause"
+        self.stop_for: Callable[[BaseException], Stop] = _stop_that_leaves if can_leave else _stop_that_cancels
+        """Which stop an interruption is to this execution."""
         self._scheduler = Scheduler(
             host.threads,
             config.max_concurrency,
             config.cancel_grace,
             host.on_abandoned,
-            _leaving if leased is not None and config.on_interrupt == "pause" else _cancelling,
+            self.stop_for,
             background=background,
         )
 
@@ -151,7 +154,7 @@ class Driver:
             self._relieved_error = error
         self._host.give_back(self)
         if self._execution is not None:
-            self._execution.settle(self._result, self._relieved_error or self._store_error)
+            self._execution.finish(self._result, self._relieved_error or self._store_error)
         self._relieved.set()
 
     def _ended(self, lifecycle: Lifecycle, result: FlowResult) -> None:
@@ -192,7 +195,7 @@ class Driver:
         finally:
             self._host.give_back(self)
 
-    def shield(self) -> Interrupts:
+    def deferred_signals(self) -> Interrupts:
         """Return a context in which nothing that a signal handler raises comes up, until it is left."""
         return Interrupts(lambda _: None, lambda: False)
 
@@ -205,9 +208,9 @@ class Driver:
             return execution_id == self.execution_id
         return any(one.execution_id == execution_id for one in family.family_of(lifecycle))
 
-    def request_stop(self, stop: Stop) -> bool:
+    def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have it stopped; False where it has come to its end before."""
-        return self._scheduler.request_stop(stop)
+        return self._scheduler.request_stop(stop, error)
 
     def offer(self, execution_id: str, signal: "Signal") -> None:
         """Have it take a signal for that execution, which is committed."""
@@ -224,12 +227,12 @@ class Driver:
         self._scheduler.end_grace()
 
 
-def _leaving(error: BaseException) -> Stop:
+def _stop_that_leaves(error: BaseException) -> Stop:
     """Return which stop an interruption is where somebody can go on with the execution."""
     return Stop.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Stop.RELEASED
 
 
-def _cancelling(_: BaseException) -> Stop:
+def _stop_that_cancels(_: BaseException) -> Stop:
     """Return which stop an interruption is where nobody can, or is to."""
     return Stop.CANCELLED
 
@@ -274,7 +277,7 @@ class Execution:
         """Cancel the run. Returns at once; `result` then has the state CANCELLED, or ROLLED_BACK."""
         self._token.cancel()
 
-    def settle(self, result: FlowResult | None, error: BaseException | None = None) -> None:
+    def finish(self, result: FlowResult | None, error: BaseException | None = None) -> None:
         """Take note of how the run ended, once. By whoever runs it."""
         if self._over.is_set():
             return
@@ -296,8 +299,9 @@ class RunThread:
 
     def give(self, work: Callable[[], object] | None) -> None:
         """Have it call *work*, which must not raise; None: there is nothing to do."""
-        self._work = work
-        self._given.set()
+        if not self._given.is_set():
+            self._work = work
+            self._given.set()
 
     def _run(self) -> None:
         self._given.wait()

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -151,13 +151,15 @@ class Engine:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token)
         driver = self._driver(execution.execution_id, execution=execution)
-        with driver.shield():
+        with driver.deferred_signals() as signals:
             try:
                 if not self.take(driver):
                     return None
                 found = self._admission.admit(spec, is_given=is_given)
                 if isinstance(found, ExecutionSpec):
                     thread.give(lambda: _run_started(driver, found, execution))
+                    if signals.pending is not None:  # nobody will hear of this run: it is interrupted, too
+                        driver.request_stop(driver.stop_for(signals.pending), signals.pending)
                     return execution
             except BaseException:
                 self.give_back(driver)
@@ -166,7 +168,7 @@ class Engine:
         if found is None:
             return None
         thread.give(None)
-        execution.settle(found)
+        execution.finish(found)
         return execution
 
     def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
@@ -203,7 +205,7 @@ class Engine:
             self._resume,
             limit=limit,
             at_once=self.config.max_recovering,
-            stop=lambda: self._stop_all(Stop.RELEASED),
+            stop=self._release,
         )
 
     def interrupted(self, flow_name: str | None = None) -> list[str]:
@@ -302,9 +304,11 @@ class Engine:
     def _driver(self, execution_id: str, *, background: bool = False, execution: Execution | None = None) -> Driver:
         return Driver(self, execution_id, self._admission.leased, background=background, execution=execution)
 
-    def _stop_all(self, stop: Stop) -> None:
+    def _release(self, execution_ids: Iterable[str], error: BaseException) -> None:
+        """Have runs given back where they stand, for *error*, which they raise."""
         for driver in self._admission.active.all():
-            driver.request_stop(stop)
+            if driver.execution_id in execution_ids:
+                driver.request_stop(Stop.RELEASED, error)
 
     def take(self, driver: Driver) -> bool:
         """Take the id of a run for it; called by its driver."""
@@ -329,6 +333,6 @@ class Engine:
 def _run_started(driver: Driver, spec: ExecutionSpec, execution: Execution) -> None:
     """Run what was admitted, on a thread of its own, and tell *execution* how it ended."""
     try:
-        execution.settle(driver.run_admitted(spec))
+        execution.finish(driver.run_admitted(spec))
     except BaseException as error:  # noqa: BLE001 (raised again by `Execution.result`)
-        execution.settle(None, error)
+        execution.finish(None, error)

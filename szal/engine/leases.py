@@ -81,7 +81,7 @@ class Heartbeat:
         self._ttl = ttl
         self._lock = threading.RLock()  # guards the fields below; a signal handler may interrupt who has it
         self._held: dict[str, _HeldLease] = {}
-        self._thread: _Stop | None = None  # what ends it; None where there is none
+        self._thread: _Flag | None = None  # what ends it; None where there is none
         self._idle_beats = 0  # in a row, with nothing held
         process_hooks.enroll(self)
 
@@ -130,13 +130,13 @@ class Heartbeat:
     # -- the thread -----------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        stop = _Stop()
+        stop = _Flag()
         heartbeat = weakref.ref(self, lambda _: stop.set())
         arguments = (heartbeat, stop, self._ttl / 3)
         threading.Thread(target=_beat, args=arguments, name="szal-heartbeat", daemon=True).start()
         self._thread = stop
 
-    def beat(self, thread: "_Stop") -> bool:
+    def beat(self, thread: "_Flag") -> bool:
         """Renew all that is held; return whether *thread*, which calls this, is still needed."""
         with self._lock:
             if self._thread is not thread:
@@ -196,7 +196,7 @@ class Heartbeat:
 _IDLE_BEATS = 3  # as many as there are in the time that a lease lasts
 
 
-class _Stop:
+class _Flag:
     """A flag to wait for. Unlike that of an Event, its `set` may interrupt `wait`: a destructor may call it."""
 
     def __init__(self) -> None:
@@ -212,7 +212,7 @@ class _Stop:
         return self._unset.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
-def _beat(heartbeat: "weakref.ref[Heartbeat]", stop: _Stop, interval: float) -> None:
+def _beat(heartbeat: "weakref.ref[Heartbeat]", stop: _Flag, interval: float) -> None:
     """Do the work of a heartbeat's thread, which refers to it only while it is at work."""
     while not stop.wait(interval):
         owner = heartbeat()

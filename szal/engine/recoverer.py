@@ -16,6 +16,7 @@ __all__ = ["BackgroundRecovery", "recover_all"]
 logger = SafeLogger(logging.getLogger(__name__))
 
 Resume = Callable[[str], FlowResult]
+Stopper = Callable[[Iterable[str], BaseException], object]
 
 
 def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
@@ -24,22 +25,23 @@ def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
         return resume(execution_id)
     except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost):
         return None
-    except Exception:
+    except BaseException:  # also what interrupted the thread that waits for it
         logger.exception("cannot recover execution %s", execution_id)
         return None
 
 
 def recover_all(
-    execution_ids: Iterable[str], resume: Resume, *, limit: int | None, at_once: int, stop: Callable[[], object]
+    execution_ids: Iterable[str], resume: Resume, *, limit: int | None, at_once: int, stop: Stopper
 ) -> list[FlowResult]:
     """Resume executions, *at_once* at a time, and return how they ended, in the order given: at most *limit* of them.
 
-    Blocks until all have ended. Where this thread is interrupted meanwhile, it calls *stop* and waits all the same.
+    Blocks until all have ended. Where this thread is interrupted meanwhile, it calls *stop* with those that are under
+    way and with what came up, and waits all the same.
     """
     pending = deque(enumerate(execution_ids))
     finished: SimpleQueue[tuple[int, FlowResult | None]] = SimpleQueue()
     ended: dict[int, FlowResult] = {}
-    under_way = 0
+    under_way: dict[int, str] = {}
     interruption: BaseException | None = None
 
     def work(place: int, execution_id: str) -> None:
@@ -47,9 +49,9 @@ def recover_all(
 
     while True:
         room = at_once if limit is None else min(at_once, limit - len(ended))
-        while pending and under_way < room:
+        while pending and len(under_way) < room:
             place, execution_id = pending.popleft()
-            under_way += 1
+            under_way[place] = execution_id
             if not _start(work, place, execution_id):
                 work(place, execution_id)  # no thread to be had: this one does it
         if not under_way:
@@ -61,9 +63,9 @@ def recover_all(
                 raise
             interruption = error
             pending.clear()
-            stop()
+            stop([*under_way.values()], error)
             continue
-        under_way -= 1
+        del under_way[place]
         if result is not None:
             ended[place] = result
     if interruption is not None:

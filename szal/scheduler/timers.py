@@ -10,11 +10,10 @@ __all__ = ["Timer", "Timers"]
 class Timer:
     """Something to do at `due` (``time.monotonic()``), unless it is cancelled before."""
 
-    __slots__ = ("action", "due", "soft")
+    __slots__ = ("action", "due")
 
-    def __init__(self, due: float, action: Callable[[], None], soft: bool) -> None:
+    def __init__(self, due: float, action: Callable[[], None]) -> None:
         self.due = due
-        self.soft = soft
         self.action: Callable[[], None] | None = action
 
 
@@ -36,13 +35,10 @@ class Timers:
         self._cancelled = 0  # of those in the heap
         self.pending = 0
         """How many timers have neither fired nor been cancelled."""
-        self.soft = 0
-        """How many of these only end something that may as well go on: they are no work to come."""
 
-    def add(self, due: float, action: Callable[[], None], *, soft: bool = False) -> Timer:
+    def add(self, due: float, action: Callable[[], None]) -> Timer:
         """Have *action* called by `fire` once *due* has come."""
-        timer = Timer(due, action, soft)
-        self.soft += soft
+        timer = Timer(due, action)
         heapq.heappush(self._heap, (due, next(self._numbers), timer))
         self.pending += 1
         return timer
@@ -53,7 +49,6 @@ class Timers:
             return
         timer.action = None
         self.pending -= 1
-        self.soft -= timer.soft
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].action is not None]
@@ -73,6 +68,5 @@ class Timers:
             timer = heapq.heappop(self._heap)[2]
             action, timer.action = timer.action, None
             self.pending -= 1
-            self.soft -= timer.soft
             if action is not None:
                 action()
