@@ -294,7 +294,9 @@ def test_however_often_it_does_not_count_as_a_crash(url):
     assert told == {"raised": ["SystemExit"] * 4 + ["completed"], "state": "completed"}
 
 
-@pytest.mark.parametrize(("how", "where", "kind"), beside(pairs(ANY, ["handler", "workers"]), KINDS[:2]))
+@pytest.mark.parametrize(
+    ("how", "where", "kind"), beside(pairs(ANY, ["handler", "workers"]), ["postgres", "sqlite", "sqlite"])
+)
 def test_another_process_goes_on_while_the_interrupted_one_lives(store_url, new_engine, store, how, where):
     code = """
     together = threading.Barrier(3)
