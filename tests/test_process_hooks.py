@@ -319,9 +319,9 @@ def test_signals_at_any_moment_of_a_fork_leave_every_lock_free(dropped):
         raise Interrupted
 
     def scene():
-        members = [Counter() if number % 2 else Diary("store", []) for number in range(100)]
+        members = [Counter() if number % 2 else Diary("store", []) for number in range(40)]
         with alarms(interrupt):
-            for round_ in range(150):
+            for round_ in range(100):
                 with suppress(Interrupted):
                     try:
                         alarm_in(5 * round_)
