@@ -115,14 +115,14 @@ class Level:
     files: int
 
     @classmethod
-    def now(cls) -> "Level":
-        """Measure it, once there is no garbage."""
+    def now(cls, others: set[threading.Thread]) -> "Level":
+        """Measure it, once there is no garbage; but for the threads of *others*, which other tests left."""
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return cls(
             tracemalloc.get_traced_memory()[0],
             pages * os.sysconf("SC_PAGE_SIZE"),
-            threading.active_count(),
+            len(set(threading.enumerate()) - others),
             len(os.listdir("/proc/self/fd")),  # noqa: PTH208 (which opens one file, as this does)
         )
 
@@ -163,11 +163,12 @@ def work(store: Store) -> Iterator[Work]:
 def test_memory_threads_and_files_level_off(work, pytestconfig):
     if FULL:
         faulthandler.cancel_dump_traceback_later()  # the watchdog of the suite: this takes minutes, and has a limit
+    others = set(threading.enumerate())
     with ending(pytestconfig):
         work.run(RUNS // 4)
-        warm = Level.now()
+        warm = Level.now(others)
         work.run(RUNS - RUNS // 4)
-        level = Level.now()
+        level = Level.now(others)
     assert level.traced - warm.traced < GROWTH, (warm, level)
     assert level.resident - warm.resident < 24_000_000, (warm, level)
     assert level.threads <= 5 * BURST, (warm, level)  # how many are at work at once is chance: no more than so many
