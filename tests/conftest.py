@@ -1,8 +1,10 @@
 """Fixtures that several folders of tests share: a PostgreSQL server."""
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from stores.postgres_server import PostgresServer, postgres_server
@@ -22,6 +24,37 @@ def server() -> Iterator[PostgresServer]:
     server = postgres_server()
     yield server
     server.close()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing but the count of references frees anything."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Refuse threads whose names begin so, as a limit of the system would; called with nothing: no more of them.
+
+    Each call returns a list, to which the names of those are added that are refused.
+    """
+    start = threading.Thread.start
+
+    def refuse(*prefixes: str) -> list[str]:
+        refused: list[str] = []
+
+        def start_or_refuse(thread: threading.Thread) -> None:
+            if thread.name.startswith(prefixes):
+                refused.append(thread.name)
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+        return refused
+
+    return refuse
 
 
 @pytest.fixture

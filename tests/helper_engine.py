@@ -1,4 +1,4 @@
-"""What the tests of the engine share: a call that cannot hang, a foreign store, a script in a process of its own."""
+"""What the tests of the engine share: a call that cannot hang, a foreign store, an interpreter of their own."""
 
 import copy
 import os
@@ -14,8 +14,12 @@ import szal
 LONG = 20.0  # a bound for what takes milliseconds where nothing is broken
 
 
+class Hang(AssertionError):
+    """A call did not come back."""
+
+
 def bounded(function, *args, timeout=LONG, **kwargs):
-    """Return or raise what the call does, made on a thread of its own; AssertionError if it does not come back."""
+    """Return or raise what the call does, made on a daemon thread; Hang if it does not come back."""
     outcome = queue.SimpleQueue()
 
     def work():
@@ -28,7 +32,7 @@ def bounded(function, *args, timeout=LONG, **kwargs):
     try:
         value, error = outcome.get(timeout=timeout)
     except queue.Empty:
-        raise AssertionError(f"{function!r} hangs") from None
+        raise Hang(f"{function!r} hangs") from None
     if error is not None:
         raise error
     return value

@@ -1,7 +1,6 @@
 """What the stress tests share: random flows of every kind, a handler that watches its own calls, and what must hold."""
 
 import faulthandler
-import queue
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from helper_engine import LONG, Hang
 
 from szal import (
     FlowDef,
@@ -29,8 +29,6 @@ from szal import (
     WorkflowState,
 )
 
-PATIENCE = 20.0
-"""Seconds that a test waits for what must come; nothing that works takes anywhere near as long."""
 INPUTS = {"yes": True, "no": ""}
 FINAL = {WorkflowState.COMPLETED, WorkflowState.FAILED, WorkflowState.ROLLED_BACK, WorkflowState.CANCELLED}
 FLOW_ENDS = {
@@ -41,36 +39,6 @@ FLOW_ENDS = {
     WorkflowState.PAUSED: "flow_paused",
 }
 STEP_ENDS = {"step_completed", "step_failed", "step_skipped"}
-
-
-# -- calls that end ---------------------------------------------------------------------------------
-
-
-class Hang(AssertionError):
-    """A call did not come back."""
-
-
-def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return or raise what the call does, made on a daemon thread of its own; `Hang` if it does not come back.
-
-    Threads that it starts are daemons, too: should a run hang, they do not keep the tests from going on.
-    """
-    outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            outcome.put((function(*args, **kwargs), None))
-        except BaseException as error:
-            outcome.put((None, error))
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        value, error = outcome.get(timeout=PATIENCE)
-    except queue.Empty:
-        raise Hang(f"{getattr(function, '__qualname__', function)} hangs") from None
-    if error is not None:
-        raise error
-    return value
 
 
 @contextmanager
@@ -273,10 +241,10 @@ class Watcher:
             case "nap":
                 ctx.sleep(0.001)
             case "heed":
-                ctx.sleep(PATIENCE)
+                ctx.sleep(LONG)
                 ctx.check()
             case "hang":
-                self.release.wait(PATIENCE)
+                self.release.wait(LONG)
         return {"seen": sorted(dict(ctx.outputs)), "attempt": ctx.attempt}
 
     @contextmanager
@@ -337,7 +305,7 @@ class Watcher:
         """Let handlers that hang end, and wait until they have."""
         self.release.set()
         with self._lock:
-            assert self._lock.wait_for(lambda: not self._under_way, PATIENCE)
+            assert self._lock.wait_for(lambda: not self._under_way, LONG)
 
 
 # -- what must hold ------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def beside(rows: Sequence[Any], *columns: Sequence[Any]) -> list[tuple[Any, ...]
     """Return *rows* with one value of each of the columns beside each, in turn; each of these comes at least once."""
     rows = [row if isinstance(row, tuple) else (row,) for row in rows]
     if FULL:
-        return [(*row, *rest) for row in rows for rest in product(*columns)]
+        return [(*row, *rest) for row in rows for rest in product(*map(dict.fromkeys, columns))]
     count = max(len(rows), *map(len, columns))
     turns = [islice(cycle(column), count) for column in columns]
     return [(*row, *rest) for row, *rest in zip(islice(cycle(rows), count), *turns, strict=True)]

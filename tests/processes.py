@@ -1,9 +1,7 @@
 """What tests of child processes share."""
 
 import os
-import signal
 import time
-import traceback
 from pathlib import Path
 
 # Where the time to start counts, or what is loaded: processes that are not measured for coverage.
@@ -17,28 +15,6 @@ def wait_until(condition, timeout=10.0):
         assert time.monotonic() < end, "this did not come true in time"
         time.sleep(0.005)
     return found
-
-
-def forked(function, timeout=20.0):
-    """Call *function* in a child of a fork; fail where it raises or hangs. No child is left behind."""
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            function()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    end = time.monotonic() + timeout
-    while (found := os.waitpid(pid, os.WNOHANG)) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise AssertionError("the child hangs")
-        time.sleep(0.001)
-    assert os.waitstatus_to_exitcode(found[1]) == 0, "the child failed"
 
 
 def is_running(group):

@@ -9,13 +9,14 @@ import psycopg
 import pytest
 from durable.children import killed
 from helper_engine import bounded
+from pairs import beside
 from processes import wait_until
 
 from szal import FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
 
 pytestmark = pytest.mark.timeout(30)
 
-DELAY = 2.0  # seconds between two attempts
+DELAY = 1.5  # seconds between two attempts
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("what", STEPS)
+@pytest.mark.parametrize(("what", "kind"), beside([*STEPS], ["sqlite", "postgres"]))
 def test_a_back_off_that_a_crash_interrupts_goes_on_where_it_was(store_url, new_engine, what):
     """The process dies in the wait between two attempts, and another goes on when that should be over."""
     code = f"""

@@ -1,9 +1,8 @@
 """Two engines on one database, and people who call both at random, while their stores fail now and then.
 
-Some 15 s; SZAL_TEST_FULL=1: twenty times as many.
+Some 5 s; SZAL_TEST_FULL=1: fifty times as many.
 """
 
-import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -14,7 +13,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from helper_stress import FINAL, PATIENCE, Hang, call, ending, summary
+from helper_engine import LONG, Hang, bounded
+from helper_stress import FINAL, ending, summary
+from pairs import FULL
 
 from szal import (
     Engine,
@@ -32,9 +33,8 @@ from szal import (
 from szal.errors import ExecutionOwned, SinkFull, StoreUnavailable, WriteFailed
 from szal.stores import Sink, Store, open_store
 
-FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-BLOCKS = 20 if FULL else 1
-SCENARIOS = 150
+BLOCKS = 50 if FULL else 1
+SCENARIOS = 60
 LIVE = [state for state in WorkflowState if state not in FINAL]
 
 
@@ -269,7 +269,7 @@ class World:
             engine = Engine(self.watcher, config)
             self.engines.append(engine)
             for each in (opened, sink, engine):
-                stack.callback(call, each.close)
+                stack.callback(bounded, each.close)
         stack.callback(self.store.close)
 
     def act(self, chance: Random) -> None:
@@ -291,32 +291,32 @@ class World:
 
     def _act(self, chance: Random, engine: Engine, way: str, target: str) -> None:
         if way == "run":
-            self.watcher.returned(call(engine.run, self.flow, execution_id=self.name))
+            self.watcher.returned(bounded(engine.run, self.flow, execution_id=self.name))
         elif way == "start":
-            execution = call(engine.start, self.flow, execution_id=self.name)
+            execution = bounded(engine.start, self.flow, execution_id=self.name)
             if chance.random() < 0.3:
                 execution.cancel()
-            self.watcher.returned(call(execution.result))
+            self.watcher.returned(bounded(execution.result))
         elif way == "resume":
-            self.watcher.returned(call(engine.resume, target))
+            self.watcher.returned(bounded(engine.resume, target))
         elif way == "recover":
-            for result in call(engine.recover):
+            for result in bounded(engine.recover):
                 self.watcher.returned(result)
         elif way == "signal":
-            call(engine.signal, target, "go", "gone")
+            bounded(engine.signal, target, "go", "gone")
         elif way == "resolve":
             self._resolve(engine, target, chance.choice(sorted(ONCE)), chance.choice(["completed", "failed", "retry"]))
         elif way == "rerun":
-            self.watcher.returned(call(engine.rerun, target))
+            self.watcher.returned(bounded(engine.rerun, target))
         elif chance.random() < 0.5:
-            call(engine.cancel, target)
+            bounded(engine.cancel, target)
 
     def _resolve(self, engine: Engine, target: str, step: str, decision: str) -> None:
         if (
             decision == "retry"
         ):  # before the call: from then on it may be done again; if it is refused, as often as that
             self.watcher.retried[target, step] += 1
-        call(engine.resolve, target, step, decision)
+        bounded(engine.resolve, target, step, decision)
 
     # -- in the end --------------------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ class World:
         """Return what has not ended yet, in the database."""
         for engine in self.engines:
             try:
-                engine.config.execution_store.flush(PATIENCE)  # type: ignore[union-attr]
+                engine.config.execution_store.flush(LONG)  # type: ignore[union-attr]
             except WriteFailed:  # refused to a run that a store error has ended, and that was taken over since
                 if not self.faulty:
                     raise
@@ -334,7 +334,7 @@ class World:
         """Bring all that there is to its end, now that nothing fails."""
         for faults in self.faults:
             faults.heal()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + LONG
         rounds = 0
         while live := self.live():
             rounds += 1
@@ -348,11 +348,11 @@ class World:
     def _go_on(self, engine: Engine, execution_id: str, *, cancel: bool) -> None:
         with suppress(ExecutionOwned):
             if cancel:
-                call(engine.cancel, execution_id)
-            result = call(engine.resume, execution_id)
+                bounded(engine.cancel, execution_id)
+            result = bounded(engine.resume, execution_id)
             self.watcher.returned(result)
             if result.state is WorkflowState.PAUSED:
-                call(engine.signal, execution_id, "go", "gone")
+                bounded(engine.signal, execution_id, "go", "gone")
                 for step in sorted(ONCE):
                     with suppress(ValueError):
                         self._resolve(engine, execution_id, step, "completed")
@@ -369,10 +369,10 @@ class World:
             assert record.state in FINAL
             for engine in self.engines:
                 if record.parent_execution_id is None:
-                    assert summary(call(engine.run, self.flow, execution_id=execution_id)) == summary(record.result)
-                assert summary(call(engine.resume, execution_id)) == summary(record.result)
+                    assert summary(bounded(engine.run, self.flow, execution_id=execution_id)) == summary(record.result)
+                assert summary(bounded(engine.resume, execution_id)) == summary(record.result)
         for engine in self.engines:
-            assert call(engine.interrupted) == []
+            assert bounded(engine.interrupted) == []
         assert self.watcher.calls == calls
 
 
@@ -396,7 +396,7 @@ def play_seed(seed: int, open_one: Callable[[], Store], prefix: str) -> None:
             for each in people:
                 each.start()
             for each in people:
-                each.join(PATIENCE * 6)
+                each.join(LONG * 6)
                 if each.is_alive():
                     raise Hang("somebody waits for ever")
             for problem in problems:
@@ -471,7 +471,7 @@ class Slow:
     def look(self, execution_id: str) -> Any:
         found = self._target.ledger.look(execution_id)
         self.looked.set()
-        self.go_on.wait(PATIENCE)
+        self.go_on.wait(LONG)
         return found
 
 
@@ -480,7 +480,7 @@ def test_a_run_that_ends_while_it_is_to_be_resumed_is_not_run_again():
 
     def handler(ctx: StepContext) -> None:
         calls.append(ctx.step.name)
-        end.wait(PATIENCE)
+        end.wait(LONG)
 
     def resume() -> None:
         with suppress(ExecutionOwned):
@@ -489,15 +489,15 @@ def test_a_run_that_ends_while_it_is_to_be_resumed_is_not_run_again():
 
     slow = Slow(open_store("memory:"))
     with Sink(slow) as sink, Engine(handler, EngineConfig(execution_store=sink, durability="none")) as engine:
-        execution = call(engine.start, FlowDef("one", steps=[StepDef("a")]), execution_id="e1")
+        execution = bounded(engine.start, FlowDef("one", steps=[StepDef("a")]), execution_id="e1")
         resumer = threading.Thread(target=resume, daemon=True)
         resumer.start()
-        assert slow.looked.wait(PATIENCE)
+        assert slow.looked.wait(LONG)
         slow.is_slow.set()
         end.set()
-        call(execution.result)
+        bounded(execution.result)
         slow.go_on.set()
-        resumer.join(PATIENCE)
+        resumer.join(LONG)
         assert not resumer.is_alive()
-        sink.flush(PATIENCE)
+        sink.flush(LONG)
     assert calls == ["a"]

@@ -4,13 +4,12 @@ SZAL_TEST_FULL=1 has many more of them.
 """
 
 import json
-import os
 
 import pytest
 from durable.children import SETUP, run_child
+from pairs import FULL
 
-FULL = "SZAL_TEST_FULL" in os.environ
-RUNS = 600 if FULL else 60
+RUNS = 600 if FULL else 40
 
 pytestmark = pytest.mark.timeout(150 if FULL else 20)
 

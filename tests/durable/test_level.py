@@ -1,6 +1,6 @@
 """Thousands of runs through one engine: its memory, threads and open files level off.
 
-2 000 runs on each store; SZAL_TEST_FULL=1: 100 000 in all.
+800 runs on each store; SZAL_TEST_FULL=1: 100 000 in all.
 """
 
 import faulthandler
@@ -15,7 +15,9 @@ from typing import Any
 
 import attrs
 import pytest
-from helper_stress import call, ending
+from helper_engine import bounded
+from helper_stress import ending
+from pairs import FULL, beside
 
 from szal import (
     CancellationToken,
@@ -31,8 +33,7 @@ from szal import (
 )
 from szal.stores import Store, open_store
 
-FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-RUNS = 50_000 if FULL else 2_000
+RUNS = 50_000 if FULL else 800
 PRUNE = 200  # runs after which the store forgets those that have ended: it is not what is measured
 BURST = 8  # runs that are started at once
 GROWTH = 200_000  # bytes that Python may hold more than after the warm-up: caches that fill, and no more
@@ -114,14 +115,14 @@ class Level:
     files: int
 
     @classmethod
-    def now(cls) -> "Level":
-        """Measure it, once there is no garbage."""
+    def now(cls, others: set[threading.Thread]) -> "Level":
+        """Measure it, once there is no garbage; but for the threads of *others*, which other tests left."""
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return cls(
             tracemalloc.get_traced_memory()[0],
             pages * os.sysconf("SC_PAGE_SIZE"),
-            threading.active_count(),
+            len(set(threading.enumerate()) - others),
             len(os.listdir("/proc/self/fd")),  # noqa: PTH208 (which opens one file, as this does)
         )
 
@@ -162,11 +163,12 @@ def work(store: Store) -> Iterator[Work]:
 def test_memory_threads_and_files_level_off(work, pytestconfig):
     if FULL:
         faulthandler.cancel_dump_traceback_later()  # the watchdog of the suite: this takes minutes, and has a limit
+    others = set(threading.enumerate())
     with ending(pytestconfig):
         work.run(RUNS // 4)
-        warm = Level.now()
+        warm = Level.now(others)
         work.run(RUNS - RUNS // 4)
-        level = Level.now()
+        level = Level.now(others)
     assert level.traced - warm.traced < GROWTH, (warm, level)
     assert level.resident - warm.resident < 24_000_000, (warm, level)
     assert level.threads <= 5 * BURST, (warm, level)  # how many are at work at once is chance: no more than so many
@@ -174,18 +176,21 @@ def test_memory_threads_and_files_level_off(work, pytestconfig):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("flow", [flow for flow, _ in FLOWS], ids=[flow.name for flow, _ in FLOWS])
-def test_a_run_that_has_ended_leaves_nothing_to_the_garbage_collector(flow, store):
+@pytest.mark.parametrize(
+    ("name", "store"), beside([flow.name for flow, _ in FLOWS], ["memory", "sqlite"]), indirect=["store"]
+)
+def test_a_run_that_has_ended_leaves_nothing_to_the_garbage_collector(name, store):
     """It is gone by reference count."""
+    [flow] = [flow for flow, _ in FLOWS if flow.name == name]
     config = EngineConfig(storage=InMemoryStorage([INNER]), rollback_handler=handle)
     with store.engine_sink() as sink, Engine(handle, attrs.evolve(config, execution_store=sink)) as engine:
-        call(engine.run, flow)
+        bounded(engine.run, flow)
         sink.flush(20)
         gc.collect()
         gc.disable()
         try:
             for _ in range(50):
-                call(engine.run, flow)
+                bounded(engine.run, flow)
             sink.flush(20)
             found = gc.collect()
         finally:

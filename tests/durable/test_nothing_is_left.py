@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helper_engine import bounded
+from pairs import beside
 from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef
@@ -37,16 +38,6 @@ def files():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-@pytest.fixture
-def no_collector():
-    """Nothing but the count of references frees anything."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-    gc.collect()
-
-
 def handler_with(thing):
     def handler(ctx):
         if ctx.step.name == "fails":
@@ -62,7 +53,7 @@ def config(sink, **settings):
     )
 
 
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize(("flow", "kind"), beside([*FLOWS], ["memory", "postgres", "sqlite"]))
 @pytest.mark.usefixtures("no_collector")
 def test_the_last_run_of_a_store_that_goes_on_is_freed(store, flow):
     """Its engine, its handler and its result are dropped; the store and its sink are open, and idle."""
@@ -81,7 +72,7 @@ def test_the_last_run_of_a_store_that_goes_on_is_freed(store, flow):
         wait_until(lambda: all(ref() is None for ref in refs), timeout=1.0)
 
 
-@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+@pytest.mark.parametrize(("durability", "kind"), beside(["none", "flow", "step"], ["sqlite", "memory", "postgres"]))
 @pytest.mark.usefixtures("no_collector")
 def test_a_result_is_freed_under_every_durability_while_the_engine_goes_on(store, durability):
     def once():

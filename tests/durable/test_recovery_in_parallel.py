@@ -134,7 +134,7 @@ def test_no_more_than_max_recovering_are_taken_up_at_a_time(new_engine, store, h
         engine.start_recovery(0.02)
     wait_until(lambda: handler.running == 2, timeout=SOON)
     with pytest.raises(AssertionError):
-        wait_until(lambda: handler.running > 2, timeout=0.3)
+        wait_until(lambda: handler.running > 2, timeout=0.15)
     handler.go.set()
     wait_until(lambda: is_completed(store, *names), timeout=10)
     assert handler.peak == 2

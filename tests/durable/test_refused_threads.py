@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 from helper_engine import bounded, waited
+from pairs import beside
 from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
@@ -15,20 +16,6 @@ pytestmark = pytest.mark.timeout(30)
 
 LEASE = 0.6  # seconds
 UNDER_WAY = (WorkflowState.CREATED, WorkflowState.RUNNING, WorkflowState.PAUSED, WorkflowState.ROLLING_BACK)
-
-
-@pytest.fixture
-def refuse(monkeypatch):
-    """Have `refuse(prefix)` refuse threads by their names, as a limit of the system would; None: no more."""
-    real, chosen = threading.Thread.start, [None]
-
-    def start(thread):
-        if chosen[-1] is not None and thread.name.startswith(chosen[-1]):
-            raise RuntimeError("can't start new thread")
-        real(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-    return chosen.append
 
 
 def charge():
@@ -44,17 +31,18 @@ def call(engine, how, flow, **kwargs):
     return engine.run(flow, **kwargs) if how == "run" else engine.start(flow, **kwargs).result(timeout=10)
 
 
+KINDS = ["sqlite", "memory", "postgres"]
 WAYS = [("start", "szal-run"), ("start", "szal-heartbeat"), ("run", "szal-heartbeat")]
 
 
-@pytest.mark.parametrize(("how", "thread"), WAYS)
+@pytest.mark.parametrize(("how", "thread", "kind"), beside(WAYS, KINDS))
 def test_what_could_not_be_started_runs_neither_now_nor_later(new_engine, store, refuse, how, thread):
     ran = []
     engine = new_engine(lambda ctx: ran.append(ctx.step.name), lease_ttl=LEASE)
     refuse(thread)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         bounded(call, engine, how, charge(), timeout=10)
-    refuse(None)
+    refuse()
     engine.config.execution_store.flush(5)
     assert under_way(store) == []
     end = time.monotonic() + 2 * LEASE  # until a lease that nobody renews would have run out
@@ -65,19 +53,20 @@ def test_what_could_not_be_started_runs_neither_now_nor_later(new_engine, store,
     assert ran == []
 
 
-@pytest.mark.parametrize(("how", "thread"), WAYS)
+@pytest.mark.parametrize(("how", "thread", "kind"), beside(WAYS, KINDS[1:] + KINDS[:1]))
 def test_what_could_not_be_started_can_be_started_again_under_its_id(new_engine, store, refuse, how, thread):
     ran = []
     engine = new_engine(lambda ctx: ran.append(ctx.step.name))
     refuse(thread)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         bounded(call, engine, how, charge(), execution_id="order-42", timeout=10)
-    refuse(None)
+    refuse()
     assert bounded(call, engine, how, charge(), execution_id="order-42", timeout=10).success
     assert ran == ["charge"]
     assert store.get("order-42").state is WorkflowState.COMPLETED
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_after_one_refused_heartbeat_the_next_run_has_one(store, refuse):
     begun, go = threading.Event(), threading.Event()
 
@@ -90,7 +79,7 @@ def test_after_one_refused_heartbeat_the_next_run_has_one(store, refuse):
         refuse("szal-heartbeat")
         with suppress(RuntimeError):
             bounded(engine.run, FlowDef("nothing", steps=[]), timeout=10)
-        refuse(None)
+        refuse()
         execution = engine.start(charge(), execution_id="e")
         try:
             waited(begun)
@@ -115,7 +104,7 @@ def test_what_could_not_be_resumed_for_want_of_a_thread_is_left_as_it_was(new_en
     refuse(thread)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         bounded(engine.resume, "e", timeout=10)
-    refuse(None)
+    refuse()
     assert ran == []
     assert bounded(new_engine(lambda ctx: ran.append(ctx.step.name)).resume, "e", timeout=10).success
     assert ran == ["charge"]
@@ -126,7 +115,7 @@ def test_a_recovery_that_could_not_be_started_can_be_started_again(new_engine, s
     refuse("szal-recovery")
     with pytest.raises(RuntimeError, match="can't start new thread"):
         engine.start_recovery(0.05)
-    refuse(None)
+    refuse()
     flow = FlowDef("f", steps=[StepDef("ok", step_type="wait", config={"signal": "ok"}), StepDef("charge")])
     engine.run(flow, execution_id="e")
     engine.signal("e", "ok")
@@ -140,7 +129,7 @@ def test_without_a_thread_for_workers_or_the_writer_a_run_is_done_and_recorded_a
 ):
     engine = new_engine()
     for prefix in ("szal-w", "szal-limited", None):
-        refuse(prefix)
+        refuse(*filter(None, [prefix]))
         steps = [StepDef(f"s{i}", timeout=timeout) for i in range(4)]
         result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id=f"{prefix}", timeout=10)
         assert result.completed_count == 4
@@ -155,7 +144,7 @@ def test_a_refused_heartbeat_keeps_a_flow_with_sub_flows_from_starting_at_all(ne
     flow = FlowDef("outer", steps=[StepDef("sub", step_type="sub_flow", config={"flow_name": "inner"})])
     with pytest.raises(RuntimeError, match="can't start new thread"):
         bounded(engine.run, flow, timeout=10)
-    refuse(None)
+    refuse()
     engine.config.execution_store.flush(5)
     assert under_way(store) == []
     assert ran == []

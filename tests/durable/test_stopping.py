@@ -8,6 +8,7 @@ import time
 import pytest
 from durable.children import SETUP, killed, run_child
 from helper_engine import bounded, errors, run_new_python, statuses, waited
+from pairs import beside, pairs
 
 from szal import (
     Engine,
@@ -154,9 +155,13 @@ def test_a_run_of_steps_that_must_not_run_twice_ends_whenever_it_is_cancelled(ur
 # -- 2: the last step runs on the thread of the run ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("from_where", ["its handler", "another thread"])
-@pytest.mark.parametrize("steps", [["only"], ["first", "last"]], ids=["only step", "last step"])
-@pytest.mark.parametrize("rolls_back", [False, True], ids=["stays", "rolls back"])
+@pytest.mark.parametrize(
+    ("from_where", "steps", "rolls_back", "kind"),
+    beside(
+        pairs(["its handler", "another thread"], [("only",), ("first", "last")], [False, True]),
+        ["memory", "sqlite", "postgres"],
+    ),
+)
 def test_a_run_that_is_cancelled_by_its_id_in_its_last_step_does_not_complete(
     new_engine, store, from_where, steps, rolls_back
 ):
@@ -184,12 +189,13 @@ def test_a_run_that_is_cancelled_by_its_id_in_its_last_step_does_not_complete(
     assert (answers, seen) == ([True], [True])
     assert (result.state, result.success, result.error) == (state, False, "cancelled")
     assert store.get("e").state is state
-    assert undone == (steps[::-1] if rolls_back else [])
+    assert undone == ([*reversed(steps)] if rolls_back else [])
 
 
 # -- 3: what a handler on the thread of the run is told ------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["memory", "postgres"])
 class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
     @pytest.fixture
     def deaf(self):
@@ -224,14 +230,11 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
 
     @pytest.mark.parametrize(
         "how",
-        [
-            "run",
-            "start",
-        ],
+        ["run", "start"],
     )
     def test_is_over_in_time_and_what_it_returns_later_is_not_recorded(self, begin, deaf, store, caplog, how):
         engine, results = begin(how, cancel_grace=0.1)
-        time.sleep(0.5)  # well past the grace
+        time.sleep(0.3)  # well past the grace
         deaf.set()
         result = results.get(timeout=5)
         assert engine.abandoned == 1
@@ -274,7 +277,7 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
         assert engine.abandoned == 0
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(("depth", "kind"), [(1, "memory"), (2, "sqlite"), (1, "postgres")])
 def test_who_cancels_a_sub_flow_by_its_id_tells_the_handler_that_it_is_in(new_engine, store, depth):
     began, ids, slept = threading.Event(), [], []
 
@@ -298,6 +301,7 @@ def test_who_cancels_a_sub_flow_by_its_id_tells_the_handler_that_it_is_in(new_en
     assert store.get(ids[0]).state is WorkflowState.CANCELLED
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
 class TestAnUndoOfARunThatIsCancelledByItsId:
     def run(self, new_engine, undo, limit=None):
         def handler(ctx):
@@ -327,7 +331,7 @@ class TestAnUndoOfARunThatIsCancelledByItsId:
         def undo(engine, ctx):
             began = time.monotonic()
             threading.Timer(0.05, engine.cancel, ["e"]).start()
-            slept.append((ctx.sleep(0.4), time.monotonic() - began >= 0.39, ctx.cancelled))
+            slept.append((ctx.sleep(0.2), time.monotonic() - began >= 0.19, ctx.cancelled))
 
         assert self.run(new_engine, undo, limit).state is WorkflowState.ROLLED_BACK
         assert slept == [(True, True, False)]
@@ -376,7 +380,7 @@ def test_a_cancelled_run_that_is_killed_in_its_undo_is_undone_by_whoever_recover
     assert statuses(record.result) == {"a": "rolled_back", "b": "rolled_back"}
 
 
-@CANCELLED_IN_THE_LAST_STEP
+@pytest.mark.parametrize(("how", "kind"), beside(["token", "engine.cancel"], ["sqlite", "postgres"]))
 def test_with_python_o_too(store_url, tmp_path, monkeypatch, how):
     killed(KILLED_IN_THE_UNDO, store_url, how)
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
@@ -417,8 +421,10 @@ def test_a_step_that_its_handler_skips_with_the_words_of_a_stop_stops_nothing_af
     assert errors(result) == {"order": reason, "pay": reason}
 
 
-@REASONS
-@pytest.mark.parametrize("rolls_back", [False, True], ids=["stays", "rolls back"])
+@pytest.mark.parametrize(
+    ("reason", "rolls_back", "kind"),
+    beside(pairs(["cancelled", "flow timeout exceeded"], [False, True]), ["sqlite", "postgres", "postgres"]),
+)
 def test_nor_after_a_crash(store_url, new_engine, reason, rolls_back):
     killed(
         """
@@ -442,8 +448,10 @@ def test_nor_after_a_crash(store_url, new_engine, reason, rolls_back):
     assert statuses(result) == {"order": "skipped", "pay": "skipped", "ship": "completed"}
 
 
-@pytest.mark.parametrize("rolls_back", [False, True], ids=["stays", "rolls back"])
-@pytest.mark.parametrize("how", ["token", "timeout"])
+@pytest.mark.parametrize(
+    ("how", "rolls_back", "kind"),
+    beside(pairs(["token", "timeout"], [False, True]), ["postgres", "sqlite", "sqlite"]),
+)
 def test_what_did_stop_a_run_stands_after_a_crash(store_url, new_engine, how, rolls_back):
     killed(
         """

@@ -1,6 +1,5 @@
 """The heartbeat: one thread that keeps an engine's leases, for as long as there are any."""
 
-import gc
 import logging
 import os
 import threading
@@ -9,8 +8,9 @@ import weakref
 from queue import SimpleQueue
 
 import pytest
+from forking import in_child
 from helper_engine import LONG, bounded, waited
-from processes import forked, wait_until
+from processes import wait_until
 
 from szal.engine.leases import Heartbeat
 
@@ -42,15 +42,6 @@ def heartbeat(store):
     made = Heartbeat(store, "me", TTL)
     yield made
     made.close()
-
-
-@pytest.fixture
-def no_collector():
-    """Only reference counts free anything."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def hold(heartbeat, name="e", epoch=1, *, lost=None, cancel=None, beat=None):
@@ -255,7 +246,6 @@ class TestALease:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 class TestForks:
     def test_a_child_begins_with_a_thread_of_its_own_and_holds_nothing(self, heartbeat, store, beats):
         def child():
@@ -266,7 +256,7 @@ class TestForks:
 
         hold(heartbeat)
         store.renewed.get(timeout=LONG)
-        forked(child)
+        in_child(child)
         hold(heartbeat, "other")
         wait_until(lambda: store.renewed.get(timeout=LONG) == {"e": 1, "other": 1})
         assert len(beats()) == 1
@@ -301,7 +291,7 @@ class TestForks:
             user.start()
         try:
             for _ in range(40):
-                forked(child)
+                in_child(child)
         finally:
             stop.set()
             for user in users:

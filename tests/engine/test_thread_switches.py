@@ -1,6 +1,6 @@
 """Random flows while threads are switched every 10 µs: cancelled, timed out, signalled and recorded at any moment.
 
-Some 10 s; SZAL_TEST_FULL=1: twenty times as many.
+Some 8 s; SZAL_TEST_FULL=1: forty times as many.
 """
 
 import os
@@ -18,15 +18,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from helper_engine import ForeignStore
+from helper_engine import LONG, ForeignStore, Hang, bounded
 from helper_stress import (
     FINAL,
     INPUTS,
-    PATIENCE,
-    Hang,
     Story,
     Watcher,
-    call,
     check_events,
     check_result,
     draw_story,
@@ -35,14 +32,14 @@ from helper_stress import (
 )
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from pairs import FULL
 
 from szal import CancellationToken, Engine, EngineConfig, Execution, FlowResult, WorkflowState
 from szal.errors import ExecutionNotFound
 from szal.stores import Store, open_store
 
-FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-BLOCKS = 20 if FULL else 1
-RUNS = 120
+BLOCKS = 40 if FULL else 1
+RUNS = 60
 ROUNDS = 50  # of pausing and going on: more than any flow has waits and attempts
 STORES = [
     ("none", "flow"),
@@ -109,7 +106,7 @@ class Meddler:
     def end(self) -> None:
         """Wait for the thread."""
         self._due.put(None)
-        self._thread.join(PATIENCE)
+        self._thread.join(LONG)
         if self._thread.is_alive():
             raise Hang("a call that cancels or signals hangs")
 
@@ -189,34 +186,34 @@ def play(story: Story, chance: Random, *, kind: str, durability: str, store: Sto
 def _begun(engine: Engine, story: Story, execution_id: str | None, meddler: Meddler, chance: Random) -> FlowResult:
     given = {"execution_id": execution_id, "cancel": meddler.token}
     if meddler.way != "handle" and chance.random() < 0.6:
-        return call(engine.run, story.flow, INPUTS, **given)
-    execution = meddler.execution = call(engine.start, story.flow, INPUTS, **given)
-    return call(execution.result)
+        return bounded(engine.run, story.flow, INPUTS, **given)
+    execution = meddler.execution = bounded(engine.start, story.flow, INPUTS, **given)
+    return bounded(execution.result)
 
 
 def _gone_on(engine: Engine, watcher: Watcher, meddler: Meddler, result: FlowResult, chance: Random) -> FlowResult:
     """Send it the signals that it may wait for, or cancel it; and go on with it."""
     execution_id = result.execution_id or ""
     if chance.random() < 0.15:
-        assert call(engine.cancel, execution_id)
+        assert bounded(engine.cancel, execution_id)
         meddler.asked = True
     for signal in watcher.story.signals:
-        assert call(engine.signal, execution_id, signal, "come")
+        assert bounded(engine.signal, execution_id, signal, "come")
     with watcher.run():
         if chance.random() < 0.5:
-            return call(engine.resume, execution_id)
-        return call(engine.run, watcher.story.flow, INPUTS, execution_id=execution_id)
+            return bounded(engine.resume, execution_id)
+        return bounded(engine.run, watcher.story.flow, INPUTS, execution_id=execution_id)
 
 
 def _check_record(engine: Engine, sink: Any, store: Store | None, result: FlowResult, watcher: Watcher) -> None:
     execution_id = result.execution_id or ""
     calls = watcher.calls.copy()
-    again = call(engine.run, watcher.story.flow, INPUTS, execution_id=execution_id)
+    again = bounded(engine.run, watcher.story.flow, INPUTS, execution_id=execution_id)
     assert summary(again) == summary(result)
     assert watcher.calls == calls
     if store is not None:
-        assert execution_id not in call(engine.interrupted)
-        sink.flush(PATIENCE)
+        assert execution_id not in bounded(engine.interrupted)
+        sink.flush(LONG)
     record = (sink if store is None else store).get(execution_id)
     assert record is not None
     assert (record.state, record.error) == (result.state, result.error)
@@ -268,7 +265,7 @@ def outcome_of(story: Story, kind: str, durability: str, room: int, stores: dict
         )
         engine = stack.enter_context(Engine(watcher, config))
         with watcher.run():
-            result = call(engine.run, story.flow, INPUTS, execution_id=str(uuid.uuid4()))
+            result = bounded(engine.run, story.flow, INPUTS, execution_id=str(uuid.uuid4()))
         check_result(story.flow, result)
         check_events([watcher.events], story.flow, result)
     assert watcher.problems == []
@@ -277,7 +274,7 @@ def outcome_of(story: Story, kind: str, durability: str, room: int, stores: dict
 
 
 @settings(
-    max_examples=600 if FULL else 30,
+    max_examples=600 if FULL else 15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -55,7 +55,7 @@ class TestPublishingFromASignalHandler:
             rescued = []
             late = threading.Timer(5, lambda: rescued.append(letters.put("too late")))
             # where nothing comes in any more, because the wait has begun, the other thread's letter does
-            other = threading.Timer(0.05, lambda: injection.happened or letters.put("b"))
+            other = threading.Timer(0.02, lambda: injection.happened or letters.put("b"))
             late.start()
             other.start()
             with Injection(moment, MODULES, lambda: letters.put("a"), opcodes=True) as injection:
@@ -72,7 +72,7 @@ class TestPublishingFromASignalHandler:
     def test_closing_at_any_instruction_ends_the_iteration(self):
         def at(moment):
             letters = Subscription(capacity=8)
-            other = threading.Timer(0.05, letters.close)
+            other = threading.Timer(0.02, letters.close)
             other.start()
             with Injection(moment, MODULES, letters.close, opcodes=True) as injection:
                 assert list(letters) == []

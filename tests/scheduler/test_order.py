@@ -219,35 +219,39 @@ CLOCK = """
 """
 
 
-@pytest.mark.parametrize("seconds", [-3600, 3600])
-def test_the_times_of_a_run_stay_in_order_when_the_system_clock_jumps(tmp_path, seconds):
+def test_the_times_of_a_run_stay_in_order_when_the_system_clock_jumps(tmp_path):
+    """Back, and forward."""
     code = f"""{CLOCK}
-    events = []
-
-    def handler(ctx):
-        if ctx.step.name == "jumps":
-            jump[0] = {seconds}
-
-    store = open_store("memory:")
-    config = EngineConfig(execution_store=store, event_sink=events.append)
-    steps = [StepDef("a"), StepDef("jumps"), StepDef("b"), StepDef("c")]
-    with Engine(handler, config) as engine:
-        result = engine.run(FlowDef("f", steps=steps), execution_id="e")
-    record = store.get("e")
-
     def moment(value):
         return value.timestamp() if hasattr(value, "timestamp") else float(value)
 
-    told = [moment(event.timestamp) for event in events]
-    assert told == sorted(told), told
-    assert told[-1] - told[0] < 60, told
-    steps = [moment(record.started_at), *[moment(s.started_at) for s in result.steps], moment(record.finished_at)]
-    assert steps[-1] - steps[0] < 60, steps
-    assert all(0 <= after - before + 0.05 for before, after in zip(steps, steps[1:])), steps
-    print("in order")
+    def run(seconds):
+        events = []
+        jump[0] = 0.0
+
+        def handler(ctx):
+            if ctx.step.name == "jumps":
+                jump[0] = seconds
+
+        store = open_store("memory:")
+        config = EngineConfig(execution_store=store, event_sink=events.append)
+        steps = [StepDef("a"), StepDef("jumps"), StepDef("b"), StepDef("c")]
+        with Engine(handler, config) as engine:
+            result = engine.run(FlowDef("f", steps=steps), execution_id="e")
+        record = store.get("e")
+        told = [moment(event.timestamp) for event in events]
+        assert told == sorted(told), told
+        assert told[-1] - told[0] < 60, told
+        steps = [moment(record.started_at), *[moment(s.started_at) for s in result.steps], moment(record.finished_at)]
+        assert steps[-1] - steps[0] < 60, steps
+        assert all(0 <= after - before + 0.05 for before, after in zip(steps, steps[1:])), steps
+        print("in order")
+
+    run(-3600)
+    run(3600)
     """
     done = run_new_python(tmp_path, code, timeout=15)
-    assert done.stdout.strip() == "in order", done.stderr
+    assert done.stdout.split("\n") == ["in order", "in order", ""], done.stderr
 
 
 def test_a_lease_in_memory_is_kept_when_the_system_clock_jumps(tmp_path):
@@ -454,7 +458,7 @@ def test_every_thread_that_sleeps_for_one_handler_wakes(monkeypatch, how):
             super().__init__()
             if threading.current_thread().name.startswith("sleeper"):
                 with suppress(threading.BrokenBarrierError):
-                    together.wait(0.3)
+                    together.wait(0.15)
 
     def sleep(ctx):
         asleep.release()
@@ -470,72 +474,15 @@ def test_every_thread_that_sleeps_for_one_handler_wakes(monkeypatch, how):
     token = CancellationToken()
     with Engine(handler) as engine:
         monkeypatch.setattr(threading, "Event", Event)
-        flow = FlowDef("f", steps=[StepDef("a", timeout=1.0 if how == "left behind" else None)])
+        flow = FlowDef("f", steps=[StepDef("a", timeout=0.6 if how == "left behind" else None)])
         execution = engine.start(flow, cancel=token)
         assert asleep.acquire(timeout=5)
         assert asleep.acquire(timeout=5)
         if how == "cancelled":
-            threading.Timer(0.8, token.cancel).start()  # both are in their wait by then
+            threading.Timer(0.4, token.cancel).start()  # both are in their wait by then
         execution.wait(10)
         wait_until(lambda: len(slept) == 2, timeout=SOON)
     assert slept == [False, False]
-
-
-@pytest.mark.parametrize("what", ["EventBus().subscribe()", "ProgressHub(8).subscribe()"])
-def test_what_a_signal_handler_publishes_while_its_thread_goes_into_a_wait_is_received(what):
-    """The signal comes at the first line of the standard library and szal that a `get` runs, at the second, …"""
-    code = f"""
-    import os, signal, sys, threading, time
-    import szal
-    from szal import *
-    home = os.path.dirname(szal.__file__)
-
-    def trial(moment):
-        owner = {what.split(".subscribe", maxsplit=1)[0]}
-        subscription = owner.subscribe()
-        item = WorkflowEvent("flow_started", "f") if isinstance(owner, EventBus) else StepProgress("s", "1", "e", 1)
-        publish = owner.publish if isinstance(owner, EventBus) else owner.sink()
-        signal.signal(signal.SIGUSR1, lambda *_: publish(item))
-        lines, raised = 0, None
-
-        def local(frame, event, arg):
-            nonlocal lines, raised
-            if event == "line":
-                lines += 1
-                if lines == moment:
-                    sys.settrace(None)
-                    raised = time.monotonic()
-                    signal.raise_signal(signal.SIGUSR1)
-            return local
-
-        def tracer(frame, event, arg):
-            name = frame.f_code.co_filename
-            return local if name.startswith(home) or name.endswith(("threading.py", "queue.py")) else None
-
-        began = time.monotonic()
-        sys.settrace(tracer)
-        try:
-            found = subscription.get(timeout=1.0)
-        finally:
-            sys.settrace(None)
-        if raised is None or raised > began + 0.8:  # when the time that it waits is all but over
-            return None
-        return found is not None and time.monotonic() < raised + 0.5
-
-    moment, lost = 1, []
-    while True:
-        received = trial(moment)
-        if received is None:
-            break
-        if not received:
-            lost.append(moment)
-        if len(lost) > 2:
-            break
-        moment += 1
-    print("moments" if moment > 3 else "too few", lost)
-    """
-    done = run_python(code, timeout=15)
-    assert done.stdout.strip() == "moments []", done.stdout + done.stderr
 
 
 def test_an_attempt_that_is_left_behind_before_it_began_is_dated_within_its_run(tmp_path):

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 import pytest
+from forking import in_child
 from helper_engine import LONG, bounded, waited
-from processes import forked, wait_until
+from processes import wait_until
 from stores.samples import run_python
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef
@@ -48,30 +49,8 @@ def finished():
     return SimpleQueue()
 
 
-@pytest.fixture
-def no_collector():
-    """Only reference counts free anything."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-def refuse(function, *args):
+def refusing(function, *args):
     raise RuntimeError("can't start new thread")
-
-
-def refuse_threads(monkeypatch, *prefixes):
-    """Have the system refuse threads whose names begin so, until the returned function is called."""
-    start = threading.Thread.start
-
-    def start_or_refuse(thread):
-        if thread.name.startswith(prefixes):
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
-    return lambda: monkeypatch.setattr(threading.Thread, "start", start)
 
 
 @pytest.fixture
@@ -307,11 +286,11 @@ class TestIdleThreads:
 class TestRefusedThreads:
     """A pool that cannot start a thread has queued the work before it says so."""
 
-    def test_work_that_was_refused_is_done_by_nobody_later(self, threads, finished, monkeypatch):
+    def test_work_that_was_refused_is_done_by_nobody_later(self, threads, finished, refuse):
         gate, entered = threading.Event(), threading.Event()
         threads.pooled(lambda: (entered.set(), waited(gate)))
         waited(entered)
-        allow = refuse_threads(monkeypatch, "szal-worker")
+        refuse("szal-worker")
         pool = WorkerPool((threads.pooled, threads.daemon), 2, finished)
         now, most, count = set(), [0], itertools.count()
 
@@ -328,10 +307,10 @@ class TestRefusedThreads:
             pool.put(work)
         assert {finished.get(timeout=LONG) for _ in works} == set(works)
         assert most[0] == pool.workers == 2
-        allow()
+        refuse()
         pool.close()
 
-    def test_an_engine_does_not_exceed_its_limit(self, monkeypatch):
+    def test_an_engine_does_not_exceed_its_limit(self, refuse):
         gate, entered = threading.Event(), SimpleQueue()
 
         def handler(ctx):
@@ -353,9 +332,9 @@ class TestRefusedThreads:
             first = engine.start(FlowDef("first", FlowMode.PARALLEL, steps=[StepDef(f"s{i}") for i in range(4)]))
             for _ in range(4):
                 entered.get(timeout=LONG)
-            allow = refuse_threads(monkeypatch, "szal-worker")
+            refuse("szal-worker")
             assert bounded(engine.run, flow).success
-            allow()
+            refuse()
             assert first.result(LONG).success
         assert most[0] == 4
 
@@ -410,25 +389,25 @@ class TestRefusedThreads:
         gc.collect()
         assert kept() is None
 
-    def test_after_it_a_thread_of_the_pool_is_never_taken_for_an_idle_one(self, threads, monkeypatch):
+    def test_after_it_a_thread_of_the_pool_is_never_taken_for_an_idle_one(self, threads, refuse):
         """An executor whose existing thread does what was refused believes from then on that one more is idle."""
         gate, entered = threading.Event(), threading.Event()
         threads.pooled(lambda: (entered.set(), waited(gate)))
         waited(entered)
-        allow = refuse_threads(monkeypatch, "szal-worker")
+        refuse("szal-worker")
         for _ in range(5):
             with pytest.raises(RuntimeError):
                 threads.pooled(lambda: None)
         gate.set()
-        allow()
+        refuse()
         occupy(threads.pooled, 6)
 
-    def test_the_pool_works_without_the_thread_that_watches_it(self, threads, monkeypatch, named):
-        allow = refuse_threads(monkeypatch, "szal-idle")
+    def test_the_pool_works_without_the_thread_that_watches_it(self, threads, refuse, named):
+        refuse("szal-idle")
         for thread in occupy(threads.pooled, 3):
             thread.join(LONG)  # nobody would end them later
             assert not thread.is_alive()
-        allow()
+        refuse()
         occupy(threads.pooled, 3)
         assert len(named("szal-idle")) == 1
 
@@ -448,7 +427,6 @@ class TestRefusedThreads:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 class TestForks:
     @pytest.fixture
     def hammered(self):
@@ -483,7 +461,7 @@ class TestForks:
             hammered.close()
 
         for _ in range(40):
-            forked(child)
+            in_child(child)
 
     def test_a_child_may_drop_what_its_parent_was_using(self):
         kept, stop = [Threads()], threading.Event()
@@ -501,7 +479,7 @@ class TestForks:
             user.start()
         try:
             for _ in range(40):
-                forked(kept.clear)
+                in_child(kept.clear)
         finally:
             stop.set()
             for user in users:
@@ -608,7 +586,7 @@ class TestWorkerPool:
         pool.close()
 
     def test_takes_another_kind_of_thread_where_the_first_is_not_to_be_had(self, threads, finished):
-        pool = WorkerPool((refuse, threads.daemon), 2, finished)
+        pool = WorkerPool((refusing, threads.daemon), 2, finished)
         work = Work()
         pool.put(work)
         assert finished.get(timeout=LONG) is work
@@ -616,7 +594,7 @@ class TestWorkerPool:
         pool.close()
 
     def test_does_the_work_on_the_callers_thread_where_there_is_no_thread_at_all(self, finished):
-        pool = WorkerPool((refuse, refuse), 2, finished)
+        pool = WorkerPool((refusing, refusing), 2, finished)
         works = [Work() for _ in range(3)]
         for work in works:
             pool.put(work)
@@ -684,7 +662,7 @@ def test_a_flow_runs_where_no_thread_can_be_started(monkeypatch):
     """The process has used up its threads: parallel steps are done one after another, by the caller."""
 
     def call():
-        monkeypatch.setattr(threading.Thread, "start", refuse)
+        monkeypatch.setattr(threading.Thread, "start", refusing)
         try:
             return engine.run(flow)
         finally:

@@ -42,7 +42,7 @@ def names(name: str, first: int, last: int) -> set[str]:
 KILLS = """
     import random, select, signal
     chance = random.Random(int(sys.argv[2]))
-    for child in range(50):
+    for child in range(30):
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -65,7 +65,7 @@ def test_after_kill_9_the_database_holds_a_prefix_with_all_that_was_flushed(path
     done = run_python(SETUP + KILLS, path, random.randrange(10**6))
     assert done.returncode == 0, done.stderr
     acknowledged = [int(line) for line in done.stdout.split()]
-    assert len(acknowledged) == 50
+    assert len(acknowledged) == 30
     assert any(acknowledged)
     for child, flushed in enumerate(acknowledged):
         found = stored(Path(f"{path}.{child}"), "e")
