@@ -51,6 +51,8 @@ def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
         run.on_stop(run, stop)
     attempts = [stage for _, stage in run.under_way() if isinstance(stage, Attempt)]
     for attempt in attempts:
+        if run.is_over:
+            return
         if attempt.call.withdraw():
             settling.forget(c, attempt)
         elif stop is Stop.TIMED_OUT:
@@ -165,6 +167,8 @@ def end_grace(c: Coordinator) -> None:
 
 def _give_up_on(c: Coordinator, run: Run) -> None:
     for node, stage in run.under_way():
+        if run.is_over:  # by the one before
+            return
         if isinstance(stage, Attempt):
             settling.abandon(c, stage, still_running(c), last=True)
         elif stage is COMMITTING and c.leaving is not None:
