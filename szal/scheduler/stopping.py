@@ -51,7 +51,7 @@ def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
         run.on_stop(run, stop)
     attempts = [stage for _, stage in run.under_way() if isinstance(stage, Attempt)]
     for attempt in attempts:
-        if run.is_over:
+        if run not in c.runs:  # ended by the one before
             return
         if attempt.call.withdraw():
             settling.forget(c, attempt)
