@@ -2,13 +2,16 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 __all__ = ["Interruption", "Terminated"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ON_ITS_WAY: Final = 0.05  # seconds in which what the first signal raised, or did, has come to where it is acted on
 
 
 class Terminated(BaseException):
@@ -18,11 +21,12 @@ class Terminated(BaseException):
 class Interruption:
     """While it is entered, the first signal stops the run, a second one ends the grace of what still runs.
 
-    With *cancel* the first calls that, and the second *end_grace*. Without, both raise: KeyboardInterrupt where the
-    first was a person's SIGINT, else `Terminated`. The engine takes that as an interruption, and raises it in the end.
-    A third raises in any case, and calls *get_out*, on a thread of its own: what holds up this one may not let it go.
-    *say* is told of the first two, by name and how many there were, on a thread of its own too: this one may be in the
-    middle of writing.
+    With *cancel*, the first calls that. Without, both raise: KeyboardInterrupt where the first was a person's SIGINT,
+    else `Terminated`. The engine takes that as an interruption, and raises it in the end. A third raises in any case.
+
+    What takes time is done on other threads, as this one may be in the midst of anything: *say* is told of the first
+    two, by name and how many there were; *end_grace* is called after the second, and *get_out* after the third: what
+    holds up this thread may not let it go.
 
     Only the main thread may enter this, and it must be the one that runs the flow. A signal that is ignored (nohup)
     stays so.
@@ -45,6 +49,7 @@ class Interruption:
         self._end_grace = end_grace
         self._get_out = get_out
         self._count = 0
+        self._came: SimpleQueue[tuple[signal.Signals, int] | None] = SimpleQueue()
         self._before: dict[int, Any] = {}
 
     @property
@@ -53,6 +58,7 @@ class Interruption:
         return None if self.signal is None else 128 + self.signal
 
     def __enter__(self) -> Self:
+        threading.Thread(target=self._attend, name="szal-signals", daemon=True).start()
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)
@@ -63,28 +69,27 @@ class Interruption:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._came.put(None)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         came = signal.Signals(number)
         self._count += 1
-        self.signal = self.signal or came  # nothing is called above: another signal could come in between
-        if self._count == 3:
-            _on_a_thread(self._get_out, self.status)
-        if self.is_over:
-            return
-        if self._count < 3:
-            _on_a_thread(self._say, came, self._count)
-        if self._cancel is None or self._count > 2:
-            raise KeyboardInterrupt if self.signal is signal.SIGINT else Terminated
-        if self._count == 1:
+        count = self._count  # another signal may come, and be handled, in the midst of this
+        self.signal = self.signal or came
+        if count == 1 and self._cancel is not None:
             self._cancel()
-        else:
-            self._end_grace()
+        self._came.put((came, count))
+        if count == 3:
+            threading.Thread(target=self._get_out, args=(self.status,), name="szal-exit", daemon=True).start()
+        if not self.is_over and (self._cancel is None or count > 2):
+            raise KeyboardInterrupt if self.signal is signal.SIGINT else Terminated
 
-
-def _on_a_thread(function: Callable[..., object], *arguments: object) -> None:
-    thread = threading.Thread(target=function, args=arguments, name="szal-signal", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # no thread to be had: then nobody is told, but it stops all the same
-        return
+    def _attend(self) -> None:
+        """Do what takes time, on a thread of its own."""
+        while (item := self._came.get()) is not None:
+            came, count = item
+            if count <= 2 and not self.is_over:
+                self._say(came, count)
+            if count == 2:
+                time.sleep(_ON_ITS_WAY)
+                self._end_grace()

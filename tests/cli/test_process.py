@@ -120,6 +120,17 @@ class TestSignals:
         assert record.state is WorkflowState.PAUSED
         assert record.result["hang"].status is StepStatus.PENDING
 
+    @pytest.mark.parametrize("store", [[], ["--store", "sqlite:///szal.db"]], ids=["none", "kept"])
+    def test_two_at_once_are_two(self, spawn, store):
+        process = spawn("run", "flows:hangs", *store)
+        process.until("| ready")
+        process.popen.send_signal(signal.SIGSTOP)
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)
+        process.popen.send_signal(signal.SIGCONT)
+        assert process.end(timeout=4) in (130, 143)  # the grace is 5s
+        assert "waiting no longer" in process.seen
+
     def test_a_third_one_gets_out_though_the_database_hangs(self, spawn, here):
         process = spawn("run", "flows:waits", "--id", "e1", "--store", "sqlite:///szal.db")
         process.until("| ready")
