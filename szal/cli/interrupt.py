@@ -13,6 +13,7 @@ from szal import process_hooks
 __all__ = ["Interruption", "Terminated"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE: Final = 0.5  # seconds for the thread that tells of them to end
 _ON_ITS_WAY: Final = 0.05  # seconds in which what the first signal raised, or did, has come to where it is acted on
 
 
@@ -52,6 +53,7 @@ class Interruption:
         self._get_out = get_out
         self._before: dict[int, Any] = {}
         self._wakeup: socket.socket | None = None
+        self._listener: threading.Thread | None = None
         self._wakeup_before = -1
 
     @property
@@ -62,7 +64,7 @@ class Interruption:
     def __enter__(self) -> Self:
         heard, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
-        _on_a_thread(self._listen, heard)
+        self._listener = _on_a_thread(self._listen, heard)
         process_hooks.enroll(self)
         self._wakeup_before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
@@ -79,6 +81,8 @@ class Interruption:
             signal.set_wakeup_fd(self._wakeup_before)
             self._wakeup.close()  # which ends the thread
             self._wakeup = None
+        if self._listener is not None:  # the interpreter must not end while it is writing
+            self._listener.join(_PATIENCE)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.signal = self.signal or signal.Signals(number)
@@ -131,5 +135,7 @@ class Interruption:
         """Nothing to do."""
 
 
-def _on_a_thread(function: Callable[..., object], *arguments: object) -> None:
-    threading.Thread(target=function, args=arguments, name="szal-signals", daemon=True).start()
+def _on_a_thread(function: Callable[..., object], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=function, args=arguments, name="szal-signals", daemon=True)
+    thread.start()
+    return thread
