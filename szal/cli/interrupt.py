@@ -1,14 +1,20 @@
 """SIGINT, SIGTERM and SIGHUP while a flow is run: the first stops it in order, the next ones are less patient."""
 
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
+from szal import process_hooks
+
 __all__ = ["Interruption", "Terminated"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE: Final = 0.5  # seconds for the thread that tells of them to end
+_ON_ITS_WAY: Final = 0.05  # seconds in which what the first signal raised, or did, has come to where it is acted on
 
 
 class Terminated(BaseException):
@@ -18,11 +24,12 @@ class Terminated(BaseException):
 class Interruption:
     """While it is entered, the first signal stops the run, a second one ends the grace of what still runs.
 
-    With *cancel* the first calls that, and the second *end_grace*. Without, both raise: KeyboardInterrupt where the
-    first was a person's SIGINT, else `Terminated`. The engine takes that as an interruption, and raises it in the end.
-    A third raises in any case, and calls *get_out*, on a thread of its own: what holds up this one may not let it go.
-    *say* is told of the first two, by name and how many there were, on a thread of its own too: this one may be in the
-    middle of writing.
+    On the main thread each of them calls *cancel*, or else raises: KeyboardInterrupt where the first was a person's
+    SIGINT, otherwise `Terminated`. The engine takes that as an interruption, and raises it in the end.
+
+    That thread may be in the midst of anything: it may hear of a signal late, and what holds it up may not let it go.
+    So another thread hears of them too, as soon as they come. It has *say* tell the first two, calls *end_grace* after
+    the second, and *get_out*, with the exit status, after a third.
 
     Only the main thread may enter this, and it must be the one that runs the flow. A signal that is ignored (nohup)
     stays so.
@@ -44,8 +51,10 @@ class Interruption:
         self._cancel = cancel
         self._end_grace = end_grace
         self._get_out = get_out
-        self._count = 0
         self._before: dict[int, Any] = {}
+        self._wakeup: socket.socket | None = None
+        self._listener: threading.Thread | None = None
+        self._wakeup_before = -1
 
     @property
     def status(self) -> int | None:
@@ -53,6 +62,11 @@ class Interruption:
         return None if self.signal is None else 128 + self.signal
 
     def __enter__(self) -> Self:
+        heard, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._listener = _on_a_thread(self._listen, heard)
+        process_hooks.enroll(self)
+        self._wakeup_before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)
@@ -63,28 +77,65 @@ class Interruption:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(self._wakeup_before)
+            self._wakeup.close()  # which ends the thread
+            self._wakeup = None
+        if self._listener is not None:  # the interpreter must not end while it is writing
+            self._listener.join(_PATIENCE)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        came = signal.Signals(number)
-        self._count += 1
-        self.signal = self.signal or came  # nothing is called above: another signal could come in between
-        if self._count == 3:
-            _on_a_thread(self._get_out, self.status)
+        self.signal = self.signal or signal.Signals(number)
         if self.is_over:
             return
-        if self._count < 3:
-            _on_a_thread(self._say, came, self._count)
-        if self._cancel is None or self._count > 2:
+        if self._cancel is None:
             raise KeyboardInterrupt if self.signal is signal.SIGINT else Terminated
-        if self._count == 1:
-            self._cancel()
-        else:
-            self._end_grace()
+        self._cancel()
+
+    # -- on a thread of its own ----------------------------------------------------------------------
+
+    def _listen(self, heard: socket.socket) -> None:
+        count, first = 0, 0
+        with heard:
+            while came := heard.recv(1):
+                number = came[0]
+                if number not in self._before:
+                    continue
+                count, first = count + 1, first or number
+                if count == 2:
+                    _on_a_thread(self._end_grace_soon)
+                if count == 3:
+                    _on_a_thread(self._get_out, 128 + first)
+                elif count < 3 and not self.is_over:
+                    self._say(signal.Signals(number), count)
+
+    def _end_grace_soon(self) -> None:
+        while self.signal is None and not self.is_over:
+            time.sleep(_ON_ITS_WAY)
+        time.sleep(_ON_ITS_WAY)
+        self._end_grace()
+
+    # -- forks and the end: see `process_hooks` --------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Have the child's signals not counted as this process's."""
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(-1)
+
+    def begin_exit(self) -> None:
+        """Nothing to do."""
+
+    def finish_exit(self, began: float) -> None:
+        """Nothing to do."""
 
 
-def _on_a_thread(function: Callable[..., object], *arguments: object) -> None:
-    thread = threading.Thread(target=function, args=arguments, name="szal-signal", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # no thread to be had: then nobody is told, but it stops all the same
-        return
+def _on_a_thread(function: Callable[..., object], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=function, args=arguments, name="szal-signals", daemon=True)
+    thread.start()
+    return thread

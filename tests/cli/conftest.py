@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import attrs
@@ -146,9 +147,11 @@ class Process:
 
     def end(self, timeout=20):
         """Read to the end, and return the exit status."""
-        while self._read():
-            pass
-        return self.popen.wait(timeout)
+        until = time.monotonic() + timeout
+        while select.select([self.reader], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not self._read():
+                return self.popen.wait(timeout)
+        raise AssertionError(f"it did not end within {timeout}s:\n{self.seen}")
 
 
 @pytest.fixture
