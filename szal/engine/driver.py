@@ -4,8 +4,10 @@ import contextlib
 import contextvars
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from szal.engine import family
@@ -13,9 +15,10 @@ from szal.engine.config import EngineConfig
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.spec import ExecutionSpec, LeasedStore
 from szal.errors import describe
+from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
-from szal.model.state import Stop
+from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.interrupts import Interrupts
@@ -73,6 +76,7 @@ class Driver:
         self._leased = leased
         self._lifecycle: Lifecycle | None = None
         self._unsubscribe: Callable[[], None] | None = None
+        self.has_paused = False
         self._result: FlowResult | None = None
         self._store_error: Exception | None = None
         self._relieved_error: BaseException | None = None
@@ -113,8 +117,7 @@ class Driver:
             self._start(spec)
             self._scheduler.drive()
         except Relieved:
-            self._relieved.wait()
-            error = self._scheduler.interruption or self._relieved_error
+            error = self._wait_for_relief() or self._scheduler.interruption or self._relieved_error
             if error is not None:
                 raise error from None
         except BaseException as error:
@@ -123,6 +126,16 @@ class Driver:
         else:
             self._finish()
         return self._take_result()
+
+    def _wait_for_relief(self) -> BaseException | None:
+        """Wait until the thread that took over has ended the run; return what interrupted this one meanwhile."""
+        interruption = None
+        while not self._relieved.is_set():
+            try:
+                self._relieved.wait()
+            except BaseException as error:  # noqa: BLE001 (raised in the end)
+                interruption = error
+        return interruption
 
     def _take_result(self) -> FlowResult:
         """Return how it ended, and keep nothing of it: a traceback may keep the frames of this thread alive."""
@@ -160,6 +173,7 @@ class Driver:
     def _ended(self, lifecycle: Lifecycle, result: FlowResult) -> None:
         self._store_error = lifecycle.store_error
         self._result = result
+        self.has_paused = result.state is WorkflowState.PAUSED
 
     def _finish(self, error: BaseException | None = None) -> None:
         """Give up the lease if the run has not come to its end, and let go of everything."""
@@ -177,9 +191,11 @@ class Driver:
 
     def _leave(self, lifecycle: Lifecycle, error: BaseException | None) -> None:
         stop = self._scheduler.leaving or Stop.BROKEN
+        if stop is Stop.BROKEN and error is not None and is_interruption(error):  # before anything had begun
+            stop = self.stop_for(error)
         if stop is Stop.LEASE_LOST:
             return
-        if not stop.breaks:
+        if not stop.breaks and not stop.ends:
             family.leave(lifecycle, stop)
             return
         with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
@@ -290,21 +306,25 @@ class Execution:
 class RunThread:
     """A thread that is there before anything is recorded, and runs what it is then given, or ends."""
 
-    def __init__(self, name: str, *, daemon: bool = False) -> None:
-        self._given = threading.Event()
-        self._work: Callable[[], object] | None = None
-        variables = contextvars.copy_context()
-        self.thread = threading.Thread(target=variables.run, args=(self._run,), name=name, daemon=daemon)
-        self.thread.start()  # RuntimeError: there is none to be had
+    def __init__(self, name: str) -> None:
+        self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        arguments = (weakref.ref(self), self._given)
+        work = contextvars.copy_context().run
+        threading.Thread(target=work, args=(_run_what_is_given, *arguments), name=name).start()  # RuntimeError: none
 
     def give(self, work: Callable[[], object] | None) -> None:
-        """Have it call *work*, which must not raise; None: there is nothing to do."""
-        if not self._given.is_set():
-            self._work = work
-            self._given.set()
+        """Have it call *work*, which must not raise; None: there is nothing to do. The first one counts."""
+        self._given.put(work)
 
-    def _run(self) -> None:
-        self._given.wait()
-        work, self._work = self._work, None
-        if work is not None:
-            work()
+
+def _run_what_is_given(owner: "weakref.ref[RunThread]", given: "SimpleQueue[Callable[[], object] | None]") -> None:
+    """Wait for work and do it; who would give it may be gone, where an interruption came in between."""
+    while True:
+        try:
+            work = given.get(timeout=0.5)
+            break
+        except Empty:
+            if owner() is None:
+                return
+    if work is not None:
+        work()

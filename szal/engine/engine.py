@@ -268,7 +268,7 @@ class Engine:
         for driver in self._admission.active.having(execution_id):
             driver.offer(execution_id, signal)
         for background in self._background:
-            background.wake()
+            background.wake(execution_id)
         return True
 
     def cancel(self, execution_id: str) -> bool:
@@ -318,6 +318,9 @@ class Engine:
         """Take note that a run is over; called by its driver."""
         if self._admission.active.give_back(driver.execution_id, driver):
             self._shut_down()
+        if driver.has_paused:  # what it waits for may have come meanwhile, when it could not be taken up yet
+            for background in self._background:
+                background.wake(driver.execution_id)
 
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind; called by the run's coordinating thread."""

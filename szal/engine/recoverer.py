@@ -5,7 +5,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+import attrs
 
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
 from szal.logs import SafeLogger
@@ -16,6 +19,7 @@ __all__ = ["BackgroundRecovery", "recover_all"]
 logger = SafeLogger(logging.getLogger(__name__))
 
 Resume = Callable[[str], FlowResult]
+_SHORTEST_WAIT = 0.002  # see `scheduler.coordinator`
 Stopper = Callable[[Iterable[str], BaseException], object]
 
 
@@ -104,53 +108,71 @@ class BackgroundRecovery:
         self._resume = resume
         self._is_active = is_active
         self._at_once = at_once
-        self._woken = threading.Event()
-        self._closed = threading.Event()
-        self._lock = threading.Lock()  # guards the next
+        self._messages: SimpleQueue[_Message | None] = SimpleQueue()  # None: closed
+        # The recovery thread's own:
         self._running: set[str] = set()
-        self._thread = threading.Thread(target=self._work, name="szal-recovery", daemon=True)
-        self._thread.start()
+        self._refused: set[str] = set()  # what could not be continued, and is not tried again before its time
+        threading.Thread(target=self._work, name="szal-recovery", daemon=True).start()
 
-    def wake(self) -> None:
-        """Look at once. From any thread."""
-        self._woken.set()
+    def wake(self, execution_id: str) -> None:
+        """Look at once: something has come for that execution. From any thread."""
+        self._messages.put(_Message(execution_id))
 
     def close(self) -> None:
         """Take up nothing more. Waits for nothing."""
-        self._closed.set()
-        self._woken.set()
+        self._messages.put(None)
 
     def _work(self) -> None:
-        while not self._closed.is_set():
-            self._woken.wait(self._interval)
-            self._woken.clear()
-            if self._closed.is_set():
-                return
+        due = monotonic() + self._interval
+        while True:
             try:
-                for execution_id in self._interrupted():
-                    self._begin(execution_id)
-            except Exception:  # the store is away; the next time may be better
-                if not self._closed.is_set():
-                    logger.exception("recovery failed; trying again in %gs", self._interval)
-
-    def _begin(self, execution_id: str) -> None:
-        with self._lock:
-            full = len(self._running) >= self._at_once
-            if self._closed.is_set() or full or execution_id in self._running or self._is_active(execution_id):
+                message = self._messages.get(timeout=max(due - monotonic(), _SHORTEST_WAIT))
+            except Empty:
+                self._refused.clear()
+                due = monotonic() + self._interval
+                self._look()
+                continue
+            if message is None:
                 return
-            self._running.add(execution_id)
-        if not _start(self._recover, execution_id):
-            self._ended(execution_id)
+            if self._is_reason_to_look(message):
+                self._look()
+
+    def _is_reason_to_look(self, message: "_Message") -> bool:
+        """Take note of a message; return whether something may go on now that could not before."""
+        execution_id = message.execution_id
+        if message.has_ended is None:
+            self._refused.discard(execution_id)
+            return True
+        was_full = len(self._running) >= self._at_once
+        self._running.discard(execution_id)
+        if not message.has_ended:
+            self._refused.add(execution_id)
+        return was_full
+
+    def _look(self) -> None:
+        try:
+            found = self._interrupted()
+        except Exception:  # the store is away; the next time may be better
+            logger.exception("recovery failed; trying again in %gs", self._interval)
+            return
+        for execution_id in found:
+            if len(self._running) >= self._at_once:
+                return
+            tried = execution_id in self._running or execution_id in self._refused
+            if not tried and not self._is_active(execution_id) and _start(self._recover, execution_id):
+                self._running.add(execution_id)
 
     def _recover(self, execution_id: str) -> None:
+        result = None
         try:
-            _resume(self._resume, execution_id)
+            result = _resume(self._resume, execution_id)
         finally:
-            self._ended(execution_id)
+            self._messages.put(_Message(execution_id, result is not None))
 
-    def _ended(self, execution_id: str) -> None:
-        with self._lock:
-            was_full = len(self._running) >= self._at_once
-            self._running.discard(execution_id)
-        if was_full:
-            self._woken.set()
+
+@attrs.frozen
+class _Message:
+    """Of an execution: something has come for it; or a run of it has ended, as it should (True) or could not begin."""
+
+    execution_id: str
+    has_ended: bool | None = None

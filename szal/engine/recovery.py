@@ -216,6 +216,7 @@ class Recovery:
 
     def cancel(self, execution_id: str) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended."""
+        self._catch_up()
         asked: bool = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:
             raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")

@@ -68,8 +68,7 @@ class Rollback:
             watch=self,
             log=None if self._journal is None else _UndoLog(self._forward, self._places, self._journal),
             commit_first=self._forward.commit_first,
-            inline=self._forward.inline,
-            guarded=self._forward.guarded,
+            inline=self._forward.inline and not self._forward.guarded,  # it can be given up on, too
             stoppable=False,
         )
 

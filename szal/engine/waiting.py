@@ -52,7 +52,7 @@ class Waits:
         self._journal = journal
         self._waits: dict[str, _Wait] = {}  # by step name
         self._by_signal: dict[str, deque[_Wait]] = {}
-        self._unread = False  # `check_signals` is on its way to the coordinating thread
+        self._unread = False  # `check_signals` is to be called
         self._kept: dict[str, deque[Signal]] = {}  # by name: those that came and that no step has waited for yet
         self._seen: set[str] = set()  # the ids of those
         self.due: dict[str, float] = {}
@@ -103,7 +103,7 @@ class Waits:
                 self._deliver(wait.signal)
             elif not self._unread:
                 self._unread = True  # once for all the waits that begin together
-                self._scheduler.call(self.check_signals)
+                self._scheduler.afterwards(self.check_signals)
 
     def _read(self, call: Call) -> _Wait:
         """Return what the step's config says."""

@@ -130,8 +130,12 @@ class Coordinator:
     """Whether somebody has asked for the end of all of it."""
     error: BaseException | None = None
     """What `Scheduler.drive` raises at its end."""
-    in_handler: bool = False
-    """Whether this thread itself is in a handler; read by any thread."""
+    in_handler: object | None = None
+    """In whose handler this thread itself is: its baton, or its run where it has none. Read by any thread."""
+    is_relieved: bool = False
+    """Whether the first thread is held up in a handler, and another coordinates."""
+    inline_since: float = 0.0
+    """When the last handler that it was in was called."""
     inline: StepContext | None = None
     """The context of the last handler that it was in; read by any thread."""
     inline_run: Run | None = None
@@ -144,6 +148,8 @@ class Coordinator:
     """Who stands by to take this thread's place, if the handler does not end (`relief`)."""
     stop_for: Callable[[BaseException], Stop] = lambda _: Stop.CANCELLED
     """Which stop an interruption is."""
+    afterwards: list[Callable[[], None]] = attrs.field(factory=list)
+    """What is to be called once what is ready has been started."""
     interruption: BaseException | None = None
     """The first one, which is raised in the end."""
     variables: contextvars.Context = attrs.field(factory=contextvars.copy_context)

@@ -6,6 +6,7 @@ by the main thread, the program's handlers are called as ever, but what they rai
 a step's handler is being called. The standard library does the same with Ctrl-C for its event loops.
 """
 
+import os
 import signal
 import threading
 import time
@@ -43,6 +44,7 @@ class Interrupts:
         self._in_handler = in_handler
         self._before: dict[int, Any] = {}
         self._since = 0.0  # when `pending` was raised
+        self._pid = os.getpid()
 
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
@@ -53,12 +55,12 @@ class Interrupts:
                     set_handler(number, self._handle)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         before = self._before
         for number in list(before):
             if handler_of(number) == self._handle:
                 set_handler(number, before[number])
-        if self.pending is not None and kind is None:  # it came when there was nothing left to stop
+        if self.pending is not None:  # it came when there was nothing left to stop
             raise self.pending
 
     def take(self) -> BaseException | None:
@@ -70,6 +72,8 @@ class Interrupts:
         try:
             self._before[number](number, frame)
         except BaseException as error:
+            if self._pid != os.getpid():  # a child of a fork, which drives no run
+                raise
             if self._in_handler() or (self.pending is not None and time.monotonic() > self._since + _PATIENCE):
                 raise
             if self.pending is not None:

@@ -98,7 +98,11 @@ class Scheduler:
     def interrupts(self) -> Interrupts:
         """Return the context to be entered around `drive`, by the thread that calls it."""
         c = self._c
-        return Interrupts(lambda told: c.inbox.call(partial(self._take_interrupt, told)), lambda: c.in_handler)
+
+        def deliver(interrupts: Interrupts) -> None:
+            c.inbox.call(partial(self._take_interrupt, interrupts))
+
+        return Interrupts(deliver, lambda: c.in_handler is not None or c.is_relieved)
 
     def add(self, run: Run) -> None:
         """Start *run*; its `on_done` is called, on this thread, when every step has its result."""
@@ -131,6 +135,10 @@ class Scheduler:
     def cancel(self) -> None:
         """Stop every run that can be stopped."""
         stopping.stop_all(self._c, Stop.CANCELLED)
+
+    def afterwards(self, function: Callable[[], None]) -> None:
+        """Have *function* called once what is ready has been started."""
+        self._c.afterwards.append(function)
 
     def after(self, seconds: float, action: Callable[[], None]) -> Timer:
         """Have *action* called by this thread in so many seconds."""
@@ -205,6 +213,8 @@ class Scheduler:
         if c.inbox.has_calls:
             c.inbox.make_calls()
         starting.start_ready(c)
+        while c.afterwards:
+            c.afterwards.pop()()
         if c.is_idle():
             if self.on_idle is None:  # without a store nothing can come from outside: a step was lost sight of
                 raise RuntimeError("nothing is under way, and steps are left")
@@ -238,7 +248,7 @@ class Scheduler:
     def _caught(self, error: BaseException) -> None:
         """Stop all of it for what came up in a round."""
         c = self._c
-        c.in_handler = False
+        c.in_handler = None
         while True:
             try:
                 self._repair()
@@ -279,6 +289,7 @@ class Scheduler:
         for run in c.runs:
             run.release()
         c.inline = c.inline_run = c.relief = c.baton = None
+        c.afterwards.clear()
         self.on_idle = self.on_relieved = None
 
 

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Relief
 
-__all__ = ["Relieved", "stand_by", "take_back", "take_over"]
+__all__ = ["Relieved", "come_back", "stand_by", "take_over"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -26,16 +27,19 @@ class Relieved(BaseException):
     """Another thread coordinates now: this one has to return from wherever it is, touching nothing."""
 
 
-def take_back(c: Coordinator, baton: list[None], interruption: BaseException | None = None) -> None:
-    """Go on after a handler; raises `Relieved` where another thread has taken the baton. Coordinator only.
+def come_back(c: Coordinator, here: object, error: BaseException | None = None) -> None:
+    """Go on after a handler, whose baton is *here*, if it has one; raises `Relieved` where another thread has taken it.
 
-    *interruption* came up in it, and is not to be lost.
+    Where *error*, which came up in the handler, is an interruption, it is not lost by that.
     """
-    try:
-        baton.pop()
-    except IndexError:
-        c.interruption = c.interruption or interruption
-        raise Relieved from None
+    if isinstance(here, list):
+        try:
+            here.pop()
+        except IndexError:
+            if error is not None and is_interruption(error):
+                c.interruption = c.interruption or error
+            raise Relieved from None
+    c.in_handler = None
     if c.relief is not None:  # nobody has to stand by any more
         c.relief.woken.set()
         c.relief = None
@@ -47,7 +51,7 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     From any thread, after the request for the stop is in the inbox; *go_on* is called on a thread of its own.
     """
     run, baton, context = c.inline_run, c.baton, c.inline
-    if not c.in_handler or run is None or context is None or not (run.stoppable or not stop.ends):
+    if c.in_handler is None or run is None or context is None or not (run.stoppable or not stop.ends):
         return
     run.info.stop = run.info.stop or stop
     if baton is None or c.relief is not None:
@@ -73,13 +77,15 @@ def take_over(c: Coordinator) -> Attempt:
     run, context = c.inline_run, c.inline
     assert run is not None
     assert context is not None
-    c.in_handler = False
+    c.in_handler = None
+    c.is_relieved = True
     c.relief = None
     node = run.plan.nodes[run.plan.places[context.step.name]]
     handler = run.handlers[node.place]
     assert handler is not None
     call = Call(run, node, context.attempt)
     call.begin()
+    call.started = c.inline_since
     call.abandon()
     context.give_up(call)
     attempt = Attempt(call, context, handler, c.variables, encodes=run.encode)

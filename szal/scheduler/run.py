@@ -15,7 +15,7 @@ from szal.model.state import StepStatus, Stop
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, RunInfo, StepContext
 from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
-from szal.scheduler.stage import PENDING, READY, SETTLED, Stage, Tally
+from szal.scheduler.stage import CALLED, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
 
 __all__ = ["CONDITION_NOT_MET", "History", "Log", "Ready", "Run", "Watch"]
@@ -207,7 +207,10 @@ class Run:
         What is ready is not known any more after that: the run can only be stopped.
         """
         for node, result in zip(self.plan.nodes, self.results, strict=True):
-            if result is not None:
+            if result is None:
+                if self.stages[node.place] is CALLED:
+                    self.stages[node.place] = READY
+            else:
                 self.stages[node.place] = SETTLED
                 if result.status is StepStatus.COMPLETED and node.place not in self.completed:
                     self.completed.append(node.place)

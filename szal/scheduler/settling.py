@@ -200,6 +200,8 @@ def end(c: Coordinator, call: Call, error: BaseException, outcome: Outcome) -> N
 
 def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
     """Settle a step, at once or when its outcome is committed: steps that end together share a commit."""
+    if c.leaving is not None and c.leaving.breaks:
+        return  # nothing more is recorded, and so nothing more is told
     if not run.commit_first or run.log is None:
         run.settle(node, result, outcome)
         finish_if_done(c, run)

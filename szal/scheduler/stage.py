@@ -5,6 +5,8 @@
     READY                          STARTING             starting: it must not run twice
     STARTING                       STARTED              starting: that it begins is committed
     READY, STARTED                 Attempt              starting: a worker has it
+    READY, STARTED, PENDING        CALLED               starting: the coordinating thread itself calls the handler
+    CALLED                         (as READY)           starting, settling: when that has ended
     READY                          Waiting, SUB_FLOW    engine.waiting, engine.lifecycle: the engine does it
     Attempt, Waiting, SUB_FLOW     READY                settling: until what follows is decided, at once
     READY                          SETTLED              Run.settle: it has its result
@@ -13,14 +15,13 @@
     READY                          BackingOff           settling: another attempt follows
     BackingOff                     READY                settling: its time has come
     PENDING                        UNDECIDED            engine.restoring, of a run that goes on
-    all but the next three         SETTLED              stopping.wind_up: a stop that ends the run
-    Attempt, SUB_FLOW, COMMITTING  (as above)           settling: such a stop lets them come to their end
+    all but the next four          SETTLED              stopping.wind_up: a stop that ends the run
+    Attempt, CALLED, SUB_FLOW, COMMITTING  (as above)   settling: such a stop lets them come to their end
     BackingOff, Waiting            READY                stopping.leave: a stop that leaves the run
     STARTING, STARTED              READY                stopping.leave
     Attempt, COMMITTING            READY                stopping.end_grace, of a run that is being left
 
-A handler that the coordinating thread calls itself leaves its step READY (PENDING, further on in a chain) until the
-call is over: nobody can look meanwhile.
+A step goes from PENDING to CALLED where it is further on in a chain, all of which is called in one go.
 """
 
 from collections.abc import Callable
@@ -31,6 +32,7 @@ import attrs
 from szal.scheduler.timers import Timer
 
 __all__ = [
+    "CALLED",
     "COMMITTING",
     "PENDING",
     "READY",
@@ -72,6 +74,8 @@ PENDING = Plain("pending")
 """It waits for other steps."""
 READY = Plain("ready")
 """It is in the ready queue, or what it is to follow has been decided."""
+CALLED = Plain("called")
+"""The coordinating thread itself is in its handler, or has just come back."""
 STARTING = Plain("starting", work=1)
 """It must not run twice, and its start is being committed."""
 STARTED = Plain("started")

@@ -21,7 +21,7 @@ from szal.scheduler.settling import (
     failed,
     finish_if_done,
 )
-from szal.scheduler.stage import PENDING, READY, SETTLED, STARTED, STARTING
+from szal.scheduler.stage import CALLED, PENDING, READY, SETTLED, STARTED, STARTING
 
 __all__ = ["launch", "start_ready"]
 
@@ -139,36 +139,34 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
     straight = not (run.commit_first or run.plan.loose or run.history)
     call = None if straight else _new_call(run, node)
     baton: list[None] | None = [] if run.guarded else None
-    c.baton, c.inline_run = baton, run
-    stages[node.place] = READY  # STARTED would say that it has not been called yet
+    here = run if baton is None else baton  # says in whose handler the coordinator is: another may have taken over
+    c.baton, c.inline_run, before = baton, run, stages[node.place]
     while True:
         place = node.place
+        stages[place] = CALLED
         context = new_context(node, 1) if call is None else call_context(call)
         started, encoded, c.inline = monotonic(), None, context
+        c.inline_since = started
         if baton is not None:
             baton.append(None)
         try:
-            c.in_handler = True
-            if inbox.has_calls:  # asked after the flag is set: whoever asks for a stop later sees the flag
-                c.in_handler = False
-                if baton is not None:
-                    relief.take_back(c, baton)
-                stages[place] = READY
-                c.ready.append((run, node))
-                return
+            c.in_handler = here
+            if inbox.has_calls:  # asked after it is said: whoever asks for a stop later sees it
+                break
             if watch is not None and (call is None or call.number == 1):
                 watch.started(node, clock + started)
             output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
-            c.in_handler = False
             if encodes:
                 encoded = encode_output(output)
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
-            c.in_handler = False
+            relief.come_back(c, here, error)
             _inline_failed(c, _ended_call(call or Call(run, node, 1), started, monotonic()), error)
             return
         ended = monotonic()
-        if baton is not None:
-            relief.take_back(c, baton)
+        if baton is None:
+            c.in_handler = None
+        else:
+            relief.come_back(c, baton)
         follower = node.next_in_chain if straight else None
         if follower is None or stages[follower.place] is not PENDING:
             completed(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded)
@@ -185,7 +183,10 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
         run.left -= 1
         if watch is not None:
             watch.settled(node, result)
-        node = follower
+        node, before = follower, READY
+    relief.come_back(c, here)
+    stages[place] = before
+    c.ready.append((run, node))
 
 
 def _ended_call(call: Call, started: float, ended: float) -> Call:
@@ -197,12 +198,10 @@ def _ended_call(call: Call, started: float, ended: float) -> Call:
 def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
     """Take note of what came up in a handler on this thread: its failure, or what interrupts all of it."""
     interrupted = is_interruption(error)
-    if c.baton is not None:
-        relief.take_back(c, c.baton, error if interrupted else None)
-    if interrupted and c.stop_for(error).ends:  # once the step has failed, and before anything that follows it starts
-        c.inbox.call(partial(stopping.interrupt, c, error))
-    elif interrupted:
+    if interrupted:
         stopping.interrupt(c, error)
+    if c.inbox.has_calls:  # what it failed for may be a stop that is on its way
+        c.inbox.make_calls()
     failed(c, call, without_engine_frames(error), last=interrupted)
 
 

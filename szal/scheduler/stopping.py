@@ -11,9 +11,24 @@ from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
-from szal.scheduler.stage import COMMITTING, READY, SETTLED, STARTED, STARTING, SUB_FLOW, UNDECIDED, BackingOff, Waiting
+from szal.scheduler.stage import (
+    CALLED,
+    COMMITTING,
+    READY,
+    SETTLED,
+    STARTED,
+    STARTING,
+    SUB_FLOW,
+    UNDECIDED,
+    BackingOff,
+    Waiting,
+)
 
 __all__ = ["end_grace", "interrupt", "leave", "still_running", "stop_all", "stop_run", "wind_up"]
+
+
+_GOING_ON = (SETTLED, CALLED, SUB_FLOW, COMMITTING)
+"""What a stop that ends a run lets be."""
 
 
 def interrupt(c: Coordinator, error: BaseException) -> None:
@@ -76,7 +91,7 @@ def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
                 continue
             stage.withdraw()
             run.enter(node.place, READY)
-        elif stage is SETTLED or stage is SUB_FLOW or stage is COMMITTING or isinstance(stage, Attempt):
+        elif stage in _GOING_ON or isinstance(stage, Attempt):
             continue
         if stage is UNDECIDED:
             _leave_open(c, run, node)

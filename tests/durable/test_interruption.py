@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pairs import FULL, beside, pairs
 from processes import wait_until
 
 import szal
-from szal import EngineConfig, WorkflowState
+from szal import Engine, EngineConfig, ExecutionOwned, FlowDef, StepDef, WorkflowState
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -825,6 +826,90 @@ def undo(ctx):
 steps = [StepDef("first", rollbackable=True), StepDef("nap"), StepDef("last")]
 flow = FlowDef("f", steps=steps, rollback_on_failure=True), handlers
 """
+
+
+class Striking:
+    """A sink that presses Ctrl-C, once, when an execution has just been recorded."""
+
+    def __init__(self, sink):
+        self._sink = sink
+        self.is_armed = False
+
+    def __getattr__(self, name):
+        return getattr(self._sink, name)
+
+    @property
+    def ledger(self):
+        ledger, striking = self._sink.ledger, self
+
+        class Ledger:
+            def __getattr__(self, name):
+                return getattr(ledger, name)
+
+            def create(self, *arguments, **options):
+                epoch = ledger.create(*arguments, **options)
+                if striking.is_armed:
+                    striking.is_armed = False
+                    signal.raise_signal(signal.SIGINT)
+                return epoch
+
+        return Ledger()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "memory"])
+def test_a_start_that_is_interrupted_when_its_run_is_recorded_leaves_that_paused(store, kind):
+    ran = []
+    with store.engine_sink() as sink:
+        striking = Striking(sink)
+        with Engine(lambda ctx: ran.append(ctx.step.name), EngineConfig(execution_store=striking)) as engine:
+            striking.is_armed = True
+            with pytest.raises(KeyboardInterrupt):
+                engine.start(FlowDef("f", steps=[StepDef("a")]), execution_id="e")
+            wait_until(lambda: store.get("e").state is WorkflowState.PAUSED)
+            wait_until(lambda: bounded(_resumed, engine, "e"))
+            assert ran == ["a"]
+
+
+def _resumed(engine, execution_id):
+    """Whether it could be resumed: the thread of its interrupted run may not have come to its end."""
+    try:
+        return engine.resume(execution_id).success
+    except ExecutionOwned:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+def test_a_recover_that_is_interrupted_gives_back_what_it_recovers_and_no_other_run(store, kind):
+    began, go_on = threading.Semaphore(0), threading.Event()
+
+    def handler(ctx):
+        began.release()
+        if ctx.execution_id == "e" and not go_on.is_set():
+            ctx.sleep(20)
+            ctx.check()
+        go_on.wait(20)
+
+    wait = StepDef("wait", step_type="wait", config={"signal": "go"})
+    with store.engine_sink() as sink, Engine(handler, EngineConfig(execution_store=sink)) as engine:
+        assert engine.run(FlowDef("f", steps=[wait, StepDef("a")]), execution_id="e").state is WorkflowState.PAUSED
+        other = engine.start(FlowDef("g", steps=[StepDef("b")]), execution_id="o")
+        assert began.acquire(timeout=10)
+        engine.signal("e", "go")
+
+        def press():
+            assert began.acquire(timeout=10)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        presser = threading.Thread(target=press)
+        presser.start()
+        with pytest.raises(KeyboardInterrupt):
+            engine.recover()
+        presser.join()
+        sink.flush()
+        assert (store.get("e").state, other.done) == (WorkflowState.RUNNING, False)
+        go_on.set()
+        assert other.result(10).success
+        assert [result.state for result in engine.recover()] == [WorkflowState.COMPLETED]
 
 
 class TestOnTheCommandLine:
