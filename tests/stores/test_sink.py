@@ -157,7 +157,7 @@ def test_nothing_that_is_committed_is_held(backend: Store) -> None:
         for number in range(500):
             sink.save(record(number, state=RUNNING))
         sink.flush()
-        assert sink._writer.all_pending() == []
+        assert sink._writer.all_latest() == []
         assert sink.get("e00007") == record(7, state=RUNNING)
 
 
@@ -479,7 +479,7 @@ def test_tens_of_thousands_of_executions_leave_nothing_in_memory(sqlite: Store) 
                 measured.append(process.memory_info().rss)
                 assert sink.stats().pending <= 2000
         sink.flush()
-        assert sink._writer.all_pending() == []
+        assert sink._writer.all_latest() == []
         assert sink.stats().written == 30_000
     assert measured[-1] - measured[1] < 6_000_000
 

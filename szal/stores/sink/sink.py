@@ -12,8 +12,10 @@ from szal.model.state import WorkflowState
 from szal.stores.base import Backend, read_record
 from szal.stores.operation import Operation, Remove, Save
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page
+from szal.stores.sink.committer import Committer
 from szal.stores.sink.losses import Losses, OnError
-from szal.stores.sink.writer import SinkStats, Writer
+from szal.stores.sink.stats import SinkStats
+from szal.stores.sink.writer import Writer
 
 __all__ = ["Sink"]
 
@@ -67,8 +69,9 @@ class Sink:
         on_error: OnError | None = None,
     ) -> None:
         self._backend = backend
+        committer = Committer(backend, give_up_after)
         losses = Losses(backend.name, on_error)
-        self._writer = Writer(backend, max_pending, block_timeout, give_up_after, exit_timeout, losses)
+        self._writer = Writer(backend.name, max_pending, block_timeout, exit_timeout, committer, losses)
         # The thread holds the writer, never the sink: a sink can be dropped. The exit is szal.process_hooks's.
         weakref.finalize(self, self._writer.abandon).atexit = False
 
@@ -83,7 +86,7 @@ class Sink:
 
     def get(self, execution_id: str) -> ExecutionRecord | None:
         """Return the record as it was saved last, or None; asks the database where nothing is pending."""
-        pending = self._writer.pending(execution_id)
+        pending = self._writer.latest(execution_id)
         if pending is None:
             return self._backend.get(execution_id)
         return read_record(execution_id, pending.data) if isinstance(pending, Save) else None
@@ -111,7 +114,7 @@ class Sink:
 
     def list(self, flow_name: str | None = None) -> Ids:
         """Return the ids of all executions, or of those of one flow: as the store does, then what is pending."""
-        pending = {operation.execution_id: operation for operation in self._writer.all_pending()}
+        pending = {operation.execution_id: operation for operation in self._writer.all_latest()}
         saved = {
             execution_id: None
             for execution_id, operation in pending.items()
