@@ -245,8 +245,8 @@ def test_a_poisoned_record_takes_no_other_down(
 def test_the_poison_of_sqlite_itself_takes_no_other_down(sqlite: Store) -> None:
     import sqlite3
 
-    with sqlite._writer.use() as db:  # type: ignore[attr-defined]
-        db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    writer = sqlite._writer  # type: ignore[attr-defined]
+    writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000))
     with sqlite.engine_sink() as sink:
         for number in range(100):
             sink.save(record(number, inputs={"text": "x" * 200_000 if number == 50 else ""}))

@@ -177,13 +177,12 @@ class MemoryLedger:
         entry = Entry(Row.of(Save.of(record)), steps={step[0]: (*step, None) for step in steps})
         with self._lock:
             self._check_held(under)
-            if replace:
-                self._entries.pop(record.execution_id, None)
-            if self._entries.setdefault(record.execution_id, entry) is not entry:
-                return None
             definition = self._definitions.setdefault(content_id, _Definition(content_id, flow))
             entry.lease = _Lease(owner=owner, epoch=1, expires=time.monotonic() + ttl, definition=definition)
-        return 1
+            if replace:
+                self._entries[record.execution_id] = entry
+                return 1
+            return 1 if self._entries.setdefault(record.execution_id, entry) is entry else None
 
     def knows(self, execution_id: str) -> bool:
         """Whether there is an execution of that id."""

@@ -4,8 +4,8 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import attrs
@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolClosed
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from szal import process_hooks
-from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable, SzalError
 from szal.stores import retrying
 from szal.stores.postgres.sqlstate import may_pass, one_line, refusal, translated
 
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # Besides psycopg's: text that is not UTF-8.
 _DRIVER_ERRORS = (psycopg.Error, UnicodeError)
+# What leaves a connection that can be put in order. Anything else (a signal handler's) may have come in the middle.
+_ORDERLY = (*_DRIVER_ERRORS, SzalError)
 _OLDEST = 13_00_00  # the first with transaction numbers that are never used again
 _PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
 _inherited: list[object] = []  # of the parent process: nobody may end what is in here
@@ -89,14 +91,11 @@ class Pool:
             reraise=True,
         )
 
-    @contextmanager
-    def use(self) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode to one block; raise szal's errors for the driver's."""
+    def use(self, work: Callable[[Connection], T]) -> T:
+        """Return what *work* makes of a connection in autocommit mode; raise szal's errors for the driver's."""
         try:
-            with self._lent() as connection:
-                self._reached = True
-                with _autocommit(connection):
-                    yield connection
+            pool = self._opened()
+            return self._lend_spare(work) if pool is None else self._lend(pool, work)
         except PoolClosed as error:
             if self._server is None:
                 raise StoreClosed(self.name) from error
@@ -104,25 +103,49 @@ class Pool:
         except _DRIVER_ERRORS as error:
             raise self._without_secrets(translated(self.name, error)) from self._cause(error)
 
-    @contextmanager
-    def _lent(self) -> Iterator[Connection]:
-        pool = self._opened()
-        if pool is None:
-            connection = self._spare.pop() if self._spare else self._connect()
-            try:
-                yield connection
-            finally:
-                if not connection.closed:
-                    self._spare.append(connection)
-            return
-        connection = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+    def _lend(self, pool: "ConnectionPool[Connection]", work: Callable[[Connection], T]) -> T:
+        lent: Connection | None = None
         try:
-            yield connection
-        finally:
-            lost = connection.closed
-            pool.putconn(connection)
-            if lost:
-                self._drop(pool)
+            lent = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+            self._reached = True
+            try:
+                made = _in_autocommit(lent, work)
+            except _ORDERLY:
+                back, lent = lent, None
+                self._give_back(pool, back)
+                raise
+            back, lent = lent, None
+            self._give_back(pool, back)
+            return made
+        except _ORDERLY:
+            raise
+        except BaseException:
+            if lent is None:
+                self._leave(pool)
+            else:
+                lent.close()  # in the middle of whatever it was
+                pool.putconn(lent)
+            raise
+
+    def _lend_spare(self, work: Callable[[Connection], T]) -> T:
+        connection = self._spare.pop() if self._spare else self._connect()
+        try:
+            made = _in_autocommit(connection, work)
+        except _ORDERLY:
+            if not connection.closed:
+                self._spare.append(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._spare.append(connection)
+        return made
+
+    def _give_back(self, pool: "ConnectionPool[Connection]", connection: Connection) -> None:
+        lost = connection.closed
+        pool.putconn(connection)
+        if lost:
+            self._drop(pool)
 
     def _opened(self) -> "ConnectionPool[Connection] | None":
         """Return the pool, or None: in the last moments of the interpreter it could not start its threads."""
@@ -156,6 +179,9 @@ class Pool:
         except psycopg.Error:
             self._drop(pool)
             raise
+        except BaseException:
+            self._leave(pool)
+            raise
 
     def _made(self) -> "ConnectionPool[Connection]":
         server = self._own()
@@ -169,7 +195,11 @@ class Pool:
             configure=self._connections.add,
             open=False,
         )
-        pool.open()
+        try:
+            pool.open()
+        except BaseException:
+            self._leave(pool)
+            raise
         return pool
 
     def _connect(self) -> Connection:
@@ -214,6 +244,19 @@ class Pool:
                 self._pool = None
         pool.close(_PATIENCE)
 
+    def _leave(self, pool: "ConnectionPool[Connection]") -> None:
+        """Do without *pool*, in the middle of which a signal handler raised: nobody knows what it has lent.
+
+        One of its locks may be locked for good, so a thread closes it that nobody waits for.
+        """
+        if self._server is None:  # it is its owner's
+            return
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        with suppress(RuntimeError):
+            threading.Thread(target=pool.close, args=[_PATIENCE], name="szal-pool-closer", daemon=True).start()
+
     # -- secrets --------------------------------------------------------------------------------------
 
     def _without_secrets(self, error: StoreError) -> StoreError:
@@ -253,7 +296,8 @@ class Pool:
         self._release()
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        with suppress(RuntimeError):  # it is not held: before_fork was interrupted
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
@@ -272,21 +316,27 @@ class Pool:
         self._release()
 
 
-@contextmanager
-def _autocommit(connection: Connection) -> Iterator[None]:
-    """Bring *connection* into autocommit mode for one block, and out of any transaction that an error leaves open."""
+def _in_autocommit(connection: Connection, work: Callable[[Connection], T]) -> T:
+    """Return what *work* makes of *connection* in autocommit mode, and bring it out of any transaction that is open."""
     before = connection.autocommit
     if not before:
         connection.autocommit = True
     try:
-        yield
-    finally:
-        if not connection.closed:
-            with suppress(psycopg.Error):
-                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                    connection.rollback()
-                if not before:
-                    connection.autocommit = False
+        made = work(connection)
+    except _ORDERLY:
+        _put_in_order(connection, autocommit=before)
+        raise
+    _put_in_order(connection, autocommit=before)
+    return made
+
+
+def _put_in_order(connection: Connection, *, autocommit: bool) -> None:
+    if not connection.closed:
+        with suppress(psycopg.Error):
+            if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                connection.rollback()
+            if not autocommit:
+                connection.autocommit = False
 
 
 def _detach(connection: Connection) -> None:
