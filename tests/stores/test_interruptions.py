@@ -76,3 +76,15 @@ def test_also_at_the_first_use(kind: str, request: pytest.FixtureRequest, path: 
                 raised = interrupted(interruption, store.save, record(1))
                 assert type(raised) in (KeyboardInterrupt, type(None)), interruption.where
                 is_usable(store)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_was_interrupted_before_it_was_committed_is_not_told_as_committed(backend: Store) -> None:
+    for interruption in interruptions(every=11 if "postgres" in backend.name else 1):
+        told: list[Exception | None] = []
+        save = Save.of(record(1))
+        save.done = told.append
+        interrupted(interruption, backend.ledger.submit, save)  # type: ignore[attr-defined]
+        assert told in ([], [None])
+        assert told == [] or backend.remove("e00001") is not None, interruption.where
+        backend.remove("e00001")

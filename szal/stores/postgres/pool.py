@@ -130,16 +130,15 @@ class Pool:
     def _lend_spare(self, work: Callable[[Connection], T]) -> T:
         connection = self._spare.pop() if self._spare else self._connect()
         try:
-            made = _in_autocommit(connection, work)
+            return _in_autocommit(connection, work)
         except _ORDERLY:
-            if not connection.closed:
-                self._spare.append(connection)
             raise
         except BaseException:
             connection.close()
             raise
-        self._spare.append(connection)
-        return made
+        finally:
+            if not connection.closed:
+                self._spare.append(connection)
 
     def _give_back(self, pool: "ConnectionPool[Connection]", connection: Connection) -> None:
         lost = connection.closed
@@ -247,9 +246,9 @@ class Pool:
     def _leave(self, pool: "ConnectionPool[Connection]") -> None:
         """Do without *pool*, in the middle of which a signal handler raised: nobody knows what it has lent.
 
-        One of its locks may be locked for good, so a thread closes it that nobody waits for.
+        One of its locks may be locked for good, so a thread closes it that nobody waits for. A borrowed one stays.
         """
-        if self._server is None:  # it is its owner's
+        if self._server is None:
             return
         with self._lock:
             if self._pool is pool:

@@ -20,7 +20,7 @@ from szal.errors import StoreFailed, StoreUnavailable, describe
 from szal.stores import retrying
 from szal.stores.base import Backend
 from szal.stores.operation import Operation
-from szal.stores.sink.losses import is_interruption
+from szal.stores.sink.losses import is_interruption, without_frames
 
 __all__ = ["Committer"]
 
@@ -45,7 +45,7 @@ class Committer:
         if error is None or len(batch) == 1 or isinstance(error, StoreUnavailable):  # which is given up
             yield batch, error
             return
-        del error
+        without_frames(error)  # tenacity's refer to it
         for operation in batch:
             yield [operation], self._try([operation], sleep, before_sleep)
 

@@ -62,8 +62,11 @@ class Losses:
         if told:
             failed = WriteFailed(self.store, tuple(name for _, name, _ in told), tuple(error for *_, error in told))
             rest = _memory(untold)
-            self._untold = rest  # nothing can come between this and
-            raise failed
+            self._untold = rest  # nothing can come between this and the next
+            try:
+                raise failed
+            finally:
+                del failed  # which this frame, being in its traceback, must not refer to
 
     def forget(self) -> None:
         """Forget everything: it was the parent's, before a fork."""

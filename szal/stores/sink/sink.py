@@ -46,6 +46,9 @@ class Sink:
     what is pending, and names on stderr and in the log what it has to leave. A sink that is
     dropped without `close` still writes all. Processes of `multiprocessing` end by ``os._exit``: flush there.
 
+    *Interruptions.* What a signal handler raises (Ctrl-C) in the middle of a method leaves the sink as it should be,
+    for every thread: a `save` has queued its record, or it has not; a `flush` that was interrupted has told no loss.
+
     *Forks.* Before a fork the thread finishes its transaction; if another process holds the database locked, that
     takes up to the store's busy timeout. The parent goes on as if nothing had happened. The child's sink starts
     empty, and writes nothing of the parent's.
