@@ -2,6 +2,7 @@
 
 import dis
 import functools
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,10 +29,11 @@ class Interruption:
         self.where: str | None = None
         """Where it was raised; None: the block had ended before."""
         self._left = moment
-        self._error = error
+        self.error = error
         self._last: dict[FrameType, int] = {}
 
     def __enter__(self) -> "Interruption":
+        gc.disable()  # what comes up in a finalizer goes nowhere: that is the interpreter's
         sys.settrace(self._enter)
         sys.setprofile(self._returned)
         return self
@@ -39,6 +41,7 @@ class Interruption:
     def __exit__(self, *problem: object) -> None:
         sys.setprofile(None)
         sys.settrace(None)
+        gc.enable()
         self._last.clear()
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
@@ -67,7 +70,7 @@ class Interruption:
             sys.setprofile(None)
             sys.settrace(None)
             self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
-            raise self._error
+            raise self.error
 
 
 @functools.cache
@@ -99,10 +102,13 @@ def interruptions(error: type[BaseException] = KeyboardInterrupt, *, every: int 
 def interrupted(
     interruption: Interruption, function: Callable[..., object], *arguments: object
 ) -> BaseException | None:
-    """Call *function*, with that interruption; return what it raised."""
+    """Call *function*, with that interruption; return what it raised, which is the interruption, if it came up."""
+    raised: BaseException | None = None
     try:
         with interruption:
             function(*arguments)
     except BaseException as error:
-        return error
-    return None
+        raised = error
+    if interruption.where is not None:
+        assert type(raised) is interruption.error, f"swallowed: {interruption.where}"
+    return raised

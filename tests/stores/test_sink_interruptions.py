@@ -9,7 +9,7 @@ import pytest
 from stores.interruptions import interrupted, interruptions
 from stores.samples import ForeignBackend, record, run_python
 
-from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreFailed, WriteFailed
+from szal.errors import FlushTimeout, StoreClosed, StoreFailed, WriteFailed
 from szal.stores import InMemoryExecutionStore, Sink
 
 ALIVE = 5.0
@@ -78,8 +78,7 @@ def test_an_exception_at_any_moment_of_save_leaves_all_or_nothing_of_it(warm: bo
         if warm:
             sink.save(record(1))
             sink.flush()
-        raised = interrupted(interruption, sink.save, record(2))
-        assert raised is None or type(raised) is error, interruption.where
+        interrupted(interruption, sink.save, record(2))
         check(sink, foreign, *saved, perhaps=2)
 
 
@@ -89,8 +88,7 @@ def test_and_of_a_save_that_waits_for_room() -> None:
         foreign.open.clear()
         sink = Sink(foreign, max_pending=1, block_timeout=0.001)
         sink.save(record(1))
-        raised = interrupted(interruption, sink.save, record(2))
-        assert type(raised) in (KeyboardInterrupt, SinkFull), interruption.where
+        interrupted(interruption, sink.save, record(2))
         foreign.open.set()
         sink.flush(ALIVE)
         check(sink, foreign, 1, perhaps=2)
@@ -116,8 +114,7 @@ def test_an_interruption_of_who_reads_or_waits_changes_nothing(read: str) -> Non
         sink.save(record(2))
         opened = threading.Timer(0.002, foreign.open.set)
         opened.start()
-        raised = interrupted(interruption, READS[read], sink)
-        assert type(raised) in (KeyboardInterrupt, type(None)), interruption.where
+        interrupted(interruption, READS[read], sink)
         opened.join()
         check(sink, foreign, 1, perhaps=2)
 
@@ -130,8 +127,7 @@ def test_an_interrupted_close_is_a_close_that_goes_on() -> None:
         sink.save(record(1))
         opened = threading.Timer(0.002, foreign.open.set)
         opened.start()
-        raised = interrupted(interruption, sink.close)
-        assert type(raised) in (KeyboardInterrupt, type(None)), interruption.where
+        interrupted(interruption, sink.close)
         opened.join()
         sink.close(ALIVE)
         assert foreign.store.list() == names(1)
@@ -267,8 +263,7 @@ def test_and_who_is_interrupted_there_leaves_it_to_the_next(monkeypatch: pytest.
         there_are_threads = False
         store = InMemoryExecutionStore()
         sink = Sink(store)
-        raised = interrupted(interruption, sink.save, record(2))
-        assert type(raised) in (KeyboardInterrupt, type(None)), interruption.where
+        interrupted(interruption, sink.save, record(2))
         visible = sink.get("e00002") is not None
         there_are_threads = bool(moment % 2)
         sink.save(record(3))
@@ -286,7 +281,7 @@ SIGNALS = """
     from szal.stores import open_store
     chance = random.Random(int(sys.argv[2]))
     came = 0
-    end = time.monotonic() + 3
+    end = time.monotonic() + 1.5
     with open_store(sys.argv[1]) as store:
         rounds = 0
         while time.monotonic() < end:
@@ -332,4 +327,4 @@ def test_signals_at_random_moments_leave_sink_and_store_usable(backend_url: str)
     done = run_python(f"    {code}", backend_url, random.randrange(10**6))
     assert done.returncode == 0, done.stderr
     came, rounds = map(int, done.stdout.split())
-    assert came == rounds > 100
+    assert came == rounds > 50

@@ -53,16 +53,16 @@ def is_gone(reference: "weakref.ref[object]") -> bool:
     return True
 
 
-def writers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("szal-writer")]
+def writers(place: Path) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(f"szal-writer-{place}")]
 
 
-def files() -> list[str]:
+def files(place: Path) -> list[str]:
     found = []
     for each in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # the one of iterdir itself
             found.append(str(each.readlink()))
-    return [name for name in found if ".db" in name]
+    return [name for name in found if name.startswith(str(place))]
 
 
 @pytest.fixture(params=["written", "lost", "tried again", "given up", "lost by a foreign exception"])
@@ -136,8 +136,9 @@ def test_thirty_dropped_engines_leave_no_thread_and_no_open_file(tmp_path: Path)
 
     for number in range(30):
         use(number)
-    wait_until(lambda: not writers())
-    wait_until(lambda: not files())
+    assert not gc.isenabled()
+    wait_until(lambda: not writers(tmp_path))
+    wait_until(lambda: not files(tmp_path))
 
 
 def test_a_dropped_postgres_store_leaves_no_session(server: object, schema: str, postgres_url: str) -> None:

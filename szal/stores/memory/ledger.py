@@ -305,14 +305,17 @@ class MemoryLedger:
     # -- for the store, with the lock held ------------------------------------------------------------
 
     def _check_leases(self, operations: Iterable[Operation]) -> None:
-        """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
+        """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held: the first by id."""
         removed: set[str] = set()
+        lost: set[str] = set()
         for operation in operations:
             execution_id, epoch = operation.execution_id, operation.epoch
             if epoch is not None and (execution_id in removed or self._epoch(execution_id) != epoch):
-                raise LeaseLost(execution_id)
+                lost.add(execution_id)
             if isinstance(operation, Remove):
                 removed.add(execution_id)
+        if lost:
+            raise LeaseLost(min(lost))
 
     def _check_held(self, lease: Lease | None) -> None:
         if lease is not None and self._epoch(lease[0]) != lease[1]:

@@ -1,34 +1,30 @@
 """psycopg's pool of connections: opened when it is first needed, carried over faults and forks, errors translated."""
 
-import os
+import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import attrs
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolClosed
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from szal import process_hooks
-from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable, SzalError
+from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
 from szal.stores import retrying
+from szal.stores.interruption import interruption_in
+from szal.stores.postgres.connection import DRIVER_ERRORS, ORDERLY, Connection, detach, in_autocommit
 from szal.stores.postgres.sqlstate import may_pass, one_line, refusal, translated
 
-__all__ = ["Connection", "Pool", "Server"]
+__all__ = ["Pool", "Server"]
 
-Connection: TypeAlias = "psycopg.Connection[Any]"
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Besides psycopg's: text that is not UTF-8.
-_DRIVER_ERRORS = (psycopg.Error, UnicodeError)
-# What leaves a connection that can be put in order. Anything else (a signal handler's) may have come in the middle.
-_ORDERLY = (*_DRIVER_ERRORS, SzalError)
 _OLDEST = 13_00_00  # the first with transaction numbers that are never used again
 _PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
 _inherited: list[object] = []  # of the parent process: nobody may end what is in here
@@ -100,38 +96,41 @@ class Pool:
             if self._server is None:
                 raise StoreClosed(self.name) from error
             raise StoreUnavailable(self.name, "another thread has lost its connection") from error
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             raise self._without_secrets(translated(self.name, error)) from self._cause(error)
 
     def _lend(self, pool: "ConnectionPool[Connection]", work: Callable[[Connection], T]) -> T:
         lent: Connection | None = None
+        before = sys.exception()
         try:
             lent = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
             self._reached = True
             try:
-                made = _in_autocommit(lent, work)
-            except _ORDERLY:
+                made = in_autocommit(lent, work)
+            except ORDERLY:
                 back, lent = lent, None
                 self._give_back(pool, back)
                 raise
             back, lent = lent, None
             self._give_back(pool, back)
             return made
-        except _ORDERLY:
+        except ORDERLY:
             raise
-        except BaseException:
+        except BaseException as error:
             if lent is None:
                 self._leave(pool)
             else:
                 lent.close()  # in the middle of whatever it was
                 pool.putconn(lent)
+            if (interruption := interruption_in(error, before)) is not None:
+                raise interruption from None
             raise
 
     def _lend_spare(self, work: Callable[[Connection], T]) -> T:
         connection = self._spare.pop() if self._spare else self._connect()
         try:
-            return _in_autocommit(connection, work)
-        except _ORDERLY:
+            return in_autocommit(connection, work)
+        except ORDERLY:
             raise
         except BaseException:
             connection.close()
@@ -151,6 +150,7 @@ class Pool:
         self._check_open()
         if (pool := self._pool) is not None or self._spare:
             return pool
+        before = sys.exception()
         connection = self._connect()
         try:
             with self._lock:
@@ -158,7 +158,9 @@ class Pool:
                 if self._pool is not None:
                     return self._pool
                 self._pool = pool = self._made()
-        except RuntimeError:
+        except RuntimeError as error:
+            if (interruption := interruption_in(error, before)) is not None:
+                raise interruption from None
             self._spare.append(connection)
             return None
         finally:
@@ -302,7 +304,7 @@ class Pool:
         self._lock = threading.RLock()
         # Those that other threads of the parent are using, or all, if there was no before_fork.
         for connection in list(self._connections):
-            _detach(connection)
+            detach(connection)
         _inherited.extend((self._pool, *self._connections))
         self._spare = deque()
         self._connections = weakref.WeakSet()
@@ -313,38 +315,3 @@ class Pool:
 
     def finish_exit(self, began: float) -> None:  # noqa: ARG002 - there is nothing to wait for
         self._release()
-
-
-def _in_autocommit(connection: Connection, work: Callable[[Connection], T]) -> T:
-    """Return what *work* makes of *connection* in autocommit mode, and bring it out of any transaction that is open."""
-    before = connection.autocommit
-    if not before:
-        connection.autocommit = True
-    try:
-        made = work(connection)
-    except _ORDERLY:
-        _put_in_order(connection, autocommit=before)
-        raise
-    _put_in_order(connection, autocommit=before)
-    return made
-
-
-def _put_in_order(connection: Connection, *, autocommit: bool) -> None:
-    if not connection.closed:
-        with suppress(psycopg.Error):
-            if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                connection.rollback()
-            if not autocommit:
-                connection.autocommit = False
-
-
-def _detach(connection: Connection) -> None:
-    """Let go of a connection that the parent shares with this process, without a word on the wire.
-
-    Closing it would say good-bye in the parent's name; keeping its socket open would keep the session of a parent
-    that was killed, and the locks that it holds.
-    """
-    with suppress(psycopg.Error, OSError):
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, connection.fileno())
-        os.close(nowhere)

@@ -18,7 +18,8 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from szal.stores.postgres.pool import Connection, Pool, Server
+    from szal.stores.postgres.connection import Connection
+    from szal.stores.postgres.pool import Pool, Server
     from szal.stores.postgres.schema import dialect, execute, migrate, save_few_steps
 except ImportError as error:  # psycopg is there, but libpq is not
     raise MissingDriver("PostgreSQL", "psycopg[binary,pool]", str(error).partition("\n")[0]) from error

@@ -19,8 +19,9 @@ from tenacity import (
 from szal.errors import StoreFailed, StoreUnavailable, describe
 from szal.stores import retrying
 from szal.stores.base import Backend
+from szal.stores.interruption import is_interruption
 from szal.stores.operation import Operation
-from szal.stores.sink.losses import is_interruption, without_frames
+from szal.stores.sink.losses import without_frames
 
 __all__ = ["Committer"]
 

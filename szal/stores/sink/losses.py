@@ -1,7 +1,6 @@
 """The writes that failed for good: each is logged, handed to `on_error`, and told to the flush that covers it."""
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -9,9 +8,10 @@ from typing import TypeAlias
 import attrs
 
 from szal.errors import WriteFailed
+from szal.stores.interruption import is_interruption
 from szal.stores.operation import Operation
 
-__all__ = ["Losses", "OnError", "is_interruption", "without_frames"]
+__all__ = ["Losses", "OnError", "without_frames"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,3 @@ def without_frames(error: Exception) -> Exception:
             each.__traceback__ = None
             errors += [each.__cause__, each.__context__]
     return error
-
-
-def is_interruption(error: BaseException) -> bool:
-    """Whether *error* is what a signal handler raised: only the main thread hears signals. It goes on to the caller."""
-    return not isinstance(error, Exception) and threading.current_thread() is threading.main_thread()

@@ -1,7 +1,6 @@
 """A store seen through one background writer: `save` returns at once, and nothing is lost."""
 
 import sys
-import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from types import TracebackType
@@ -75,8 +74,7 @@ class Sink:
         committer = Committer(backend, give_up_after)
         losses = Losses(backend.name, on_error)
         self._writer = Writer(backend.name, max_pending, block_timeout, exit_timeout, committer, losses)
-        # The thread holds the writer, never the sink: a sink can be dropped. The exit is szal.process_hooks's.
-        weakref.finalize(self, self._writer.abandon).atexit = False
+        self._writer.serve(self)  # which holds it weakly: a sink can be dropped
 
     # -- one record -----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -13,9 +14,10 @@ from tenacity import RetryCallState
 
 from szal import process_hooks
 from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreError, StoreFailed, describe
+from szal.stores.interruption import is_interruption
 from szal.stores.operation import Operation
 from szal.stores.sink.committer import Committer
-from szal.stores.sink.losses import Losses, is_interruption, without_frames
+from szal.stores.sink.losses import Losses, without_frames
 from szal.stores.sink.pending import Gates, Pending
 from szal.stores.sink.stats import SinkStats, Tally
 
@@ -59,10 +61,9 @@ class Writer:
     """It will look at what is pending, with the lock, before it sleeps. Where it is false, it must be woken."""
 
     # Not guarded:
-    _wakes: "SimpleQueue[None]" = attrs.field(factory=SimpleQueue, init=False)
+    _wakes: "SimpleQueue[object]" = attrs.field(factory=SimpleQueue, init=False)
     """What the thread sleeps on, also between two tries. What is in it says no more than: look."""
-    _abandoned: bool = attrs.field(default=False, init=False)
-    """The sink is gone. Only ever set."""
+    _sink: "weakref.ref[object]" = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         process_hooks.enroll(self)
@@ -125,10 +126,9 @@ class Writer:
         if self._started is not None:
             self._started.join()  # it has nothing left to do
 
-    def abandon(self) -> None:
-        """Let the thread end once it has written all. The garbage collector calls this: it takes no lock."""
-        self._abandoned = True
-        self._wakes.put(None)
+    def serve(self, sink: object) -> None:
+        """Have the thread end, once it has written all, when *sink* is gone; who drops it runs nothing but C."""
+        self._sink = weakref.ref(sink, self._wakes.put)
 
     def _await_room(self, deadline: float | None) -> float:
         """Wait until there is room, and return until when that may go on: *deadline*, if there is one already."""
@@ -185,13 +185,16 @@ class Writer:
         """Start the thread, with the lock held; False in the last moments of the interpreter, or where none is left."""
         thread = threading.Thread(target=self._run, name=f"szal-writer-{self.name}", daemon=True)
         self._thread = thread
+        before = sys.exception()
         try:
             thread.start()
         except BaseException as error:
             self._thread = None  # if it runs nevertheless, it sees this and ends
             if isinstance(error, RecursionError) or not isinstance(error, RuntimeError):
                 raise
-            return False
+            if error.__context__ is None or error.__context__ is before:
+                return False
+            raise error.__context__ from None  # a signal handler's; threading then found that it had lost its lock
         self._started = thread
         return True
 
@@ -224,7 +227,7 @@ class Writer:
                     self._wakes.get_nowait()  # it looks now
                 if batch := self._pending.first(MAX_BATCH):
                     return batch
-                if self._closed or self._abandoned or not stays:
+                if self._closed or self._sink() is None or not stays:
                     self._retire()
                     return []
                 self._awake = False
@@ -306,6 +309,7 @@ class Writer:
         self._losses.forget()
         self._thread, self._started, self._awake = None, None, False
         self._wakes = SimpleQueue()
+        self.serve(self._sink())
 
     def begin_exit(self) -> None:
         with self._lock:
