@@ -305,7 +305,7 @@ class MemoryLedger:
     # -- for the store, with the lock held ------------------------------------------------------------
 
     def _check_leases(self, operations: Iterable[Operation]) -> None:
-        """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held: the first by id."""
+        """Raise `LeaseLost`, naming the first by id, where one of *operations* has a lease that is held no more."""
         removed: set[str] = set()
         lost: set[str] = set()
         for operation in operations:
