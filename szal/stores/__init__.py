@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from szal.stores.postgres.store import PostgresExecutionStore
     from szal.stores.query import ExecutionSummary
     from szal.stores.sink.sink import Sink
-    from szal.stores.sink.writer import SinkStats
+    from szal.stores.sink.stats import SinkStats
     from szal.stores.sqlite.store import SqliteExecutionStore
     from szal.stores.store import Store
 
@@ -34,7 +34,7 @@ _HOMES = {
     "InMemoryExecutionStore": "memory.store",
     "PostgresExecutionStore": "postgres.store",
     "Sink": "sink.sink",
-    "SinkStats": "sink.writer",
+    "SinkStats": "sink.stats",
     "SqliteExecutionStore": "sqlite.store",
     "Store": "store",
 }

@@ -16,7 +16,7 @@ from szal.model.state import WorkflowState
 __all__ = ["Done", "Operation", "Release", "Remove", "Save", "SaveStep", "apply_one", "merged"]
 
 Done: TypeAlias = Callable[[Exception | None], object]
-"""Called by the writer, on its thread, once an operation is committed (None) or lost (why)."""
+"""Called once an operation is committed (None) or lost (why): by a sink on its thread, by a store on the caller's."""
 
 
 class Operation(Protocol):
@@ -168,13 +168,15 @@ def merged(operations: Sequence[Operation]) -> list[Operation]:
 
 
 def apply_one(apply: Callable[[Sequence[Operation]], None], operation: Operation) -> None:
-    """Have *apply* carry out one operation; its `done` is told, and what went wrong is raised as well."""
-    error: Exception | None = None
+    """Have *apply* carry out one operation; its `done` is told, and what went wrong is raised as well.
+
+    Where Ctrl-C came in the middle nobody knows whether it is committed: `done` is not called.
+    """
     try:
         apply([operation])
-    except Exception as caught:
-        error = caught
-        raise
-    finally:
+    except Exception as error:
         if operation.done is not None:
             operation.done(error)
+        raise
+    if operation.done is not None:
+        operation.done(None)

@@ -33,4 +33,8 @@ def call(retrying: Callable[[float], Retrying], function: Callable[P, T], *args:
             raise failures.pop()
         return function(*args, **kwargs)
 
-    return retrying(time.monotonic() - began)(attempt)
+    strategy = retrying(time.monotonic() - began)
+    try:
+        return strategy(attempt)
+    finally:
+        strategy.iter_state.reset()  # it refers to itself there, and to all that it calls

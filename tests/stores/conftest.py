@@ -11,13 +11,18 @@ BACKENDS = ["memory", "sqlite", "postgres"]
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """A migrated, empty store of each kind."""
+def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store of each kind is, which is empty."""
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    else:
-        url = {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path}/szal.db"}[request.param]
-    with open_store(url) as store:
+        url: str = request.getfixturevalue("postgres_url")
+        return url
+    return {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path}/szal.db"}[request.param]
+
+
+@pytest.fixture
+def backend(backend_url: str) -> Iterator[Store]:
+    """A migrated, empty store of each kind."""
+    with open_store(backend_url) as store:
         yield store
 
 

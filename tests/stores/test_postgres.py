@@ -24,9 +24,11 @@ SECRET = "sesame-open"
 
 
 def execute(store: PostgresExecutionStore, statement: str, *parameters: object) -> list[tuple]:
-    with store._pool.use() as connection:
+    def run(connection: psycopg.Connection) -> list[tuple]:
         cursor = connection.execute(statement.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+    return store._pool.use(run)
 
 
 def everything_said(error: BaseException | None) -> str:

@@ -86,12 +86,15 @@ def test_an_exhausted_pool_is_trouble_that_may_pass(postgres_url: str) -> None:
     with PostgresExecutionStore.connect(postgres_url, max_size=1, retry_timeout=0.1) as store:
         store.migrate()
         with store.engine_sink() as sink:
-            with store._pool.use():
+
+            def while_it_is_lent(connection: object) -> None:
                 with pytest.raises(StoreUnavailable, match=r"couldn't get a connection after 0\.10 sec"):
                     store.save(record(1))
                 for number in range(100):
                     sink.save(record(number))
                 wait_until(lambda: isinstance(sink.stats().last_error, StoreUnavailable))
+
+            store._pool.use(while_it_is_lent)
             sink.flush(20)
             all_as_saved(store, sink, 100, 100)
 
@@ -413,13 +416,12 @@ def test_a_child_does_not_keep_the_locks_of_a_parent_that_was_killed(
     code = f"""{SETUP}
     import signal
     locked = threading.Event()
-    def lock():
-        with store._pool.use() as connection:
-            connection.execute("BEGIN")
-            connection.execute("SELECT 1 FROM szal_executions FOR UPDATE")
-            locked.set()
-            time.sleep(50)
-    threading.Thread(target=lock, daemon=True).start()
+    def lock(connection):
+        connection.execute("BEGIN")
+        connection.execute("SELECT 1 FROM szal_executions FOR UPDATE")
+        locked.set()
+        time.sleep(50)
+    threading.Thread(target=store._pool.use, args=[lock], daemon=True).start()
     locked.wait(20)
     parent = os.getpid()
     if os.fork() == 0:
@@ -456,8 +458,7 @@ def test_a_fork_that_python_was_not_told_of_in_time_is_survived(
         store.save(ExecutionRecord("c0", "c"))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    with store._pool.use() as connection:
-        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert store._pool.use(lambda connection: connection.execute("SELECT 1").fetchall()) == [(1,)]
     store.save(ExecutionRecord("p1", "p"))
     """
     done = run_python(code, postgres_url)

@@ -157,7 +157,7 @@ def test_nothing_that_is_committed_is_held(backend: Store) -> None:
         for number in range(500):
             sink.save(record(number, state=RUNNING))
         sink.flush()
-        assert sink._writer.all_pending() == []
+        assert sink._writer.all_latest() == []
         assert sink.get("e00007") == record(7, state=RUNNING)
 
 
@@ -245,8 +245,8 @@ def test_a_poisoned_record_takes_no_other_down(
 def test_the_poison_of_sqlite_itself_takes_no_other_down(sqlite: Store) -> None:
     import sqlite3
 
-    with sqlite._writer.use() as db:  # type: ignore[attr-defined]
-        db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    writer = sqlite._writer  # type: ignore[attr-defined]
+    writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000))
     with sqlite.engine_sink() as sink:
         for number in range(100):
             sink.save(record(number, inputs={"text": "x" * 200_000 if number == 50 else ""}))
@@ -479,7 +479,7 @@ def test_tens_of_thousands_of_executions_leave_nothing_in_memory(sqlite: Store) 
                 measured.append(process.memory_info().rss)
                 assert sink.stats().pending <= 2000
         sink.flush()
-        assert sink._writer.all_pending() == []
+        assert sink._writer.all_latest() == []
         assert sink.stats().written == 30_000
     assert measured[-1] - measured[1] < 6_000_000
 

@@ -220,7 +220,8 @@ def test_the_child_never_writes_what_the_parent_had_queued(path: Path, sqlite: S
     save(sink, "c", 0, 100)
     sink.close()
     """
-    with sqlite._transaction():  # nobody else can write
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # nobody else can write
         process = python(code, path)
         assert process.stdout is not None
         assert process.stdout.readline() == "alone\n"
@@ -276,8 +277,7 @@ def test_a_fork_in_on_error_does_not_wait_for_its_own_thread(path: Path) -> None
             sink.flush(20)
             os._exit(0)
         statuses.append(os.waitpid(child, 0)[1])
-    with store._writer.use() as db:
-        db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+    store._writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000))
     sink = store.engine_sink(on_error=on_error)
     sink.save(ExecutionRecord("e1", "x" * 20_000))
     try:

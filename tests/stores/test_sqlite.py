@@ -16,9 +16,14 @@ from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores import SqliteExecutionStore, open_store
 from szal.stores.query import Query
+from szal.stores.sql import Transaction
 from szal.stores.sqlite.store import DIALECT
 
 RUNNING = WorkflowState.RUNNING
+
+
+def insert(store: SqliteExecutionStore, statement: str, rows: list[tuple[str, ...]]) -> None:
+    store._transact(lambda transaction, rows: transaction.many(statement, rows), rows)
 
 
 # -- places -----------------------------------------------------------------------------------------
@@ -249,10 +254,8 @@ def test_rows_that_are_no_records_do_not_hide_the_others(sqlite: SqliteExecution
         '{"state": "Running"}',
         '{"state": "Lost", "started_at": "2026-06-10T00:00:00Z"}',
     ]
-    with sqlite._transaction() as transaction:
-        transaction.many(
-            "INSERT INTO szal_executions VALUES (?, 'ci', ?)", [(f"b{n}", data) for n, data in enumerate(broken)]
-        )
+    rows = [(f"b{n}", data) for n, data in enumerate(broken)]
+    insert(sqlite, "INSERT INTO szal_executions VALUES (?, 'ci', ?)", rows)
     sqlite.save(record(1))
     assert [summary.execution_id for summary in sqlite.find()] == ["e00001"]
     assert [summary.execution_id for summary in sqlite.find(flow_name="ci", limit=None)] == ["e00001"]
@@ -298,8 +301,7 @@ def test_a_lock_that_stays_is_an_error_that_may_pass(sqlite: SqliteExecutionStor
 
 
 def test_a_value_over_the_limits_of_sqlite_is_refused_for_good(sqlite: SqliteExecutionStore) -> None:
-    with sqlite._writer.use() as db:
-        db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    sqlite._writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000))
     with pytest.raises(StoreFailed, match="too big"):
         sqlite.save(record(1, inputs={"text": "x" * 200_000}))
     sqlite.save(record(2))
@@ -312,9 +314,12 @@ def test_an_id_that_is_no_text_is_an_error_of_szal(sqlite: SqliteExecutionStore)
 
 
 def test_a_batch_that_fails_leaves_nothing_behind(sqlite: SqliteExecutionStore) -> None:
-    with pytest.raises(RuntimeError), sqlite._transaction() as transaction:  # noqa: PT012
-        transaction.many("INSERT INTO szal_executions VALUES (?, ?, ?)", [("a", "b", "{}")])
+    def fail(transaction: Transaction, rows: list[tuple[str, ...]]) -> None:
+        transaction.many("INSERT INTO szal_executions VALUES (?, ?, ?)", rows)
         raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        sqlite._transact(fail, [("a", "b", "{}")])
     assert sqlite.list() == []
     sqlite.save(record(1))
 
@@ -392,10 +397,8 @@ def test_every_spelling_of_a_moment_finds_its_place(sqlite: SqliteExecutionStore
     ]
     data = RECORD.replace("e1", "%s").replace("12:00:00Z", "%s")
     for number, text in enumerate(spellings):
-        with sqlite._transaction() as transaction:
-            transaction.many(
-                "INSERT INTO szal_executions VALUES (?, 'ci', ?)", [(f"{9 - number}", data % (number, text))]
-            )
+        row = (f"{9 - number}", data % (number, text))
+        insert(sqlite, "INSERT INTO szal_executions VALUES (?, 'ci', ?)", [row])
     sqlite.save(ExecutionRecord("x", "ci", started_at=NOON + timedelta(milliseconds=2)))
     assert sqlite.list() == ["9", "8", "6", "7", "x", "5", "4"]
     assert sqlite.count(since=NOON + timedelta(milliseconds=1)) == 5

@@ -177,13 +177,12 @@ class MemoryLedger:
         entry = Entry(Row.of(Save.of(record)), steps={step[0]: (*step, None) for step in steps})
         with self._lock:
             self._check_held(under)
-            if replace:
-                self._entries.pop(record.execution_id, None)
-            if self._entries.setdefault(record.execution_id, entry) is not entry:
-                return None
             definition = self._definitions.setdefault(content_id, _Definition(content_id, flow))
             entry.lease = _Lease(owner=owner, epoch=1, expires=time.monotonic() + ttl, definition=definition)
-        return 1
+            if replace:
+                self._entries[record.execution_id] = entry
+                return 1
+            return 1 if self._entries.setdefault(record.execution_id, entry) is entry else None
 
     def knows(self, execution_id: str) -> bool:
         """Whether there is an execution of that id."""
@@ -306,14 +305,17 @@ class MemoryLedger:
     # -- for the store, with the lock held ------------------------------------------------------------
 
     def _check_leases(self, operations: Iterable[Operation]) -> None:
-        """Raise `LeaseLost` if any of *operations* was written under a lease that is no longer held."""
+        """Raise `LeaseLost`, naming the first by id, where one of *operations* has a lease that is held no more."""
         removed: set[str] = set()
+        lost: set[str] = set()
         for operation in operations:
             execution_id, epoch = operation.execution_id, operation.epoch
             if epoch is not None and (execution_id in removed or self._epoch(execution_id) != epoch):
-                raise LeaseLost(execution_id)
+                lost.add(execution_id)
             if isinstance(operation, Remove):
                 removed.add(execution_id)
+        if lost:
+            raise LeaseLost(min(lost))
 
     def _check_held(self, lease: Lease | None) -> None:
         if lease is not None and self._epoch(lease[0]) != lease[1]:

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -86,7 +87,8 @@ class InMemoryExecutionStore(MemoryLedger):
     def apply(self, operations: Sequence[Operation]) -> None:
         """Carry out *operations*, in order and all at once: no reader sees some of them, after an error none is done.
 
-        Raises `LeaseLost` if one was written under a lease that is no longer held.
+        Raises `LeaseLost` if one was written under a lease that is no longer held. What a signal handler raises in
+        the middle leaves the first ones done.
         """
         needed = merged(operations)
         rows = [_row(operation, self.name) for operation in needed]
@@ -189,7 +191,8 @@ class InMemoryExecutionStore(MemoryLedger):
         self._lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        with suppress(RuntimeError):  # it is not held: before_fork was interrupted
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()

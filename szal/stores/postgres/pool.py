@@ -1,32 +1,30 @@
 """psycopg's pool of connections: opened when it is first needed, carried over faults and forks, errors translated."""
 
-import os
+import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
 
 import attrs
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolClosed
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from szal import process_hooks
 from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
 from szal.stores import retrying
+from szal.stores.interruption import interruption_in
+from szal.stores.postgres.connection import DRIVER_ERRORS, ORDERLY, Connection, detach, in_autocommit
 from szal.stores.postgres.sqlstate import may_pass, one_line, refusal, translated
 
-__all__ = ["Connection", "Pool", "Server"]
+__all__ = ["Pool", "Server"]
 
-Connection: TypeAlias = "psycopg.Connection[Any]"
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Besides psycopg's: text that is not UTF-8.
-_DRIVER_ERRORS = (psycopg.Error, UnicodeError)
 _OLDEST = 13_00_00  # the first with transaction numbers that are never used again
 _PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
 _inherited: list[object] = []  # of the parent process: nobody may end what is in here
@@ -89,46 +87,70 @@ class Pool:
             reraise=True,
         )
 
-    @contextmanager
-    def use(self) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode to one block; raise szal's errors for the driver's."""
+    def use(self, work: Callable[[Connection], T]) -> T:
+        """Return what *work* makes of a connection in autocommit mode; raise szal's errors for the driver's."""
         try:
-            with self._lent() as connection:
-                self._reached = True
-                with _autocommit(connection):
-                    yield connection
+            pool = self._opened()
+            return self._lend_spare(work) if pool is None else self._lend(pool, work)
         except PoolClosed as error:
             if self._server is None:
                 raise StoreClosed(self.name) from error
             raise StoreUnavailable(self.name, "another thread has lost its connection") from error
-        except _DRIVER_ERRORS as error:
+        except DRIVER_ERRORS as error:
             raise self._without_secrets(translated(self.name, error)) from self._cause(error)
 
-    @contextmanager
-    def _lent(self) -> Iterator[Connection]:
-        pool = self._opened()
-        if pool is None:
-            connection = self._spare.pop() if self._spare else self._connect()
-            try:
-                yield connection
-            finally:
-                if not connection.closed:
-                    self._spare.append(connection)
-            return
-        connection = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+    def _lend(self, pool: "ConnectionPool[Connection]", work: Callable[[Connection], T]) -> T:
+        lent: Connection | None = None
+        before = sys.exception()
         try:
-            yield connection
+            lent = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+            self._reached = True
+            try:
+                made = in_autocommit(lent, work)
+            except ORDERLY:
+                back, lent = lent, None
+                self._give_back(pool, back)
+                raise
+            back, lent = lent, None
+            self._give_back(pool, back)
+            return made
+        except ORDERLY:
+            raise
+        except BaseException as error:
+            if lent is None:
+                self._leave(pool)
+            else:
+                lent.close()  # in the middle of whatever it was
+                pool.putconn(lent)
+            if (interruption := interruption_in(error, before)) is not None:
+                raise interruption from None
+            raise
+
+    def _lend_spare(self, work: Callable[[Connection], T]) -> T:
+        connection = self._spare.pop() if self._spare else self._connect()
+        try:
+            return in_autocommit(connection, work)
+        except ORDERLY:
+            raise
+        except BaseException:
+            connection.close()
+            raise
         finally:
-            lost = connection.closed
-            pool.putconn(connection)
-            if lost:
-                self._drop(pool)
+            if not connection.closed:
+                self._spare.append(connection)
+
+    def _give_back(self, pool: "ConnectionPool[Connection]", connection: Connection) -> None:
+        lost = connection.closed
+        pool.putconn(connection)
+        if lost:
+            self._drop(pool)
 
     def _opened(self) -> "ConnectionPool[Connection] | None":
         """Return the pool, or None: in the last moments of the interpreter it could not start its threads."""
         self._check_open()
         if (pool := self._pool) is not None or self._spare:
             return pool
+        before = sys.exception()
         connection = self._connect()
         try:
             with self._lock:
@@ -136,7 +158,9 @@ class Pool:
                 if self._pool is not None:
                     return self._pool
                 self._pool = pool = self._made()
-        except RuntimeError:
+        except RuntimeError as error:
+            if (interruption := interruption_in(error, before)) is not None:
+                raise interruption from None
             self._spare.append(connection)
             return None
         finally:
@@ -156,6 +180,9 @@ class Pool:
         except psycopg.Error:
             self._drop(pool)
             raise
+        except BaseException:
+            self._leave(pool)
+            raise
 
     def _made(self) -> "ConnectionPool[Connection]":
         server = self._own()
@@ -169,7 +196,11 @@ class Pool:
             configure=self._connections.add,
             open=False,
         )
-        pool.open()
+        try:
+            pool.open()
+        except BaseException:
+            self._leave(pool)
+            raise
         return pool
 
     def _connect(self) -> Connection:
@@ -214,6 +245,19 @@ class Pool:
                 self._pool = None
         pool.close(_PATIENCE)
 
+    def _leave(self, pool: "ConnectionPool[Connection]") -> None:
+        """Do without *pool*, in the middle of which a signal handler raised: nobody knows what it has lent.
+
+        One of its locks may be locked for good, so a thread closes it that nobody waits for. A borrowed one stays.
+        """
+        if self._server is None:
+            return
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        with suppress(RuntimeError):
+            threading.Thread(target=pool.close, args=[_PATIENCE], name="szal-pool-closer", daemon=True).start()
+
     # -- secrets --------------------------------------------------------------------------------------
 
     def _without_secrets(self, error: StoreError) -> StoreError:
@@ -253,13 +297,14 @@ class Pool:
         self._release()
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        with suppress(RuntimeError):  # it is not held: before_fork was interrupted
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
         # Those that other threads of the parent are using, or all, if there was no before_fork.
         for connection in list(self._connections):
-            _detach(connection)
+            detach(connection)
         _inherited.extend((self._pool, *self._connections))
         self._spare = deque()
         self._connections = weakref.WeakSet()
@@ -270,32 +315,3 @@ class Pool:
 
     def finish_exit(self, began: float) -> None:  # noqa: ARG002 - there is nothing to wait for
         self._release()
-
-
-@contextmanager
-def _autocommit(connection: Connection) -> Iterator[None]:
-    """Bring *connection* into autocommit mode for one block, and out of any transaction that an error leaves open."""
-    before = connection.autocommit
-    if not before:
-        connection.autocommit = True
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            with suppress(psycopg.Error):
-                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                    connection.rollback()
-                if not before:
-                    connection.autocommit = False
-
-
-def _detach(connection: Connection) -> None:
-    """Let go of a connection that the parent shares with this process, without a word on the wire.
-
-    Closing it would say good-bye in the parent's name; keeping its socket open would keep the session of a parent
-    that was killed, and the locks that it holds.
-    """
-    with suppress(psycopg.Error, OSError):
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, connection.fileno())
-        os.close(nowhere)

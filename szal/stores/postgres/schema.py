@@ -8,7 +8,7 @@ from psycopg.rows import tuple_row
 from szal.stores.dialect import Dialect
 from szal.stores.ledger import ADD_AWAITS, TABLES, spelled_out
 from szal.stores.operation import Release, Remove, Save, SaveStep
-from szal.stores.postgres.pool import Connection
+from szal.stores.postgres.connection import Connection
 from szal.stores.sql import Row
 
 __all__ = ["dialect", "execute", "migrate", "save_few_steps"]

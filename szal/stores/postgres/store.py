@@ -18,7 +18,8 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from szal.stores.postgres.pool import Connection, Pool, Server
+    from szal.stores.postgres.connection import Connection
+    from szal.stores.postgres.pool import Pool, Server
     from szal.stores.postgres.schema import dialect, execute, migrate, save_few_steps
 except ImportError as error:  # psycopg is there, but libpq is not
     raise MissingDriver("PostgreSQL", "psycopg[binary,pool]", str(error).partition("\n")[0]) from error
@@ -171,8 +172,7 @@ class PostgresExecutionStore(SqlExecutionStore):
         self._pool.close()
 
     def _migrate(self) -> None:
-        with self._pool.use() as connection:
-            migrate(connection, self._schema)
+        self._pool.use(lambda connection: migrate(connection, self._schema))
 
     def apply(self, operations: Sequence[Operation]) -> None:
         """Carry out *operations*, in order, in one transaction; on return it is committed, after an error undone."""
@@ -190,9 +190,9 @@ class PostgresExecutionStore(SqlExecutionStore):
         given = [
             {**dict(zip(_STEP, row, strict=True)), "epoch": step.epoch} for step, row in zip(steps, rows, strict=True)
         ]
-        with self._pool.use() as connection:
-            written = execute(connection, self._save_few_steps, [json.dumps(given, ensure_ascii=False)])
-        return written.rowcount == len(steps)
+        text = json.dumps(given, ensure_ascii=False)
+        written = self._pool.use(lambda connection: execute(connection, self._save_few_steps, [text]).rowcount)
+        return written == len(steps)
 
     # -- transactions ---------------------------------------------------------------------------------
 
@@ -200,19 +200,24 @@ class PostgresExecutionStore(SqlExecutionStore):
         return self._pool.retry(self._fetch, statement, parameters)
 
     def _fetch(self, statement: str, parameters: Sequence[object]) -> Rows:
-        with self._pool.use() as connection:
-            return execute(connection, statement, parameters).fetchall()
+        return self._pool.use(lambda connection: execute(connection, statement, parameters).fetchall())
 
     def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
-        made: Made = self._pool.retry(self._attempt, work, given)
-        return made
+        try:
+            return self._pool.retry(self._attempt, work, given)
+        except StoreUnavailable:
+            raise  # whoever asks again with the same *given* is told what became of the COMMIT
+        except BaseException:
+            self._doubts.last = None
+            raise
 
     def _attempt(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
         doubt = self._doubts.last
         if doubt is not None and doubt.given is given and self._has_committed(doubt.transaction):
             self._doubts.last = None
             return cast(Made, doubt.made)
-        with self._pool.use() as connection:
+
+        def transaction(connection: Connection) -> Made:
             # What is in a pipeline waits for the network together.
             with _pipeline(connection):
                 connection.execute(b"BEGIN")
@@ -221,7 +226,9 @@ class PostgresExecutionStore(SqlExecutionStore):
             self._doubts.last = _Doubt(given, number.fetchall()[0][0], made)
             connection.execute(b"COMMIT")
             self._doubts.last = None
-        return made
+            return made
+
+        return self._pool.use(transaction)
 
     def _has_committed(self, transaction: str) -> bool:
         """Return how a transaction has ended; raises `StoreUnavailable` if it has not."""

@@ -2,12 +2,13 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import attrs
 
 from szal.errors import WriteFailed
+from szal.stores.interruption import is_interruption
 from szal.stores.operation import Operation
 
 __all__ = ["Losses", "OnError", "without_frames"]
@@ -19,8 +20,12 @@ OnError: TypeAlias = Callable[[Operation, Exception], object]
 _REMEMBERED = 10_000
 
 
-def _memory() -> deque[tuple[int, str, Exception]]:
-    return deque(maxlen=_REMEMBERED)
+_Loss: TypeAlias = tuple[int, str, Exception]
+"""The number of an operation, its execution, and what it was lost for."""
+
+
+def _memory(losses: Iterable[_Loss] = ()) -> deque[_Loss]:
+    return deque(losses, maxlen=_REMEMBERED)
 
 
 @attrs.define
@@ -29,7 +34,7 @@ class Losses:
 
     store: str
     on_error: OnError | None
-    _untold: deque[tuple[int, str, Exception]] = attrs.field(factory=_memory, init=False)
+    _untold: deque[_Loss] = attrs.field(factory=_memory, init=False)
 
     def announce(self, operation: Operation, error: Exception) -> None:
         """Log the loss and hand it to `on_error`; without the lock, which foreign code must not hold."""
@@ -39,21 +44,29 @@ class Losses:
             return
         try:
             self.on_error(operation, error)
-        except BaseException:  # the thread belongs to all executions, also if this one says sys.exit()
+        except BaseException as problem:  # the thread belongs to all executions, also if this one says sys.exit()
+            if is_interruption(problem):
+                raise
             logger.exception("on_error failed for execution %s", operation.execution_id)
 
     def remember(self, number: int, operation: Operation, error: Exception) -> None:
-        """Keep the loss of operation *number* for `take`; beyond 10 000, the oldest are only in the log."""
+        """Keep the loss of operation *number* for `report`; beyond 10 000, the oldest are only in the log."""
         self._untold.append((number, operation.execution_id, error))
 
-    def take(self, last: int, execution_id: str | None) -> WriteFailed | None:
-        """Return what is to be said of the operations up to number *last* (of one execution), and forget it."""
-        told = [loss for loss in self._untold if loss[0] <= last and execution_id in (None, loss[1])]
-        if not told:
-            return None
-        for loss in told:
-            self._untold.remove(loss)
-        return WriteFailed(self.store, tuple(name for _, name, _ in told), tuple(error for *_, error in told))
+    def report(self, last: int, execution_id: str | None) -> None:
+        """Raise `WriteFailed` for the losses up to number *last* (of one execution), which are forgotten."""
+        told: list[_Loss] = []
+        untold: list[_Loss] = []
+        for loss in self._untold:
+            (told if loss[0] <= last and execution_id in (None, loss[1]) else untold).append(loss)
+        if told:
+            failed = WriteFailed(self.store, tuple(name for _, name, _ in told), tuple(error for *_, error in told))
+            rest = _memory(untold)
+            self._untold = rest  # nothing can come between this and the next
+            try:
+                raise failed
+            finally:
+                del failed  # which this frame, being in its traceback, must not refer to
 
     def forget(self) -> None:
         """Forget everything: it was the parent's, before a fork."""
@@ -62,8 +75,12 @@ class Losses:
 
 def without_frames(error: Exception) -> Exception:
     """Return *error* without its tracebacks: what remembers it would keep whole batches alive."""
-    cause: BaseException | None = error
-    while cause is not None and cause.__traceback__ is not None:
-        cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
+    seen: set[int] = set()
+    errors: list[BaseException | None] = [error]
+    while errors:
+        each = errors.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            errors += [each.__cause__, each.__context__]
     return error

@@ -1,7 +1,6 @@
 """A store seen through one background writer: `save` returns at once, and nothing is lost."""
 
 import sys
-import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from types import TracebackType
@@ -12,8 +11,10 @@ from szal.model.state import WorkflowState
 from szal.stores.base import Backend, read_record
 from szal.stores.operation import Operation, Remove, Save
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page
+from szal.stores.sink.committer import Committer
 from szal.stores.sink.losses import Losses, OnError
-from szal.stores.sink.writer import SinkStats, Writer
+from szal.stores.sink.stats import SinkStats
+from szal.stores.sink.writer import Writer
 
 __all__ = ["Sink"]
 
@@ -44,6 +45,9 @@ class Sink:
     what is pending, and names on stderr and in the log what it has to leave. A sink that is
     dropped without `close` still writes all. Processes of `multiprocessing` end by ``os._exit``: flush there.
 
+    *Interruptions.* What a signal handler raises (Ctrl-C) in the middle of a method leaves the sink as it should be,
+    for every thread: a `save` has queued its record, or it has not; a `flush` that was interrupted has told no loss.
+
     *Forks.* Before a fork the thread finishes its transaction; if another process holds the database locked, that
     takes up to the store's busy timeout. The parent goes on as if nothing had happened. The child's sink starts
     empty, and writes nothing of the parent's.
@@ -67,10 +71,10 @@ class Sink:
         on_error: OnError | None = None,
     ) -> None:
         self._backend = backend
+        committer = Committer(backend, give_up_after)
         losses = Losses(backend.name, on_error)
-        self._writer = Writer(backend, max_pending, block_timeout, give_up_after, exit_timeout, losses)
-        # The thread holds the writer, never the sink: a sink can be dropped. The exit is szal.process_hooks's.
-        weakref.finalize(self, self._writer.abandon).atexit = False
+        self._writer = Writer(backend.name, max_pending, block_timeout, exit_timeout, committer, losses)
+        self._writer.serve(self)  # which holds it weakly: a sink can be dropped
 
     # -- one record -----------------------------------------------------------------------------------
 
@@ -83,7 +87,7 @@ class Sink:
 
     def get(self, execution_id: str) -> ExecutionRecord | None:
         """Return the record as it was saved last, or None; asks the database where nothing is pending."""
-        pending = self._writer.pending(execution_id)
+        pending = self._writer.latest(execution_id)
         if pending is None:
             return self._backend.get(execution_id)
         return read_record(execution_id, pending.data) if isinstance(pending, Save) else None
@@ -111,7 +115,7 @@ class Sink:
 
     def list(self, flow_name: str | None = None) -> Ids:
         """Return the ids of all executions, or of those of one flow: as the store does, then what is pending."""
-        pending = {operation.execution_id: operation for operation in self._writer.all_pending()}
+        pending = {operation.execution_id: operation for operation in self._writer.all_latest()}
         saved = {
             execution_id: None
             for execution_id, operation in pending.items()

@@ -1,126 +1,69 @@
-"""The thread behind a sink: one ordered stream of writes, committed in groups, that no fault stops."""
+"""The thread behind a sink: one ordered stream of writes, committed in batches, that no fault stops."""
 
 import logging
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Hashable, Sequence
-from queue import Queue
-from typing import TypeAlias
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import attrs
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    stop_never,
-    wait_exponential,
-    wait_random,
-)
+from tenacity import RetryCallState
 
 from szal import process_hooks
-from szal.errors import (
-    FlushTimeout,
-    SinkFull,
-    StoreClosed,
-    StoreError,
-    StoreFailed,
-    StoreUnavailable,
-    describe,
-)
-from szal.stores import retrying
-from szal.stores.base import Backend
+from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreError, StoreFailed, describe
+from szal.stores.interruption import is_interruption
 from szal.stores.operation import Operation
+from szal.stores.sink.committer import Committer
 from szal.stores.sink.losses import Losses, without_frames
+from szal.stores.sink.pending import Gates, Pending
+from szal.stores.sink.stats import SinkStats, Tally
 
-__all__ = ["SinkStats", "Writer"]
+__all__ = ["Writer"]
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 1000
 
-Batch: TypeAlias = list[Operation]
-
-
-@attrs.frozen
-class SinkStats:
-    """What a sink has done so far, in this process: counts of operations (saves and removals), and of commits."""
-
-    pending: int
-    """Submitted, and neither committed nor given up yet."""
-    written: int
-    failed: int
-    batches: int
-    last_error: Exception | None
-    """The last error the database gave, also one that a retry has cured; None if there was none."""
-
-
-@attrs.define
-class _Tally:
-    written: int = 0
-    failed: int = 0
-    batches: int = 0
-    last_error: Exception | None = None
-
-
-def _reentrant_queue() -> "Queue[Batch | None]":
-    """Return a queue whose `put` may come in the middle of another one on the same thread.
-
-    The garbage collector may finalize a dropped sink at any moment, also while this thread is in a `put`.
-    """
-    queue: Queue[Batch | None] = Queue()
-    queue.mutex = threading.RLock()  # type: ignore[assignment]
-    queue.not_empty = threading.Condition(queue.mutex)
-    queue.not_full = threading.Condition(queue.mutex)
-    queue.all_tasks_done = threading.Condition(queue.mutex)
-    return queue
-
 
 @attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class Writer:
-    """A queue of batches and the daemon thread that applies them. It outlives its sink until all is written.
-
-    The last batch on the queue grows until the thread takes it, so that not every operation has to wake it.
+    """What is pending, and the daemon thread that writes it. It outlives its sink until all is written.
 
     Every field below the lock is guarded by it; it is held for a few lines at a time, and never while the
-    database or foreign code runs. Reentrant, as the queue is: the garbage collector and signal handlers may
-    come by at any moment.
+    database or foreign code runs. Reentrant: the garbage collector and signal handlers may come by at any moment.
+
+    *Interruptions.* What a signal handler raises may come up between any two lines of a thread that calls the
+    methods for the sink. So each of them changes one thing, last; what it does before that (waking the thread)
+    does no harm where nothing follows. Only the lock itself and `SimpleQueue` are used there: both are C.
     """
 
-    backend: Backend
+    name: str
+    """Of the store."""
     max_pending: int = attrs.field(validator=attrs.validators.ge(1))
     block_timeout: float
-    give_up_after: float | None
     exit_timeout: float
+    _committer: Committer
     _losses: Losses
 
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
-    _changed: threading.Condition = attrs.field(init=False)  # of the same lock
-    _queue: "Queue[Batch | None]" = attrs.field(init=False)
-    _growing: Batch | None = attrs.field(default=None, init=False)  # on the queue, and not taken yet
-    _thread: threading.Thread | None = attrs.field(default=None, init=False)
-    _batches: deque[Batch] = attrs.field(factory=deque, init=False)  # those on the queue, and the one in work
-    _mirror: dict[Hashable, Operation] = attrs.field(factory=dict, init=False)  # the latest of each key, if mirrored
-    # Operations are numbered from 1 in the order of submission, which is that of the queue.
-    _submitted: int = attrs.field(default=0, init=False)
-    _done: int = attrs.field(default=0, init=False)  # all up to this number are committed, or have failed
-    _tally: _Tally = attrs.field(factory=_Tally, init=False)
+    _pending: Pending = attrs.field(factory=Pending, init=False)
+    _gates: Gates = attrs.field(factory=Gates, init=False)
+    _tally: Tally = attrs.field(factory=Tally, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    _busy: bool = attrs.field(default=False, init=False)  # the database is at work
-    _resting: bool = attrs.field(default=False, init=False)  # and must not be: there is going to be a fork
-    _retry_now: threading.Event = attrs.field(
-        factory=threading.Event, init=False
-    )  # set: do not wait for the next retry
+    _thread: threading.Thread | None = attrs.field(default=None, init=False)
+    """Who writes. A thread that finds that it is another one ends."""
+    _started: threading.Thread | None = attrs.field(default=None, init=False)
+    """The last that was started for that. Where there can be none, a thread that submits or waits writes meanwhile."""
+    _awake: bool = attrs.field(default=False, init=False)
+    """It will look at what is pending, with the lock, before it sleeps. Where it is false, it must be woken."""
 
-    @_changed.default
-    def _condition(self) -> threading.Condition:
-        return threading.Condition(self._lock)
-
-    @_queue.default
-    def _new_queue(self) -> "Queue[Batch | None]":
-        return _reentrant_queue()
+    # Not guarded:
+    _wakes: "SimpleQueue[object]" = attrs.field(factory=SimpleQueue, init=False)
+    """What the thread sleeps on, also between two tries. What is in it says no more than: look."""
+    _sink: "weakref.ref[object]" = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         process_hooks.enroll(self)
@@ -129,240 +72,272 @@ class Writer:
 
     def submit(self, operation: Operation) -> None:
         """Queue *operation*; waits while `max_pending` are pending, and raises `SinkFull`, `StoreClosed`."""
-        with self._lock:
-            if self._closed or self._submitted - self._done >= self.max_pending:
-                self._await_room()
-            if operation.mirrored:
-                self._mirror[operation.key] = operation
-            self._submitted += 1
-            if self._growing is not None:
-                self._growing.append(operation)
-                if len(self._growing) == MAX_BATCH:
-                    self._growing = None
-                return
-            self._growing = [operation]
-            self._batches.append(self._growing)
-            self._queue.put(self._growing)
-            if self._thread is None:
-                self._start()
+        deadline: float | None = None
+        while True:
+            with self._lock:
+                if not self._closed and len(self._pending.operations) < self.max_pending:
+                    has_thread = self._awake or self._wake()
+                    self._pending.operations.append(operation)
+                    break
+            deadline = self._await_room(deadline)
+        if not has_thread:
+            self._write_here()
 
-    def pending(self, key: Hashable) -> Operation | None:
-        """Return the latest mirrored operation with that key that is not settled."""
-        return self._mirror.get(key)
-
-    def all_pending(self) -> list[Operation]:
-        """Return the latest mirrored operation of each key that is not settled, in the order in which the keys came."""
+    def latest(self, key: Hashable) -> Operation | None:
+        """Return the latest mirrored operation with that key that is pending."""
         with self._lock:
-            return list(self._mirror.values())
+            return self._pending.latest(key)
+
+    def all_latest(self) -> list[Operation]:
+        """Return the latest mirrored operation of each key that is pending, in the order in which the keys came."""
+        with self._lock:
+            return self._pending.all_latest()
 
     def wait(self, timeout: float | None) -> int:
-        """Wait until all that is submitted by now is settled, and return the number of the last; or `FlushTimeout`."""
+        """Wait until all that is submitted by now is done, and return the number of the last; or `FlushTimeout`."""
         if threading.current_thread() is self._thread:
             raise StoreError("on_error must not flush or query its own sink: it would wait for itself")
         with self._lock:
-            last = self._submitted
-            if self._done >= last:
+            last = self._pending.submitted
+            if self._pending.done >= last:
                 return last
-            self._retry_now.set()
-            if not self._changed.wait_for(lambda: self._done >= last, timeout):
-                raise FlushTimeout(self.backend.name, self._ids(), timeout or 0.0)
+            self._wakes.put(None)  # it tries again now
+        if not self._await(lambda: self._pending.done >= last, last, timeout):
+            raise self._flush_timeout(timeout)
         return last
 
     def report(self, last: int, execution_id: str | None) -> None:
         """Raise `WriteFailed` for the failures up to number *last* (of one execution), and forget them."""
         with self._lock:
-            failed = self._losses.take(last, execution_id)
-        if failed is not None:
-            raise failed
+            self._losses.report(last, execution_id)
 
     def stats(self) -> SinkStats:
+        """Return the counts so far."""
         with self._lock:
-            return SinkStats(self._submitted - self._done, *attrs.astuple(self._tally, recurse=False))
+            return self._tally.stats(len(self._pending.operations))
 
     def close(self, timeout: float | None) -> None:
         """Accept nothing more, wait until the thread has written what there is; or `FlushTimeout`, and it goes on."""
         self.begin_exit()
-        thread = self._thread
-        if thread is None or thread is threading.current_thread():
+        if self._thread is threading.current_thread():
             return
-        thread.join(timeout)
-        if thread.is_alive():
-            with self._lock:
-                raise FlushTimeout(self.backend.name, self._ids(), timeout or 0.0)
+        if not self._await(lambda: self._thread is None and not self._pending.operations, sys.maxsize, timeout):
+            raise self._flush_timeout(timeout)
+        if self._started is not None:
+            self._started.join()  # it has nothing left to do
 
-    def abandon(self) -> None:
-        """Let the thread end once it has written all. The garbage collector calls this: it takes no lock."""
-        self._queue.put(None)
+    def serve(self, sink: object) -> None:
+        """Have the thread end, once it has written all, when *sink* is gone; who drops it runs nothing but C."""
+        self._sink = weakref.ref(sink, self._wakes.put)
 
-    def _await_room(self) -> None:
-        """Wait, with the lock held, until there is room."""
-        if threading.current_thread() is not self._thread:  # which would wait for itself, in on_error
-            self._changed.wait_for(
-                lambda: self._closed or self._submitted - self._done < self.max_pending, self.block_timeout
-            )
+    def _await_room(self, deadline: float | None) -> float:
+        """Wait until there is room, and return until when that may go on: *deadline*, if there is one already."""
+        now = time.monotonic()
+        deadline = now + self.block_timeout if deadline is None else deadline
+        may_wait = threading.current_thread() is not self._thread  # for itself, in on_error
+        found = self._await(
+            lambda: self._closed or len(self._pending.operations) < self.max_pending,
+            0,  # the next that is done may make room
+            deadline - now if may_wait else 0.0,
+        )
         if self._closed:
-            raise StoreClosed(f"the sink of {self.backend.name}")
-        if (pending := self._submitted - self._done) >= self.max_pending:
-            raise SinkFull(self.backend.name, pending, self.block_timeout)
+            raise StoreClosed(f"the sink of {self.name}")
+        if not found:
+            raise SinkFull(self.name, len(self._pending.operations), self.block_timeout)
+        return deadline
 
-    def _ids(self) -> tuple[str, ...]:
-        """Return the ids of what is pending, which is settled in order; with the lock held."""
-        operations = [operation for batch in self._batches for operation in batch]
-        left = operations[len(operations) - (self._submitted - self._done) :]
-        return tuple(dict.fromkeys(operation.execution_id for operation in left))
+    def _await(self, is_over: Callable[[], bool], number: int, timeout: float | None) -> bool:
+        """Wait until *is_over*, asked with the lock whenever operation *number* is done, and return whether it is."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if is_over():
+                    return True
+                gate = self._gates.shut(number)
+                has_thread = self._awake or self._wake()
+            if not has_thread:
+                self._write_here()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                gate.get(timeout=left)
+            except Empty:
+                with self._lock:
+                    self._gates.forget(gate)
+                    return is_over()
 
-    def _start(self) -> None:
-        """Start the thread, with the lock held. In the last moments of the interpreter there are no new ones."""
-        name = f"szal-writer-{self.backend.name}"
-        thread = threading.Thread(target=self._run, name=name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            self._queue.put(None)
-            self._run()
-        else:
-            self._thread = thread
+    def _flush_timeout(self, timeout: float | None) -> FlushTimeout:
+        with self._lock:
+            return FlushTimeout(self.name, self._pending.execution_ids(), timeout or 0.0)
 
     # -- the thread -----------------------------------------------------------------------------------
 
-    def _retrying(self, spent: float) -> Retrying:
-        return Retrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_exponential(multiplier=0.02, max=2.0) + wait_random(0, 0.02),
-            stop=stop_never if self.give_up_after is None else stop_after_delay(max(0.0, self.give_up_after - spent)),
-            sleep=self._sleep,
-            before_sleep=self._log_retry,
-            reraise=True,
-        )
+    def _wake(self) -> bool:
+        """Have the thread look at what is pending, with the lock held. False: there is none, and can be none."""
+        if self._thread is None or self._thread.ident is None:  # whose start was interrupted
+            if not self._start():
+                return False
+        else:
+            self._wakes.put(None)
+        self._awake = True
+        return True
+
+    def _start(self) -> bool:
+        """Start the thread, with the lock held; False in the last moments of the interpreter, or where none is left."""
+        thread = threading.Thread(target=self._run, name=f"szal-writer-{self.name}", daemon=True)
+        self._thread = thread
+        before = sys.exception()
+        try:
+            thread.start()
+        except BaseException as error:
+            self._thread = None  # if it runs nevertheless, it sees this and ends
+            if isinstance(error, RecursionError) or not isinstance(error, RuntimeError):
+                raise
+            if error.__context__ is None or error.__context__ is before:
+                return False
+            raise error.__context__ from None  # a signal handler's; threading then found that it had lost its lock
+        self._started = thread
+        return True
 
     def _run(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            last = self._done + len(batch)
-            try:
-                self._write(batch)
-            except BaseException as error:  # a bug of szal's: whatever it is, what comes after must be written
-                logger.exception("the writer of %s failed", self.backend.name)
-                self._finish(batch[len(batch) - (last - self._done) :], StoreFailed(self.backend.name, describe(error)))
-            with self._lock:
-                self._batches.popleft()
+        try:
+            while batch := self._next_batch():
+                self._write_somehow(batch)
+                del batch  # an idle thread keeps nothing alive
+        finally:
+            self._retire()
 
-    def _next_batch(self) -> Batch | None:
-        """Wait for a batch and return it, now that it grows no more; None where no other will come."""
-        batch = self._queue.get()
+    def _write_here(self) -> None:
+        """Be the thread, until nothing is pending, where there can be no other; somebody else may be it already."""
+        try:
+            with self._lock:
+                if self._thread is None:
+                    self._thread, self._awake = threading.current_thread(), True
+            while batch := self._next_batch(stays=False):
+                self._write(batch)
+        finally:
+            self._retire()
+
+    def _next_batch(self, *, stays: bool = True) -> list[Operation]:
+        """Wait for what is pending, and return what came first; nothing where this thread is to end."""
+        while True:
+            with self._lock:
+                if self._thread is not threading.current_thread():
+                    return []
+                while not self._wakes.empty():
+                    self._wakes.get_nowait()  # it looks now
+                if batch := self._pending.first(MAX_BATCH):
+                    return batch
+                if self._closed or self._sink() is None or not stays:
+                    self._retire()
+                    return []
+                self._awake = False
+            self._wakes.get()
+
+    def _retire(self) -> None:
+        """Be the thread no longer."""
         with self._lock:
-            if batch is self._growing:
-                self._growing = None
-        return batch
+            if self._thread is threading.current_thread():
+                self._thread, self._awake = None, False
+                self._gates.open_all()
+
+    # -- writing, by the thread -----------------------------------------------------------------------
+
+    def _write_somehow(self, batch: Sequence[Operation]) -> None:
+        """Write *batch*; what a bug of szal's leaves of it is lost, and what comes after is written."""
+        before = self._pending.done
+        try:
+            self._write(batch)
+        except BaseException as error:
+            logger.exception("the writer of %s failed", self.name)
+            left = batch[self._pending.done - before :]
+            self._count(left, StoreFailed(self.name, describe(error)))
 
     def _write(self, batch: Sequence[Operation]) -> None:
-        """Write *batch*, or what of it can be written, and settle it."""
-        try:
-            retrying.call(self._retrying, self._apply, batch)
-        except StoreUnavailable as error:  # given up
-            self._fail(batch, error)
-        except Exception as error:  # noqa: BLE001 - whatever the database objects to
-            if len(batch) == 1:
-                self._fail(batch, error)
-            else:
-                for operation in batch:
-                    self._write([operation])
-        else:
-            self._finish(batch)
-
-    def _apply(self, operations: Sequence[Operation]) -> None:
-        with self._lock:
-            self._changed.wait_for(lambda: not self._resting)
-            self._busy = True
-        try:
-            self.backend.apply(operations)
-        finally:
-            with self._lock:
-                self._busy = False
-                if self._resting:
-                    self._changed.notify_all()
-
-    def _finish(self, batch: Sequence[Operation], error: Exception | None = None) -> None:
-        """Count *batch* as done, take it out of the mirror, and wake who waits for that."""
-        mirrored = [operation for operation in batch if operation.mirrored]
-        with self._lock:
-            for operation in mirrored:
-                if self._mirror.get(operation.key) is operation:
-                    del self._mirror[operation.key]
+        """Write *batch*, or what of it can be written, and count it."""
+        for part, error in self._committer.commit(batch, self._sleep, self._log_retry):
             if error is not None:
-                for number, operation in enumerate(batch, self._done + 1):
-                    self._losses.remember(number, operation, error)
-            self._done += len(batch)
-            if error is None:
-                self._tally.written += len(batch)
-                self._tally.batches += 1
-            else:
-                self._tally.failed += len(batch)
-                self._tally.last_error = error
-            self._changed.notify_all()
-        for operation in batch:
-            if operation.done is not None:
-                operation.done(error)
-
-    def _fail(self, batch: Sequence[Operation], error: Exception) -> None:
-        """Report each operation of *batch* as lost, and only then settle it: flush comes back to a finished report."""
-        for operation in batch:
-            self._losses.announce(operation, error)
-        self._finish(batch, without_frames(error))
+                for operation in part:  # before it is counted: flush comes back to a finished report
+                    self._losses.announce(operation, error)
+                without_frames(error)
+            self._count(part, error)
 
     def _sleep(self, seconds: float) -> None:
-        self._retry_now.wait(seconds)
-        self._retry_now.clear()
+        with suppress(Empty):
+            self._wakes.get(timeout=seconds)
 
     def _log_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         with self._lock:
             if isinstance(error, Exception):
                 self._tally.last_error = without_frames(error)
-            pending = self._submitted - self._done
+            pending = len(self._pending.operations)
         level = logging.WARNING if state.attempt_number in (1, 10) or state.attempt_number % 100 == 0 else logging.DEBUG
         logger.log(level, "%s; %d writes are pending, trying again in %.2g s", error, pending, state.upcoming_sleep)
+
+    def _count(self, batch: Sequence[Operation], error: Exception | None = None) -> None:
+        """Count *batch* as written, or as lost by *error*; tell who waits for that."""
+        with self._lock:
+            if error is None:
+                self._tally.written += len(batch)
+                self._tally.batches += 1
+            else:
+                for number, operation in enumerate(batch, self._pending.done + 1):
+                    self._losses.remember(number, operation, error)
+                self._tally.failed += len(batch)
+                self._tally.last_error = error
+            self._pending.remove(batch)
+            self._gates.open(self._pending.done)
+        _tell(batch, error)
 
     # -- forks and exits ------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        self._lock.acquire()  # until after the fork: nobody is in the middle of a submit
-        self._resting = True
-        if threading.current_thread() is not self._thread:
-            self._changed.wait_for(lambda: not self._busy)
+        self._committer.at_work.acquire()  # nothing is being written,
+        self._lock.acquire()  # and nobody is in the middle of a submit, until after the fork
 
     def after_fork_in_parent(self) -> None:
-        self._resting = False
-        self._changed.notify_all()
-        self._lock.release()
+        for lock in (self._lock, self._committer.at_work):
+            with suppress(RuntimeError):  # it is not held: before_fork was interrupted
+                lock.release()
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-        self._queue = _reentrant_queue()
-        self._growing = None
-        self._retry_now = threading.Event()
-        self._thread = None
-        self._batches = deque()
-        self._mirror = {}
+        self._committer.at_work = threading.RLock()
+        self._pending = Pending()
+        self._gates = Gates()
+        self._tally = Tally()
         self._losses.forget()
-        self._submitted = self._done = 0
-        self._tally = _Tally()
-        self._busy = self._resting = False
+        self._thread, self._started, self._awake = None, None, False
+        self._wakes = SimpleQueue()
+        self.serve(self._sink())
 
     def begin_exit(self) -> None:
         with self._lock:
-            if self._closed:
-                return
+            self._wakes.put(None)
+            self._gates.open_all()
             self._closed = True
-            self._retry_now.set()
-            self._queue.put(None)
-            self._changed.notify_all()
 
     def finish_exit(self, began: float) -> None:
         try:
             self.close(max(0.0, began + self.exit_timeout - time.monotonic()))
         except FlushTimeout as timeout:
             _last_words(f"szal: exiting after {self.exit_timeout:g}s", timeout)
+
+
+def _tell(batch: Sequence[Operation], error: Exception | None) -> None:
+    """Call the `done` of each operation of *batch*: whatever one of them raises, the others are called too."""
+    interruption: BaseException | None = None
+    for operation in batch:
+        if operation.done is not None:
+            try:
+                operation.done(error)
+            except BaseException as problem:
+                if is_interruption(problem):
+                    interruption = problem
+                else:
+                    logger.exception("done failed for execution %s", operation.execution_id)
+    if interruption is not None:
+        raise interruption
 
 
 def _last_words(why: str, lost: FlushTimeout) -> None:

@@ -2,8 +2,9 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 import attrs
 from sqlite_utils import Database
@@ -13,6 +14,8 @@ from szal import process_hooks
 from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, StoreUnavailable
 
 __all__ = ["Connection"]
+
+Made = TypeVar("Made")
 
 # Besides sqlite3.Error: a value that is too long for SQLite, and text that is not UTF-8.
 _DRIVER_ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
@@ -36,7 +39,11 @@ _inherited: list[Database] = []  # closing a parent's connection in a child woul
 
 @attrs.define(eq=False)
 class Connection:
-    """A connection that is opened when it is first needed, and the lock that lets one thread use it at a time."""
+    """A connection that is opened when it is first needed, and the lock that lets one thread use it at a time.
+
+    It is lent to a function, not to a block: a context manager that is written in Python can be interrupted by a signal
+    handler after it took the lock and before the block begins, and then nobody gives the lock back.
+    """
 
     name: str
     busy_timeout: float
@@ -73,33 +80,29 @@ class Connection:
         file = raw.execute("PRAGMA database_list").fetchone()[2]
         return cls(file or ":memory:", 5.0, lambda: db, durable=False, owned=False)
 
-    @contextmanager
-    def use(self) -> Iterator[Database]:
-        """Lend the connection to one block; raise szal's errors for the driver's."""
+    def use(self, work: Callable[[Database], Made]) -> Made:
+        """Return what *work* makes of the connection; raise szal's errors for the driver's."""
         with self._lock:
             if self._closed:
                 raise StoreClosed(self.name)
             try:
                 if self._db is None:
                     self._db = self._open()
-                yield self._db
+                return work(self._db)
             except _DRIVER_ERRORS as error:
                 raise self._translated(error) from error
 
-    @contextmanager
-    def transaction(self) -> Iterator[Database]:
-        """Lend it to one write transaction, which begins by taking the write lock."""
-        with self.use() as db:
+    def transact(self, work: Callable[[Database], Made]) -> Made:
+        """Return what *work* makes of it in one write transaction, which begins by taking the write lock."""
+
+        def transaction(db: Database) -> Made:
             if db.conn.in_transaction:
                 raise StoreFailed(self.name, "the connection is in the middle of a transaction of somebody else")
-            try:
+            with db.conn:  # commits or rolls back; it is C, so no exception of a signal handler comes in between
                 db.conn.execute("BEGIN IMMEDIATE")  # not through sqlite_utils, which looks at each statement first
-                yield db
-                db.conn.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # the error before it is the one that counts
-                    db.rollback()
-                raise
+                return work(db)
+
+        return self.use(transaction)
 
     def enable_wal(self) -> None:
         """Bring the file into WAL mode, for which SQLite does not wait for a lock by itself."""
@@ -109,8 +112,7 @@ class Connection:
             wait=wait_random(0.005, 0.05),
             reraise=True,
         )
-        with self.use() as db:
-            locked(db.enable_wal)
+        self.use(lambda db: locked(db.enable_wal))
 
     def _translated(self, error: Exception) -> StoreError:
         code = _code(error)
@@ -152,7 +154,8 @@ class Connection:
         self._discard()
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        with suppress(RuntimeError):  # it is not held: before_fork was interrupted
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.RLock()

@@ -2,8 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
@@ -200,11 +199,10 @@ class SqliteExecutionStore(SqlExecutionStore):
         `StoreFailed` for a file that is no database. All of it happens, or nothing does.
         """
         self._writer.enable_wal()
-        with self._reader.use() as db:
-            if not MIGRATIONS.pending(db):
-                return  # without waiting for the write lock, which a busy process may hold
-        with self._writer.transaction() as db:
-            MIGRATIONS.apply(db)
+        if self._reader.use(
+            MIGRATIONS.pending
+        ):  # else without waiting for the write lock, which a busy process may hold
+            self._writer.transact(MIGRATIONS.apply)
 
     def close(self) -> None:
         """Close the connections, waiting for threads that use them; using the store afterwards raises `StoreClosed`.
@@ -215,17 +213,10 @@ class SqliteExecutionStore(SqlExecutionStore):
         self._writer.close()
 
     def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
-        with self._reader.use() as db:
-            return db.execute(statement, parameters).fetchall()
+        return self._reader.use(lambda db: db.execute(statement, parameters).fetchall())
 
     def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
-        with self._transaction() as transaction:
-            return work(transaction, given)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
-        with self._writer.transaction() as db:
-            yield _SqliteTransaction(db)
+        return self._writer.transact(lambda db: work(_SqliteTransaction(db), given))
 
 
 def _place(path: str | Path) -> str:

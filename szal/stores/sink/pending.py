@@ -1,0 +1,113 @@
+"""What a sink has not written yet, in order; and the gates at which threads wait for it to be written."""
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from itertools import islice
+from queue import SimpleQueue
+from typing import TypeAlias
+
+import attrs
+
+from szal.stores.operation import Operation
+
+__all__ = ["Gate", "Gates", "Pending"]
+
+Gate: TypeAlias = "SimpleQueue[None]"
+"""Where one thread waits. Something in it means: look again."""
+
+
+@attrs.define(eq=False)
+class Pending:
+    """The operations that are submitted and not done: neither written nor lost. Guarded by the writer's lock.
+
+    An exception of a signal handler may come between any two lines of who submits or reads. So one append to
+    `operations` is all that it takes to submit: from then on the operation is counted, is visible, and will be
+    written, because all of that is read off `operations`.
+
+    Operations are numbered from 1 in the order in which they came.
+    """
+
+    operations: deque[Operation] = attrs.field(factory=deque, init=False)
+    done: int = attrs.field(default=0, init=False)
+    """All operations up to this number are written or lost."""
+    _mirror: dict[Hashable, Operation] = attrs.field(factory=dict, init=False)
+    """The latest of each key, of those that readers must see."""
+    _mirrored: int = attrs.field(default=0, init=False)
+    """All operations up to this number are in the mirror, or need not be."""
+
+    @property
+    def submitted(self) -> int:
+        """The number of the operation that came last."""
+        return self.done + len(self.operations)
+
+    def first(self, count: int) -> list[Operation]:
+        """Return the operations that came first, at most *count*."""
+        return [*islice(self.operations, count)]
+
+    def latest(self, key: Hashable) -> Operation | None:
+        """Return the latest mirrored operation with that key."""
+        self._bring_up_to_date()
+        return self._mirror.get(key)
+
+    def all_latest(self) -> list[Operation]:
+        """Return the latest mirrored operation of each key, in the order in which the keys came."""
+        self._bring_up_to_date()
+        return [*self._mirror.values()]
+
+    def execution_ids(self) -> tuple[str, ...]:
+        """Return the ids of the executions to which the operations belong."""
+        return tuple(dict.fromkeys(operation.execution_id for operation in self.operations))
+
+    def remove(self, batch: Sequence[Operation]) -> None:
+        """Count *batch*, which is what came first, as done."""
+        before = len(self.operations)
+        try:
+            for operation in batch:
+                if self._mirror and operation.mirrored and self._mirror.get(operation.key) is operation:
+                    del self._mirror[operation.key]
+                self.operations.popleft()
+        finally:
+            self.done += before - len(self.operations)
+
+    def _bring_up_to_date(self) -> None:
+        """Mirror what came since somebody looked last. Whoever is interrupted here leaves it to be done again."""
+        submitted = self.submitted
+        unseen = submitted - max(self._mirrored, self.done)
+        if unseen:
+            for operation in reversed([*islice(reversed(self.operations), unseen)]):
+                if operation.mirrored:
+                    self._mirror[operation.key] = operation
+            self._mirrored = submitted
+
+
+@attrs.define(eq=False)
+class Gates:
+    """The threads that wait until operations are done. Guarded by the writer's lock, which nobody holds as he waits.
+
+    A gate is a queue and not a condition: whoever is interrupted in the middle of `threading.Condition` or
+    `threading.Event` may leave its lock locked, or find that it lost the one that it held.
+    """
+
+    _shut: dict[Gate, int] = attrs.field(factory=dict, init=False)
+
+    def shut(self, number: int) -> Gate:
+        """Return a gate that opens as soon as operation *number* is done."""
+        gate: Gate = SimpleQueue()
+        self._shut[gate] = number
+        return gate
+
+    def open(self, done: int) -> None:
+        """Open those of the operations up to number *done*."""
+        for gate in [gate for gate, number in self._shut.items() if number <= done]:
+            gate.put(None)
+            del self._shut[gate]
+
+    def open_all(self) -> None:
+        """Have everybody look again."""
+        for gate in [*self._shut]:
+            gate.put(None)
+            del self._shut[gate]
+
+    def forget(self, gate: Gate) -> None:
+        """Do without a gate at which nobody waits any more."""
+        self._shut.pop(gate, None)

@@ -1,0 +1,90 @@
+"""A store when a signal handler raises in the middle of it, at every moment: it is usable, and nothing is half done."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stores.interruptions import interrupted, interruptions
+from stores.samples import record
+
+from szal.stores import Store, open_store
+from szal.stores.operation import Save
+
+ALIVE = 10.0
+BATCH = [Save.of(record(number)) for number in (1, 2, 3)]
+
+USES: dict[str, Callable[[Store], object]] = {
+    "save": lambda store: store.save(record(1)),
+    "remove": lambda store: store.remove("e00009"),
+    "apply": lambda store: store.apply(BATCH),
+    "get": lambda store: store.get("e00009"),
+    "list": lambda store: store.list(),
+}
+WRITTEN = {"save": {"e00001"}, "apply": {"e00001", "e00002", "e00003"}}
+
+
+def is_usable(store: Store) -> None:
+    """Every thread can write, and soon."""
+    problems: list[BaseException] = []
+
+    def save() -> None:
+        try:
+            store.save(record(90))
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=save, daemon=True)
+    thread.start()
+    thread.join(ALIVE)
+    assert not thread.is_alive()
+    assert problems == []
+    assert store.get("e00090") == record(90)
+
+
+def check(store: Store, use: str, where: str | None) -> None:
+    is_usable(store)
+    found = {*store.list()} - {"e00009", "e00090"}
+    assert found in (set(), WRITTEN.get(use, set())), where
+    assert ("e00009" in store.list()) or use == "remove", where
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("use", USES)
+def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use: str) -> None:
+    if use == "apply" and backend.name == "memory:":
+        pytest.skip("one operation after the other")
+    every = 7 if "postgres" in backend.name else 1
+    for interruption in interruptions(every=every):
+        backend.save(record(9))
+        held = interrupted(interruption, USES[use], backend)  # the exception, so that its frames stay
+        check(backend, use, interruption.where)
+        del held
+        for execution_id in backend.list():
+            backend.remove(execution_id)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore:.*thread started by:pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_also_at_the_first_use(kind: str, request: pytest.FixtureRequest, path: Path) -> None:
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else f"sqlite:///{path}"
+    with open_store(url) as migrated:
+        for interruption in interruptions(every=17 if kind == "postgres" else 1):
+            with type(migrated).connect(url) as store:  # type: ignore[attr-defined]
+                held = interrupted(interruption, store.save, record(1))
+                is_usable(store)
+                del held
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_was_interrupted_before_it_was_committed_is_not_told_as_committed(backend: Store) -> None:
+    for interruption in interruptions(every=19 if "postgres" in backend.name else 1):
+        told: list[Exception | None] = []
+        save = Save.of(record(1))
+        save.done = told.append
+        interrupted(interruption, backend.ledger.submit, save)  # type: ignore[attr-defined]
+        assert told in ([], [None])
+        assert told == [] or backend.remove("e00001") is not None, interruption.where
+        backend.remove("e00001")
