@@ -53,6 +53,7 @@ class Waits:
         self._waits: dict[str, _Wait] = {}  # by step name
         self._by_signal: dict[str, deque[_Wait]] = {}
         self._unread = False  # `check_signals` is to be called
+        self._has_read = False  # it has been, so all that were sent before are known
         self._kept: dict[str, deque[Signal]] = {}  # by name: those that came and that no step has waited for yet
         self._seen: set[str] = set()  # the ids of those
         self.due: dict[str, float] = {}
@@ -147,12 +148,15 @@ class Waits:
             return
         for signal in self._journal.store.ledger.signals(self._journal.execution_id):
             self._keep(signal)
+        self._has_read = True
         for name in [name for name in self._by_signal if name in self._kept]:
             self._deliver(name)
 
     def offer(self, signal: "Signal") -> None:
         """Deliver a signal that has come, or keep it. What others have sent is found by the next heartbeat."""
-        if self._keep(signal):
+        if not self._has_read:  # there may be older ones
+            self.check_signals()
+        elif self._keep(signal):
             self._deliver(signal.name)
 
     def _keep(self, signal: "Signal") -> bool:

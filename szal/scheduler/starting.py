@@ -177,8 +177,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
         )
         if log is not None:
             log.settled(node, result, _COMPLETED)
-        results[place] = result
-        stages[place] = SETTLED
+        results[place], stages[place] = result, SETTLED
         done.append(place)
         run.left -= 1
         if watch is not None:

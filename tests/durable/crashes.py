@@ -538,7 +538,7 @@ class Verdict:
                 keys.setdefault((note["what"], note["flow"], note["step"]), set()).add(note["key"])
         assert all(len(each) == 1 for each in keys.values()), keys
         assert len({key for each in keys.values() for key in each}) == len(keys), "two steps share a key"
-        assert lives[-1][-1]["records"] == self.expected
+        assert lives[-1][-1]["records"] == self.expected, (lives[-1][-1]["records"], self.expected)
 
     def _calls(self, life: list[dict[str, Any]]) -> None:
         """No step that was recorded is run again, and none twice in one life; the same for undos."""
