@@ -215,6 +215,8 @@ class Scheduler:
         starting.start_ready(c)
         while c.afterwards:
             c.afterwards.pop()()
+        if c.ready:  # by that
+            return
         if c.is_idle():
             if self.on_idle is None:  # without a store nothing can come from outside: a step was lost sight of
                 raise RuntimeError("nothing is under way, and steps are left")
