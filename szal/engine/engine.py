@@ -277,8 +277,9 @@ class Engine:
         One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
         False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
         """
-        asked = self._admission.recovery().cancel(execution_id)
-        told = [driver.request_stop(Stop.CANCELLED) for driver in self._admission.active.having(execution_id)]
+        here = self._admission.active.having(execution_id)
+        asked = self._admission.recovery().cancel(execution_id, runs_here=bool(here))
+        told = [driver.request_stop(Stop.CANCELLED) for driver in here]
         return asked and all(told)
 
     def end_grace(self) -> None:

@@ -214,9 +214,10 @@ class Recovery:
         sent: bool = self.ledger.send(execution_id, name, signal.value, signal.signal_id)
         return signal if sent else None
 
-    def cancel(self, execution_id: str) -> bool:
-        """Ask whoever runs an execution to cancel it; False where it has ended."""
-        self._catch_up()
+    def cancel(self, execution_id: str, *, runs_here: bool) -> bool:
+        """Ask whoever runs an execution to cancel it; False where it has ended, be that committed or not."""
+        if not runs_here:
+            self._catch_up()
         asked: bool = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:
             raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")

@@ -260,7 +260,7 @@ def test_a_signal_wakes_one_that_is_recovered_in_the_background(new_engine, stor
     engine.start_recovery(0.02)
     new_engine().signal("e", "approve", "yes")
     wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, timeout=20)
-    assert engine.resume("e").outputs["ask"] == "yes"
+    assert store.get("e").result.outputs["ask"] == "yes"
 
 
 def test_what_another_program_runs_cannot_be_told_to_cancel(new_engine, store):
