@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
-
 from szal.model.json import encode_checkpoint
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
@@ -89,14 +87,6 @@ class Journal:
         """Write when the attempt that follows number *attempt* begins, so that it is not waited for twice."""
         failed = StepResult(node.step.id, node.step.name, StepStatus.PENDING, attempts=attempt)
         self.begun(node, failed, self.now() + delay)
-
-    def decided(self, node: Node, begun: StepResult, result: StepResult | None) -> None:
-        """Write what became of a step of which nothing was known: its *result*, or None: it is to be run again."""
-        if result is None:
-            self.begun(node, attrs.evolve(begun, status=StepStatus.PENDING), None)
-        else:
-            done = result.status is StepStatus.COMPLETED
-            self.settled(node, result, Outcome.COMPLETED if done else Outcome.FAILED)
 
     def deliver(self, node: Node, signal_id: str) -> None:
         """Have the signal taken together with the outcome of *node*, which is written next."""
