@@ -25,7 +25,7 @@ except ImportError:
     from signal import getsignal as handler_of
     from signal import signal as set_handler
 
-__all__ = ["call_each", "handler_of", "is_interruption", "run_to_end", "set_handler"]
+__all__ = ["call_each", "handler_of", "interruption_in", "is_interruption", "run_to_end", "set_handler"]
 
 F = TypeVar("F", bound=Callable[[], object])
 
@@ -55,6 +55,29 @@ def is_interruption(error: BaseException) -> bool:
         trace = trace.tb_next
     # All numbers that there may be: signal.valid_signals() takes longer than all the rest.
     return any(_code(handler_of(number)) in passed for number in range(1, signal.NSIG))
+
+
+def interruption_in(error: BaseException, before: BaseException | None) -> BaseException | None:
+    """Return the interruption that *error* is, or in the handling of which it came up; None where there was none.
+
+    Libraries do that: `threading.Condition` finds that it lost its lock, a pipeline of psycopg that it cannot end.
+    *before* is `sys.exception()` at the beginning: what the caller was handling is not meant.
+
+    >>> try:
+    ...     try:
+    ...         raise KeyboardInterrupt
+    ...     finally:
+    ...         raise RuntimeError("cannot release un-acquired lock")
+    ... except RuntimeError as error:
+    ...     interruption_in(error, None)
+    KeyboardInterrupt()
+    """
+    each: BaseException | None = error
+    while each is not None and each is not before:
+        if is_interruption(each):
+            return each
+        each = each.__context__
+    return None
 
 
 def run_to_end(function: Callable[[], object]) -> None:

@@ -11,12 +11,20 @@ that a child would miss.
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Final, TypeVar
 
-__all__ = ["Waiters", "naps", "wait_unless", "wake_all"]
+__all__ = ["SHORTEST_WAIT", "Flag", "Waiters", "naps", "next_of", "wait_unless", "wake_all"]
+
+T = TypeVar("T")
 
 Waiters = set[threading.Lock]
 
-_SHORTEST, _LONGEST = 0.001, 0.25
+SHORTEST_WAIT: Final = 0.002
+"""In seconds. Where a thread is held up for longer than the time-out of `SimpleQueue.get`, CPython 3.11 waits on."""
+
+_LONGEST_OF_MAIN: Final = 0.25
 
 
 def wait_unless(waiters: Waiters, happened: Callable[[], object], timeout: float | None) -> None:
@@ -33,6 +41,29 @@ def wait_unless(waiters: Waiters, happened: Callable[[], object], timeout: float
         waiters.discard(waiter)
 
 
+class Flag:
+    """As `threading.Event`, but one that a signal handler may set, and whose `wait` hears every signal."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: Waiters = set()
+
+    def is_set(self) -> bool:
+        """Whether `set` was called."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake all that wait, now and later."""
+        self._is_set = True
+        wake_all(self._waiters)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is set, at most *timeout* seconds; return whether it is."""
+        if not self._is_set:
+            wait_unless(self._waiters, self.is_set, timeout)
+        return self._is_set
+
+
 def naps(timeout: float | None) -> Iterator[float]:
     """Yield for how many seconds to block at a time, *timeout* in all.
 
@@ -42,11 +73,19 @@ def naps(timeout: float | None) -> Iterator[float]:
     goes to sleep do so because of what it did before: so the first naps are the shortest.
     """
     until = threading.TIMEOUT_MAX if timeout is None else min(time.monotonic() + timeout, threading.TIMEOUT_MAX)
-    nap = _SHORTEST if threading.get_ident() == threading.main_thread().ident else threading.TIMEOUT_MAX
+    nap = SHORTEST_WAIT if threading.get_ident() == threading.main_thread().ident else threading.TIMEOUT_MAX
     while (left := until - time.monotonic()) > nap:
         yield nap
-        nap = min(2 * nap, _LONGEST)
+        nap = min(2 * nap, _LONGEST_OF_MAIN)
     yield max(left, 0.0)
+
+
+def next_of(queue: "SimpleQueue[T]", timeout: float | None = None) -> T:
+    """Return what comes next in *queue*; `queue.Empty` where nothing has after *timeout* seconds."""
+    for nap in naps(timeout):
+        with suppress(Empty):
+            return queue.get(timeout=max(nap, SHORTEST_WAIT))
+    raise Empty
 
 
 def wake_all(waiters: Waiters) -> None:

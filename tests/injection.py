@@ -64,12 +64,19 @@ def alarm_in(microseconds: float) -> None:
 
 @contextmanager
 def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Have SIGALRM, and nothing but a test's own, go to *handler*."""
+    """Have SIGALRM, and nothing but a test's own, go to *handler*.
+
+    Nothing traces this thread meanwhile: where *handler* raises in the middle of coverage's own tracing, coverage
+    keeps its lock, and the next line of new code would wait for it for ever.
+    """
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the test's time limit
+    traced_by = sys.gettrace()
+    sys.settrace(None)
     before = signal.signal(signal.SIGALRM, handler)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        sys.settrace(traced_by)
         signal.setitimer(signal.ITIMER_REAL, left)

@@ -68,7 +68,6 @@ ROOMS: dict[str, dict[str, str]] = {
         "operation": "a write, as a value",
         "base": "what a store is",
         "retrying": "how a transaction is tried again",
-        "interruption": "what a signal handler raises in the middle",
         "sink.losses": "writes that failed for good",
         "sink.pending": "writes that are not done yet, and who waits for them",
         "sink.stats": "what a sink has done so far",

@@ -25,6 +25,7 @@ from szal.scheduler.interrupts import Interrupts
 from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
 from szal.steps.handlers import Resolver
+from szal.waiters import Flag
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Signal
@@ -80,7 +81,7 @@ class Driver:
         self._result: FlowResult | None = None
         self._store_error: Exception | None = None
         self._relieved_error: BaseException | None = None
-        self._relieved = threading.Event()  # set once the thread that took over has ended it
+        self._relieved = Flag()  # set once the thread that took over has ended it
         config = host.config
         can_leave = leased is not None and config.on_interrupt == "pause"
         self.stop_for: Callable[[BaseException], Stop] = _stop_that_leaves if can_leave else _stop_that_cancels
@@ -269,7 +270,7 @@ class Execution:
         self._token = token
         self._result: FlowResult | None = None
         self._error: BaseException | None = None
-        self._over = threading.Event()
+        self._over = Flag()
 
     @property
     def done(self) -> bool:

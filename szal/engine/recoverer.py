@@ -13,13 +13,13 @@ import attrs
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
+from szal.waiters import next_of
 
 __all__ = ["BackgroundRecovery", "recover_all"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
 Resume = Callable[[str], FlowResult]
-_SHORTEST_WAIT = 0.002  # see `scheduler.coordinator`
 Stopper = Callable[[Iterable[str], BaseException], object]
 
 
@@ -61,7 +61,7 @@ def recover_all(
         if not under_way:
             break
         try:
-            place, result = finished.get()
+            place, result = next_of(finished)
         except BaseException as error:
             if interruption is not None:
                 raise
@@ -126,7 +126,7 @@ class BackgroundRecovery:
         due = monotonic() + self._interval
         while True:
             try:
-                message = self._messages.get(timeout=max(due - monotonic(), _SHORTEST_WAIT))
+                message = next_of(self._messages, due - monotonic())
             except Empty:
                 self._refused.clear()
                 due = monotonic() + self._interval

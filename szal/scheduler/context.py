@@ -20,6 +20,7 @@ from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Plan
+from szal.waiters import naps
 
 __all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
 
@@ -190,7 +191,9 @@ class StepContext:
                 left = until - time.monotonic()
                 if left <= 0:
                     return not cut
-                waiter.acquire(timeout=min(left, threading.TIMEOUT_MAX))
+                for nap in naps(left):
+                    if waiter.acquire(timeout=nap):
+                        break
         finally:
             self._run.sleepers.discard(sleeper)
         return False

@@ -23,11 +23,9 @@ from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
 from szal.scheduler.timers import Timers
 from szal.scheduler.workers import WorkerPool
+from szal.waiters import SHORTEST_WAIT
 
 __all__ = ["Coordinator", "Inbox", "Relief"]
-
-
-_SHORTEST_WAIT = 0.002
 
 
 class Inbox:
@@ -77,8 +75,7 @@ class Inbox:
         if self.has_calls:
             return None
         try:
-            # Where the thread is held up for longer than a shorter time-out, CPython 3.11 waits for ever.
-            return self.finished.get(timeout=max(timeout, _SHORTEST_WAIT))
+            return self.finished.get(timeout=max(timeout, SHORTEST_WAIT))
         except Empty:
             return None
 

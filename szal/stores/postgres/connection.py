@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from szal.errors import SzalError
-from szal.stores.interruption import interruption_in
+from szal.interruption import interruption_in
 
 __all__ = ["DRIVER_ERRORS", "ORDERLY", "Connection", "detach", "in_autocommit"]
 

@@ -15,8 +15,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from szal import process_hooks
 from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.interruption import interruption_in
 from szal.stores import retrying
-from szal.stores.interruption import interruption_in
 from szal.stores.postgres.connection import DRIVER_ERRORS, ORDERLY, Connection, detach, in_autocommit
 from szal.stores.postgres.sqlstate import may_pass, one_line, refusal, translated
 

@@ -17,9 +17,9 @@ from tenacity import (
 )
 
 from szal.errors import StoreFailed, StoreUnavailable, describe
+from szal.interruption import is_interruption
 from szal.stores import retrying
 from szal.stores.base import Backend
-from szal.stores.interruption import is_interruption
 from szal.stores.operation import Operation
 from szal.stores.sink.losses import without_frames
 

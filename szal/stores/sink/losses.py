@@ -8,7 +8,7 @@ from typing import TypeAlias
 import attrs
 
 from szal.errors import WriteFailed
-from szal.stores.interruption import is_interruption
+from szal.interruption import is_interruption
 from szal.stores.operation import Operation
 
 __all__ = ["Losses", "OnError", "without_frames"]

@@ -14,12 +14,13 @@ from tenacity import RetryCallState
 
 from szal import process_hooks
 from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreError, StoreFailed, describe
-from szal.stores.interruption import is_interruption
+from szal.interruption import is_interruption
 from szal.stores.operation import Operation
 from szal.stores.sink.committer import Committer
 from szal.stores.sink.losses import Losses, without_frames
 from szal.stores.sink.pending import Gates, Pending
 from szal.stores.sink.stats import SinkStats, Tally
+from szal.waiters import next_of
 
 __all__ = ["Writer"]
 
@@ -159,7 +160,7 @@ class Writer:
                 self._write_here()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                gate.get(timeout=left)
+                next_of(gate, left)
             except Empty:
                 with self._lock:
                     self._gates.forget(gate)
