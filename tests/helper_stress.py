@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pytest
 from helper_engine import LONG, Hang
+from injection import untraced
 
 from szal import (
     FlowDef,
@@ -43,9 +44,13 @@ STEP_ENDS = {"step_completed", "step_failed", "step_skipped"}
 
 @contextmanager
 def ending(config: pytest.Config) -> Iterator[None]:
-    """Where something hangs in here, have the interpreter end all the same: it would wait for pool threads."""
+    """Where something hangs in here, have the interpreter end all the same: it would wait for pool threads.
+
+    Nothing is traced: it would take far longer, and reach no line that other tests do not.
+    """
     try:
-        yield
+        with untraced():
+            yield
     except Hang:
         config.add_cleanup(lambda: faulthandler.dump_traceback_later(10, exit=True))
         raise
@@ -273,7 +278,8 @@ class Watcher:
         if len(live) >= self.room and not ctx.cancelled:
             self.problems.append(f"{name} was called beside {len(live)} others, with room for {self.room}")
         self._under_way[id(ctx)] = ctx
-        self.calls[ctx.execution_id, kind + ctx.step.name] += 1
+        if self._open or not ctx.cancelled:  # else it was left behind just before it began
+            self.calls[ctx.execution_id, kind + ctx.step.name] += 1
 
     def _note(self) -> None:
         with self._lock:

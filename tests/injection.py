@@ -3,6 +3,7 @@
 import linecache
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,20 +64,31 @@ def alarm_in(microseconds: float) -> None:
 
 
 @contextmanager
-def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Have SIGALRM, and nothing but a test's own, go to *handler*.
+def untraced() -> Iterator[None]:
+    """Have coverage trace neither this thread nor those that are started meanwhile (where it traces at all: 3.11).
 
-    Nothing traces this thread meanwhile: where *handler* raises in the middle of coverage's own tracing, coverage
-    keeps its lock, and the next line of new code would wait for it for ever.
+    It holds a lock in the middle of its tracing, and keeps it where a signal handler raises there: the next line of
+    new code would wait for ever. And it keeps something of each thread that there ever was.
     """
-    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the test's time limit
-    traced_by = sys.gettrace()
+    here, others = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
-    before = signal.signal(signal.SIGALRM, handler)
+    threading.settrace(None)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        sys.settrace(traced_by)
-        signal.setitimer(signal.ITIMER_REAL, left)
+        threading.settrace(others)  # type: ignore[arg-type]
+        sys.settrace(here)
+
+
+@contextmanager
+def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Have SIGALRM, and nothing but a test's own, go to *handler*; nothing is traced meanwhile."""
+    with untraced():
+        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the test's time limit
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            signal.setitimer(signal.ITIMER_REAL, left)
