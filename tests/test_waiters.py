@@ -16,7 +16,6 @@ from szal.events.subscription import Subscription
 from szal.stores import InMemoryExecutionStore, SqliteExecutionStore
 from szal.waiters import Flag, next_of
 
-
 pytestmark = pytest.mark.timeout(30)
 
 

@@ -26,7 +26,7 @@ from processes import UNMEASURED
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 EVERY = {"sqlite": 1, "postgresql": 1 if FULL else 3}
 AGAIN = 1 if FULL else 3
-FEWEST = {"modes": 70, "undoing": 20}  # there are more, whatever shares a transaction
+FEWEST = {"modes": 50, "undoing": 20}  # there are more, whatever shares a transaction
 
 SCRIPT = Path(__file__).with_name("crashes.py")
 
