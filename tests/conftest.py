@@ -3,15 +3,28 @@
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from stores.postgres_server import PostgresServer, postgres_server
 
-# The processes that tests start are not measured: they would take twice as long to start, and reach nothing more.
+# The processes that tests start are not measured: they would take twice as long, and reach nothing more.
 if "PYTEST_XDIST_WORKER" in os.environ:  # the one that starts the workers has to pass it on
     os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def _measure_nothing() -> None:
+    os._exit = posix._exit  # coverage's own writes a file first
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+
+
+if hasattr(os, "fork"):
+    import posix
+
+    os.register_at_fork(after_in_child=_measure_nothing)
 
 # A shell's background job inherits that the one is ignored, what nohup runs that the other is.
 signal.signal(signal.SIGINT, signal.default_int_handler)

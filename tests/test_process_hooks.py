@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import logging
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import weakref
 from contextlib import suppress
 
@@ -82,6 +84,12 @@ def dropped(monkeypatch):
     errors = []
     monkeypatch.setattr(sys, "unraisablehook", lambda report: errors.append(report.exc_value))
     return errors
+
+
+def came_up_in(error, module):
+    """Return whether *error* was raised by a function of *module*."""
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    return frame.f_code.co_filename == module.__file__
 
 
 def is_free(lock):
@@ -334,7 +342,8 @@ def test_signals_at_any_moment_of_a_fork_leave_every_lock_free(dropped):
                     os.waitpid(-1, 0)
         assert all(is_free(member.lock) for member in members if isinstance(member, Counter))
         assert process_hooks._registry._forks == {}
-        assert {type(error) for error in dropped} <= {Interrupted}
+        ours = [error for error in dropped if not came_up_in(error, logging)]  # its own hook may lose its lock
+        assert {type(error) for error in ours} <= {Interrupted}
 
     in_child(scene)  # where no child but its own is waited for
 

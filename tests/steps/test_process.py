@@ -216,15 +216,15 @@ def test_many_at_once_leave_no_thread_file_or_zombie():
             process.run()
 
     gc.collect()
-    files = len(list(Path("/dev/fd").iterdir()))
+    files, others = len(list(Path("/dev/fd").iterdir())), set(threading.enumerate())
     threads = [threading.Thread(target=work) for _ in range(16)]
     for thread in threads:
         thread.start()
-    assert threading.active_count() <= len(threads) + 2
+    assert len(set(threading.enumerate()) - others) <= len(threads) + 2
     for thread in threads:
         thread.join()
     assert len(processes) == 64
-    assert len(list(Path("/dev/fd").iterdir())) == files
+    assert len(list(Path("/dev/fd").iterdir())) <= files
     for process in processes:
         assert process.stdout.text() == f"{group_of(process)}\n"
         with pytest.raises(ChildProcessError):  # reaped: it is no child any more
