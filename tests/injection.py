@@ -1,5 +1,6 @@
 """Something that happens in the middle of a call: at each of its instructions in turn, or whenever a signal comes."""
 
+import inspect
 import linecache
 import signal
 import sys
@@ -35,6 +36,8 @@ class Injection:
         self._without = without
 
     def __enter__(self) -> "Injection":
+        if self._opcodes and (frame := inspect.currentframe()) is not None:
+            frame.f_trace_opcodes = True  # Python 3.12 tells of instructions only where this was set before
         self._before = sys.gettrace()
         sys.settrace(self._trace)
         return self
@@ -65,19 +68,30 @@ def alarm_in(microseconds: float) -> None:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Have coverage trace neither this thread nor those that are started meanwhile (where it traces at all: 3.11).
+    """Have coverage trace neither this thread nor those that are started meanwhile.
 
     It holds a lock in the middle of its tracing, and keeps it where a signal handler raises there: the next line of
     new code would wait for ever. And it keeps something of each thread that there ever was.
     """
-    here, others = sys.gettrace(), threading.gettrace()
+    here, others, monitored = sys.gettrace(), threading.gettrace(), _monitored()
     sys.settrace(None)
     threading.settrace(None)  # type: ignore[arg-type]
+    if monitored:
+        sys.monitoring.set_events(sys.monitoring.COVERAGE_ID, 0)
     try:
         yield
     finally:
+        if monitored:
+            sys.monitoring.set_events(sys.monitoring.COVERAGE_ID, monitored)
         threading.settrace(others)  # type: ignore[arg-type]
         sys.settrace(here)
+
+
+def _monitored() -> int:
+    """Return what coverage is told of where it does not trace, but is told by the interpreter: from Python 3.12 on."""
+    if sys.version_info < (3, 12) or sys.monitoring.get_tool(sys.monitoring.COVERAGE_ID) is None:
+        return 0
+    return sys.monitoring.get_events(sys.monitoring.COVERAGE_ID)
 
 
 @contextmanager

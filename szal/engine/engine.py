@@ -182,12 +182,20 @@ class Engine:
         return self._resume(execution_id, cancel)
 
     def _resume(
-        self, execution_id: str, cancel: CancellationToken | None = None, *, background: bool = False
+        self,
+        execution_id: str,
+        cancel: CancellationToken | None = None,
+        *,
+        background: bool = False,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> FlowResult:
+        """As `resume`, unless it *is_wanted* no more: asked once the run is known here, and can be stopped."""
         recovery = self._admission.recovery()
         root = recovery.root_of(execution_id)
         with contextlib.suppress(NotAdmitted):
-            return self._driver(root, background=background).run(lambda: recovery.resume(root, cancel))
+            return self._driver(root, background=background).run(
+                lambda: recovery.resume(root, cancel) if is_wanted() else None
+            )
         raise ExecutionOwned(root)
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:

@@ -5,6 +5,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 
@@ -35,54 +37,90 @@ def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
 
 
 def recover_all(
-    execution_ids: Iterable[str], resume: Resume, *, limit: int | None, at_once: int, stop: Stopper
+    execution_ids: Iterable[str], resume: Callable[..., FlowResult], *, limit: int | None, at_once: int, stop: Stopper
 ) -> list[FlowResult]:
     """Resume executions, *at_once* at a time, and return how they ended, in the order given: at most *limit* of them.
 
     Blocks until all have ended. Where this thread is interrupted meanwhile, it calls *stop* with those that are under
-    way and with what came up, and waits all the same.
+    way and with what came up, and waits all the same. *resume* is told with `is_wanted` that this has happened: one
+    that *stop* does not find is to ask.
     """
-    pending = deque(enumerate(execution_ids))
-    finished: SimpleQueue[tuple[int, FlowResult | None]] = SimpleQueue()
-    ended: dict[int, FlowResult] = {}
-    under_way: dict[int, str] = {}
+
+    def resume_if_wanted(execution_id: str) -> FlowResult:
+        return resume(execution_id, is_wanted=lambda: interruption is None)
+
+    pending = deque(execution_ids)
+    tasks: list[_Task] = []
+    under_way: set[_Task] = set()
+    done: SimpleQueue[_Task] = SimpleQueue()
+    results = 0
     interruption: BaseException | None = None
-
-    def work(place: int, execution_id: str) -> None:
-        finished.put((place, _resume(resume, execution_id)))
-
     while True:
-        room = at_once if limit is None else min(at_once, limit - len(ended))
-        while pending and len(under_way) < room:
-            place, execution_id = pending.popleft()
-            under_way[place] = execution_id
-            if not _start(work, place, execution_id):
-                work(place, execution_id)  # no thread to be had: this one does it
-        if not under_way:
-            break
         try:
-            place, result = next_of(finished)
+            room = at_once if limit is None else min(at_once, limit - results)
+            if pending and len(under_way) < room:
+                task = _Task(pending.popleft(), resume_if_wanted, done)
+                tasks.append(task)
+                under_way.add(task)
+                if not _start(task.run, name=task.execution_id):
+                    task.run()  # no thread to be had: this one does it
+            elif under_way:
+                task = next_of(done)
+                under_way.discard(task)
+                results += task.result is not None
+            else:
+                break
         except BaseException as error:
             if interruption is not None:
                 raise
             interruption = error
             pending.clear()
-            stop([*under_way.values()], error)
-            continue
-        del under_way[place]
-        if result is not None:
-            ended[place] = result
+            for task in tasks:
+                task.revoke()
+            under_way = {task for task in tasks if not task.is_done}
+            stop([task.execution_id for task in under_way], error)
     if interruption is not None:
         raise interruption
-    return [ended[place] for place in sorted(ended)]
+    return [task.result for task in tasks if task.result is not None]
 
 
-def _start(work: Callable[..., None], *arguments: object) -> bool:
+class _Task:
+    """One execution to be resumed, on a thread that may have been started or not when an interruption came up."""
+
+    def __init__(self, execution_id: str, resume: Resume, done: "SimpleQueue[_Task]") -> None:
+        self.execution_id = execution_id
+        self.result: FlowResult | None = None
+        self.is_done = False
+        self._resume = resume
+        self._done = done
+        self._claim = [None]  # whoever takes it decides whether it is run
+
+    def run(self) -> None:
+        """Resume it, unless it was revoked."""
+        if self._take_claim():
+            try:
+                self.result = _resume(self._resume, self.execution_id)
+            finally:
+                self.is_done = True
+                self._done.put(self)
+
+    def revoke(self) -> None:
+        """Have it not run, if it has not begun."""
+        if self._take_claim():
+            self.is_done = True
+
+    def _take_claim(self) -> bool:
+        with suppress(IndexError):
+            self._claim.pop()
+            return True
+        return False
+
+
+def _start(work: Callable[[], None], *, name: str) -> bool:
     """Have a run thread do some work, with a copy of this one's context; False where there is none to be had."""
     context = contextvars.copy_context()
-    name = f"szal-run-{arguments[-1]}"
     try:
-        threading.Thread(target=context.run, args=(work, *arguments), name=name, daemon=True).start()
+        threading.Thread(target=context.run, args=(work,), name=f"szal-run-{name}", daemon=True).start()
     except RuntimeError:
         return False
     return True
@@ -159,7 +197,8 @@ class BackgroundRecovery:
             if len(self._running) >= self._at_once:
                 return
             tried = execution_id in self._running or execution_id in self._refused
-            if not tried and not self._is_active(execution_id) and _start(self._recover, execution_id):
+            recover = partial(self._recover, execution_id)
+            if not tried and not self._is_active(execution_id) and _start(recover, name=execution_id):
                 self._running.add(execution_id)
 
     def _recover(self, execution_id: str) -> None:

@@ -912,6 +912,36 @@ def test_a_recover_that_is_interrupted_gives_back_what_it_recovers_and_no_other_
         assert [result.state for result in engine.recover()] == [WorkflowState.COMPLETED]
 
 
+@pytest.mark.parametrize("when", ["before it starts", "after it has started"])
+def test_a_recover_that_is_interrupted_as_it_starts_a_thread_leaves_none_untold(when, store, monkeypatch):
+    def handler(ctx):
+        ctx.sleep(20 if ctx.execution_id in struck else 0)
+        ctx.check()
+
+    def start(thread):
+        strike = thread.name.startswith("szal-run-") and not struck
+        if strike:
+            struck.append(thread.name.removeprefix("szal-run-"))
+        if strike and when == "before it starts":
+            signal.raise_signal(signal.SIGINT)
+        original(thread)
+        if strike:
+            signal.raise_signal(signal.SIGINT)
+
+    struck, original = [], threading.Thread.start
+    flow = FlowDef("f", steps=[StepDef("wait", step_type="wait", config={"signal": "go"}), StepDef("a")])
+    with store.engine_sink() as sink, Engine(handler, EngineConfig(execution_store=sink)) as engine:
+        for execution_id in ("e1", "e2"):
+            engine.run(flow, execution_id=execution_id)
+            engine.signal(execution_id, "go")
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            engine.recover()
+        assert set(engine.interrupted()) == {"e1", "e2"}
+        struck[0] = ""
+        assert [result.success for result in engine.recover()] == [True, True]
+
+
 class TestOnTheCommandLine:
     @pytest.fixture
     def here(self, tmp_path, monkeypatch):

@@ -276,12 +276,28 @@ def test_and_who_is_interrupted_there_leaves_it_to_the_next(monkeypatch: pytest.
 # -- real signals -----------------------------------------------------------------------------------
 
 SIGNALS = """
-    import random, signal, sys, threading, time
+    import faulthandler, random, signal, sys, threading, time
+    faulthandler.dump_traceback_later(30, exit=True)  # where it hangs, it says where
     from stores.samples import record
     from szal.stores import open_store
     chance = random.Random(int(sys.argv[2]))
     came = 0
     end = time.monotonic() + 1.5
+
+    def hammer():  # a function: what comes up at the end of a loop, Python 3.13 raises outside of the `try` around it
+        global acknowledged, begun
+        for number in range(10**9):
+            execution.labels = {"number": str(number)}
+            begun = number
+            sink.save(execution)
+            acknowledged = number
+            if number % 7 == 0:
+                sink.flush()
+            if number % 11 == 0:
+                sink.get(execution.execution_id), sink.list()
+            if number % 13 == 0:
+                store.get("e00000"), store.save(record(0)), store.remove("e00000")
+
     with open_store(sys.argv[1]) as store:
         rounds = 0
         while time.monotonic() < end:
@@ -292,17 +308,7 @@ SIGNALS = """
             try:
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 0.0001 + chance.random() * 0.003)
-                    for number in range(10**9):
-                        execution.labels = {"number": str(number)}
-                        begun = number
-                        sink.save(execution)
-                        acknowledged = number
-                        if number % 7 == 0:
-                            sink.flush()
-                        if number % 11 == 0:
-                            sink.get(execution.execution_id), sink.list()
-                        if number % 13 == 0:
-                            store.get("e00000"), store.save(record(0)), store.remove("e00000")
+                    hammer()
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from stores.samples import python, run_python
 from szal.stores import SqliteExecutionStore, open_store
 
 SETUP = """
-    import os, sys, threading, time, warnings
+    import faulthandler, os, signal, sys, threading, time, warnings
     from szal.model.results import ExecutionRecord
     from szal.model.state import WorkflowState
     from szal.stores import open_store
@@ -213,6 +213,8 @@ def test_the_child_never_writes_what_the_parent_had_queued(path: Path, sqlite: S
     if os.fork():
         os._exit(0)
     os.close(write)
+    faulthandler.register(signal.SIGALRM, chain=True)
+    signal.alarm(15)  # where it hangs, it says where
     assert os.read(read, 1) == b""  # the parent is gone, and what it had queued with it
     print("alone", flush=True)
     sys.stdin.readline()
@@ -226,6 +228,7 @@ def test_the_child_never_writes_what_the_parent_had_queued(path: Path, sqlite: S
         assert process.stdout is not None
         assert process.stdout.readline() == "alone\n"
     _, errors = process.communicate("go on\n", timeout=20)
+    assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert stored(path, "c") == names("c", 0, 100)
     assert stored(path, "p") == set()

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 from szal.errors import SzalError
 from szal.interruption import interruption_in
 
-__all__ = ["DRIVER_ERRORS", "ORDERLY", "Connection", "detach", "in_autocommit"]
+__all__ = ["DRIVER_ERRORS", "ORDERLY", "Connection", "detach", "in_autocommit", "pipeline"]
 
 Connection: TypeAlias = "psycopg.Connection[Any]"
 T = TypeVar("T")
@@ -37,6 +37,22 @@ def in_autocommit(connection: Connection, work: Callable[[Connection], T]) -> T:
         raise
     _put_in_order(connection, autocommit=autocommit)
     return made
+
+
+@contextmanager
+def pipeline(connection: Connection) -> Iterator[None]:
+    """Send what is executed in here together, where libpq is not older than 14."""
+    if not psycopg.Pipeline.is_supported():
+        yield
+        return
+    before = sys.exception()
+    with connection.pipeline():
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, ORDERLY) or interruption_in(error, before) is not None:
+                connection.close()  # it came in the middle of a statement: the pipeline would wait for its answer
+            raise
 
 
 def _put_in_order(connection: Connection, *, autocommit: bool) -> None:

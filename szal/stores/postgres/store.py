@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -18,7 +17,7 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from szal.stores.postgres.connection import Connection
+    from szal.stores.postgres.connection import Connection, pipeline
     from szal.stores.postgres.pool import Pool, Server
     from szal.stores.postgres.schema import dialect, execute, migrate, save_few_steps
 except ImportError as error:  # psycopg is there, but libpq is not
@@ -219,7 +218,7 @@ class PostgresExecutionStore(SqlExecutionStore):
 
         def transaction(connection: Connection) -> Made:
             # What is in a pipeline waits for the network together.
-            with _pipeline(connection):
+            with pipeline(connection):
                 connection.execute(b"BEGIN")
                 number = execute(connection, "SELECT pg_current_xact_id()::text")
                 made = work(_PostgresTransaction(self.name, connection), given)
@@ -246,11 +245,6 @@ class PostgresExecutionStore(SqlExecutionStore):
 def _are_few_steps(operations: Sequence[Operation]) -> bool:
     """Return whether that is all there is to write, under leases."""
     return len(operations) <= _FEW and all(type(each) is SaveStep and each.epoch is not None for each in operations)
-
-
-def _pipeline(connection: Connection) -> AbstractContextManager[object]:
-    """Return a pipeline, or nothing where libpq is older than 14."""
-    return connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
 
 
 def _name(given: dict[str, Any], schema: str | None) -> str:
