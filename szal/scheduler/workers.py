@@ -26,7 +26,8 @@ from szal.scheduler.attempt import Attempt
 
 __all__ = ["Threads", "WorkerPool"]
 
-_MANY = 1 << 20  # the executor sets no limit of its own: each run has its own limit
+_FIRST_SIZE = 16
+"""How many threads the first executor has at most: each run has a limit of its own."""
 
 
 class Submit(Protocol):
@@ -75,7 +76,9 @@ class Threads:
 class PoolThreads:
     """A ThreadPoolExecutor that is let go of once it was idle for a while; the next use makes another.
 
-    An executor that nobody refers to ends its threads when they have done what is queued.
+    An executor that nobody refers to ends its threads when they have done what is queued. One whose threads are all at
+    work makes place for one of twice the size. It is given no larger size than that, as some versions lose
+    count of their idle threads (3.12.1), and start new ones up to their limit.
     """
 
     def __init__(self, name: str, idle_timeout: float) -> None:
@@ -86,23 +89,31 @@ class PoolThreads:
     def submit(self, function: Callable[..., Any], /, *args: Any) -> None:
         """Call ``function(*args)`` on an idle thread or a new one; RuntimeError where there is none."""
         kept = self._executor
-        executor, use = kept or (ThreadPoolExecutor(_MANY, self._name), _Use())
+        if kept is None:
+            kept = self._new(_FIRST_SIZE)
+        elif not kept[1].begin():
+            kept = self._new(2 * kept[1].size)
+        executor, use = kept
         try:
-            use.begin()
             executor.submit(_call, use, function, args)
         except BaseException:  # it may count an idle thread too many now, and then no longer starts enough
             self.forget(executor)
             raise
-        if kept is None:
+        if kept is not self._executor:
             with suppress(RuntimeError):  # where nobody would end it later, it is not kept
                 self._watch(executor, use)
-                self._executor = executor, use
+                self._executor = kept
 
     def forget(self, executor: ThreadPoolExecutor | None) -> None:
         """Submit nothing more to *executor*."""
         kept = self._executor
         if kept is not None and kept[0] is executor:
             self._executor = None
+
+    def _new(self, size: int) -> "tuple[ThreadPoolExecutor, _Use]":
+        use = _Use(size)
+        use.begin()
+        return ThreadPoolExecutor(size, self._name), use
 
     def _watch(self, executor: ThreadPoolExecutor, use: "_Use") -> None:
         """Start the thread that sees to it that *executor* is forgotten when it was idle for long enough."""
@@ -156,14 +167,20 @@ class _Kinds:
 
 
 class _Use:
-    """How many functions an executor is at work on, and when it was used last."""
+    """How many functions an executor is at work on, of how many that it can be, and when it was used last."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size
         self._under_way: list[None] = []  # its length counts: unlike a number, a list is changed in one step
         self._last = monotonic()
 
-    def begin(self) -> None:
+    def begin(self) -> bool:
+        """Count one more; False, and it is not counted, where every thread is at work."""
         self._under_way.append(None)
+        if len(self._under_way) > self.size:  # asked after it was counted, so that of two threads one sees it
+            self._under_way.pop()
+            return False
+        return True
 
     def end(self) -> None:
         self._last = monotonic()

@@ -173,7 +173,7 @@ def test_memory_threads_and_files_level_off(work, pytestconfig):
         level = Level.now(others)
     assert level.traced - warm.traced < GROWTH, (warm, level)
     assert level.resident - warm.resident < 24_000_000, (warm, level)
-    assert level.threads <= 5 * BURST, (warm, level)  # how many are at work at once is chance: no more than so many
+    assert level.threads <= 6 * BURST, (warm, level)  # how many are at work at once is chance: no more than so many
     assert level.files <= warm.files + 2, (warm, level)
 
 

@@ -90,6 +90,16 @@ class TestThreads:
             getattr(threads, kind)(lambda: seen.put(together.wait(LONG)))
         assert sorted(seen.get(timeout=LONG) for _ in range(40)) == list(range(40))
 
+    def test_of_a_pool_are_no_more_than_twice_as_many_as_are_needed(self, threads, named):
+        done = SimpleQueue()
+        for at_once in (2, 20):
+            for _ in range(300):
+                for _ in range(at_once):
+                    threads.pooled(done.put, None)
+                for _ in range(at_once):
+                    done.get(timeout=LONG)
+            assert len(named("szal-worker")) <= (16 if at_once == 2 else 16 + 32 + 64)
+
     @pytest.mark.parametrize("kind", ["pooled", "daemon"])
     def test_end_when_closed_and_come_back_when_needed(self, threads, kind):
         seen = SimpleQueue()
