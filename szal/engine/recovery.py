@@ -9,7 +9,8 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
-from szal.engine.leases import Heartbeat, is_gone, owner_name
+from szal.engine.leases import Heartbeat
+from szal.engine.owners import is_gone, owner_name
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
 from szal.engine.sub_flows import is_child_id, is_found, sub_flows_of
 from szal.engine.waiting import new_signal_id

@@ -92,7 +92,7 @@ class LeasedStore:
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
-        from szal.engine.leases import is_gone
+        from szal.engine.owners import is_gone
 
         self.heartbeat.start()
         snapshot: Snapshot = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
