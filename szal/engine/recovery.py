@@ -174,6 +174,15 @@ class Recovery:
             record = self.ledger.read(record.parent_execution_id).record
         return record
 
+    def _check_not_run(self, record: ExecutionRecord) -> None:
+        """Raise `ExecutionOwned` where an execution, or what it is a sub-flow of, has a live owner."""
+        if not record.state.is_live:
+            return
+        for execution_id in (record.execution_id, self._root(record).execution_id):
+            holder = self.ledger.holder(execution_id)
+            if holder is not None and not is_gone(holder):
+                raise ExecutionOwned(execution_id)
+
     def rerun(
         self,
         execution_id: str,
@@ -181,9 +190,13 @@ class Recovery:
         inputs: Mapping[str, Json] | None,
         token: CancellationToken | None,
     ) -> ExecutionSpec:
-        """Return the spec of a new execution that keeps what completed in this one."""
+        """Return the spec of a new execution that keeps what completed in this one.
+
+        Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it.
+        """
         self._catch_up()
         known = self.ledger.read(execution_id)
+        self._check_not_run(known.record)
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)

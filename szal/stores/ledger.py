@@ -129,6 +129,7 @@ _CANCEL = (
     "UPDATE {leases} SET cancelled = 1 WHERE execution_id IN"
     " (SELECT execution_id FROM {executions} WHERE execution_id = ? AND {live}) RETURNING execution_id"
 )
+_HOLDER = "SELECT owner FROM {leases} WHERE execution_id = ? AND expires > {now}"
 _EXISTS = "SELECT 1 FROM {executions} WHERE execution_id = ?"
 _NOW = "SELECT {now}"
 _ALL_TABLES = ("{steps}", "{signals}", "{leases}")  # that have rows of an execution, beside the record
@@ -267,6 +268,11 @@ class SqlLedger:
     def knows(self, execution_id: str) -> bool:
         """Whether there is an execution of that id."""
         return bool(self._read(self._sql(_EXISTS), (execution_id,)))
+
+    def holder(self, execution_id: str) -> str | None:
+        """Return the owner of an execution whose lease has not run out; None where there is none."""
+        rows = self._read(self._sql(_HOLDER), (execution_id,))
+        return rows[0][0] if rows else None
 
     def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""

@@ -189,6 +189,12 @@ class MemoryLedger:
         with self._lock:
             return execution_id in self._entries
 
+    def holder(self, execution_id: str) -> str | None:
+        """Return the owner of an execution whose lease has not run out; None where there is none."""
+        with self._lock:
+            entry = self._entries.get(execution_id)
+            return None if entry is None or entry.lease is None else entry.lease.holder()
+
     def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         with self._lock:
