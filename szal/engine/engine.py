@@ -248,8 +248,8 @@ class Engine:
         """Run a flow again as a *new* execution that keeps what completed in another one.
 
         What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
-        the earlier ones. Raises `ExecutionNotFound`, `ExecutionOwned` (somebody is running it), ValueError (no such step),
-        and what `run` raises.
+        the earlier ones. Raises `ExecutionNotFound`, `ExecutionOwned` (somebody runs that one), ValueError (no such
+        step), and what `run` raises.
         """
         recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)

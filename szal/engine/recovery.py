@@ -74,6 +74,9 @@ class Recovery:
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
         self._check_sub_flows(known, spec.plan)
+        root = self._root(known.record)
+        if root.execution_id != record.execution_id:
+            self._check_not_run(root)  # whose owner has its sub-flows too
         return self.take_over(spec)
 
     def _check_same(self, execution_id: str, known: Snapshot, flow: FlowDef, given: str) -> None:
@@ -174,14 +177,12 @@ class Recovery:
             record = self.ledger.read(record.parent_execution_id).record
         return record
 
-    def _check_not_run(self, record: ExecutionRecord) -> None:
-        """Raise `ExecutionOwned` where an execution, or what it is a sub-flow of, has a live owner."""
-        if not record.state.is_live:
-            return
-        for execution_id in (record.execution_id, self._root(record).execution_id):
-            holder = self.ledger.holder(execution_id)
+    def _check_not_run(self, *records: ExecutionRecord) -> None:
+        """Raise `ExecutionOwned` for the first of these executions that has a live owner."""
+        for record in records:
+            holder = self.ledger.holder(record.execution_id) if record.state.is_live else None
             if holder is not None and not is_gone(holder):
-                raise ExecutionOwned(execution_id)
+                raise ExecutionOwned(record.execution_id)
 
     def rerun(
         self,
@@ -196,7 +197,8 @@ class Recovery:
         """
         self._catch_up()
         known = self.ledger.read(execution_id)
-        self._check_not_run(known.record)
+        if known.record.state.is_live:
+            self._check_not_run(known.record, self._root(known.record))
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)

@@ -241,6 +241,8 @@ def test_a_sub_flow_is_not_run_again_beside_what_it_belongs_to(new_engine, store
         store.ledger.create(record, content_id(flow), encode_flow(flow), "elsewhere/boot/pid:[1]/1/2/x", ttl)
     with pytest.raises(ExecutionOwned):
         new_engine().rerun(child)
+    with pytest.raises(ExecutionOwned):
+        new_engine().run(inner, execution_id=child)
 
 
 def test_what_waits_can_be_run_again(new_engine):
