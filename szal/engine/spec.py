@@ -140,6 +140,14 @@ class ExecutionSpec:
         return None if self.epoch is None else (self.record.execution_id, self.epoch)
 
     @property
+    def recovered(self) -> str | None:
+        """The execution that this is, or is a sub-flow of, where it was taken up after its process died."""
+        if self.parent is not None:
+            return self.parent.recovered
+        died = self.snapshot is not None and self.snapshot.recoveries > 0
+        return self.record.execution_id if died else None
+
+    @property
     def depth(self) -> int:
         """How many sub-flows this one is inside of."""
         return 0 if self.parent is None else self.parent.depth + 1
