@@ -109,6 +109,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "conclusion": "what an execution comes to",
         "lifecycle": "one execution from its first record to its last",
         "family": "an execution and its sub-flows under way",
+        "execution": "a run in the background, as seen by who started it",
         "driver": "one top-level run",
         "active": "which executions an engine runs now",
         "recovery": "taking executions up again",
