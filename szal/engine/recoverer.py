@@ -5,12 +5,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
 
 import attrs
 
-from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
+from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
+from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.waiters import next_of
@@ -24,14 +26,19 @@ Stopper = Callable[[Iterable[str], BaseException], object]
 
 
 def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
-    """Return how an execution ended; None where it is not to be had, or raised, which is logged."""
+    """Return how an execution ended; None where it is not to be had, or raised, whatever that is: it is logged.
+
+    What interrupted it is raised.
+    """
     try:
         return resume(execution_id)
-    except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost):
-        return None
-    except BaseException:  # also what interrupted the thread that waits for it
+    except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost, EngineClosed) as error:
+        logger.debug("execution %s is not recovered: %s", execution_id, error)
+    except BaseException as error:
+        if is_interruption(error):
+            raise
         logger.exception("cannot recover execution %s", execution_id)
-        return None
+    return None
 
 
 def recover_all(
@@ -42,39 +49,66 @@ def recover_all(
     Blocks until all have ended. Where this thread is interrupted meanwhile, it calls *stop* with those that are under
     way and with what came up, and waits all the same.
     """
-    pending = deque(enumerate(execution_ids))
-    finished: SimpleQueue[tuple[int, FlowResult | None]] = SimpleQueue()
-    ended: dict[int, FlowResult] = {}
-    under_way: dict[int, str] = {}
+    batch = _Batch(resume, deque(enumerate(execution_ids)), limit, at_once)
     interruption: BaseException | None = None
-
-    def work(place: int, execution_id: str) -> None:
-        finished.put((place, _resume(resume, execution_id)))
-
     while True:
-        room = at_once if limit is None else min(at_once, limit - len(ended))
-        while pending and len(under_way) < room:
-            place, execution_id = pending.popleft()
-            under_way[place] = execution_id
-            if not _start(work, place, execution_id):
-                work(place, execution_id)  # no thread to be had: this one does it
-        if not under_way:
-            break
         try:
-            place, result = next_of(finished)
+            batch.start()
+            if not batch.under_way:
+                break
+            batch.wait()
         except BaseException as error:
             if interruption is not None:
                 raise
             interruption = error
-            pending.clear()
-            stop([*under_way.values()], error)
-            continue
-        del under_way[place]
-        if result is not None:
-            ended[place] = result
+            batch.pending.clear()
+            stop([*batch.under_way.values()], error)
     if interruption is not None:
         raise interruption
-    return [ended[place] for place in sorted(ended)]
+    return [batch.ended[place] for place in sorted(batch.ended)]
+
+
+@attrs.define(eq=False)
+class _Batch:
+    """Executions to be resumed, by their place in the order given. The thread that waits for them owns it."""
+
+    resume: Resume
+    pending: deque[tuple[int, str]]
+    limit: int | None
+    at_once: int
+    under_way: dict[int, str] = attrs.field(factory=dict)
+    ended: dict[int, FlowResult] = attrs.field(factory=dict)
+    _finished: SimpleQueue[tuple[int, FlowResult | None]] = attrs.field(factory=SimpleQueue)
+
+    def start(self) -> None:
+        """Have as many begin as there is room for, each on a thread, or on this one where there is none to be had."""
+        while self.pending and self._has_room():
+            place, execution_id = self.pending.popleft()
+            if _start(self._work, place, execution_id):
+                self.under_way[place] = execution_id
+            else:
+                self._take(place, _resume(self.resume, execution_id))
+
+    def wait(self) -> None:
+        """Wait for the next one to end."""
+        place, result = next_of(self._finished)
+        del self.under_way[place]
+        self._take(place, result)
+
+    def _has_room(self) -> bool:
+        room = self.at_once if self.limit is None else min(self.at_once, self.limit - len(self.ended))
+        return len(self.under_way) < room
+
+    def _take(self, place: int, result: FlowResult | None) -> None:
+        if result is not None:
+            self.ended[place] = result
+
+    def _work(self, place: int, execution_id: str) -> None:
+        """Resume one, on a thread of its own."""
+        result = None
+        with suppress(BaseException):  # what interrupted the thread that waits for this, and raises it
+            result = _resume(self.resume, execution_id)
+        self._finished.put((place, result))
 
 
 def _start(work: Callable[..., None], *arguments: object) -> bool:

@@ -15,7 +15,6 @@ from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
 from szal.engine.sub_flows import is_child_id, is_found, sub_flows_of
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
-    DecodeError,
     DefinitionMismatch,
     ExecutionNotFound,
     ExecutionOwned,
@@ -156,13 +155,13 @@ class Recovery:
         for execution_id in self.ledger.interrupted(is_gone):
             try:
                 record = self._root(self.ledger.read(execution_id).record)
+                if flow_name in (None, record.flow_name) and self._may_go_on(record):
+                    found[record.execution_id] = None
             except ExecutionNotFound:  # removed meanwhile
                 continue
-            except DecodeError:  # it keeps no other from going on
+            except Exception:  # it keeps no other from going on
+                self.ledger.clock()  # raises where it is the store's trouble, not this one's
                 logger.exception("cannot read execution %s", execution_id)
-                continue
-            if flow_name in (None, record.flow_name) and self._may_go_on(record):
-                found[record.execution_id] = None
         return list(found)
 
     def _may_go_on(self, record: ExecutionRecord) -> bool:
