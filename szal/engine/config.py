@@ -44,7 +44,8 @@ class EngineConfig:
     always cancelled.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
-    `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
+    `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
+    the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
 
     >>> EngineConfig(max_concurrency=0)
     Traceback (most recent call last):
