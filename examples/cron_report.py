@@ -1,10 +1,12 @@
-"""A script for cron that resumes itself: killed, or stopped by Ctrl-C, the next call goes on where it was.
+"""A script for cron that resumes itself: killed, or stopped by Ctrl-C or SIGTERM, the next call goes on where it was.
 
     */10 1-5 * * *  cd /srv/reports && python cron_report.py
 
-Today's report is made once, however often this is called. A step that has ended is not run again.
+Today's report is made once, however often this is called. A step that has ended is not run again, and one that runs
+when SIGTERM comes is let to end.
 """
 
+import signal
 import sys
 from datetime import date
 from pathlib import Path
@@ -40,6 +42,7 @@ def main(day: str) -> int:
         store.engine_sink() as sink,
         Engine(handlers, EngineConfig(execution_store=sink, durability="step")) as engine,
     ):
+        signal.signal(signal.SIGTERM, lambda *_: engine.close(drain=20))  # what runs ends, and nothing new starts
         try:
             result = engine.run(report, {"day": day}, execution_id=f"report-{day}")
         except ExecutionOwned:

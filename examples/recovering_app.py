@@ -9,6 +9,8 @@ kill -9 4711
 curl localhost:8000/imports/today.csv           running; within 30 seconds another worker takes it up
 echo one > inbox/today.csv                      now it can be read
 curl localhost:8000/imports/today.csv           completed: accepted by the killed process, loaded by another
+
+With --config examples/gunicorn.conf.py a worker that is told to end (kill 4711, a deployment) lets its steps end first.
 """
 
 import os
@@ -36,7 +38,12 @@ def load(ctx: StepContext) -> dict[str, int]:
     return {"process": os.getpid(), "lines": len(lines)}
 
 
-imports = FlowDef("import", steps=[StepDef("accept"), StepDef("load")])
+@handlers.step("announce")
+def announce(ctx: StepContext) -> dict[str, int]:
+    return {"process": os.getpid()}
+
+
+imports = FlowDef("import", steps=[StepDef("accept"), StepDef("load"), StepDef("announce")])
 
 # With --preload the module is loaded once, before the workers are forked: it starts no thread and opens no connection
 # that they would share.

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from szal.engine.config import EngineConfig
-from szal.engine.driver import Execution
 from szal.engine.engine import Engine
+from szal.engine.execution import Execution
 from szal.engine.one_shot import run
 from szal.errors import (
     Cancelled,
@@ -18,6 +18,7 @@ from szal.errors import (
     DecodeError,
     DefinitionMismatch,
     EncodeError,
+    EngineClosed,
     ExecutionNotFound,
     ExecutionOwned,
     FlowFailed,
@@ -99,6 +100,7 @@ __all__ = [
     "DefinitionMismatch",
     "EncodeError",
     "Engine",
+    "EngineClosed",
     "EngineConfig",
     "EventBus",
     "Execution",

@@ -17,6 +17,7 @@ __all__ = [
     "DecodeError",
     "DefinitionMismatch",
     "EncodeError",
+    "EngineClosed",
     "ExecutionNotFound",
     "ExecutionOwned",
     "FlowFailed",
@@ -116,6 +117,18 @@ class ExecutionOwned(SzalError):
 
     def __str__(self) -> str:
         return f"execution {self.execution_id} is being run already"
+
+
+@attrs.define(repr=False)
+class EngineClosed(SzalError):
+    """The engine is closed: it runs nothing any more; what it ran and has not ended goes on elsewhere.
+
+    >>> print(EngineClosed())
+    this engine is closed
+    """
+
+    def __str__(self) -> str:
+        return "this engine is closed"
 
 
 @attrs.define(repr=False)

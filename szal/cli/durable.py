@@ -1,6 +1,6 @@
 """The commands that take executions up again: resume, recover, rerun."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -18,8 +18,9 @@ from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
-from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError
+from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError, describe
 from szal.expressions.path import Json
+from szal.interruption import is_interruption
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.scheduler.cancel import CancellationToken
@@ -157,7 +158,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
 
     With FILE or MODULE:ATTRIBUTE (as for run, any number), with those of these flows; without, with those of flows
     that need no handlers of their own (see resume). Others are left alone, and so is what another process takes
-    first. With --json, a record on each line.
+    first. What one of them raises is said, and the others go on. With --json, a record on each line.
 
     Exit status: 0 all succeeded, or there was none; 1 one of them failed or could not go on; 3 none did, but one
     waits again; 130 Ctrl-C, which pauses the execution that is under way, and ends this.
@@ -169,10 +170,14 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
         known = {target.flow.name: (name, target) for name in targets for target in [find_target(name)]}
         console = console_of(document, settings)
         with sink_of(settings) as store:
+            assert store is not None
             continuing = _Continuing(settings, console, store, _resume)
-            for record in _interrupted(store, known):
-                name, target = known.get(record.flow_name, (None, None))
+            for execution_id in _interrupted(store):
                 try:
+                    record = store.get(execution_id)
+                    if record is None or (known and record.flow_name not in known):
+                        continue
+                    name, target = known.get(record.flow_name, (None, None))
                     outcome = continuing.take_up(record, target)
                 except (ExecutionOwned, ExecutionNotFound, LeaseLost):  # another process was faster
                     continue
@@ -180,6 +185,13 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
                     left_alone += 1
                     problems += bool(targets) or not isinstance(error, CannotGoOn)
                     write(stderr(), f"szal: {error}")
+                    continue
+                except (Exception, SystemExit) as error:  # so they do whatever code of the flow's raises
+                    if is_interruption(error):
+                        raise
+                    left_alone += 1
+                    problems += 1
+                    write(stderr(), f"szal: execution {one_line(execution_id)}: {one_line(describe(error))}")
                     continue
                 close(document, console, outcome, settings, name)
                 outcomes.append(outcome)
@@ -195,13 +207,9 @@ def _resume(engine: Engine, name: str, token: CancellationToken) -> FlowResult:
     return engine.resume(name, cancel=token)
 
 
-def _interrupted(store: Any, known: Mapping[str, object]) -> Iterator[ExecutionRecord]:
+def _interrupted(store: Any) -> list[str]:
     with Engine(Handlers(), EngineConfig(execution_store=store)) as engine:
-        found = engine.interrupted()
-    for execution_id in found:
-        record = store.get(execution_id)
-        if record is not None and (not known or record.flow_name in known):
-            yield record
+        return engine.interrupted()
 
 
 def _worst(statuses: list[int]) -> int:

@@ -1,9 +1,14 @@
 """The executions that one engine runs now, by id: each is run once at a time."""
 
+import math
 import os
+import threading
+import time
+from functools import partial
 
 from szal.engine.driver import Driver
-from szal.errors import SzalError
+from szal.errors import EngineClosed
+from szal.waiters import Waiters, wait_unless, wake_all
 
 __all__ = ["ActiveRuns"]
 
@@ -18,11 +23,12 @@ class ActiveRuns:
         self._runs: dict[str, Driver | object] = {}  # an object: other work on that execution
         self._pid = os.getpid()
         self._is_closed = False
+        self._waiters: Waiters = set()
 
     def check_open(self) -> None:
-        """Raise `SzalError` once the engine is closed."""
+        """Raise `EngineClosed` once the engine is closed."""
         if self._is_closed:
-            raise SzalError("this engine is closed")
+            raise EngineClosed
 
     def close(self) -> bool:
         """Take no further run; return whether none is left."""
@@ -43,7 +49,27 @@ class ActiveRuns:
         runs = self._here()
         if runs.get(execution_id) is holder:
             del runs[execution_id]
+        wake_all(self._waiters)
         return self._is_closed and not runs
+
+    def wait_for_others(self, timeout: float = math.inf) -> bool:
+        """Wait, so many seconds at most, until nothing is left but what this thread is in itself; return whether so."""
+        until = time.monotonic() + timeout
+        while others := self._others():
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            wait_unless(self._waiters, partial(self._has_changed, others), left)
+        return True
+
+    def _has_changed(self, others: list[str]) -> bool:
+        return self._others() != others
+
+    def _others(self) -> list[str]:
+        """Return what is left on other threads. A signal handler may be called in the midst of a run of its thread."""
+        own = threading.get_ident()
+        runs = self._here().copy().items()
+        return [name for name, holder in runs if not (isinstance(holder, Driver) and holder.thread == own)]
 
     def __contains__(self, execution_id: str) -> bool:
         return execution_id in self._here()
@@ -51,6 +77,10 @@ class ActiveRuns:
     def all(self) -> list[Driver]:
         """Return all runs."""
         return [holder for holder in self._here().copy().values() if isinstance(holder, Driver)]
+
+    def ids(self) -> list[str]:
+        """Return the ids of all."""
+        return [*self._here()]
 
     def having(self, execution_id: str) -> list[Driver]:
         """Return the run of an execution, or the one that it is a sub-flow of: one at most."""

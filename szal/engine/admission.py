@@ -73,7 +73,7 @@ class Admission:
         None: no id was given, and the flow's own is taken by an earlier execution.
         """
         store = self._config.execution_store
-        if self._has_ledger:
+        if self.has_ledger:
             return self.recovery().admit(spec, is_given=is_given)
         record = None if store is None else store.get(spec.record.execution_id)
         if record is None:
@@ -81,7 +81,8 @@ class Admission:
         return record.result if is_given and not record.state.is_live else None
 
     @property
-    def _has_ledger(self) -> bool:
+    def has_ledger(self) -> bool:
+        """Whether the store is one of szal's own: somebody else could go on with what is in it."""
         return getattr(self._config.execution_store, "ledger", None) is not None
 
     def recovery(self) -> "Recovery":
@@ -89,7 +90,7 @@ class Admission:
 
         Raises `SzalError` where the store keeps none.
         """
-        if not self._has_ledger:
+        if not self.has_ledger:
             raise SzalError("this needs EngineConfig.execution_store to be one of szal's own stores")
         from szal.engine.recovery import Recovery  # only engines with a ledger need it
 
@@ -100,7 +101,7 @@ class Admission:
     @property
     def leased(self) -> LeasedStore | None:
         """The store with its leases, where it keeps a ledger."""
-        return self.recovery().leased if self._has_ledger else None
+        return self.recovery().leased if self.has_ledger else None
 
     def close(self) -> None:
         """End the heartbeat, if there is one."""

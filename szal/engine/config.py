@@ -36,14 +36,16 @@ class EngineConfig:
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
     "step": also each step, before anything that depends on it starts). docs/stores.md says what a crash can lose.
     `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
-    `max_recoveries`: how often an execution is taken up again after its process died, before it is failed.
+    `max_recoveries`: how often an execution is taken up again after its process died without a step that settled in
+    between, before it is failed.
     `max_recovering`: how many executions are recovered at a time.
     `on_interrupt`: what it does to an execution that a signal handler raises (Ctrl-C). "pause": it stops, and can be
     continued later; "cancel": it is cancelled, and undone where it rolls back. Without one of szal's own stores it is
     always cancelled.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
-    `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
+    `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
+    the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
 
     >>> EngineConfig(max_concurrency=0)
     Traceback (most recent call last):

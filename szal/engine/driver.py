@@ -1,17 +1,16 @@
 """One top-level run, from the taking of its id to its giving back, and what it is to whoever started it."""
 
 import contextlib
-import contextvars
 import logging
 import threading
-import weakref
 from collections.abc import Callable
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from szal.engine import family
+from szal.engine.conclusion import result_of
 from szal.engine.config import EngineConfig
+from szal.engine.execution import Execution, RunThread
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.spec import ExecutionSpec, LeasedStore
 from szal.errors import describe
@@ -20,7 +19,6 @@ from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import Attempt
-from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.interrupts import Interrupts
 from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
@@ -30,7 +28,7 @@ from szal.waiters import Flag
 if TYPE_CHECKING:
     from szal.stores.ledger import Signal
 
-__all__ = ["Driver", "Execution", "Host", "NotAdmitted", "RunThread"]
+__all__ = ["Driver", "Host", "NotAdmitted"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -69,9 +67,11 @@ class Driver:
         leased: LeasedStore | None,
         *,
         background: bool = False,
-        execution: "Execution | None" = None,
+        execution: Execution | None = None,
     ) -> None:
         self.execution_id = execution_id
+        self.thread = threading.get_ident()
+        """On which thread it goes on now; the engine's `close` cannot wait for what its own thread runs."""
         self._execution = execution
         self._host = host
         self._leased = leased
@@ -160,6 +160,7 @@ class Driver:
     def _take_over(self) -> None:
         """Drive it to its end, on a thread of its own: the one that did is held up in a handler."""
         try:
+            self.thread = threading.get_ident()
             try:
                 self._scheduler.go_on()
             finally:
@@ -198,6 +199,9 @@ class Driver:
             return
         if not stop.breaks and not stop.ends:
             family.leave(lifecycle, stop)
+            if stop is Stop.DRAINED:
+                spec, run, state = lifecycle.spec, lifecycle.run, lifecycle.record.state
+                self._ended(lifecycle, result_of(spec, run, lifecycle.started, state, stop.reason))
             return
         with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
             if lifecycle.recording.can_go_on:
@@ -205,16 +209,41 @@ class Driver:
             else:
                 family.record_failure(lifecycle, "" if error is None else describe(error))
 
-    def run_admitted(self, spec: ExecutionSpec) -> FlowResult:
-        """As `run`, of what was admitted on another thread, with the id taken."""
-        try:
-            return self._drive(spec)
-        finally:
+    def start(
+        self, admit: Callable[[], ExecutionSpec | FlowResult | None], thread: RunThread, execution: Execution
+    ) -> Execution | None:
+        """Admit on this thread, and have *thread* run it, or find the result; None where `run` raises `NotAdmitted`."""
+        with _deferred_signals() as signals:
+            try:
+                if not self._host.take(self):
+                    return None
+                found = admit()
+                if isinstance(found, ExecutionSpec):
+                    thread.give(partial(self._run_started, found, execution))
+                    if signals.pending is not None:  # nobody will hear of this run: it is interrupted, too
+                        self.request_stop(self.stop_for(signals.pending), signals.pending)
+                    return execution
+            except BaseException:
+                self._host.give_back(self)
+                raise
             self._host.give_back(self)
+        if found is None:
+            return None
+        thread.give(None)
+        execution.finish(found)
+        return execution
 
-    def deferred_signals(self) -> Interrupts:
-        """Return a context in which nothing that a signal handler raises comes up, until it is left."""
-        return Interrupts(lambda _: None, lambda: False)
+    def _run_started(self, spec: ExecutionSpec, execution: Execution) -> None:
+        self.thread = threading.get_ident()
+        try:
+            try:
+                result = self._drive(spec)
+            finally:
+                self._host.give_back(self)
+        except BaseException as error:  # noqa: BLE001 (raised again by `Execution.result`)
+            execution.finish(None, error)
+        else:
+            execution.finish(result)
 
     # -- from any thread -----------------------------------------------------------------------------
 
@@ -228,6 +257,11 @@ class Driver:
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have it stopped; False where it has come to its end before."""
         return self._scheduler.request_stop(stop, error)
+
+    def drain(self) -> None:
+        """Have nothing new started, and what runs come to its end, where somebody else can go on after that."""
+        if self._leased is not None:
+            self.request_stop(Stop.DRAINED)
 
     def offer(self, execution_id: str, signal: "Signal") -> None:
         """Have it take a signal for that execution, which is committed."""
@@ -244,6 +278,11 @@ class Driver:
         self._scheduler.end_grace()
 
 
+def _deferred_signals() -> Interrupts:
+    """Return a context in which nothing that a signal handler raises comes up, until it is left."""
+    return Interrupts(lambda _: None, lambda: False)
+
+
 def _stop_that_leaves(error: BaseException) -> Stop:
     """Return which stop an interruption is where somebody can go on with the execution."""
     return Stop.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Stop.RELEASED
@@ -252,80 +291,3 @@ def _stop_that_leaves(error: BaseException) -> Stop:
 def _stop_that_cancels(_: BaseException) -> Stop:
     """Return which stop an interruption is where nobody can, or is to."""
     return Stop.CANCELLED
-
-
-class Execution:
-    """A run in the background, as `Engine.start` returns it. Its methods may be called from any thread.
-
-    >>> from szal import Engine, FlowDef, StepDef
-    >>> with Engine(lambda ctx: ctx.sleep(60)) as engine:
-    ...     execution = engine.start(FlowDef("night", steps=[StepDef("sleep"), StepDef("breakfast")]))
-    ...     execution.cancel()
-    ...     str(execution.result(timeout=10).state), execution.done
-    ('cancelled', True)
-    """
-
-    def __init__(self, execution_id: str, token: CancellationToken) -> None:
-        self.execution_id = execution_id
-        self._token = token
-        self._result: FlowResult | None = None
-        self._error: BaseException | None = None
-        self._over = Flag()
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has ended and is recorded."""
-        return self._over.is_set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until the run has ended, at most *timeout* seconds; return whether it has."""
-        return self._over.wait(timeout)
-
-    def result(self, timeout: float | None = None) -> FlowResult:
-        """Block for the result, at most *timeout* seconds (then TimeoutError); raise what `Engine.run` would have."""
-        if not self.wait(timeout):
-            raise TimeoutError(f"execution {self.execution_id} has not ended within {timeout:g}s")
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
-
-    def cancel(self) -> None:
-        """Cancel the run. Returns at once; `result` then has the state CANCELLED, or ROLLED_BACK."""
-        self._token.cancel()
-
-    def finish(self, result: FlowResult | None, error: BaseException | None = None) -> None:
-        """Take note of how the run ended, once. By whoever runs it."""
-        if self._over.is_set():
-            return
-        self._result, self._error = result, error
-        if error is not None:  # nobody may ever ask
-            logger.error("execution %s ended by an error", self.execution_id, exc_info=error)
-        self._over.set()
-
-
-class RunThread:
-    """A thread that is there before anything is recorded, and runs what it is then given, or ends."""
-
-    def __init__(self, name: str) -> None:
-        self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        arguments = (weakref.ref(self), self._given)
-        work = contextvars.copy_context().run
-        threading.Thread(target=work, args=(_run_what_is_given, *arguments), name=name).start()  # RuntimeError: none
-
-    def give(self, work: Callable[[], object] | None) -> None:
-        """Have it call *work*, which must not raise; None: there is nothing to do. The first one counts."""
-        self._given.put(work)
-
-
-def _run_what_is_given(owner: "weakref.ref[RunThread]", given: "SimpleQueue[Callable[[], object] | None]") -> None:
-    """Wait for work and do it; who would give it may be gone, where an interruption came in between."""
-    while True:
-        try:
-            work = given.get(timeout=0.5)
-            break
-        except Empty:
-            if owner() is None:
-                return
-    if work is not None:
-        work()

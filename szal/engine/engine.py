@@ -2,13 +2,15 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 from szal.engine.admission import Admission, under_new_id
 from szal.engine.config import EngineConfig
-from szal.engine.driver import Driver, Execution, NotAdmitted, RunThread
+from szal.engine.driver import Driver, NotAdmitted
+from szal.engine.execution import Execution, RunThread
 from szal.engine.spec import ExecutionSpec
 from szal.errors import ExecutionOwned
 from szal.expressions.path import Json
@@ -55,14 +57,39 @@ class Engine:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        self.close(drain=self.config.cancel_grace if self._admission.has_ledger else math.inf)
 
-    def close(self) -> None:
-        """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed."""
+    def close(self, drain: float | None = None) -> None:
+        """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed.
+
+        With *drain*, nothing new starts in them, and this waits for them, so many seconds at most. In one of szal's
+        stores what runs comes to its end, and is recorded; the execution stays RUNNING, with its lease given back:
+        another process goes on at once. One that has nothing left to start ends as ever. What outlasts the seconds
+        keeps its lease until it ends, or the process does: the store has to stay open for that. Without such a store
+        nobody could go on: there each run goes on to its end.
+
+        A run that is left returns with the state RUNNING (or ROLLING_BACK). The end of a ``with engine`` block drains
+        for `EngineConfig.cancel_grace` seconds; without one of szal's stores, it waits for all that was started. May be
+        called by a signal handler: a run of its own thread is not waited for, and comes to its end after that.
+
+        >>> engine = Engine(lambda ctx: ctx.step.name)
+        >>> execution = engine.start(FlowDef("demo", steps=[]))
+        >>> engine.close(drain=20)
+        >>> str(execution.result(timeout=10).state)
+        'completed'
+        """
+        if drain is not None and not drain >= 0:
+            raise ValueError(f"drain must not be negative, and is {drain}")
         for background in self._background:
             background.close()
-        if self._admission.active.close():
+        active = self._admission.active
+        if active.close():
             self._shut_down()
+        elif drain is not None:
+            for driver in active.all():
+                driver.drain()
+            if not active.wait_for_others(drain):
+                logger.warning("the engine is closed, and still running: %s", ", ".join(active.ids()))
 
     def _shut_down(self) -> None:
         self.threads.close()
@@ -151,25 +178,7 @@ class Engine:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token)
         driver = self._driver(execution.execution_id, execution=execution)
-        with driver.deferred_signals() as signals:
-            try:
-                if not self.take(driver):
-                    return None
-                found = self._admission.admit(spec, is_given=is_given)
-                if isinstance(found, ExecutionSpec):
-                    thread.give(lambda: _run_started(driver, found, execution))
-                    if signals.pending is not None:  # nobody will hear of this run: it is interrupted, too
-                        driver.request_stop(driver.stop_for(signals.pending), signals.pending)
-                    return execution
-            except BaseException:
-                self.give_back(driver)
-                raise
-            self.give_back(driver)
-        if found is None:
-            return None
-        thread.give(None)
-        execution.finish(found)
-        return execution
+        return driver.start(partial(self._admission.admit, spec, is_given=is_given), thread, execution)
 
     def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.
@@ -256,7 +265,8 @@ class Engine:
         """Run a flow again as a *new* execution that keeps what completed in another one.
 
         What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
-        the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
+        the earlier ones. Raises `ExecutionNotFound`, `ExecutionOwned` (somebody runs that one), ValueError (no such
+        step), and what `run` raises.
         """
         recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)
@@ -340,11 +350,3 @@ class Engine:
             attempt.context.flow_name,
             attempt.context.execution_id,
         )
-
-
-def _run_started(driver: Driver, spec: ExecutionSpec, execution: Execution) -> None:
-    """Run what was admitted, on a thread of its own, and tell *execution* how it ended."""
-    try:
-        execution.finish(driver.run_admitted(spec))
-    except BaseException as error:  # noqa: BLE001 (raised again by `Execution.result`)
-        execution.finish(None, error)

@@ -16,14 +16,24 @@ __all__ = ["Journal"]
 class Journal:
     """Writes under one lease, in order, through a store or a sink. Called by the coordinating thread.
 
-    *on_error* is called, on the writer's thread, with what a write was lost for: `LeaseLost` above all.
+    *on_error* is called, on the writer's thread, with what a write was lost for: `LeaseLost` above all. *recovered*
+    names the execution that was taken up after its process died, this one or what it belongs to: with the first step
+    that settles here its recoveries are counted anew.
     """
 
-    def __init__(self, store: Any, execution_id: str, epoch: int, on_error: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        store: Any,
+        execution_id: str,
+        epoch: int,
+        on_error: Callable[[Exception], None],
+        recovered: str | None = None,
+    ) -> None:
         self.store = store
         self.execution_id = execution_id
         self.epoch = epoch
         self._on_error = on_error
+        self._recovered = recovered
         self._seq: dict[str, int] = {}
         self._next = 0
         self._committed: set[str] = set()
@@ -62,17 +72,21 @@ class Journal:
         """Write the outcome of a step, unless `commit` has."""
         name = node.step.name
         if name not in self._committed:
-            self._write(name, encode_checkpoint(result, int(outcome)), self._check)
+            self._write(name, encode_checkpoint(result, int(outcome)), self._check, self._recovered)
+            self._recovered = None
 
     def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
         """Write the outcome of a step, and call *then*, on another thread, once it is committed."""
-        self._write(node.step.name, encode_checkpoint(result, int(outcome)), self._after(then))
+        self._write(node.step.name, encode_checkpoint(result, int(outcome)), self._after(then), self._recovered)
+        self._recovered = None
         self._committed.add(node.step.name)
 
     def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays."""
         data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error)
-        self._submit(step_name, self._seq[step_name], data, self._check if then is None else self._after(then))
+        done = self._check if then is None else self._after(then)
+        self._submit(step_name, self._seq[step_name], data, done, self._recovered)
+        self._recovered = None
 
     def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
         """Write that a step has begun (to wait until *due*), where that has to be known after a crash."""
@@ -97,15 +111,15 @@ class Journal:
         """Whether a signal was delivered to a step, be that committed or not."""
         return signal_id in self._delivered
 
-    def _write(self, step_name: str, data: str, done: Done) -> None:
+    def _write(self, step_name: str, data: str, done: Done, progress_of: str | None = None) -> None:
         seq = self._next
-        self._submit(step_name, seq, data, done)
+        self._submit(step_name, seq, data, done, progress_of)
         self._seq[step_name] = seq
         self._next = seq + 1
 
-    def _submit(self, step_name: str, seq: int, data: str, done: Done) -> None:
+    def _submit(self, step_name: str, seq: int, data: str, done: Done, progress_of: str | None = None) -> None:
         signal = self._signals.get(step_name) if self._signals else None
-        self.store.submit(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done))
+        self.store.submit(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done, progress_of))
 
     def _check(self, error: Exception | None) -> None:
         if error is not None:

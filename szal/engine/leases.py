@@ -1,21 +1,21 @@
-"""Who runs an execution: an owner's name, and the heartbeat that keeps its leases."""
+"""The heartbeat, which keeps the leases of what an engine runs."""
 
 import logging
-import os
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from szal import process_hooks
 from szal.logs import SafeLogger
 
-__all__ = ["Heartbeat", "is_gone", "owner_name"]
+if TYPE_CHECKING:
+    from szal.stores.ledger import Lease
+
+__all__ = ["Heartbeat"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -26,40 +26,8 @@ class Renewing(Protocol):
     def renew(self, owner: str, epochs: Mapping[str, int], ttl: float) -> dict[str, bool]: ...
 
 
-def owner_name() -> str:
-    """Return a name for an owner in this process, another at each call: ``host/boot/pid/start/random``."""
-    return "/".join((*_machine(), str(os.getpid()), _start_of(os.getpid()) or "", uuid.uuid4().hex))
-
-
-def is_gone(owner: str) -> bool:
-    """Whether the process of *owner* is known to have ended. Of another machine's nothing is known."""
-    host, boot, pid, start, *_ = owner.split("/") + [""] * 5
-    if (host, boot) != _machine() or not pid.isdigit():
-        return False
-    return _start_of(int(pid)) != (start or None)
-
-
-def _machine() -> tuple[str, str]:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        boot = ""
-    return os.uname().nodename.replace("/", "-"), boot
-
-
-def _start_of(pid: int) -> str | None:
-    """Return when a process started, in ticks, as pids are used again; None where there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]  # a zombie does nothing any more
-
-
 @attrs.define(eq=False)
 class _HeldLease:
-    epoch: int
     on_lost: Callable[[], None]
     on_cancel: Callable[[], None]
     on_beat: Callable[[], None]
@@ -80,7 +48,7 @@ class Heartbeat:
         self._owner = owner
         self._ttl = ttl
         self._lock = threading.RLock()  # guards the fields below; a signal handler may interrupt who has it
-        self._held: dict[str, _HeldLease] = {}
+        self._held: dict[Lease, _HeldLease] = {}
         self._thread: _Flag | None = None  # what ends it; None where there is none
         self._idle_beats = 0  # in a row, with nothing held
         process_hooks.enroll(self)
@@ -101,7 +69,7 @@ class Heartbeat:
             if self._thread is None:
                 self._start()
             self._idle_beats = 0
-            self._held[execution_id] = _HeldLease(epoch, on_lost, on_cancel, on_beat)
+            self._held[execution_id, epoch] = _HeldLease(on_lost, on_cancel, on_beat)
 
     def start(self) -> None:
         """Have the thread started, if it is not there: before anything is recorded that `hold` is called for.
@@ -113,12 +81,10 @@ class Heartbeat:
                 self._start()
             self._idle_beats = 0
 
-    def drop(self, execution_id: str, epoch: int | None = None) -> None:
-        """Renew the lease of *execution_id* no more; with *epoch*, only if it is still the one of that epoch."""
+    def drop(self, execution_id: str, epoch: int) -> None:
+        """Renew that lease no more. One of a later epoch is another lease."""
         with self._lock:
-            lease = self._held.get(execution_id)
-            if lease is not None and epoch in (None, lease.epoch):
-                del self._held[execution_id]
+            self._held.pop((execution_id, epoch), None)
 
     def close(self) -> None:
         """End the thread; waits for nothing."""
@@ -150,28 +116,32 @@ class Heartbeat:
             self._renew(held)
         return True
 
-    def _renew(self, held: dict[str, _HeldLease]) -> None:
+    def _renew(self, held: "dict[Lease, _HeldLease]") -> None:
+        epochs: dict[str, int] = {}
+        for name, epoch in held:  # of two leases of one execution the older one is lost
+            epochs[name] = max(epoch, epochs.get(name, epoch))
         try:
-            kept = self._store.renew(self._owner, {name: lease.epoch for name, lease in held.items()}, self._ttl)
+            kept = self._store.renew(self._owner, epochs, self._ttl)
         except BaseException:  # the store is away; a fence keeps others' work safe meanwhile
-            logger.exception("cannot renew the leases of %d executions", len(held))
+            logger.exception("cannot renew the leases of %d executions", len(epochs))
             return
-        for name, lease in held.items():
-            self._tell(name, lease, kept.get(name))
+        for key, lease in held.items():
+            name, epoch = key
+            self._tell(key, lease, kept.get(name) if epoch == epochs[name] else None)
 
-    def _tell(self, name: str, lease: _HeldLease, cancelled: bool | None) -> None:
+    def _tell(self, key: "Lease", lease: _HeldLease, cancelled: bool | None) -> None:
         with self._lock:
-            if self._held.get(name) is not lease:  # dropped, or taken up again, since the renewal began
+            if self._held.get(key) is not lease:  # dropped since the renewal began
                 return
             if cancelled is None:
-                del self._held[name]
+                del self._held[key]
         if cancelled is None:
-            _call(name, lease.on_lost)
+            _call(key, lease.on_lost)
             return
-        _call(name, lease.on_beat)
+        _call(key, lease.on_beat)
         if cancelled and not lease.cancelled:
             lease.cancelled = True
-            _call(name, lease.on_cancel)
+            _call(key, lease.on_cancel)
 
     # -- forks and exits ------------------------------------------------------------------------------
 
@@ -221,8 +191,8 @@ def _beat(heartbeat: "weakref.ref[Heartbeat]", stop: _Flag, interval: float) -> 
         del owner
 
 
-def _call(execution_id: str, callback: Callable[[], None]) -> None:
+def _call(lease: "Lease", callback: Callable[[], None]) -> None:
     try:
         callback()
     except BaseException:  # the other leases must be kept
-        logger.exception("execution %s cannot be told of its lease", execution_id)
+        logger.exception("execution %s cannot be told of its lease", lease[0])

@@ -174,7 +174,7 @@ class Lifecycle:
             if run.stop is None:
                 self.record.stop = None
             self.recording.save(self.record)
-        if snapshot.recoveries > self._config.max_recoveries:
+        if self.spec.parent is None and snapshot.recoveries > self._config.max_recoveries:
             self.give_up(f"gave up after {self._config.max_recoveries} recoveries")
             return
         stopping = snapshot.cancelled or run.stop is not None

@@ -209,7 +209,7 @@ def recording_of(
     if leased is not None and spec.epoch is not None:
         from szal.engine.journal import Journal  # only runs that are recorded need it
 
-        journal = Journal(leased.store, execution_id, spec.epoch, on_error)
+        journal = Journal(leased.store, execution_id, spec.epoch, on_error, spec.recovered)
         return RecordedUnderLease(leased, journal, config.durability)
     if store is None:
         return NotRecorded()

@@ -12,7 +12,8 @@ from time import monotonic
 
 import attrs
 
-from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
+from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
+from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.waiters import next_of
@@ -26,14 +27,19 @@ Stopper = Callable[[Iterable[str], BaseException], object]
 
 
 def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
-    """Return how an execution ended; None where it is not to be had, or raised, which is logged."""
+    """Return how an execution ended; None where it is not to be had, or raised, whatever that is: it is logged.
+
+    What interrupted it is raised.
+    """
     try:
         return resume(execution_id)
-    except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost):
-        return None
-    except BaseException:  # also what interrupted the thread that waits for it
+    except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost, EngineClosed) as error:
+        logger.debug("execution %s is not recovered: %s", execution_id, error)
+    except BaseException as error:
+        if is_interruption(error):
+            raise
         logger.exception("cannot recover execution %s", execution_id)
-        return None
+    return None
 
 
 def recover_all(

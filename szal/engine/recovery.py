@@ -9,12 +9,12 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
-from szal.engine.leases import Heartbeat, is_gone, owner_name
+from szal.engine.leases import Heartbeat
+from szal.engine.owners import is_gone, owner_name
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
 from szal.engine.sub_flows import is_child_id, is_found, sub_flows_of
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
-    DecodeError,
     DefinitionMismatch,
     ExecutionNotFound,
     ExecutionOwned,
@@ -73,6 +73,9 @@ class Recovery:
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
         self._check_sub_flows(known, spec.plan)
+        root = self._root(known.record)
+        if root.execution_id != record.execution_id:
+            self._check_not_run(root)  # whose owner has its sub-flows too
         return self.take_over(spec)
 
     def _check_same(self, execution_id: str, known: Snapshot, flow: FlowDef, given: str) -> None:
@@ -152,13 +155,13 @@ class Recovery:
         for execution_id in self.ledger.interrupted(is_gone):
             try:
                 record = self._root(self.ledger.read(execution_id).record)
+                if flow_name in (None, record.flow_name) and self._may_go_on(record):
+                    found[record.execution_id] = None
             except ExecutionNotFound:  # removed meanwhile
                 continue
-            except DecodeError:  # it keeps no other from going on
+            except Exception:  # it keeps no other from going on
+                self.ledger.clock()  # raises where it is the store's trouble, not this one's
                 logger.exception("cannot read execution %s", execution_id)
-                continue
-            if flow_name in (None, record.flow_name) and self._may_go_on(record):
-                found[record.execution_id] = None
         return list(found)
 
     def _may_go_on(self, record: ExecutionRecord) -> bool:
@@ -173,6 +176,13 @@ class Recovery:
             record = self.ledger.read(record.parent_execution_id).record
         return record
 
+    def _check_not_run(self, *records: ExecutionRecord) -> None:
+        """Raise `ExecutionOwned` for the first of these executions that has a live owner."""
+        for record in records:
+            holder = self.ledger.holder(record.execution_id) if record.state.is_live else None
+            if holder is not None and not is_gone(holder):
+                raise ExecutionOwned(record.execution_id)
+
     def rerun(
         self,
         execution_id: str,
@@ -180,9 +190,14 @@ class Recovery:
         inputs: Mapping[str, Json] | None,
         token: CancellationToken | None,
     ) -> ExecutionSpec:
-        """Return the spec of a new execution that keeps what completed in this one."""
+        """Return the spec of a new execution that keeps what completed in this one.
+
+        Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it.
+        """
         self._catch_up()
         known = self.ledger.read(execution_id)
+        if known.record.state.is_live:
+            self._check_not_run(known.record, self._root(known.record))
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)

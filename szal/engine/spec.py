@@ -92,7 +92,7 @@ class LeasedStore:
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
-        from szal.engine.leases import is_gone
+        from szal.engine.owners import is_gone
 
         self.heartbeat.start()
         snapshot: Snapshot = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
@@ -138,6 +138,14 @@ class ExecutionSpec:
     def lease(self) -> "Lease | None":
         """The lease that it runs under, where the store keeps a ledger."""
         return None if self.epoch is None else (self.record.execution_id, self.epoch)
+
+    @property
+    def recovered(self) -> str | None:
+        """The execution that this is, or is a sub-flow of, where it was taken up after its process died."""
+        if self.parent is not None:
+            return self.parent.recovered
+        died = self.snapshot is not None and self.snapshot.recoveries > 0
+        return self.record.execution_id if died else None
 
     @property
     def depth(self) -> int:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-from szal.errors import FlowFailed, StepError, StepFailed
+from szal.errors import EngineClosed, FlowFailed, StepError, StepFailed
 from szal.expressions.path import Json
 from szal.model.moment import as_datetime
 from szal.model.state import StepStatus, Stop, WorkflowState
@@ -102,11 +102,14 @@ class FlowResult:
     def raise_for_failure(self) -> "FlowResult":
         """Return this result if the run succeeded, else raise its first failure.
 
+        Raises `EngineClosed` where the run has not ended, as its engine was closed: others go on with it.
         Raises the step's own error (`StepTimeout`, `RetryExhausted`) or a `StepFailed`, with the handler's
         exception as its ``__cause__``; `FlowFailed` where no step failed, as after a cancellation.
         """
         if self.success:
             return self
+        if self.state in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
+            raise EngineClosed
         for step in self.failures():
             if isinstance(step.exception, StepError):
                 raise step.exception

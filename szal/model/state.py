@@ -44,6 +44,8 @@ class Stop(NamedEnum):
     """By a person: it is PAUSED until a person goes on with it."""
     RELEASED = "Released"
     """By a machine: it stays RUNNING with its lease given back, and any process may go on with it at once."""
+    DRAINED = "Drained"
+    """The engine is being closed: as RELEASED, but what runs may take its time, and is told nothing."""
     FAILED_BY_STORE = "FailedByStore"
     """The store refused a write or a read: nothing more is recorded."""
     LEASE_LOST = "LeaseLost"
@@ -68,8 +70,22 @@ class Stop(NamedEnum):
         """Whether nothing more may be recorded."""
         return self in (Stop.FAILED_BY_STORE, Stop.LEASE_LOST, Stop.BROKEN)
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether handlers come to their end undisturbed, and an execution that they were the last of with them."""
+        return self is Stop.DRAINED
 
-_REASONS = {Stop.TIMED_OUT: "flow timeout exceeded", Stop.INTERRUPTED: "interrupted", Stop.RELEASED: "interrupted"}
+    def outranks(self, other: "Stop") -> bool:
+        """Whether a run that is being left for *other* is left for this from now on."""
+        return (self.breaks, not self.is_patient) > (other.breaks, not other.is_patient)
+
+
+_REASONS = {
+    Stop.TIMED_OUT: "flow timeout exceeded",
+    Stop.INTERRUPTED: "interrupted",
+    Stop.RELEASED: "interrupted",
+    Stop.DRAINED: "the engine was closed",
+}
 
 
 class WorkflowState(NamedEnum):

@@ -82,7 +82,7 @@ class Scheduler:
         c = self._c
         act = partial(stopping.stop_all, c, stop) if stop.ends else partial(stopping.leave, c, stop, error)
         is_heard = c.inbox.offer(act)
-        if is_heard:
+        if is_heard and not stop.is_patient:
             relief.stand_by(c, stop, self._relieve)
         return is_heard
 

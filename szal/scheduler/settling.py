@@ -3,11 +3,11 @@
 from functools import partial
 from time import monotonic
 
-from szal.errors import Cancelled, RetryExhausted, SkipStep, StepTimeout, describe, text_of
+from szal.errors import Cancelled, EngineClosed, RetryExhausted, SkipStep, StepTimeout, describe, text_of
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.results import StepResult
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, Stop
 from szal.scheduler import retry
 from szal.scheduler.attempt import Attempt, encode_output
 from szal.scheduler.call import Call
@@ -134,7 +134,7 @@ def completed(c: Coordinator, call: Call, output: Json, encoded: str | None) -> 
 def failed(c: Coordinator, call: Call, error: BaseException, *, last: bool = False) -> None:
     """Follow a failed attempt with another one, or with the step's end. *last*: with its end."""
     run, node = call.run, call.node
-    if c.leaving is not None and (c.leaving.breaks or isinstance(error, Cancelled) or is_interruption(error)):
+    if c.leaving is not None and (c.leaving.breaks or _is_broken_off(c.leaving, run, error)):
         return  # it did not get to its end, and is run again by whoever goes on
     if isinstance(error, SkipStep):
         end(c, call, error, Outcome.PASSED)
@@ -155,6 +155,13 @@ def failed(c: Coordinator, call: Call, error: BaseException, *, last: bool = Fal
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
+
+
+def _is_broken_off(leaving: Stop, run: Run, error: BaseException) -> bool:
+    """Whether a handler raised that because its run, or one that it was in itself, is being left."""
+    if leaving.is_patient and run.stop is not None:
+        return False  # it was told to end for that
+    return isinstance(error, Cancelled | EngineClosed) or is_interruption(error)
 
 
 def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
@@ -223,7 +230,7 @@ def finish_if_done(c: Coordinator, run: Run) -> None:
         return
     while c.inbox.has_calls or not (len(c.runs) > 1 or c.inbox.close()):
         c.inbox.make_calls()
-    if c.leaving is not None or run not in c.runs:
+    if run not in c.runs or (c.leaving is not None and not c.leaving.is_patient):
         return
     c.runs.remove(run)
     if run.timer is not None:

@@ -33,7 +33,7 @@ _GOING_ON = (SETTLED, CALLED, SUB_FLOW, COMMITTING)
 
 def interrupt(c: Coordinator, error: BaseException) -> None:
     """Stop everything for what a signal handler raised; the second one, or one after a cancellation, ends the grace."""
-    again = c.interruption is not None or c.leaving is not None or c.is_cancelled
+    again = c.interruption is not None or (c.leaving is not None and not c.leaving.is_patient) or c.is_cancelled
     c.interruption = c.interruption or error
     stop = c.stop_for(error)
     if again:
@@ -57,7 +57,7 @@ def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
 
     At a flow's time-out, what runs fails at once; at a cancellation it is given the grace to end by itself.
     """
-    if run.stop is not None or run.is_over or c.leaving is not None:
+    if run.stop is not None or run.is_over or (c.leaving is not None and not c.leaving.is_patient):
         return
     if stop is Stop.TIMED_OUT and all(stage is SETTLED or stage is COMMITTING for stage in run.stages):
         return  # all was done in time: that it takes long to be written is no time-out
@@ -123,26 +123,30 @@ def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
 def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> None:
     """Leave every run as it is: nothing starts any more; what runs is told, and has the grace to end by itself.
 
-    What ends until then is recorded, unless the stop is one that breaks. *error* is what `Scheduler.drive` raises.
+    What ends until then is recorded, unless the stop is one that breaks. *error* is what `Scheduler.drive` raises. A
+    stop that is patient tells nobody, and waits for as long as it takes.
     """
-    if c.leaving is None or (stop.breaks and not c.leaving.breaks):
+    if c.leaving is None or stop.outranks(c.leaving):
         c.error = error or c.error
         c.leaving = stop
     else:
         c.error = c.error or error
-    c.told_at = c.told_at or monotonic()
     c.ready.clear()
     c.backlog.clear()
     for run in list(c.runs):
         _leave_run(c, run, c.leaving)
+    if c.leaving.is_patient:
+        return
+    c.told_at = c.told_at or monotonic()
     if c.tally.work:
         c.timers.add(monotonic() + c.grace, partial(end_grace, c))
 
 
 def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
-    run.info.stop = run.info.stop or stop
-    if run.timer is not None:
-        c.timers.cancel(run.timer)
+    if not stop.is_patient:
+        run.info.stop = run.info.stop or stop
+        if run.timer is not None:
+            c.timers.cancel(run.timer)
     if stop.breaks:
         run.log = run.on_stop = None
     for node, stage in run.under_way():
@@ -150,7 +154,7 @@ def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
             if stage.call.withdraw():
                 settling.forget(c, stage)
                 _take_back(run, node)
-            else:
+            elif not stop.is_patient:
                 run.info.wake(stage.call)
         elif isinstance(stage, BackingOff):
             c.timers.cancel(stage.timer)
@@ -174,7 +178,7 @@ def _take_back(run: Run, node: Node) -> None:
 
 def end_grace(c: Coordinator) -> None:
     """Give up on every handler that still runs, where it was told to end."""
-    if c.leaving is None and not c.is_cancelled:
+    if (c.leaving is None or c.leaving.is_patient) and not c.is_cancelled:
         return
     for run in list(c.runs):
         _give_up_on(c, run)
@@ -186,7 +190,7 @@ def _give_up_on(c: Coordinator, run: Run) -> None:
             return
         if isinstance(stage, Attempt):
             settling.abandon(c, stage, still_running(c), last=True)
-        elif stage is COMMITTING and c.leaving is not None:
+        elif stage is COMMITTING and c.leaving is not None and not c.leaving.is_patient:
             run.enter(node.place, READY)
 
 

@@ -93,6 +93,7 @@ _TAKE_OVER = (
     "UPDATE {leases} SET owner = ?, epoch = epoch + 1, expires = {now} + ?, recoveries = recoveries + ?"
     " WHERE execution_id = ? RETURNING epoch"
 )
+_PROGRESS = "UPDATE {leases} SET recoveries = 0 WHERE execution_id = ? RETURNING execution_id"
 _RENEW = (
     "UPDATE {leases} SET expires = {now} + ? WHERE execution_id = ? AND owner = ? AND epoch = ? RETURNING cancelled"
 )
@@ -129,6 +130,7 @@ _CANCEL = (
     "UPDATE {leases} SET cancelled = 1 WHERE execution_id IN"
     " (SELECT execution_id FROM {executions} WHERE execution_id = ? AND {live}) RETURNING execution_id"
 )
+_HOLDER = "SELECT owner FROM {leases} WHERE execution_id = ? AND expires > {now}"
 _EXISTS = "SELECT 1 FROM {executions} WHERE execution_id = ?"
 _NOW = "SELECT {now}"
 _ALL_TABLES = ("{steps}", "{signals}", "{leases}")  # that have rows of an execution, beside the record
@@ -210,6 +212,12 @@ class SqlLedger:
             if held.get(execution_id) != epoch:
                 raise LeaseLost(execution_id)
 
+    def _note_progress(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
+        """Count recoveries anew where a step has settled."""
+        found = {each.progress_of for each in operations if isinstance(each, SaveStep) and each.progress_of is not None}
+        for execution_id in sorted(found):
+            transaction.rows(self._sql(_PROGRESS), (execution_id,))
+
     def _forget(
         self, transaction: Transaction, execution_ids: Sequence[str], tables: Sequence[str] = _ALL_TABLES
     ) -> None:
@@ -268,6 +276,11 @@ class SqlLedger:
         """Whether there is an execution of that id."""
         return bool(self._read(self._sql(_EXISTS), (execution_id,)))
 
+    def holder(self, execution_id: str) -> str | None:
+        """Return the owner of an execution whose lease has not run out; None where there is none."""
+        rows = self._read(self._sql(_HOLDER), (execution_id,))
+        return rows[0][0] if rows else None
+
     def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         rows = self._read(self._sql(_LOOK), (execution_id,))
@@ -286,7 +299,8 @@ class SqlLedger:
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
         `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
-        `LeaseLost` where that is held no more.
+        `LeaseLost` where that is held no more. `Snapshot.recoveries` counts how often that was because the owner died,
+        since the execution began or a step of it last settled.
         """
         return self._transact(self._take_over, (execution_id, owner, ttl, is_gone, under))
 
@@ -306,8 +320,8 @@ class SqlLedger:
         is_free = under is not None or holder in (None, owner) or not valid or is_gone(holder)
         if not is_free:
             raise ExecutionOwned(execution_id)
-        # It died: one that paused, or gave its lease back, has said so.
-        interrupted = snapshot.record.state is not WorkflowState.PAUSED and holder is not None
+        # It died: one that paused, or gave its lease back, has said so. A sub-flow dies with what it belongs to.
+        interrupted = snapshot.record.state is not WorkflowState.PAUSED and holder is not None and under is None
         taken = transaction.rows(self._sql(_TAKE_OVER), (owner, ttl, int(interrupted), execution_id))
         return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + interrupted)
 

@@ -99,7 +99,8 @@ class Remove:
 class SaveStep:
     """Insert or update what is known of one step of one execution; *seq* orders the steps by when they settled.
 
-    *signal_id* is the signal that was delivered with it: both happen, or neither.
+    *signal_id* is the signal that was delivered with it: both happen, or neither. So it is with *progress_of*: the
+    execution whose recoveries are counted anew, since a step of it, or of a sub-flow of it, has settled.
     """
 
     replaceable: ClassVar[bool] = True
@@ -112,6 +113,7 @@ class SaveStep:
     signal_id: str | None = None
     epoch: int | None = None
     done: Done | None = attrs.field(default=None, repr=False, eq=False)
+    progress_of: str | None = None
 
     @property
     def key(self) -> Hashable:

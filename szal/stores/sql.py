@@ -109,6 +109,7 @@ class SqlExecutionStore(SqlLedger, ABC):
             transaction.many(self.dialect.writes[kind], [operation.row() for operation in writes])
             if kind is Remove:
                 self._forget(transaction, [operation.execution_id for operation in writes])
+        self._note_progress(transaction, operations)
 
     def submit(self, operation: Operation) -> None:
         """Carry out one operation, as `apply` does; its `done` is told, and what went wrong is raised as well."""

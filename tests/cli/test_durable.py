@@ -353,6 +353,18 @@ class TestRecover:
         assert result.exit_code == 3
         assert "szal signal e1 confirm" in result.stdout
 
+    @pytest.mark.parametrize("error", ["SystemExit(3)", "ValueError('a bug')"])
+    def test_whatever_one_raises_it_is_said_and_the_others_go_on(self, szal, here, url, crashed, error):
+        crashed("crashes")
+        szal("run", "deploy.yaml", "--id", "e2")
+        szal("signal", "e2", "go")
+        (here / "newer.py").write_text(NEWER.replace("flow.steps =", f"raise {error}\n    flow.steps ="))
+        result = szal("recover", "newer:crashes", "deploy.yaml")
+        assert result.exit_code == 1
+        assert error.partition("(")[0] in result.stderr
+        states = [str(record(url, name).state) for name in ("e1", "e2")]
+        assert states == ["running", "completed"]
+
     def test_only_the_flows_that_are_named(self, szal, url, crashed):
         crashed("crashes")
         result = szal("recover", "lasting:approval")

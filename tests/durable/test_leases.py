@@ -5,6 +5,7 @@ import signal
 import threading
 from contextlib import suppress
 
+import psycopg
 import pytest
 from durable.children import Child, killed
 from helper_engine import statuses, waited
@@ -20,7 +21,6 @@ from szal import (
     WorkflowState,
     WriteFailed,
 )
-from szal.engine.leases import is_gone, owner_name
 from szal.engine.sub_flows import child_id
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
@@ -28,34 +28,6 @@ from szal.model.json import encode_flow
 
 def chain(*names):
     return FlowDef("chain", steps=[StepDef(name) for name in names])
-
-
-# -- owners -------------------------------------------------------------------------------------------
-
-
-def test_a_living_process_is_not_gone():
-    assert not is_gone(owner_name())
-
-
-def test_a_process_that_has_ended_is_gone():
-    with Child(
-        "    from szal.engine.leases import owner_name; tell(owner_name()); listen()", "sqlite:///:memory:"
-    ) as child:
-        owner = child.hear()
-        assert not is_gone(owner)
-        child.process.kill()
-        child.process.wait()
-        assert is_gone(owner)
-
-
-def test_a_process_with_the_same_number_is_another_one():
-    host, boot, pid, start, caller = owner_name().split("/")
-    assert is_gone("/".join([host, boot, pid, str(int(start) + 1), caller]))
-
-
-@pytest.mark.parametrize("owner", ["elsewhere/boot/1/2/x", "nonsense", ""])
-def test_of_a_process_of_another_machine_nothing_is_known(owner):
-    assert not is_gone(owner)
 
 
 # -- a living owner -----------------------------------------------------------------------------------
@@ -130,6 +102,45 @@ def test_the_heartbeat_keeps_a_lease_however_busy_the_engine_is(new_engine, stor
         new_engine().resume("e")
     go.set()
     assert execution.result(timeout=20).success
+
+
+@pytest.mark.parametrize("kind", ["postgres"])  # where one row can be locked: SQLite would be locked as a whole
+def test_a_lease_that_began_after_a_pause_is_kept_however_slow_the_renewal_of_the_one_before_is(
+    store_url, new_engine, store
+):
+    held_up, begun, asked, go = (threading.Event() for _ in range(4))
+
+    def handler(ctx):
+        {"a": begun, "before": asked, "after": begun}[ctx.step.name].set()
+        waited(held_up if ctx.step.name == "before" else go)
+
+    wait = StepDef("wait", step_type="wait", config={"signal": "s"})
+    flow = FlowDef("f", steps=[StepDef("before"), wait, StepDef("after")])
+    engine = new_engine(handler, lease_ttl=0.6)
+    first = engine.start(chain("a"), execution_id="a")  # its lease is renewed before that of "e"
+    waited(begun)
+    begun.clear()
+    paused = engine.start(flow, execution_id="e")
+    waited(asked)
+    with psycopg.connect(store_url) as locking, psycopg.connect(store_url, autocommit=True) as looking:
+        locking.execute("SELECT FROM szal_leases WHERE execution_id = 'a' FOR UPDATE")
+        waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%szal_leases%'"
+        wait_until(lambda: looking.execute(waits).rowcount)  # a renewal of "a", and of "e" as it is now
+        held_up.set()
+        assert paused.result(timeout=20).state is WorkflowState.PAUSED
+        engine.signal("e", "s")
+        resumed = threading.Thread(target=engine.resume, args=["e"])
+        resumed.start()
+        waited(begun)
+        locking.rollback()
+        until = looking.execute("SELECT expires FROM szal_leases WHERE execution_id = 'e'").fetchone()[0]
+        wait_until(lambda: store.clock() > until)
+    with pytest.raises(ExecutionOwned):
+        new_engine().resume("e")
+    go.set()
+    resumed.join(20)
+    assert first.result(timeout=20).success
+    assert store.get("e").state is WorkflowState.COMPLETED
 
 
 def test_the_lease_is_given_up_at_the_end(new_engine):

@@ -58,7 +58,9 @@ class TestWebApp:
         """Where gunicorn serves the app with two workers, forked from a process that has loaded it."""
         pytest.importorskip("gunicorn")
         settings = {"SZAL_STORE": store_url, "INBOX": str(inbox), "RECOVER_EVERY": "0.1"}
-        options = ["--workers=2", "--graceful-timeout=5", "--chdir", str(EXAMPLES)]
+        config = tmp_path / "gunicorn.conf.py"
+        config.write_text(TELLING.format(example=str(EXAMPLES / "gunicorn.conf.py"), file=str(tmp_path / "draining")))
+        options = ["--workers=2", "--graceful-timeout=5", "--chdir", str(EXAMPLES), "--config", str(config)]
         with served("recovering_app:app", *options, place=tmp_path, environment=ENVIRONMENT | settings) as address:
             yield address
 
@@ -72,6 +74,40 @@ class TestWebApp:
         assert shown["outputs"]["load"]["process"] != killed
         assert ask(address, "POST", "/imports/today.csv")["import"] == "today.csv"
         assert ask(address, "GET", "/imports/today.csv") == shown
+
+    def test_a_worker_that_is_told_to_end_lets_its_step_end_and_another_goes_on(
+        self, address: str, inbox: Path, tmp_path: Path
+    ) -> None:
+        told = ask(address, "POST", "/imports/today.csv")["worker"]
+        with reading(inbox / "today.csv", then="one\ntwo\n"):
+            os.kill(told, signal.SIGTERM)
+            wait_until((tmp_path / "draining").exists, 20)
+        shown = wait_until(lambda: is_completed(address), 20)
+        assert shown["outputs"]["load"] == {"process": told, "lines": 0}
+        assert shown["outputs"]["announce"]["process"] != told
+
+
+TELLING = """
+import runpy, threading
+from pathlib import Path
+from szal import EngineClosed
+
+example = runpy.run_path({example!r})
+
+def worker_exit(server, worker):
+    def tell():
+        from recovering_app import engine
+        while True:
+            try:
+                engine.recover(limit=0)
+            except EngineClosed:
+                Path({file!r}).touch()
+                return
+
+    threading.Thread(target=tell, daemon=True).start()
+    example["worker_exit"](server, worker)
+"""
+"""The example's settings; in a worker that has closed its engine a file is made."""
 
 
 def ask(address: str, method: str, path: str) -> Any:
@@ -106,6 +142,19 @@ class TestCronScript:
                 assert call.returncode == 0
         assert (tmp_path / "report.log").read_text().splitlines() == ["read orders", "read payments"]
         assert (tmp_path / "report-2026-06-10.txt").read_text() == "still to be paid: 35\n"
+
+    def test_told_to_end_it_lets_its_step_end_and_the_next_call_goes_on_after_that(self, tmp_path: Path) -> None:
+        (tmp_path / "orders.txt").write_text("20\n30\n")
+        os.mkfifo(tmp_path / "payments.txt")
+        with self.call(tmp_path) as first:
+            with reading(tmp_path / "payments.txt", then="15\n"):
+                first.terminate()  # before what it reads ends
+            assert first.communicate(timeout=20)[0].strip() == "running the engine was closed"
+            assert first.returncode == 1
+        with self.call(tmp_path) as call:
+            assert call.communicate(timeout=20)[0].strip() == "completed"
+        assert (tmp_path / "report.log").read_text().splitlines() == ["read orders", "read payments"]
+        assert (tmp_path / "report-2026-06-10.txt").read_text() == "still to be paid: 50\n"
 
 
 def test_an_approval_needs_no_process_while_it_waits(sqlite_url: str) -> None:

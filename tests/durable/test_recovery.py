@@ -311,6 +311,48 @@ def test_an_execution_that_kills_its_process_each_time_ends_failed(store_url, ne
     assert new_engine().recover() == []
 
 
+@pytest.mark.parametrize("shape", ["steps", "sub-flow", "undo"])
+def test_processes_that_get_one_step_further_each_may_die_as_often_as_there_are_steps(
+    store_url, new_engine, log, shape
+):
+    code = """
+    def work(ctx):
+        if ctx.step.name == "fails":
+            raise ValueError("fails")
+        if sys.argv[3] != "undo":
+            live(ctx)
+
+    def live(ctx):
+        add(sys.argv[2], ctx.step.name)
+        calls.append(ctx.step.name)
+        if len(calls) > 1:
+            die()
+
+    calls = []
+    steps = [StepDef(f"s{number}", rollbackable=True) for number in range(4)]
+    flow = FlowDef("f", steps=steps)
+    if sys.argv[3] == "undo":
+        flow = FlowDef("f", steps=[*steps, StepDef("fails")], rollback_on_failure=True)
+    storage = InMemoryStorage([flow])
+    if sys.argv[3] == "sub-flow":
+        flow = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "f"})])
+    engine = new_engine(work, storage=storage, rollback_handler=live, max_recoveries=1)
+    engine.run(flow, execution_id="e")
+    sink.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    for _ in range(4):
+        killed(code, store_url, log.path, shape)
+
+    def backwards(name):
+        return f"s{3 - int(name[1])}"
+
+    expected = ["s0", "s1", "s1", "s2", "s2", "s3", "s3"]
+    assert log.lines == ([*map(backwards, expected)] if shape == "undo" else expected)
+    state = new_engine().resume("e").state
+    assert state is (WorkflowState.ROLLED_BACK if shape == "undo" else WorkflowState.COMPLETED)
+
+
 def test_the_sub_flows_of_one_that_is_given_up_end_with_it(store_url, new_engine, store, log):
     code = """
     def handler(ctx):

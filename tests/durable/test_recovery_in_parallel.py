@@ -1,14 +1,30 @@
 """Recovery takes up several executions at a time, each on a run thread of its own, and hears of signals at once."""
 
 import logging
+import signal
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
+import psycopg
 import pytest
 from helper_engine import bounded, waited
 from processes import wait_until
 
-from szal import EngineConfig, FlowDef, FlowMode, InMemoryStorage, MigrationRegistry, StepDef, WorkflowState
+from szal import (
+    EngineConfig,
+    ExecutionRecord,
+    FlowDef,
+    FlowMode,
+    InMemoryStorage,
+    MigrationRegistry,
+    StepDef,
+    WorkflowState,
+)
+from szal.errors import StoreFailed
+from szal.model.definition import content_id
+from szal.model.json import encode_flow
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -149,22 +165,78 @@ def test_recover_takes_up_no_more_than_its_limit(new_engine):
     assert len(bounded(engine.recover, limit=3, timeout=15)) == 1
 
 
-def test_what_cannot_be_recovered_is_logged_and_keeps_no_other_from_going_on(new_engine, store, caplog):
-    def fails(flow):
-        raise ValueError("a bug of the program")
+def leave(store, flow_name, *ids):
+    """Write what is left of executions that were interrupted in their first step."""
+    flow = FlowDef(flow_name, steps=[StepDef("pay")])
+    for execution_id in ids:
+        record = ExecutionRecord(execution_id, flow_name, WorkflowState.RUNNING, flow_id=flow.id)
+        store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
 
-    first = new_engine()
-    paused(first, "bad", flow=order("bad"))
-    paused(first, "good", "as good")
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, StoreFailed, GeneratorExit])
+def test_whatever_one_raises_it_is_logged_and_the_others_go_on(new_engine, store, caplog, error):
+    """A module that ends the program when it is imported, say."""
+
+    def fails(flow):
+        raise error("store", "problem") if error is StoreFailed else error("a bug of the program")
+
+    leave(store, "bad", "a", "z")
+    leave(store, "good", "b", "y")
     registry = MigrationRegistry()
     registry.register(1, 2, fails)
-    engine = new_engine(migrations={"bad": registry})
-    approve(engine, "bad", "good", "as good")
+    engine = new_engine(migrations={"bad": registry}, max_recovering=1)
     with caplog.at_level(logging.ERROR):
         results = bounded(engine.recover, timeout=15)
-    assert sorted(result.execution_id for result in results) == ["as good", "good"]
-    assert "bad" in caplog.text
-    assert store.get("bad").state is WorkflowState.PAUSED
+    assert sorted(result.execution_id for result in results) == ["b", "y"]
+    for execution_id in ("a", "z"):
+        assert f"cannot recover execution {execution_id}" in caplog.text
+        assert store.get(execution_id).state is WorkflowState.RUNNING
+
+
+BAD_ROWS = {
+    "a definition": "UPDATE szal_flows SET data = '{' WHERE data LIKE '%\"bad\"%'",
+    "no definition": "UPDATE szal_leases SET content_id = 'none' WHERE {e}",
+    "a step": "INSERT INTO szal_steps VALUES ('e', 'pay', 0, '[', NULL)",
+    "a record": "UPDATE szal_executions SET data = replace(data, '\"execution_id\"', '\"id\"') WHERE {e}",
+    "a record that is no JSON": "UPDATE szal_executions SET data = '{' WHERE {e}",
+    "a text that is none": "INSERT INTO szal_steps VALUES ('e', 'pay', 0, CAST(x'ff' AS TEXT), NULL)",
+}
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [(bad, kind) for bad in BAD_ROWS for kind in ("sqlite", "postgres") if "is none" not in bad or kind == "sqlite"],
+)
+def test_rows_that_cannot_be_read_keep_no_other_execution_from_going_on(store_url, new_engine, store, kind, bad):
+    leave(store, "bad", "e")
+    leave(store, "good", "f")
+    is_file = kind == "sqlite"
+    with closing(
+        sqlite3.connect(store_url.removeprefix("sqlite:///")) if is_file else psycopg.connect(store_url)
+    ) as other:
+        other.execute(BAD_ROWS[bad].replace("{e}", "execution_id = 'e'"))
+        other.commit()
+    engine = new_engine()
+    assert [result.execution_id for result in bounded(engine.recover, timeout=15)] == ["f"]
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+def test_where_no_thread_is_to_be_had_this_one_does_it_and_what_interrupts_it_is_raised(new_engine, store, refuse):
+    leave(store, "good", "a", "b", "c")
+    ran = []
+
+    def handler(ctx):
+        ran.append(ctx.execution_id)
+        if len(ran) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    engine = new_engine(handler)
+    refuse("szal-run")
+    assert [result.execution_id for result in engine.recover(limit=1)] == ["a"]
+    with pytest.raises(KeyboardInterrupt):
+        engine.recover()
+    assert ran == ["a", "b"]
+    assert [str(store.get(name).state) for name in "abc"] == ["completed", "paused", "running"]
 
 
 def test_several_engines_share_them_out_and_run_none_twice(new_engine, store):

@@ -1,11 +1,25 @@
 """Running a flow again as a new execution that keeps what completed."""
 
+import threading
+
 import pytest
 from durable.children import killed
-from helper_engine import statuses
+from helper_engine import statuses, waited
 
-from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, TriggerMode, WorkflowState
+from szal import (
+    ExecutionNotFound,
+    ExecutionOwned,
+    ExecutionRecord,
+    FlowDef,
+    FlowMode,
+    StepDef,
+    TriggerMode,
+    WorkflowState,
+)
 from szal.engine.spec import LeasedStore
+from szal.engine.sub_flows import child_id
+from szal.model.definition import content_id
+from szal.model.json import encode_flow
 
 
 def chain(*names, **options):
@@ -193,6 +207,49 @@ def test_one_that_dies_as_it_begins_keeps_what_completed(engine, handler, new_en
     assert result.execution_id == again
     assert statuses(result) == {"a": "completed", "b": "completed"}
     assert handler.ran == ["b"]
+
+
+@pytest.mark.parametrize("whose", ["its own", "another's"])
+def test_what_is_running_is_not_run_again_beside_it(new_engine, store, whose):
+    begun, go, ran = threading.Event(), threading.Event(), []
+
+    def handler(ctx):
+        ran.append(ctx.step.name)
+        begun.set()
+        waited(go)
+
+    engine = new_engine(handler)
+    execution = engine.start(chain("a", "b"), execution_id="e")
+    waited(begun)
+    other = engine if whose == "its own" else new_engine(handler)
+    for step in (None, "a"):
+        with pytest.raises(ExecutionOwned):
+            other.rerun("e", from_step=step)
+    go.set()
+    assert execution.result(timeout=20).success
+    assert (ran, store.list()) == (["a", "b"], ["e"])
+    assert other.rerun("e", from_step="b").success
+
+
+@pytest.mark.parametrize(("parents", "childs"), [(30.0, 30.0), (30.0, -1.0), (-1.0, 30.0)])
+def test_a_sub_flow_is_not_run_again_beside_what_it_belongs_to(new_engine, store, parents, childs):
+    """Whoever goes on with its parent has that first, and the sub-flow only when it comes to it."""
+    inner, child = chain("a", "b"), child_id("e", "in", 1)
+    outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "chain"})])
+    for flow, name, parent, ttl in ((outer, "e", None, parents), (inner, child, "e", childs)):
+        record = ExecutionRecord(name, flow.name, WorkflowState.RUNNING, flow_id=flow.id, parent_execution_id=parent)
+        store.ledger.create(record, content_id(flow), encode_flow(flow), "elsewhere/boot/pid:[1]/1/2/x", ttl)
+    with pytest.raises(ExecutionOwned):
+        new_engine().rerun(child)
+    with pytest.raises(ExecutionOwned):
+        new_engine().run(inner, execution_id=child)
+
+
+def test_what_waits_can_be_run_again(new_engine):
+    engine = new_engine()
+    flow = FlowDef("f", steps=[StepDef("a"), StepDef("ok", step_type="wait", config={"signal": "ok"})])
+    assert engine.run(flow, execution_id="e").state is WorkflowState.PAUSED
+    assert engine.rerun("e").state is WorkflowState.PAUSED
 
 
 def test_it_is_no_recovery(engine, handler, store):

@@ -76,7 +76,7 @@ class TestItsThread:
         for _ in range(2):
             hold(heartbeat)
             store.renewed.get(timeout=LONG)
-            heartbeat.drop("e")
+            heartbeat.drop("e", 1)
             wait_until(lambda: not beats())
 
     def test_stays_where_one_lease_follows_another(self, store, beats):
@@ -84,7 +84,7 @@ class TestItsThread:
         hold(heartbeat)
         [thread] = beats()
         for _ in range(15):
-            heartbeat.drop("e")
+            heartbeat.drop("e", 1)
             time.sleep(0.1)
             hold(heartbeat)
         assert beats() == [thread]
@@ -111,7 +111,7 @@ class TestItsThread:
             stores.append(weakref.ref(store))
             heartbeat = Heartbeat(store, "me", 1000.0)
             hold(heartbeat)
-            heartbeat.drop("e")
+            heartbeat.drop("e", 1)
         del heartbeat, store
         wait_until(lambda: not beats())
         assert [store() for store in stores if store() is not None] == []
@@ -121,7 +121,7 @@ class TestItsThread:
         heartbeat = Heartbeat(store, "me", 0.9)
         hold(heartbeat)
         store.renewed.get(timeout=LONG)
-        heartbeat.drop("e")
+        heartbeat.drop("e", 1)
         kept = weakref.ref(store)
         time.sleep(0.05)
         del heartbeat, store
@@ -147,8 +147,8 @@ class TestALease:
     def test_that_is_dropped_is_renewed_no_more(self, heartbeat, store):
         hold(heartbeat)
         hold(heartbeat, "dropped")
-        heartbeat.drop("dropped")
-        heartbeat.drop("never held")
+        heartbeat.drop("dropped", 1)
+        heartbeat.drop("never held", 1)
         assert store.renewed.get(timeout=LONG) == {"e": 1}
 
     def test_that_is_lost_is_told_once_and_renewed_no_more(self, heartbeat, store):
@@ -198,6 +198,15 @@ class TestALease:
         assert store.renewed.get(timeout=LONG) == {"e": 2}
         assert told == []
 
+    def test_of_two_of_one_execution_the_older_one_is_lost(self, heartbeat, store):
+        told = SimpleQueue()
+        hold(heartbeat, epoch=1, lost=lambda: told.put(1))
+        hold(heartbeat, epoch=2, lost=lambda: told.put(2))
+        assert told.get(timeout=LONG) == 1
+        store.renewed.get(timeout=LONG)
+        assert store.renewed.get(timeout=LONG) == {"e": 2}
+        assert told.empty()
+
     def test_that_was_dropped_during_a_slow_renewal_is_told_nothing(self, heartbeat, store, beats):
         entered, gate, told = SimpleQueue(), threading.Event(), []
 
@@ -209,7 +218,7 @@ class TestALease:
         store.lost.add("e")
         hold(heartbeat, lost=lambda: told.append(1))
         entered.get(timeout=LONG)
-        heartbeat.drop("e")
+        heartbeat.drop("e", 1)
         gate.set()
         wait_until(lambda: not beats())
         assert told == []

@@ -134,6 +134,31 @@ def test_going_on_after_a_pause_is_no_recovery(ledger: Store) -> None:
     assert [ledger.take_over("e1", "me", 60, alive).recoveries for _ in range(2)] == [0, 0]
 
 
+def test_recoveries_are_counted_anew_with_progress_and_only_together_with_that(ledger: Store) -> None:
+    begun(ledger)
+    assert [ledger.take_over("e1", "w", -1, gone).recoveries for _ in range(3)] == [1, 2, 3]
+    settled = step("e1", "a", 0, 4)
+    settled.progress_of = "e1"
+    with pytest.raises(LeaseLost):
+        ledger.apply([settled, step("e1", "b", 1, 3)])
+    assert ledger.read("e1").recoveries == 3
+    ledger.apply([settled, step("e1", "a", 1, 4)])  # also where another write replaces it
+    assert [ledger.take_over("e1", "w", -1, gone).recoveries for _ in range(2)] == [1, 2]
+
+
+def test_that_of_a_sub_flow_is_its_parents_who_alone_is_recovered(ledger: Store) -> None:
+    begun(ledger, "parent")
+    begun(ledger, "child")
+    epoch = ledger.take_over("parent", "other", 60, gone).epoch
+    assert epoch is not None
+    child = ledger.take_over("child", "other", 60, alive, under=("parent", epoch))
+    assert child.recoveries == 0
+    settled = step("child", "a", 0, child.epoch or 0)
+    settled.progress_of = "parent"
+    ledger.apply([settled])
+    assert ledger.read("parent").recoveries == 0
+
+
 def test_what_has_ended_is_not_taken_over(ledger: Store) -> None:
     epoch = begun(ledger)
     ledger.apply([Save.of(record(state=WorkflowState.COMPLETED), epoch), Release("e1", epoch)])

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from stores.samples import record, run_python
 
-from szal.engine.leases import is_gone, owner_name
+from szal.engine.owners import is_gone, owner_name
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -157,7 +157,7 @@ def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() ->
     code = """
         import os, sys
         from szal import ExecutionOwned, ExecutionRecord, WorkflowState, open_store
-        from szal.engine.leases import is_gone, owner_name
+        from szal.engine.owners import is_gone, owner_name
 
         store = open_store("memory:")
         def begin(name, ttl):

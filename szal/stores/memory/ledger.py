@@ -189,6 +189,12 @@ class MemoryLedger:
         with self._lock:
             return execution_id in self._entries
 
+    def holder(self, execution_id: str) -> str | None:
+        """Return the owner of an execution whose lease has not run out; None where there is none."""
+        with self._lock:
+            entry = self._entries.get(execution_id)
+            return None if entry is None or entry.lease is None else entry.lease.holder()
+
     def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         with self._lock:
@@ -208,7 +214,8 @@ class MemoryLedger:
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
         `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
-        `LeaseLost` where that is held no more.
+        `LeaseLost` where that is held no more. `Snapshot.recoveries` counts how often that was because the owner died,
+        since the execution began or a step of it last settled.
         """
         gone: str | None = None
         while True:
@@ -230,12 +237,13 @@ class MemoryLedger:
             holder = lease.holder()
             if under is None and holder is not None and holder not in (owner, gone):
                 return holder
+            has_died = under is None and entry.state is not WorkflowState.PAUSED and lease.owner is not None
             entry.lease = attrs.evolve(
                 lease,
                 owner=owner,
                 epoch=lease.epoch + 1,
                 expires=time.monotonic() + ttl,
-                recoveries=lease.recoveries + (entry.state is not WorkflowState.PAUSED and lease.owner is not None),
+                recoveries=lease.recoveries + has_died,
             )
             return entry.found()
 
@@ -329,6 +337,14 @@ class MemoryLedger:
         entry = self._entries.get(step.execution_id)
         if entry is not None:
             entry.steps[step.step_name] = (step.step_name, step.seq, step.data, step.signal_id)
+
+    def _note_progress(self, operations: Iterable[Operation]) -> None:
+        """Count recoveries anew where a step has settled."""
+        for operation in operations:
+            progress_of = operation.progress_of if isinstance(operation, SaveStep) else None
+            entry = None if progress_of is None else self._entries.get(progress_of)
+            if entry is not None and entry.lease is not None:
+                entry.lease = attrs.evolve(entry.lease, recoveries=0)
 
     def _release(self, release: Release) -> None:
         entry = self._entries.get(release.execution_id)

@@ -96,6 +96,7 @@ class InMemoryExecutionStore(MemoryLedger):
             self._check_leases(operations)
             for operation, row in zip(needed, rows, strict=True):
                 self._carry_out(operation, row)
+            self._note_progress(operations)
 
     def _carry_out(self, operation: Operation, row: Row | None) -> None:
         if row is not None:

@@ -244,7 +244,9 @@ class PostgresExecutionStore(SqlExecutionStore):
 
 def _are_few_steps(operations: Sequence[Operation]) -> bool:
     """Return whether that is all there is to write, under leases."""
-    return len(operations) <= _FEW and all(type(each) is SaveStep and each.epoch is not None for each in operations)
+    return len(operations) <= _FEW and all(
+        type(each) is SaveStep and each.epoch is not None and each.progress_of is None for each in operations
+    )
 
 
 def _name(given: dict[str, Any], schema: str | None) -> str:

@@ -1,0 +1,94 @@
+"""A run in the background: what whoever started it has of it, and the thread that it gets."""
+
+import contextvars
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from szal.logs import SafeLogger
+from szal.model.results import FlowResult
+from szal.scheduler.cancel import CancellationToken
+from szal.waiters import Flag
+
+__all__ = ["Execution", "RunThread"]
+
+logger = SafeLogger(logging.getLogger(__name__))
+
+
+class Execution:
+    """A run in the background, as `Engine.start` returns it. Its methods may be called from any thread.
+
+    >>> from szal import Engine, FlowDef, StepDef
+    >>> with Engine(lambda ctx: ctx.sleep(60)) as engine:
+    ...     execution = engine.start(FlowDef("night", steps=[StepDef("sleep"), StepDef("breakfast")]))
+    ...     execution.cancel()
+    ...     str(execution.result(timeout=10).state), execution.done
+    ('cancelled', True)
+    """
+
+    def __init__(self, execution_id: str, token: CancellationToken) -> None:
+        self.execution_id = execution_id
+        self._token = token
+        self._result: FlowResult | None = None
+        self._error: BaseException | None = None
+        self._over = Flag()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended and is recorded."""
+        return self._over.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the run has ended, at most *timeout* seconds; return whether it has."""
+        return self._over.wait(timeout)
+
+    def result(self, timeout: float | None = None) -> FlowResult:
+        """Block for the result, at most *timeout* seconds (then TimeoutError); raise what `Engine.run` would have."""
+        if not self.wait(timeout):
+            raise TimeoutError(f"execution {self.execution_id} has not ended within {timeout:g}s")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """Cancel the run. Returns at once; `result` then has the state CANCELLED, or ROLLED_BACK."""
+        self._token.cancel()
+
+    def finish(self, result: FlowResult | None, error: BaseException | None = None) -> None:
+        """Take note of how the run ended, once. By whoever runs it."""
+        if self._over.is_set():
+            return
+        self._result, self._error = result, error
+        if error is not None:  # nobody may ever ask
+            logger.error("execution %s ended by an error", self.execution_id, exc_info=error)
+        self._over.set()
+
+
+class RunThread:
+    """A thread that is there before anything is recorded, and runs what it is then given, or ends."""
+
+    def __init__(self, name: str) -> None:
+        self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        arguments = (weakref.ref(self), self._given)
+        work = contextvars.copy_context().run
+        threading.Thread(target=work, args=(_run_what_is_given, *arguments), name=name).start()  # RuntimeError: none
+
+    def give(self, work: Callable[[], object] | None) -> None:
+        """Have it call *work*, which must not raise; None: there is nothing to do. The first one counts."""
+        self._given.put(work)
+
+
+def _run_what_is_given(owner: "weakref.ref[RunThread]", given: "SimpleQueue[Callable[[], object] | None]") -> None:
+    """Wait for work and do it; who would give it may be gone, where an interruption came in between."""
+    while True:
+        try:
+            work = given.get(timeout=0.5)
+            break
+        except Empty:
+            if owner() is None:
+                return
+    if work is not None:
+        work()
