@@ -53,7 +53,9 @@ class Call:
     def begin(self) -> bool:
         """Begin it, with the step's limit from now on; False where it was withdrawn. By whoever calls the handler."""
         self.started = time.monotonic()  # first: who abandons it next needs to know
-        if not _take(self._begin):
+        try:
+            self._begin.pop()
+        except IndexError:
             return False
         limit = self.node.step.timeout
         if limit is not None:

@@ -130,10 +130,12 @@ class Run:
 
     def enter(self, place: int, stage: Stage) -> None:
         """Take the step at *place* to another stage."""
-        before, tally = self.stages[place], self.tally
+        before = self.stages[place]
         self.stages[place] = stage
-        tally.work += stage.work - before.work
-        tally.waits += stage.waits - before.waits
+        if stage.work != before.work:
+            self.tally.work += stage.work - before.work
+        if stage.waits != before.waits:
+            self.tally.waits += stage.waits - before.waits
 
     def under_way(self) -> list[tuple[Node, Stage]]:
         """Return the steps that have neither settled nor are waiting for others, with what they are doing."""

@@ -63,7 +63,8 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
     call = attempt.call
     if call.run.is_over or call.run.stages[call.node.place] is not attempt:
         return  # taken note of before
-    announce_attempt(c, attempt)
+    if attempt.announce is not None:
+        announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
     if error is None:
