@@ -25,6 +25,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "model": {
         "state": "states, and which may follow which",
+        "key": "keys that are made of names",
         "moment": "times, as they are kept and as they are shown",
         "step": "a step's definition",
         "graph": "algorithms on lists of edges",

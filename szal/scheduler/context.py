@@ -14,6 +14,7 @@ from szal.expressions.path import Json, outcome_values
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
+from szal.model.key import ROLLBACK, key_of
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.model.step import StepDef
@@ -146,7 +147,8 @@ class StepContext:
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt and every resume of this step of this execution; its undo has another."""
-        return f"{self.execution_id}:{self.step.name}" + (":rollback" if self._is_undo else "")
+        parts = (self.execution_id, self.step.name)
+        return key_of(*parts, ROLLBACK) if self._is_undo else key_of(*parts)
 
     @property
     def cancelled(self) -> bool:
