@@ -19,6 +19,7 @@ __all__ = [
     "EncodeError",
     "ExecutionNotFound",
     "ExecutionOwned",
+    "ExitStatusUnknown",
     "FlowFailed",
     "FlushTimeout",
     "GiveUp",
@@ -374,6 +375,20 @@ class ShellFailed(StepError):
         if len(lines) > 1:
             return how + ":" + "".join(f"\n  {line}" for line in lines)
         return f"{how}: {lines[0]}" if lines else how
+
+
+@attrs.define(repr=False)
+class ExitStatusUnknown(StepError):
+    """A command has ended, and nobody can tell how: it may have failed.
+
+    >>> print(ExitStatusUnknown("this process ignores SIGCHLD"))
+    the command has ended, but its exit status is not known: this process ignores SIGCHLD
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the command has ended, but its exit status is not known: {self.reason}"
 
 
 @attrs.define(repr=False)

@@ -6,10 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
-from time import monotonic
 
 import attrs
 
+from szal.clock import monotonic
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult

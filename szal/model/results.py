@@ -1,10 +1,11 @@
 """What running a flow leaves behind: a result for each step, one for the flow, and the record of it all."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 
+from szal import clock
 from szal.errors import FlowFailed, StepError, StepFailed
 from szal.expressions.path import Json
 from szal.model.moment import as_datetime
@@ -115,7 +116,7 @@ class FlowResult:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.utc_now()
 
 
 @attrs.define

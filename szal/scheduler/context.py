@@ -2,12 +2,12 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import attrs
 
+from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.events.progress import StepProgress
 from szal.expressions.path import Json, outcome_values
@@ -166,7 +166,7 @@ class StepContext:
     def remaining(self) -> float | None:
         """Return the seconds left to this attempt (0.0 when it is over), or None where it has no limit."""
         deadline = self._call.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        return None if deadline is None else max(0.0, deadline - monotonic())
 
     def check(self) -> None:
         """Raise `StepTimeout` past this attempt's deadline, `Cancelled` where it is `cancelled`; else do nothing."""
@@ -181,7 +181,7 @@ class StepContext:
 
         Several threads of one handler may sleep at a time.
         """
-        end, deadline = time.monotonic() + seconds, self._call.deadline
+        end, deadline = monotonic() + seconds, self._call.deadline
         cut = deadline is not None and deadline < end
         until = deadline if deadline is not None and cut else end
         waiter = threading.Lock()
@@ -190,7 +190,7 @@ class StepContext:
         self._run.sleepers.add(sleeper)
         try:
             while not self.cancelled:  # asked after it can be woken: whoever cancels later will find it
-                left = until - time.monotonic()
+                left = until - monotonic()
                 if left <= 0:
                     return not cut
                 for nap in naps(left):
