@@ -34,6 +34,7 @@ __all__ = [
     "RetryAfter",
     "RetryExhausted",
     "ShellFailed",
+    "ShellNotSupported",
     "SinkFull",
     "SkipStep",
     "StepError",
@@ -103,6 +104,25 @@ class HandlerNotFound(SzalError):
 
     def __str__(self) -> str:
         return f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
+
+
+@attrs.define(repr=False)
+class ShellNotSupported(HandlerNotFound):
+    """Some steps are commands, and this system cannot run them: it is not a POSIX one. Raised before anything runs.
+
+    >>> print(ShellNotSupported(("build",), missing="os.killpg"))
+    step build is a command: that needs a POSIX system, and this one has no os.killpg
+    """
+
+    missing: str = ""
+
+    def __str__(self) -> str:
+        which = (
+            f"steps {', '.join(self.steps)} are commands"
+            if len(self.steps) > 1
+            else f"step {self.steps[0]} is a command"
+        )
+        return f"{which}: that needs a POSIX system, and this one has no {self.missing}"
 
 
 @attrs.define(repr=False)

@@ -44,7 +44,13 @@ def _machine() -> tuple[str, str]:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         boot = ""
-    return os.uname().nodename.replace("/", "-"), boot
+    if hasattr(os, "uname"):
+        host = os.uname().nodename
+    else:
+        import socket  # which takes time to load, and most programs have other means
+
+        host = socket.gethostname()
+    return host.replace("/", "-"), boot
 
 
 def _start_of(pid: int) -> str | None:

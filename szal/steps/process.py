@@ -23,7 +23,7 @@ from szal.clock import monotonic
 from szal.errors import ExitStatusUnknown
 from szal.steps.exit_status import ExitStatus
 
-__all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream"]
+__all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream", "missing_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,12 @@ MAX_OUTPUT: Final = 1 << 20
 _TICK: Final = 0.05
 _MAX_LINE: Final = 8192  # a longer line is reported in pieces of this size
 _CHUNK: Final = 1 << 16
+
+
+def missing_here() -> str:
+    """Return what a process group needs and this system does not have; empty where it has all."""
+    names = [f"os.{name}" for name in ("killpg", "setsid", "WNOHANG") if not hasattr(os, name)]
+    return ", ".join(names + [f"signal.{name}" for name in ("SIGTERM", "SIGKILL") if not hasattr(signal, name)])
 
 
 class Caller(Protocol):
