@@ -29,11 +29,13 @@ ROOMS: dict[str, dict[str, str]] = {
     "model": {
         "state": "states, and which may follow which",
         "key": "keys that are made of names",
+        "class_name": "names of exceptions, however they were loaded",
         "moment": "times, as they are kept and as they are shown",
         "step": "a step's definition",
         "graph": "algorithms on lists of edges",
         "validation": "what can be known of a flow before it runs",
         "flow": "a flow's definition",
+        "luggage": "exceptions that travel to another process, if they can",
         "results": "results and records",
         "json.text": "JSON values as text",
         "json.writing": "the model as JSON",
