@@ -20,6 +20,7 @@ __all__ = [
     "EngineClosed",
     "ExecutionNotFound",
     "ExecutionOwned",
+    "ExitStatusUnknown",
     "FlowFailed",
     "FlushTimeout",
     "GiveUp",
@@ -34,6 +35,7 @@ __all__ = [
     "RetryAfter",
     "RetryExhausted",
     "ShellFailed",
+    "ShellNotSupported",
     "SinkFull",
     "SkipStep",
     "StepError",
@@ -103,6 +105,25 @@ class HandlerNotFound(SzalError):
 
     def __str__(self) -> str:
         return f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
+
+
+@attrs.define(repr=False)
+class ShellNotSupported(HandlerNotFound):
+    """Some steps are commands, and this system cannot run them: it is not a POSIX one. Raised before anything runs.
+
+    >>> print(ShellNotSupported(("build",), missing="os.killpg"))
+    step build is a command: that needs a POSIX system, and this one has no os.killpg
+    """
+
+    missing: str = ""
+
+    def __str__(self) -> str:
+        which = (
+            f"steps {', '.join(self.steps)} are commands"
+            if len(self.steps) > 1
+            else f"step {self.steps[0]} is a command"
+        )
+        return f"{which}: that needs a POSIX system, and this one has no {self.missing}"
 
 
 @attrs.define(repr=False)
@@ -387,6 +408,20 @@ class ShellFailed(StepError):
         if len(lines) > 1:
             return how + ":" + "".join(f"\n  {line}" for line in lines)
         return f"{how}: {lines[0]}" if lines else how
+
+
+@attrs.define(repr=False)
+class ExitStatusUnknown(StepError):
+    """A command has ended, and nobody can tell how: it may have failed.
+
+    >>> print(ExitStatusUnknown("this process ignores SIGCHLD"))
+    the command has ended, but its exit status is not known: this process ignores SIGCHLD
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the command has ended, but its exit status is not known: {self.reason}"
 
 
 @attrs.define(repr=False)

@@ -17,15 +17,7 @@ from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import TypeVar
 
-try:
-    # What `signal` wraps: its conversions to enums take ten times as long as all the rest, at each small run.
-    from _signal import getsignal as handler_of  # type: ignore[import-not-found]
-    from _signal import signal as set_handler
-except ImportError:
-    from signal import getsignal as handler_of
-    from signal import signal as set_handler
-
-__all__ = ["call_each", "handler_of", "interruption_in", "is_interruption", "run_to_end", "set_handler"]
+__all__ = ["call_each", "interruption_in", "is_interruption", "run_to_end"]
 
 F = TypeVar("F", bound=Callable[[], object])
 
@@ -54,7 +46,7 @@ def is_interruption(error: BaseException) -> bool:
         passed.add(trace.tb_frame.f_code)
         trace = trace.tb_next
     # All numbers that there may be: signal.valid_signals() takes longer than all the rest.
-    return any(_code(handler_of(number)) in passed for number in range(1, signal.NSIG))
+    return any(_code(signal.getsignal(number)) in passed for number in range(1, signal.NSIG))
 
 
 def interruption_in(error: BaseException, before: BaseException | None) -> BaseException | None:

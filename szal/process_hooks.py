@@ -19,7 +19,6 @@ import functools
 import logging
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -27,10 +26,11 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
+from szal.clock import monotonic
 from szal.interruption import call_each, run_to_end
 from szal.logs import SafeLogger
 
-__all__ = ["Member", "enroll", "enroll_lock", "enroll_renewal"]
+__all__ = ["Member", "end_process", "enroll", "enroll_lock", "enroll_renewal"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -53,7 +53,7 @@ class Member(Protocol):
         """Accept nothing more, and begin to finish what is there."""
 
     def finish_exit(self, began: float) -> None:
-        """Wait for that; *began* is the `time.monotonic` of when all members were asked to."""
+        """Wait for that; *began* is when all members were asked to, on szal's monotonic clock."""
 
 
 _Rest: TypeAlias = Generator[None, None, None]
@@ -148,7 +148,7 @@ class _Registry:
         self._renewed_in = os.getpid()
 
     def install(self) -> None:
-        atexit.register(self._exit)
+        atexit.register(self.end)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child)
             # Twice: a signal that arrived during the fork comes up on the first line of the first hook after it,
@@ -178,9 +178,9 @@ class _Registry:
             self._forks = {}
             self._renewed_in = os.getpid()
 
-    def _exit(self) -> None:
+    def end(self) -> None:
         members = [member for member, part in reversed(self._members()) if isinstance(part, _Whole)]
-        began = time.monotonic()
+        began = monotonic()
         begin = [member.begin_exit for member in members]
         finish = [functools.partial(member.finish_exit, began) for member in members]
         call_each([*begin, *finish], _log)
@@ -193,6 +193,11 @@ _registry.install()
 def enroll(member: Member) -> None:
     """Make *member* take part for as long as it lives. What uses another member must enroll after it."""
     _registry.enroll(member, _Whole())
+
+
+def end_process() -> None:
+    """Do what is done at the end of the process, for one that ends by `os._exit`."""
+    _registry.end()
 
 
 def enroll_lock(owner: T, make_lock: Callable[[T], threading.RLock]) -> None:

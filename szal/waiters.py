@@ -9,11 +9,12 @@ that a child would miss.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
+
+from szal.clock import monotonic
 
 __all__ = ["SHORTEST_WAIT", "Flag", "Waiters", "naps", "next_of", "wait_unless", "wake_all"]
 
@@ -72,9 +73,9 @@ def naps(timeout: float | None) -> Iterator[float]:
     its handler would publish, cancel or raise waits until something else does. Most signals that come as the thread
     goes to sleep do so because of what it did before: so the first naps are the shortest.
     """
-    until = threading.TIMEOUT_MAX if timeout is None else min(time.monotonic() + timeout, threading.TIMEOUT_MAX)
+    until = threading.TIMEOUT_MAX if timeout is None else min(monotonic() + timeout, threading.TIMEOUT_MAX)
     nap = SHORTEST_WAIT if threading.get_ident() == threading.main_thread().ident else threading.TIMEOUT_MAX
-    while (left := until - time.monotonic()) > nap:
+    while (left := until - monotonic()) > nap:
         yield nap
         nap = min(2 * nap, _LONGEST_OF_MAIN)
     yield max(left, 0.0)

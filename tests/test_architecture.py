@@ -5,6 +5,8 @@ This list is the map of the code, docs/architecture.md a walk through it. Import
 
 import ast
 import importlib.util
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 ROOMS: dict[str, dict[str, str]] = {
     "": {
         "errors": "every exception, in one tree",
+        "clock": "the clocks, always the real ones",
         "interruption": "what a signal handler raised, told from a failure",
         "logs": "logging that cannot break what it tells of",
         "waiters": "threads that sleep until they are woken",
@@ -25,11 +28,14 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "model": {
         "state": "states, and which may follow which",
+        "key": "keys that are made of names",
+        "class_name": "names of exceptions, however they were loaded",
         "moment": "times, as they are kept and as they are shown",
         "step": "a step's definition",
         "graph": "algorithms on lists of edges",
         "validation": "what can be known of a flow before it runs",
         "flow": "a flow's definition",
+        "luggage": "exceptions that travel to another process, if they can",
         "results": "results and records",
         "json.text": "JSON values as text",
         "json.writing": "the model as JSON",
@@ -90,6 +96,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "postgres.store": "the store in a server",
     },
     "steps": {
+        "exit_status": "how a process has ended",
         "process": "processes and their groups",
         "shell": "a step that is a command",
         "handlers": "which function does which step",
@@ -181,3 +188,30 @@ def test_nothing_uses_asyncio() -> None:
         tree = ast.parse(path.read_text())
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)], path
         assert "asyncio" not in path.read_text(), path
+
+
+STANDARD = sys.stdlib_module_names - {"code", "token"} | {"date"}  # two are names of other things here
+CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time", "time_ns", "now", "utcnow", "today"}
+
+
+def names_of(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield each name that is taken from a module of the standard library: by import, or as an attribute of it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in sys.stdlib_module_names:
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (("", alias.name) for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in STANDARD:
+            yield node.value.id, node.attr
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_takes_nothing_private_of_the_standard_library(module: str) -> None:
+    names = [f"{whole}.{name}" for whole, name in names_of(ast.parse(FILES[module].read_text()))]
+    assert [name for name in names if re.search(r"\b_(?!_|exit$)", name)] == []
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if module != "clock"])
+def test_a_module_reads_no_clock_but_szals_own(module: str) -> None:
+    names = names_of(ast.parse(FILES[module].read_text()))
+    assert [name for whole, name in names if name in CLOCKS and whole in ("time", "datetime", "date")] == []

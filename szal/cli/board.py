@@ -1,7 +1,6 @@
 """What is known of a run while it goes on: a row for each step, and how many steps are in each state."""
 
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -9,6 +8,7 @@ from enum import Enum
 import attrs
 
 from szal.cli.text import brief, elapsed, one_line
+from szal.clock import monotonic
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
 from szal.model.flow import FlowDef
@@ -98,7 +98,7 @@ class Board:
     """
 
     def __init__(
-        self, flow: FlowDef, clock: Callable[[], float] = time.monotonic, before: Sequence[StepResult] = ()
+        self, flow: FlowDef, clock: Callable[[], float] = monotonic, before: Sequence[StepResult] = ()
     ) -> None:
         self._clock = clock
         self._began = clock()

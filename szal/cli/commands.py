@@ -15,6 +15,7 @@ from szal.cli.durable import recover, rerun, resume
 from szal.cli.execute import Job, RecordLost, Settings, execute, sink_of
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import find_record, reading
+from szal.cli.interrupt import hear_of_children
 from szal.cli.live import view_of
 from szal.cli.message import cancel, prune, resolve, signal
 from szal.cli.options import inputs_option, json_option, labels_of, needed, states_of, store_option
@@ -84,6 +85,7 @@ class _StepLogs(logging.Handler):
 @click.version_option(package_name="szal", message="szal %(version)s")
 def szal() -> None:
     """Run workflows, and look at what they did."""
+    hear_of_children()
     if not logging.root.handlers:
         logging.root.addHandler(_StepLogs())
 

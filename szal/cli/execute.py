@@ -1,7 +1,7 @@
 """Runs a flow for the command line: with a store or without, to its end or until a signal."""
 
-import atexit
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -13,12 +13,14 @@ from typing import Final, NoReturn
 import attrs
 import click
 
+from szal import process_hooks
 from szal.cli.console import stderr, write
 from szal.cli.history import keeps, opened
 from szal.cli.interrupt import Interruption, Terminated
 from szal.cli.live import View
 from szal.cli.standing import Standing, is_left_by_a_person, standing_of
 from szal.cli.target import Target
+from szal.clock import monotonic
 from szal.engine.config import Durability
 from szal.engine.engine import Engine
 from szal.errors import StoreError, SzalError
@@ -95,9 +97,9 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
     """
     running = _Running(job, settings, store, view)
     before = None if store is None or job.execution_id is None else store.get(job.execution_id)
-    began = time.monotonic()
+    began = monotonic()
     result = running.run()
-    took = time.monotonic() - began
+    took = monotonic() - began
     # What was to go on may be a sub-flow: then that is the execution that it belongs to.
     execution_id = (None if result is None else result.execution_id) or running.execution_id or job.execution_id or ""
     record = None if store is None else store.get(execution_id)
@@ -216,7 +218,7 @@ class _Running:
 
     def _get_out(self, status: int) -> None:
         time.sleep(_PATIENCE)  # the main thread has been told too, and may be on its way out
-        for last in (lambda: self._view.__exit__(None, None, None), atexit._run_exitfuncs):
+        for last in (lambda: self._view.__exit__(None, None, None), _finish):
             thread = threading.Thread(target=last, name="szal-exit", daemon=True)
             thread.start()  # what holds up the main thread may hold up this one too
             thread.join(_PATIENCE)
@@ -247,18 +249,24 @@ def sink_of(settings: Settings) -> Iterator[ExecutionStore | None]:
 def leave(status: int) -> NoReturn:
     """End the process though a step's thread hangs, which the interpreter would wait for.
 
-    What is registered with atexit is done, as at any exit: it ends the processes of shell steps.
+    What szal does at any exit is done: it ends the processes of shell steps, and writes what is still to be written.
+    What others have registered with `atexit` is not.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing takes long from here on
-    until = time.monotonic() + _PATIENCE
+    until = monotonic() + _PATIENCE
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
     for thread in others:
-        thread.join(max(0.0, until - time.monotonic()))
+        thread.join(max(0.0, until - monotonic()))
     if not any(thread.is_alive() for thread in others):
         signal.signal(signal.SIGINT, before)
         sys.exit(status)
-    atexit._run_exitfuncs()
+    _finish()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(status)
+
+
+def _finish() -> None:
+    process_hooks.end_process()
+    logging.shutdown()

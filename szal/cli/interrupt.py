@@ -10,9 +10,9 @@ from typing import Any, Final, Self
 
 from szal import process_hooks
 
-__all__ = ["Interruption", "Terminated"]
+__all__ = ["Interruption", "Terminated", "hear_of_children"]
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS: Final = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PATIENCE: Final = 0.5  # seconds for the thread that tells of them to end
 _ON_ITS_WAY: Final = 0.05  # seconds in which what the first signal raised, or did, has come to where it is acted on
 
@@ -133,6 +133,14 @@ class Interruption:
 
     def finish_exit(self, began: float) -> None:
         """Nothing to do."""
+
+
+def hear_of_children() -> None:
+    """Have the system tell this process how its children end, which a parent that ignores SIGCHLD has turned off."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _on_a_thread(function: Callable[..., object], *arguments: object) -> threading.Thread:

@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -15,6 +14,7 @@ from rich.text import Text
 from szal.cli.board import Board, Row, Snapshot, Stage
 from szal.cli.style import look_of
 from szal.cli.text import brief, elapsed, one_line
+from szal.clock import utc_now
 from szal.events.bus import EventType, WorkflowEvent
 from szal.events.progress import StepProgress
 from szal.model.flow import FlowDef
@@ -183,7 +183,7 @@ class PlainLog:
         self._line("szal", text)
 
     def _line(self, name: str, text: str) -> None:
-        line = f"{datetime.now().astimezone():%H:%M:%S} {one_line(name):<{self._width}}  {text}\n"
+        line = f"{utc_now().astimezone():%H:%M:%S} {one_line(name):<{self._width}}  {text}\n"
         with self._lock:
             self._file.write(line)
             self._file.flush()

@@ -3,9 +3,9 @@
 import math
 import os
 import threading
-import time
 from functools import partial
 
+from szal.clock import monotonic
 from szal.engine.driver import Driver
 from szal.errors import EngineClosed
 from szal.waiters import Waiters, wait_unless, wake_all
@@ -54,9 +54,9 @@ class ActiveRuns:
 
     def wait_for_others(self, timeout: float = math.inf) -> bool:
         """Wait, so many seconds at most, until nothing is left but what this thread is in itself; return whether so."""
-        until = time.monotonic() + timeout
+        until = monotonic() + timeout
         while others := self._others():
-            left = until - time.monotonic()
+            left = until - monotonic()
             if left <= 0:
                 return False
             wait_unless(self._waiters, partial(self._has_changed, others), left)

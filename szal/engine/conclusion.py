@@ -1,8 +1,8 @@
 """What an execution comes to: its result, and what is said of it in a line."""
 
-import time
 from typing import cast
 
+from szal.clock import monotonic
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
@@ -21,7 +21,7 @@ def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowStat
     return FlowResult(
         spec.flow.name,
         cast("list[StepResult]", steps),
-        time.monotonic() - started,
+        monotonic() - started,
         success=state is WorkflowState.COMPLETED,
         rolled_back=state is WorkflowState.ROLLED_BACK,
         execution_id=spec.record.execution_id,

@@ -1,9 +1,9 @@
 """What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from szal.clock import monotonic
 from szal.model.json import encode_checkpoint
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
@@ -48,8 +48,8 @@ class Journal:
     def now(self) -> float:
         """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
         if self._ahead is None:
-            self._ahead = self.store.ledger.clock() - time.monotonic()
-        return self._ahead + time.monotonic()
+            self._ahead = self.store.ledger.clock() - monotonic()
+        return self._ahead + monotonic()
 
     def restore(self, step_name: str, seq: int, *, settled: bool) -> None:
         """Take note of a step that is in the store already."""

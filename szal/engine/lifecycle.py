@@ -1,11 +1,11 @@
 """One execution from its first record to its last: its states, its steps, its undoing, its result."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from szal.clock import monotonic
 from szal.engine.conclusion import copy_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
 from szal.engine.recording import recording_of
@@ -139,7 +139,7 @@ class Lifecycle:
 
     def start(self) -> None:
         """Record that the run has begun, or goes on, and have its steps started. Raises what the store raises."""
-        self.started = time.monotonic()
+        self.started = monotonic()
         self.recording.open(self.record, self)
         limit = self.spec.flow.timeout if self._config.timeout is None else self._config.timeout
         ends = [self.spec.deadline, None if limit is None else self.started + limit]

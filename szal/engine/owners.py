@@ -5,7 +5,6 @@ this system does not tell is empty there, and then nothing can be proven: the le
 """
 
 import os
-import socket
 import uuid
 from pathlib import Path
 from typing import Final
@@ -64,7 +63,15 @@ def is_gone(owner: str) -> bool:
 
 
 def _place() -> _Place:
-    return _Place(socket.gethostname().replace("/", "-"), _boot(), _own_namespaces())
+    return _Place(_host().replace("/", "-"), _boot(), _own_namespaces())
+
+
+def _host() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # which takes time to load
+
+    return socket.gethostname()
 
 
 def _boot() -> str:

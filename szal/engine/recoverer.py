@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from time import monotonic
 
 import attrs
 
+from szal.clock import monotonic
 from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger

@@ -83,8 +83,8 @@ class Recovery:
         if known.flow is None:
             raise DefinitionMismatch(execution_id, ("it has no recorded definition",))
         stored = stored_flow(execution_id, known, self._config)
-        if content_id(stored) != given:
-            raise DefinitionMismatch(execution_id, tuple(differences(stored, flow)))
+        if content_id(stored) != given and (found := differences(stored, flow)):
+            raise DefinitionMismatch(execution_id, found)
 
     def root_of(self, execution_id: str) -> str:
         """Return with which execution that one goes on: a sub-flow with what it belongs to, while that lives."""

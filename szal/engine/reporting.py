@@ -1,9 +1,9 @@
 """Tells the world what happens in a run: events, and metrics by step type."""
 
 import logging
-import time
 from collections.abc import Callable
 
+from szal import clock
 from szal.engine.config import EngineConfig
 from szal.events.bus import EventBus, EventType, WorkflowEvent
 from szal.interruption import is_interruption
@@ -27,7 +27,7 @@ class Reporter:
     """Emits the events of one execution, in order, on its coordinating thread. A sink that raises is logged."""
 
     def __init__(
-        self, config: EngineConfig, flow_name: str, execution_id: str, now: Callable[[], float] = time.time
+        self, config: EngineConfig, flow_name: str, execution_id: str, now: Callable[[], float] = clock.wall
     ) -> None:
         sink = config.event_sink
         self._sink = sink.publish if isinstance(sink, EventBus) else sink  # calling an instance costs a call more

@@ -12,6 +12,7 @@ from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlow
 from szal.model.catalogue import WorkflowStorage
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
+from szal.model.key import key_of
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import StepDef
@@ -29,7 +30,7 @@ MAX_DEPTH: Final = 32  # of sub-flows in sub-flows: more is a flow that contains
 
 def child_id(parent: str, step: str, attempt: int) -> str:
     """Return the id of a sub-flow's execution: the same when it is taken up after a crash."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{parent}:{step}:{attempt}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, key_of(parent, step, str(attempt))))
 
 
 def is_child_id(execution_id: str) -> bool:

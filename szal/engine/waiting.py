@@ -1,6 +1,5 @@
 """Steps that wait: for a signal, or for a time. They hold no thread, and no process has to live meanwhile."""
 
-import time
 import uuid
 from collections import deque
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from szal import clock
 from szal.errors import StepError, StepTimeout
 from szal.expressions.path import Json
 from szal.model.json.text import loads
@@ -27,7 +27,7 @@ __all__ = ["Waits", "new_signal_id"]
 
 def new_signal_id() -> str:
     """Return an id for a signal that has none of its own; later ones sort later."""
-    return f"{time.time_ns():020d}-{uuid.uuid4().hex}"
+    return f"{clock.wall_ns():020d}-{uuid.uuid4().hex}"
 
 
 @attrs.define(eq=False, repr=False)

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import time
 import weakref
 from collections.abc import Callable
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Literal, Protocol, Self, TypeAlias, overload
 
 import attrs
 
+from szal import clock
 from szal.events.subscription import Subscription
 from szal.interruption import call_each
 from szal.logs import SafeLogger
@@ -53,7 +53,7 @@ class WorkflowEvent:
     attempt: int | None = None
     duration: float | None = None
     error: str | None = None
-    _timestamp: datetime | float = attrs.field(factory=time.time, eq=as_datetime, repr=False)
+    _timestamp: datetime | float = attrs.field(factory=clock.wall, eq=as_datetime, repr=False)
     execution_id: str | None = None
 
     @property

@@ -1,6 +1,5 @@
 """A bounded mailbox between publishers that never wait and a reader that may be slow."""
 
-import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty
@@ -10,6 +9,7 @@ from typing import Generic, Self, TypeVar
 import attrs
 
 from szal import process_hooks
+from szal.clock import monotonic
 from szal.waiters import Waiters, wait_unless, wake_all
 
 __all__ = ["Subscription"]
@@ -117,13 +117,13 @@ class Subscription(Generic[T]):
 
     def _take(self, timeout: float | None) -> T:
         """Return the next item, waiting for it; raise `Empty` if there is none in time, or will be none."""
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else monotonic() + timeout
         while True:
             closed = self._closed  # before looking for an item: what arrived before is still delivered
             try:
                 return self._items.popleft()
             except IndexError:
-                left = None if until is None else until - time.monotonic()
+                left = None if until is None else until - monotonic()
             if closed or (left is not None and left <= 0):
                 raise Empty
             wait_unless(self._waiters, lambda: self._items or self._closed, left)

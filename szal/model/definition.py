@@ -18,6 +18,7 @@ import attrs
 
 from szal.errors import EncodeError
 from szal.expressions.path import Json
+from szal.model.class_name import may_be_one
 from szal.model.flow import FlowDef
 from szal.model.json import NO_LIMIT_MS, flow_fields, step_fields
 from szal.model.json.text import dumps, loads
@@ -59,7 +60,9 @@ def _text_and_content(flow: FlowDef) -> tuple[str, str]:
 
 
 def content_id(flow: FlowDef) -> str:
-    """Return a digest (sha256, in hex) that two definitions share exactly if `differences` finds none.
+    """Return a digest (sha256, in hex): two definitions that share it are the same.
+
+    Those for which `differences` finds nothing share it, but for names of exceptions that may be of one class.
 
     It is the same in every process: ids and the order of keys do not count. Linear in the size of the flow and
     not recursive. Raises `EncodeError` for a config that JSON cannot hold.
@@ -164,7 +167,7 @@ def _settle(fields: _Fields) -> None:
             fields.pop(limit, None)
     if "retry_jitter" in fields:
         fields["retry_jitter"] = float(fields["retry_jitter"])
-    for kinds in ("retry_on", "give_up_on"):
+    for kinds in _EXCEPTIONS:
         if kinds in fields:
             fields[kinds] = _sorted(fields[kinds])
 
@@ -192,6 +195,7 @@ def _text(value: Json) -> str:
 # -- differences, as text ----------------------------------------------------------------------------
 
 _ENUMS: Mapping[str, type[NamedEnum]] = {"mode": FlowMode, "backoff": BackoffStrategy, "trigger_mode": TriggerMode}
+_EXCEPTIONS = ("retry_on", "give_up_on")
 _MISSING = object()
 _WIDTH = 60
 
@@ -202,9 +206,20 @@ def _changes(old: _Fields, new: _Fields) -> Iterator[str]:
         before, after = old.get(key, _MISSING), new.get(key, _MISSING)
         if key in ("config", "inputs"):
             yield from _value_changes(key, before, after)
+        elif key in _EXCEPTIONS and _may_be_one(before, after):
+            continue
         elif _is_other(before, after):
             was, now = _shown(key, before), _shown(key, after)
             yield f"{key.removesuffix('_ms')} {_change(was, now)}"
+
+
+def _may_be_one(old: object, new: object) -> bool:
+    """Whether two lists of names of exceptions may be of the same classes: a script has other names than a module."""
+    if not isinstance(old, list) or not isinstance(new, list):
+        return False
+    return all(any(may_be_one(name, other) for other in new) for name in old) and all(
+        any(may_be_one(name, other) for other in old) for name in new
+    )
 
 
 def _value_changes(path: str, old: object, new: object) -> Iterator[str]:

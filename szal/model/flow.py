@@ -40,6 +40,16 @@ class FlowDef:
     _plan: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # `Plan.of` keeps its work here
     _definition: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # and `Definition.of`
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of: all but what is made of it when it runs."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self)) if field.init}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become that copy, with a list of steps of its own."""
+        self._plan = self._definition = None
+        for name, value in state.items():
+            setattr(self, name, value)
+
     def add_step(self, step: StepDef) -> StepDef:
         """Append *step* and return it, so that later steps can depend on it."""
         self.steps.append(step)

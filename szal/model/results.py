@@ -1,12 +1,15 @@
 """What running a flow leaves behind: a result for each step, one for the flow, and the record of it all."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Any
 
 import attrs
 
+from szal import clock
 from szal.errors import EngineClosed, FlowFailed, StepError, StepFailed
 from szal.expressions.path import Json
+from szal.model.luggage import Luggage
 from szal.model.moment import as_datetime
 from szal.model.state import StepStatus, Stop, WorkflowState
 
@@ -35,11 +38,21 @@ class StepResult:
     error_type: str | None = None
     _started_at: datetime | float | None = attrs.field(default=None, eq=as_datetime)
     exception: BaseException | None = attrs.field(default=None, eq=False, repr=False)
-    """What the last attempt raised; only in the process that ran it, never in a record."""
+    """What the last attempt raised: never in a record. Pickled it is left out, where it cannot be unpickled."""
     encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
     """The output as JSON text, where the step's own thread has encoded it for the store."""
     encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
     """How it ended as JSON text, from when its row is written until the record is."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of. A pickle that another process can always read."""
+        state = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return state if self.exception is None else state | {"exception": Luggage(self.exception)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become that copy."""
+        for name, value in state.items():
+            setattr(self, name, value.exception if isinstance(value, Luggage) else value)
 
     @property
     def started_at(self) -> datetime | None:
@@ -118,7 +131,7 @@ class FlowResult:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.utc_now()
 
 
 @attrs.define

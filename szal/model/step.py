@@ -91,7 +91,8 @@ class StepDef:
     Durations are seconds. `timeout` limits one attempt, counted from its start; None means no limit.
     `retry_jitter` spreads each wait by that fraction, both ways. `retry_on` and `give_up_on` take exception
     classes or their dotted names (``"requests.exceptions.Timeout"``; builtins need no module); a name
-    matches a class and everything derived from it, and nothing is imported to find out.
+    matches a class and everything derived from it, and nothing is imported to find out. A class that a script defines
+    has the name that it has where the script is imported.
     With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
     for `Engine.resolve`. `depends_on` takes steps or their ids, and stores ids.
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import contextvars
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, ClassVar
 
+from szal.clock import monotonic
 from szal.errors import EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
 from szal.model.json.text import dumps
@@ -75,7 +75,7 @@ class Attempt:
             self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
-        call.ended = time.monotonic()
+        call.ended = monotonic()
         if call.is_late:
             self.error = call.timed_out()
         if not call.report():

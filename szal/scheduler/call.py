@@ -6,16 +6,16 @@ coordinator to abandon a call that runs. Taking a claim is one atomic `list.pop`
 lock.
 """
 
-import time
 from typing import Any, Final
 
+from szal.clock import monotonic
 from szal.errors import StepTimeout
 
 __all__ = ["UNLIMITED", "Call"]
 
 
 class Call:
-    """One call of the handler of *node*, a step of *run*: attempt number *number*. Times are of ``time.monotonic()``.
+    """One call of the handler of *node*, a step of *run*: attempt number *number*. Times are of the monotonic clock.
 
     Whoever calls the handler writes `started`, `deadline` and `ended`; the coordinator reads them once `begun` is set.
     """
@@ -52,7 +52,7 @@ class Call:
 
     def begin(self) -> bool:
         """Begin it, with the step's limit from now on; False where it was withdrawn. By whoever calls the handler."""
-        self.started = time.monotonic()  # first: who abandons it next needs to know
+        self.started = monotonic()  # first: who abandons it next needs to know
         try:
             self._begin.pop()
         except IndexError:

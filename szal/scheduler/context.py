@@ -2,18 +2,19 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import attrs
 
+from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.events.progress import StepProgress
 from szal.expressions.path import Json, outcome_values
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
+from szal.model.key import ROLLBACK, key_of
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.model.step import StepDef
@@ -146,7 +147,8 @@ class StepContext:
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt and every resume of this step of this execution; its undo has another."""
-        return f"{self.execution_id}:{self.step.name}" + (":rollback" if self._is_undo else "")
+        parts = (self.execution_id, self.step.name)
+        return key_of(*parts, ROLLBACK) if self._is_undo else key_of(*parts)
 
     @property
     def cancelled(self) -> bool:
@@ -164,7 +166,7 @@ class StepContext:
     def remaining(self) -> float | None:
         """Return the seconds left to this attempt (0.0 when it is over), or None where it has no limit."""
         deadline = self._call.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        return None if deadline is None else max(0.0, deadline - monotonic())
 
     def check(self) -> None:
         """Raise `StepTimeout` past this attempt's deadline, `Cancelled` where it is `cancelled`; else do nothing."""
@@ -179,7 +181,7 @@ class StepContext:
 
         Several threads of one handler may sleep at a time.
         """
-        end, deadline = time.monotonic() + seconds, self._call.deadline
+        end, deadline = monotonic() + seconds, self._call.deadline
         cut = deadline is not None and deadline < end
         until = deadline if deadline is not None and cut else end
         waiter = threading.Lock()
@@ -188,7 +190,7 @@ class StepContext:
         self._run.sleepers.add(sleeper)
         try:
             while not self.cancelled:  # asked after it can be woken: whoever cancels later will find it
-                left = until - time.monotonic()
+                left = until - monotonic()
                 if left <= 0:
                     return not cut
                 for nap in naps(left):

@@ -7,15 +7,15 @@ modules below this one: `settling`, `starting`, `stopping`; `loop` goes round.
 import contextlib
 import contextvars
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any
 
 import attrs
 
+from szal import clock
+from szal.clock import monotonic
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.context import StepContext
@@ -150,7 +150,7 @@ class Coordinator:
     interruption: BaseException | None = None
     """The first one, which is raised in the end."""
     variables: contextvars.Context = attrs.field(factory=contextvars.copy_context)
-    clock: float = attrs.field(factory=lambda: time.time() - monotonic())
+    clock: float = attrs.field(factory=lambda: clock.wall() - monotonic())
     """Unix time, of the monotonic clock: taken once, so that no clock that is set since dates a step of a run."""
 
     def is_idle(self) -> bool:

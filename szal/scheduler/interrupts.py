@@ -9,21 +9,23 @@ a step's handler is being called. The standard library does the same with Ctrl-C
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Self
 
-from szal.interruption import handler_of, set_handler
+from szal.clock import monotonic
 
 __all__ = ["Interrupts"]
 
-_SIGNALS: Final = tuple(
-    number
-    for number in range(1, getattr(signal, "SIGRTMIN", signal.NSIG))
-    if number not in (getattr(signal, "SIGKILL", 0), getattr(signal, "SIGSTOP", 0))
+_NEVER_HANDLED: Final = (
+    *("SIGKILL", "SIGSTOP"),
+    *("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSTKFLT"),
+    *("SIGRTMIN", "SIGRTMAX"),
 )
-"""Those that programs handle; not the many real-time signals, which few do."""
+"""What no program can handle, none in Python, and few: the many real-time signals."""
+
+_SIGNALS: Final = tuple(each for each in signal.Signals if each.name not in _NEVER_HANDLED)
+"""Those that programs handle. To ask for each of them takes most of the time that a small run takes here."""
 
 _PATIENCE: Final = 0.3
 """For how many seconds the engine may be at its bookkeeping before it counts as held up by something that hangs."""
@@ -49,17 +51,17 @@ class Interrupts:
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
             for number in _SIGNALS:
-                current = handler_of(number)
+                current = signal.getsignal(number)
                 if callable(current):
                     self._before[number] = current
-                    set_handler(number, self._handle)
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         before = self._before
         for number in list(before):
-            if handler_of(number) == self._handle:
-                set_handler(number, before[number])
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, before[number])
         if self.pending is not None:  # it came when there was nothing left to stop
             raise self.pending
 
@@ -74,11 +76,11 @@ class Interrupts:
         except BaseException as error:
             if self._pid != os.getpid():  # a child of a fork, which drives no run
                 raise
-            if self._in_handler() or (self.pending is not None and time.monotonic() > self._since + _PATIENCE):
+            if self._in_handler() or (self.pending is not None and monotonic() > self._since + _PATIENCE):
                 raise
             if self.pending is not None:
                 return
-            self.pending, self._since = error, time.monotonic()
+            self.pending, self._since = error, monotonic()
         else:
             return
         self._deliver(self)

@@ -8,8 +8,8 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 
+from szal.clock import monotonic
 from szal.errors import LeaseLost, StoreError
 from szal.expressions.path import Json
 from szal.interruption import is_interruption

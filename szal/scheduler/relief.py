@@ -8,9 +8,9 @@ whenever its handler returns, finds no baton: its word counts no more.
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
+from szal.clock import monotonic
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.state import Stop
@@ -56,7 +56,7 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     run.info.stop = run.info.stop or stop
     if baton is None or c.relief is not None:
         return
-    c.told_at = c.told_at or time.monotonic()
+    c.told_at = c.told_at or monotonic()
     context.wake()
     relief = c.relief = Relief(baton)
 

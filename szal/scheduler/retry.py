@@ -13,6 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from szal.errors import GiveUp, OutputNotSerializable, RetryAfter, RetryExhausted, describe
 from szal.logs import SafeLogger
+from szal.model.class_name import class_name, is_called
 from szal.model.step import StepDef
 
 __all__ = ["Decision", "decide", "policy"]
@@ -76,18 +77,25 @@ def _is_retried(step: StepDef, error: BaseException) -> bool:
 
 
 def _matches(kinds: tuple[type[BaseException] | str, ...], error: BaseException) -> bool:
-    return any(_named(kind, error) if isinstance(kind, str) else isinstance(error, kind) for kind in kinds)
+    return any(_named(kind, error) if isinstance(kind, str) else _is_a(kind, error) for kind in kinds)
+
+
+def _is_a(kind: type[BaseException], error: BaseException) -> bool:
+    """Whether *error* is of *kind*, or of the class that was *kind* before its module was loaded again, or since."""
+    if isinstance(error, kind) or "<locals>" in kind.__qualname__:  # each call of that function makes another class
+        return isinstance(error, kind)
+    name = class_name(kind)
+    return any(class_name(cls) == name for cls in type(error).__mro__)
 
 
 def _named(name: str, error: BaseException) -> bool:
     """Whether *name* is a class of *error*: by its own module, or by one that has it loaded under that name."""
-    module, _, attribute = name.replace(":", ".").rpartition(".")
-    if not module and any(cls.__qualname__ == name for cls in type(error).__mro__):
+    name = name.replace(":", ".")
+    if any(is_called(cls, name) for cls in type(error).__mro__):
         return True
+    module, _, attribute = name.rpartition(".")
     found = getattr(sys.modules.get(module or "builtins"), attribute, None)
-    if isinstance(found, type):
-        return isinstance(error, found)
-    return any(f"{cls.__module__}.{cls.__qualname__}" == f"{module}.{attribute}" for cls in type(error).__mro__)
+    return isinstance(found, type) and isinstance(error, found)
 
 
 def _wait(step: StepDef, state: RetryCallState) -> float:

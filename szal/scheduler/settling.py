@@ -1,8 +1,8 @@
 """What follows an attempt: the step's result, another attempt, or, where the run is being left, nothing."""
 
 from functools import partial
-from time import monotonic
 
+from szal.clock import monotonic
 from szal.errors import Cancelled, EngineClosed, RetryExhausted, SkipStep, StepTimeout, describe, text_of
 from szal.expressions.path import Json
 from szal.interruption import is_interruption

@@ -1,8 +1,8 @@
 """How steps begin: skipped, by the engine itself, on this thread, or with a worker."""
 
 from functools import partial
-from time import monotonic
 
+from szal.clock import monotonic
 from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus

@@ -1,8 +1,8 @@
 """How runs end before their time. Stops that *end* a run skip the rest of it; the others *leave* all of it as it is."""
 
 from functools import partial
-from time import monotonic
 
+from szal.clock import monotonic
 from szal.errors import Cancelled, Undecided
 from szal.model.state import Stop
 from szal.scheduler import settling

@@ -8,7 +8,7 @@ __all__ = ["Timer", "Timers"]
 
 
 class Timer:
-    """Something to do at `due` (``time.monotonic()``), unless it is cancelled before."""
+    """Something to do at `due` (of the monotonic clock), unless it is cancelled before."""
 
     __slots__ = ("action", "due")
 

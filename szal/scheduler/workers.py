@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any, Protocol
 
 import attrs
 
+from szal.clock import monotonic
 from szal.scheduler.attempt import Attempt
 
 __all__ = ["Threads", "WorkerPool"]

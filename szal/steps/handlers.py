@@ -2,9 +2,10 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from szal.errors import ShellNotSupported
 from szal.expressions.path import Json
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
@@ -71,15 +72,27 @@ class Handlers:
         return self._steps.get(step.name, self._types.get(step.step_type or "", self._default))
 
     def resolve_all(self, steps: Sequence[StepDef]) -> list[Handler | None]:
-        """Return what does each of *steps*, or None."""
-        return [self.resolve(step) for step in steps]
+        """Return what does each of *steps*, or None; raise `ShellNotSupported` for commands that cannot run here."""
+        found = [self.resolve(step) for step in steps]
+        if do_shell in found:
+            _check_shell(step.name for step, handler in zip(steps, found, strict=True) if handler is do_shell)
+        return found
 
     def resolve_rollback(self, step: StepDef) -> Handler | None:
         """Return what undoes *step*, or None: its ``config["rollback"]`` comes last."""
         found = self._rollbacks.get(step.name, self._type_rollbacks.get(step.step_type or ""))
         if found is None and isinstance(step.config, Mapping) and "rollback" in step.config:
+            if "call" not in step.config["rollback"]:
+                _check_shell([step.name])
             return _undo_as_configured
         return found
+
+
+def _check_shell(steps: Iterable[str]) -> None:
+    from szal.steps.process import missing_here
+
+    if missing := missing_here():
+        raise ShellNotSupported(tuple(steps), missing=missing)
 
 
 def _register(table: dict[str, Handler], name: str) -> Callable[[_F], _F]:

@@ -12,14 +12,18 @@ import signal
 import subprocess
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol
 
 import attrs
 
-__all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream"]
+from szal import process_hooks
+from szal.clock import monotonic
+from szal.errors import ExitStatusUnknown
+from szal.steps.exit_status import ExitStatus
+
+__all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream", "missing_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +33,12 @@ MAX_OUTPUT: Final = 1 << 20
 _TICK: Final = 0.05
 _MAX_LINE: Final = 8192  # a longer line is reported in pieces of this size
 _CHUNK: Final = 1 << 16
+
+
+def missing_here() -> str:
+    """Return what a process group needs and this system does not have; empty where it has all."""
+    names = [f"os.{name}" for name in ("killpg", "setsid", "WNOHANG") if not hasattr(os, name)]
+    return ", ".join(names + [f"signal.{name}" for name in ("SIGTERM", "SIGKILL") if not hasattr(signal, name)])
 
 
 class Caller(Protocol):
@@ -90,12 +100,12 @@ class Stream:
 
 @attrs.define(eq=False)
 class _Ending:
-    """SIGTERM, the grace, SIGKILL: for one process group, once. Also done when the interpreter exits."""
+    """SIGTERM, the grace, SIGKILL: for one process group, once. Also done at the end of this process."""
 
     group: int
     grace: float
-    owner: int = attrs.field(factory=os.getpid)
     asked: float | None = None  # when SIGTERM was sent
+    is_over: bool = False
 
     def send(self, number: int) -> bool:
         """Send a signal (0: none) to all of the group; return whether there is any that can be sent one."""
@@ -112,16 +122,33 @@ class _Ending:
     def ask(self) -> float:
         """Send SIGTERM, once; return when the grace is over."""
         if self.asked is None:
-            self.asked = time.monotonic()
+            self.asked = monotonic()
             self.send(signal.SIGTERM)
         return self.asked + self.grace
 
-    def at_exit(self) -> None:
-        """End it from the main thread, while the daemon thread that waits for it may still be doing so."""
-        if os.getpid() != self.owner:  # a fork of this program, whose processes these are not
+    # -- forks and the end: see `process_hooks` -----------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Leave the group alone: it is the parent's."""
+        self.is_over = True
+
+    def begin_exit(self) -> None:
+        """Ask it to end, while the daemon thread that waits for it may still be doing so."""
+        if not self.is_over:
+            self.ask()
+
+    def finish_exit(self, began: float) -> None:  # noqa: ARG002 (each group has a grace of its own)
+        """End it."""
+        if self.is_over:
             return
         until = self.ask()
-        while self.lives() and time.monotonic() < until:
+        while self.lives() and monotonic() < until:
             time.sleep(0.02)
         self.send(signal.SIGKILL)
 
@@ -187,7 +214,7 @@ class ProcessGroup:
         """Wait until all has ended and all output is here; return the exit code (negative: killed by that signal).
 
         None: the program had to be ended, for the caller's sake. Raises OSError where there is no such program, or
-        directory.
+        directory, and `ExitStatusUnknown` where nobody can tell how it ended.
         """
         with self._selector:
             with _without_interrupts() as interrupt:
@@ -213,34 +240,27 @@ class ProcessGroup:
             start_new_session=True,
         )
         self._ending = _Ending(self._process.pid, self._grace)
-        self._at_exit = weakref.finalize(self._process, self._ending.at_exit)
+        process_hooks.enroll(self._ending)
+        self._status = ExitStatus(self._process)
         self.stdout = Stream("stdout", self._process.stdout, self._caller.report)
         self.stderr = Stream("stderr", self._process.stderr, self._caller.report)
         for stream in (self.stdout, self.stderr):
             self._selector.register(stream.pipe, selectors.EVENT_READ, stream)
 
     def _watch(self) -> int | None:
-        while not (exited := self._has_exited()) and not self._is_over():
+        while not (exited := self._status.has_ended()) and not self._is_over():
             self._read(_TICK)
         self._linger()
         self._end()
         for _ in range(2 * MAX_OUTPUT // _CHUNK):  # what has left the group may go on writing for ever
             if not self._read(0):
                 break
-        return self._process.returncode if exited else None
+        if exited and self._status.code is None:
+            raise ExitStatusUnknown(self._status.why_unknown())
+        return self._status.code if exited else None
 
     def _is_over(self) -> bool:
         return self._caller.cancelled or self._caller.remaining() == 0.0
-
-    def _has_exited(self) -> bool:
-        """Return whether the program has. It is not reaped where that can be avoided: its id is the group's."""
-        process = self._process
-        if process.returncode is not None or not hasattr(os, "waitid"):
-            return process.poll() is not None
-        try:
-            return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # somebody else has reaped it, or this program ignores SIGCHLD
-            return True
 
     def _read(self, timeout: float) -> bool:
         """Wait for output, at most *timeout* or until the caller's time is up; return whether any came."""
@@ -259,40 +279,40 @@ class ProcessGroup:
 
     def _linger(self) -> None:
         """Let what the program has left behind write to the end, as in ``make > >(tee log)``."""
-        until = time.monotonic() + self._ending.grace
-        while self._selector.get_map() and not self._is_over() and time.monotonic() < until:
+        until = monotonic() + self._ending.grace
+        while self._selector.get_map() and not self._is_over() and monotonic() < until:
             self._read(_TICK)
 
     def _end(self) -> None:
         if not self._dies(self._ending.ask()):
             self._kill()
-        self._at_exit.detach()
+        self._ending.is_over = True
 
     def _end_whatever_happens(self) -> None:
         try:
             self._end()
         except BaseException:
             self._kill()
-            self._at_exit.detach()
+            self._ending.is_over = True
             raise
 
     def _kill(self) -> None:
         self._ending.send(signal.SIGKILL)
-        if not self._dies(time.monotonic() + self._ending.grace + 1):  # the kernel holds it, as with a dead file server
+        if not self._dies(monotonic() + self._ending.grace + 1):  # the kernel holds it, as with a dead file server
             logger.error("process group %d was killed, and does not end", self._process.pid)
 
     def _dies(self, until: float) -> bool:
         """Wait until all of the group has ended, taking in what it writes; return whether that was so in time."""
         pause = 0.002
         while self._lives():
-            if time.monotonic() >= until:
+            if monotonic() >= until:
                 return False
             self._read(pause)
             pause = min(2 * pause, _TICK)
         return True
 
     def _lives(self) -> bool:
-        if not self._has_exited():
+        if not self._status.has_ended():
             return True
-        self._process.wait()
+        self._status.reap()
         return self._ending.lives()

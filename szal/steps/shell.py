@@ -9,10 +9,10 @@ from typing import Final
 
 import attrs
 
-from szal.errors import Cancelled, ShellFailed
+from szal.errors import Cancelled, ShellFailed, ShellNotSupported
 from szal.expressions.path import Json
 from szal.scheduler.context import StepContext
-from szal.steps.process import MAX_OUTPUT, ProcessGroup
+from szal.steps.process import MAX_OUTPUT, ProcessGroup, missing_here
 
 __all__ = ["GRACE", "MAX_OUTPUT", "run_shell"]
 
@@ -48,6 +48,8 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dic
     ...     engine.run(FlowDef("demo", steps=[greet]), {"who": "$(whoami)"})["greet"].output
     {'exit_code': 0, 'stdout': 'Hello, $(whoami)\\n', 'stderr': ''}
     """
+    if missing := missing_here():
+        raise ShellNotSupported((ctx.step.name,), missing=missing)
     task = _Task.of(ctx, ctx.step.config if config is None else config)
     process = ProcessGroup(
         [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, grace=task.grace

@@ -6,6 +6,7 @@ from typing import TypeAlias, TypedDict, Unpack
 
 import attrs
 
+from szal import clock
 from szal.expressions.path import Json
 from szal.model.state import WorkflowState
 
@@ -217,6 +218,6 @@ def _cutoff(older_than: float | timedelta) -> str:
     if age < timedelta():
         raise ValueError(f"older_than is negative ({older_than})")
     try:
-        return moment_key(datetime.now(UTC) - age)
+        return moment_key(clock.utc_now() - age)
     except OverflowError:  # older than time itself: nothing is
         return ""

@@ -1,10 +1,11 @@
 """Calls that are tried again by tenacity, which costs those that succeed nothing."""
 
-import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from tenacity import Retrying
+
+from szal.clock import monotonic
 
 __all__ = ["call"]
 
@@ -22,7 +23,7 @@ def call(retrying: Callable[[float], Retrying], function: Callable[P, T], *args:
     >>> call(lambda seconds: Retrying(stop=stop_after_attempt(2)), lambda: int(next(attempts)))
     7
     """
-    began = time.monotonic()
+    began = monotonic()
     try:
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - whether it is to be tried again is for tenacity to say
@@ -33,7 +34,7 @@ def call(retrying: Callable[[float], Retrying], function: Callable[P, T], *args:
             raise failures.pop()
         return function(*args, **kwargs)
 
-    strategy = retrying(time.monotonic() - began)
+    strategy = retrying(monotonic() - began)
     try:
         return strategy(attempt)
     finally:

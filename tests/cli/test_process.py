@@ -44,6 +44,13 @@ def typed(command, **more):
     return subprocess.run(["bash", "-c", f"{function}; {command}"], capture_output=True, text=True, timeout=30, **more)
 
 
+def test_a_parent_that_ignores_sigchld_hides_no_failure(here):
+    (here / "fails.yaml").write_text("name: fails\nsteps:\n  - name: a\n    run: exit 3\n")
+    done = szal("run", "fails.yaml", cwd=here, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert done.returncode == 1
+    assert "exit status 3" in done.stdout + done.stderr
+
+
 class TestSignals:
     """What is recorded is interrupted."""
 

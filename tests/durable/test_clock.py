@@ -1,7 +1,7 @@
 """A clock that is set back by an hour, or ahead, in one process, changes nothing: all goes by the database's.
 
-Of such a process `time.time` is off. SQLite asks the system, as all processes on a file share one machine; to have that
-machine's clock set is not what is tested here.
+Of such a process `szal.clock.wall` is off. SQLite asks the system, as all processes on a file share one machine; to
+have that machine's clock set is not what is tested here.
 """
 
 import pytest
@@ -16,12 +16,12 @@ from szal.model.json import decode_checkpoint, encode_flow
 
 BACK, AHEAD = -3600, 3600
 CLOCK = """
-    import time
+    from szal import clock
 
     off = 0
-    real_time, real_time_ns = time.time, time.time_ns
-    time.time = lambda: real_time() + off
-    time.time_ns = lambda: real_time_ns() + off * 10**9
+    real_wall, real_wall_ns = clock.wall, clock.wall_ns
+    clock.wall = lambda: real_wall() + off
+    clock.wall_ns = lambda: real_wall_ns() + off * 10**9
 """
 
 

@@ -907,3 +907,13 @@ def test_a_definition_is_kept_once(new_engine, store):
     ids = {store.ledger.read(engine.run(chain("a", "b")).execution_id).content_id for _ in range(3)}
     assert len(ids) == 1
     assert ids != {store.ledger.read(engine.run(chain("a", "c")).execution_id).content_id}
+
+
+def test_executions_whose_ids_hold_a_colon_have_sub_flows_of_their_own(new_engine, store):
+    """The second one's sub-flow had the id of the first one's, and replaced it."""
+    engine = new_engine(storage=InMemoryStorage([chain("a")]))
+    for execution_id, name in (("tenant", "7:call"), ("tenant:7", "call")):
+        step = StepDef(name, step_type="sub_flow", config={"flow_name": "chain"})
+        engine.run(FlowDef("outer", steps=[step]), execution_id=execution_id)
+    children = {store.get(each).parent_execution_id for each in store.list("chain")}
+    assert children == {"tenant", "tenant:7"}

@@ -83,6 +83,26 @@ class TestIdempotencyKey:
         ]
         assert len(set(keys)) == 4
 
+    def test_differs_where_names_hold_its_separator(self):
+        def keys(execution_id, *names):
+            undone = []
+            config = EngineConfig(rollback_handler=lambda ctx: undone.append(ctx.idempotency_key))
+            steps = [StepDef(name, rollbackable=True) for name in names]
+            flow = FlowDef("f", steps=[*steps, StepDef("fails")], rollback_on_failure=True)
+            done = []
+
+            def handler(ctx):
+                if ctx.step.name == "fails":
+                    raise ValueError
+                done.append(ctx.idempotency_key)
+
+            with Engine(handler, config) as engine:
+                bounded(engine.run, flow, execution_id=execution_id)
+            return done + undone
+
+        found = keys("a", "pay", "pay:rollback", "1:b") + keys("a:1", "b")
+        assert len(set(found)) == len(found) == 8
+
 
 class TestInputs:
     def test_are_what_the_run_was_given(self):

@@ -202,20 +202,14 @@ def test_a_sigint_handler_that_the_program_installs_during_a_run_stays(where):
 
 
 CLOCK = """
-    import datetime, threading, time
-    import psycopg  # which wants the real datetime
-    real, jump = time.time, [0.0]
-    time.time = lambda: real() + jump[0]
-    time.time_ns = lambda: int(time.time() * 1e9)
-
-    class Datetime(datetime.datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return cls.fromtimestamp(time.time(), tz)
-
-    original, datetime.datetime = datetime.datetime, Datetime
+    import threading
     from szal import *
+    from szal import clock
     from szal.stores import open_store
+
+    real, jump = clock.wall, [0.0]
+    clock.wall = lambda: real() + jump[0]
+    clock.wall_ns = lambda: int(clock.wall() * 1e9)
 """
 
 

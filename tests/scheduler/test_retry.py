@@ -1,6 +1,7 @@
 """Retries: whether there is another attempt, when, and what the step's end says of the ones before."""
 
 import builtins
+import importlib
 import sys
 import threading
 import types
@@ -393,3 +394,34 @@ def test_every_builtin_exception_can_be_named():
     for name, kind in kinds.items():
         if issubclass(kind, Exception) and not issubclass(kind, BaseExceptionGroup):
             assert decide(step(retry_on=name), 1, kind.__new__(kind)).delay == 1.0, name
+
+
+class TestAModuleThatIsLoadedAgain:
+    """As an autoreloader does: of each of its classes there are two then."""
+
+    @pytest.fixture
+    def classes(self, tmp_path, monkeypatch):
+        (tmp_path / "szal_test_reloaded.py").write_text(
+            "class Busy(Exception): pass\nclass Deeper(Busy): pass\n"
+            "def made():\n    class Local(Exception): pass\n    return Local\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        module = importlib.import_module("szal_test_reloaded")
+        before = module.Busy, module.Deeper, module.made()
+        importlib.reload(module)
+        yield before, (module.Busy, module.Deeper, module.made())
+        del sys.modules["szal_test_reloaded"]
+
+    @pytest.mark.parametrize("named", [False, True])
+    def test_its_classes_are_those_of_before(self, classes, named):
+        for one, other in (classes, classes[::-1]):
+            kind = "szal_test_reloaded.Busy" if named else one[0]
+            for raised in (*one[:2], *other[:2]):
+                assert decide(step(retry_on=kind), 1, raised()).delay == 1.0
+                assert decide(step(give_up_on=kind), 1, raised()).delay is None
+            assert decide(step(retry_on=other[1]), 1, one[0]()).delay is None
+
+    def test_classes_that_a_function_makes_are_each_another_one(self, classes):
+        before, after = classes
+        assert decide(step(retry_on=before[2]), 1, before[2]()).delay == 1.0
+        assert decide(step(retry_on=before[2]), 1, after[2]()).delay is None

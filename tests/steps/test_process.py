@@ -1,5 +1,6 @@
 """Process groups: how they end, and what comes out of them."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from processes import is_running, number_in, wait_until
 
+from szal.errors import ExitStatusUnknown
 from szal.steps.process import MAX_OUTPUT, ProcessGroup
 
 
@@ -140,7 +142,7 @@ class TestTheEnd:
         process = start("echo done", caller)
 
         def report(data):
-            wait_until(process._has_exited)
+            wait_until(process._status.has_ended)
             caller.cancelled = True
 
         caller.report = report
@@ -195,15 +197,6 @@ class TestTheEnd:
         with pytest.raises(KeyboardInterrupt):
             process.run()
         assert not is_running(group_of(process))
-
-    def test_a_program_that_ignores_sigchld_gets_by(self):
-        old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        try:
-            process = start("echo hello")
-            assert process.run() == 0
-        finally:
-            signal.signal(signal.SIGCHLD, old)
-        assert process.stdout.text() == "hello\n"
 
 
 def test_many_at_once_leave_no_thread_file_or_zombie():
@@ -276,3 +269,74 @@ class TestExit:
             print(codes)
         """
         assert run_program(source).stdout == "[7]\n"
+
+
+class Reaper:
+    """A thread that waits for whatever child ends, as old daemons do."""
+
+    def __enter__(self):
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._reap)
+        self._thread.start()
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _reap(self):
+        while not self._stop.wait(0.001):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
+
+
+@contextlib.contextmanager
+def ignored():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@contextlib.contextmanager
+def reaped_by_a_handler():
+    """As where an event loop is told of each child that ends."""
+    before = signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+class TestWhereSomebodyElseIsToldOfTheEnd:
+    @pytest.mark.parametrize("script", ["exit 3", "exit 0", "kill -9 $$", "sleep 0.02; false"])
+    def test_where_sigchld_is_ignored_nobody_knows_how_it_ended(self, script):
+        process = start(f"echo hello; {script}")
+        with ignored(), pytest.raises(ExitStatusUnknown, match="ignores SIGCHLD"):
+            process.run()
+        assert process.stdout.text() == "hello\n"
+
+    @pytest.mark.parametrize("other", [Reaper, reaped_by_a_handler])
+    def test_a_failure_that_another_one_was_told_of_is_none_the_less(self, other):
+        with other():
+            for _ in range(5):
+                try:
+                    assert start("sleep 0.01; exit 3").run() == 3
+                except ExitStatusUnknown as error:
+                    assert "waits for its children" in str(error)  # noqa: PT017
+
+    def test_the_rest_of_its_group_ends_all_the_same(self, tmp_path):
+        file = tmp_path / "pid"
+        with ignored(), pytest.raises(ExitStatusUnknown):
+            start(f"sleep 100 >/dev/null 2>&1 & echo $! > {file}; exit 3").run()
+        assert not is_running(number_in(file))
+
+    def test_one_that_is_cancelled_is(self):
+        with ignored():
+            assert start("echo ready; sleep 100", Caller(until="ready")).run() is None
+
+    def test_without_waitid_the_exit_code_is_the_same(self, monkeypatch):
+        monkeypatch.delattr(os, "waitid")
+        assert [start(script).run() for script in ("exit 0", "exit 3", "kill -9 $$")] == [0, 3, -9]
+        with ignored(), pytest.raises(ExitStatusUnknown):
+            start("exit 3").run()

@@ -1,7 +1,6 @@
 """The store in memory: what is its own, and that it keeps what a database keeps."""
 
 import gc
-import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -12,6 +11,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from stores.samples import record, run_python
 
+from szal import clock
 from szal.engine.owners import is_gone, owner_name
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.results import ExecutionRecord
@@ -134,8 +134,8 @@ def test_an_owner_in_this_process_is_alive_while_its_lease_lasts(store: InMemory
 
 def test_to_set_the_clock_takes_no_lease_away(store: InMemoryExecutionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(store)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    now = clock.wall()
+    monkeypatch.setattr(clock, "wall", lambda: now + 3600)
     assert store.clock() == now + 3600
     assert store.interrupted(lambda owner: False) == []
 

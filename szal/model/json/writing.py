@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from szal.errors import EncodeError
 from szal.expressions.path import Json
+from szal.model.class_name import class_name
 from szal.model.flow import FlowDef
 from szal.model.json.text import dumps, encode_text
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
@@ -55,12 +56,6 @@ def _start(result: StepResult) -> str | None:
     return f"{_second(seconds)}.{micros:06}+00:00"
 
 
-def _class_name(kind: type[BaseException] | str) -> str:
-    if isinstance(kind, str):
-        return kind
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
 def step_fields(step: StepDef) -> dict[str, Json]:
     """Return *step* as a JSON object that is the caller's own, but for its config."""
     fields: dict[str, Json] = {
@@ -81,8 +76,8 @@ def step_fields(step: StepDef) -> dict[str, Json]:
             "sub_steps": [step_fields(sub) for sub in step.sub_steps],
             "max_retry_delay_ms": None if step.max_retry_delay is None else _ms(step.max_retry_delay),
             "retry_jitter": step.retry_jitter or None,
-            "retry_on": [_class_name(kind) for kind in step.retry_on],
-            "give_up_on": [_class_name(kind) for kind in step.give_up_on],
+            "retry_on": [kind if isinstance(kind, str) else class_name(kind) for kind in step.retry_on],
+            "give_up_on": [kind if isinstance(kind, str) else class_name(kind) for kind in step.give_up_on],
             "idempotent": None if step.idempotent else False,
         }
     )

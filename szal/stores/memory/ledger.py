@@ -2,13 +2,14 @@
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 import attrs
 
+from szal import clock
+from szal.clock import monotonic
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
 from szal.model.json.text import loads
 from szal.model.results import ExecutionRecord
@@ -69,7 +70,7 @@ class _Lease:
 
     def holder(self) -> str | None:
         """Return the owner, if there is one and its time is not over."""
-        return self.owner if self.expires > time.monotonic() else None
+        return self.owner if self.expires > monotonic() else None
 
 
 @attrs.frozen
@@ -147,7 +148,7 @@ class MemoryLedger:
 
     def clock(self) -> float:
         """Return the time that waits go by, as Unix time."""
-        return time.time()
+        return clock.wall()
 
     def _entry(self, execution_id: str) -> Entry:
         entry = self._entries.get(execution_id)
@@ -178,7 +179,7 @@ class MemoryLedger:
         with self._lock:
             self._check_held(under)
             definition = self._definitions.setdefault(content_id, _Definition(content_id, flow))
-            entry.lease = _Lease(owner=owner, epoch=1, expires=time.monotonic() + ttl, definition=definition)
+            entry.lease = _Lease(owner=owner, epoch=1, expires=monotonic() + ttl, definition=definition)
             if replace:
                 self._entries[record.execution_id] = entry
                 return 1
@@ -242,7 +243,7 @@ class MemoryLedger:
                 lease,
                 owner=owner,
                 epoch=lease.epoch + 1,
-                expires=time.monotonic() + ttl,
+                expires=monotonic() + ttl,
                 recoveries=lease.recoveries + has_died,
             )
             return entry.found()
@@ -251,7 +252,7 @@ class MemoryLedger:
         """Extend leases; return those that are still held, each with whether it is to be cancelled."""
         held: dict[str, bool] = {}
         with self._lock:
-            expires = time.monotonic() + ttl
+            expires = monotonic() + ttl
             for execution_id, epoch in epochs.items():
                 entry = self._entries.get(execution_id)
                 lease = None if entry is None else entry.lease

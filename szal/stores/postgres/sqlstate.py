@@ -3,11 +3,11 @@
 import os
 import re
 import select
-import time
 
 import psycopg
 from psycopg import pq
 
+from szal.clock import monotonic
 from szal.errors import NotMigrated, StoreError, StoreFailed, StoreUnavailable
 
 __all__ = ["may_pass", "one_line", "refusal", "translated"]
@@ -84,7 +84,7 @@ def refusal(conninfo: str, timeout: float) -> str | None:
     pgconn = pq.PGconn.connect_start(conninfo.encode())
     try:
         pgconn.trace(trace)
-        _connect(pgconn, time.monotonic() + timeout)
+        _connect(pgconn, monotonic() + timeout)
         pgconn.untrace()
         codes = _REFUSAL.findall(os.pread(trace, 1_000_000, 0))
     finally:
@@ -98,7 +98,7 @@ def _connect(pgconn: pq.abc.PGconn, deadline: float) -> None:
         waiting = [pgconn.socket]
         reading = status == pq.PollingStatus.READING
         ready = select.select(
-            waiting if reading else [], [] if reading else waiting, [], max(0.0, deadline - time.monotonic())
+            waiting if reading else [], [] if reading else waiting, [], max(0.0, deadline - monotonic())
         )
         if not any(ready):
             return

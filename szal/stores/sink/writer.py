@@ -3,7 +3,6 @@
 import logging
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ import attrs
 from tenacity import RetryCallState
 
 from szal import process_hooks
+from szal.clock import monotonic
 from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreError, StoreFailed, describe
 from szal.interruption import is_interruption
 from szal.stores.operation import Operation
@@ -133,7 +133,7 @@ class Writer:
 
     def _await_room(self, deadline: float | None) -> float:
         """Wait until there is room, and return until when that may go on: *deadline*, if there is one already."""
-        now = time.monotonic()
+        now = monotonic()
         deadline = now + self.block_timeout if deadline is None else deadline
         may_wait = threading.current_thread() is not self._thread  # for itself, in on_error
         found = self._await(
@@ -149,7 +149,7 @@ class Writer:
 
     def _await(self, is_over: Callable[[], bool], number: int, timeout: float | None) -> bool:
         """Wait until *is_over*, asked with the lock whenever operation *number* is done, and return whether it is."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         while True:
             with self._lock:
                 if is_over():
@@ -158,7 +158,7 @@ class Writer:
                 has_thread = self._awake or self._wake()
             if not has_thread:
                 self._write_here()
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            left = None if deadline is None else max(0.0, deadline - monotonic())
             try:
                 next_of(gate, left)
             except Empty:
@@ -320,7 +320,7 @@ class Writer:
 
     def finish_exit(self, began: float) -> None:
         try:
-            self.close(max(0.0, began + self.exit_timeout - time.monotonic()))
+            self.close(max(0.0, began + self.exit_timeout - monotonic()))
         except FlushTimeout as timeout:
             _last_words(f"szal: exiting after {self.exit_timeout:g}s", timeout)
 

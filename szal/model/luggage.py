@@ -1,0 +1,46 @@
+"""Exceptions that travel to another process with a result, if they can: no exception keeps the result from arriving.
+
+Many cannot be pickled. Many more cannot be unpickled, as their class takes other arguments than they keep; that breaks
+the process pool which tries it. So the exception is a pickle in the pickle, and left out where either end fails.
+"""
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Luggage"]
+
+
+class Luggage:
+    """An exception, as part of what is copied or pickled. A copy has the same exception, not another one."""
+
+    def __init__(self, exception: BaseException | None) -> None:
+        self.exception = exception
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Luggage":
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., "Luggage"], tuple[bytes | None, bytes | None]]:
+        return _unpacked, (_packed(self.exception), _packed(getattr(self.exception, "__cause__", None)))
+
+
+def _packed(exception: BaseException | None) -> bytes | None:
+    try:
+        return None if exception is None else pickle.dumps(exception)
+    except Exception:  # noqa: BLE001 - whatever the exception's own code makes of it
+        return None
+
+
+def _loaded(packed: bytes | None) -> BaseException | None:
+    try:
+        loaded = None if packed is None else pickle.loads(packed)  # noqa: S301 - part of a pickle that is being loaded
+    except Exception:  # noqa: BLE001 - the same; or this process does not have its class
+        return None
+    return loaded if isinstance(loaded, BaseException) else None
+
+
+def _unpacked(packed: bytes | None, packed_cause: bytes | None) -> Luggage:
+    exception = _loaded(packed)
+    if exception is not None:
+        exception.__cause__ = _loaded(packed_cause)
+    return Luggage(exception)
