@@ -12,8 +12,9 @@ import pytest
 
 ROOMS: dict[str, dict[str, str]] = {
     "": {
-        "errors": "every exception, in one tree",
+        "number": "what counts as a number",
         "interruption": "what a signal handler raised, told from a failure",
+        "errors": "every exception, in one tree",
         "logs": "logging that cannot break what it tells of",
         "waiters": "threads that sleep until they are woken",
         "process_hooks": "forks, and the end of the process",
@@ -48,6 +49,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "timers": "due times",
         "cancel": "cancellation tokens",
         "interrupts": "what signal handlers raise, as a message",
+        "spent": "exceptions that tell the engine something, and for whom",
         "retry": "whether another attempt follows",
         "plan": "a flow as nodes and typed edges",
         "call": "what is kept of one call of a handler",

@@ -9,6 +9,7 @@ from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
 from szal.model.catalogue import WorkflowStorage
 from szal.model.state import StepStatus
+from szal.number import check
 from szal.scheduler.context import Handler
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class EngineConfig:
     @max_concurrency.validator
     @max_recovering.validator
     def _at_least_one(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        check(attribute.name, value, whole=True)
         if value < 1:
             raise ValueError(f"{attribute.name} must be at least 1, not {value}")
 
@@ -86,12 +88,16 @@ class EngineConfig:
     @lease_ttl.validator
     @idle_timeout.validator
     def _positive(self, attribute: "attrs.Attribute[float]", value: float) -> None:
-        if not value > 0:
+        check(attribute.name, value)
+        if value <= 0:
             raise ValueError(f"{attribute.name} must be positive, and is {value}")
 
     @timeout.validator
     @cancel_grace.validator
     @max_recoveries.validator
     def _not_negative(self, attribute: "attrs.Attribute[float | None]", value: float | None) -> None:
-        if value is not None and not value >= 0:
+        if value is None and attribute.default is None:
+            return
+        check(attribute.name, value, whole=isinstance(attribute.default, int))
+        if value < 0:  # type: ignore[operator]
             raise ValueError(f"{attribute.name} must not be negative, and is {value}")

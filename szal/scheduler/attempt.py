@@ -87,13 +87,15 @@ class Attempt:
 def without_engine_frames(error: BaseException) -> BaseException:
     """Return *error* with a traceback that begins in the handler: the engine's frame would keep a whole run alive."""
     trace = error.__traceback__
-    return error if trace is None else error.with_traceback(trace.tb_next)
+    return error if trace is None else BaseException.with_traceback(error, trace.tb_next)  # not a method of its own
 
 
 def clear_engine_frames(error: BaseException) -> None:
     """Have the engine's frames that a traceback leads to, beyond those that it shows, let go of what they held."""
+    done: set[int] = set()
     seen: BaseException | None = error
-    while seen is not None:
+    while seen is not None and id(seen) not in done:  # causes may go round in a circle
+        done.add(id(seen))
         trace = seen.__traceback__
         frame = None if trace is None else trace.tb_frame.f_back
         while frame is not None and frame.f_globals.get("__name__", "").startswith("szal."):

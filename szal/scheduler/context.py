@@ -20,7 +20,7 @@ from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Plan
-from szal.waiters import naps
+from szal.waiters import naps, waitable
 
 __all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
 
@@ -179,7 +179,7 @@ class StepContext:
 
         Several threads of one handler may sleep at a time.
         """
-        end, deadline = time.monotonic() + seconds, self._call.deadline
+        end, deadline = time.monotonic() + waitable(seconds), self._call.deadline
         cut = deadline is not None and deadline < end
         until = deadline if deadline is not None and cut else end
         waiter = threading.Lock()

@@ -31,7 +31,7 @@ Relieved = relief.Relieved
 
 logger = SafeLogger(logging.getLogger(__name__))
 
-_LONGEST_WAIT = 3600.0  # seconds: queues refuse some longer ones
+_LONGEST_WAIT = 3600.0  # seconds
 # A signal that another thread received does not end a wait of the main thread, which alone may act on it.
 _LONGEST_WAIT_OF_MAIN = 0.2
 _MOST_ERRORS = 100  # in a row while runs are being left: a loop that goes round and does nothing else must end
@@ -128,9 +128,9 @@ class Scheduler:
         """Have the next attempt of *node* follow in *delay* seconds: a crash came between two."""
         settling.back_off(self._c, run, node, delay)
 
-    def ended(self, call: Call, output: Json, error: BaseException | None) -> None:
-        """Take note that what `Run.launch` began has ended."""
-        settling.delegated_ended(self._c, call, output, error)
+    def ended(self, call: Call, output: Json, error: BaseException | None, *, last: bool = False) -> None:
+        """Take note that what `Run.launch` began has ended. *last*: trying again would not help."""
+        settling.delegated_ended(self._c, call, output, error, last=last)
 
     def cancel(self) -> None:
         """Stop every run that can be stopped."""

@@ -16,9 +16,8 @@ from szal.scheduler.settling import (
     abandon,
     announce,
     announce_attempt,
-    completed,
+    decide,
     end,
-    failed,
     finish_if_done,
 )
 from szal.scheduler.stage import CALLED, PENDING, READY, SETTLED, STARTED, STARTING
@@ -74,7 +73,9 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     if place not in run.history and run.stages[place] is READY and (run.marks[node.gate] or node.guarded):
         try:
             skip = run.why_skip(node)
-        except Exception as error:  # noqa: BLE001 (foreign objects in outputs may not even compare)
+        except BaseException as error:  # foreign objects in outputs may not even compare
+            if is_interruption(error):
+                raise
             call = Call(run, node, 0)
             call.started = call.ended = monotonic()
             end(c, call, error, Outcome.FAILED)
@@ -169,7 +170,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             relief.come_back(c, baton)
         follower = node.next_in_chain if straight else None
         if follower is None or stages[follower.place] is not PENDING:
-            completed(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded)
+            decide(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded, None)
             return
         step = node.step
         result = StepResult(
@@ -201,7 +202,7 @@ def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
         stopping.interrupt(c, error)
     if c.inbox.has_calls:  # what it failed for may be a stop that is on its way
         c.inbox.make_calls()
-    failed(c, call, without_engine_frames(error), last=interrupted)
+    decide(c, call, None, None, without_engine_frames(error), last=interrupted)
 
 
 def _is_limited(run: Run, node: Node) -> bool:

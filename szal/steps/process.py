@@ -19,9 +19,11 @@ from typing import IO, Final, Protocol
 
 import attrs
 
+from szal.logs import SafeLogger
+
 __all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 MAX_OUTPUT: Final = 1 << 20
 """How many bytes of each stream are kept: the last ones."""
