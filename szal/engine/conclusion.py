@@ -34,7 +34,7 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
     """Return what went wrong, in a line: why the run was stopped, or its first failure; and what is not undone."""
     error = None
     if run.stop is not None:
-        error = run.stop.reason
+        error = run.why or run.stop.reason
     elif run.failed:
         first = next(step for step in run.results if step is not None and step.status is StepStatus.FAILED)
         error = f"step {first.step_name!r} failed: {first.error}"

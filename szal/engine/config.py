@@ -1,7 +1,7 @@
 """What an engine can be told."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
 
@@ -20,6 +20,9 @@ __all__ = ["Durability", "EngineConfig"]
 
 Durability = Literal["none", "flow", "step"]
 OnInterrupt = Literal["pause", "cancel"]
+
+_DEEPEST: Final = 64
+"""What fits on a thread's stack: a sub-flow's end may end the flow around it, and so on."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +46,8 @@ class EngineConfig:
     continued later; "cancel": it is cancelled, and undone where it rolls back. Without one of szal's own stores it is
     always cancelled.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
+    `max_depth`: how deeply sub-flows may be nested, at most 64. `max_sub_flows`: how many a run may have in all, each attempt and
+    those of its sub-flows counted (by each process that goes on with it, anew). More of either ends the whole run.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
 
@@ -66,6 +71,8 @@ class EngineConfig:
     max_recovering: int = attrs.field(default=8)
     on_interrupt: OnInterrupt = attrs.field(default="pause")
     idle_timeout: float = attrs.field(default=10.0)
+    max_depth: int = attrs.field(default=32)
+    max_sub_flows: int = attrs.field(default=100_000)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
 
     @max_concurrency.validator
@@ -74,6 +81,12 @@ class EngineConfig:
         check(attribute.name, value, whole=True)
         if value < 1:
             raise ValueError(f"{attribute.name} must be at least 1, not {value}")
+
+    @max_depth.validator
+    def _not_too_deep(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        check(attribute.name, value, whole=True)
+        if not 0 <= value <= _DEEPEST:
+            raise ValueError(f"{attribute.name} must be from 0 to {_DEEPEST}, not {value}")
 
     @durability.validator
     def _known(self, attribute: "attrs.Attribute[str]", value: str) -> None:
@@ -95,6 +108,7 @@ class EngineConfig:
     @timeout.validator
     @cancel_grace.validator
     @max_recoveries.validator
+    @max_sub_flows.validator
     def _not_negative(self, attribute: "attrs.Attribute[float | None]", value: float | None) -> None:
         if value is None and attribute.default is None:
             return

@@ -266,7 +266,7 @@ def finish_if_done(c: Coordinator, run: Run) -> None:
         c.inbox.make_calls()
     if c.leaving is not None or run not in c.runs:
         return
-    c.runs.remove(run)
+    del c.runs[run]
     if run.timer is not None:
         c.timers.cancel(run.timer)
     run.is_over = True

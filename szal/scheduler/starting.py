@@ -48,6 +48,8 @@ def start_ready(c: Coordinator) -> None:
         if not _is_startable(run, node):
             continue
         if (run.marks[node.gate] or not node.plain) and not _prepare(c, run, node):
+            if c.timers.is_due():  # what needs no worker may make ready ever more of its kind
+                return
             continue
         if c.backlog or not _has_room(c, run, node):
             c.backlog.append((run, node))
