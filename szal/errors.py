@@ -637,7 +637,7 @@ def _say(error: BaseException) -> str | None:
         if is_interruption(broken):
             raise
         return None
-    return cut(text)
+    return cut(text.replace("\0", "\\x00"))  # which PostgreSQL cannot store
 
 
 def cut(text: str) -> str:

@@ -46,8 +46,9 @@ class EngineConfig:
     continued later; "cancel": it is cancelled, and undone where it rolls back. Without one of szal's own stores it is
     always cancelled.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
-    `max_depth`: how deeply sub-flows may be nested, at most 64. `max_sub_flows`: how many a run may have in all, each attempt and
-    those of its sub-flows counted (by each process that goes on with it, anew). More of either ends the whole run.
+    `max_depth`: how deeply sub-flows may be nested, at most 64. `max_sub_flows`: how many a run may have in all, each
+    attempt and those of its sub-flows counted (by each process that goes on with it, anew). More of either ends the
+    whole run.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind.
 

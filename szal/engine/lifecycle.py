@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from szal.engine.conclusion import copy_of, reason_of, result_of, without_exception
+from szal.engine.conclusion import copy_of, failure_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
@@ -14,7 +14,7 @@ from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec, LeasedStore
 from szal.engine.sub_flows import SubFlowLimit, SubFlows
 from szal.engine.waiting import Waits
-from szal.errors import LeaseLost, StoreError, SubFlowError, SzalError
+from szal.errors import LeaseLost, StoreError, SzalError
 from szal.events.bus import EventType
 from szal.interruption import is_interruption
 from szal.model.results import FlowResult, StepResult
@@ -329,33 +329,16 @@ class Lifecycle:
         def ended(child: Lifecycle, result: FlowResult) -> None:
             self.children.pop(child, None)
             self.store_error = self.store_error or child.store_error
-            failure = child.failure(call)
+            failure = failure_of(result, child.spec, child.run, call)
             child.release()
             self.scheduler.ended(call, result.outputs, failure)
 
         spec = self._sub_flows.spec_of(call)
         if isinstance(spec, FlowResult):  # it had ended before a crash
-            failed = None if spec.success else _sub_flow_failed(spec)
-            self.scheduler.ended(call, spec.outputs, failed)
+            self.scheduler.ended(call, spec.outputs, failure_of(spec))
             return None
         return Lifecycle(spec, self.scheduler, self._resolver, self._config, ended, leased=self._leased)
-
-    def failure(self, call: Call) -> Exception | None:
-        """Return what this execution's end is to the call that it was begun for; None for success.
-
-        Where what ended it was the step's limit, or its flow's, that is a time-out of the step.
-        """
-        result = self.record.result
-        if result is None or result.success:
-            return None
-        if self.run.stop is Stop.TIMED_OUT and self.run.deadline == self.spec.deadline:
-            return call.timed_out()
-        return _sub_flow_failed(result)
 
 
 def _nobody(*_: object) -> None:
     """Take no note."""
-
-
-def _sub_flow_failed(result: FlowResult) -> SubFlowError:
-    return SubFlowError(f"sub-flow {result.flow_name!r} {result.state}: {result.error}")

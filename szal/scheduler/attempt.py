@@ -5,7 +5,7 @@ import contextvars
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from szal.errors import EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
@@ -14,6 +14,10 @@ from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 
 __all__ = ["Attempt", "clear_engine_frames", "encode_output", "without_engine_frames"]
+
+
+_BARE: Final = vars(BaseException)
+"""Its own attributes, of which a class of the program's may have others."""
 
 
 class Attempt:
@@ -96,13 +100,13 @@ def clear_engine_frames(error: BaseException) -> None:
     seen: BaseException | None = error
     while seen is not None and id(seen) not in done:  # causes may go round in a circle
         done.add(id(seen))
-        trace = seen.__traceback__
+        trace = _BARE["__traceback__"].__get__(seen)
         frame = None if trace is None else trace.tb_frame.f_back
         while frame is not None and frame.f_globals.get("__name__", "").startswith("szal."):
             with contextlib.suppress(RuntimeError):  # it has not come to its end
                 frame.clear()
             frame = frame.f_back
-        seen = seen.__cause__
+        seen = _BARE["__cause__"].__get__(seen)
 
 
 def encode_output(output: Json) -> str:

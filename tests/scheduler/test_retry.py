@@ -1,9 +1,11 @@
 """Retries: whether there is another attempt, when, and what the step's end says of the ones before."""
 
 import builtins
+import math
 import sys
 import threading
 import types
+from decimal import Decimal
 
 import pytest
 from helper_engine import LONG, bounded, errors, statuses, waited
@@ -272,6 +274,26 @@ class TestInTheEngine:
         result = run(failing(RetryAfter(0.001))[0], StepDef("fetch", max_retries=1))
         assert result["fetch"].error == "retry exhausted: fetch after 2 attempts: RetryAfter: retry after 0.001s"
         assert run(failing(RetryAfter(60))[0], StepDef("fetch"))["fetch"].error == "RetryAfter: retry after 60s"
+
+    @pytest.mark.parametrize(
+        ("make", "text"),
+        [
+            (lambda: RetryAfter("120"), "TypeError: seconds of RetryAfter is not a number ('120')"),
+            (lambda: RetryAfter(None), "TypeError: seconds of RetryAfter is not a number (None)"),
+            (lambda: RetryAfter(Decimal("0.5")), "TypeError: seconds of RetryAfter is not a number (Decimal('0.5'))"),
+            (lambda: RetryAfter(10**400), "ValueError: seconds of RetryAfter is too large, or no number at all"),
+            (lambda: RetryAfter(-math.inf), "ValueError: seconds of RetryAfter is too large, or no number at all"),
+            (lambda: SkipStep(404), "TypeError: reason of SkipStep is not a string (404)"),
+            (lambda: SkipStep(None), "TypeError: reason of SkipStep is not a string (None)"),
+        ],
+        ids=["text", "none", "decimal", "big", "infinite", "number for a reason", "none for a reason"],
+    )
+    def test_an_exception_with_a_wrong_argument_fails_where_it_is_made(self, make, text):
+        def handler(ctx):
+            raise make()
+
+        result = run(handler, StepDef("fetch", max_retries=1, retry_delay=0))
+        assert result["fetch"].error == f"retry exhausted: fetch after 2 attempts: {text}"
 
     @pytest.mark.parametrize("reason", [404, None])
     def test_a_reason_that_is_no_text_is_told_as_text(self, reason):
