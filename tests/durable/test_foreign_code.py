@@ -1,4 +1,4 @@
-"""Foreign code: whatever a handler raises, or what the program brings does, the run ends in order, undone and recorded."""
+"""Foreign code: whatever a handler raises, or what the program brings does, the run ends in order and recorded."""
 
 import logging
 from decimal import Decimal
@@ -41,7 +41,7 @@ class Exits(Exception):
 
 class NoText(Exception):
     def __str__(self):
-        return 42
+        return 42  # noqa: PLE0307
 
 
 class Stubborn(Exception):
@@ -117,7 +117,8 @@ class TestWhateverAHandlerRaises:
 
         def handler(ctx):
             if ctx.step.name == "bad":
-                raise BAD[name]()
+                error = BAD[name]()
+                raise error
 
         engine = new_engine(handler, rollback_handler=lambda ctx: undone.append(ctx.step.name))
         bad = StepDef("bad", max_retries=1, retry_delay=0, timeout=None if inline else 60)
@@ -132,7 +133,8 @@ class TestWhateverAHandlerRaises:
     @pytest.mark.parametrize("kind", ["postgres"])
     def test_can_be_recorded(self, new_engine, name):
         def handler(ctx):
-            raise BAD[name]()
+            error = BAD[name]()
+            raise error
 
         engine = new_engine(handler)
         assert bounded(engine.run, FlowDef("f", steps=[StepDef("a")]), execution_id="x").state is WorkflowState.FAILED
@@ -241,7 +243,6 @@ class TestTheLastNet:
         engine = new_engine(
             storage=InMemoryStorage([child]),
             rollback_handler=lambda ctx: undone.append(ctx.step.name),
-            max_recoveries=0,
         )
         flow = undoing(step, StepDef("after"))
         flow.steps[0] = StepDef("sleep", step_type="sleep", config={"seconds": 0}, rollbackable=True)
@@ -273,10 +274,9 @@ class TestALimitOfSubFlows:
 
     def test_a_bad_wait_is_not_tried_again(self, new_engine):
         engine = new_engine()
-        steps = [
-            StepDef("w", step_type="wait", config={"signal": "go", "timeout": "soon"}, max_retries=3, retry_delay=0)
-        ]
-        result = bounded(engine.run, FlowDef("f", steps=steps), execution_id="x")
+        config = {"signal": "go", "timeout": "soon"}
+        step = StepDef("w", step_type="wait", config=config, max_retries=3, retry_delay=0)
+        result = bounded(engine.run, FlowDef("f", steps=[step]), execution_id="x")
         assert result["w"].error == "config.timeout of a wait step is not a number"
         assert result["w"].attempts == 1
 

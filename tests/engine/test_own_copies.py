@@ -164,6 +164,5 @@ class TestACopy:
             deep = [deep]
         mine = own_copy(deep)
         assert mine is not deep
-        for nested in (mine, deep):
-            while nested:  # taken apart by hand: destroying it at once would recurse
-                nested = nested.pop()
+        while mine:  # taken apart by hand: destroying it at once would recurse
+            mine, deep = mine.pop(), deep.pop()

@@ -378,7 +378,7 @@ class TestWhatWouldFailAgain:
             (
                 "sub_flow",
                 {"flow_name": "bad"},
-                "sub-flow 'bad': invalid flow 'bad': step 'a': max_retries is negative (-1)",
+                "sub-flow 'bad': invalid flow 'bad': step 'a': timeout is negative (-1)",
             ),
             ("sleep", {"seconds": "5"}, "sleep step requires config.seconds"),
             ("sleep", {"seconds": 10**400}, "sleep step requires config.seconds"),
@@ -386,7 +386,7 @@ class TestWhatWouldFailAgain:
         ],
     )
     def test_is_the_steps_error_and_is_not_tried_again(self, step_type, config, problem):
-        children = [FlowDef("c", steps=[StepDef("a")]), FlowDef("bad", steps=[StepDef("a", max_retries=-1)])]
+        children = [FlowDef("c", steps=[StepDef("a")]), FlowDef("bad", steps=[StepDef("a", timeout=-1)])]
         step = StepDef("s", step_type=step_type, config=config, max_retries=3, retry_delay=0)
         result = run(echo, FlowDef("p", steps=[step]), *children)
         assert (result["s"].error, result["s"].attempts) == (problem, 1)
