@@ -224,9 +224,9 @@ class Engine:
         """
         from szal.engine.recoverer import BackgroundRecovery
 
-        check("interval", interval)
-        if interval <= 0:
+        if not interval > 0:
             raise ValueError(f"interval must be positive, and is {interval}")
+        check("interval", interval)
         self._admission.active.check_open()
         recovery = self._admission.recovery()
         self._background.append(
