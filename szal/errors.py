@@ -7,8 +7,12 @@ the time that importing this module takes.
 
 import signal
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
+
+from szal.interruption import is_interruption
+from szal.number import check
 
 __all__ = [
     "Cancelled",
@@ -50,6 +54,12 @@ __all__ = [
     "WriteFailed",
     "describe",
 ]
+
+MAX_TEXT: Final = 16_384
+"""How many characters are left of an exception's text that is cut: one of more than twice as many."""
+
+UNPRINTABLE: Final = "<unprintable>"
+"""What stands for an exception whose own text cannot be had."""
 
 
 class SzalError(Exception):
@@ -453,21 +463,26 @@ class GiveUp(SzalError):
     reason: str = "gave up"
 
     def __str__(self) -> str:
-        return self.reason
+        return str(self.reason)
 
 
 @attrs.define(repr=False)
 class RetryAfter(SzalError):
     """Raised by a handler: this attempt failed, try again in `seconds` (if attempts are left).
 
-    Takes the place of the step's own backoff, and is not capped by ``max_retry_delay``.
+    Takes the place of the step's own backoff, and is not capped by ``max_retry_delay``. A time that is past, a negative
+    number, is at once. Raises TypeError or ValueError for what is no number of seconds.
 
     >>> raise RetryAfter(30)
     Traceback (most recent call last):
     szal.errors.RetryAfter: retry after 30s
     """
 
-    seconds: float
+    seconds: float = attrs.field()
+
+    @seconds.validator
+    def _is_number(self, attribute: "attrs.Attribute[float]", value: float) -> None:
+        check(f"{attribute.name} of RetryAfter", value)
 
     def __str__(self) -> str:
         return f"retry after {self.seconds:g}s"
@@ -482,7 +497,12 @@ class SkipStep(SzalError):
     szal.errors.SkipStep: nothing has changed
     """
 
-    reason: str = "skipped by its handler"
+    reason: str = attrs.field(default="skipped by its handler")
+
+    @reason.validator
+    def _is_text(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(f"{attribute.name} of SkipStep is not a string ({value!r})")
 
     def __str__(self) -> str:
         return self.reason
@@ -635,23 +655,53 @@ def _some(execution_ids: Sequence[str]) -> str:
 def describe(error: BaseException) -> str:
     """Return *error* as it is written into results: a step's own errors as they are, others with their type.
 
+    Raises nothing but interruptions, whatever *error* is.
+
     >>> describe(ValueError("no such file"))
     'ValueError: no such file'
     >>> describe(StepTimeout("build", 2.5))
     'step timeout: build after 2500ms'
     """
-    if isinstance(error, StepError) and not isinstance(error, OutputNotSerializable):
-        return str(error)
-    text, name = text_of(error), type(error).__name__
-    return f"{name}: {text}" if text else name
+    kind = type(error)
+    text = _say(error)
+    if text is None:
+        return f"{kind.__name__}: {UNPRINTABLE}"
+    if issubclass(kind, StepError) and not issubclass(kind, OutputNotSerializable):
+        return text
+    return f"{kind.__name__}: {text}" if text else kind.__name__
 
 
 def text_of(error: BaseException) -> str:
-    """Return what *error* says of itself; its ``__str__`` is foreign code, and may be broken."""
+    """Return what *error* says of itself, cut where that is very long. Raises nothing but interruptions."""
+    text = _say(error)
+    return UNPRINTABLE if text is None else text
+
+
+def _say(error: BaseException) -> str | None:
+    """Return what *error* says of itself, cut; None where it cannot: its ``__str__`` is foreign code."""
     try:
-        return str(error)
-    except Exception:  # noqa: BLE001
-        return "<unprintable>"
+        text = "".join((str(error),))  # no class of its own, which may have methods of its own
+    except BaseException as broken:
+        if is_interruption(broken):
+            raise
+        return None
+    return cut(text.replace("\0", "\\x00"))  # which PostgreSQL cannot store
+
+
+def cut(text: str) -> str:
+    """Return the beginning and the end of a very long text, and how long it was; another one as it is.
+
+    A text may be as long again as it is after that, so that one that was cut, and put into another, stays whole.
+
+    >>> shown = cut("x" * 1_000_000)
+    >>> len(shown) == MAX_TEXT, "[... cut: 1000000 characters in all ...]" in shown
+    (True, True)
+    """
+    if len(text) <= 2 * MAX_TEXT:
+        return text
+    mark = f"[... cut: {len(text)} characters in all ...]"
+    end = MAX_TEXT // 4
+    return f"{text[: MAX_TEXT - end - len(mark)]}{mark}{text[-end:]}"
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from szal.clock import monotonic
 
-__all__ = ["SHORTEST_WAIT", "Flag", "Waiters", "naps", "next_of", "wait_unless", "wake_all"]
+__all__ = ["LONGEST_WAIT", "SHORTEST_WAIT", "Flag", "Waiters", "naps", "next_of", "wait_unless", "waitable", "wake_all"]
 
 T = TypeVar("T")
 
@@ -25,7 +25,19 @@ Waiters = set[threading.Lock]
 SHORTEST_WAIT: Final = 0.002
 """In seconds. Where a thread is held up for longer than the time-out of `SimpleQueue.get`, CPython 3.11 waits on."""
 
+LONGEST_WAIT: Final = threading.TIMEOUT_MAX
+"""In seconds. Locks and queues refuse to wait for longer: some centuries, or some weeks on Windows."""
+
 _LONGEST_OF_MAIN: Final = 0.25
+
+
+def waitable(seconds: float) -> float:
+    """Return for how long to block where *seconds* were asked for: a time that every lock and queue takes.
+
+    >>> waitable(10**400) == LONGEST_WAIT, waitable(-1), waitable(2.5)
+    (True, 0.0, 2.5)
+    """
+    return float(max(0.0, min(seconds, LONGEST_WAIT)))
 
 
 def wait_unless(waiters: Waiters, happened: Callable[[], object], timeout: float | None) -> None:
@@ -73,12 +85,12 @@ def naps(timeout: float | None) -> Iterator[float]:
     its handler would publish, cancel or raise waits until something else does. Most signals that come as the thread
     goes to sleep do so because of what it did before: so the first naps are the shortest.
     """
-    until = threading.TIMEOUT_MAX if timeout is None else min(monotonic() + timeout, threading.TIMEOUT_MAX)
-    nap = SHORTEST_WAIT if threading.get_ident() == threading.main_thread().ident else threading.TIMEOUT_MAX
+    until = monotonic() + (LONGEST_WAIT if timeout is None else waitable(timeout))
+    nap = SHORTEST_WAIT if threading.get_ident() == threading.main_thread().ident else LONGEST_WAIT
     while (left := until - monotonic()) > nap:
         yield nap
         nap = min(2 * nap, _LONGEST_OF_MAIN)
-    yield max(left, 0.0)
+    yield waitable(left)
 
 
 def next_of(queue: "SimpleQueue[T]", timeout: float | None = None) -> T:

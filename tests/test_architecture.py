@@ -14,15 +14,17 @@ import pytest
 
 ROOMS: dict[str, dict[str, str]] = {
     "": {
-        "errors": "every exception, in one tree",
+        "number": "what counts as a number",
         "clock": "the clocks, always the real ones",
         "interruption": "what a signal handler raised, told from a failure",
+        "errors": "every exception, in one tree",
         "logs": "logging that cannot break what it tells of",
         "waiters": "threads that sleep until they are woken",
         "process_hooks": "forks, and the end of the process",
     },
     "expressions": {
         "path": "where a value is in a JSON value",
+        "copies": "lists and dicts of one's own",
         "condition": "when a step runs, as text",
         "template": "values put into a step's config",
     },
@@ -54,6 +56,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "timers": "due times",
         "cancel": "cancellation tokens",
         "interrupts": "what signal handlers raise, as a message",
+        "spent": "exceptions that tell the engine something, and for whom",
         "retry": "whether another attempt follows",
         "plan": "a flow as nodes and typed edges",
         "call": "what is kept of one call of a handler",

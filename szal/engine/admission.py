@@ -10,6 +10,7 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind
 from szal.errors import SzalError
+from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.json.text import dumps
@@ -51,7 +52,7 @@ class Admission:
             raise ValueError("execution_id is empty")
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
-        given = {**flow.inputs, **(inputs or {})}
+        given = own_copy({**flow.inputs, **(inputs or {})})  # neither the flow's nor the caller's
         labels = dict(labels or {})
         if self._config.execution_store is not None:
             dumps(given, "inputs")

@@ -1,7 +1,7 @@
 """What an engine can be told."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
 
@@ -9,6 +9,7 @@ from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
 from szal.model.catalogue import WorkflowStorage
 from szal.model.state import StepStatus
+from szal.number import check
 from szal.scheduler.context import Handler
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ __all__ = ["Durability", "EngineConfig"]
 
 Durability = Literal["none", "flow", "step"]
 OnInterrupt = Literal["pause", "cancel"]
+
+_DEEPEST: Final = 64
+"""What fits on a thread's stack: a sub-flow's end may end the flow around it, and so on."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +47,9 @@ class EngineConfig:
     continued later; "cancel": it is cancelled, and undone where it rolls back. Without one of szal's own stores it is
     always cancelled.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
+    `max_depth`: how deeply sub-flows may be nested, at most 64. `max_sub_flows`: how many a run may have in all, each
+    attempt and those of its sub-flows counted (by each process that goes on with it, anew). More of either ends the
+    whole run.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
     the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
@@ -67,13 +74,22 @@ class EngineConfig:
     max_recovering: int = attrs.field(default=8)
     on_interrupt: OnInterrupt = attrs.field(default="pause")
     idle_timeout: float = attrs.field(default=10.0)
+    max_depth: int = attrs.field(default=32)
+    max_sub_flows: int = attrs.field(default=100_000)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
 
     @max_concurrency.validator
     @max_recovering.validator
     def _at_least_one(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        check(attribute.name, value, whole=True)
         if value < 1:
             raise ValueError(f"{attribute.name} must be at least 1, not {value}")
+
+    @max_depth.validator
+    def _not_too_deep(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        check(attribute.name, value, whole=True)
+        if not 0 <= value <= _DEEPEST:
+            raise ValueError(f"{attribute.name} must be from 0 to {_DEEPEST}, not {value}")
 
     @durability.validator
     def _known(self, attribute: "attrs.Attribute[str]", value: str) -> None:
@@ -88,12 +104,17 @@ class EngineConfig:
     @lease_ttl.validator
     @idle_timeout.validator
     def _positive(self, attribute: "attrs.Attribute[float]", value: float) -> None:
-        if not value > 0:
+        check(attribute.name, value)
+        if value <= 0:
             raise ValueError(f"{attribute.name} must be positive, and is {value}")
 
     @timeout.validator
     @cancel_grace.validator
     @max_recoveries.validator
+    @max_sub_flows.validator
     def _not_negative(self, attribute: "attrs.Attribute[float | None]", value: float | None) -> None:
-        if value is not None and not value >= 0:
+        if value is None and attribute.default is None:
+            return
+        check(attribute.name, value, whole=isinstance(attribute.default, int))
+        if value < 0:  # type: ignore[operator]
             raise ValueError(f"{attribute.name} must not be negative, and is {value}")

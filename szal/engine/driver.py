@@ -192,8 +192,8 @@ class Driver:
             family.release(lifecycle)
 
     def _leave(self, lifecycle: Lifecycle, error: BaseException | None) -> None:
-        stop = self._scheduler.leaving or Stop.BROKEN
-        if stop is Stop.BROKEN and error is not None and is_interruption(error):  # before anything had begun
+        stop = self._scheduler.leaving or Stop.LOST
+        if stop is Stop.LOST and error is not None and is_interruption(error):  # before anything had begun
             stop = self.stop_for(error)
         if stop is Stop.LEASE_LOST:
             return

@@ -18,6 +18,7 @@ from szal.logs import SafeLogger
 from szal.model.flow import FlowDef
 from szal.model.results import FlowResult
 from szal.model.state import Stop
+from szal.number import check
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import StepContext
@@ -242,6 +243,7 @@ class Engine:
 
         if not interval > 0:
             raise ValueError(f"interval must be positive, and is {interval}")
+        check("interval", interval)
         self._admission.active.check_open()
         recovery = self._admission.recovery()
         self._background.append(

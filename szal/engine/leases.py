@@ -11,6 +11,7 @@ import attrs
 
 from szal import process_hooks
 from szal.logs import SafeLogger
+from szal.waiters import waitable
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Lease
@@ -179,7 +180,7 @@ class _Flag:
 
     def wait(self, timeout: float) -> bool:
         """Wait at most *timeout* seconds; return whether it is set, to the only one who waits."""
-        return self._unset.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+        return self._unset.acquire(timeout=waitable(timeout))
 
 
 def _beat(heartbeat: "weakref.ref[Heartbeat]", stop: _Flag, interval: float) -> None:

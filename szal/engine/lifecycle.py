@@ -6,16 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from szal.clock import monotonic
-from szal.engine.conclusion import copy_of, reason_of, result_of, without_exception
+from szal.engine.conclusion import copy_of, failure_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec, LeasedStore
-from szal.engine.sub_flows import SubFlows
+from szal.engine.sub_flows import SubFlowLimit, SubFlows
 from szal.engine.waiting import Waits
-from szal.errors import LeaseLost, StoreError, SubFlowError
+from szal.errors import LeaseLost, StoreError, SzalError
 from szal.events.bus import EventType
+from szal.interruption import is_interruption
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
@@ -24,7 +25,7 @@ from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
-from szal.scheduler.stage import SUB_FLOW
+from szal.scheduler.stage import READY, SUB_FLOW
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Lifecycle:
         self.spec = spec
         self.store_error: Exception | None = None
         """What a store of four methods raised first; the run went on, and this is raised at its end."""
-        self.children: list[Lifecycle] = []
+        self.children: dict[Lifecycle, None] = {}  # under way, in the order in which they began
         self.scheduler = scheduler
         self._resolver = resolver
         self._config = config
@@ -160,6 +161,7 @@ class Lifecycle:
         self.undecided, self._not_undone = restored.undecided, restored.not_undone
         if stop is not None and stop.ends:
             self.run.stop = self.run.info.stop = stop
+            self.run.why = self.record.error
         return restored.backing_off
 
     def _go_on(self, snapshot: "Snapshot") -> None:
@@ -211,9 +213,9 @@ class Lifecycle:
         assert self.record.state.can_become(state), f"{self.record.state} -> {state}"
         self.record.state = state
 
-    def _stopped(self, run: Run, stop: Stop) -> None:  # noqa: ARG002
+    def _stopped(self, run: Run, stop: Stop) -> None:
         """Record why the run stops, before any step is skipped for it."""
-        self.record.stop = stop
+        self.record.stop, self.record.error = stop, run.why
         if self.recording.can_go_on:
             self.recording.save(self.record)
 
@@ -288,7 +290,7 @@ class Lifecycle:
             if result is not None and result.exception is not None:
                 clear_engine_frames(result.exception)
                 self.run.results[place] = without_exception(result)
-        self.children = []
+        self.children = {}
         self.on_end = _nobody
         self.undo = None
 
@@ -303,47 +305,40 @@ class Lifecycle:
                 self.waits.begin(call)
         except (StoreError, LeaseLost):  # that is not the step's failure
             raise
-        except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
-            self.scheduler.ended(call, None, error)
+        except SubFlowLimit as error:
+            call.run.enter(call.node.place, SUB_FLOW)  # so that it is not skipped with the rest
+            self.scheduler.end_all(Stop.OVER_LIMIT, str(error))
+            self.scheduler.ended(call, None, error, last=True)
+        except BaseException as error:  # whatever keeps it from starting is the step's failure
+            if is_interruption(error):
+                raise
+            # What szal says of it is wrong with the flow, and stays so. What a catalogue raised may pass.
+            self.scheduler.ended(call, None, error, last=isinstance(error, SzalError))
         if child is not None:
-            self.children.append(child)
+            self.children[child] = None
             call.run.enter(call.node.place, SUB_FLOW)
-            child.start()
+            try:
+                child.start()
+            except BaseException:  # it is the run's end, and no sub-flow that this step would wait for
+                call.run.enter(call.node.place, READY)
+                raise
 
     def _child(self, call: Call) -> "Lifecycle | None":
         """Return the execution that a sub_flow step stands for, whose end is the step's end; None: it has ended."""
 
         def ended(child: Lifecycle, result: FlowResult) -> None:
-            if child in self.children:
-                self.children.remove(child)
+            self.children.pop(child, None)
             self.store_error = self.store_error or child.store_error
-            failure = child.failure(call)
+            failure = failure_of(result, child.spec, child.run, call)
             child.release()
             self.scheduler.ended(call, result.outputs, failure)
 
         spec = self._sub_flows.spec_of(call)
         if isinstance(spec, FlowResult):  # it had ended before a crash
-            failed = None if spec.success else _sub_flow_failed(spec)
-            self.scheduler.ended(call, spec.outputs, failed)
+            self.scheduler.ended(call, spec.outputs, failure_of(spec))
             return None
         return Lifecycle(spec, self.scheduler, self._resolver, self._config, ended, leased=self._leased)
-
-    def failure(self, call: Call) -> Exception | None:
-        """Return what this execution's end is to the call that it was begun for; None for success.
-
-        Where what ended it was the step's limit, or its flow's, that is a time-out of the step.
-        """
-        result = self.record.result
-        if result is None or result.success:
-            return None
-        if self.run.stop is Stop.TIMED_OUT and self.run.deadline == self.spec.deadline:
-            return call.timed_out()
-        return _sub_flow_failed(result)
 
 
 def _nobody(*_: object) -> None:
     """Take no note."""
-
-
-def _sub_flow_failed(result: FlowResult) -> SubFlowError:
-    return SubFlowError(f"sub-flow {result.flow_name!r} {result.state}: {result.error}")

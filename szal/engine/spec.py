@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from szal.model.definition import Definition
     from szal.stores.ledger import Lease, Snapshot, StepRows
 
-__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "bind", "stored_flow"]
+__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "SubFlowCount", "bind", "stored_flow"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -120,6 +120,20 @@ def stored_flow(execution_id: str, known: "Snapshot", config: EngineConfig) -> F
     return flow
 
 
+@attrs.define(eq=False, repr=False)
+class SubFlowCount:
+    """How many sub-flows a run has begun in this process, those of its sub-flows included. Coordinator only."""
+
+    begun: int = 0
+
+    def take(self, limit: int) -> bool:
+        """Count one more; False, and it is not counted, where that were more than *limit*."""
+        if self.begun >= limit:
+            return False
+        self.begun += 1
+        return True
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ExecutionSpec:
     """What is to be run, checked and compiled. With a `snapshot` it goes on where that left off."""
@@ -130,6 +144,7 @@ class ExecutionSpec:
     record: ExecutionRecord
     token: CancellationToken | None = None
     parent: "ExecutionSpec | None" = None  # of the execution whose sub-flow it is
+    sub_flows: SubFlowCount = attrs.field(factory=SubFlowCount)  # shared by all of a run
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
     snapshot: "Snapshot | None" = None

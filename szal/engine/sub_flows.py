@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SubFlows", "child_id", "is_child_id", "is_found", "sub_flows_of"]
 
-MAX_DEPTH: Final = 32  # of sub-flows in sub-flows: more is a flow that contains itself
+
+class SubFlowLimit(SubFlowError):
+    """A sub-flow too many for its run: one that contains itself, mostly. Ends all of the run."""
 
 
 def child_id(parent: str, step: str, attempt: int) -> str:
@@ -76,6 +78,9 @@ class SubFlows:
         """
         given = call.run.call_context(call).config
         config = given if isinstance(given, Mapping) else {}
+        inputs = config.get("inputs") or {}
+        if not isinstance(inputs, Mapping):
+            raise SubFlowError("config.inputs of a sub_flow step is not an object")
         parent_id = self._parent.record.execution_id
         execution_id = child_id(parent_id, call.node.step.name, call.number)
         known = self._known(execution_id)
@@ -92,7 +97,7 @@ class SubFlows:
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
-            inputs={**flow.inputs, **(config.get("inputs") or {})},
+            inputs={**flow.inputs, **inputs},
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=parent_id,
@@ -104,6 +109,7 @@ class SubFlows:
             record=record,
             token=self._parent.token,
             parent=self._parent,
+            sub_flows=self._parent.sub_flows,
             deadline=call.deadline,
         )
         return self._begun(spec) if known is None else self._taken_over(spec)
@@ -135,15 +141,18 @@ class SubFlows:
         snapshot = self._leased.take_over(spec.record.execution_id, under=self._parent.lease)
         return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
 
-    def _find(self, name: str | None) -> FlowDef:
-        if not name:
+    def _find(self, name: object) -> FlowDef:
+        if not isinstance(name, str) or not name:
             raise SubFlowError("sub_flow step requires config.flow_name")
         storage = self._config.storage
         flow = None if storage is None else storage.get_by_name(name)
         if flow is None:
             raise SubFlowError(f"sub-flow {name!r} not found in storage")
-        if self._parent.depth >= MAX_DEPTH:
-            raise SubFlowError(f"sub-flow {name!r} is nested more than {MAX_DEPTH} deep")
+        depth, many = self._config.max_depth, self._config.max_sub_flows
+        if self._parent.depth >= depth:
+            raise SubFlowLimit(f"sub-flow {name!r} is nested more than {depth} deep (max_depth)")
+        if not self._parent.sub_flows.take(many):
+            raise SubFlowLimit(f"sub-flow {name!r} is one too many: the run has had {many} (max_sub_flows)")
         return flow
 
     def under_way(self, node: Node) -> int:

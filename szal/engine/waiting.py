@@ -13,6 +13,7 @@ from szal.expressions.path import Json
 from szal.model.json.text import loads
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
+from szal.number import problem_of
 from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.stage import Waiting
@@ -221,6 +222,6 @@ class Unwaitable(StepError):
 
 
 def _seconds(value: object, problem: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if problem_of(value) is not None or value < 0:  # type: ignore[operator]
         raise Unwaitable(problem)
-    return float(value)
+    return float(value)  # type: ignore[arg-type]

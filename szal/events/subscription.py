@@ -10,7 +10,7 @@ import attrs
 
 from szal import process_hooks
 from szal.clock import monotonic
-from szal.waiters import Waiters, wait_unless, wake_all
+from szal.waiters import Waiters, wait_unless, waitable, wake_all
 
 __all__ = ["Subscription"]
 
@@ -117,7 +117,7 @@ class Subscription(Generic[T]):
 
     def _take(self, timeout: float | None) -> T:
         """Return the next item, waiting for it; raise `Empty` if there is none in time, or will be none."""
-        until = None if timeout is None else monotonic() + timeout
+        until = None if timeout is None else monotonic() + waitable(timeout)
         while True:
             closed = self._closed  # before looking for an item: what arrived before is still delivered
             try:

@@ -30,8 +30,8 @@ class StepStatus(NamedEnum):
 class Stop(NamedEnum):
     """Why a run stops before all its steps have ended.
 
-    The first two *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
-    what has not begun stays as it is, for whoever goes on with it; after GAVE_UP, that is nobody. CANCELLED, TIMED_OUT,
+    The first four *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
+    what has not begun stays as it is, for whoever goes on with it; after GAVE_UP, that is nobody. Those that end it,
     INTERRUPTED and GAVE_UP are stored with the execution (`ExecutionRecord.stop`).
 
     >>> Stop.TIMED_OUT.reason, Stop.TIMED_OUT.ends, Stop.INTERRUPTED.ends
@@ -40,6 +40,10 @@ class Stop(NamedEnum):
 
     CANCELLED = "Cancelled"
     TIMED_OUT = "TimedOut"
+    OVER_LIMIT = "OverLimit"
+    """It has more sub-flows than it may, or they are nested too deeply."""
+    BROKEN = "Broken"
+    """Something that the engine called, or the engine itself, raised what nobody can take for a step's failure."""
     INTERRUPTED = "Interrupted"
     """By a person: it is PAUSED until a person goes on with it."""
     RELEASED = "Released"
@@ -50,8 +54,8 @@ class Stop(NamedEnum):
     """The store refused a write or a read: nothing more is recorded."""
     LEASE_LOST = "LeaseLost"
     """Another process runs it now."""
-    BROKEN = "Broken"
-    """Something else that the engine called, or the engine itself, raised: nothing more is recorded."""
+    LOST = "Lost"
+    """BROKEN, and broken again in the attempt to end it: nothing more is recorded."""
     GAVE_UP = "GaveUp"
     """Its process died too often."""
 
@@ -63,12 +67,12 @@ class Stop(NamedEnum):
     @property
     def ends(self) -> bool:
         """Whether the execution ends by it; otherwise somebody else goes on with it."""
-        return self in (Stop.CANCELLED, Stop.TIMED_OUT)
+        return self in (Stop.CANCELLED, Stop.TIMED_OUT, Stop.OVER_LIMIT, Stop.BROKEN)
 
     @property
     def breaks(self) -> bool:
         """Whether nothing more may be recorded."""
-        return self in (Stop.FAILED_BY_STORE, Stop.LEASE_LOST, Stop.BROKEN)
+        return self in (Stop.FAILED_BY_STORE, Stop.LEASE_LOST, Stop.LOST)
 
     @property
     def is_patient(self) -> bool:
@@ -82,6 +86,8 @@ class Stop(NamedEnum):
 
 _REASONS = {
     Stop.TIMED_OUT: "flow timeout exceeded",
+    Stop.OVER_LIMIT: "flow failed",
+    Stop.BROKEN: "flow failed",
     Stop.INTERRUPTED: "interrupted",
     Stop.RELEASED: "interrupted",
     Stop.DRAINED: "the engine was closed",

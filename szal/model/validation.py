@@ -3,7 +3,6 @@
 Linear in the size of the flow and not recursive: a chain of 100 000 steps is analysed in a second or two.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -15,6 +14,7 @@ from szal.expressions.template import CompiledTemplate
 from szal.model import graph
 from szal.model.state import NamedEnum
 from szal.model.step import BackoffStrategy, StepDef, TriggerMode
+from szal.number import problem_of
 
 __all__ = ["Analysis", "FlowMode", "analyse", "walk"]
 
@@ -88,13 +88,6 @@ def analyse(flow_name: str, mode: FlowMode, steps: Sequence[StepDef], limits: Se
 _HINTS = 20  # looking for the name that was meant takes long: the first few problems say it
 
 
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
 class _Analyser:
     def __init__(self, mode: FlowMode, steps: Sequence[StepDef]) -> None:
         self.problems: list[str] = []
@@ -127,13 +120,12 @@ class _Analyser:
     def _problem(self, step: StepDef, text: str) -> None:
         self.problems.append(f"step {step.name!r}: {text}")
 
-    def _number(self, label: str, value: object, kind: type | tuple[type, ...] = (int, float)) -> None:
-        if isinstance(value, bool) or not isinstance(value, kind):
-            self.problems.append(f"{label} is not a number ({value!r})")
-        elif value < 0:  # type: ignore[operator]
-            self.problems.append(f"{label} is negative ({value!r})")
-        elif not _is_finite(value):  # type: ignore[arg-type]
-            self.problems.append(f"{label} is too large, or no number at all")
+    def _number(self, label: str, value: object, *, whole: bool = False) -> None:
+        problem = problem_of(value, whole=whole)
+        if problem is None and value < 0:  # type: ignore[operator]
+            problem = f"is negative ({value!r})"
+        if problem is not None:
+            self.problems.append(f"{label} {problem}")
 
     def _names(self) -> None:
         ids: set[str] = set()
@@ -153,7 +145,7 @@ class _Analyser:
         for field in ("timeout", "max_retry_delay"):
             if (value := getattr(step, field)) is not None:
                 self._number(prefix + field, value)
-        self._number(prefix + "max_retries", step.max_retries, int)
+        self._number(prefix + "max_retries", step.max_retries, whole=True)
         self._number(prefix + "retry_delay", step.retry_delay)
         self._number(prefix + "retry_jitter", step.retry_jitter)
         for field, kind in (("backoff", BackoffStrategy), ("trigger_mode", TriggerMode)):

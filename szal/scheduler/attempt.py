@@ -4,7 +4,7 @@ import contextlib
 import contextvars
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from szal.clock import monotonic
 from szal.errors import EncodeError, OutputNotSerializable
@@ -14,6 +14,10 @@ from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 
 __all__ = ["Attempt", "clear_engine_frames", "encode_output", "without_engine_frames"]
+
+
+_BARE: Final = vars(BaseException)
+"""Its own attributes, of which a class of the program's may have others."""
 
 
 class Attempt:
@@ -87,20 +91,22 @@ class Attempt:
 def without_engine_frames(error: BaseException) -> BaseException:
     """Return *error* with a traceback that begins in the handler: the engine's frame would keep a whole run alive."""
     trace = error.__traceback__
-    return error if trace is None else error.with_traceback(trace.tb_next)
+    return error if trace is None else BaseException.with_traceback(error, trace.tb_next)  # not a method of its own
 
 
 def clear_engine_frames(error: BaseException) -> None:
     """Have the engine's frames that a traceback leads to, beyond those that it shows, let go of what they held."""
+    done: set[int] = set()
     seen: BaseException | None = error
-    while seen is not None:
-        trace = seen.__traceback__
+    while seen is not None and id(seen) not in done:  # causes may go round in a circle
+        done.add(id(seen))
+        trace = _BARE["__traceback__"].__get__(seen)
         frame = None if trace is None else trace.tb_frame.f_back
         while frame is not None and frame.f_globals.get("__name__", "").startswith("szal."):
             with contextlib.suppress(RuntimeError):  # it has not come to its end
                 frame.clear()
             frame = frame.f_back
-        seen = seen.__cause__
+        seen = _BARE["__cause__"].__get__(seen)
 
 
 def encode_output(output: Json) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -10,6 +10,7 @@ import attrs
 from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.events.progress import StepProgress
+from szal.expressions.copies import own_copy
 from szal.expressions.path import Json, outcome_values
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
@@ -21,7 +22,7 @@ from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Plan
-from szal.waiters import naps
+from szal.waiters import naps, waitable
 
 __all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
 
@@ -75,6 +76,8 @@ class StepContext:
     """In a rollback handler: what the step recorded when it completed."""
     _call: Call = UNLIMITED
     _is_undo = False
+    _inputs: dict[str, Json] | None = None  # its own copies, of what it has looked at
+    _outputs: dict[str, Json] | None = None
     _before: frozenset[int] | None = None  # the places of the ancestors, once all of them were asked for
 
     def __init__(self, run: RunInfo, node: Node, attempt: int) -> None:
@@ -96,7 +99,7 @@ class StepContext:
         context = cls(run, node, call.number)
         context._call = call
         context._is_undo = True
-        context.output = output
+        context.output = own_copy(output)
         return context
 
     @property
@@ -116,33 +119,38 @@ class StepContext:
 
     @property
     def inputs(self) -> dict[str, Json]:
-        """The inputs of the run, shared by all its steps: not to be changed."""
-        return self._run.inputs
+        """The inputs of the run. Lists and dicts in it are this attempt's own: what it changes, nobody else sees."""
+        if self._inputs is None:
+            own: dict[str, Json] = own_copy(self._run.inputs)
+            self._inputs = self.__dict__.setdefault("_inputs", own)  # another thread may have been faster
+        return self._inputs
 
     @property
     def outputs(self) -> "Outputs":
         """The outputs of the completed ancestors of this step, by step name: a read-only mapping.
 
-        A step triggered by ANY sees those of its dependencies that had completed when it started.
+        Lists and dicts in it are this attempt's own, as in `inputs`, each made when it is first looked at. A step
+        triggered by ANY sees those of its dependencies that had completed when it started.
         """
         return Outputs(self)
 
     @property
     def config(self) -> Json:
-        """The step's `config` with its templates rendered; a value of its own only where it has templates."""
+        """The step's `config` with its templates rendered; this attempt's own, as `inputs` are."""
         try:
             return self._config
         except AttributeError:
             template = self._node.template
-            self._config: Json = self._node.step.config if template is None else template.render(self._values())
+            value = self._node.step.config if template is None else template.render(self._values())
+            self._config: Json = self.__dict__.setdefault("_config", own_copy(value))
             return self._config
 
     def render(self, text: Json, quote: Callable[[str], str] | None = None) -> Json:
         """Return *text* with its templates rendered as in `config`, each value passed through *quote*.
 
-        Raises `ConditionError` where a template does not parse.
+        What it returns is the caller's own. Raises `ConditionError` where a template does not parse.
         """
-        return CompiledTemplate.compile(text).render(self._values(), quote)
+        return own_copy(CompiledTemplate.compile(text).render(self._values(), quote))
 
     @property
     def idempotency_key(self) -> str:
@@ -181,7 +189,7 @@ class StepContext:
 
         Several threads of one handler may sleep at a time.
         """
-        end, deadline = monotonic() + seconds, self._call.deadline
+        end, deadline = monotonic() + waitable(seconds), self._call.deadline
         cut = deadline is not None and deadline < end
         until = deadline if deadline is not None and cut else end
         waiter = threading.Lock()
@@ -217,7 +225,7 @@ class StepContext:
 
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
-        """A logger (``szal.step``) whose lines begin with the flow and the step."""
+        """A logger (``szal.step``) whose lines begin with the flow and the step. What logging raises fails no step."""
         extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
         return _StepLog(logging.getLogger("szal.step"), extra)
 
@@ -232,6 +240,19 @@ class StepContext:
 
     def _values(self) -> Mapping[str, Json]:
         return {"inputs": self._run.inputs, "steps": _Outcomes(self)}
+
+    def _output_of(self, name: str) -> Json:
+        """Return the output of the ancestor called *name*, as this attempt may have changed it; or raise KeyError."""
+        result = self._visible(name)
+        if result is None or result.status is not StepStatus.COMPLETED:
+            raise KeyError(name)
+        value = result.output
+        if not isinstance(value, list | dict):
+            return value
+        own = self._outputs
+        if own is None:
+            own = self._outputs = self.__dict__.setdefault("_outputs", {})
+        return own[name] if name in own else own.setdefault(name, own_copy(value))
 
     def _visible(self, name: str) -> StepResult | None:
         """Return the result of the ancestor called *name*, if it had ended when this step started."""
@@ -265,10 +286,7 @@ class Outputs(Mapping[str, Json]):
         self._context = context
 
     def __getitem__(self, name: str) -> Json:
-        result = self._context._visible(name)
-        if result is None or result.status is not StepStatus.COMPLETED:
-            raise KeyError(name)
-        return result.output
+        return self._context._output_of(name)
 
     def __iter__(self) -> Iterator[str]:
         return (result.step_name for result in self._context._ancestors() if result.status is StepStatus.COMPLETED)
@@ -301,13 +319,10 @@ class _Outcomes(Mapping[str, Json]):
         return sum(1 for _ in self)
 
 
-class _StepLog(logging.LoggerAdapter[logging.Logger]):
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs
-
+class _StepLog(SafeLogger):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         extra = self.extra or {}
+        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
         prefix = f"[{extra.get('flow')}/{extra.get('step')}]"
         if args:  # only then does logging look for % in the message
             prefix = prefix.replace("%", "%%")

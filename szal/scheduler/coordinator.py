@@ -114,7 +114,8 @@ class Coordinator:
     inbox: Inbox
     timers: Timers = attrs.field(factory=Timers)
     tally: Tally = attrs.field(factory=Tally)
-    runs: list[Run] = attrs.field(factory=list)
+    runs: dict[Run, None] = attrs.field(factory=dict)
+    """Those that are driven, in the order in which they began; a dict, as any one of many may be the next to end."""
     ready: deque[Ready] = attrs.field(factory=deque)
     """What may start and has not been looked at yet."""
     backlog: deque[Ready] = attrs.field(factory=deque)

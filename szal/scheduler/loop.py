@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from szal.clock import monotonic
-from szal.errors import LeaseLost, StoreError
+from szal.errors import LeaseLost, StoreError, describe
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
@@ -31,7 +31,7 @@ Relieved = relief.Relieved
 
 logger = SafeLogger(logging.getLogger(__name__))
 
-_LONGEST_WAIT = 3600.0  # seconds: queues refuse some longer ones
+_LONGEST_WAIT = 3600.0  # seconds
 # A signal that another thread received does not end a wait of the main thread, which alone may act on it.
 _LONGEST_WAIT_OF_MAIN = 0.2
 _MOST_ERRORS = 100  # in a row while runs are being left: a loop that goes round and does nothing else must end
@@ -107,7 +107,7 @@ class Scheduler:
     def add(self, run: Run) -> None:
         """Start *run*; its `on_done` is called, on this thread, when every step has its result."""
         c = self._c
-        c.runs.append(run)
+        c.runs[run] = None
         run.start(c.ready, c.tally)
         if run.deadline is not None:
             run.timer = c.timers.add(run.deadline, partial(stopping.stop_run, c, run, Stop.TIMED_OUT))
@@ -128,13 +128,17 @@ class Scheduler:
         """Have the next attempt of *node* follow in *delay* seconds: a crash came between two."""
         settling.back_off(self._c, run, node, delay)
 
-    def ended(self, call: Call, output: Json, error: BaseException | None) -> None:
-        """Take note that what `Run.launch` began has ended."""
-        settling.delegated_ended(self._c, call, output, error)
+    def ended(self, call: Call, output: Json, error: BaseException | None, *, last: bool = False) -> None:
+        """Take note that what `Run.launch` began has ended. *last*: trying again would not help."""
+        settling.delegated_ended(self._c, call, output, error, last=last)
+
+    def end_all(self, stop: Stop, why: str | None = None) -> None:
+        """End every run that can be stopped; *why* says more than *stop* does."""
+        stopping.stop_all(self._c, stop, why)
 
     def cancel(self) -> None:
         """Stop every run that can be stopped."""
-        stopping.stop_all(self._c, Stop.CANCELLED)
+        self.end_all(Stop.CANCELLED)
 
     def afterwards(self, function: Callable[[], None]) -> None:
         """Have *function* called once what is ready has been started."""
@@ -150,8 +154,7 @@ class Scheduler:
 
     def drop(self, run: Run) -> None:
         """Drive *run* no further, if it is being driven; it is told nothing."""
-        if run in self._c.runs:
-            self._c.runs.remove(run)
+        self._c.runs.pop(run, None)
         run.is_over = True
         if run.timer is not None:
             self._c.timers.cancel(run.timer)
@@ -215,7 +218,9 @@ class Scheduler:
         starting.start_ready(c)
         while c.afterwards:
             c.afterwards.pop()()
-        if c.ready:  # by that
+        if c.ready:  # by that, or more than could be started before something came due
+            if c.timers.is_due() and not c.inbox.has_calls:
+                self._take_note(due=True)
             return
         if c.is_idle():
             if self.on_idle is None:  # without a store nothing can come from outside: a step was lost sight of
@@ -229,17 +234,22 @@ class Scheduler:
         c = self._c
         due = c.timers.next_due()
         left = longest if due is None else min(longest, max(0.0, due - monotonic()))
-        item = c.inbox.wait(left)
-        while True:
-            if isinstance(item, Attempt):
-                self._ended(item)
-            elif item is not None:
-                item()
-            if c.inbox.finished.empty():
-                break
-            item = c.inbox.finished.get()
-        if due is not None:
+        self._take(c.inbox.wait(left))
+        self._take_note(due=due is not None)
+
+    def _take_note(self, *, due: bool) -> None:
+        """Take note of all that has ended, and then, with *due*, of what has come due."""
+        c = self._c
+        while not c.inbox.finished.empty():
+            self._take(c.inbox.finished.get())
+        if due:
             c.timers.fire(monotonic())
+
+    def _take(self, item: Attempt | Callable[[], None] | None) -> None:
+        if isinstance(item, Attempt):
+            self._ended(item)
+        elif item is not None:
+            item()
 
     def _ended(self, attempt: Attempt) -> None:
         run = attempt.call.run
@@ -256,6 +266,8 @@ class Scheduler:
                 self._repair()
                 if is_interruption(error):
                     stopping.interrupt(c, error)
+                elif self._can_end(error):
+                    self._end_broken(error)
                 else:
                     stopping.leave(c, _stop_for(error), error)
                 for run in list(c.runs):
@@ -265,6 +277,17 @@ class Scheduler:
                 if c.leaving is not None and c.leaving.breaks:
                     return
                 error = another
+
+    def _can_end(self, error: BaseException) -> bool:
+        """Whether the runs can be ended in order, undone and recorded, for what came up: nobody has tried to before."""
+        c = self._c
+        is_first = all(run.stoppable and run.stop is None for run in c.runs)
+        return is_first and c.leaving is None and not isinstance(error, StoreError | LeaseLost)
+
+    def _end_broken(self, error: BaseException) -> None:
+        c = self._c
+        c.error = error
+        stopping.stop_all(c, Stop.BROKEN, describe(error))
 
     def _repair(self) -> None:
         tally = self._c.tally
@@ -298,4 +321,4 @@ class Scheduler:
 def _stop_for(error: BaseException) -> Stop:
     if isinstance(error, LeaseLost):
         return Stop.LEASE_LOST
-    return Stop.FAILED_BY_STORE if isinstance(error, StoreError) else Stop.BROKEN
+    return Stop.FAILED_BY_STORE if isinstance(error, StoreError) else Stop.LOST

@@ -17,6 +17,7 @@ from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Relief
+from szal.waiters import waitable
 
 __all__ = ["Relieved", "come_back", "stand_by", "take_over"]
 
@@ -61,7 +62,7 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     relief = c.relief = Relief(baton)
 
     def watch() -> None:
-        if not relief.woken.wait(c.grace):
+        if not relief.woken.wait(waitable(c.grace)):
             relief.give_up()
         if relief.is_due:
             go_on()

@@ -12,9 +12,11 @@ import attrs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from szal.errors import GiveUp, OutputNotSerializable, RetryAfter, RetryExhausted, describe
+from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.class_name import class_name, is_called
 from szal.model.step import StepDef
+from szal.scheduler.spent import is_meant
 
 __all__ = ["Decision", "decide", "policy"]
 
@@ -49,7 +51,9 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
             return Decision(None, error)
         if not strategies.stop(state):
             return Decision(strategies.wait(state), error)
-    except Exception:  # an exception made in a way that cannot be judged, such as RetryAfter("soon")
+    except BaseException as problem:  # of a class of the program's, which decides by itself what it is
+        if is_interruption(problem):
+            raise
         logger.exception("cannot tell whether step %s is to be retried: it is not", step.name)
         return Decision(None, error)
     exhausted = RetryExhausted(step.name, attempt, describe(error))
@@ -67,9 +71,9 @@ def policy(step: StepDef) -> Retrying:
 
 
 def _is_retried(step: StepDef, error: BaseException) -> bool:
-    if isinstance(error, GiveUp | OutputNotSerializable) or _matches(step.give_up_on, error):
+    if is_meant(error, GiveUp, OutputNotSerializable) or _matches(step.give_up_on, error):
         return False
-    if isinstance(error, RetryAfter):
+    if is_meant(error, RetryAfter):
         return True
     if step.retry_on:
         return _matches(step.retry_on, error)
@@ -100,7 +104,7 @@ def _named(name: str, error: BaseException) -> bool:
 
 def _wait(step: StepDef, state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, RetryAfter):
+    if isinstance(error, RetryAfter) and is_meant(error, RetryAfter):
         return max(0.0, error.seconds)
     delay = step.backoff.delay(step.retry_delay, state.attempt_number)
     if step.retry_jitter:

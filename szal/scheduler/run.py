@@ -104,6 +104,7 @@ class Run:
     direct: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
     failed: bool = False
     stop: Stop | None = None
+    why: str | None = None  # it was stopped, in words, where the stop alone does not tell
     is_over: bool = False
     completed: list[int] = attrs.field(factory=list)
     history: dict[int, History] = attrs.field(factory=dict)

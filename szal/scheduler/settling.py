@@ -1,11 +1,13 @@
 """What follows an attempt: the step's result, another attempt, or, where the run is being left, nothing."""
 
+import logging
 from functools import partial
 
 from szal.clock import monotonic
-from szal.errors import Cancelled, EngineClosed, RetryExhausted, SkipStep, StepTimeout, describe, text_of
+from szal.errors import Cancelled, EngineClosed, LeaseLost, SkipStep, StepTimeout, StoreError, describe, text_of
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.scheduler import retry
@@ -14,22 +16,24 @@ from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import History, Run
-from szal.scheduler.stage import COMMITTING, READY, BackingOff
+from szal.scheduler.spent import is_meant, spent
+from szal.scheduler.stage import CALLED, COMMITTING, READY, SETTLED, BackingOff
 
 __all__ = [
     "abandon",
     "announce",
     "attempt_ended",
     "back_off",
-    "completed",
+    "decide",
     "delegated_ended",
     "end",
     "end_between",
-    "failed",
     "finish_if_done",
     "forget",
     "left_behind",
 ]
+
+logger = SafeLogger(logging.getLogger(__name__))
 
 _COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED  # a look-up in an enum costs as much as a call
 
@@ -67,10 +71,7 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
         announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
-    if error is None:
-        completed(c, call, attempt.output, attempt.encoded)
-    else:
-        failed(c, call, error)
+    decide(c, call, attempt.output, attempt.encoded, error)
 
 
 def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:
@@ -96,11 +97,13 @@ def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: b
     announce_attempt(c, attempt)
     forget(c, attempt, abandoned=runs)
     attempt.call.ended = monotonic()
-    failed(c, attempt.call, error, last=last)
+    decide(c, attempt.call, None, None, error, last=last)
 
 
-def delegated_ended(c: Coordinator, call: Call, output: Json, error: BaseException | None) -> None:
-    """Take note that what `Run.launch` began for a step has ended."""
+def delegated_ended(
+    c: Coordinator, call: Call, output: Json, error: BaseException | None, *, last: bool = False
+) -> None:
+    """Take note that what `Run.launch` began for a step has ended. *last*: no other attempt follows."""
     run: Run = call.run
     if run.is_over:
         return
@@ -112,13 +115,39 @@ def delegated_ended(c: Coordinator, call: Call, output: Json, error: BaseExcepti
             encoded = encode_output(output)
         except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
             error = refused
-    if error is None:
-        completed(c, call, output, encoded)
-    else:
-        failed(c, call, error)
+    decide(c, call, output, encoded, error, last=last)
 
 
-def completed(c: Coordinator, call: Call, output: Json, encoded: str | None) -> None:
+def decide(
+    c: Coordinator,
+    call: Call,
+    output: Json,
+    encoded: str | None,
+    error: BaseException | None,
+    *,
+    last: bool = False,
+) -> None:
+    """Follow an attempt, which failed if there is an *error*, with another one or with the step's end.
+
+    *last*: with its end. If it comes to nothing, because of what a handler's exception or output does when it is looked
+    at, that is the step's failure.
+    """
+    try:
+        if error is None:
+            _completed(c, call, output, encoded)
+        else:
+            _failed(c, call, error, last=last)
+    except BaseException as problem:
+        stage = SETTLED if call.run.is_over else call.run.stages[call.node.place]
+        is_decided = stage is not READY and stage is not CALLED
+        if is_decided or isinstance(problem, StoreError | LeaseLost) or is_interruption(problem):
+            raise
+        execution_id = call.run.info.execution_id
+        logger.exception("cannot tell what became of step %s of %s", call.node.step.name, execution_id)
+        end(c, call, problem, Outcome.FAILED)
+
+
+def _completed(c: Coordinator, call: Call, output: Json, encoded: str | None) -> None:
     """Settle a step whose last attempt completed."""
     run, node, started = call.run, call.node, call.started
     history = run.history.pop(node.place, None)
@@ -132,27 +161,28 @@ def completed(c: Coordinator, call: Call, output: Json, encoded: str | None) -> 
     _settle(c, run, node, result, _COMPLETED)
 
 
-def failed(c: Coordinator, call: Call, error: BaseException, *, last: bool = False) -> None:
+def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> None:
     """Follow a failed attempt with another one, or with the step's end. *last*: with its end."""
     run, node = call.run, call.node
     if c.leaving is not None and (c.leaving.breaks or _is_broken_off(c.leaving, run, error)):
         return  # it did not get to its end, and is run again by whoever goes on
-    if isinstance(error, SkipStep):
-        end(c, call, error, Outcome.PASSED)
+    if is_meant(error, SkipStep):
+        end(c, call, spent(error), Outcome.PASSED)
         return
-    if isinstance(error, StepTimeout) and run.watch is not None:
-        run.watch.timed_out(node, call.number, str(error))
-    decision = retry.decide(node.step, call.number, error)
-    if decision.delay is None:
-        end(c, call, decision.error, Outcome.FAILED)
-    elif last or run.stop is not None:
-        end(c, call, error, Outcome.FAILED)
+    if run.watch is not None and _is_time_out(call, error):
+        run.watch.timed_out(node, call.number, describe(error))
+    decision, kept = retry.decide(node.step, call.number, error), spent(error)
+    if decision.error is not error:  # it says that the attempts are exhausted
+        decision.error.__cause__ = kept
+        end(c, call, decision.error, Outcome.FAILED, kind=type(error))
+    elif decision.delay is None or last or run.stop is not None:
+        end(c, call, kept, Outcome.FAILED)
     elif c.leaving is None:
         if run.watch is not None:
             run.watch.retrying(node, call.number, decision.delay, describe(error))
         before = run.history.get(node.place)
         started = call.started if before is None else before.started
-        run.history[node.place] = History(started, call.ended, call.number, call.settled_before, error)
+        run.history[node.place] = History(started, call.ended, call.number, call.settled_before, kept)
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
@@ -162,7 +192,12 @@ def _is_broken_off(leaving: Stop, run: Run, error: BaseException) -> bool:
     """Whether a handler raised that because its run, or one that it was in itself, is being left."""
     if leaving.is_patient and run.stop is not None:
         return False  # it was told to end for that
-    return isinstance(error, Cancelled | EngineClosed) or is_interruption(error)
+    return is_meant(error, Cancelled) or isinstance(error, EngineClosed) or is_interruption(error)
+
+
+def _is_time_out(call: Call, error: BaseException) -> bool:
+    """Whether the engine has ended the attempt for its limit: one that a handler raised before that is its own."""
+    return isinstance(error, StepTimeout) and (call.is_late or call.run.handlers[call.node.place] is None)
 
 
 def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
@@ -184,14 +219,20 @@ def end_between(c: Coordinator, run: Run, node: Node) -> None:
     end(c, call, history.error or Cancelled("cancelled between two attempts"), Outcome.FAILED)
 
 
-def end(c: Coordinator, call: Call, error: BaseException, outcome: Outcome) -> None:
-    """Settle a step whose last attempt raised *error*."""
+def end(
+    c: Coordinator,
+    call: Call,
+    error: BaseException,
+    outcome: Outcome,
+    *,
+    kind: type[BaseException] | None = None,
+) -> None:
+    """Settle a step whose last attempt raised *error*, or something else, of that *kind*, that *error* tells of."""
     node, started = call.node, call.started
     history = call.run.history.pop(node.place, None)
     if history is not None:
         started = history.started
     skipped = outcome is Outcome.PASSED
-    cause: BaseException | None = error.__cause__ if isinstance(error, RetryExhausted) else None
     result = StepResult(
         node.step.id,
         node.step.name,
@@ -199,7 +240,7 @@ def end(c: Coordinator, call: Call, error: BaseException, outcome: Outcome) -> N
         duration=max(0.0, call.ended - started),
         attempts=call.number,
         error=text_of(error) if skipped else describe(error),
-        error_type=type(cause or error).__name__,
+        error_type=(kind or type(error)).__name__,
         started_at=c.clock + started,
         exception=error,
     )
@@ -233,7 +274,7 @@ def finish_if_done(c: Coordinator, run: Run) -> None:
         c.inbox.make_calls()
     if run not in c.runs or (c.leaving is not None and not c.leaving.is_patient):
         return
-    c.runs.remove(run)
+    del c.runs[run]
     if run.timer is not None:
         c.timers.cancel(run.timer)
     run.is_over = True

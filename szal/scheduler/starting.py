@@ -16,9 +16,8 @@ from szal.scheduler.settling import (
     abandon,
     announce,
     announce_attempt,
-    completed,
+    decide,
     end,
-    failed,
     finish_if_done,
 )
 from szal.scheduler.stage import CALLED, PENDING, READY, SETTLED, STARTED, STARTING
@@ -49,6 +48,8 @@ def start_ready(c: Coordinator) -> None:
         if not _is_startable(run, node):
             continue
         if (run.marks[node.gate] or not node.plain) and not _prepare(c, run, node):
+            if c.timers.is_due():  # what needs no worker may make ready ever more of its kind
+                return
             continue
         if c.backlog or not _has_room(c, run, node):
             c.backlog.append((run, node))
@@ -74,7 +75,9 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     if place not in run.history and run.stages[place] is READY and (run.marks[node.gate] or node.guarded):
         try:
             skip = run.why_skip(node)
-        except Exception as error:  # noqa: BLE001 (foreign objects in outputs may not even compare)
+        except BaseException as error:  # foreign objects in outputs may not even compare
+            if is_interruption(error):
+                raise
             call = Call(run, node, 0)
             call.started = call.ended = monotonic()
             end(c, call, error, Outcome.FAILED)
@@ -169,7 +172,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             relief.come_back(c, baton)
         follower = node.next_in_chain if straight else None
         if follower is None or stages[follower.place] is not PENDING:
-            completed(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded)
+            decide(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded, None)
             return
         step = node.step
         result = StepResult(
@@ -201,7 +204,7 @@ def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
         stopping.interrupt(c, error)
     if c.inbox.has_calls:  # what it failed for may be a stop that is on its way
         c.inbox.make_calls()
-    failed(c, call, without_engine_frames(error), last=interrupted)
+    decide(c, call, None, None, without_engine_frames(error), last=interrupted)
 
 
 def _is_limited(run: Run, node: Node) -> bool:

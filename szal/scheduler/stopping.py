@@ -44,24 +44,25 @@ def interrupt(c: Coordinator, error: BaseException) -> None:
         leave(c, stop)
 
 
-def stop_all(c: Coordinator, stop: Stop) -> None:
+def stop_all(c: Coordinator, stop: Stop, why: str | None = None) -> None:
     """End every run that can be stopped."""
     c.is_cancelled = True
     c.told_at = c.told_at or monotonic()
     for run in [run for run in c.runs if run.stoppable]:
-        stop_run(c, run, stop)
+        stop_run(c, run, stop, why)
 
 
-def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
-    """End *run* early: what has not begun is skipped.
+def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> None:
+    """End *run* early: what has not begun is skipped. *why* says more than *stop* does.
 
-    At a flow's time-out, what runs fails at once; at a cancellation it is given the grace to end by itself.
+    At a flow's time-out, what runs fails at once; else it is given the grace to end by itself.
     """
     if run.stop is not None or run.is_over or (c.leaving is not None and not c.leaving.is_patient):
         return
     if stop is Stop.TIMED_OUT and all(stage is SETTLED or stage is COMMITTING for stage in run.stages):
         return  # all was done in time: that it takes long to be written is no time-out
     run.stop = run.info.stop = stop
+    run.why = why
     if run.on_stop is not None:
         run.on_stop(run, stop)
     attempts = [stage for _, stage in run.under_way() if isinstance(stage, Attempt)]
@@ -74,7 +75,7 @@ def stop_run(c: Coordinator, run: Run, stop: Stop) -> None:
             settling.abandon(c, attempt, attempt.call.timed_out())
         else:
             run.info.wake(attempt.call)
-    if stop is Stop.CANCELLED and any(isinstance(stage, Attempt) for _, stage in run.under_way()):
+    if stop is not Stop.TIMED_OUT and any(isinstance(stage, Attempt) for _, stage in run.under_way()):
         c.timers.add(monotonic() + c.grace, partial(_give_up_on, c, run))
     wind_up(c, run, stop)
 

@@ -4,6 +4,8 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+from szal.clock import monotonic
+
 __all__ = ["Timer", "Timers"]
 
 
@@ -61,6 +63,11 @@ class Timers:
             heapq.heappop(self._heap)
             self._cancelled -= 1
         return self._heap[0][0] if self._heap else None
+
+    def is_due(self) -> bool:
+        """Whether `fire` would call anything now."""
+        due = self.next_due()
+        return due is not None and due <= monotonic()
 
     def fire(self, now: float) -> None:
         """Call the action of every timer that is due, earliest first."""

@@ -23,6 +23,7 @@ import attrs
 
 from szal.clock import monotonic
 from szal.scheduler.attempt import Attempt
+from szal.waiters import waitable
 
 __all__ = ["Threads", "WorkerPool"]
 
@@ -46,7 +47,7 @@ class Threads:
     """
 
     def __init__(self, idle_timeout: float = 10.0) -> None:
-        self._idle_timeout = min(idle_timeout, threading.TIMEOUT_MAX)
+        self._idle_timeout = waitable(idle_timeout)
         self._kinds: _Kinds | None = None
 
     def pooled(self, function: Callable[..., Any], /, *args: Any) -> None:

@@ -21,11 +21,12 @@ import attrs
 from szal import process_hooks
 from szal.clock import monotonic
 from szal.errors import ExitStatusUnknown
+from szal.logs import SafeLogger
 from szal.steps.exit_status import ExitStatus
 
 __all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream", "missing_here"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 MAX_OUTPUT: Final = 1 << 20
 """How many bytes of each stream are kept: the last ones."""

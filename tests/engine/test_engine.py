@@ -2,8 +2,10 @@
 
 import contextvars
 import logging
+import math
 import os
 import threading
+from decimal import Decimal
 
 import pytest
 from helper_engine import LONG, ForeignStore, bounded, statuses, waited
@@ -27,6 +29,19 @@ from szal import (
     SzalError,
     WorkflowState,
 )
+from szal.stores import open_store
+
+NUMBERS = [
+    "max_concurrency",
+    "timeout",
+    "cancel_grace",
+    "lease_ttl",
+    "max_recoveries",
+    "max_recovering",
+    "idle_timeout",
+    "max_depth",
+    "max_sub_flows",
+]
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -140,6 +155,41 @@ class TestWhatIsWrongWithTheCall:
     def test_a_setting_that_makes_no_sense(self, settings):
         with pytest.raises(ValueError, match=next(iter(settings))):
             EngineConfig(**settings)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, 10**5000], ids=["nan", "inf", "big", "bigger"])
+    @pytest.mark.parametrize("name", NUMBERS)
+    def test_a_setting_that_is_no_use_as_a_number(self, name, value):
+        with pytest.raises(ValueError, match=f"{name} is too large, or no number at all"):
+            EngineConfig(**{name: value})
+
+    @pytest.mark.parametrize("value", ["5", True, Decimal(5), [5]], ids=repr)
+    @pytest.mark.parametrize("name", NUMBERS)
+    def test_a_setting_that_is_no_number(self, name, value):
+        with pytest.raises(TypeError, match=f"{name} is not a number"):
+            EngineConfig(**{name: value})
+
+    @pytest.mark.parametrize("name", [name for name in NUMBERS if name.startswith("max_")])
+    def test_a_setting_that_is_no_whole_number(self, name):
+        with pytest.raises(ValueError, match=f"{name} is not a whole number"):
+            EngineConfig(**{name: 2.5})
+
+    def test_a_depth_that_no_stack_would_hold(self):
+        with pytest.raises(ValueError, match="max_depth must be from 0 to 64, not 65"):
+            EngineConfig(max_depth=65)
+
+    @pytest.mark.parametrize("name", ["timeout", "cancel_grace", "lease_ttl", "idle_timeout"])
+    def test_a_time_that_no_thread_can_wait_for_is_a_long_time(self, name):
+        began, token = threading.Event(), CancellationToken()
+
+        def handler(ctx):
+            began.set()
+            ctx.sleep(10**400)
+
+        with Engine(handler, EngineConfig(execution_store=open_store("memory:"), **{name: 1e300})) as engine:
+            execution = engine.start(FlowDef("f", steps=steps("a", "b")), cancel=token)
+            waited(began)
+            token.cancel()
+            assert execution.result(timeout=LONG).state is WorkflowState.CANCELLED
 
     def test_a_handler_that_is_falsy_is_a_handler(self):
         class Recorder(list):

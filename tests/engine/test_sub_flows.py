@@ -275,6 +275,90 @@ class TestRecursion:
         result = run(echo, flow, flow, other, max_concurrency=1)
         assert statuses(result) == {"one": "failed", "two": "skipped"}
 
+    @pytest.mark.parametrize("retries", [0, 3])
+    @pytest.mark.parametrize("mode", [FlowMode.SEQUENTIAL, FlowMode.PARALLEL])
+    def test_one_that_is_too_deep_ends_the_whole_run_at_once(self, mode, retries):
+        begun = []
+        flow = FlowDef("loop", mode, steps=[sub("one", "loop", max_retries=retries, retry_delay=0), StepDef("own")])
+        result = run(echo, flow, flow, event_sink=lambda event: begun.append(event.event_type), max_depth=10)
+        problem = "sub-flow 'loop' is nested more than 10 deep (max_depth)"
+        assert (result.state, result.error) == (WorkflowState.FAILED, problem)
+        assert result["one"].error == f"sub-flow 'loop' failed: {problem}"
+        assert result["one"].attempts == 1
+        assert begun.count("flow_started") == 11
+
+    def test_a_run_has_a_limit_of_sub_flows(self):
+        begun, undone = [], []
+        flow = FlowDef(
+            "loop", FlowMode.PARALLEL, steps=[StepDef("own", rollbackable=True), sub("l", "loop"), sub("r", "loop")]
+        )
+        flow.rollback_on_failure = True
+        result = run(
+            echo,
+            flow,
+            flow,
+            event_sink=lambda event: begun.append(event.event_type),
+            rollback_handler=lambda ctx: undone.append(ctx.execution_id),
+            max_sub_flows=20,
+        )
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert result.error == "sub-flow 'loop' is one too many: the run has had 20 (max_sub_flows)"
+        assert begun.count("flow_started") == 21
+        assert result.execution_id in undone
+
+    def test_attempts_count_and_another_run_begins_to_count_anew(self):
+        child = FlowDef("child", steps=[StepDef("bad")])
+        flow = FlowDef("p", steps=[sub("s", "child", max_retries=9, retry_delay=0)])
+        with Engine(fails_on("bad"), EngineConfig(storage=InMemoryStorage([child]), max_sub_flows=3)) as engine:
+            for _ in range(2):
+                result = bounded(engine.run, flow)
+                assert "is one too many: the run has had 3" in result.error
+                assert result["s"].attempts == 4
+
+    def test_none_may_be_allowed(self):
+        child = FlowDef("child", steps=[StepDef("a")])
+        for limit in ("max_depth", "max_sub_flows"):
+            assert limit in run(echo, FlowDef("p", steps=[sub("s", "child")]), child, **{limit: 0}).error
+
+    def test_what_runs_beside_it_is_told(self):
+        told, began = [], threading.Event()
+
+        def handler(ctx):
+            if ctx.step.name == "slow":
+                began.set()
+                told.append(ctx.sleep(60))
+            else:
+                waited(began)
+
+        flow = FlowDef("loop", steps=[sub("again", "loop")])
+        steps = [StepDef("slow"), StepDef("gate"), sub("loop")]
+        outer = FlowDef("p", FlowMode.DAG, steps=[steps[0], steps[1]])
+        outer.add_step(sub("loop", depends_on=[steps[1]]))
+        result = run(handler, outer, flow)
+        assert told == [False]
+        assert result.state is WorkflowState.FAILED
+
+    @pytest.mark.parametrize("how", ["a time-out", "a cancellation"])
+    def test_a_run_that_begins_ever_more_of_them_hears_of(self, how):
+        many, token = threading.Event(), CancellationToken()
+        flow = FlowDef("loop", FlowMode.PARALLEL, steps=[sub("one", "loop"), sub("two", "loop")])
+        count = []
+
+        def sink(event):
+            count.append(None)
+            if len(count) == 300:
+                many.set()
+
+        if how == "a time-out":
+            flow.timeout = 0.1
+        with Engine(echo, EngineConfig(storage=InMemoryStorage([flow]), event_sink=sink)) as engine:
+            execution = engine.start(flow, cancel=token)
+            if how == "a cancellation":
+                waited(many)
+                token.cancel()
+            result = execution.result(timeout=10)
+        assert result.error == ("flow timeout exceeded" if how == "a time-out" else "cancelled")
+
     def test_recursion_that_ends_by_a_condition_is_fine(self):
         flow = FlowDef(
             "down",
@@ -282,6 +366,45 @@ class TestRecursion:
         )
         result = run(lambda ctx: ctx.inputs["n"] - 1, flow, flow, inputs={"n": 20})
         assert result.success
+
+
+class TestWhatWouldFailAgain:
+    @pytest.mark.parametrize(
+        ("step_type", "config", "problem"),
+        [
+            ("sub_flow", {"flow_name": "nope"}, "sub-flow 'nope' not found in storage"),
+            ("sub_flow", {"flow_name": 7}, "sub_flow step requires config.flow_name"),
+            ("sub_flow", {"flow_name": "c", "inputs": [1]}, "config.inputs of a sub_flow step is not an object"),
+            (
+                "sub_flow",
+                {"flow_name": "bad"},
+                "sub-flow 'bad': invalid flow 'bad': step 'a': timeout is negative (-1)",
+            ),
+            ("sleep", {"seconds": "5"}, "sleep step requires config.seconds"),
+            ("sleep", {"seconds": 10**400}, "sleep step requires config.seconds"),
+            ("wait", {"signal": "go"}, "a wait step needs one of szal's own stores, where signals are kept"),
+        ],
+    )
+    def test_is_the_steps_error_and_is_not_tried_again(self, step_type, config, problem):
+        children = [FlowDef("c", steps=[StepDef("a")]), FlowDef("bad", steps=[StepDef("a", timeout=-1)])]
+        step = StepDef("s", step_type=step_type, config=config, max_retries=3, retry_delay=0)
+        result = run(echo, FlowDef("p", steps=[step]), *children)
+        assert (result["s"].error, result["s"].attempts) == (problem, 1)
+
+    def test_what_a_catalogue_raises_may_pass(self):
+        class Flaky(InMemoryStorage):
+            calls = 0
+
+            def get_by_name(self, name):
+                self.calls += 1
+                if self.calls < 3:
+                    raise ConnectionError("gone")
+                return super().get_by_name(name)
+
+        storage = Flaky([FlowDef("c", steps=[StepDef("a")])])
+        with Engine(echo, EngineConfig(storage=storage)) as engine:
+            result = bounded(engine.run, FlowDef("p", steps=[sub("c", max_retries=3, retry_delay=0)]))
+        assert result["c"].attempts == 3
 
 
 class TestRetries:

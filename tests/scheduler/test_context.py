@@ -235,9 +235,11 @@ class TestOutputs:
 
 
 class TestConfig:
-    def test_without_templates_is_the_steps_own(self):
+    def test_without_templates_is_as_the_step_has_it_and_the_attempts_own(self):
         config = {"url": "https://example.org", "n": [1, 2]}
-        assert seen_by(StepDef("a", config=config), look=lambda ctx: ctx.config is config)
+        found = seen_by(StepDef("a", config=config), look=lambda ctx: ctx.config)
+        assert found == config
+        assert found is not config
 
     def test_is_none_where_there_is_none(self):
         assert seen_by(StepDef("a"), look=lambda ctx: ctx.config) is None

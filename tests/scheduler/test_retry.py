@@ -2,9 +2,11 @@
 
 import builtins
 import importlib
+import math
 import sys
 import threading
 import types
+from decimal import Decimal
 
 import pytest
 from helper_engine import LONG, bounded, errors, statuses, waited
@@ -275,12 +277,30 @@ class TestInTheEngine:
         assert run(failing(RetryAfter(60))[0], StepDef("fetch"))["fetch"].error == "RetryAfter: retry after 60s"
 
     @pytest.mark.parametrize(
-        "error", [RetryAfter("120"), RetryAfter(None), SkipStep(404), SkipStep(None), GiveUp(404), GiveUp(None)]
+        ("make", "text"),
+        [
+            (lambda: RetryAfter("120"), "TypeError: seconds of RetryAfter is not a number ('120')"),
+            (lambda: RetryAfter(None), "TypeError: seconds of RetryAfter is not a number (None)"),
+            (lambda: RetryAfter(Decimal("0.5")), "TypeError: seconds of RetryAfter is not a number (Decimal('0.5'))"),
+            (lambda: RetryAfter(10**400), "ValueError: seconds of RetryAfter is too large, or no number at all"),
+            (lambda: RetryAfter(-math.inf), "ValueError: seconds of RetryAfter is too large, or no number at all"),
+            (lambda: SkipStep(404), "TypeError: reason of SkipStep is not a string (404)"),
+            (lambda: SkipStep(None), "TypeError: reason of SkipStep is not a string (None)"),
+        ],
+        ids=["text", "none", "decimal", "big", "infinite", "number for a reason", "none for a reason"],
     )
-    def test_a_badly_made_exception_ends_its_step_and_not_the_run(self, error):
-        result = run(failing(error)[0], StepDef("fetch", max_retries=1, retry_delay=0), StepDef("next"))
-        assert str(result["fetch"].status) in ("failed", "skipped")
-        assert isinstance(result["fetch"].error, str)
+    def test_an_exception_with_a_wrong_argument_fails_where_it_is_made(self, make, text):
+        def handler(ctx):
+            raise make()
+
+        result = run(handler, StepDef("fetch", max_retries=1, retry_delay=0))
+        assert result["fetch"].error == f"retry exhausted: fetch after 2 attempts: {text}"
+
+    @pytest.mark.parametrize("reason", [404, None])
+    def test_a_reason_that_is_no_text_is_told_as_text(self, reason):
+        result = run(failing(GiveUp(reason))[0], StepDef("fetch", max_retries=1, retry_delay=0), StepDef("next"))
+        assert result["fetch"].error == f"GiveUp: {reason}"
+        assert result["fetch"].attempts == 1
 
     def test_an_exception_that_cannot_be_printed_is_a_failure_like_any_other(self):
         class Unprintable(Exception):

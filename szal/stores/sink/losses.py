@@ -9,11 +9,12 @@ import attrs
 
 from szal.errors import WriteFailed
 from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.stores.operation import Operation
 
 __all__ = ["Losses", "OnError", "without_frames"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 OnError: TypeAlias = Callable[[Operation, Exception], object]
 

@@ -15,16 +15,17 @@ from szal import process_hooks
 from szal.clock import monotonic
 from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreError, StoreFailed, describe
 from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.stores.operation import Operation
 from szal.stores.sink.committer import Committer
 from szal.stores.sink.losses import Losses, without_frames
 from szal.stores.sink.pending import Gates, Pending
 from szal.stores.sink.stats import SinkStats, Tally
-from szal.waiters import next_of
+from szal.waiters import next_of, waitable
 
 __all__ = ["Writer"]
 
-logger = logging.getLogger(__name__)
+logger = SafeLogger(logging.getLogger(__name__))
 
 MAX_BATCH = 1000
 
@@ -149,7 +150,7 @@ class Writer:
 
     def _await(self, is_over: Callable[[], bool], number: int, timeout: float | None) -> bool:
         """Wait until *is_over*, asked with the lock whenever operation *number* is done, and return whether it is."""
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + waitable(timeout)
         while True:
             with self._lock:
                 if is_over():
@@ -345,5 +346,5 @@ def _last_words(why: str, lost: FlushTimeout) -> None:
     """Say which executions are not written: where logging leads, or on stderr where the user would see nothing."""
     ids = ", ".join(lost.execution_ids)
     logger.error("%s: not written to %s: %s", why, lost.store, ids)
-    if logger.hasHandlers() and sys.stderr is not None:
+    if logger.logger.hasHandlers() and sys.stderr is not None:
         sys.stderr.write(f"{why}: not written to {lost.store}: {ids}\n")

@@ -1,0 +1,51 @@
+"""Exceptions that tell the engine something, and for whom: an exception counts for the one attempt that raised it.
+
+A handler may run a flow of its own, and raise what came out of that: the exception of one of its steps. There it has
+told its engine what it had to tell. To the step that it comes to next it is a failure like any other.
+
+So what an attempt ended with is kept as a copy that says so. The exception itself is left as it was: programs raise
+one object many times.
+"""
+
+import copy
+from typing import Final
+
+from szal.errors import Cancelled, GiveUp, OutputNotSerializable, RetryAfter, SkipStep
+from szal.interruption import is_interruption
+
+__all__ = ["is_meant", "spent"]
+
+_TELLING: Final = (SkipStep, GiveUp, RetryAfter, Cancelled, OutputNotSerializable)
+_MARK: Final = "_ended_an_attempt"
+
+
+def is_meant(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether *error* is one of *kinds* and was raised for the attempt that it came from.
+
+    >>> error = GiveUp("no licence")
+    >>> is_meant(error, GiveUp, SkipStep), is_meant(spent(error), GiveUp), is_meant(error, SkipStep)
+    (True, False, False)
+    """
+    return issubclass(type(error), kinds) and _MARK not in error.__dict__
+
+
+def spent(error: BaseException) -> BaseException:
+    """Return *error* as it is kept once an attempt has ended with it: for other attempts it means nothing.
+
+    What could not mean anything is returned as it is; so is what cannot be copied, and then it is marked itself.
+    """
+    if not is_meant(error, *_TELLING):
+        return error
+    kept = error
+    try:
+        kept = copy.copy(error)
+        kept.__dict__.update(error.__dict__)
+        kept.__cause__, kept.__context__ = error.__cause__, error.__context__
+        kept.__suppress_context__ = error.__suppress_context__
+        kept = kept.with_traceback(error.__traceback__)
+    except BaseException as problem:
+        if is_interruption(problem):
+            raise
+        kept = error
+    kept.__dict__[_MARK] = True
+    return kept
