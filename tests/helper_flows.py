@@ -294,15 +294,14 @@ def skip(reason: str, *, blocked: bool = False, attempts: int = 0) -> Outcome:
 def refusal(trigger: TriggerMode, needs: list[Outcome]) -> str | None:
     """Return why a step with these dependencies does not run, or None: the table of triggers."""
     completed = [need.status is COMPLETED for need in needs]
-    broken = any(need.status is FAILED or need.blocked for need in needs)
-    if trigger is TriggerMode.ALL:
-        return "dependency failed" if broken else None
-    if trigger is TriggerMode.ANY:
-        return None if any(completed) else "dependency failed"
-    if trigger is TriggerMode.ALL_COMPLETED and not all(completed):
-        failed = any(need.status is FAILED or (need.blocked and need.error == "dependency failed") for need in needs)
-        return "dependency failed" if failed else "dependency skipped"
-    return None
+    failed = any(need.status is FAILED or (need.blocked and need.error == "dependency failed") for need in needs)
+    runs = {
+        TriggerMode.ALL: not failed and not any(need.blocked for need in needs),
+        TriggerMode.ANY: any(completed),
+        TriggerMode.ALL_COMPLETED: all(completed),
+        TriggerMode.ALL_DONE: True,
+    }[trigger]
+    return None if runs else "dependency failed" if failed else "dependency skipped"
 
 
 def attempt(spec: Spec) -> Outcome:

@@ -113,9 +113,9 @@ class Node:
             return parent_reason or "", Outcome.PASSED if marks & Mark.PARENT_PASSED else Outcome.BLOCKED
         if marks & Mark.PRIOR_FAILED:
             return "prior step failed", Outcome.BLOCKED
-        if self.step.trigger_mode is TriggerMode.ALL_COMPLETED and not marks & Mark.FAILED:
-            return "dependency skipped", Outcome.UNMET
-        return "dependency failed", Outcome.BLOCKED
+        if marks & Mark.FAILED:
+            return "dependency failed", Outcome.BLOCKED
+        return "dependency skipped", Outcome.UNMET
 
 
 @attrs.define(eq=False, repr=False)
