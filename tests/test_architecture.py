@@ -102,6 +102,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "leases": "who runs an execution",
         "rollback": "undoing a run",
         "spec": "what is to be run",
+        "rerun": "what a rerun keeps",
         "recording": "the three ways to record",
         "sub_flows": "the executions that sub_flow steps stand for",
         "restoring": "putting back what a store has of an execution",

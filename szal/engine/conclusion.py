@@ -13,11 +13,16 @@ __all__ = ["copy_of", "reason_of", "result_of", "without_exception"]
 
 
 def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowState, error: str | None) -> FlowResult:
-    """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING."""
+    """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING.
+
+    One that an earlier run left is there also where its step still waits for others.
+    """
     steps = run.results.copy()
     for node in run.plan.nodes if run.left else ():
         if steps[node.place] is None:
-            steps[node.place] = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+            kept = run.kept.get(node.place)
+            pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+            steps[node.place] = pending if kept is None or kept.outcome is None else kept.result
     return FlowResult(
         spec.flow.name,
         cast("list[StepResult]", steps),

@@ -1,7 +1,8 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, get_args
 
 import attrs
@@ -10,8 +11,9 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
 from szal.engine.leases import Heartbeat, is_gone, owner_name
+from szal.engine.rerun import kept_rows, with_descendants
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
-from szal.engine.sub_flows import is_child_id, is_found, sub_flows_of
+from szal.engine.sub_flows import is_child_id, is_found, last_sub_flow, sub_flows_of
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
     DecodeError,
@@ -25,7 +27,7 @@ from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.flow import FlowDef
-from szal.model.json import decode_checkpoint, decode_flow, encode_checkpoint
+from szal.model.json import decode_checkpoint, decode_flow
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
@@ -33,7 +35,7 @@ from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Outcome, Plan
 from szal.steps.handlers import Resolver
-from szal.stores.ledger import Signal, Snapshot, StepRows
+from szal.stores.ledger import Signal, Snapshot
 
 __all__ = ["Recovery", "Resolution"]
 
@@ -197,7 +199,8 @@ class Recovery:
             labels=known.record.labels,
         )
         dumps(dict(record.inputs), "inputs")
-        steps = _completed_rows(known, plan, _with_descendants(plan, from_step))
+        sub_flow_of = partial(last_sub_flow, self.ledger, execution_id)
+        steps = kept_rows(known, plan, with_descendants(plan, from_step), sub_flow_of)
         snapshot = Snapshot(record=record, epoch=None, steps=steps)
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=token, snapshot=snapshot)
 
@@ -250,7 +253,7 @@ class Recovery:
         errors: list[Exception] = []
         journal = Journal(leased.store, execution_id, snapshot.epoch, errors.append)
         for name, seq, _ in snapshot.steps:
-            journal.restore(name, seq, settled=False)
+            journal.restore(name, seq)
         begun = _undecided(snapshot, step)
         if begun is not None:
             plan = Plan.of(decode_flow(snapshot.flow))
@@ -286,30 +289,3 @@ def _undecided(snapshot: Snapshot, step: str) -> StepResult | None:
             is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
             return checkpoint.result if is_open and checkpoint.due is None else None
     return None
-
-
-def _completed_rows(known: Snapshot, plan: Plan, again: Container[int]) -> StepRows:
-    """Return what a rerun keeps of the steps: those that completed and were not undone, but those in *again*."""
-    kept: list[tuple[str, int, str]] = []
-    for name, _, data in known.steps:
-        checkpoint = decode_checkpoint(data, name)
-        is_done = checkpoint.outcome is not None and checkpoint.result.status is StepStatus.COMPLETED
-        if is_done and plan.places[name] not in again:
-            kept.append((name, len(kept), encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED))))
-    return kept
-
-
-def _with_descendants(plan: Plan, step: str | None) -> set[int]:
-    """Return the places of *step* and of all that comes after it."""
-    if step is None:
-        return set()
-    if step not in plan.places:
-        raise ValueError(f"no step {step!r} in this flow")
-    start = plan.places[step]
-    found, pending = {start}, [start]
-    for place in pending:  # grows while it is read
-        for target, _ in plan.successors(place):
-            if target not in found:
-                found.add(target)
-                pending.append(target)
-    return found

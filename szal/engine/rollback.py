@@ -43,7 +43,8 @@ class Rollback:
     ) -> None:
         self._forward = forward
         self._journal = journal
-        self._places = [place for place in reversed(forward.completed) if self._is_due(place, given_up)]
+        backwards = dict.fromkeys(reversed(forward.completed))  # of one that ran again the last time counts
+        self._places = [place for place in backwards if self._is_due(place, given_up)]
         self._handlers = [handlers[place] for place in self._places]
         self._reporter = reporter
         self.left = [f"{name} ({error})" for name, error in given_up.items()]
@@ -135,6 +136,9 @@ class _UndoLog:
         """Go on at once: an undo may have to be done again, and nobody can decide on it meanwhile."""
         if then is not None:
             then()
+
+    def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
+        """Say nothing: nothing of an undoing is kept from an earlier one."""
 
     def withdrawn(self, node: Node) -> None:
         """Say nothing: it was not said to have begun."""

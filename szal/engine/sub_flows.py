@@ -1,5 +1,6 @@
 """Sub-flows: the executions that sub_flow steps stand for."""
 
+import contextlib
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ from szal.steps.handlers import Resolver
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
 
-__all__ = ["SubFlows", "child_id", "is_child_id", "is_found", "sub_flows_of"]
+__all__ = ["SubFlows", "child_id", "is_child_id", "is_found", "last_sub_flow", "sub_flows_of"]
 
 MAX_DEPTH: Final = 32  # of sub-flows in sub-flows: more is a flow that contains itself
 
@@ -47,6 +48,17 @@ def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int
             yield attempt, ledger.read(child_id(parent, step.name, attempt))
         except ExecutionNotFound:
             return
+
+
+def last_sub_flow(ledger: Any, parent: str, step: StepDef, taken_over: str | None = None) -> "Snapshot | None":
+    """Return the sub-flow that *step* of *parent* began last, or the one *taken_over* from an earlier execution."""
+    last = None
+    for _, last in sub_flows_of(ledger, parent, step):  # noqa: B007
+        pass
+    if last is None and taken_over is not None:
+        with contextlib.suppress(ExecutionNotFound):
+            last = ledger.read(taken_over)
+    return last
 
 
 def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:

@@ -190,6 +190,12 @@ class Plan:
         """Yield the places of the nodes that wait for the one at *place*, and what it is to them."""
         return ((node.place, kind) for gate, kind in self.nodes[place].edges for node in self.gates[gate])
 
+    def sources(self, place: int) -> Sequence[int]:
+        """Return the places of the nodes whose end the one at *place* waits for; of a line only the last of them."""
+        if self.linear:
+            return (place - 1,) if place else ()
+        return self.before[place]
+
     def is_before(self, source: int, node: int) -> bool:
         """Whether *source* is an ancestor of *node*: something it waits for, directly or not."""
         if self.linear:
