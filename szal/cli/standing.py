@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from szal.engine.leases import is_gone
-from szal.engine.sub_flows import sub_flows_of
+from szal.engine.lineage import sub_flows_of
 from szal.errors import ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint, decode_flow

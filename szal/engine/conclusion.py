@@ -36,13 +36,18 @@ def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowStat
 
 
 def reason_of(run: Run, undo: Rollback | None) -> str | None:
-    """Return what went wrong, in a line: why the run was stopped, or its first failure; and what is not undone."""
+    """Return what went wrong, in a line: why the run was stopped, or its first failure; and what is not undone.
+
+    One that is undone without either has completed, and its parent rolls back.
+    """
     error = None
     if run.stop is not None:
         error = run.stop.reason
     elif run.failed:
         first = next(step for step in run.results if step is not None and step.status is StepStatus.FAILED)
         error = f"step {first.step_name!r} failed: {first.error}"
+    elif undo is not None:
+        error = "undone with what it belongs to"
     if undo is not None and undo.left:
         error = f"{error}; not rolled back: {', '.join(undo.left)}"
     return error

@@ -104,6 +104,8 @@ class Journal:
         return signal_id in self._delivered
 
     def _write(self, step_name: str, data: str, done: Done) -> None:
+        if self._sub_flows:
+            self._sub_flows.pop(step_name, None)  # it has one of its own now, or none
         seq = self._next
         self._submit(step_name, seq, data, done)
         self._seq[step_name] = seq

@@ -11,9 +11,10 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
 from szal.engine.leases import Heartbeat, is_gone, owner_name
+from szal.engine.lineage import is_child_id, last_sub_flow, sub_flows_of
 from szal.engine.rerun import kept_rows, with_descendants
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
-from szal.engine.sub_flows import is_child_id, is_found, last_sub_flow, sub_flows_of
+from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
     DecodeError,
@@ -74,7 +75,7 @@ class Recovery:
         known = self.ledger.read(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
-        self._check_sub_flows(known, spec.plan)
+        self._check_sub_flows(known, spec.flow, spec.plan)
         return self.take_over(spec)
 
     def _check_same(self, execution_id: str, known: Snapshot, flow: FlowDef, given: str) -> None:
@@ -104,7 +105,7 @@ class Recovery:
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
-        self._check_sub_flows(known, plan)
+        self._check_sub_flows(known, flow, plan)
         return self.take_over(ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token))
 
     def take_over(self, spec: ExecutionSpec) -> ExecutionSpec | FlowResult:
@@ -120,26 +121,33 @@ class Recovery:
             return snapshot.record.result
         return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
 
-    def _check_sub_flows(self, known: Snapshot, plan: Plan) -> None:
+    def _check_sub_flows(
+        self, known: Snapshot, flow: FlowDef, plan: Plan, *, rolls_back: bool = False, is_undone: bool = False
+    ) -> None:
         """Raise what would keep the sub-flows of an execution from going on, while nothing is taken over yet.
 
-        Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one.
+        Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one;
+        and of those that have completed, where they are to be undone. *rolls_back*: what it is a sub-flow of does.
         """
-        if not known.record.state.is_live:
+        if not (known.record.state.is_live or is_undone):
             return
-        steps = {node.step.name: node.step for node in plan.nodes if node.step.step_type == "sub_flow"}
-        for name, _, data in known.steps if steps else ():
-            if name in steps and decode_checkpoint(data, name).outcome is not None:
-                del steps[name]
-        for step in steps.values():
-            begun = sub_flows_of(self.ledger, known.record.execution_id, step)
-            child = next((child for _, child in begun if child.record.state.is_live), None)
+        rolls_back = rolls_back or flow.rollback_on_failure
+        is_undone = is_undone or (rolls_back and (known.cancelled or known.record.state is WorkflowState.ROLLING_BACK))
+        checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps} if plan.own else {}
+        for step in (plan.steps[place] for place in sorted(plan.own) if plan.steps[place].step_type == "sub_flow"):
+            checkpoint = checkpoints.get(step.name)
+            is_open = checkpoint is None or checkpoint.outcome is None
+            if not is_open and not is_undone:
+                continue
+            begun = (child for _, child in sub_flows_of(self.ledger, known.record.execution_id, step))
+            states = ((child, child.record.state) for child in begun)
+            child = next((one for one, state in states if state.is_live or state is WorkflowState.COMPLETED), None)
             if child is not None:
-                flow = stored_flow(child.record.execution_id, child, self._config)
-                below = Plan.of(flow)
-                bind(flow, below, self._resolver, self._config)
-                self._check_sub_flows(child, below)
-            elif not is_found(step, self._config.storage):
+                below = stored_flow(child.record.execution_id, child, self._config)
+                plan_below = Plan.of(below)
+                bind(below, plan_below, self._resolver, self._config, rolls_back=rolls_back)
+                self._check_sub_flows(child, below, plan_below, rolls_back=rolls_back, is_undone=is_undone)
+            elif is_open and not is_found(step, self._config.storage):
                 raise HandlerNotFound((step.name,), "sub-flow")
 
     def _catch_up(self) -> None:

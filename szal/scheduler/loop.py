@@ -128,9 +128,9 @@ class Scheduler:
         """Have the next attempt of *node* follow in *delay* seconds: a crash came between two."""
         settling.back_off(self._c, run, node, delay)
 
-    def ended(self, call: Call, output: Json, error: BaseException | None) -> None:
-        """Take note that what `Run.launch` began has ended."""
-        settling.delegated_ended(self._c, call, output, error)
+    def ended(self, call: Call, output: Json, error: BaseException | None, *, last: bool = False) -> None:
+        """Take note that what `Run.launch` began has ended. *last*: no other attempt follows its failure."""
+        settling.delegated_ended(self._c, call, output, error, last=last)
 
     def cancel(self) -> None:
         """Stop every run that can be stopped."""

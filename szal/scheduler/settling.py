@@ -98,8 +98,10 @@ def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: b
     failed(c, attempt.call, error, last=last)
 
 
-def delegated_ended(c: Coordinator, call: Call, output: Json, error: BaseException | None) -> None:
-    """Take note that what `Run.launch` began for a step has ended."""
+def delegated_ended(
+    c: Coordinator, call: Call, output: Json, error: BaseException | None, *, last: bool = False
+) -> None:
+    """Take note that what `Run.launch` began for a step has ended. *last*: no other attempt follows its failure."""
     run: Run = call.run
     if run.is_over:
         return
@@ -114,7 +116,7 @@ def delegated_ended(c: Coordinator, call: Call, output: Json, error: BaseExcepti
     if error is None:
         completed(c, call, output, encoded)
     else:
-        failed(c, call, error)
+        failed(c, call, error, last=last)
 
 
 def completed(c: Coordinator, call: Call, output: Json, encoded: str | None) -> None:

@@ -1,0 +1,147 @@
+"""Beginning what the engine does itself: waits, sub-flows, and the undoing of sub-flows."""
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from szal.engine.rollback import Rollback
+from szal.engine.spec import ExecutionSpec
+from szal.engine.sub_flows import Completed, Ended, SubFlows, sub_flow_failed
+from szal.engine.waiting import Waits
+from szal.errors import LeaseLost, SkipStep, StoreError
+from szal.model.results import FlowResult
+from szal.model.state import Stop
+from szal.scheduler.call import Call
+from szal.scheduler.loop import Scheduler
+from szal.scheduler.run import Run
+from szal.scheduler.stage import SUB_FLOW
+
+__all__ = ["Child", "Launcher"]
+
+
+class Child(Protocol):
+    """A sub-flow under way: what the launcher needs of its lifecycle."""
+
+    spec: ExecutionSpec
+    run: Run
+    store_error: Exception | None
+    undo: Rollback | None
+
+    def start(self) -> None:
+        """Have its steps started."""
+
+    def start_undoing(self) -> None:
+        """Have it undone, though it has completed."""
+
+    def as_completed(self) -> Completed:
+        """Return what is kept of it so that it can be undone."""
+
+    def release(self) -> None:
+        """Let go of everything."""
+
+
+C = TypeVar("C", bound=Child)
+MakeChild = Callable[[ExecutionSpec | Completed, Callable[[C, FlowResult], None]], C]
+
+
+class Launcher(Generic[C]):
+    """Begins what steps of one execution stand for. `children` are its sub-flows under way."""
+
+    def __init__(self, scheduler: Scheduler, waits: Waits, sub_flows: SubFlows, make: MakeChild[C]) -> None:
+        self.children: list[C] = []
+        self.store_error: Exception | None = None
+        """What the store of a sub-flow raised first, where the run goes on all the same."""
+        self.keeps_completed = False
+        """Whether sub-flows that complete may have to be undone, and nothing else knows how."""
+        self._scheduler = scheduler
+        self._waits = waits
+        self._sub_flows = sub_flows
+        self._make = make
+
+    def launch(self, call: Call) -> None:
+        """Begin the wait or sub-flow that a step stands for, whose end is the step's end."""
+        child = None
+        try:
+            if call.node.step.step_type == "sub_flow":
+                child = self._child(call)
+            else:
+                self._waits.begin(call)
+        except (StoreError, LeaseLost):  # that is not the step's failure
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever keeps it from starting is the step's failure)
+            self._scheduler.ended(call, None, error)
+        if child is not None:
+            self._enter(call, child)
+            child.start()
+
+    def _child(self, call: Call) -> C | None:
+        """Return the execution that a sub_flow step stands for; None: it has ended."""
+
+        def ended(child: C, result: FlowResult) -> None:
+            has_left = child.undo is not None and bool(child.undo.left)
+            failure = None if result.success else _failure(child, result, call)
+            if failure is None and self.keeps_completed:
+                self._sub_flows.completed[call.node.place] = child.as_completed()
+            self._leave(child)
+            self._scheduler.ended(call, result.outputs, failure, last=has_left)
+
+        spec = self._sub_flows.spec_of(call)
+        if isinstance(spec, Ended):
+            self._scheduler.ended(call, spec.output, spec.error, last=spec.is_final)
+            return None
+        return self._make(spec, ended)
+
+    def launch_undo(self, call: Call, rollback: Rollback, forward: Run) -> None:
+        """Begin the undoing of the sub-flow that a step of *forward* completed with; its end is that of the undo."""
+        child = None
+        try:
+            child = self._undoing(call, rollback, forward)
+        except (StoreError, LeaseLost):
+            raise
+        except Exception as error:  # noqa: BLE001 (then it is not undone)
+            self._scheduler.ended(call, None, error)
+        if child is not None:
+            self._enter(call, child)
+            child.start_undoing()
+
+    def _undoing(self, call: Call, rollback: Rollback, forward: Run) -> C | None:
+        def ended(child: C, result: FlowResult) -> None:
+            self._leave(child)
+            self._scheduler.ended(call, None, None if result.rolled_back else sub_flow_failed(result))
+
+        node, result = rollback.target(call.node)
+        is_taken_over = bool(forward.ages.get(node.place))
+        found = self._sub_flows.undo_of(node, result.attempts, is_taken_over=is_taken_over)
+        if found is None:
+            self._scheduler.ended(call, None, SkipStep("nothing to undo"))
+        elif isinstance(found, Ended):
+            self._scheduler.ended(call, None, found.error)
+        else:
+            return self._make(found, ended)
+        return None
+
+    def _enter(self, call: Call, child: C) -> None:
+        self.children.append(child)
+        call.run.enter(call.node.place, SUB_FLOW)
+
+    def _leave(self, child: C) -> None:
+        if child in self.children:
+            self.children.remove(child)
+        self.store_error = self.store_error or child.store_error
+        child.release()
+
+    def release(self) -> None:
+        """Let go of everything."""
+        self.children = []
+        self._sub_flows.completed = {}
+
+
+def _failure(child: Child, result: FlowResult, call: Call) -> Exception:
+    """Return what the end of a sub-flow that did not complete is to the call that it was begun for.
+
+    Where what ended it was the step's limit, or its flow's, that is a time-out of the step; but not where it has left
+    anything, which has to be told.
+    """
+    has_left = child.undo is not None and child.undo.left
+    if child.run.stop is Stop.TIMED_OUT and child.run.deadline == child.spec.deadline and not has_left:
+        return call.timed_out()
+    return sub_flow_failed(result)
