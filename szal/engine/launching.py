@@ -9,9 +9,10 @@ from szal.engine.sub_flows import Completed, Ended, SubFlows, sub_flow_failed
 from szal.engine.waiting import Waits
 from szal.errors import LeaseLost, SkipStep, StoreError
 from szal.model.results import FlowResult
-from szal.model.state import Stop
+from szal.model.state import StepStatus, Stop
 from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
+from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.stage import SUB_FLOW
 
@@ -52,6 +53,7 @@ class Launcher(Generic[C]):
         """What the store of a sub-flow raised first, where the run goes on all the same."""
         self.keeps_completed = False
         """Whether sub-flows that complete may have to be undone, and nothing else knows how."""
+        self._left: dict[int, list[str]] = {}  # by place: what sub-flows that failed could not undo
         self._scheduler = scheduler
         self._waits = waits
         self._sub_flows = sub_flows
@@ -77,18 +79,27 @@ class Launcher(Generic[C]):
         """Return the execution that a sub_flow step stands for; None: it has ended."""
 
         def ended(child: C, result: FlowResult) -> None:
-            has_left = child.undo is not None and bool(child.undo.left)
+            left = [] if child.undo is None else child.undo.left
+            if left:
+                self._left[call.node.place] = left
             failure = None if result.success else _failure(child, result, call)
             if failure is None and self.keeps_completed:
                 self._sub_flows.completed[call.node.place] = child.as_completed()
             self._leave(child)
-            self._scheduler.ended(call, result.outputs, failure, last=has_left)
+            self._scheduler.ended(call, result.outputs, failure, last=bool(left))
 
         spec = self._sub_flows.spec_of(call)
         if isinstance(spec, Ended):
             self._scheduler.ended(call, spec.output, spec.error, last=spec.is_final)
             return None
         return self._make(spec, ended)
+
+    def left_below(self, run: Run) -> dict[str, str]:
+        """Return what sub-flows that did not complete could not undo, by the name of their step."""
+        nodes = (run.plan.nodes[place] for place in sorted(run.plan.own))
+        failed = (node for node in nodes if node.step.step_type == "sub_flow" and _has_failed(run, node))
+        left = ((node, self._left.get(node.place) or self._sub_flows.left_before(node)) for node in failed)
+        return {node.step.name: ", ".join(each) for node, each in left if each}
 
     def launch_undo(self, call: Call, rollback: Rollback, forward: Run) -> None:
         """Begin the undoing of the sub-flow that a step of *forward* completed with; its end is that of the undo."""
@@ -133,6 +144,11 @@ class Launcher(Generic[C]):
         """Let go of everything."""
         self.children = []
         self._sub_flows.completed = {}
+
+
+def _has_failed(run: Run, node: Node) -> bool:
+    result = run.results[node.place]
+    return result is not None and result.status is StepStatus.FAILED
 
 
 def _failure(child: Child, result: FlowResult, call: Call) -> Exception:

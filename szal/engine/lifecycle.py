@@ -259,7 +259,8 @@ class Lifecycle:
 
     def _undo(self) -> None:
         undo, journal = self.spec.binding.undo, self.recording.journal
-        rollback = self.undo = Rollback(self.run, undo, self.reporter, journal, self._not_undone)
+        given_up = {**self._not_undone, **self._launcher.left_below(self.run)}
+        rollback = self.undo = Rollback(self.run, undo, self.reporter, journal, given_up)
         launch = partial(self._launcher.launch_undo, rollback=rollback, forward=self.run)
         self.scheduler.add(rollback.run(self._undo_done, launch))
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from szal.errors import ExecutionNotFound
@@ -58,8 +58,11 @@ def left_by(known: "Snapshot") -> list[str]:
     ]
 
 
-def can_be_undone(ledger: Any, known: "Snapshot") -> bool:
-    """Whether there is anything to undo of an execution that has completed, or of its sub-flows."""
+def can_be_undone(ledger: Any, known: "Snapshot", is_undone: Callable[[StepDef], bool]) -> bool:
+    """Whether there is anything to undo of an execution that has completed, or of its sub-flows.
+
+    *is_undone* says whether anything undoes a step.
+    """
     if known.flow is None:
         return False
     plan = Plan.of(decode_flow(known.flow))
@@ -67,10 +70,10 @@ def can_be_undone(ledger: Any, known: "Snapshot") -> bool:
         checkpoint, step = decode_checkpoint(data, name), plan.nodes[plan.places[name]].step
         if checkpoint.outcome is None or checkpoint.result.status is not StepStatus.COMPLETED:
             continue
-        if step.rollbackable:
+        if is_undone(step):
             return True
         if step.step_type == "sub_flow":
             child = last_sub_flow(ledger, known.record.execution_id, step, checkpoint.sub_flow)
-            if child is not None and can_be_undone(ledger, child):
+            if child is not None and can_be_undone(ledger, child, is_undone):
                 return True
     return False

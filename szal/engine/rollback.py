@@ -1,4 +1,4 @@
-"""Undoing a failed run: its completed rollbackable steps, in reverse order of completion.
+"""Undoing a failed run: its completed steps that something undoes, in reverse order of completion.
 
 What is undone is a run of its own, a plain chain, so it has the scheduler's retries and time limits; one undo
 that fails does not stop the rest.
@@ -48,7 +48,8 @@ class Undo:
 class Rollback:
     """The undoing of one run. Steps that it undoes get the status ROLLED_BACK in the results of that run.
 
-    `left` names what could not be undone, with why; *given_up* what could not be before a crash.
+    `left` names what could not be undone, with why; *given_up* what could not be before, in a run that a crash has
+    ended, or in a sub-flow.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Rollback:
         if result is None or result.status is not StepStatus.COMPLETED or step.name in given_up:
             return
         is_sub_flow = step.step_type == "sub_flow"
-        if step.rollbackable and self._handlers[place] is not None:
+        if self._handlers[place] is not None:
             yield Undo(place, self._handlers[place], is_last=not is_sub_flow)
         if is_sub_flow:
             yield Undo(place, None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from szal.model.definition import Definition
     from szal.stores.ledger import Lease, Snapshot, StepRows
 
-__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "bind", "stored_flow"]
+__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "bind", "stored_flow", "undo_handler"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -47,7 +47,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
         forward[place] = None
     if not (flow.rollback_on_failure or rolls_back):
         return Binding(forward, ())
-    undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]
+    undo = [undo_handler(step, resolver, config) for step in steps]
     without = (step for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None)
     missing = [step.name for step in without if step.step_type != "sub_flow"]  # whose own rollback undoes it
     if missing:
@@ -55,9 +55,10 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     return Binding(forward, undo)
 
 
-def _undo(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
+def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
+    """Return what undoes *step*: what is registered for it, or for a rollbackable one the engine's; else None."""
     own = resolver.resolve_rollback(step)
-    return config.rollback_handler if own is None else own
+    return config.rollback_handler if own is None and step.rollbackable else own
 
 
 class LeasedStore:

@@ -8,7 +8,7 @@ import attrs
 
 from szal.engine.config import EngineConfig
 from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, sub_flows_of
-from szal.engine.spec import Binding, ExecutionSpec, LeasedStore, bind, stored_flow
+from szal.engine.spec import Binding, ExecutionSpec, LeasedStore, bind, stored_flow, undo_handler
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError
 from szal.expressions.path import Json
 from szal.model.catalogue import WorkflowStorage
@@ -70,7 +70,7 @@ class Completed:
         """Whether there is anything to undo."""
         results = zip(self.run.plan.nodes, self.run.results, strict=True)
         done = [node for node, result in results if result is not None and result.status is StepStatus.COMPLETED]
-        return any(node.step.rollbackable for node in done) or any(
+        return any(self.spec.binding.undo[node.place] is not None for node in done) or any(
             self.sub_flows[node.place].can_be_undone for node in done if node.place in self.sub_flows
         )
 
@@ -241,6 +241,13 @@ class SubFlows:
                 snapshot=snapshot,
             )
 
+    def left_before(self, node: Node) -> list[str]:
+        """Return what the last sub-flow of *node* could not undo, as the store has it since before this run."""
+        if self._leased is None or self._parent.snapshot is None:
+            return []
+        last = last_sub_flow(self._leased.ledger, self._parent.record.execution_id, node.step)
+        return [] if last is None else left_by(last)
+
     # -- undoing ---------------------------------------------------------------------------------------
 
     def undo_of(self, node: Node, attempt: int, *, is_taken_over: bool) -> "ExecutionSpec | Completed | Ended | None":
@@ -262,7 +269,7 @@ class SubFlows:
             raise SubFlowError(f"sub-flow {execution_id} is not in the store any more")
         state = known.record.state
         if state is WorkflowState.COMPLETED:
-            if not can_be_undone(self._leased.ledger, known):
+            if not can_be_undone(self._leased.ledger, known, self._is_undone):
                 return None
         elif not state.is_live:  # it was undone before a crash
             error = None if state is WorkflowState.ROLLED_BACK else sub_flow_failed(known.record)
@@ -279,3 +286,6 @@ class SubFlows:
             epoch=snapshot.epoch,
             snapshot=snapshot,
         )
+
+    def _is_undone(self, step: StepDef) -> bool:
+        return undo_handler(step, self._resolver, self._config) is not None

@@ -250,6 +250,8 @@ def test_a_sub_flow_that_has_left_something_is_not_run_again_and_its_step_says_s
     why = "flow timeout exceeded" if how == "times out" else "step 'pay' failed: ValueError: no"
     assert result["book"].error == f"sub-flow 'book' failed: {why}; not rolled back: hotel (RuntimeError: stuck)"
     assert (result["book"].attempts, result["book"].error_type) == (1, "SubFlowError")
+    assert (result.state, result.rolled_back) == (FAILED, False)
+    assert result.error.endswith("; not rolled back: book (hotel (RuntimeError: stuck))")
 
 
 @EVERYWHERE
@@ -329,6 +331,32 @@ def test_a_sub_flow_that_completed_just_before_the_crash_is_undone_by_who_cancel
     assert result.state is ROLLED_BACK
     assert handlers.log == ["undo flight", "undo hotel"]
     assert statuses(result) == {"book": "rolled_back", "charge": "skipped"}
+
+
+def test_what_a_sub_flow_has_left_is_known_after_a_crash_too(store_url, new_engine, store, log):
+    code = """
+    def undo(ctx):
+        if ctx.step.name == "reserve":
+            die()
+        raise RuntimeError("stuck")
+
+    def handler(ctx):
+        if ctx.step.name == "pay":
+            raise ValueError("no")
+        return ctx.step.name
+
+    book = FlowDef("book", steps=[StepDef("hotel", rollbackable=True), StepDef("pay")])
+    config = {"flow_name": "book"}
+    steps = [StepDef("reserve", rollbackable=True), StepDef("book", step_type="sub_flow", config=config)]
+    engine = new_engine(handler, storage=InMemoryStorage([book]), rollback_handler=undo)
+    engine.run(FlowDef("trip", steps=steps, rollback_on_failure=True), execution_id="e")
+    """
+    killed(code, store_url)
+    handlers = Trip()
+    [result] = bounded(new_engine(handlers, storage=InMemoryStorage([BOOK]), rollback_handler=handlers.undo).recover)
+    assert handlers.log == ["undo reserve"]
+    assert result.state is FAILED
+    assert result.error.endswith("; not rolled back: book (hotel (RuntimeError: stuck))")
 
 
 def test_an_interruption_while_a_sub_flow_is_undone_leaves_that_to_who_goes_on(new_engine, store):
