@@ -113,6 +113,22 @@ def calls_of(model: Model, top: str) -> Iterator[tuple[str, int]]:
         yield from calls_of(below, top)
 
 
+@st.composite
+def nested(draw: st.DrawFn) -> FlowSpec:
+    """Draw a flow with sub-flows; every other one of which nothing rolls back, nor of what is below it."""
+    words = (*["ok"] * 3, "fail")
+    drawn = flows(words=words, triggers=TRIGGERS, nesting=2, most=5, undone=True)
+    flow = draw(drawn.filter(lambda flow: any(flow.sub_flows())))
+    return not_rolling_back(flow) if draw(st.booleans()) else flow
+
+
+def not_rolling_back(flow: FlowSpec) -> FlowSpec:
+    """Return *flow* such that neither it nor any of its sub-flows rolls back."""
+    steps = tuple(change(spec, flow=spec.flow and not_rolling_back(spec.flow)) for spec in flow.steps)
+    steps = tuple(change(spec, sub_steps=not_rolling_back(FlowSpec(flow.mode, spec.sub_steps)).steps) for spec in steps)
+    return FlowSpec(flow.mode, steps, rollback=False, name=flow.name, listed=flow.listed)
+
+
 def check_rerun(flow: FlowSpec, model: Model, performer: Performer, result: FlowResult) -> None:
     check_end(model, result)
     expected = Counter()
@@ -148,7 +164,7 @@ def test_every_rerun_keeps_and_runs_what_the_model_says(flow, room, data):
 
 
 @runs(60)
-@given(flow=flows(words=(*["ok"] * 6, "fail"), triggers=TRIGGERS, nesting=2, most=4, undone=True), data=st.data())
+@given(flow=nested(), data=st.data())
 def test_so_does_every_rerun_of_flows_in_flows(flow, data):
     """What a sub-flow completed is kept, what was undone runs again, and nothing on top of what could not be."""
     run_and_rerun(flow, [data.draw(mended(flow))], [data.draw(st.sampled_from(OTHER_INPUTS))], 2)
@@ -163,7 +179,7 @@ def migrated(draw: st.DrawFn, flow: FlowSpec) -> FlowSpec:
     steps = list(flow.steps)
     for number in range(draw(st.integers(1, 2))):
         at = draw(st.integers(0, len(steps)))
-        new = Spec(f"n{number}", script=draw(st.sampled_from([("ok",), ("ok",), ("fail",)])), rollbackable=True)
+        new = Spec(f"n{number}", script=draw(st.sampled_from([("ok",), ("fail",)])), rollbackable=True)
         if flow.mode is FlowMode.DAG:
             before = [spec.name for spec in steps[:at]]
             new = change(
@@ -210,8 +226,8 @@ def test_what_goes_on_under_a_migrated_definition_ends_as_the_model_says(flow, r
     """With steps that are new before what has ended: that is not done again, and nothing overtakes them."""
     done, sources = Model(flow, INPUTS).run().done, sources_of(flow)
     kept: dict[str, Outcome] = {}
-    for name in data.draw(st.permutations(list(done))):
-        if sources[name] <= kept.keys() and data.draw(st.booleans()):
+    for name in done:  # in an order in which they may have ended
+        if sources[name] <= kept.keys() and data.draw(st.integers(0, 3)):
             kept[name] = done[name]
     changed = data.draw(migrated(flow))
     registry = MigrationRegistry(flow.name)
