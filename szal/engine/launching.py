@@ -1,7 +1,7 @@
 """Beginning what the engine does itself: waits, sub-flows, and the undoing of sub-flows."""
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
@@ -141,9 +141,14 @@ class Launcher(Generic[C]):
         child.release()
 
     def release(self) -> None:
-        """Let go of everything."""
+        """Let go of everything, its own lifecycle above all, which leads to it."""
         self.children = []
+        self._make = _make_none
         self._sub_flows.completed = {}
+
+
+def _make_none(*_: object) -> Any:
+    raise AssertionError("the run is over")
 
 
 def _has_failed(run: Run, node: Node) -> bool:
