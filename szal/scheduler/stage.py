@@ -7,7 +7,7 @@
     READY, STARTED                 Attempt              starting: a worker has it
     READY, STARTED, PENDING        CALLED               starting: the coordinating thread itself calls the handler
     CALLED                         (as READY)           starting, settling: when that has ended
-    READY                          Waiting, SUB_FLOW    engine.waiting, engine.lifecycle: the engine does it
+    READY                          Waiting, SUB_FLOW    engine.waiting, engine.launching: the engine does it
     Attempt, Waiting, SUB_FLOW     READY                settling: until what follows is decided, at once
     READY                          SETTLED              Run.settle: it has its result
     READY                          COMMITTING           settling: its result is being committed
