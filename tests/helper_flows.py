@@ -228,11 +228,26 @@ class Outcome:
 
 @dataclass
 class Model:
-    """Says how every step of a flow ends, by running it one step at a time."""
+    """Says how every step of a flow ends, by running it one step at a time, and then undoing what is to be undone.
+
+    *inherited*: the flow that it is a sub-flow of rolls back.
+    """
 
     flow: FlowSpec
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    inherited: bool = False
     done: dict[str, Outcome] = field(default_factory=dict)
+    """How each step ended, as those after it see it."""
+    final: dict[str, StepStatus] = field(default_factory=dict)
+    """The same after the undoing."""
+    below: "dict[str, Model]" = field(default_factory=dict)
+    """By step, the sub-flow that it stands for; of several attempts the last."""
+    tried: "list[Model]" = field(default_factory=list)
+    """All sub-flows that it ran."""
+    undone: list[str] = field(default_factory=list)
+    """The steps whose undo was called, be that to no avail."""
+    left: list[str] = field(default_factory=list)
+    """The steps that could not be undone."""
 
     def run(self) -> "Model":
         """Work out every outcome."""
@@ -242,6 +257,10 @@ class Model:
             self._siblings(self.flow.steps, None)
         else:
             self._dag()
+        self.final = {name: outcome.status for name, outcome in self.done.items()}
+        self.left = [name for name, below in self.below.items() if self.final[name] is FAILED and below.left]
+        if not self.success and self.rolls_back:
+            self.undo()
         return self
 
     @property
@@ -249,19 +268,52 @@ class Model:
         """Whether no step failed."""
         return all(outcome.status is not FAILED for outcome in self.done.values())
 
+    @property
+    def rolls_back(self) -> bool:
+        """Whether its failure is followed by undoing."""
+        return self.flow.rollback or self.inherited
+
+    # -- undoing
+
+    def undo(self) -> None:
+        """Undo all that completed."""
+        for spec in self._undoable():
+            if spec.flow is None:
+                self.undone.append(spec.name)
+                stays = spec.stubborn
+            else:
+                self.below[spec.name].undo()
+                stays = bool(self.below[spec.name].left)
+            if stays:
+                self.left.append(spec.name)
+            else:
+                self.final[spec.name] = ROLLED_BACK
+
+    def _undoable(self) -> list[Spec]:
+        done = [spec for spec in self.flow.in_order if self.final[spec.name] is COMPLETED]
+        return [spec for spec in done if (self.below[spec.name]._undoable() if spec.flow else spec.rollbackable)]
+
+    def all_undone(self) -> "Iterator[tuple[str, str]]":
+        """Yield flow and step of every undo that was called, here and below."""
+        yield from ((self.flow.name, name) for name in self.undone)
+        for below in {id(each): each for each in (*self.tried, *self.below.values())}.values():
+            yield from below.all_undone()
+
+    # -- running
+
     def _sequential(self) -> None:
-        failed = False
+        failed, sources = False, []
         for spec in self.flow.steps:
-            self.done[spec.name] = skip("prior step failed") if failed else self._perform(spec)
-            failed = failed or self.done[spec.name].status is FAILED
+            self.done[spec.name] = self._settle(spec, sources, "prior step failed" if failed else None)
+            failed, sources = failed or self.done[spec.name].status is FAILED, [spec.name]
 
     def _siblings(self, specs: tuple[Spec, ...], reason: str | None) -> bool:
         """Settle *specs* and all under them, skipped where there is a *reason*; return whether any failed."""
         failed = False
         for spec in specs:
             why = reason or ("prior step failed" if failed else None)
-            outcome = self.done[spec.name] = skip(why) if why else self._perform(spec)
-            below = {COMPLETED: None, FAILED: "parent step failed", SKIPPED: outcome.error}[outcome.status]
+            outcome = self.done[spec.name] = self._settle(spec, [*self.done][-1:], why)
+            below = why or {COMPLETED: None, FAILED: "parent step failed", SKIPPED: outcome.error}[outcome.status]
             failed_below = self._siblings(spec.sub_steps, below)
             failed = failed or outcome.status is FAILED or failed_below
         return failed
@@ -274,16 +326,94 @@ class Model:
             join = set.intersection if spec.trigger is TriggerMode.ANY else set.union
             ended[spec.name] = join(*each) if each else set()
             why = refusal(spec.trigger, [self.done[need] for need in spec.needs])
-            self.done[spec.name] = skip(why, blocked=True) if why else self._perform(spec, ended[spec.name])
+            self.done[spec.name] = self._settle(spec, spec.needs, why, ended[spec.name])
 
-    def _perform(self, spec: Spec, ended: Collection[str] | None = None) -> Outcome:
+    def _settle(
+        self, spec: Spec, sources: Collection[str], why: str | None, ended: Collection[str] | None = None
+    ) -> Outcome:
+        """Return how *spec* ends, which waits for *sources*; *why*: it is skipped because of one of them."""
+        if why is not None:
+            return skip(why, blocked=self.flow.mode is FlowMode.DAG)
         seen = self.done if ended is None else {name: self.done[name] for name in ended}
         if spec.condition is not None and not spec.condition.holds(seen, self.inputs):
             return skip("condition not met")
         if spec.flow is not None:
-            success = Model(spec.flow, {}).run().success
-            return Outcome(COMPLETED if success else FAILED, "", attempts=1)
+            return self._run_below(spec)
         return attempt(spec)
+
+    def _run_below(self, spec: Spec) -> Outcome:
+        """Run the sub-flow of *spec*, again where it fails, but not on top of what it has left."""
+        for number in range(1, spec.retries + 2):
+            below = self.below[spec.name] = self._sub_flow(spec, number).run()
+            self.tried.append(below)
+            if below.success:
+                return Outcome(COMPLETED, attempts=number)
+            if below.left:
+                break
+        return Outcome(FAILED, attempts=number)
+
+    def _sub_flow(self, spec: Spec, number: int) -> "Model":
+        """Return the model of the sub-flow that attempt *number* of *spec* runs."""
+        assert spec.flow is not None
+        return Model(spec.flow, {}, inherited=self.rolls_back)
+
+
+@dataclass
+class Rerun(Model):
+    """Says how the rerun of an execution ends, of which *before* is the model.
+
+    What completed is kept, unless something before it runs again. `again` names what runs again, or for the first time.
+    """
+
+    before: Model = field(default_factory=lambda: Model(FlowSpec(FlowMode.PARALLEL, ())))
+    again: set[str] = field(default_factory=set)
+
+    def _settle(
+        self, spec: Spec, sources: Collection[str], why: str | None, ended: Collection[str] | None = None
+    ) -> Outcome:
+        status, old = self.before.final[spec.name], self.before.done[spec.name]
+        is_after = not self.again.isdisjoint(sources)
+        has_left = spec.name in self.before.left
+        if status is COMPLETED and not is_after and not (spec.flow and has_left):
+            if spec.flow is not None:
+                self.below[spec.name] = self.before.below[spec.name]
+            return old
+        outcome = super()._settle(spec, sources, why, ended)
+        if is_after or outcome.attempts or outcome.status is not SKIPPED or status is not SKIPPED or old.attempts:
+            self.again.add(spec.name)
+        return outcome
+
+    def _run_below(self, spec: Spec) -> Outcome:
+        if spec.name in self.before.left:
+            return Outcome(FAILED, attempts=1)
+        return super()._run_below(spec)
+
+    def _sub_flow(self, spec: Spec, number: int) -> Model:
+        assert spec.flow is not None
+        old = self.before.below.get(spec.name)
+        in_order = [each.name for each in self.flow.in_order]
+        sources = spec.needs if self.flow.mode is FlowMode.DAG else in_order[: in_order.index(spec.name)][-1:]
+        is_after = self.flow.mode is not FlowMode.PARALLEL and not self.again.isdisjoint(sources)
+        if number > 1 or old is None or is_after or self.before.final[spec.name] is not FAILED or old.rolls_back:
+            return super()._sub_flow(spec, number)
+        return Rerun(spec.flow, {}, inherited=self.rolls_back, before=old)
+
+
+@dataclass
+class Resumption(Model):
+    """Says how an execution ends that goes on after the steps *kept*, with other steps before them, perhaps."""
+
+    kept: Mapping[str, Outcome] = field(default_factory=dict)
+
+    def _settle(
+        self, spec: Spec, sources: Collection[str], why: str | None, ended: Collection[str] | None = None
+    ) -> Outcome:
+        old = self.kept.get(spec.name)
+        if old is None:
+            return super()._settle(spec, sources, why, ended)
+        if why is None or old.status is FAILED or old.blocked:
+            return old
+        return Outcome(old.status, why, old.output, old.attempts, blocked=self.flow.mode is FlowMode.DAG)
 
 
 def skip(reason: str, *, blocked: bool = False, attempts: int = 0) -> Outcome:
@@ -293,16 +423,15 @@ def skip(reason: str, *, blocked: bool = False, attempts: int = 0) -> Outcome:
 
 def refusal(trigger: TriggerMode, needs: list[Outcome]) -> str | None:
     """Return why a step with these dependencies does not run, or None: the table of triggers."""
-    completed = [need.status is COMPLETED for need in needs]
-    broken = any(need.status is FAILED or need.blocked for need in needs)
-    if trigger is TriggerMode.ALL:
-        return "dependency failed" if broken else None
-    if trigger is TriggerMode.ANY:
-        return None if any(completed) else "dependency failed"
-    if trigger is TriggerMode.ALL_COMPLETED and not all(completed):
-        failed = any(need.status is FAILED or (need.blocked and need.error == "dependency failed") for need in needs)
-        return "dependency failed" if failed else "dependency skipped"
-    return None
+    completed = [need.status is COMPLETED and not need.blocked for need in needs]
+    failed = any(need.status is FAILED or (need.blocked and need.error == "dependency failed") for need in needs)
+    runs = {
+        TriggerMode.ALL: not failed and not any(need.blocked for need in needs),
+        TriggerMode.ANY: any(completed),
+        TriggerMode.ALL_COMPLETED: all(completed),
+        TriggerMode.ALL_DONE: True,
+    }[trigger]
+    return None if runs else "dependency failed" if failed else "dependency skipped"
 
 
 def attempt(spec: Spec) -> Outcome:

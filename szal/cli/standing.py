@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
+from szal.engine.lineage import sub_flows_of
 from szal.engine.owners import is_gone
-from szal.engine.sub_flows import sub_flows_of
 from szal.errors import ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint, decode_flow
@@ -112,7 +112,7 @@ def _checkpoints(known: Any, plan: Plan) -> dict[str, Checkpoint]:
 
 def _result(node: Node, checkpoints: Mapping[str, Checkpoint]) -> StepResult:
     checkpoint = checkpoints.get(node.step.name)
-    if checkpoint is None:
+    if checkpoint is None or (checkpoint.age and checkpoint.outcome is None):  # it is decided on again
         return StepResult(node.step.id, node.step.name, StepStatus.PENDING)
     return checkpoint.result
 
@@ -185,8 +185,10 @@ def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Che
         on_done=lambda _: None,
     )
     for name, checkpoint in checkpoints.items():
-        if checkpoint.outcome is not None:
-            run.restore(plan.nodes[plan.places[name]], checkpoint.result, Outcome(checkpoint.outcome))
+        if checkpoint.outcome is not None:  # no other has settled
+            node = plan.nodes[plan.places[name]]
+            run.put_back(node, checkpoint.result, Outcome(checkpoint.outcome), checkpoint.age)
+    run.take_back_all()
     return run
 
 

@@ -5,21 +5,24 @@ from typing import cast
 from szal.clock import monotonic
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
-from szal.errors import StepError, SubFlowError
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import StepStatus, Stop, WorkflowState
-from szal.scheduler.call import Call
+from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.run import Run
 
-__all__ = ["copy_of", "failure_of", "reason_of", "result_of", "without_exception"]
+__all__ = ["copy_of", "reason_of", "result_of", "without_exception"]
 
 
 def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowState, error: str | None) -> FlowResult:
-    """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING."""
+    """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING.
+
+    One that an earlier run left is there also where its step still waits for others.
+    """
     steps = run.results.copy()
     for node in run.plan.nodes if run.left else ():
         if steps[node.place] is None:
-            steps[node.place] = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+            kept = run.kept.get(node.place)
+            pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+            steps[node.place] = pending if kept is None or kept.outcome is None else kept.result
     return FlowResult(
         spec.flow.name,
         cast("list[StepResult]", steps),
@@ -33,30 +36,21 @@ def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowStat
 
 
 def reason_of(run: Run, undo: Rollback | None) -> str | None:
-    """Return what went wrong, in a line: why the run was stopped, or its first failure; and what is not undone."""
+    """Return what went wrong, in a line: why the run was stopped, or its first failure; and what is not undone.
+
+    One that is undone without either has completed, and its parent rolls back.
+    """
     error = None
     if run.stop is not None:
         error = run.why or run.stop.reason
     elif run.failed:
         first = next(step for step in run.results if step is not None and step.status is StepStatus.FAILED)
         error = f"step {first.step_name!r} failed: {first.error}"
+    elif undo is not None:
+        error = "undone with what it belongs to"
     if undo is not None and undo.left:
         error = f"{error}; not rolled back: {', '.join(undo.left)}"
     return error
-
-
-def failure_of(
-    result: FlowResult, spec: ExecutionSpec | None = None, run: Run | None = None, call: Call | None = None
-) -> StepError | None:
-    """Return what the end of a sub-flow is to the step that it was begun for, by *call*; None for success.
-
-    Where what ended its *run* was the step's limit, or its flow's, that is a time-out of the step.
-    """
-    if result.success:
-        return None
-    if spec and run and call and run.stop is Stop.TIMED_OUT and run.deadline == spec.deadline:
-        return call.timed_out()
-    return SubFlowError(f"sub-flow {result.flow_name!r} {result.state}: {result.error}")
 
 
 def without_exception(result: StepResult) -> StepResult:

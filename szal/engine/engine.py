@@ -266,9 +266,9 @@ class Engine:
     ) -> FlowResult:
         """Run a flow again as a *new* execution that keeps what completed in another one.
 
-        What failed or was skipped runs; with *from_step*, that step and all that comes after it. *inputs* are laid over
-        the earlier ones. Raises `ExecutionNotFound`, `ExecutionOwned` (somebody runs that one), ValueError (no such
-        step), and what `run` raises.
+        What failed or was skipped runs; with *from_step*, that step too. If a step runs again, so does everything after
+        it. A sub-flow that failed keeps what completed in it. *inputs* are laid over the earlier ones. Raises
+        `ExecutionNotFound`, `ExecutionOwned` (somebody runs that one), ValueError (no such step), what `run` raises.
         """
         recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)

@@ -39,6 +39,7 @@ class Journal:
         self._committed: set[str] = set()
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
         self._delivered: set[str] = set()
+        self._sub_flows: dict[str, str] = {}  # by step name: what it took over from an earlier execution
         self._ahead: float | None = None  # by how much the database's clock is ahead of this process's monotonic one
 
     def close(self) -> None:
@@ -51,12 +52,12 @@ class Journal:
             self._ahead = self.store.ledger.clock() - monotonic()
         return self._ahead + monotonic()
 
-    def restore(self, step_name: str, seq: int, *, settled: bool) -> None:
-        """Take note of a step that is in the store already."""
+    def restore(self, step_name: str, seq: int, sub_flow: str | None = None) -> None:
+        """Take note of a step that is in the store already, and of which execution, not its own, it stands for."""
         self._seq[step_name] = seq
+        if sub_flow is not None:
+            self._sub_flows[step_name] = sub_flow
         self._next = max(self._next, seq + 1)
-        if settled:
-            self._committed.add(step_name)
 
     def save(self, record: ExecutionRecord) -> None:
         """Write the record."""
@@ -81,9 +82,14 @@ class Journal:
         self._recovered = None
         self._committed.add(node.step.name)
 
+    def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
+        """Write that a step is skipped as it was so many reruns ago."""
+        self._write(node.step.name, encode_checkpoint(result, int(outcome), age=age), self._check)
+
     def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays."""
-        data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error)
+        sub_flow = self._sub_flows.get(step_name)
+        data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error, sub_flow=sub_flow)
         done = self._check if then is None else self._after(then)
         self._submit(step_name, self._seq[step_name], data, done, self._recovered)
         self._recovered = None
@@ -112,6 +118,8 @@ class Journal:
         return signal_id in self._delivered
 
     def _write(self, step_name: str, data: str, done: Done, progress_of: str | None = None) -> None:
+        if self._sub_flows:
+            self._sub_flows.pop(step_name, None)  # it has one of its own now, or none
         seq = self._next
         self._submit(step_name, seq, data, done, progress_of)
         self._seq[step_name] = seq

@@ -5,27 +5,28 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from szal.clock import monotonic
-from szal.engine.conclusion import copy_of, failure_of, reason_of, result_of, without_exception
+from szal.engine.conclusion import copy_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
+from szal.engine.launching import Launcher
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec, LeasedStore
-from szal.engine.sub_flows import SubFlowLimit, SubFlows
+from szal.engine.sub_flows import Completed, SubFlows
 from szal.engine.waiting import Waits
-from szal.errors import LeaseLost, StoreError, SzalError
+from szal.errors import LeaseLost
 from szal.events.bus import EventType
-from szal.interruption import is_interruption
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
-from szal.scheduler.call import Call
 from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
-from szal.scheduler.stage import READY, SUB_FLOW
+from szal.scheduler.stage import SUB_FLOW
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ class Lifecycle:
         on_end: "Callable[[Lifecycle, FlowResult], None]",
         *,
         leased: LeasedStore | None,
+        completed: Completed | None = None,
     ) -> None:
         self.spec = spec
         self.store_error: Exception | None = None
         """What a store of four methods raised first; the run went on, and this is raised at its end."""
-        self.children: dict[Lifecycle, None] = {}  # under way, in the order in which they began
         self.scheduler = scheduler
         self._resolver = resolver
         self._config = config
@@ -75,7 +76,18 @@ class Lifecycle:
         self.recording = recording_of(spec, config, leased, self.write_failed)
         self.waits = Waits(scheduler, self.recording.journal)
         self._sub_flows = SubFlows(spec, config, resolver, leased)
-        self.run = self._forward()
+        self._launcher = Launcher(scheduler, self.waits, self._sub_flows, self._make_child)
+        self._launcher.keeps_completed = spec.rolls_back and leased is None
+        if completed is None:
+            self.run = self._forward()
+        else:
+            self.run = completed.run
+            self._sub_flows.completed.update(completed.sub_flows)
+
+    @property
+    def children(self) -> "dict[Lifecycle, None]":
+        """Its sub-flows under way."""
+        return self._launcher.children
 
     @property
     def execution_id(self) -> str:
@@ -104,7 +116,7 @@ class Lifecycle:
             call_context=partial(StepContext.of_call, info),
             on_done=self._forward_done,
             watch=self.reporter if self.reporter.has_listeners else None,
-            launch=self._launch,
+            launch=self._launcher.launch,
             on_stop=self._stopped,
             log=journal,
             commit_first=journal is not None and config.durability == "step",
@@ -159,6 +171,7 @@ class Lifecycle:
         assert journal is not None
         restored = restore(snapshot, self.run, journal, self.waits)
         self.undecided, self._not_undone = restored.undecided, restored.not_undone
+        self._sub_flows.taken_over = restored.sub_flows
         if stop is not None and stop.ends:
             self.run.stop = self.run.info.stop = stop
             self.run.why = self.record.error
@@ -195,15 +208,13 @@ class Lifecycle:
 
     def give_up(self, error: str) -> None:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
-        from szal.engine.restoring import open_sub_flows
-
-        for node in open_sub_flows(self.run):
-            for spec in self._sub_flows.interrupted(node):
-                child = Lifecycle(
-                    spec, self.scheduler, self._resolver, self._config, lambda *_: None, leased=self._leased
-                )
+        for node in self.run.plan.nodes:
+            for spec in self._sub_flows.interrupted(node) if node.step.step_type == "sub_flow" else ():
+                child = self._make_child(spec, _nobody)
                 assert spec.snapshot is not None
                 child.restore(spec.snapshot)
+                if child.record.state is WorkflowState.PAUSED:
+                    child._become(WorkflowState.RUNNING)
                 child.give_up(error)
         self.run.failed = True
         self.record.stop = Stop.GAVE_UP
@@ -221,18 +232,38 @@ class Lifecycle:
 
     def _forward_done(self, run: Run) -> None:
         failed = run.failed or run.stop is not None
-        if failed and self.spec.flow.rollback_on_failure:
+        if failed and self.spec.rolls_back:
             if self.record.state is not WorkflowState.ROLLING_BACK:
                 self._become(WorkflowState.ROLLING_BACK)
                 self.recording.save(self.record)
                 self.recording.flush()
-            undo, journal = self.spec.binding.undo, self.recording.journal
-            self.undo = Rollback(run, undo, self.reporter, journal, self._not_undone)
-            self.scheduler.add(self.undo.run(self._undo_done))
+            self._undo()
         elif run.stop is Stop.CANCELLED:
             self._conclude(WorkflowState.CANCELLED)
         else:
             self._conclude(WorkflowState.FAILED if failed else WorkflowState.COMPLETED)
+
+    def start_undoing(self) -> None:
+        """Have it undone, or go on with that, as what it belongs to rolls back: it has completed itself.
+
+        So it becomes ROLLING_BACK although no table has that: under a new lease, where there are any.
+        """
+        record, snapshot = self.record, self.spec.snapshot
+        self.started = monotonic()
+        record.state, record.result, record.finished_at = WorkflowState.ROLLING_BACK, None, None
+        self.recording.open(record, self)
+        if snapshot is not None and self.recording.journal is not None:
+            self.restore(snapshot)
+        self.recording.save(record)
+        self.reporter.flow("flow_started")
+        self._undo()
+
+    def _undo(self) -> None:
+        undo, journal = self.spec.binding.undo, self.recording.journal
+        given_up = {**self._not_undone, **self._launcher.left_below(self.run)}
+        rollback = self.undo = Rollback(self.run, undo, self.reporter, journal, given_up)
+        launch = partial(self._launcher.launch_undo, rollback=rollback, forward=self.run)
+        self.scheduler.add(rollback.run(self._undo_done, launch))
 
     def _undo_done(self, run: Run) -> None:  # noqa: ARG002
         assert self.undo is not None
@@ -258,7 +289,7 @@ class Lifecycle:
             self._over(result)
 
     def _over(self, result: FlowResult) -> None:
-        self.store_error = self.store_error or self.recording.error
+        self.store_error = self.recording.error or self._launcher.store_error
         self.on_end(self, result)
 
     def pause(self, error: str | None, wake: float | None, awaits: Sequence[str]) -> None:
@@ -290,54 +321,25 @@ class Lifecycle:
             if result is not None and result.exception is not None:
                 clear_engine_frames(result.exception)
                 self.run.results[place] = without_exception(result)
-        self.children = {}
+        self._launcher.release()
         self.on_end = _nobody
         self.undo = None
 
     # -- steps that the engine does itself ------------------------------------------------------------
 
-    def _launch(self, call: Call) -> None:
-        child = None
-        try:
-            if call.node.step.step_type == "sub_flow":
-                child = self._child(call)
-            else:
-                self.waits.begin(call)
-        except (StoreError, LeaseLost):  # that is not the step's failure
-            raise
-        except SubFlowLimit as error:
-            call.run.enter(call.node.place, SUB_FLOW)  # so that it is not skipped with the rest
-            self.scheduler.end_all(Stop.OVER_LIMIT, str(error))
-            self.scheduler.ended(call, None, error, last=True)
-        except BaseException as error:  # whatever keeps it from starting is the step's failure
-            if is_interruption(error):
-                raise
-            # What szal says of it is wrong with the flow, and stays so. What a catalogue raised may pass.
-            self.scheduler.ended(call, None, error, last=isinstance(error, SzalError))
-        if child is not None:
-            self.children[child] = None
-            call.run.enter(call.node.place, SUB_FLOW)
-            try:
-                child.start()
-            except BaseException:  # it is the run's end, and no sub-flow that this step would wait for
-                call.run.enter(call.node.place, READY)
-                raise
+    def _make_child(
+        self, what: ExecutionSpec | Completed, on_end: "Callable[[Lifecycle, FlowResult], None]"
+    ) -> "Lifecycle":
+        """Return the lifecycle of a sub-flow, that is to run or to be undone."""
+        completed = what if isinstance(what, Completed) else None
+        spec = what.spec if isinstance(what, Completed) else what
+        return Lifecycle(
+            spec, self.scheduler, self._resolver, self._config, on_end, leased=self._leased, completed=completed
+        )
 
-    def _child(self, call: Call) -> "Lifecycle | None":
-        """Return the execution that a sub_flow step stands for, whose end is the step's end; None: it has ended."""
-
-        def ended(child: Lifecycle, result: FlowResult) -> None:
-            self.children.pop(child, None)
-            self.store_error = self.store_error or child.store_error
-            failure = failure_of(result, child.spec, child.run, call)
-            child.release()
-            self.scheduler.ended(call, result.outputs, failure)
-
-        spec = self._sub_flows.spec_of(call)
-        if isinstance(spec, FlowResult):  # it had ended before a crash
-            self.scheduler.ended(call, spec.outputs, failure_of(spec))
-            return None
-        return Lifecycle(spec, self.scheduler, self._resolver, self._config, ended, leased=self._leased)
+    def as_completed(self) -> Completed:
+        """Return what is kept of a sub-flow that has completed, so that it can be undone."""
+        return Completed(attrs.evolve(self.spec, record=self.record), self.run, {**self._sub_flows.completed})
 
 
 def _nobody(*_: object) -> None:

@@ -1,7 +1,8 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, get_args
 
 import attrs
@@ -10,9 +11,11 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
 from szal.engine.leases import Heartbeat
+from szal.engine.lineage import is_child_id, last_sub_flow, sub_flows_of
 from szal.engine.owners import is_gone, owner_name
+from szal.engine.rerun import kept_rows, with_descendants
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
-from szal.engine.sub_flows import is_child_id, is_found, sub_flows_of
+from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
     DefinitionMismatch,
@@ -25,7 +28,7 @@ from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.flow import FlowDef
-from szal.model.json import decode_checkpoint, decode_flow, encode_checkpoint
+from szal.model.json import decode_checkpoint, decode_flow
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
@@ -33,7 +36,7 @@ from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Outcome, Plan
 from szal.steps.handlers import Resolver
-from szal.stores.ledger import Signal, Snapshot, StepRows
+from szal.stores.ledger import Signal, Snapshot
 
 __all__ = ["Recovery", "Resolution"]
 
@@ -72,7 +75,7 @@ class Recovery:
         known = self.ledger.read(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
-        self._check_sub_flows(known, spec.plan)
+        self._check_sub_flows(known, spec.flow, spec.plan)
         root = self._root(known.record)
         if root.execution_id != record.execution_id:
             self._check_not_run(root)  # whose owner has its sub-flows too
@@ -105,7 +108,7 @@ class Recovery:
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
-        self._check_sub_flows(known, plan)
+        self._check_sub_flows(known, flow, plan)
         return self.take_over(ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token))
 
     def take_over(self, spec: ExecutionSpec) -> ExecutionSpec | FlowResult:
@@ -121,26 +124,33 @@ class Recovery:
             return snapshot.record.result
         return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
 
-    def _check_sub_flows(self, known: Snapshot, plan: Plan) -> None:
+    def _check_sub_flows(
+        self, known: Snapshot, flow: FlowDef, plan: Plan, *, rolls_back: bool = False, is_undone: bool = False
+    ) -> None:
         """Raise what would keep the sub-flows of an execution from going on, while nothing is taken over yet.
 
-        Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one.
+        Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one;
+        and of those that have completed, where they are to be undone. *rolls_back*: what it is a sub-flow of does.
         """
-        if not known.record.state.is_live:
+        if not (known.record.state.is_live or is_undone):
             return
-        steps = {node.step.name: node.step for node in plan.nodes if node.step.step_type == "sub_flow"}
-        for name, _, data in known.steps if steps else ():
-            if name in steps and decode_checkpoint(data, name).outcome is not None:
-                del steps[name]
-        for step in steps.values():
-            begun = sub_flows_of(self.ledger, known.record.execution_id, step)
-            child = next((child for _, child in begun if child.record.state.is_live), None)
+        rolls_back = rolls_back or flow.rollback_on_failure
+        is_undone = is_undone or (rolls_back and (known.cancelled or known.record.state is WorkflowState.ROLLING_BACK))
+        checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps} if plan.own else {}
+        for step in (plan.steps[place] for place in sorted(plan.own) if plan.steps[place].step_type == "sub_flow"):
+            checkpoint = checkpoints.get(step.name)
+            is_open = checkpoint is None or checkpoint.outcome is None
+            if not is_open and not is_undone:
+                continue
+            begun = (child for _, child in sub_flows_of(self.ledger, known.record.execution_id, step))
+            states = ((child, child.record.state) for child in begun)
+            child = next((one for one, state in states if state.is_live or state is WorkflowState.COMPLETED), None)
             if child is not None:
-                flow = stored_flow(child.record.execution_id, child, self._config)
-                below = Plan.of(flow)
-                bind(flow, below, self._resolver, self._config)
-                self._check_sub_flows(child, below)
-            elif not is_found(step, self._config.storage):
+                below = stored_flow(child.record.execution_id, child, self._config)
+                plan_below = Plan.of(below)
+                bind(below, plan_below, self._resolver, self._config, rolls_back=rolls_back)
+                self._check_sub_flows(child, below, plan_below, rolls_back=rolls_back, is_undone=is_undone)
+            elif is_open and not is_found(step, self._config.storage):
                 raise HandlerNotFound((step.name,), "sub-flow")
 
     def _catch_up(self) -> None:
@@ -212,7 +222,8 @@ class Recovery:
             labels=known.record.labels,
         )
         dumps(dict(record.inputs), "inputs")
-        steps = _completed_rows(known, plan, _with_descendants(plan, from_step))
+        sub_flow_of = partial(last_sub_flow, self.ledger, execution_id)
+        steps = kept_rows(known, plan, with_descendants(plan, from_step), sub_flow_of)
         snapshot = Snapshot(record=record, epoch=None, steps=steps)
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=token, snapshot=snapshot)
 
@@ -265,7 +276,7 @@ class Recovery:
         errors: list[Exception] = []
         journal = Journal(leased.store, execution_id, snapshot.epoch, errors.append)
         for name, seq, _ in snapshot.steps:
-            journal.restore(name, seq, settled=False)
+            journal.restore(name, seq)
         begun = _undecided(snapshot, step)
         if begun is not None:
             plan = Plan.of(decode_flow(snapshot.flow))
@@ -301,30 +312,3 @@ def _undecided(snapshot: Snapshot, step: str) -> StepResult | None:
             is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
             return checkpoint.result if is_open and checkpoint.due is None else None
     return None
-
-
-def _completed_rows(known: Snapshot, plan: Plan, again: Container[int]) -> StepRows:
-    """Return what a rerun keeps of the steps: those that completed and were not undone, but those in *again*."""
-    kept: list[tuple[str, int, str]] = []
-    for name, _, data in known.steps:
-        checkpoint = decode_checkpoint(data, name)
-        is_done = checkpoint.outcome is not None and checkpoint.result.status is StepStatus.COMPLETED
-        if is_done and plan.places[name] not in again:
-            kept.append((name, len(kept), encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED))))
-    return kept
-
-
-def _with_descendants(plan: Plan, step: str | None) -> set[int]:
-    """Return the places of *step* and of all that comes after it."""
-    if step is None:
-        return set()
-    if step not in plan.places:
-        raise ValueError(f"no step {step!r} in this flow")
-    start = plan.places[step]
-    found, pending = {start}, [start]
-    for place in pending:  # grows while it is read
-        for target, _ in plan.successors(place):
-            if target not in found:
-                found.add(target)
-                pending.append(target)
-    return found

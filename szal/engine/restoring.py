@@ -29,34 +29,43 @@ class Restored:
     """Steps between two attempts, with when the next one begins (Unix time, of the database's clock)."""
     not_undone: dict[str, str]
     """Steps that could not be undone, with why."""
+    sub_flows: dict[int, str]
+    """By place: the executions that steps stand for, where these belong to an earlier execution."""
 
 
 def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     """Put back what has settled, and what had begun. Raises `DecodeError`."""
-    restored = Restored([], [], {})
+    restored = Restored([], [], {}, {})
+    backing_off: list[tuple[Node, int, float]] = []
     for name, seq, data in snapshot.steps:
         place = run.plan.places.get(name)
         if place is None:
             continue
         node = run.plan.nodes[place]
         checkpoint = decode_checkpoint(data, name, node.step.id)
-        journal.restore(name, seq, settled=checkpoint.outcome is not None)
+        journal.restore(name, seq, checkpoint.sub_flow)
+        if checkpoint.sub_flow is not None:
+            restored.sub_flows[place] = checkpoint.sub_flow
         result, due = checkpoint.result, checkpoint.due
-        if checkpoint.outcome is not None:
-            run.restore(node, result, Outcome(checkpoint.outcome))
+        if checkpoint.outcome is not None or checkpoint.age:
+            outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
+            run.put_back(node, result, outcome, checkpoint.age)
             if checkpoint.undo_error is not None:
                 restored.not_undone[name] = checkpoint.undo_error
         elif due is not None and result.status is StepStatus.PENDING:
-            run.history[place] = History(0.0, 0.0, result.attempts, run.info.settled, None)
-            restored.backing_off.append((node, due))
+            backing_off.append((node, result.attempts, due))
         elif due is not None:
             waits.due[name] = due
             waits.attempts[name] = result.attempts
         elif not node.step.idempotent and result.status is StepStatus.RUNNING:
             run.enter(place, UNDECIDED)
             restored.undecided.append(node)
-    for node, _ in restored.backing_off:
-        run.enter(node.place, READY)  # its dependencies have settled: nothing else makes it ready
+    run.take_back_all()
+    for node, attempts, due in backing_off:
+        if run.is_open(node):  # otherwise it waits for a step that is new here, and then begins anew
+            run.history[node.place] = History(0.0, 0.0, attempts, run.info.settled, None)
+            run.enter(node.place, READY)
+            restored.backing_off.append((node, due))
     return restored
 
 

@@ -1,11 +1,11 @@
-"""Undoing a failed run: its completed rollbackable steps, in reverse order of completion.
+"""Undoing a failed run: its completed steps that something undoes, in reverse order of completion.
 
 What is undone is a run of its own, a plain chain, so it has the scheduler's retries and time limits; one undo
 that fails does not stop the rest.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,6 +14,7 @@ from szal.engine.reporting import Reporter
 from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
+from szal.model.step import StepDef
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Node, Outcome, Plan
@@ -27,10 +28,28 @@ __all__ = ["Rollback"]
 logger = SafeLogger(logging.getLogger(__name__))
 
 
+@attrs.frozen(eq=False)
+class Undo:
+    """One link of the chain: what undoes a completed step, or a part of it."""
+
+    place: int
+    """Of the step that is undone."""
+    handler: Handler | None
+    """None: it is a sub-flow, which has a rollback of its own."""
+    is_last: bool = True
+    """Whether the step is undone with it. A sub_flow step that has a rollback handler has two: its sub-flow is last."""
+
+    def step(self, plan: Plan) -> StepDef:
+        """Return the step as it is in the chain: the steps of a sub-flow have retries and limits of their own."""
+        step = plan.nodes[self.place].step
+        return step if self.handler is not None else attrs.evolve(step, max_retries=0, timeout=None)
+
+
 class Rollback:
     """The undoing of one run. Steps that it undoes get the status ROLLED_BACK in the results of that run.
 
-    `left` names what could not be undone, with why; *given_up* what could not be before a crash.
+    `left` names what could not be undone, with why; *given_up* what could not be before, in a run that a crash has
+    ended, or in a sub-flow.
     """
 
     def __init__(
@@ -43,40 +62,74 @@ class Rollback:
     ) -> None:
         self._forward = forward
         self._journal = journal
-        self._places = [place for place in reversed(forward.completed) if self._is_due(place, given_up)]
-        self._handlers = [handlers[place] for place in self._places]
+        self._handlers = handlers
+        backwards = dict.fromkeys(reversed(forward.completed))  # of one that ran again the last time counts
+        self._chain = [undo for place in backwards for undo in self._undos(place, given_up)]
         self._reporter = reporter
+        self._errors: dict[int, str] = {}  # by place
         self.left = [f"{name} ({error})" for name, error in given_up.items()]
 
-    def _is_due(self, place: int, given_up: Mapping[str, str]) -> bool:
-        """Whether a completed step is to be undone, and was not before a crash."""
+    def _undos(self, place: int, given_up: Mapping[str, str]) -> Iterator[Undo]:
+        """Yield what undoes a completed step, if it is to be undone, and was not before a crash."""
         step, result = self._forward.plan.nodes[place].step, self._forward.results[place]
-        undone = result is None or result.status is not StepStatus.COMPLETED
-        return step.rollbackable and not undone and step.name not in given_up
+        if result is None or result.status is not StepStatus.COMPLETED or step.name in given_up:
+            return
+        is_sub_flow = step.step_type == "sub_flow"
+        if self._handlers[place] is not None:
+            yield Undo(place, self._handlers[place], is_last=not is_sub_flow)
+        if is_sub_flow:
+            yield Undo(place, None)
 
-    def run(self, on_done: Callable[[Run], None]) -> Run:
-        """Return the run that does it."""
-        nodes = self._forward.plan.nodes
+    def run(self, on_done: Callable[[Run], None], launch: Callable[[Call], None]) -> Run:
+        """Return the run that does it; *launch* begins the undoing of the sub-flow that a call is for."""
+        plan = self._forward.plan
         return Run(
-            plan=Plan.chain(nodes[place].step for place in self._places),
-            handlers=self._handlers,
-            results=[None] * len(self._places),
+            plan=Plan.chain(undo.step(plan) for undo in self._chain),
+            handlers=[undo.handler for undo in self._chain],
+            results=[None] * len(self._chain),
             info=self._forward.info,
             new_context=lambda node, number: self._context(Call(None, node, number)),
             call_context=self._context,
             on_done=on_done,
             watch=self,
-            log=None if self._journal is None else _UndoLog(self._forward, self._places, self._journal),
+            launch=launch,
+            log=None if self._journal is None else _UndoLog(self, self._journal),
             commit_first=self._forward.commit_first,
             inline=self._forward.inline and not self._forward.guarded,  # it can be given up on, too
             stoppable=False,
         )
 
+    def target(self, node: Node) -> tuple[Node, StepResult]:
+        """Return the step that *node* of the chain undoes, and its result."""
+        place = self._chain[node.place].place
+        result = self._forward.results[place]
+        assert result is not None
+        return self._forward.plan.nodes[place], result
+
     def _context(self, call: Call) -> StepContext:
-        place = self._places[call.node.place]
-        done = self._forward.results[place]
-        output = None if done is None else done.output
-        return StepContext.of_undo(self._forward.info, self._forward.plan.nodes[place], call, output)
+        node, done = self.target(call.node)
+        return StepContext.of_undo(self._forward.info, node, call, done.output)
+
+    def outcome(self, node: Node, result: StepResult) -> tuple[StepResult, str | None] | None:
+        """Return what the step is now that *node* of the chain has ended, and why it is not undone, if it is not.
+
+        None: nothing has changed yet, or nothing had to be undone.
+        """
+        undo = self._chain[node.place]
+        if not undo.is_last:
+            return None
+        _, done = self.target(node)
+        errors = [self._errors.get(undo.place), result.error if result.status is StepStatus.FAILED else None]
+        error = "; ".join(filter(None, errors))
+        if error:
+            return done, error
+        if result.status is StepStatus.SKIPPED and undo.handler is None and not self._has_other(node):
+            return None
+        return attrs.evolve(done, status=StepStatus.ROLLED_BACK), None
+
+    def _has_other(self, node: Node) -> bool:
+        """Whether the step that *node* undoes has a rollback handler besides."""
+        return node.place > 0 and self._chain[node.place - 1].place == self._chain[node.place].place
 
     def started(self, node: Node, moment: float) -> None:
         """Say nothing: step_rollback tells the whole story."""
@@ -91,9 +144,10 @@ class Rollback:
 
     def settled(self, node: Node, result: StepResult) -> None:
         """Take note of what an undo came to. One that skips had nothing to undo, which is as good."""
-        place = self._places[node.place]
-        done = self._forward.results[place]
-        if result.status is StepStatus.FAILED or done is None:
+        place = self._chain[node.place].place
+        changed = self.outcome(node, result)
+        if result.status is StepStatus.FAILED:
+            self._errors[place] = str(result.error)
             self.left.append(f"{node.step.name} ({result.error})")
             logger.error(
                 "rollback of step %s failed, execution %s: %s",
@@ -101,17 +155,17 @@ class Rollback:
                 self._forward.info.execution_id,
                 result.error,
             )
-        else:
-            self._forward.results[place] = attrs.evolve(done, status=StepStatus.ROLLED_BACK)
-        self._reporter.undone(node, result)
+        if changed is not None:
+            self._forward.results[place] = changed[0]
+        if changed is not None or result.status is StepStatus.FAILED:
+            self._reporter.undone(node, result)
 
 
 class _UndoLog:
     """Writes what became of each undo into the row of the step that was undone."""
 
-    def __init__(self, forward: Run, places: Sequence[int], journal: "Journal") -> None:
-        self._forward = forward
-        self._places = places
+    def __init__(self, rollback: Rollback, journal: "Journal") -> None:
+        self._rollback = rollback
         self._journal = journal
         self._committed: set[int] = set()
 
@@ -136,6 +190,9 @@ class _UndoLog:
         if then is not None:
             then()
 
+    def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
+        """Say nothing: nothing of an undoing is kept from an earlier one."""
+
     def withdrawn(self, node: Node) -> None:
         """Say nothing: it was not said to have begun."""
 
@@ -143,8 +200,8 @@ class _UndoLog:
         """Say nothing: a handler does it."""
 
     def _write(self, node: Node, result: StepResult, then: Callable[[], None] | None) -> None:
-        done = self._forward.results[self._places[node.place]]
-        assert done is not None
-        failed = result.status is StepStatus.FAILED
-        kept = done if failed else attrs.evolve(done, status=StepStatus.ROLLED_BACK)
-        self._journal.undone(node.step.name, kept, result.error if failed else None, then)
+        outcome = self._rollback.outcome(node, result)
+        if outcome is not None:
+            self._journal.undone(node.step.name, *outcome, then)
+        elif then is not None:
+            then()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from szal.model.definition import Definition
     from szal.stores.ledger import Lease, Snapshot, StepRows
 
-__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "SubFlowCount", "bind", "stored_flow"]
+__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "SubFlowCount", "bind", "stored_flow", "undo_handler"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -31,8 +31,11 @@ class Binding:
     undo: Sequence[Handler | None]
 
 
-def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) -> Binding:
-    """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does."""
+def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *, rolls_back: bool = False) -> Binding:
+    """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does.
+
+    *rolls_back*: what it is a sub-flow of does.
+    """
     steps = plan.steps
     forward = resolver.resolve_all(steps)
     if None in forward:
@@ -42,18 +45,20 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig) ->
             raise HandlerNotFound(tuple(missing))
     for place in plan.own:
         forward[place] = None
-    if not flow.rollback_on_failure:
+    if not (flow.rollback_on_failure or rolls_back):
         return Binding(forward, ())
-    undo = [_undo(step, resolver, config) if step.rollbackable else None for step in steps]
-    missing = [step.name for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None]
+    undo = [undo_handler(step, resolver, config) for step in steps]
+    without = (step for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None)
+    missing = [step.name for step in without if step.step_type != "sub_flow"]  # whose own rollback undoes it
     if missing:
         raise HandlerNotFound(tuple(missing), "rollback handler")
     return Binding(forward, undo)
 
 
-def _undo(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
+def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
+    """Return what undoes *step*: what is registered for it, or for a rollbackable one the engine's; else None."""
     own = resolver.resolve_rollback(step)
-    return config.rollback_handler if own is None else own
+    return config.rollback_handler if own is None and step.rollbackable else own
 
 
 class LeasedStore:
@@ -87,15 +92,18 @@ class LeasedStore:
         )
         return epoch
 
-    def take_over(self, execution_id: str, *, under: "Lease | None" = None) -> "Snapshot":
+    def take_over(self, execution_id: str, *, under: "Lease | None" = None, reopen: bool = False) -> "Snapshot":
         """Return the execution, now this process's; *under* is the lease of the one whose sub-flow it is.
 
+        *reopen*: also where it has ended, to be undone.
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
         from szal.engine.owners import is_gone
 
         self.heartbeat.start()
-        snapshot: Snapshot = self.ledger.take_over(execution_id, self.owner, self.ttl, is_gone, under=under)
+        snapshot: Snapshot = self.ledger.take_over(
+            execution_id, self.owner, self.ttl, is_gone, under=under, reopen=reopen
+        )
         return snapshot
 
 
@@ -161,6 +169,11 @@ class ExecutionSpec:
             return self.parent.recovered
         died = self.snapshot is not None and self.snapshot.recoveries > 0
         return self.record.execution_id if died else None
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether its failure is followed by undoing what it did: it asks for that, or what it belongs to does."""
+        return self.flow.rollback_on_failure or (self.parent is not None and self.parent.rolls_back)
 
     @property
     def depth(self) -> int:

@@ -1,55 +1,35 @@
 """Sub-flows: the executions that sub_flow steps stand for."""
 
-import uuid
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.engine.spec import Binding, ExecutionSpec, LeasedStore, bind, stored_flow
+from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, sub_flows_of
+from szal.engine.spec import Binding, ExecutionSpec, LeasedStore, bind, stored_flow, undo_handler
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError
+from szal.expressions.path import Json
 from szal.model.catalogue import WorkflowStorage
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
-from szal.model.key import key_of
 from szal.model.results import ExecutionRecord, FlowResult
-from szal.model.state import WorkflowState
+from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
 from szal.scheduler.call import Call
 from szal.scheduler.plan import Node, Plan
+from szal.scheduler.run import Run
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.stores.ledger import Snapshot
+    from szal.stores.ledger import Snapshot, StepRows
 
-__all__ = ["SubFlows", "child_id", "is_child_id", "is_found", "sub_flows_of"]
+__all__ = ["Completed", "Ended", "SubFlows", "is_found", "sub_flow_failed"]
 
 
 class SubFlowLimit(SubFlowError):
     """A sub-flow too many for its run: one that contains itself, mostly. Ends all of the run."""
-
-
-def child_id(parent: str, step: str, attempt: int) -> str:
-    """Return the id of a sub-flow's execution: the same when it is taken up after a crash."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, key_of(parent, step, str(attempt))))
-
-
-def is_child_id(execution_id: str) -> bool:
-    """Whether an execution that has a parent is its sub-flow; a rerun, which has one too, has a random id."""
-    try:
-        return uuid.UUID(execution_id).version == 5
-    except ValueError:
-        return False
-
-
-def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int, Snapshot]]":
-    """Yield the sub-flows that *step* of the execution *parent* has begun, each with the attempt that it is."""
-    for attempt in range(1, step.max_retries + 2):
-        try:
-            yield attempt, ledger.read(child_id(parent, step.name, attempt))
-        except ExecutionNotFound:
-            return
 
 
 def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:
@@ -60,8 +40,49 @@ def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:
     return storage is not None and storage.get_by_name(name) is not None
 
 
+@attrs.frozen(eq=False, repr=False)
+class Ended:
+    """How the sub-flow of a step has ended, or why there is none. `is_final`: another attempt must not follow."""
+
+    output: Json
+    error: Exception | None = None
+    is_final: bool = False
+
+    @classmethod
+    def of(cls, result: FlowResult, left: Sequence[str]) -> "Ended":
+        """Return how a sub-flow ended that has *left* steps not undone: on top of that it must not run again."""
+        return cls(result.outputs, None if result.success else sub_flow_failed(result), bool(left))
+
+
+def sub_flow_failed(ended: FlowResult | ExecutionRecord) -> SubFlowError:
+    """Return the error of a step whose sub-flow did not complete, or was not undone."""
+    return SubFlowError(f"sub-flow {ended.flow_name!r} {ended.state}: {ended.error}")
+
+
+@attrs.frozen(eq=False, repr=False)
+class Completed:
+    """A sub-flow that has completed, in this process, where there is no ledger to read it from again."""
+
+    spec: ExecutionSpec
+    run: Run
+    sub_flows: "Mapping[int, Completed]"  # its own, by place
+
+    @property
+    def can_be_undone(self) -> bool:
+        """Whether there is anything to undo."""
+        results = zip(self.run.plan.nodes, self.run.results, strict=True)
+        done = [node for node, result in results if result is not None and result.status is StepStatus.COMPLETED]
+        return any(self.spec.binding.undo[node.place] is not None for node in done) or any(
+            self.sub_flows[node.place].can_be_undone for node in done if node.place in self.sub_flows
+        )
+
+
 class SubFlows:
-    """The sub-flows of one execution, which *parent* is the spec of."""
+    """The sub-flows of one execution, which *parent* is the spec of.
+
+    `taken_over` has, by place, the executions of an earlier parent that steps stand for: of what completed to be
+    undone, of what did not to be run again. `completed` has those that ended here, where only this process knows them.
+    """
 
     def __init__(
         self, parent: ExecutionSpec, config: EngineConfig, resolver: Resolver, leased: LeasedStore | None
@@ -70,9 +91,11 @@ class SubFlows:
         self._config = config
         self._resolver = resolver
         self._leased = leased
+        self.taken_over: Mapping[int, str] = {}
+        self.completed: dict[int, Completed] = {}
 
-    def spec_of(self, call: Call) -> ExecutionSpec | FlowResult:
-        """Return what a call of a sub_flow step is to run: a new execution, or one that a crash left; or its result.
+    def spec_of(self, call: Call) -> "ExecutionSpec | Ended":
+        """Return what a call of a sub_flow step is to run: a new execution, or one that a crash left; or how it ended.
 
         Raises `SubFlowError` for what keeps it from being run, `LeaseLost` where somebody has taken the parent over.
         """
@@ -81,18 +104,16 @@ class SubFlows:
         inputs = config.get("inputs") or {}
         if not isinstance(inputs, Mapping):
             raise SubFlowError("config.inputs of a sub_flow step is not an object")
-        parent_id = self._parent.record.execution_id
-        execution_id = child_id(parent_id, call.node.step.name, call.number)
+        execution_id = child_id(self._parent.record.execution_id, call.node.step.name, call.number)
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
-            result: FlowResult = known.record.result
-            return result
-        flow = self._find(config.get("flow_name")) if known is None else stored_flow(execution_id, known, self._config)
-        try:
-            plan = Plan.of(flow)
-            binding = bind(flow, plan, self._resolver, self._config)
-        except (InvalidFlow, HandlerNotFound) as error:
-            raise SubFlowError(f"sub-flow {flow.name!r}: {error}") from error
+            return Ended.of(known.record.result, left_by(known))
+        earlier = self._earlier(call) if known is None else None
+        if isinstance(earlier, Ended):
+            return earlier
+        stored = known or earlier
+        flow = self._find(config.get("flow_name")) if stored is None else self._stored_flow(stored)
+        plan, binding = self._compiled(flow)
         record = ExecutionRecord(
             execution_id,
             flow.name,
@@ -100,7 +121,7 @@ class SubFlows:
             inputs={**flow.inputs, **inputs},
             flow_id=flow.id,
             flow_version=flow.version,
-            parent_execution_id=parent_id,
+            parent_execution_id=self._parent.record.execution_id,
         )
         spec = ExecutionSpec(
             flow=flow,
@@ -112,28 +133,69 @@ class SubFlows:
             sub_flows=self._parent.sub_flows,
             deadline=call.deadline,
         )
-        return self._begun(spec) if known is None else self._taken_over(spec)
+        return self._begun(spec, earlier) if known is None else self._taken_over(spec)
+
+    def _compiled(self, flow: FlowDef) -> tuple[Plan, Binding]:
+        try:
+            plan = Plan.of(flow)
+            return plan, bind(flow, plan, self._resolver, self._config, rolls_back=self._parent.rolls_back)
+        except (InvalidFlow, HandlerNotFound) as error:
+            raise SubFlowError(f"sub-flow {flow.name!r}: {error}") from error
+
+    def _stored_flow(self, known: "Snapshot") -> FlowDef:
+        return stored_flow(known.record.execution_id, known, self._config)
 
     def _known(self, execution_id: str) -> "Snapshot | None":
         """Return the sub-flow that a crash or a pause interrupted, if it had begun."""
         if self._leased is None or self._parent.snapshot is None:
             return None
+        return self._read(execution_id)
+
+    def _read(self, execution_id: str) -> "Snapshot | None":
+        assert self._leased is not None
         try:
             known: Snapshot = self._leased.ledger.read(execution_id)
         except ExecutionNotFound:
             return None
         return known
 
-    def _begun(self, spec: ExecutionSpec) -> ExecutionSpec:
-        """Return *spec* with a lease, where executions have one."""
+    def _earlier(self, call: Call) -> "Snapshot | Ended | None":
+        """Return the sub-flow of an earlier execution that the first attempt is a rerun of, if it is one.
+
+        Where something before the step has run again all of it begins anew; where steps of it could not be undone,
+        nothing does.
+        """
+        place = call.node.place
+        if place not in self.taken_over or call.number > 1:
+            return None
+        earlier = self._read(self.taken_over[place])
+        if earlier is None:
+            return None
+        left = left_by(earlier)
+        if left:
+            record = earlier.record
+            problem = f"sub-flow {record.flow_name!r} is not run again on top of what execution {record.execution_id}"
+            return Ended(None, SubFlowError(f"{problem} has left: {', '.join(left)}"), is_final=True)
+        return earlier if place in call.run.kept else None
+
+    def _begun(self, spec: ExecutionSpec, earlier: "Snapshot | None") -> ExecutionSpec:
+        """Return *spec* with a lease, where executions have one, and with what it keeps of an *earlier* one."""
         if self._leased is None:
             return spec
+        from szal.engine.rerun import kept_rows
         from szal.model.definition import Definition
+        from szal.stores.ledger import Snapshot
+
+        steps: StepRows = ()
+        if earlier is not None:
+            sub_flow_of = partial(last_sub_flow, self._leased.ledger, earlier.record.execution_id)
+            steps = kept_rows(earlier, spec.plan, (), sub_flow_of)
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
         definition = Definition.of(spec.flow)
-        epoch = self._leased.create(spec.record, definition, under=self._parent.lease, replace=True)
-        return attrs.evolve(spec, epoch=epoch)
+        epoch = self._leased.create(spec.record, definition, steps=steps, under=self._parent.lease, replace=True)
+        snapshot = None if earlier is None else Snapshot(record=spec.record, epoch=epoch, steps=steps)
+        return attrs.evolve(spec, epoch=epoch, snapshot=snapshot)
 
     def _taken_over(self, spec: ExecutionSpec) -> ExecutionSpec:
         """Return *spec* as it goes on."""
@@ -156,16 +218,24 @@ class SubFlows:
         return flow
 
     def under_way(self, node: Node) -> int:
-        """Return the attempt whose sub-flow is in the store as begun and not ended; 0 where there is none."""
+        """Return the attempt whose sub-flow has begun and not ended, or completed, as the store has it; 0: none."""
         assert self._leased is not None
         begun = sub_flows_of(self._leased.ledger, self._parent.record.execution_id, node.step)
-        return next((attempt for attempt, child in begun if child.record.state.is_live), 0)
+        states = ((attempt, child.record.state) for attempt, child in begun)
+        return next((attempt for attempt, state in states if state.is_live or state is WorkflowState.COMPLETED), 0)
 
     def interrupted(self, node: Node) -> Iterator[ExecutionSpec]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
         assert self._leased is not None
-        for _, child in sub_flows_of(self._leased.ledger, self._parent.record.execution_id, node.step):
-            snapshot = self._leased.take_over(child.record.execution_id, under=self._parent.lease)
+        begun = sub_flows_of(self._leased.ledger, self._parent.record.execution_id, node.step)
+        execution_ids = [child.record.execution_id for _, child in begun]
+        if node.place in self.taken_over:
+            execution_ids.append(self.taken_over[node.place])
+        for execution_id in execution_ids:
+            child = self._read(execution_id)
+            if child is None or not child.record.state.is_live:
+                continue
+            snapshot = self._leased.take_over(execution_id, under=self._parent.lease)
             if snapshot.epoch is None or snapshot.flow is None:
                 continue
             flow = decode_flow(snapshot.flow)
@@ -179,3 +249,52 @@ class SubFlows:
                 epoch=snapshot.epoch,
                 snapshot=snapshot,
             )
+
+    def left_before(self, node: Node) -> list[str]:
+        """Return what the last sub-flow of *node* could not undo, as the store has it since before this run."""
+        if self._leased is None or self._parent.snapshot is None:
+            return []
+        last = last_sub_flow(self._leased.ledger, self._parent.record.execution_id, node.step)
+        return [] if last is None else left_by(last)
+
+    # -- undoing ---------------------------------------------------------------------------------------
+
+    def undo_of(self, node: Node, attempt: int, *, is_taken_over: bool) -> "ExecutionSpec | Completed | Ended | None":
+        """Return what undoes the sub-flow that *node* completed with, in that attempt; None: there is nothing to undo.
+
+        *is_taken_over*: it is one of `taken_over`.
+        Raises `SubFlowError` for what keeps it from being undone.
+        """
+        if self._leased is None:
+            done = self.completed.get(node.place)
+            return done if done is not None and done.can_be_undone else None
+        parent_id = self._parent.record.execution_id
+        execution_id = self.taken_over.get(node.place) if is_taken_over else None
+        execution_id = execution_id or child_id(parent_id, node.step.name, attempt)
+        if hasattr(self._leased.store, "drain"):
+            self._leased.store.drain()
+        known = self._read(execution_id)
+        if known is None:
+            raise SubFlowError(f"sub-flow {execution_id} is not in the store any more")
+        state = known.record.state
+        if state is WorkflowState.COMPLETED:
+            if not can_be_undone(self._leased.ledger, known, self._is_undone):
+                return None
+        elif not state.is_live:  # it was undone before a crash
+            error = None if state is WorkflowState.ROLLED_BACK else sub_flow_failed(known.record)
+            return Ended(None, error)
+        flow = self._stored_flow(known)
+        plan, binding = self._compiled(flow)
+        snapshot = self._leased.take_over(execution_id, under=self._parent.lease, reopen=True)
+        return ExecutionSpec(
+            flow=flow,
+            plan=plan,
+            binding=binding,
+            record=snapshot.record,
+            parent=self._parent,
+            epoch=snapshot.epoch,
+            snapshot=snapshot,
+        )
+
+    def _is_undone(self, step: StepDef) -> bool:
+        return undo_handler(step, self._resolver, self._config) is not None

@@ -113,9 +113,9 @@ class Node:
             return parent_reason or "", Outcome.PASSED if marks & Mark.PARENT_PASSED else Outcome.BLOCKED
         if marks & Mark.PRIOR_FAILED:
             return "prior step failed", Outcome.BLOCKED
-        if self.step.trigger_mode is TriggerMode.ALL_COMPLETED and not marks & Mark.FAILED:
-            return "dependency skipped", Outcome.UNMET
-        return "dependency failed", Outcome.BLOCKED
+        if marks & Mark.FAILED:
+            return "dependency failed", Outcome.BLOCKED
+        return "dependency skipped", Outcome.UNMET
 
 
 @attrs.define(eq=False, repr=False)
@@ -189,6 +189,12 @@ class Plan:
     def successors(self, place: int) -> Iterator[tuple[int, EdgeKind]]:
         """Yield the places of the nodes that wait for the one at *place*, and what it is to them."""
         return ((node.place, kind) for gate, kind in self.nodes[place].edges for node in self.gates[gate])
+
+    def sources(self, place: int) -> Sequence[int]:
+        """Return the places of the nodes whose end the one at *place* waits for; of a line only the last of them."""
+        if self.linear:
+            return (place - 1,) if place else ()
+        return self.before[place]
 
     def is_before(self, source: int, node: int) -> bool:
         """Whether *source* is an ancestor of *node*: something it waits for, directly or not."""

@@ -5,6 +5,7 @@ Plain bookkeeping, without threads and without time. The coordinating thread own
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final, Protocol
 
 import attrs
@@ -15,10 +16,10 @@ from szal.model.state import StepStatus, Stop
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, RunInfo, StepContext
 from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
-from szal.scheduler.stage import CALLED, PENDING, READY, SETTLED, Stage, Tally
+from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
 
-__all__ = ["CONDITION_NOT_MET", "History", "Log", "Ready", "Run", "Watch"]
+__all__ = ["CONDITION_NOT_MET", "History", "Kept", "Log", "Ready", "Run", "Watch"]
 
 CONDITION_NOT_MET: Final = "condition not met"
 
@@ -51,6 +52,9 @@ class Log(Protocol):
     def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
         """The step has begun; *then* as in `commit`."""
 
+    def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
+        """The step is skipped as it was so many reruns ago: to what follows it has not run since."""
+
     def withdrawn(self, node: Node) -> None:
         """The step was said to have begun, and has not."""
 
@@ -69,13 +73,25 @@ class History:
     error: BaseException | None  # of the last attempt; None: it failed before a crash
 
 
+@attrs.frozen(eq=False, repr=False)
+class Kept:
+    """What is known of a step from before this run began."""
+
+    result: StepResult
+    outcome: Outcome | None
+    """What that is to its successors, if nothing before it has run again since; None: it is decided on again."""
+    age: int
+    """How many reruns ago it ended; 0: in this very execution, before a crash or a pause."""
+
+
 @attrs.define(eq=False, repr=False)
 class Run:
     """One plan being run. Given to `Scheduler.add`, it belongs to the scheduler's thread.
 
     `stages` says what each step is doing; `enter` alone changes it, but for the straight pieces of a plan, whose steps
     settle one after the other without anybody being able to look. `completed` holds the places of the completed nodes
-    in the order in which they completed. `launch` begins what the engine does itself (sub-flows, waits).
+    in the order in which they completed; one that is kept and runs again is in it twice. `launch` begins what the
+    engine does itself (sub-flows, waits).
     """
 
     plan: Plan
@@ -108,6 +124,8 @@ class Run:
     is_over: bool = False
     completed: list[int] = attrs.field(factory=list)
     history: dict[int, History] = attrs.field(factory=dict)
+    kept: dict[int, Kept] = attrs.field(factory=dict)  # by place: what was put back and has not settled
+    ages: dict[int, int] = attrs.field(factory=dict)  # by place: the age of what has settled, where that is not 0
     timer: Timer | None = None  # of the deadline
 
     def __attrs_post_init__(self) -> None:
@@ -117,13 +135,15 @@ class Run:
         self.left = len(self.plan.nodes)
 
     def start(self, ready: "deque[Ready]", tally: Tally) -> None:
-        """Put on *ready* what waits for nothing, what `restore` has made ready, and from now on what `settle` does."""
+        """Put on *ready* what waits for nothing, what `settle` has made ready, and from now on what it does."""
         tally.work += self.tally.work
         tally.waits += self.tally.waits
         self.tally = tally
         for node in self.plan.roots:
             if self.stages[node.place] is PENDING:
                 self.stages[node.place] = READY
+                ready.append((self, node))
+            elif self.stages[node.place] is KEPT:
                 ready.append((self, node))
         ready.extend(self.ready)
         self.ready = ready
@@ -141,20 +161,20 @@ class Run:
     def under_way(self) -> list[tuple[Node, Stage]]:
         """Return the steps that have neither settled nor are waiting for others, with what they are doing."""
         staged = zip(self.plan.nodes, self.stages, strict=not self.is_over)  # one that is over has none any more
-        return [(node, stage) for node, stage in staged if stage is not PENDING and stage is not SETTLED]
+        return [(node, stage) for node, stage in staged if stage not in (PENDING, KEPT, SETTLED)]
+
+    def is_open(self, node: Node) -> bool:
+        """Whether *node* waits for no other step any more."""
+        return self.waiting[node.gate] <= 0
 
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
 
         Raises what the comparison of foreign objects in outputs may raise.
         """
-        marks = self.marks[node.gate]
-        if marks & node.blocked_by or node.needs:
-            parent = self.plan.parents[node.place] if self.plan.parents else -1
-            above = self.results[parent] if parent >= 0 else None
-            blocked = node.blocked(marks, None if above is None else above.error)
-            if blocked is not None:
-                return blocked
+        blocked = self._why_blocked(node)
+        if blocked is not None:
+            return blocked
         if node.condition is not None:
             named = ((name, self.results[place]) for name, place in node.seen_by_condition)
             seen = {name: result for name, result in named if result is not None}
@@ -162,16 +182,84 @@ class Run:
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None
 
-    def restore(self, node: Node, result: StepResult, outcome: Outcome) -> None:
-        """Settle *node* as it was settled before, telling nobody."""
-        log, watch = self.log, self.watch
-        self.log = self.watch = None
+    def _why_blocked(self, node: Node) -> tuple[str, Outcome] | None:
+        """Return why the steps before it keep *node* from running, and what that is to its successors."""
+        marks = self.marks[node.gate]
+        if not marks & node.blocked_by and not node.needs:
+            return None
+        parent = self.plan.parents[node.place] if self.plan.parents else -1
+        above = self.results[parent] if parent >= 0 else None
+        return node.blocked(marks, None if above is None else above.error)
+
+    # -- outcomes from before --------------------------------------------------------------------------
+
+    def put_back(self, node: Node, result: StepResult, outcome: Outcome | None, age: int = 0) -> None:
+        """Have *node*, with its place in the order of completion, settle as it did before, once its gate opens."""
+        self.kept[node.place] = Kept(result, outcome, age)
+        self.enter(node.place, KEPT)
+        if outcome is _COMPLETED:
+            self.completed.append(node.place)
+
+    def take_back_all(self) -> None:
+        """Settle, of all that was put back, what stands and waits for nothing, in the order in which it was."""
+        for place, kept in list(self.kept.items()):
+            node = self.plan.nodes[place]
+            if kept.outcome is not None and self.is_open(node) and not self._is_outdated(node, kept):
+                self.take_back(node)
+
+    def take_back(self, node: Node) -> bool:
+        """Settle *node*, which waits for nothing, as it did before, telling nobody; False: it is decided on again.
+
+        What an execution has done itself stands. Of what it took over from an earlier one that is so only where nothing
+        before it has run again since.
+        """
+        place, kept = node.place, self.kept[node.place]
+        is_outdated = self._is_outdated(node, kept)
+        if is_outdated or kept.outcome is not None:
+            del self.kept[place]
+        if is_outdated or kept.outcome is None:
+            self.enter(place, READY)
+            return False
+        if kept.age:
+            self.ages[place] = kept.age
+        outcome = kept.outcome
+        blocked = self._why_blocked(node) if outcome in (_COMPLETED, Outcome.PASSED) else None
+        if blocked is not None:  # by a step that is new here: what was done is done, and yet nothing may follow
+            outcome = blocked[1]
+        watch, self.watch = self.watch, None
+        self._settle_unlogged(node, kept.result, outcome)
+        self.watch = watch
+        if outcome is _COMPLETED:
+            self.completed.pop()  # it has a place there
+        return True
+
+    def _is_outdated(self, node: Node, kept: Kept) -> bool:
+        return bool(kept.age) and kept.age > self._newest_before(node)
+
+    def _newest_before(self, node: Node) -> float:
+        """Return how many reruns ago the last of those ended that *node* waited for; of an ANY node, the first."""
+        settled = [place for place in self.plan.sources(node.place) if self.stages[place] is SETTLED]
+        ages = (self.ages.get(place, 0) for place in settled)
+        return (max if node.needs else min)(ages, default=inf)
+
+    def _settle_unlogged(self, node: Node, result: StepResult, outcome: Outcome) -> None:
+        log, self.log = self.log, None
         self.settle(node, result, outcome)
-        self.log, self.watch = log, watch
+        self.log = log
+
+    # -- settling --------------------------------------------------------------------------------------
 
     def skip(self, node: Node, reason: str, outcome: Outcome) -> None:
-        """Settle *node* without having run it."""
-        self.settle(node, StepResult(node.step.id, node.step.name, StepStatus.SKIPPED, error=reason), outcome)
+        """Settle *node* without having run it. One that is skipped again has not run again to what follows it."""
+        result = StepResult(node.step.id, node.step.name, StepStatus.SKIPPED, error=reason)
+        kept = self.kept.pop(node.place, None)
+        if kept is None or kept.result.status is not StepStatus.SKIPPED:
+            self.settle(node, result, outcome)
+            return
+        age = self.ages[node.place] = int(min(kept.age, self._newest_before(node)))
+        if self.log is not None:
+            self.log.skipped_again(node, result, outcome, age)
+        self._settle_unlogged(node, result, outcome)
 
     def settle(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge."""
@@ -198,8 +286,9 @@ class Run:
                 left = 0
             if not left:
                 for follower in self.plan.gates[gate]:
-                    if self.stages[follower.place] is PENDING:
-                        self.stages[follower.place] = READY
+                    stage = self.stages[follower.place]
+                    if stage is PENDING or stage is KEPT:
+                        self.stages[follower.place] = READY if stage is PENDING else KEPT
                         self.ready.append((self, follower))
         if self.watch is not None:
             self.watch.settled(node, result)

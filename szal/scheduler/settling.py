@@ -103,7 +103,7 @@ def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: b
 def delegated_ended(
     c: Coordinator, call: Call, output: Json, error: BaseException | None, *, last: bool = False
 ) -> None:
-    """Take note that what `Run.launch` began for a step has ended. *last*: no other attempt follows."""
+    """Take note that what `Run.launch` began for a step has ended. *last*: no other attempt follows its failure."""
     run: Run = call.run
     if run.is_over:
         return

@@ -7,7 +7,7 @@
     READY, STARTED                 Attempt              starting: a worker has it
     READY, STARTED, PENDING        CALLED               starting: the coordinating thread itself calls the handler
     CALLED                         (as READY)           starting, settling: when that has ended
-    READY                          Waiting, SUB_FLOW    engine.waiting, engine.lifecycle: the engine does it
+    READY                          Waiting, SUB_FLOW    engine.waiting, engine.launching: the engine does it
     Attempt, Waiting, SUB_FLOW     READY                settling: until what follows is decided, at once
     READY                          SETTLED              Run.settle: it has its result
     READY                          COMMITTING           settling: its result is being committed
@@ -15,6 +15,8 @@
     READY                          BackingOff           settling: another attempt follows
     BackingOff                     READY                settling: its time has come
     PENDING                        UNDECIDED            engine.restoring, of a run that goes on
+    PENDING                        KEPT                 Run.put_back: it has an outcome from before
+    KEPT                           SETTLED, READY       Run.take_back: its gate has opened
     all but the next four          SETTLED              stopping.wind_up: a stop that ends the run
     Attempt, CALLED, SUB_FLOW, COMMITTING  (as above)   settling: such a stop lets them come to their end
     BackingOff, Waiting            READY                stopping.leave: a stop that leaves the run
@@ -34,6 +36,7 @@ from szal.scheduler.timers import Timer
 __all__ = [
     "CALLED",
     "COMMITTING",
+    "KEPT",
     "PENDING",
     "READY",
     "SETTLED",
@@ -72,6 +75,8 @@ class Plain:
 
 PENDING = Plain("pending")
 """It waits for other steps."""
+KEPT = Plain("kept")
+"""It waits for other steps, and has an outcome from before: that counts once these have settled, if it still can."""
 READY = Plain("ready")
 """It is in the ready queue, or what it is to follow has been decided."""
 CALLED = Plain("called")

@@ -20,7 +20,7 @@ from szal.scheduler.settling import (
     end,
     finish_if_done,
 )
-from szal.scheduler.stage import CALLED, PENDING, READY, SETTLED, STARTED, STARTING
+from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING
 
 __all__ = ["launch", "start_ready"]
 
@@ -45,7 +45,7 @@ def start_ready(c: Coordinator) -> None:
     ready = c.ready
     while ready and not c.inbox.has_calls:
         run, node = ready.popleft()
-        if not _is_startable(run, node):
+        if not _is_startable(run, node) and not _is_to_run_again(c, run, node):
             continue
         if (run.marks[node.gate] or not node.plain) and not _prepare(c, run, node):
             if c.timers.is_due():  # what needs no worker may make ready ever more of its kind
@@ -60,6 +60,16 @@ def start_ready(c: Coordinator) -> None:
 def _is_startable(run: Run, node: Node) -> bool:
     """Whether a step that was made ready still is."""
     return not run.is_over and run.stages[node.place] in _STARTABLE
+
+
+def _is_to_run_again(c: Coordinator, run: Run, node: Node) -> bool:
+    """Settle a step whose gate has opened as it was settled before; True: it is to be decided on again."""
+    if run.is_over or run.stages[node.place] is not KEPT:
+        return False
+    if not run.take_back(node):
+        return True
+    finish_if_done(c, run)
+    return False
 
 
 def _start(c: Coordinator, run: Run, node: Node) -> None:

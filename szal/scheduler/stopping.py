@@ -14,6 +14,7 @@ from szal.scheduler.run import Run
 from szal.scheduler.stage import (
     CALLED,
     COMMITTING,
+    KEPT,
     READY,
     SETTLED,
     STARTED,
@@ -93,6 +94,10 @@ def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
             stage.withdraw()
             run.enter(node.place, READY)
         elif stage in _GOING_ON or isinstance(stage, Attempt):
+            continue
+        elif stage is KEPT and not run.kept[node.place].age:  # done in this very execution
+            run.take_back(node)
+            settling.finish_if_done(c, run)
             continue
         if stage is UNDECIDED:
             _leave_open(c, run, node)

@@ -294,27 +294,29 @@ class SqlLedger:
         is_gone: Callable[[str], bool],
         *,
         under: Lease | None = None,
+        reopen: bool = False,
     ) -> Snapshot:
         """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
         `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
         `LeaseLost` where that is held no more. `Snapshot.recoveries` counts how often that was because the owner died,
-        since the execution began or a step of it last settled.
+        since the execution began or a step of it last settled. *reopen*: one that has ended is
+        taken over, too: to be undone.
         """
-        return self._transact(self._take_over, (execution_id, owner, ttl, is_gone, under))
+        return self._transact(self._take_over, (execution_id, owner, ttl, is_gone, under, reopen))
 
     def _take_over(
-        self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool], Lease | None]
+        self, transaction: Transaction, given: tuple[str, str, float, Callable[[str], bool], Lease | None, bool]
     ) -> Snapshot:
-        execution_id, owner, ttl, is_gone, under = given
+        execution_id, owner, ttl, is_gone, under, reopen = given
         if under is not None:
             self._check_held(transaction, [under])
         if self.dialect.lock:  # first, and alone: what is joined to a row that had to be waited for may be out of date
             transaction.rows(self._sql(_LOCK) + self.dialect.lock, (execution_id,))
         rows = transaction.rows(self._sql(_LOOK), (execution_id,))
         snapshot = self._snapshot(execution_id, rows, transaction.rows)
-        if snapshot.epoch is None:
+        if snapshot.epoch is None and not (reopen and rows[0][2] is not None):
             return snapshot
         holder, valid = rows[0][1], rows[0][3]
         is_free = under is not None or holder in (None, owner) or not valid or is_gone(holder)

@@ -40,7 +40,7 @@ from szal import (
     TriggerMode,
     WorkflowState,
 )
-from szal.engine.sub_flows import child_id
+from szal.engine.lineage import child_id
 from szal.model.json import decode_checkpoint
 from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
 from szal.stores.base import read_record
@@ -254,6 +254,26 @@ def undoing() -> Scenario:
     return Scenario(flow, act=_act_in_undoing, undo=_undo)
 
 
+def undoing_a_family() -> Scenario:
+    """A flow that fails late, after two sub-flows have completed, which do not roll back by themselves.
+
+    One has a sub-flow of its own, and a step that is undone at the second try only. Nothing of the other can be undone.
+    """
+
+    def sub_flow(name: str, **options: Any) -> StepDef:
+        return StepDef(f"in {name}", step_type="sub_flow", config={"flow_name": name}, **options)
+
+    def made(name: str, **options: Any) -> StepDef:
+        return StepDef(name, rollbackable=True, retry_delay=0.0, **options)
+
+    inner = FlowDef("inner", FlowMode.PARALLEL, steps=[made("i1"), made("i2")])
+    middle = FlowDef("middle", steps=[made("m1"), sub_flow("inner"), made("b", max_retries=1)])
+    plain = FlowDef("plain", steps=[StepDef("p1")])
+    steps = [made("a"), sub_flow("middle"), sub_flow("plain"), StepDef("boom")]
+    flow = FlowDef("family", steps=steps, rollback_on_failure=True)
+    return Scenario(flow, (middle, inner, plain), act=_act_in_undoing, undo=_undo)
+
+
 def _act_in_undoing(ctx: StepContext, engine: Engine) -> Any:
     if ctx.step.name == "boom":
         raise ValueError("boom")
@@ -316,7 +336,11 @@ def _random_wait(chance: random.Random, name: str, needs: Sequence[StepDef]) -> 
     return StepDef(name, depends_on=needs, **chance.choice(kinds))
 
 
-SCENARIOS: dict[str, Callable[[], Scenario]] = {"modes": modes, "undoing": undoing}
+SCENARIOS: dict[str, Callable[[], Scenario]] = {
+    "modes": modes,
+    "undoing": undoing,
+    "undoing a family": undoing_a_family,
+}
 
 
 # -- one life of a process ---------------------------------------------------------------------------

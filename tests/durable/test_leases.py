@@ -21,7 +21,7 @@ from szal import (
     WorkflowState,
     WriteFailed,
 )
-from szal.engine.sub_flows import child_id
+from szal.engine.lineage import child_id
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
 

@@ -30,6 +30,7 @@ from szal import (
     StepResult,
     StepStatus,
     SzalError,
+    TriggerMode,
     WorkflowState,
 )
 from szal.model.definition import content_id
@@ -549,6 +550,113 @@ def test_a_migrated_definition_goes_on_matched_by_name(store_url, new_engine, lo
     assert result.success
     assert set(result.outputs) == {"before", "a", "b", "d"}
     assert [line.split()[0] for line in log.lines].count("a") == 1
+
+
+class TestANewStepBeforeOneThatHasEnded:
+    """What is left of a, b, c after a goes on as before, a, b, c: a is not done again, and yet settles after before."""
+
+    @pytest.fixture
+    def left(self, store):
+        leave(store, "e", "A")
+
+    @staticmethod
+    def migrated(**options):
+        new = [StepDef("before", rollbackable=True), StepDef("a", rollbackable=True), StepDef("b"), StepDef("c")]
+        return migrations(lambda flow: FlowDef("chain", steps=new, version=2, **options))
+
+    def test_runs_before_what_follows_that_one(self, left, new_engine):
+        order = []
+        engine = new_engine(lambda ctx: [*ctx.outputs], migrations=self.migrated(), event_sink=order.append)
+        result = engine.resume("e")
+        assert result.outputs == {"before": [], "a": "A", "b": ["before", "a"], "c": ["before", "a", "b"]}
+        told = [(event.event_type, event.step_name) for event in order if event.step_name]
+        kinds = ("step_started", "step_completed")
+        assert told == [(kind, name) for name in ("before", "b", "c") for kind in kinds]
+
+    def test_that_fails_lets_nothing_follow_and_what_was_done_is_undone(self, left, new_engine, store):
+        undone = []
+
+        def handler(ctx):
+            assert ctx.step.name == "before"
+            raise ValueError("no")
+
+        engine = new_engine(
+            handler,
+            migrations=self.migrated(rollback_on_failure=True),
+            rollback_handler=lambda ctx: undone.append((ctx.step.name, ctx.output)),
+        )
+        result = engine.resume("e")
+        assert statuses(result) == {"before": "failed", "a": "rolled_back", "b": "skipped", "c": "skipped"}
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert undone == [("a", "A")]
+
+    def test_is_undone_before_that_one_which_completed_first(self, left, new_engine):
+        undone = []
+
+        def handler(ctx):
+            if ctx.step.name == "b":
+                raise ValueError("no")
+
+        options = {"migrations": self.migrated(rollback_on_failure=True), "rollback_handler": undone.append}
+        assert new_engine(handler, **options).resume("e").state is WorkflowState.ROLLED_BACK
+        assert [ctx.step.name for ctx in undone] == ["before", "a"]
+
+    def test_that_is_cancelled_leaves_that_one_done_and_undoes_it(self, left, new_engine):
+        undone = []
+        options = {"migrations": self.migrated(rollback_on_failure=True), "rollback_handler": undone.append}
+        engine = new_engine(lambda ctx: engine.cancel("e"), **options)
+        result = engine.resume("e")
+        assert statuses(result) == {"before": "rolled_back", "a": "rolled_back", "b": "skipped", "c": "skipped"}
+        assert [ctx.step.name for ctx in undone] == ["before", "a"]
+
+    def test_that_waits_pauses_and_that_one_is_shown_as_done(self, left, new_engine):
+        steps = [StepDef("before", step_type="wait", config={"signal": "go"}), *(StepDef(name) for name in "abc")]
+        new = migrations(lambda flow: FlowDef("chain", steps=steps, version=2))
+        engine = new_engine(migrations=new)
+        paused = engine.resume("e")
+        assert paused.state is WorkflowState.PAUSED
+        assert statuses(paused) == {"before": "pending", "a": "completed", "b": "pending", "c": "pending"}
+        engine.signal("e", "go", 1)
+        assert engine.resume("e").outputs == {"before": 1, "a": "A", "b": "b", "c": "c"}
+
+    def test_of_a_dag_opens_no_gate_too_early(self, new_engine, store):
+        flow = FlowDef("dag", FlowMode.DAG, steps=[StepDef("a", id="a")])
+        flow.add_step(StepDef("clean", id="clean", depends_on="a", trigger_mode=TriggerMode.ALL_DONE))
+        flow.add_step(StepDef("hold", depends_on="clean", step_type="wait", config={"signal": "go"}))
+        ask = StepDef("ask", depends_on="clean", condition="steps.before.status == 'completed'")
+        steps = [
+            StepDef("before", id="before", description="new"),
+            StepDef("a", id="a", depends_on="before"),
+            *flow.steps[1:],
+            ask,
+        ]
+        registry = MigrationRegistry("dag")
+        registry.register(1, 2, lambda old: FlowDef("dag", FlowMode.DAG, steps=steps, version=2))
+        assert new_engine().run(flow, execution_id="e").state is WorkflowState.PAUSED
+        ran = []
+        engine = new_engine(lambda ctx: ran.append(ctx.step.name), migrations={"dag": registry})
+        assert statuses(engine.resume("e"))["ask"] == "completed"
+        assert ran == ["before", "ask"]
+
+
+def test_a_back_off_waits_for_a_new_step_before_it(new_engine, store):
+    """It is not begun before its ancestors, however long ago its time has come."""
+    flow = FlowDef("chain", steps=[StepDef("in", step_type="sub_flow", max_retries=1, config={"flow_name": "inner"})])
+    record = ExecutionRecord("e", "chain", WorkflowState.RUNNING, flow_id=flow.id)
+    epoch = store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    failed = StepResult(flow.steps[0].id, "in", StepStatus.PENDING, attempts=1)
+    store.apply([SaveStep("e", "in", 0, encode_checkpoint(failed, due=1.0), None, epoch)])
+    ran = []
+
+    def handler(ctx):
+        ran.append(ctx.step.name)
+        if ctx.step.name == "before":
+            raise ValueError("no")
+
+    new = migrations(lambda old: FlowDef("chain", steps=[StepDef("before"), *flow.steps], version=2))
+    engine = new_engine(handler, migrations=new, storage=InMemoryStorage([inner_of("d")]))
+    assert statuses(engine.resume("e")) == {"before": "failed", "in": "skipped"}
+    assert ran == ["before"]
 
 
 def test_a_migration_that_drops_what_has_ended_is_refused_with_a_diff(store_url, new_engine, store, log, caplog):

@@ -1,6 +1,8 @@
 """Running a flow again as a new execution that keeps what completed."""
 
+import signal
 import threading
+from functools import partial
 
 import pytest
 from durable.children import killed
@@ -12,12 +14,13 @@ from szal import (
     ExecutionRecord,
     FlowDef,
     FlowMode,
+    MigrationRegistry,
     StepDef,
     TriggerMode,
     WorkflowState,
 )
 from szal.engine.spec import LeasedStore
-from szal.engine.sub_flows import child_id
+from szal.engine.lineage import child_id
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
 
@@ -33,8 +36,10 @@ class Handler:
     def __init__(self, *broken):
         self.broken = set(broken)
         self.ran = []
+        self.before = {}
 
     def __call__(self, ctx):
+        self.before.get(ctx.step.name, int)()
         self.ran.append(ctx.step.name)
         if ctx.step.name in self.broken:
             raise ValueError("broken")
@@ -95,17 +100,164 @@ def test_what_failed_runs_too_where_it_is_not_after_the_step(engine, handler):
     assert sorted(handler.ran) == ["a", "b"]
 
 
-def test_what_completed_after_a_failure_is_kept(engine, handler):
+def test_if_a_step_runs_again_so_does_all_that_comes_after_it(engine, handler):
     flow = FlowDef("clean-up", FlowMode.DAG)
+    flow.add_step(StepDef("beside"))
     above = [flow.add_step(StepDef("b"))]
     for name, trigger in (("c", TriggerMode.ALL_DONE), ("d", TriggerMode.ALL)):
         above = [flow.add_step(StepDef(name, depends_on=above, trigger_mode=trigger))]
     failed = engine.run(flow)
-    assert statuses(failed) == {"b": "failed", "c": "completed", "d": "completed"}
+    assert statuses(failed) == {"beside": "completed", "b": "failed", "c": "completed", "d": "completed"}
     handler.mend()
-    again = engine.rerun(failed.execution_id)
-    assert again.success
+    assert engine.rerun(failed.execution_id).success
+    assert handler.ran == ["b", "c", "d"]
+
+
+class TestAStepThatWasSkippedBeforeOneThatIsKept:
+    """Sequential: a was skipped, b completed, c failed."""
+
+    flow = FlowDef("asked", steps=[StepDef("a", condition="inputs.with_a"), StepDef("x"), StepDef("b")])
+
+    @pytest.fixture
+    def failed(self, engine, handler):
+        failed = engine.run(self.flow, {"with_a": False})
+        assert statuses(failed) == {"a": "skipped", "x": "completed", "b": "failed"}
+        handler.mend()
+        return failed
+
+    def test_is_skipped_again_and_that_one_is_kept(self, engine, handler, failed):
+        again = engine.rerun(failed.execution_id)
+        assert statuses(again) == {"a": "skipped", "x": "completed", "b": "completed"}
+        assert handler.ran == ["b"]
+
+    def test_runs_now_and_so_does_all_after_it_each_after_the_one_before(self, new_engine, handler, failed):
+        order = []
+        engine = new_engine(handler, event_sink=lambda event: order.append((event.event_type, event.step_name)))
+        again = engine.rerun(failed.execution_id, inputs={"with_a": True})
+        assert statuses(again) == {"a": "completed", "x": "completed", "b": "completed"}
+        assert list(again.outputs["b"][2]) == ["a", "x"]
+        kinds = ("step_started", "step_completed")
+        assert [each for each in order if each[0] in kinds] == [(kind, name) for name in "axb" for kind in kinds]
+
+    def test_fails_now_and_nothing_follows(self, engine, handler, failed):
+        handler.broken.add("a")
+        again = engine.rerun(failed.execution_id, inputs={"with_a": True})
+        assert statuses(again) == {"a": "failed", "x": "skipped", "b": "skipped"}
+        assert handler.ran == ["a"]
+
+    def test_runs_now_in_a_rerun_that_dies_and_who_recovers_it_runs_all_after_it(
+        self, engine, handler, failed, new_engine
+    ):
+        again = die_before(engine, handler, failed, "x", inputs={"with_a": True})
+        [result] = new_engine(handler).recover()
+        assert (result.execution_id, result.success) == (again, True)
+        assert handler.ran == ["x", "b"]
+
+    def test_runs_now_in_a_rerun_that_dies_and_so_does_all_after_it_where_that_is_run_again(
+        self, engine, handler, failed, new_engine
+    ):
+        again = die_before(engine, handler, failed, "x", inputs={"with_a": True})
+        assert new_engine(handler).rerun(again).success
+        assert handler.ran == ["x", "b"]
+
+    def test_is_skipped_in_a_rerun_of_a_rerun_that_dies_too(self, engine, handler, failed, new_engine):
+        again = die_before(engine, handler, failed, "b")
+        [result] = new_engine(handler).recover()
+        assert statuses(result) == {"a": "skipped", "x": "completed", "b": "completed"}
+        assert statuses(engine.rerun(again, from_step="b")) == statuses(result)
+        assert handler.ran == ["b", "b"]
+
+
+class Signalled(Exception):
+    """What a signal handler raises: it leaves an execution RUNNING, as the death of its process does."""
+
+
+def die_before(engine, handler, failed, step, **options):
+    """Rerun an execution until *step* is to begin, leave it there, and return its id."""
+
+    def strike(number, frame):
+        raise Signalled
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    handler.before[step] = partial(signal.raise_signal, signal.SIGUSR1)
+    try:
+        with pytest.raises(Signalled):
+            engine.rerun(failed.execution_id, **options)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        del handler.before[step]
+    handler.ran.clear()
+    store = engine.config.execution_store
+    [again] = [each for each in store.list() if each != failed.execution_id]
+    assert store.get(again).state is WorkflowState.RUNNING
+    return again
+
+
+def test_a_clean_up_step_is_not_kept_behind_a_step_that_runs_again(engine, handler):
+    """It would open the gate of what asks how that one ended."""
+    flow = FlowDef("dag", FlowMode.DAG)
+    above = flow.add_step(StepDef("b"))
+    clean_up = flow.add_step(StepDef("clean-up", depends_on=above, trigger_mode=TriggerMode.ALL_DONE))
+    flow.add_step(StepDef("publish", depends_on=clean_up, condition="steps.b.status == 'completed'"))
+    failed = engine.run(flow)
+    assert statuses(failed) == {"b": "failed", "clean-up": "completed", "publish": "skipped"}
+    handler.mend()
+    assert statuses(engine.rerun(failed.execution_id)) == dict.fromkeys(("b", "clean-up", "publish"), "completed")
+    assert handler.ran == ["b", "clean-up", "publish"]
+
+
+def test_after_a_step_that_was_undone_nothing_is_kept(new_engine):
+    """What could not be undone neither: it comes after one that runs again."""
+
+    def undo(ctx):
+        if ctx.step.name == "x":
+            raise RuntimeError("stuck")
+
+    handler = Handler("b")
+    engine = new_engine(handler, rollback_handler=undo)
+    steps = [StepDef("a", rollbackable=True), StepDef("x", rollbackable=True), StepDef("b")]
+    failed = engine.run(FlowDef("saga", steps=steps, rollback_on_failure=True))
+    assert statuses(failed) == {"a": "rolled_back", "x": "completed", "b": "failed"}
+    handler.mend()
+    assert engine.rerun(failed.execution_id).success
+    assert handler.ran == ["a", "x", "b"]
+
+
+def test_sub_steps_run_again_with_their_step(engine, handler):
+    tree = [StepDef("a", sub_steps=[StepDef("b"), StepDef("c")]), StepDef("d")]
+    done = FlowDef("tree", FlowMode.HIERARCHICAL, steps=tree)
+    handler.mend()
+    execution_id = engine.run(done).execution_id
+    handler.mend()
+    assert engine.rerun(execution_id, from_step="b").success
+    assert handler.ran == ["b", "c", "d"]
+
+
+def test_an_any_step_is_kept_where_one_that_it_waited_for_is(engine, handler):
+    flow = FlowDef("any", FlowMode.DAG)
+    needs = [flow.add_step(StepDef("a")), flow.add_step(StepDef("b"))]
+    flow.add_step(StepDef("either", depends_on=needs, trigger_mode=TriggerMode.ANY))
+    failed = engine.run(flow)
+    assert statuses(failed) == {"a": "completed", "b": "failed", "either": "completed"}
+    handler.mend()
+    assert engine.rerun(failed.execution_id).success
     assert handler.ran == ["b"]
+
+
+@pytest.mark.parametrize("skipped_again", [True, False])
+def test_what_is_kept_is_undone_unless_it_was_to_run_again(new_engine, skipped_again):
+    undone, handler = [], Handler("b")
+    engine = new_engine(handler, rollback_handler=lambda ctx: undone.append(ctx.step.name))
+    steps = [StepDef("a", condition="inputs.a"), StepDef("x", rollbackable=True), StepDef("b")]
+    failed = engine.run(FlowDef("f", steps=steps), {"a": False})
+    rolling_back = FlowDef("f", steps=steps, rollback_on_failure=True, version=2)
+    registry = MigrationRegistry("f")
+    registry.register(1, 2, lambda flow: rolling_back)
+    engine = new_engine(handler, rollback_handler=engine.config.rollback_handler, migrations={"f": registry})
+    handler.broken.add("a")
+    again = engine.rerun(failed.execution_id, inputs={"a": not skipped_again})
+    assert again.state is WorkflowState.ROLLED_BACK
+    assert undone == (["x"] if skipped_again else [])
 
 
 def test_inputs_are_laid_over_the_old_ones(engine, handler, store):

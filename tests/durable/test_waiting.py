@@ -22,7 +22,7 @@ from szal import (
     StoreError,
     WorkflowState,
 )
-from szal.engine.sub_flows import child_id
+from szal.engine.lineage import child_id
 from szal.model.json import decode_checkpoint
 
 

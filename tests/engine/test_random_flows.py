@@ -99,18 +99,22 @@ def flows(
     nesting: int = 0,
     modes: tuple[FlowMode, ...] = (*FlowMode, FlowMode.DAG),
     most: int = 8,
+    undone: bool = False,
+    triggers: tuple[TriggerMode, ...] = tuple(TriggerMode),
 ) -> FlowSpec:
-    """Draw a flow; with *nesting*, some of its steps run flows of their own, that deep."""
+    """Draw a flow; with *nesting*, some of its steps run flows of their own, that deep; *undone*: they roll back."""
     mode = draw(st.sampled_from(modes))
     steps: list[Spec] = []
     before: list[set[int]] = []  # the places of the steps that each one waits for, directly or not
     for place in range(draw(st.integers(1, most))):
         spec = draw(bare_steps(f"s{place}", words))
         if nesting and draw(st.integers(0, 2)) == 0:
-            flow = draw(flows(words=words, name=f"{name}-{place}", nesting=nesting - 1, most=4))
-            spec = Spec(spec.name, flow=without_rollback(flow))
+            options = {"nesting": nesting - 1, "undone": undone, "triggers": triggers}
+            flow = draw(flows(words=words, name=f"{name}-{place}", most=4, **options))
+            spec = Spec(spec.name, flow=flow if undone else without_rollback(flow))
+            spec = change(spec, retries=draw(st.integers(0, 1)) if undone else 0)
         if mode is FlowMode.DAG:
-            spec, behind = draw(wired(spec, before))
+            spec, behind = draw(wired(spec, before, triggers))
         else:
             behind = set() if mode is FlowMode.PARALLEL else set(range(place))
         if draw(st.integers(0, 2)) == 0:
@@ -126,10 +130,12 @@ def flows(
 
 
 @st.composite
-def wired(draw: st.DrawFn, spec: Spec, before: list[set[int]]) -> tuple[Spec, set[int]]:
+def wired(
+    draw: st.DrawFn, spec: Spec, before: list[set[int]], triggers: tuple[TriggerMode, ...]
+) -> tuple[Spec, set[int]]:
     """Draw what *spec* depends on; return it, and the steps that it waits for, directly or not."""
     needs = draw(st.lists(st.sampled_from(range(len(before))), max_size=3)) if before else []
-    trigger = draw(st.sampled_from([mode for mode in TriggerMode if needs or mode is not TriggerMode.ANY]))
+    trigger = draw(st.sampled_from([mode for mode in triggers if needs or mode is not TriggerMode.ANY]))
     behind = set().union(*({need} | before[need] for need in needs))
     return change(spec, needs=tuple(f"s{need}" for need in needs), trigger=trigger), behind
 
@@ -337,6 +343,22 @@ def test_flows_with_time_outs_end_as_the_model_says(flow, room):
 def test_flows_in_flows_end_as_the_model_says(flow, room):
     """Also with room for one handler: a step that waits for its flow holds none."""
     check_run(flow, perform(flow, room))
+
+
+@runs(80)
+@given(flow=flows(words=MOSTLY_GOOD, nesting=2, most=4, undone=True), room=ROOM)
+def test_flows_in_flows_are_undone_as_the_model_says(flow, room):
+    """Each sub-flow with what it belongs to, at once where it fails, and again before it is tried again."""
+    run = perform(flow, room)
+    model = Model(flow, INPUTS).run()
+    assert {step.step_name: step.status for step in run.result.steps} == model.final
+    ends = WorkflowState.FAILED if model.left or not model.rolls_back else WorkflowState.ROLLED_BACK
+    assert run.result.state is (WorkflowState.COMPLETED if model.success else ends)
+    assert run.result.rolled_back is (run.result.state is WorkflowState.ROLLED_BACK)
+    assert all(name in (run.result.error or "") for name in model.left if model.rolls_back)
+    undos = Counter(name for entry, name, number in run.performer.log if entry == "undo" and number == 1)
+    assert undos == Counter(step if name == flow.name else f"{name}/{step}" for name, step in model.all_undone())
+    check_events(run)
 
 
 @runs(40)

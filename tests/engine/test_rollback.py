@@ -87,6 +87,13 @@ class TestWhatIsUndone:
         assert statuses(result) == {"a": "rolled_back", "b": "completed", "last": "failed"}
         assert result.outputs == {"b": "made by b"}
 
+    def test_also_steps_that_an_undo_is_registered_for(self):
+        handlers, undone = Handlers(default=fails_at_the_end), []
+        handlers.rollback("a")(lambda ctx: undone.append(ctx.output))
+        result = run(handlers, [StepDef("a"), StepDef("b"), StepDef("last")])
+        assert undone == ["made by a"]
+        assert statuses(result) == {"a": "rolled_back", "b": "completed", "last": "failed"}
+
     def test_not_the_failed_nor_the_skipped(self, undone):
         def handler(ctx):
             if ctx.step.name == "skips itself":

@@ -103,10 +103,10 @@ ONE = [
     ("raised BaseException", BLOCKED, BLOCKED, BLOCKED, DONE),
     ("timed out", BLOCKED, BLOCKED, BLOCKED, DONE),
     ("blocked", BLOCKED, BLOCKED, BLOCKED, DONE),
-    ("blocked by a skip", BLOCKED, BLOCKED, SKIPPED_DEPENDENCY, DONE),
-    ("condition", DONE, BLOCKED, SKIPPED_DEPENDENCY, DONE),
-    ("handler", DONE, BLOCKED, SKIPPED_DEPENDENCY, DONE),
-    ("handler, posing as blocked", DONE, BLOCKED, SKIPPED_DEPENDENCY, DONE),
+    ("blocked by a skip", SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
+    ("condition", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
+    ("handler", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
+    ("handler, posing as blocked", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
 ]
 
 
@@ -140,13 +140,8 @@ def test_one_dependency(row):
 def expect(trigger, kinds):
     """The sentences of the table, read for several dependencies."""
     good, bad = [kind == "completed" for kind in kinds], [kind not in {"completed", *SKIPS} for kind in kinds]
-    if trigger is ALL:
-        return BLOCKED if any(bad) else DONE
-    if trigger is ANY:
-        return DONE if any(good) else BLOCKED
-    if trigger is ALL_COMPLETED:
-        return DONE if all(good) else SKIPPED_DEPENDENCY if NOTHING_FAILED.issuperset(kinds) else BLOCKED
-    return DONE
+    runs = {ALL: not any(bad), ANY: any(good), ALL_COMPLETED: all(good)}.get(trigger, True)
+    return DONE if runs else SKIPPED_DEPENDENCY if NOTHING_FAILED.issuperset(kinds) else BLOCKED
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -193,6 +188,17 @@ def test_a_condition_is_asked_only_where_the_trigger_lets_the_step_run(trigger, 
     flow.add_step(StepDef("target", depends_on=need, trigger_mode=trigger, condition="false"))
     expected = expect(trigger, [kind])
     assert outcomes(run_flow(flow, script))["target"] == (CONDITION if expected == DONE else expected)
+
+
+@pytest.mark.parametrize("last", [ALL, ANY, ALL_COMPLETED])
+def test_where_nothing_failed_no_skip_speaks_of_a_failure_however_far_it_is_passed_on(last):
+    flow = FlowDef("passed on", FlowMode.DAG)
+    needs = flow.add_step(StepDef("d0", condition="false"))
+    for number, trigger in enumerate((ANY, ALL, ALL_COMPLETED, last), 1):
+        needs = flow.add_step(StepDef(f"d{number}", depends_on=needs, trigger_mode=trigger))
+    result = run_flow(flow, {})
+    assert result.success
+    assert list(outcomes(result).values()) == [CONDITION, *[SKIPPED_DEPENDENCY] * 4]
 
 
 @pytest.mark.parametrize("first", ["failed", "skipped"])

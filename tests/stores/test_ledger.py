@@ -109,6 +109,21 @@ def test_an_execution_that_nobody_runs_is_taken_over_with_the_next_epoch(ledger:
     assert [name for name, _, _ in claim.steps] == ["a", "b"]
 
 
+def test_one_that_has_ended_is_taken_over_only_to_be_undone(ledger: Store) -> None:
+    parent, epoch = begun(ledger, "parent"), begun(ledger, "e1")
+    ledger.apply(
+        [step("e1", "a", 0, epoch), Save.of(record("e1", WorkflowState.COMPLETED), epoch), Release("e1", epoch)]
+    )
+    assert ledger.take_over("e1", "me", 60, alive, under=("parent", parent)).epoch is None
+    claim = ledger.take_over("e1", "me", 60, alive, under=("parent", parent), reopen=True)
+    assert (claim.epoch, claim.recoveries, claim.record.state) == (2, 0, WorkflowState.COMPLETED)
+    assert [name for name, _, _ in claim.steps] == ["a"]
+    ledger.apply([Save.of(record("e1", WorkflowState.ROLLING_BACK), 2)])
+    with pytest.raises(LeaseLost):
+        ledger.apply([Save.of(record("e1", WorkflowState.COMPLETED), epoch)])
+    assert ledger.read("e1").epoch == 2
+
+
 def test_of_many_who_take_one_over_one_does(ledger: Store) -> None:
     begun(ledger, ttl=-1)
     together, outcomes = threading.Barrier(8), []

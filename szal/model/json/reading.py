@@ -188,13 +188,16 @@ class Checkpoint:
     """What is kept of one step while its execution is under way.
 
     `outcome` is the plan's, None for a step that has only begun; `due` when what it waits for comes (Unix time);
-    `undo_error` why undoing it failed.
+    `undo_error` why undoing it failed. `age` says how many reruns ago it ended; 0: in this execution. `sub_flow` is the
+    execution that it stands for, where that belongs to an earlier one.
     """
 
     result: StepResult
     outcome: int | None = None
     due: float | None = None
     undo_error: str | None = None
+    age: int = 0
+    sub_flow: str | None = None
 
 
 def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoint:
@@ -206,6 +209,8 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
         read.maybe("outcome", int),
         float(due) if isinstance(due, int | float) else None,
         read.maybe("undo_error", str),
+        read.count("age", 0),
+        read.maybe("sub_flow", str),
     )
 
 

@@ -185,7 +185,13 @@ def encode_record(record: ExecutionRecord) -> str:
 
 
 def encode_checkpoint(
-    result: StepResult, outcome: int | None = None, *, due: float | None = None, undo_error: str | None = None
+    result: StepResult,
+    outcome: int | None = None,
+    *,
+    due: float | None = None,
+    undo_error: str | None = None,
+    age: int = 0,
+    sub_flow: str | None = None,
 ) -> str:
     """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
 
@@ -198,4 +204,8 @@ def encode_checkpoint(
         text += f',"due":{dumps(due)}'
     if undo_error is not None:
         text += f',"undo_error":{_text(undo_error)}'
+    if age:
+        text += f',"age":{age}'
+    if sub_flow is not None:
+        text += f',"sub_flow":{_text(sub_flow)}'
     return f"{{{text}}}"

@@ -81,7 +81,7 @@ class _Found:
     lease: _Lease | None
     steps: Sequence[_Step]
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, reopened: bool = False) -> Snapshot:
         """Return it as its owner gets to see it; decodes the record."""
         lease = self.lease
         record = read_record(self.row.summary.execution_id, self.row.data)
@@ -90,7 +90,7 @@ class _Found:
             return Snapshot(record=record, epoch=None, steps=steps)
         return Snapshot(
             record=record,
-            epoch=lease.epoch if record.state.is_live else None,
+            epoch=lease.epoch if record.state.is_live or reopened else None,
             flow=lease.definition.flow,
             content_id=lease.definition.content_id,
             steps=steps,
@@ -210,30 +210,34 @@ class MemoryLedger:
         is_gone: Callable[[str], bool],
         *,
         under: Lease | None = None,
+        reopen: bool = False,
     ) -> Snapshot:
         """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
 
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
         `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
         `LeaseLost` where that is held no more. `Snapshot.recoveries` counts how often that was because the owner died,
-        since the execution began or a step of it last settled.
+        since the execution began or a step of it last settled. *reopen*: one that has ended is
+        taken over, too: to be undone.
         """
         gone: str | None = None
         while True:
-            taken = self._take(execution_id, owner, ttl, gone, under)
+            taken = self._take(execution_id, owner, ttl, gone, under, reopen=reopen)
             if isinstance(taken, _Found):
-                return taken.snapshot()
+                return taken.snapshot(reopened=reopen)
             if not is_gone(taken):  # asked without the lock: meanwhile somebody else may come first
                 raise ExecutionOwned(execution_id)
             gone = taken
 
-    def _take(self, execution_id: str, owner: str, ttl: float, gone: str | None, under: Lease | None) -> _Found | str:
+    def _take(
+        self, execution_id: str, owner: str, ttl: float, gone: str | None, under: Lease | None, *, reopen: bool
+    ) -> _Found | str:
         """Do so if nobody but *gone* has it, and return it; else the owner's name."""
         with self._lock:
             self._check_held(under)
             entry = self._entry(execution_id)
             lease = entry.lease
-            if lease is None or not entry.state.is_live:
+            if lease is None or not (entry.state.is_live or reopen):
                 return entry.found()
             holder = lease.holder()
             if under is None and holder is not None and holder not in (owner, gone):

@@ -1,0 +1,180 @@
+"""Beginning what the engine does itself: waits, sub-flows, and the undoing of sub-flows."""
+
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from szal.engine.rollback import Rollback
+from szal.engine.spec import ExecutionSpec
+from szal.engine.sub_flows import Completed, Ended, SubFlowLimit, SubFlows, sub_flow_failed
+from szal.engine.waiting import Waits
+from szal.errors import LeaseLost, SkipStep, StoreError, SzalError
+from szal.interruption import is_interruption
+from szal.model.results import FlowResult
+from szal.model.state import StepStatus, Stop
+from szal.scheduler.call import Call
+from szal.scheduler.loop import Scheduler
+from szal.scheduler.plan import Node
+from szal.scheduler.run import Run
+from szal.scheduler.stage import READY, SUB_FLOW
+
+__all__ = ["Child", "Launcher"]
+
+
+class Child(Protocol):
+    """A sub-flow under way: what the launcher needs of its lifecycle."""
+
+    spec: ExecutionSpec
+    run: Run
+    store_error: Exception | None
+    undo: Rollback | None
+
+    def start(self) -> None:
+        """Have its steps started."""
+
+    def start_undoing(self) -> None:
+        """Have it undone, though it has completed."""
+
+    def as_completed(self) -> Completed:
+        """Return what is kept of it so that it can be undone."""
+
+    def release(self) -> None:
+        """Let go of everything."""
+
+
+C = TypeVar("C", bound=Child)
+MakeChild = Callable[[ExecutionSpec | Completed, Callable[[C, FlowResult], None]], C]
+
+
+class Launcher(Generic[C]):
+    """Begins what steps of one execution stand for. `children` are its sub-flows under way."""
+
+    def __init__(self, scheduler: Scheduler, waits: Waits, sub_flows: SubFlows, make: MakeChild[C]) -> None:
+        self.children: dict[C, None] = {}  # in the order in which they began
+        self.store_error: Exception | None = None
+        """What the store of a sub-flow raised first, where the run goes on all the same."""
+        self.keeps_completed = False
+        """Whether sub-flows that complete may have to be undone, and nothing else knows how."""
+        self._left: dict[int, list[str]] = {}  # by place: what sub-flows that failed could not undo
+        self._scheduler = scheduler
+        self._waits = waits
+        self._sub_flows = sub_flows
+        self._make = make
+
+    def launch(self, call: Call) -> None:
+        """Begin the wait or sub-flow that a step stands for, whose end is the step's end."""
+        child = None
+        try:
+            if call.node.step.step_type == "sub_flow":
+                child = self._child(call)
+            else:
+                self._waits.begin(call)
+        except (StoreError, LeaseLost):  # that is not the step's failure
+            raise
+        except SubFlowLimit as error:
+            call.run.enter(call.node.place, SUB_FLOW)  # so that it is not skipped with the rest
+            self._scheduler.end_all(Stop.OVER_LIMIT, str(error))
+            self._scheduler.ended(call, None, error, last=True)
+        except BaseException as error:  # whatever keeps it from starting is the step's failure
+            if is_interruption(error):
+                raise
+            # What szal says of it is wrong with the flow, and stays so. What a catalogue raised may pass.
+            self._scheduler.ended(call, None, error, last=isinstance(error, SzalError))
+        if child is not None:
+            self._begin(call, child, child.start)
+
+    def _child(self, call: Call) -> C | None:
+        """Return the execution that a sub_flow step stands for; None: it has ended."""
+
+        def ended(child: C, result: FlowResult) -> None:
+            left = [] if child.undo is None else child.undo.left
+            if left:
+                self._left[call.node.place] = left
+            failure = None if result.success else _failure(child, result, call)
+            if failure is None and self.keeps_completed:
+                self._sub_flows.completed[call.node.place] = child.as_completed()
+            self._leave(child)
+            self._scheduler.ended(call, result.outputs, failure, last=bool(left))
+
+        spec = self._sub_flows.spec_of(call)
+        if isinstance(spec, Ended):
+            self._scheduler.ended(call, spec.output, spec.error, last=spec.is_final)
+            return None
+        return self._make(spec, ended)
+
+    def left_below(self, run: Run) -> dict[str, str]:
+        """Return what sub-flows that did not complete could not undo, by the name of their step."""
+        nodes = (run.plan.nodes[place] for place in sorted(run.plan.own))
+        failed = (node for node in nodes if node.step.step_type == "sub_flow" and _has_failed(run, node))
+        left = ((node, self._left.get(node.place) or self._sub_flows.left_before(node)) for node in failed)
+        return {node.step.name: ", ".join(each) for node, each in left if each}
+
+    def launch_undo(self, call: Call, rollback: Rollback, forward: Run) -> None:
+        """Begin the undoing of the sub-flow that a step of *forward* completed with; its end is that of the undo."""
+        child = None
+        try:
+            child = self._undoing(call, rollback, forward)
+        except (StoreError, LeaseLost):
+            raise
+        except BaseException as error:  # then it is not undone
+            if is_interruption(error):
+                raise
+            self._scheduler.ended(call, None, error)
+        if child is not None:
+            self._begin(call, child, child.start_undoing)
+
+    def _undoing(self, call: Call, rollback: Rollback, forward: Run) -> C | None:
+        def ended(child: C, result: FlowResult) -> None:
+            self._leave(child)
+            self._scheduler.ended(call, None, None if result.rolled_back else sub_flow_failed(result))
+
+        node, result = rollback.target(call.node)
+        is_taken_over = bool(forward.ages.get(node.place))
+        found = self._sub_flows.undo_of(node, result.attempts, is_taken_over=is_taken_over)
+        if found is None:
+            self._scheduler.ended(call, None, SkipStep("nothing to undo"))
+        elif isinstance(found, Ended):
+            self._scheduler.ended(call, None, found.error)
+        else:
+            return self._make(found, ended)
+        return None
+
+    def _begin(self, call: Call, child: C, start: Callable[[], None]) -> None:
+        self.children[child] = None
+        call.run.enter(call.node.place, SUB_FLOW)
+        try:
+            start()
+        except BaseException:  # it is the run's end, and no sub-flow that this step would wait for
+            call.run.enter(call.node.place, READY)
+            raise
+
+    def _leave(self, child: C) -> None:
+        self.children.pop(child, None)
+        self.store_error = self.store_error or child.store_error
+        child.release()
+
+    def release(self) -> None:
+        """Let go of everything, its own lifecycle above all, which leads to it."""
+        self.children = {}
+        self._make = _make_none
+        self._sub_flows.completed = {}
+
+
+def _make_none(*_: object) -> Any:
+    raise AssertionError("the run is over")
+
+
+def _has_failed(run: Run, node: Node) -> bool:
+    result = run.results[node.place]
+    return result is not None and result.status is StepStatus.FAILED
+
+
+def _failure(child: Child, result: FlowResult, call: Call) -> Exception:
+    """Return what the end of a sub-flow that did not complete is to the call that it was begun for.
+
+    Where what ended it was the step's limit, or its flow's, that is a time-out of the step; but not where it has left
+    anything, which has to be told.
+    """
+    has_left = child.undo is not None and child.undo.left
+    if child.run.stop is Stop.TIMED_OUT and child.run.deadline == child.spec.deadline and not has_left:
+        return call.timed_out()
+    return sub_flow_failed(result)

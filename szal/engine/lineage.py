@@ -1,0 +1,80 @@
+"""Which executions are sub-flows of which, and what the store has of them."""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from szal.errors import ExecutionNotFound
+from szal.model.json import decode_checkpoint, decode_flow
+from szal.model.key import key_of
+from szal.model.state import StepStatus
+from szal.model.step import StepDef
+from szal.scheduler.plan import Plan
+
+if TYPE_CHECKING:
+    from szal.stores.ledger import Snapshot
+
+__all__ = ["can_be_undone", "child_id", "is_child_id", "last_sub_flow", "left_by", "sub_flows_of"]
+
+
+def child_id(parent: str, step: str, attempt: int) -> str:
+    """Return the id of a sub-flow's execution: the same when it is taken up after a crash."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, key_of(parent, step, str(attempt))))
+
+
+def is_child_id(execution_id: str) -> bool:
+    """Whether an execution that has a parent is its sub-flow; a rerun, which has one too, has a random id."""
+    try:
+        return uuid.UUID(execution_id).version == 5
+    except ValueError:
+        return False
+
+
+def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int, Snapshot]]":
+    """Yield the sub-flows that *step* of the execution *parent* has begun, each with the attempt that it is."""
+    for attempt in range(1, step.max_retries + 2):
+        try:
+            yield attempt, ledger.read(child_id(parent, step.name, attempt))
+        except ExecutionNotFound:
+            return
+
+
+def last_sub_flow(ledger: Any, parent: str, step: StepDef, taken_over: str | None = None) -> "Snapshot | None":
+    """Return the sub-flow that *step* of *parent* began last, or the one *taken_over* from an earlier execution."""
+    last = None
+    for _, last in sub_flows_of(ledger, parent, step):  # noqa: B007
+        pass
+    if last is None and taken_over is not None:
+        with contextlib.suppress(ExecutionNotFound):
+            last = ledger.read(taken_over)
+    return last
+
+
+def left_by(known: "Snapshot") -> list[str]:
+    """Return the steps of an execution that could not be undone, each with why."""
+    checkpoints = ((name, decode_checkpoint(data, name)) for name, _, data in known.steps)
+    return [
+        f"{name} ({checkpoint.undo_error})" for name, checkpoint in checkpoints if checkpoint.undo_error is not None
+    ]
+
+
+def can_be_undone(ledger: Any, known: "Snapshot", is_undone: Callable[[StepDef], bool]) -> bool:
+    """Whether there is anything to undo of an execution that has completed, or of its sub-flows.
+
+    *is_undone* says whether anything undoes a step.
+    """
+    if known.flow is None:
+        return False
+    plan = Plan.of(decode_flow(known.flow))
+    for name, _, data in known.steps:
+        checkpoint, step = decode_checkpoint(data, name), plan.nodes[plan.places[name]].step
+        if checkpoint.outcome is None or checkpoint.result.status is not StepStatus.COMPLETED:
+            continue
+        if is_undone(step):
+            return True
+        if step.step_type == "sub_flow":
+            child = last_sub_flow(ledger, known.record.execution_id, step, checkpoint.sub_flow)
+            if child is not None and can_be_undone(ledger, child, is_undone):
+                return True
+    return False

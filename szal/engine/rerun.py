@@ -1,0 +1,93 @@
+"""What an execution that is run again as a new one keeps of its steps."""
+
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
+
+from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
+from szal.model.results import StepResult
+from szal.model.state import StepStatus, WorkflowState
+from szal.model.step import StepDef
+from szal.scheduler.plan import Outcome, Plan
+
+if TYPE_CHECKING:
+    from szal.stores.ledger import Snapshot, StepRows
+
+__all__ = ["kept_rows", "with_descendants"]
+
+
+def kept_rows(
+    known: "Snapshot",
+    plan: Plan,
+    again: Container[int],
+    sub_flow_of: "Callable[[StepDef, str | None], Snapshot | None]",
+) -> "StepRows":
+    """Return what a rerun of *known* begins with, but of the steps at the places *again*.
+
+    Of what completed and was not undone the outcome, which stands unless something before it runs again (`Run.kept`);
+    that a step was skipped, so that it is known to be as it was if it is skipped again; and which sub-flows there were
+    that did not complete. *sub_flow_of* returns the sub-flow that a step began last, or else the one of that id, which
+    it took over from an earlier execution.
+    """
+    rows: list[tuple[str, int, str]] = []
+    checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
+    begun = (node.step.name for node in plan.nodes if node.step.step_type == "sub_flow")
+    for name in dict.fromkeys([*checkpoints, *begun]):
+        place = plan.places[name]
+        if place in again:
+            continue
+        step, checkpoint = plan.nodes[place].step, checkpoints.get(name)
+        if step.step_type == "sub_flow":
+            child = sub_flow_of(step, None if checkpoint is None else checkpoint.sub_flow)
+            row = _row_of_sub_flow(step, checkpoint, child)
+        else:
+            row = None if checkpoint is None else _row_of(checkpoint)
+        if row is not None:
+            rows.append((name, len(rows), row))
+    return rows
+
+
+def _is_done(checkpoint: Checkpoint | None) -> bool:
+    return (
+        checkpoint is not None and checkpoint.outcome is not None and checkpoint.result.status is StepStatus.COMPLETED
+    )
+
+
+def _row_of(checkpoint: Checkpoint) -> str | None:
+    result = checkpoint.result
+    if _is_done(checkpoint):
+        return encode_checkpoint(result, int(Outcome.COMPLETED), age=checkpoint.age + 1)
+    if result.status is StepStatus.SKIPPED and not result.attempts:
+        return encode_checkpoint(result, age=checkpoint.age + 1)
+    return None
+
+
+def _row_of_sub_flow(step: StepDef, checkpoint: Checkpoint | None, child: "Snapshot | None") -> str | None:
+    """Return what is kept of a sub_flow step: that it completed, or which execution the next one is a rerun of."""
+    if child is None:
+        return None if checkpoint is None else _row_of(checkpoint)
+    execution_id, state = child.record.execution_id, child.record.state
+    age = 1
+    if checkpoint is not None and checkpoint.sub_flow == execution_id:  # taken over from an earlier one
+        age = checkpoint.age + 1
+    if state is WorkflowState.ROLLED_BACK:
+        return None
+    if checkpoint is not None and _is_done(checkpoint) and state is WorkflowState.COMPLETED:
+        return encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED), age=age, sub_flow=execution_id)
+    failed = StepResult(step.id, step.name, StepStatus.FAILED, error=child.record.error)
+    return encode_checkpoint(failed, age=age, sub_flow=execution_id)
+
+
+def with_descendants(plan: Plan, step: str | None) -> set[int]:
+    """Return the places of *step* and of all that comes after it. Raises ValueError: there is no such step."""
+    if step is None:
+        return set()
+    if step not in plan.places:
+        raise ValueError(f"no step {step!r} in this flow")
+    start = plan.places[step]
+    found, pending = {start}, [start]
+    for place in pending:  # grows while it is read
+        for target, _ in plan.successors(place):
+            if target not in found:
+                found.add(target)
+                pending.append(target)
+    return found
