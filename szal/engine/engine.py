@@ -248,7 +248,8 @@ class Engine:
         """Run a flow again as a *new* execution that keeps what completed in another one.
 
         What failed or was skipped runs; with *from_step*, that step too. If a step runs again, so does everything after
-        it. A sub-flow that failed keeps what completed in it. *inputs* are laid over the earlier ones. Raises `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
+        it. A sub-flow that failed keeps what completed in it. *inputs* are laid over the earlier ones. Raises
+        `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
         """
         recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)
