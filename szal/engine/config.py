@@ -33,7 +33,7 @@ class EngineConfig:
     `timeout`: limits each run, in place of the flow's own limit.
     `execution_store`: where runs are recorded; anything with ``save``, ``get``, ``list`` and ``remove``.
     `storage`: where sub-flows are looked up.
-    `rollback_handler`: undoes every step for which the handlers bring nothing of their own.
+    `rollback_handler`: undoes every rollbackable step for which the handlers bring nothing of their own.
     `event_sink` is called with every `WorkflowEvent`, and `step_type_metrics` with
     ``(step_type or "default", status, seconds)`` after each step, on the run's coordinating thread;
     `progress_sink` with every `StepProgress`, on the step's thread. One that raises is logged, and fails nothing.

@@ -20,7 +20,8 @@ def _steps(value: Iterable[StepDef]) -> list[StepDef]:
 class FlowDef:
     """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
 
-    `inputs` are defaults: what a run is given is laid over them.
+    `inputs` are defaults: what a run is given is laid over them. `rollback_on_failure`: a run that does not succeed is
+    undone, the sub-flows that it ran included, whatever they say themselves.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))

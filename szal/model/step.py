@@ -94,7 +94,8 @@ class StepDef:
     matches a class and everything derived from it, and nothing is imported to find out. A class that a script defines
     has the name that it has where the script is imported.
     With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
-    for `Engine.resolve`. `depends_on` takes steps or their ids, and stores ids.
+    for `Engine.resolve`. `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is
+    registered for, and what a sub-flow did. `depends_on` takes steps or their ids, and stores ids.
 
     >>> build = StepDef("build", timeout=60, max_retries=2)
     >>> StepDef("test", depends_on=[build]).depends_on == (build.id,)
