@@ -268,11 +268,7 @@ class Engine:
 
         What failed or was skipped runs; with *from_step*, that step too. If a step runs again, so does everything after
         it. A sub-flow that failed keeps what completed in it. *inputs* are laid over the earlier ones. Raises
-<<<<<<< HEAD
         `ExecutionNotFound`, `ExecutionOwned` (somebody runs that one), ValueError (no such step), what `run` raises.
-=======
-        `ExecutionNotFound`, ValueError (no such step), and what `run` raises.
->>>>>>> order
         """
         recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)
