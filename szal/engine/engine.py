@@ -202,10 +202,9 @@ class Engine:
         """As `resume`, unless it *is_wanted* no more: asked once the run is known here, and can be stopped."""
         recovery = self._admission.recovery()
         root = recovery.root_of(execution_id)
+        driver = self._driver(root, background=background)
         with contextlib.suppress(NotAdmitted):
-            return self._driver(root, background=background).run(
-                lambda: recovery.resume(root, cancel) if is_wanted() else None
-            )
+            return driver.run(lambda: recovery.resume(root, cancel) if is_wanted() else None)
         raise ExecutionOwned(root)
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
@@ -218,13 +217,8 @@ class Engine:
         from szal.engine.recoverer import recover_all
 
         self._admission.active.check_open()
-        return recover_all(
-            self.interrupted(flow_name),
-            self._resume,
-            limit=limit,
-            at_once=self.config.max_recovering,
-            stop=self._release,
-        )
+        found, at_once = self.interrupted(flow_name), self.config.max_recovering
+        return recover_all(found, self._resume, limit=limit, at_once=at_once, stop=self._release)
 
     def interrupted(self, flow_name: str | None = None) -> list[str]:
         """Return the executions that nobody runs although they could go on: what `recover` looks at.
