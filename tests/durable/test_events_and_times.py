@@ -33,7 +33,7 @@ def other(store_url):
 
 def test_a_pause_is_told_once_it_is_committed(new_engine, store, other):
     """The database is locked when the wait begins, and is free again a moment later."""
-    states = []
+    states, unlocking = [], []
 
     def unlock():
         time.sleep(0.4)
@@ -46,7 +46,8 @@ def test_a_pause_is_told_once_it_is_committed(new_engine, store, other):
             else:
                 other.execute("BEGIN")
                 other.execute("LOCK TABLE szal_executions IN EXCLUSIVE MODE")
-            threading.Thread(target=unlock, daemon=True).start()
+            unlocking.append(threading.Thread(target=unlock, daemon=True))
+            unlocking[0].start()
         elif event.event_type == "flow_paused":
             states.append(store.get("e").state)
 
@@ -54,6 +55,7 @@ def test_a_pause_is_told_once_it_is_committed(new_engine, store, other):
     flow = FlowDef("f", steps=[StepDef("a"), StepDef("ask", step_type="wait", config={"signal": "go"})])
     assert bounded(engine.run, flow, execution_id="e", timeout=10).state is WorkflowState.PAUSED
     assert states == [WorkflowState.PAUSED]
+    unlocking[0].join(10)
 
 
 def test_an_end_is_told_once_it_is_committed(new_engine, store, kind):

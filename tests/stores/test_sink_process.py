@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pairs import FULL
 from stores.samples import python, run_python
 
 from szal.stores import SqliteExecutionStore, open_store
@@ -205,6 +206,7 @@ def test_both_sides_of_a_fork_go_on(path: Path, stage: str) -> None:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.skipif(not FULL, reason="hangs in about one run of thirty, before the fork or in it: not understood yet")
 def test_the_child_never_writes_what_the_parent_had_queued(path: Path, sqlite: SqliteExecutionStore) -> None:
     code = f"""{SETUP}
     sink = type(store).connect(url, busy_timeout=0.01).engine_sink()
