@@ -16,7 +16,18 @@ from typing import Final, TypeVar
 
 from szal.clock import monotonic
 
-__all__ = ["LONGEST_WAIT", "SHORTEST_WAIT", "Flag", "Waiters", "naps", "next_of", "wait_unless", "waitable", "wake_all"]
+__all__ = [
+    "LONGEST_WAIT",
+    "SHORTEST_WAIT",
+    "Flag",
+    "Waiters",
+    "naps",
+    "next_of",
+    "wait_for",
+    "wait_unless",
+    "waitable",
+    "wake_all",
+]
 
 T = TypeVar("T")
 
@@ -47,11 +58,16 @@ def wait_unless(waiters: Waiters, happened: Callable[[], object], timeout: float
     try:
         waiters.add(waiter)
         if not happened():
-            for nap in naps(timeout):
-                if waiter.acquire(timeout=nap):
-                    break
+            wait_for(waiter, timeout)
     finally:
         waiters.discard(waiter)
+
+
+def wait_for(waiter: threading.Lock, timeout: float | None) -> None:
+    """Sleep until somebody releases *waiter*, which is held, for at most *timeout* seconds."""
+    for nap in naps(timeout):
+        if waiter.acquire(timeout=nap):
+            return
 
 
 class Flag:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from szal.errors import ExecutionNotFound
 from szal.model.json import decode_checkpoint, decode_flow
 from szal.model.key import key_of
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
 from szal.scheduler.plan import Plan
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
 
-__all__ = ["can_be_undone", "child_id", "is_child_id", "last_sub_flow", "left_by", "sub_flows_of"]
+__all__ = ["can_be_undone", "child_id", "is_child_id", "last_sub_flow", "left_by", "standing_sub_flow", "sub_flows_of"]
 
 
 def child_id(parent: str, step: str, attempt: int) -> str:
@@ -38,6 +38,15 @@ def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int
             yield attempt, ledger.read(child_id(parent, step.name, attempt))
         except ExecutionNotFound:
             return
+
+
+def standing_sub_flow(ledger: Any, parent: str, step: StepDef) -> "tuple[int, Snapshot | None]":
+    """Return the sub-flow of *step* that has begun and not ended, or completed, and its attempt; 0 and None: none."""
+    for attempt, child in sub_flows_of(ledger, parent, step):
+        state = child.record.state
+        if state.is_live or state is WorkflowState.COMPLETED:
+            return attempt, child
+    return 0, None
 
 
 def last_sub_flow(ledger: Any, parent: str, step: StepDef, taken_over: str | None = None) -> "Snapshot | None":

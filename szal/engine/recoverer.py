@@ -5,7 +5,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -16,6 +15,7 @@ from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, Handler
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
+from szal.scheduler.call import take_claim
 from szal.waiters import next_of
 
 __all__ = ["BackgroundRecovery", "recover_all"]
@@ -99,11 +99,11 @@ class _Task:
         self.is_done = False
         self._resume = resume
         self._done = done
-        self._claim = [None]  # whoever takes it decides whether it is run
+        self._claim: list[None] = [None]  # whoever takes it decides whether it is run
 
     def run(self) -> None:
         """Resume it, unless it was revoked."""
-        if self._take_claim():
+        if take_claim(self._claim):
             try:
                 self.result = _resume(self._resume, self.execution_id)
             finally:
@@ -112,14 +112,8 @@ class _Task:
 
     def revoke(self) -> None:
         """Have it not run, if it has not begun."""
-        if self._take_claim():
+        if take_claim(self._claim):
             self.is_done = True
-
-    def _take_claim(self) -> bool:
-        with suppress(IndexError):
-            self._claim.pop()
-            return True
-        return False
 
 
 def _start(work: Callable[[], None], *, name: str) -> bool:

@@ -11,7 +11,7 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
 from szal.engine.leases import Heartbeat
-from szal.engine.lineage import is_child_id, last_sub_flow, sub_flows_of
+from szal.engine.lineage import is_child_id, last_sub_flow, standing_sub_flow
 from szal.engine.owners import is_gone, owner_name
 from szal.engine.rerun import kept_rows, with_descendants
 from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
@@ -71,7 +71,7 @@ class Recovery:
             return attrs.evolve(spec, epoch=epoch)
         if not is_given:
             return None
-        self._catch_up()
+        self.leased.drain()
         known = self.ledger.read(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
@@ -91,7 +91,7 @@ class Recovery:
 
     def root_of(self, execution_id: str) -> str:
         """Return with which execution that one goes on: a sub-flow with what it belongs to, while that lives."""
-        self._catch_up()
+        self.leased.drain()
         record = self.ledger.read(execution_id).record
         root = self._root(record)
         return root.execution_id if root.state.is_live else execution_id
@@ -101,7 +101,7 @@ class Recovery:
 
         To be called with its id taken: otherwise a run of this process may end in between, and its writes be refused.
         """
-        self._catch_up()
+        self.leased.drain()
         known: Snapshot = self.ledger.read(execution_id)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
@@ -142,9 +142,7 @@ class Recovery:
             is_open = checkpoint is None or checkpoint.outcome is None
             if not is_open and not is_undone:
                 continue
-            begun = (child for _, child in sub_flows_of(self.ledger, known.record.execution_id, step))
-            states = ((child, child.record.state) for child in begun)
-            child = next((one for one, state in states if state.is_live or state is WorkflowState.COMPLETED), None)
+            _, child = standing_sub_flow(self.ledger, known.record.execution_id, step)
             if child is not None:
                 below = stored_flow(child.record.execution_id, child, self._config)
                 plan_below = Plan.of(below)
@@ -153,14 +151,9 @@ class Recovery:
             elif is_open and not is_found(step, self._config.storage):
                 raise HandlerNotFound((step.name,), "sub-flow")
 
-    def _catch_up(self) -> None:
-        """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
-        if hasattr(self.leased.store, "drain"):
-            self.leased.store.drain()
-
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
-        self._catch_up()
+        self.leased.drain()
         found: dict[str, None] = {}
         for execution_id in self.ledger.interrupted(is_gone):
             try:
@@ -204,7 +197,7 @@ class Recovery:
 
         Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it.
         """
-        self._catch_up()
+        self.leased.drain()
         known = self.ledger.read(execution_id)
         if known.record.state.is_live:
             self._check_not_run(known.record, self._root(known.record))
@@ -243,7 +236,7 @@ class Recovery:
     def cancel(self, execution_id: str, *, runs_here: bool) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended, be that committed or not."""
         if not runs_here:
-            self._catch_up()
+            self.leased.drain()
         asked: bool = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:
             raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")
@@ -254,7 +247,7 @@ class Recovery:
         if decision not in get_args(Resolution):
             raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
         dumps(output, "output")
-        self._catch_up()
+        self.leased.drain()
         known: Snapshot = self.ledger.read(execution_id)
         if _undecided(known, step) is None:
             raise _nothing_to_decide(execution_id, step)

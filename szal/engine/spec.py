@@ -71,6 +71,11 @@ class LeasedStore:
         self.ttl = ttl
         self.heartbeat = heartbeat
 
+    def drain(self) -> None:
+        """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
+        if hasattr(self.store, "drain"):
+            self.store.drain()
+
     def create(
         self,
         record: ExecutionRecord,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, sub_flows_of
+from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, standing_sub_flow, sub_flows_of
 from szal.engine.spec import Binding, ExecutionSpec, LeasedStore, bind, stored_flow, undo_handler
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError
 from szal.expressions.path import Json
@@ -25,7 +25,7 @@ from szal.steps.handlers import Resolver
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot, StepRows
 
-__all__ = ["Completed", "Ended", "SubFlows", "is_found", "sub_flow_failed"]
+__all__ = ["Completed", "Ended", "SubFlowLimit", "SubFlows", "is_found", "sub_flow_failed"]
 
 
 class SubFlowLimit(SubFlowError):
@@ -220,9 +220,7 @@ class SubFlows:
     def under_way(self, node: Node) -> int:
         """Return the attempt whose sub-flow has begun and not ended, or completed, as the store has it; 0: none."""
         assert self._leased is not None
-        begun = sub_flows_of(self._leased.ledger, self._parent.record.execution_id, node.step)
-        states = ((attempt, child.record.state) for attempt, child in begun)
-        return next((attempt for attempt, state in states if state.is_live or state is WorkflowState.COMPLETED), 0)
+        return standing_sub_flow(self._leased.ledger, self._parent.record.execution_id, node.step)[0]
 
     def interrupted(self, node: Node) -> Iterator[ExecutionSpec]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
@@ -271,8 +269,7 @@ class SubFlows:
         parent_id = self._parent.record.execution_id
         execution_id = self.taken_over.get(node.place) if is_taken_over else None
         execution_id = execution_id or child_id(parent_id, node.step.name, attempt)
-        if hasattr(self._leased.store, "drain"):
-            self._leased.store.drain()
+        self._leased.drain()
         known = self._read(execution_id)
         if known is None:
             raise SubFlowError(f"sub-flow {execution_id} is not in the store any more")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from szal.clock import monotonic
 from szal.errors import StepTimeout
 
-__all__ = ["UNLIMITED", "Call"]
+__all__ = ["UNLIMITED", "Call", "take_claim"]
 
 
 class Call:
@@ -53,9 +53,7 @@ class Call:
     def begin(self) -> bool:
         """Begin it, with the step's limit from now on; False where it was withdrawn. By whoever calls the handler."""
         self.started = monotonic()  # first: who abandons it next needs to know
-        try:
-            self._begin.pop()
-        except IndexError:
+        if not take_claim(self._begin):
             return False
         limit = self.node.step.timeout
         if limit is not None:
@@ -66,15 +64,15 @@ class Call:
 
     def report(self) -> bool:
         """Whether its outcome counts: nobody has given up on it. By whoever called the handler, once."""
-        return _take(self._report)
+        return take_claim(self._report)
 
     def withdraw(self) -> bool:
         """Take it back if it has not begun; return whether that is so. Coordinator only."""
-        return _take(self._begin)
+        return take_claim(self._begin)
 
     def abandon(self) -> bool:
         """Give up on it: what it still does is discarded. False where it has ended. Coordinator only."""
-        if not _take(self._report):
+        if not take_claim(self._report):
             return False
         self.abandoned = True
         return True
@@ -92,7 +90,8 @@ class Call:
         return StepTimeout(self.node.step.name, limit if own else seconds)
 
 
-def _take(claim: list[None]) -> bool:
+def take_claim(claim: list[None]) -> bool:
+    """Return whether *claim* was still there to be had. Of several threads one gets it."""
     try:
         claim.pop()
     except IndexError:

@@ -22,7 +22,7 @@ from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Plan
-from szal.waiters import naps, waitable
+from szal.waiters import wait_for, waitable
 
 __all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
 
@@ -201,9 +201,7 @@ class StepContext:
                 left = until - monotonic()
                 if left <= 0:
                     return not cut
-                for nap in naps(left):
-                    if waiter.acquire(timeout=nap):
-                        break
+                wait_for(waiter, left)
         finally:
             self._run.sleepers.discard(sleeper)
         return False

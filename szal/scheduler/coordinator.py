@@ -159,6 +159,11 @@ class Coordinator:
         under_way = self.tally.work or self.ready or self.backlog or self.inbox.has_calls
         return bool(self.runs) and self.leaving is None and not under_way
 
+    @property
+    def is_breaking_off(self) -> bool:
+        """Whether runs are being left, and what still runs was told to end: a stop that is patient tells nobody."""
+        return self.leaving is not None and not self.leaving.is_patient
+
     def may_call_inline(self, run: Run) -> bool:
         """Whether a handler may hold up this thread: nothing is under way, and nothing can come due or be stopped."""
         tally = self.tally

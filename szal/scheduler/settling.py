@@ -67,8 +67,7 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
     call = attempt.call
     if call.run.is_over or call.run.stages[call.node.place] is not attempt:
         return  # taken note of before
-    if attempt.announce is not None:
-        announce_attempt(c, attempt)
+    announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
     decide(c, call, attempt.output, attempt.encoded, error)
@@ -272,7 +271,7 @@ def finish_if_done(c: Coordinator, run: Run) -> None:
         return
     while c.inbox.has_calls or not (len(c.runs) > 1 or c.inbox.close()):
         c.inbox.make_calls()
-    if run not in c.runs or (c.leaving is not None and not c.leaving.is_patient):
+    if run not in c.runs or c.is_breaking_off:
         return
     del c.runs[run]
     if run.timer is not None:

@@ -34,7 +34,7 @@ _GOING_ON = (SETTLED, CALLED, SUB_FLOW, COMMITTING)
 
 def interrupt(c: Coordinator, error: BaseException) -> None:
     """Stop everything for what a signal handler raised; the second one, or one after a cancellation, ends the grace."""
-    again = c.interruption is not None or (c.leaving is not None and not c.leaving.is_patient) or c.is_cancelled
+    again = c.interruption is not None or c.is_breaking_off or c.is_cancelled
     c.interruption = c.interruption or error
     stop = c.stop_for(error)
     if again:
@@ -58,7 +58,7 @@ def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> No
 
     At a flow's time-out, what runs fails at once; else it is given the grace to end by itself.
     """
-    if run.stop is not None or run.is_over or (c.leaving is not None and not c.leaving.is_patient):
+    if run.stop is not None or run.is_over or c.is_breaking_off:
         return
     if stop is Stop.TIMED_OUT and all(stage is SETTLED or stage is COMMITTING for stage in run.stages):
         return  # all was done in time: that it takes long to be written is no time-out
@@ -184,7 +184,7 @@ def _take_back(run: Run, node: Node) -> None:
 
 def end_grace(c: Coordinator) -> None:
     """Give up on every handler that still runs, where it was told to end."""
-    if (c.leaving is None or c.leaving.is_patient) and not c.is_cancelled:
+    if not (c.is_breaking_off or c.is_cancelled):
         return
     for run in list(c.runs):
         _give_up_on(c, run)
@@ -196,7 +196,7 @@ def _give_up_on(c: Coordinator, run: Run) -> None:
             return
         if isinstance(stage, Attempt):
             settling.abandon(c, stage, still_running(c), last=True)
-        elif stage is COMMITTING and c.leaving is not None and not c.leaving.is_patient:
+        elif stage is COMMITTING and c.is_breaking_off:
             run.enter(node.place, READY)
 
 

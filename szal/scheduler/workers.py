@@ -78,8 +78,8 @@ class PoolThreads:
     """A ThreadPoolExecutor that is let go of once it was idle for a while; the next use makes another.
 
     An executor that nobody refers to ends its threads when they have done what is queued. One whose threads are all at
-    work makes place for one of twice the size. It is given no larger size than that, as some versions lose
-    count of their idle threads (3.12.1), and start new ones up to their limit.
+    work makes place for one of twice the size. It is given no larger size than that, as some versions (3.12.1) lose
+    count of their idle threads, and start new ones up to their limit.
     """
 
     def __init__(self, name: str, idle_timeout: float) -> None:

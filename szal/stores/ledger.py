@@ -301,8 +301,8 @@ class SqlLedger:
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
         `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
         `LeaseLost` where that is held no more. `Snapshot.recoveries` counts how often that was because the owner died,
-        since the execution began or a step of it last settled. *reopen*: one that has ended is
-        taken over, too: to be undone.
+        since the execution began or a step of it last settled. *reopen*: one that has ended is taken over, too: to be
+        undone.
         """
         return self._transact(self._take_over, (execution_id, owner, ttl, is_gone, under, reopen))
 

@@ -217,8 +217,8 @@ class MemoryLedger:
         Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
         `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
         `LeaseLost` where that is held no more. `Snapshot.recoveries` counts how often that was because the owner died,
-        since the execution began or a step of it last settled. *reopen*: one that has ended is
-        taken over, too: to be undone.
+        since the execution began or a step of it last settled. *reopen*: one that has ended is taken over, too: to be
+        undone.
         """
         gone: str | None = None
         while True:
