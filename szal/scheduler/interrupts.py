@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 from szal.clock import monotonic
+from szal.interruption import run_to_end
 
 __all__ = ["Interrupts"]
 
@@ -50,18 +51,16 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
-            for number in _SIGNALS:
-                current = signal.getsignal(number)
-                if callable(current):
-                    self._before[number] = current
-                    signal.signal(number, self._handle)
+            try:
+                self._install()
+            except BaseException:  # of a signal whose handler is not in here yet
+                run_to_end(self._put_back)
+                raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        before = self._before
-        for number in list(before):
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, before[number])
+        if self._before:
+            run_to_end(self._put_back)
         if self.pending is not None:  # it came when there was nothing left to stop
             raise self.pending
 
@@ -69,6 +68,21 @@ class Interrupts:
         """Return what was raised, if anything was, and keep it no longer: the caller deals with it."""
         pending, self.pending = self.pending, None
         return pending
+
+    def _install(self) -> None:
+        before, handle = self._before, self._handle
+        for number in _SIGNALS:
+            current = signal.getsignal(number)
+            if callable(current):
+                before[number] = current
+                signal.signal(number, handle)
+
+    def _put_back(self) -> None:
+        """Give each signal its handler back, but where the program has installed another; may be done again."""
+        handle = self._handle
+        for number, before in self._before.items():
+            if signal.getsignal(number) == handle:
+                signal.signal(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         try:

@@ -67,7 +67,8 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
     call = attempt.call
     if call.run.is_over or call.run.stages[call.node.place] is not attempt:
         return  # taken note of before
-    announce_attempt(c, attempt)
+    if attempt.announce is not None:
+        announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
     decide(c, call, attempt.output, attempt.encoded, error)
@@ -252,7 +253,8 @@ def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: O
         return  # nothing more is recorded, and so nothing more is told
     if not run.commit_first or run.log is None:
         run.settle(node, result, outcome)
-        finish_if_done(c, run)
+        if not run.left:
+            finish_if_done(c, run)
         return
 
     def committed() -> None:

@@ -21,6 +21,7 @@ from szal.scheduler.settling import (
     finish_if_done,
 )
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING
+from szal.scheduler.workers import WorkerPool
 
 __all__ = ["launch", "start_ready"]
 
@@ -33,16 +34,12 @@ def start_ready(c: Coordinator) -> None:
     if c.leaving is not None:
         c.ready.clear()
         return
-    while c.backlog and not c.inbox.has_calls:
-        run, node = c.backlog[0]
-        if not _is_startable(run, node):
-            c.backlog.popleft()
-        elif not _has_room(c, run, node):
+    backlog, ready = c.backlog, c.ready
+    while backlog and not c.inbox.has_calls:
+        run, node = backlog.popleft()
+        if _is_startable(run, node) and not _start(c, run, node):
+            backlog.appendleft((run, node))
             break
-        else:
-            c.backlog.popleft()
-            _start(c, run, node)
-    ready = c.ready
     while ready and not c.inbox.has_calls:
         run, node = ready.popleft()
         if not _is_startable(run, node) and not _is_to_run_again(c, run, node):
@@ -51,10 +48,8 @@ def start_ready(c: Coordinator) -> None:
             if c.timers.is_due():  # what needs no worker may make ready ever more of its kind
                 return
             continue
-        if c.backlog or not _has_room(c, run, node):
-            c.backlog.append((run, node))
-        else:
-            _start(c, run, node)
+        if backlog or not _start(c, run, node):
+            backlog.append((run, node))
 
 
 def _is_startable(run: Run, node: Node) -> bool:
@@ -72,11 +67,23 @@ def _is_to_run_again(c: Coordinator, run: Run, node: Node) -> bool:
     return False
 
 
-def _start(c: Coordinator, run: Run, node: Node) -> None:
-    if node.step.timeout is None and c.may_call_inline(run):
+def _start(c: Coordinator, run: Run, node: Node) -> bool:
+    """Call the handler on this thread, or queue it for a worker; False where there is no room for it.
+
+    More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
+    worker at once that would let more than the limit run, so then it is not.
+    """
+    has_limit = node.step.timeout is not None
+    if not has_limit and c.may_call_inline(run):
         _call(c, run, node)
-    else:
-        _dispatch(c, run, node)
+        return True
+    pool, other = c.pooled, c.limited
+    if has_limit or run.deadline is not None:
+        pool, other = other, pool
+    if pool.load + other.load >= (c.limit if other.load else c.limit * 4):
+        return False
+    _dispatch(c, run, node, pool)
+    return True
 
 
 def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
@@ -217,24 +224,8 @@ def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
     decide(c, call, None, None, without_engine_frames(error), last=interrupted)
 
 
-def _is_limited(run: Run, node: Node) -> bool:
-    return node.step.timeout is not None or run.deadline is not None
-
-
-def _has_room(c: Coordinator, run: Run, node: Node) -> bool:
-    """Whether another attempt may be queued.
-
-    More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
-    worker at once that would let more than the limit run, so then it is not.
-    """
-    pool, other = c.pooled, c.limited
-    if _is_limited(run, node):
-        pool, other = other, pool
-    return pool.load + other.load < (c.limit if other.load else c.limit * 4)
-
-
-def _dispatch(c: Coordinator, run: Run, node: Node) -> None:
-    """Give an attempt to a worker."""
+def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
+    """Give an attempt to a worker of *pool*."""
     call = _new_call(run, node)
     handler = run.handlers[node.place]
     assert handler is not None
@@ -244,7 +235,7 @@ def _dispatch(c: Coordinator, run: Run, node: Node) -> None:
     if node.step.timeout is not None:
         attempt.timer = c.timers.add(monotonic() + node.step.timeout, partial(_check_limit, c, attempt))
     run.enter(node.place, attempt)
-    (c.limited if _is_limited(run, node) else c.pooled).put(attempt)
+    pool.put(attempt)
 
 
 def _check_limit(c: Coordinator, attempt: Attempt) -> None:

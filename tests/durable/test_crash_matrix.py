@@ -2,10 +2,9 @@
 
 A fault point stands before and after each of them: some 90 in a run of the flow "modes" (105 where each step is waited
 for, "step"), some 30 in one of "undoing" (40). They differ by a few from run to run, as writes that come together share
-a transaction. On SQLite a process dies at every one of them, and at every third once more, and then another in the
-recovery; on PostgreSQL at every third, and at a third of these twice. Where the tests are run on three successive
-versions of Python, as they are before a change is taken in, each takes another third. SZAL_TEST_FULL=1: at every one,
-once and twice, on both.
+a transaction. A process dies at every third of them, and at a third of these another dies in the recovery. Where
+the tests are run on three successive versions of Python, as they are before a change is taken in, each takes another
+third. SZAL_TEST_FULL=1: at every one, once and twice.
 
 The lives are led by a script, which forks a child for each death: durable/crashes.py.
 """
@@ -24,7 +23,7 @@ from hypothesis import strategies as st
 from processes import UNMEASURED
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-EVERY = {"sqlite": 1, "postgresql": 1 if FULL else 3}
+EVERY = 1 if FULL else 3
 AGAIN = 1 if FULL else 3
 FEWEST = {"modes": 50, "undoing": 20, "undoing a family": 40}  # there are more, whatever shares a transaction
 
@@ -72,9 +71,9 @@ def matrices(store_url: str, fast_path: Path) -> Iterator[Matrices]:
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
 @pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family"])
 def test_after_dying_anywhere_recover_ends_as_if_nothing_had_happened(
-    matrices: Matrices, store_url: str, durability: str, flow: str
+    matrices: Matrices, durability: str, flow: str
 ) -> None:
-    every = EVERY[store_url.partition(":")[0]] * (1 if FULL or flow != "undoing a family" else 3)
+    every = EVERY * (1 if FULL or flow != "undoing a family" else 3)
     minor = sys.version_info.minor
     options = {"every": every, "first": 1 + minor % every, "again": AGAIN, "again_first": minor % AGAIN}
     done = matrices.try_points(flow, durability, **options)

@@ -22,6 +22,7 @@ from helper_flows import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pairs import FULL
 
 from szal import (
     CancellationToken,
@@ -45,8 +46,8 @@ CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Heal
 
 
 def runs(examples: int) -> settings:
-    """Return settings for a property that runs flows *examples* times."""
-    return settings(CALM, max_examples=examples)
+    """Return settings for a property that runs flows *examples* times; half as often without SZAL_TEST_FULL."""
+    return settings(CALM, max_examples=examples if FULL else examples // 2)
 
 
 # -- strategies --------------------------------------------------------------------------------------
