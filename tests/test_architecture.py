@@ -17,6 +17,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "number": "what counts as a number",
         "clock": "the clocks, always the real ones",
         "interruption": "what a signal handler raised, told from a failure",
+        "interrupts": "what signal handlers raise, kept for a better moment",
         "errors": "every exception, in one tree",
         "logs": "logging that cannot break what it tells of",
         "waiters": "threads that sleep until they are woken",
@@ -55,7 +56,6 @@ ROOMS: dict[str, dict[str, str]] = {
     "scheduler": {
         "timers": "due times",
         "cancel": "cancellation tokens",
-        "interrupts": "what signal handlers raise, as a message",
         "spent": "exceptions that tell the engine something, and for whom",
         "retry": "whether another attempt follows",
         "plan": "a flow as nodes and typed edges",

@@ -15,11 +15,11 @@ from szal.engine.lifecycle import Lifecycle
 from szal.engine.spec import ExecutionSpec, LeasedStore
 from szal.errors import describe
 from szal.interruption import is_interruption
+from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import Attempt
-from szal.scheduler.interrupts import Interrupts
 from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
 from szal.steps.handlers import Resolver

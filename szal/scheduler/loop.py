@@ -13,13 +13,13 @@ from szal.clock import monotonic
 from szal.errors import LeaseLost, StoreError, describe
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
+from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.scheduler import relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Inbox
-from szal.scheduler.interrupts import Interrupts
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.timers import Timer

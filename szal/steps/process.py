@@ -10,9 +10,8 @@ import os
 import selectors
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol
 
@@ -21,6 +20,7 @@ import attrs
 from szal import process_hooks
 from szal.clock import monotonic
 from szal.errors import ExitStatusUnknown
+from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.steps.exit_status import ExitStatus
 
@@ -167,26 +167,6 @@ def _only_zombies(group: int) -> bool:
     return found
 
 
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[Callable[[], None]]:
-    """Put off Ctrl-C, which in the middle of a start would lose the process; yield what makes up for it."""
-    came: list[int] = []
-
-    def make_up() -> None:
-        if came:
-            signal.raise_signal(signal.SIGINT)
-
-    old = signal.getsignal(signal.SIGINT)
-    if old is None or threading.current_thread() is not threading.main_thread():  # only that one is interrupted
-        yield make_up
-        return
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield make_up
-    finally:
-        signal.signal(signal.SIGINT, old)
-
-
 class ProcessGroup:
     """A program in a session of its own, from its start to the end of its last process.
 
@@ -217,18 +197,21 @@ class ProcessGroup:
         None: the program had to be ended, for the caller's sake. Raises OSError where there is no such program, or
         directory, and `ExitStatusUnknown` where nobody can tell how it ended.
         """
+        has_started = False
         with self._selector:
-            with _without_interrupts() as interrupt:
-                self._start()
             try:
-                interrupt()
+                with Interrupts():  # in the midst of a start it would lose the process
+                    self._start()
+                    has_started = True
                 return self._watch()
             except BaseException:  # Ctrl-C, where this is the main thread
-                self._end_whatever_happens()
+                if has_started:
+                    self._end_whatever_happens()
                 raise
             finally:
-                self.stdout.close()
-                self.stderr.close()
+                if has_started:
+                    self.stdout.close()
+                    self.stderr.close()
 
     def _start(self) -> None:
         self._process = subprocess.Popen(

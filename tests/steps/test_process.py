@@ -184,18 +184,29 @@ class TestTheEnd:
             process.run()
         assert not is_running(group_of(process))
 
-    def test_ctrl_c_while_it_starts_ends_the_group(self, monkeypatch):
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+    def test_a_signal_while_it_starts_ends_the_group(self, monkeypatch, number):
         popen = subprocess.Popen
+
+        class TookTooLong(Exception):
+            pass
+
+        def raise_it(*_):
+            raise TookTooLong
 
         def interrupted(*args, **options):
             made = popen(*args, **options)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             return made
 
         monkeypatch.setattr(subprocess, "Popen", interrupted)
         process = start("sleep 100")
-        with pytest.raises(KeyboardInterrupt):
-            process.run()
+        before = signal.signal(number, raise_it)
+        try:
+            with pytest.raises(TookTooLong):
+                process.run()
+        finally:
+            signal.signal(number, before)
         assert not is_running(group_of(process))
 
 

@@ -6,8 +6,7 @@ from itertools import count
 import pytest
 from injection import Injection, untraced
 
-from szal import Engine, FlowDef, StepDef
-from szal.scheduler import interrupts
+from szal import Engine, FlowDef, StepDef, interrupts
 
 HANDLED = [signal.SIGINT, signal.SIGUSR1, signal.SIGTERM]  # one before and one behind the one that comes
 

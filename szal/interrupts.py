@@ -1,9 +1,10 @@
-"""What signal handlers raise while a run is being coordinated.
+"""What signal handlers raise, kept for a moment at which it does no harm.
 
 They run on the main thread, between any two instructions. In a step's handler what they raise is as it should be; in
-the midst of the engine's own bookkeeping it would leave a run half settled and never recorded. So while a run is driven
-by the main thread, the program's handlers are called as ever, but what they raise becomes a message to the run, unless
-a step's handler is being called. The standard library does the same with Ctrl-C for its event loops.
+the midst of the engine's own bookkeeping it would leave a run half settled and never recorded, in the midst of the
+start of a process it would lose that. So while a run is driven by the main thread, the program's handlers are called
+as ever, but what they raise becomes a message to the run, unless a step's handler is being called. The standard
+library does the same with Ctrl-C for its event loops.
 """
 
 import os
@@ -29,18 +30,23 @@ _SIGNALS: Final = tuple(each for each in signal.Signals if each.name not in _NEV
 """Those that programs handle. To ask for each of them takes most of the time that a small run takes here."""
 
 _PATIENCE: Final = 0.3
-"""For how many seconds the engine may be at its bookkeeping before it counts as held up by something that hangs."""
+"""For how many seconds one may be kept before whoever should take note of it counts as held up."""
 
 
 class Interrupts:
     """A context in which what a signal handler raises is kept, and *deliver* told, instead of coming up here and now.
 
-    It comes up all the same while *in_handler* says that a step's handler runs on this thread, and when the one before
-    has not been taken note of for a while: a sink or a database that hangs can be got out of. Does nothing on other
-    threads than the main one. A signal handler that the program installs meanwhile is not touched.
+    At its end it is raised, if nobody has taken it. It comes up at once while *in_handler* says that a step's handler
+    runs on this thread, and when the one before has not been taken note of for a while: a sink or a database that hangs
+    can be got out of. Does nothing on other threads than the main one. A signal handler that the program installs
+    meanwhile is not touched.
     """
 
-    def __init__(self, deliver: "Callable[[Interrupts], object]", in_handler: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        deliver: "Callable[[Interrupts], object]" = lambda _: None,
+        in_handler: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.pending: BaseException | None = None
         """What was raised and nobody has taken note of yet."""
         self._deliver = deliver
