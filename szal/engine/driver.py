@@ -11,8 +11,9 @@ from szal.engine import family
 from szal.engine.conclusion import result_of
 from szal.engine.config import EngineConfig
 from szal.engine.execution import Execution, RunThread
+from szal.engine.leased_store import LeasedStore
 from szal.engine.lifecycle import Lifecycle
-from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.engine.spec import ExecutionSpec
 from szal.errors import describe
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
@@ -150,6 +151,7 @@ class Driver:
         scheduler, host, token = self._scheduler, self._host, spec.token
         lifecycle = Lifecycle(spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased)
         self._lifecycle = lifecycle
+        scheduler.is_whole = partial(family.is_whole, lifecycle)
         if lifecycle.recording.can_go_on:
             scheduler.on_idle = partial(family.pause_if_idle, lifecycle)
             scheduler.on_relieved = self._take_over
