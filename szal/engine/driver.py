@@ -254,7 +254,7 @@ class Driver:
         lifecycle = self._lifecycle
         if execution_id == self.execution_id or lifecycle is None:
             return execution_id == self.execution_id
-        return any(one.execution_id == execution_id for one in family.family_of(lifecycle))
+        return family.has(lifecycle, execution_id)
 
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have it stopped; False where it has come to its end before."""

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from szal.engine.lifecycle import Lifecycle
 from szal.model.state import Stop, WorkflowState
 
-__all__ = ["family_of", "is_whole", "leave", "pause_if_idle", "record_failure", "release"]
+__all__ = ["family_of", "has", "is_whole", "leave", "pause_if_idle", "record_failure", "release"]
 
 
 def family_of(lifecycle: Lifecycle) -> list[Lifecycle]:
@@ -35,6 +35,13 @@ def family_of(lifecycle: Lifecycle) -> list[Lifecycle]:
     for member in found:  # grows while it is read
         found += member.children
     return found
+
+
+def has(lifecycle: Lifecycle, execution_id: str) -> bool:
+    """Whether that is one of them, or is just being begun: from when the store has it. From any thread."""
+    if any(member.sub_flows.beginning == execution_id for member in family_of(lifecycle)):
+        return True
+    return any(member.execution_id == execution_id for member in family_of(lifecycle))  # it may have begun meanwhile
 
 
 def is_whole(lifecycle: Lifecycle) -> bool:

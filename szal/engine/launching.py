@@ -141,12 +141,12 @@ class Launcher(Generic[C]):
     def _has_begun(self, error: BaseException) -> bool:
         """Whether *error* came when the store may have had the sub-flow already: a failed step would leave it alone."""
         if isinstance(error, SzalError):  # by which the store has refused it
-            self._sub_flows.is_beginning = False
-        return self._sub_flows.is_beginning or is_interruption(error)
+            self._sub_flows.beginning = None
+        return self._sub_flows.beginning is not None or is_interruption(error)
 
     def _begin(self, call: Call, child: C, start: Callable[[], None]) -> None:
         self.children[child] = None
-        self._sub_flows.is_beginning = False
+        self._sub_flows.beginning = None
         call.run.enter(call.node.place, SUB_FLOW)
         try:
             start()

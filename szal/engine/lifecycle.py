@@ -70,14 +70,14 @@ class Lifecycle:
         self._not_undone: dict[str, str] = {}  # before a crash
         self.recording = recording_of(spec, config, leased, self.write_failed)
         self.waits = Waits(scheduler, self.recording.journal)
-        self._sub_flows = SubFlows(spec, config, resolver, leased)
-        self._launcher = Launcher(scheduler, self.waits, self._sub_flows, self._make_child)
+        self.sub_flows = SubFlows(spec, config, resolver, leased)
+        self._launcher = Launcher(scheduler, self.waits, self.sub_flows, self._make_child)
         self._launcher.keeps_completed = spec.rolls_back and leased is None
         if completed is None:
             self.run = self._forward()
         else:
             self.run = completed.run
-            self._sub_flows.completed.update(completed.sub_flows)
+            self.sub_flows.completed.update(completed.sub_flows)
         self._driven = self.run  # or its undoing
 
     @property
@@ -90,7 +90,7 @@ class Lifecycle:
         """Whether it is under way, and it and its sub-flows in none of the moments between two states."""
         if self.record.state not in (_RUNNING, _ROLLING_BACK) or not self.scheduler.drives(self._driven):
             return False
-        return not self._sub_flows.is_beginning and self._driven.stages.count(SUB_FLOW) == len(self.children)
+        return self.sub_flows.beginning is None and self._driven.stages.count(SUB_FLOW) == len(self.children)
 
     @property
     def execution_id(self) -> str:
@@ -174,7 +174,7 @@ class Lifecycle:
         assert self.recording.journal is not None
         restored = restore(snapshot, self.run, self.recording.journal, self.waits)
         self.undecided, self._not_undone = restored.undecided, restored.not_undone
-        self._sub_flows.taken_over = restored.sub_flows
+        self.sub_flows.taken_over = restored.sub_flows
         if stop is not None and stop.ends:
             self.run.stop = self.run.info.stop = stop
             self.run.why = self.record.error
@@ -197,7 +197,7 @@ class Lifecycle:
         stopping = snapshot.cancelled or run.stop is not None or scheduler.is_cancelled
         # Sub-flows under way are taken up before anything can stop the run: nobody else would end them.
         begun = (node for node in open_sub_flows(run) if stopping or run.may_begin(node))
-        children = {node: attempt for node in begun if (attempt := self._sub_flows.under_way(node))}
+        children = {node: attempt for node in begun if (attempt := self.sub_flows.under_way(node))}
         for node in children:
             run.enter(node.place, SUB_FLOW)
         scheduler.add(run)
@@ -212,7 +212,7 @@ class Lifecycle:
     def give_up(self, error: str) -> None:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
         for node in self.run.plan.nodes:
-            for spec in self._sub_flows.interrupted(node) if node.step.step_type == "sub_flow" else ():
+            for spec in self.sub_flows.interrupted(node) if node.step.step_type == "sub_flow" else ():
                 child = self._make_child(spec, _nobody)
                 assert spec.snapshot is not None
                 child.restore(spec.snapshot)
@@ -342,7 +342,7 @@ class Lifecycle:
 
     def as_completed(self) -> Completed:
         """Return what is kept of a sub-flow that has completed, so that it can be undone."""
-        return Completed(attrs.evolve(self.spec, record=self.record), self.run, {**self._sub_flows.completed})
+        return Completed(attrs.evolve(self.spec, record=self.record), self.run, {**self.sub_flows.completed})
 
 
 def _nobody(*_: object) -> None:

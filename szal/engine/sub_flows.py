@@ -94,8 +94,8 @@ class SubFlows:
         self._leased = leased
         self.taken_over: Mapping[int, str] = {}
         self.completed: dict[int, Completed] = {}
-        self.is_beginning = False
-        """Whether the store may have one that is under way, and has no lifecycle here yet."""
+        self.beginning: str | None = None
+        """One that the store may have as under way, and that has no lifecycle here yet. Read by any thread."""
 
     def spec_of(self, call: Call) -> "ExecutionSpec | Ended":
         """Return what a call of a sub_flow step is to run: a new execution, or one that a crash left; or how it ended.
@@ -111,7 +111,7 @@ class SubFlows:
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
             return Ended.of(known.record.result, left_by(known))
-        self.is_beginning = known is not None
+        self.beginning = None if known is None else execution_id
         earlier = self._earlier(call) if known is None else None
         if isinstance(earlier, Ended):
             return earlier
@@ -197,7 +197,7 @@ class SubFlows:
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
         definition = Definition.of(spec.flow)
-        self.is_beginning = True
+        self.beginning = spec.record.execution_id
         epoch = self._leased.create(spec.record, definition, steps=steps, under=self._parent.lease, replace=True)
         snapshot = None if earlier is None else Snapshot(record=spec.record, epoch=epoch, steps=steps)
         return attrs.evolve(spec, epoch=epoch, snapshot=snapshot)
@@ -287,7 +287,7 @@ class SubFlows:
             return Ended(None, error)
         flow = self._stored_flow(known)
         plan, binding = self._compiled(flow)
-        self.is_beginning = True
+        self.beginning = execution_id
         snapshot = self._leased.take_over(execution_id, under=self._parent.lease, reopen=True)
         return ExecutionSpec(
             flow=flow,
