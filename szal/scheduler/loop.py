@@ -265,7 +265,11 @@ class Scheduler:
     def _ended(self, attempt: Attempt) -> None:
         run = attempt.call.run
         if run.deadline is not None and attempt.call.ended >= run.deadline:
-            stopping.stop_run(self._c, run, Stop.TIMED_OUT)  # first of all, since its own timer has not fired yet
+            try:
+                stopping.stop_run(self._c, run, Stop.TIMED_OUT)  # first of all, since its own timer has not fired yet
+            except BaseException:
+                self._c.inbox.finished.put(attempt)  # it has ended all the same
+                raise
         settling.attempt_ended(self._c, attempt)
 
     def _caught(self, error: BaseException) -> None:

@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 from durable.failing import Broken, FailingSink
-from helper_engine import Hang, bounded
+from helper_engine import LONG, Hang, bounded, waited
 from injection import Injection
 from pairs import FULL
 from processes import wait_until
@@ -391,3 +391,26 @@ def test_what_is_stopped_as_it_goes_on_ends_with_its_sub_flows_at_every_depth(ne
     assert bounded(engine.resume, "e", cancel=token).state is CANCELLED
     states = [store.get(execution_id).state for execution_id in store.list()]
     assert states == [CANCELLED] * 3
+
+
+def test_a_time_out_that_cannot_be_recorded_waits_for_no_handler_that_has_ended(open_one):
+    """Where the end of an attempt is what tells that the time is over."""
+    ended = threading.Event()
+
+    def handler(ctx):
+        while ctx.remaining() > 0:
+            pass
+        ended.set()
+
+    def listen(event):  # holds up the coordinating thread until then
+        if event.event_type == "step_started":
+            waited(ended)
+
+    with open_one().engine_sink() as inner:
+        sink = Refusing(inner, saves(WorkflowState.RUNNING))
+        config = EngineConfig(execution_store=sink, event_sink=listen, cancel_grace=LONG)
+        with Engine(handler, config) as engine:
+            sink.error = ERRORS[0]
+            flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("a"), StepDef("b")], timeout=0.02)
+            with pytest.raises(StoreError, match="away"):
+                bounded(engine.run, flow, execution_id="e", timeout=LONG / 4)
