@@ -25,6 +25,7 @@ class Child(Protocol):
 
     spec: ExecutionSpec
     run: Run
+    driven: Run
     store_error: Exception | None
     undo: Rollback | None
 
@@ -151,7 +152,7 @@ class Launcher(Generic[C]):
         try:
             start()
         except BaseException:  # it is the run's end
-            if not self._scheduler.drives(child.run):  # and there is no sub-flow that this step would wait for
+            if not self._scheduler.drives(child.driven):  # and there is no sub-flow that this step would wait for
                 call.run.enter(call.node.place, READY)
                 if child.spec.lease is None:  # nor is there anything of it that somebody would find
                     self._leave(child)

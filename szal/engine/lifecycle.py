@@ -78,7 +78,7 @@ class Lifecycle:
         else:
             self.run = completed.run
             self.sub_flows.completed.update(completed.sub_flows)
-        self._driven = self.run  # or its undoing
+        self.driven = self.run  # or its undoing
 
     @property
     def children(self) -> "dict[Lifecycle, None]":
@@ -88,9 +88,9 @@ class Lifecycle:
     @property
     def is_driven(self) -> bool:
         """Whether it is under way, and it and its sub-flows in none of the moments between two states."""
-        if self.record.state not in (_RUNNING, _ROLLING_BACK) or not self.scheduler.drives(self._driven):
+        if self.record.state not in (_RUNNING, _ROLLING_BACK) or not self.scheduler.drives(self.driven):
             return False
-        return self.sub_flows.beginning is None and self._driven.stages.count(SUB_FLOW) == len(self.children)
+        return self.sub_flows.beginning is None and self.driven.stages.count(SUB_FLOW) == len(self.children)
 
     @property
     def execution_id(self) -> str:
@@ -266,8 +266,8 @@ class Lifecycle:
         given_up = {**self._not_undone, **self._launcher.left_below(run)}
         rollback = self.undo = Rollback(run, undo, self.reporter, journal, given_up)
         launch = partial(self._launcher.launch_undo, rollback=rollback, forward=run)
-        self._driven = rollback.run(self._undo_done, launch)
-        self.scheduler.add(self._driven)
+        self.driven = rollback.run(self._undo_done, launch)
+        self.scheduler.add(self.driven)
 
     def _undo_done(self, run: Run) -> None:  # noqa: ARG002
         assert self.undo is not None
@@ -326,7 +326,7 @@ class Lifecycle:
         self._launcher.release()
         self.on_end = _nobody
         self.undo = None
-        self._driven = self.run
+        self.driven = self.run
 
     # -- steps that the engine does itself ------------------------------------------------------------
 
