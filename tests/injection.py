@@ -6,14 +6,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import Any
 
 
 class Injection:
-    """Calls *act* once, before the given line or instruction of the functions of *modules*, but for one of them.
+    """Calls *act* once, before the given line or instruction of the functions of *modules*, but for those *without*.
 
     Used as a context manager around the call. `happened` tells whether there was such a moment.
     """
@@ -25,7 +25,7 @@ class Injection:
         act: Callable[[], object],
         *,
         opcodes: bool,
-        without: str | None = None,
+        without: Collection[str] = (),
     ) -> None:
         self.happened = False
         self.line = ""  # of source, where it happened
@@ -46,7 +46,7 @@ class Injection:
         sys.settrace(self._before)
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename not in self._files or frame.f_code.co_name == self._without:
+        if frame.f_code.co_filename not in self._files or frame.f_code.co_name in self._without:
             return None
         frame.f_trace_opcodes = self._opcodes
         if event == ("opcode" if self._opcodes else "line") and not self.happened:

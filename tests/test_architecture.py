@@ -107,10 +107,11 @@ ROOMS: dict[str, dict[str, str]] = {
     "engine": {
         "config": "what an engine can be told",
         "reporting": "events and metrics of one execution",
-        "journal": "what an execution writes as it goes",
-        "waiting": "steps that wait for a signal or a time",
         "owners": "who runs an execution, and whether it is known to have ended",
         "leases": "the heartbeat",
+        "leased_store": "what runs ask of a store with leases",
+        "journal": "what an execution writes as it goes",
+        "waiting": "steps that wait for a signal or a time",
         "rollback": "undoing a run",
         "spec": "what is to be run",
         "rerun": "what a rerun keeps",

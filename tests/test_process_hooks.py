@@ -304,7 +304,7 @@ def test_ctrl_c_at_any_line_leaves_every_lock_free_and_the_child_able_to_work(dr
     while happened:
         interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
         # without: nothing comes in where a with statement lets go
-        injection = Injection(moment, [process_hooks, interruption], interrupt, opcodes=False, without="rest")
+        injection = Injection(moment, [process_hooks, interruption], interrupt, opcodes=False, without=["rest"])
         with injection:
             child = os.fork()
             if child == 0:

@@ -78,6 +78,11 @@ class ActiveRuns:
         """Return all runs."""
         return [holder for holder in self._here().copy().values() if isinstance(holder, Driver)]
 
+    def drain(self) -> None:
+        """Have nothing new started in any of them."""
+        for driver in self.all():
+            driver.drain()
+
     def ids(self) -> list[str]:
         """Return the ids of all."""
         return [*self._here()]

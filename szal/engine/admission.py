@@ -8,7 +8,8 @@ import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
-from szal.engine.spec import ExecutionSpec, LeasedStore, bind
+from szal.engine.leased_store import LeasedStore
+from szal.engine.spec import ExecutionSpec, bind
 from szal.errors import SzalError
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json

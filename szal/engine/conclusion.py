@@ -1,15 +1,25 @@
 """What an execution comes to: its result, and what is said of it in a line."""
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Final, cast
 
 from szal.clock import monotonic
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
+from szal.events.bus import EventType
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.run import Run
 
-__all__ = ["copy_of", "reason_of", "result_of", "without_exception"]
+__all__ = ["ENDS", "copy_of", "reason_of", "result_of", "without_exception"]
+
+ENDS: Final[Mapping[WorkflowState, EventType]] = {
+    WorkflowState.COMPLETED: "flow_completed",
+    WorkflowState.FAILED: "flow_failed",
+    WorkflowState.ROLLED_BACK: "flow_rolled_back",
+    WorkflowState.CANCELLED: "flow_cancelled",
+}
+"""The event that tells of the end in a state."""
 
 
 def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowState, error: str | None) -> FlowResult:

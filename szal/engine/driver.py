@@ -11,8 +11,9 @@ from szal.engine import family
 from szal.engine.conclusion import result_of
 from szal.engine.config import EngineConfig
 from szal.engine.execution import Execution, RunThread
+from szal.engine.leased_store import LeasedStore
 from szal.engine.lifecycle import Lifecycle
-from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.engine.spec import ExecutionSpec
 from szal.errors import describe
 from szal.interruption import is_interruption
 from szal.interrupts import Interrupts
@@ -150,6 +151,7 @@ class Driver:
         scheduler, host, token = self._scheduler, self._host, spec.token
         lifecycle = Lifecycle(spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased)
         self._lifecycle = lifecycle
+        scheduler.is_whole = partial(family.is_whole, lifecycle)
         if lifecycle.recording.can_go_on:
             scheduler.on_idle = partial(family.pause_if_idle, lifecycle)
             scheduler.on_relieved = self._take_over
@@ -252,7 +254,7 @@ class Driver:
         lifecycle = self._lifecycle
         if execution_id == self.execution_id or lifecycle is None:
             return execution_id == self.execution_id
-        return any(one.execution_id == execution_id for one in family.family_of(lifecycle))
+        return family.has(lifecycle, execution_id)
 
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have it stopped; False where it has come to its end before."""

@@ -84,11 +84,12 @@ class Engine:
         for background in self._background:
             background.close()
         active = self._admission.active
+        if drain is not None:
+            active.drain()  # before runs are refused: whoever sees that may go by it
         if active.close():
             self._shut_down()
         elif drain is not None:
-            for driver in active.all():
-                driver.drain()
+            active.drain()  # what has begun meanwhile
             if not active.wait_for_others(drain):
                 logger.warning("the engine is closed, and still running: %s", ", ".join(active.ids()))
 

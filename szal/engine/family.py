@@ -1,11 +1,32 @@
-"""An execution and its sub-flows under way: they pause together, and are left and let go of together."""
+"""An execution and its sub-flows under way: they pause together, and are left and let go of together.
+
+So what may stop them depends on what the record of each is at that moment. A stop that *ends* them needs all of them to
+be under way (`is_whole`): RUNNING or ROLLING_BACK, driven by the scheduler, each sub_flow step with its sub-flow. Else
+what is in memory and what is in the store may be two things, and whoever goes on begins with the store.
+
+    record of each               what the store raises  another exception       an interruption that ends
+    under way, not stopped       FAILED_BY_STORE        BROKEN                  CANCELLED
+    being begun, or resumed      FAILED_BY_STORE        LOST (*)                LOST
+    stopped: being wound up      FAILED_BY_STORE        LOST                    the grace ends
+    being undone                 FAILED_BY_STORE        LOST                    the undoing goes on
+    being paused, or PAUSED      FAILED_BY_STORE        LOST                    LOST
+    being concluded, or ended    FAILED_BY_STORE        LOST                    LOST
+    being left (also drained)    FAILED_BY_STORE        LOST                    the grace ends
+
+(*) A sub-flow of which no store has anything is forgotten instead, and its step ends with the others: BROKEN.
+
+What the store raises is what comes of asking it (`leased_store`), whatever its class; `LeaseLost` is LEASE_LOST
+instead. A stop that *leaves* them, whichever, gives back every lease, due at once: the store may have one as PAUSED,
+and what that waited for was not written or is over. Only INTERRUPTED leaves them PAUSED for a person. Without leases
+nobody could go on, so what is LOST there is recorded as FAILED.
+"""
 
 from datetime import UTC, datetime
 
 from szal.engine.lifecycle import Lifecycle
 from szal.model.state import Stop, WorkflowState
 
-__all__ = ["family_of", "leave", "pause_if_idle", "record_failure", "release"]
+__all__ = ["family_of", "has", "is_whole", "leave", "pause_if_idle", "record_failure", "release"]
 
 
 def family_of(lifecycle: Lifecycle) -> list[Lifecycle]:
@@ -14,6 +35,18 @@ def family_of(lifecycle: Lifecycle) -> list[Lifecycle]:
     for member in found:  # grows while it is read
         found += member.children
     return found
+
+
+def has(lifecycle: Lifecycle, execution_id: str) -> bool:
+    """Whether that is one of them, or is just being begun: from when the store has it. From any thread."""
+    if any(member.sub_flows.beginning == execution_id for member in family_of(lifecycle)):
+        return True
+    return any(member.execution_id == execution_id for member in family_of(lifecycle))  # it may have begun meanwhile
+
+
+def is_whole(lifecycle: Lifecycle) -> bool:
+    """Whether all of it is under way, so that it can be ended in order; see above."""
+    return all(member.is_driven for member in family_of(lifecycle))
 
 
 def pause_if_idle(lifecycle: Lifecycle) -> None:
@@ -37,13 +70,18 @@ def _open_questions(lifecycle: Lifecycle) -> str | None:
 
 
 def leave(lifecycle: Lifecycle, stop: Stop) -> None:
-    """Give all of it up where it stands, for *stop*: paused for a person, or for anybody to go on with."""
+    """Give all of it up where it stands, for *stop*: paused for a person, or for anybody to go on with.
+
+    Whoever goes on does so at once, even if the store has it PAUSED: it may have what that waited for no more.
+    """
     for member in reversed(family_of(lifecycle)):
-        if stop is Stop.INTERRUPTED and member.record.state is WorkflowState.RUNNING:
+        if stop is not Stop.INTERRUPTED:
+            member.recording.release(wake=0.0)
+        elif member.record.state is WorkflowState.RUNNING:
             member.record.stop = stop
             member.pause(stop.reason, None, ())
         else:
-            member.recording.release()
+            member.recording.release(None, ())
     if not stop.breaks:
         lifecycle.recording.flush()
 

@@ -1,14 +1,18 @@
 """What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from szal.clock import monotonic
+from szal.engine.leased_store import LeasedStore, ask, failure
 from szal.model.json import encode_checkpoint
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.plan import Node, Outcome
 from szal.stores.operation import Done, Release, Save, SaveStep
+
+if TYPE_CHECKING:
+    from szal.stores.ledger import Signal
 
 __all__ = ["Journal"]
 
@@ -23,13 +27,14 @@ class Journal:
 
     def __init__(
         self,
-        store: Any,
+        leased: LeasedStore,
         execution_id: str,
         epoch: int,
         on_error: Callable[[Exception], None],
         recovered: str | None = None,
     ) -> None:
-        self.store = store
+        self._leased = leased
+        self._store = leased.store
         self.execution_id = execution_id
         self.epoch = epoch
         self._on_error = on_error
@@ -49,8 +54,12 @@ class Journal:
     def now(self) -> float:
         """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
         if self._ahead is None:
-            self._ahead = self.store.ledger.clock() - monotonic()
+            self._ahead = self._leased.clock() - monotonic()
         return self._ahead + monotonic()
+
+    def signals(self) -> "list[Signal]":
+        """Return the signals that were sent and not delivered."""
+        return self._leased.signals(self.execution_id)
 
     def restore(self, step_name: str, seq: int, sub_flow: str | None = None) -> None:
         """Take note of a step that is in the store already, and of which execution, not its own, it stands for."""
@@ -63,11 +72,12 @@ class Journal:
         """Write the record."""
         save = Save.of(record, self.epoch)
         save.done = self._check
-        self.store.submit(save)
+        ask(self._store, self._store.submit, save)
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Give up the lease: the execution has ended, or waits until *wake*, or for one of the signals *awaits*."""
-        self.store.submit(Release(self.execution_id, self.epoch, wake, awaits, self._check))
+        release = Release(self.execution_id, self.epoch, wake, awaits, self._check)
+        ask(self._store, self._store.submit, release)
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""
@@ -127,7 +137,11 @@ class Journal:
 
     def _submit(self, step_name: str, seq: int, data: str, done: Done, progress_of: str | None = None) -> None:
         signal = self._signals.get(step_name) if self._signals else None
-        self.store.submit(SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done, progress_of))
+        save = SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done, progress_of)
+        try:
+            self._store.submit(save)
+        except Exception as error:  # noqa: BLE001 (as in `ask`, which would be one call more for each step)
+            raise failure(self._store, error)  # noqa: B904 (it has its cause)
 
     def _check(self, error: Exception | None) -> None:
         if error is not None:

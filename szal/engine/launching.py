@@ -25,6 +25,7 @@ class Child(Protocol):
 
     spec: ExecutionSpec
     run: Run
+    driven: Run
     store_error: Exception | None
     undo: Rollback | None
 
@@ -75,7 +76,7 @@ class Launcher(Generic[C]):
             self._scheduler.end_all(Stop.OVER_LIMIT, str(error))
             self._scheduler.ended(call, None, error, last=True)
         except BaseException as error:  # whatever keeps it from starting is the step's failure
-            if is_interruption(error):
+            if self._has_begun(error):
                 raise
             # What szal says of it is wrong with the flow, and stays so. What a catalogue raised may pass.
             self._scheduler.ended(call, None, error, last=isinstance(error, SzalError))
@@ -116,7 +117,7 @@ class Launcher(Generic[C]):
         except (StoreError, LeaseLost):
             raise
         except BaseException as error:  # then it is not undone
-            if is_interruption(error):
+            if self._has_begun(error):
                 raise
             self._scheduler.ended(call, None, error)
         if child is not None:
@@ -138,13 +139,23 @@ class Launcher(Generic[C]):
             return self._make(found, ended)
         return None
 
+    def _has_begun(self, error: BaseException) -> bool:
+        """Whether *error* came when the store may have had the sub-flow already: a failed step would leave it alone."""
+        if isinstance(error, SzalError):  # by which the store has refused it
+            self._sub_flows.beginning = None
+        return self._sub_flows.beginning is not None or is_interruption(error)
+
     def _begin(self, call: Call, child: C, start: Callable[[], None]) -> None:
         self.children[child] = None
+        self._sub_flows.beginning = None
         call.run.enter(call.node.place, SUB_FLOW)
         try:
             start()
-        except BaseException:  # it is the run's end, and no sub-flow that this step would wait for
-            call.run.enter(call.node.place, READY)
+        except BaseException:  # it is the run's end
+            if not self._scheduler.drives(child.driven):  # and there is no sub-flow that this step would wait for
+                call.run.enter(call.node.place, READY)
+                if child.spec.lease is None:  # nor is there anything of it that somebody would find
+                    self._leave(child)
             raise
 
     def _leave(self, child: C) -> None:

@@ -1,24 +1,24 @@
 """One execution from its first record to its last: its states, its steps, its undoing, its result."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
 from szal.clock import monotonic
-from szal.engine.conclusion import copy_of, reason_of, result_of, without_exception
+from szal.engine.conclusion import ENDS, copy_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
 from szal.engine.launching import Launcher
+from szal.engine.leased_store import LeasedStore
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
 from szal.engine.rollback import Rollback
-from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.engine.spec import ExecutionSpec
 from szal.engine.sub_flows import Completed, SubFlows
 from szal.engine.waiting import Waits
 from szal.errors import LeaseLost
-from szal.events.bus import EventType
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle"]
 
-_ENDS: Final[Mapping[WorkflowState, EventType]] = {
-    WorkflowState.COMPLETED: "flow_completed",
-    WorkflowState.FAILED: "flow_failed",
-    WorkflowState.ROLLED_BACK: "flow_rolled_back",
-    WorkflowState.CANCELLED: "flow_cancelled",
-}
+_RUNNING, _ROLLING_BACK = WorkflowState.RUNNING, WorkflowState.ROLLING_BACK
 
 
 class Lifecycle:
@@ -75,19 +70,27 @@ class Lifecycle:
         self._not_undone: dict[str, str] = {}  # before a crash
         self.recording = recording_of(spec, config, leased, self.write_failed)
         self.waits = Waits(scheduler, self.recording.journal)
-        self._sub_flows = SubFlows(spec, config, resolver, leased)
-        self._launcher = Launcher(scheduler, self.waits, self._sub_flows, self._make_child)
+        self.sub_flows = SubFlows(spec, config, resolver, leased)
+        self._launcher = Launcher(scheduler, self.waits, self.sub_flows, self._make_child)
         self._launcher.keeps_completed = spec.rolls_back and leased is None
         if completed is None:
             self.run = self._forward()
         else:
             self.run = completed.run
-            self._sub_flows.completed.update(completed.sub_flows)
+            self.sub_flows.completed.update(completed.sub_flows)
+        self.driven = self.run  # or its undoing
 
     @property
     def children(self) -> "dict[Lifecycle, None]":
         """Its sub-flows under way."""
         return self._launcher.children
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether it is under way, and it and its sub-flows in none of the moments between two states."""
+        if self.record.state not in (_RUNNING, _ROLLING_BACK) or not self.scheduler.drives(self.driven):
+            return False
+        return self.sub_flows.beginning is None and self.driven.stages.count(SUB_FLOW) == len(self.children)
 
     @property
     def execution_id(self) -> str:
@@ -167,11 +170,11 @@ class Lifecycle:
         """Put back what the store has of the steps; return those between two attempts, with when the next is due."""
         from szal.engine.restoring import restore  # only runs that go on need it
 
-        journal, stop = self.recording.journal, self.record.stop
-        assert journal is not None
-        restored = restore(snapshot, self.run, journal, self.waits)
+        stop = self.record.stop
+        assert self.recording.journal is not None
+        restored = restore(snapshot, self.run, self.recording.journal, self.waits)
         self.undecided, self._not_undone = restored.undecided, restored.not_undone
-        self._sub_flows.taken_over = restored.sub_flows
+        self.sub_flows.taken_over = restored.sub_flows
         if stop is not None and stop.ends:
             self.run.stop = self.run.info.stop = stop
             self.run.why = self.record.error
@@ -184,37 +187,37 @@ class Lifecycle:
         run, scheduler = self.run, self.scheduler
         backing_off = self.restore(snapshot)
         if self.record.state is WorkflowState.PAUSED:
-            self._become(WorkflowState.RUNNING)
+            self._become(_RUNNING)
             self.record.error = None
-            if run.stop is None:
-                self.record.stop = None
+            self.record.stop = None if run.stop is None else self.record.stop
             self.recording.save(self.record)
         if self.spec.parent is None and snapshot.recoveries > self._config.max_recoveries:
             self.give_up(f"gave up after {self._config.max_recoveries} recoveries")
             return
-        stopping = snapshot.cancelled or run.stop is not None
-        # With the sub-flows that are under way: nobody else would end them.
-        found = ((node, self._sub_flows.under_way(node)) for node in open_sub_flows(run)) if stopping else ()
-        children = [(node, attempt) for node, attempt in found if attempt]
-        for node, _ in children:
+        stopping = snapshot.cancelled or run.stop is not None or scheduler.is_cancelled
+        # Sub-flows under way are taken up before anything can stop the run: nobody else would end them.
+        begun = (node for node in open_sub_flows(run) if stopping or run.may_begin(node))
+        children = {node: attempt for node in begun if (attempt := self.sub_flows.under_way(node))}
+        for node in children:
             run.enter(node.place, SUB_FLOW)
         scheduler.add(run)
         for node, due in () if stopping else backing_off:
-            scheduler.back_off(run, node, max(0.0, due - self.waits.now()))
-        for node, attempt in children:
-            scheduler.launch(run, node, attempt)
+            if node not in children:
+                scheduler.back_off(run, node, max(0.0, due - self.waits.now()))
         if stopping:
-            scheduler.cancel()
+            scheduler.cancel()  # before they begin: they ask, and do the same
+        for node, attempt in children.items():
+            scheduler.launch(run, node, attempt)
 
     def give_up(self, error: str) -> None:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
         for node in self.run.plan.nodes:
-            for spec in self._sub_flows.interrupted(node) if node.step.step_type == "sub_flow" else ():
+            for spec in self.sub_flows.interrupted(node) if node.step.step_type == "sub_flow" else ():
                 child = self._make_child(spec, _nobody)
                 assert spec.snapshot is not None
                 child.restore(spec.snapshot)
                 if child.record.state is WorkflowState.PAUSED:
-                    child._become(WorkflowState.RUNNING)
+                    child._become(_RUNNING)
                 child.give_up(error)
         self.run.failed = True
         self.record.stop = Stop.GAVE_UP
@@ -233,8 +236,8 @@ class Lifecycle:
     def _forward_done(self, run: Run) -> None:
         failed = run.failed or run.stop is not None
         if failed and self.spec.rolls_back:
-            if self.record.state is not WorkflowState.ROLLING_BACK:
-                self._become(WorkflowState.ROLLING_BACK)
+            if self.record.state is not _ROLLING_BACK:
+                self._become(_ROLLING_BACK)
                 self.recording.save(self.record)
                 self.recording.flush()
             self._undo()
@@ -250,7 +253,7 @@ class Lifecycle:
         """
         record, snapshot = self.record, self.spec.snapshot
         self.started = monotonic()
-        record.state, record.result, record.finished_at = WorkflowState.ROLLING_BACK, None, None
+        record.state, record.result, record.finished_at = _ROLLING_BACK, None, None
         self.recording.open(record, self)
         if snapshot is not None and self.recording.journal is not None:
             self.restore(snapshot)
@@ -259,11 +262,12 @@ class Lifecycle:
         self._undo()
 
     def _undo(self) -> None:
-        undo, journal = self.spec.binding.undo, self.recording.journal
-        given_up = {**self._not_undone, **self._launcher.left_below(self.run)}
-        rollback = self.undo = Rollback(self.run, undo, self.reporter, journal, given_up)
-        launch = partial(self._launcher.launch_undo, rollback=rollback, forward=self.run)
-        self.scheduler.add(rollback.run(self._undo_done, launch))
+        undo, journal, run = self.spec.binding.undo, self.recording.journal, self.run
+        given_up = {**self._not_undone, **self._launcher.left_below(run)}
+        rollback = self.undo = Rollback(run, undo, self.reporter, journal, given_up)
+        launch = partial(self._launcher.launch_undo, rollback=rollback, forward=run)
+        self.driven = rollback.run(self._undo_done, launch)
+        self.scheduler.add(self.driven)
 
     def _undo_done(self, run: Run) -> None:  # noqa: ARG002
         assert self.undo is not None
@@ -273,8 +277,7 @@ class Lifecycle:
         self._become(state)
         error = reason_of(self.run, self.undo) if error is None else error
         result = result_of(self.spec, self.run, self.started, state, error)
-        self.record.result = result
-        self.record.error = result.error
+        self.record.result, self.record.error = result, result.error
         self.record.finished_at = max(self.record.started_at, datetime.fromtimestamp(self.scheduler.now(), UTC))
         self.recording.save(self.record)
         if self.recording.encodes:
@@ -284,7 +287,7 @@ class Lifecycle:
         if self.spec.parent is None:
             self.recording.flush()
         try:
-            self.reporter.flow(_ENDS[state], duration=result.total_duration, error=result.error)
+            self.reporter.flow(ENDS[state], duration=result.total_duration, error=result.error)
         finally:  # an interruption that comes up in a sink does not undo the end
             self._over(result)
 
@@ -299,8 +302,7 @@ class Lifecycle:
         """
         self._become(WorkflowState.PAUSED)
         result = result_of(self.spec, self.run, self.started, WorkflowState.PAUSED, error)
-        self.record.result = result
-        self.record.error = error
+        self.record.result, self.record.error = result, error
         self.recording.save(self.record)
         self.recording.release(wake, awaits)
         self.scheduler.drop(self.run)
@@ -324,6 +326,7 @@ class Lifecycle:
         self._launcher.release()
         self.on_end = _nobody
         self.undo = None
+        self.driven = self.run
 
     # -- steps that the engine does itself ------------------------------------------------------------
 
@@ -339,7 +342,7 @@ class Lifecycle:
 
     def as_completed(self) -> Completed:
         """Return what is kept of a sub-flow that has completed, so that it can be undone."""
-        return Completed(attrs.evolve(self.spec, record=self.record), self.run, {**self._sub_flows.completed})
+        return Completed(attrs.evolve(self.spec, record=self.record), self.run, {**self.sub_flows.completed})
 
 
 def _nobody(*_: object) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from szal.engine.config import EngineConfig
-from szal.engine.spec import ExecutionSpec, LeasedStore
+from szal.engine.leased_store import LeasedStore
+from szal.engine.spec import ExecutionSpec
 from szal.errors import LeaseLost, WriteFailed
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
@@ -158,7 +159,7 @@ class RecordedUnderLease:
         self.error: Exception | None = None
         self.journal: Journal = journal
         self._leased = leased
-        self._flush = None if durability == "none" else getattr(leased.store, "flush", None)
+        self._waits = durability != "none"
 
     def open(self, record: ExecutionRecord, supervision: Supervision) -> None:  # noqa: ARG002 (its lease recorded it)
         """Have the lease renewed."""
@@ -179,10 +180,10 @@ class RecordedUnderLease:
 
     def flush(self) -> None:
         """Wait for the commit; where it is lost, raise that the lease was, if so."""
-        if self._flush is None:
+        if not self._waits:
             return
         try:
-            self._flush(execution_id=self.journal.execution_id)
+            self._leased.flush(self.journal.execution_id)
         except WriteFailed as error:
             lost = next((loss for loss in error.errors if isinstance(loss, LeaseLost)), None)
             raise lost or error from None
@@ -209,7 +210,7 @@ def recording_of(
     if leased is not None and spec.epoch is not None:
         from szal.engine.journal import Journal  # only runs that are recorded need it
 
-        journal = Journal(leased.store, execution_id, spec.epoch, on_error, spec.recovered)
+        journal = Journal(leased, execution_id, spec.epoch, on_error, spec.recovered)
         return RecordedUnderLease(leased, journal, config.durability)
     if store is None:
         return NotRecorded()

@@ -10,11 +10,12 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
+from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
 from szal.engine.lineage import is_child_id, last_sub_flow, standing_sub_flow
 from szal.engine.owners import is_gone, owner_name
 from szal.engine.rerun import kept_rows, with_descendants
-from szal.engine.spec import ExecutionSpec, LeasedStore, bind, stored_flow
+from szal.engine.spec import ExecutionSpec, bind, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
@@ -267,7 +268,7 @@ class Recovery:
         if snapshot.epoch is None or snapshot.flow is None:
             raise nothing
         errors: list[Exception] = []
-        journal = Journal(leased.store, execution_id, snapshot.epoch, errors.append)
+        journal = Journal(leased, execution_id, snapshot.epoch, errors.append)
         for name, seq, _ in snapshot.steps:
             journal.restore(name, seq)
         begun = _undecided(snapshot, step)
@@ -275,8 +276,7 @@ class Recovery:
             plan = Plan.of(decode_flow(snapshot.flow))
             self._decide(journal, plan.nodes[plan.places[step]], begun, decision, output)
         journal.release(wake=0.0)
-        if hasattr(leased.store, "flush"):
-            leased.store.flush(execution_id=execution_id)
+        leased.flush(execution_id)
         if begun is None:  # somebody else has decided meanwhile
             raise nothing
 

@@ -1,7 +1,7 @@
 """What is to be run: a flow, checked and compiled, the handlers of its steps, and its place in the store."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,10 +17,9 @@ from szal.scheduler.plan import Plan
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.model.definition import Definition
-    from szal.stores.ledger import Lease, Snapshot, StepRows
+    from szal.stores.ledger import Lease, Snapshot
 
-__all__ = ["Binding", "ExecutionSpec", "LeasedStore", "SubFlowCount", "bind", "stored_flow", "undo_handler"]
+__all__ = ["Binding", "ExecutionSpec", "SubFlowCount", "bind", "stored_flow", "undo_handler"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -59,57 +58,6 @@ def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Han
     """Return what undoes *step*: what is registered for it, or for a rollbackable one the engine's; else None."""
     own = resolver.resolve_rollback(step)
     return config.rollback_handler if own is None and step.rollbackable else own
-
-
-class LeasedStore:
-    """What executions need of the store, if it keeps a ledger: leases, and their renewal."""
-
-    def __init__(self, store: Any, owner: str, ttl: float, heartbeat: Any) -> None:
-        self.store = store
-        self.ledger = store.ledger
-        self.owner = owner
-        self.ttl = ttl
-        self.heartbeat = heartbeat
-
-    def drain(self) -> None:
-        """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
-        if hasattr(self.store, "drain"):
-            self.store.drain()
-
-    def create(
-        self,
-        record: ExecutionRecord,
-        definition: "Definition",
-        *,
-        steps: "StepRows" = (),
-        under: "Lease | None" = None,
-        replace: bool = False,
-    ) -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id.
-
-        *steps* have settled before it begins; *under* is the lease of the execution whose sub-flow it is;
-        *replace*: what there is under that id is left over, and goes.
-        """
-        self.heartbeat.start()
-        content_id, text = definition.content_id, definition.text
-        epoch: int | None = self.ledger.create(
-            record, content_id, text, self.owner, self.ttl, steps=steps, under=under, replace=replace
-        )
-        return epoch
-
-    def take_over(self, execution_id: str, *, under: "Lease | None" = None, reopen: bool = False) -> "Snapshot":
-        """Return the execution, now this process's; *under* is the lease of the one whose sub-flow it is.
-
-        *reopen*: also where it has ended, to be undone.
-        Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
-        """
-        from szal.engine.owners import is_gone
-
-        self.heartbeat.start()
-        snapshot: Snapshot = self.ledger.take_over(
-            execution_id, self.owner, self.ttl, is_gone, under=under, reopen=reopen
-        )
-        return snapshot
 
 
 def stored_flow(execution_id: str, known: "Snapshot", config: EngineConfig) -> FlowDef:

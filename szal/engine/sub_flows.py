@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.config import EngineConfig
+from szal.engine.leased_store import LeasedStore
 from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, standing_sub_flow, sub_flows_of
-from szal.engine.spec import Binding, ExecutionSpec, LeasedStore, bind, stored_flow, undo_handler
+from szal.engine.spec import Binding, ExecutionSpec, bind, stored_flow, undo_handler
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError
 from szal.expressions.path import Json
 from szal.model.catalogue import WorkflowStorage
@@ -93,6 +94,8 @@ class SubFlows:
         self._leased = leased
         self.taken_over: Mapping[int, str] = {}
         self.completed: dict[int, Completed] = {}
+        self.beginning: str | None = None
+        """One that the store may have as under way, and that has no lifecycle here yet. Read by any thread."""
 
     def spec_of(self, call: Call) -> "ExecutionSpec | Ended":
         """Return what a call of a sub_flow step is to run: a new execution, or one that a crash left; or how it ended.
@@ -108,6 +111,7 @@ class SubFlows:
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
             return Ended.of(known.record.result, left_by(known))
+        self.beginning = None if known is None else execution_id
         earlier = self._earlier(call) if known is None else None
         if isinstance(earlier, Ended):
             return earlier
@@ -154,7 +158,7 @@ class SubFlows:
     def _read(self, execution_id: str) -> "Snapshot | None":
         assert self._leased is not None
         try:
-            known: Snapshot = self._leased.ledger.read(execution_id)
+            known: Snapshot = self._leased.read(execution_id)
         except ExecutionNotFound:
             return None
         return known
@@ -188,11 +192,12 @@ class SubFlows:
 
         steps: StepRows = ()
         if earlier is not None:
-            sub_flow_of = partial(last_sub_flow, self._leased.ledger, earlier.record.execution_id)
+            sub_flow_of = partial(last_sub_flow, self._leased, earlier.record.execution_id)
             steps = kept_rows(earlier, spec.plan, (), sub_flow_of)
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
         definition = Definition.of(spec.flow)
+        self.beginning = spec.record.execution_id
         epoch = self._leased.create(spec.record, definition, steps=steps, under=self._parent.lease, replace=True)
         snapshot = None if earlier is None else Snapshot(record=spec.record, epoch=epoch, steps=steps)
         return attrs.evolve(spec, epoch=epoch, snapshot=snapshot)
@@ -220,12 +225,12 @@ class SubFlows:
     def under_way(self, node: Node) -> int:
         """Return the attempt whose sub-flow has begun and not ended, or completed, as the store has it; 0: none."""
         assert self._leased is not None
-        return standing_sub_flow(self._leased.ledger, self._parent.record.execution_id, node.step)[0]
+        return standing_sub_flow(self._leased, self._parent.record.execution_id, node.step)[0]
 
     def interrupted(self, node: Node) -> Iterator[ExecutionSpec]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
         assert self._leased is not None
-        begun = sub_flows_of(self._leased.ledger, self._parent.record.execution_id, node.step)
+        begun = sub_flows_of(self._leased, self._parent.record.execution_id, node.step)
         execution_ids = [child.record.execution_id for _, child in begun]
         if node.place in self.taken_over:
             execution_ids.append(self.taken_over[node.place])
@@ -252,7 +257,7 @@ class SubFlows:
         """Return what the last sub-flow of *node* could not undo, as the store has it since before this run."""
         if self._leased is None or self._parent.snapshot is None:
             return []
-        last = last_sub_flow(self._leased.ledger, self._parent.record.execution_id, node.step)
+        last = last_sub_flow(self._leased, self._parent.record.execution_id, node.step)
         return [] if last is None else left_by(last)
 
     # -- undoing ---------------------------------------------------------------------------------------
@@ -275,13 +280,14 @@ class SubFlows:
             raise SubFlowError(f"sub-flow {execution_id} is not in the store any more")
         state = known.record.state
         if state is WorkflowState.COMPLETED:
-            if not can_be_undone(self._leased.ledger, known, self._is_undone):
+            if not can_be_undone(self._leased, known, self._is_undone):
                 return None
         elif not state.is_live:  # it was undone before a crash
             error = None if state is WorkflowState.ROLLED_BACK else sub_flow_failed(known.record)
             return Ended(None, error)
         flow = self._stored_flow(known)
         plan, binding = self._compiled(flow)
+        self.beginning = execution_id
         snapshot = self._leased.take_over(execution_id, under=self._parent.lease, reopen=True)
         return ExecutionSpec(
             flow=flow,

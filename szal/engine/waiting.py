@@ -147,7 +147,7 @@ class Waits:
         self._unread = False
         if self._journal is None or not self._by_signal:
             return
-        for signal in self._journal.store.ledger.signals(self._journal.execution_id):
+        for signal in self._journal.signals():
             self._keep(signal)
         self._has_read = True
         for name in [name for name in self._by_signal if name in self._kept]:

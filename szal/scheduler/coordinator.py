@@ -63,10 +63,14 @@ class Inbox:
         self.finished.put(None)
 
     def make_calls(self) -> None:
-        """Call what is to be called. Coordinator only."""
+        """Call what is to be called; what one raises keeps the others from nothing but this time. Coordinator only."""
         self.has_calls = False
-        while not self.calls.empty():
-            self.calls.get()()
+        try:
+            while not self.calls.empty():
+                self.calls.get()()
+        except BaseException:
+            self.has_calls = True
+            raise
 
     def wait(self, timeout: float) -> Any:
         """Wait, so many seconds at most, for something to end; None where only calls came, or nothing."""

@@ -70,6 +70,8 @@ class Scheduler:
         """Called when nothing is under way, and nothing will come but from outside."""
         self.on_relieved: Callable[[], None] | None = None
         """Called on a thread that has to go on in the place of the one that called `drive`: it calls `go_on`."""
+        self.is_whole: Callable[[], bool] = lambda: True
+        """Whether all that is under way is driven here: then it can be ended in order."""
 
     # -- from any thread -----------------------------------------------------------------------------
 
@@ -152,6 +154,10 @@ class Scheduler:
         """Forget *timer*."""
         self._c.timers.cancel(timer)
 
+    def drives(self, run: Run) -> bool:
+        """Whether *run* has begun and not ended."""
+        return run in self._c.runs
+
     def drop(self, run: Run) -> None:
         """Drive *run* no further, if it is being driven; it is told nothing."""
         self._c.runs.pop(run, None)
@@ -167,6 +173,11 @@ class Scheduler:
     def leaving(self) -> Stop | None:
         """Why all that is left was left as it is."""
         return self._c.leaving
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody has asked for the end of all of it."""
+        return self._c.is_cancelled
 
     @property
     def interruption(self) -> BaseException | None:
@@ -254,18 +265,22 @@ class Scheduler:
     def _ended(self, attempt: Attempt) -> None:
         run = attempt.call.run
         if run.deadline is not None and attempt.call.ended >= run.deadline:
-            stopping.stop_run(self._c, run, Stop.TIMED_OUT)  # first of all, since its own timer has not fired yet
+            try:
+                stopping.stop_run(self._c, run, Stop.TIMED_OUT)  # first of all, since its own timer has not fired yet
+            except BaseException:
+                self._c.inbox.finished.put(attempt)  # it has ended all the same
+                raise
         settling.attempt_ended(self._c, attempt)
 
     def _caught(self, error: BaseException) -> None:
-        """Stop all of it for what came up in a round."""
+        """Stop all of it for what came up in a round: end it where that can be done in order, else leave it."""
         c = self._c
         c.in_handler = None
         while True:
             try:
                 self._repair()
                 if is_interruption(error):
-                    stopping.interrupt(c, error)
+                    stopping.interrupt(c, error, can_end=self.is_whole())
                 elif self._can_end(error):
                     self._end_broken(error)
                 else:
@@ -282,7 +297,7 @@ class Scheduler:
         """Whether the runs can be ended in order, undone and recorded, for what came up: nobody has tried to before."""
         c = self._c
         is_first = all(run.stoppable and run.stop is None for run in c.runs)
-        return is_first and c.leaving is None and not isinstance(error, StoreError | LeaseLost)
+        return is_first and c.leaving is None and not isinstance(error, StoreError | LeaseLost) and self.is_whole()
 
     def _end_broken(self, error: BaseException) -> None:
         c = self._c
@@ -316,6 +331,7 @@ class Scheduler:
         c.inline = c.inline_run = c.relief = c.baton = None
         c.afterwards.clear()
         self.on_idle = self.on_relieved = None
+        self.is_whole = lambda: True
 
 
 def _stop_for(error: BaseException) -> Stop:

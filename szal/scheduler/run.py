@@ -167,6 +167,10 @@ class Run:
         """Whether *node* waits for no other step any more."""
         return self.waiting[node.gate] <= 0
 
+    def may_begin(self, node: Node) -> bool:
+        """Whether *node* waits for no other step, and has no outcome from before."""
+        return self.is_open(node) and self.stages[node.place] is not KEPT
+
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
 

@@ -32,17 +32,22 @@ _GOING_ON = (SETTLED, CALLED, SUB_FLOW, COMMITTING)
 """What a stop that ends a run lets be."""
 
 
-def interrupt(c: Coordinator, error: BaseException) -> None:
-    """Stop everything for what a signal handler raised; the second one, or one after a cancellation, ends the grace."""
+def interrupt(c: Coordinator, error: BaseException, *, can_end: bool = True) -> None:
+    """Stop everything for what a signal handler raised; the second one, or one after a cancellation, ends the grace.
+
+    Unless it *can_end*, it came in the midst of something: what it would end is left.
+    """
     again = c.interruption is not None or c.is_breaking_off or c.is_cancelled
     c.interruption = c.interruption or error
     stop = c.stop_for(error)
     if again:
         end_grace(c)
-    elif stop.ends:
+    elif not stop.ends:
+        leave(c, stop)
+    elif can_end:
         stop_all(c, stop)
     else:
-        leave(c, stop)
+        leave(c, Stop.LOST)
 
 
 def stop_all(c: Coordinator, stop: Stop, why: str | None = None) -> None:

@@ -8,6 +8,7 @@ import time
 import pytest
 from durable.children import Child
 from helper_engine import ForeignStore, bounded, statuses, waited
+from injection import Injection
 from processes import wait_until
 
 from szal import (
@@ -18,8 +19,11 @@ from szal import (
     FlowMode,
     InMemoryStorage,
     StepDef,
+    StepStatus,
     WorkflowState,
 )
+from szal.engine import engine as engine_module
+from szal.model.json import decode_checkpoint
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -55,12 +59,15 @@ class Gate:
 
 @pytest.fixture
 def drained(store):
-    """Drain an engine on a thread, open the gate once that has begun, and return when it is over."""
+    """Drain an engine on a thread, open the gate once its runs were told, and return when it is over.
 
-    def drain(engine, gate, seconds=20.0):
+    They are before the engine refuses others. *is_heard* says whether a run has acted on it, where it can at once.
+    """
+
+    def drain(engine, gate, seconds=20.0, is_heard=lambda: True):
         closing = threading.Thread(target=engine.close, args=[seconds], daemon=True)
         closing.start()
-        wait_until(lambda: is_closed(engine))
+        wait_until(lambda: is_closed(engine) and is_heard())
         gate.open.set()
         closing.join(15)
         assert not closing.is_alive()
@@ -76,12 +83,48 @@ def is_closed(engine):
     return False
 
 
+def withdrawn(store, execution_id):
+    """Return the steps that were to begin, and have not, as it is recorded."""
+    rows = store.ledger.read(execution_id).steps
+    return sorted(name for name, _, data in rows if decode_checkpoint(data, name).result.status is StepStatus.PENDING)
+
+
 def on_a_thread(function, *args, **kwargs):
     """Call it on a thread of its own, and return where its result will be."""
     found = []
     thread = threading.Thread(target=lambda: found.append(function(*args, **kwargs)), daemon=True)
     thread.start()
     return lambda: (thread.join(15), found[0])[1]
+
+
+def test_whoever_is_refused_a_run_may_rely_on_that_nothing_starts_any_more(new_engine):
+    """At each line of `close` from which on the engine refuses runs."""
+
+    def play(moment):
+        gate, refused = Gate("a"), []
+        engine = new_engine(gate)
+        execution = engine.start(chain("a", "b"))
+        gate.await_begun()
+
+        def act():
+            if is_closed(engine):
+                refused.append(True)
+                gate.open.set()
+                assert execution.wait(10)
+
+        try:
+            with Injection(moment, [engine_module], act, opcodes=False) as injection:
+                engine.close(drain=0)
+        finally:
+            gate.open.set()
+        assert execution.result(10).state is RUNNING, injection.line
+        return injection.happened, bool(refused)
+
+    tried, moment = [], 0
+    while (found := bounded(play, moment))[0]:
+        tried.append(found[1])
+        moment += 1
+    assert {*tried} == {False, True}
 
 
 # -- what is left ----------------------------------------------------------------------------------------
@@ -161,11 +204,12 @@ def test_an_undo_that_runs_ends_and_the_next_one_is_left_to_others(new_engine, s
 def test_what_is_queued_for_a_worker_does_not_start(new_engine, store, drained):
     gate = Gate("a", "b", "c", "d")
     engine = new_engine(gate, max_concurrency=2)
-    steps = [StepDef(name, idempotent=name < "c") for name in "abcd"]
+    steps = [StepDef(name, idempotent=False) for name in "abcd"]
     engine.start(FlowDef("wide", FlowMode.PARALLEL, steps=steps), execution_id="e")
     gate.await_begun(2)
-    drained(engine, gate)
-    assert sorted(gate.ran) == ["a", "b"]
+    queued = sorted({*"abcd"} - {*gate.ran})
+    drained(engine, gate, is_heard=lambda: withdrawn(store, "e") == queued)
+    assert len(gate.ran) == 2
     [result] = new_engine().recover()
     assert statuses(result) == dict.fromkeys("abcd", "completed")
 

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from durable.failing import Broken, FailingSink
 from helper_engine import LONG, Hang, bounded
 from helper_stress import FINAL, ending, summary
 from pairs import FULL
@@ -36,10 +37,6 @@ from szal.stores import Sink, Store, open_store
 BLOCKS = 50 if FULL else 1
 SCENARIOS = 60
 LIVE = [state for state in WorkflowState if state not in FINAL]
-
-
-class Broken(RuntimeError):
-    """What no store should raise, and one does."""
 
 
 # -- a store that fails ---------------------------------------------------------------------------------
@@ -78,39 +75,6 @@ class Faults:
             raise self._error
 
         return operation
-
-
-class FailingLedger:
-    """A ledger of which any method may fail."""
-
-    def __init__(self, target: Any, faults: Faults) -> None:
-        self._target = target
-        self._faults = faults
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._target, name)
-        return self._faults.wrap(f"ledger.{name}", found) if callable(found) else found
-
-
-class FailingSink:
-    """A sink whose writes may fail, and whose ledger may."""
-
-    def __init__(self, target: Any, faults: Faults) -> None:
-        self._target = target
-        self._faults = faults
-        self.ledger = FailingLedger(target.ledger, faults)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._target, name)
-
-    def save(self, record: Any) -> None:
-        self._faults.wrap("save", self._target.save)(record)
-
-    def submit(self, operation: Any) -> None:
-        self._faults.wrap("submit", self._target.submit)(operation)
-
-    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
-        self._faults.wrap("flush", self._target.flush)(timeout, execution_id=execution_id)
 
 
 # -- what is run -------------------------------------------------------------------------------------------

@@ -10,16 +10,19 @@ from durable.children import SETUP, run_child
 from pairs import FULL
 
 RUNS = 600 if FULL else 40
+STRUCK = RUNS // 10
+"""How many runs at least must have been ended by what struck them: on a busy machine that takes more runs than that."""
+MOST = 20.0 if FULL else 12.0  # seconds; `run_child` waits for 30
 
 pytestmark = pytest.mark.timeout(150 if FULL else 20)
 
 FUZZ = (
     SETUP
     + """
-    import collections, faulthandler, json, logging, random
+    import collections, faulthandler, itertools, json, logging, random
 
     logging.disable(logging.CRITICAL)
-    how, count, seed, runs = sys.argv[2], *map(int, sys.argv[3:])
+    how, (count, seed, runs, enough), most = sys.argv[2], map(int, sys.argv[3:7]), float(sys.argv[7])
     rng = random.Random(seed)
 
     class TookTooLong(Exception):
@@ -135,8 +138,10 @@ FUZZ = (
             return f"left {left}, and did only {sorted(effects[name])}"
         return None
 
-    struck, problems = [], []
-    for run in range(runs):
+    struck, problems, end = [], [], time.monotonic() + most
+    for run in itertools.count():
+        if run >= runs and (len(struck) > enough or time.monotonic() > end):
+            break
         faulthandler.dump_traceback_later(6, exit=True)  # a hang ends, and is seen
         found = problem(f"e{run}")
         faulthandler.cancel_dump_traceback_later()
@@ -154,6 +159,6 @@ FUZZ = (
 @pytest.mark.parametrize("how", ["ctrl-c", "own ctrl-c", "alarm"])
 @pytest.mark.parametrize("seed", range(10) if FULL else [1])
 def test_a_run_that_is_struck_at_a_random_moment_ends_and_goes_on(sqlite_url, how, count, seed):
-    problems, struck = json.loads(run_child(FUZZ, sqlite_url, how, count, seed, RUNS).splitlines()[-1])
+    problems, struck = json.loads(run_child(FUZZ, sqlite_url, how, count, seed, RUNS, STRUCK, MOST).splitlines()[-1])
     assert problems == []
-    assert struck > RUNS / 10
+    assert struck > STRUCK

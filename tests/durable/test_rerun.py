@@ -19,8 +19,8 @@ from szal import (
     TriggerMode,
     WorkflowState,
 )
+from szal.engine.leased_store import LeasedStore
 from szal.engine.lineage import child_id
-from szal.engine.spec import LeasedStore
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
 

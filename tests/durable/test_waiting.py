@@ -6,6 +6,7 @@ import time
 import attrs
 import pytest
 from durable.children import Child, killed, run_child
+from durable.failing import FailingSink
 from helper_engine import bounded, errors, statuses, waited
 from processes import wait_until
 
@@ -123,10 +124,47 @@ def test_what_is_told_a_sub_flow_under_way_is_heard_at_once(new_engine, tell):
     child = child_id("e", "in", 1)
     wait_until(lambda: engine.config.execution_store.get(child), timeout=20)
     engine.signal(child, "approve") if tell == "signal" else engine.cancel(child)
-    result = execution.result(timeout=5)
+    result = execution.result(timeout=20)
     assert heard == ["step_completed" if tell == "signal" else "step_skipped"]
     assert result.state is (WorkflowState.COMPLETED if tell == "signal" else WorkflowState.CANCELLED)
-    assert other.result(timeout=5).state is WorkflowState.PAUSED
+    assert other.result(timeout=20).state is WorkflowState.PAUSED
+
+
+@pytest.mark.parametrize("tell", ["signal", "cancel"])
+def test_so_is_what_it_is_told_as_soon_as_the_store_has_it(open_one, tell):
+    """Before the engine that has just recorded it does anything else."""
+    told = []
+
+    class Telling:
+        def wrap(self, name, function):
+            def operation(*args, **kwargs):
+                found = function(*args, **kwargs)
+                if name == "ledger.create" and args[0].parent_execution_id is not None:
+                    act = engine.signal if tell == "signal" else engine.cancel
+                    told.append(act(args[0].execution_id, *["approve"][: tell == "signal"]))
+                return found
+
+            return operation
+
+    def handler(ctx):
+        for _ in range(1000):  # until told, or its sub-flow is over
+            if heard.is_set() or not ctx.sleep(0.01):
+                break
+
+    heard = threading.Event()
+    inner = FlowDef("inner", steps=[wait_step()])
+    steps = [StepDef("in", step_type="sub_flow", config={"flow_name": "inner"}), StepDef("busy")]
+    with open_one() as opened, opened.engine_sink() as sink:
+        config = EngineConfig(
+            execution_store=FailingSink(sink, Telling()),
+            storage=InMemoryStorage([inner]),
+            lease_ttl=600.0,
+            event_sink=lambda event: heard.set() if event.event_type == "flow_completed" else None,
+        )
+        with Engine(handler, config) as engine:
+            result = bounded(engine.run, FlowDef("outer", FlowMode.PARALLEL, steps=steps), timeout=5)
+    assert told == [True]
+    assert result.state is (WorkflowState.COMPLETED if tell == "signal" else WorkflowState.CANCELLED)
 
 
 def test_a_signal_of_another_engine_reaches_a_wait_under_way(new_engine):

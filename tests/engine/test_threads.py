@@ -8,7 +8,7 @@ import time
 import weakref
 
 import pytest
-from helper_engine import ForeignStore, bounded, waited
+from helper_engine import LONG, ForeignStore, bounded, waited
 from processes import wait_until
 from stores.samples import run_python
 
@@ -112,15 +112,32 @@ def test_an_idle_time_that_is_none_is_refused(seconds):
 
 
 @pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.timeout(60)
 def test_the_threads_of_two_bursts_of_runs_are_gone_once_they_were_idle_long_enough(timeout):
-    before = own_threads()
-    with Engine(lambda ctx: time.sleep(0.01), EngineConfig(idle_timeout=0.2)) as engine:
+    """Only those are looked at that this engine has made: what other tests have left may start others at any time."""
+    used = set()
+
+    def handler(ctx):
+        used.add(threading.current_thread())
+        time.sleep(0.01)
+
+    def start():
+        execution = engine.start(parallel(8, timeout=timeout))
+        used.update(thread for thread in threading.enumerate() if thread.name.endswith(execution.execution_id))
+        return execution
+
+    def wait_for_their_end():
+        assert used
+        wait_until(lambda: not any(thread.is_alive() for thread in used), timeout=LONG)
+        used.clear()
+
+    with Engine(handler, EngineConfig(idle_timeout=0.2)) as engine:
         for _ in range(2):
-            for execution in [engine.start(parallel(8, timeout=timeout)) for _ in range(10)]:
-                assert execution.result(timeout=10).success
-        wait_until(lambda: own_threads() <= before, timeout=5)
-        assert engine.start(parallel(8, timeout=timeout)).result(timeout=10).success  # and it makes others
-        wait_until(lambda: own_threads() <= before, timeout=5)
+            for execution in [start() for _ in range(10)]:
+                assert execution.result(timeout=LONG).success
+        wait_for_their_end()
+        assert start().result(timeout=LONG).success  # and it makes others
+        wait_for_their_end()
 
 
 @pytest.mark.parametrize("timeout", [None, 30])

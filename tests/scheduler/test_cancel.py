@@ -410,7 +410,7 @@ class TestSignals:
                 pass
             modules = [cancel, interruption, waiters]
             interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
-            injection = Injection(moment, modules, interrupt, opcodes=False, without="_call")
+            injection = Injection(moment, modules, interrupt, opcodes=False, without=["_call"])
             try:
                 with injection:
                     token.cancel()

@@ -1,0 +1,50 @@
+"""A store that fails, told by somebody at which of its operations."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+__all__ = ["Broken", "FailingLedger", "FailingSink"]
+
+
+class Broken(RuntimeError):
+    """What no store should raise, and one does."""
+
+
+class Faults(Protocol):
+    """Decides which operations fail."""
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return *function*, which fails when it is to."""
+
+
+class FailingLedger:
+    """A ledger of which any method may fail."""
+
+    def __init__(self, target: Any, faults: Faults) -> None:
+        self._target = target
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        return self._faults.wrap(f"ledger.{name}", found) if callable(found) else found
+
+
+class FailingSink:
+    """A sink whose writes may fail, and whose ledger may."""
+
+    def __init__(self, target: Any, faults: Faults) -> None:
+        self._target = target
+        self._faults = faults
+        self.ledger = FailingLedger(target.ledger, faults)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    def save(self, record: Any) -> None:
+        self._faults.wrap("save", self._target.save)(record)
+
+    def submit(self, operation: Any) -> None:
+        self._faults.wrap("submit", self._target.submit)(operation)
+
+    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
+        self._faults.wrap("flush", self._target.flush)(timeout, execution_id=execution_id)
