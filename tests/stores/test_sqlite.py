@@ -32,6 +32,8 @@ def insert(store: SqliteExecutionStore, statement: str, rows: list[tuple[str, ..
 @pytest.mark.parametrize("name", ["szal.db", "a b.db", "what?.db", "100%20.db", "ünï→.db", "file:x", "a;b'c\"d.db"])
 @pytest.mark.parametrize("form", ["path", "text", "url"])
 def test_any_path_is_the_path_that_it_says(tmp_path: Path, name: str, form: str) -> None:
+    if form == "url" and "?" in name:
+        pytest.skip("in a URL the parameters begin there")
     path = tmp_path / name
     place = {"path": path, "text": str(path), "url": f"sqlite:///{path}"}[form]
     with SqliteExecutionStore.connect(place) as store:
@@ -58,26 +60,6 @@ def test_a_database_in_memory_is_seen_by_all_threads(url: str) -> None:
         thread.join()
         assert store.get("e00001") == record(1)
         assert SqliteExecutionStore.connect(url).name == ":memory:"
-
-
-@pytest.mark.parametrize(
-    ("url", "problem"),
-    [
-        ("sqlite:szal.db", "write sqlite:///relative.db"),
-        ("sqlite://host/x", "write sqlite:///"),
-        ("sqlite:///", "empty"),
-    ],
-)
-def test_a_url_that_is_none_says_what_to_write(url: str, problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        SqliteExecutionStore.connect(url)
-
-
-def test_open_store_knows_its_schemes_and_hides_passwords() -> None:
-    with pytest.raises(ValueError, match=r"no store for 'mysql://…@host/db': known are memory:, sqlite://…"):
-        open_store("mysql://me:secret@host/db")
-    with pytest.raises(ValueError, match="known are"):
-        open_store("szal.db")
 
 
 def test_bad_options_are_refused() -> None:

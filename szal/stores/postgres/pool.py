@@ -1,5 +1,6 @@
 """psycopg's pool of connections: opened when it is first needed, carried over faults and forks, errors translated."""
 
+import logging
 import sys
 import threading
 import weakref
@@ -10,36 +11,44 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 import psycopg
-from psycopg_pool import ConnectionPool, PoolClosed
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from szal import process_hooks
-from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.errors import StoreClosed, StoreFailed, StoreUnavailable
 from szal.interruption import interruption_in
+from szal.logs import SafeLogger
 from szal.stores import retrying
-from szal.stores.postgres.connection import DRIVER_ERRORS, ORDERLY, Connection, detach, in_autocommit
-from szal.stores.postgres.sqlstate import may_pass, one_line, refusal, translated
+from szal.stores.postgres.connection import (
+    DRIVER_ERRORS,
+    ORDERLY,
+    Connection,
+    detach,
+    in_autocommit,
+    is_behind_a_proxy,
+    shut,
+)
+from szal.stores.postgres.server import Server
+from szal.stores.postgres.sqlstate import (
+    is_of_a_prepared_statement,
+    is_of_the_session,
+    may_pass,
+    one_line,
+    refusal,
+    translated,
+)
 
-__all__ = ["Pool", "Server"]
+__all__ = ["Pool"]
+
+logger = SafeLogger(logging.getLogger(__name__))
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _OLDEST = 13_00_00  # the first with transaction numbers that are never used again
 _PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
+_PREPARE_THRESHOLD = 5  # psycopg's own
 _inherited: list[object] = []  # of the parent process: nobody may end what is in here
-
-
-@attrs.frozen(kw_only=True)
-class Server:
-    """Where the database is, and how many connections to it there may be."""
-
-    name: str
-    conninfo: str = attrs.field(repr=False)  # with the password
-    secrets: tuple[str, ...] = attrs.field(repr=False)
-    min_size: int
-    max_size: int
-    connect_timeout: float
 
 
 @attrs.define(eq=False)
@@ -47,31 +56,38 @@ class Pool:
     """Lends connections. A pool that has met a lost connection is thrown away: its others are lost too, or suspect.
 
     A new pool is made by connecting once without it: a pool tries in the background and keeps the reason to itself.
+    All its connections are to the host that answered then. Behind a proxy nothing is prepared: whatever session the
+    next transaction is given may not have that statement, or another one of that name.
     """
 
     name: str
     retry_timeout: float
     _server: Server | None = attrs.field(repr=False)
     """None: the pool is borrowed, and its owner's to open and close."""
+    _sizes: tuple[int, int] = (1, 10)
     _pool: "ConnectionPool[Connection] | None" = attrs.field(default=None, repr=False)
     _reached: bool = attrs.field(default=False, init=False)  # this server has let us in before
     _closed: bool = attrs.field(default=False, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the three above
+    _prepares: bool | None = attrs.field(default=None, init=False)
+    """Whether statements are prepared; None until the first connection tells whether it goes through a proxy."""
     _spare: "deque[Connection]" = attrs.field(factory=deque, init=False, repr=False)  # in use where there is no pool
     _connections: "weakref.WeakSet[Connection]" = attrs.field(factory=weakref.WeakSet, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self._server is not None and self._server.prepare_threshold != "auto":
+            self._prepares = self._server.prepare_threshold is not None
         process_hooks.enroll(self)
 
     @classmethod
-    def to(cls, server: Server, retry_timeout: float) -> "Pool":
-        """Return a pool of its own; nothing is opened yet."""
-        return cls(server.name, retry_timeout, server)
+    def to(cls, server: Server, sizes: tuple[int, int], retry_timeout: float) -> "Pool":
+        """Return a pool of its own, of at least and at most so many connections; nothing is opened yet."""
+        return cls(server.name, retry_timeout, server, sizes)
 
     @classmethod
     def borrowed(cls, name: str, pool: "ConnectionPool[Any]", retry_timeout: float) -> "Pool":
         """Return one that lends what *pool* has."""
-        return cls(name, retry_timeout, None, pool)
+        return cls(name, retry_timeout, None, pool=pool)
 
     # -- lending --------------------------------------------------------------------------------------
 
@@ -97,16 +113,16 @@ class Pool:
                 raise StoreClosed(self.name) from error
             raise StoreUnavailable(self.name, "another thread has lost its connection") from error
         except DRIVER_ERRORS as error:
-            raise self._without_secrets(translated(self.name, error)) from self._cause(error)
+            raise translated(self.name, error, is_lost=True) from error
 
     def _lend(self, pool: "ConnectionPool[Connection]", work: Callable[[Connection], T]) -> T:
         lent: Connection | None = None
         before = sys.exception()
         try:
-            lent = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+            lent = self._take(pool)
             self._reached = True
             try:
-                made = in_autocommit(lent, work)
+                made = self._carry_out(lent, work)
             except ORDERLY:
                 back, lent = lent, None
                 self._give_back(pool, back)
@@ -120,20 +136,51 @@ class Pool:
             if lent is None:
                 self._leave(pool)
             else:
-                lent.close()  # in the middle of whatever it was
+                shut(lent)  # in the middle of whatever it was
                 pool.putconn(lent)
             if (interruption := interruption_in(error, before)) is not None:
                 raise interruption from None
             raise
 
+    def _take(self, pool: "ConnectionPool[Connection]") -> Connection:
+        """Return a connection that is free; where there is none at all, one is being made, which may take longer."""
+        try:
+            return pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+        except PoolTimeout:
+            if self._server is None or self._has_connections():
+                raise
+        try:
+            return pool.getconn(self._server.connect_timeout)
+        except PoolTimeout:
+            self._drop(pool)
+            raise
+
+    def _has_connections(self) -> bool:
+        return any(not connection.closed for connection in [*self._connections])
+
+    def _carry_out(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        """Return what *work* makes of *connection*, which is closed where another session may do better."""
+        try:
+            if self._prepares is None:
+                self._prepares = not in_autocommit(connection, is_behind_a_proxy, prepares=False)
+            return in_autocommit(connection, work, prepares=self._prepares)
+        except DRIVER_ERRORS as error:
+            if is_of_the_session(error):
+                shut(connection)
+            if is_of_a_prepared_statement(error):
+                if self._prepares:
+                    logger.warning("%s: %s; no statement is prepared any more", self.name, one_line(error))
+                self._prepares = False
+            raise translated(self.name, error, is_lost=connection.closed) from error
+
     def _lend_spare(self, work: Callable[[Connection], T]) -> T:
         connection = self._spare.pop() if self._spare else self._connect()
         try:
-            return in_autocommit(connection, work)
+            return self._carry_out(connection, work)
         except ORDERLY:
             raise
         except BaseException:
-            connection.close()
+            shut(connection)
             raise
         finally:
             if not connection.closed:
@@ -157,7 +204,8 @@ class Pool:
                 self._check_open()
                 if self._pool is not None:
                     return self._pool
-                self._pool = pool = self._made()
+                self._pool = pool = self._made(self._own().conninfo_of(connection.pgconn))
+                return pool
         except RuntimeError as error:
             if (interruption := interruption_in(error, before)) is not None:
                 raise interruption from None
@@ -166,36 +214,30 @@ class Pool:
         finally:
             if connection not in self._spare:
                 connection.close()
-        self._await(pool)
-        return pool
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed(self.name)
 
-    def _await(self, pool: "ConnectionPool[Connection]") -> None:
-        """Wait for the first connections of a new pool."""
-        try:
-            pool.wait(self._own().connect_timeout)
-        except psycopg.Error:
-            self._drop(pool)
-            raise
-        except BaseException:
-            self._leave(pool)
-            raise
-
-    def _made(self) -> "ConnectionPool[Connection]":
-        server = self._own()
+    def _made(self, conninfo: str) -> "ConnectionPool[Connection]":
+        least, most = self._sizes
+        threshold = self._own().prepare_threshold
         pool: ConnectionPool[Connection] = ConnectionPool(
-            server.conninfo,
-            kwargs={"autocommit": True},
-            min_size=server.min_size,
-            max_size=server.max_size,
+            conninfo,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": _PREPARE_THRESHOLD if threshold == "auto" else threshold,
+            },
+            min_size=least,
+            max_size=most,
             name="szal",
             reconnect_timeout=0.0,  # the next use tries again; the pool itself would wait longer each time
+            reconnect_failed=self._give_up,
             configure=self._connections.add,
             open=False,
         )
+        if threshold == "auto" and self._prepares:
+            self._prepares = None  # it may be another host
         try:
             pool.open()
         except BaseException:
@@ -207,10 +249,10 @@ class Pool:
         """Return a connection of no pool; what is wrong with a server shows here."""
         server = self._own()
         try:
-            connection: Connection = psycopg.connect(server.conninfo, autocommit=True)
+            connection: Connection = psycopg.connect(server.conninfo(), autocommit=True)
         except psycopg.OperationalError as error:
             kind = StoreFailed if self._is_refused(error) else StoreUnavailable
-            raise self._without_secrets(kind(self.name, one_line(error))) from self._cause(error)
+            raise kind(self.name, one_line(error)) from error
         if connection.info.server_version < _OLDEST:
             connection.close()
             raise StoreFailed(self.name, f"PostgreSQL {_OLDEST // 10_000} or newer is needed")
@@ -226,7 +268,7 @@ class Pool:
         if error.pgconn.needs_password:
             return True
         server = self._own()
-        state = refusal(server.conninfo, server.connect_timeout)
+        state = refusal(server.conninfo_of(error.pgconn), server.connect_timeout)
         return state is not None and not may_pass(state)
 
     def _own(self) -> Server:
@@ -240,10 +282,13 @@ class Pool:
             with suppress(psycopg.Error):
                 pool.check()
             return
-        with self._lock:
-            if self._pool is pool:
-                self._pool = None
+        self._forget(pool)
         pool.close(_PATIENCE)
+
+    def _give_up(self, pool: "ConnectionPool[Connection]") -> None:
+        """Do without *pool*, which has nothing and could not connect: who waits for it hears that at once."""
+        if not self._has_connections():
+            self._leave(pool)  # this is one of the threads that closing it waits for
 
     def _leave(self, pool: "ConnectionPool[Connection]") -> None:
         """Do without *pool*, in the middle of which a signal handler raised: nobody knows what it has lent.
@@ -252,26 +297,14 @@ class Pool:
         """
         if self._server is None:
             return
-        with self._lock:
-            if self._pool is pool:
-                self._pool = None
+        self._forget(pool)
         with suppress(RuntimeError):
             threading.Thread(target=pool.close, args=[_PATIENCE], name="szal-pool-closer", daemon=True).start()
 
-    # -- secrets --------------------------------------------------------------------------------------
-
-    def _without_secrets(self, error: StoreError) -> StoreError:
-        for secret in self._secrets():
-            if isinstance(error, StoreFailed | StoreUnavailable):
-                error.problem = error.problem.replace(secret, "…")
-        return error
-
-    def _cause(self, error: Exception) -> Exception | None:
-        """Return *error*, unless its own text says what nobody may know."""
-        return None if any(secret in str(error) for secret in self._secrets()) else error
-
-    def _secrets(self) -> tuple[str, ...]:
-        return () if self._server is None else self._server.secrets
+    def _forget(self, pool: "ConnectionPool[Connection]") -> None:
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
 
     # -- its life -------------------------------------------------------------------------------------
 

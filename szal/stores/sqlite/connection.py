@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from szal import process_hooks
 from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.stores.url import SqliteFile
 
 __all__ = ["Connection"]
 
@@ -59,11 +60,18 @@ class Connection:
         process_hooks.enroll(self)
 
     @classmethod
-    def to(cls, place: str, synchronous: str, busy_timeout: float) -> "Connection":
-        """Return a connection to the file at *place*, or to a new ``:memory:``."""
+    def to(cls, file: SqliteFile, synchronous: str, busy_timeout: float) -> "Connection":
+        """Return a connection to *file*, or to a new ``:memory:``."""
+        has_mode = file.mode != "rwc"
 
         def connect() -> Database:
-            raw = sqlite3.connect(place, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+            raw = sqlite3.connect(
+                file.uri if has_mode else file.path,
+                timeout=busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=has_mode,
+            )
             try:
                 raw.execute(f"PRAGMA synchronous = {synchronous}")
                 return _wrap(raw)
@@ -71,7 +79,7 @@ class Connection:
                 raw.close()
                 raise
 
-        return cls(place, busy_timeout, connect, durable=place != ":memory:", owned=True)
+        return cls(file.path, busy_timeout, connect, durable=not file.is_memory, owned=True)
 
     @classmethod
     def borrowed(cls, raw: sqlite3.Connection) -> "Connection":

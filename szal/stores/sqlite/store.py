@@ -1,6 +1,5 @@
 """Executions in an SQLite file, the one that szal-rs keeps: either can open the other's."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -17,6 +16,7 @@ from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.query import HEAD
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
 from szal.stores.sqlite.connection import Connection
+from szal.stores.url import SqliteFile
 
 __all__ = ["SqliteExecutionStore"]
 
@@ -157,23 +157,24 @@ class SqliteExecutionStore(SqlExecutionStore):
         """Return the store in the file at *path*; the file is made, but not its directory, when it is first used.
 
         *path* is a path, or a URL: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``. What
-        follows the three slashes is the path as it is: nothing is escaped, a ``?`` or ``%`` stands for itself.
-        ``:memory:`` is a database of this store's own. Raises ValueError; never blocks.
+        follows the three slashes, up to a ``?``, is the path as it is: nothing is escaped, a ``%`` stands for itself.
+        ``?mode=rw`` makes no file where there is none, ``?mode=ro`` only reads. szal-rs's ``sqlite://relative.db`` is
+        understood. ``:memory:`` is a database of this store's own. Raises ValueError; never blocks.
 
-        >>> SqliteExecutionStore.connect("sqlite:////var/lib/app/what is 100%?.db").name
-        '/var/lib/app/what is 100%?.db'
+        >>> SqliteExecutionStore.connect("sqlite:////var/lib/app/what is 100%.db?mode=rwc").name
+        '/var/lib/app/what is 100%.db'
         """
         if synchronous not in get_args(Synchronous):
             raise ValueError(f"synchronous is one of {', '.join(get_args(Synchronous))}, not {synchronous!r}")
         if busy_timeout < 0:
             raise ValueError(f"busy_timeout is negative ({busy_timeout})")
-        place = _place(path)
+        file = SqliteFile.of(path)
 
         def link() -> Connection:
-            return Connection.to(place, synchronous, busy_timeout)
+            return Connection.to(file, synchronous, busy_timeout)
 
         writer = link()
-        return cls(writer, writer if place == ":memory:" else link())
+        return cls(writer, writer if file.is_memory else link())
 
     @classmethod
     def from_connection(cls, connection: sqlite3.Connection) -> "SqliteExecutionStore":
@@ -217,15 +218,3 @@ class SqliteExecutionStore(SqlExecutionStore):
 
     def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
         return self._writer.transact(lambda db: work(_SqliteTransaction(db), given))
-
-
-def _place(path: str | Path) -> str:
-    """Return the absolute path (a later chdir must not move the database), or ":memory:"."""
-    text = os.fspath(path)
-    if isinstance(path, str) and text.startswith("sqlite:"):
-        if not text.startswith("sqlite:///"):
-            raise ValueError(f"{text!r}: write sqlite:///relative.db, sqlite:////absolute.db or sqlite:///:memory:")
-        text = text.removeprefix("sqlite:///")
-    if not text:
-        raise ValueError("the path of the database is empty")
-    return text if text == ":memory:" else str(Path(text).absolute())
