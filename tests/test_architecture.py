@@ -96,6 +96,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "postgres.nul": "what PostgreSQL cannot hold",
         "postgres.connection": "one connection, in order",
         "postgres.server": "where a server is, and how it is connected to",
+        "postgres.opening": "a connection that tells what is wrong, and a pool of them",
         "postgres.pool": "connections that come back",
         "postgres.schema": "tables and statements",
         "postgres.store": "the store in a server",

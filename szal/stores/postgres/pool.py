@@ -3,18 +3,20 @@
 import logging
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import attrs
 import psycopg
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import PoolClosed, PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from szal import process_hooks
+from szal.clock import monotonic
 from szal.errors import StoreClosed, StoreFailed, StoreUnavailable
 from szal.interruption import interruption_in
 from szal.logs import SafeLogger
@@ -28,13 +30,12 @@ from szal.stores.postgres.connection import (
     is_behind_a_proxy,
     shut,
 )
+from szal.stores.postgres.opening import Connections, connect, new_pool
 from szal.stores.postgres.server import Server
 from szal.stores.postgres.sqlstate import (
     is_of_a_prepared_statement,
     is_of_the_session,
-    may_pass,
     one_line,
-    refusal,
     translated,
 )
 
@@ -45,9 +46,8 @@ logger = SafeLogger(logging.getLogger(__name__))
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_OLDEST = 13_00_00  # the first with transaction numbers that are never used again
 _PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
-_PREPARE_THRESHOLD = 5  # psycopg's own
+_SOON = 0.001
 _inherited: list[object] = []  # of the parent process: nobody may end what is in here
 
 
@@ -65,7 +65,7 @@ class Pool:
     _server: Server | None = attrs.field(repr=False)
     """None: the pool is borrowed, and its owner's to open and close."""
     _sizes: tuple[int, int] = (1, 10)
-    _pool: "ConnectionPool[Connection] | None" = attrs.field(default=None, repr=False)
+    _pool: Connections | None = attrs.field(default=None, repr=False)
     _reached: bool = attrs.field(default=False, init=False)  # this server has let us in before
     _closed: bool = attrs.field(default=False, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the three above
@@ -85,7 +85,7 @@ class Pool:
         return cls(server.name, retry_timeout, server, sizes)
 
     @classmethod
-    def borrowed(cls, name: str, pool: "ConnectionPool[Any]", retry_timeout: float) -> "Pool":
+    def borrowed(cls, name: str, pool: Connections, retry_timeout: float) -> "Pool":
         """Return one that lends what *pool* has."""
         return cls(name, retry_timeout, None, pool=pool)
 
@@ -115,7 +115,7 @@ class Pool:
         except DRIVER_ERRORS as error:
             raise translated(self.name, error, is_lost=True) from error
 
-    def _lend(self, pool: "ConnectionPool[Connection]", work: Callable[[Connection], T]) -> T:
+    def _lend(self, pool: Connections, work: Callable[[Connection], T]) -> T:
         lent: Connection | None = None
         before = sys.exception()
         try:
@@ -142,7 +142,7 @@ class Pool:
                 raise interruption from None
             raise
 
-    def _take(self, pool: "ConnectionPool[Connection]") -> Connection:
+    def _take(self, pool: Connections) -> Connection:
         """Return a connection that is free; where there is none at all, one is being made, which may take longer."""
         try:
             return pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
@@ -186,13 +186,13 @@ class Pool:
             if not connection.closed:
                 self._spare.append(connection)
 
-    def _give_back(self, pool: "ConnectionPool[Connection]", connection: Connection) -> None:
+    def _give_back(self, pool: Connections, connection: Connection) -> None:
         lost = connection.closed
         pool.putconn(connection)
         if lost:
             self._drop(pool)
 
-    def _opened(self) -> "ConnectionPool[Connection] | None":
+    def _opened(self) -> Connections | None:
         """Return the pool, or None: in the last moments of the interpreter it could not start its threads."""
         self._check_open()
         if (pool := self._pool) is not None or self._spare:
@@ -204,8 +204,7 @@ class Pool:
                 self._check_open()
                 if self._pool is not None:
                     return self._pool
-                self._pool = pool = self._made(self._own().conninfo_of(connection.pgconn))
-                return pool
+                self._pool = pool = self._made(connection)
         except RuntimeError as error:
             if (interruption := interruption_in(error, before)) is not None:
                 raise interruption from None
@@ -214,29 +213,26 @@ class Pool:
         finally:
             if connection not in self._spare:
                 connection.close()
+        self._await(pool)
+        return pool
+
+    def _await(self, pool: Connections) -> None:
+        """Wait for the first connection of a new pool: to ask for one makes it open another beside it.
+
+        Its own `wait` would not hear that another thread forks, and so closes it.
+        """
+        until = monotonic() + self._own().connect_timeout
+        while self._sizes[0] and not pool.closed and not pool.get_stats()["pool_available"] and monotonic() < until:
+            time.sleep(_SOON)
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed(self.name)
 
-    def _made(self, conninfo: str) -> "ConnectionPool[Connection]":
-        least, most = self._sizes
-        threshold = self._own().prepare_threshold
-        pool: ConnectionPool[Connection] = ConnectionPool(
-            conninfo,
-            kwargs={
-                "autocommit": True,
-                "prepare_threshold": _PREPARE_THRESHOLD if threshold == "auto" else threshold,
-            },
-            min_size=least,
-            max_size=most,
-            name="szal",
-            reconnect_timeout=0.0,  # the next use tries again; the pool itself would wait longer each time
-            reconnect_failed=self._give_up,
-            configure=self._connections.add,
-            open=False,
-        )
-        if threshold == "auto" and self._prepares:
+    def _made(self, first: Connection) -> Connections:
+        server = self._own()
+        pool = new_pool(server, self._sizes, first, self._connections.add, self._give_up)
+        if server.prepare_threshold == "auto" and self._prepares:
             self._prepares = None  # it may be another host
         try:
             pool.open()
@@ -246,37 +242,18 @@ class Pool:
         return pool
 
     def _connect(self) -> Connection:
-        """Return a connection of no pool; what is wrong with a server shows here."""
-        server = self._own()
-        try:
-            connection: Connection = psycopg.connect(server.conninfo(), autocommit=True)
-        except psycopg.OperationalError as error:
-            kind = StoreFailed if self._is_refused(error) else StoreUnavailable
-            raise kind(self.name, one_line(error)) from error
-        if connection.info.server_version < _OLDEST:
-            connection.close()
-            raise StoreFailed(self.name, f"PostgreSQL {_OLDEST // 10_000} or newer is needed")
+        """Return a connection of no pool."""
+        connection = connect(self._own(), is_known=self._reached)
         self._reached = True
         self._connections.add(connection)
         return connection
-
-    def _is_refused(self, error: psycopg.OperationalError) -> bool:
-        """Whether the server is there, and will not let us in however often we ask."""
-        # One that has let us in before will do so again, whatever it says meanwhile.
-        if self._reached or error.pgconn is None:
-            return False
-        if error.pgconn.needs_password:
-            return True
-        server = self._own()
-        state = refusal(server.conninfo_of(error.pgconn), server.connect_timeout)
-        return state is not None and not may_pass(state)
 
     def _own(self) -> Server:
         if self._server is None:
             raise StoreFailed(self.name, "the pool belongs to the parent process: make one after the fork")
         return self._server
 
-    def _drop(self, pool: "ConnectionPool[Connection]") -> None:
+    def _drop(self, pool: Connections) -> None:
         """Do without the connections that are left in *pool*, after one was lost."""
         if self._server is None:
             with suppress(psycopg.Error):
@@ -285,12 +262,12 @@ class Pool:
         self._forget(pool)
         pool.close(_PATIENCE)
 
-    def _give_up(self, pool: "ConnectionPool[Connection]") -> None:
+    def _give_up(self, pool: Connections) -> None:
         """Do without *pool*, which has nothing and could not connect: who waits for it hears that at once."""
         if not self._has_connections():
             self._leave(pool)  # this is one of the threads that closing it waits for
 
-    def _leave(self, pool: "ConnectionPool[Connection]") -> None:
+    def _leave(self, pool: Connections) -> None:
         """Do without *pool*, in the middle of which a signal handler raised: nobody knows what it has lent.
 
         One of its locks may be locked for good, so a thread closes it that nobody waits for. A borrowed one stays.
@@ -301,7 +278,7 @@ class Pool:
         with suppress(RuntimeError):
             threading.Thread(target=pool.close, args=[_PATIENCE], name="szal-pool-closer", daemon=True).start()
 
-    def _forget(self, pool: "ConnectionPool[Connection]") -> None:
+    def _forget(self, pool: Connections) -> None:
         with self._lock:
             if self._pool is pool:
                 self._pool = None

@@ -62,7 +62,7 @@ class Server:
         environment = {each.keyword.decode() for each in pq.Conninfo.get_defaults() if each.val}
         defaults = {key: value for key, value in _DEFAULTS.items() if key not in environment}
         threshold = _threshold(own["prepare_threshold"]) if "prepare_threshold" in own else prepare_threshold
-        if threshold is not None and threshold != "auto" and (isinstance(threshold, bool) or threshold < 0):
+        if threshold is not None and threshold != "auto" and (type(threshold) is not int or threshold < 0):
             raise ValueError(f'prepare_threshold is a number, None or "auto", not {threshold!r}')
         return cls(
             name=_name(given) + among(schema),
