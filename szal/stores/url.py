@@ -184,7 +184,7 @@ class PostgresUrl:
         if user is not None and "?" in user:
             raise ValueError("the name of the user has a '?' in it: write %3F for it")
         parameters = [] if query is None else [each for each in query.split("&") if each]
-        if any("=" not in each for each in parameters):
+        if any(each.count("=") != 1 for each in parameters):
             raise ValueError("behind the '?' of a URL stands name=value&name=value: write %3F, %26 and %3D for others")
         own = {name: unquote(value) for name, _, value in (each.partition("=") for each in parameters) if name in _OWN}
         who = "" if user is None else f"{user}@" if password is None else f"{user}:{password}@"

@@ -12,26 +12,24 @@ SO_ATTACH_FILTER = 26  # Linux's
 
 
 class Relay:
-    """Forwards bytes both ways. `accepted` counts the connections; what comes after `stall` gets no answer at all."""
+    """Forwards bytes both ways. `accepted` counts the connections; those after the first `answered` get no answer."""
 
     def __init__(self, url: str) -> None:
         host = parse_qs(urlsplit(url).query)["host"][0]
         self.accepted = 0
         self._target = f"{host}/.s.PGSQL.5432"
-        self._stalled = False
+        self.answered = 1_000_000
         self._clients: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def stall(self) -> None:
-        self._stalled = True
-
     def pull_the_cable(self) -> None:
         """Let the kernel drop every packet of the clients: nothing is acknowledged, and nobody is told."""
         nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0 bytes
         for client in self._clients:
-            client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(nothing)))
+            with suppress(OSError):  # it is closed
+                client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(nothing)))
 
     def close(self) -> None:
         with suppress(OSError):
@@ -46,7 +44,7 @@ class Relay:
                 client, _ = self._listener.accept()
                 self.accepted += 1
                 self._clients.append(client)
-                if not self._stalled:
+                if self.accepted <= self.answered:
                     threading.Thread(target=self._forward, args=[client], daemon=True).start()
 
     def _forward(self, client: socket.socket) -> None:
