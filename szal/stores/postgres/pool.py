@@ -231,7 +231,13 @@ class Pool:
 
     def _made(self, first: Connection) -> Connections:
         server = self._own()
-        pool = new_pool(server, self._sizes, first, self._connections.add, self._give_up)
+        give_up = weakref.WeakMethod(self._give_up)  # a pool must not keep alive what it is for
+
+        def failed(pool: Connections) -> None:
+            if (alive := give_up()) is not None:
+                alive(pool)
+
+        pool = new_pool(server, self._sizes, first, self._connections.add, failed)
         if server.prepare_threshold == "auto" and self._prepares:
             self._prepares = None  # it may be another host
         try:
