@@ -181,6 +181,8 @@ class PostgresUrl:
         parts = _AUTHORITY.fullmatch(rest)
         assert parts is not None
         user, password, place, query = parts.groups()
+        if password == "***":  # noqa: S105
+            raise ValueError("the password is ***, as SQLAlchemy shows it: use render_as_string(hide_password=False)")
         if user is not None and "?" in user:
             raise ValueError("the name of the user has a '?' in it: write %3F for it")
         parameters = [] if query is None else [each for each in query.split("&") if each]

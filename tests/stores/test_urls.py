@@ -101,6 +101,11 @@ def test_open_store_says_what_to_write(url: str, problem: str) -> None:
         open_store(url)
 
 
+def test_what_sqlalchemy_shows_of_a_url_is_none() -> None:
+    with pytest.raises(ValueError, match="hide_password=False"):
+        open_store("postgresql+psycopg://me:***@h/db")
+
+
 def test_open_store_takes_text() -> None:
     with pytest.raises(TypeError, match=r"named by a URL .* not by a PosixPath"):
         open_store(Path("x.db"))  # type: ignore[arg-type]

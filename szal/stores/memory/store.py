@@ -55,7 +55,7 @@ class InMemoryExecutionStore(MemoryLedger):
     def connect(cls, url: str = "memory:") -> "InMemoryExecutionStore":
         """Return a new, empty store; *url* says nothing more."""
         if url not in ("memory:", "memory://"):
-            raise ValueError(f"{url!r}: a memory store has no name or place: use 'memory:'")
+            raise ValueError("a memory store has no name or place: use 'memory:'")
         return cls()
 
     def migrate(self) -> None:

@@ -221,8 +221,12 @@ class Pool:
 
         Its own `wait` would not hear that another thread forks, and so closes it.
         """
-        until = monotonic() + self._own().connect_timeout
-        while self._sizes[0] and not pool.closed and not pool.get_stats()["pool_available"] and monotonic() < until:
+        limit = self._own().connect_timeout
+        until = monotonic() + limit
+        while self._sizes[0] and not pool.closed and not pool.get_stats()["pool_available"]:
+            if monotonic() > until:
+                self._drop(pool)
+                raise StoreUnavailable(self.name, f"the host that answered does not any more, for {limit:g} s")
             time.sleep(_SOON)
 
     def _check_open(self) -> None:

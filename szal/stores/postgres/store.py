@@ -133,9 +133,10 @@ class PostgresExecutionStore(SqlExecutionStore):
         *How long connecting takes.* Each host of the URL, and each address of a host, has ``connect_timeout`` seconds
         (10, if you do not say; never less than 2, and 130 for 0). The first that answers is taken, for all connections
         of the pool; the next is looked for when one is lost. So whoever needs a connection has it, or
-        `StoreUnavailable`, within *retry_timeout* and one round of the hosts, also where another thread forks
-        meanwhile. A network that goes silent is noticed in 30 seconds: say ``keepalives_idle``,
-        ``keepalives_interval``, ``keepalives_count`` and ``tcp_user_timeout`` in the URL for another limit.
+        `StoreUnavailable`, within one round of the hosts, ``connect_timeout`` once more, and twice *retry_timeout*,
+        also where another thread forks meanwhile. A network that goes silent is noticed in 30 seconds: say
+        ``keepalives_idle``, ``keepalives_interval``, ``keepalives_count`` and ``tcp_user_timeout`` in the URL for
+        another limit.
 
         *prepare_threshold*: how often a statement is run before it is prepared; None is never. "auto" is 5 where the
         server itself is connected to, and None behind a proxy (PgBouncer). ``?prepare_threshold=none`` in the URL
