@@ -73,6 +73,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "loop": "the one loop that drives runs",
     },
     "stores": {
+        "url": "where a store is, as text",
         "query": "what is looked for",
         "operation": "a write, as a value",
         "base": "what a store is",
@@ -94,6 +95,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "postgres.sqlstate": "what PostgreSQL's errors mean",
         "postgres.nul": "what PostgreSQL cannot hold",
         "postgres.connection": "one connection, in order",
+        "postgres.server": "where a server is, and how it is connected to",
+        "postgres.opening": "a connection that tells what is wrong, and a pool of them",
         "postgres.pool": "connections that come back",
         "postgres.schema": "tables and statements",
         "postgres.store": "the store in a server",

@@ -1,6 +1,5 @@
 """The commands that people are told to type next. They work as they are printed."""
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 
@@ -18,11 +17,9 @@ from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import Handlers
+from szal.stores.url import without_password
 
 __all__ = ["Advice", "advice_on"]
-
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
-_PASSWORD_PARAMETER = re.compile(r"(?<=[?&])password=[^&]*&?")
 
 
 @attrs.frozen
@@ -77,7 +74,7 @@ class Advice:
     def _command(self, name: str, *arguments: str | None, choice: str | None = None) -> str:
         given = [one_line(each) for each in arguments if each is not None]
         words = [*map(shlex.quote, given), *([] if choice is None else [choice])]
-        store = [] if self.store is None else ["--store", shlex.quote(_without_password(self.store))]
+        store = [] if self.store is None else ["--store", shlex.quote(without_password(self.store))]
         if any(word.startswith("-") for word in given):
             return " ".join(["szal", name, *store, "--", *words])
         return " ".join(["szal", name, *words, *store])
@@ -87,11 +84,6 @@ def advice_on(store: str | None, target: str | None = None) -> Advice:
     """Return what fits the command that is being executed."""
     source = click.get_current_context().get_parameter_source("store")
     return Advice(None if source is ParameterSource.ENVIRONMENT else store, target)
-
-
-def _without_password(url: str) -> str:
-    """Return *url* as it may stand in a log; libpq has other ways to be told a password."""
-    return _PASSWORD_PARAMETER.sub("", _PASSWORD.sub(r"\1@", url)).rstrip("?&")
 
 
 def _is_self_contained(flow: FlowDef) -> bool:

@@ -1,7 +1,7 @@
 """Opening stores, and finding executions in them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from szal.cli.text import one_line
 from szal.errors import SzalError
 from szal.model.results import ExecutionRecord
 from szal.stores import ExecutionStore, Store, open_store
+from szal.stores.url import SqliteFile, scheme_of
 
 __all__ = ["BadStore", "NotFound", "check_exists", "find_record", "keeps", "opened", "reading"]
 
@@ -64,14 +65,22 @@ def reading(url: str) -> Iterator[Store]:
 
 def keeps(url: str) -> bool:
     """Whether what is recorded there outlives this process."""
-    return url.partition(":")[0] != "memory" and url.removeprefix("sqlite:///") not in ("", ":memory:")
+    file = _file(url)
+    return scheme_of(url) != "memory" and (file is None or not file.is_memory)
 
 
 def check_exists(url: str) -> None:
     """Raise `BadStore` where opening the store at *url* would make one."""
-    path = url.removeprefix("sqlite:///")
-    if path not in (url, "", ":memory:") and not Path(path).exists():
-        raise BadStore(f"there is no database {path}")
+    file = _file(url)
+    if file is not None and not file.is_memory and not Path(file.path).exists():
+        raise BadStore(f"there is no database {file.path}")
+
+
+def _file(url: str) -> SqliteFile | None:
+    """Return the file that *url* names; None where it names none, or is wrong, which opening it tells."""
+    with suppress(ValueError):
+        return SqliteFile.of(url) if scheme_of(url) == "sqlite" else None
+    return None
 
 
 def find_record(store: ExecutionStore, prefix: str) -> ExecutionRecord:

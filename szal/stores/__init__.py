@@ -6,6 +6,8 @@ Nothing is imported before it is used: sqlite_utils and psycopg are slow to impo
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from szal.stores.url import known_scheme
+
 if TYPE_CHECKING:
     from szal.stores.base import ExecutionStore
     from szal.stores.memory.store import InMemoryExecutionStore
@@ -51,7 +53,8 @@ _SCHEMES = {
 def open_store(url: str) -> "Store":
     """Return the store at *url*, migrated.
 
-    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://user@host/database`` or ``memory:``.
+    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://user@host/database`` or ``memory:``. What
+    SQLAlchemy and szal-rs write is understood too: a driver (``postgresql+psycopg://``), ``sqlite://file.db?mode=rwc``.
 
     Blocks for as long as the migration takes, which is nothing where there is none to do. Raises ValueError for
     another scheme, `StoreUnavailable` for a database that cannot be reached, `StoreFailed` for a file that is none.
@@ -60,11 +63,7 @@ def open_store(url: str) -> "Store":
     ...     store.list()
     []
     """
-    scheme, colon, _ = url.partition(":")
-    if not colon or scheme not in _SCHEMES:
-        raise ValueError(
-            f"no store for {_without_secrets(url)!r}: known are {', '.join(_example(s) for s in _SCHEMES)}"
-        )
+    scheme = known_scheme(url, _SCHEMES)
     store: Store = __getattr__(_SCHEMES[scheme]).connect(url)
     try:
         store.migrate()
@@ -72,16 +71,6 @@ def open_store(url: str) -> "Store":
         store.close()
         raise
     return store
-
-
-def _example(scheme: str) -> str:
-    return "memory:" if scheme == "memory" else f"{scheme}://…"
-
-
-def _without_secrets(url: str) -> str:
-    """Return *url* without the user and password it may carry: it goes into messages and logs."""
-    before, at, after = url.rpartition("@")
-    return f"{before.partition('://')[0]}://…@{after}" if at else url
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Protocol, Unpack
+from typing import NoReturn, Protocol, Unpack
 
 from szal.errors import DecodeError
 from szal.model.json import decode_record
@@ -11,7 +11,7 @@ from szal.model.state import WorkflowState
 from szal.stores.operation import Operation
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page
 
-__all__ = ["Backend", "ExecutionStore", "no_such_page", "read_record"]
+__all__ = ["Backend", "ExecutionStore", "no_such_page", "read_record", "refuse_to_copy"]
 
 
 class ExecutionStore(Protocol):
@@ -82,6 +82,14 @@ class Backend(Protocol):
         keep: int | None = None,
         batch: int = 1000,
     ) -> int: ...
+
+
+def refuse_to_copy(given: object, protocol: object) -> NoReturn:  # noqa: ARG001 - both ask for one
+    """Say what to do instead; it is the `__reduce_ex__` of stores and sinks, which pickle and copy call."""
+    raise TypeError(
+        f"a {type(given).__name__} cannot be pickled or copied: its connections, locks and threads are this process's."
+        " Pass the URL of the store, and call open_store(url) where it is needed"
+    )
 
 
 def read_record(execution_id: str, data: str) -> ExecutionRecord:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
 
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
-from szal.stores.base import no_such_page, read_record
+from szal.stores.base import no_such_page, read_record, refuse_to_copy
 from szal.stores.dialect import Dialect, Statement
 from szal.stores.ledger import SqlLedger, Transaction
 from szal.stores.operation import Operation, Remove, Save, apply_one, merged
@@ -41,6 +41,8 @@ class SqlExecutionStore(SqlLedger, ABC):
 
     dialect: Dialect
     name: str
+
+    __reduce_ex__ = refuse_to_copy
 
     @abstractmethod
     def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:

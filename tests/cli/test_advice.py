@@ -28,12 +28,14 @@ def test_a_shell_reads_each_word_as_it_is():
     ("url", "shown"),
     [
         ("postgresql://ann:se:cret@db/prod", "postgresql://ann@db/prod"),
-        ("postgresql://ann:s@cret@db/prod", "postgresql://ann@db/prod"),
+        ("postgresql+psycopg://ann:cret@db/prod", "postgresql+psycopg://ann@db/prod"),
+        ("postgresql://ann:s@cret@db/prod", "'postgresql://…'"),
         ("postgresql://:secret@db/prod", "postgresql://@db/prod"),
         ("postgresql://ann@db/prod?password=secret&sslmode=require", "'postgresql://ann@db/prod?sslmode=require'"),
         ("postgresql://db/prod?password=secret", "postgresql://db/prod"),
         ("postgresql://ann@db:5432/prod", "postgresql://ann@db:5432/prod"),
-        ("postgresql://db:5432/prod?options=a@b", "'postgresql://db:5432/prod?options=a@b'"),
+        ("postgresql://db:5432/prod?options=a%40b", "'postgresql://db:5432/prod?options=a%40b'"),
+        ("postgresql://db/prod?%70assword=secret&sslpassword=secret", "postgresql://db/prod"),
     ],
 )
 def test_no_password_is_in_it(url, shown):

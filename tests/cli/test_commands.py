@@ -227,7 +227,7 @@ class TestStore:
     def test_looking_makes_no_database(self, szal, here, command):
         result = szal(*command, "--store", "sqlite:///typo.db")
         assert result.exit_code == 2
-        assert result.stderr == "szal: there is no database typo.db\n"
+        assert result.stderr == f"szal: there is no database {here}/typo.db\n"
         assert not (here / "typo.db").exists()
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import psycopg
+from psycopg_pool import ConnectionPool
 
 from szal import (
     Engine,
@@ -95,7 +96,7 @@ class FaultyStore:
         return writing
 
 
-class OneConnection:
+class OneConnection(ConnectionPool["psycopg.Connection[Any]"]):
     """What a store takes for a pool: one connection, which threads take turns at. It starts no threads."""
 
     name = "one connection"
@@ -366,7 +367,7 @@ class Setting:
             store = SqliteExecutionStore.connect(self.url)
             return store, store.close
         pool, close = (pool, lambda: None) if pool is not None else ((own := OneConnection(self.url)), own.close)
-        return PostgresExecutionStore.from_pool(pool), close  # type: ignore[arg-type]
+        return PostgresExecutionStore.from_pool(pool), close
 
 
 class Life:

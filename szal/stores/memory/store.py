@@ -14,7 +14,7 @@ from szal import process_hooks
 from szal.errors import StoreFailed
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
-from szal.stores.base import no_such_page, read_record
+from szal.stores.base import no_such_page, read_record, refuse_to_copy
 from szal.stores.memory.ledger import Entry, MemoryLedger, Row
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep, apply_one, merged
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention
@@ -46,6 +46,8 @@ class InMemoryExecutionStore(MemoryLedger):
 
     name: str = attrs.field(default="memory:", init=False)
 
+    __reduce_ex__ = refuse_to_copy
+
     def __attrs_post_init__(self) -> None:
         process_hooks.enroll(self)
 
@@ -53,7 +55,7 @@ class InMemoryExecutionStore(MemoryLedger):
     def connect(cls, url: str = "memory:") -> "InMemoryExecutionStore":
         """Return a new, empty store; *url* says nothing more."""
         if url not in ("memory:", "memory://"):
-            raise ValueError(f"{url!r}: a memory store has no name or place: use 'memory:'")
+            raise ValueError("a memory store has no name or place: use 'memory:'")
         return cls()
 
     def migrate(self) -> None:

@@ -2,17 +2,29 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from szal.errors import SzalError
 from szal.interruption import interruption_in
 
-__all__ = ["DRIVER_ERRORS", "ORDERLY", "Connection", "detach", "in_autocommit", "pipeline"]
+__all__ = [
+    "DRIVER_ERRORS",
+    "ORDERLY",
+    "Connection",
+    "check_length",
+    "cursor",
+    "detach",
+    "in_autocommit",
+    "is_behind_a_proxy",
+    "pipeline",
+    "shut",
+]
 
 Connection: TypeAlias = "psycopg.Connection[Any]"
 T = TypeVar("T")
@@ -23,20 +35,62 @@ DRIVER_ERRORS = (psycopg.Error, UnicodeError)
 ORDERLY = (*DRIVER_ERRORS, SzalError)
 
 
-def in_autocommit(connection: Connection, work: Callable[[Connection], T]) -> T:
-    """Return what *work* makes of *connection* in autocommit mode, and bring it out of any transaction that is open."""
-    before, autocommit = sys.exception(), connection.autocommit
+def in_autocommit(connection: Connection, work: Callable[[Connection], T], *, prepares: bool) -> T:
+    """Return what *work* makes of *connection* in autocommit mode, and bring it out of any transaction that is open.
+
+    Without *prepares* no statement is prepared meanwhile; else it is as the connection says.
+    """
+    before, autocommit, threshold = sys.exception(), connection.autocommit, connection.prepare_threshold
     if not autocommit:
         connection.autocommit = True
+    if not prepares:
+        connection.prepare_threshold = None
     try:
         made = work(connection)
     except ORDERLY as error:
         if (interruption := interruption_in(error, before)) is not None:
             raise interruption from None
+        connection.prepare_threshold = threshold
         _put_in_order(connection, autocommit=autocommit)
         raise
+    connection.prepare_threshold = threshold
     _put_in_order(connection, autocommit=autocommit)
     return made
+
+
+def is_behind_a_proxy(connection: Connection) -> bool:
+    """Return whether something stands between, such as PgBouncer, and may give each transaction another session.
+
+    It has to make up the number of the process by which a session is cancelled, as it has no one session.
+    """
+    ((pid,),) = cursor(connection).execute("SELECT pg_backend_pid()").fetchall()
+    return bool(pid != connection.info.backend_pid)
+
+
+def cursor(connection: Connection) -> "psycopg.Cursor[tuple[Any, ...]]":
+    """Return a cursor as szal's statements need it, whatever kind the owner of a pool likes."""
+    return psycopg.Cursor(connection, row_factory=tuple_row)
+
+
+_LONGEST = 2**30 - 2**20
+"""The bytes of what can be bound: a server closes the connection, without a word, at a message of 1 GB."""
+
+
+def check_length(parameters: Sequence[object]) -> None:
+    """Raise psycopg's DataError for more than the server takes at once; parameters are values, or columns of them."""
+    if 4 * sum(_length(each, len) for each in parameters) <= _LONGEST:  # four bytes a letter at most
+        return
+    size = sum(_length(each, lambda text: len(text.encode(errors="replace"))) for each in parameters)
+    if size > _LONGEST:
+        raise psycopg.DataError(f"{size:,} bytes are more than PostgreSQL takes at once (1 GB)")
+
+
+def _length(parameter: object, measure: Callable[[str], int]) -> int:
+    if isinstance(parameter, str):
+        return measure(parameter)
+    if isinstance(parameter, list):
+        return sum([measure(each) for each in parameter if isinstance(each, str)])
+    return 0
 
 
 @contextmanager
@@ -51,7 +105,7 @@ def pipeline(connection: Connection) -> Iterator[None]:
             yield
         except BaseException as error:
             if not isinstance(error, ORDERLY) or interruption_in(error, before) is not None:
-                connection.close()  # it came in the middle of a statement: the pipeline would wait for its answer
+                shut(connection)  # it came in the middle of a statement: the pipeline would wait for its answer
             raise
 
 
@@ -62,6 +116,11 @@ def _put_in_order(connection: Connection, *, autocommit: bool) -> None:
                 connection.rollback()
             if not autocommit:
                 connection.autocommit = False
+
+
+def shut(connection: Connection) -> None:
+    """Close *connection* for good. Its own `close` would give it back to a pool with ``close_returns``."""
+    connection.pgconn.finish()
 
 
 def detach(connection: Connection) -> None:

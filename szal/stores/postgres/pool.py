@@ -1,45 +1,54 @@
 """psycopg's pool of connections: opened when it is first needed, carried over faults and forks, errors translated."""
 
+import logging
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import attrs
 import psycopg
-from psycopg_pool import ConnectionPool, PoolClosed
+from psycopg_pool import PoolClosed, PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
 from szal import process_hooks
-from szal.errors import StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.clock import monotonic
+from szal.errors import StoreClosed, StoreFailed, StoreUnavailable
 from szal.interruption import interruption_in
+from szal.logs import SafeLogger
 from szal.stores import retrying
-from szal.stores.postgres.connection import DRIVER_ERRORS, ORDERLY, Connection, detach, in_autocommit
-from szal.stores.postgres.sqlstate import may_pass, one_line, refusal, translated
+from szal.stores.postgres.connection import (
+    DRIVER_ERRORS,
+    ORDERLY,
+    Connection,
+    detach,
+    in_autocommit,
+    is_behind_a_proxy,
+    shut,
+)
+from szal.stores.postgres.opening import Connections, connect, new_pool
+from szal.stores.postgres.server import Server
+from szal.stores.postgres.sqlstate import (
+    is_of_a_prepared_statement,
+    is_of_the_session,
+    one_line,
+    translated,
+)
 
-__all__ = ["Pool", "Server"]
+__all__ = ["Pool"]
+
+logger = SafeLogger(logging.getLogger(__name__))
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_OLDEST = 13_00_00  # the first with transaction numbers that are never used again
 _PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
+_SOON = 0.001
 _inherited: list[object] = []  # of the parent process: nobody may end what is in here
-
-
-@attrs.frozen(kw_only=True)
-class Server:
-    """Where the database is, and how many connections to it there may be."""
-
-    name: str
-    conninfo: str = attrs.field(repr=False)  # with the password
-    secrets: tuple[str, ...] = attrs.field(repr=False)
-    min_size: int
-    max_size: int
-    connect_timeout: float
 
 
 @attrs.define(eq=False)
@@ -47,31 +56,38 @@ class Pool:
     """Lends connections. A pool that has met a lost connection is thrown away: its others are lost too, or suspect.
 
     A new pool is made by connecting once without it: a pool tries in the background and keeps the reason to itself.
+    All its connections are to the host that answered then. Behind a proxy nothing is prepared: whatever session the
+    next transaction is given may not have that statement, or another one of that name.
     """
 
     name: str
     retry_timeout: float
     _server: Server | None = attrs.field(repr=False)
     """None: the pool is borrowed, and its owner's to open and close."""
-    _pool: "ConnectionPool[Connection] | None" = attrs.field(default=None, repr=False)
+    _sizes: tuple[int, int] = (1, 10)
+    _pool: Connections | None = attrs.field(default=None, repr=False)
     _reached: bool = attrs.field(default=False, init=False)  # this server has let us in before
     _closed: bool = attrs.field(default=False, init=False)
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the three above
+    _prepares: bool | None = attrs.field(default=None, init=False)
+    """Whether statements are prepared; None until the first connection tells whether it goes through a proxy."""
     _spare: "deque[Connection]" = attrs.field(factory=deque, init=False, repr=False)  # in use where there is no pool
     _connections: "weakref.WeakSet[Connection]" = attrs.field(factory=weakref.WeakSet, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self._server is not None and self._server.prepare_threshold != "auto":
+            self._prepares = self._server.prepare_threshold is not None
         process_hooks.enroll(self)
 
     @classmethod
-    def to(cls, server: Server, retry_timeout: float) -> "Pool":
-        """Return a pool of its own; nothing is opened yet."""
-        return cls(server.name, retry_timeout, server)
+    def to(cls, server: Server, sizes: tuple[int, int], retry_timeout: float) -> "Pool":
+        """Return a pool of its own, of at least and at most so many connections; nothing is opened yet."""
+        return cls(server.name, retry_timeout, server, sizes)
 
     @classmethod
-    def borrowed(cls, name: str, pool: "ConnectionPool[Any]", retry_timeout: float) -> "Pool":
+    def borrowed(cls, name: str, pool: Connections, retry_timeout: float) -> "Pool":
         """Return one that lends what *pool* has."""
-        return cls(name, retry_timeout, None, pool)
+        return cls(name, retry_timeout, None, pool=pool)
 
     # -- lending --------------------------------------------------------------------------------------
 
@@ -97,16 +113,16 @@ class Pool:
                 raise StoreClosed(self.name) from error
             raise StoreUnavailable(self.name, "another thread has lost its connection") from error
         except DRIVER_ERRORS as error:
-            raise self._without_secrets(translated(self.name, error)) from self._cause(error)
+            raise translated(self.name, error, is_lost=True) from error
 
-    def _lend(self, pool: "ConnectionPool[Connection]", work: Callable[[Connection], T]) -> T:
+    def _lend(self, pool: Connections, work: Callable[[Connection], T]) -> T:
         lent: Connection | None = None
         before = sys.exception()
         try:
-            lent = pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+            lent = self._take(pool)
             self._reached = True
             try:
-                made = in_autocommit(lent, work)
+                made = self._carry_out(lent, work)
             except ORDERLY:
                 back, lent = lent, None
                 self._give_back(pool, back)
@@ -120,32 +136,63 @@ class Pool:
             if lent is None:
                 self._leave(pool)
             else:
-                lent.close()  # in the middle of whatever it was
+                shut(lent)  # in the middle of whatever it was
                 pool.putconn(lent)
             if (interruption := interruption_in(error, before)) is not None:
                 raise interruption from None
             raise
 
+    def _take(self, pool: Connections) -> Connection:
+        """Return a connection that is free; where there is none at all, one is being made, which may take longer."""
+        try:
+            return pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
+        except PoolTimeout:
+            if self._server is None or self._has_connections():
+                raise
+        try:
+            return pool.getconn(self._server.connect_timeout)
+        except PoolTimeout:
+            self._drop(pool)
+            raise
+
+    def _has_connections(self) -> bool:
+        return any(not connection.closed for connection in [*self._connections])
+
+    def _carry_out(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        """Return what *work* makes of *connection*, which is closed where another session may do better."""
+        try:
+            if self._prepares is None:
+                self._prepares = not in_autocommit(connection, is_behind_a_proxy, prepares=False)
+            return in_autocommit(connection, work, prepares=self._prepares)
+        except DRIVER_ERRORS as error:
+            if is_of_the_session(error):
+                shut(connection)
+            if is_of_a_prepared_statement(error):
+                if self._prepares:
+                    logger.warning("%s: %s; no statement is prepared any more", self.name, one_line(error))
+                self._prepares = False
+            raise translated(self.name, error, is_lost=connection.closed) from error
+
     def _lend_spare(self, work: Callable[[Connection], T]) -> T:
         connection = self._spare.pop() if self._spare else self._connect()
         try:
-            return in_autocommit(connection, work)
+            return self._carry_out(connection, work)
         except ORDERLY:
             raise
         except BaseException:
-            connection.close()
+            shut(connection)
             raise
         finally:
             if not connection.closed:
                 self._spare.append(connection)
 
-    def _give_back(self, pool: "ConnectionPool[Connection]", connection: Connection) -> None:
+    def _give_back(self, pool: Connections, connection: Connection) -> None:
         lost = connection.closed
         pool.putconn(connection)
         if lost:
             self._drop(pool)
 
-    def _opened(self) -> "ConnectionPool[Connection] | None":
+    def _opened(self) -> Connections | None:
         """Return the pool, or None: in the last moments of the interpreter it could not start its threads."""
         self._check_open()
         if (pool := self._pool) is not None or self._spare:
@@ -157,7 +204,7 @@ class Pool:
                 self._check_open()
                 if self._pool is not None:
                     return self._pool
-                self._pool = pool = self._made()
+                self._pool = pool = self._made(connection)
         except RuntimeError as error:
             if (interruption := interruption_in(error, before)) is not None:
                 raise interruption from None
@@ -169,33 +216,34 @@ class Pool:
         self._await(pool)
         return pool
 
+    def _await(self, pool: Connections) -> None:
+        """Wait for the first connection of a new pool: to ask for one makes it open another beside it.
+
+        Its own `wait` would not hear that another thread forks, and so closes it.
+        """
+        limit = self._own().connect_timeout
+        until = monotonic() + limit
+        while self._sizes[0] and not pool.closed and not pool.get_stats()["pool_available"]:
+            if monotonic() > until:
+                self._drop(pool)
+                raise StoreUnavailable(self.name, f"the host that answered does not any more, for {limit:g} s")
+            time.sleep(_SOON)
+
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed(self.name)
 
-    def _await(self, pool: "ConnectionPool[Connection]") -> None:
-        """Wait for the first connections of a new pool."""
-        try:
-            pool.wait(self._own().connect_timeout)
-        except psycopg.Error:
-            self._drop(pool)
-            raise
-        except BaseException:
-            self._leave(pool)
-            raise
-
-    def _made(self) -> "ConnectionPool[Connection]":
+    def _made(self, first: Connection) -> Connections:
         server = self._own()
-        pool: ConnectionPool[Connection] = ConnectionPool(
-            server.conninfo,
-            kwargs={"autocommit": True},
-            min_size=server.min_size,
-            max_size=server.max_size,
-            name="szal",
-            reconnect_timeout=0.0,  # the next use tries again; the pool itself would wait longer each time
-            configure=self._connections.add,
-            open=False,
-        )
+        give_up = weakref.WeakMethod(self._give_up)  # a pool must not keep alive what it is for
+
+        def failed(pool: Connections) -> None:
+            if (alive := give_up()) is not None:
+                alive(pool)
+
+        pool = new_pool(server, self._sizes, first, self._connections.add, failed)
+        if server.prepare_threshold == "auto" and self._prepares:
+            self._prepares = None  # it may be another host
         try:
             pool.open()
         except BaseException:
@@ -204,74 +252,46 @@ class Pool:
         return pool
 
     def _connect(self) -> Connection:
-        """Return a connection of no pool; what is wrong with a server shows here."""
-        server = self._own()
-        try:
-            connection: Connection = psycopg.connect(server.conninfo, autocommit=True)
-        except psycopg.OperationalError as error:
-            kind = StoreFailed if self._is_refused(error) else StoreUnavailable
-            raise self._without_secrets(kind(self.name, one_line(error))) from self._cause(error)
-        if connection.info.server_version < _OLDEST:
-            connection.close()
-            raise StoreFailed(self.name, f"PostgreSQL {_OLDEST // 10_000} or newer is needed")
+        """Return a connection of no pool."""
+        connection = connect(self._own(), is_known=self._reached)
         self._reached = True
         self._connections.add(connection)
         return connection
-
-    def _is_refused(self, error: psycopg.OperationalError) -> bool:
-        """Whether the server is there, and will not let us in however often we ask."""
-        # One that has let us in before will do so again, whatever it says meanwhile.
-        if self._reached or error.pgconn is None:
-            return False
-        if error.pgconn.needs_password:
-            return True
-        server = self._own()
-        state = refusal(server.conninfo, server.connect_timeout)
-        return state is not None and not may_pass(state)
 
     def _own(self) -> Server:
         if self._server is None:
             raise StoreFailed(self.name, "the pool belongs to the parent process: make one after the fork")
         return self._server
 
-    def _drop(self, pool: "ConnectionPool[Connection]") -> None:
+    def _drop(self, pool: Connections) -> None:
         """Do without the connections that are left in *pool*, after one was lost."""
         if self._server is None:
             with suppress(psycopg.Error):
                 pool.check()
             return
-        with self._lock:
-            if self._pool is pool:
-                self._pool = None
+        self._forget(pool)
         pool.close(_PATIENCE)
 
-    def _leave(self, pool: "ConnectionPool[Connection]") -> None:
+    def _give_up(self, pool: Connections) -> None:
+        """Do without *pool*, which has nothing and could not connect: who waits for it hears that at once."""
+        if not self._has_connections():
+            self._leave(pool)  # this is one of the threads that closing it waits for
+
+    def _leave(self, pool: Connections) -> None:
         """Do without *pool*, in the middle of which a signal handler raised: nobody knows what it has lent.
 
         One of its locks may be locked for good, so a thread closes it that nobody waits for. A borrowed one stays.
         """
         if self._server is None:
             return
-        with self._lock:
-            if self._pool is pool:
-                self._pool = None
+        self._forget(pool)
         with suppress(RuntimeError):
             threading.Thread(target=pool.close, args=[_PATIENCE], name="szal-pool-closer", daemon=True).start()
 
-    # -- secrets --------------------------------------------------------------------------------------
-
-    def _without_secrets(self, error: StoreError) -> StoreError:
-        for secret in self._secrets():
-            if isinstance(error, StoreFailed | StoreUnavailable):
-                error.problem = error.problem.replace(secret, "…")
-        return error
-
-    def _cause(self, error: Exception) -> Exception | None:
-        """Return *error*, unless its own text says what nobody may know."""
-        return None if any(secret in str(error) for secret in self._secrets()) else error
-
-    def _secrets(self) -> tuple[str, ...]:
-        return () if self._server is None else self._server.secrets
+    def _forget(self, pool: Connections) -> None:
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
 
     # -- its life -------------------------------------------------------------------------------------
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import psycopg
-from psycopg.rows import tuple_row
 
 from szal.stores.dialect import Dialect
 from szal.stores.ledger import ADD_AWAITS, TABLES, spelled_out
 from szal.stores.operation import Release, Remove, Save, SaveStep
-from szal.stores.postgres.connection import Connection
+from szal.stores.postgres.connection import Connection, check_length, cursor
 from szal.stores.sql import Row
 
 __all__ = ["dialect", "execute", "migrate", "save_few_steps"]
@@ -199,6 +198,11 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS {szal}szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"
+# Of the role or database, for requests of the web: an index takes as long as it takes. Some are newer than 13.
+_WITHOUT_LIMITS = (
+    "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', 'lock_timeout',"
+    " 'transaction_timeout', 'idle_in_transaction_session_timeout')"
+)
 _SCHEMA_EXISTS = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s"
 
 
@@ -207,6 +211,7 @@ def migrate(connection: Connection, schema: str | None) -> None:
     if _applied(connection, schema).issuperset(name for name, _ in MIGRATIONS):
         return
     with connection.transaction():
+        execute(connection, _WITHOUT_LIMITS)
         execute(connection, "SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         if schema and not execute(connection, _SCHEMA_EXISTS, [schema]).fetchall():
             execute(connection, f"CREATE SCHEMA {_quoted(schema)}".replace("%", "%%"))
@@ -227,4 +232,5 @@ def _applied(connection: Connection, schema: str | None) -> set[str]:
 
 def execute(connection: Connection, statement: str, parameters: Sequence[object] = ()) -> "psycopg.Cursor[Row]":
     """Run *statement*, in which a percent sign is doubled, whatever kind of rows the owner of a pool likes."""
-    return connection.cursor(row_factory=tuple_row).execute(statement.encode(), parameters)
+    check_length(parameters)
+    return cursor(connection).execute(statement.encode(), parameters)

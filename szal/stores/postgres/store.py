@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import attrs
 
@@ -15,16 +15,14 @@ from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transacti
 
 try:
     import psycopg
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
     from szal.stores.postgres.connection import Connection, pipeline
-    from szal.stores.postgres.pool import Pool, Server
+    from szal.stores.postgres.pool import Pool
     from szal.stores.postgres.schema import dialect, execute, migrate, save_few_steps
+    from szal.stores.postgres.server import PrepareThreshold, Server, among
 except ImportError as error:  # psycopg is there, but libpq is not
     raise MissingDriver("PostgreSQL", "psycopg[binary,pool]", str(error).partition("\n")[0]) from error
-
-if TYPE_CHECKING:
-    from psycopg_pool import ConnectionPool
 
 __all__ = ["PostgresExecutionStore"]
 
@@ -117,30 +115,37 @@ class PostgresExecutionStore(SqlExecutionStore):
 
     @classmethod
     def connect(
-        cls, url: str, *, schema: str | None = None, min_size: int = 1, max_size: int = 10, retry_timeout: float = 5.0
+        cls,
+        url: str,
+        *,
+        schema: str | None = None,
+        min_size: int = 1,
+        max_size: int = 10,
+        retry_timeout: float = 5.0,
+        prepare_threshold: PrepareThreshold = "auto",
     ) -> "PostgresExecutionStore":
         """Return the store in the database at *url*: ``postgresql://user:password@host:5432/database``.
 
-        libpq reads it: its parameters, environment and password file work, also ``key=value`` text.
-        Tables are in *schema*, or in the first of the search path. The pool holds *min_size* to
-        *max_size* connections, and is opened at first use. Raises ValueError; never blocks.
+        libpq reads it: its parameters, environment and password file work, also ``key=value`` text, and so does a URL
+        of SQLAlchemy's (``postgresql+psycopg://…``). Tables are in *schema*, or in the first of the search path. The
+        pool holds *min_size* to *max_size* connections, and is opened at first use. Raises ValueError; never blocks.
+
+        *How long connecting takes.* Each host of the URL, and each address of a host, has ``connect_timeout`` seconds
+        (10, if you do not say; never less than 2, and 130 for 0). The first that answers is taken, for all connections
+        of the pool; the next is looked for when one is lost. So whoever needs a connection has it, or
+        `StoreUnavailable`, within one round of the hosts, ``connect_timeout`` once more, and twice *retry_timeout*,
+        also where another thread forks meanwhile. A network that goes silent is noticed in 30 seconds: say
+        ``keepalives_idle``, ``keepalives_interval``, ``keepalives_count`` and ``tcp_user_timeout`` in the URL for
+        another limit.
+
+        *prepare_threshold*: how often a statement is run before it is prepared; None is never. "auto" is 5 where the
+        server itself is connected to, and None behind a proxy (PgBouncer). ``?prepare_threshold=none`` in the URL
+        says it too, and goes before.
         """
-        try:
-            given = conninfo_to_dict(url)
-        except psycopg.Error:  # which quotes the password, if that is what it stumbles over
-            raise ValueError("this is no URL of PostgreSQL: postgresql://user:password@host:5432/database") from None
+        server = Server.of(url, schema, prepare_threshold)
         if not 0 <= min_size <= max_size or max_size < 1 or retry_timeout < 0:
             raise ValueError(f"need 0 <= min_size <= max_size, and some ({min_size=}, {max_size=}, {retry_timeout=})")
-        known: dict[str, Any] = {"connect_timeout": 10, "fallback_application_name": "szal"} | given
-        server = Server(
-            name=_name(given, schema),
-            conninfo=make_conninfo("", **known),
-            secrets=tuple(str(given[key]) for key in ("password", "sslpassword") if given.get(key)),
-            min_size=min_size,
-            max_size=max_size,
-            connect_timeout=float(known["connect_timeout"]),
-        )
-        return cls(Pool.to(server, retry_timeout), schema)
+        return cls(Pool.to(server, (min_size, max_size), retry_timeout), schema)
 
     @classmethod
     def from_pool(
@@ -149,9 +154,12 @@ class PostgresExecutionStore(SqlExecutionStore):
         """Return a store that takes its connections from *pool*, and leaves opening and closing it to its owner.
 
         It needs one that is free, now and then; a sink's writer is one more thread that does. The connections' own
-        settings stay as they are. After a fork only the parent may go on.
+        settings stay as they are. After a fork only the parent may go on. Raises TypeError for what is no
+        `psycopg_pool.ConnectionPool`.
         """
-        name = f"the PostgreSQL pool {pool.name!r}{_among(schema)}"
+        if not isinstance(pool, ConnectionPool):
+            raise TypeError(f"from_pool needs a psycopg_pool.ConnectionPool, {_instead(pool)}")
+        name = f"the PostgreSQL pool {pool.name!r}{among(schema)}"
         return cls(Pool.borrowed(name, pool, retry_timeout), schema)
 
     def migrate(self) -> None:
@@ -249,11 +257,12 @@ def _are_few_steps(operations: Sequence[Operation]) -> bool:
     )
 
 
-def _name(given: dict[str, Any], schema: str | None) -> str:
-    """Return what messages call the database: neither user nor password are in it."""
-    host, port = given.get("host") or given.get("hostaddr") or "", given.get("port")
-    return f"postgresql://{host}{f':{port}' if port else ''}/{given.get('dbname') or ''}{_among(schema)}"
-
-
-def _among(schema: str | None) -> str:
-    return f", schema {schema}" if schema else ""
+def _instead(given: object) -> str:
+    """Return what to do with *given*, which is no pool, as the end of a sentence. It may be text with a password."""
+    if isinstance(given, str):
+        return "not text: give a URL to connect"
+    if isinstance(given, psycopg.Connection):
+        return "not a single connection: threads could not share it"
+    if isinstance(given, AsyncConnectionPool | psycopg.AsyncConnection):
+        return f"not an {type(given).__name__}: szal works in threads, and has no event loop"
+    return f"not {type(given).__module__}.{type(given).__qualname__}: or give a URL to connect"

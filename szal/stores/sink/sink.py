@@ -8,7 +8,7 @@ from typing import Any, Self, Unpack
 
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
-from szal.stores.base import Backend, read_record
+from szal.stores.base import Backend, read_record, refuse_to_copy
 from szal.stores.operation import Operation, Remove, Save
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page
 from szal.stores.sink.committer import Committer
@@ -59,6 +59,8 @@ class Sink:
     ...     store.list(), sink.stats().written
     (['e1'], 1)
     """
+
+    __reduce_ex__ = refuse_to_copy
 
     def __init__(
         self,

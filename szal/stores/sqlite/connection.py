@@ -1,5 +1,6 @@
-"""One SQLite connection, shared by threads, carried over faults and forks, with its errors translated."""
+"""SQLite connections, shared by threads, carried over faults and forks, with their errors translated."""
 
+import itertools
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from szal import process_hooks
 from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.stores.url import SqliteFile
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Readers"]
 
 Made = TypeVar("Made")
 
@@ -34,6 +36,7 @@ _AILING = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_READERS = 8
 _inherited: list[Database] = []  # closing a parent's connection in a child would drop the parent's locks
 
 
@@ -53,17 +56,26 @@ class Connection:
     _owned: bool
     _db: Database | None = attrs.field(default=None, init=False, repr=False)
     _closed: bool = attrs.field(default=False, init=False)
-    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the two above
+    is_busy: bool = attrs.field(default=False, init=False, repr=False)
+    """A hint: somebody uses it."""
+    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the three above
 
     def __attrs_post_init__(self) -> None:
         process_hooks.enroll(self)
 
     @classmethod
-    def to(cls, place: str, synchronous: str, busy_timeout: float) -> "Connection":
-        """Return a connection to the file at *place*, or to a new ``:memory:``."""
+    def to(cls, file: SqliteFile, synchronous: str, busy_timeout: float) -> "Connection":
+        """Return a connection to *file*, or to a new ``:memory:``."""
+        has_mode = file.mode != "rwc"
 
         def connect() -> Database:
-            raw = sqlite3.connect(place, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+            raw = sqlite3.connect(
+                file.uri if has_mode else file.path,
+                timeout=busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=has_mode,
+            )
             try:
                 raw.execute(f"PRAGMA synchronous = {synchronous}")
                 return _wrap(raw)
@@ -71,13 +83,13 @@ class Connection:
                 raw.close()
                 raise
 
-        return cls(place, busy_timeout, connect, durable=place != ":memory:", owned=True)
+        return cls(file.path, busy_timeout, connect, durable=not file.is_memory, owned=True)
 
     @classmethod
     def borrowed(cls, raw: sqlite3.Connection) -> "Connection":
-        """Return one that uses *raw* and never closes it."""
+        """Return one that uses *raw*, never closes it, and leaves it as it was."""
         db = _wrap(raw)
-        file = raw.execute("PRAGMA database_list").fetchone()[2]
+        file = _as_it_comes(db, lambda db: db.conn.execute("PRAGMA database_list").fetchone()[2])
         return cls(file or ":memory:", 5.0, lambda: db, durable=False, owned=False)
 
     def use(self, work: Callable[[Database], Made]) -> Made:
@@ -86,11 +98,14 @@ class Connection:
             if self._closed:
                 raise StoreClosed(self.name)
             try:
+                self.is_busy = True
                 if self._db is None:
                     self._db = self._open()
-                return work(self._db)
+                return work(self._db) if self._owned else _as_it_comes(self._db, work)
             except _DRIVER_ERRORS as error:
                 raise self._translated(error) from error
+            finally:
+                self.is_busy = False
 
     def transact(self, work: Callable[[Database], Made]) -> Made:
         """Return what *work* makes of it in one write transaction, which begins by taking the write lock."""
@@ -105,7 +120,9 @@ class Connection:
         return self.use(transaction)
 
     def enable_wal(self) -> None:
-        """Bring the file into WAL mode, for which SQLite does not wait for a lock by itself."""
+        """Bring the file into WAL mode, if it is ours to; SQLite does not wait for a lock by itself there."""
+        if not self._owned:
+            return
         locked = Retrying(
             retry=retry_if_exception(lambda error: _code(error) in _LOCKED),
             stop=stop_after_delay(self.busy_timeout),
@@ -174,6 +191,41 @@ class Connection:
 
     def finish_exit(self, began: float) -> None:
         pass
+
+
+class Readers:
+    """Connections for reading, so that nobody waits for another's slow query; opened as they are needed.
+
+    A thread takes the first that nobody uses, or else waits for one of them. Whether one is in use is a hint: who is
+    misled by it waits for somebody.
+    """
+
+    def __init__(self, make: Callable[[], Connection], number: int = _READERS) -> None:
+        self._connections = [make() for _ in range(number)]
+        self._turns = itertools.count()
+
+    def use(self, work: Callable[[Database], Made]) -> Made:
+        """Return what *work* makes of one of them; raise szal's errors for the driver's."""
+        for connection in self._connections:
+            if not connection.is_busy:
+                return connection.use(work)
+        return self._connections[next(self._turns) % len(self._connections)].use(work)
+
+    def close(self) -> None:
+        """Close them for good, after the threads that use them."""
+        for connection in self._connections:
+            connection.close()
+
+
+def _as_it_comes(db: Database, work: Callable[[Database], Made]) -> Made:
+    """Return what *work* makes of rows that are tuples and text that is str, whatever their owner wants of them."""
+    raw = db.conn
+    rows, text = raw.row_factory, raw.text_factory
+    try:
+        raw.row_factory, raw.text_factory = None, str
+        return work(db)
+    finally:
+        raw.row_factory, raw.text_factory = rows, text
 
 
 def _code(error: BaseException) -> int:

@@ -1,6 +1,5 @@
 """Executions in an SQLite file, the one that szal-rs keeps: either can open the other's."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -16,7 +15,8 @@ from szal.stores.ledger import ADD_AWAITS, TABLES, WRITES, spelled_out
 from szal.stores.operation import Release, Remove, Save, SaveStep
 from szal.stores.query import HEAD
 from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
-from szal.stores.sqlite.connection import Connection
+from szal.stores.sqlite.connection import Connection, Readers
+from szal.stores.url import SqliteFile
 
 __all__ = ["SqliteExecutionStore"]
 
@@ -120,9 +120,9 @@ class SqliteExecutionStore(SqlExecutionStore):
     """Executions in one SQLite file, shared with other threads, other processes and szal-rs.
 
     Make one with `connect` or `from_connection`, and call `migrate` once. Nothing is opened before it is needed.
-    A file has two connections, one for writing and one for reading, each used by one thread at a time: in WAL
-    mode a reader sees what was committed last and never waits for a writer. Other processes may have the write
-    lock: a write waits up to *busy_timeout* seconds for it, then raises `StoreUnavailable`.
+    A file has one connection for writing, which threads take turns at, and up to eight for reading: in WAL mode a
+    reader sees what was committed last, and waits neither for a writer nor for a slow query. Other processes may
+    have the write lock: a write waits up to *busy_timeout* seconds for it, then raises `StoreUnavailable`.
 
     **What can be lost.** A write is committed when its method returns. No commit is lost when the process dies
     (kill -9 too), whatever *synchronous* says. When the machine does, by power loss or a crash of the system:
@@ -141,11 +141,11 @@ class SqliteExecutionStore(SqlExecutionStore):
 
     name: str
     _writer: Connection = attrs.field(repr=False)
-    _reader: Connection = attrs.field(repr=False)
+    _reader: Connection | Readers = attrs.field(repr=False)
 
     dialect = DIALECT
 
-    def __init__(self, writer: Connection, reader: Connection) -> None:
+    def __init__(self, writer: Connection, reader: Connection | Readers) -> None:
         self.name = writer.name
         self._writer = writer
         self._reader = reader
@@ -157,34 +157,42 @@ class SqliteExecutionStore(SqlExecutionStore):
         """Return the store in the file at *path*; the file is made, but not its directory, when it is first used.
 
         *path* is a path, or a URL: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``. What
-        follows the three slashes is the path as it is: nothing is escaped, a ``?`` or ``%`` stands for itself.
-        ``:memory:`` is a database of this store's own. Raises ValueError; never blocks.
+        follows the three slashes, up to a ``?``, is the path as it is: nothing is escaped, a ``%`` stands for itself.
+        ``?mode=rw`` makes no file where there is none, ``?mode=ro`` only reads. szal-rs's ``sqlite://relative.db`` is
+        understood. ``:memory:`` is a database of this store's own. Raises ValueError; never blocks.
 
-        >>> SqliteExecutionStore.connect("sqlite:////var/lib/app/what is 100%?.db").name
-        '/var/lib/app/what is 100%?.db'
+        >>> SqliteExecutionStore.connect("sqlite:////var/lib/app/what is 100%.db?mode=rwc").name
+        '/var/lib/app/what is 100%.db'
         """
         if synchronous not in get_args(Synchronous):
             raise ValueError(f"synchronous is one of {', '.join(get_args(Synchronous))}, not {synchronous!r}")
         if busy_timeout < 0:
             raise ValueError(f"busy_timeout is negative ({busy_timeout})")
-        place = _place(path)
+        file = SqliteFile.of(path)
 
         def link() -> Connection:
-            return Connection.to(place, synchronous, busy_timeout)
+            return Connection.to(file, synchronous, busy_timeout)
 
         writer = link()
-        return cls(writer, writer if place == ":memory:" else link())
+        return cls(writer, writer if file.is_memory else Readers(link))
 
     @classmethod
     def from_connection(cls, connection: sqlite3.Connection) -> "SqliteExecutionStore":
-        """Return a store that uses *connection*, and leaves its pragmas as they are and closing it to its owner.
+        """Return a store that uses *connection*, and leaves it as it is, and closing it to its owner.
 
-        It must have been made with ``check_same_thread=False`` if the store is to be used by several threads (a
-        sink is one more), have no transaction open when a method is called, and not be used by others meanwhile.
-        Raises ValueError for one made with ``autocommit=True`` or ``False``. After a fork only the parent may go on.
+        That is: the journal mode of its file and all other pragmas, its ``row_factory``, ``text_factory`` and
+        ``isolation_level``, which may be whatever they are. It must have been made with ``check_same_thread=False`` if
+        the store is to be used by several threads (a sink is one more), have no transaction open when a method is
+        called, and not be used by others meanwhile. Raises ValueError for one made with ``autocommit=True`` or
+        ``False``, TypeError for what is none. After a fork only the parent may go on.
 
         >>> SqliteExecutionStore.from_connection(sqlite3.connect(":memory:", check_same_thread=False)).migrate()
         """
+        if not isinstance(connection, sqlite3.Connection):
+            raise TypeError(
+                f"from_connection needs a sqlite3.Connection, not {type(connection).__qualname__};"
+                " a path or a URL is for connect"
+            )
         try:
             shared = Connection.borrowed(connection)
         except TransactionError as error:
@@ -217,15 +225,3 @@ class SqliteExecutionStore(SqlExecutionStore):
 
     def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
         return self._writer.transact(lambda db: work(_SqliteTransaction(db), given))
-
-
-def _place(path: str | Path) -> str:
-    """Return the absolute path (a later chdir must not move the database), or ":memory:"."""
-    text = os.fspath(path)
-    if isinstance(path, str) and text.startswith("sqlite:"):
-        if not text.startswith("sqlite:///"):
-            raise ValueError(f"{text!r}: write sqlite:///relative.db, sqlite:////absolute.db or sqlite:///:memory:")
-        text = text.removeprefix("sqlite:///")
-    if not text:
-        raise ValueError("the path of the database is empty")
-    return text if text == ":memory:" else str(Path(text).absolute())
