@@ -18,9 +18,9 @@ from szal.clock import monotonic
 
 __all__ = [
     "LONGEST_WAIT",
-    "SHORTEST_WAIT",
     "Flag",
     "Waiters",
+    "get_within",
     "naps",
     "next_of",
     "wait_for",
@@ -33,12 +33,10 @@ T = TypeVar("T")
 
 Waiters = set[threading.Lock]
 
-SHORTEST_WAIT: Final = 0.002
-"""In seconds. Where a thread is held up for longer than the time-out of `SimpleQueue.get`, CPython 3.11 waits on."""
-
 LONGEST_WAIT: Final = threading.TIMEOUT_MAX
 """In seconds. Locks and queues refuse to wait for longer: some centuries, or some weeks on Windows."""
 
+_SHORTEST_OF_MAIN: Final = 0.002
 _LONGEST_OF_MAIN: Final = 0.25
 
 
@@ -102,7 +100,7 @@ def naps(timeout: float | None) -> Iterator[float]:
     goes to sleep do so because of what it did before: so the first naps are the shortest.
     """
     until = monotonic() + (LONGEST_WAIT if timeout is None else waitable(timeout))
-    nap = SHORTEST_WAIT if threading.get_ident() == threading.main_thread().ident else LONGEST_WAIT
+    nap = _SHORTEST_OF_MAIN if threading.get_ident() == threading.main_thread().ident else LONGEST_WAIT
     while (left := until - monotonic()) > nap:
         yield nap
         nap = min(2 * nap, _LONGEST_OF_MAIN)
@@ -113,8 +111,26 @@ def next_of(queue: "SimpleQueue[T]", timeout: float | None = None) -> T:
     """Return what comes next in *queue*; `queue.Empty` where nothing has after *timeout* seconds."""
     for nap in naps(timeout):
         with suppress(Empty):
-            return queue.get(timeout=max(nap, SHORTEST_WAIT))
+            return get_within(queue, nap)
     raise Empty
+
+
+def get_within(queue: "SimpleQueue[T]", seconds: float) -> T:
+    """As `queue.get(timeout=seconds)`, but one that ends; the only thread that takes from *queue* may call it.
+
+    `SimpleQueue.get` of CPython 3.11 and 3.12 first takes the queue's own lock, then works out how long to wait for
+    it to be given back. A thread that is held up in between for longer than its time-out waits for ever. Who has just
+    found the queue empty without waiting has left the lock taken, and never comes by there.
+    What is left: on the main thread, a signal handler that takes longer than what is left of the time-out.
+
+    >>> get_within(SimpleQueue(), 1e-9)
+    Traceback (most recent call last):
+        ...
+    _queue.Empty
+    """
+    with suppress(Empty):
+        return queue.get_nowait()
+    return queue.get(timeout=waitable(seconds))
 
 
 def wake_all(waiters: Waiters) -> None:

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from queue import Empty, SimpleQueue
 
 import pytest
@@ -14,7 +14,7 @@ from stores.samples import record
 from szal import CancellationToken, Engine, EngineConfig, FlowDef, StepDef, WorkflowState
 from szal.events.subscription import Subscription
 from szal.stores import InMemoryExecutionStore, SqliteExecutionStore
-from szal.waiters import Flag, next_of
+from szal.waiters import Flag, get_within, next_of
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -124,6 +124,18 @@ def test_a_limit_is_kept():
     with pytest.raises(Empty):
         next_of(SimpleQueue(), 0.01)
     assert not Flag().wait(0.01)
+
+
+def test_a_limit_is_kept_by_a_thread_that_is_held_up_for_longer_than_that():
+    def wait():
+        for _ in range(5000):  # `SimpleQueue.get` itself waits on in one of some thousands
+            with suppress(Empty):
+                get_within(SimpleQueue(), 1e-9)
+
+    waiting = threading.Thread(target=wait, daemon=True)  # where it waits on, nothing wakes it
+    waiting.start()
+    waiting.join(20)
+    assert not waiting.is_alive()
 
 
 def test_a_flag_that_is_set_does_not_wait():

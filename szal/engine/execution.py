@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
-from szal.waiters import Flag
+from szal.waiters import Flag, get_within
 
 __all__ = ["Execution", "RunThread"]
 
@@ -85,7 +85,7 @@ def _run_what_is_given(owner: "weakref.ref[RunThread]", given: "SimpleQueue[Call
     """Wait for work and do it; who would give it may be gone, where an interruption came in between."""
     while True:
         try:
-            work = given.get(timeout=0.5)
+            work = get_within(given, 0.5)
             break
         except Empty:
             if owner() is None:

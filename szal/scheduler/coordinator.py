@@ -23,7 +23,7 @@ from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
 from szal.scheduler.timers import Timers
 from szal.scheduler.workers import WorkerPool
-from szal.waiters import SHORTEST_WAIT
+from szal.waiters import get_within
 
 __all__ = ["Coordinator", "Inbox", "Relief"]
 
@@ -79,7 +79,7 @@ class Inbox:
         if self.has_calls:
             return None
         try:
-            return self.finished.get(timeout=max(timeout, SHORTEST_WAIT))
+            return get_within(self.finished, timeout)
         except Empty:
             return None
 

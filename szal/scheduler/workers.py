@@ -23,7 +23,7 @@ import attrs
 
 from szal.clock import monotonic
 from szal.scheduler.attempt import Attempt
-from szal.waiters import waitable
+from szal.waiters import get_within, waitable
 
 __all__ = ["Threads", "WorkerPool"]
 
@@ -234,7 +234,7 @@ def _next_task(
     owner: "weakref.ref[DaemonThreads]", tasks: "SimpleQueue[_Task | None]", idle_timeout: float
 ) -> _Task | None:
     with suppress(Empty):
-        return tasks.get(timeout=idle_timeout)
+        return get_within(tasks, idle_timeout)
     threads = owner()
     if threads is not None:
         with suppress(ValueError):  # somebody has just taken it out, to give this thread work

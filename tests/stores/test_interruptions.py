@@ -11,7 +11,7 @@ from stores.samples import record
 from szal.stores import Store, open_store
 from szal.stores.operation import Save
 
-ALIVE = 10.0
+ALIVE = 20.0
 BATCH = [Save.of(record(number)) for number in (1, 2, 3)]
 
 USES: dict[str, Callable[[Store], object]] = {

@@ -21,7 +21,7 @@ from szal.stores.sink.committer import Committer
 from szal.stores.sink.losses import Losses, without_frames
 from szal.stores.sink.pending import Gates, Pending
 from szal.stores.sink.stats import SinkStats, Tally
-from szal.waiters import next_of, waitable
+from szal.waiters import get_within, next_of, waitable
 
 __all__ = ["Writer"]
 
@@ -265,7 +265,7 @@ class Writer:
 
     def _sleep(self, seconds: float) -> None:
         with suppress(Empty):
-            self._wakes.get(timeout=seconds)
+            get_within(self._wakes, seconds)
 
     def _log_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
