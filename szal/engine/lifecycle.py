@@ -194,7 +194,10 @@ class Lifecycle:
         if self.spec.parent is None and snapshot.recoveries > self._config.max_recoveries:
             self.give_up(f"gave up after {self._config.max_recoveries} recoveries")
             return
-        stopping = snapshot.cancelled or run.stop is not None or scheduler.is_cancelled
+        all_stop = Stop.CANCELLED if snapshot.cancelled or scheduler.is_cancelled else run.stop
+        stopping = all_stop is not None
+        if all_stop is Stop.TIMED_OUT:  # which ends this one and its sub-flows, and not what it belongs to
+            run.deadline, all_stop = monotonic(), None
         # Sub-flows under way are taken up before anything can stop the run: nobody else would end them.
         begun = (node for node in open_sub_flows(run) if stopping or run.may_begin(node))
         children = {node: attempt for node in begun if (attempt := self.sub_flows.under_way(node))}
@@ -204,8 +207,8 @@ class Lifecycle:
         for node, due in () if stopping else backing_off:
             if node not in children:
                 scheduler.back_off(run, node, max(0.0, due - self.waits.now()))
-        if stopping:
-            scheduler.cancel()  # before they begin: they ask, and do the same
+        if all_stop is not None:
+            scheduler.end_all(all_stop, run.why)  # before they begin: they ask, and do the same
         for node, attempt in children.items():
             scheduler.launch(run, node, attempt)
 

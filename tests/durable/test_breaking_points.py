@@ -99,6 +99,7 @@ STORAGE = InMemoryStorage(
         FlowDef("plain", steps=[StepDef("i"), StepDef("undoable", rollbackable=True)]),
         FlowDef("waits", steps=[StepDef("i"), waits("ask"), StepDef("k")]),
         FlowDef("holds", steps=[StepDef("i"), sub("below", "waits")]),
+        FlowDef("short", FlowMode.PARALLEL, steps=[sub("below", "waits"), StepDef("heeds")], timeout=0.02),
     ]
 )
 BESIDE = [StepDef("a"), sub("sub", "holds")]
@@ -139,6 +140,7 @@ PATHS = {
     "timing out with sub-flows": Path(
         FlowDef("f", FlowMode.PARALLEL, steps=[*BESIDE, StepDef("heeds")], timeout=0.02), FAILED, COMPLETED
     ),
+    "a sub-flow's timing out": Path(chain("a", sub("sub", "short"), "c"), FAILED, COMPLETED),
     "rolling back": Path(
         chain(StepDef("a", rollbackable=True), sub("sub", "plain"), "fails", rollback_on_failure=True), ROLLED_BACK
     ),
