@@ -80,7 +80,7 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
         call.ended = monotonic()
-        if call.is_late:
+        if call.deadline is not None and call.is_late:
             self.error = call.timed_out()
         if not call.report():
             return False

@@ -258,19 +258,21 @@ class Scheduler:
 
     def _take(self, item: Attempt | Callable[[], None] | None) -> None:
         if isinstance(item, Attempt):
-            self._ended(item)
+            if item.call.run.deadline is not None:
+                self._look_at_deadline(item)
+            settling.attempt_ended(self._c, item)
         elif item is not None:
             item()
 
-    def _ended(self, attempt: Attempt) -> None:
+    def _look_at_deadline(self, attempt: Attempt) -> None:
+        """Stop a run whose deadline *attempt* has passed, first of all: its own timer has not fired yet."""
         run = attempt.call.run
-        if run.deadline is not None and attempt.call.ended >= run.deadline:
+        if attempt.call.ended >= run.deadline:
             try:
-                stopping.stop_run(self._c, run, Stop.TIMED_OUT)  # first of all, since its own timer has not fired yet
+                stopping.stop_run(self._c, run, Stop.TIMED_OUT)
             except BaseException:
                 self._c.inbox.finished.put(attempt)  # it has ended all the same
                 raise
-        settling.attempt_ended(self._c, attempt)
 
     def _caught(self, error: BaseException) -> None:
         """Stop all of it for what came up in a round: end it where that can be done in order, else leave it."""

@@ -26,7 +26,7 @@ from szal.scheduler.workers import WorkerPool
 __all__ = ["launch", "start_ready"]
 
 _COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED
-_STARTABLE = (READY, STARTED)
+_STARTABLE = (READY, STARTED)  # what a step that was made ready still has to be in
 
 
 def start_ready(c: Coordinator) -> None:
@@ -37,12 +37,14 @@ def start_ready(c: Coordinator) -> None:
     backlog, ready = c.backlog, c.ready
     while backlog and not c.inbox.has_calls:
         run, node = backlog.popleft()
-        if _is_startable(run, node) and not _start(c, run, node):
+        if run.is_over or run.stages[node.place] not in _STARTABLE:
+            continue
+        if not _start(c, run, node):
             backlog.appendleft((run, node))
             break
     while ready and not c.inbox.has_calls:
         run, node = ready.popleft()
-        if not _is_startable(run, node) and not _is_to_run_again(c, run, node):
+        if (run.is_over or run.stages[node.place] not in _STARTABLE) and not _is_to_run_again(c, run, node):
             continue
         if (run.marks[node.gate] or not node.plain) and not _prepare(c, run, node):
             if c.timers.is_due():  # what needs no worker may make ready ever more of its kind
@@ -50,11 +52,6 @@ def start_ready(c: Coordinator) -> None:
             continue
         if backlog or not _start(c, run, node):
             backlog.append((run, node))
-
-
-def _is_startable(run: Run, node: Node) -> bool:
-    """Whether a step that was made ready still is."""
-    return not run.is_over and run.stages[node.place] in _STARTABLE
 
 
 def _is_to_run_again(c: Coordinator, run: Run, node: Node) -> bool:
@@ -74,7 +71,7 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     worker at once that would let more than the limit run, so then it is not.
     """
     has_limit = node.step.timeout is not None
-    if not has_limit and c.may_call_inline(run):
+    if not (has_limit or c.tally.work) and c.may_call_inline(run):
         _call(c, run, node)
         return True
     pool, other = c.pooled, c.limited

@@ -264,7 +264,8 @@ class WorkerPool:
         attempt.pool = self
         self.load += 1
         self._queue.put(attempt)
-        self._staff()
+        if self.workers < self._limit:
+            self._staff()
 
     def leave(self, *, abandoned: bool = False) -> None:
         """Take note that an attempt is over. An abandoned one keeps its worker, which is then no longer counted."""
