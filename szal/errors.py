@@ -13,6 +13,7 @@ import attrs
 
 from szal.interruption import is_interruption
 from szal.number import check
+from szal.raised import name_of
 
 __all__ = [
     "Cancelled",
@@ -665,10 +666,10 @@ def describe(error: BaseException) -> str:
     kind = type(error)
     text = _say(error)
     if text is None:
-        return f"{kind.__name__}: {UNPRINTABLE}"
+        return f"{name_of(kind)}: {UNPRINTABLE}"
     if issubclass(kind, StepError) and not issubclass(kind, OutputNotSerializable):
         return text
-    return f"{kind.__name__}: {text}" if text else kind.__name__
+    return f"{name_of(kind)}: {text}" if text else name_of(kind)
 
 
 def text_of(error: BaseException) -> str:

@@ -16,6 +16,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "": {
         "number": "what counts as a number",
         "clock": "the clocks, always the real ones",
+        "raised": "what an exception is, whatever its class makes of it",
         "interruption": "what a signal handler raised, told from a failure",
         "errors": "every exception, in one tree",
         "logs": "logging that cannot break what it tells of",

@@ -15,6 +15,7 @@ from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.state import Stop
+from szal.raised import is_a
 from szal.scheduler import relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
@@ -282,7 +283,7 @@ class Scheduler:
         """Whether the runs can be ended in order, undone and recorded, for what came up: nobody has tried to before."""
         c = self._c
         is_first = all(run.stoppable and run.stop is None for run in c.runs)
-        return is_first and c.leaving is None and not isinstance(error, StoreError | LeaseLost)
+        return is_first and c.leaving is None and not is_a(error, StoreError, LeaseLost)
 
     def _end_broken(self, error: BaseException) -> None:
         c = self._c
@@ -319,6 +320,6 @@ class Scheduler:
 
 
 def _stop_for(error: BaseException) -> Stop:
-    if isinstance(error, LeaseLost):
+    if is_a(error, LeaseLost):
         return Stop.LEASE_LOST
-    return Stop.FAILED_BY_STORE if isinstance(error, StoreError) else Stop.LOST
+    return Stop.FAILED_BY_STORE if is_a(error, StoreError) else Stop.LOST
