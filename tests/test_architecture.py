@@ -75,6 +75,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "stores": {
         "query": "what is looked for",
+        "kin": "which executions others still need",
         "operation": "a write, as a value",
         "base": "what a store is",
         "retrying": "how a transaction is tried again",
