@@ -506,7 +506,7 @@ class TestARerun:
         handlers.mend()
         again = bounded(engine.rerun, execution_id)
         assert again.success
-        assert handlers.log == ["hotel", "pay", "seat", "charge"]
+        assert handlers.log == ["reserve", "hotel", "pay", "seat", "charge"]
 
     def test_keeps_what_sub_flows_of_sub_flows_completed(self, start, store):
         outer = FlowDef("outer", steps=[made("o"), sub("book"), StepDef("end")])
