@@ -13,6 +13,7 @@ import attrs
 
 from szal.interruption import is_interruption
 from szal.number import check
+from szal.raised import name_of
 
 __all__ = [
     "Cancelled",
@@ -73,7 +74,7 @@ class SzalError(Exception):
 # -- the call was wrong ------------------------------------------------------------------------------
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class InvalidFlow(SzalError):
     """A flow that cannot be run. Lists every problem found, each naming its step.
 
@@ -91,7 +92,7 @@ class InvalidFlow(SzalError):
         return f"invalid flow {self.flow!r}: {len(self.problems)} problems{lines}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class CycleDetected(InvalidFlow):
     """The dependencies of a flow form a cycle; `path` names its steps, the first one again at the end.
 
@@ -102,7 +103,7 @@ class CycleDetected(InvalidFlow):
     path: tuple[str, ...] = ()
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class HandlerNotFound(SzalError):
     """Some steps have nothing to run (or undo) them. Raised before anything runs.
 
@@ -117,7 +118,7 @@ class HandlerNotFound(SzalError):
         return f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class ShellNotSupported(HandlerNotFound):
     """Some steps are commands, and this system cannot run them: it is not a POSIX one. Raised before anything runs.
 
@@ -136,7 +137,7 @@ class ShellNotSupported(HandlerNotFound):
         return f"{which}: that needs a POSIX system, and this one has no {self.missing}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class ExecutionOwned(SzalError):
     """Somebody is running this execution now.
 
@@ -150,7 +151,7 @@ class ExecutionOwned(SzalError):
         return f"execution {self.execution_id} is being run already"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class EngineClosed(SzalError):
     """The engine is closed: it runs nothing any more; what it ran and has not ended goes on elsewhere.
 
@@ -162,7 +163,7 @@ class EngineClosed(SzalError):
         return "this engine is closed"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class ExecutionNotFound(SzalError):
     """The store knows no execution with this id, or none that it could continue.
 
@@ -176,7 +177,7 @@ class ExecutionNotFound(SzalError):
         return f"no execution {self.execution_id}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class LeaseLost(SzalError):
     """Another process has taken this execution over: what this one does for it is no longer recorded.
 
@@ -190,7 +191,7 @@ class LeaseLost(SzalError):
         return f"execution {self.execution_id} was taken over by another process"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class MigrationFailed(SzalError):
     """A definition that cannot be brought to another version, or a migration that cannot be registered.
 
@@ -205,7 +206,7 @@ class MigrationFailed(SzalError):
         return f"flow {self.flow!r}: {self.problem}" if self.flow else self.problem
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class DefinitionMismatch(SzalError):
     """An execution has another definition than the flow it was to go on with; a line for each difference.
 
@@ -227,7 +228,7 @@ class DefinitionMismatch(SzalError):
         return f"{what}: {len(self.differences)} differences{lines}{more}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class MissingExtra(SzalError, ImportError):
     """An optional library is not installed; the message says which extra brings it.
 
@@ -245,7 +246,7 @@ class MissingExtra(SzalError, ImportError):
 # -- JSON and text ------------------------------------------------------------------------
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class DecodeError(SzalError):
     """JSON that is not what it should be. `path` says where, as in ``result.steps[3].status``.
 
@@ -260,7 +261,7 @@ class DecodeError(SzalError):
         return f"{self.path}: {self.problem}" if self.path else self.problem
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class EncodeError(SzalError):
     """A value that JSON cannot hold; `path` says where, `problem` what stands there.
 
@@ -275,7 +276,7 @@ class EncodeError(SzalError):
         return f"{self.path}: {self.problem}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class ConditionError(SzalError):
     """A condition, path or template that does not parse; prints the text with a caret at `position`.
 
@@ -299,7 +300,7 @@ class ConditionError(SzalError):
 _ONE_LINE = dict.fromkeys((*range(32), 127, 133, 8232, 8233), " ")
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class LoadError(SzalError):
     """A flow file that cannot be read; one line per problem, each with its place in the file.
 
@@ -325,7 +326,7 @@ class StepError(SzalError):
     """
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class StepTimeout(StepError):
     """An attempt ran past its limit (or past its flow's).
 
@@ -340,7 +341,7 @@ class StepTimeout(StepError):
         return f"step timeout: {self.step} after {self.timeout * 1000:.0f}ms"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class RetryExhausted(StepError):
     """The last allowed attempt failed; `__cause__` is its exception.
 
@@ -356,7 +357,7 @@ class RetryExhausted(StepError):
         return f"retry exhausted: {self.step} after {self.attempts} attempts: {self.error}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class StepFailed(StepError):
     """What `FlowResult.raise_for_failure` raises for a step whose handler raised; `__cause__` is that exception.
 
@@ -371,7 +372,7 @@ class StepFailed(StepError):
         return f"step failed: {self.step}: {self.error}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class FlowFailed(SzalError):
     """What `FlowResult.raise_for_failure` raises where no step failed: a cancelled, timed out or paused flow.
 
@@ -386,7 +387,7 @@ class FlowFailed(SzalError):
         return f"flow {self.flow!r} did not succeed: {self.error}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class OutputNotSerializable(EncodeError, StepError):
     """A handler returned something that JSON cannot hold; `path` says where, as in ``output["when"]``.
 
@@ -395,7 +396,7 @@ class OutputNotSerializable(EncodeError, StepError):
     """
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class ShellFailed(StepError):
     """A command ended with an exit code other than 0; a negative one is the signal that killed its shell.
 
@@ -420,7 +421,7 @@ class ShellFailed(StepError):
         return f"{how}: {lines[0]}" if lines else how
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class ExitStatusUnknown(StepError):
     """A command has ended, and nobody can tell how: it may have failed.
 
@@ -434,7 +435,7 @@ class ExitStatusUnknown(StepError):
         return f"the command has ended, but its exit status is not known: {self.reason}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class SubFlowError(StepError):
     """A sub_flow step that names no flow, names an unknown one, or whose flow did not succeed.
 
@@ -451,7 +452,7 @@ class SubFlowError(StepError):
 # -- what handlers may raise, or see raised ----------------------------------------------------------
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class GiveUp(SzalError):
     """Raised by a handler: fail now, whatever retries are left.
 
@@ -466,7 +467,7 @@ class GiveUp(SzalError):
         return str(self.reason)
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class RetryAfter(SzalError):
     """Raised by a handler: this attempt failed, try again in `seconds` (if attempts are left).
 
@@ -488,7 +489,7 @@ class RetryAfter(SzalError):
         return f"retry after {self.seconds:g}s"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class SkipStep(SzalError):
     """Raised by a handler: there is nothing to do. The step is skipped with this reason, not failed.
 
@@ -508,7 +509,7 @@ class SkipStep(SzalError):
         return self.reason
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class Undecided(StepError):
     """A step that must not run twice may or may not have been done when its process died, and nobody has said."""
 
@@ -518,7 +519,7 @@ class Undecided(StepError):
         return f"{self.step} ended before it was decided whether it had been done"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class Cancelled(SzalError):
     """Raised by `StepContext.check` in a handler that is to end: its run is stopped, or nobody waits for it any more.
 
@@ -543,7 +544,7 @@ class StoreError(SzalError):
     """
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class StoreUnavailable(StoreError):
     """A store that cannot serve just now: locked, out of space, read-only, unreachable. It may get better."""
 
@@ -554,7 +555,7 @@ class StoreUnavailable(StoreError):
         return f"{self.store}: {self.problem}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class StoreFailed(StoreError):
     """What trying again cannot cure: a file that is no database, a value over a limit, a refused statement."""
 
@@ -565,7 +566,7 @@ class StoreFailed(StoreError):
         return f"{self.store}: {self.problem}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class NotMigrated(StoreError):
     """A store was used before its tables were made."""
 
@@ -576,7 +577,7 @@ class NotMigrated(StoreError):
         return f"{self.store}: {self.missing} is missing: call store.migrate() once"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class MissingDriver(StoreError, ImportError):
     """The driver of a database cannot be loaded, or not the system library that it needs."""
 
@@ -588,7 +589,7 @@ class MissingDriver(StoreError, ImportError):
         return f'{self.database} needs {self.requirement}: pip install "{self.requirement}" ({self.problem})'
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class StoreClosed(StoreError):
     """A store or a sink was used after `close`."""
 
@@ -598,7 +599,7 @@ class StoreClosed(StoreError):
         return f"{self.store} is closed"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class SinkFull(StoreError):
     """A save found no room behind the writer for `waited` seconds; nothing was queued. The database is too slow.
 
@@ -614,7 +615,7 @@ class SinkFull(StoreError):
         return f"{self.store}: {self.pending} writes are pending, and none was committed within {self.waited:g}s"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class FlushTimeout(StoreError):
     """Some writes were not committed in time. They are still queued, and will be written when they can be.
 
@@ -630,7 +631,7 @@ class FlushTimeout(StoreError):
         return f"{self.store}: not written after {self.timeout:g}s: {_some(self.execution_ids)}"
 
 
-@attrs.define(repr=False)
+@attrs.define(repr=False, slots=False)
 class WriteFailed(StoreError):
     """Some writes are lost for good; `errors` says why, in the order of `execution_ids`.
 
@@ -665,10 +666,10 @@ def describe(error: BaseException) -> str:
     kind = type(error)
     text = _say(error)
     if text is None:
-        return f"{kind.__name__}: {UNPRINTABLE}"
+        return f"{name_of(kind)}: {UNPRINTABLE}"
     if issubclass(kind, StepError) and not issubclass(kind, OutputNotSerializable):
         return text
-    return f"{kind.__name__}: {text}" if text else kind.__name__
+    return f"{name_of(kind)}: {text}" if text else name_of(kind)
 
 
 def text_of(error: BaseException) -> str:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import TypeVar
 
+from szal.raised import context_of, is_a, name_of, trace_of
+
 __all__ = ["call_each", "interruption_in", "is_interruption", "run_to_end"]
 
 F = TypeVar("F", bound=Callable[[], object])
@@ -38,10 +40,10 @@ def is_interruption(error: BaseException) -> bool:
     """
     if threading.get_ident() != threading.main_thread().ident:
         return False
-    if isinstance(error, KeyboardInterrupt):  # its handler may be written in C, and leave no trace
+    if is_a(error, KeyboardInterrupt):  # its handler may be written in C, and leave no trace
         return True
     passed = set()
-    trace = error.__traceback__
+    trace = trace_of(error)
     while trace is not None:
         passed.add(trace.tb_frame.f_code)
         trace = trace.tb_next
@@ -68,7 +70,7 @@ def interruption_in(error: BaseException, before: BaseException | None) -> BaseE
     while each is not None and each is not before:
         if is_interruption(each):
             return each
-        each = each.__context__
+        each = context_of(each)
     return None
 
 
@@ -100,7 +102,7 @@ def run_to_end(function: Callable[[], object]) -> None:
             if first is None:
                 first = error
             elif first is not error:
-                first.add_note(f"and then, before this could be raised: {error!r}")
+                BaseException.add_note(first, f"and then, before this could be raised: {name_of(type(error))}")
             if not is_interruption(error):
                 break
     if first is not None:

@@ -16,6 +16,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "": {
         "number": "what counts as a number",
         "clock": "the clocks, always the real ones",
+        "raised": "what an exception is, whatever its class makes of it",
         "interruption": "what a signal handler raised, told from a failure",
         "interrupts": "what signal handlers raise, kept for a better moment",
         "errors": "every exception, in one tree",
@@ -75,6 +76,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "stores": {
         "url": "where a store is, as text",
         "query": "what is looked for",
+        "kin": "which executions others still need",
         "operation": "a write, as a value",
         "base": "what a store is",
         "retrying": "how a transaction is tried again",
@@ -117,9 +119,9 @@ ROOMS: dict[str, dict[str, str]] = {
         "waiting": "steps that wait for a signal or a time",
         "rollback": "undoing a run",
         "spec": "what is to be run",
-        "rerun": "what a rerun keeps",
         "recording": "the three ways to record",
         "lineage": "which executions are whose sub-flows",
+        "rerun": "what a rerun keeps",
         "sub_flows": "the executions that sub_flow steps stand for",
         "launching": "beginning what the engine does itself",
         "restoring": "putting back what a store has of an execution",

@@ -20,6 +20,7 @@ from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.model.state import Stop, WorkflowState
+from szal.raised import is_a
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
@@ -287,7 +288,7 @@ def _deferred_signals() -> Interrupts:
 
 def _stop_that_leaves(error: BaseException) -> Stop:
     """Return which stop an interruption is where somebody can go on with the execution."""
-    return Stop.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Stop.RELEASED
+    return Stop.INTERRUPTED if is_a(error, KeyboardInterrupt) else Stop.RELEASED
 
 
 def _stop_that_cancels(_: BaseException) -> Stop:

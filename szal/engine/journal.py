@@ -45,6 +45,7 @@ class Journal:
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
         self._delivered: set[str] = set()
         self._sub_flows: dict[str, str] = {}  # by step name: what it took over from an earlier execution
+        self._origins: dict[str, str] = {}  # by step name: the earlier execution that did what is kept of it
         self._ahead: float | None = None  # by how much the database's clock is ahead of this process's monotonic one
 
     def close(self) -> None:
@@ -61,11 +62,13 @@ class Journal:
         """Return the signals that were sent and not delivered."""
         return self._leased.signals(self.execution_id)
 
-    def restore(self, step_name: str, seq: int, sub_flow: str | None = None) -> None:
-        """Take note of a step that is in the store already, and of which execution, not its own, it stands for."""
+    def restore(self, step_name: str, seq: int, sub_flow: str | None = None, origin: str | None = None) -> None:
+        """Take note of a step that is in the store already, and of the other execution that it stands for, or is of."""
         self._seq[step_name] = seq
         if sub_flow is not None:
             self._sub_flows[step_name] = sub_flow
+        if origin is not None:
+            self._origins[step_name] = origin
         self._next = max(self._next, seq + 1)
 
     def save(self, record: ExecutionRecord) -> None:
@@ -97,9 +100,14 @@ class Journal:
         self._write(node.step.name, encode_checkpoint(result, int(outcome), age=age), self._check)
 
     def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
-        """Write what became of the undoing of a step; its place in the order of settling stays."""
-        sub_flow = self._sub_flows.get(step_name)
-        data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error, sub_flow=sub_flow)
+        """Write what became of the undoing of a step; its place in the order of settling stays.
+
+        Where it was an earlier execution that did it, others may keep that too: they have to know.
+        """
+        sub_flow, origin = self._sub_flows.get(step_name), self._origins.get(step_name)
+        data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error, sub_flow=sub_flow, origin=origin)
+        if origin is not None and error is None:
+            self._leased.undone(origin, step_name, data)
         done = self._check if then is None else self._after(then)
         self._submit(step_name, self._seq[step_name], data, done, self._recovered)
         self._recovered = None
@@ -128,8 +136,9 @@ class Journal:
         return signal_id in self._delivered
 
     def _write(self, step_name: str, data: str, done: Done, progress_of: str | None = None) -> None:
-        if self._sub_flows:
-            self._sub_flows.pop(step_name, None)  # it has one of its own now, or none
+        if self._sub_flows or self._origins:
+            self._sub_flows.pop(step_name, None)  # it is of this execution now
+            self._origins.pop(step_name, None)
         seq = self._next
         self._submit(step_name, seq, data, done, progress_of)
         self._seq[step_name] = seq

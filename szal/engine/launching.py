@@ -11,6 +11,7 @@ from szal.errors import LeaseLost, SkipStep, StoreError, SzalError
 from szal.interruption import is_interruption
 from szal.model.results import FlowResult
 from szal.model.state import StepStatus, Stop
+from szal.raised import is_a
 from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
@@ -79,7 +80,7 @@ class Launcher(Generic[C]):
             if self._has_begun(error):
                 raise
             # What szal says of it is wrong with the flow, and stays so. What a catalogue raised may pass.
-            self._scheduler.ended(call, None, error, last=isinstance(error, SzalError))
+            self._scheduler.ended(call, None, error, last=is_a(error, SzalError))
         if child is not None:
             self._begin(call, child, child.start)
 

@@ -71,6 +71,10 @@ class LeasedStore:
         snapshot: Snapshot = ask(self.store, self._ledger.read, execution_id)
         return snapshot
 
+    def undone(self, execution_id: str, step_name: str, data: str) -> None:
+        """Write into an execution that has ended that a rerun of it has undone that step."""
+        ask(self.store, self._ledger.undone, execution_id, step_name, data)
+
     def create(
         self,
         record: ExecutionRecord,

@@ -21,6 +21,7 @@ from szal.engine.waiting import Waits
 from szal.errors import LeaseLost
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
+from szal.raised import is_a
 from szal.scheduler.attempt import clear_engine_frames
 from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.loop import Scheduler
@@ -148,7 +149,7 @@ class Lifecycle:
 
     def write_failed(self, error: Exception) -> None:
         """Stop: a write is lost."""
-        stop = Stop.LEASE_LOST if isinstance(error, LeaseLost) else Stop.FAILED_BY_STORE
+        stop = Stop.LEASE_LOST if is_a(error, LeaseLost) else Stop.FAILED_BY_STORE
         self.scheduler.request_stop(stop, error)
 
     # -- the states ----------------------------------------------------------------------------------

@@ -15,7 +15,16 @@ from szal.scheduler.plan import Plan
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
 
-__all__ = ["can_be_undone", "child_id", "is_child_id", "last_sub_flow", "left_by", "standing_sub_flow", "sub_flows_of"]
+__all__ = [
+    "can_be_undone",
+    "child_id",
+    "is_child_id",
+    "last_sub_flow",
+    "left_by",
+    "standing_sub_flow",
+    "sub_flows_of",
+    "was_undone",
+]
 
 
 def child_id(parent: str, step: str, attempt: int) -> str:
@@ -58,6 +67,16 @@ def last_sub_flow(ledger: Any, parent: str, step: StepDef, taken_over: str | Non
         with contextlib.suppress(ExecutionNotFound):
             last = ledger.read(taken_over)
     return last
+
+
+def was_undone(ledger: Any, execution_id: str, step_name: str) -> bool:
+    """Whether what an execution did in a step has been undone since, by itself or by a rerun that had kept it."""
+    try:
+        steps = ledger.read(execution_id).steps
+    except ExecutionNotFound:
+        return False
+    found = (decode_checkpoint(data, name) for name, _, data in steps if name == step_name)
+    return any(checkpoint.result.status is StepStatus.ROLLED_BACK for checkpoint in found)
 
 
 def left_by(known: "Snapshot") -> list[str]:

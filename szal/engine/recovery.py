@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Literal, get_args
 
 import attrs
@@ -12,7 +11,7 @@ from szal.engine.config import EngineConfig
 from szal.engine.journal import Journal
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
-from szal.engine.lineage import is_child_id, last_sub_flow, standing_sub_flow
+from szal.engine.lineage import is_child_id, standing_sub_flow
 from szal.engine.owners import is_gone, owner_name
 from szal.engine.rerun import kept_rows, with_descendants
 from szal.engine.spec import ExecutionSpec, bind, stored_flow
@@ -216,8 +215,7 @@ class Recovery:
             labels=known.record.labels,
         )
         dumps(dict(record.inputs), "inputs")
-        sub_flow_of = partial(last_sub_flow, self.ledger, execution_id)
-        steps = kept_rows(known, plan, with_descendants(plan, from_step), sub_flow_of)
+        steps = kept_rows(self.ledger, known, plan, with_descendants(plan, from_step))
         snapshot = Snapshot(record=record, epoch=None, steps=steps)
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=token, snapshot=snapshot)
 

@@ -1,8 +1,9 @@
 """What an execution that is run again as a new one keeps of its steps."""
 
-from collections.abc import Callable, Container
-from typing import TYPE_CHECKING
+from collections.abc import Container
+from typing import TYPE_CHECKING, Any
 
+from szal.engine.lineage import last_sub_flow, was_undone
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, WorkflowState
@@ -16,18 +17,18 @@ __all__ = ["kept_rows", "with_descendants"]
 
 
 def kept_rows(
+    ledger: Any,
     known: "Snapshot",
     plan: Plan,
     again: Container[int],
-    sub_flow_of: "Callable[[StepDef, str | None], Snapshot | None]",
 ) -> "StepRows":
     """Return what a rerun of *known* begins with, but of the steps at the places *again*.
 
-    Of what completed and was not undone the outcome, which stands unless something before it runs again (`Run.kept`);
-    that a step was skipped, so that it is known to be as it was if it is skipped again; and which sub-flows there were
-    that did not complete. *sub_flow_of* returns the sub-flow that a step began last, or else the one of that id, which
-    it took over from an earlier execution.
+    Of what completed and was not undone, by this execution or by a rerun, the outcome, which stands unless something
+    before it runs again (`Run.kept`); that a step was skipped, so that it is known to be as it was if it is skipped
+    again; and which sub-flows there were that did not complete.
     """
+    execution_id = known.record.execution_id
     rows: list[tuple[str, int, str]] = []
     checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
     begun = (node.step.name for node in plan.nodes if node.step.step_type == "sub_flow")
@@ -37,10 +38,12 @@ def kept_rows(
             continue
         step, checkpoint = plan.nodes[place].step, checkpoints.get(name)
         if step.step_type == "sub_flow":
-            child = sub_flow_of(step, None if checkpoint is None else checkpoint.sub_flow)
-            row = _row_of_sub_flow(step, checkpoint, child)
+            child = last_sub_flow(ledger, execution_id, step, None if checkpoint is None else checkpoint.sub_flow)
+            row = _row_of_sub_flow(step, checkpoint, child, execution_id)
+        elif checkpoint is None or (checkpoint.origin is not None and was_undone(ledger, checkpoint.origin, name)):
+            row = None
         else:
-            row = None if checkpoint is None else _row_of(checkpoint)
+            row = _row_of(checkpoint, execution_id)
         if row is not None:
             rows.append((name, len(rows), row))
     return rows
@@ -52,19 +55,22 @@ def _is_done(checkpoint: Checkpoint | None) -> bool:
     )
 
 
-def _row_of(checkpoint: Checkpoint) -> str | None:
+def _row_of(checkpoint: Checkpoint, execution_id: str) -> str | None:
     result = checkpoint.result
     if _is_done(checkpoint):
-        return encode_checkpoint(result, int(Outcome.COMPLETED), age=checkpoint.age + 1)
+        origin = checkpoint.origin or execution_id
+        return encode_checkpoint(result, int(Outcome.COMPLETED), age=checkpoint.age + 1, origin=origin)
     if result.status is StepStatus.SKIPPED and not result.attempts:
         return encode_checkpoint(result, age=checkpoint.age + 1)
     return None
 
 
-def _row_of_sub_flow(step: StepDef, checkpoint: Checkpoint | None, child: "Snapshot | None") -> str | None:
+def _row_of_sub_flow(
+    step: StepDef, checkpoint: Checkpoint | None, child: "Snapshot | None", execution_id: str
+) -> str | None:
     """Return what is kept of a sub_flow step: that it completed, or which execution the next one is a rerun of."""
     if child is None:
-        return None if checkpoint is None else _row_of(checkpoint)
+        return None if checkpoint is None else _row_of(checkpoint, execution_id)
     execution_id, state = child.record.execution_id, child.record.state
     age = 1
     if checkpoint is not None and checkpoint.sub_flow == execution_id:  # taken over from an earlier one

@@ -1,7 +1,6 @@
 """Sub-flows: the executions that sub_flow steps stand for."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -192,8 +191,7 @@ class SubFlows:
 
         steps: StepRows = ()
         if earlier is not None:
-            sub_flow_of = partial(last_sub_flow, self._leased, earlier.record.execution_id)
-            steps = kept_rows(earlier, spec.plan, (), sub_flow_of)
+            steps = kept_rows(self._leased, earlier, spec.plan, ())
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
         definition = Definition.of(spec.flow)

@@ -8,6 +8,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from szal.raised import cause_of, is_a, set_cause
+
 __all__ = ["Luggage"]
 
 
@@ -21,7 +23,10 @@ class Luggage:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., "Luggage"], tuple[bytes | None, bytes | None]]:
-        return _unpacked, (_packed(self.exception), _packed(getattr(self.exception, "__cause__", None)))
+        return _unpacked, (
+            _packed(self.exception),
+            _packed(None if self.exception is None else cause_of(self.exception)),
+        )
 
 
 def _packed(exception: BaseException | None) -> bytes | None:
@@ -36,11 +41,11 @@ def _loaded(packed: bytes | None) -> BaseException | None:
         loaded = None if packed is None else pickle.loads(packed)  # noqa: S301 - part of a pickle that is being loaded
     except Exception:  # noqa: BLE001 - the same; or this process does not have its class
         return None
-    return loaded if isinstance(loaded, BaseException) else None
+    return loaded if is_a(loaded, BaseException) else None
 
 
 def _unpacked(packed: bytes | None, packed_cause: bytes | None) -> Luggage:
     exception = _loaded(packed)
     if exception is not None:
-        exception.__cause__ = _loaded(packed_cause)
+        set_cause(exception, _loaded(packed_cause))
     return Luggage(exception)

@@ -12,6 +12,7 @@ from szal.expressions.path import Json
 from szal.model.luggage import Luggage
 from szal.model.moment import as_datetime
 from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.raised import is_a
 
 __all__ = ["ExecutionRecord", "FlowResult", "StepResult"]
 
@@ -124,7 +125,7 @@ class FlowResult:
         if self.state in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
             raise EngineClosed
         for step in self.failures():
-            if isinstance(step.exception, StepError):
+            if step.exception is not None and is_a(step.exception, StepError):
                 raise step.exception
             raise StepFailed(step.step_name, step.error or "") from step.exception
         raise FlowFailed(self.flow_name, self.error or str(self.state))

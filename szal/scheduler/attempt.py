@@ -4,20 +4,17 @@ import contextlib
 import contextvars
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from szal.clock import monotonic
 from szal.errors import EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
 from szal.model.json.text import dumps
+from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 
 __all__ = ["Attempt", "clear_engine_frames", "encode_output", "without_engine_frames"]
-
-
-_BARE: Final = vars(BaseException)
-"""Its own attributes, of which a class of the program's may have others."""
 
 
 class Attempt:
@@ -90,8 +87,7 @@ class Attempt:
 
 def without_engine_frames(error: BaseException) -> BaseException:
     """Return *error* with a traceback that begins in the handler: the engine's frame would keep a whole run alive."""
-    trace = error.__traceback__
-    return error if trace is None else BaseException.with_traceback(error, trace.tb_next)  # not a method of its own
+    return without_trace_of(error, 1)
 
 
 def clear_engine_frames(error: BaseException) -> None:
@@ -100,13 +96,13 @@ def clear_engine_frames(error: BaseException) -> None:
     seen: BaseException | None = error
     while seen is not None and id(seen) not in done:  # causes may go round in a circle
         done.add(id(seen))
-        trace = _BARE["__traceback__"].__get__(seen)
+        trace = trace_of(seen)
         frame = None if trace is None else trace.tb_frame.f_back
         while frame is not None and frame.f_globals.get("__name__", "").startswith("szal."):
             with contextlib.suppress(RuntimeError):  # it has not come to its end
                 frame.clear()
             frame = frame.f_back
-        seen = _BARE["__cause__"].__get__(seen)
+        seen = cause_of(seen)
 
 
 def encode_output(output: Json) -> str:

@@ -16,6 +16,7 @@ from szal.interruption import is_interruption
 from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.state import Stop
+from szal.raised import is_a
 from szal.scheduler import relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
@@ -299,7 +300,7 @@ class Scheduler:
         """Whether the runs can be ended in order, undone and recorded, for what came up: nobody has tried to before."""
         c = self._c
         is_first = all(run.stoppable and run.stop is None for run in c.runs)
-        return is_first and c.leaving is None and not isinstance(error, StoreError | LeaseLost) and self.is_whole()
+        return is_first and c.leaving is None and not is_a(error, StoreError, LeaseLost) and self.is_whole()
 
     def _end_broken(self, error: BaseException) -> None:
         c = self._c
@@ -337,6 +338,6 @@ class Scheduler:
 
 
 def _stop_for(error: BaseException) -> Stop:
-    if isinstance(error, LeaseLost):
+    if is_a(error, LeaseLost):
         return Stop.LEASE_LOST
-    return Stop.FAILED_BY_STORE if isinstance(error, StoreError) else Stop.LOST
+    return Stop.FAILED_BY_STORE if is_a(error, StoreError) else Stop.LOST

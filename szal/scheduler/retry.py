@@ -16,6 +16,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.class_name import class_name, is_called
 from szal.model.step import StepDef
+from szal.raised import is_a, trace_of
 from szal.scheduler.spent import is_meant
 
 __all__ = ["Decision", "decide", "policy"]
@@ -45,7 +46,7 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
     strategies = policy(step)
     state = RetryCallState(strategies, None, (), {})
     state.attempt_number = attempt
-    state.set_exception((type(error), error, error.__traceback__))
+    state.set_exception((type(error), error, trace_of(error)))
     try:
         if not strategies.retry(state):
             return Decision(None, error)
@@ -77,7 +78,7 @@ def _is_retried(step: StepDef, error: BaseException) -> bool:
         return True
     if step.retry_on:
         return _matches(step.retry_on, error)
-    return isinstance(error, Exception)  # SystemExit and its like are retried only by name
+    return is_a(error, Exception)  # SystemExit and its like are retried only by name
 
 
 def _matches(kinds: tuple[type[BaseException] | str, ...], error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
+from szal.raised import is_a, name_of, set_cause
 from szal.scheduler import retry
 from szal.scheduler.attempt import Attempt, encode_output
 from szal.scheduler.call import Call
@@ -140,7 +141,7 @@ def decide(
     except BaseException as problem:
         stage = SETTLED if call.run.is_over else call.run.stages[call.node.place]
         is_decided = stage is not READY and stage is not CALLED
-        if is_decided or isinstance(problem, StoreError | LeaseLost) or is_interruption(problem):
+        if is_decided or is_a(problem, StoreError, LeaseLost) or is_interruption(problem):
             raise
         execution_id = call.run.info.execution_id
         logger.exception("cannot tell what became of step %s of %s", call.node.step.name, execution_id)
@@ -178,7 +179,7 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         run.watch.timed_out(node, call.number, describe(error))
     decision, kept = retry.decide(node.step, call.number, error), spent(error)
     if decision.error is not error:  # it says that the attempts are exhausted
-        decision.error.__cause__ = kept
+        set_cause(decision.error, kept)
         end(c, call, decision.error, Outcome.FAILED, kind=type(error))
     elif decision.delay is None or last or run.stop is not None:
         end(c, call, kept, Outcome.FAILED)
@@ -197,12 +198,12 @@ def _is_broken_off(leaving: Stop, run: Run, error: BaseException) -> bool:
     """Whether a handler raised that because its run, or one that it was in itself, is being left."""
     if leaving.is_patient and run.stop is not None:
         return False  # it was told to end for that
-    return is_meant(error, Cancelled) or isinstance(error, EngineClosed) or is_interruption(error)
+    return is_meant(error, Cancelled) or is_a(error, EngineClosed) or is_interruption(error)
 
 
 def _is_time_out(call: Call, error: BaseException) -> bool:
     """Whether the engine has ended the attempt for its limit: one that a handler raised before that is its own."""
-    return isinstance(error, StepTimeout) and (call.is_late or call.run.handlers[call.node.place] is None)
+    return is_a(error, StepTimeout) and (call.is_late or call.run.handlers[call.node.place] is None)
 
 
 def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
@@ -245,7 +246,7 @@ def end(
         duration=max(0.0, call.ended - started),
         attempts=call.number,
         error=text_of(error) if skipped else describe(error),
-        error_type=(kind or type(error)).__name__,
+        error_type=name_of(kind or type(error)),
         started_at=c.clock + started,
         exception=error,
     )

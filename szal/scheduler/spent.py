@@ -12,6 +12,7 @@ from typing import Final
 
 from szal.errors import Cancelled, GiveUp, OutputNotSerializable, RetryAfter, SkipStep
 from szal.interruption import is_interruption
+from szal.raised import attributes_of, is_a, take_after
 
 __all__ = ["is_meant", "spent"]
 
@@ -26,7 +27,7 @@ def is_meant(error: BaseException, *kinds: type[BaseException]) -> bool:
     >>> is_meant(error, GiveUp, SkipStep), is_meant(spent(error), GiveUp), is_meant(error, SkipStep)
     (True, False, False)
     """
-    return issubclass(type(error), kinds) and _MARK not in error.__dict__
+    return is_a(error, *kinds) and _MARK not in attributes_of(error)
 
 
 def spent(error: BaseException) -> BaseException:
@@ -39,13 +40,10 @@ def spent(error: BaseException) -> BaseException:
     kept = error
     try:
         kept = copy.copy(error)
-        kept.__dict__.update(error.__dict__)
-        kept.__cause__, kept.__context__ = error.__cause__, error.__context__
-        kept.__suppress_context__ = error.__suppress_context__
-        kept = kept.with_traceback(error.__traceback__)
+        take_after(kept, error)
     except BaseException as problem:
         if is_interruption(problem):
             raise
         kept = error
-    kept.__dict__[_MARK] = True
+    attributes_of(kept)[_MARK] = True
     return kept

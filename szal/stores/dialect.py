@@ -3,7 +3,7 @@
 # Every part of a statement is a constant of szal; values are bound.
 # ruff: noqa: S608
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -71,6 +71,11 @@ class Dialect:
     def position(self, execution_id: str) -> Statement:
         """The key of one execution's start."""
         return f"SELECT {self.started} FROM {self.table} WHERE execution_id = {self.mark}", [execution_id]
+
+    def heads(self, execution_ids: Collection[str]) -> Statement:
+        """The heads of such of these executions as are records."""
+        tests = f"execution_id IN ({', '.join([self.mark] * len(execution_ids))}) AND {self.started} IS NOT NULL"
+        return f"SELECT execution_id, {self.head} FROM {self.table} WHERE {tests}", [*execution_ids]
 
     def page(self, query: Query) -> Statement:
         """What `summary_of` takes, for each execution that passes the filters, the newest first.

@@ -93,6 +93,7 @@ _TAKE_OVER = (
     "UPDATE {leases} SET owner = ?, epoch = epoch + 1, expires = {now} + ?, recoveries = recoveries + ?"
     " WHERE execution_id = ? RETURNING epoch"
 )
+_UNDONE = "UPDATE {steps} SET result = ? WHERE execution_id = ? AND step_name = ? RETURNING execution_id"
 _PROGRESS = "UPDATE {leases} SET recoveries = 0 WHERE execution_id = ? RETURNING execution_id"
 _RENEW = (
     "UPDATE {leases} SET expires = {now} + ? WHERE execution_id = ? AND owner = ? AND epoch = ? RETURNING cancelled"
@@ -280,6 +281,13 @@ class SqlLedger:
         """Return the owner of an execution whose lease has not run out; None where there is none."""
         rows = self._read(self._sql(_HOLDER), (execution_id,))
         return rows[0][0] if rows else None
+
+    def undone(self, execution_id: str, step_name: str, data: str) -> None:
+        """Write that what an execution did in a step has been undone by another one. Nothing, where it was removed."""
+        self._transact(self._undone, (data, execution_id, step_name))
+
+    def _undone(self, transaction: Transaction, given: Row) -> None:
+        transaction.rows(self._sql(_UNDONE), given)
 
     def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""

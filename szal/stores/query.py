@@ -127,6 +127,9 @@ def _labels(value: Json) -> dict[str, str]:
     return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
 
 
+LIVE = tuple(state for state in WorkflowState if state.is_live)
+
+
 # -- questions ----------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,9 @@ here.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
@@ -16,9 +17,10 @@ from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.base import no_such_page, read_record, refuse_to_copy
 from szal.stores.dialect import Dialect, Statement
+from szal.stores.kin import Needed
 from szal.stores.ledger import SqlLedger, Transaction
 from szal.stores.operation import Operation, Remove, Save, apply_one, merged
-from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
+from szal.stores.query import HEAD, LIVE, ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
 
 if TYPE_CHECKING:
     from szal.stores.sink.sink import Sink
@@ -178,6 +180,7 @@ class SqlExecutionStore(SqlLedger, ABC):
 
         *states*: COMPLETED, FAILED, ROLLED_BACK and CANCELLED by default; live states are refused (ValueError).
         *keep*: the newest so many of each flow stay, whatever their age and state. One of the two must be given.
+        What an execution that has not ended still needs stays too: its sub-flows, and what it is a rerun of.
         Runs as transactions of at most *batch* rows, so writers never wait long, and each looks at a row's state
         as it deletes it; safe while engines are at work, and safe to interrupt: what is deleted stays deleted.
 
@@ -190,9 +193,21 @@ class SqlExecutionStore(SqlLedger, ABC):
         """
         retention = Retention.of(older_than, states, keep, batch)
         flows = [row[0] for row in self._read(*self.dialect.flows())]
-        return sum(self._prune_flow(flow, retention) for flow in flows)
+        needed = Needed(self.find(states=LIVE, limit=None), partial(self._parents_of, self._read))
+        return sum(self._prune_flow(flow, retention, needed) for flow in flows)
 
-    def _prune_flow(self, flow_name: str, retention: Retention) -> int:
+    def _parents_of(
+        self, read: Callable[[str, Sequence[object]], Rows], execution_ids: Collection[str]
+    ) -> dict[str, str]:
+        ids, found = list(execution_ids), {}
+        for start in range(0, len(ids), 500):  # SQLite may have a limit of 999
+            for execution_id, head in read(*self.dialect.heads(ids[start : start + 500])):
+                parent = json.loads(head)[HEAD.index("parent_execution_id")]
+                if isinstance(parent, str):
+                    found[execution_id] = parent
+        return found
+
+    def _prune_flow(self, flow_name: str, retention: Retention, needed: Needed) -> int:
         oldest_kept: Position | None = None
         if retention.keep:
             kept = self.find(flow_name=flow_name, limit=retention.keep)
@@ -203,22 +218,21 @@ class SqlExecutionStore(SqlLedger, ABC):
         for state in retention.states:
             done: Position | None = ("", "")
             while done is not None:
-                count, done = self._prune_batch(flow_name, state, retention, done, oldest_kept)
+                statement = self.dialect.prunable(flow_name, state, retention, done, oldest_kept)
+                found, count = self._transact(self._take_all, (statement, needed))
                 deleted += count
+                done = (found[-1][0], found[-1][1]) if len(found) == retention.batch else None
         return deleted
 
-    def _prune_batch(
-        self, flow_name: str, state: WorkflowState, retention: Retention, done: Position, end: Position | None
-    ) -> tuple[int, Position | None]:
-        """Delete the first executions after *done* and before *end*; return how many, and where to go on."""
-        found = self._transact(self._take_all, self.dialect.prunable(flow_name, state, retention, done, end))
-        return len(found), (found[-1][0], found[-1][1]) if len(found) == retention.batch else None
-
-    def _take_all(self, transaction: Transaction, statement: Statement) -> Rows:
-        found = transaction.rows(*statement)
-        transaction.many(self.dialect.writes[Remove], [(row[1],) for row in found])
-        self._forget(transaction, [row[1] for row in found])
-        return found
+    def _take_all(self, transaction: Transaction, given: tuple[Statement, Needed]) -> tuple[Rows, int]:
+        """Delete what the statement finds and nobody needs; return all that it finds, and how many went."""
+        statement, needed = given
+        found = list(transaction.rows(*statement))
+        kept = needed.among([row[1] for row in found], partial(self._parents_of, transaction.rows))
+        gone = [row[1] for row in found if row[1] not in kept]
+        transaction.many(self.dialect.writes[Remove], [(execution_id,) for execution_id in gone])
+        self._forget(transaction, gone)
+        return found, len(gone)
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:
         if after is None or isinstance(after, ExecutionSummary):

@@ -1,6 +1,7 @@
 """Foreign code: whatever a handler raises, or what the program brings does, the run ends in order and recorded."""
 
 import logging
+import pickle
 from decimal import Decimal
 
 import pytest
@@ -9,9 +10,11 @@ from helper_engine import bounded
 from szal import (
     CancellationToken,
     Engine,
+    EngineClosed,
     FlowDef,
     FlowMode,
     GiveUp,
+    Handlers,
     InMemoryStorage,
     RetryAfter,
     ShellFailed,
@@ -19,6 +22,8 @@ from szal import (
     StepDef,
     StepError,
     StepTimeout,
+    StoreError,
+    SzalError,
     WorkflowState,
 )
 from szal.errors import MAX_TEXT, RetryExhausted, SubFlowError
@@ -69,6 +74,34 @@ class Judge(type):
 
 class Judged(Exception, metaclass=Judge):
     pass
+
+
+def liar(kind):
+    """Return a class whose exceptions say that they are of another one; a function is called instead."""
+    answer = property(kind if not isinstance(kind, type) else lambda _: kind)
+    return type(f"Liar{getattr(kind, '__name__', '')}", (Exception,), {"__class__": answer})
+
+
+def refuse(*_):
+    raise RuntimeError("no")
+
+
+class Nameless(type):
+    __name__ = property(refuse)
+    __eq__ = __subclasscheck__ = refuse
+    __hash__ = type.__hash__
+
+
+IN_THE_WAY = [
+    liar(refuse),
+    *(liar(kind) for kind in (KeyboardInterrupt, StepTimeout, SkipStep, RetryAfter, StoreError, EngineClosed)),
+    type("Silent", (Exception,), {"__getattribute__": refuse}),
+    type("Rigid", (Exception,), {"__setattr__": refuse}),
+    type("Unlike", (Exception,), {"__eq__": refuse, "__hash__": refuse, "__bool__": refuse, "__repr__": refuse}),
+    type("Gone", (GiveUp,), {"__copy__": lambda _: None, "__init__": lambda _: None, "__str__": refuse}),
+    type("Turned", (GiveUp,), {"with_traceback": lambda *_: None}),
+    Nameless("Named", (Exception,), {}),
+]
 
 
 def in_a_circle():
@@ -128,6 +161,42 @@ class TestWhateverAHandlerRaises:
         assert str(result["bad"].status) == "failed"
         stored = engine.config.execution_store.get("x").result["bad"]
         assert isinstance(stored.error, str)
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    @pytest.mark.parametrize("where", ["inline", "on a daemon thread", "on the pool", "undone"])
+    @pytest.mark.parametrize("index", range(len(IN_THE_WAY)))
+    @pytest.mark.parametrize("kind", ["memory"])
+    def test_is_so_where_it_does_not_tell_what_it_is(self, new_engine, index, where, retries):
+        raising, undone = IN_THE_WAY[index], []
+
+        def handler(ctx):
+            if where == "undone":
+                raise ValueError("no")
+            if where != "on the pool" or ctx.step.name == "bad":
+                raise raising()
+
+        def undo(ctx):
+            undone.append(ctx.step.name)
+            if where == "undone":
+                raise raising()
+
+        steps = [StepDef("bad", max_retries=retries, retry_delay=0, timeout=60 if "daemon" in where else None)]
+        if where == "on the pool":
+            steps.append(StepDef("beside"))
+        pay = StepDef("pay", rollbackable=True, max_retries=retries, retry_delay=0)
+        handlers = Handlers(handler)
+        handlers.step("pay")(lambda _: 1)
+        engine = new_engine(handlers, rollback_handler=undo)
+        mode = FlowMode.PARALLEL if where == "on the pool" else FlowMode.SEQUENTIAL
+        flow = FlowDef("f", mode, steps=[pay, *steps], rollback_on_failure=True)
+        result = bounded(engine.run, flow, execution_id="x")
+        assert result.state is state_of(engine, "x")
+        assert undone[0] == "pay"
+        assert result.state.is_terminal == (where != "undone")
+        assert pickle.loads(pickle.dumps(result))["pay"].status is result["pay"].status
+        if not result.success:
+            with pytest.raises(SzalError):
+                result.raise_for_failure()
 
     @pytest.mark.parametrize("name", ["wordless", "exits", "surrogate", "nul", "huge"])
     @pytest.mark.parametrize("kind", ["postgres"])

@@ -14,6 +14,7 @@ from szal import (
     ExecutionRecord,
     FlowDef,
     FlowMode,
+    InMemoryStorage,
     MigrationRegistry,
     StepDef,
     TriggerMode,
@@ -78,6 +79,59 @@ def test_the_new_execution_names_the_old_one_which_stays_as_it_was(engine, handl
     assert record.parent_execution_id == failed.execution_id
     assert (record.labels, record.inputs) == ({"who": "me"}, {"n": 1})
     assert store.get(failed.execution_id) == before
+
+
+class TestWhatAnEarlierRerunHasUndone:
+    """Of an execution that completed; a rerun from its last step fails, and undoes what it kept."""
+
+    @pytest.fixture
+    def engine(self, new_engine, handler):
+        handler.mend()
+        flow = FlowDef("book", steps=[StepDef("hotel", rollbackable=True)])
+        undone = lambda ctx: handler.ran.append(f"undo {ctx.step.name}")  # noqa: E731
+        return new_engine(handler, rollback_handler=undone, storage=InMemoryStorage([flow]))
+
+    @pytest.fixture
+    def completed(self, engine, handler):
+        book = StepDef("book", step_type="sub_flow", config={"flow_name": "book"})
+        steps = [StepDef("a", rollbackable=True), book, StepDef("c")]
+        done = engine.run(FlowDef("f", steps=steps, rollback_on_failure=True)).execution_id
+        handler.broken.add("c")
+        handler.ran.clear()
+        return done
+
+    def test_is_done_again_by_the_next_one(self, engine, handler, completed, store):
+        before = store.get(completed)
+        assert engine.rerun(completed, "c").state is WorkflowState.ROLLED_BACK
+        assert handler.ran == ["c", "undo hotel", "undo a"]
+        handler.mend()
+        assert engine.rerun(completed, "c").success
+        assert handler.ran == ["a", "hotel", "c"]
+        assert store.get(completed) == before
+
+    def test_is_done_again_whichever_of_those_that_kept_it_is_run_again(self, engine, handler, completed):
+        handler.mend()
+        first = engine.rerun(completed, "c")
+        second = engine.rerun(first.execution_id, "c")
+        handler.broken.add("c")
+        assert engine.rerun(second.execution_id, "c").rolled_back
+        handler.mend()
+        for each in (completed, first.execution_id, second.execution_id):
+            assert engine.rerun(each, "c").outputs.keys() == {"a", "book", "c"}
+        assert handler.ran == ["a", "hotel", "c"] * 3
+
+    def test_is_not_recorded_where_that_was_removed(self, engine, handler, completed, store):
+        first = engine.rerun(completed, "c")
+        handler.mend()
+        second = engine.rerun(completed, "c")
+        handler.broken.add("c")
+        handler.before["c"] = lambda: store.remove(second.execution_id)
+        assert engine.rerun(second.execution_id, "c").rolled_back
+        assert first.rolled_back
+        with pytest.raises(ExecutionNotFound):
+            store.ledger.read(second.execution_id)
+        store.save(ExecutionRecord(second.execution_id, "f"))
+        assert not store.ledger.read(second.execution_id).steps
 
 
 def test_from_a_step_on_all_that_comes_after_it_runs(engine, handler):

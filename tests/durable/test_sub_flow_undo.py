@@ -106,6 +106,23 @@ def test_a_sub_flow_that_completed_is_undone_when_its_parent_rolls_back(start, c
         assert child.finished_at >= child.started_at
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"])
+def test_it_is_undone_though_what_has_ended_is_pruned_meanwhile(start):
+    outer = FlowDef("outer", steps=[sub("book")])
+    handlers = Trip("charge")
+
+    def handler(ctx):
+        if ctx.step.name == "charge":
+            engine.config.execution_store.prune(keep=0)
+        return handlers(ctx)
+
+    handler.undo = handlers.undo
+    engine = start(handler, outer)
+    result = bounded(engine.run, trip(sub("outer"), StepDef("charge")))
+    assert (result.state, handlers.log[3:]) == (ROLLED_BACK, ["undo flight", "undo hotel"])
+    assert engine.config.execution_store.prune(keep=0) == 3
+
+
 @EVERYWHERE
 def test_what_is_undone_is_told_as_a_run_of_the_sub_flow(start):
     told = []
@@ -489,7 +506,7 @@ class TestARerun:
         handlers.mend()
         again = bounded(engine.rerun, execution_id)
         assert again.success
-        assert handlers.log == ["hotel", "pay", "seat", "charge"]
+        assert handlers.log == ["reserve", "hotel", "pay", "seat", "charge"]
 
     def test_keeps_what_sub_flows_of_sub_flows_completed(self, start, store):
         outer = FlowDef("outer", steps=[made("o"), sub("book"), StepDef("end")])

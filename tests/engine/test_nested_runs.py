@@ -1,5 +1,7 @@
 """A flow that a handler runs itself is another run: what comes out of it is a failure to the step, and nothing more."""
 
+import copy
+import pickle
 import threading
 
 import pytest
@@ -23,6 +25,14 @@ from szal.scheduler.spent import is_meant, spent
 pytestmark = pytest.mark.timeout(20)
 
 TELLING = [SkipStep("nothing to do"), GiveUp("no licence"), RetryAfter(3600), Cancelled("enough")]
+
+
+class Licence(GiveUp):
+    """An application's own."""
+
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
 
 
 def by_type(error):
@@ -81,6 +91,17 @@ class TestWhatAStepOfTheInnerRunRaised:
             error = RetryAfter(0)
         result, _ = run_outer(outer)
         assert (str(result.status), result.attempts) == ("failed", 2)
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+    @pytest.mark.parametrize("error", [*TELLING, Licence(404)], ids=by_type)
+    def test_so_is_a_copy_as_from_another_process(self, error, copied):
+        def outer(ctx):
+            raise copied(run_inner(error)["inner"].exception)
+
+        result, _ = run_outer(outer)
+        assert (str(result.status), result.attempts) == ("failed", 2)
+        if isinstance(error, Licence):
+            assert result.exception.__cause__.code == 404
 
     def test_may_be_given_up_on_by_name(self):
         def outer(ctx):

@@ -275,6 +275,22 @@ def test_prune_leaves_live_executions_alone(store: Store) -> None:
     assert store.count() == 4
 
 
+def test_prune_keeps_what_belongs_to_a_live_execution(store: Store) -> None:
+    """In pairs of an execution and its parent: sub-flows of sub-flows, and what a live one is a rerun of."""
+    live, done = WorkflowState.PAUSED, WorkflowState.COMPLETED
+    states = {"a": live, "a1": done, "a11": done, "b": done, "b1": done, "c": live, "c1": done, "d": done, "d1": done}
+    parents = {"a1": "a", "a11": "a1", "b1": "b", "c": "b", "c1": "c", "d1": "d", "e1": "gone", "f": "f"}
+    for name in [*states, "e1", "f"]:
+        kept = aged(0, 100, state=states.get(name, done))
+        store.save(attrs.evolve(kept, execution_id=name, parent_execution_id=parents.get(name)))
+    assert store.prune(keep=0, batch=2) == 4
+    assert sorted(store.list()) == ["a", "a1", "a11", "b", "b1", "c", "c1"]
+    assert store.prune(older_than=0) == 0
+    for name in ("a", "c"):
+        store.remove(name)
+    assert store.prune(older_than=0, batch=1) == 5
+
+
 def test_prune_keeps_the_newest_of_each_flow(store: Store) -> None:
     for number in range(30):
         store.save(aged(number, 100 - number, flow=f"flow{number % 3}"))

@@ -189,7 +189,7 @@ class Checkpoint:
 
     `outcome` is the plan's, None for a step that has only begun; `due` when what it waits for comes (Unix time);
     `undo_error` why undoing it failed. `age` says how many reruns ago it ended; 0: in this execution. `sub_flow` is the
-    execution that it stands for, where that belongs to an earlier one.
+    execution that it stands for, where that belongs to an earlier one; `origin` the earlier one that did it.
     """
 
     result: StepResult
@@ -198,6 +198,7 @@ class Checkpoint:
     undo_error: str | None = None
     age: int = 0
     sub_flow: str | None = None
+    origin: str | None = None
 
 
 def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoint:
@@ -211,6 +212,7 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
         read.maybe("undo_error", str),
         read.count("age", 0),
         read.maybe("sub_flow", str),
+        read.maybe("origin", str),
     )
 
 

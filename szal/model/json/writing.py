@@ -192,6 +192,7 @@ def encode_checkpoint(
     undo_error: str | None = None,
     age: int = 0,
     sub_flow: str | None = None,
+    origin: str | None = None,
 ) -> str:
     """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
 
@@ -208,4 +209,6 @@ def encode_checkpoint(
         text += f',"age":{age}'
     if sub_flow is not None:
         text += f',"sub_flow":{_text(sub_flow)}'
+    if origin is not None:
+        text += f',"origin":{_text(origin)}'
     return f"{{{text}}}"

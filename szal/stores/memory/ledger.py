@@ -196,6 +196,14 @@ class MemoryLedger:
             entry = self._entries.get(execution_id)
             return None if entry is None or entry.lease is None else entry.lease.holder()
 
+    def undone(self, execution_id: str, step_name: str, data: str) -> None:
+        """Write that what an execution did in a step has been undone by another one. Nothing, where it was removed."""
+        with self._lock:
+            entry = self._entries.get(execution_id)
+            if entry is not None and step_name in entry.steps:
+                name, seq, _, signal_id = entry.steps[step_name]
+                entry.steps[step_name] = name, seq, data, signal_id
+
     def read(self, execution_id: str) -> Snapshot:
         """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
         with self._lock:

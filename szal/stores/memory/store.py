@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
@@ -15,6 +15,7 @@ from szal.errors import StoreFailed
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.base import no_such_page, read_record, refuse_to_copy
+from szal.stores.kin import Needed
 from szal.stores.memory.ledger import Entry, MemoryLedger, Row
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep, apply_one, merged
 from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention
@@ -153,13 +154,20 @@ class InMemoryExecutionStore(MemoryLedger):
         seen: Counter[str] = Counter()
         gone: Ids = []
         with self._lock:
-            for row in self._snapshot():
+            rows = self._snapshot()
+            for row in rows:
                 seen[row.flow_name] += 1
                 if seen[row.flow_name] > retention.keep and retention.admits(row.summary):
                     gone.append(row.summary.execution_id)
-            for execution_id in gone:
+            live = [row.summary for row in rows if row.summary.state.is_live]
+            needed = Needed(live, self._parents_of).among(gone, self._parents_of)
+            for execution_id in needed.symmetric_difference(gone):
                 del self._entries[execution_id]
-        return len(gone)
+        return len(gone) - len(needed)
+
+    def _parents_of(self, execution_ids: Collection[str]) -> dict[str, str]:
+        entries = {each: self._entries[each].row.summary for each in execution_ids if each in self._entries}
+        return {each: parent for each, summary in entries.items() if (parent := summary.parent_execution_id)}
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:
         if after is None or isinstance(after, ExecutionSummary):

@@ -1,0 +1,85 @@
+"""What an exception is, whatever its class makes of it.
+
+An exception of a program's is foreign code: it may answer for its own class, attributes and comparisons, and any of
+that may raise or lie. What the engine has to know it reads past all that, from the interpreter itself.
+"""
+
+from types import TracebackType
+from typing import Any, Final
+
+__all__ = [
+    "attributes_of",
+    "cause_of",
+    "context_of",
+    "is_a",
+    "name_of",
+    "set_cause",
+    "take_after",
+    "trace_of",
+    "without_trace_of",
+]
+
+_PLAIN: Final = vars(BaseException)
+_NAME: Final = vars(type)["__name__"]
+
+
+def is_a(error: object, *kinds: type) -> bool:
+    """Whether *error* was made of a class derived from one of *kinds*, none of which has a metaclass.
+
+    >>> class Liar(Exception):
+    ...     __class__ = KeyboardInterrupt
+    >>> isinstance(Liar(), KeyboardInterrupt), is_a(Liar(), KeyboardInterrupt), is_a(Liar(), ValueError, Exception)
+    (True, False, True)
+    """
+    return issubclass(type(error), kinds)
+
+
+def name_of(kind: type) -> str:
+    """Return the name that a class was made with."""
+    name: str = _NAME.__get__(kind)
+    return name
+
+
+def trace_of(error: BaseException) -> TracebackType | None:
+    """Return the traceback of *error*."""
+    trace: TracebackType | None = _PLAIN["__traceback__"].__get__(error)
+    return trace
+
+
+def without_trace_of(error: BaseException, frames: int) -> BaseException:
+    """Return *error* itself, with a traceback that has so many fewer frames at its beginning."""
+    trace = trace_of(error)
+    for _ in range(frames):
+        trace = None if trace is None else trace.tb_next
+    _PLAIN["__traceback__"].__set__(error, trace)
+    return error
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return what *error* was raised from."""
+    cause: BaseException | None = _PLAIN["__cause__"].__get__(error)
+    return cause
+
+
+def context_of(error: BaseException) -> BaseException | None:
+    """Return in the handling of what *error* was raised."""
+    context: BaseException | None = _PLAIN["__context__"].__get__(error)
+    return context
+
+
+def set_cause(error: BaseException, cause: BaseException | None) -> None:
+    """Have *error* raised from *cause*."""
+    _PLAIN["__cause__"].__set__(error, cause)
+
+
+def take_after(copied: BaseException, error: BaseException) -> None:
+    """Give *copied* all that *error* has: attributes, cause, context, traceback."""
+    attributes_of(copied).update(attributes_of(error))
+    for name in ("__cause__", "__context__", "__traceback__", "__suppress_context__"):  # the last is set by the first
+        _PLAIN[name].__set__(copied, _PLAIN[name].__get__(error))
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Return the attributes that *error* itself has: the very dict."""
+    attributes: dict[str, Any] = _PLAIN["__dict__"].__get__(error)
+    return attributes
