@@ -102,7 +102,9 @@ def run_to_end(function: Callable[[], object]) -> None:
             if first is None:
                 first = error
             elif first is not error:
-                BaseException.add_note(first, f"and then, before this could be raised: {name_of(type(error))}")
+                said = [text for text in vars(BaseException)["args"].__get__(error) if type(text) is str]
+                what = ": ".join([name_of(type(error)), *said])
+                BaseException.add_note(first, f"and then, before this could be raised: {what}")
             if not is_interruption(error):
                 break
     if first is not None:
