@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
@@ -172,23 +173,23 @@ def through(url: str, hosts: str, ports: str, **parameters: object) -> str:
     return f"{place}?host={hosts.replace('{}', rest.partition('&')[0])}&port={ports}&{rest.partition('&')[2]}{more}"
 
 
+class Bouncer(Relay):
+    """Turns everybody away."""
+
+    def answers(self, client: socket.socket) -> bool:
+        super().answers(client)
+        client.close()
+        return False
+
+
 def test_all_of_a_pool_goes_to_the_host_that_answered(postgres_url: str, relay: Relay) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as away:
-        asked: list[int] = []
-
-        def turn_away() -> None:
-            while True:
-                client, _ = away.accept()
-                asked.append(1)
-                client.close()
-
-        threading.Thread(target=turn_away, daemon=True).start()
-        url = through(postgres_url, "127.0.0.1,127.0.0.1", f"{away.getsockname()[1]},{relay.port}", sslmode="disable")
+    with closing(Bouncer(postgres_url)) as away:
+        url = through(postgres_url, "127.0.0.1,127.0.0.1", f"{away.port},{relay.port}", sslmode="disable")
         with PostgresExecutionStore.connect(url, min_size=4) as store:
             store.migrate()
             wait_until(lambda: relay.accepted == 5)
             assert store.list() == []
-        assert len(asked) == 1
+        assert away.accepted == 1
 
 
 @pytest.mark.skipif(not FULL, reason="libpq gives each host two seconds at least")
