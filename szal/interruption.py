@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import TypeVar
 
-from szal.raised import context_of, is_a, name_of, trace_of
+from szal.raised import context_of, in_short, is_a, trace_of
 
 __all__ = ["call_each", "interruption_in", "is_interruption", "run_to_end"]
 
@@ -102,9 +102,7 @@ def run_to_end(function: Callable[[], object]) -> None:
             if first is None:
                 first = error
             elif first is not error:
-                said = [text for text in vars(BaseException)["args"].__get__(error) if type(text) is str]
-                what = ": ".join([name_of(type(error)), *said])
-                BaseException.add_note(first, f"and then, before this could be raised: {what}")
+                BaseException.add_note(first, f"and then, before this could be raised: {in_short(error)}")
             if not is_interruption(error):
                 break
     if first is not None:

@@ -11,6 +11,7 @@ __all__ = [
     "attributes_of",
     "cause_of",
     "context_of",
+    "in_short",
     "is_a",
     "name_of",
     "set_cause",
@@ -38,6 +39,16 @@ def name_of(kind: type) -> str:
     """Return the name that a class was made with."""
     name: str = _NAME.__get__(kind)
     return name
+
+
+def in_short(error: BaseException) -> str:
+    """Return the name of its class, and what plain text it was made with.
+
+    >>> in_short(OSError(2, "no such file")), in_short(ValueError())
+    ('OSError: no such file', 'ValueError')
+    """
+    said = (part for part in _PLAIN["args"].__get__(error) if type(part) is str)
+    return ": ".join((name_of(type(error)), *said))
 
 
 def trace_of(error: BaseException) -> TracebackType | None:

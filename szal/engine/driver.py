@@ -216,7 +216,7 @@ class Driver:
         self, admit: Callable[[], ExecutionSpec | FlowResult | None], thread: RunThread, execution: Execution
     ) -> Execution | None:
         """Admit on this thread, and have *thread* run it, or find the result; None where `run` raises `NotAdmitted`."""
-        with _deferred_signals() as signals:
+        with Interrupts() as signals:
             try:
                 if not self._host.take(self):
                     return None
@@ -272,18 +272,13 @@ class Driver:
         def take() -> None:
             for lifecycle in [] if self._lifecycle is None else family.family_of(self._lifecycle):
                 if lifecycle.execution_id == execution_id:
-                    lifecycle.offer(signal)
+                    lifecycle.waits.offer(signal)
 
         self._scheduler.call(take)
 
     def end_grace(self) -> None:
         """Give up on handlers that were told to end and still run."""
         self._scheduler.end_grace()
-
-
-def _deferred_signals() -> Interrupts:
-    """Return a context in which nothing that a signal handler raises comes up, until it is left."""
-    return Interrupts(lambda _: None, lambda: False)
 
 
 def _stop_that_leaves(error: BaseException) -> Stop:

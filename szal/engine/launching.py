@@ -77,7 +77,8 @@ class Launcher(Generic[C]):
             self._scheduler.end_all(Stop.OVER_LIMIT, str(error))
             self._scheduler.ended(call, None, error, last=True)
         except BaseException as error:  # whatever keeps it from starting is the step's failure
-            if self._has_begun(error):
+            self._heed_refusal(error)
+            if self._may_have_begun(error):
                 raise
             # What szal says of it is wrong with the flow, and stays so. What a catalogue raised may pass.
             self._scheduler.ended(call, None, error, last=is_a(error, SzalError))
@@ -118,7 +119,8 @@ class Launcher(Generic[C]):
         except (StoreError, LeaseLost):
             raise
         except BaseException as error:  # then it is not undone
-            if self._has_begun(error):
+            self._heed_refusal(error)
+            if self._may_have_begun(error):
                 raise
             self._scheduler.ended(call, None, error)
         if child is not None:
@@ -140,10 +142,13 @@ class Launcher(Generic[C]):
             return self._make(found, ended)
         return None
 
-    def _has_begun(self, error: BaseException) -> bool:
-        """Whether *error* came when the store may have had the sub-flow already: a failed step would leave it alone."""
-        if isinstance(error, SzalError):  # by which the store has refused it
+    def _heed_refusal(self, error: BaseException) -> None:
+        """Take note that the store has refused a sub-flow, if *error* says so: then it has nothing of it."""
+        if is_a(error, SzalError):
             self._sub_flows.beginning = None
+
+    def _may_have_begun(self, error: BaseException) -> bool:
+        """Whether the store may have had the sub-flow when *error* came: a failed step would leave it alone."""
         return self._sub_flows.beginning is not None or is_interruption(error)
 
     def _begin(self, call: Call, child: C, start: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from szal.errors import StoreFailed, SzalError, describe
 from szal.interruption import is_interruption
 from szal.model.results import ExecutionRecord
+from szal.raised import is_a
 
 if TYPE_CHECKING:
     from szal.model.definition import Definition
@@ -22,7 +23,7 @@ def failure(store: Any, error: Exception) -> Exception:
 
     So nobody takes it for a step's failure, or for something that a run could be ended in order after: a write is lost.
     """
-    if isinstance(error, SzalError) or is_interruption(error):
+    if is_a(error, SzalError) or is_interruption(error):
         return error
     failed = StoreFailed(type(store).__name__, describe(error))
     failed.__cause__ = error

@@ -31,7 +31,7 @@ from szal.scheduler.stage import SUB_FLOW
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.stores.ledger import Signal, Snapshot
+    from szal.stores.ledger import Snapshot
 
 __all__ = ["Lifecycle"]
 
@@ -130,10 +130,6 @@ class Lifecycle:
         )
 
     # -- supervision, from any thread ----------------------------------------------------------------
-
-    def offer(self, signal: "Signal") -> None:
-        """Deliver a signal that has just come, or keep it for the step that waits for it next. Coordinator only."""
-        self.waits.offer(signal)
 
     def lease_lost(self) -> None:
         """Stop: another process runs it now."""

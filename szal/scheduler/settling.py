@@ -159,12 +159,7 @@ def _completed(c: Coordinator, call: Call, output: Json, encoded: str | None) ->
     result = StepResult(  # positional: a tenth of the cost of a step
         step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
     )
-    if run.commit_first or c.leaving is not None:
-        _settle(c, run, node, result, _COMPLETED)
-        return
-    run.settle(node, result, _COMPLETED)
-    if not run.left:
-        finish_if_done(c, run)
+    _settle(c, run, node, result, _COMPLETED)
 
 
 def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> None:

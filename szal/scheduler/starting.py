@@ -223,7 +223,7 @@ def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
 
 def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
     """Give an attempt to a worker of *pool*."""
-    call = _new_call(run, node) if run.history else Call(run, node, 1, run.deadline, run.info.settled)
+    call = _new_call(run, node)
     handler = run.handlers[node.place]
     assert handler is not None
     attempt = Attempt(call, run.call_context(call), handler, c.variables.copy(), encodes=run.encode)

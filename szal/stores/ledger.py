@@ -19,6 +19,7 @@ from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.dialect import Dialect
 from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
+from szal.stores.query import LIVE
 
 __all__ = [
     "ADD_AWAITS",
@@ -135,7 +136,7 @@ _HOLDER = "SELECT owner FROM {leases} WHERE execution_id = ? AND expires > {now}
 _EXISTS = "SELECT 1 FROM {executions} WHERE execution_id = ?"
 _NOW = "SELECT {now}"
 _ALL_TABLES = ("{steps}", "{signals}", "{leases}")  # that have rows of an execution, beside the record
-_LIVE = ", ".join(f"'{state.value}'" for state in WorkflowState if state.is_live)
+_LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 
 
 def spelled_out(statement: str, mark: str, prefix: str, **words: str) -> str:

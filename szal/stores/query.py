@@ -10,11 +10,25 @@ from szal import clock
 from szal.expressions.path import Json
 from szal.model.state import WorkflowState
 
-__all__ = ["ExecutionSummary", "Filters", "Ids", "Page", "Position", "Query", "Retention", "position_key", "summary_of"]
+__all__ = [
+    "HEAD",
+    "LIVE",
+    "ExecutionSummary",
+    "Filters",
+    "Ids",
+    "Page",
+    "Position",
+    "Query",
+    "Retention",
+    "position_key",
+    "summary_of",
+]
 
 Position: TypeAlias = tuple[str, str]
 """Where an execution stands in the order of `find`: the key of its start, then its id."""
 
+LIVE = tuple(state for state in WorkflowState if state.is_live)
+"""The states of executions that have not ended."""
 _DECIDED = (WorkflowState.COMPLETED, WorkflowState.FAILED, WorkflowState.ROLLED_BACK, WorkflowState.CANCELLED)
 
 
@@ -125,9 +139,6 @@ def summary_of(execution_id: str, flow_name: str, position: str, head: list[Json
 
 def _labels(value: Json) -> dict[str, str]:
     return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
-
-
-LIVE = tuple(state for state in WorkflowState if state.is_live)
 
 
 # -- questions ----------------------------------------------------------------------------------------

@@ -161,9 +161,10 @@ class InMemoryExecutionStore(MemoryLedger):
                     gone.append(row.summary.execution_id)
             live = [row.summary for row in rows if row.summary.state.is_live]
             needed = Needed(live, self._parents_of).among(gone, self._parents_of)
-            for execution_id in needed.symmetric_difference(gone):
+            gone = [execution_id for execution_id in gone if execution_id not in needed]
+            for execution_id in gone:
                 del self._entries[execution_id]
-        return len(gone) - len(needed)
+        return len(gone)
 
     def _parents_of(self, execution_ids: Collection[str]) -> dict[str, str]:
         entries = {each: self._entries[each].row.summary for each in execution_ids if each in self._entries}
