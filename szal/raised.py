@@ -44,7 +44,7 @@ def name_of(kind: type) -> str:
 def in_short(error: BaseException) -> str:
     """Return the name of its class, and what plain text it was made with.
 
-    >>> in_short(OSError(2, "no such file")), in_short(ValueError())
+    >>> in_short(OSError("no such file")), in_short(ValueError())
     ('OSError: no such file', 'ValueError')
     """
     said = (part for part in _PLAIN["args"].__get__(error) if type(part) is str)
