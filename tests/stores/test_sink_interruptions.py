@@ -307,7 +307,8 @@ SIGNALS = """
             acknowledged = begun = -1
             try:
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + chance.random() * 0.003)
+                    # Once more a second later: what comes up in a weak reference's callback, the interpreter ignores.
+                    signal.setitimer(signal.ITIMER_REAL, 0.0001 + chance.random() * 0.003, 1.0)
                     hammer()
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
