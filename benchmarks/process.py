@@ -78,10 +78,11 @@ class SubjectProcess:
             self._signal(signal.SIGKILL)
 
         timer = threading.Timer(self._limit, stop)
-        timer.start()
+        timer.daemon = True  # a Ctrl-C may come as it starts, and the interpreter is not to wait for it
         try:
+            timer.start()
             line = self._process.stdout.readline()
-        finally:  # also at Ctrl-C: the interpreter would wait for it, and whose process group is it by then?
+        finally:  # also at Ctrl-C: whose process group is it by then?
             timer.cancel()
         self._signal(signal.SIGSTOP)
         if late.is_set():

@@ -186,6 +186,8 @@ class LeaseLost(SzalError):
     """
 
     execution_id: str
+    leases: frozenset[tuple[str, int]] = attrs.field(default=frozenset(), eq=False)
+    """All leases that were found to be lost together with that one: execution and epoch."""
 
     def __str__(self) -> str:
         return f"execution {self.execution_id} was taken over by another process"
@@ -568,12 +570,18 @@ class StoreFailed(StoreError):
 
 @attrs.define(repr=False, slots=False)
 class NotMigrated(StoreError):
-    """A store was used before its tables were made."""
+    """A store was used before its tables were made, after some of it was dropped, or after a newer szal changed it."""
 
     store: str
     missing: str = "table szal_executions"
+    newer: tuple[str, ...] = ()
+    """The migrations of a newer szal, where that is what is wrong."""
 
     def __str__(self) -> str:
+        if self.newer:
+            return (
+                f"{self.store}: a newer version of szal has changed the tables ({', '.join(self.newer)}): update szal"
+            )
         return f"{self.store}: {self.missing} is missing: call store.migrate() once"
 
 
@@ -619,16 +627,20 @@ class SinkFull(StoreError):
 class FlushTimeout(StoreError):
     """Some writes were not committed in time. They are still queued, and will be written when they can be.
 
-    >>> print(FlushTimeout("runs.db", ("order-42",), 5.0))
-    runs.db: not written after 5s: order-42
+    `problem` is what keeps them from it, where the database has said so.
+
+    >>> print(FlushTimeout("runs.db", ("order-42",), 5.0, "database is locked"))
+    runs.db: not written after 5s: order-42 (database is locked)
     """
 
     store: str
     execution_ids: tuple[str, ...]
     timeout: float
+    problem: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.store}: not written after {self.timeout:g}s: {_some(self.execution_ids)}"
+        why = "" if self.problem is None else f" ({self.problem})"
+        return f"{self.store}: not written after {self.timeout:g}s: {_some(self.execution_ids)}{why}"
 
 
 @attrs.define(repr=False, slots=False)
@@ -666,10 +678,10 @@ def describe(error: BaseException) -> str:
     kind = type(error)
     text = _say(error)
     if text is None:
-        return f"{name_of(kind)}: {UNPRINTABLE}"
-    if issubclass(kind, StepError) and not issubclass(kind, OutputNotSerializable):
+        text = UNPRINTABLE
+    elif issubclass(kind, StepError) and not issubclass(kind, OutputNotSerializable):
         return text
-    return f"{name_of(kind)}: {text}" if text else name_of(kind)
+    return cut(f"{name_of(kind)}: {text}" if text else name_of(kind))
 
 
 def text_of(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["check", "problem_of"]
+__all__ = ["check", "check_wait", "problem_of", "shown"]
 
 
 def problem_of(value: object, *, whole: bool = False) -> str | None:
@@ -14,14 +14,14 @@ def problem_of(value: object, *, whole: bool = False) -> str | None:
     True
     """
     if not _is_number(value):
-        return f"is not a number ({value!r})"
+        return f"is not a number ({shown(value)})"
     try:
         finite = math.isfinite(value)  # type: ignore[arg-type]
     except OverflowError:  # an integer beyond every float
         finite = False
     if not finite:
         return "is too large, or no number at all"
-    return f"is not a whole number ({value!r})" if whole and not isinstance(value, int) else None
+    return f"is not a whole number ({shown(value)})" if whole and not isinstance(value, int) else None
 
 
 def check(name: str, value: object, *, whole: bool = False) -> None:
@@ -36,5 +36,33 @@ def check(name: str, value: object, *, whole: bool = False) -> None:
         raise (ValueError if _is_number(value) else TypeError)(f"{name} {problem}")
 
 
+def check_wait(name: str, value: object) -> None:
+    """As `check`, for how long to wait: not a negative time, but for ever is one.
+
+    >>> check_wait("drain", float("inf"))
+    >>> check_wait("drain", -1)
+    Traceback (most recent call last):
+    ValueError: drain must not be negative, and is -1
+    """
+    if isinstance(value, float) and value == math.inf:
+        return
+    check(name, value)
+    if value < 0:  # type: ignore[operator]
+        raise ValueError(f"{name} must not be negative, and is {shown(value)}")
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """Return *value* for an error message: its repr, cut, or its type where it has none.
+
+    >>> shown("1s"), shown(10**5000), len(shown("x" * 1000))
+    ("'1s'", '<int>', 80)
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (foreign code, or an integer of too many digits)
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -12,17 +12,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from szal.clock import monotonic
 
 __all__ = [
     "LONGEST_WAIT",
     "Flag",
+    "Mailbox",
     "Waiters",
     "get_within",
     "naps",
-    "next_of",
     "wait_for",
     "wait_unless",
     "waitable",
@@ -107,21 +107,13 @@ def naps(timeout: float | None) -> Iterator[float]:
     yield waitable(left)
 
 
-def next_of(queue: "SimpleQueue[T]", timeout: float | None = None) -> T:
-    """Return what comes next in *queue*; `queue.Empty` where nothing has after *timeout* seconds."""
-    for nap in naps(timeout):
-        with suppress(Empty):
-            return get_within(queue, nap)
-    raise Empty
-
-
 def get_within(queue: "SimpleQueue[T]", seconds: float) -> T:
-    """As `queue.get(timeout=seconds)`, but one that ends; the only thread that takes from *queue* may call it.
+    """As `queue.get(timeout=seconds)`, but one that ends; for the one thread that takes from *queue*.
 
     `SimpleQueue.get` of CPython 3.11 and 3.12 first takes the queue's own lock, then works out how long to wait for
     it to be given back. A thread that is held up in between for longer than its time-out waits for ever. Who has just
     found the queue empty without waiting has left the lock taken, and never comes by there.
-    What is left: on the main thread, a signal handler that takes longer than what is left of the time-out.
+    It must not be the main thread, which has a `Mailbox` for that.
 
     >>> get_within(SimpleQueue(), 1e-9)
     Traceback (most recent call last):
@@ -131,6 +123,59 @@ def get_within(queue: "SimpleQueue[T]", seconds: float) -> T:
     with suppress(Empty):
         return queue.get_nowait()
     return queue.get(timeout=waitable(seconds))
+
+
+class Mailbox(Generic[T]):
+    """A `queue.SimpleQueue` for one reader, which may be the main thread; anybody may put, a signal handler too.
+
+    On CPython 3.11 and 3.12 a signal handler that takes longer than what is left of `SimpleQueue.get(timeout=)` makes
+    it wait for ever. A lock does not: so the main thread waits for one that is released as something is put.
+    """
+
+    def __init__(self) -> None:
+        self.items: SimpleQueue[T] = SimpleQueue()
+        self.empty = self.items.empty
+        self.get = self.items.get_nowait
+        """Return what comes next; raises `queue.Empty`."""
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self.is_listened_for = False
+        """Whether the bell is to be rung for what is put, after that."""
+
+    def put(self, item: T) -> None:
+        """Add *item* to the end. Does not block."""
+        self.items.put(item)
+        if self.is_listened_for:
+            self.ring()
+
+    def ring(self) -> None:
+        """Have the main thread look whether there is anything."""
+        self.is_listened_for = False
+        with suppress(RuntimeError):  # somebody else has rung it
+            self._bell.release()
+
+    def get_within(self, seconds: float) -> T:
+        """Return what comes next; raises `queue.Empty` where nothing comes in so many seconds, or a little earlier."""
+        if threading.get_ident() != threading.main_thread().ident:
+            return get_within(self.items, seconds)
+        self.is_listened_for = True
+        if self.empty():
+            self._bell.acquire(timeout=waitable(seconds))
+        self.is_listened_for = False
+        return self.get()
+
+    def next(self, timeout: float | None = None) -> T:
+        """Return what comes next, as soon as it is there; raises `queue.Empty` where nothing is after so many seconds.
+
+        >>> mailbox = Mailbox()
+        >>> mailbox.put("letter")
+        >>> mailbox.next(timeout=5)
+        'letter'
+        """
+        for nap in naps(timeout):
+            with suppress(Empty):
+                return self.get_within(nap)
+        raise Empty
 
 
 def wake_all(waiters: Waiters) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ids import uid
+
 from szal import (
     Engine,
     EngineConfig,
@@ -184,7 +186,7 @@ class FlowSpec:
 
     def build(self) -> FlowDef:
         """Return it as szal's own."""
-        ids = {spec.name: f"{self.name}/{spec.name}" for spec in self.in_order}
+        ids = {spec.name: uid(f"{self.name}/{spec.name}") for spec in self.in_order}
         places = range(len(self.steps)) if self.listed is None else self.listed
         steps = [_build(self.steps[place], ids) for place in places]
         return FlowDef(self.name, self.mode, steps=steps, rollback_on_failure=self.rollback)
@@ -258,7 +260,8 @@ class Model:
         else:
             self._dag()
         self.final = {name: outcome.status for name, outcome in self.done.items()}
-        self.left = [name for name, below in self.below.items() if self.final[name] is FAILED and below.left]
+        stands = (FAILED, SKIPPED)  # one that is skipped may stand for a sub-flow of an earlier execution
+        self.left = [name for name, below in self.below.items() if self.final[name] in stands and below.left]
         if not self.success and self.rolls_back:
             self.undo()
         return self
@@ -379,12 +382,16 @@ class Rerun(Model):
                 self.below[spec.name] = self.before.below[spec.name]
             return old
         outcome = super()._settle(spec, sources, why, ended)
+        below = self.before.below.get(spec.name)
+        if outcome.status is SKIPPED and status is not COMPLETED and below and (below.left or not below.rolls_back):
+            self.below[spec.name] = below
         if is_after or outcome.attempts or outcome.status is not SKIPPED or status is not SKIPPED or old.attempts:
             self.again.add(spec.name)
         return outcome
 
     def _run_below(self, spec: Spec) -> Outcome:
         if spec.name in self.before.left:
+            self.below[spec.name] = self.before.below[spec.name]  # what it has left is there still
             return Outcome(FAILED, attempts=1)
         return super()._run_below(spec)
 
@@ -394,7 +401,8 @@ class Rerun(Model):
         in_order = [each.name for each in self.flow.in_order]
         sources = spec.needs if self.flow.mode is FlowMode.DAG else in_order[: in_order.index(spec.name)][-1:]
         is_after = self.flow.mode is not FlowMode.PARALLEL and not self.again.isdisjoint(sources)
-        if number > 1 or old is None or is_after or self.before.final[spec.name] is not FAILED or old.rolls_back:
+        has_failed = self.before.final[spec.name] in (FAILED, SKIPPED)  # SKIPPED: it had failed before that
+        if number > 1 or old is None or is_after or not has_failed or old.rolls_back:
             return super()._sub_flow(spec, number)
         return Rerun(spec.flow, {}, inherited=self.rolls_back, before=old)
 

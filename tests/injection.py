@@ -1,5 +1,6 @@
 """Something that happens in the middle of a call: at each of its instructions in turn, or whenever a signal comes."""
 
+import gc
 import inspect
 import linecache
 import signal
@@ -95,9 +96,23 @@ def _monitored() -> int:
 
 
 @contextmanager
+def _collecting_quietly() -> Iterator[None]:
+    callbacks = gc.callbacks[:]
+    gc.callbacks.clear()
+    try:
+        yield
+    finally:
+        gc.callbacks[:] = callbacks
+
+
+@contextmanager
 def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Have SIGALRM, and nothing but a test's own, go to *handler*; nothing is traced meanwhile."""
-    with untraced():
+    """Have SIGALRM, and nothing but a test's own, go to *handler*; nothing is traced meanwhile.
+
+    Nor does anything hear of the garbage collector: what a signal handler raises in such a callback (hypothesis has
+    one) is printed and goes no further, and a test that waits for it would wait for ever.
+    """
+    with untraced(), _collecting_quietly():
         left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the test's time limit
         before = signal.signal(signal.SIGALRM, handler)
         try:

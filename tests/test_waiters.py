@@ -14,7 +14,7 @@ from stores.samples import record
 from szal import CancellationToken, Engine, EngineConfig, FlowDef, StepDef, WorkflowState
 from szal.events.subscription import Subscription
 from szal.stores import InMemoryExecutionStore, SqliteExecutionStore
-from szal.waiters import Flag, get_within, next_of
+from szal.waiters import Flag, Mailbox, get_within
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -49,15 +49,15 @@ def on_a_signal(act: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_queue():
-    queue = SimpleQueue()
+    queue = Mailbox()
     with on_a_signal(lambda: queue.put("heard")):
-        assert next_of(queue, 120) == "heard"
+        assert queue.next(120) == "heard"
 
 
 def test_a_queue_without_a_limit():
-    queue = SimpleQueue()
+    queue = Mailbox()
     with on_a_signal(lambda: queue.put("heard")):
-        assert next_of(queue) == "heard"
+        assert queue.next() == "heard"
 
 
 def test_a_flag():
@@ -122,7 +122,7 @@ def test_a_flush(tmp_path):
 
 def test_a_limit_is_kept():
     with pytest.raises(Empty):
-        next_of(SimpleQueue(), 0.01)
+        Mailbox().next(0.01)
     assert not Flag().wait(0.01)
 
 
@@ -136,6 +136,46 @@ def test_a_limit_is_kept_by_a_thread_that_is_held_up_for_longer_than_that():
     waiting.start()
     waiting.join(20)
     assert not waiting.is_alive()
+
+
+def test_a_limit_is_kept_though_a_signal_handler_takes_longer_than_that():
+    """On CPython 3.11 and 3.12 `SimpleQueue.get` waits on, for ever."""
+    until = threading.Event()
+    with on_a_signal(lambda: until.wait(0.2)):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])  # it interrupts the wait
+        with pytest.raises(Empty):
+            Mailbox().get_within(0.15)
+
+
+def test_a_run_on_the_main_thread_goes_on_after_a_signal_handler_that_takes_its_time():
+    """Whatever it waits for: here the pause before the second attempt."""
+    taken = []
+
+    def handler(ctx):
+        if ctx.attempt == 1:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            raise ValueError("once")
+
+    def take_time(*_):
+        threading.Event().wait(0.4)
+        taken.append(True)
+
+    before = signal.signal(signal.SIGALRM, take_time)
+    try:
+        flow = FlowDef("f", steps=[StepDef("a", max_retries=1, retry_delay=0.2)])
+        assert Engine(handler).run(flow).success
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert taken
+
+
+def test_a_mailbox_is_a_queue():
+    """Also for what comes while nobody waits."""
+    mailbox = Mailbox()
+    for number in range(3):
+        mailbox.put(number)
+    assert [mailbox.next(0), mailbox.get(), mailbox.get_within(0)] == [0, 1, 2]
+    assert mailbox.empty()
 
 
 def test_a_flag_that_is_set_does_not_wait():

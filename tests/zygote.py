@@ -1,12 +1,14 @@
 """Python processes that begin with everything imported: forked from one that is kept for this, the zygote.
 
-An import of szal and the drivers takes half a second, and the tests begin two hundred processes. Each is as real as
+An import of szal and the drivers takes half a second, and the tests begin four hundred processes. Each is as real as
 one that `subprocess` starts: it ends as Python ends, or by the signal that kills it. Its parent is a keeper, which
-waits for it and tells how it ended.
+waits for it and tells how it ended. What Python reads before it imports anything, an option or a PYTHON... variable,
+is the zygote's.
 
 This file is also the script of the zygote: it reads requests from the socket of that number, until that is closed.
 """
 
+import fcntl
 import gc
 import json
 import os
@@ -15,23 +17,56 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 REQUEST = 1 << 20  # bytes at most
 
+COMMAND_LINE = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+from szal.cli import main
+sys.exit(main())
+"""  # what `python -m szal` does
+
 
 class Process:
-    """What is needed of `subprocess.Popen`, for such a process; text pipes for its three standard files."""
+    """What is needed of `subprocess.Popen`, for such a process.
 
-    def __init__(self, zygote: "Zygote", code: str, arguments: list[str], cwd: Path) -> None:
+    Its standard files are text pipes; or it has nothing to read, and *output* for what it writes. As the leader of a
+    session of its own, that is its terminal.
+    """
+
+    def __init__(
+        self,
+        zygote: "Zygote",
+        code: str,
+        arguments: list[str],
+        *,
+        cwd: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        output: int | None = None,
+        leads_session: bool = False,
+    ) -> None:
         self.args = [code, *arguments]
         self.returncode: int | None = None
-        (its_in, stdin), (stdout, its_out), (stderr, its_err), (self._told, tell) = (os.pipe() for _ in range(4))
-        self.stdin, self.stdout, self.stderr = os.fdopen(stdin, "w"), os.fdopen(stdout), os.fdopen(stderr)
-        given = [its_in, its_out, its_err, tell]
-        zygote.ask({"code": code, "arguments": arguments, "cwd": str(cwd), "environ": dict(os.environ)}, given)
+        self._told, tell = os.pipe()
+        request = {
+            "code": code,
+            "arguments": arguments,
+            "cwd": str(cwd or Path.cwd()),
+            "environ": dict(os.environ if environ is None else environ),
+            "leads_session": leads_session,
+        }
+        if output is None:
+            (its_in, stdin), (stdout, its_out), (stderr, its_err) = (os.pipe() for _ in range(3))
+            self.stdin, self.stdout, self.stderr = os.fdopen(stdin, "w"), os.fdopen(stdout), os.fdopen(stderr)
+            given = [its_in, its_out, its_err, tell]
+        else:
+            given = [os.open(os.devnull, os.O_RDONLY), os.dup(output), os.dup(output), tell]
+        zygote.ask(request, given)
         for file in given:
             os.close(file)
         self.pid = int(self._hear())
@@ -80,7 +115,7 @@ class Process:
             out, err = readers.submit(self.stdout.read), readers.submit(self.stderr.read)
             try:
                 self.wait(timeout)
-            except subprocess.TimeoutExpired:
+            except BaseException:
                 self.kill()
                 raise
             finally:
@@ -136,11 +171,26 @@ def begin(number: int) -> str:
         os.dup2(file, place)
         os.close(file)
     request = json.loads(data)
+    if request["leads_session"]:
+        os.setsid()
+        fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        reopen(name, mode)
     sys.argv = ["-c", *request["arguments"]]
     os.environ.clear()
     os.environ.update(request["environ"])
     os.chdir(request["cwd"])
     return str(request["code"])
+
+
+def reopen(name: str, mode: str) -> None:
+    """Open a standard file as Python does where it begins: a terminal's is written line by line."""
+    first = getattr(sys, name)
+    file = open(first.fileno(), mode, encoding=first.encoding, errors=first.errors, closefd=False)  # noqa: SIM115
+    if name == "stderr":
+        file.reconfigure(line_buffering=True)
+    setattr(sys, name, file)
+    setattr(sys, f"__{name}__", file)
 
 
 def keep(pid: int, files: list[int], tell: int) -> None:
@@ -158,8 +208,13 @@ if __name__ == "__main__":
 
     import psycopg  # noqa: F401
     import psycopg_pool  # noqa: F401
+    import rich.live
+    import rich.progress
+    import rich.table  # noqa: F401
     import tenacity  # noqa: F401
+    import yaml  # noqa: F401
 
+    import szal.cli.commands  # noqa: F401
     from szal import *  # noqa: F403
 
     sys.path.remove(str(Path(__file__).parent))

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import attrs
 import click
 
-from szal import process_hooks
+from szal import process_events
 from szal.cli.console import stderr, write
 from szal.cli.history import keeps, opened
 from szal.cli.interrupt import Interruption, Terminated
@@ -28,8 +28,9 @@ from szal.events.bus import WorkflowEvent
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.scheduler.cancel import CancellationToken
-from szal.stores import InMemoryExecutionStore, Sink
+from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
+from szal.stores.ledger import ledger_of
 
 __all__ = ["PAUSED", "Job", "Outcome", "RecordLost", "Settings", "execute", "leave", "sink_of"]
 
@@ -106,9 +107,9 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
     came = running.interruption.signal
     standing = Standing()
     is_left = False
-    if record is not None and record.state.is_live:
-        if isinstance(store, Sink):
-            store.flush()  # the ledger does not know what is pending
+    if store is not None and record is not None and record.state.is_live:
+        if (ledger := ledger_of(store)) is not None:
+            ledger.flush()  # it does not know what is pending
         standing = standing_of(store, record)
         is_left = came is not None and (record.state is not WorkflowState.PAUSED or is_left_by_a_person(record))
         standing = attrs.evolve(standing, is_interrupted=standing.is_interrupted or is_left)
@@ -268,5 +269,5 @@ def leave(status: int) -> NoReturn:
 
 
 def _finish() -> None:
-    process_hooks.end_process()
+    process_events.end_process()
     logging.shutdown()

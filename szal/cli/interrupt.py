@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from szal import process_hooks
+from szal import process_events
 
 __all__ = ["Interruption", "Terminated", "hear_of_children"]
 
@@ -65,7 +65,7 @@ class Interruption:
         heard, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         self._listener = _on_a_thread(self._listen, heard)
-        process_hooks.enroll(self)
+        process_events.enroll(self)
         self._wakeup_before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -115,7 +115,7 @@ class Interruption:
         time.sleep(_ON_ITS_WAY)
         self._end_grace()
 
-    # -- forks and the end: see `process_hooks` --------------------------------------------------------
+    # -- forks and the end: see `process_events` --------------------------------------------------------
 
     def before_fork(self) -> None:
         """Nothing to do."""

@@ -297,14 +297,15 @@ def executions(
     table.add_column("error", ratio=1, no_wrap=True, overflow="ellipsis", header_style=_DIM)
     for item, shown, flow in zip(found, ids, flows, strict=True):
         is_left = item.execution_id in interrupted and item.state is not WorkflowState.PAUSED
-        state = "interrupted" if is_left else str(item.state)
+        state = "interrupted" if is_left else str(item.state or "unknown")
         sign, colour = look_of(console, state)
-        took = None if item.finished_at is None else (item.finished_at - item.started_at).total_seconds()
+        start, end = item.started_at, item.finished_at
+        took = None if start is None or end is None else (end - start).total_seconds()
         table.add_row(
             Text(shown),
             Text(flow),
             Text(f"{sign} {state.replace('_', ' ')}", style=colour),
-            Text(moment(item.started_at, "minutes"), style=_DIM),
+            Text("" if start is None else moment(start, "minutes"), style=_DIM),
             Text("" if took is None else elapsed(took)),
             Text(one_line(item.error or ""), style=_DIM),
         )

@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import attrs
 
 from szal.engine.lineage import sub_flows_of
 from szal.engine.owners import is_gone
-from szal.errors import ExecutionNotFound
+from szal.errors import DecodeError, ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint, decode_flow
 from szal.model.results import ExecutionRecord, StepResult
@@ -17,7 +16,8 @@ from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import CONDITION_NOT_MET, Run
-from szal.stores import ExecutionSummary
+from szal.stores import ExecutionStore, ExecutionSummary
+from szal.stores.ledger import Ledger, Snapshot, ledger_of
 
 __all__ = [
     "Standing",
@@ -53,9 +53,9 @@ class Standing:
     """Whether it was asked to cancel, and has not ended yet."""
 
 
-def standing_of(store: Any, record: ExecutionRecord) -> Standing:
+def standing_of(store: ExecutionStore, record: ExecutionRecord) -> Standing:
     """Return how far *record*'s execution has come. *store* may be any; only szal's own know."""
-    ledger = getattr(store, "ledger", None)
+    ledger = ledger_of(store)
     steps = () if record.result is None else record.result.steps
     if ledger is None:
         return Standing(steps=steps)
@@ -83,18 +83,26 @@ def standing_of(store: Any, record: ExecutionRecord) -> Standing:
     )
 
 
-def interrupted_among(store: Any, found: Sequence[ExecutionSummary]) -> frozenset[str]:
+def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) -> frozenset[str]:
     """Return those that nobody runs, although they could go on, as far as *store* knows."""
-    ledger = getattr(store, "ledger", None)
-    live = {summary.execution_id: summary for summary in found if summary.state.is_live}
+    ledger = ledger_of(store)
+    live = {summary.execution_id: summary for summary in found if summary.state and summary.state.is_live}
     if ledger is None or not live:
         return frozenset()
-    records = (store.get(name) for name, summary in live.items() if summary.error == Stop.INTERRUPTED.reason)
-    by_people = {record.execution_id for record in records if record is not None and is_left_by_a_person(record)}
+    marked = (name for name, summary in live.items() if summary.error == Stop.INTERRUPTED.reason)
+    by_people = {name for name in marked if _is_left_by_a_person(store, name)}
     return frozenset(by_people | (_left_in(ledger) & live.keys()))
 
 
-def _left_in(ledger: Any) -> frozenset[str]:
+def _is_left_by_a_person(store: ExecutionStore, execution_id: str) -> bool:
+    try:
+        record = store.get(execution_id)
+    except DecodeError:  # nobody can go on with it
+        return False
+    return record is not None and is_left_by_a_person(record)
+
+
+def _left_in(ledger: Ledger) -> frozenset[str]:
     """Return the executions with which whoever recovers goes on."""
     return frozenset(ledger.interrupted(is_gone))
 
@@ -104,7 +112,7 @@ def is_left_by_a_person(record: ExecutionRecord) -> bool:
     return record.state is WorkflowState.PAUSED and record.stop is Stop.INTERRUPTED
 
 
-def _checkpoints(known: Any, plan: Plan) -> dict[str, Checkpoint]:
+def _checkpoints(known: Snapshot, plan: Plan) -> dict[str, Checkpoint]:
     """Return what is known of the steps of *plan*, by name."""
     ids = {node.step.name: node.step.id for node in plan.nodes}
     return {name: decode_checkpoint(data, name, ids[name]) for name, _, data in known.steps if name in ids}
@@ -118,7 +126,7 @@ def _result(node: Node, checkpoints: Mapping[str, Checkpoint]) -> StepResult:
 
 
 def _waits(
-    ledger: Any, record: ExecutionRecord, flow: FlowDef, checkpoints: Mapping[str, Checkpoint]
+    ledger: Ledger, record: ExecutionRecord, flow: FlowDef, checkpoints: Mapping[str, Checkpoint]
 ) -> Iterator[Wait]:
     """Yield what each step waits for that could go on otherwise: an undecided one comes before all others."""
     run = _restored(record, Plan.of(flow), checkpoints)
@@ -141,7 +149,7 @@ def _waits(
             yield Wait(record.execution_id, name, signal, until)
 
 
-def _unanswered(ledger: Any, waits: Iterator[Wait]) -> Iterator[Wait]:
+def _unanswered(ledger: Ledger, waits: Iterator[Wait]) -> Iterator[Wait]:
     """Leave out what has been sent already: it is delivered when the execution goes on."""
     sent: dict[str, Counter[str]] = {}  # by execution: how many signals of a name are still to be delivered
     for wait in waits:
@@ -162,7 +170,7 @@ def _is_undecided(node: Node, checkpoint: Checkpoint | None) -> bool:
     )
 
 
-def _waits_below(ledger: Any, record: ExecutionRecord, node: Node) -> Iterator[Wait]:
+def _waits_below(ledger: Ledger, record: ExecutionRecord, node: Node) -> Iterator[Wait]:
     """Yield what the sub-flow waits for that the step *node* stands for: signals go to its own execution."""
     for _, known in sub_flows_of(ledger, record.execution_id, node.step):
         if known.record.state is WorkflowState.PAUSED and known.flow is not None:
@@ -173,15 +181,14 @@ def _waits_below(ledger: Any, record: ExecutionRecord, node: Node) -> Iterator[W
 def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Run:
     """Return the run as it would go on: what has settled, and what that made ready."""
     results: list[StepResult | None] = [None] * len(plan.nodes)
-    settled_as = [0] * len(results) if plan.loose else []
+    settled_as = [0] * len(results) if plan.starts_early else []
     info = RunInfo(record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as)
     run = Run(
         plan=plan,
         handlers=[None] * len(results),
         results=results,
         info=info,
-        new_context=lambda node, attempt: StepContext(info, node, attempt),
-        call_context=lambda call: StepContext.of_call(info, call),
+        new_context=lambda node, attempt, call: StepContext(info, node, attempt, call),
         on_done=lambda _: None,
     )
     for name, checkpoint in checkpoints.items():

@@ -2,7 +2,6 @@
 
 import math
 import os
-import threading
 from functools import partial
 
 from szal.clock import monotonic
@@ -53,7 +52,7 @@ class ActiveRuns:
         return self._is_closed and not runs
 
     def wait_for_others(self, timeout: float = math.inf) -> bool:
-        """Wait, so many seconds at most, until nothing is left but what this thread is in itself; return whether so."""
+        """Wait, so many seconds at most, until nothing is left but what the caller is in itself; return whether so."""
         until = monotonic() + timeout
         while others := self._others():
             left = until - monotonic()
@@ -66,10 +65,9 @@ class ActiveRuns:
         return self._others() != others
 
     def _others(self) -> list[str]:
-        """Return what is left on other threads. A signal handler may be called in the midst of a run of its thread."""
-        own = threading.get_ident()
+        """Return what is left that the caller is not in: a handler, or a signal handler in the midst of a run."""
         runs = self._here().copy().items()
-        return [name for name, holder in runs if not (isinstance(holder, Driver) and holder.thread == own)]
+        return [name for name, holder in runs if not (isinstance(holder, Driver) and holder.is_around())]
 
     def __contains__(self, execution_id: str) -> bool:
         return execution_id in self._here()

@@ -13,8 +13,10 @@ from szal.engine.spec import ExecutionSpec, bind
 from szal.errors import SzalError
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
+from szal.model.bounds import ANYTHING
 from szal.model.flow import FlowDef
-from szal.model.json.text import dumps
+from szal.model.json import checked_labels
+from szal.model.json.text import dumps, loads
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
@@ -24,6 +26,7 @@ from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
     from szal.engine.recovery import Recovery
+    from szal.stores.ledger import Ledger
 
 __all__ = ["Admission", "under_new_id"]
 
@@ -35,6 +38,7 @@ class Admission:
         self.active = ActiveRuns()
         self._config = config
         self._resolver = resolver
+        self._ledger = _ledger_of(config)
         self._recoveries: dict[int, Recovery] = {}  # by pid; no lock: it changes in one atomic operation
 
     def spec_of(
@@ -51,13 +55,15 @@ class Admission:
             raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
         if execution_id == "":
             raise ValueError("execution_id is empty")
+        store = self._config.execution_store
+        bounds = ANYTHING if self._ledger is None else self._ledger.bounds
+        if execution_id is not None and (problem := bounds.problem_of_key(execution_id)) is not None:
+            raise ValueError(f"execution_id {problem}")
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
-        given = own_copy({**flow.inputs, **(inputs or {})})  # neither the flow's nor the caller's
-        labels = dict(labels or {})
-        if self._config.execution_store is not None:
-            dumps(given, "inputs")
-            dumps(labels, "labels")
+        given: dict[str, Json] = {**flow.inputs, **(inputs or {})}
+        # Neither the flow's nor the caller's; and as whoever goes on with it will see them.
+        given = own_copy(given) if store is None or not given else loads(dumps(given, "inputs"))
         record = ExecutionRecord(
             flow.id if execution_id is None else execution_id,
             flow.name,
@@ -65,7 +71,7 @@ class Admission:
             inputs=given,
             flow_id=flow.id,
             flow_version=flow.version,
-            labels=labels,
+            labels=checked_labels(labels or {}),
         )
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=cancel)
 
@@ -85,20 +91,21 @@ class Admission:
     @property
     def has_ledger(self) -> bool:
         """Whether the store is one of szal's own: somebody else could go on with what is in it."""
-        return getattr(self._config.execution_store, "ledger", None) is not None
+        return self._ledger is not None
 
     def recovery(self) -> "Recovery":
         """Return what deals with the ledger, made at first use in the process that uses it.
 
         Raises `SzalError` where the store keeps none.
         """
-        if not self.has_ledger:
+        ledger = self._ledger
+        if ledger is None:
             raise SzalError("this needs EngineConfig.execution_store to be one of szal's own stores")
         from szal.engine.recovery import Recovery  # only engines with a ledger need it
 
         pid = os.getpid()
         found = self._recoveries.get(pid)
-        return found or self._recoveries.setdefault(pid, Recovery(self._config, self._resolver, self.active))
+        return found or self._recoveries.setdefault(pid, Recovery(self._config, ledger, self._resolver, self.active))
 
     @property
     def leased(self) -> LeasedStore | None:
@@ -110,6 +117,14 @@ class Admission:
         recovery = self._recoveries.get(os.getpid())
         if recovery is not None:
             recovery.leased.heartbeat.close()
+
+
+def _ledger_of(config: EngineConfig) -> "Ledger | None":
+    if config.execution_store is None:
+        return None
+    from szal.stores.ledger import ledger_of  # only engines with a store need it
+
+    return ledger_of(config.execution_store)
 
 
 def under_new_id(spec: ExecutionSpec) -> ExecutionSpec:

@@ -6,6 +6,7 @@ from typing import Final, cast
 from szal.clock import monotonic
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
+from szal.errors import cut
 from szal.events.bus import EventType
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
@@ -28,7 +29,7 @@ def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowStat
     One that an earlier run left is there also where its step still waits for others.
     """
     steps = run.results.copy()
-    for node in run.plan.nodes if run.left else ():
+    for node in run.plan.nodes if run.unsettled else ():
         if steps[node.place] is None:
             kept = run.kept.get(node.place)
             pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
@@ -59,7 +60,7 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
     elif undo is not None:
         error = "undone with what it belongs to"
     if undo is not None and undo.left:
-        error = f"{error}; not rolled back: {', '.join(undo.left)}"
+        error = cut(f"{error}; not rolled back: {', '.join(undo.left)}")
     return error
 
 

@@ -22,7 +22,7 @@ Durability = Literal["none", "flow", "step"]
 OnInterrupt = Literal["pause", "cancel"]
 
 _DEEPEST: Final = 64
-"""What fits on a thread's stack: a sub-flow's end may end the flow around it, and so on."""
+"""The output of each is one level deeper in that of the run, and JSON values have a limit of those."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +39,9 @@ class EngineConfig:
     `progress_sink` with every `StepProgress`, on the step's thread. One that raises is logged, and fails nothing.
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
     "step": also each step, before anything that depends on it starts). docs/stores.md says what a crash can lose.
+    `commit_timeout`: how long at most the end of a run, and whatever looks at executions (`resume`, `recover`, `rerun`,
+    `resolve`, `cancel`), waits for what is queued to be committed; then it raises `FlushTimeout`. What is queued stays
+    so, and is written when it can be. A wait of more than 5 seconds is logged.
     `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
     `max_recoveries`: how often an execution is taken up again after its process died without a step that settled in
     between, before it is failed.
@@ -69,6 +72,7 @@ class EngineConfig:
     step_type_metrics: Callable[[str, StepStatus, float], object] | None = None
     cancel_grace: float = attrs.field(default=5.0)
     durability: Durability = attrs.field(default="flow")
+    commit_timeout: float = attrs.field(default=60.0)
     lease_ttl: float = attrs.field(default=30.0)
     max_recoveries: int = attrs.field(default=5)
     max_recovering: int = attrs.field(default=8)
@@ -101,6 +105,7 @@ class EngineConfig:
         if value not in get_args(OnInterrupt):
             raise ValueError(f"{attribute.name} is one of {', '.join(get_args(OnInterrupt))}, not {value!r}")
 
+    @commit_timeout.validator
     @lease_ttl.validator
     @idle_timeout.validator
     def _positive(self, attribute: "attrs.Attribute[float]", value: float) -> None:

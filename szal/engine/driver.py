@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from szal.engine import family
 from szal.engine.conclusion import result_of
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Driver", "Host", "NotAdmitted"]
 
 logger = SafeLogger(logging.getLogger(__name__))
+
+_AROUND: Final[ContextVar[tuple["weakref.ref[Driver]", ...]]] = ContextVar("szal_runs", default=())
+"""The runs that a handler is in: its own, and those whose handlers have begun that."""
 
 
 class Host(Protocol):
@@ -72,8 +77,7 @@ class Driver:
         execution: Execution | None = None,
     ) -> None:
         self.execution_id = execution_id
-        self.thread = threading.get_ident()
-        """On which thread it goes on now; the engine's `close` cannot wait for what its own thread runs."""
+        self._thread = threading.get_ident()  # that it goes on on
         self._execution = execution
         self._host = host
         self._leased = leased
@@ -96,6 +100,8 @@ class Driver:
             self.stop_for,
             background=background,
         )
+        around = tuple(run for run in _AROUND.get() if run() is not None)
+        self._scheduler.variables.run(_AROUND.set, (*around, weakref.ref(self)))
 
     # -- on the thread that runs it ------------------------------------------------------------------
 
@@ -163,7 +169,7 @@ class Driver:
     def _take_over(self) -> None:
         """Drive it to its end, on a thread of its own: the one that did is held up in a handler."""
         try:
-            self.thread = threading.get_ident()
+            self._thread = threading.get_ident()
             try:
                 self._scheduler.go_on()
             finally:
@@ -237,7 +243,7 @@ class Driver:
         return execution
 
     def _run_started(self, spec: ExecutionSpec, execution: Execution) -> None:
-        self.thread = threading.get_ident()
+        self._thread = threading.get_ident()
         try:
             try:
                 result = self._drive(spec)
@@ -249,6 +255,10 @@ class Driver:
             execution.finish(result)
 
     # -- from any thread -----------------------------------------------------------------------------
+
+    def is_around(self) -> bool:
+        """Whether whoever asks is in this run, by a handler or as its thread is: then nobody can wait there for it."""
+        return self._thread == threading.get_ident() or any(run() is self for run in _AROUND.get())
 
     def has(self, execution_id: str) -> bool:
         """Whether that is this execution, or a sub-flow of it that is under way."""

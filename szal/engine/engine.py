@@ -18,7 +18,7 @@ from szal.logs import SafeLogger
 from szal.model.flow import FlowDef
 from szal.model.results import FlowResult
 from szal.model.state import Stop
-from szal.number import check
+from szal.number import check, check_wait
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import StepContext
@@ -26,7 +26,7 @@ from szal.scheduler.workers import Threads
 from szal.steps.handlers import EveryStep, Handlers, Resolver
 
 if TYPE_CHECKING:
-    from szal.engine.recoverer import BackgroundRecovery
+    from szal.engine.mass_recovery import BackgroundRecovery
 
 __all__ = ["Engine"]
 
@@ -71,7 +71,7 @@ class Engine:
 
         A run that is left returns with the state RUNNING (or ROLLING_BACK). The end of a ``with engine`` block drains
         for `EngineConfig.cancel_grace` seconds; without one of szal's stores, it waits for all that was started. May be
-        called by a signal handler: a run of its own thread is not waited for, and comes to its end after that.
+        called by a handler, and a signal handler: a run that it is in is not waited for, and ends after that.
 
         >>> engine = Engine(lambda ctx: ctx.step.name)
         >>> execution = engine.start(FlowDef("demo", steps=[]))
@@ -79,8 +79,8 @@ class Engine:
         >>> str(execution.result(timeout=10).state)
         'completed'
         """
-        if drain is not None and not drain >= 0:
-            raise ValueError(f"drain must not be negative, and is {drain}")
+        if drain is not None:
+            check_wait("drain", drain)
         for background in self._background:
             background.close()
         active = self._admission.active
@@ -215,7 +215,7 @@ class Engine:
         handler here are left alone, and so are those that a person interrupted; several processes share them out.
         What an execution raises is logged, and the others go on.
         """
-        from szal.engine.recoverer import recover_all
+        from szal.engine.mass_recovery import recover_all
 
         self._admission.active.check_open()
         found, at_once = self.interrupted(flow_name), self.config.max_recovering
@@ -234,7 +234,7 @@ class Engine:
         They are looked for every *interval* seconds, and at once after a `signal`; each runs on a daemon thread of its
         own, `EngineConfig.max_recovering` at a time. Raises ValueError for an interval that is not positive.
         """
-        from szal.engine.recoverer import BackgroundRecovery
+        from szal.engine.mass_recovery import BackgroundRecovery
 
         if not interval > 0:
             raise ValueError(f"interval must be positive, and is {interval}")
@@ -263,7 +263,7 @@ class Engine:
 
         What failed or was skipped runs; with *from_step*, that step too. If a step runs again, so does everything after
         it. A sub-flow that failed keeps what completed in it. *inputs* are laid over the earlier ones. Raises
-        `ExecutionNotFound`, `ExecutionOwned` (somebody runs that one), ValueError (no such step), what `run` raises.
+        `ExecutionNotFound`, `ExecutionOwned`, ValueError (no such step, or one to resolve first), what `run` raises.
         """
         recovery = self._admission.recovery()
         spec = recovery.rerun(execution_id, from_step, inputs, cancel)

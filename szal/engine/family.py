@@ -16,9 +16,10 @@ what is in memory and what is in the store may be two things, and whoever goes o
 (*) A sub-flow of which no store has anything is forgotten instead, and its step ends with the others: BROKEN.
 
 What the store raises is what comes of asking it (`leased_store`), whatever its class; `LeaseLost` is LEASE_LOST
-instead. A stop that *leaves* them, whichever, gives back every lease, due at once: the store may have one as PAUSED,
-and what that waited for was not written or is over. Only INTERRUPTED leaves them PAUSED for a person. Without leases
-nobody could go on, so what is LOST there is recorded as FAILED.
+instead. Where it takes everything but the outcome of one step, that step has failed, and the run ends: REFUSED. A stop
+that *leaves* them, whichever, gives back every lease, due at once: the store may have one as PAUSED, and what that
+waited for was not written or is over. Only INTERRUPTED leaves them PAUSED for a person. Without leases nobody could go
+on, so what is LOST there is recorded as FAILED.
 """
 
 from datetime import UTC, datetime

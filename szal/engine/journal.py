@@ -1,27 +1,42 @@
 """What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from szal.clock import monotonic
+from szal.engine.attempt_log import AttemptLog
 from szal.engine.leased_store import LeasedStore, ask, failure
-from szal.model.json import encode_checkpoint
+from szal.errors import StoreFailed
+from szal.model.bounds import ANYTHING
+from szal.model.json import Checkpoint, encode_checkpoint
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
+from szal.scheduler.observers import Then
 from szal.scheduler.plan import Node, Outcome
-from szal.stores.operation import Done, Release, Save, SaveStep
+from szal.stores.writes import Release, Save, SaveStep
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Signal
 
-__all__ = ["Journal"]
+__all__ = ["NOBODY", "Journal", "Losses"]
+
+
+class Losses(Protocol):
+    """Who is told, on other threads, of writes that are lost."""
+
+    def write_failed(self, error: Exception) -> None:
+        """A write was lost for good."""
+
+    def write_refused(self, step_name: str, error: Exception) -> bool:
+        """The store takes everything but what was to be recorded of a step; return whether that is dealt with."""
 
 
 class Journal:
     """Writes under one lease, in order, through a store or a sink. Called by the coordinating thread.
 
-    *on_error* is called, on the writer's thread, with what a write was lost for: `LeaseLost` above all. *recovered*
-    names the execution that was taken up after its process died, this one or what it belongs to: with the first step
+    *losses* is told, on the writer's thread, what a write was lost for: `LeaseLost` above all. *recovered* names the
+    execution that was taken up after its process died, this one or what it belongs to: with the first step
     that settles here its recoveries are counted anew.
     """
 
@@ -30,27 +45,30 @@ class Journal:
         leased: LeasedStore,
         execution_id: str,
         epoch: int,
-        on_error: Callable[[Exception], None],
+        losses: Losses,
         recovered: str | None = None,
     ) -> None:
         self._leased = leased
-        self._store = leased.store
+        self._kind = leased.kind
+        self._queue = leased.ledger.write
+        self._bounds = leased.ledger.bounds
         self.execution_id = execution_id
         self.epoch = epoch
-        self._on_error = on_error
+        self._losses = losses
         self._recovered = recovered
         self._seq: dict[str, int] = {}
         self._next = 0
         self._committed: set[str] = set()
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
         self._delivered: set[str] = set()
-        self._sub_flows: dict[str, str] = {}  # by step name: what it took over from an earlier execution
-        self._origins: dict[str, str] = {}  # by step name: the earlier execution that did what is kept of it
+        self._kept: dict[str, Checkpoint] = {}  # by step name: what there is of it from an earlier execution
+        self._attempts = AttemptLog()
         self._ahead: float | None = None  # by how much the database's clock is ahead of this process's monotonic one
 
     def close(self) -> None:
         """Tell nobody of losses any more: the run is over, and its store remembers them."""
-        self._on_error = _nobody
+        self._losses = NOBODY
+        self._attempts = AttemptLog()  # an error leads to the frames of its handler
 
     def now(self) -> float:
         """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
@@ -62,64 +80,77 @@ class Journal:
         """Return the signals that were sent and not delivered."""
         return self._leased.signals(self.execution_id)
 
-    def restore(self, step_name: str, seq: int, sub_flow: str | None = None, origin: str | None = None) -> None:
-        """Take note of a step that is in the store already, and of the other execution that it stands for, or is of."""
+    def restore(self, step_name: str, seq: int, checkpoint: Checkpoint) -> None:
+        """Take note of a step that is in the store already, and of what it keeps of an earlier execution."""
         self._seq[step_name] = seq
-        if sub_flow is not None:
-            self._sub_flows[step_name] = sub_flow
-        if origin is not None:
-            self._origins[step_name] = origin
+        if checkpoint.age:
+            self._kept[step_name] = checkpoint
         self._next = max(self._next, seq + 1)
 
     def save(self, record: ExecutionRecord) -> None:
         """Write the record."""
         save = Save.of(record, self.epoch)
         save.done = self._check
-        ask(self._store, self._store.submit, save)
+        ask(self._kind, self._queue, save)
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Give up the lease: the execution has ended, or waits until *wake*, or for one of the signals *awaits*."""
         release = Release(self.execution_id, self.epoch, wake, awaits, self._check)
-        ask(self._store, self._store.submit, release)
+        ask(self._kind, self._queue, release)
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""
         name = node.step.name
         if name not in self._committed:
-            self._write(name, encode_checkpoint(result, int(outcome)), self._check, self._recovered)
+            self._write(name, self._encoded(name, result, outcome), None, self._recovered)
             self._recovered = None
 
-    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
-        """Write the outcome of a step, and call *then*, on another thread, once it is committed."""
-        self._write(node.step.name, encode_checkpoint(result, int(outcome)), self._after(then), self._recovered)
+    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Then) -> None:
+        """Write the outcome of a step, and call *then*, on another thread, once it is committed or refused."""
+        name = node.step.name
+        self._committed.add(name)
+        self._write(name, self._encoded(name, result, outcome), then, self._recovered)
         self._recovered = None
-        self._committed.add(node.step.name)
 
     def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
         """Write that a step is skipped as it was so many reruns ago."""
-        self._write(node.step.name, encode_checkpoint(result, int(outcome), age=age), self._check)
+        name = node.step.name
+        sub_flow = self._stands_for(name, result)
+        self._write(name, encode_checkpoint(result, int(outcome), age=age, sub_flow=sub_flow), None)
 
-    def undone(self, step_name: str, result: StepResult, error: str | None, then: Callable[[], None] | None) -> None:
+    def undone(self, step_name: str, result: StepResult, error: str | None, then: Then | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays.
 
         Where it was an earlier execution that did it, others may keep that too: they have to know.
         """
-        sub_flow, origin = self._sub_flows.get(step_name), self._origins.get(step_name)
-        data = encode_checkpoint(result, int(Outcome.COMPLETED), undo_error=error, sub_flow=sub_flow, origin=origin)
+        kept = self._kept.get(step_name)
+        age, sub_flow, origin = (0, None, None) if kept is None else (kept.age, kept.sub_flow, kept.origin)
+        data = encode_checkpoint(
+            result,
+            int(Outcome.COMPLETED),
+            undo_error=error,
+            age=age,
+            sub_flow=sub_flow,
+            origin=origin,
+            attempts=self._attempts.ends(step_name),
+        )
         if origin is not None and error is None:
             self._leased.undone(origin, step_name, data)
-        done = self._check if then is None else self._after(then)
-        self._submit(step_name, self._seq[step_name], data, done, self._recovered)
+        self._write(step_name, data, then, self._recovered, seq=self._seq[step_name])
         self._recovered = None
 
-    def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
+    def begun(self, node: Node, result: StepResult, due: float | None, then: Then | None = None) -> None:
         """Write that a step has begun (to wait until *due*), where that has to be known after a crash."""
-        done = self._check if then is None else self._after(then)
-        self._write(node.step.name, encode_checkpoint(result, due=due), done)
+        name = node.step.name
+        self._write(name, encode_checkpoint(result, due=due, sub_flow=self._stands_for(name, result)), then)
 
     def withdrawn(self, node: Node) -> None:
         """Write that a step has not begun after all."""
         self.begun(node, StepResult(node.step.id, node.step.name, StepStatus.PENDING), None)
+
+    def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
+        """Take note of how an attempt ended: it is written with the step's outcome."""
+        self._attempts.add(node.step.name, started, ended, error)
 
     def backing_off(self, node: Node, attempt: int, delay: float) -> None:
         """Write when the attempt that follows number *attempt* begins, so that it is not waited for twice."""
@@ -135,36 +166,69 @@ class Journal:
         """Whether a signal was delivered to a step, be that committed or not."""
         return signal_id in self._delivered
 
-    def _write(self, step_name: str, data: str, done: Done, progress_of: str | None = None) -> None:
-        if self._sub_flows or self._origins:
-            self._sub_flows.pop(step_name, None)  # it is of this execution now
-            self._origins.pop(step_name, None)
-        seq = self._next
-        self._submit(step_name, seq, data, done, progress_of)
-        self._seq[step_name] = seq
-        self._next = seq + 1
+    def _encoded(self, step_name: str, result: StepResult, outcome: Outcome) -> str:
+        sub_flow = self._stands_for(step_name, result)
+        if not self._attempts:
+            return encode_checkpoint(result, int(outcome), sub_flow=sub_flow)
+        attempts, traceback = self._attempts.ends(step_name), self._attempts.take_traceback(step_name)
+        return encode_checkpoint(result, int(outcome), sub_flow=sub_flow, attempts=attempts, traceback=traceback)
 
-    def _submit(self, step_name: str, seq: int, data: str, done: Done, progress_of: str | None = None) -> None:
+    def _stands_for(self, step_name: str, result: StepResult) -> str | None:
+        """Return the sub-flow that a step has taken over, until it completes with one of its own."""
+        if not self._kept:
+            return None
+        if result.status is StepStatus.COMPLETED:
+            self._kept.pop(step_name, None)  # it is of this execution now
+        kept = self._kept.get(step_name)
+        return None if kept is None else kept.sub_flow
+
+    def _write(
+        self, step_name: str, data: str, then: Then | None, progress_of: str | None = None, *, seq: int | None = None
+    ) -> None:
+        """Write what is known of a step: as the last that settled, or at its place *seq* in that order."""
+        done = partial(self._written, step_name, then)
+        if self._bounds is not ANYTHING and self._bounds.problem_of_key(step_name) is not None:
+            done(None)  # it has failed, and fails again whoever goes on: there is nothing to keep
+            return
         signal = self._signals.get(step_name) if self._signals else None
-        save = SaveStep(self.execution_id, step_name, seq, data, signal, self.epoch, done, progress_of)
+        place = self._next if seq is None else seq
+        save = SaveStep(self.execution_id, step_name, place, data, signal, self.epoch, done, progress_of)
         try:
-            self._store.submit(save)
+            self._queue(save)
         except Exception as error:  # noqa: BLE001 (as in `ask`, which would be one call more for each step)
-            raise failure(self._store, error)  # noqa: B904 (it has its cause)
+            raise failure(self._kind, error)  # noqa: B904 (it has its cause)
+        if seq is None:
+            self._seq[step_name] = place
+            self._next = place + 1
+
+    def _written(self, step_name: str, then: Then | None, error: Exception | None) -> bool:
+        """Tell who has to know what became of the row of a step, on the writer's thread, where there is one."""
+        if error is None:
+            if then is not None:
+                then(None)
+            return False
+        if not isinstance(error, StoreFailed):
+            self._losses.write_failed(error)
+            return False
+        self._committed.discard(step_name)
+        if then is None:
+            return self._losses.write_refused(step_name, error)
+        then(error)
+        return True
 
     def _check(self, error: Exception | None) -> None:
         if error is not None:
-            self._on_error(error)
-
-    def _after(self, then: Callable[[], None]) -> Done:
-        def done(error: Exception | None) -> None:
-            if error is None:
-                then()
-            else:
-                self._on_error(error)
-
-        return done
+            self._losses.write_failed(error)
 
 
-def _nobody(_: Exception) -> None:
-    """Take no note."""
+class _Nobody:
+    """Takes no note."""
+
+    def write_failed(self, error: Exception) -> None: ...
+
+    def write_refused(self, step_name: str, error: Exception) -> bool:  # noqa: ARG002
+        return False
+
+
+NOBODY: Final = _Nobody()
+"""Is told, and does nothing."""

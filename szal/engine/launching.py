@@ -1,8 +1,9 @@
 """Beginning what the engine does itself: waits, sub-flows, and the undoing of sub-flows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
+from szal.engine.lineage import NOTHING_LEFT
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
 from szal.engine.sub_flows import Completed, Ended, SubFlowLimit, SubFlows, sub_flow_failed
@@ -10,7 +11,7 @@ from szal.engine.waiting import Waits
 from szal.errors import LeaseLost, SkipStep, StoreError, SzalError
 from szal.interruption import is_interruption
 from szal.model.results import FlowResult
-from szal.model.state import StepStatus, Stop
+from szal.model.state import Stop
 from szal.raised import is_a
 from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
@@ -28,7 +29,10 @@ class Child(Protocol):
     run: Run
     driven: Run
     store_error: Exception | None
-    undo: Rollback | None
+
+    @property
+    def left(self) -> list[str]:
+        """What could not be undone of it and its own sub-flows, as texts."""
 
     def start(self) -> None:
         """Have its steps started."""
@@ -54,9 +58,12 @@ class Launcher(Generic[C]):
         self.children: dict[C, None] = {}  # in the order in which they began
         self.store_error: Exception | None = None
         """What the store of a sub-flow raised first, where the run goes on all the same."""
+        self.not_undone: dict[str, str] = {}
+        """Steps that could not be undone before a crash, with why."""
         self.keeps_completed = False
         """Whether sub-flows that complete may have to be undone, and nothing else knows how."""
         self._left: dict[int, list[str]] = {}  # by place: what sub-flows that failed could not undo
+        self._completed: set[int] = set()  # the places of those that did not fail, whatever their steps did
         self._scheduler = scheduler
         self._waits = waits
         self._sub_flows = sub_flows
@@ -89,10 +96,12 @@ class Launcher(Generic[C]):
         """Return the execution that a sub_flow step stands for; None: it has ended."""
 
         def ended(child: C, result: FlowResult) -> None:
-            left = [] if child.undo is None else child.undo.left
+            left = [] if result.success else child.left
             if left:
                 self._left[call.node.place] = left
-            failure = None if result.success else _failure(child, result, call)
+            failure = None if result.success else _failure(child, result, left, call)
+            if failure is None:
+                self._completed.add(call.node.place)
             if failure is None and self.keeps_completed:
                 self._sub_flows.completed[call.node.place] = child.as_completed()
             self._leave(child)
@@ -104,12 +113,22 @@ class Launcher(Generic[C]):
             return None
         return self._make(spec, ended)
 
-    def left_below(self, run: Run) -> dict[str, str]:
-        """Return what sub-flows that did not complete could not undo, by the name of their step."""
-        nodes = (run.plan.nodes[place] for place in sorted(run.plan.own))
-        failed = (node for node in nodes if node.step.step_type == "sub_flow" and _has_failed(run, node))
-        left = ((node, self._left.get(node.place) or self._sub_flows.left_before(node)) for node in failed)
-        return {node.step.name: ", ".join(each) for node, each in left if each}
+    def completed_below(self, run: Run) -> set[int]:
+        """Return the places of steps that failed although their sub-flow completed: with an output of no use, say."""
+        return {
+            node.place
+            for node in _incomplete_sub_flows(run)
+            if node.place in self._completed or self._sub_flows.completed_before(node)
+        }
+
+    def left_in(self, run: Run, completed: Container[int] = ()) -> dict[str, str]:
+        """Return why steps of *run* are not undone: before a crash, or by sub-flows that did not complete.
+
+        Those of the steps at *completed* did.
+        """
+        ended = (node for node in _incomplete_sub_flows(run) if node.place not in completed)
+        left = ((node, self._left.get(node.place) or self._sub_flows.left_before(node)) for node in ended)
+        return self.not_undone | {node.step.name: ", ".join(each) for node, each in left if each}
 
     def launch_undo(self, call: Call, rollback: Rollback, forward: Run) -> None:
         """Begin the undoing of the sub-flow that a step of *forward* completed with; its end is that of the undo."""
@@ -180,18 +199,20 @@ def _make_none(*_: object) -> Any:
     raise AssertionError("the run is over")
 
 
-def _has_failed(run: Run, node: Node) -> bool:
-    result = run.results[node.place]
-    return result is not None and result.status is StepStatus.FAILED
+def _incomplete_sub_flows(run: Run) -> Iterator[Node]:
+    """Yield the sub_flow steps that have ended without completing: they may have left something."""
+    for place in sorted(run.plan.engine_steps):
+        node, result = run.plan.nodes[place], run.results[place]
+        if node.step.step_type == "sub_flow" and result is not None and result.status not in NOTHING_LEFT:
+            yield node
 
 
-def _failure(child: Child, result: FlowResult, call: Call) -> Exception:
+def _failure(child: Child, result: FlowResult, left: list[str], call: Call) -> Exception:
     """Return what the end of a sub-flow that did not complete is to the call that it was begun for.
 
     Where what ended it was the step's limit, or its flow's, that is a time-out of the step; but not where it has left
     anything, which has to be told.
     """
-    has_left = child.undo is not None and child.undo.left
-    if child.run.stop is Stop.TIMED_OUT and child.run.deadline == child.spec.deadline and not has_left:
+    if child.run.stop is Stop.TIMED_OUT and child.run.deadline == child.spec.deadline and not left:
         return call.timed_out()
     return sub_flow_failed(result)

@@ -3,28 +3,19 @@
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from szal import process_hooks
+from szal import process_events
 from szal.logs import SafeLogger
+from szal.stores.ledger import Lease, Ledger, Renewal
 from szal.waiters import waitable
-
-if TYPE_CHECKING:
-    from szal.stores.ledger import Lease
 
 __all__ = ["Heartbeat"]
 
 logger = SafeLogger(logging.getLogger(__name__))
-
-
-class Renewing(Protocol):
-    """What a heartbeat needs of a store."""
-
-    def renew(self, owner: str, epochs: Mapping[str, int], ttl: float) -> dict[str, bool]: ...
 
 
 @attrs.define(eq=False)
@@ -44,15 +35,15 @@ class Heartbeat:
     for, it calls back, once.
     """
 
-    def __init__(self, store: Renewing, owner: str, ttl: float) -> None:
-        self._store = store
-        self._owner = owner
-        self._ttl = ttl
+    def __init__(self, ledger: Ledger, owner: str, ttl: float) -> None:
+        self._ledger = ledger
+        self.owner = owner
+        self.ttl = ttl
         self._lock = threading.RLock()  # guards the fields below; a signal handler may interrupt who has it
         self._held: dict[Lease, _HeldLease] = {}
         self._thread: _Flag | None = None  # what ends it; None where there is none
         self._idle_beats = 0  # in a row, with nothing held
-        process_hooks.enroll(self)
+        process_events.enroll(self)
 
     def hold(
         self,
@@ -70,7 +61,7 @@ class Heartbeat:
             if self._thread is None:
                 self._start()
             self._idle_beats = 0
-            self._held[execution_id, epoch] = _HeldLease(on_lost, on_cancel, on_beat)
+            self._held[Lease(execution_id, epoch)] = _HeldLease(on_lost, on_cancel, on_beat)
 
     def start(self) -> None:
         """Have the thread started, if it is not there: before anything is recorded that `hold` is called for.
@@ -85,7 +76,7 @@ class Heartbeat:
     def drop(self, execution_id: str, epoch: int) -> None:
         """Renew that lease no more. One of a later epoch is another lease."""
         with self._lock:
-            self._held.pop((execution_id, epoch), None)
+            self._held.pop(Lease(execution_id, epoch), None)
 
     def close(self) -> None:
         """End the thread; waits for nothing."""
@@ -99,7 +90,7 @@ class Heartbeat:
     def _start(self) -> None:
         stop = _Flag()
         heartbeat = weakref.ref(self, lambda _: stop.set())
-        arguments = (heartbeat, stop, self._ttl / 3)
+        arguments = (heartbeat, stop, self.ttl / 3)
         threading.Thread(target=_beat, args=arguments, name="szal-heartbeat", daemon=True).start()
         self._thread = stop
 
@@ -117,12 +108,12 @@ class Heartbeat:
             self._renew(held)
         return True
 
-    def _renew(self, held: "dict[Lease, _HeldLease]") -> None:
+    def _renew(self, held: dict[Lease, _HeldLease]) -> None:
         epochs: dict[str, int] = {}
         for name, epoch in held:  # of two leases of one execution the older one is lost
             epochs[name] = max(epoch, epochs.get(name, epoch))
         try:
-            kept = self._store.renew(self._owner, epochs, self._ttl)
+            kept = self._ledger.renew(Renewal(owner=self.owner, epochs=epochs, ttl=self.ttl))
         except BaseException:  # the store is away; a fence keeps others' work safe meanwhile
             logger.exception("cannot renew the leases of %d executions", len(epochs))
             return
@@ -130,7 +121,7 @@ class Heartbeat:
             name, epoch = key
             self._tell(key, lease, kept.get(name) if epoch == epochs[name] else None)
 
-    def _tell(self, key: "Lease", lease: _HeldLease, cancelled: bool | None) -> None:
+    def _tell(self, key: Lease, lease: _HeldLease, cancelled: bool | None) -> None:
         with self._lock:
             if self._held.get(key) is not lease:  # dropped since the renewal began
                 return
@@ -192,7 +183,7 @@ def _beat(heartbeat: "weakref.ref[Heartbeat]", stop: _Flag, interval: float) -> 
         del owner
 
 
-def _call(lease: "Lease", callback: Callable[[], None]) -> None:
+def _call(lease: Lease, callback: Callable[[], None]) -> None:
     try:
         callback()
     except BaseException:  # the other leases must be kept

@@ -1,6 +1,6 @@
 """One execution from its first record to its last: its states, its steps, its undoing, its result."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,14 +14,13 @@ from szal.engine.launching import Launcher
 from szal.engine.leased_store import LeasedStore
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
-from szal.engine.rollback import Rollback
+from szal.engine.rollback import Rollback, in_texts
 from szal.engine.spec import ExecutionSpec
 from szal.engine.sub_flows import Completed, SubFlows
+from szal.engine.supervised import Supervised
 from szal.engine.waiting import Waits
-from szal.errors import LeaseLost
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
-from szal.raised import is_a
 from szal.scheduler.attempt import clear_engine_frames
 from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.loop import Scheduler
@@ -38,24 +37,23 @@ __all__ = ["Lifecycle"]
 _RUNNING, _ROLLING_BACK = WorkflowState.RUNNING, WorkflowState.ROLLING_BACK
 
 
-class Lifecycle:
-    """Takes one execution through its states. All methods run on the coordinating thread, but for the `Supervision`.
+class Lifecycle(Supervised):
+    """Takes one execution through its states. All methods run on the coordinating thread, but for what is `Supervised`.
 
     `on_end` is called once, with the result, after the final record has been given to the store.
     """
 
     def __init__(
         self,
-        spec: ExecutionSpec,
+        what: ExecutionSpec | Completed,
         scheduler: Scheduler,
         resolver: Resolver,
         config: EngineConfig,
         on_end: "Callable[[Lifecycle, FlowResult], None]",
         *,
         leased: LeasedStore | None,
-        completed: Completed | None = None,
     ) -> None:
-        self.spec = spec
+        self.spec = spec = what.spec if isinstance(what, Completed) else what
         self.store_error: Exception | None = None
         """What a store of four methods raised first; the run went on, and this is raised at its end."""
         self.scheduler = scheduler
@@ -63,22 +61,21 @@ class Lifecycle:
         self._config = config
         self.on_end = on_end
         self._leased = leased
-        self.record = copy_of(spec.record)  # the result becomes part of it
+        self.record = copy_of(spec.record)  # the result becomes part of it, and leads to frames that hold the spec
         self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now)
         self.started = 0.0
         self.undo: Rollback | None = None
         self.undecided: list[Node] = []
-        self._not_undone: dict[str, str] = {}  # before a crash
-        self.recording = recording_of(spec, config, leased, self.write_failed)
+        self.recording = recording_of(spec, config, leased, self)
         self.waits = Waits(scheduler, self.recording.journal)
         self.sub_flows = SubFlows(spec, config, resolver, leased)
         self._launcher = Launcher(scheduler, self.waits, self.sub_flows, self._make_child)
         self._launcher.keeps_completed = spec.rolls_back and leased is None
-        if completed is None:
-            self.run = self._forward()
+        if isinstance(what, Completed):
+            self.run = what.run
+            self.sub_flows.completed.update(what.sub_flows)
         else:
-            self.run = completed.run
-            self.sub_flows.completed.update(completed.sub_flows)
+            self.run = self._forward()
         self.driven = self.run  # or its undoing
 
     @property
@@ -87,16 +84,16 @@ class Lifecycle:
         return self._launcher.children
 
     @property
+    def left(self) -> list[str]:
+        """What could not be undone of it and its sub-flows, as texts, in whatever state it ended."""
+        return in_texts(self._launcher.left_in(self.run)) if self.undo is None else self.undo.left
+
+    @property
     def is_driven(self) -> bool:
         """Whether it is under way, and it and its sub-flows in none of the moments between two states."""
         if self.record.state not in (_RUNNING, _ROLLING_BACK) or not self.scheduler.drives(self.driven):
             return False
         return self.sub_flows.beginning is None and self.driven.stages.count(SUB_FLOW) == len(self.children)
-
-    @property
-    def execution_id(self) -> str:
-        """The id of this execution."""
-        return self.record.execution_id
 
     def _forward(self) -> Run:
         spec, config, journal = self.spec, self._config, self.recording.journal
@@ -107,7 +104,7 @@ class Lifecycle:
             inputs=dict(self.record.inputs),
             plan=spec.plan,
             results=results,
-            settled_as=[0] * len(results) if spec.plan.loose else [],
+            settled_as=[0] * len(results) if spec.plan.starts_early else [],
             token=spec.token,
             progress=config.progress_sink,
         )
@@ -117,36 +114,16 @@ class Lifecycle:
             results=results,
             info=info,
             new_context=partial(StepContext, info),
-            call_context=partial(StepContext.of_call, info),
             on_done=self._forward_done,
             watch=self.reporter if self.reporter.has_listeners else None,
             launch=self._launcher.launch,
             on_stop=self._stopped,
             log=journal,
             commit_first=journal is not None and config.durability == "step",
-            encode=self.recording.encodes,
+            encode=self.recording.encode,
             inline=spec.token is None,
-            guarded=journal is not None,
+            relievable=journal is not None,
         )
-
-    # -- supervision, from any thread ----------------------------------------------------------------
-
-    def lease_lost(self) -> None:
-        """Stop: another process runs it now."""
-        self.scheduler.request_stop(Stop.LEASE_LOST, LeaseLost(self.execution_id))
-
-    def cancel_asked(self) -> None:
-        """Cancel it, with all that it belongs to."""
-        self.scheduler.request_stop(Stop.CANCELLED)
-
-    def signals_due(self) -> None:
-        """See whether a signal has come."""
-        self.scheduler.call(self.waits.check_signals)
-
-    def write_failed(self, error: Exception) -> None:
-        """Stop: a write is lost."""
-        stop = Stop.LEASE_LOST if is_a(error, LeaseLost) else Stop.FAILED_BY_STORE
-        self.scheduler.request_stop(stop, error)
 
     # -- the states ----------------------------------------------------------------------------------
 
@@ -167,13 +144,12 @@ class Lifecycle:
         """Put back what the store has of the steps; return those between two attempts, with when the next is due."""
         from szal.engine.restoring import restore  # only runs that go on need it
 
-        stop = self.record.stop
         assert self.recording.journal is not None
         restored = restore(snapshot, self.run, self.recording.journal, self.waits)
-        self.undecided, self._not_undone = restored.undecided, restored.not_undone
+        self.undecided, self._launcher.not_undone = restored.undecided, restored.not_undone
         self.sub_flows.taken_over = restored.sub_flows
-        if stop is not None and stop.ends:
-            self.run.stop = self.run.info.stop = stop
+        if self.record.stop is not None and self.record.stop.ends:
+            self.run.stop = self.run.info.stop = self.record.stop
             self.run.why = self.record.error
         return restored.backing_off
 
@@ -211,6 +187,16 @@ class Lifecycle:
 
     def give_up(self, error: str) -> None:
         """End as FAILED where it stands, with the sub-flows that are under way: nobody else would end them."""
+        family = [self]
+        for member in family:  # grows while it is read
+            family += member._interrupted()
+        for member in reversed(family):
+            member.run.failed = True
+            member.record.stop = Stop.GAVE_UP
+            member._conclude(WorkflowState.FAILED, error)
+
+    def _interrupted(self) -> "Iterator[Lifecycle]":
+        """Yield its sub-flows that were under way, as they stand."""
         for node in self.run.plan.nodes:
             for spec in self.sub_flows.interrupted(node) if node.step.step_type == "sub_flow" else ():
                 child = self._make_child(spec, _nobody)
@@ -218,10 +204,7 @@ class Lifecycle:
                 child.restore(spec.snapshot)
                 if child.record.state is WorkflowState.PAUSED:
                     child._become(_RUNNING)
-                child.give_up(error)
-        self.run.failed = True
-        self.record.stop = Stop.GAVE_UP
-        self._conclude(WorkflowState.FAILED, error)
+                yield child
 
     def _become(self, state: WorkflowState) -> None:
         assert self.record.state.can_become(state), f"{self.record.state} -> {state}"
@@ -262,11 +245,10 @@ class Lifecycle:
         self._undo()
 
     def _undo(self) -> None:
-        undo, journal, run = self.spec.binding.undo, self.recording.journal, self.run
-        given_up = {**self._not_undone, **self._launcher.left_below(run)}
-        rollback = self.undo = Rollback(run, undo, self.reporter, journal, given_up)
-        launch = partial(self._launcher.launch_undo, rollback=rollback, forward=run)
-        self.driven = rollback.run(self._undo_done, launch)
+        run, handlers, launcher, journal = self.run, self.spec.binding.undo, self._launcher, self.recording.journal
+        left = launcher.left_in(run, below := launcher.completed_below(run))
+        rollback = self.undo = Rollback(run, handlers, self.reporter, journal, left, completed_below=below)
+        self.driven = rollback.run(self._undo_done, partial(launcher.launch_undo, rollback=rollback, forward=run))
         self.scheduler.add(self.driven)
 
     def _undo_done(self, run: Run) -> None:  # noqa: ARG002
@@ -275,12 +257,11 @@ class Lifecycle:
 
     def _conclude(self, state: WorkflowState, error: str | None = None) -> None:
         self._become(state)
-        error = reason_of(self.run, self.undo) if error is None else error
-        result = result_of(self.spec, self.run, self.started, state, error)
+        result = result_of(self.spec, self.run, self.started, state, error or reason_of(self.run, self.undo))
         self.record.result, self.record.error = result, result.error
         self.record.finished_at = max(self.record.started_at, datetime.fromtimestamp(self.scheduler.now(), UTC))
         self.recording.save(self.record)
-        if self.recording.encodes:
+        if self.recording.encode is not None:
             for step in result.steps:  # the user's own from here on
                 step.encoded = step.encoded_output = None
         self.recording.release()
@@ -319,7 +300,8 @@ class Lifecycle:
         self.recording.close()
         self.waits.forget()
         self.run.release()
-        for place, result in enumerate(self.run.results):  # a traceback leads to a context, and that to these results
+        for place in self.run.raised:  # a traceback leads to a context, and that to these results
+            result = self.run.results[place]
             if result is not None and result.exception is not None:
                 clear_engine_frames(result.exception)
                 self.run.results[place] = without_exception(result)
@@ -334,16 +316,11 @@ class Lifecycle:
         self, what: ExecutionSpec | Completed, on_end: "Callable[[Lifecycle, FlowResult], None]"
     ) -> "Lifecycle":
         """Return the lifecycle of a sub-flow, that is to run or to be undone."""
-        completed = what if isinstance(what, Completed) else None
-        spec = what.spec if isinstance(what, Completed) else what
-        return Lifecycle(
-            spec, self.scheduler, self._resolver, self._config, on_end, leased=self._leased, completed=completed
-        )
+        return Lifecycle(what, self.scheduler, self._resolver, self._config, on_end, leased=self._leased)
 
     def as_completed(self) -> Completed:
         """Return what is kept of a sub-flow that has completed, so that it can be undone."""
         return Completed(attrs.evolve(self.spec, record=self.record), self.run, {**self.sub_flows.completed})
 
 
-def _nobody(*_: object) -> None:
-    """Take no note."""
+def _nobody(*_: object) -> None: ...

@@ -3,28 +3,46 @@
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from szal.errors import ExecutionNotFound
-from szal.model.json import decode_checkpoint, decode_flow
+from szal.engine.rollback import in_texts
+from szal.engine.spec import recorded_flow
+from szal.errors import DecodeError, ExecutionNotFound
+from szal.model.json import decode_checkpoint
 from szal.model.key import key_of
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
 from szal.scheduler.plan import Plan
 
 if TYPE_CHECKING:
+    from szal.model.results import ExecutionRecord
     from szal.stores.ledger import Snapshot
 
 __all__ = [
+    "NOTHING_LEFT",
     "can_be_undone",
     "child_id",
     "is_child_id",
     "last_sub_flow",
     "left_by",
+    "root_of",
     "standing_sub_flow",
     "sub_flows_of",
     "was_undone",
 ]
+
+NOTHING_LEFT = (StepStatus.COMPLETED, StepStatus.ROLLED_BACK)
+"""The states of a step whose sub-flow has nothing that could not be undone, but for what its own row says.
+
+One that was skipped is not among them: it may stand for a sub-flow that failed in an earlier execution.
+"""
+
+
+class Reading(Protocol):
+    """What tells of executions: a ledger, or who asks one."""
+
+    def read(self, execution_id: str, /) -> "Snapshot":
+        """Return what is known of an execution. Raises `ExecutionNotFound`."""
 
 
 def child_id(parent: str, step: str, attempt: int) -> str:
@@ -40,7 +58,21 @@ def is_child_id(execution_id: str) -> bool:
         return False
 
 
-def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int, Snapshot]]":
+def root_of(ledger: Reading, record: "ExecutionRecord") -> "ExecutionRecord":
+    """Return the execution that a sub-flow belongs to, with which alone it can go on; any other as it is.
+
+    Raises `DecodeError` where rows that somebody else wrote belong to each other in a circle.
+    """
+    seen: set[str] = set()
+    while (parent := record.parent_execution_id) is not None and is_child_id(record.execution_id):
+        if parent in seen:
+            raise DecodeError("parent_execution_id", f"execution {record.execution_id!r} is a sub-flow of itself")
+        seen.add(parent)
+        record = ledger.read(parent).record
+    return record
+
+
+def sub_flows_of(ledger: Reading, parent: str, step: StepDef) -> "Iterator[tuple[int, Snapshot]]":
     """Yield the sub-flows that *step* of the execution *parent* has begun, each with the attempt that it is."""
     for attempt in range(1, step.max_retries + 2):
         try:
@@ -49,7 +81,7 @@ def sub_flows_of(ledger: Any, parent: str, step: StepDef) -> "Iterator[tuple[int
             return
 
 
-def standing_sub_flow(ledger: Any, parent: str, step: StepDef) -> "tuple[int, Snapshot | None]":
+def standing_sub_flow(ledger: Reading, parent: str, step: StepDef) -> "tuple[int, Snapshot | None]":
     """Return the sub-flow of *step* that has begun and not ended, or completed, and its attempt; 0 and None: none."""
     for attempt, child in sub_flows_of(ledger, parent, step):
         state = child.record.state
@@ -58,7 +90,7 @@ def standing_sub_flow(ledger: Any, parent: str, step: StepDef) -> "tuple[int, Sn
     return 0, None
 
 
-def last_sub_flow(ledger: Any, parent: str, step: StepDef, taken_over: str | None = None) -> "Snapshot | None":
+def last_sub_flow(ledger: Reading, parent: str, step: StepDef, taken_over: str | None = None) -> "Snapshot | None":
     """Return the sub-flow that *step* of *parent* began last, or the one *taken_over* from an earlier execution."""
     last = None
     for _, last in sub_flows_of(ledger, parent, step):  # noqa: B007
@@ -69,7 +101,7 @@ def last_sub_flow(ledger: Any, parent: str, step: StepDef, taken_over: str | Non
     return last
 
 
-def was_undone(ledger: Any, execution_id: str, step_name: str) -> bool:
+def was_undone(ledger: Reading, execution_id: str, step_name: str) -> bool:
     """Whether what an execution did in a step has been undone since, by itself or by a rerun that had kept it."""
     try:
         steps = ledger.read(execution_id).steps
@@ -79,22 +111,34 @@ def was_undone(ledger: Any, execution_id: str, step_name: str) -> bool:
     return any(checkpoint.result.status is StepStatus.ROLLED_BACK for checkpoint in found)
 
 
-def left_by(known: "Snapshot") -> list[str]:
-    """Return the steps of an execution that could not be undone, each with why."""
-    checkpoints = ((name, decode_checkpoint(data, name)) for name, _, data in known.steps)
-    return [
-        f"{name} ({checkpoint.undo_error})" for name, checkpoint in checkpoints if checkpoint.undo_error is not None
-    ]
+def left_by(ledger: Reading, known: "Snapshot") -> list[str]:
+    """Return the steps of an execution that could not be undone, each with why.
+
+    A sub-flow that did not complete may have left something too, whether or not the execution itself is undone.
+    """
+    left: dict[str, str] = {}
+    plan = None if known.flow is None else Plan.of(recorded_flow(known.flow))
+    for name, _, data in known.steps:
+        checkpoint = decode_checkpoint(data, name)
+        step = None if plan is None or name not in plan.places else plan.nodes[plan.places[name]].step
+        if checkpoint.undo_error is not None:
+            left[name] = checkpoint.undo_error
+        elif step is not None and step.step_type == "sub_flow" and checkpoint.result.status not in NOTHING_LEFT:
+            child = last_sub_flow(ledger, known.record.execution_id, step, checkpoint.sub_flow)
+            below = [] if child is None else left_by(ledger, child)
+            if below:
+                left[name] = ", ".join(below)
+    return in_texts(left)
 
 
-def can_be_undone(ledger: Any, known: "Snapshot", is_undone: Callable[[StepDef], bool]) -> bool:
+def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepDef], bool]) -> bool:
     """Whether there is anything to undo of an execution that has completed, or of its sub-flows.
 
     *is_undone* says whether anything undoes a step.
     """
     if known.flow is None:
         return False
-    plan = Plan.of(decode_flow(known.flow))
+    plan = Plan.of(recorded_flow(known.flow))
     for name, _, data in known.steps:
         checkpoint, step = decode_checkpoint(data, name), plan.nodes[plan.places[name]].step
         if checkpoint.outcome is None or checkpoint.result.status is not StepStatus.COMPLETED:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
@@ -11,9 +11,11 @@ from szal.engine.spec import ExecutionSpec
 from szal.errors import LeaseLost, WriteFailed
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
+from szal.scheduler.attempt import Encode, encode_output, encode_without_nul
 
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
+    from szal.stores.base import ExecutionStore
 
 __all__ = ["Recording", "Supervision", "recording_of"]
 
@@ -35,13 +37,16 @@ class Supervision(Protocol):
     def write_failed(self, error: Exception) -> None:
         """A write was lost for good."""
 
+    def write_refused(self, step_name: str, error: Exception) -> bool:
+        """The store refuses for good what was to be recorded of a step; return whether the run ends for that."""
+
 
 class Recording(Protocol):
     """How one execution is recorded. Called by its coordinating thread."""
 
     @property
-    def encodes(self) -> bool:
-        """Whether outputs have to be JSON."""
+    def encode(self) -> Encode | None:
+        """What makes JSON text of outputs, where they have to be."""
 
     @property
     def journal(self) -> "Journal | None":
@@ -77,7 +82,7 @@ class Recording(Protocol):
 class NotRecorded:
     """Nothing is written."""
 
-    encodes = False
+    encode: Encode | None = None
     can_go_on = False
     journal: "Journal | None" = None
     error: Exception | None = None
@@ -107,15 +112,15 @@ class RecordedInStore:
     Nobody could go on with it, so a store that fails does not stop the run: its first error is raised in the end.
     """
 
-    encodes = True
     can_go_on = False
     journal: "Journal | None" = None
+    encode: Encode | None = staticmethod(encode_output)
 
-    def __init__(self, store: Any, execution_id: str, durability: str) -> None:
+    def __init__(self, store: "ExecutionStore", execution_id: str, durability: str) -> None:
         self.error: Exception | None = None
         self._store = store
         self._execution_id = execution_id
-        self._flush = getattr(store, "flush", None) if durability != "none" else None
+        self._flush = None if durability == "none" else _flush_of(store)
 
     def open(self, record: ExecutionRecord, supervision: Supervision) -> None:  # noqa: ARG002
         """Write the first record."""
@@ -152,12 +157,12 @@ class RecordedInStore:
 class RecordedUnderLease:
     """Everything is written as it happens, to one of szal's own stores. What that raises stops the run."""
 
-    encodes = True
     can_go_on = True
 
     def __init__(self, leased: LeasedStore, journal: "Journal", durability: str) -> None:
         self.error: Exception | None = None
         self.journal: Journal = journal
+        self.encode: Encode | None = encode_output if leased.ledger.bounds.nul else encode_without_nul
         self._leased = leased
         self._waits = durability != "none"
 
@@ -202,15 +207,22 @@ class RecordedUnderLease:
         self._leased.heartbeat.drop(self.journal.execution_id, self.journal.epoch)
 
 
+def _flush_of(store: "ExecutionStore") -> Callable[[], object] | None:
+    """Return what waits for a store that writes behind; beyond the four methods it may have that one too."""
+    from szal.stores.base import flush_of
+
+    return flush_of(store)
+
+
 def recording_of(
-    spec: ExecutionSpec, config: EngineConfig, leased: LeasedStore | None, on_error: Callable[[Exception], None]
+    spec: ExecutionSpec, config: EngineConfig, leased: LeasedStore | None, supervision: Supervision
 ) -> Recording:
     """Return how the execution *spec* is recorded."""
     execution_id, store = spec.record.execution_id, config.execution_store
     if leased is not None and spec.epoch is not None:
         from szal.engine.journal import Journal  # only runs that are recorded need it
 
-        journal = Journal(leased, execution_id, spec.epoch, on_error, spec.recovered)
+        journal = Journal(leased, execution_id, spec.epoch, supervision, spec.recovered)
         return RecordedUnderLease(leased, journal, config.durability)
     if store is None:
         return NotRecorded()

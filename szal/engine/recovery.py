@@ -1,20 +1,20 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Collection, Mapping
+from typing import Literal, get_args
 
 import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
-from szal.engine.journal import Journal
+from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
-from szal.engine.lineage import is_child_id, standing_sub_flow
+from szal.engine.lineage import is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import is_gone, owner_name
 from szal.engine.rerun import kept_rows, with_descendants
-from szal.engine.spec import ExecutionSpec, bind, stored_flow
+from szal.engine.spec import ExecutionSpec, bind, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
@@ -28,15 +28,16 @@ from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.flow import FlowDef
-from szal.model.json import decode_checkpoint, decode_flow
+from szal.model.json import decode_checkpoint
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.plan import Outcome, Plan
+from szal.scheduler.plan import Node, Outcome, Plan
 from szal.steps.handlers import Resolver
-from szal.stores.ledger import Signal, Snapshot
+from szal.stores.base import read_record
+from szal.stores.ledger import Ledger, Signal, Snapshot
 
 __all__ = ["Recovery", "Resolution"]
 
@@ -45,17 +46,50 @@ logger = SafeLogger(logging.getLogger(__name__))
 Resolution = Literal["completed", "failed", "retry"]
 
 
+@attrs.frozen
+class _Known:
+    """An execution that nobody runs, as it is stored."""
+
+    record: ExecutionRecord
+    cancelled: bool
+
+    @property
+    def parent(self) -> str | None:
+        """The execution with which alone it can go on: that which it is a sub-flow of."""
+        return self.record.parent_execution_id if is_child_id(self.record.execution_id) else None
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether nobody but a person has to go on with it: one that a person interrupted waits for a person."""
+        if self.record.stop is Stop.INTERRUPTED and self.record.state is WorkflowState.PAUSED:
+            return self.cancelled
+        return self.record.state.is_live
+
+
+def _root(known: Mapping[str, _Known], execution_id: str) -> _Known | None:
+    """Return the execution that goes on where this one does; None if one that it belongs to is not known.
+
+    Nor is there one where rows that somebody else wrote belong to each other in a circle.
+    """
+    seen = {execution_id}
+    found = known.get(execution_id)
+    while found is not None and found.parent is not None:
+        parent = found.parent
+        found = None if parent in seen else known.get(parent)
+        seen.add(parent)
+    return found
+
+
 class Recovery:
     """An engine's dealings with the ledger of its store. Safe to use from several threads."""
 
-    def __init__(self, config: EngineConfig, resolver: Resolver, active: ActiveRuns) -> None:
+    def __init__(self, config: EngineConfig, ledger: Ledger, resolver: Resolver, active: ActiveRuns) -> None:
         self._config = config
         self._resolver = resolver
         self._active = active
-        store: Any = config.execution_store
-        self.ledger = store.ledger
-        owner = owner_name()
-        self.leased = LeasedStore(store, owner, config.lease_ttl, Heartbeat(self.ledger, owner, config.lease_ttl))
+        self.ledger = ledger
+        heartbeat = Heartbeat(ledger, owner_name(), float(config.lease_ttl))  # databases take no huge whole numbers
+        self.leased = LeasedStore(config, ledger, heartbeat)
 
     def admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
@@ -76,7 +110,7 @@ class Recovery:
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
         self._check_sub_flows(known, spec.flow, spec.plan)
-        root = self._root(known.record)
+        root = root_of(self.ledger, known.record)
         if root.execution_id != record.execution_id:
             self._check_not_run(root)  # whose owner has its sub-flows too
         return self.take_over(spec)
@@ -93,7 +127,7 @@ class Recovery:
         """Return with which execution that one goes on: a sub-flow with what it belongs to, while that lives."""
         self.leased.drain()
         record = self.ledger.read(execution_id).record
-        root = self._root(record)
+        root = root_of(self.ledger, record)
         return root.execution_id if root.state.is_live else execution_id
 
     def resume(self, execution_id: str, token: CancellationToken | None) -> ExecutionSpec | FlowResult:
@@ -102,7 +136,7 @@ class Recovery:
         To be called with its id taken: otherwise a run of this process may end in between, and its writes be refused.
         """
         self.leased.drain()
-        known: Snapshot = self.ledger.read(execution_id)
+        known = self.ledger.read(execution_id)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
         flow = stored_flow(execution_id, known, self._config)
@@ -136,8 +170,12 @@ class Recovery:
             return
         rolls_back = rolls_back or flow.rollback_on_failure
         is_undone = is_undone or (rolls_back and (known.cancelled or known.record.state is WorkflowState.ROLLING_BACK))
-        checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps} if plan.own else {}
-        for step in (plan.steps[place] for place in sorted(plan.own) if plan.steps[place].step_type == "sub_flow"):
+        checkpoints = (
+            {name: decode_checkpoint(data, name) for name, _, data in known.steps} if plan.engine_steps else {}
+        )
+        for step in (
+            plan.steps[place] for place in sorted(plan.engine_steps) if plan.steps[place].step_type == "sub_flow"
+        ):
             checkpoint = checkpoints.get(step.name)
             is_open = checkpoint is None or checkpoint.outcome is None
             if not is_open and not is_undone:
@@ -154,30 +192,34 @@ class Recovery:
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
         self.leased.drain()
+        candidates = self.ledger.interrupted(is_gone)
+        known = self._with_parents(candidates)
         found: dict[str, None] = {}
-        for execution_id in self.ledger.interrupted(is_gone):
-            try:
-                record = self._root(self.ledger.read(execution_id).record)
-                if flow_name in (None, record.flow_name) and self._may_go_on(record):
-                    found[record.execution_id] = None
-            except ExecutionNotFound:  # removed meanwhile
-                continue
-            except Exception:  # it keeps no other from going on
-                self.ledger.clock()  # raises where it is the store's trouble, not this one's
-                logger.exception("cannot read execution %s", execution_id)
+        for execution_id in candidates:
+            root = _root(known, execution_id)
+            if root is not None and flow_name in (None, root.record.flow_name) and root.may_go_on:
+                found[root.record.execution_id] = None
         return list(found)
 
-    def _may_go_on(self, record: ExecutionRecord) -> bool:
-        """Whether nobody but a person has to go on with it: one that a person interrupted waits for a person."""
-        if record.stop is Stop.INTERRUPTED and record.state is WorkflowState.PAUSED:
-            return bool(self.ledger.read(record.execution_id).cancelled)
-        return record.state.is_live
-
-    def _root(self, record: ExecutionRecord) -> ExecutionRecord:
-        """Return the execution that a sub-flow belongs to, with which alone it can go on; any other as it is."""
-        while record.parent_execution_id is not None and is_child_id(record.execution_id):
-            record = self.ledger.read(record.parent_execution_id).record
-        return record
+    def _with_parents(self, execution_ids: Collection[str]) -> "dict[str, _Known]":
+        """Return these executions and what they are sub-flows of, but such as were removed or cannot be read."""
+        known: dict[str, _Known] = {}
+        seen: set[str] = set()
+        pending = set(execution_ids)
+        while pending:  # once for each level of sub-flows
+            seen |= pending
+            parents = set()
+            for row in self.ledger.records(sorted(pending)):
+                try:
+                    record = read_record(row.execution_id, row.data)
+                except Exception:  # it keeps no other from going on
+                    logger.exception("cannot read execution %s", row.execution_id)
+                    continue
+                known[row.execution_id] = each = _Known(record, row.cancelled)
+                if each.parent is not None:
+                    parents.add(each.parent)
+            pending = parents - seen
+        return known
 
     def _check_not_run(self, *records: ExecutionRecord) -> None:
         """Raise `ExecutionOwned` for the first of these executions that has a live owner."""
@@ -195,12 +237,13 @@ class Recovery:
     ) -> ExecutionSpec:
         """Return the spec of a new execution that keeps what completed in this one.
 
-        Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it.
+        Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it; and
+        ValueError where a step that must not run twice may have been done, unless it runs again by *from_step*.
         """
         self.leased.drain()
         known = self.ledger.read(execution_id)
         if known.record.state.is_live:
-            self._check_not_run(known.record, self._root(known.record))
+            self._check_not_run(known.record, root_of(self.ledger, known.record))
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
@@ -215,7 +258,12 @@ class Recovery:
             labels=known.record.labels,
         )
         dumps(dict(record.inputs), "inputs")
-        steps = kept_rows(self.ledger, known, plan, with_descendants(plan, from_step))
+        again = with_descendants(plan, from_step)
+        for place, step in enumerate(plan.steps):
+            if not step.idempotent and place not in again and _undecided(known, step.name) is not None:
+                problem = f"step {step.name!r} may have been done: resolve it first, or name it as from_step"
+                raise ValueError(f"execution {execution_id}: {problem}")
+        steps = kept_rows(self.ledger, known, plan, again)
         snapshot = Snapshot(record=record, epoch=None, steps=steps)
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=token, snapshot=snapshot)
 
@@ -229,14 +277,13 @@ class Recovery:
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
         """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""
         signal = Signal(new_signal_id() if signal_id is None else signal_id, name, dumps(value, "value"))
-        sent: bool = self.ledger.send(execution_id, name, signal.value, signal.signal_id)
-        return signal if sent else None
+        return signal if self.ledger.send(execution_id, signal) else None
 
     def cancel(self, execution_id: str, *, runs_here: bool) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended, be that committed or not."""
         if not runs_here:
             self.leased.drain()
-        asked: bool = self.ledger.request_cancel(execution_id)
+        asked = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:
             raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")
         return asked
@@ -247,10 +294,10 @@ class Recovery:
             raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
         dumps(output, "output")
         self.leased.drain()
-        known: Snapshot = self.ledger.read(execution_id)
+        known = self.ledger.read(execution_id)
         if _undecided(known, step) is None:
             raise _nothing_to_decide(execution_id, step)
-        root = self._root(known.record).execution_id
+        root = root_of(self.ledger, known.record).execution_id
         deciding = object()
         if not self._active.take(root, deciding):  # this engine runs it, and its lease would not keep this engine out
             raise ExecutionOwned(root)
@@ -265,20 +312,19 @@ class Recovery:
         snapshot = leased.take_over(execution_id)
         if snapshot.epoch is None or snapshot.flow is None:
             raise nothing
-        errors: list[Exception] = []
-        journal = Journal(leased, execution_id, snapshot.epoch, errors.append)
-        for name, seq, _ in snapshot.steps:
-            journal.restore(name, seq)
+        journal = Journal(leased, execution_id, snapshot.epoch, NOBODY)  # what is lost, `flush` raises
+        for name, seq, data in snapshot.steps:
+            journal.restore(name, seq, decode_checkpoint(data, name))
         begun = _undecided(snapshot, step)
         if begun is not None:
-            plan = Plan.of(decode_flow(snapshot.flow))
+            plan = Plan.of(recorded_flow(snapshot.flow))
             self._decide(journal, plan.nodes[plan.places[step]], begun, decision, output)
         journal.release(wake=0.0)
         leased.flush(execution_id)
         if begun is None:  # somebody else has decided meanwhile
             raise nothing
 
-    def _decide(self, journal: Journal, node: Any, begun: StepResult, decision: Resolution, output: Json) -> None:
+    def _decide(self, journal: Journal, node: Node, begun: StepResult, decision: Resolution, output: Json) -> None:
         if decision == "retry":
             journal.begun(node, attrs.evolve(begun, status=StepStatus.PENDING), None)
         elif decision == "completed":

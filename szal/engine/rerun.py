@@ -1,23 +1,20 @@
 """What an execution that is run again as a new one keeps of its steps."""
 
 from collections.abc import Container
-from typing import TYPE_CHECKING, Any
 
-from szal.engine.lineage import last_sub_flow, was_undone
+from szal.engine.lineage import Reading, last_sub_flow, was_undone
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
 from szal.scheduler.plan import Outcome, Plan
-
-if TYPE_CHECKING:
-    from szal.stores.ledger import Snapshot, StepRows
+from szal.stores.ledger import Snapshot, StepRow, StepRows
 
 __all__ = ["kept_rows", "with_descendants"]
 
 
 def kept_rows(
-    ledger: Any,
+    ledger: Reading,
     known: "Snapshot",
     plan: Plan,
     again: Container[int],
@@ -29,7 +26,7 @@ def kept_rows(
     again; and which sub-flows there were that did not complete.
     """
     execution_id = known.record.execution_id
-    rows: list[tuple[str, int, str]] = []
+    rows: list[StepRow] = []
     checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
     begun = (node.step.name for node in plan.nodes if node.step.step_type == "sub_flow")
     for name in dict.fromkeys([*checkpoints, *begun]):
@@ -45,7 +42,7 @@ def kept_rows(
         else:
             row = _row_of(checkpoint, execution_id)
         if row is not None:
-            rows.append((name, len(rows), row))
+            rows.append(StepRow(name, len(rows), row))
     return rows
 
 
@@ -55,12 +52,17 @@ def _is_done(checkpoint: Checkpoint | None) -> bool:
     )
 
 
+def _is_skipped(result: StepResult) -> bool:
+    """Whether a step was skipped before its first attempt."""
+    return result.status is StepStatus.SKIPPED and not result.attempts
+
+
 def _row_of(checkpoint: Checkpoint, execution_id: str) -> str | None:
     result = checkpoint.result
     if _is_done(checkpoint):
         origin = checkpoint.origin or execution_id
         return encode_checkpoint(result, int(Outcome.COMPLETED), age=checkpoint.age + 1, origin=origin)
-    if result.status is StepStatus.SKIPPED and not result.attempts:
+    if _is_skipped(result):
         return encode_checkpoint(result, age=checkpoint.age + 1)
     return None
 
@@ -79,8 +81,11 @@ def _row_of_sub_flow(
         return None
     if checkpoint is not None and _is_done(checkpoint) and state is WorkflowState.COMPLETED:
         return encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED), age=age, sub_flow=execution_id)
-    failed = StepResult(step.id, step.name, StepStatus.FAILED, error=child.record.error)
-    return encode_checkpoint(failed, age=age, sub_flow=execution_id)
+    if checkpoint is not None and _is_skipped(checkpoint.result):
+        result = checkpoint.result
+    else:
+        result = StepResult(step.id, step.name, StepStatus.FAILED, error=child.record.error)
+    return encode_checkpoint(result, age=age, sub_flow=execution_id)
 
 
 def with_descendants(plan: Plan, step: str | None) -> set[int]:

@@ -43,7 +43,7 @@ def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> R
             continue
         node = run.plan.nodes[place]
         checkpoint = decode_checkpoint(data, name, node.step.id)
-        journal.restore(name, seq, checkpoint.sub_flow, checkpoint.origin)
+        journal.restore(name, seq, checkpoint)
         if checkpoint.sub_flow is not None:
             restored.sub_flows[place] = checkpoint.sub_flow
         result, due = checkpoint.result, checkpoint.due

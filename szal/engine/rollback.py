@@ -5,7 +5,7 @@ that fails does not stop the rest.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,15 +17,21 @@ from szal.model.state import StepStatus
 from szal.model.step import StepDef
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
+from szal.scheduler.observers import Then
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import Run
 
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
 
-__all__ = ["Rollback"]
+__all__ = ["Rollback", "in_texts"]
 
 logger = SafeLogger(logging.getLogger(__name__))
+
+
+def in_texts(left: Mapping[str, str]) -> list[str]:
+    """Return the steps that could not be undone, each with why, as messages name them."""
+    return [f"{name} ({error})" for name, error in left.items()]
 
 
 @attrs.frozen(eq=False)
@@ -49,7 +55,7 @@ class Rollback:
     """The undoing of one run. Steps that it undoes get the status ROLLED_BACK in the results of that run.
 
     `left` names what could not be undone, with why; *given_up* what could not be before, in a run that a crash has
-    ended, or in a sub-flow.
+    ended, or in a sub-flow. Steps at *completed_below* failed, but their sub-flows are undone all the same.
     """
 
     def __init__(
@@ -59,20 +65,27 @@ class Rollback:
         reporter: Reporter,
         journal: "Journal | None",
         given_up: Mapping[str, str],
+        *,
+        completed_below: Container[int],
     ) -> None:
         self._forward = forward
+        self._completed_below = completed_below
         self._journal = journal
         self._handlers = handlers
         backwards = dict.fromkeys(reversed(forward.completed))  # of one that ran again the last time counts
         self._chain = [undo for place in backwards for undo in self._undos(place, given_up)]
         self._reporter = reporter
         self._errors: dict[int, str] = {}  # by place
-        self.left = [f"{name} ({error})" for name, error in given_up.items()]
+        self.left = in_texts(given_up)
 
     def _undos(self, place: int, given_up: Mapping[str, str]) -> Iterator[Undo]:
         """Yield what undoes a completed step, if it is to be undone, and was not before a crash."""
         step, result = self._forward.plan.nodes[place].step, self._forward.results[place]
-        if result is None or result.status is not StepStatus.COMPLETED or step.name in given_up:
+        if result is None or step.name in given_up:
+            return
+        if result.status is StepStatus.FAILED and place in self._completed_below:
+            yield Undo(place, None)
+        if result.status is not StepStatus.COMPLETED:
             return
         is_sub_flow = step.step_type == "sub_flow"
         if self._handlers[place] is not None:
@@ -88,14 +101,13 @@ class Rollback:
             handlers=[undo.handler for undo in self._chain],
             results=[None] * len(self._chain),
             info=self._forward.info,
-            new_context=lambda node, number: self._context(Call(None, node, number)),
-            call_context=self._context,
+            new_context=self._context,
             on_done=on_done,
             watch=self,
             launch=launch,
             log=None if self._journal is None else _UndoLog(self, self._journal),
             commit_first=self._forward.commit_first,
-            inline=self._forward.inline and not self._forward.guarded,  # it can be given up on, too
+            inline=self._forward.inline and not self._forward.relievable,  # it can be given up on, too
             stoppable=False,
         )
 
@@ -106,9 +118,9 @@ class Rollback:
         assert result is not None
         return self._forward.plan.nodes[place], result
 
-    def _context(self, call: Call) -> StepContext:
-        node, done = self.target(call.node)
-        return StepContext.of_undo(self._forward.info, node, call, done.output)
+    def _context(self, node: Node, attempt: int, call: Call | None) -> StepContext:
+        target, done = self.target(node)
+        return StepContext.of_undo(self._forward.info, target, attempt, call, done.output)
 
     def outcome(self, node: Node, result: StepResult) -> tuple[StepResult, str | None] | None:
         """Return what the step is now that *node* of the chain has ended, and why it is not undone, if it is not.
@@ -123,6 +135,8 @@ class Rollback:
         error = "; ".join(filter(None, errors))
         if error:
             return done, error
+        if done.status is StepStatus.FAILED:
+            return None
         if result.status is StepStatus.SKIPPED and undo.handler is None and not self._has_other(node):
             return None
         return attrs.evolve(done, status=StepStatus.ROLLED_BACK), None
@@ -174,7 +188,7 @@ class _UndoLog:
         if node.place not in self._committed:
             self._write(node, result, None)
 
-    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:  # noqa: ARG002
+    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Then) -> None:  # noqa: ARG002
         """Write it, and call *then* once that is committed."""
         self._committed.add(node.place)
         self._write(node, result, then)
@@ -184,11 +198,11 @@ class _UndoLog:
         node: Node,  # noqa: ARG002
         result: StepResult,  # noqa: ARG002
         due: float | None,  # noqa: ARG002
-        then: Callable[[], None] | None = None,
+        then: Then | None = None,
     ) -> None:
         """Go on at once: an undo may have to be done again, and nobody can decide on it meanwhile."""
         if then is not None:
-            then()
+            then(None)
 
     def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
         """Say nothing: nothing of an undoing is kept from an earlier one."""
@@ -196,12 +210,15 @@ class _UndoLog:
     def withdrawn(self, node: Node) -> None:
         """Say nothing: it was not said to have begun."""
 
+    def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
+        """Say nothing: what is told of an undo is how it ended."""
+
     def backing_off(self, node: Node, attempt: int, delay: float) -> None:
         """Say nothing: a handler does it."""
 
-    def _write(self, node: Node, result: StepResult, then: Callable[[], None] | None) -> None:
+    def _write(self, node: Node, result: StepResult, then: Then | None) -> None:
         outcome = self._rollback.outcome(node, result)
         if outcome is not None:
             self._journal.undone(node.step.name, *outcome, then)
         elif then is not None:
-            then()
+            then(None)

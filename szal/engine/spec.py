@@ -1,25 +1,30 @@
 """What is to be run: a flow, checked and compiled, the handlers of its steps, and its place in the store."""
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.errors import DefinitionMismatch, HandlerNotFound, StoreError
+from szal.errors import DefinitionMismatch, GiveUp, HandlerNotFound, StoreError
+from szal.expressions.path import Json
+from szal.model.bounds import ANYTHING
+from szal.model.fields import problem_of_id
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
 from szal.model.results import ExecutionRecord
 from szal.model.step import StepDef
 from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.context import Handler
+from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Lease, Snapshot
 
-__all__ = ["Binding", "ExecutionSpec", "SubFlowCount", "bind", "stored_flow", "undo_handler"]
+__all__ = ["Binding", "ExecutionSpec", "SubFlowCount", "bind", "recorded_flow", "stored_flow", "undo_handler"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -38,12 +43,19 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     steps = plan.steps
     forward = resolver.resolve_all(steps)
     if None in forward:
-        unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.own)
+        unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.engine_steps)
         missing = [steps[place].name for place in unknown]
         if missing:
             raise HandlerNotFound(tuple(missing))
-    for place in plan.own:
+    for place in plan.engine_steps:
         forward[place] = None
+    if config.execution_store is not None:
+        from szal.stores.ledger import bounds_of
+
+        bounds = bounds_of(config.execution_store)
+        for place, step in enumerate(steps) if bounds is not ANYTHING else ():
+            if (problem := bounds.problem_of_key(step.name)) is not None:
+                forward[place] = partial(_refused, problem)
     if not (flow.rollback_on_failure or rolls_back):
         return Binding(forward, ())
     undo = [undo_handler(step, resolver, config) for step in steps]
@@ -54,10 +66,41 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     return Binding(forward, undo)
 
 
+def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler is given it)
+    """Fail in the place of a step whose outcome the store could not hold."""
+    raise GiveUp(f"the name of this step {problem}")
+
+
 def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
     """Return what undoes *step*: what is registered for it, or for a rollbackable one the engine's; else None."""
     own = resolver.resolve_rollback(step)
     return config.rollback_handler if own is None and step.rollbackable else own
+
+
+def recorded_flow(text: str) -> FlowDef:
+    """Return the flow of a recorded definition.
+
+    Earlier versions took any text for the id of a flow or a step: UUIDs take the place of those that are none. Nothing
+    is recorded by these ids, and definitions are compared by names.
+    """
+    flow = decode_flow(text)
+    others = {id_: _uuid_for(id_) for id_ in (flow.id, *(step.id for step in flow.walk())) if problem_of_id(id_)}
+    if not others:
+        return flow
+
+    def again(step: StepDef) -> StepDef:
+        return attrs.evolve(
+            step,
+            id=others.get(step.id, step.id),
+            depends_on=[others.get(id_, id_) for id_ in step.depends_on],
+            sub_steps=[again(sub_step) for sub_step in step.sub_steps],
+        )
+
+    return attrs.evolve(flow, id=others.get(flow.id, flow.id), steps=[again(step) for step in flow.steps])
+
+
+def _uuid_for(text: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, text))
 
 
 def stored_flow(execution_id: str, known: "Snapshot", config: EngineConfig) -> FlowDef:
@@ -68,7 +111,7 @@ def stored_flow(execution_id: str, known: "Snapshot", config: EngineConfig) -> F
     """
     if known.flow is None:
         raise StoreError(f"execution {execution_id} has no recorded definition: it was not run by szal's engine")
-    stored = decode_flow(known.flow)
+    stored = recorded_flow(known.flow)
     registry = config.migrations.get(stored.name)
     if registry is None:
         return stored
@@ -113,22 +156,32 @@ class ExecutionSpec:
     @property
     def lease(self) -> "Lease | None":
         """The lease that it runs under, where the store keeps a ledger."""
-        return None if self.epoch is None else (self.record.execution_id, self.epoch)
+        if self.epoch is None:
+            return None
+        from szal.stores.ledger import Lease
+
+        return Lease(self.record.execution_id, self.epoch)
 
     @property
     def recovered(self) -> str | None:
         """The execution that this is, or is a sub-flow of, where it was taken up after its process died."""
-        if self.parent is not None:
-            return self.parent.recovered
-        died = self.snapshot is not None and self.snapshot.recoveries > 0
-        return self.record.execution_id if died else None
+        *_, top = self._upwards()
+        died = top.snapshot is not None and top.snapshot.recoveries > 0
+        return top.record.execution_id if died else None
 
     @property
     def rolls_back(self) -> bool:
         """Whether its failure is followed by undoing what it did: it asks for that, or what it belongs to does."""
-        return self.flow.rollback_on_failure or (self.parent is not None and self.parent.rolls_back)
+        return any(spec.flow.rollback_on_failure for spec in self._upwards())
 
     @property
     def depth(self) -> int:
         """How many sub-flows this one is inside of."""
-        return 0 if self.parent is None else self.parent.depth + 1
+        return sum(1 for _ in self._upwards()) - 1
+
+    def _upwards(self) -> "Iterator[ExecutionSpec]":
+        """Yield this one, what it is a sub-flow of, and so on."""
+        spec: ExecutionSpec | None = self
+        while spec is not None:
+            yield spec
+            spec = spec.parent

@@ -8,15 +8,16 @@ import attrs
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
 from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, standing_sub_flow, sub_flows_of
-from szal.engine.spec import Binding, ExecutionSpec, bind, stored_flow, undo_handler
-from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError
+from szal.engine.spec import Binding, ExecutionSpec, bind, recorded_flow, stored_flow, undo_handler
+from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError, SzalError, describe
 from szal.expressions.path import Json
+from szal.interruption import is_interruption
 from szal.model.catalogue import WorkflowStorage
 from szal.model.flow import FlowDef
-from szal.model.json import decode_flow
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
+from szal.raised import is_a, name_of
 from szal.scheduler.call import Call
 from szal.scheduler.plan import Node, Plan
 from szal.scheduler.run import Run
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot, StepRows
 
 __all__ = ["Completed", "Ended", "SubFlowLimit", "SubFlows", "is_found", "sub_flow_failed"]
+
+
+def _looked_up(storage: WorkflowStorage, name: str) -> object:
+    """Return what *storage* has by that name. What it raises means nothing to the engine: it is foreign code."""
+    try:
+        return storage.get_by_name(name)
+    except BaseException as error:
+        if is_interruption(error) or not is_a(error, SzalError):
+            raise
+        raise LookupError(f"the storage of sub-flows failed: {describe(error)}") from error
 
 
 class SubFlowLimit(SubFlowError):
@@ -101,15 +112,15 @@ class SubFlows:
 
         Raises `SubFlowError` for what keeps it from being run, `LeaseLost` where somebody has taken the parent over.
         """
-        given = call.run.call_context(call).config
+        given = call.run.new_context(call.node, call.number, call).config
         config = given if isinstance(given, Mapping) else {}
-        inputs = config.get("inputs") or {}
+        inputs = {} if config.get("inputs") is None else config["inputs"]
         if not isinstance(inputs, Mapping):
             raise SubFlowError("config.inputs of a sub_flow step is not an object")
         execution_id = child_id(self._parent.record.execution_id, call.node.step.name, call.number)
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
-            return Ended.of(known.record.result, left_by(known))
+            return Ended.of(known.record.result, self._left_by(known))
         self.beginning = None if known is None else execution_id
         earlier = self._earlier(call) if known is None else None
         if isinstance(earlier, Ended):
@@ -174,7 +185,7 @@ class SubFlows:
         earlier = self._read(self.taken_over[place])
         if earlier is None:
             return None
-        left = left_by(earlier)
+        left = self._left_by(earlier)
         if left:
             record = earlier.record
             problem = f"sub-flow {record.flow_name!r} is not run again on top of what execution {record.execution_id}"
@@ -210,9 +221,12 @@ class SubFlows:
         if not isinstance(name, str) or not name:
             raise SubFlowError("sub_flow step requires config.flow_name")
         storage = self._config.storage
-        flow = None if storage is None else storage.get_by_name(name)
+        flow = None if storage is None else _looked_up(storage, name)
         if flow is None:
             raise SubFlowError(f"sub-flow {name!r} not found in storage")
+        if not isinstance(flow, FlowDef):
+            kind = name_of(type(flow))
+            raise SubFlowError(f"what the storage has as sub-flow {name!r} is no FlowDef, but a {kind}")
         depth, many = self._config.max_depth, self._config.max_sub_flows
         if self._parent.depth >= depth:
             raise SubFlowLimit(f"sub-flow {name!r} is nested more than {depth} deep (max_depth)")
@@ -239,7 +253,7 @@ class SubFlows:
             snapshot = self._leased.take_over(execution_id, under=self._parent.lease)
             if snapshot.epoch is None or snapshot.flow is None:
                 continue
-            flow = decode_flow(snapshot.flow)
+            flow = recorded_flow(snapshot.flow)
             plan = Plan.of(flow)
             yield ExecutionSpec(
                 flow=flow,
@@ -251,12 +265,30 @@ class SubFlows:
                 snapshot=snapshot,
             )
 
+    def completed_before(self, node: Node) -> bool:
+        """Whether the last sub-flow of *node*, which failed, has completed, as the store has it since before this run.
+
+        One that is being undone has.
+        """
+        if self._leased is None or self._parent.snapshot is None:
+            return False
+        last = last_sub_flow(self._leased, self._parent.record.execution_id, node.step)
+        return last is not None and last.record.state in (WorkflowState.COMPLETED, WorkflowState.ROLLING_BACK)
+
     def left_before(self, node: Node) -> list[str]:
-        """Return what the last sub-flow of *node* could not undo, as the store has it since before this run."""
+        """Return what the last sub-flow of *node* could not undo, as the store has it since before this run.
+
+        One that was taken over from an earlier execution counts: what it has left is still there.
+        """
         if self._leased is None or self._parent.snapshot is None:
             return []
-        last = last_sub_flow(self._leased, self._parent.record.execution_id, node.step)
-        return [] if last is None else left_by(last)
+        taken_over = self.taken_over.get(node.place)
+        last = last_sub_flow(self._leased, self._parent.record.execution_id, node.step, taken_over)
+        return [] if last is None else self._left_by(last)
+
+    def _left_by(self, known: "Snapshot") -> list[str]:
+        assert self._leased is not None, "what is known was read there"
+        return left_by(self._leased, known)
 
     # -- undoing ---------------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class Waits:
 
     def _read(self, call: Call) -> _Wait:
         """Return what the step's config says."""
-        step, given = call.node.step, call.run.call_context(call).config
+        step, given = call.node.step, call.run.new_context(call.node, call.number, call).config
         config: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
         name, seconds = step.name, None
         if step.step_type == "sleep":

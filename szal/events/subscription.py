@@ -8,7 +8,7 @@ from typing import Generic, Self, TypeVar
 
 import attrs
 
-from szal import process_hooks
+from szal import process_events
 from szal.clock import monotonic
 from szal.waiters import Waiters, wait_unless, waitable, wake_all
 
@@ -45,7 +45,7 @@ class Subscription(Generic[T]):
     _waiters: Waiters = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        process_hooks.enroll_renewal(self, Subscription._begin_anew)
+        process_events.enroll_renewal(self, Subscription._begin_anew)
 
     @property
     def lagged(self) -> int:

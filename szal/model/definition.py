@@ -8,7 +8,6 @@ again is the same one.
 
 import hashlib
 import json
-import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
@@ -21,7 +20,8 @@ from szal.expressions.path import Json
 from szal.model.class_name import may_be_one
 from szal.model.flow import FlowDef
 from szal.model.json import NO_LIMIT_MS, flow_fields, step_fields
-from szal.model.json.text import dumps, loads
+from szal.model.json.text import MAX_DEPTH_OF_A_DOCUMENT, dumps, loads
+from szal.model.kept import Kept
 from szal.model.state import NamedEnum
 from szal.model.step import BackoffStrategy, TriggerMode
 from szal.model.validation import FlowMode, walk
@@ -38,23 +38,19 @@ class Definition:
 
     @classmethod
     def of(cls, flow: FlowDef) -> "Definition":
-        """Return that of *flow*, made once for as long as the flow stays the same; raise `EncodeError`.
-
-        The steps are compared by identity: they are values.
-        """
+        """Return that of *flow*, made once for as long as the flow says the same (`Kept`); raise `EncodeError`."""
         inputs = dumps(dict(flow.inputs), "flow.inputs")
         fields = (flow.id, flow.name, flow.description, flow.mode, flow.version, flow.timeout, flow.rollback_on_failure)
-        key = [*fields, *flow.steps]
-        kept = flow._definition
-        if kept is None or kept[0] != inputs or len(kept[1]) != len(key) or not all(map(operator.is_, kept[1], key)):
-            kept = flow._definition = (inputs, key, cls(*_text_and_content(flow)))
-        definition: Definition = kept[2]
-        return definition
+        known = flow._definition
+        if known is None or known[0] != inputs or not known[1].is_of(flow, fields):
+            known = flow._definition = (inputs, Kept(flow, fields, cls(*_text_and_content(flow))))
+        kept: Kept[Definition] = known[1]
+        return kept.made
 
 
 def _text_and_content(flow: FlowDef) -> tuple[str, str]:
     fields = flow_fields(flow)
-    text = dumps(fields, "flow")
+    text = dumps(fields, "flow", depth=MAX_DEPTH_OF_A_DOCUMENT)
     nested = any(step.sub_steps for step in flow.steps)
     return text, (content_id(flow) if nested else _digest(_Content.made_of(flow, fields)))
 
@@ -126,7 +122,7 @@ class _Content:
         """Take *flow* apart; raise `EncodeError` naming what JSON cannot hold."""
         fields = flow_fields(attrs.evolve(flow, steps=[]))
         fields["steps"] = [step_fields(attrs.evolve(step, sub_steps=())) for step, _ in walk(flow.steps)]
-        return cls.made_of(flow, loads(dumps(fields, "flow")))
+        return cls.made_of(flow, loads(dumps(fields, "flow", depth=MAX_DEPTH_OF_A_DOCUMENT)))
 
     @classmethod
     def made_of(cls, flow: FlowDef, fields: _Fields) -> "_Content":

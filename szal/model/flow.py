@@ -5,7 +5,10 @@ from typing import Any
 
 import attrs
 
+from szal.expressions.copies import as_written
 from szal.expressions.path import Json
+from szal.model.fields import problems_of_flow
+from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
 from szal.model.validation import Analysis, FlowMode, analyse, walk
 
@@ -36,8 +39,8 @@ class FlowDef:
     version: int = 1
     steps: list[StepDef] = attrs.field(factory=list, converter=_steps)
     rollback_on_failure: bool = False
-    timeout: float | None = None
-    inputs: Mapping[str, Json] = attrs.field(factory=dict)
+    timeout: float | None = attrs.field(default=None, converter=kept_limit)
+    inputs: Mapping[str, Json] = attrs.field(factory=dict, eq=as_written)
     _plan: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # `Plan.of` keeps its work here
     _definition: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # and `Definition.of`
 
@@ -62,10 +65,7 @@ class FlowDef:
 
     def analyse(self) -> Analysis:
         """Return the flow's graph and compiled texts; raise `InvalidFlow` listing every problem."""
-        limits: list[tuple[str, object]] = [("the flow's version", self.version)]
-        if self.timeout is not None:
-            limits.append(("the flow's timeout", self.timeout))
-        return analyse(self.name, self.mode, self.steps, limits)
+        return analyse(self.name, self.mode, self.steps, problems_of_flow(self))
 
     def validate(self) -> None:
         """Raise `InvalidFlow` (`CycleDetected` for a cycle) listing every problem, each with its step's name.

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from szal.interruption import is_interruption
 from szal.raised import cause_of, is_a, set_cause
 
 __all__ = ["Luggage"]
@@ -32,14 +33,18 @@ class Luggage:
 def _packed(exception: BaseException | None) -> bytes | None:
     try:
         return None if exception is None else pickle.dumps(exception)
-    except Exception:  # noqa: BLE001 - whatever the exception's own code makes of it
+    except BaseException as problem:  # whatever the exception's own code makes of it
+        if is_interruption(problem):
+            raise
         return None
 
 
 def _loaded(packed: bytes | None) -> BaseException | None:
     try:
         loaded = None if packed is None else pickle.loads(packed)  # noqa: S301 - part of a pickle that is being loaded
-    except Exception:  # noqa: BLE001 - the same; or this process does not have its class
+    except BaseException as problem:  # the same; or this process does not have its class
+        if is_interruption(problem):
+            raise
         return None
     return loaded if is_a(loaded, BaseException) else None
 

@@ -1,11 +1,19 @@
-"""Times: the engine keeps Unix seconds, since making a datetime costs as much as calling a handler."""
+"""Times, as they are kept and as they are shown.
 
-from datetime import UTC, datetime
-from typing import TypeVar
+The engine keeps Unix seconds, since making a datetime costs as much as calling a handler. JSON has whole milliseconds
+for durations, as szal-rs does.
+"""
 
-__all__ = ["as_datetime"]
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any, Final, TypeVar
+
+__all__ = ["NO_LIMIT_MS", "as_datetime", "as_ms", "in_ms", "in_utc", "kept_limit"]
+
+NO_LIMIT_MS: Final = 2**64 - 1  # Rust's u64::MAX: how a StepDef without a time limit is written
 
 _None = TypeVar("_None", None, datetime)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def as_datetime(moment: datetime | float | _None) -> datetime | _None:
@@ -14,4 +22,56 @@ def as_datetime(moment: datetime | float | _None) -> datetime | _None:
     >>> as_datetime(0.0).isoformat()
     '1970-01-01T00:00:00+00:00'
     """
-    return datetime.fromtimestamp(moment, UTC) if isinstance(moment, float) else moment
+    if not isinstance(moment, float):
+        return moment
+    return _EPOCH + timedelta(microseconds=int(moment * 1_000_000 + 0.5))  # as it is written
+
+
+def in_utc(moment: Any) -> Any:
+    """Return an aware datetime in UTC, as a record comes back, and anything else as it is.
+
+    One that UTC has no year for stays too: it cannot be written.
+    """
+    if not isinstance(moment, datetime) or moment.tzinfo is UTC:
+        return moment
+    try:
+        return moment if moment.utcoffset() is None else moment.astimezone(UTC)
+    except OverflowError:
+        return moment
+
+
+def as_ms(seconds: Any) -> int | None:
+    """Return a duration in whole milliseconds; None where it is none: no number, NaN or infinite.
+
+    One that a clock made negative is 0, and one that is beyond all milliseconds of szal-rs the longest of them.
+
+    >>> as_ms(0.0005), as_ms(0.0004), as_ms(-1), as_ms(float("nan"))
+    (1, 0, 0, None)
+    """
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return None
+    try:
+        ms = int(seconds * 1000 + 0.5) if seconds < 1e12 else round(Fraction(seconds) * 1000)
+    except (ValueError, OverflowError):
+        return None
+    return max(0, min(ms, NO_LIMIT_MS))
+
+
+def in_ms(seconds: Any) -> Any:
+    """Return what two durations that are recorded alike have in common; what is none stays as it is."""
+    ms = as_ms(seconds)
+    return seconds if ms is None else ms
+
+
+def kept_limit(seconds: Any) -> Any:
+    """Return a limit as it comes back from a record: in milliseconds, a positive one at least 1.
+
+    What is no duration stays as it is: `validate` says so.
+
+    >>> kept_limit(0.0004), kept_limit(1.23456), kept_limit(60), kept_limit("1s")
+    (0.001, 1.235, 60.0, '1s')
+    """
+    ms = as_ms(seconds)
+    if ms is None or seconds < 0:
+        return seconds
+    return (min(ms, NO_LIMIT_MS - 1) or int(seconds > 0)) / 1000

@@ -8,18 +8,24 @@ import attrs
 
 from szal import clock
 from szal.errors import EngineClosed, FlowFailed, StepError, StepFailed
+from szal.expressions.copies import as_written
 from szal.expressions.path import Json
 from szal.model.luggage import Luggage
-from szal.model.moment import as_datetime
+from szal.model.moment import as_datetime, in_ms, in_utc
 from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.raised import is_a
 
-__all__ = ["ExecutionRecord", "FlowResult", "StepResult"]
+__all__ = ["ExecutionRecord", "FlowResult", "StepResult", "as_message"]
+
+
+def as_message(text: Any) -> Any:
+    """Return a message as it is recorded: lone surrogates, which are no text, are replaced."""
+    return text if not isinstance(text, str) or text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 @attrs.define
 class StepResult:
-    """How one step ended. A value that nobody changes once it is made.
+    """How one step ended. A value that nobody changes once it is made; equal to another that is recorded alike.
 
     `duration` is in seconds, from the first attempt's start to the end of the last one, waits included.
     `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception.
@@ -32,11 +38,11 @@ class StepResult:
     step_id: str
     step_name: str
     status: StepStatus
-    output: Json = None
-    duration: float = 0.0
+    output: Json = attrs.field(default=None, eq=as_written)
+    duration: float = attrs.field(default=0.0, eq=in_ms)
     attempts: int = 0
-    error: str | None = None
-    error_type: str | None = None
+    error: str | None = attrs.field(default=None, eq=as_message)
+    error_type: str | None = attrs.field(default=None, eq=as_message)
     _started_at: datetime | float | None = attrs.field(default=None, eq=as_datetime)
     exception: BaseException | None = attrs.field(default=None, eq=False, repr=False)
     """What the last attempt raised: never in a record. Pickled it is left out, where it cannot be unpickled."""
@@ -72,12 +78,12 @@ class FlowResult:
 
     flow_name: str
     steps: list[StepResult] = attrs.field(factory=list)
-    total_duration: float = 0.0
+    total_duration: float = attrs.field(default=0.0, eq=in_ms)
     success: bool = True
     rolled_back: bool = False
     execution_id: str | None = None
     state: WorkflowState | None = None
-    error: str | None = None
+    error: str | None = attrs.field(default=None, eq=as_message)
     _by_name: dict[str, StepResult] | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     def _count(self, status: StepStatus) -> int:
@@ -100,13 +106,14 @@ class FlowResult:
 
     @property
     def outputs(self) -> dict[str, Json]:
-        """The outputs of the completed steps, by step name."""
-        return {step.step_name: step.output for step in self.steps if step.status is StepStatus.COMPLETED}
+        """The outputs of the completed steps, by step name; by its id where szal-rs recorded no name."""
+        completed = (step for step in self.steps if step.status is StepStatus.COMPLETED)
+        return {step.step_name or step.step_id: step.output for step in completed}
 
     def __getitem__(self, step_name: str) -> StepResult:
-        """Return the result of the step called *step_name*; raises KeyError."""
+        """Return the result of the step called *step_name*, or of that id where it has no name; raises KeyError."""
         if self._by_name is None:
-            self._by_name = {step.step_name: step for step in self.steps}
+            self._by_name = {step.step_name or step.step_id: step for step in self.steps}
         return self._by_name[step_name]
 
     def failures(self) -> Iterator[StepResult]:
@@ -127,7 +134,7 @@ class FlowResult:
         for step in self.failures():
             if step.exception is not None and is_a(step.exception, StepError):
                 raise step.exception
-            raise StepFailed(step.step_name, step.error or "") from step.exception
+            raise StepFailed(step.step_name or step.step_id, step.error or "") from step.exception
         raise FlowFailed(self.flow_name, self.error or str(self.state))
 
 
@@ -135,7 +142,7 @@ def _now() -> datetime:
     return clock.utc_now()
 
 
-@attrs.define
+@attrs.define(on_setattr=attrs.setters.NO_OP)
 class ExecutionRecord:
     """One execution, as stores keep it. The timestamps are aware.
 
@@ -151,12 +158,20 @@ class ExecutionRecord:
     flow_name: str
     state: WorkflowState = WorkflowState.CREATED
     result: FlowResult | None = None
-    started_at: datetime = attrs.field(factory=_now)
-    finished_at: datetime | None = None
-    inputs: Mapping[str, Json] = attrs.field(factory=dict, kw_only=True)
+    started_at: datetime = attrs.field(factory=_now, converter=in_utc)
+    finished_at: datetime | None = attrs.field(default=None, converter=in_utc)
+    inputs: Mapping[str, Json] = attrs.field(factory=dict, kw_only=True, eq=as_written)
     flow_id: str | None = attrs.field(default=None, kw_only=True)
     flow_version: int | None = attrs.field(default=None, kw_only=True)
     parent_execution_id: str | None = attrs.field(default=None, kw_only=True)
     labels: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
-    error: str | None = attrs.field(default=None, kw_only=True)
+    error: str | None = attrs.field(default=None, kw_only=True, eq=as_message)
     stop: Stop | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """Give a result the id and the state that it has not: szal-rs keeps them in the record alone."""
+        result = self.result
+        if isinstance(result, FlowResult) and (result.execution_id is None or result.state is None):
+            execution_id = self.execution_id if result.execution_id is None else result.execution_id
+            state = self.state if result.state is None else result.state
+            self.result = attrs.evolve(result, execution_id=execution_id, state=state)

@@ -30,7 +30,7 @@ class StepStatus(NamedEnum):
 class Stop(NamedEnum):
     """Why a run stops before all its steps have ended.
 
-    The first four *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
+    The first five *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
     what has not begun stays as it is, for whoever goes on with it; after GAVE_UP, that is nobody. Those that end it,
     INTERRUPTED and GAVE_UP are stored with the execution (`ExecutionRecord.stop`).
 
@@ -42,6 +42,8 @@ class Stop(NamedEnum):
     TIMED_OUT = "TimedOut"
     OVER_LIMIT = "OverLimit"
     """It has more sub-flows than it may, or they are nested too deeply."""
+    REFUSED = "Refused"
+    """The store takes everything but the outcome of one of its steps."""
     BROKEN = "Broken"
     """Something that the engine called, or the engine itself, raised what nobody can take for a step's failure."""
     INTERRUPTED = "Interrupted"
@@ -67,7 +69,7 @@ class Stop(NamedEnum):
     @property
     def ends(self) -> bool:
         """Whether the execution ends by it; otherwise somebody else goes on with it."""
-        return self in (Stop.CANCELLED, Stop.TIMED_OUT, Stop.OVER_LIMIT, Stop.BROKEN)
+        return self in (Stop.CANCELLED, Stop.TIMED_OUT, Stop.OVER_LIMIT, Stop.REFUSED, Stop.BROKEN)
 
     @property
     def breaks(self) -> bool:
@@ -87,6 +89,7 @@ class Stop(NamedEnum):
 _REASONS = {
     Stop.TIMED_OUT: "flow timeout exceeded",
     Stop.OVER_LIMIT: "flow failed",
+    Stop.REFUSED: "flow failed",
     Stop.BROKEN: "flow failed",
     Stop.INTERRUPTED: "interrupted",
     Stop.RELEASED: "interrupted",

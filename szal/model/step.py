@@ -4,14 +4,20 @@ import math
 import sys
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
+from szal.expressions.copies import as_written
 from szal.expressions.path import Json
+from szal.model.class_name import class_name
+from szal.model.moment import in_ms, kept_limit
 from szal.model.state import NamedEnum
 
-__all__ = ["BackoffStrategy", "StepDef", "TriggerMode"]
+__all__ = ["MAX_COUNT", "BackoffStrategy", "StepDef", "TriggerMode"]
+
+MAX_COUNT: Final = 2**32 - 1
+"""The largest number of retries, of attempts, of a version: szal-rs keeps them in a u32."""
 
 ENGINE_TYPES = frozenset({"sub_flow", "wait", "sleep"})
 """The step types that the engine does itself, whatever is registered for them."""
@@ -84,11 +90,24 @@ def _exceptions(value: Any) -> tuple[type[BaseException] | str, ...]:
     return (value,) if isinstance(value, str | type) else tuple(value)
 
 
+def _names(kinds: tuple[type[BaseException] | str, ...]) -> tuple[object, ...]:
+    return tuple(class_name(kind) if isinstance(kind, type) else kind for kind in kinds)
+
+
+def _number(value: Any) -> Any:
+    """Return a number as a float, as it comes back from a record; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    except OverflowError:
+        return value
+
+
 @attrs.frozen(kw_only=True)
 class StepDef:
     """One unit of work. A value: change it with `attrs.evolve`, and never its `config` in place.
 
-    Durations are seconds. `timeout` limits one attempt, counted from its start; None means no limit.
+    Durations are seconds, recorded in whole milliseconds; a limit is kept so, and a positive one is never 0. `timeout`
+    limits one attempt, counted from its start; None means no limit.
     `retry_jitter` spreads each wait by that fraction, both ways. `retry_on` and `give_up_on` take exception
     classes or their dotted names (``"requests.exceptions.Timeout"``; builtins need no module); a name
     matches a class and everything derived from it, and nothing is imported to find out. A class that a script defines
@@ -105,17 +124,17 @@ class StepDef:
     name: str = attrs.field(kw_only=False)
     id: str = attrs.field(factory=new_id)
     description: str = ""
-    timeout: float | None = None
+    timeout: float | None = attrs.field(default=None, converter=kept_limit)
     max_retries: int = 0
-    retry_delay: float = 1.0
+    retry_delay: float = attrs.field(default=1.0, eq=in_ms)
     backoff: BackoffStrategy = BackoffStrategy.FIXED
-    max_retry_delay: float | None = None
-    retry_jitter: float = 0.0
-    retry_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions)
-    give_up_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions)
+    max_retry_delay: float | None = attrs.field(default=None, converter=kept_limit)
+    retry_jitter: float = attrs.field(default=0.0, converter=_number)
+    retry_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions, eq=_names)
+    give_up_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions, eq=_names)
     rollbackable: bool = False
     step_type: str | None = None
-    config: Json = attrs.field(default=None, hash=False)
+    config: Json = attrs.field(default=None, hash=False, eq=as_written)
     condition: str | None = None
     depends_on: tuple[str, ...] = attrs.field(default=(), converter=_ids)
     trigger_mode: TriggerMode = TriggerMode.ALL

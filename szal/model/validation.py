@@ -11,10 +11,10 @@ import attrs
 from szal.errors import ConditionError, CycleDetected, InvalidFlow, did_you_mean
 from szal.expressions.condition import CompiledCondition
 from szal.expressions.template import CompiledTemplate
-from szal.model import graph
+from szal.model import fields, graph
 from szal.model.state import NamedEnum
-from szal.model.step import BackoffStrategy, StepDef, TriggerMode
-from szal.number import problem_of
+from szal.model.step import StepDef, TriggerMode
+from szal.number import shown
 
 __all__ = ["Analysis", "FlowMode", "analyse", "walk"]
 
@@ -64,33 +64,42 @@ class Analysis:
 
 def _misfits(mode: object, steps: Sequence[object]) -> tuple[str, ...]:
     """Return what is of the wrong type altogether: with that, nothing else can be looked at."""
-    found = [] if isinstance(mode, FlowMode) else [f"the flow's mode is not a FlowMode ({mode!r})"]
+    found = [] if isinstance(mode, FlowMode) else [f"the flow's mode is not a FlowMode ({shown(mode)})"]
     pending = [(f"step number {number}", step) for number, step in enumerate(steps, 1)]
     for label, step in pending:  # grows while it is read
         if not isinstance(step, StepDef):
-            found.append(f"{label} is not a StepDef ({step!r})")
+            found.append(f"{label} is not a StepDef ({shown(step)})")
         elif step.sub_steps:
-            pending += [(f"a sub-step of {step.name!r}", sub) for sub in step.sub_steps]
+            pending += [(f"a sub-step of {_name(step)}", sub) for sub in step.sub_steps]
     return tuple(found)
 
 
-def analyse(flow_name: str, mode: FlowMode, steps: Sequence[StepDef], limits: Sequence[tuple[str, object]]) -> Analysis:
+def analyse(flow_name: str, mode: FlowMode, steps: Sequence[StepDef], problems: Iterable[str] = ()) -> Analysis:
     """Return what the plan is made of, or raise `InvalidFlow` with every problem there is.
 
-    *limits* are the flow's own numbers, as (what to call it, value): they are checked like the steps'.
+    *problems* are what is wrong with the flow's own fields.
     """
     misfits = _misfits(mode, steps)
     if misfits:
-        raise InvalidFlow(flow_name, misfits)
-    return _Analyser(mode, steps).run(flow_name, limits)
+        raise InvalidFlow(flow_name, (*problems, *misfits))
+    return _Analyser(mode, steps, problems).run(flow_name)
+
+
+def _name(step: StepDef) -> str:
+    name: object = step.name
+    return repr(name) if isinstance(name, str) else shown(name)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 _HINTS = 20  # looking for the name that was meant takes long: the first few problems say it
 
 
 class _Analyser:
-    def __init__(self, mode: FlowMode, steps: Sequence[StepDef]) -> None:
-        self.problems: list[str] = []
+    def __init__(self, mode: FlowMode, steps: Sequence[StepDef], problems: Iterable[str]) -> None:
+        self.problems = list(problems)
         walked = list(walk(steps))
         self.found = Analysis(
             mode=mode,
@@ -101,9 +110,7 @@ class _Analyser:
             order=[],
         )
 
-    def run(self, flow_name: str, limits: Sequence[tuple[str, object]]) -> Analysis:
-        for label, value in limits:
-            self._number(label, value)
+    def run(self, flow_name: str) -> Analysis:
         self._names()
         for place, step in enumerate(self.found.steps):
             self._shape(step)
@@ -118,43 +125,29 @@ class _Analyser:
         return self.found
 
     def _problem(self, step: StepDef, text: str) -> None:
-        self.problems.append(f"step {step.name!r}: {text}")
-
-    def _number(self, label: str, value: object, *, whole: bool = False) -> None:
-        problem = problem_of(value, whole=whole)
-        if problem is None and value < 0:  # type: ignore[operator]
-            problem = f"is negative ({value!r})"
-        if problem is not None:
-            self.problems.append(f"{label} {problem}")
+        self.problems.append(f"step {_name(step)}: {text}")
 
     def _names(self) -> None:
         ids: set[str] = set()
         for place, step in enumerate(self.found.steps):
             name: object = step.name
             if not isinstance(name, str) or not name:
-                self.problems.append(f"step number {place + 1}: its name must be a non-empty string, not {name!r}")
+                self.problems.append(f"step number {place + 1}: its name must be a non-empty string, not {shown(name)}")
+            elif fields.problem_of_text(name) is not None:
+                self._problem(step, f"its name {fields.problem_of_text(name)}")
             elif self.found.places.setdefault(name, place) != place:
                 self._problem(step, "duplicate step name")
-            if step.id in ids:
+            if (problem := fields.problem_of_id(step.id)) is not None:
+                self._problem(step, f"its id {problem}")
+            elif step.id in ids:
                 self._problem(step, f"duplicate step id {step.id!r}")
-            ids.add(step.id)
+            else:
+                ids.add(step.id)
 
     def _shape(self, step: StepDef) -> None:
         mode = self.found.mode
-        prefix = f"step {step.name!r}: "
-        for field in ("timeout", "max_retry_delay"):
-            if (value := getattr(step, field)) is not None:
-                self._number(prefix + field, value)
-        self._number(prefix + "max_retries", step.max_retries, whole=True)
-        self._number(prefix + "retry_delay", step.retry_delay)
-        self._number(prefix + "retry_jitter", step.retry_jitter)
-        for field, kind in (("backoff", BackoffStrategy), ("trigger_mode", TriggerMode)):
-            if not isinstance(value := getattr(step, field), kind):
-                self._problem(step, f"{field} is not a {kind.__name__} ({value!r})")
-        for field in ("retry_on", "give_up_on"):
-            for item in getattr(step, field):
-                if not isinstance(item, str) and not (isinstance(item, type) and issubclass(item, BaseException)):
-                    self._problem(step, f"{field} holds what is no exception class and no name of one ({item!r})")
+        for problem in fields.problems_of_step(step):
+            self._problem(step, problem)
         if step.sub_steps and mode is not FlowMode.HIERARCHICAL:
             self._problem(step, f"sub_steps in {mode} mode: only hierarchical mode has them")
         if step.depends_on and mode is not FlowMode.DAG:
@@ -167,7 +160,7 @@ class _Analyser:
     def _texts(self, place: int, step: StepDef) -> None:
         condition: object = step.condition
         if condition is not None and not isinstance(condition, str):
-            self._problem(step, f"condition is not a string ({condition!r})")
+            self._problem(step, f"condition is not a string ({shown(condition)})")
         elif step.condition is not None:
             try:
                 self.found.conditions[place] = CompiledCondition.compile(step.condition)
@@ -185,10 +178,10 @@ class _Analyser:
     def _dependencies(self) -> tuple[str, ...]:
         """Fill `before` and `order`; return the names along a cycle, if there is one."""
         found = self.found
-        by_id = {step.id: place for place, step in enumerate(found.steps)}
+        by_id = {step.id: place for place, step in enumerate(found.steps) if _is_text(step.id)}
         if found.mode is FlowMode.DAG:
             for place, step in enumerate(found.steps):
-                for dependency in dict.fromkeys(step.depends_on):
+                for dependency in dict.fromkeys(filter(_is_text, step.depends_on)):
                     if dependency in by_id:
                         found.before[place].append(by_id[dependency])
                         continue

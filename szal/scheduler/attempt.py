@@ -3,8 +3,7 @@
 import contextlib
 import contextvars
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from szal.clock import monotonic
 from szal.errors import EncodeError, OutputNotSerializable
@@ -13,8 +12,20 @@ from szal.model.json.text import dumps
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
+from szal.waiters import Mailbox
 
-__all__ = ["Attempt", "clear_engine_frames", "encode_output", "without_engine_frames"]
+__all__ = [
+    "Attempt",
+    "Encode",
+    "clear_engine_frames",
+    "encode_output",
+    "encode_without_nul",
+    "without_engine_frames",
+]
+
+
+Encode: TypeAlias = Callable[[Json], str]
+"""How an output becomes text: it is refused where the store cannot hold it."""
 
 
 class Attempt:
@@ -30,8 +41,8 @@ class Attempt:
         "announce",
         "call",
         "context",
+        "encode",
         "encoded",
-        "encodes",
         "error",
         "handler",
         "output",
@@ -46,14 +57,13 @@ class Attempt:
         context: StepContext,
         handler: Callable[[StepContext], Json],
         variables: contextvars.Context,
-        *,
-        encodes: bool,
+        encode: Encode | None,
     ) -> None:
         self.call = call
         self.context = context
         self.handler = handler
         self.variables = variables
-        self.encodes = encodes
+        self.encode = encode
         self.announce: Callable[[], None] | None = None
         """Put on the queue when it begins, for the coordinator to call."""
         self.pool: Any = None  # of the worker that it is given to
@@ -62,7 +72,7 @@ class Attempt:
         self.encoded: str | None = None
         self.error: BaseException | None = None
 
-    def execute(self, finished: "SimpleQueue[Any]") -> bool:
+    def execute(self, finished: Mailbox[Any]) -> bool:
         """Call the handler and put this attempt on *finished*. False: it was abandoned, the thread is on its own."""
         context, call = self.context, self.call
         if context.cancelled or not call.begin():
@@ -71,8 +81,8 @@ class Attempt:
             finished.put(self.announce)
         try:
             output = self.variables.run(self.handler, context)
-            if self.encodes:
-                self.encoded = encode_output(output)
+            if self.encode is not None:
+                self.encoded = self.encode(output)
             self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
@@ -81,7 +91,9 @@ class Attempt:
             self.error = call.timed_out()
         if not call.report():
             return False
-        finished.put(self)
+        finished.items.put(self)  # `Mailbox.put`, written out: each attempt comes by here
+        if finished.is_listened_for:
+            finished.ring()
         return True
 
 
@@ -105,9 +117,14 @@ def clear_engine_frames(error: BaseException) -> None:
         seen = cause_of(seen)
 
 
-def encode_output(output: Json) -> str:
+def encode_output(output: Json, *, nul: bool = True) -> str:
     """Return a handler's output as JSON text; raise `OutputNotSerializable` naming what JSON cannot hold."""
     try:
-        return dumps(output, "output")
+        return dumps(output, "output", nul=nul)
     except EncodeError as error:
         raise OutputNotSerializable(error.path, error.problem) from None
+
+
+def encode_without_nul(output: Json) -> str:
+    """Do the same for a store that cannot hold the character NUL."""
+    return encode_output(output, nul=False)

@@ -35,7 +35,7 @@ class Call:
     )
 
     def __init__(
-        self, run: Any, node: Any, number: int, *, deadline: float | None = None, settled_before: int = 0
+        self, run: Any, node: Any, number: int, deadline: float | None = None, settled_before: int = 0
     ) -> None:
         self.run = run
         self.node = node

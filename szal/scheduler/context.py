@@ -80,24 +80,19 @@ class StepContext:
     _outputs: dict[str, Json] | None = None
     _before: frozenset[int] | None = None  # the places of the ancestors, once all of them were asked for
 
-    def __init__(self, run: RunInfo, node: Node, attempt: int) -> None:
+    def __init__(self, run: RunInfo, node: Node, attempt: int, call: Call | None = None) -> None:
+        """Made by the engine; *call* is there where it may stop waiting for the handler."""
         self._run = run
         self._node = node
         self.attempt = attempt
         """The number of this call, from 1."""
+        if call is not None:
+            self._call = call
 
     @classmethod
-    def of_call(cls, run: RunInfo, call: Call) -> "StepContext":
-        """Return the context of a call that the engine may stop waiting for."""
-        context = cls(run, call.node, call.number)
-        context._call = call
-        return context
-
-    @classmethod
-    def of_undo(cls, run: RunInfo, node: Node, call: Call, output: Json) -> "StepContext":
+    def of_undo(cls, run: RunInfo, node: Node, attempt: int, call: Call | None, output: Json) -> "StepContext":
         """Return the context of a call of a rollback handler, for the step *node*, which recorded *output*."""
-        context = cls(run, node, call.number)
-        context._call = call
+        context = cls(run, node, attempt, call)
         context._is_undo = True
         context.output = own_copy(output)
         return context
@@ -225,7 +220,7 @@ class StepContext:
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
         """A logger (``szal.step``) whose lines begin with the flow and the step. What logging raises fails no step."""
         extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
-        return _StepLog(logging.getLogger("szal.step"), extra)
+        return _StepLogger(logging.getLogger("szal.step"), extra)
 
     def wake(self) -> None:
         """Have what sleeps in this attempt see whether it is cancelled. The engine's own."""
@@ -264,7 +259,7 @@ class StepContext:
 
     def _ended_before(self, place: int) -> StepResult | None:
         run = self._run
-        if run.plan.loose and run.settled_as[place] >= self._call.settled_before:
+        if run.plan.starts_early and run.settled_as[place] >= self._call.settled_before:
             return None  # settled since: what a step sees does not change under its hands
         return run.results[place]
 
@@ -317,7 +312,7 @@ class _Outcomes(Mapping[str, Json]):
         return sum(1 for _ in self)
 
 
-class _StepLog(SafeLogger):
+class _StepLogger(SafeLogger):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         extra = self.extra or {}
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -23,16 +23,16 @@ from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
 from szal.scheduler.timers import Timers
 from szal.scheduler.workers import WorkerPool
-from szal.waiters import get_within
+from szal.waiters import Mailbox
 
-__all__ = ["Coordinator", "Inbox", "Relief"]
+__all__ = ["Baton", "Coordinator", "InTurn", "Inbox", "Relief"]
 
 
 class Inbox:
     """What other threads have for the coordinating thread: attempts that ended, and functions to be called by it."""
 
     def __init__(self) -> None:
-        self.finished: SimpleQueue[Any] = SimpleQueue()
+        self.finished: Mailbox[Any] = Mailbox()
         """Attempts that ended; a function that announces one; None, to wake the thread for `calls`."""
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.has_calls = False
@@ -79,9 +79,40 @@ class Inbox:
         if self.has_calls:
             return None
         try:
-            return get_within(self.finished, timeout)
+            return self.finished.get_within(timeout)
         except Empty:
             return None
+
+
+class InTurn:
+    """Calls one after the other what would call one inside the other: sub-flows are nested deeper than calls may be.
+
+    What is passed to `call` by what this calls follows when that has returned. What one raises ends it for the others.
+
+    >>> turns = InTurn()
+    >>> turns.call(lambda: (turns.call(lambda: print("second")), print("first")))
+    first
+    second
+    """
+
+    def __init__(self) -> None:
+        self._due: deque[Callable[[], object]] = deque()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call *function* now, or where this is calling another, after that."""
+        is_first = not self._due
+        try:
+            self._due.append(function)
+            while is_first and self._due:
+                self._due[0]()
+                self._due.popleft()
+        finally:
+            if is_first:
+                self._due.clear()
+
+
+Baton: TypeAlias = list[tuple[StepContext, float]]
+"""The right to coordinate, where the coordinating thread lays it down: the call that it is in, and since when."""
 
 
 @attrs.define(eq=False)
@@ -91,15 +122,15 @@ class Relief:
     The coordinating thread has laid down `baton` for as long as it is in the handler; whoever takes it coordinates.
     """
 
-    baton: list[None]
+    baton: Baton
     woken: threading.Event = attrs.field(factory=threading.Event)
-    is_due: bool = False
+    given_up: tuple[StepContext, float] | None = None
+    """The call that the handler's thread is held up in: it has begun to take over."""
 
     def give_up(self) -> None:
         """Give up on the handler, if it has not ended, and have the thread take over. From any thread."""
         with contextlib.suppress(IndexError):
-            self.baton.pop()
-            self.is_due = True
+            self.given_up = self.baton.pop()
         self.woken.set()
 
 
@@ -124,6 +155,10 @@ class Coordinator:
     """What may start and has not been looked at yet."""
     backlog: deque[Ready] = attrs.field(factory=deque)
     """What may start, needs a worker, and found none free."""
+    ending: InTurn = attrs.field(factory=InTurn)
+    """Ends runs."""
+    taking_up: InTurn = attrs.field(factory=InTurn)
+    """Takes up sub-flows that were under way in another process."""
     leaving: Stop | None = None
     """Why all of it is left to whoever goes on with it: nothing starts any more."""
     told_at: float = 0.0
@@ -136,14 +171,10 @@ class Coordinator:
     """In whose handler this thread itself is: its baton, or its run where it has none. Read by any thread."""
     is_relieved: bool = False
     """Whether the first thread is held up in a handler, and another coordinates."""
-    inline_since: float = 0.0
-    """When the last handler that it was in was called."""
-    inline: StepContext | None = None
-    """The context of the last handler that it was in; read by any thread."""
     inline_run: Run | None = None
-    """The run of that handler; likewise."""
-    baton: list[None] | None = None
-    """The right to coordinate, which lies in this list while this thread is in a handler that may be given up on.
+    """The run of the last handler that it was in; read by any thread."""
+    baton: Baton | None = None
+    """Where the right to coordinate lies while this thread is in a handler that may be given up on.
 
     Each call, or chain of calls, has a list of its own: who stands by for one never takes the baton of another."""
     relief: Relief | None = None
@@ -171,4 +202,4 @@ class Coordinator:
     def may_call_inline(self, run: Run) -> bool:
         """Whether a handler may hold up this thread: nothing is under way, and nothing can come due or be stopped."""
         tally = self.tally
-        return run.direct and not (tally.work or tally.waits or self.ready or self.backlog or self.timers.pending)
+        return run.calls_inline and not (tally.work or tally.waits or self.ready or self.backlog or self.timers.pending)

@@ -67,6 +67,8 @@ class Scheduler:
             inbox=inbox,
             stop_for=stop_for,
         )
+        self.variables = self._c.variables
+        """Every handler is called with a copy of this context."""
         self.on_idle: Callable[[], None] | None = None
         """Called when nothing is under way, and nothing will come but from outside."""
         self.on_relieved: Callable[[], None] | None = None
@@ -84,9 +86,16 @@ class Scheduler:
         """Have every run stopped; False where all of them have ended. A handler that holds up the thread is told."""
         c = self._c
         act = partial(stopping.stop_all, c, stop) if stop.ends else partial(stopping.leave, c, stop, error)
-        is_heard = c.inbox.offer(act)
+        return self._ask_for(stop, act)
+
+    def refused(self, run: Run, node: Node, error: Exception) -> bool:
+        """As `request_stop`, as the store refuses for good what was to be recorded of *node*."""
+        return self._ask_for(Stop.REFUSED, partial(stopping.refused, self._c, run, node, error))
+
+    def _ask_for(self, stop: Stop, act: Callable[[], None]) -> bool:
+        is_heard = self._c.inbox.offer(act)
         if is_heard and not stop.is_patient:
-            relief.stand_by(c, stop, self._relieve)
+            relief.stand_by(self._c, stop, self._relieve)
         return is_heard
 
     def end_grace(self) -> None:
@@ -114,7 +123,7 @@ class Scheduler:
         run.start(c.ready, c.tally)
         if run.deadline is not None:
             run.timer = c.timers.add(run.deadline, partial(stopping.stop_run, c, run, Stop.TIMED_OUT))
-        if not run.left:
+        if not run.unsettled:
             settling.finish_if_done(c, run)
         elif run.stop is not None:  # its process died in the midst of stopping it
             stopping.wind_up(c, run, run.stop)
@@ -124,8 +133,8 @@ class Scheduler:
             stopping.stop_run(c, run, Stop.TIMED_OUT)
 
     def launch(self, run: Run, node: Node, attempt: int) -> None:
-        """Take up attempt number *attempt* of a sub-flow step, which a crash has interrupted."""
-        starting.launch(self._c, run, node, attempt)
+        """Take up attempt number *attempt* of a sub-flow step, which a crash has interrupted; now, or in its turn."""
+        self._c.taking_up.call(partial(starting.launch, self._c, run, node, attempt))
 
     def back_off(self, run: Run, node: Node, delay: float) -> None:
         """Have the next attempt of *node* follow in *delay* seconds: a crash came between two."""
@@ -285,7 +294,8 @@ class Scheduler:
                 if is_interruption(error):
                     stopping.interrupt(c, error, can_end=self.is_whole())
                 elif self._can_end(error):
-                    self._end_broken(error)
+                    c.error = error
+                    stopping.stop_all(c, Stop.BROKEN, describe(error))
                 else:
                     stopping.leave(c, _stop_for(error), error)
                 for run in list(c.runs):
@@ -302,11 +312,6 @@ class Scheduler:
         is_first = all(run.stoppable and run.stop is None for run in c.runs)
         return is_first and c.leaving is None and not is_a(error, StoreError, LeaseLost) and self.is_whole()
 
-    def _end_broken(self, error: BaseException) -> None:
-        c = self._c
-        c.error = error
-        stopping.stop_all(c, Stop.BROKEN, describe(error))
-
     def _repair(self) -> None:
         tally = self._c.tally
         for run in self._c.runs:
@@ -316,8 +321,7 @@ class Scheduler:
         tally.waits = sum(stage.waits for stage in stages)
 
     def _take_interrupt(self, interrupts: Interrupts) -> None:
-        error = interrupts.take()
-        if error is not None:
+        if (error := interrupts.take()) is not None:
             stopping.interrupt(self._c, error)
 
     def _relieve(self) -> None:
@@ -331,7 +335,7 @@ class Scheduler:
         c.limited.close()
         for run in c.runs:
             run.release()
-        c.inline = c.inline_run = c.relief = c.baton = None
+        c.inline_run = c.relief = c.baton = None
         c.afterwards.clear()
         self.on_idle = self.on_relieved = None
         self.is_whole = lambda: True

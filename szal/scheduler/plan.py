@@ -8,7 +8,6 @@ whether a node behind it runs or is skipped. Reading a plan costs O(1) per node 
 """
 
 import enum
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -18,6 +17,7 @@ from szal.expressions.condition import CompiledCondition
 from szal.expressions.template import CompiledTemplate
 from szal.model import graph
 from szal.model.flow import FlowDef
+from szal.model.kept import Kept
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.model.validation import Analysis, FlowMode
 
@@ -89,7 +89,7 @@ class Node:
     template: CompiledTemplate | None = None
     gate: int = attrs.field(default=-1, init=False)  # that it stands behind
     edges: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
-    guarded: bool = attrs.field(init=False)
+    may_be_skipped: bool = attrs.field(init=False)
     """Whether it may be skipped although no edge has left a mark."""
     plain: bool = attrs.field(init=False)
     """Whether, where no edge has left a mark, there is nothing to it but calling its handler."""
@@ -97,8 +97,8 @@ class Node:
     """The plain node without a limit that waits for this one alone, where no other waits for this one."""
 
     def __attrs_post_init__(self) -> None:
-        self.guarded = self.condition is not None or self.needs != 0
-        self.plain = not self.guarded and self.step.idempotent and self.step.step_type not in ENGINE_TYPES
+        self.may_be_skipped = self.condition is not None or self.needs != 0
+        self.plain = not self.may_be_skipped and self.step.idempotent and self.step.step_type not in ENGINE_TYPES
 
     def blocked(self, marks: int, parent_reason: str | None) -> tuple[str, Outcome] | None:
         """Return why the *marks* keep this node from running and what that is to its successors, or None.
@@ -131,22 +131,30 @@ class Plan:
     before: list[list[int]] = attrs.field(factory=list)  # dependencies; empty lists in linear modes
     rank: Sequence[int] = ()
     roots: list[Node] = attrs.field(factory=list)  # they wait for nothing
-    own: frozenset[int] = frozenset()  # the steps that the engine does itself
+    engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
-    loose: bool = False  # some node runs before all that it depends on is done
+    starts_early: bool = False  # some node runs before all that it depends on is done
 
     @classmethod
     def of(cls, flow: FlowDef) -> "Plan":
-        """Return the plan of *flow*, compiled once for as long as its steps stay the same.
+        """Return the plan of *flow*, compiled once for as long as the flow says the same (`Kept`).
 
-        Raises `InvalidFlow`, with every problem. The steps are compared by identity: they are values.
+        Raises `InvalidFlow`, with every problem.
         """
-        key = [flow.mode, flow.version, flow.timeout, *flow.steps]
-        kept = flow._plan
-        if kept is None or len(kept[0]) != len(key) or not all(map(operator.is_, kept[0], key)):
-            kept = flow._plan = (key, _compile(flow.analyse()))
-        plan: Plan = kept[1]
-        return plan
+        fields = (
+            flow.mode,
+            flow.name,
+            flow.id,
+            flow.description,
+            flow.version,
+            flow.timeout,
+            flow.rollback_on_failure,
+            flow.inputs,
+        )
+        kept: Kept[Plan] | None = flow._plan
+        if kept is None or not kept.is_of(flow, fields):
+            kept = flow._plan = Kept(flow, fields, _compile(flow.analyse()))
+        return kept.made
 
     @classmethod
     def chain(cls, steps: Iterable[StepDef]) -> "Plan":
@@ -158,7 +166,7 @@ class Plan:
             plan.add_gate(node)
         for node in nodes[1:]:
             plan.connect(node.place - 1, node.gate, EdgeKind.AFTER)
-        plan.survey()
+        plan.find_chains()
         return plan
 
     def add_gate(self, *behind: Node) -> int:
@@ -175,7 +183,7 @@ class Plan:
         self.nodes[source].edges.append((gate, kind))
         self.waiting[gate] += 1
 
-    def survey(self) -> None:
+    def find_chains(self) -> None:
         """Take note of where runs begin and of the straight pieces, once all edges are there."""
         self.roots = [node for node in self.nodes if not self.waiting[node.gate]]
         for node in self.nodes:
@@ -213,7 +221,7 @@ def _compile(found: Analysis) -> Plan:
         steps=found.steps,
         places=found.places,
         parents=found.parents,
-        own=frozenset(place for place, step in enumerate(found.steps) if step.step_type in ENGINE_TYPES),
+        engine_steps=frozenset(place for place, step in enumerate(found.steps) if step.step_type in ENGINE_TYPES),
         before=found.before,
         rank=_ranks(found.order),
         linear=found.mode.is_linear,
@@ -224,7 +232,7 @@ def _compile(found: Analysis) -> Plan:
         _wire_line(plan)
     elif plan.nodes:
         plan.add_gate(*plan.nodes)
-    plan.survey()
+    plan.find_chains()
     _scopes(plan, found)
     return plan
 
@@ -253,7 +261,7 @@ def _wire_dag(plan: Plan) -> None:
     for node in plan.nodes:
         sources = plan.before[node.place]
         kind = EdgeKind.EITHER if node.needs else EdgeKind.DEPENDENCY
-        plan.loose = plan.loose or (kind is EdgeKind.EITHER and len(sources) > 1)
+        plan.starts_early = plan.starts_early or (kind is EdgeKind.EITHER and len(sources) > 1)
         key = kind, frozenset(sources)
         gate = gates.get(key)
         if gate is not None:
@@ -281,7 +289,7 @@ def _scopes(plan: Plan, found: Analysis) -> None:
         (place, found.places[name]) for place, condition in found.conditions.items() for name in sorted(condition.steps)
     ]
     unsure = set()
-    if plan.loose:
+    if plan.starts_early:
         either = {node.place for node in plan.nodes if node.needs}
         unsure = set(graph.not_ancestors(found.before, found.order, questions, meet=either))
     for question in questions:

@@ -9,6 +9,7 @@ whenever its handler returns, finds no baton: its word counts no more.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from szal.clock import monotonic
 from szal.interruption import is_interruption
@@ -51,20 +52,21 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
 
     From any thread, after the request for the stop is in the inbox; *go_on* is called on a thread of its own.
     """
-    run, baton, context = c.inline_run, c.baton, c.inline
-    if c.in_handler is None or run is None or context is None or not (run.stoppable or not stop.ends):
+    run, baton = c.inline_run, c.baton
+    if c.in_handler is None or run is None or not (run.stoppable or not stop.ends):
         return
     run.info.stop = run.info.stop or stop
     if baton is None or c.relief is not None:
         return
     c.told_at = c.told_at or monotonic()
-    context.wake()
+    with suppress(IndexError):  # it has ended meanwhile
+        baton[0][0].wake()
     relief = c.relief = Relief(baton)
 
     def watch() -> None:
         if not relief.woken.wait(waitable(c.grace)):
             relief.give_up()
-        if relief.is_due:
+        if relief.given_up is not None:
             go_on()
 
     try:
@@ -75,9 +77,11 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
 
 def take_over(c: Coordinator) -> Attempt:
     """Return the call that the thread before is held up in, as an attempt that was left behind. The new thread only."""
-    run, context = c.inline_run, c.inline
+    run, relief = c.inline_run, c.relief
     assert run is not None
-    assert context is not None
+    assert relief is not None
+    assert relief.given_up is not None
+    context, started = relief.given_up
     c.in_handler = None
     c.is_relieved = True
     c.relief = None
@@ -86,9 +90,9 @@ def take_over(c: Coordinator) -> Attempt:
     assert handler is not None
     call = Call(run, node, context.attempt)
     call.begin()
-    call.started = c.inline_since
+    call.started = started
     call.abandon()
     context.give_up(call)
-    attempt = Attempt(call, context, handler, c.variables, encodes=run.encode)
+    attempt = Attempt(call, context, handler, c.variables, run.encode)
     run.enter(node.place, attempt)
     return attempt

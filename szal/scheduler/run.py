@@ -6,60 +6,23 @@ Plain bookkeeping, without threads and without time. The coordinating thread own
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
-from szal.expressions.path import build_step_context
+from szal.expressions.path import Json, build_step_context
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, RunInfo, StepContext
+from szal.scheduler.observers import StepLog, StepWatcher
 from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
 
-__all__ = ["CONDITION_NOT_MET", "History", "Kept", "Log", "Ready", "Run", "Watch"]
+__all__ = ["CONDITION_NOT_MET", "History", "Kept", "Ready", "Run"]
 
 CONDITION_NOT_MET: Final = "condition not met"
-
-
-class Watch(Protocol):
-    """Is told what happens to the steps of a run, on the coordinating thread."""
-
-    def started(self, node: Node, moment: float) -> None:
-        """The first attempt has begun, at *moment* (Unix time)."""
-
-    def timed_out(self, node: Node, attempt: int, error: str) -> None:
-        """An attempt ran past its limit."""
-
-    def retrying(self, node: Node, attempt: int, delay: float, error: str) -> None:
-        """An attempt failed, and another one follows in *delay* seconds."""
-
-    def settled(self, node: Node, result: StepResult) -> None:
-        """The step has its result."""
-
-
-class Log(Protocol):
-    """Keeps what happens to the steps of a run, for after a crash. What it raises stops the run."""
-
-    def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
-        """The step has its result."""
-
-    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Callable[[], None]) -> None:
-        """The step is to have this result; *then* is called, on any thread, once that cannot be lost any more."""
-
-    def begun(self, node: Node, result: StepResult, due: float | None, then: Callable[[], None] | None = None) -> None:
-        """The step has begun; *then* as in `commit`."""
-
-    def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
-        """The step is skipped as it was so many reruns ago: to what follows it has not run since."""
-
-    def withdrawn(self, node: Node) -> None:
-        """The step was said to have begun, and has not."""
-
-    def backing_off(self, node: Node, attempt: int, delay: float) -> None:
-        """An attempt of a step that the engine does itself has failed; the next follows in *delay* seconds."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -88,10 +51,12 @@ class Kept:
 class Run:
     """One plan being run. Given to `Scheduler.add`, it belongs to the scheduler's thread.
 
-    `stages` says what each step is doing; `enter` alone changes it, but for the straight pieces of a plan, whose steps
-    settle one after the other without anybody being able to look. `completed` holds the places of the completed nodes
-    in the order in which they completed; one that is kept and runs again is in it twice. `launch` begins what the
-    engine does itself (sub-flows, waits).
+    `stages` says what each step is doing, and `tally` how much of that is work: the two change together, in `enter`,
+    `attempt_begins` and `attempt_ends`. Where neither the old stage nor the new one is work, `stages` is set as it is:
+    by `settle`, and in the straight pieces of a plan, whose steps settle one after the other. `completed` holds the
+    places of the completed nodes in the order in which they completed, and with them those of sub_flow steps that
+    failed, as the sub-flow may have completed all the same; one that is kept and runs again is in it twice. `launch`
+    begins what the engine does itself (sub-flows, waits).
     """
 
     plan: Plan
@@ -99,30 +64,30 @@ class Run:
     results: list[StepResult | None]
     info: RunInfo
     on_done: "Callable[[Run], None]"
-    new_context: Callable[[Node, int], StepContext]  # of a call that nobody can stop waiting for
-    call_context: Callable[[Call], StepContext]
-    watch: Watch | None = None
+    new_context: Callable[[Node, int, Call | None], StepContext]  # None: of a call that nobody stops waiting for
+    watch: StepWatcher | None = None
     launch: Callable[[Call], None] | None = None
     on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for a stop
-    log: Log | None = None
+    log: StepLog | None = None
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
-    encode: bool = False  # outputs become JSON text in the step's own thread
+    encode: Callable[[Json], str] | None = None  # outputs become JSON text in the step's own thread
     deadline: float | None = None
     inline: bool = True  # the coordinating thread may call handlers itself
-    guarded: bool = False  # it lays down the baton before that, so that another may take its place (`relief`)
+    relievable: bool = False  # it lays down the baton before that, so that another may take its place (`relief`)
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
     tally: Tally = attrs.field(factory=Tally)  # likewise
     stages: list[Stage] = attrs.field(init=False)
     waiting: list[int] = attrs.field(init=False)  # edges still to settle, by gate
     marks: list[int] = attrs.field(init=False)  # by gate
-    left: int = attrs.field(init=False)
-    direct: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
+    unsettled: int = attrs.field(init=False)
+    calls_inline: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
     failed: bool = False
     stop: Stop | None = None
     why: str | None = None  # it was stopped, in words, where the stop alone does not tell
     is_over: bool = False
     completed: list[int] = attrs.field(factory=list)
+    raised: list[int] = attrs.field(factory=list)  # the places whose results hold what a handler raised
     history: dict[int, History] = attrs.field(factory=dict)
     kept: dict[int, Kept] = attrs.field(factory=dict)  # by place: what was put back and has not settled
     ages: dict[int, int] = attrs.field(factory=dict)  # by place: the age of what has settled, where that is not 0
@@ -132,22 +97,24 @@ class Run:
         self.stages = [PENDING] * len(self.plan.nodes)
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
-        self.left = len(self.plan.nodes)
+        self.unsettled = len(self.plan.nodes)
 
     def start(self, ready: "deque[Ready]", tally: Tally) -> None:
         """Put on *ready* what waits for nothing, what `settle` has made ready, and from now on what it does."""
         tally.work += self.tally.work
         tally.waits += self.tally.waits
         self.tally = tally
+        stages, append = self.stages, ready.append
         for node in self.plan.roots:
-            if self.stages[node.place] is PENDING:
-                self.stages[node.place] = READY
-                ready.append((self, node))
-            elif self.stages[node.place] is KEPT:
-                ready.append((self, node))
+            stage = stages[node.place]
+            if stage is PENDING:
+                stages[node.place] = READY
+                append((self, node))
+            elif stage is KEPT:
+                append((self, node))
         ready.extend(self.ready)
         self.ready = ready
-        self.direct = self.inline and self.deadline is None
+        self.calls_inline = self.inline and self.deadline is None
 
     def enter(self, place: int, stage: Stage) -> None:
         """Take the step at *place* to another stage."""
@@ -157,6 +124,16 @@ class Run:
             self.tally.work += stage.work - before.work
         if stage.waits != before.waits:
             self.tally.waits += stage.waits - before.waits
+
+    def attempt_begins(self, place: int, attempt: Stage) -> None:
+        """As `enter`, for a step that is READY or STARTED: each parallel step comes by here, and at `attempt_ends`."""
+        self.stages[place] = attempt
+        self.tally.work += 1
+
+    def attempt_ends(self, place: int) -> None:
+        """As `enter`, of READY, for a step that a worker had."""
+        self.stages[place] = READY
+        self.tally.work -= 1
 
     def under_way(self) -> list[tuple[Node, Stage]]:
         """Return the steps that have neither settled nor are waiting for others, with what they are doing."""
@@ -201,7 +178,7 @@ class Run:
         """Have *node*, with its place in the order of completion, settle as it did before, once its gate opens."""
         self.kept[node.place] = Kept(result, outcome, age)
         self.enter(node.place, KEPT)
-        if outcome is _COMPLETED:
+        if _may_be_undone(node, outcome):
             self.completed.append(node.place)
 
     def take_back_all(self) -> None:
@@ -233,7 +210,7 @@ class Run:
         watch, self.watch = self.watch, None
         self._settle_unlogged(node, kept.result, outcome)
         self.watch = watch
-        if outcome is _COMPLETED:
+        if _may_be_undone(node, outcome):
             self.completed.pop()  # it has a place there
         return True
 
@@ -266,20 +243,23 @@ class Run:
         self._settle_unlogged(node, result, outcome)
 
     def settle(self, node: Node, result: StepResult, outcome: Outcome) -> None:
-        """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge."""
+        """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge.
+
+        Its step is in a stage in which nothing is under way: READY mostly, or CALLED, or KEPT.
+        """
         place = node.place
         if self.log is not None:
             self.log.settled(node, result, outcome)
         self.results[place] = result
-        self.enter(place, SETTLED)
-        self.left -= 1
-        if self.plan.loose:
+        self.stages[place] = SETTLED
+        self.unsettled -= 1
+        if self.plan.starts_early:
             self.info.settled_as[place] = self.info.settled
             self.info.settled += 1
         if outcome is _COMPLETED:
             self.completed.append(place)
         elif outcome is Outcome.FAILED:
-            self.failed = True
+            self._failed(node)
         waiting = self.waiting
         for gate, kind in node.edges:
             if outcome is not _COMPLETED or kind is _EITHER:
@@ -297,6 +277,22 @@ class Run:
         if self.watch is not None:
             self.watch.settled(node, result)
 
+    def _failed(self, node: Node) -> None:
+        self.failed = True
+        if _may_be_undone(node, Outcome.FAILED):
+            self.completed.append(node.place)
+
+    def fail_settled(self, node: Node, result: StepResult) -> None:
+        """Put *result*, a failure, in the place of the one that *node* had completed with: what follows may have begun.
+
+        It is not undone, as nothing is that failed.
+        """
+        self.results[node.place] = result
+        self.completed.remove(node.place)
+        self._failed(node)
+        if self.log is not None:
+            self.log.settled(node, result, Outcome.FAILED)
+
     def repair(self) -> None:
         """Make the counts agree with the stages and results, of which an exception may have come in between.
 
@@ -308,9 +304,10 @@ class Run:
                     self.stages[node.place] = READY
             else:
                 self.stages[node.place] = SETTLED
-                if result.status is StepStatus.COMPLETED and node.place not in self.completed:
+                outcome = _OUTCOMES.get(result.status, Outcome.PASSED)
+                if _may_be_undone(node, outcome) and node.place not in self.completed:
                     self.completed.append(node.place)
-        self.left = sum(stage is not SETTLED for stage in self.stages)
+        self.unsettled = sum(stage is not SETTLED for stage in self.stages)
 
     def release(self) -> None:
         """Let go of whom it tells: it is over, and its results may outlive it."""
@@ -324,7 +321,12 @@ def _nobody(_: Run) -> None:
     """Take no note."""
 
 
+def _may_be_undone(node: Node, outcome: Outcome | None) -> bool:
+    return outcome is _COMPLETED or (outcome is Outcome.FAILED and node.step.step_type == "sub_flow")
+
+
 _COMPLETED = Outcome.COMPLETED
+_OUTCOMES: Final = {StepStatus.COMPLETED: _COMPLETED, StepStatus.FAILED: Outcome.FAILED}
 _EITHER = EdgeKind.EITHER
 
 Ready = tuple[Run, Node]

@@ -3,8 +3,10 @@
 import logging
 from functools import partial
 
+import attrs
+
 from szal.clock import monotonic
-from szal.errors import Cancelled, EngineClosed, LeaseLost, SkipStep, StepTimeout, StoreError, describe, text_of
+from szal.errors import Cancelled, EngineClosed, LeaseLost, SkipStep, StepTimeout, StoreError, cut, describe, text_of
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
@@ -12,7 +14,7 @@ from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.raised import is_a, name_of, set_cause
 from szal.scheduler import retry
-from szal.scheduler.attempt import Attempt, encode_output
+from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Node, Outcome
@@ -32,6 +34,7 @@ __all__ = [
     "finish_if_done",
     "forget",
     "left_behind",
+    "refuse",
 ]
 
 logger = SafeLogger(logging.getLogger(__name__))
@@ -56,23 +59,38 @@ def announce_attempt(c: Coordinator, attempt: Attempt) -> None:
 def forget(c: Coordinator, attempt: Attempt, *, abandoned: bool = False) -> None:
     """Take note that an attempt is under way no more. Its step is READY until what follows is decided."""
     call = attempt.call
-    call.run.enter(call.node.place, READY)
-    if attempt.pool is not None:
-        attempt.pool.leave(abandoned=abandoned)
+    call.run.attempt_ends(call.node.place)
+    pool = attempt.pool
+    if pool is not None:
+        pool.load -= 1
+        if abandoned:
+            pool.lose_worker()
     if attempt.timer is not None:
         c.timers.cancel(attempt.timer)
 
 
 def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
     """Take note of what an attempt reports."""
+    if attempt.error is not None and c.inbox.has_calls:
+        _hear(c, attempt)
     call = attempt.call
-    if call.run.is_over or call.run.stages[call.node.place] is not attempt:
+    run = call.run
+    if run.is_over or run.stages[call.node.place] is not attempt:
         return  # taken note of before
     if attempt.announce is not None:
         announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
     decide(c, call, attempt.output, attempt.encoded, error)
+
+
+def _hear(c: Coordinator, attempt: Attempt) -> None:
+    """Make the calls that have come before the end of a failed attempt: what it failed for may be a stop among them."""
+    try:
+        c.inbox.make_calls()
+    except BaseException:
+        c.inbox.finished.put(attempt)  # it has ended all the same
+        raise
 
 
 def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:
@@ -111,11 +129,11 @@ def delegated_ended(
     run.enter(call.node.place, READY)
     call.ended = monotonic()
     encoded = None
-    if error is None and run.encode:
+    if error is None and run.encode is not None:
         try:
-            encoded = encode_output(output)
+            encoded = run.encode(output)
         except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
-            error = refused
+            error, last = refused, True  # what it is of has completed
     decide(c, call, output, encoded, error, last=last)
 
 
@@ -135,7 +153,16 @@ def decide(
     """
     try:
         if error is None:
-            _completed(c, call, output, encoded)
+            run, node, started = call.run, call.node, call.started
+            history = run.history.pop(node.place, None)
+            if history is not None:
+                started = history.started
+                _note_attempt(c, call, None)
+            step, spent, moment = node.step, call.ended - started, c.clock + started
+            result = StepResult(  # positional: a tenth of the cost of a step
+                step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
+            )
+            _settle(c, run, node, result, _COMPLETED)
         else:
             _failed(c, call, error, last=last)
     except BaseException as problem:
@@ -148,20 +175,6 @@ def decide(
         end(c, call, problem, Outcome.FAILED)
 
 
-def _completed(c: Coordinator, call: Call, output: Json, encoded: str | None) -> None:
-    """Settle a step whose last attempt completed."""
-    run, node, started = call.run, call.node, call.started
-    history = run.history.pop(node.place, None)
-    if history is not None:
-        started = history.started
-    step = node.step
-    spent, moment = call.ended - started, c.clock + started
-    result = StepResult(  # positional: a tenth of the cost of a step
-        step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
-    )
-    _settle(c, run, node, result, _COMPLETED)
-
-
 def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> None:
     """Follow a failed attempt with another one, or with the step's end. *last*: with its end."""
     run, node = call.run, call.node
@@ -170,6 +183,7 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     if is_meant(error, SkipStep):
         end(c, call, spent(error), Outcome.PASSED)
         return
+    _note_attempt(c, call, error)
     if run.watch is not None and _is_time_out(call, error):
         run.watch.timed_out(node, call.number, describe(error))
     decision, kept = retry.decide(node.step, call.number, error), spent(error)
@@ -187,6 +201,12 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
+
+
+def _note_attempt(c: Coordinator, call: Call, error: BaseException | None) -> None:
+    """Have it noted how an attempt ended: one that failed, or that followed one."""
+    if call.run.log is not None:
+        call.run.log.attempt_ended(call.node, c.clock + call.started, c.clock + call.ended, error)
 
 
 def _is_broken_off(leaving: Stop, run: Run, error: BaseException) -> bool:
@@ -241,10 +261,11 @@ def end(
         duration=max(0.0, call.ended - started),
         attempts=call.number,
         error=text_of(error) if skipped else describe(error),
-        error_type=name_of(kind or type(error)),
+        error_type=cut(name_of(kind or type(error))),
         started_at=c.clock + started,
         exception=error,
     )
+    call.run.raised.append(node.place)
     _settle(c, call.run, node, result, outcome)
 
 
@@ -254,23 +275,52 @@ def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: O
         return  # nothing more is recorded, and so nothing more is told
     if not run.commit_first or run.log is None:
         run.settle(node, result, outcome)
-        if not run.left:
+        if not run.unsettled:
             finish_if_done(c, run)
         return
 
-    def committed() -> None:
-        if not run.is_over and run.stages[node.place] is COMMITTING:
-            run.enter(node.place, READY)
-            run.settle(node, result, outcome)
-            finish_if_done(c, run)
+    def committed(error: Exception | None) -> None:
+        if run.is_over or run.stages[node.place] is not COMMITTING:
+            return
+        if error is not None:
+            refuse(c, run, node, error, result)
+            return
+        run.enter(node.place, READY)
+        run.settle(node, result, outcome)
+        finish_if_done(c, run)
 
     run.enter(node.place, COMMITTING)
-    run.log.commit(node, result, outcome, lambda: c.inbox.call(committed))
+    run.log.commit(node, result, outcome, lambda error: c.inbox.call(partial(committed, error)))
+
+
+def refuse(c: Coordinator, run: Run, node: Node, error: Exception, result: StepResult | None = None) -> None:
+    """Fail a step of which the store refuses what is to be recorded: its *result*, or that it begins.
+
+    Where it had settled before that was known, its result is changed: the caller has to end the run.
+    """
+    failed = StepResult(node.step.id, node.step.name, StepStatus.FAILED)
+    if result is not None:
+        failed = attrs.evolve(result, status=StepStatus.FAILED, output=None, encoded_output=None)
+    failed = attrs.evolve(failed, error=describe(error), error_type=name_of(type(error)), exception=error)
+    run.raised.append(node.place)
+    if run.stages[node.place] is SETTLED:
+        run.fail_settled(node, failed)
+        return
+    run.enter(node.place, READY)
+    run.settle(node, failed, Outcome.FAILED)
+    finish_if_done(c, run)
 
 
 def finish_if_done(c: Coordinator, run: Run) -> None:
-    """End a run of which every step has its result. Who asked for a stop before that is heard first."""
-    if run.left or run.is_over:
+    """End a run of which every step has its result, and then what ends with it: a run whose last step it stands for."""
+    if run.unsettled or run.is_over:
+        return
+    c.ending.call(partial(_finish, c, run))
+
+
+def _finish(c: Coordinator, run: Run) -> None:
+    """End *run*, unless that has been done. Who asked for a stop before that is heard first."""
+    if run.is_over:
         return
     while c.inbox.has_calls or not (len(c.runs) > 1 or c.inbox.close()):
         c.inbox.make_calls()

@@ -1,4 +1,4 @@
-"""What a step of a run is doing: one value, which the coordinating thread alone changes, in `Run.enter`.
+"""What a step of a run is doing: one value, which the coordinating thread alone changes (see `Run`).
 
     from                           to                   by
     PENDING                        READY                Run.settle, Run.start: it waits for no other step any more
@@ -119,7 +119,7 @@ class Waiting:
 
 @attrs.define(eq=False)
 class Tally:
-    """How many steps have work under way, and how many wait: the sums over their stages, kept by `Run.enter` alone."""
+    """How many steps have work under way, and how many wait: the sums over their stages, kept by `Run`."""
 
     work: int = 0
     waits: int = 0

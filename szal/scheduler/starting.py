@@ -7,9 +7,9 @@ from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler import relief, stopping
-from szal.scheduler.attempt import Attempt, encode_output, without_engine_frames
+from szal.scheduler.attempt import Attempt, without_engine_frames
 from szal.scheduler.call import Call
-from szal.scheduler.coordinator import Coordinator
+from szal.scheduler.coordinator import Baton, Coordinator
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
 from szal.scheduler.settling import (
@@ -19,6 +19,7 @@ from szal.scheduler.settling import (
     decide,
     end,
     finish_if_done,
+    refuse,
 )
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING
 from szal.scheduler.workers import WorkerPool
@@ -86,7 +87,7 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
 def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     """Do what there is to do before a handler is called, or instead; return whether it is to be called now."""
     place = node.place
-    if place not in run.history and run.stages[place] is READY and (run.marks[node.gate] or node.guarded):
+    if place not in run.history and run.stages[place] is READY and (run.marks[node.gate] or node.may_be_skipped):
         try:
             skip = run.why_skip(node)
         except BaseException as error:  # foreign objects in outputs may not even compare
@@ -125,24 +126,27 @@ def launch(c: Coordinator, run: Run, node: Node, attempt: int | None = None) -> 
 def _commit_start(c: Coordinator, run: Run, node: Node) -> None:
     """Have it committed that a step which must not run twice begins, before it does."""
 
-    def committed() -> None:
+    def committed(error: Exception | None) -> None:
         if run.is_over or run.stages[node.place] is not STARTING:
             return  # a stop came first
+        if error is not None:
+            refuse(c, run, node, error)
+            return
         run.enter(node.place, STARTED)
         c.ready.append((run, node))
 
     assert run.log is not None
     run.enter(node.place, STARTING)
     begun = StepResult(node.step.id, node.step.name, StepStatus.RUNNING)
-    run.log.begun(node, begun, None, lambda: c.inbox.call(committed))
+    run.log.begun(node, begun, None, lambda error: c.inbox.call(partial(committed, error)))
 
 
 def _new_call(run: Run, node: Node) -> Call:
     """Return the call of the next attempt."""
     history = run.history.get(node.place)
     if history is None:
-        return Call(run, node, 1, deadline=run.deadline, settled_before=run.info.settled)
-    return Call(run, node, history.attempt + 1, deadline=run.deadline, settled_before=history.settled_before)
+        return Call(run, node, 1, run.deadline, run.info.settled)  # names of arguments would cost a fifth of it
+    return Call(run, node, history.attempt + 1, run.deadline, history.settled_before)
 
 
 def _call(c: Coordinator, run: Run, node: Node) -> None:
@@ -151,21 +155,20 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
     All that a step of a chain costs is in this loop, so what others call is written out here.
     """
     results, stages, done, handlers = run.results, run.stages, run.completed, run.handlers
-    watch, log, encodes, call_context = run.watch, run.log, run.encode, run.call_context
+    watch, log, encode = run.watch, run.log, run.encode
     clock, new_context, copy_variables, inbox = c.clock, run.new_context, c.variables.copy, c.inbox
-    straight = not (run.commit_first or run.plan.loose or run.history)
+    straight = not (run.commit_first or run.plan.starts_early or run.history)
     call = None if straight else _new_call(run, node)
-    baton: list[None] | None = [] if run.guarded else None
+    baton: Baton | None = [] if run.relievable else None
     here = run if baton is None else baton  # says in whose handler the coordinator is: another may have taken over
     c.baton, c.inline_run, before = baton, run, stages[node.place]
     while True:
         place = node.place
         stages[place] = CALLED
-        context = new_context(node, 1) if call is None else call_context(call)
-        started, encoded, c.inline = monotonic(), None, context
-        c.inline_since = started
+        context = new_context(node, 1 if call is None else call.number, call)
+        started, encoded = monotonic(), None
         if baton is not None:
-            baton.append(None)
+            baton.append((context, started))
         try:
             c.in_handler = here
             if inbox.has_calls:  # asked after it is said: whoever asks for a stop later sees it
@@ -173,8 +176,8 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             if watch is not None and (call is None or call.number == 1):
                 watch.started(node, clock + started)
             output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
-            if encodes:
-                encoded = encode_output(output)
+            if encode is not None:
+                encoded = encode(output)
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             relief.come_back(c, here, error)
             _inline_failed(c, _ended_call(call or Call(run, node, 1), started, monotonic()), error)
@@ -196,7 +199,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             log.settled(node, result, _COMPLETED)
         results[place], stages[place] = result, SETTLED
         done.append(place)
-        run.left -= 1
+        run.unsettled -= 1
         if watch is not None:
             watch.settled(node, result)
         node, before = follower, READY
@@ -226,12 +229,13 @@ def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
     call = _new_call(run, node)
     handler = run.handlers[node.place]
     assert handler is not None
-    attempt = Attempt(call, run.call_context(call), handler, c.variables.copy(), encodes=run.encode)
+    context = run.new_context(node, call.number, call)
+    attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
     if run.watch is not None and call.number == 1:
         attempt.announce = partial(announce_attempt, c, attempt)
     if node.step.timeout is not None:
         attempt.timer = c.timers.add(monotonic() + node.step.timeout, partial(_check_limit, c, attempt))
-    run.enter(node.place, attempt)
+    run.attempt_begins(node.place, attempt)
     pool.put(attempt)
 
 

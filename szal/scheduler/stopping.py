@@ -3,8 +3,8 @@
 from functools import partial
 
 from szal.clock import monotonic
-from szal.errors import Cancelled, Undecided
-from szal.model.state import Stop
+from szal.errors import Cancelled, Undecided, describe
+from szal.model.state import StepStatus, Stop
 from szal.scheduler import settling
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
@@ -25,7 +25,7 @@ from szal.scheduler.stage import (
     Waiting,
 )
 
-__all__ = ["end_grace", "interrupt", "leave", "still_running", "stop_all", "stop_run", "wind_up"]
+__all__ = ["end_grace", "interrupt", "leave", "refused", "still_running", "stop_all", "stop_run", "wind_up"]
 
 
 _GOING_ON = (SETTLED, CALLED, SUB_FLOW, COMMITTING)
@@ -56,6 +56,20 @@ def stop_all(c: Coordinator, stop: Stop, why: str | None = None) -> None:
     c.told_at = c.told_at or monotonic()
     for run in [run for run in c.runs if run.stoppable]:
         stop_run(c, run, stop, why)
+
+
+def refused(c: Coordinator, run: Run, node: Node, error: Exception) -> None:
+    """End every run, as the store takes everything but what was to be recorded of *node*, which fails for that.
+
+    Nothing follows for one that has ended: its record has it all.
+    """
+    if run.is_over:
+        return
+    why = f"step {node.step.name!r} failed: {describe(error)}"
+    result = run.results[node.place]
+    if result is not None and result.status is StepStatus.COMPLETED:
+        settling.refuse(c, run, node, error, result)
+    stop_all(c, Stop.REFUSED, why)
 
 
 def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> None:

@@ -23,7 +23,7 @@ import attrs
 
 from szal.clock import monotonic
 from szal.scheduler.attempt import Attempt
-from szal.waiters import get_within, waitable
+from szal.waiters import Mailbox, get_within, waitable
 
 __all__ = ["Threads", "WorkerPool"]
 
@@ -247,11 +247,12 @@ def _next_task(
 class WorkerPool:
     """The workers of one kind for one coordinating thread, which alone calls its methods.
 
-    `load` counts the attempts that are queued or running; `workers` the workers that are at work or idle, of which
-    there are never more than *limit*. A worker is started on the first of *submits* that has a thread for it.
+    `load` counts the attempts that are queued or running; who takes note of the end of one lowers it. `workers` counts
+    the workers that are at work or idle, of which there are never more than *limit*. A worker is started on the first
+    of *submits* that has a thread for it.
     """
 
-    def __init__(self, submits: tuple[Submit, ...], limit: int, finished: "SimpleQueue[Any]") -> None:
+    def __init__(self, submits: tuple[Submit, ...], limit: int, finished: Mailbox[Any]) -> None:
         self._submits = submits
         self._limit = limit
         self._finished = finished
@@ -267,12 +268,10 @@ class WorkerPool:
         if self.workers < self._limit:
             self._staff()
 
-    def leave(self, *, abandoned: bool = False) -> None:
-        """Take note that an attempt is over. An abandoned one keeps its worker, which is then no longer counted."""
-        self.load -= 1
-        if abandoned:
-            self.workers -= 1
-            self._staff()
+    def lose_worker(self) -> None:
+        """Take note that an abandoned attempt keeps its worker, which is then no longer counted."""
+        self.workers -= 1
+        self._staff()
 
     def close(self) -> None:
         """Send the workers home; one that still runs an abandoned attempt goes when it ends."""
@@ -314,7 +313,7 @@ class WorkerPool:
                 attempt.execute(self._finished)
 
 
-_Place = tuple["SimpleQueue[Attempt | None]", "SimpleQueue[Any]"]
+_Place = tuple["SimpleQueue[Attempt | None]", Mailbox[Any]]
 """Where a worker gets attempts from, and where it puts those that have ended."""
 
 

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from szal.errors import ShellNotSupported
+from szal.errors import GiveUp, ShellNotSupported
 from szal.expressions.path import Json
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
@@ -131,11 +131,15 @@ def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> J
 
     ``config["args"]`` is an object of keyword arguments or an array of positional ones. A parameter called
     ``ctx`` that is not among them is given the step's context. The module is imported on the step's thread.
+    Raises `GiveUp` where ``config["call"]`` is no such name, and what the import and the function raise.
     """
     config = ctx.step.config if config is None else config
     if not isinstance(config, Mapping) or not isinstance(config.get("call"), str):
-        raise TypeError(f'step {ctx.step.name!r}: config.call must be "module:function"')
-    function = import_object(config["call"])
+        raise GiveUp(f'step {ctx.step.name!r}: config.call must be "module:function"')
+    try:
+        function = import_object(config["call"])
+    except ValueError as error:
+        raise GiveUp(f"step {ctx.step.name!r}: config.call: {error}") from error
     arguments = ctx.render(config.get("args") or {})
     positional, named = (arguments, {}) if isinstance(arguments, list) else ([], dict(arguments))
     if "ctx" not in named and _takes_ctx(function):

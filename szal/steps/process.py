@@ -17,7 +17,7 @@ from typing import IO, Final, Protocol
 
 import attrs
 
-from szal import process_hooks
+from szal import process_events
 from szal.clock import monotonic
 from szal.errors import ExitStatusUnknown
 from szal.interrupts import Interrupts
@@ -127,7 +127,7 @@ class _Ending:
             self.send(signal.SIGTERM)
         return self.asked + self.grace
 
-    # -- forks and the end: see `process_hooks` -----------------------------------------------------------
+    # -- forks and the end: see `process_events` -----------------------------------------------------------
 
     def before_fork(self) -> None:
         """Nothing to do."""
@@ -224,7 +224,7 @@ class ProcessGroup:
             start_new_session=True,
         )
         self._ending = _Ending(self._process.pid, self._grace)
-        process_hooks.enroll(self._ending)
+        process_events.enroll(self._ending)
         self._status = ExitStatus(self._process)
         self.stdout = Stream("stdout", self._process.stdout, self._caller.report)
         self.stderr = Stream("stderr", self._process.stderr, self._caller.report)

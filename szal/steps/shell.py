@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from szal.errors import Cancelled, ShellFailed, ShellNotSupported
+from szal.errors import Cancelled, GiveUp, ShellFailed, ShellNotSupported
 from szal.expressions.path import Json
 from szal.scheduler.context import StepContext
 from szal.steps.process import MAX_OUTPUT, ProcessGroup, missing_here
@@ -40,7 +40,8 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dic
     So does whatever the command leaves behind in the background when it ends, after the grace if that still has
     the output open: what is to outlive a step needs a session of its own (``setsid``).
 
-    Raises `ShellFailed` if the exit status is not 0, `StepTimeout` and `Cancelled` as `StepContext.check` does.
+    Raises `ShellFailed` if the exit status is not 0, `GiveUp` for a *config* that no attempt could run, `StepTimeout`
+    and `Cancelled` as `StepContext.check` does.
 
     >>> from szal import Engine, FlowDef, Handlers, StepDef
     >>> greet = StepDef("greet", step_type="shell", config={"run": "echo Hello, {{inputs.who}}"})
@@ -83,14 +84,14 @@ class _Task:
 
     @classmethod
     def of(cls, ctx: StepContext, config: Json) -> "_Task":
-        """Check and render *config*; raise ValueError naming the step and what is wrong."""
+        """Check and render *config*; raise `GiveUp` naming the step and what is wrong."""
         problem = _problem(config)
         if problem is None:
             script = _script(ctx, config["run"])
             if "\0" in script:
                 problem = "a value in config.run contains a NUL character"
         if problem is not None:
-            raise ValueError(f"step {ctx.step.name!r}: {problem}")
+            raise GiveUp(f"step {ctx.step.name!r}: {problem}")
         cwd = config.get("cwd")
         return cls(
             command=ctx.render(config["run"], quote=shlex.quote),

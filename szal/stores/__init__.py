@@ -10,9 +10,9 @@ from szal.stores.url import known_scheme
 
 if TYPE_CHECKING:
     from szal.stores.base import ExecutionStore
+    from szal.stores.filters import ExecutionSummary
     from szal.stores.memory.store import InMemoryExecutionStore
     from szal.stores.postgres.store import PostgresExecutionStore
-    from szal.stores.query import ExecutionSummary
     from szal.stores.sink.sink import Sink
     from szal.stores.sink.stats import SinkStats
     from szal.stores.sqlite.store import SqliteExecutionStore
@@ -32,7 +32,7 @@ __all__ = [
 
 _HOMES = {
     "ExecutionStore": "base",
-    "ExecutionSummary": "query",
+    "ExecutionSummary": "filters",
     "InMemoryExecutionStore": "memory.store",
     "PostgresExecutionStore": "postgres.store",
     "Sink": "sink.sink",

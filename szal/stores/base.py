@@ -1,17 +1,17 @@
 """What a store is: the four methods that an engine needs, and what a sink needs of the store behind it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import NoReturn, Protocol, Unpack
+from typing import NoReturn, Protocol, Unpack, cast
 
 from szal.errors import DecodeError
 from szal.model.json import decode_record
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
-from szal.stores.operation import Operation
-from szal.stores.query import ExecutionSummary, Filters, Ids, Page
+from szal.stores.filters import ExecutionSummary, Filters, Ids, Page
+from szal.stores.ledger import Ledger
 
-__all__ = ["Backend", "ExecutionStore", "no_such_page", "read_record", "refuse_to_copy"]
+__all__ = ["Backend", "ExecutionStore", "flush_of", "no_such_page", "read_record", "refuse_to_copy"]
 
 
 class ExecutionStore(Protocol):
@@ -51,8 +51,8 @@ class ExecutionStore(Protocol):
 class Backend(Protocol):
     """What a sink needs of the store that it writes to.
 
-    `apply` raises `StoreUnavailable` for what may get better by itself: the sink tries the same operations
-    again. Any other exception is taken as final, and the operations of its batch are tried one by one.
+    Its ledger's `apply` raises `StoreUnavailable` for what may get better by itself: the sink tries the same writes
+    again. Any other exception is taken as final, and the writes of its batch are tried one by one.
     """
 
     @property
@@ -60,8 +60,9 @@ class Backend(Protocol):
         """What messages call this store; never holds a password."""
         ...
 
-    def apply(self, operations: Sequence[Operation]) -> None:
-        """Carry out *operations*, in this order, in one transaction: after an exception, none has happened."""
+    @property
+    def ledger(self) -> Ledger:
+        """What engines need of this store beside its records: leases, steps, signals."""
         ...
 
     def get(self, execution_id: str) -> ExecutionRecord | None: ...
@@ -84,6 +85,11 @@ class Backend(Protocol):
     ) -> int: ...
 
 
+def flush_of(store: ExecutionStore) -> Callable[[], object] | None:
+    """Return the method that waits for a store that writes behind; None for one that does not."""
+    return cast("Callable[[], object] | None", getattr(store, "flush", None))
+
+
 def refuse_to_copy(given: object, protocol: object) -> NoReturn:  # noqa: ARG001 - both ask for one
     """Say what to do instead; it is the `__reduce_ex__` of stores and sinks, which pickle and copy call."""
     raise TypeError(
@@ -95,6 +101,8 @@ def refuse_to_copy(given: object, protocol: object) -> NoReturn:  # noqa: ARG001
 def read_record(execution_id: str, data: str) -> ExecutionRecord:
     """Return the record in *data*; a `DecodeError` names the execution too."""
     try:
+        if not isinstance(data, str):  # SQLite keeps bytes in any column
+            raise DecodeError("", f"expected text, found {type(data).__name__}")
         return decode_record(data)
     except DecodeError as error:
         raise DecodeError(error.path, f"{error.problem} (in the record of execution {execution_id!r})") from None

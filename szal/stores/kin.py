@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
-from szal.stores.query import ExecutionSummary
-
 __all__ = ["Needed"]
 
 ParentsOf: TypeAlias = Callable[[Collection[str]], Mapping[str, str]]
@@ -19,9 +17,9 @@ class Needed:
     what was done; and so on.
     """
 
-    def __init__(self, live: Iterable[ExecutionSummary], parents_of: ParentsOf) -> None:
+    def __init__(self, live: Iterable[str], parents_of: ParentsOf) -> None:
         self._roots: set[str] = set()
-        pending = {summary.execution_id for summary in live}
+        pending = set(live)
         while pending:
             self._roots |= pending
             pending = set(parents_of(pending).values()) - self._roots

@@ -1,10 +1,8 @@
 """Flows to name on the command line, and ways to run it: here, in a process, in a terminal."""
 
-import fcntl
 import os
 import pty
 import select
-import subprocess
 import sys
 import termios
 import time
@@ -13,6 +11,8 @@ from pathlib import Path
 import attrs
 import pytest
 from click.testing import CliRunner
+from processes import command_line
+from zygote import Process as Started
 
 FLOWS = """
 import subprocess, sys, time
@@ -117,7 +117,7 @@ def szal(here):
 class Process:
     """A szal that runs in a process; what it has written so far can be waited for."""
 
-    popen: subprocess.Popen
+    popen: Started
     reader: int
     seen: str = ""
 
@@ -170,14 +170,11 @@ def spawn(here):
             reader, writer = os.pipe()
         unset = {"NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR"}
         env = {key: value for key, value in os.environ.items() if key not in unset}
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "szal", *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
-            stdout=writer,
-            stderr=writer,
-            env={**env, "TERM": "xterm-256color", **environment},
-            start_new_session=is_its_own,
-            preexec_fn=(lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0)) if is_its_own else None,  # noqa: PLW1509 (no threads)
+        popen = command_line(
+            *arguments,
+            environ={**env, "TERM": "xterm-256color", **environment},
+            output=writer,
+            leads_session=is_its_own,
         )
         os.close(writer)
         started.append(Process(popen, reader))

@@ -9,14 +9,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from processes import run_command_line as szal
 
 from szal import ExecutionRecord, StepStatus, WorkflowState, open_store
 from szal.model.json import decode_record
 
 
-def szal(*arguments, **more):
+def python_m_szal(*arguments, **more):
     command = [sys.executable, "-m", "szal", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, **more)
 
@@ -38,15 +40,20 @@ def told_commands(seen):
     return dict(re.findall(r"to (go on|undo it|cancel it): (szal .+?)\r?$", seen, re.MULTILINE))
 
 
-def typed(command, **more):
-    """Type *command* into a shell, and return how it ended."""
-    function = f'szal() {{ "{sys.executable}" -m szal "$@"; }}'
-    return subprocess.run(["bash", "-c", f"{function}; {command}"], capture_output=True, text=True, timeout=30, **more)
+def typed(command):
+    """Type *command* into a shell, do what it was understood as, and return how that ended."""
+    function = """szal() { printf '%s\\0' "$@" >> words; echo >> words; }"""
+    subprocess.run(["bash", "-c", f"{function}; {command}"], timeout=30, check=True)
+    for words in Path("words").read_text().removesuffix("\0\n").split("\0\n"):
+        done = szal(*words.split("\0"))
+        if done.returncode:
+            break
+    return done
 
 
 def test_a_parent_that_ignores_sigchld_hides_no_failure(here):
     (here / "fails.yaml").write_text("name: fails\nsteps:\n  - name: a\n    run: exit 3\n")
-    done = szal("run", "fails.yaml", cwd=here, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    done = python_m_szal("run", "fails.yaml", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
     assert done.returncode == 1
     assert "exit status 3" in done.stdout + done.stderr
 
@@ -247,7 +254,7 @@ class TestSignals:
             "def work(ctx):\n    os.kill(os.getpid(), signal.SIGHUP)\n"
             "flow = FlowDef('f', steps=[StepDef('a'), StepDef('b')]), work\n"
         )
-        done = szal("run", "mine:flow", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        done = python_m_szal("run", "mine:flow", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
         assert done.returncode == 0
 
 
@@ -286,7 +293,7 @@ class TestStreams:
         assert "Traceback" not in done.stderr
 
     def test_an_encoding_without_the_signs(self, here):
-        done = szal("run", "flows:mixed", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+        done = python_m_szal("run", "flows:mixed", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
         assert done.returncode == 1
         assert "x mixed failed in" in done.stdout
 

@@ -53,17 +53,17 @@ class Child:
         self.process.stdin.write(f"{line}\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
 
-    def end(self) -> str:
-        """Return all else that the process tells, once it has ended well."""
-        out, err = self.process.communicate(timeout=30)
+    def end(self, limit: float = 30.0) -> str:
+        """Return all else that the process tells, once it has ended well: within *limit* seconds."""
+        out, err = self.process.communicate(timeout=limit)
         assert self.process.returncode == 0, err
         return out.strip()
 
 
-def run_child(code: str, *arguments: object) -> str:
-    """Return what the process tells, once it has ended well."""
+def run_child(code: str, *arguments: object, limit: float = 30.0) -> str:
+    """Return what the process tells, once it has ended well: within *limit* seconds."""
     with Child(code, *arguments) as child:
-        return child.end()
+        return child.end(limit)
 
 
 def killed(code: str, *arguments: object) -> None:

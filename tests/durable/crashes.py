@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import psycopg
+from in_front import InFront
 from psycopg_pool import ConnectionPool
 
 from szal import (
@@ -53,19 +54,24 @@ PATIENCE = 30  # seconds for one child, which takes a fraction of one
 
 
 class Faults:
-    """Counts the places at which a process may die, and dies at one of them. For any thread."""
+    """Counts the places at which a process may die, and dies at one of them. For any thread.
+
+    `places` says of each what it is before or after: a write, or a call for a step.
+    """
 
     def __init__(self, at: int | None, *, by_signal: bool = False) -> None:
         self.count = 0
-        self._at = at
+        self.places: set[str] = set()
+        self.at = at
         self._by_signal = by_signal
         self._lock = threading.Lock()
 
-    def point(self) -> None:
+    def point(self, place: str) -> None:
         """Stand at a place where the process may die."""
         with self._lock:
             self.count += 1
-            if self.count != self._at:
+            self.places.add(place)
+            if self.count != self.at:
                 return
             if self._by_signal:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -75,22 +81,23 @@ class Faults:
 class FaultyStore:
     """Another store, with a fault point before and after each of its writes."""
 
-    WRITES = ("apply", "begin", "take_over", "renew", "send")
+    WRITES = ("apply", "create", "take_over", "renew", "send")
 
     def __init__(self, store: Any, faults: Faults) -> None:
         self._store = store
         self._faults = faults
-        self.ledger = self
+        self.ledger = InFront(
+            store.ledger, **{name: self._between_faults(name, getattr(store.ledger, name)) for name in self.WRITES}
+        )
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
-        return self._between_faults(found) if name in self.WRITES else found
+        return getattr(self._store, name)
 
-    def _between_faults(self, write: Callable[..., Any]) -> Callable[..., Any]:
+    def _between_faults(self, name: str, write: Callable[..., Any]) -> Callable[..., Any]:
         def writing(*arguments: Any, **options: Any) -> Any:
-            self._faults.point()
+            self._faults.point(f"before {name}")
             done = write(*arguments, **options)
-            self._faults.point()
+            self._faults.point(f"after {name}")
             return done
 
         return writing
@@ -429,21 +436,21 @@ class Life:
         os.write(self._log, json.dumps({"what": what, **values}).encode() + b"\n")
 
     def _act(self, ctx: StepContext) -> Any:
-        self.faults.point()
+        self.faults.point(f"before act {ctx.step.name}")
         self._note("act", flow=ctx.flow_name, step=ctx.step.name, attempt=ctx.attempt, key=ctx.idempotency_key)
         output = self.scenario.act(ctx, self._engine)
-        self.faults.point()
+        self.faults.point(f"after act {ctx.step.name}")
         return output
 
     def _undo(self, ctx: StepContext) -> None:
-        self.faults.point()
+        self.faults.point(f"before undo {ctx.step.name}")
         self._note("undo", flow=ctx.flow_name, step=ctx.step.name, attempt=ctx.attempt, key=ctx.idempotency_key)
         self.scenario.undo(ctx)
-        self.faults.point()
+        self.faults.point(f"after undo {ctx.step.name}")
 
 
-def in_child(setting: Setting, execution_id: str, log: str, faults: Faults, *, known: bool) -> int | None:
-    """Have a child live; return how many fault points it passed, None if it died at one."""
+def in_child(setting: Setting, execution_id: str, log: str, faults: Faults, *, known: bool) -> bool:
+    """Have a child live; tell *faults* what it passed, and return whether it did not die."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -453,9 +460,11 @@ def in_child(setting: Setting, execution_id: str, log: str, faults: Faults, *, k
     os.close(reader)
     status = os.waitpid(pid, 0)[1]
     if os.waitstatus_to_exitcode(status) in (DIED, -signal.SIGKILL):
-        return None
+        return False
     assert status == 0, f"{os.waitstatus_to_exitcode(status)}: {said.decode()}"
-    return int(said)
+    faults.count, places = json.loads(said)
+    faults.places.update(places)
+    return True
 
 
 def _live_and_die(live: Callable[[], None], faults: Faults, writer: int) -> NoReturn:
@@ -463,22 +472,22 @@ def _live_and_die(live: Callable[[], None], faults: Faults, writer: int) -> NoRe
     try:
         signal.alarm(PATIENCE)
         live()
-        os.write(writer, b"%d" % faults.count)
+        os.write(writer, json.dumps([faults.count, sorted(faults.places)]).encode())
         status = 0
     except BaseException:
         os.write(writer, traceback.format_exc().encode())
     os._exit(status)
 
 
-def in_this_process(setting: Setting, execution_id: str, log: str, *, known: bool, pool: OneConnection | None) -> int:
-    """Live, without dying, and leave no thread behind; return how many fault points there were."""
-    faults = Faults(None)
+def in_this_process(
+    setting: Setting, execution_id: str, log: str, faults: Faults, *, known: bool, pool: OneConnection | None
+) -> None:
+    """Live, without dying, and leave no thread behind; tell *faults* what was passed."""
     Life(setting, log, faults, pool).live(execution_id, known=known)
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(PATIENCE)
     assert threading.active_count() == 1, threading.enumerate()
-    return faults.count
 
 
 # -- what the database has ----------------------------------------------------------------------------
@@ -611,8 +620,9 @@ class Matrix:
         self._setting = setting
         self._witness = witness
         self._number = 0
-        points, notes = self._lives([None])
-        self.points = points or 0
+        whole = Faults(None)
+        _, notes = self._lives([whole])
+        self.points, self.places = whole.count, sorted(whole.places)
         expected = notes[-1]["records"]
         self.verdict = Verdict(setting.scenario, setting.durability, expected)
         self.verdict.judge(notes)
@@ -622,37 +632,35 @@ class Matrix:
     def try_point(self, *points: int) -> bool:
         """Die at the first point, in the next life at the second; then live on. False if the first was not reached."""
         try:
-            reached, notes = self._lives([*points, None])
+            faults = [Faults(at, by_signal=self._setting.by_signal) for at in points]
+            died, notes = self._lives([*faults, Faults(None)])
             self.verdict.judge(notes)
         except AssertionError as error:
             error.add_note(f"after dying at {points}; the log is {self._setting.log}.{self._number}")
             raise
-        return reached is None
+        return died
 
-    def _lives(self, points: list[int | None]) -> tuple[int | None, list[dict[str, Any]]]:
+    def _lives(self, lives: list[Faults]) -> tuple[bool, list[dict[str, Any]]]:
+        """Live until one comes to the end; return whether the first died, and all notes."""
         self._number += 1
         log = f"{self._setting.log}.{self._number}"
         family = list(self._setting.scenario.family(log))
         notes: list[dict[str, Any]] = []
-        first: int | None = None
-        for turn, at in enumerate(points):
+        for turn, faults in enumerate(lives):
             before = self._witness.recorded(family)
-            faults = Faults(at, by_signal=self._setting.by_signal)
-            if at is None and self._setting.spared:
-                passed = in_this_process(
-                    self._setting, log, f"{log}.{turn}", known=bool(before), pool=self._witness.pool
-                )
+            place = self._setting, log, f"{log}.{turn}", faults
+            is_over = True
+            if faults.at is None and self._setting.spared:
+                in_this_process(*place, known=bool(before), pool=self._witness.pool)
             else:
-                passed = in_child(self._setting, log, f"{log}.{turn}", faults, known=bool(before))
+                is_over = in_child(*place, known=bool(before))
             notes.append({"what": "life", "before": before})
             with open(f"{log}.{turn}") as file:  # noqa: PTH123 (a plain script)
                 notes += [json.loads(line) for line in file]
-            if turn == 0:
-                first = passed
-            if passed is not None:
+            if is_over:
                 break
         notes.append({"what": "end", "records": self._witness.ends(family)})
-        return first, notes
+        return turn > 0, notes
 
 
 @dataclass(frozen=True)
@@ -673,8 +681,8 @@ class Request:
     by_signal: bool = False
 
 
-def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, float]:
-    """Do what is asked for; return how many fault points there are, and how many deaths were died at them."""
+def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, Any]:
+    """Do what is asked for; return how many fault points there are, and of what, and how often one died at them."""
     began = time.monotonic()
     chance = random.Random(request.seed)
     scenario = random_dag(request.seed) if request.flow == "random" else SCENARIOS[request.flow]()
@@ -695,6 +703,7 @@ def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, f
     twice = once[again_first :: request.again]
     return {
         "points": matrix.points,
+        "places": matrix.places,
         "once": sum(matrix.try_point(at) for at in once),
         "twice": sum(matrix.try_point(at, chance.randint(1, matrix.points - at + 10)) for at in twice),
         "seconds": time.monotonic() - began,
@@ -706,7 +715,7 @@ def warm_up(url: str, log: str, witness: Witness) -> None:
     open_store(url).close()
     for name, scenario in SCENARIOS.items():
         setting = Setting(url, log, "flow", scenario())
-        in_this_process(setting, f"{log}.{name}", log, known=False, pool=witness.pool)
+        in_this_process(setting, f"{log}.{name}", log, Faults(None), known=False, pool=witness.pool)
     gc.collect()
     gc.freeze()  # what a child looks at need not be copied for it
 

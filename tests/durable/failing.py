@@ -36,6 +36,7 @@ class FailingSink:
         self._target = target
         self._faults = faults
         self.ledger = FailingLedger(target.ledger, faults)
+        vars(self.ledger).update(write=self.write, flush=self.flush)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
@@ -43,8 +44,8 @@ class FailingSink:
     def save(self, record: Any) -> None:
         self._faults.wrap("save", self._target.save)(record)
 
-    def submit(self, operation: Any) -> None:
-        self._faults.wrap("submit", self._target.submit)(operation)
+    def write(self, write: Any) -> None:
+        self._faults.wrap("write", self._target.ledger.write)(write)
 
     def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
         self._faults.wrap("flush", self._target.flush)(timeout, execution_id=execution_id)

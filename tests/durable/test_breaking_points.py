@@ -29,7 +29,7 @@ from szal import (
 )
 from szal.engine import family, launching, lifecycle
 from szal.errors import StoreError, StoreUnavailable, WriteFailed
-from szal.stores.operation import Release, Save
+from szal.stores.writes import Release, Save
 
 pytestmark = pytest.mark.timeout(300 if FULL else 30)
 
@@ -70,7 +70,7 @@ class Faults:
             if not fails:
                 return function(*args, **kwargs)
             self.failed = self.failed or f"{name} {type(args[0]).__name__ if args else ''}"
-            if self._after and name != "submit":
+            if self._after and name != "write":
                 function(*args, **kwargs)
             raise self._error
 
@@ -324,20 +324,20 @@ class Refusing(FailingSink):
     def wrap(self, _, function):
         return function
 
-    def submit(self, operation):
+    def write(self, write):
         error = self.error
-        if error is not None and self.is_refused(operation):
+        if error is not None and self.is_refused(write):
             self.error = None
             raise error
-        super().submit(operation)
+        super().write(write)
 
 
 def saves(state):
-    return lambda operation: isinstance(operation, Save) and operation.state is state
+    return lambda write: isinstance(write, Save) and write.state is state
 
 
-def releases(operation):
-    return isinstance(operation, Release)
+def releases(write):
+    return isinstance(write, Release)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from stores.samples import python
 from szal import ExecutionOwned, ExecutionRecord, FlowDef, StepDef, WorkflowState
 from szal.model.definition import content_id
 from szal.model.json import decode_checkpoint, encode_flow
+from szal.stores.ledger import NewExecution
 
 BACK, AHEAD = -3600, 3600
 CLOCK = """
@@ -53,7 +54,11 @@ def chain():
 def owned_elsewhere(store, execution_id, ttl):
     """Have a process of another machine, of which nothing is known but its lease, own an execution."""
     flow, record = chain(), ExecutionRecord(execution_id, "chain", WorkflowState.RUNNING)
-    assert store.ledger.create(record, content_id(flow), encode_flow(flow), "elsewhere/boot/1/2/x", ttl)
+    assert store.ledger.create(
+        NewExecution(
+            record=record, content_id=content_id(flow), flow=encode_flow(flow), owner="elsewhere/boot/1/2/x", ttl=ttl
+        )
+    )
 
 
 def due_of(store, step, execution_id="e"):
@@ -71,8 +76,8 @@ def test_who_sets_its_clock_while_it_runs_keeps_its_lease(store_url, new_engine,
     code = f"{RUNNING}    tell(new_engine(handler, lease_ttl=0.3).run(flow, execution_id='e').state)"
     with WrongClock(0, code, store_url, log.path, BACK) as child:
         assert child.hear() == "begun"
-        began = store.clock()
-        wait_until(lambda: store.clock() > began + 0.9)  # three times as long as the lease would last by itself
+        began = store.ledger.clock()
+        wait_until(lambda: store.ledger.clock() > began + 0.9)  # three times as long as the lease would last by itself
         engine = new_engine(lambda ctx: log.add("taken over"))
         with pytest.raises(ExecutionOwned):
             engine.resume("e")
@@ -122,13 +127,13 @@ def test_a_sleep_begun_by_one_whose_clock_is_behind_ends_when_it_should(store_ur
         time.sleep(0.002)
     die()
     """
-    before = store.clock()
+    before = store.ledger.clock()
     with WrongClock(BACK, code, store_url) as child:
         child.process.wait(30)
     due = due_of(store, "nap")
-    assert before + 0.5 <= due <= store.clock() + 0.5
+    assert before + 0.5 <= due <= store.ledger.clock() + 0.5
     ended = []
-    assert bounded(new_engine(lambda ctx: ended.append(store.clock())).resume, "e").success
+    assert bounded(new_engine(lambda ctx: ended.append(store.ledger.clock())).resume, "e").success
     assert due - 0.001 <= ended[0] < due + 30  # SQLite's clock goes by milliseconds
 
 
@@ -138,14 +143,14 @@ def test_a_wait_begun_by_one_whose_clock_is_behind_ends_when_it_should(store_url
     flow = FlowDef("ask", steps=[StepDef("ask", step_type="wait", config=config), StepDef("last")])
     tell(new_engine().run(flow, execution_id="e").state)
     """
-    before = store.clock()
+    before = store.ledger.clock()
     with WrongClock(BACK, code, store_url) as child:
         assert child.hear() == "paused"
         child.end()
     due = due_of(store, "ask")
-    assert before + 0.5 <= due <= store.clock() + 0.5
+    assert before + 0.5 <= due <= store.ledger.clock() + 0.5
     [result] = wait_until(new_engine().recover)
-    assert store.clock() >= due
+    assert store.ledger.clock() >= due
     assert result.outputs["ask"] == "nobody"
 
 
@@ -154,7 +159,7 @@ def test_whether_a_wait_is_over_does_not_depend_on_who_looks(store_url, new_engi
         config = {"signal": "approve", "timeout": timeout, "default": "nobody"}
         flow = FlowDef("ask", steps=[StepDef("ask", step_type="wait", config=config)])
         assert new_engine().run(flow, execution_id=execution_id).state is WorkflowState.PAUSED
-    wait_until(lambda: store.clock() > due_of(store, "ask", "short"))
+    wait_until(lambda: store.ledger.clock() > due_of(store, "ask", "short"))
     due = due_of(store, "ask", "long")
     code = f"""
     engine = new_engine()

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
 import time
+from decimal import Decimal
 
 import pytest
 from durable.children import Child
@@ -24,6 +26,7 @@ from szal import (
 )
 from szal.engine import engine as engine_module
 from szal.model.json import decode_checkpoint
+from szal.stores import open_store
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -298,8 +301,8 @@ def test_what_outlasts_the_seconds_keeps_its_lease_until_it_ends(new_engine, sto
     gate.await_begun()
     bounded(engine.close, 0.05, timeout=10)
     assert "still running: e" in caplog.text
-    began = store.clock()
-    wait_until(lambda: store.clock() > began + 0.6)
+    began = store.ledger.clock()
+    wait_until(lambda: store.ledger.clock() > began + 0.6)
     assert store.ledger.holder("e") is not None
     assert new_engine().recover() == []
     gate.open.set()
@@ -320,11 +323,19 @@ def test_it_can_be_closed_again(new_engine, store, drained):
     engine.close(drain=1000)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan")])
+SECONDS = ["negative", "far too negative", "nan", "too large", "true", "text", "decimal"]
+
+
+@pytest.mark.parametrize("seconds", [-1, -(10**5000), float("nan"), 10**400, True, "1", Decimal(1)], ids=SECONDS)
 def test_the_seconds_are_checked_before_anything_is_closed(new_engine, seconds):
-    engine = new_engine()
-    with pytest.raises(ValueError, match="drain must not be negative"):
+    gate = Gate("a")
+    engine = new_engine(gate)
+    execution = engine.start(chain("a"))
+    gate.await_begun()
+    with pytest.raises((ValueError, TypeError), match=r"drain (is|must)"):
         engine.close(drain=seconds)
+    gate.open.set()
+    assert execution.result(15).success
     assert engine.run(chain("a")).success
 
 
@@ -406,6 +417,38 @@ def test_what_is_being_recovered_is_drained_too(new_engine, store, drained, how)
     assert len(new_engine().recover()) == 2
 
 
+def test_what_a_step_fails_for_as_the_word_of_the_drain_comes_is_not_its_failure(new_engine):
+    told, heard, go, workers = threading.Event(), threading.Event(), threading.Event(), []
+
+    def handler(ctx):
+        workers.append(threading.get_ident())
+        waited(go)
+        raise EngineClosed  # as of a flow that it runs in the same engine
+
+    def sink(event):
+        if event.event_type == "step_started":
+            told.set()
+            waited(heard)  # the run has no ear for anything meanwhile
+
+    def is_at_work():
+        frame = sys._current_frames().get(workers[0])
+        while frame is not None and frame.f_code.co_name != "execute":
+            frame = frame.f_back
+        return frame is not None
+
+    engine = new_engine(handler, event_sink=sink)
+    execution = engine.start(FlowDef("f", steps=[StepDef("outer", timeout=60), StepDef("after")]), execution_id="o")
+    waited(told)
+    closing = threading.Thread(target=engine.close, args=[20.0], daemon=True)
+    closing.start()
+    wait_until(lambda: is_closed(engine))
+    go.set()
+    wait_until(lambda: not is_at_work())
+    heard.set()
+    closing.join(15)
+    assert statuses(execution.result(15)) == {"outer": "pending", "after": "pending"}
+
+
 def test_a_step_that_runs_another_flow_in_the_same_engine_runs_again(new_engine, store, drained):
     gate = Gate("inner")
 
@@ -418,7 +461,8 @@ def test_a_step_that_runs_another_flow_in_the_same_engine_runs_again(new_engine,
     execution = engine.start(chain("outer", "after"), execution_id="o")
     gate.await_begun()
     drained(engine, gate)
-    assert statuses(execution.result(15)) == {"outer": "pending", "after": "pending"}
+    result = execution.result(15)
+    assert statuses(result) == {"outer": "pending", "after": "pending"}, result.error
     engine = new_engine(handler)
     assert engine.resume("o").outputs == {"outer": {"inner": "inner", "next": "next"}, "after": "after"}
     assert gate.ran == ["inner", "next", "after"]
@@ -530,6 +574,35 @@ def test_an_interruption_while_it_is_drained_is_the_first_one(store_url, store):
         assert child.process.returncode == 3
     assert (store.get("e").state, store.ledger.holder("e")) == (RUNNING, None)
     assert [name for name, _, _ in store.ledger.read("e").steps] == ["a"]
+
+
+# -- from within ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", ["itself", "a run of it", "one that it started"])
+@pytest.mark.parametrize("where", ["a worker", "the run's thread"])
+@pytest.mark.parametrize("url", ["memory:", None])
+def test_a_handler_that_closes_the_engine_does_not_wait_for_itself(url, where, inside):
+    took = []
+    limit = 60 if where == "a worker" else None
+
+    def close(ctx):
+        began = time.monotonic()
+        engine.close(drain=15)
+        took.append(time.monotonic() - began)
+
+    def handler(ctx):
+        if inside == "itself":
+            close(ctx)
+            return
+        flow = FlowDef("inner", steps=[StepDef("close", timeout=limit)])
+        with Engine(close) as other:
+            result = other.run(flow) if inside == "a run of it" else other.start(flow).result(20)
+        result.raise_for_failure()
+
+    engine = Engine(handler, EngineConfig(execution_store=url and open_store(url)))
+    assert bounded(engine.run, FlowDef("outer", steps=[StepDef("a", timeout=limit)]), timeout=10).success
+    assert took[0] < 5
 
 
 # -- without one of szal's stores ----------------------------------------------------------------------------

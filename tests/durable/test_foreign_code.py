@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import sys
 from decimal import Decimal
 
 import pytest
@@ -9,6 +10,7 @@ from helper_engine import bounded
 
 from szal import (
     CancellationToken,
+    EncodeError,
     Engine,
     EngineClosed,
     FlowDef,
@@ -26,8 +28,8 @@ from szal import (
     SzalError,
     WorkflowState,
 )
-from szal.errors import MAX_TEXT, RetryExhausted, SubFlowError
-from szal.model.state import Stop
+from szal.errors import MAX_TEXT, LeaseLost, RetryExhausted, StoreUnavailable, SubFlowError
+from szal.model.state import StepStatus, Stop
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -232,6 +234,27 @@ class TestWhateverAHandlerRaises:
         assert "[... cut: 5000008 characters in all ...]" in error
         assert error.endswith("xxxend")
 
+    def test_many_long_ones_are_cut_where_they_come_together(self, new_engine):
+        def undo(ctx):
+            raise ValueError("x" * 30_000)
+
+        engine = new_engine(rollback_handler=undo)
+        steps = [StepDef(f"s{number}", rollbackable=True) for number in range(20)]
+        bad = StepDef("bad", step_type="sub_flow")
+        result = bounded(engine.run, FlowDef("f", steps=[*steps, bad], rollback_on_failure=True), execution_id="x")
+        assert result.error.startswith("step 'bad' failed: sub_flow step requires")
+        assert "not rolled back: s19" in result.error
+        assert "cut: 60" in result.error
+        assert len(result.error) < MAX_TEXT + 200
+
+    def test_the_name_of_a_class_is_cut_too(self, new_engine):
+        def handler(ctx):
+            raise type("Long" * 1_000_000, (Exception,), {})("no")
+
+        result = bounded(new_engine(handler).run, FlowDef("f", steps=[StepDef("a")]), execution_id="x")
+        assert len(result["a"].error_type) == len(result["a"].error) == MAX_TEXT
+        assert len(result.error) < MAX_TEXT + 200
+
 
 class TestAnOutputThatRuns:
     def test_code_when_it_is_looked_at_fails_the_step_that_asks(self):
@@ -304,6 +327,22 @@ class Token(CancellationToken):
         return False
 
 
+@pytest.mark.parametrize("error", [SkipStep("no"), StoreUnavailable("s", "away"), LeaseLost("e")], ids=repr)
+def test_what_a_storage_of_sub_flows_raises_is_its_steps_failure_whatever_it_means_elsewhere(new_engine, error):
+    class Storage(InMemoryStorage):
+        def get_by_name(self, name):
+            raise error
+
+    step = StepDef("sub", step_type="sub_flow", config={"flow_name": "child"}, max_retries=1, retry_delay=0.0)
+    result = bounded(new_engine(storage=Storage()).run, FlowDef("f", steps=[step]))
+    assert (result.state, result["sub"].status, result["sub"].attempts) == (
+        WorkflowState.FAILED,
+        StepStatus.FAILED,
+        2,
+    )
+    assert "the storage of sub-flows failed: " in result["sub"].error
+
+
 class TestTheLastNet:
     def test_what_nothing_else_has_caught_ends_the_run_in_order(self, new_engine):
         undone = []
@@ -348,6 +387,27 @@ class TestALimitOfSubFlows:
         result = bounded(engine.run, FlowDef("f", steps=[step]), execution_id="x")
         assert result["w"].error == "config.timeout of a wait step is not a number"
         assert result["w"].attempts == 1
+
+
+@pytest.mark.parametrize("labels", [{"customer": 7}, {"customer": None}, {7: "customer"}], ids=repr)
+def test_a_label_that_is_no_text_is_refused_before_anything_is_recorded(new_engine, labels):
+    engine = new_engine()
+    with pytest.raises(EncodeError, match="labels"):
+        engine.run(FlowDef("f", steps=[StepDef("a")]), execution_id="x", labels=labels)
+    assert engine.config.execution_store.get("x") is None
+
+
+class TestNumbersThatNoDatabaseHolds:
+    @pytest.mark.parametrize("seconds", [sys.float_info.max, 2**63, 10**300], ids=["float", "2**63", "10**300"])
+    def test_are_a_long_time(self, new_engine, seconds):
+        engine = new_engine(lease_ttl=seconds, timeout=seconds)
+        limited = StepDef("a", timeout=seconds, max_retries=1, retry_delay=seconds, max_retry_delay=seconds)
+        waiting = StepDef("w", step_type="wait", config={"signal": "go", "timeout": seconds})
+        flow = FlowDef("f", steps=[limited, waiting], timeout=seconds)
+        assert bounded(engine.run, flow, execution_id="x").state is WorkflowState.PAUSED
+        again = new_engine(lease_ttl=seconds)
+        again.signal("x", "go")
+        assert bounded(again.resume, "x").state is WorkflowState.COMPLETED
 
 
 def test_the_definition_stays_what_it_was_whatever_handlers_do_to_their_config(new_engine):

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from durable.children import killed
 from helper_engine import bounded, statuses, waited
+from in_front import InFront
 from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState
@@ -92,9 +93,9 @@ def test_what_is_given_up_is_not_undone(store_url, new_engine, log):
 def test_a_lease_is_renewed_every_third_of_its_time(new_engine, store, monkeypatch):
     beats, begun, go, renew = [], threading.Event(), threading.Event(), type(store.ledger).renew
 
-    def noting(ledger, owner, epochs, ttl):
+    def noting(ledger, renewal):
         beats.append(time.monotonic())
-        return renew(ledger, owner, epochs, ttl)
+        return renew(ledger, renewal)
 
     monkeypatch.setattr(type(store.ledger), "renew", noting)
     engine = new_engine(lambda ctx: (begun.set(), waited(go))[1], lease_ttl=0.3)
@@ -115,15 +116,15 @@ class Lease:
 
     def __init__(self, store):
         self._store = store
-        self.ledger = store.ledger
+        self.ledger = InFront(store.ledger, apply=self.apply)
         self.may_write = threading.Event()
 
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def apply(self, operations):
+    def apply(self, writes, *, once=False):
         waited(self.may_write)
-        self._store.apply(operations)
+        self._store.ledger.apply(writes, once=once)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from durable.failing import Broken, FailingSink
 from helper_engine import LONG, Hang, bounded
 from helper_stress import FINAL, ending, summary
+from in_front import InFront
 from pairs import FULL
 
 from szal import (
@@ -70,7 +71,7 @@ class Faults:
             if not fails:
                 return function(*args, **kwargs)
             self.seen.append(name)
-            if self._after and name != "submit":
+            if self._after and name != "write":
                 function(*args, **kwargs)
             raise self._error
 
@@ -420,20 +421,20 @@ class Slow:
 
     def __init__(self, target: Store) -> None:
         self._target = target
-        self.ledger = self
+        self.ledger = InFront(target.ledger, apply=self.apply, read=self.read)
         self.is_slow = threading.Event()
         self.looked, self.go_on = threading.Event(), threading.Event()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._target if hasattr(self._target, name) else self._target.ledger, name)
+        return getattr(self._target, name)
 
-    def apply(self, operations: Any) -> None:
+    def apply(self, writes: Any, *, once: bool = False) -> None:
         if self.is_slow.is_set():
             threading.Event().wait(0.3)
-        self._target.apply(operations)
+        self._target.ledger.apply(writes, once=once)
 
-    def look(self, execution_id: str) -> Any:
-        found = self._target.ledger.look(execution_id)
+    def read(self, execution_id: str) -> Any:
+        found = self._target.ledger.read(execution_id)
         self.looked.set()
         self.go_on.wait(LONG)
         return found

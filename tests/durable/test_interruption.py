@@ -3,18 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from durable.children import SETUP, Child, run_child
 from helper_engine import bounded, statuses
 from pairs import FULL, beside, pairs
-from processes import wait_until
+from processes import command_line, run_command_line, wait_until
 
-import szal
 from szal import Engine, EngineConfig, ExecutionOwned, FlowDef, StepDef, WorkflowState
 
 pytestmark = pytest.mark.timeout(20)
@@ -846,8 +842,8 @@ class Striking:
             def __getattr__(self, name):
                 return getattr(ledger, name)
 
-            def create(self, *arguments, **options):
-                epoch = ledger.create(*arguments, **options)
+            def create(self, new):
+                epoch = ledger.create(new)
                 if striking.is_armed:
                     striking.is_armed = False
                     signal.raise_signal(signal.SIGINT)
@@ -947,27 +943,22 @@ class TestOnTheCommandLine:
     def here(self, tmp_path, monkeypatch):
         (tmp_path / "mine.py").write_text(FLOWS)
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("PYTHONPATH", str(Path(szal.__file__).parents[1]))
         return tmp_path
 
     def interrupt(self, here, url, number):
         """Run the flow, send the process a signal, and return its status and what it says."""
-        command = [sys.executable, "-m", "szal", "run", "mine:flow", "--id", "e", "--store", url]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = command_line("run", "mine:flow", "--id", "e", "--store", url)
         try:
             wait_until((here / "ready").exists, timeout=10)
             process.send_signal(number)
-            said, _ = process.communicate(timeout=10)
+            said = "".join(process.communicate(timeout=10))
         finally:
             process.kill()
         (here / "rested").touch()
         return process.returncode, said
 
     def szal(self, *arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "szal", *arguments], capture_output=True, text=True, timeout=10, env=os.environ
-        )
-        return done.returncode
+        return run_command_line(*arguments, timeout=10).returncode
 
     def test_ctrl_c_pauses_and_says_how_to_go_on_and_how_to_undo(self, here, store_url, store):
         status, said = self.interrupt(here, store_url, signal.SIGINT)
@@ -998,8 +989,7 @@ class TestOnTheCommandLine:
         assert (here / "calls").read_text().split() == ["first", "nap", "nap", "last"]
 
     def test_without_a_store_it_is_cancelled_and_undone(self, here):
-        command = [sys.executable, "-m", "szal", "run", "mine:flow"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = command_line("run", "mine:flow")
         try:
             wait_until((here / "ready").exists, timeout=10)
             process.send_signal(signal.SIGINT)

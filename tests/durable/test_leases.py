@@ -5,13 +5,15 @@ import signal
 import threading
 from contextlib import suppress
 
-import psycopg
 import pytest
 from durable.children import Child, killed
 from helper_engine import statuses, waited
+from in_front import InFront
 from processes import wait_until
 
 from szal import (
+    Engine,
+    EngineConfig,
     ExecutionOwned,
     ExecutionRecord,
     FlowDef,
@@ -24,6 +26,7 @@ from szal import (
 from szal.engine.lineage import child_id
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
+from szal.stores.ledger import NewExecution, TakeOver
 
 
 def chain(*names):
@@ -42,6 +45,31 @@ RUNNING = """
 
     flow = FlowDef("chain", steps=[StepDef("a"), StepDef("b"), StepDef("c")])
 """
+
+
+def test_who_runs_what_was_removed_writes_nothing_to_what_began_anew_under_its_id(new_engine, store):
+    begun, go_on, ended = threading.Event(), threading.Event(), []
+
+    def old(ctx):
+        if ctx.step.name == "b":
+            begun.set()
+            waited(go_on)
+        return "old"
+
+    def run():
+        with suppress(LeaseLost):
+            ended.append(engine.run(chain("a", "b", "c"), execution_id="e"))
+
+    with Engine(old, EngineConfig(execution_store=store)) as engine:
+        thread = threading.Thread(target=run)
+        thread.start()
+        waited(begun)
+        store.remove("e")
+        assert new_engine(lambda ctx: "new").run(chain("a", "b", "c"), execution_id="e").outputs["c"] == "new"
+        go_on.set()
+        thread.join(10)
+    assert not ended
+    assert {step.output for step in store.get("e").result.steps} == {"new"}
 
 
 def test_what_another_process_runs_cannot_be_run_here(store_url, new_engine, log):
@@ -96,51 +124,49 @@ def test_the_heartbeat_keeps_a_lease_however_busy_the_engine_is(new_engine, stor
     engine = new_engine(lambda ctx: (begun.set(), waited(go))[1], lease_ttl=0.3, max_concurrency=1)
     execution = engine.start(chain("a"), execution_id="e")
     waited(begun)
-    began = store.clock()
-    wait_until(lambda: store.clock() > began + 0.9)  # three times as long as it would last by itself
+    began = store.ledger.clock()
+    wait_until(lambda: store.ledger.clock() > began + 0.9)  # three times as long as it would last by itself
     with pytest.raises(ExecutionOwned):
         new_engine().resume("e")
     go.set()
     assert execution.result(timeout=20).success
 
 
-@pytest.mark.parametrize("kind", ["postgres"])  # where one row can be locked: SQLite would be locked as a whole
-def test_a_lease_that_began_after_a_pause_is_kept_however_slow_the_renewal_of_the_one_before_is(
-    store_url, new_engine, store
-):
-    held_up, begun, asked, go = (threading.Event() for _ in range(4))
+def test_a_lease_that_began_after_a_pause_is_kept_however_slow_the_renewal_of_the_one_before_is(new_engine, store):
+    held_up, begun, asked, go, renewing, slow = (threading.Event() for _ in range(6))
 
     def handler(ctx):
-        {"a": begun, "before": asked, "after": begun}[ctx.step.name].set()
+        {"before": asked, "after": begun}[ctx.step.name].set()
         waited(held_up if ctx.step.name == "before" else go)
+
+    def renew(renewal):
+        if not renewing.is_set():
+            renewing.set()
+            waited(slow)
+        return sink.ledger.renew(renewal)
 
     wait = StepDef("wait", step_type="wait", config={"signal": "s"})
     flow = FlowDef("f", steps=[StepDef("before"), wait, StepDef("after")])
-    engine = new_engine(handler, lease_ttl=0.6)
-    first = engine.start(chain("a"), execution_id="a")  # its lease is renewed before that of "e"
-    waited(begun)
-    begun.clear()
-    paused = engine.start(flow, execution_id="e")
-    waited(asked)
-    with psycopg.connect(store_url) as locking, psycopg.connect(store_url, autocommit=True) as looking:
-        locking.execute("SELECT FROM szal_leases WHERE execution_id = 'a' FOR UPDATE")
-        waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%szal_leases%'"
-        wait_until(lambda: looking.execute(waits).rowcount)  # a renewal of "a", and of "e" as it is now
+    sink = store.engine_sink()
+    in_front = InFront(sink, ledger=InFront(sink.ledger, renew=renew))
+    with sink, Engine(handler, EngineConfig(execution_store=in_front, lease_ttl=0.6)) as engine:
+        paused = engine.start(flow, execution_id="e")
+        waited(asked)
+        waited(renewing)  # of "e" as it is now
         held_up.set()
         assert paused.result(timeout=20).state is WorkflowState.PAUSED
         engine.signal("e", "s")
         resumed = threading.Thread(target=engine.resume, args=["e"])
         resumed.start()
         waited(begun)
-        locking.rollback()
-        until = looking.execute("SELECT expires FROM szal_leases WHERE execution_id = 'e'").fetchone()[0]
-        wait_until(lambda: store.clock() > until)
-    with pytest.raises(ExecutionOwned):
-        new_engine().resume("e")
-    go.set()
-    resumed.join(20)
-    assert first.result(timeout=20).success
-    assert store.get("e").state is WorkflowState.COMPLETED
+        slow.set()
+        until = store.ledger.clock() + 0.7
+        wait_until(lambda: store.ledger.clock() > until)
+        with pytest.raises(ExecutionOwned):
+            new_engine().resume("e")
+        go.set()
+        resumed.join(20)
+        assert store.get("e").state is WorkflowState.COMPLETED
 
 
 def test_the_lease_is_given_up_at_the_end(new_engine):
@@ -180,7 +206,8 @@ def test_who_was_taken_over_from_writes_nothing_more(store_url, new_engine, stor
     code = (
         RUNNING
         + f"""
-    gate, renew = threading.Lock(), type(store).renew  # a process that stops in a transaction locks all out of SQLite
+    # A process that stops in a transaction locks all out of SQLite.
+    gate, renew = threading.Lock(), type(store.ledger).renew
 
     def renew_if_not_stopped(*arguments):
         with gate:
@@ -191,7 +218,7 @@ def test_who_was_taken_over_from_writes_nothing_more(store_url, new_engine, stor
         with gate:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    type(store).renew = renew_if_not_stopped
+    type(store.ledger).renew = renew_if_not_stopped
     engine = new_engine(handler, lease_ttl=0.5, durability={durability!r})
     try:
         tell(engine.run(flow, execution_id="e").state)
@@ -231,7 +258,7 @@ def test_a_run_whose_lease_is_lost_ends_at_once_and_its_handler_is_told(new_engi
 
     execution = new_engine(handler, lease_ttl=0.2, durability=durability).start(chain("a", "b"), execution_id="e")
     waited(begun)
-    store.ledger.take_over("e", "somebody else", 30.0, lambda owner: True)
+    store.ledger.take_over(TakeOver(execution_id="e", owner="somebody else", ttl=30.0, is_gone=lambda owner: True))
     with pytest.raises(LeaseLost):
         execution.result(timeout=20)
     waited(told)
@@ -250,7 +277,7 @@ def test_a_write_under_an_old_lease_is_refused_and_disturbs_no_other(new_engine,
     lost = engine.start(chain("a"), execution_id="lost")
     kept = engine.start(chain("a"), execution_id="kept")
     waited(begun)
-    store.ledger.take_over("lost", "somebody else", 30.0, lambda owner: True)
+    store.ledger.take_over(TakeOver(execution_id="lost", owner="somebody else", ttl=30.0, is_gone=lambda owner: True))
     go.set()
     assert kept.result(timeout=20).success
     with pytest.raises(LeaseLost, match="execution lost was taken over"):
@@ -269,7 +296,7 @@ def test_who_was_taken_over_from_begins_no_sub_flow(new_engine, store, durabilit
 
     def handler(ctx):
         ran.append(ctx.step.name)
-        store.ledger.take_over("e", "somebody else", 30.0, lambda owner: True)
+        store.ledger.take_over(TakeOver(execution_id="e", owner="somebody else", ttl=30.0, is_gone=lambda owner: True))
 
     engine = new_engine(handler, storage=InMemoryStorage([INNER]), durability=durability)
     with pytest.raises(LeaseLost, match="execution e was taken over"):
@@ -284,7 +311,15 @@ def test_a_sub_flow_whose_lease_is_still_valid_goes_on_with_its_parent(new_engin
     child = child_id("e", "in", 1)
     for flow, name, parent, ttl in ((OUTER, "e", None, -1.0), (INNER, child, "e", 10.0)):
         record = ExecutionRecord(name, flow.name, WorkflowState.RUNNING, flow_id=flow.id, parent_execution_id=parent)
-        store.ledger.create(record, content_id(flow), encode_flow(flow), "elsewhere/boot/1/2/x", ttl)
+        store.ledger.create(
+            NewExecution(
+                record=record,
+                content_id=content_id(flow),
+                flow=encode_flow(flow),
+                owner="elsewhere/boot/1/2/x",
+                ttl=ttl,
+            )
+        )
     [result] = new_engine(storage=InMemoryStorage([INNER])).recover()
     assert result.outputs == {"a": "a", "in": {"deep": "deep"}}
     assert store.get(child).state is WorkflowState.COMPLETED

@@ -11,6 +11,8 @@ import attrs
 import pytest
 from durable.children import Child, killed
 from helper_engine import bounded, statuses, waited
+from ids import uid
+from in_front import InFront
 from processes import wait_until
 
 from szal import (
@@ -37,8 +39,9 @@ from szal.model.definition import content_id
 from szal.model.json import encode_checkpoint, encode_flow, encode_record
 from szal.model.state import Stop
 from szal.scheduler.plan import Outcome
-from szal.stores.operation import Save, SaveStep
+from szal.stores.ledger import NewExecution, TakeOver
 from szal.stores.sink.sink import Sink
+from szal.stores.writes import Save, SaveStep
 
 # Dies in step DIES, once what came before is written. Each handler adds a line: its step and its key.
 DYING = """
@@ -165,11 +168,13 @@ def leave(store, execution_id="e", *done, steps=("a", "b", "c")):
     """Write what is left of a chain whose engine went away after the steps *done*."""
     flow = chain(*steps)
     record = ExecutionRecord(execution_id, "chain", WorkflowState.RUNNING, flow_id=flow.id)
-    epoch = store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    epoch = store.ledger.create(
+        NewExecution(record=record, content_id=content_id(flow), flow=encode_flow(flow), owner="somebody", ttl=-1.0)
+    )
     for seq, step in enumerate(flow.steps[: len(done)]):
         result = StepResult(step.id, step.name, StepStatus.COMPLETED, done[seq], attempts=1)
         data = encode_checkpoint(result, int(Outcome.COMPLETED))
-        store.apply([SaveStep(execution_id, step.name, seq, data, None, epoch)])
+        store.ledger.apply([SaveStep(execution_id, step.name, seq, data, None, epoch)])
 
 
 @pytest.mark.parametrize("how", ["resume", "recover", "run"])
@@ -208,7 +213,9 @@ def test_several_engines_of_one_process_share_them_out(new_engine, store):
 def test_what_is_left_too_often_ends_failed(new_engine, store):
     leave(store, "e", "A")
     for number in range(2):
-        store.ledger.take_over("e", f"another {number}", -1.0, lambda owner: True)
+        store.ledger.take_over(
+            TakeOver(execution_id="e", owner=f"another {number}", ttl=-1.0, is_gone=lambda owner: True)
+        )
     [result] = new_engine(max_recoveries=2).recover()
     assert (result.state, result.error) == (WorkflowState.FAILED, "gave up after 2 recoveries")
     assert statuses(result) == {"a": "completed", "b": "pending", "c": "pending"}
@@ -280,7 +287,7 @@ def test_one_that_cannot_be_read_keeps_no_other_from_going_on(new_engine, store,
     leave(store, "good", "A")
     record = store.get("bad")
     data = encode_record(record).replace('"execution_id":"bad"', '"execution_id":5')
-    store.apply([Save("bad", "chain", record.state, data)])
+    store.ledger.apply([Save("bad", "chain", record.state, data)])
     with caplog.at_level(logging.ERROR):
         assert [result.execution_id for result in new_engine().recover()] == ["good"]
     assert "cannot read execution bad" in caplog.text
@@ -620,13 +627,13 @@ class TestANewStepBeforeOneThatHasEnded:
         assert engine.resume("e").outputs == {"before": 1, "a": "A", "b": "b", "c": "c"}
 
     def test_of_a_dag_opens_no_gate_too_early(self, new_engine, store):
-        flow = FlowDef("dag", FlowMode.DAG, steps=[StepDef("a", id="a")])
-        flow.add_step(StepDef("clean", id="clean", depends_on="a", trigger_mode=TriggerMode.ALL_DONE))
-        flow.add_step(StepDef("hold", depends_on="clean", step_type="wait", config={"signal": "go"}))
-        ask = StepDef("ask", depends_on="clean", condition="steps.before.status == 'completed'")
+        flow = FlowDef("dag", FlowMode.DAG, steps=[StepDef("a", id=uid("a"))])
+        flow.add_step(StepDef("clean", id=uid("clean"), depends_on=uid("a"), trigger_mode=TriggerMode.ALL_DONE))
+        flow.add_step(StepDef("hold", depends_on=uid("clean"), step_type="wait", config={"signal": "go"}))
+        ask = StepDef("ask", depends_on=uid("clean"), condition="steps.before.status == 'completed'")
         steps = [
-            StepDef("before", id="before", description="new"),
-            StepDef("a", id="a", depends_on="before"),
+            StepDef("before", id=uid("before"), description="new"),
+            StepDef("a", id=uid("a"), depends_on=uid("before")),
             *flow.steps[1:],
             ask,
         ]
@@ -643,9 +650,11 @@ def test_a_back_off_waits_for_a_new_step_before_it(new_engine, store):
     """It is not begun before its ancestors, however long ago its time has come."""
     flow = FlowDef("chain", steps=[StepDef("in", step_type="sub_flow", max_retries=1, config={"flow_name": "inner"})])
     record = ExecutionRecord("e", "chain", WorkflowState.RUNNING, flow_id=flow.id)
-    epoch = store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    epoch = store.ledger.create(
+        NewExecution(record=record, content_id=content_id(flow), flow=encode_flow(flow), owner="somebody", ttl=-1.0)
+    )
     failed = StepResult(flow.steps[0].id, "in", StepStatus.PENDING, attempts=1)
-    store.apply([SaveStep("e", "in", 0, encode_checkpoint(failed, due=1.0), None, epoch)])
+    store.ledger.apply([SaveStep("e", "in", 0, encode_checkpoint(failed, due=1.0), None, epoch)])
     ran = []
 
     def handler(ctx):
@@ -735,7 +744,9 @@ def test_one_whose_sub_flows_cannot_go_on_here_is_left_alone(killed_in_sub_flow,
 def test_one_whose_sub_flows_are_not_known_here_is_left_alone(new_engine, store):
     flow = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
     record = ExecutionRecord("e", "outer", WorkflowState.RUNNING, flow_id=flow.id)
-    store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    store.ledger.create(
+        NewExecution(record=record, content_id=content_id(flow), flow=encode_flow(flow), owner="somebody", ttl=-1.0)
+    )
     with pytest.raises(HandlerNotFound, match="no sub-flow for step: in"):
         new_engine().resume("e")
     assert new_engine().recover() == []
@@ -800,6 +811,17 @@ def test_one_that_may_have_been_done_waits_for_a_decision(store_url, new_engine,
     assert engine.recover() == []
     assert engine.resume("e").state is WorkflowState.PAUSED
     assert log.lines == ["a", "pay"]
+
+
+def test_nor_is_it_run_again_by_a_rerun_that_does_not_say_so(killed_while_paying, new_engine):
+    now = []
+    engine = new_engine(lambda ctx: now.append(ctx.step.name))
+    engine.recover()
+    with pytest.raises(ValueError, match="execution e: step 'pay' may have been done: resolve it first, or name it"):
+        engine.rerun("e")
+    assert now == []
+    assert bounded(engine.rerun, "e", "pay").success
+    assert now == ["pay", "c"]
 
 
 @pytest.mark.parametrize("how", ["resume", "recover"])
@@ -953,9 +975,11 @@ def left_behind(store, names, result, outcome, stop=None):
     """Leave a parallel flow of which one step has settled, as a process does that dies."""
     flow = FlowDef("left", FlowMode.PARALLEL, steps=[StepDef(name) for name in names])
     record = ExecutionRecord("e", flow.name, WorkflowState.RUNNING, flow_id=flow.id, stop=stop)
-    epoch = store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+    epoch = store.ledger.create(
+        NewExecution(record=record, content_id=content_id(flow), flow=encode_flow(flow), owner="somebody", ttl=-1.0)
+    )
     data = encode_checkpoint(result, int(outcome))
-    store.apply([SaveStep("e", result.step_name, 0, data, None, epoch)])
+    store.ledger.apply([SaveStep("e", result.step_name, 0, data, None, epoch)])
 
 
 @pytest.mark.parametrize("names", ["ab", "abc"])
@@ -983,17 +1007,17 @@ class Weighing:
 
     def __init__(self, store):
         self._store = store
-        self.ledger = store.ledger
+        self.ledger = InFront(store.ledger, apply=self.apply)
         self.bytes = 0
         self.rows = 0
 
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def apply(self, operations):
-        self.rows += len(operations)
-        self.bytes += sum(len(json.dumps(operation.row())) for operation in operations)
-        self._store.apply(operations)
+    def apply(self, writes, *, once=False):
+        self.rows += len(writes)
+        self.bytes += sum(len(json.dumps(write.row())) for write in writes)
+        self._store.ledger.apply(writes, once=once)
 
 
 def weight(store, steps):

@@ -25,6 +25,7 @@ from szal import (
 from szal.errors import StoreFailed
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
+from szal.stores.ledger import NewExecution
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -170,7 +171,9 @@ def leave(store, flow_name, *ids):
     flow = FlowDef(flow_name, steps=[StepDef("pay")])
     for execution_id in ids:
         record = ExecutionRecord(execution_id, flow_name, WorkflowState.RUNNING, flow_id=flow.id)
-        store.ledger.create(record, content_id(flow), encode_flow(flow), "somebody", -1.0)
+        store.ledger.create(
+            NewExecution(record=record, content_id=content_id(flow), flow=encode_flow(flow), owner="somebody", ttl=-1.0)
+        )
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, StoreFailed, GeneratorExit])

@@ -24,6 +24,7 @@ from szal.engine.leased_store import LeasedStore
 from szal.engine.lineage import child_id
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
+from szal.stores.ledger import NewExecution, TakeOver
 
 
 def chain(*names, **options):
@@ -298,6 +299,38 @@ def test_an_any_step_is_kept_where_one_that_it_waited_for_is(engine, handler):
     assert handler.ran == ["b"]
 
 
+def joined(trigger):
+    """A step that waits for a, which is kept, and b, which is not; and, behind both, one that fails."""
+    flow = FlowDef("joined", FlowMode.DAG)
+    needs = [flow.add_step(StepDef("a")), flow.add_step(StepDef("b"))]
+    both = flow.add_step(StepDef("both", depends_on=needs, trigger_mode=trigger))
+    flow.add_step(StepDef("end", depends_on=[both]))
+    return flow
+
+
+def test_so_it_is_in_the_rerun_of_a_rerun_that_had_kept_it(engine, handler):
+    handler.broken = {"b", "end"}
+    failed = engine.run(joined(TriggerMode.ANY))
+    handler.broken = {"end"}
+    again = engine.rerun(failed.execution_id)
+    assert statuses(again) == {"a": "completed", "b": "completed", "both": "completed", "end": "failed"}
+    handler.mend()
+    assert engine.rerun(again.execution_id).success
+    assert handler.ran == ["end"]
+
+
+def test_a_step_is_not_kept_where_the_later_one_of_two_that_it_waits_for_ran_in_a_rerun_that_died(
+    engine, handler, new_engine
+):
+    handler.broken = {"b", "end"}
+    failed = engine.run(joined(TriggerMode.ALL_DONE))
+    assert statuses(failed) == {"a": "completed", "b": "failed", "both": "completed", "end": "failed"}
+    handler.mend()
+    again = die_before(engine, handler, failed, "both")
+    assert new_engine(handler).rerun(again).success
+    assert handler.ran == ["both", "end"]
+
+
 @pytest.mark.parametrize("skipped_again", [True, False])
 def test_what_is_kept_is_undone_unless_it_was_to_run_again(new_engine, skipped_again):
     undone, handler = [], Handler("b")
@@ -408,7 +441,7 @@ def test_one_that_dies_as_it_begins_keeps_what_completed(engine, handler, new_en
             engine.rerun(failed.execution_id)
     handler.mend()
     [again] = [each for each in store.list() if each != failed.execution_id]
-    store.ledger.take_over(again, "somebody", -1.0, lambda owner: True)
+    store.ledger.take_over(TakeOver(execution_id=again, owner="somebody", ttl=-1.0, is_gone=lambda owner: True))
     [result] = new_engine(handler).recover()
     assert result.execution_id == again
     assert statuses(result) == {"a": "completed", "b": "completed"}
@@ -444,7 +477,15 @@ def test_a_sub_flow_is_not_run_again_beside_what_it_belongs_to(new_engine, store
     outer = FlowDef("outer", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "chain"})])
     for flow, name, parent, ttl in ((outer, "e", None, parents), (inner, child, "e", childs)):
         record = ExecutionRecord(name, flow.name, WorkflowState.RUNNING, flow_id=flow.id, parent_execution_id=parent)
-        store.ledger.create(record, content_id(flow), encode_flow(flow), "elsewhere/boot/pid:[1]/1/2/x", ttl)
+        store.ledger.create(
+            NewExecution(
+                record=record,
+                content_id=content_id(flow),
+                flow=encode_flow(flow),
+                owner="elsewhere/boot/pid:[1]/1/2/x",
+                ttl=ttl,
+            )
+        )
     with pytest.raises(ExecutionOwned):
         new_engine().rerun(child)
     with pytest.raises(ExecutionOwned):

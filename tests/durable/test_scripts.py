@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from pairs import pairs
 
 import szal
 
@@ -44,8 +45,7 @@ BY_IMPORT = ["-c", "import sys; from jobs.nightly import main; main(*sys.argv[1:
 WAYS = {"a script": ["jobs/nightly.py"], "-m": ["-m", "jobs.nightly"], "an import": BY_IMPORT}
 
 
-@pytest.mark.parametrize("how", ["run", "recover"])
-@pytest.mark.parametrize("first", WAYS)
+@pytest.mark.parametrize(("first", "how", "kind"), pairs([*WAYS], ["run", "recover"], ["sqlite", "postgres"]))
 def test_what_one_began_the_others_go_on_with(tmp_path, store_url, first, how):
     """In a plain folder, of which only who imports from it knows that it is a package."""
     (tmp_path / "jobs").mkdir()

@@ -1,4 +1,4 @@
-"""Two processes, one database, 200 executions: the processes are killed at random and replaced for some time."""
+"""Two processes, one database, many executions: the processes are killed at random and replaced for some time."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from szal import WorkflowState
 from szal.stores import open_store
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-EXECUTIONS = 200
-SECONDS = 30 if FULL else 8  # of killing; then all is calm, and what is left is done
+EXECUTIONS = 200 if FULL else 120
+SECONDS = 30 if FULL else 5  # of killing; then all is calm, and what is left is done
 SCRIPT = Path(__file__).with_name("soak.py")
 
 NEEDS = {"b": "a", "c": "a", "inside": "a", "j": "i", "d": "bc"}

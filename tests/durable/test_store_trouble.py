@@ -12,12 +12,12 @@ from pairs import FULL, beside
 from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
-from szal.errors import ExecutionOwned, SinkFull, StoreClosed, StoreError, StoreUnavailable
+from szal.errors import ExecutionOwned, SinkFull, StoreClosed, StoreError, StoreUnavailable, WriteFailed
 from szal.stores import SqliteExecutionStore, open_store
 
 pytestmark = pytest.mark.timeout(30)
 
-LEASE = 0.8  # seconds
+LEASE = 1.5  # seconds; a heartbeat may be held up for a second where the machine is busy
 SOON = 3.0  # for what takes milliseconds where it is right, in a test that has to go on where it is not
 ENDS = ("step_completed", "step_failed", "step_skipped")
 
@@ -207,7 +207,7 @@ def test_handlers_are_told_and_waited_for_under_the_lease_before_run_raises(trou
             waited(scene.told)
             trouble.end()
             assert scene.saw == [True]
-            end = time.monotonic() + 1.5 * LEASE
+            end = time.monotonic() + 1.2 * LEASE
             while time.monotonic() < end:
                 assert not execution.done
                 assert bounded(resumed, second, timeout=10) is None
@@ -388,6 +388,8 @@ def test_a_wait_whose_signals_cannot_be_read_stops_the_run_and_settles_once(new_
     engine = new_engine(handler, storage=storage, event_sink=listen, lease_ttl=LEASE)
     with pytest.raises(StoreError):
         bounded(engine.run, flow, execution_id="e", timeout=10)
+    with suppress(WriteFailed):  # what was written while the table was away
+        engine.config.execution_store.flush()
     database.restore()
     assert told == [True]
     ends = [event.step_name for event in events if event.event_type in ENDS]
@@ -425,6 +427,8 @@ def test_a_sub_flow_that_cannot_be_begun_stops_the_run_and_begins_when_it_goes_o
     assert told == [True]
     assert [event.event_type for event in events if event.step_name == "sub" and event.event_type in ENDS] == []
     database.restore()
+    with suppress(WriteFailed):  # of the gate: the tables may have been looked at before it was written
+        engine.config.execution_store.flush(20)
     result = wait_until(lambda: resumed(new_engine(lambda ctx: ctx.step.name, storage=storage)), timeout=10)
     assert result.success
     assert result["sub"].output == {"in": "in"}

@@ -1,11 +1,13 @@
 """What becomes of what a sub-flow did: undone with what it belongs to, kept by a rerun, and never done on top of it."""
 
+import functools
 import signal
 import threading
 
 import pytest
 from durable.children import killed
 from helper_engine import ForeignStore, bounded, errors, statuses
+from ids import uid
 
 from szal import (
     CancellationToken,
@@ -17,9 +19,11 @@ from szal import (
     InMemoryStorage,
     MigrationRegistry,
     StepDef,
+    TriggerMode,
     WorkflowState,
 )
 from szal.engine.lineage import child_id
+from szal.model.json.text import MAX_DEPTH
 
 EVERYWHERE = pytest.mark.parametrize("kind", ["no store", "four methods", "memory", "sqlite", "postgres"])
 ROLLED_BACK, FAILED, COMPLETED = WorkflowState.ROLLED_BACK, WorkflowState.FAILED, WorkflowState.COMPLETED
@@ -240,7 +244,7 @@ def test_a_sub_flow_that_is_tried_again_is_undone_first(start, how):
     book = FlowDef("book", steps=[made("hotel"), StepDef("pay")])
     handlers = Once("charge")
     engine = start(handlers, book)
-    limit = 0.05 if how == "times out" else None
+    limit = 0.5 if how == "times out" else None
     result = bounded(engine.run, trip(sub("book", max_retries=1, timeout=limit), StepDef("charge")))
     assert handlers.log == ["hotel", "pay", "undo hotel", "hotel", "pay", "charge", "undo hotel"]
     assert (result.state, result["book"].attempts) == (ROLLED_BACK, 2)
@@ -261,7 +265,7 @@ def test_a_sub_flow_that_has_left_something_is_not_run_again_and_its_step_says_s
 
     book = FlowDef("book", steps=[made("hotel"), made("pay")])
     handlers = Late(stuck=["hotel"]) if how == "times out" else Trip("pay", stuck=["hotel"])
-    options = {"timeout": 0.05, "retry_on": ("szal.StepTimeout",)} if how == "times out" else {}
+    options = {"timeout": 0.5, "retry_on": ("szal.StepTimeout",)} if how == "times out" else {}
     result = bounded(start(handlers, book).run, trip(made("reserve"), sub("book", max_retries=5, **options)))
     assert handlers.log == ["reserve", "hotel", "pay", "undo hotel", "undo reserve"]
     why = "flow timeout exceeded" if how == "times out" else "step 'pay' failed: ValueError: no"
@@ -374,6 +378,63 @@ def test_what_a_sub_flow_has_left_is_known_after_a_crash_too(store_url, new_engi
     assert handlers.log == ["undo reserve"]
     assert result.state is FAILED
     assert result.error.endswith("; not rolled back: book (hotel (RuntimeError: stuck))")
+
+
+class Deep(Trip):
+    """What its hotel returns is an output of a step, and as a part of an output of a sub-flow nested too deeply."""
+
+    def __call__(self, ctx):
+        output = super().__call__(ctx)
+        return functools.reduce(lambda inner, _: [inner], range(MAX_DEPTH), 0) if output == "hotel" else output
+
+    def undo(self, ctx):
+        self.log.append(f"undo {ctx.step.name}")
+        if ctx.step.name in self.stuck:
+            raise RuntimeError("stuck")
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"])
+def test_a_sub_flow_that_completed_is_undone_though_its_step_failed(start):
+    handlers = Deep()
+    engine = start(handlers)
+    clean_up = StepDef("clean up", rollbackable=True, depends_on=[uid("book")], trigger_mode=TriggerMode.ALL_DONE)
+    reserve = made("reserve", id=uid("reserve"))
+    book = sub("book", id=uid("book"), depends_on=[reserve], max_retries=2)
+    flow = FlowDef("trip", FlowMode.DAG, steps=[reserve, book, clean_up], rollback_on_failure=True)
+    result = bounded(engine.run, flow)
+    assert handlers.log[:4] == ["reserve", "hotel", "flight", "clean up"]  # and nothing is booked again
+    assert handlers.log[4:] == ["undo clean up", "undo flight", "undo hotel", "undo reserve"]
+    assert result.state is ROLLED_BACK
+    assert result.error.startswith("step 'book' failed: ")
+    assert statuses(result) == {"reserve": "rolled_back", "book": "failed", "clean up": "rolled_back"}
+    assert record_of(engine, result.execution_id, "book").state is ROLLED_BACK
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"])
+def test_what_such_a_sub_flow_leaves_is_named(start):
+    handlers = Deep(stuck=["hotel"])
+    result = bounded(start(handlers).run, trip(made("reserve"), sub("book")))
+    assert handlers.log[3:] == ["undo flight", "undo hotel", "undo reserve"]
+    assert result.state is FAILED
+    assert "; not rolled back: book (sub-flow 'book' failed: " in result.error
+
+
+def test_who_goes_on_with_the_undoing_undoes_such_a_sub_flow_too(new_engine, store):
+    class Interrupted(Deep):
+        def undo(self, ctx):
+            super().undo(ctx)
+            signal.raise_signal(signal.SIGINT)
+
+    handlers, flow = Interrupted(), trip(made("reserve"), sub("book"))
+    engine = new_engine(handlers, storage=InMemoryStorage([BOOK]), rollback_handler=handlers.undo)
+    for undone in ("flight", "hotel", "reserve"):
+        handlers.log.clear()
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(flow, execution_id="e")
+        assert handlers.log[-1] == f"undo {undone}"
+        assert not handlers.log[-2:-1] or undone == "flight"
+    assert bounded(engine.resume, "e").state is ROLLED_BACK
+    assert [store.get(each).state for each in ("e", child_id("e", "book", 1))] == [ROLLED_BACK] * 2
 
 
 def test_an_interruption_while_a_sub_flow_is_undone_leaves_that_to_who_goes_on(new_engine, store):
@@ -492,6 +553,64 @@ class TestARerun:
         handlers.mend()
         assert bounded(engine.rerun, execution_id, from_step="book").success
         assert handlers.log[-4:] == ["hotel", "pay", "seat", "charge"]
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    def test_of_a_rerun_does_nothing_on_top_of_what_the_first_one_left_either(self, start, retries):
+        handlers = Trip("pay", stuck=["hotel"])
+        engine = start(handlers, self.book)
+        result = bounded(engine.run, trip(sub("book", max_retries=retries)))
+        handlers.mend()
+        for _ in range(3):
+            result = bounded(engine.rerun, result.execution_id)
+            assert (result.state, handlers.log) == (FAILED, [])
+
+    @pytest.mark.parametrize("rolls_back", [False, True])
+    def test_does_nothing_on_top_of_what_a_sub_flow_of_a_sub_flow_left(self, start, rolls_back):
+        """Which has rolled back of its own, whether or not those above it do."""
+        book = FlowDef("book", steps=self.book.steps, rollback_on_failure=True)
+        outer = FlowDef("outer", steps=[StepDef("o"), sub("book", max_retries=1)], rollback_on_failure=rolls_back)
+        handlers = Trip("pay", stuck=["hotel"])
+        engine = start(handlers, book, outer)
+        result = bounded(engine.run, trip(sub("outer", max_retries=1), rolls_back=rolls_back))
+        assert handlers.log == ["o", "hotel", "pay", "undo hotel"]
+        handlers.mend()
+        for _ in range(3):
+            result = bounded(engine.rerun, result.execution_id)
+            assert result.state is FAILED
+            assert "has left: book (hotel (RuntimeError: stuck))" in result["outer"].error
+            assert handlers.log == []
+
+    def test_of_a_rerun_keeps_what_followed_a_step_that_could_not_be_undone(self, start):
+        handlers = Trip("charge", stuck=["reserve"])
+        engine = start(handlers)
+        result = bounded(engine.run, trip(made("reserve"), StepDef("seen"), StepDef("charge")))
+        for _ in range(2):
+            handlers.log.clear()
+            result = bounded(engine.rerun, result.execution_id)
+            assert handlers.log == ["charge", "undo reserve"]
+
+    def test_of_a_rerun_that_skipped_the_failed_sub_flow_keeps_what_followed_that(self, start):
+        handlers = Trip("pay")
+        engine = start(handlers, self.book)
+        result = bounded(engine.run, trip(sub("book", condition="!inputs.no"), StepDef("seen"), rolls_back=False))
+        handlers.mend()
+        result = bounded(engine.rerun, result.execution_id, inputs={"no": True})
+        assert (result["book"].error, handlers.log) == ("condition not met", ["seen"])
+        for _ in range(2):
+            handlers.log.clear()
+            result = bounded(engine.rerun, result.execution_id)
+            assert (result.success, handlers.log) == (True, [])
+        assert bounded(engine.rerun, result.execution_id, inputs={"no": False}).success
+        assert handlers.log == ["pay", "seat", "seen"]  # what the sub-flow had completed is kept all the while
+
+    def test_of_a_rerun_that_skips_what_a_sub_flow_left_is_not_rolled_back(self, start):
+        handlers = Trip("pay", stuck=["hotel"])
+        engine = start(handlers, self.book)
+        result = bounded(engine.run, trip(sub("book", condition="!inputs.no"), StepDef("seen")))
+        handlers.mend()
+        handlers.broken.add("seen")
+        result = bounded(engine.rerun, result.execution_id, inputs={"no": True})
+        assert (result.state, handlers.log) == (FAILED, ["seen"])
 
     def test_that_rolls_back_undoes_what_the_sub_flow_of_the_earlier_one_did(self, start, store, new_engine):
         engine, handlers, execution_id = self.failed(start, "charge")

@@ -25,6 +25,7 @@ from szal import (
 )
 from szal.engine.lineage import child_id
 from szal.model.json import decode_checkpoint
+from szal.stores.ledger import TakeOver
 
 
 def wait_step(name="ask", **config):
@@ -139,9 +140,9 @@ def test_so_is_what_it_is_told_as_soon_as_the_store_has_it(open_one, tell):
         def wrap(self, name, function):
             def operation(*args, **kwargs):
                 found = function(*args, **kwargs)
-                if name == "ledger.create" and args[0].parent_execution_id is not None:
+                if name == "ledger.create" and args[0].under is not None:
                     act = engine.signal if tell == "signal" else engine.cancel
-                    told.append(act(args[0].execution_id, *["approve"][: tell == "signal"]))
+                    told.append(act(args[0].record.execution_id, *["approve"][: tell == "signal"]))
                 return found
 
             return operation
@@ -285,7 +286,9 @@ def test_one_whose_recovery_ends_before_it_goes_on_is_found_again(new_engine, st
     engine.run(asking(), execution_id="e")
     engine.signal("e", "approve", "yes")
     assert engine.interrupted() == ["e"]
-    assert store.ledger.take_over("e", "somebody", 0.05, lambda owner: False).epoch == 2
+    before = store.ledger.read("e").epoch
+    wanted = TakeOver(execution_id="e", owner="somebody", ttl=0.05, is_gone=lambda owner: False)
+    assert store.ledger.take_over(wanted).epoch == before + 1
     assert store.get("e").state is WorkflowState.PAUSED
     wait_until(lambda: engine.interrupted() == ["e"], timeout=20)
     [result] = engine.recover()

@@ -35,6 +35,7 @@ NUMBERS = [
     "max_concurrency",
     "timeout",
     "cancel_grace",
+    "commit_timeout",
     "lease_ttl",
     "max_recoveries",
     "max_recovering",
@@ -582,7 +583,7 @@ class TestThreads:
         flow = FlowDef("f", steps=steps("a", timeout=60))
         with Engine(lambda ctx: threading.current_thread()) as engine:
             threads = {bounded(engine.run, flow)["a"].output for _ in range(20)}
-        assert len(threads) <= 3
+        assert len(threads) <= 10  # the next run may begin before the thread of the last one is idle
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -26,10 +26,10 @@ class Leases:
         self.cancelled = set()
         self.before = lambda: None
 
-    def renew(self, owner, epochs, ttl):
+    def renew(self, renewal):
         self.before()
-        self.renewed.put(epochs)
-        return {name: name in self.cancelled for name in epochs if name not in self.lost}
+        self.renewed.put(renewal.epochs)
+        return {name: name in self.cancelled for name in renewal.epochs if name not in self.lost}
 
 
 @pytest.fixture

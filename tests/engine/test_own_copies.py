@@ -111,6 +111,19 @@ class TestOutputs:
         result = run(handler, flow, rollback_handler=lambda ctx: ctx.output["ids"].clear())
         assert result["a"].output == {"ids": [1, 2]}
 
+    def test_a_list_in_a_tuple_is_nobody_elses(self):
+        def handler(ctx):
+            for mine in (ctx.config, ctx.inputs["pair"]):
+                mine[0].append("changed")
+            assert (ctx.config, ctx.inputs) == ((["changed"],), {"pair": (["changed"],)})
+            if ctx.attempt == 1:
+                raise ValueError
+
+        given = {"pair": ([],)}
+        step = StepDef("a", config=([],), max_retries=1, retry_delay=0)
+        assert run(handler, FlowDef("f", steps=[step], inputs=given)).success
+        assert (given, step.config) == ({"pair": ([],)}, ([],))
+
     def test_other_objects_pass_as_they_are(self):
         class Bag(dict):
             """A class of the program's own."""
@@ -132,6 +145,7 @@ class TestACopy:
             {},
             [1, [2, [3, {"a": []}]]],
             {"a": [{}, []], "b": (1, [2])},
+            (1, [2], ((), (3, {"a": [4]}))),
             OrderedDict(a=[1], b=OrderedDict(c=[2])),
             defaultdict(list, a=[1]),
         ],
@@ -142,7 +156,7 @@ class TestACopy:
         assert copy is not value
         assert type(copy) is type(value)
 
-    @pytest.mark.parametrize("value", [None, 1, "x", (1, [2]), {1}])
+    @pytest.mark.parametrize("value", [None, 1, "x", (), (1, (2, "x")), {1}])
     def test_of_anything_else_is_the_thing_itself(self, value):
         assert own_copy(value) is value
 
@@ -157,6 +171,34 @@ class TestACopy:
             laughs = [laughs, laughs]
         mine = own_copy(laughs)
         assert mine[0] is mine[1]
+
+    def test_of_tuples_has_lists_and_dicts_of_its_own_in_them(self):
+        inner = [1]
+        shared = (inner, (2, "x"))
+        circle = []
+        circle.append((circle, shared))
+        value = {"a": (shared, shared, {"b": inner}), "c": circle}
+        mine = own_copy(value)
+        assert mine["a"] == value["a"]
+        assert mine["a"][0][0] is not inner
+        assert mine["a"][0] is mine["a"][1]
+        assert mine["a"][0][0] is mine["a"][2]["b"] is mine["c"][0][1][0]
+        assert mine["a"][0][1] is shared[1]
+        assert mine["c"][0][0] is mine["c"] is not circle
+        for _ in range(64):
+            shared = (shared, shared)
+        mine = own_copy(shared)
+        assert mine[0] is mine[1]
+
+    def test_no_depth_of_tuples_is_too_much(self):
+        deep = ([],)
+        for _ in range(100_000):
+            deep = (deep,)
+        mine = own_copy(deep)
+        while deep:
+            mine, deep = mine[0], deep[0]
+        assert mine == deep
+        assert mine is not deep
 
     def test_no_depth_is_too_much(self):
         deep: list = []

@@ -34,7 +34,8 @@ from szal.model.definition import content_id
 from szal.model.json import encode_checkpoint, encode_flow
 from szal.scheduler import plan
 from szal.stores import open_store
-from szal.stores.operation import SaveStep
+from szal.stores.ledger import NewExecution
+from szal.stores.writes import SaveStep
 
 TRIGGERS = tuple(trigger for trigger in TriggerMode if trigger is not TriggerMode.ANY)  # what it waits for is a race
 WORDS = (*["ok"] * 6, "fail", "fail", "skip", "fatal")
@@ -167,7 +168,9 @@ def test_every_rerun_keeps_and_runs_what_the_model_says(flow, room, data):
 @given(flow=nested(), data=st.data())
 def test_so_does_every_rerun_of_flows_in_flows(flow, data):
     """What a sub-flow completed is kept, what was undone runs again, and nothing on top of what could not be."""
-    run_and_rerun(flow, [data.draw(mended(flow))], [data.draw(st.sampled_from(OTHER_INPUTS))], 2)
+    again = [data.draw(mended(flow)) for _ in range(2)]
+    inputs = [data.draw(st.sampled_from(OTHER_INPUTS)) for _ in range(2)]
+    run_and_rerun(flow, again, inputs, 2)
 
 
 # -- under a migrated definition ------------------------------------------------------------------------
@@ -211,12 +214,16 @@ def leave(store: object, flow: FlowSpec, kept: dict[str, Outcome]) -> str:
     """Write what is left of an execution whose process died after the steps *kept*."""
     definition = flow.build()
     record = ExecutionRecord("e", flow.name, WorkflowState.RUNNING, inputs=INPUTS, flow_id=definition.id)
-    epoch = store.ledger.create(record, content_id(definition), encode_flow(definition), "somebody", -1.0)
+    epoch = store.ledger.create(
+        NewExecution(
+            record=record, content_id=content_id(definition), flow=encode_flow(definition), owner="somebody", ttl=-1.0
+        )
+    )
     for seq, (name, done) in enumerate(kept.items()):
         result = StepResult(f"{flow.name}/{name}", name, done.status, done.output, attempts=done.attempts)
         result = attrs.evolve(result, error=done.error or None)
         data = encode_checkpoint(result, int(outcome_of(done)))
-        store.apply([SaveStep("e", name, seq, data, None, epoch)])
+        store.ledger.apply([SaveStep("e", name, seq, data, None, epoch)])
     return "e"
 
 

@@ -218,7 +218,19 @@ class TestErrors:
             result = bounded(engine.run, FlowDef("p", steps=[sub("x"), StepDef("after")]))
         assert errors(result) == {"x": "ConnectionError: gone", "after": "prior step failed"}
 
-    @pytest.mark.parametrize("inputs", [5, "text", [1, 2]])
+    @pytest.mark.parametrize("found", ["child", 5, FlowDef], ids=repr)
+    def test_storage_that_has_no_flow_under_a_flows_name_is_not_asked_again(self, found):
+        class Odd(InMemoryStorage):
+            def get_by_name(self, name):
+                return found
+
+        with Engine(echo, EngineConfig(storage=Odd())) as engine:
+            result = bounded(engine.run, FlowDef("p", steps=[sub("x", max_retries=3, retry_delay=0)]))
+        kind = type(found).__name__
+        assert errors(result) == {"x": f"what the storage has as sub-flow 'x' is no FlowDef, but a {kind}"}
+        assert result["x"].attempts == 1
+
+    @pytest.mark.parametrize("inputs", [5, "text", [1, 2], [], "", 0, False])
     def test_inputs_that_are_no_object(self, inputs):
         result = run(echo, FlowDef("p", steps=[sub("child", inputs=inputs)]), FlowDef("child", steps=[StepDef("a")]))
         assert statuses(result) == {"child": "failed"}
@@ -530,7 +542,7 @@ class TestDeadlines:
 
 def test_what_the_child_recorded_is_there_even_where_outputs_are_deep():
     deep = []
-    for _ in range(200):
+    for _ in range(100):
         deep = [deep]
     store = ForeignStore()
     child = FlowDef("child", steps=[StepDef("a")])

@@ -5,6 +5,7 @@ import logging
 import signal
 import threading
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -308,20 +309,15 @@ class TestCallbacks:
         counts = [[] for _ in range(10)]
         for count in counts:
             bus.subscribe("#", count.append)  # written in C: no signal comes up before its first line
-        interrupted = 0
         with alarms(interrupt):
-            for round_ in range(2000):
-                try:
+            for round_ in range(600):
+                with suppress(Interrupted):
                     alarm_in(round_ % 20)
-                    bus.publish(flow_event())
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                except Interrupted:
-                    interrupted += len(counts[0]) > 0
+                    while True:  # whenever it comes, it is in the midst of one
+                        bus.publish(flow_event())
                 assert len({len(count) for count in counts}) == 1
-                assert len(counts[0]) <= 1
                 for count in counts:
                     count.clear()
-        assert interrupted > 50
 
     def test_are_called_where_logging_is_broken(self, bus):
         def break_down(record):

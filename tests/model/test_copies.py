@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -79,6 +80,18 @@ class Refuses(Exception):
         raise RuntimeError("no")
 
 
+class Exits(Exception):
+    def __reduce__(self):
+        raise SystemExit(3)
+
+
+class ExitsLate(Exception):
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
 class Deceives(Exception):
     def __reduce__(self):
         return (str, ("no exception",))
@@ -95,7 +108,10 @@ def result_of(error):
 Local = type("Local", (Exception,), {"__qualname__": "nowhere.Local"})
 
 
-@pytest.mark.parametrize("error", [Needs(1, "no"), Holds("no"), Refuses("no"), Deceives("no"), Local("no")], ids=repr)
+TRAVEL_BADLY = [Needs(1, "no"), *(kind("no") for kind in (Holds, Refuses, Exits, ExitsLate, Deceives, Local))]
+
+
+@pytest.mark.parametrize("error", TRAVEL_BADLY, ids=repr)
 def test_an_exception_that_cannot_travel_is_left_out(error):
     result = pickle.loads(pickle.dumps(result_of(error)))
     assert result["a"].exception is None

@@ -319,3 +319,21 @@ def test_an_input_that_changes_in_place_is_seen() -> None:
     made = Definition.of(flow)
     flow.inputs["files"].append("a")
     assert Definition.of(flow).content_id != made.content_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda c: c.update(n=True), lambda c: c["l"].append(2), lambda c: c["t"][0].clear()],
+    ids=["a value", "a list", "in a tuple"],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_config_that_is_changed_in_place_is_another_definition(change: Any, nested: bool) -> None:
+    config: dict[str, Any] = {"n": 1, "l": [1], "t": ([1],)}
+    step = StepDef("a", config=config)
+    flow = FlowDef("f", HIERARCHICAL, steps=[StepDef("p", sub_steps=[step])] if nested else [step])
+    before = Definition.of(flow)
+    assert Definition.of(flow) is before
+    change(config)
+    after = Definition.of(flow)
+    assert after.content_id != before.content_id
+    assert after.content_id == content_id(decode_flow(after.text)) == content_id(flow)

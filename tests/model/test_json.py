@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ def test_no_limit_is_written_as_u64_max() -> None:
     flow = decode_flow((WIRE / "flow-dag.json").read_text())
     assert [step.timeout for step in flow.steps] == [60.0, None, 30.0]
     assert json.loads(encode_flow(flow))["steps"][1]["timeout_ms"] == U64
+
+
+@pytest.mark.parametrize("seconds", [1e17, 1e300, sys.float_info.max, 10**300, 10**308])
+def test_a_time_that_is_longer_than_any_number_can_tell_is_no_limit(seconds: float) -> None:
+    step = StepDef("s", timeout=seconds, max_retry_delay=seconds, retry_delay=seconds)
+    flow = decode_flow(encode_flow(FlowDef("f", steps=[step], timeout=seconds)))
+    assert (flow.timeout, flow.steps[0].timeout, flow.steps[0].max_retry_delay) == (None, None, None)
+    assert flow.steps[0].retry_delay > 1e16
 
 
 def test_a_large_unsigned_number_in_an_output_is_kept_exactly() -> None:

@@ -9,8 +9,10 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ids import uid
 
 from szal import CycleDetected, Engine, FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
+from szal.model.step import MAX_COUNT
 
 LONG = 20_000
 DAG, HIERARCHICAL, SEQUENTIAL, PARALLEL = FlowMode.DAG, FlowMode.HIERARCHICAL, FlowMode.SEQUENTIAL, FlowMode.PARALLEL
@@ -80,7 +82,7 @@ def test_every_problem_is_reported_at_once():
 
 
 def test_a_cycle_is_reported_together_with_the_rest():
-    a, b = StepDef("a", id="1", depends_on="2"), StepDef("b", id="2", depends_on="1", max_retries=-1)
+    a, b = StepDef("a", id=uid(1), depends_on=uid(2)), StepDef("b", id=uid(2), depends_on=uid(1), max_retries=-1)
     with pytest.raises(CycleDetected) as caught:
         dag(a, b, StepDef("c", timeout=-1)).validate()
     assert len(caught.value.problems) == 3
@@ -102,7 +104,7 @@ def test_an_invalid_flow_does_not_run():
 
 
 def test_the_error_survives_pickling():
-    flow = dag(StepDef("a", id="1", depends_on="1"), StepDef("a"))
+    flow = dag(StepDef("a", id=uid(1), depends_on=uid(1)), StepDef("a"))
     with pytest.raises(CycleDetected) as caught:
         flow.validate()
     copy = pickle.loads(pickle.dumps(caught.value))
@@ -128,7 +130,7 @@ def test_the_same_step_twice_is_a_duplicate():
 
 
 def test_ids_are_unique():
-    assert problems(dag(StepDef("a", id="1"), StepDef("b", id="1"), StepDef("c", depends_on="1")))
+    assert problems(dag(StepDef("a", id=uid(1)), StepDef("b", id=uid(1)), StepDef("c", depends_on=uid(1))))
 
 
 @pytest.mark.parametrize("name", ["a.b", "a b", "größe", "'quoted'", 'with "both"', "in", "[0]", "🧵"])
@@ -170,7 +172,7 @@ def test_sub_steps_are_for_hierarchies(mode):
 
 
 def cycle(*names):
-    return [StepDef(name, id=name, depends_on=names[place - 1]) for place, name in enumerate(names)]
+    return [StepDef(name, id=uid(name), depends_on=uid(names[place - 1])) for place, name in enumerate(names)]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 10])
@@ -196,7 +198,7 @@ def test_a_cycle_is_told_in_the_order_of_running():
 @given(st.integers(1, 6), st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=10))
 def test_cycles_are_reported_exactly_where_there_are_any(count, edges):
     before = [{source for node, source in edges if node == place and source < count} for place in range(count)]
-    steps = [StepDef(f"s{n}", id=f"{n}", depends_on=map(str, sorted(before[n]))) for n in range(count)]
+    steps = [StepDef(f"s{n}", id=uid(n), depends_on=map(uid, sorted(before[n]))) for n in range(count)]
     closure = {(node, source) for node in range(count) for source in before[node]}
     for middle in range(count):
         closure |= {(a, b) for a, m in closure if m == middle for n, b in closure if n == middle}
@@ -332,11 +334,39 @@ def test_a_flows_numbers_are_not_negative():
     only_problem(FlowDef("f", timeout=-0.5), "timeout")
 
 
+@pytest.mark.parametrize("number", [MAX_COUNT + 1, 10**300, 10**400, 1.5, 2.0], ids=["u32", "300", "400", "1.5", "2.0"])
+def test_what_is_counted_is_whole_and_no_larger_than_a_record_can_hold(number):
+    only_problem(FlowDef("f", version=number), "version")
+    only_problem(dag(StepDef("a", max_retries=number)), "'a'", "max_retries")
+    assert problems(FlowDef("f", version=MAX_COUNT, steps=[StepDef("a", max_retries=MAX_COUNT)])) == []
+
+
+# -- texts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"]], ids=repr)
+@pytest.mark.parametrize("field", ["id", "description", "step_type"])
+def test_a_text_that_is_none_could_not_be_read_back(field, value):
+    if field != "step_type" or value is not None:
+        only_problem(dag(StepDef("a", **{field: value})), "'a'", f"{field} is not a string ({value!r})")
+    if field != "step_type":
+        only_problem(FlowDef("f", **{field: value}), f"the flow's {field} is not a string ({value!r})")
+
+
+@pytest.mark.parametrize("value", [None, 5, ["x"], FlowDef("x")], ids=type)
+def test_what_is_no_step_is_nothing_to_depend_on(value):
+    only_problem(dag(StepDef("a", depends_on=[value])), "'a'", "depends_on holds what is no step and no id")
+
+
+def test_nor_could_the_name_of_a_flow():
+    only_problem(FlowDef(5), "the flow's name is not a string (5)")
+
+
 # -- size ----------------------------------------------------------------------------------------------
 
 
 def long_chain(count):
-    return [StepDef(f"s{n}", id=f"{n}", depends_on=[f"{n - 1}"] if n else []) for n in range(count)]
+    return [StepDef(f"s{n}", id=uid(n), depends_on=[uid(n - 1)] if n else []) for n in range(count)]
 
 
 def test_a_chain_of_100_000_steps_validates():
@@ -349,7 +379,7 @@ def test_a_chain_of_100_000_steps_validates():
 
 def test_a_cycle_of_many_steps_is_named():
     steps = long_chain(LONG)
-    steps[0] = attrs.evolve(steps[0], depends_on=f"{LONG - 1}")
+    steps[0] = attrs.evolve(steps[0], depends_on=uid(LONG - 1))
     with pytest.raises(CycleDetected) as caught:
         dag(*steps).validate()
     assert len(caught.value.path) == LONG + 1
@@ -369,25 +399,25 @@ def test_a_hierarchy_thousands_of_levels_deep_validates():
 @pytest.mark.parametrize("mode", [SEQUENTIAL, PARALLEL, HIERARCHICAL], ids=str)
 def test_many_steps_in_other_modes(mode):
     assert (
-        problems(FlowDef("long", mode, steps=[StepDef(f"s{number}", id=f"{number}") for number in range(LONG)])) == []
+        problems(FlowDef("long", mode, steps=[StepDef(f"s{number}", id=uid(number)) for number in range(LONG)])) == []
     )
 
 
 def test_many_problems_are_all_reported():
-    steps = [StepDef(f"s{number}", id=f"{number}", max_retries=-1) for number in range(LONG)]
+    steps = [StepDef(f"s{number}", id=uid(number), max_retries=-1) for number in range(LONG)]
     assert len(problems(FlowDef("bad", steps=steps))) == LONG
 
 
 def test_many_conditions_on_distant_steps_cost_no_walk_each():
     steps = long_chain(LONG)
-    steps = [attrs.evolve(step, condition="steps.s0.output") if step.id != "0" else step for step in steps]
+    steps = [attrs.evolve(step, condition="steps.s0.output") if step.id != uid(0) else step for step in steps]
     begin = time.process_time()
     assert problems(dag(*steps)) == []
     assert time.process_time() - begin < 10
 
 
 def test_many_unknown_names_are_reported_in_little_time():
-    steps = [StepDef(f"step-{n}", id=f"{n}", condition=f"steps.stop-{n}.output") for n in range(1000)]
+    steps = [StepDef(f"step-{n}", id=uid(n), condition=f"steps.stop-{n}.output") for n in range(1000)]
     begin = time.process_time()
     assert len(problems(dag(*steps))) == 1000
     assert time.process_time() - begin < 3

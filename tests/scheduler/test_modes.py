@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from helper_flows import COMPLETED, FAILED, SKIPPED, Gate, outcomes, run_flow
+from ids import uid
 
 from szal import (
     CancellationToken,
@@ -832,7 +833,7 @@ def test_a_flow_without_steps_succeeds(mode):
 
 
 def test_results_stand_in_the_flows_own_order_not_in_that_of_the_dependencies():
-    last, first = StepDef("last", id="2", depends_on=["1"]), StepDef("first", id="1")
+    last, first = StepDef("last", id=uid(2), depends_on=[uid(1)]), StepDef("first", id=uid(1))
     result = run_flow(FlowDef("order", FlowMode.DAG, steps=[last, first]), {})
     assert list(outcomes(result)) == ["last", "first"]
     assert result.success

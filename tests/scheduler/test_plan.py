@@ -6,8 +6,9 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ids import uid
 
-from szal import FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
+from szal import Engine, FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
 from szal.scheduler.plan import EdgeKind, Plan
 
 LONG = 25_000
@@ -36,9 +37,9 @@ def dags(draw: st.DrawFn) -> FlowDef:
     count = draw(st.integers(0, 8))
     steps = []
     for number in range(count):
-        needs = draw(st.lists(st.sampled_from([f"{n}" for n in range(number)]), max_size=3)) if number else []
+        needs = draw(st.lists(st.sampled_from([uid(n) for n in range(number)]), max_size=3)) if number else []
         trigger = draw(st.sampled_from([mode for mode in TriggerMode if needs or mode is not TriggerMode.ANY]))
-        steps.append(StepDef(f"s{number}", id=f"{number}", depends_on=needs, trigger_mode=trigger))
+        steps.append(StepDef(f"s{number}", id=uid(number), depends_on=needs, trigger_mode=trigger))
     return FlowDef("dag", FlowMode.DAG, steps=draw(st.permutations(steps)))
 
 
@@ -115,7 +116,7 @@ def test_nodes_that_wait_for_the_same_stand_behind_one_gate(flow):
 
 
 def test_a_layer_that_waits_for_all_of_another_has_as_many_edges_as_that_has_steps():
-    first = [StepDef(f"a{n}", id=f"a{n}") for n in range(50)]
+    first = [StepDef(f"a{n}", id=uid(f"a{n}")) for n in range(50)]
     names = [step.id for step in first]
     second = [StepDef(f"b{n}", depends_on=names[n:] + names[:n]) for n in range(50)]
     plan = Plan.of(FlowDef("layers", FlowMode.DAG, steps=[*first, *second]))
@@ -131,7 +132,8 @@ def test_what_is_before_a_step_is_what_it_waits_for_directly_or_not(flow):
         known[step.id] = set(step.depends_on).union(*(known[need] for need in step.depends_on))
     for step in flow.steps:
         place = plan.places[step.name]
-        expected = sorted(plan.places[f"s{each}"] for each in known[step.id])
+        names = {each.id: each.name for each in flow.steps}
+        expected = sorted(plan.places[names[each]] for each in known[step.id])
         assert list(plan.all_before(place)) == expected
         assert [source for source in range(len(flow.steps)) if plan.is_before(source, place)] == expected
 
@@ -240,7 +242,7 @@ def test_a_limit_of_the_flow_that_has_become_invalid_is_noticed():
 
 
 def test_a_chain_of_many_steps():
-    steps = [StepDef(f"s{n}", id=f"{n}", depends_on=[f"{n - 1}"] if n else []) for n in range(LONG)]
+    steps = [StepDef(f"s{n}", id=uid(n), depends_on=[uid(n - 1)] if n else []) for n in range(LONG)]
     plan = Plan.of(FlowDef("chain", FlowMode.DAG, steps=steps))
     assert waiting(plan) == [0] + [1] * (LONG - 1)
     assert plan.is_before(0, LONG - 1)
@@ -260,9 +262,9 @@ def test_a_hierarchy_thousands_of_levels_deep():
 
 def test_a_deep_hierarchy_is_compared_with_another_without_a_deep_stack():
     def deep():
-        step = StepDef("s0", id="0")
+        step = StepDef("s0", id=uid(0))
         for level in range(1, 5000):
-            step = StepDef(f"s{level}", id=f"{level}", sub_steps=[step])
+            step = StepDef(f"s{level}", id=uid(level), sub_steps=[step])
         return step
 
     flow = FlowDef("deep", FlowMode.HIERARCHICAL, steps=[deep()])
@@ -272,9 +274,21 @@ def test_a_deep_hierarchy_is_compared_with_another_without_a_deep_stack():
 
 
 def test_everything_waits_for_one_and_one_waits_for_everything():
-    first = StepDef("first", id="first")
-    middle = [StepDef(f"s{n}", id=f"{n}", depends_on=["first"]) for n in range(LONG // 2)]
+    first = StepDef("first", id=uid("first"))
+    middle = [StepDef(f"s{n}", id=uid(n), depends_on=[first]) for n in range(LONG // 2)]
     last = StepDef("last", depends_on=middle, trigger_mode=TriggerMode.ANY)
     plan = Plan.of(FlowDef("wide", FlowMode.DAG, steps=[last, first, *middle]))
     assert (len(list(plan.successors(1))), plan.waiting[0]) == (LONG // 2, LONG // 2)
-    assert plan.loose
+    assert plan.starts_early
+
+
+def test_a_config_that_is_changed_in_place_is_compiled_again():
+    config = {"text": "{{inputs.a}}", "more": [1]}
+    flow = FlowDef("f", steps=[StepDef("a", config=config)])
+    assert Plan.of(flow) is Plan.of(flow)
+    seen = []
+    with Engine(lambda ctx: seen.append(ctx.config)) as engine:
+        engine.run(flow, {"a": "A", "b": "B"})
+        config["text"], config["more"] = "{{inputs.b}}", [True]
+        engine.run(flow, {"a": "A", "b": "B"})
+    assert seen == [{"text": "A", "more": [1]}, {"text": "B", "more": [True]}]

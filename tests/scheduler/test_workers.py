@@ -380,7 +380,7 @@ class TestRefusedThreads:
         works = [Work(body), Work(), Work()]
         for work in works:
             pool.put(work)
-            pool.leave()
+            pool.load -= 1
         assert [finished.get(timeout=LONG) for _ in works] == works
         assert {work.thread for work in works} == {threading.current_thread()}
         pool.close()
@@ -559,7 +559,7 @@ class TestWorkerPool:
         gate.set()
         for _ in range(5):
             finished.get(timeout=LONG)
-            pool.leave()
+            pool.load -= 1
         assert pool.load == 0
         pool.close()
 
@@ -570,7 +570,8 @@ class TestWorkerPool:
         waited(entered)
         following = Work()
         pool.put(following)
-        pool.leave(abandoned=True)
+        pool.load -= 1
+        pool.lose_worker()
         assert finished.get(timeout=LONG) is following
         assert (pool.load, pool.workers) == (1, 1)
         gate.set()
@@ -590,7 +591,8 @@ class TestWorkerPool:
         works = [Work(body) for _ in range(50)]
         for work in works:
             pool.put(work)
-        pool.leave(abandoned=True)
+        pool.load -= 1
+        pool.lose_worker()
         assert [finished.get(timeout=LONG) for _ in works] == works
         assert at_once == [True] * 50
         pool.close()
@@ -609,7 +611,7 @@ class TestWorkerPool:
         for work in works:
             pool.put(work)
             assert finished.get(timeout=1) is work
-            pool.leave()
+            pool.load -= 1
         assert {work.thread for work in works} == {threading.current_thread()}
 
     def test_makes_do_with_the_workers_it_has(self, threads, finished):
@@ -645,7 +647,8 @@ class TestWorkerPool:
         queued = [Work() for _ in range(3)]
         for work in queued:
             pool.put(work)
-        bounded(pool.leave, abandoned=True)
+        pool.load -= 1
+        bounded(pool.lose_worker)
         done = set()
         for _ in queued:
             done.add(finished.get(timeout=2))

@@ -140,8 +140,14 @@ class TestPython:
 
     @pytest.mark.parametrize("config", [None, {}, {"call": 1}, ["plain"]])
     def test_a_config_without_a_function_names_the_step(self, config):
-        error = run(StepDef("build", step_type="python", config=config)).error
-        assert error.endswith("step 'build': config.call must be \"module:function\"")
+        result = run(StepDef("build", step_type="python", config=config, max_retries=2, retry_delay=0.0))
+        assert (result.error, result.attempts) == ("GiveUp: step 'build': config.call must be \"module:function\"", 1)
+
+    def test_nor_is_a_name_of_another_form_tried_again(self):
+        config = {"call": "no function"}
+        result = run(StepDef("build", step_type="python", config=config, max_retries=2, retry_delay=0.0))
+        problem = "config.call: 'no function' is not of the form module:attribute"
+        assert (result.error, result.attempts) == (f"GiveUp: step 'build': {problem}", 1)
 
 
 class TestImporting:

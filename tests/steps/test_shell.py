@@ -144,7 +144,7 @@ class TestTemplates:
 
     def test_a_value_with_a_nul_is_refused(self):
         assert run(shell("echo {{inputs.x}}"), {"x": "a\0b"}).error == (
-            "ValueError: step 'sh': a value in config.run contains a NUL character"
+            "GiveUp: step 'sh': a value in config.run contains a NUL character"
         )
 
 
@@ -191,8 +191,8 @@ class TestFailure:
         ],
     )
     def test_a_wrong_config_names_the_step_and_the_field(self, config, problem):
-        result = run(StepDef("build", step_type="shell", config=config))
-        assert result.error == f"ValueError: step 'build': {problem}"
+        result = run(StepDef("build", step_type="shell", config=config, max_retries=2, retry_delay=0.0))
+        assert (result.error, result.attempts) == (f"GiveUp: step 'build': {problem}", 1)
 
     def test_it_is_retried_like_any_other(self):
         result = run(shell('test "$SZAL_ATTEMPT" = 3', max_retries=2))

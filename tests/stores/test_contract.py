@@ -1,7 +1,8 @@
 """What every store promises: each backend, and each behind the sink."""
 
+import itertools
 import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import attrs
@@ -13,21 +14,30 @@ from szal.model.json import decode_record, encode_record
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.stores import Sink, Store
+from szal.stores.ledger import Ledger
 
 DECIDED = [WorkflowState.COMPLETED, WorkflowState.FAILED, WorkflowState.ROLLED_BACK, WorkflowState.CANCELLED]
 
 
-@pytest.fixture(params=["direct", "sink"])
-def store(request: pytest.FixtureRequest, backend: Store) -> Iterator[Store | Sink]:
-    if request.param == "direct":
-        yield backend
-    else:
-        with backend.engine_sink() as sink:
-            yield sink
-
-
 def ids(found: list) -> list[str]:
     return [summary.execution_id for summary in found]
+
+
+SHOWN = {"name", "save", "get", "remove", "list", "find", "count", "prune", "close", "ledger"}
+OF_STORES = {"connect", "migrate", "engine_sink"}
+OF_EACH = {"memory": set(), "sqlite": {"from_connection"}, "postgres": {"from_pool", "pool"}}
+OF_SINKS = {"flush", "drain", "stats"}
+
+
+def test_what_it_shows_is_what_people_use(store: Store | Sink, backend_url: str) -> None:
+    """What engines need is on its ledger."""
+    own = OF_SINKS if isinstance(store, Sink) else OF_STORES | OF_EACH[backend_url.partition(":")[0].removesuffix("ql")]
+    assert {name for name in dir(store) if not name.startswith("_")} == SHOWN | own
+
+
+def test_every_ledger_is_the_protocol_and_nothing_more(store: Store | Sink) -> None:
+    shown = {name for name in dir(store.ledger) if not name.startswith("_")}
+    assert shown == {name for name in dir(Ledger) if not name.startswith("_")}
 
 
 # -- one record -------------------------------------------------------------------------------------
@@ -72,6 +82,21 @@ def test_remove_returns_what_was_there_once(store: Store) -> None:
     assert store.remove("e00001") is None
     assert store.get("e00001") is None
     assert store.list() == []
+
+
+def test_of_several_that_remove_a_record_at_a_time_one_is_given_it(store: Store) -> None:
+    records = [record(number) for number in range(40)]
+    for each in records:
+        store.save(each)
+    start = threading.Barrier(4)
+
+    def remove() -> list[str]:
+        start.wait(20)
+        return [each.execution_id for each in records if store.remove(each.execution_id) is not None]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [future.result(20) for future in [pool.submit(remove) for _ in range(4)]]
+    assert sorted(itertools.chain(*taken)) == sorted(each.execution_id for each in records)
 
 
 def test_a_removed_record_can_be_saved_again(store: Store) -> None:
@@ -229,7 +254,7 @@ def test_a_page_can_start_after_an_id(store: Store) -> None:
 def test_find_refuses_nonsense(store: Store) -> None:
     with pytest.raises(ValueError, match="since has no time zone"):
         store.find(since=datetime(2026, 1, 1))  # noqa: DTZ001
-    with pytest.raises(ValueError, match="limit is negative"):
+    with pytest.raises(ValueError, match="limit must be at least 0, and is -1"):
         store.find(limit=-1)
     with pytest.raises(TypeError, match="WorkflowState"):
         store.find(states="Failed")  # type: ignore[arg-type]
@@ -304,13 +329,48 @@ def test_prune_keeps_the_newest_of_each_flow(store: Store) -> None:
 def test_prune_needs_to_know_what(store: Store) -> None:
     with pytest.raises(ValueError, match="older_than, keep or both"):
         store.prune()
-    with pytest.raises(ValueError, match="keep must not be negative"):
-        store.prune(keep=-1)
-    with pytest.raises(ValueError, match="batch must be positive"):
-        store.prune(keep=1, batch=0)
-    with pytest.raises(ValueError, match="older_than is negative"):
-        store.prune(older_than=-1)
     assert store.prune(older_than=timedelta.max) == 0
+
+
+def fill(store: Store) -> None:
+    for number, state in enumerate(DECIDED):
+        store.save(record(number, state=state))
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"keep": -1}, "keep must be at least 0, and is -1"),
+        ({"keep": float("nan")}, "keep is too large, or no number at all"),
+        ({"keep": 1.5}, "keep is not a whole number"),
+        ({"keep": 1, "batch": 0}, "batch must be at least 1, and is 0"),
+        ({"older_than": -1}, "older_than must not be negative, and is -1"),
+        ({"older_than": timedelta(-1)}, "older_than must not be negative"),
+        ({"older_than": float("nan")}, "older_than is too large, or no number at all"),
+        ({"older_than": 10**400}, "older_than is too large, or no number at all"),
+    ],
+)
+def test_prune_refuses_numbers_that_mean_nothing(store: Store, given: dict[str, float], problem: str) -> None:
+    fill(store)
+    with pytest.raises(ValueError, match=problem):
+        store.prune(**given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="is not a number"):
+        store.prune(**dict.fromkeys(given, "2"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"keep": 10**30}, {"older_than": 1e300}, {"older_than": float("inf")}])
+def test_prune_takes_numbers_as_large_as_they_come(store: Store, given: dict[str, float]) -> None:
+    fill(store)
+    assert store.prune(**given) == 0  # type: ignore[arg-type]
+
+
+def test_what_is_asked_for_may_begin_and_end_with_time_itself(store: Store) -> None:
+    fill(store)
+    east, west = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+    first, last = datetime.min.replace(tzinfo=east), datetime.max.replace(tzinfo=west)
+    assert store.count(since=first) == store.count(until=last) == store.count() > 0
+    assert store.count(since=last) == store.count(until=first) == 0
+    assert len(store.find(since=first, until=last, limit=10**30)) == store.count()
 
 
 def test_json_of_szal_is_stored_as_it_is(backend: Store) -> None:

@@ -5,19 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pairs import FULL
 from stores.interruptions import interrupted, interruptions
 from stores.samples import record
 
 from szal.stores import Store, open_store
-from szal.stores.operation import Save
+from szal.stores.writes import Save
 
 ALIVE = 20.0
+POSTGRES_EVERY = 5 if FULL else 13  # moment: one takes as long as ten of SQLite
 BATCH = [Save.of(record(number)) for number in (1, 2, 3)]
 
 USES: dict[str, Callable[[Store], object]] = {
     "save": lambda store: store.save(record(1)),
     "remove": lambda store: store.remove("e00009"),
-    "apply": lambda store: store.apply(BATCH),
+    "apply": lambda store: store.ledger.apply(BATCH),
     "get": lambda store: store.get("e00009"),
     "list": lambda store: store.list(),
 }
@@ -54,7 +56,7 @@ def check(store: Store, use: str, where: str | None) -> None:
 def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use: str) -> None:
     if use == "apply" and backend.name == "memory:":
         pytest.skip("one operation after the other")
-    every = 7 if "postgres" in backend.name else 1
+    every = POSTGRES_EVERY if "postgres" in backend.name else 1
     for interruption in interruptions(every=every):
         backend.save(record(9))
         held = interrupted(interruption, USES[use], backend)  # the exception, so that its frames stay
@@ -71,7 +73,7 @@ def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use
 def test_also_at_the_first_use(kind: str, request: pytest.FixtureRequest, path: Path) -> None:
     url = request.getfixturevalue("postgres_url") if kind == "postgres" else f"sqlite:///{path}"
     with open_store(url) as migrated:
-        for interruption in interruptions(every=17 if kind == "postgres" else 1):
+        for interruption in interruptions(every=3 * POSTGRES_EVERY if kind == "postgres" else 1):
             with type(migrated).connect(url) as store:  # type: ignore[attr-defined]
                 held = interrupted(interruption, store.save, record(1))
                 is_usable(store)
@@ -84,7 +86,7 @@ def test_what_was_interrupted_before_it_was_committed_is_not_told_as_committed(b
         told: list[Exception | None] = []
         save = Save.of(record(1))
         save.done = told.append
-        interrupted(interruption, backend.ledger.submit, save)  # type: ignore[attr-defined]
+        interrupted(interruption, backend.ledger.write, save)
         assert told in ([], [None])
         assert told == [] or backend.remove("e00001") is not None, interruption.where
         backend.remove("e00001")

@@ -17,16 +17,18 @@ from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, StoreFaile
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores import InMemoryExecutionStore, SqliteExecutionStore, open_store
-from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
+from szal.stores.ledger import Lease, NewExecution, Renewal, Signal, StepRow, TakeOver
+from szal.stores.writes import Release, Remove, Save, SaveStep, Write
 
 IDS = st.sampled_from(["e00000", "e00001", "e00002"])
 NAMES = st.sampled_from(["a", "b", "a b"])
 OWNERS = st.sampled_from(["me", "you", "they"])
 TTLS = st.sampled_from([-1.0, 600.0])
-Write: TypeAlias = tuple[str, type, WorkflowState, str, str | None, float | None, list[str] | None]
+Drawn: TypeAlias = tuple[str, type, WorkflowState, str, str | None, float | None, list[str] | None]
+LEASES = st.none() | st.builds(Lease, IDS, st.integers(1, 2))
 WRITES = st.tuples(
     IDS,
-    st.sampled_from([Save, SaveStep, Release]),
+    st.sampled_from([Save, SaveStep, Release, Remove]),
     st.sampled_from([WorkflowState.PAUSED, *WorkflowState]),
     NAMES,
     st.sampled_from([None, "s0001", "s0002", "s0003"]),
@@ -41,7 +43,15 @@ def store() -> InMemoryExecutionStore:
 
 
 def begun(store: InMemoryExecutionStore, number: int = 1, ttl: float = 60, content: str = "c1") -> int:
-    epoch = store.create(record(number, state=WorkflowState.RUNNING), content, f"the flow {content}", "me", ttl)
+    epoch = store.ledger.create(
+        NewExecution(
+            record=record(number, state=WorkflowState.RUNNING),
+            content_id=content,
+            flow=f"the flow {content}",
+            owner="me",
+            ttl=ttl,
+        )
+    )
     assert epoch is not None
     return epoch
 
@@ -56,31 +66,31 @@ def step(number: int, name: str, epoch: int | None) -> SaveStep:
 def test_what_a_caller_does_to_what_it_gave_or_got_changes_nothing(store: InMemoryExecutionStore) -> None:
     given, awaits = step(1, "a", begun(store)), ["go"]
     paused = Save.of(record(1, state=WorkflowState.PAUSED, labels={"team": "a"}))
-    store.apply([given, paused, Release("e00001", 1, None, awaits)])
+    store.ledger.apply([given, paused, Release("e00001", 1, None, awaits)])
     given.data = given.step_name = "changed"
     awaits.append("other")
-    got = store.read("e00001")
+    got = store.ledger.read("e00001")
     got.steps.clear()  # type: ignore[attr-defined]
     got.record.labels["team"] = "changed"  # type: ignore[index]
     store.find()[0].labels["team"] = "changed"  # type: ignore[index]
-    store.send("e00001", "other", "1", "s1")
-    store.signals("e00001").clear()
-    assert store.read("e00001").steps == [("a", 0, "{}")]
-    assert store.read("e00001").record.labels == store.find()[0].labels == {"team": "a"}
-    assert store.interrupted(lambda owner: False) == []
-    assert [signal.name for signal in store.signals("e00001")] == ["other"]
+    store.ledger.send("e00001", Signal("s1", "other", "1"))
+    store.ledger.signals("e00001").clear()
+    assert store.ledger.read("e00001").steps == [("a", 0, "{}")]
+    assert store.ledger.read("e00001").record.labels == store.find()[0].labels == {"team": "a"}
+    assert store.ledger.interrupted(lambda owner: False) == []
+    assert [signal.name for signal in store.ledger.signals("e00001")] == ["other"]
 
 
 def test_a_definition_is_one_text_and_goes_with_its_last_execution(store: InMemoryExecutionStore) -> None:
     for number in range(3):
         begun(store, number)
-    assert len({id(store.read(f"e{number:05}").flow) for number in range(3)}) == 1
+    assert len({id(store.ledger.read(f"e{number:05}").flow) for number in range(3)}) == 1
     store.remove("e00000")
-    store.apply([Remove("e00001")])
-    assert store.read("e00002").flow == "the flow c1"
+    store.ledger.apply([Remove("e00001")])
+    assert store.ledger.read("e00002").flow == "the flow c1"
     store.remove("e00002")
     gc.collect()
-    assert dict(store._definitions) == {}
+    assert dict(store._entries.definitions) == {}
 
 
 # -- batches ------------------------------------------------------------------------------------------
@@ -88,7 +98,7 @@ def test_a_definition_is_one_text_and_goes_with_its_last_execution(store: InMemo
 
 @attrs.define
 class Foreign:
-    """An operation that the store has never heard of."""
+    """A write that the store has never heard of."""
 
     execution_id: str
     epoch: int | None = None
@@ -104,40 +114,37 @@ def test_a_batch_with_one_write_that_cannot_be_done_does_nothing(store: InMemory
         (StoreFailed, Foreign("e00001")),
     ):
         with pytest.raises(error):
-            store.apply([step(1, "a", epoch), Save.of(record(5)), bad])
-    assert store.read("e00001").steps == []
-    assert store.list() == ["e00001"]
-
-
-def test_what_follows_a_removal_under_the_same_lease_is_refused(store: InMemoryExecutionStore) -> None:
-    epoch = begun(store)
-    with pytest.raises(LeaseLost):
-        store.apply([Remove("e00001"), step(1, "a", epoch)])
+            store.ledger.apply([step(1, "a", epoch), Save.of(record(5)), bad])
+    assert store.ledger.read("e00001").steps == []
     assert store.list() == ["e00001"]
 
 
 def test_a_step_of_an_execution_that_is_not_there_is_not_kept(store: InMemoryExecutionStore) -> None:
-    store.apply([step(1, "a", None), Release("e00001")])
+    store.ledger.apply([step(1, "a", None), Release("e00001")])
     begun(store)
-    assert store.read("e00001").steps == []
+    assert store.ledger.read("e00001").steps == []
 
 
 # -- owners -------------------------------------------------------------------------------------------
 
 
 def test_an_owner_in_this_process_is_alive_while_its_lease_lasts(store: InMemoryExecutionStore) -> None:
-    store.create(record(1, state=WorkflowState.RUNNING), "c1", "{}", owner_name(), 60)
+    store.ledger.create(
+        NewExecution(
+            record=record(1, state=WorkflowState.RUNNING), content_id="c1", flow="{}", owner=owner_name(), ttl=60
+        )
+    )
     with pytest.raises(ExecutionOwned):
-        store.take_over("e00001", owner_name(), 60, is_gone)
-    assert store.interrupted(is_gone) == []
+        store.ledger.take_over(TakeOver(execution_id="e00001", owner=owner_name(), ttl=60, is_gone=is_gone))
+    assert store.ledger.interrupted(is_gone) == []
 
 
 def test_to_set_the_clock_takes_no_lease_away(store: InMemoryExecutionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(store)
     now = clock.wall()
     monkeypatch.setattr(clock, "wall", lambda: now + 3600)
-    assert store.clock() == now + 3600
-    assert store.interrupted(lambda owner: False) == []
+    assert store.ledger.clock() == now + 3600
+    assert store.ledger.interrupted(lambda owner: False) == []
 
 
 def test_whether_an_owner_is_gone_is_asked_without_the_lock(store: InMemoryExecutionStore) -> None:
@@ -145,12 +152,12 @@ def test_whether_an_owner_is_gone_is_asked_without_the_lock(store: InMemoryExecu
 
     def meanwhile(owner: str) -> bool:
         if owner == "me":
-            store.take_over("e00001", "first", 60, lambda owner: True)
+            store.ledger.take_over(TakeOver(execution_id="e00001", owner="first", ttl=60, is_gone=lambda owner: True))
         return owner == "me"
 
     with pytest.raises(ExecutionOwned):
-        store.take_over("e00001", "second", 60, meanwhile)
-    assert store.read("e00001").epoch == 2
+        store.ledger.take_over(TakeOver(execution_id="e00001", owner="second", ttl=60, is_gone=meanwhile))
+    assert store.ledger.read("e00001").epoch == 2
 
 
 def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() -> None:
@@ -158,27 +165,35 @@ def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() ->
         import os, sys
         from szal import ExecutionOwned, ExecutionRecord, WorkflowState, open_store
         from szal.engine.owners import is_gone, owner_name
+        from szal.stores.ledger import NewExecution, TakeOver
+
+        def begin(name, ttl):
+            record = ExecutionRecord(name, "ci", WorkflowState.RUNNING)
+            new = NewExecution(record=record, content_id="c", flow="{}", owner=owner_name(), ttl=ttl)
+            assert store.ledger.create(new) == 1
+
+        def take_over(is_gone):
+            wanted = TakeOver(execution_id="running", owner=owner_name(), ttl=60, is_gone=is_gone)
+            return store.ledger.take_over(wanted)
 
         store = open_store("memory:")
-        def begin(name, ttl):
-            assert store.create(ExecutionRecord(name, "ci", WorkflowState.RUNNING), "c", "{}", owner_name(), ttl) == 1
         begin("running", 0.3)
         begin("interrupted", -1)
-        until = store.clock() + 0.4
+        until = store.ledger.clock() + 0.4
         read, write = os.pipe()
         if os.fork() == 0:
-            while store.clock() < until:
+            while store.ledger.clock() < until:
                 pass
-            assert store.interrupted(is_gone) == ["interrupted"]
+            assert store.ledger.interrupted(is_gone) == ["interrupted"]
             try:
-                store.take_over("running", owner_name(), 60, is_gone)
+                take_over(is_gone)
             except ExecutionOwned:
-                assert store.take_over("running", owner_name(), 60, lambda owner: True).epoch == 2
+                assert take_over(lambda owner: True).epoch == 2
                 os.write(write, b"x")
             os._exit(0)
         os.close(write)
         assert os.read(read, 1) == b"x"
-        assert store.read("running").epoch == 1
+        assert store.ledger.read("running").epoch == 1
     """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
@@ -213,41 +228,69 @@ class LedgerMachine(RuleBasedStateMachine):
         except (ExecutionNotFound, ExecutionOwned, LeaseLost) as error:
             return type(error), str(error)
 
-    @rule(name=IDS, owner=OWNERS, ttl=TTLS, content=st.sampled_from(["c1", "c2"]))
-    def begin(self, name: str, owner: str, ttl: float, content: str) -> None:
-        new = record(int(name[1:]), state=WorkflowState.RUNNING)
-        self.both(lambda store: store.create(new, content, f"flow {content}", owner, ttl))
+    @rule(
+        name=IDS,
+        owner=OWNERS,
+        ttl=TTLS,
+        content=st.sampled_from(["c1", "c2"]),
+        steps=st.lists(NAMES, max_size=2, unique=True),
+        under=LEASES,
+        replace=st.booleans(),
+    )
+    def begin(
+        self, *, name: str, owner: str, ttl: float, content: str, steps: list[str], under: Lease | None, replace: bool
+    ) -> None:
+        new = NewExecution(
+            record=record(int(name[1:]), state=WorkflowState.RUNNING),
+            content_id=content,
+            flow=f"flow {content}",
+            owner=owner,
+            ttl=ttl,
+            steps=[StepRow(step, seq, "{}") for seq, step in enumerate(steps, -2)],
+            under=under,
+            replace=replace,
+        )
+        self.both(lambda store: store.ledger.create(new))
 
-    @rule(name=IDS, owner=OWNERS, ttl=TTLS, gone=st.booleans())
-    def take_over(self, name: str, owner: str, ttl: float, gone: bool) -> None:
-        self.both(lambda store: store.take_over(name, owner, ttl, lambda _: gone))
+    @rule(name=IDS, owner=OWNERS, ttl=TTLS, gone=st.booleans(), under=LEASES, reopen=st.booleans())
+    def take_over(self, *, name: str, owner: str, ttl: float, gone: bool, under: Lease | None, reopen: bool) -> None:
+        wanted = TakeOver(execution_id=name, owner=owner, ttl=ttl, is_gone=lambda _: gone, under=under, reopen=reopen)
+        self.both(lambda store: store.ledger.take_over(wanted))
+
+    @rule(name=IDS, step_name=NAMES)
+    def undone(self, name: str, step_name: str) -> None:
+        self.both(lambda store: store.ledger.undone(name, step_name, '{"undone": 1}'))
 
     @rule(owner=OWNERS, epochs=st.dictionaries(IDS, st.integers(1, 3)), ttl=TTLS)
     def renew(self, owner: str, epochs: dict[str, int], ttl: float) -> None:
-        self.both(lambda store: store.renew(owner, epochs, ttl))
+        self.both(lambda store: store.ledger.renew(Renewal(owner=owner, epochs=epochs, ttl=ttl)))
 
     @rule(name=IDS, signal=NAMES, again=st.booleans())
     def send(self, name: str, signal: str, again: bool) -> None:
         self.sent += not again
-        self.both(lambda store: store.send(name, signal, f'"{self.sent}"', f"s{self.sent:04}"))
+        self.both(lambda store: store.ledger.send(name, Signal(f"s{self.sent:04}", signal, f'"{self.sent}"')))
 
     @rule(name=IDS)
     def request_cancel(self, name: str) -> None:
-        self.both(lambda store: store.request_cancel(name))
+        self.both(lambda store: store.ledger.request_cancel(name))
 
     @rule(writes=st.lists(WRITES, min_size=1, max_size=4), behind=st.sampled_from([0, 0, 0, 1, None]))
-    def apply(self, writes: list[Write], behind: int | None) -> None:
-        batch = [self.operation(write, behind) for write in writes]
-        self.both(lambda store: store.apply(batch))
+    def apply(self, writes: list[Drawn], behind: int | None) -> None:
+        batch = [self.write(write, behind) for write in writes]
+        self.both(lambda store: store.ledger.apply(batch))
 
-    def operation(self, write: Write, behind: int | None) -> Operation:
+    def write(self, write: Drawn, behind: int | None) -> Write:
         name, kind, state, step_name, signal, wake, awaits = write
-        entry = self.stores[0]._entries.get(name)
+        entry = self.stores[0]._entries.of.get(name)
         lease = None if entry is None else entry.lease
         epoch = None if behind is None or lease is None else lease.epoch - behind
         if kind is Release:
-            return Release(name, epoch, None if wake is None else self.stores[0].clock() + wake, awaits)
-        if kind is SaveStep and entry is not None:  # a database keeps it for one that is not there too
+            return Release(name, epoch, None if wake is None else self.stores[0].ledger.clock() + wake, awaits)
+        if kind is Remove:
+            return Remove(name, epoch)
+        if (
+            kind is SaveStep and entry is not None and epoch is not None
+        ):  # else a database keeps it for one that is not there, too
             self.steps += 1
             return SaveStep(name, step_name, self.steps, "{}", signal, epoch)
         return Save.of(record(int(name[1:]), state=state), epoch)
@@ -263,10 +306,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_same_is_known(self) -> None:
         for name in ("e00000", "e00001", "e00002"):
-            self.both(lambda store, name=name: store.read(name))  # type: ignore[misc]
-            self.both(lambda store, name=name: store.signals(name))  # type: ignore[misc]
+            self.both(lambda store, name=name: store.ledger.read(name))  # type: ignore[misc]
+            self.both(lambda store, name=name: store.ledger.signals(name))  # type: ignore[misc]
+            self.both(lambda store, name=name: store.ledger.holder(name))  # type: ignore[misc]
+            self.both(lambda store, name=name: store.ledger.knows(name))  # type: ignore[misc]
         for gone in (True, False):
-            self.both(lambda store, gone=gone: sorted(store.interrupted(lambda _: gone)))  # type: ignore[misc]
+            self.both(lambda store, gone=gone: sorted(store.ledger.interrupted(lambda _: gone)))  # type: ignore[misc]
         self.both(lambda store: store.find())
 
 
@@ -276,5 +321,8 @@ TestLedger.settings = settings(max_examples=30, stateful_step_count=30, deadline
 
 def test_an_execution_that_was_only_saved_has_no_lease(store: InMemoryExecutionStore) -> None:
     store.save(ExecutionRecord("plain", "ci", WorkflowState.RUNNING))
-    assert store.take_over("plain", "me", 60, lambda owner: True).epoch is None
-    assert not store.request_cancel("plain")
+    assert (
+        store.ledger.take_over(TakeOver(execution_id="plain", owner="me", ttl=60, is_gone=lambda owner: True)).epoch
+        is None
+    )
+    assert not store.ledger.request_cancel("plain")

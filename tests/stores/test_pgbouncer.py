@@ -96,7 +96,7 @@ def test_a_session_with_other_prepared_statements_is_left_for_another(
     else:
         pool = ConnectionPool(url, min_size=1, open=True, kwargs={"prepare_threshold": 0})
         store = PostgresExecutionStore.from_pool(pool)
-        store._pool._prepares = True
+        store._database.pool._prepares = True
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as other, store:
         if trouble == "one of its name is there":
             for number in range(20):
@@ -109,7 +109,7 @@ def test_a_session_with_other_prepared_statements_is_left_for_another(
             assert store.get("e00001") is None
         store.save(record(1))
         assert store.get("e00001") == record(1)
-        assert store._pool._prepares is False
+        assert store._database.pool._prepares is False
     assert "no statement is prepared any more" in caplog.text
     if through == "borrowed":
         pool.close()
@@ -119,7 +119,7 @@ def test_directly_statements_are_prepared(postgres: PostgresExecutionStore, post
     def prepared(store: PostgresExecutionStore) -> int:
         for _ in range(7):
             store.get("e1")
-        return len(store._read("SELECT 1 FROM pg_prepared_statements WHERE statement LIKE 'SELECT data %%'"))
+        return len(store._database.read("SELECT 1 FROM pg_prepared_statements WHERE statement LIKE 'SELECT data %%'"))
 
     assert prepared(postgres) == 1
     for never in (
@@ -130,7 +130,7 @@ def test_directly_statements_are_prepared(postgres: PostgresExecutionStore, post
             assert prepared(never) == 0
     with PostgresExecutionStore.connect(f"{postgres_url}&prepare_threshold=3", prepare_threshold=None) as third:
         third.get("e1")
-        assert third._pool.use(lambda connection: connection.prepare_threshold) == 3
+        assert third._database.pool.use(lambda connection: connection.prepare_threshold) == 3
 
 
 @pytest.mark.parametrize("threshold", [-1, "often", True, 1.5])

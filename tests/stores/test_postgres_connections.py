@@ -82,7 +82,7 @@ def test_migrate_takes_as_long_as_it_takes(postgres_url: str, server: PostgresSe
         thread.join(10)
         assert raised == []
         shown = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
-        assert store._read(shown) == [("100ms", "100ms")]
+        assert store._database.read(shown) == [("100ms", "100ms")]
 
 
 # -- what does not ----------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_migrate_takes_as_long_as_it_takes(postgres_url: str, server: PostgresSe
 def test_too_many_parameters_are_refused_for_good(postgres: PostgresExecutionStore) -> None:
     statement = f"SELECT 1 WHERE 1 IN ({', '.join(['%s'] * 70_000)})"
     with pytest.raises(StoreFailed, match="number of parameters must be between 0 and 65535"):
-        postgres._read(statement, [*range(70_000)])
+        postgres._database.read(statement, [*range(70_000)])
     assert postgres.list() == []
 
 
@@ -132,7 +132,7 @@ def test_a_session_that_became_read_only_is_left_for_another(
     pool = ConnectionPool(postgres_url, min_size=1, max_size=2, open=True)
     store = postgres if through == "own" else PostgresExecutionStore.from_pool(pool)
     for number in range(3):
-        store._pool.use(lambda connection: connection.execute("SET default_transaction_read_only = on"))
+        store._database.pool.use(lambda connection: connection.execute("SET default_transaction_read_only = on"))
         store.save(record(number))
         assert len(store.list()) == number + 1
     pool.close()
@@ -148,8 +148,8 @@ def test_a_pool_that_takes_what_is_closed_back_is_given_back_what_was_lent(
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            store._pool.use(interrupted)
-        store._pool.use(lambda connection: connection.execute("SET default_transaction_read_only = on"))
+            store._database.pool.use(interrupted)
+        store._database.pool.use(lambda connection: connection.execute("SET default_transaction_read_only = on"))
         store.save(record(1))
         assert store.list() == ["e00001"]
 
@@ -231,7 +231,7 @@ def test_keepalives_are_on_unless_the_url_says_otherwise(postgres_url: str, rela
                 ]
 
         with PostgresExecutionStore.connect(through(postgres_url, "127.0.0.1", str(relay.port), **parameters)) as store:
-            return store._pool.use(read)
+            return store._database.pool.use(read)
 
     assert settings() == [1, 10, 5, 4, 30_000]
     assert settings(keepalives_idle=7, tcp_user_timeout=0)[:2] == [1, 7]
@@ -244,7 +244,7 @@ def test_a_pool_that_cannot_connect_any_more_says_why_and_goes_on(postgres_url: 
         pytest.skip("this server is not ours to stop")
     with PostgresExecutionStore.connect(postgres_url, retry_timeout=0.2) as store:
         store.migrate()
-        pool = store._pool._pool
+        pool = store._database.pool._pool
         assert pool is not None
         pool.drain()
         server.stop("immediate")

@@ -1,22 +1,26 @@
 """PostgreSQL while it is stopped, crashed, cut off or full, and while processes fork, end and are killed."""
 
+import os
 import random
+import signal
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 import psycopg
 import pytest
+from forking import in_child
 from processes import wait_until
 from stores.cutter import Cutter
 from stores.postgres_server import OwnServer, PostgresServer
 from stores.samples import python, record, run_python
 
-from szal.errors import LeaseLost, StoreUnavailable
+from szal.errors import ExecutionNotFound, LeaseLost, StoreUnavailable
 from szal.model.state import WorkflowState
 from szal.stores import PostgresExecutionStore, Sink, open_store
-from szal.stores.operation import Operation, Save, SaveStep
+from szal.stores.ledger import NewExecution, TakeOver
+from szal.stores.postgres.marks import Mark, Marks
+from szal.stores.writes import Save, SaveStep, Write
 
 RUNNING = WorkflowState.RUNNING
 
@@ -94,21 +98,21 @@ def test_an_exhausted_pool_is_trouble_that_may_pass(postgres_url: str) -> None:
                     sink.save(record(number))
                 wait_until(lambda: isinstance(sink.stats().last_error, StoreUnavailable))
 
-            store._pool.use(while_it_is_lent)
+            store._database.pool.use(while_it_is_lent)
             sink.flush(20)
             all_as_saved(store, sink, 100, 100)
 
 
 def test_a_deadlock_is_tried_again(postgres: PostgresExecutionStore, postgres_url: str) -> None:
-    postgres.apply([Save.of(record(number, state=RUNNING)) for number in (1, 2)])
+    postgres.ledger.apply([Save.of(record(number, state=RUNNING)) for number in (1, 2)])
     change = "UPDATE szal_executions SET flow_name = 'other' WHERE execution_id = %s"
     with psycopg.connect(postgres_url) as other:
         other.execute("SET deadlock_timeout = '1min'")  # so that it is the store that loses
         other.execute(change, ["e00002"])
-        saver = threading.Thread(target=postgres.apply, args=[[Save.of(record(number)) for number in (1, 2)]])
+        saver = threading.Thread(target=postgres.ledger.apply, args=[[Save.of(record(number)) for number in (1, 2)]])
         saver.start()
         waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%%'"
-        wait_until(lambda: postgres._read(waiting))
+        wait_until(lambda: postgres._database.read(waiting))
         other.execute(change, ["e00001"])
     saver.join(20)
     assert postgres.count(flow_name="ci", states=WorkflowState.COMPLETED) == 2
@@ -128,25 +132,6 @@ def test_two_sinks_write_the_same_executions_at_once(postgres: PostgresExecution
 # -- a COMMIT whose answer is lost ------------------------------------------------------------------
 
 
-@pytest.fixture
-def cutter(tmp_path_factory: pytest.TempPathFactory, server: PostgresServer, postgres_url: str) -> Iterator[Cutter]:
-    if not isinstance(server, OwnServer):
-        pytest.skip("goes through a Unix socket")
-    place = Path(server.place) / f"cut-{random.randrange(10**9)}"
-    place.mkdir()
-    cutter = Cutter(place, postgres_url)
-    yield cutter
-    cutter.close()
-
-
-@pytest.fixture
-def cut(cutter: Cutter) -> Iterator[PostgresExecutionStore]:
-    """A migrated store behind the cutter."""
-    with PostgresExecutionStore.connect(cutter.url) as store:
-        store.migrate()
-        yield store
-
-
 @pytest.mark.parametrize("delivered", [True, False])
 def test_a_save_is_done_once(
     cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore, delivered: bool
@@ -157,7 +142,7 @@ def test_a_save_is_done_once(
         if postgres.get("e00001") is not None:
             postgres.save(record(1))
 
-    cutter.cut_at(b"COMMIT", delivered=delivered, then=go_on)
+    cutter.cut_at(b"COMMIT\0", delivered=delivered, then=go_on)
     cut.save(record(1, state=RUNNING))
     assert cutter.cuts == 1
     expected = WorkflowState.COMPLETED if delivered else RUNNING
@@ -167,7 +152,7 @@ def test_a_save_is_done_once(
 @pytest.mark.parametrize("delivered", [True, False])
 def test_a_removal_returns_what_it_removed(cut: PostgresExecutionStore, cutter: Cutter, delivered: bool) -> None:
     cut.save(record(1))
-    cutter.cut_at(b"COMMIT", delivered=delivered)
+    cutter.cut_at(b"COMMIT\0", delivered=delivered)
     assert cut.remove("e00001") == record(1)
     assert cut.list() == []
     assert cutter.cuts == 1
@@ -175,7 +160,9 @@ def test_a_removal_returns_what_it_removed(cut: PostgresExecutionStore, cutter: 
 
 def begun(store: PostgresExecutionStore) -> int:
     """Return the epoch of an execution that is under way, and is anybody's to take over."""
-    epoch = store.ledger.create(record(1, state=RUNNING), "none", "{}", "somebody", -1.0)
+    epoch = store.ledger.create(
+        NewExecution(record=record(1, state=RUNNING), content_id="none", flow="{}", owner="somebody", ttl=-1.0)
+    )
     assert epoch is not None
     return epoch
 
@@ -187,7 +174,7 @@ def test_a_step_is_written_again(
     """Nobody else can have gone on from there: the lease is still held."""
     step = SaveStep("e00001", "a", 0, '"first"', None, begun(cut))
     cutter.cut_at(b"first", delivered=delivered)
-    cut.apply([step])
+    cut.ledger.apply([step])
     assert cutter.cuts == 1
     assert postgres.ledger.read("e00001").steps == [("a", 0, '"first"')]
 
@@ -199,16 +186,18 @@ def test_a_step_of_one_that_was_taken_over_meanwhile_is_not_written_again(
     step = SaveStep("e00001", "a", 0, '"first"', None, begun(cut))
 
     def go_on() -> None:
-        epoch = postgres.ledger.take_over("e00001", "other", 60, lambda _: True).epoch
-        postgres.apply([SaveStep("e00001", "a", 0, '"second"', None, epoch)])
+        epoch = postgres.ledger.take_over(
+            TakeOver(execution_id="e00001", owner="other", ttl=60, is_gone=lambda _: True)
+        ).epoch
+        postgres.ledger.apply([SaveStep("e00001", "a", 0, '"second"', None, epoch)])
 
     cutter.cut_at(b"first", delivered=delivered, then=go_on)
     with pytest.raises(LeaseLost):
-        cut.apply([step])
+        cut.ledger.apply([step])
     assert postgres.ledger.read("e00001").steps == [("a", 0, '"second"')]
 
 
-@pytest.mark.parametrize("word", [b"BEGIN", b'"state"', b"COMMIT"])
+@pytest.mark.parametrize("word", [b"BEGIN", b'"state"', b"COMMIT\0"])
 @pytest.mark.parametrize("delivered", [True, False])
 def test_a_sink_writes_everything_once_and_in_order(
     cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore, word: bytes, delivered: bool
@@ -235,24 +224,94 @@ def test_what_is_in_doubt_when_time_is_up_is_settled_by_the_next_try(
 ) -> None:
     """As the sink's writer does it: the same batch again, however much later."""
     with PostgresExecutionStore.connect(cutter.url, retry_timeout=0.0) as store:
-        batch: list[Operation] = [Save.of(record(1, state=RUNNING))]
-        cutter.cut_at(b"COMMIT", delivered=True, then=lambda: postgres.save(record(1)))
+        batch: list[Write] = [Save.of(record(1, state=RUNNING))]
+        cutter.cut_at(b"COMMIT\0", delivered=True, then=lambda: postgres.save(record(1)))
         with pytest.raises(StoreUnavailable):
-            store.apply(batch)
-        store.apply(batch)
+            store.ledger.apply(batch)
+        store.ledger.apply(batch)
         assert postgres.get("e00001") == record(1)
-        store.apply([Save.of(record(1, state=RUNNING))])
+        store.ledger.apply([Save.of(record(1, state=RUNNING))])
         assert postgres.get("e00001") == record(1, state=RUNNING)
 
 
 def test_a_transaction_that_has_not_ended_is_waited_for(postgres: PostgresExecutionStore, postgres_url: str) -> None:
+    database = postgres._database
+    mark = Mark("somebody", 2, 1)
+
+    def has_committed() -> bool:
+        return database.pool.use(lambda connection: database._has_committed(connection, mark))
+
     with psycopg.connect(postgres_url) as other:
-        ((number,),) = other.execute("SELECT pg_current_xact_id()::text").fetchall()
+        other.execute("INSERT INTO szal_commits VALUES ('somebody', 2, 0)")
         with pytest.raises(StoreUnavailable, match="has not ended yet"):
-            postgres._has_committed(number)
+            has_committed()
         other.rollback()
-        assert not postgres._has_committed(number)
-    assert not postgres._has_committed("999999999999")  # another server's
+        assert not has_committed()
+        other.execute("INSERT INTO szal_commits VALUES ('somebody', 2, 0)")
+        other.commit()
+    assert has_committed()
+
+
+def crash(server: PostgresServer) -> None:
+    """Kill a process of *server*, which then ends all sessions, and forgets what it has not written to its log."""
+    with psycopg.connect(server.url) as victim:
+        os.kill(victim.info.backend_pid, signal.SIGKILL)
+        with pytest.raises(psycopg.OperationalError):
+            victim.execute("SELECT pg_sleep(10)")
+    wait_until(lambda: is_up(server))
+
+
+def is_up(server: PostgresServer) -> bool:
+    with suppress(psycopg.OperationalError):
+        server.execute("SELECT 1")
+        return True
+    return False
+
+
+def use_up_numbers(server: PostgresServer, count: int) -> None:
+    """Have *server* commit so many transactions."""
+    server.execute(f"DO $$ BEGIN FOR n IN 1..{count} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+
+
+def test_what_a_crash_undid_is_done_again_though_others_have_its_number_now(
+    cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore, server: PostgresServer
+) -> None:
+    cut.save(record(2))
+
+    def fail() -> None:
+        crash(server)
+        use_up_numbers(server, 20)
+
+    cutter.cut_at(b"COMMIT\0", delivered=False, then=fail)
+    cut.save(record(1))
+    assert cutter.cuts == 1
+    assert postgres.get("e00001") == record(1)
+
+
+def test_each_writer_leaves_one_mark(postgres: PostgresExecutionStore, postgres_url: str) -> None:
+    for number in range(5):
+        postgres.save(record(number))
+        with pytest.raises(ExecutionNotFound):
+            postgres.ledger.request_cancel("nobody")  # a transaction that is undone
+    count = "SELECT count(*), count(DISTINCT writer) FROM szal_commits"
+    assert postgres._database.read(count) == [(1, 1)]
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("INSERT INTO szal_commits VALUES ('long gone', 2, 0)")
+    assert postgres._database.read(count) == [(2, 2)]
+    postgres.prune(keep=1)
+    assert postgres._database.read(count) == [(1, 1)]
+
+
+def test_a_child_leaves_marks_of_its_own() -> None:
+    marks = Marks()
+    mark = marks.next()
+    marks.left(mark)
+
+    def go_on() -> None:
+        assert marks.next().writer != mark.writer
+
+    in_child(go_on)
+    assert marks.next() == Mark(mark.writer, 2, 1)
 
 
 # -- processes that are killed, end, or fork --------------------------------------------------------
@@ -391,7 +450,7 @@ def test_a_fork_disturbs_no_statement_of_another_thread(postgres: PostgresExecut
     results = []
     def work():
         for number in range(40):
-            results.append(store._read("SELECT pg_backend_pid(), pg_sleep(0.01), %s", [number])[0][2])
+            results.append(store._database.read("SELECT pg_backend_pid(), pg_sleep(0.01), %s", [number])[0][2])
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads: thread.start()
     for number in range(8):
@@ -421,7 +480,7 @@ def test_a_child_does_not_keep_the_locks_of_a_parent_that_was_killed(
         connection.execute("SELECT 1 FROM szal_executions FOR UPDATE")
         locked.set()
         time.sleep(50)
-    threading.Thread(target=store._pool.use, args=[lock], daemon=True).start()
+    threading.Thread(target=store._database.pool.use, args=[lock], daemon=True).start()
     locked.wait(20)
     parent = os.getpid()
     if os.fork() == 0:
@@ -458,7 +517,7 @@ def test_a_fork_that_python_was_not_told_of_in_time_is_survived(
         store.save(ExecutionRecord("c0", "c"))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert store._pool.use(lambda connection: connection.execute("SELECT 1").fetchall()) == [(1,)]
+    assert store._database.pool.use(lambda connection: connection.execute("SELECT 1").fetchall()) == [(1,)]
     store.save(ExecutionRecord("p1", "p"))
     """
     done = run_python(code, postgres_url)

@@ -22,7 +22,7 @@ from szal.errors import (
 )
 from szal.model.state import WorkflowState
 from szal.stores import InMemoryExecutionStore, Sink, Store
-from szal.stores.operation import Operation, SaveStep
+from szal.stores.writes import SaveStep, Write
 
 RUNNING = WorkflowState.RUNNING
 
@@ -163,7 +163,7 @@ def test_nothing_that_is_committed_is_held(backend: Store) -> None:
 
 def test_what_else_is_pending_of_an_execution_hides_no_save_of_it(held: Sink) -> None:
     held.save(record(1))
-    held.submit(SaveStep("e00001", "build", 0, "{}"))
+    held.ledger.write(SaveStep("e00001", "build", 0, "{}"))
     assert "e00001" in held.list()
     with pytest.raises(FlushTimeout, match="e00001"):
         held.flush(timeout=0)
@@ -208,7 +208,7 @@ def test_give_up_after_ends_it(foreign: ForeignBackend) -> None:
             raise StoreUnavailable("foreign", "gone")
 
     foreign.refuse = away
-    sink = Sink(foreign, give_up_after=0.05, on_error=lambda operation, error: lost.append(operation.execution_id))
+    sink = Sink(foreign, give_up_after=0.05, on_error=lambda write, error: lost.append(write.execution_id))
     sink.save(record(1))
     with pytest.raises(WriteFailed, match="could not write e00001") as caught:
         sink.flush(10)
@@ -245,7 +245,7 @@ def test_a_poisoned_record_takes_no_other_down(
 def test_the_poison_of_sqlite_itself_takes_no_other_down(sqlite: Store) -> None:
     import sqlite3
 
-    writer = sqlite._writer  # type: ignore[attr-defined]
+    writer = sqlite._database._writer  # type: ignore[attr-defined]
     writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000))
     with sqlite.engine_sink() as sink:
         for number in range(100):
@@ -279,7 +279,7 @@ def test_any_exception_of_a_backend_is_a_loss_not_an_end(
 def test_an_on_error_that_raises_ends_nothing(
     foreign: ForeignBackend, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def on_error(operation: Operation, problem: Exception) -> None:
+    def on_error(write: Write, problem: Exception) -> None:
         raise error
 
     foreign.refuse = refuse("e00001")
@@ -296,8 +296,8 @@ def test_an_on_error_that_raises_ends_nothing(
 def test_on_error_is_called_in_the_writer_before_flush_comes_back_and_may_save_again(foreign: ForeignBackend) -> None:
     seen: list[tuple[str, str]] = []
 
-    def on_error(operation: Operation, problem: Exception) -> None:
-        seen.append((operation.execution_id, threading.current_thread().name))
+    def on_error(write: Write, problem: Exception) -> None:
+        seen.append((write.execution_id, threading.current_thread().name))
         sink.save(record(9))
         with pytest.raises(StoreError, match="would wait for itself"):
             sink.flush()
@@ -497,3 +497,21 @@ def test_a_closed_store_loses_what_is_pending_and_says_so(sqlite: Store, caplog:
     sink.save(record(1))
     with caplog.at_level(logging.ERROR), pytest.raises(WriteFailed, match=r"e00001 \(StoreClosed"):
         sink.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("give_up_after", float("nan")),
+        ("give_up_after", -1),
+        ("block_timeout", -1),
+        ("exit_timeout", -0.5),
+        ("max_pending", 0),
+        ("max_pending", 1.5),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(name, value):
+    with InMemoryExecutionStore() as store, pytest.raises(ValueError, match=name):
+        store.engine_sink(**{name: value})
+    with InMemoryExecutionStore() as store, pytest.raises(TypeError, match=f"{name} is not a number"):
+        store.engine_sink(**{name: "1"})

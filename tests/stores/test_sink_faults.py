@@ -90,8 +90,10 @@ def test_the_file_becomes_read_only_and_then_writable_again(
     request.addfinalizer(lambda: attribute("-i", path))
 
     def freeze() -> None:
-        with sqlite._writer._lock:  # so that the connection opens anew, as after a fork: it finds the file read-only
-            sqlite._writer._discard()
+        with (
+            sqlite._database._writer._lock
+        ):  # so that the connection opens anew, as after a fork: it finds the file read-only
+            sqlite._database._writer._discard()
         attribute("+i", path)
 
     with sqlite.engine_sink() as sink:

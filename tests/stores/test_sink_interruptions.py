@@ -67,7 +67,6 @@ def check(sink: Sink, foreign: ForeignBackend, *saved: int, perhaps: int) -> Non
     assert writers() == []
 
 
-@pytest.mark.filterwarnings("ignore:.*thread started by:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimit])
 def test_an_exception_at_any_moment_of_save_leaves_all_or_nothing_of_it(warm: bool, error: type[BaseException]) -> None:
@@ -195,7 +194,7 @@ MEMORY = """
     import _testcapi
     from stores.samples import ForeignBackend, record
     from szal.stores import Sink
-    from szal.stores.operation import Save
+    from szal.stores.writes import Save
     failed = 0
     save = Save.of(record(2))
     for allocation in range(1, 100):
@@ -203,7 +202,7 @@ MEMORY = """
         sink = Sink(foreign)
         sink.save(record(1))  # so that the thread is there: one that begins without memory is never heard of again
         sink.flush()
-        submit = sink.submit
+        submit = sink.ledger.write
         try:
             _testcapi.set_nomemory(allocation, allocation + 1)
             submit(save)

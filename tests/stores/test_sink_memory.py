@@ -14,7 +14,7 @@ from stores.samples import ForeignBackend, record
 
 from szal.errors import StoreFailed, StoreUnavailable, WriteFailed
 from szal.stores import Sink, Store, open_store
-from szal.stores.operation import Save
+from szal.stores.writes import Save
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def submit(sink: Sink, *, epoch: int | None = None) -> "weakref.ref[Run]":
     for number in (1, 2):
         save = Save.of(record(number), epoch)
         save.done = run.done
-        sink.submit(save)
+        sink.ledger.write(save)
     sink.drain(10)
     wait_until(lambda: len(run.told) == 2)
     return weakref.ref(run)

@@ -123,6 +123,7 @@ def test_what_cannot_be_written_at_exit_is_named(path: Path) -> None:
     sink = store.engine_sink(exit_timeout=0.1)
     other = sqlite3.connect(sys.argv[1], isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    sys.other = other  # to the very end
     save(sink, "e", 0, 3)
     """
     )
@@ -142,6 +143,7 @@ def test_where_logging_goes_elsewhere_stderr_still_names_them(path: Path) -> Non
     sink = store.engine_sink(exit_timeout=0.1)
     other = sqlite3.connect(sys.argv[1], isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    sys.other = other  # to the very end
     save(sink, "e", 0, 3)
     """
     )
@@ -282,7 +284,7 @@ def test_a_fork_in_on_error_does_not_wait_for_its_own_thread(path: Path) -> None
             sink.flush(20)
             os._exit(0)
         statuses.append(os.waitpid(child, 0)[1])
-    store._writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000))
+    store._database._writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000))
     sink = store.engine_sink(on_error=on_error)
     sink.save(ExecutionRecord("e1", "x" * 20_000))
     try:

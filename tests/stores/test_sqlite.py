@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,15 +16,16 @@ from szal.errors import DecodeError, NotMigrated, StoreClosed, StoreFailed, Stor
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores import SqliteExecutionStore, open_store
-from szal.stores.query import Query
-from szal.stores.sql import Transaction
-from szal.stores.sqlite.store import DIALECT
+from szal.stores.database import Transaction
+from szal.stores.filters import Selection
+from szal.stores.heads import COLUMNS
+from szal.stores.sqlite.statements import STATEMENTS
 
 RUNNING = WorkflowState.RUNNING
 
 
 def insert(store: SqliteExecutionStore, statement: str, rows: list[tuple[str, ...]]) -> None:
-    store._transact(lambda transaction, rows: transaction.many(statement, rows), rows)
+    store._database.transact(lambda transaction: transaction.many(statement, rows))
 
 
 # -- places -----------------------------------------------------------------------------------------
@@ -77,13 +79,19 @@ def test_the_file_is_in_wal_mode_and_the_table_is_that_of_szal_rs(sqlite: Sqlite
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         columns = db.execute("SELECT name, type, \"notnull\", pk FROM pragma_table_info('szal_executions')").fetchall()
     db.close()
-    assert columns == [("execution_id", "TEXT", 0, 1), ("flow_name", "TEXT", 1, 0), ("data", "TEXT", 1, 0)]
+    assert columns == [
+        ("execution_id", "TEXT", 0, 1),
+        ("flow_name", "TEXT", 1, 0),
+        ("data", "TEXT", 1, 0),
+        *((name, "TEXT", 0, 0) for name in COLUMNS),
+    ]
 
 
 @pytest.mark.parametrize(("setting", "number"), [("FULL", 2), ("NORMAL", 1), ("OFF", 0), ("EXTRA", 3)])
 def test_synchronous_is_what_was_asked_for(path: Path, setting: str, number: int) -> None:
     with SqliteExecutionStore.connect(path, synchronous=setting) as store:  # type: ignore[arg-type]
-        assert store._read("PRAGMA synchronous") == [(number,)]
+        store.migrate()
+        assert store._database.read("PRAGMA synchronous") == [(number,)]
 
 
 def test_a_store_that_was_not_migrated_says_so(path: Path) -> None:
@@ -95,9 +103,9 @@ def test_a_store_that_was_not_migrated_says_so(path: Path) -> None:
 
 def test_migrate_twice_changes_nothing(sqlite: SqliteExecutionStore) -> None:
     sqlite.save(record(1))
-    before = sqlite._read("SELECT sql FROM sqlite_schema ORDER BY name")
+    before = sqlite._database.read("SELECT sql FROM sqlite_schema ORDER BY name")
     sqlite.migrate()
-    assert sqlite._read("SELECT sql FROM sqlite_schema ORDER BY name") == before
+    assert sqlite._database.read("SELECT sql FROM sqlite_schema ORDER BY name") == before
     assert sqlite.list() == ["e00001"]
 
 
@@ -130,10 +138,13 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
     with SqliteExecutionStore.connect(path) as store:
-        assert store._read("SELECT migration_set, name FROM _sqlite_migrations") == [
+        assert store._database.read("SELECT migration_set, name FROM _sqlite_migrations") == [
             ("szal", "m001_executions"),
             ("szal", "m002_ledger"),
             ("szal", "m003_awaits"),
+            ("szal", "m006_columns"),
+            ("szal", "m007_flows"),
+            ("szal", "m008_foreign_rows"),
         ]
 
 
@@ -212,9 +223,9 @@ def test_the_newest_50_come_from_an_index_without_sorting(
     if filled:
         for number in range(100):
             sqlite.save(record(number, state=list(WorkflowState)[number % 8]))
-        sqlite._read("ANALYZE")
-    statement, parameters = DIALECT.page(Query.of(limit=50, after=after, **filters))
-    plan = [row[3] for row in sqlite._read(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        sqlite._database.read("ANALYZE")
+    statement, parameters = STATEMENTS.page(Selection.of(limit=50, after=after, **filters))
+    plan = [row[3] for row in sqlite._database.read(f"EXPLAIN QUERY PLAN {statement}", parameters)]
     tables = [step for step in plan if "szal_executions" in step]
     assert all(f"USING INDEX {index}" in step for step in tables), plan
     # Of several states, the 50 newest of each are sorted: these branches, never the table.
@@ -237,10 +248,13 @@ def test_rows_that_are_no_records_do_not_hide_the_others(sqlite: SqliteExecution
         '{"state": "Lost", "started_at": "2026-06-10T00:00:00Z"}',
     ]
     rows = [(f"b{n}", data) for n, data in enumerate(broken)]
-    insert(sqlite, "INSERT INTO szal_executions VALUES (?, 'ci', ?)", rows)
+    insert(sqlite, "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, 'ci', ?)", rows)
     sqlite.save(record(1))
-    assert [summary.execution_id for summary in sqlite.find()] == ["e00001"]
-    assert [summary.execution_id for summary in sqlite.find(flow_name="ci", limit=None)] == ["e00001"]
+    assert [summary.execution_id for summary in sqlite.find()] == [
+        "e00001",
+        *(f"b{number}" for number in range(6, -1, -1)),
+    ]
+    assert sqlite.find(flow_name="ci", limit=None) == sqlite.find()
     assert sqlite.find(labels={"a": "b"}) == []
     assert sqlite.prune(keep=0) == 1
     for number in range(len(broken)):
@@ -283,7 +297,7 @@ def test_a_lock_that_stays_is_an_error_that_may_pass(sqlite: SqliteExecutionStor
 
 
 def test_a_value_over_the_limits_of_sqlite_is_refused_for_good(sqlite: SqliteExecutionStore) -> None:
-    sqlite._writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000))
+    sqlite._database._writer.use(lambda db: db.conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000))
     with pytest.raises(StoreFailed, match="too big"):
         sqlite.save(record(1, inputs={"text": "x" * 200_000}))
     sqlite.save(record(2))
@@ -296,12 +310,14 @@ def test_an_id_that_is_no_text_is_an_error_of_szal(sqlite: SqliteExecutionStore)
 
 
 def test_a_batch_that_fails_leaves_nothing_behind(sqlite: SqliteExecutionStore) -> None:
-    def fail(transaction: Transaction, rows: list[tuple[str, ...]]) -> None:
-        transaction.many("INSERT INTO szal_executions VALUES (?, ?, ?)", rows)
+    def fail(transaction: Transaction) -> None:
+        transaction.many(
+            "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, ?, ?)", [("a", "b", "{}")]
+        )
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        sqlite._transact(fail, [("a", "b", "{}")])
+        sqlite._database.transact(fail)
     assert sqlite.list() == []
     sqlite.save(record(1))
 
@@ -333,18 +349,18 @@ def test_two_processes_write_to_one_file(path: Path, through: str, each: int) ->
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A directory on a file system of one megabyte."""
     disk = tmp_path / "disk"
     disk.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True)
     if done.returncode:
         pytest.skip(f"cannot mount a small disk: {done.stderr.decode()}")
-    return disk
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_is_an_error_that_may_pass(small_disk: Path, request: pytest.FixtureRequest) -> None:
-    request.addfinalizer(lambda: subprocess.run(["umount", str(small_disk)], check=True))
+def test_a_full_disk_is_an_error_that_may_pass(small_disk: Path) -> None:
     with open_store(f"sqlite:///{small_disk}/szal.db") as store:
         store.save(record(1))
         ballast = small_disk / "ballast"
@@ -380,7 +396,7 @@ def test_every_spelling_of_a_moment_finds_its_place(sqlite: SqliteExecutionStore
     data = RECORD.replace("e1", "%s").replace("12:00:00Z", "%s")
     for number, text in enumerate(spellings):
         row = (f"{9 - number}", data % (number, text))
-        insert(sqlite, "INSERT INTO szal_executions VALUES (?, 'ci', ?)", [row])
+        insert(sqlite, "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, 'ci', ?)", [row])
     sqlite.save(ExecutionRecord("x", "ci", started_at=NOON + timedelta(milliseconds=2)))
     assert sqlite.list() == ["9", "8", "6", "7", "x", "5", "4"]
     assert sqlite.count(since=NOON + timedelta(milliseconds=1)) == 5
@@ -399,7 +415,7 @@ def test_nobody_waits_for_a_slow_query(sqlite: SqliteExecutionStore) -> None:
         entered.release()
         leave.wait(20)
 
-    slow = [threading.Thread(target=sqlite._reader.use, args=[be_slow]) for _ in range(7)]
+    slow = [threading.Thread(target=sqlite._database._reader.use, args=[be_slow]) for _ in range(7)]
     for number, thread in enumerate(slow):
         thread.start()
         assert entered.acquire(timeout=10)
@@ -420,7 +436,7 @@ def test_readers_are_opened_as_they_are_needed_and_closed(path: Path) -> None:
             store.save(record(number))
             assert len(store.list()) == number + 1
         assert opened() == 2
-        store._reader.use(lambda _: store.count())
+        store._database._reader.use(lambda _: store.count())
         assert opened() == 3
     assert opened() == 0
 

@@ -220,7 +220,7 @@ def test_a_short_password_does_not_cross_out_its_letters() -> None:
 def test_the_environment_is_libpqs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "PGCONNECT_TIMEOUT", "7")
     store = PostgresExecutionStore.connect("postgresql://h/db")
-    server = store._pool._server
+    server = store._database.pool._server
     assert server is not None
     assert server.connect_timeout == 7
     assert "connect_timeout" not in server.parameters

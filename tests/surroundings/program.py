@@ -25,6 +25,7 @@ from szal import (
     open_store,
 )
 from szal.model.definition import Definition
+from szal.stores.ledger import NewExecution
 
 REALLY = float(sys.argv[1])  # Unix time, as whoever started this has it
 begun, go_on = threading.Event(), threading.Event()
@@ -142,7 +143,15 @@ class Surroundings:
         flow = chain("a", "b")
         record = ExecutionRecord("left", "chain", WorkflowState.RUNNING, flow_id=flow.id)
         definition = Definition.of(flow)
-        self.store.ledger.create(record, definition.content_id, definition.text, "elsewhere/boot/1/2/x", -1.0)
+        self.store.ledger.create(
+            NewExecution(
+                record=record,
+                content_id=definition.content_id,
+                flow=definition.text,
+                owner="elsewhere/boot/1/2/x",
+                ttl=-1.0,
+            )
+        )
         [result] = engine.recover()
         assert (result.execution_id, result.success) == ("left", True)
 

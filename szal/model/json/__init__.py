@@ -5,10 +5,11 @@ database; what szal adds are extra keys, left out when empty. Reading is strict 
 tolerant of the rest: an unknown key is passed over, a missing optional one takes its default.
 """
 
-from szal.model.json.reading import Checkpoint, decode_checkpoint, decode_flow, decode_record, decode_step_result
+from szal.model.json.checkpoint import MOST_ATTEMPTS, AttemptEnd, Checkpoint, decode_checkpoint, encode_checkpoint
+from szal.model.json.reading import decode_flow, decode_record, decode_step_result
 from szal.model.json.writing import (
     NO_LIMIT_MS,
-    encode_checkpoint,
+    checked_labels,
     encode_flow,
     encode_record,
     encode_step_result,
@@ -17,8 +18,11 @@ from szal.model.json.writing import (
 )
 
 __all__ = [
+    "MOST_ATTEMPTS",
     "NO_LIMIT_MS",
+    "AttemptEnd",
     "Checkpoint",
+    "checked_labels",
     "decode_checkpoint",
     "decode_flow",
     "decode_record",

@@ -4,25 +4,23 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import attrs
-
 from szal.errors import DecodeError
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.json.text import loads
-from szal.model.json.writing import NO_LIMIT_MS
+from szal.model.moment import NO_LIMIT_MS
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
 from szal.model.step import BackoffStrategy, StepDef, TriggerMode
 from szal.model.validation import FlowMode
 
-__all__ = ["Checkpoint", "decode_checkpoint", "decode_flow", "decode_record", "decode_step_result"]
+__all__ = ["ObjectReader", "decode_flow", "decode_record", "decode_step_result", "read_outcome"]
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=NamedEnum)
 
 
-class _Object:
+class ObjectReader:
     """A JSON object being read; knows its own path, for the errors."""
 
     __slots__ = ("path", "values")
@@ -83,7 +81,10 @@ class _Object:
             moment = None
         if moment is None or moment.tzinfo is None:
             raise DecodeError(self.at(key), f"{text!r} is not a time with an offset")
-        return moment.astimezone(UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise DecodeError(self.at(key), f"{text!r} is outside the years 1 to 9999 in UTC") from None
 
     def many(self, key: str, read: Callable[[Json, str], _T], *default: list[Json]) -> list[_T]:
         where = self.at(key)
@@ -112,7 +113,7 @@ def _read_text(value: Json, path: str) -> str:
 
 
 def _read_step(value: Json, path: str) -> StepDef:
-    read = _Object(value, path)
+    read = ObjectReader(value, path)
     jitter = read.values.get("retry_jitter", 0.0)
     if type(jitter) not in (int, float):
         raise DecodeError(read.at("retry_jitter"), f"expected a number, found {_kind(jitter)}")
@@ -141,7 +142,7 @@ def _read_step(value: Json, path: str) -> StepDef:
 
 def decode_flow(text: str) -> FlowDef:
     """Return the flow in *text*; raise `DecodeError` naming the path of what is wrong. Does not validate it."""
-    read = _Object(loads(text), "")
+    read = ObjectReader(loads(text), "")
     try:
         steps = read.many("steps", _read_step)
     except RecursionError:
@@ -160,11 +161,11 @@ def decode_flow(text: str) -> FlowDef:
 
 
 def _read_step_result(value: Json, path: str) -> StepResult:
-    read = _Object(value, path)
-    return _read_outcome(read, read.get("step_id", str), read.get("step_name", str, ""))
+    read = ObjectReader(value, path)
+    return read_outcome(read, read.get("step_id", str), read.get("step_name", str, ""))
 
 
-def _read_outcome(read: _Object, step_id: str, step_name: str) -> StepResult:
+def read_outcome(read: ObjectReader, step_id: str, step_name: str) -> StepResult:
     return StepResult(
         step_id,
         step_name,
@@ -183,41 +184,8 @@ def decode_step_result(text: str) -> StepResult:
     return _read_step_result(loads(text), "")
 
 
-@attrs.define
-class Checkpoint:
-    """What is kept of one step while its execution is under way.
-
-    `outcome` is the plan's, None for a step that has only begun; `due` when what it waits for comes (Unix time);
-    `undo_error` why undoing it failed. `age` says how many reruns ago it ended; 0: in this execution. `sub_flow` is the
-    execution that it stands for, where that belongs to an earlier one; `origin` the earlier one that did it.
-    """
-
-    result: StepResult
-    outcome: int | None = None
-    due: float | None = None
-    undo_error: str | None = None
-    age: int = 0
-    sub_flow: str | None = None
-    origin: str | None = None
-
-
-def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoint:
-    """Return the checkpoint in *text*, of that step; raise `DecodeError` naming the path of what is wrong."""
-    read = _Object(loads(text), "")
-    due = read.values.get("due")
-    return Checkpoint(
-        _read_outcome(read, step_id, step_name),
-        read.maybe("outcome", int),
-        float(due) if isinstance(due, int | float) else None,
-        read.maybe("undo_error", str),
-        read.count("age", 0),
-        read.maybe("sub_flow", str),
-        read.maybe("origin", str),
-    )
-
-
 def _read_result(value: Json, path: str) -> FlowResult:
-    read = _Object(value, path)
+    read = ObjectReader(value, path)
     return FlowResult(
         flow_name=read.get("flow_name", str),
         steps=read.many("steps", _read_step_result),
@@ -230,8 +198,8 @@ def _read_result(value: Json, path: str) -> FlowResult:
     )
 
 
-def _read_labels(read: _Object) -> dict[str, str]:
-    labels = _Object(read.get("labels", dict, {}), read.at("labels"))
+def _read_labels(read: ObjectReader) -> dict[str, str]:
+    labels = ObjectReader(read.get("labels", dict, {}), read.at("labels"))
     return {key: labels.get(key, str) for key in labels.values}
 
 
@@ -242,7 +210,7 @@ def decode_record(text: str) -> ExecutionRecord:
     Traceback (most recent call last):
     szal.errors.DecodeError: state: 'Runing' is none of Created, Running, Paused, Completed, Failed, ...
     """
-    read = _Object(loads(text), "")
+    read = ObjectReader(loads(text), "")
     result = read.values.get("result")
     return ExecutionRecord(
         execution_id=read.get("execution_id", str),

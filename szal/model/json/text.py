@@ -2,15 +2,30 @@
 
 import json
 import math
+import re
+import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import partial
+from itertools import chain, compress
+from types import NoneType
+from typing import Any, Final, NoReturn, TypeAlias
+
+import attrs
 
 from szal.errors import DecodeError, EncodeError
 from szal.expressions.path import Json
 
-__all__ = ["dumps", "loads"]
+__all__ = ["MAX_DEPTH", "MAX_DEPTH_OF_A_DOCUMENT", "dumps", "loads"]
 
-_LONGEST_PATH = 2_000  # characters: what is deeper than that cannot be encoded, and may be a circle
+MAX_DEPTH: Final = 120
+"""How many lists and objects a value may be inside one another: in its record, Rust can just read it."""
+
+MAX_DEPTH_OF_A_DOCUMENT: Final = 127
+"""How many levels Rust's serde_json reads. SQLite reads 1000, PostgreSQL what its stack holds."""
+
+_LONGEST_PATH = 400  # characters
+_LARGEST = int(sys.float_info.max)  # of a larger integer Rust says that it is out of range
+_DIGITS = 308  # which every integer of so many is below
 
 encode_text = json.encoder.encode_basestring
 """Return text, in which there is no lone surrogate, as JSON."""
@@ -28,72 +43,139 @@ def _encoder() -> Callable[[Json], str]:
 
 
 _encode = _encoder()
+_SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 
 
-def dumps(value: Json, path: str = "value") -> str:
+def dumps(value: Json, path: str = "value", *, depth: int = MAX_DEPTH, nul: bool = True) -> str:
     """Return *value* as compact JSON text, or raise `EncodeError` naming what cannot be encoded from *path* on.
 
-    Refused are NaN and infinities, lone surrogates, cycles, and every type that JSON does not have.
-    As in the json module, tuples become lists and keys that are numbers become strings.
+    Refused are NaN and infinities, integers beyond every float, lone surrogates, keys that are no strings, cycles, what
+    is nested more than *depth* levels deep, every type that JSON does not have, and without *nul* the character NUL.
+    Tuples become lists, as in the json module.
 
     >>> dumps({"when": [1, {2}]}, "output")
     Traceback (most recent call last):
     szal.errors.EncodeError: output["when"][1]: set
     """
+    kind = type(value)
+    if value is None or (kind is int and -_LARGEST <= value <= _LARGEST):
+        return "null" if value is None else repr(value)  # a fraction of the cost of the general way
     try:
-        if value is None or type(value) is int:  # a fraction of the cost of the general way
-            return "null" if value is None else repr(value)
         text = _encode(value)
         if not text.isascii():
             text.encode()  # a lone surrogate would fail later, in the database
     except (TypeError, ValueError, RecursionError) as error:
-        raise EncodeError(*_culprit(value, path, str(error))) from None
+        raise EncodeError(*_culprit(value, path, depth, partial(_complaint, nul=nul)) or (path, str(error))) from None
+    if (
+        (kind not in _TRUSTED and not _is_plain(value, kind, depth, len(text) > _DIGITS))
+        or (not nul and "\\u0000" in text)
+    ) and (problem := _culprit(value, path, depth, partial(_complaint, nul=nul))):
+        raise EncodeError(*problem)
     return text
 
 
-def _culprit(value: Json, path: str, problem: str) -> tuple[str, str]:
-    """Return the path of the first value that cannot be encoded, and what is wrong with it. Iterative."""
-    stack: list[tuple[str, Json]] = [(path, value)]
-    while stack and len(stack[-1][0]) < _LONGEST_PATH:
-        where, item = stack.pop()
-        complaint = _complaint(item)
+_TRUSTED: Final = frozenset({str, bool, float})  # what encodes at all
+_KEYS: Final = frozenset({str})
+_PLAIN: Final = _SCALARS | {dict, list, tuple}
+_is_object: Final = frozenset({dict}).__contains__
+_is_array: Final = frozenset({list, tuple}).__contains__
+_is_integer: Final = frozenset({int}).__contains__
+
+
+def _is_plain(value: Json, kind: type, depth: int, is_long: bool) -> bool:
+    """Whether all keys are strings, and nothing is too deep, or of a class of its own; False where it cannot tell.
+
+    Level by level: no line runs for each value. *is_long*: the text is long enough to have a number that is too large.
+    """
+    if kind is dict:
+        objects, arrays, inner = [value], [], list(value.values())
+    elif kind is list or kind is tuple:
+        objects, arrays, inner = [], [value], value
+    else:
+        return False
+    while True:
+        if objects and not _KEYS.issuperset(map(type, chain.from_iterable(objects))):
+            return False
+        found = set(map(type, inner))
+        if is_long and int in found:
+            integers = list(compress(inner, map(_is_integer, map(type, inner))))
+            if max(integers) > _LARGEST or min(integers) < -_LARGEST:
+                return False
+        if found <= _SCALARS:
+            return True
+        depth -= 1
+        if depth == 0 or not found <= _PLAIN:
+            return False
+        objects = list(compress(inner, map(_is_object, map(type, inner))))
+        arrays = list(compress(inner, map(_is_array, map(type, inner))))
+        inner = list(chain(chain.from_iterable(map(dict.values, objects)), chain.from_iterable(arrays)))
+
+
+_Place: TypeAlias = tuple[Any, str]
+"""Where a value is: the place of what it is in, or None, and the step from there."""
+
+
+def _culprit(value: Json, path: str, depth: int, complaint_of: Callable[[Json], str | None]) -> tuple[str, str] | None:
+    """Return the path of the first value that is refused, and why; None: nothing is. Iterative."""
+    stack: list[tuple[Json, _Place, int]] = [(value, (None, path), 0)]
+    while stack:
+        item, place, level = stack.pop()
+        complaint = complaint_of(item)
+        if complaint is None and isinstance(item, dict | list | tuple) and level == depth:
+            complaint = f"nested too deeply, or in a circle: at most {depth} levels can be read everywhere"
         if complaint is not None:
-            return where, complaint
+            return _path(place), complaint
         if isinstance(item, dict):
-            stack += reversed([(f"{where}[{_quoted(key)}]", inner) for key, inner in item.items()])
+            stack += reversed([(inner, (place, f"[{_quoted(key)}]"), level + 1) for key, inner in item.items()])
         elif isinstance(item, list | tuple):
-            stack += reversed([(f"{where}[{index}]", inner) for index, inner in enumerate(item)])
-    return path, "nested too deeply, or in a circle" if stack else problem
+            stack += reversed([(inner, (place, f"[{index}]"), level + 1) for index, inner in enumerate(item)])
+    return None
 
 
-def _complaint(item: Json) -> str | None:
+def _path(place: _Place | None) -> str:
+    """Return a place as text: of a very long one the beginning and the end."""
+    steps: list[str] = []
+    while place is not None:
+        place, step = place
+        steps.append(step)
+    text = "".join(reversed(steps))
+    half = _LONGEST_PATH // 2
+    return text if len(text) <= _LONGEST_PATH else f"{text[:half]}...{text[-half:]}"
+
+
+def _complaint(item: Json, nul: bool) -> str | None:
     """Return what is wrong with *item* itself, whatever it contains."""
     match item:
         case dict():
-            return next((f"a key {wrong}" for key in item if (wrong := _key_complaint(key))), None)
+            return next((f"a key {wrong}" for key in item if (wrong := _key_complaint(key, nul))), None)
         case str():
-            return "a string with a lone surrogate" if _has_surrogate(item) else None
+            return f"a string {wrong}" if (wrong := _text_complaint(item, nul)) else None
         case float():
             return None if math.isfinite(item) else f"{item} is not a JSON number"
         case int():
-            return "an integer of more than 3000 digits" if item.bit_length() > 10_000 else None
+            if -_LARGEST <= item <= _LARGEST:
+                return None
+            return f"an integer of more than {3000 if item.bit_length() > 10_000 else _DIGITS} digits"
         case None | list() | tuple():
             return None
     return type(item).__name__
 
 
-def _key_complaint(key: object) -> str | None:
-    if isinstance(key, str):
-        return f"with a lone surrogate ({key!a})" if _has_surrogate(key) else None
-    return None if isinstance(key, int | float | None) else f"of type {type(key).__name__}"
+def _key_complaint(key: object, nul: bool) -> str | None:
+    if not isinstance(key, str):
+        return f"of type {type(key).__name__}"
+    wrong = _text_complaint(key, nul)
+    return None if wrong is None else f"{wrong} ({key!a})"
+
+
+def _text_complaint(text: str, nul: bool) -> str | None:
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return "with a lone surrogate"
+    return None if nul or "\0" not in text else "with a NUL character, which the store cannot hold"
 
 
 def _quoted(key: object) -> str:
     return json.dumps(key if isinstance(key, str) else str(key))
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -107,27 +189,76 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return found
 
 
+@attrs.frozen
+class _Refused:
+    """Stands for a number that is none, while its path is looked for."""
+
+    problem: str
+
+
+def _problem_of(item: Json) -> str | None:
+    return item.problem if isinstance(item, _Refused) else None
+
+
 def _no_constant(name: str) -> NoReturn:
-    raise DecodeError("", f"{name} is not JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise DecodeError("", f"the number {text[:40]} is too large")
+        raise ValueError(f"the number {text[:40]} is too large")
     return value
 
 
+def _too_long(text: str) -> str:
+    return f"an integer of {len(text.lstrip('-'))} digits: at most {sys.get_int_max_str_digits()} are read"
+
+
+def _or_refused(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def reading(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            return _Refused(_too_long(text) if read is int else str(error))
+
+    return reading
+
+
 _decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite).decode
+_decode_with_refused = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_or_refused(_no_constant),
+    parse_float=_or_refused(_finite),
+    parse_int=_or_refused(int),
+).decode
+_FIRST_KEY = re.compile(r'\A\["(\w+)"\]')
 
 
 def loads(text: str) -> Json:
-    """Return the JSON value of *text*; raise `DecodeError` for bad syntax, NaN, duplicate keys, endless nesting."""
+    """Return the JSON value of *text*; raise `DecodeError` for bad syntax, NaN, duplicate keys, endless nesting.
+
+    >>> loads('{"labels": {"n": [1, NaN]}}')
+    Traceback (most recent call last):
+    szal.errors.DecodeError: labels["n"][1]: NaN is not JSON
+    """
     try:
         return _decode(text)
-    except json.JSONDecodeError as error:
-        raise DecodeError("", f"not JSON: {error}") from None
-    except RecursionError:
-        raise DecodeError("", "nested too deeply") from None
-    except ValueError as error:  # an integer with more digits than Python converts
-        raise DecodeError("", str(error)) from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise _unreadable(error) from None
+    except ValueError:  # a number that is none: NaN, one that is too large, an integer with too many digits
+        raise _refusal(text) from None
+
+
+def _unreadable(error: Exception) -> DecodeError:
+    return DecodeError("", "nested too deeply" if isinstance(error, RecursionError) else f"not JSON: {error}")
+
+
+def _refusal(text: str) -> DecodeError:
+    """Return the error for *text*, which has a number that is none, with the path of the first."""
+    try:
+        value = _decode_with_refused(text)
+    except (json.JSONDecodeError, RecursionError) as error:  # further on
+        return _unreadable(error)
+    path, problem = _culprit(value, "", -1, _problem_of) or ("", "not JSON")
+    return DecodeError(_FIRST_KEY.sub(r"\1", path), problem)

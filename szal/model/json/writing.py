@@ -1,7 +1,7 @@
-"""The model as JSON text."""
+"""The model as JSON text: what `szal.model.json.reading` reads, or an `EncodeError` that names the field."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -9,83 +9,166 @@ from szal.errors import EncodeError
 from szal.expressions.path import Json
 from szal.model.class_name import class_name
 from szal.model.flow import FlowDef
-from szal.model.json.text import dumps, encode_text
-from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import StepStatus
-from szal.model.step import StepDef
+from szal.model.json.text import MAX_DEPTH_OF_A_DOCUMENT, dumps, encode_text
+from szal.model.moment import NO_LIMIT_MS, as_ms
+from szal.model.results import ExecutionRecord, FlowResult, StepResult, as_message
+from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
+from szal.model.step import MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
+from szal.model.validation import FlowMode
+from szal.number import problem_of, shown
 
 __all__ = [
     "NO_LIMIT_MS",
-    "encode_checkpoint",
+    "checked_labels",
     "encode_flow",
     "encode_record",
     "encode_step_result",
     "flow_fields",
+    "message_json",
+    "name_json",
+    "outcome_json",
     "step_fields",
+    "time_json",
 ]
 
-NO_LIMIT_MS: Final = 2**64 - 1  # Rust's u64::MAX: how a StepDef without a time limit is written
-_COMPLETED = StepStatus.COMPLETED
+_COMPLETED: Final = StepStatus.COMPLETED
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (the offset is written beside it)
+
+# -- values of one type ------------------------------------------------------------------------------
 
 
-def _ms(seconds: float) -> int:
-    ms = int(seconds * 1000 + 0.5)
-    return ms if 0 <= ms <= NO_LIMIT_MS else NO_LIMIT_MS * (ms > 0)
+def _ms(seconds: float, path: str) -> int:
+    """Return a duration that was measured, in milliseconds."""
+    ms = as_ms(seconds)
+    if ms is None:
+        raise EncodeError(path, f"not a duration in seconds ({shown(seconds)})")
+    return ms
 
 
-def _optional(pairs: Mapping[str, Any]) -> dict[str, Any]:
+def _set_ms(seconds: float, path: str) -> int:
+    """Return a duration that somebody set."""
+    ms = _ms(seconds, path)
+    if seconds < 0:
+        raise EncodeError(path, f"negative ({shown(seconds)})")
+    return ms
+
+
+def _filled(pairs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the pairs that hold something: what szal adds is left out when empty."""
-    return {key: value for key, value in pairs.items() if value not in (None, "", (), {}, [])}
+    return {key: value for key, value in pairs.items() if value is not None and value not in ((), {}, [])}
 
 
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
+def time_json(moment: object, path: str) -> str:
+    """Return a time as text, without the quotes."""
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise EncodeError(path, f"not a time with an offset ({shown(moment)})")
+    try:
+        return moment.astimezone(UTC).isoformat()
+    except OverflowError:
+        raise EncodeError(path, f"{moment.isoformat()} is outside the years 1 to 9999 in UTC") from None
 
 
-@lru_cache(maxsize=16)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+def _string(value: str, path: str) -> str:
+    if not isinstance(value, str):
+        raise EncodeError(path, f"expected a string, found {type(value).__name__}")
+    return value
 
 
-def _start(result: StepResult) -> str | None:
-    """Return when a step started, as text: a Unix time as it is, since a datetime would cost as much as the rest."""
-    moment = result._started_at
-    if not isinstance(moment, float):
-        return None if moment is None else _time(moment)
-    seconds, micros = divmod(int(moment * 1_000_000 + 0.5), 1_000_000)
-    return f"{_second(seconds)}.{micros:06}+00:00"
+def name_json(value: str, path: str) -> str:
+    """Return an id or a name as JSON: of what says which one it is, nothing may be replaced."""
+    return encode_text(value) if type(value) is str and value.isascii() else dumps(_string(value, path), path)
+
+
+def message_json(value: str, path: str) -> str:
+    """Return a message as JSON: it comes from anywhere, so what is no text in it is replaced."""
+    return encode_text(as_message(_string(value, path)))
+
+
+def _count(value: object, path: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
+        raise EncodeError(path, f"not a whole number between 0 and {MAX_COUNT} ({shown(value)})")
+    return value
+
+
+def _number(value: float, path: str) -> float:
+    if (problem := problem_of(value)) is not None:
+        raise EncodeError(path, problem)
+    return value
+
+
+def _flag(value: bool, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise EncodeError(path, f"neither True nor False ({shown(value)})")
+    return value
+
+
+def _bool(value: bool, path: str) -> str:
+    return "true" if _flag(value, path) else "false"
+
+
+def _object(value: Mapping[str, Json], path: str) -> dict[str, Json]:
+    if not isinstance(value, Mapping):
+        raise EncodeError(path, f"expected a mapping, found {type(value).__name__}")
+    return dict(value)
+
+
+def _member(value: NamedEnum, kind: type[NamedEnum], path: str) -> str:
+    if not isinstance(value, kind):
+        raise EncodeError(path, f"not a {kind.__name__} ({shown(value)})")
+    return str(value.value)
+
+
+# -- definitions -------------------------------------------------------------------------------------
 
 
 def step_fields(step: StepDef) -> dict[str, Json]:
     """Return *step* as a JSON object that is the caller's own, but for its config."""
+    try:
+        return _step_fields(step)
+    except EncodeError as error:
+        raise EncodeError(f"step {shown(step.name)}: {error.path}", error.problem) from None
+
+
+def _step_fields(step: StepDef) -> dict[str, Json]:
     fields: dict[str, Json] = {
-        "id": step.id,
-        "name": step.name,
-        "description": step.description,
-        "timeout_ms": NO_LIMIT_MS if step.timeout is None else _ms(step.timeout),
-        "max_retries": step.max_retries,
-        "retry_delay_ms": _ms(step.retry_delay),
-        "backoff": step.backoff.value,
-        "rollbackable": step.rollbackable,
+        "id": _string(step.id, "id"),
+        "name": _string(step.name, "name"),
+        "description": _string(step.description, "description"),
+        "timeout_ms": NO_LIMIT_MS if step.timeout is None else _set_ms(step.timeout, "timeout"),
+        "max_retries": _count(step.max_retries, "max_retries"),
+        "retry_delay_ms": _set_ms(step.retry_delay, "retry_delay"),
+        "backoff": _member(step.backoff, BackoffStrategy, "backoff"),
+        "rollbackable": _flag(step.rollbackable, "rollbackable"),
     }
-    rust = {"step_type": step.step_type, "config": step.config, "condition": step.condition}
-    fields |= {key: value for key, value in rust.items() if value is not None}
-    fields |= {"depends_on": list(step.depends_on), "trigger_mode": step.trigger_mode.value}
-    return fields | _optional(
+    if step.step_type is not None:
+        fields["step_type"] = _string(step.step_type, "step_type")
+    if step.config is not None:
+        fields["config"] = step.config
+    if step.condition is not None:
+        fields["condition"] = _string(step.condition, "condition")
+    fields["depends_on"] = [_string(id_, "depends_on") for id_ in step.depends_on]
+    fields["trigger_mode"] = _member(step.trigger_mode, TriggerMode, "trigger_mode")
+    return fields | _filled(
         {
             "sub_steps": [step_fields(sub) for sub in step.sub_steps],
-            "max_retry_delay_ms": None if step.max_retry_delay is None else _ms(step.max_retry_delay),
-            "retry_jitter": step.retry_jitter or None,
-            "retry_on": [kind if isinstance(kind, str) else class_name(kind) for kind in step.retry_on],
-            "give_up_on": [kind if isinstance(kind, str) else class_name(kind) for kind in step.give_up_on],
-            "idempotent": None if step.idempotent else False,
+            "max_retry_delay_ms": None
+            if step.max_retry_delay is None
+            else _set_ms(step.max_retry_delay, "max_retry_delay"),
+            "retry_jitter": _number(step.retry_jitter, "retry_jitter") or None,
+            "retry_on": [_kind(kind, "retry_on") for kind in step.retry_on],
+            "give_up_on": [_kind(kind, "give_up_on") for kind in step.give_up_on],
+            "idempotent": None if _flag(step.idempotent, "idempotent") else False,
         }
     )
 
 
+def _kind(kind: type[BaseException] | str, path: str) -> str:
+    return class_name(kind) if isinstance(kind, type) else _string(kind, path)
+
+
 def encode_flow(flow: FlowDef) -> str:
     """Return *flow* as szal-rs writes a FlowDef; raise `EncodeError` for a config that JSON cannot hold."""
-    return dumps(flow_fields(flow), "flow")
+    return dumps(flow_fields(flow), "flow", depth=MAX_DEPTH_OF_A_DOCUMENT)
 
 
 def flow_fields(flow: FlowDef) -> dict[str, Json]:
@@ -95,120 +178,138 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
     except RecursionError:
         raise EncodeError("steps", "sub-steps are nested too deeply") from None
     fields: dict[str, Json] = {
-        "id": flow.id,
-        "name": flow.name,
-        "description": flow.description,
-        "mode": flow.mode.value,
+        "id": _string(flow.id, "id"),
+        "name": _string(flow.name, "name"),
+        "description": _string(flow.description, "description"),
+        "mode": _member(flow.mode, FlowMode, "mode"),
         "steps": steps,
-        "rollback_on_failure": flow.rollback_on_failure,
-        "timeout_ms": None if flow.timeout is None else _ms(flow.timeout),
-        "version": flow.version,
+        "rollback_on_failure": _flag(flow.rollback_on_failure, "rollback_on_failure"),
+        "timeout_ms": None if flow.timeout is None else _set_ms(flow.timeout, "timeout"),
+        "version": _count(flow.version, "version"),
     }
-    return fields | _optional({"inputs": dict(flow.inputs)})
+    return fields | _filled({"inputs": _object(flow.inputs, "inputs")})
+
+
+# -- results -----------------------------------------------------------------------------------------
 
 
 def encode_step_result(result: StepResult) -> str:
     """Return *result* as JSON text; what the engine has encoded before is not encoded again."""
-    name = f',"step_name":{_text(result.step_name)}' if result.step_name else ""
-    return f'{{"step_id":{_text(result.step_id)},{result.encoded or _outcome(result)}{name}}}'
+    name = f',"step_name":{name_json(result.step_name, "step_name")}' if result.step_name != "" else ""
+    return f'{{"step_id":{name_json(result.step_id, "step_id")},{result.encoded or outcome_json(result)}{name}}}'
 
 
-def _outcome(result: StepResult) -> str:
+def outcome_json(result: StepResult) -> str:
     """Return the fields of *result* that say how the step ended: what its own row and the whole record share."""
-    output = result.encoded_output
-    if output is None:
-        output = "null" if result.output is None else dumps(result.output, f"{result.step_name}.output")
-    status = (
-        "Completed" if result.status is _COMPLETED else result.status.value
-    )  # the look-up costs as much as the rest
-    text = f'"status":"{status}","output":{output},"duration_ms":{_ms(result.duration)},"attempts":{result.attempts},'
-    text += '"error":null' if result.error is None else f'"error":{_text(result.error)}'
-    if result.error_type:
-        text += f',"error_type":{_text(result.error_type)}'
-    started = _start(result)
+    try:
+        output = result.encoded_output
+        if output is None:
+            output = "null" if result.output is None else dumps(result.output, "output")
+        # the look-up costs as much as the rest
+        status = "Completed" if result.status is _COMPLETED else _member(result.status, StepStatus, "status")
+        duration, attempts = result.duration, result.attempts
+        is_usual = type(duration) is float and 0.0 <= duration < 1e12
+        ms = int(duration * 1000 + 0.5) if is_usual else _ms(duration, "duration")
+        if type(attempts) is not int or not 0 <= attempts <= MAX_COUNT:
+            attempts = int(_count(attempts, "attempts"))
+        text = f'"status":"{status}","output":{output},"duration_ms":{ms},"attempts":{attempts},'
+        text += '"error":null' if result.error is None else f'"error":{message_json(result.error, "error")}'
+        if result.error_type is not None:
+            text += f',"error_type":{message_json(result.error_type, "error_type")}'
+        started = _start(result)
+    except EncodeError as error:
+        raise EncodeError(f"{_shown_name(result)}.{error.path}", error.problem) from None
     return text if started is None else f'{text},"started_at":"{started}"'
 
 
-def _text(value: str | None) -> str:
-    """Return a message as JSON. It comes from anywhere (str(exception)), so lone surrogates are replaced."""
-    if value is None:
-        return "null"
-    return encode_text(value if value.isascii() else value.encode("utf-8", "replace").decode())
+def _shown_name(result: StepResult) -> str:
+    name: object = result.step_name
+    return name if isinstance(name, str) else shown(name)
 
 
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
+def _start(result: StepResult) -> str | None:
+    """Return when a step started, as text: a Unix time as it is, since a datetime would cost as much as the rest."""
+    moment = result._started_at
+    if not isinstance(moment, float):
+        return None if moment is None else time_json(moment, "started_at")
+    try:
+        seconds, micros = divmod(int(moment * 1_000_000 + 0.5), 1_000_000)
+        return f"{_second(seconds)}.{micros:06}+00:00"
+    except (ValueError, OverflowError):
+        raise EncodeError("started_at", f"not a Unix time ({moment})") from None
 
 
-def _result_json(result: FlowResult) -> str:
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
+
+
+def _result_json(result: FlowResult, record: ExecutionRecord) -> str:
+    """Return the result of *record*; its id and state are left out where they are the record's."""
+    name = name_json(result.flow_name, "flow_name")
     steps = ",".join(map(encode_step_result, result.steps))
-    state = None if result.state is None else result.state.value
-    extras = _optional({"execution_id": result.execution_id, "state": state, "error": result.error})
-    return (
-        f'{{"flow_name":{_text(result.flow_name)},"steps":[{steps}],'
-        f'"total_duration_ms":{_ms(result.total_duration)},"success":{_flag(result.success)},'
-        f'"rolled_back":{_flag(result.rolled_back)}'
-        + "".join(f',"{key}":{_text(value)}' for key, value in extras.items())
-        + "}"
+    text = (
+        f'{{"flow_name":{name},"steps":[{steps}],'
+        f'"total_duration_ms":{_ms(result.total_duration, "total_duration")},'
+        f'"success":{_bool(result.success, "success")},"rolled_back":{_bool(result.rolled_back, "rolled_back")}'
     )
+    if result.execution_id is not None and result.execution_id != record.execution_id:
+        text += f',"execution_id":{name_json(result.execution_id, "execution_id")}'
+    if result.state is not None and result.state is not record.state:
+        text += f',"state":"{_member(result.state, WorkflowState, "state")}"'
+    if result.error is not None:
+        text += f',"error":{message_json(result.error, "error")}'
+    return text + "}"
 
 
 def encode_record(record: ExecutionRecord) -> str:
-    """Return *record* as the `data` of its row; raise `EncodeError` naming what JSON cannot hold.
+    """Return *record* as the `data` of its row; raise `EncodeError` naming what cannot be written and read again.
 
     >>> record = ExecutionRecord("e1", "ci", started_at=datetime(2026, 6, 10, tzinfo=UTC))
     >>> encode_record(record)[:52]
     '{"execution_id":"e1","flow_name":"ci","state":"Creat'
     """
-    finished = "null" if record.finished_at is None else f'"{_time(record.finished_at)}"'
+    result, finished = "null", "null"
+    if record.result is not None:
+        try:
+            result = _result_json(record.result, record)
+        except EncodeError as error:
+            raise EncodeError(f"result.{error.path}", error.problem) from None
+    if record.finished_at is not None:
+        finished = f'"{time_json(record.finished_at, "finished_at")}"'
     text = (
-        f'{{"execution_id":{dumps(record.execution_id, "execution_id")},'
-        f'"flow_name":{dumps(record.flow_name, "flow_name")},"state":"{record.state.value}",'
-        f'"result":{"null" if record.result is None else _result_json(record.result)},'
-        f'"started_at":"{_time(record.started_at)}","finished_at":{finished}'
+        f'{{"execution_id":{name_json(record.execution_id, "execution_id")},'
+        f'"flow_name":{name_json(record.flow_name, "flow_name")},'
+        f'"state":"{_member(record.state, WorkflowState, "state")}",'
+        f'"result":{result},"started_at":"{time_json(record.started_at, "started_at")}","finished_at":{finished}'
     )
-    extras = _optional(
-        {
-            "inputs": dict(record.inputs),
-            "flow_id": record.flow_id,
-            "flow_version": record.flow_version,
-            "parent_execution_id": record.parent_execution_id,
-            "labels": dict(record.labels),
-        }
-    )
-    text += "".join(f',"{key}":{dumps(value, key)}' for key, value in extras.items())
-    if record.error:
-        text += f',"error":{_text(record.error)}'
+    if inputs := _object(record.inputs, "inputs"):
+        text += f',"inputs":{dumps(inputs, "inputs")}'
+    if record.flow_id is not None:
+        text += f',"flow_id":{name_json(record.flow_id, "flow_id")}'
+    if record.flow_version is not None:
+        text += f',"flow_version":{_count(record.flow_version, "flow_version"):d}'
+    if record.parent_execution_id is not None:
+        text += f',"parent_execution_id":{name_json(record.parent_execution_id, "parent_execution_id")}'
+    if labels := checked_labels(record.labels):
+        text += f',"labels":{dumps(labels, "labels")}'
+    if record.error is not None:
+        text += f',"error":{message_json(record.error, "error")}'
     if record.stop is not None:
-        text += f',"stop":"{record.stop.value}"'
+        text += f',"stop":"{_member(record.stop, Stop, "stop")}"'
     return text + "}"
 
 
-def encode_checkpoint(
-    result: StepResult,
-    outcome: int | None = None,
-    *,
-    due: float | None = None,
-    undo_error: str | None = None,
-    age: int = 0,
-    sub_flow: str | None = None,
-    origin: str | None = None,
-) -> str:
-    """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
+def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels as a dict of their own; raise `EncodeError` for one that is no text.
 
-    Neither the step's name nor its id are in it: the one is in the row, the other in the definition.
+    >>> checked_labels({"pr": 7})
+    Traceback (most recent call last):
+    szal.errors.EncodeError: labels["pr"]: expected a string, found int
     """
-    text = result.encoded = _outcome(result)
-    if outcome is not None:
-        text += f',"outcome":{outcome}'
-    if due is not None:
-        text += f',"due":{dumps(due)}'
-    if undo_error is not None:
-        text += f',"undo_error":{_text(undo_error)}'
-    if age:
-        text += f',"age":{age}'
-    if sub_flow is not None:
-        text += f',"sub_flow":{_text(sub_flow)}'
-    if origin is not None:
-        text += f',"origin":{_text(origin)}'
-    return f"{{{text}}}"
+    found = _object(labels, "labels")
+    for key, value in found.items():
+        if not isinstance(key, str):
+            raise EncodeError("labels", f"a key of type {type(key).__name__}")
+        _string(value, f"labels[{encode_text(key)}]")
+    return found

@@ -1,285 +1,173 @@
-"""What a memory store keeps of executions under way: the ledger that `SqlLedger` describes, on plain data."""
+"""The ledger of a memory store: what `SqlLedger` says in SQL, done to plain data."""
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import attrs
 
 from szal import clock
 from szal.clock import monotonic
-from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
-from szal.model.json.text import loads
-from szal.model.results import ExecutionRecord
+from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
-from szal.stores.base import read_record
-from szal.stores.ledger import Lease, Signal, Snapshot, StepRows
-from szal.stores.operation import Operation, Release, Remove, Save, SaveStep
-from szal.stores.query import HEAD, ExecutionSummary, Position, position_key, summary_of
+from szal.stores.ledger import Lease, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver, leases_of
+from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
+from szal.stores.writes import Release, Remove, Save, SaveStep, Write, apply_one, merged
 
-__all__ = ["Entry", "MemoryLedger", "Row"]
-
-_UNDER_WAY = (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK)
-
-_Step: TypeAlias = tuple[str, int, str, str | None]
-"""Name, seq, JSON, and the signal that was delivered with it."""
+__all__ = ["MemoryLedger"]
 
 
-# Rows, leases, steps and signals are replaced and never changed: who has read one under the lock may keep it.
+class MemoryLedger(Ledger):
+    """The ledger in *entries*. Each method happens at once: no other thread sees half of one."""
 
+    name = "memory:"
 
-@attrs.define
-class Row:
-    """A record as it was saved, and its summary."""
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
 
-    flow_name: str
-    data: str
-    summary: ExecutionSummary
+    # -- writing --------------------------------------------------------------------------------------
 
-    @classmethod
-    def of(cls, save: Save) -> "Row":
-        fields = loads(save.data)
-        head = [fields.get(key) for key in HEAD]
-        summary = summary_of(save.execution_id, save.flow_name, position_key(str(fields["started_at"])), head)
-        assert summary is not None, "szal's own records can be summarised"
-        return cls(save.flow_name, save.data, summary)
+    def write(self, write: Write, /) -> None:
+        apply_one(self.apply, write)
 
-    @property
-    def position(self) -> Position:
-        return self.summary.position, self.summary.execution_id
+    def apply(self, writes: Sequence[Write], *, once: bool = False) -> None:  # noqa: ARG002 - nothing passes here
+        # What a signal handler raises in the middle leaves the first ones done.
+        needed = merged(writes)
+        rows = [_row(write, self.name) for write in needed]
+        leases = leases_of(writes)
+        with self._entries.lock:
+            self._check_leases(leases)
+            for write, row in zip(needed, rows, strict=True):
+                self._carry_out(write, row)
+            self._note_progress(writes)
 
+    def _carry_out(self, write: Write, row: Row | None) -> None:
+        if row is not None:
+            entry = self._entries.of.setdefault(write.execution_id, Entry(row))
+            entry.row = row
+        elif isinstance(write, SaveStep):
+            self._write_step(write)
+        elif isinstance(write, Release):
+            self._release(write)
+        else:
+            self._entries.of.pop(write.execution_id, None)
 
-@attrs.frozen
-class _Definition:
-    content_id: str
-    flow: str
+    def _write_step(self, step: SaveStep) -> None:
+        entry = self._entries.of.get(step.execution_id)
+        if entry is not None:
+            entry.steps[step.step_name] = (step.step_name, step.seq, step.data, step.signal_id)
 
+    def _release(self, release: Release) -> None:
+        entry = self._entries.of.get(release.execution_id)
+        if entry is not None and entry.lease is not None:
+            awaits = None if release.awaits is None else frozenset(release.awaits)
+            entry.lease = attrs.evolve(entry.lease, owner=None, expires=-math.inf, wake=release.wake, awaits=awaits)
 
-@attrs.frozen(kw_only=True)
-class _Lease:
-    owner: str | None
-    epoch: int
-    expires: float  # of the monotonic clock: to set the other one takes no lease from who holds it
-    definition: _Definition
-    recoveries: int = 0
-    cancelled: bool = False
-    wake: float | None = None
-    awaits: frozenset[str] | None = None
+    def _note_progress(self, writes: Iterable[Write]) -> None:
+        """Count recoveries anew where a step has settled."""
+        for write in writes:
+            progress_of = write.progress_of if isinstance(write, SaveStep) else None
+            entry = None if progress_of is None else self._entries.of.get(progress_of)
+            if entry is not None and entry.lease is not None:
+                entry.lease = attrs.evolve(entry.lease, recoveries=0)
 
-    def holder(self) -> str | None:
-        """Return the owner, if there is one and its time is not over."""
-        return self.owner if self.expires > monotonic() else None
+    def drain(self, timeout: float | None = None) -> None:
+        """Do nothing: nothing is queued."""
 
-
-@attrs.frozen
-class _Found:
-    """An execution as it was when the lock was held."""
-
-    row: Row
-    lease: _Lease | None
-    steps: Sequence[_Step]
-
-    def snapshot(self, *, reopened: bool = False) -> Snapshot:
-        """Return it as its owner gets to see it; decodes the record."""
-        lease = self.lease
-        record = read_record(self.row.summary.execution_id, self.row.data)
-        steps = [step[:3] for step in sorted(self.steps, key=lambda step: step[1])]
-        if lease is None:
-            return Snapshot(record=record, epoch=None, steps=steps)
-        return Snapshot(
-            record=record,
-            epoch=lease.epoch if record.state.is_live or reopened else None,
-            flow=lease.definition.flow,
-            content_id=lease.definition.content_id,
-            steps=steps,
-            recoveries=lease.recoveries,
-            cancelled=lease.cancelled,
-        )
-
-
-@attrs.define
-class Entry:
-    """All that there is of one execution: whoever drops it has forgotten everything. Guarded by the store's lock."""
-
-    row: Row
-    lease: _Lease | None = None
-    steps: dict[str, _Step] = attrs.field(factory=dict)
-    signals: dict[str, Signal] = attrs.field(factory=dict)  # by id, in the order in which they came
-
-    @property
-    def state(self) -> WorkflowState:
-        return self.row.summary.state
-
-    def found(self) -> _Found:
-        return _Found(self.row, self.lease, [*self.steps.values()])
-
-    def undelivered(self) -> Iterable[Signal]:
-        """Return the signals that no step has taken, the oldest first."""
-        if not self.signals:
-            return ()
-        taken = {signal_id for *_, signal_id in self.steps.values()}
-        return (signal for signal in self.signals.values() if signal.signal_id not in taken)
-
-    def can_go_on(self, lease: _Lease, now: float) -> bool:
-        """Whether there is something to do: it was interrupted, or what it waits for has come."""
-        if self.state is not WorkflowState.PAUSED:
-            return self.state in _UNDER_WAY
-        if lease.owner is not None:  # who died before it said what it waits for
-            return True
-        if lease.cancelled or (lease.wake is not None and lease.wake <= now):
-            return True
-        return any(lease.awaits is None or signal.name in lease.awaits for signal in self.undelivered())
-
-
-@attrs.define(eq=False)
-class MemoryLedger:
-    """The ledger's methods, each at once: no other thread sees half of one.
-
-    Of a definition there is one copy, for as long as there is an execution of it.
-    """
-
-    _entries: dict[str, Entry] = attrs.field(factory=dict, init=False, repr=False)
-    _definitions: "WeakValueDictionary[str, _Definition]" = attrs.field(
-        factory=WeakValueDictionary, init=False, repr=False
-    )
-    _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards both
-
-    def clock(self) -> float:
-        """Return the time that waits go by, as Unix time."""
-        return clock.wall()
-
-    def _entry(self, execution_id: str) -> Entry:
-        entry = self._entries.get(execution_id)
-        if entry is None:
-            raise ExecutionNotFound(execution_id)
-        return entry
+    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
+        """Do nothing: nothing is queued."""
 
     # -- leases ---------------------------------------------------------------------------------------
 
-    def create(
-        self,
-        record: ExecutionRecord,
-        content_id: str,
-        flow: str,
-        owner: str,
-        ttl: float,
-        *,
-        steps: StepRows = (),
-        under: Lease | None = None,
-        replace: bool = False,
-    ) -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id.
-
-        *steps* have settled before it begins. *under* is the lease of the execution whose sub-flow it is: raises
-        `LeaseLost` where that is held no more. *replace*: what there is under that id is left over, and goes.
-        """
-        entry = Entry(Row.of(Save.of(record)), steps={step[0]: (*step, None) for step in steps})
-        with self._lock:
-            self._check_held(under)
-            definition = self._definitions.setdefault(content_id, _Definition(content_id, flow))
-            entry.lease = _Lease(owner=owner, epoch=1, expires=monotonic() + ttl, definition=definition)
-            if replace:
-                self._entries[record.execution_id] = entry
-                return 1
-            return 1 if self._entries.setdefault(record.execution_id, entry) is entry else None
+    def create(self, new: NewExecution, /) -> int | None:
+        execution_id, entries = new.record.execution_id, self._entries
+        entry = Entry(Row.of(Save.of(new.record)), steps={step[0]: (*step, None) for step in new.steps})
+        with entries.lock:
+            self._check_held(new.under)
+            definition = entries.definitions.setdefault(new.content_id, Definition(new.content_id, new.flow))
+            expires = monotonic() + new.ttl
+            entry.lease = HeldLease(owner=new.owner, epoch=new.first_epoch, expires=expires, definition=definition)
+            if new.replace:
+                entries.of[execution_id] = entry
+                return new.first_epoch
+            return new.first_epoch if entries.of.setdefault(execution_id, entry) is entry else None
 
     def knows(self, execution_id: str) -> bool:
-        """Whether there is an execution of that id."""
-        with self._lock:
-            return execution_id in self._entries
+        with self._entries.lock:
+            return execution_id in self._entries.of
 
     def holder(self, execution_id: str) -> str | None:
-        """Return the owner of an execution whose lease has not run out; None where there is none."""
-        with self._lock:
-            entry = self._entries.get(execution_id)
+        with self._entries.lock:
+            entry = self._entries.of.get(execution_id)
             return None if entry is None or entry.lease is None else entry.lease.holder()
 
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
-        """Write that what an execution did in a step has been undone by another one. Nothing, where it was removed."""
-        with self._lock:
-            entry = self._entries.get(execution_id)
+        with self._entries.lock:
+            entry = self._entries.of.get(execution_id)
             if entry is not None and step_name in entry.steps:
                 name, seq, _, signal_id = entry.steps[step_name]
                 entry.steps[step_name] = name, seq, data, signal_id
 
     def read(self, execution_id: str) -> Snapshot:
-        """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
-        with self._lock:
-            found = self._entry(execution_id).found()
+        with self._entries.lock:
+            found = self._entries.entry(execution_id).found()
         return found.snapshot()
 
-    def take_over(
-        self,
-        execution_id: str,
-        owner: str,
-        ttl: float,
-        is_gone: Callable[[str], bool],
-        *,
-        under: Lease | None = None,
-        reopen: bool = False,
-    ) -> Snapshot:
-        """Make *owner* the owner of an execution that nobody runs, and return it; one that has ended as it is.
+    def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
+        with self._entries.lock:
+            found = [(each, self._entries.of[each]) for each in execution_ids if each in self._entries.of]
+            return [
+                RecordRow(each, entry.row.data, bool(entry.lease and entry.lease.cancelled)) for each, entry in found
+            ]
 
-        Raises `ExecutionOwned` where its owner is alive, as far as the lease and *is_gone* tell, and
-        `ExecutionNotFound`. A sub-flow is its parent's owner's, whoever had it: *under* is the parent's lease. Raises
-        `LeaseLost` where that is held no more. `Snapshot.recoveries` counts how often that was because the owner died,
-        since the execution began or a step of it last settled. *reopen*: one that has ended is taken over, too: to be
-        undone.
-        """
+    def take_over(self, wanted: TakeOver, /) -> Snapshot:
         gone: str | None = None
         while True:
-            taken = self._take(execution_id, owner, ttl, gone, under, reopen=reopen)
-            if isinstance(taken, _Found):
-                return taken.snapshot(reopened=reopen)
-            if not is_gone(taken):  # asked without the lock: meanwhile somebody else may come first
-                raise ExecutionOwned(execution_id)
+            taken = self._take(wanted, gone)
+            if isinstance(taken, Found):
+                return taken.snapshot(reopened=wanted.reopen)
+            if not wanted.is_gone(taken):  # asked without the lock: meanwhile somebody else may come first
+                raise ExecutionOwned(wanted.execution_id)
             gone = taken
 
-    def _take(
-        self, execution_id: str, owner: str, ttl: float, gone: str | None, under: Lease | None, *, reopen: bool
-    ) -> _Found | str:
+    def _take(self, wanted: TakeOver, gone: str | None) -> Found | str:
         """Do so if nobody but *gone* has it, and return it; else the owner's name."""
-        with self._lock:
-            self._check_held(under)
-            entry = self._entry(execution_id)
+        with self._entries.lock:
+            self._check_held(wanted.under)
+            entry = self._entries.entry(wanted.execution_id)
             lease = entry.lease
-            if lease is None or not (entry.state.is_live or reopen):
+            if lease is None or not (entry.state.is_live or wanted.reopen):
                 return entry.found()
             holder = lease.holder()
-            if under is None and holder is not None and holder not in (owner, gone):
+            if wanted.under is None and holder is not None and holder not in (wanted.owner, gone):
                 return holder
-            has_died = under is None and entry.state is not WorkflowState.PAUSED and lease.owner is not None
+            has_died = wanted.under is None and entry.state is not WorkflowState.PAUSED and lease.owner is not None
             entry.lease = attrs.evolve(
                 lease,
-                owner=owner,
+                owner=wanted.owner,
                 epoch=lease.epoch + 1,
-                expires=monotonic() + ttl,
+                expires=monotonic() + wanted.ttl,
                 recoveries=lease.recoveries + has_died,
             )
             return entry.found()
 
-    def renew(self, owner: str, epochs: Mapping[str, int], ttl: float) -> dict[str, bool]:
-        """Extend leases; return those that are still held, each with whether it is to be cancelled."""
+    def renew(self, renewal: Renewal, /) -> dict[str, bool]:
         held: dict[str, bool] = {}
-        with self._lock:
-            expires = monotonic() + ttl
-            for execution_id, epoch in epochs.items():
-                entry = self._entries.get(execution_id)
+        with self._entries.lock:
+            expires = monotonic() + renewal.ttl
+            for execution_id, epoch in renewal.epochs.items():
+                entry = self._entries.of.get(execution_id)
                 lease = None if entry is None else entry.lease
-                if entry is not None and lease is not None and (lease.owner, lease.epoch) == (owner, epoch):
+                if entry is not None and lease is not None and (lease.owner, lease.epoch) == (renewal.owner, epoch):
                     entry.lease = attrs.evolve(lease, expires=expires)
                     held[execution_id] = lease.cancelled
         return held
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
-        """Return the executions that nobody runs although they could go on, those that wait no longer last."""
-        running: list[tuple[float, str, _Lease]] = []
-        awake: list[tuple[float, str, _Lease]] = []
-        with self._lock:
+        running: list[tuple[float, str, HeldLease]] = []
+        awake: list[tuple[float, str, HeldLease]] = []
+        with self._entries.lock:
             now = self.clock()
-            for execution_id, entry in self._entries.items():
+            for execution_id, entry in self._entries.of.items():
                 lease = entry.lease
                 if lease is None or not entry.can_go_on(lease, now):
                     continue
@@ -293,80 +181,50 @@ class MemoryLedger:
 
     # -- signals --------------------------------------------------------------------------------------
 
-    def send(self, execution_id: str, name: str, value: str, signal_id: str) -> bool:
-        """Keep a signal for an execution; False where it has ended, or one with that id was sent before.
-
-        Raises `ExecutionNotFound`.
-        """
-        with self._lock:
-            entry = self._entry(execution_id)
-            if not entry.state.is_live or signal_id in entry.signals:
+    def send(self, execution_id: str, signal: Signal) -> bool:
+        with self._entries.lock:
+            entry = self._entries.entry(execution_id)
+            if not entry.state.is_live or signal.signal_id in entry.signals:
                 return False
-            entry.signals[signal_id] = Signal(signal_id, name, value)
+            entry.signals[signal.signal_id] = signal
         return True
 
     def signals(self, execution_id: str) -> list[Signal]:
-        """Return the signals that were sent and not delivered, the oldest first."""
-        with self._lock:
-            entry = self._entries.get(execution_id)
+        with self._entries.lock:
+            entry = self._entries.of.get(execution_id)
             return [] if entry is None else [*entry.undelivered()]
 
     def request_cancel(self, execution_id: str) -> bool:
-        """Have an execution cancelled by whoever runs it, at its next heartbeat; False where it has ended.
-
-        Raises `ExecutionNotFound`.
-        """
-        with self._lock:
-            entry = self._entry(execution_id)
+        with self._entries.lock:
+            entry = self._entries.entry(execution_id)
             if entry.lease is None or not entry.state.is_live:
                 return False
             entry.lease = attrs.evolve(entry.lease, cancelled=True)
         return True
 
-    # -- for the store, with the lock held ------------------------------------------------------------
+    def clock(self) -> float:
+        return clock.wall()
 
-    def _check_leases(self, operations: Iterable[Operation]) -> None:
-        """Raise `LeaseLost`, naming the first by id, where one of *operations* has a lease that is held no more."""
-        removed: set[str] = set()
-        lost: set[str] = set()
-        for operation in operations:
-            execution_id, epoch = operation.execution_id, operation.epoch
-            if epoch is not None and (execution_id in removed or self._epoch(execution_id) != epoch):
-                lost.add(execution_id)
-            if isinstance(operation, Remove):
-                removed.add(execution_id)
-        if lost:
-            raise LeaseLost(min(lost))
+    # -- with the lock held ---------------------------------------------------------------------------
+
+    def _check_leases(self, leases: Iterable[Lease]) -> None:
+        """Raise `LeaseLost`, naming the first by id, where one of *leases* is held no more."""
+        for lease in sorted(leases):
+            self._check_held(lease)
 
     def _check_held(self, lease: Lease | None) -> None:
         if lease is not None and self._epoch(lease[0]) != lease[1]:
             raise LeaseLost(lease[0])
 
     def _epoch(self, execution_id: str) -> int | None:
-        entry = self._entries.get(execution_id)
+        entry = self._entries.of.get(execution_id)
         return None if entry is None or entry.lease is None else entry.lease.epoch
 
-    def _write_step(self, step: SaveStep) -> None:
-        entry = self._entries.get(step.execution_id)
-        if entry is not None:
-            entry.steps[step.step_name] = (step.step_name, step.seq, step.data, step.signal_id)
 
-    def _note_progress(self, operations: Iterable[Operation]) -> None:
-        """Count recoveries anew where a step has settled."""
-        for operation in operations:
-            progress_of = operation.progress_of if isinstance(operation, SaveStep) else None
-            entry = None if progress_of is None else self._entries.get(progress_of)
-            if entry is not None and entry.lease is not None:
-                entry.lease = attrs.evolve(entry.lease, recoveries=0)
-
-    def _release(self, release: Release) -> None:
-        entry = self._entries.get(release.execution_id)
-        if entry is not None and entry.lease is not None:
-            awaits = None if release.awaits is None else frozenset(release.awaits)
-            entry.lease = attrs.evolve(entry.lease, owner=None, expires=-math.inf, wake=release.wake, awaits=awaits)
-
-    def _leave_to_parent(self) -> None:
-        """After a fork: what the parent runs is the parent's for as long as that lives; it cannot renew it here."""
-        for entry in self._entries.values():
-            if entry.lease is not None and entry.lease.holder() is not None:
-                entry.lease = attrs.evolve(entry.lease, expires=math.inf)
+def _row(write: Write, store: str) -> Row | None:
+    """Return the row that a save makes; raise `StoreFailed` for what is no write of szal's."""
+    if isinstance(write, Save):
+        return Row.of(write)
+    if not isinstance(write, Remove | SaveStep | Release):
+        raise StoreFailed(store, f"cannot carry out {write!r}")
+    return None

@@ -1,24 +1,22 @@
 """A store that lives in the process: for tests, and for flows whose records nobody needs afterwards."""
 
-import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import attrs
 
-from szal import process_hooks
-from szal.errors import StoreFailed
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.base import no_such_page, read_record, refuse_to_copy
+from szal.stores.filters import ExecutionSummary, Filters, Ids, Page, Position, Retention, Selection
 from szal.stores.kin import Needed
-from szal.stores.memory.ledger import Entry, MemoryLedger, Row
-from szal.stores.operation import Operation, Release, Remove, Save, SaveStep, apply_one, merged
-from szal.stores.query import ExecutionSummary, Filters, Ids, Page, Position, Query, Retention
+from szal.stores.ledger import Ledger
+from szal.stores.memory.entries import Entries
+from szal.stores.memory.ledger import MemoryLedger
+from szal.stores.writes import Save
 
 if TYPE_CHECKING:
     from szal.stores.sink.sink import Sink
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["InMemoryExecutionStore"]
 
 
-@attrs.define(eq=False)
-class InMemoryExecutionStore(MemoryLedger):
+class InMemoryExecutionStore:
     """The contract of szal's stores (`SqliteExecutionStore` says what each method promises), in a dict.
 
     It holds records as JSON text: what a caller does to an object after saving it, or after getting it, stays his
@@ -45,12 +42,24 @@ class InMemoryExecutionStore(MemoryLedger):
     ('ci', ['e1'], 'e1', None)
     """
 
-    name: str = attrs.field(default="memory:", init=False)
-
     __reduce_ex__ = refuse_to_copy
 
-    def __attrs_post_init__(self) -> None:
-        process_hooks.enroll(self)
+    def __init__(self) -> None:
+        self._entries = Entries()
+        self._ledger = MemoryLedger(self._entries)
+
+    @property
+    def name(self) -> str:
+        """What messages call this store."""
+        return self._ledger.name
+
+    @property
+    def ledger(self) -> Ledger:
+        """What engines need of this store beside its records: leases, steps, signals."""
+        return self._ledger
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r})"
 
     @classmethod
     def connect(cls, url: str = "memory:") -> "InMemoryExecutionStore":
@@ -72,74 +81,40 @@ class InMemoryExecutionStore(MemoryLedger):
 
     def save(self, record: ExecutionRecord) -> None:
         """Insert *record*, or put it in the place of the one with its id."""
-        self.apply([Save.of(record)])
+        self._ledger.apply([Save.of(record)])
 
     def get(self, execution_id: str) -> ExecutionRecord | None:
         """Return the record, or None where there is none."""
-        with self._lock:
-            entry = self._entries.get(execution_id)
+        with self._entries.lock:
+            entry = self._entries.of.get(execution_id)
             data = None if entry is None else entry.row.data
         return None if data is None else read_record(execution_id, data)
 
     def remove(self, execution_id: str) -> ExecutionRecord | None:
         """Delete the record and return it; None where there was none."""
-        with self._lock:
-            entry = self._entries.pop(execution_id, None)
+        with self._entries.lock:
+            entry = self._entries.of.pop(execution_id, None)
         return None if entry is None else read_record(execution_id, entry.row.data)
-
-    def apply(self, operations: Sequence[Operation]) -> None:
-        """Carry out *operations*, in order and all at once: no reader sees some of them, after an error none is done.
-
-        Raises `LeaseLost` if one was written under a lease that is no longer held. What a signal handler raises in
-        the middle leaves the first ones done.
-        """
-        needed = merged(operations)
-        rows = [_row(operation, self.name) for operation in needed]
-        with self._lock:
-            self._check_leases(operations)
-            for operation, row in zip(needed, rows, strict=True):
-                self._carry_out(operation, row)
-            self._note_progress(operations)
-
-    def _carry_out(self, operation: Operation, row: Row | None) -> None:
-        if row is not None:
-            entry = self._entries.setdefault(operation.execution_id, Entry(row))
-            entry.row = row
-        elif isinstance(operation, SaveStep):
-            self._write_step(operation)
-        elif isinstance(operation, Release):
-            self._release(operation)
-        else:
-            self._entries.pop(operation.execution_id, None)
-
-    def submit(self, operation: Operation) -> None:
-        """Carry out one operation, as `apply` does; its `done` is told, and what went wrong is raised as well."""
-        apply_one(self.apply, operation)
-
-    @property
-    def ledger(self) -> MemoryLedger:
-        """What is known of executions under way: this store itself."""
-        return self
 
     # -- many -----------------------------------------------------------------------------------------
 
     def list(self, flow_name: str | None = None) -> Ids:
         """Return the ids of all executions, or of those of one flow, the oldest first."""
-        rows = [row for row in self._snapshot() if flow_name is None or row.flow_name == flow_name]
+        rows = [row for row in self._entries.rows() if flow_name is None or row.flow_name == flow_name]
         return [row.summary.execution_id for row in reversed(rows)]
 
     def find(
         self, *, limit: int | None = 100, after: ExecutionSummary | str | None = None, **filters: Unpack[Filters]
     ) -> Page:
         """Return the summaries of what passes the filters, the newest first, at most *limit*, from *after* on."""
-        query = Query.of(limit=limit, after=self._position(after), **filters)
-        found = [row.summary for row in self._snapshot(query.after) if query.admits(row.summary)]
-        return [attrs.evolve(summary, labels=dict(summary.labels)) for summary in found[: query.limit]]
+        selection = Selection.of(limit=limit, after=self._position(after), **filters)
+        found = [row.summary for row in self._entries.rows(selection.after) if selection.admits(row.summary)]
+        return [attrs.evolve(summary, labels=dict(summary.labels)) for summary in found[: selection.limit]]
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """Return how many executions pass the filters of `find`."""
-        query = Query.of(**filters)
-        return sum(query.admits(row.summary) for row in self._snapshot())
+        selection = Selection.of(**filters)
+        return sum(selection.admits(row.summary) for row in self._entries.rows())
 
     def prune(
         self,
@@ -153,38 +128,37 @@ class InMemoryExecutionStore(MemoryLedger):
         retention = Retention.of(older_than, states, keep, batch)
         seen: Counter[str] = Counter()
         gone: Ids = []
-        with self._lock:
-            rows = self._snapshot()
+        with self._entries.lock:
+            rows = self._entries.rows()
             for row in rows:
                 seen[row.flow_name] += 1
-                if seen[row.flow_name] > retention.keep and retention.admits(row.summary):
+                is_old = seen[row.flow_name] > retention.keep and retention.admits(row.summary)
+                if is_old and self._is_idle(row.summary.execution_id):
                     gone.append(row.summary.execution_id)
-            live = [row.summary for row in rows if row.summary.state.is_live]
+            live = [row.summary.execution_id for row in rows if row.state.is_live]
             needed = Needed(live, self._parents_of).among(gone, self._parents_of)
             gone = [execution_id for execution_id in gone if execution_id not in needed]
             for execution_id in gone:
-                del self._entries[execution_id]
+                del self._entries.of[execution_id]
         return len(gone)
 
+    def _is_idle(self, execution_id: str) -> bool:
+        lease = self._entries.of[execution_id].lease
+        return lease is None or lease.holder() is None
+
     def _parents_of(self, execution_ids: Collection[str]) -> dict[str, str]:
-        entries = {each: self._entries[each].row.summary for each in execution_ids if each in self._entries}
-        return {each: parent for each, summary in entries.items() if (parent := summary.parent_execution_id)}
+        entries = self._entries.of
+        known = {each: entries[each].row.summary for each in execution_ids if each in entries}
+        return {each: parent for each, summary in known.items() if (parent := summary.parent_execution_id)}
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:
         if after is None or isinstance(after, ExecutionSummary):
             return None if after is None else (after.position, after.execution_id)
-        with self._lock:
-            entry = self._entries.get(after)
+        with self._entries.lock:
+            entry = self._entries.of.get(after)
             if entry is None:
                 raise no_such_page(after)
             return entry.row.position
-
-    def _snapshot(self, after: Position | None = None) -> Sequence[Row]:
-        """Return the rows, the newest first, from the position *after* on."""
-        with self._lock:
-            rows = [entry.row for entry in self._entries.values()]
-        chosen = rows if after is None else [row for row in rows if row.position < after]
-        return sorted(chosen, key=lambda row: row.position, reverse=True)
 
     # -- its life -------------------------------------------------------------------------------------
 
@@ -198,29 +172,3 @@ class InMemoryExecutionStore(MemoryLedger):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def before_fork(self) -> None:
-        self._lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        with suppress(RuntimeError):  # it is not held: before_fork was interrupted
-            self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
-        self._leave_to_parent()
-
-    def begin_exit(self) -> None:
-        pass
-
-    def finish_exit(self, began: float) -> None:
-        pass
-
-
-def _row(operation: Operation, store: str) -> Row | None:
-    """Return the row that a save makes; raise `StoreFailed` for what is no operation of szal's."""
-    if isinstance(operation, Save):
-        return Row.of(operation)
-    if not isinstance(operation, Remove | SaveStep | Release):
-        raise StoreFailed(store, f"cannot carry out {operation!r}")
-    return None

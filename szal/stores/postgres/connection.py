@@ -16,49 +16,54 @@ from szal.interruption import interruption_in
 __all__ = [
     "DRIVER_ERRORS",
     "ORDERLY",
-    "Connection",
+    "PostgresConnection",
     "check_length",
     "cursor",
     "detach",
+    "execute",
     "in_autocommit",
     "is_behind_a_proxy",
     "pipeline",
     "shut",
 ]
 
-Connection: TypeAlias = "psycopg.Connection[Any]"
+PostgresConnection: TypeAlias = "psycopg.Connection[Any]"
 T = TypeVar("T")
 
 # Besides psycopg's: text that is not UTF-8.
 DRIVER_ERRORS = (psycopg.Error, UnicodeError)
 # What leaves a connection that can be put in order. Anything else (a signal handler's) may have come in the middle.
 ORDERLY = (*DRIVER_ERRORS, SzalError)
+_UTF8 = b"UTF8"
 
 
-def in_autocommit(connection: Connection, work: Callable[[Connection], T], *, prepares: bool) -> T:
+def in_autocommit(connection: PostgresConnection, work: Callable[[PostgresConnection], T], *, prepares: bool) -> T:
     """Return what *work* makes of *connection* in autocommit mode, and bring it out of any transaction that is open.
 
     Without *prepares* no statement is prepared meanwhile; else it is as the connection says.
     """
     before, autocommit, threshold = sys.exception(), connection.autocommit, connection.prepare_threshold
+    encoding = connection.pgconn.parameter_status(b"client_encoding")
     if not autocommit:
         connection.autocommit = True
     if not prepares:
         connection.prepare_threshold = None
     try:
+        if encoding != _UTF8:
+            connection.execute(b"SET client_encoding TO 'UTF8'")  # else text may come as bytes, or not at all
         made = work(connection)
     except ORDERLY as error:
         if (interruption := interruption_in(error, before)) is not None:
             raise interruption from None
         connection.prepare_threshold = threshold
-        _put_in_order(connection, autocommit=autocommit)
+        _put_in_order(connection, autocommit=autocommit, encoding=encoding)
         raise
     connection.prepare_threshold = threshold
-    _put_in_order(connection, autocommit=autocommit)
+    _put_in_order(connection, autocommit=autocommit, encoding=encoding)
     return made
 
 
-def is_behind_a_proxy(connection: Connection) -> bool:
+def is_behind_a_proxy(connection: PostgresConnection) -> bool:
     """Return whether something stands between, such as PgBouncer, and may give each transaction another session.
 
     It has to make up the number of the process by which a session is cancelled, as it has no one session.
@@ -67,7 +72,7 @@ def is_behind_a_proxy(connection: Connection) -> bool:
     return bool(pid != connection.info.backend_pid)
 
 
-def cursor(connection: Connection) -> "psycopg.Cursor[tuple[Any, ...]]":
+def cursor(connection: PostgresConnection) -> "psycopg.Cursor[tuple[Any, ...]]":
     """Return a cursor as szal's statements need it, whatever kind the owner of a pool likes."""
     return psycopg.Cursor(connection, row_factory=tuple_row)
 
@@ -93,8 +98,16 @@ def _length(parameter: object, measure: Callable[[str], int]) -> int:
     return 0
 
 
+def execute(
+    connection: PostgresConnection, statement: str, parameters: Sequence[object] = ()
+) -> "psycopg.Cursor[tuple[Any, ...]]":
+    """Run *statement*, in which a percent sign is doubled, whatever kind of rows the owner of a pool likes."""
+    check_length(parameters)
+    return cursor(connection).execute(statement.encode(), parameters)
+
+
 @contextmanager
-def pipeline(connection: Connection) -> Iterator[None]:
+def pipeline(connection: PostgresConnection) -> Iterator[None]:
     """Send what is executed in here together, where libpq is not older than 14."""
     if not psycopg.Pipeline.is_supported():
         yield
@@ -109,21 +122,23 @@ def pipeline(connection: Connection) -> Iterator[None]:
             raise
 
 
-def _put_in_order(connection: Connection, *, autocommit: bool) -> None:
+def _put_in_order(connection: PostgresConnection, *, autocommit: bool, encoding: bytes | None) -> None:
     if not connection.closed:
         with suppress(psycopg.Error):
             if connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()
+            if encoding is not None and encoding != _UTF8:
+                connection.execute(b"SET client_encoding TO '" + encoding + b"'")
             if not autocommit:
                 connection.autocommit = False
 
 
-def shut(connection: Connection) -> None:
+def shut(connection: PostgresConnection) -> None:
     """Close *connection* for good. Its own `close` would give it back to a pool with ``close_returns``."""
     connection.pgconn.finish()
 
 
-def detach(connection: Connection) -> None:
+def detach(connection: PostgresConnection) -> None:
     """Let go of a connection that the parent shares with this process, without a word on the wire.
 
     Closing it would say good-bye in the parent's name; keeping its socket open would keep the session of a parent

@@ -7,25 +7,25 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from szal.errors import StoreFailed, StoreUnavailable
-from szal.stores.postgres.connection import Connection
+from szal.stores.postgres.connection import PostgresConnection
 from szal.stores.postgres.server import Server
 from szal.stores.postgres.sqlstate import may_pass, one_line, refusal
 
 __all__ = ["Connections", "connect", "new_pool"]
 
-Connections: TypeAlias = ConnectionPool[Connection]
+Connections: TypeAlias = ConnectionPool[PostgresConnection]
 
-_OLDEST = 13_00_00  # the first with transaction numbers that are never used again
+_OLDEST = 13_00_00
 _PREPARE_THRESHOLD = 5  # psycopg's own
 
 
-def connect(server: Server, *, is_known: bool) -> Connection:
+def connect(server: Server, *, is_known: bool) -> PostgresConnection:
     """Return a connection of no pool, to the first host that answers; *is_known*: it has let us in before.
 
     Raises `StoreFailed` where it will not let us in however often we ask, else `StoreUnavailable`.
     """
     try:
-        connection: Connection = psycopg.connect(server.conninfo(), autocommit=True)
+        connection: PostgresConnection = psycopg.connect(server.conninfo(), autocommit=True)
     except psycopg.OperationalError as error:
         # One that has let us in before will do so again, whatever it says meanwhile.
         kind = StoreFailed if not is_known and _is_refused(server, error) else StoreUnavailable
@@ -48,8 +48,8 @@ def _is_refused(server: Server, error: psycopg.OperationalError) -> bool:
 def new_pool(
     server: Server,
     sizes: tuple[int, int],
-    first: Connection,
-    made: Callable[[Connection], None],
+    first: PostgresConnection,
+    made: Callable[[PostgresConnection], None],
     failed: Callable[[Connections], None],
 ) -> Connections:
     """Return a pool, not yet open, of connections to the host that *first* leads to.

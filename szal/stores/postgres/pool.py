@@ -15,7 +15,7 @@ import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
-from szal import process_hooks
+from szal import process_events
 from szal.clock import monotonic
 from szal.errors import StoreClosed, StoreFailed, StoreUnavailable
 from szal.interruption import interruption_in
@@ -24,7 +24,7 @@ from szal.stores import retrying
 from szal.stores.postgres.connection import (
     DRIVER_ERRORS,
     ORDERLY,
-    Connection,
+    PostgresConnection,
     detach,
     in_autocommit,
     is_behind_a_proxy,
@@ -71,13 +71,15 @@ class Pool:
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the three above
     _prepares: bool | None = attrs.field(default=None, init=False)
     """Whether statements are prepared; None until the first connection tells whether it goes through a proxy."""
-    _spare: "deque[Connection]" = attrs.field(factory=deque, init=False, repr=False)  # in use where there is no pool
-    _connections: "weakref.WeakSet[Connection]" = attrs.field(factory=weakref.WeakSet, init=False, repr=False)
+    _spare: "deque[PostgresConnection]" = attrs.field(
+        factory=deque, init=False, repr=False
+    )  # in use where there is no pool
+    _connections: "weakref.WeakSet[PostgresConnection]" = attrs.field(factory=weakref.WeakSet, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self._server is not None and self._server.prepare_threshold != "auto":
             self._prepares = self._server.prepare_threshold is not None
-        process_hooks.enroll(self)
+        process_events.enroll(self)
 
     @classmethod
     def to(cls, server: Server, sizes: tuple[int, int], retry_timeout: float) -> "Pool":
@@ -88,6 +90,11 @@ class Pool:
     def borrowed(cls, name: str, pool: Connections, retry_timeout: float) -> "Pool":
         """Return one that lends what *pool* has."""
         return cls(name, retry_timeout, None, pool=pool)
+
+    @property
+    def opened(self) -> Connections | None:
+        """psycopg's pool, if it is open."""
+        return self._pool
 
     # -- lending --------------------------------------------------------------------------------------
 
@@ -103,7 +110,7 @@ class Pool:
             reraise=True,
         )
 
-    def use(self, work: Callable[[Connection], T]) -> T:
+    def use(self, work: Callable[[PostgresConnection], T]) -> T:
         """Return what *work* makes of a connection in autocommit mode; raise szal's errors for the driver's."""
         try:
             pool = self._opened()
@@ -115,8 +122,8 @@ class Pool:
         except DRIVER_ERRORS as error:
             raise translated(self.name, error, is_lost=True) from error
 
-    def _lend(self, pool: Connections, work: Callable[[Connection], T]) -> T:
-        lent: Connection | None = None
+    def _lend(self, pool: Connections, work: Callable[[PostgresConnection], T]) -> T:
+        lent: PostgresConnection | None = None
         before = sys.exception()
         try:
             lent = self._take(pool)
@@ -142,7 +149,7 @@ class Pool:
                 raise interruption from None
             raise
 
-    def _take(self, pool: Connections) -> Connection:
+    def _take(self, pool: Connections) -> PostgresConnection:
         """Return a connection that is free; where there is none at all, one is being made, which may take longer."""
         try:
             return pool.getconn(max(self.retry_timeout, 0.01))  # with 0 it does not even look
@@ -158,7 +165,7 @@ class Pool:
     def _has_connections(self) -> bool:
         return any(not connection.closed for connection in [*self._connections])
 
-    def _carry_out(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+    def _carry_out(self, connection: PostgresConnection, work: Callable[[PostgresConnection], T]) -> T:
         """Return what *work* makes of *connection*, which is closed where another session may do better."""
         try:
             if self._prepares is None:
@@ -173,7 +180,7 @@ class Pool:
                 self._prepares = False
             raise translated(self.name, error, is_lost=connection.closed) from error
 
-    def _lend_spare(self, work: Callable[[Connection], T]) -> T:
+    def _lend_spare(self, work: Callable[[PostgresConnection], T]) -> T:
         connection = self._spare.pop() if self._spare else self._connect()
         try:
             return self._carry_out(connection, work)
@@ -186,7 +193,7 @@ class Pool:
             if not connection.closed:
                 self._spare.append(connection)
 
-    def _give_back(self, pool: Connections, connection: Connection) -> None:
+    def _give_back(self, pool: Connections, connection: PostgresConnection) -> None:
         lost = connection.closed
         pool.putconn(connection)
         if lost:
@@ -233,7 +240,7 @@ class Pool:
         if self._closed:
             raise StoreClosed(self.name)
 
-    def _made(self, first: Connection) -> Connections:
+    def _made(self, first: PostgresConnection) -> Connections:
         server = self._own()
         give_up = weakref.WeakMethod(self._give_up)  # a pool must not keep alive what it is for
 
@@ -251,7 +258,7 @@ class Pool:
             raise
         return pool
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> PostgresConnection:
         """Return a connection of no pool."""
         connection = connect(self._own(), is_known=self._reached)
         self._reached = True

@@ -66,7 +66,7 @@ class Server:
             raise ValueError(f'prepare_threshold is a number, None or "auto", not {threshold!r}')
         return cls(
             name=_name(given) + among(schema),
-            parameters=defaults | given,
+            parameters=defaults | given | {"client_encoding": "UTF8"},
             prepare_threshold=threshold,
             connect_timeout=_timeout(given.get("connect_timeout")),
         )

@@ -35,7 +35,8 @@ _OF_THE_SESSION = _UNPREPARED | {"25006"}
 _MISSING = {
     "42P01": "table szal_executions",
     "3F000": "the schema of table szal_executions",
-    "42883": "function szal_field",
+    "42703": "a column of szal's tables",
+    "42883": "function szal_fill",
 }
 
 

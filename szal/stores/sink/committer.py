@@ -1,8 +1,9 @@
-"""How a batch gets into the database: again what may pass, one by one what is refused together."""
+"""How a batch gets into the database, and how often that is tried."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import TypeAlias
 
 import attrs
@@ -16,42 +17,32 @@ from tenacity import (
     wait_random,
 )
 
-from szal.errors import StoreFailed, StoreUnavailable, describe
+from szal.errors import LeaseLost, StoreFailed, StoreUnavailable, describe
 from szal.interruption import is_interruption
 from szal.stores import retrying
-from szal.stores.base import Backend
-from szal.stores.operation import Operation
-from szal.stores.sink.losses import without_frames
+from szal.stores.ledger import Ledger
+from szal.stores.writes import Write
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "what_can_be"]
 
-Part: TypeAlias = tuple[Sequence[Operation], Exception | None]
-"""Some operations of a batch: committed (None), or lost for this."""
+Part: TypeAlias = tuple[Sequence[Write], Exception | None]
+"""Writes that follow each other, and what they are lost for, if they are."""
+Commit: TypeAlias = Callable[[Sequence[Write]], Exception | None]
 Sleep: TypeAlias = Callable[[float], None]
 BeforeSleep: TypeAlias = Callable[[RetryCallState], None]
 
 
 @attrs.define(eq=False)
 class Committer:
-    """Writes batches to *backend*; where the trouble may pass, each for *give_up_after* seconds. Used by the writer."""
+    """Writes batches to *ledger*; where the trouble may pass, each for *give_up_after* seconds. Used by the writer."""
 
-    backend: Backend
+    ledger: Ledger
     give_up_after: float | None
     at_work: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     """Held while the database is at work, and by who is about to fork; taken before the writer's lock."""
 
-    def commit(self, batch: Sequence[Operation], sleep: Sleep, before_sleep: BeforeSleep) -> Iterator[Part]:
-        """Write *batch*, or what of it can be written, and yield its parts, in order, each as soon as it is certain."""
-        error = self._try(batch, sleep, before_sleep)
-        if error is None or len(batch) == 1 or isinstance(error, StoreUnavailable):  # which is given up
-            yield batch, error
-            return
-        without_frames(error)  # tenacity's refer to it
-        for operation in batch:
-            yield [operation], self._try([operation], sleep, before_sleep)
-
-    def _try(self, batch: Sequence[Operation], sleep: Sleep, before_sleep: BeforeSleep) -> Exception | None:
-        """Write *batch* in one transaction, and return what the database objects to."""
+    def commit(self, batch: Sequence[Write], sleep: Sleep, before_sleep: BeforeSleep) -> Exception | None:
+        """Write *batch* in one transaction, all of it or nothing; return what keeps it from being written."""
         try:
             retrying.call(partial(self._retrying, sleep, before_sleep), self._apply, batch)
         except Exception as error:  # noqa: BLE001 - whatever the database objects to
@@ -68,13 +59,34 @@ class Committer:
             reraise=True,
         )
 
-    def _apply(self, batch: Sequence[Operation]) -> None:
+    def _apply(self, batch: Sequence[Write]) -> None:
         with self.at_work:
             try:
-                self.backend.apply(batch)
+                self.ledger.apply(batch, once=True)
             except Exception:
                 raise
             except BaseException as error:
                 if is_interruption(error):
                     raise
-                raise StoreFailed(self.backend.name, describe(error)) from error
+                raise StoreFailed(self.ledger.name, describe(error)) from error
+
+
+def what_can_be(batch: Sequence[Write], error: Exception, commit: Commit) -> Iterator[Part]:
+    """Write what can be written of *batch*, of which *error* has kept all, together where it can; yield it in order.
+
+    Of leases that are lost, all are known at once: that one is lost costs the others one more transaction.
+    """
+    lost = error.leases if isinstance(error, LeaseLost) else frozenset()
+
+    def is_held(write: Write) -> bool:
+        return write.epoch is None or (write.execution_id, write.epoch) not in lost
+
+    kept = [write for write in batch if is_held(write)]
+    if not lost or (kept and commit(kept) is not None):  # there is more to it
+        yield from (([write], commit([write])) for write in batch)
+        return
+    for held, group in groupby(batch, is_held):
+        if held:
+            yield [*group], None
+        else:
+            yield from (([write], LeaseLost(write.execution_id)) for write in group)

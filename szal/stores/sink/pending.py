@@ -3,101 +3,101 @@
 from collections import deque
 from collections.abc import Hashable, Sequence
 from itertools import islice
-from queue import SimpleQueue
 from typing import TypeAlias
 
 import attrs
 
-from szal.stores.operation import Operation
+from szal.stores.writes import Write
+from szal.waiters import Mailbox
 
 __all__ = ["Gate", "Gates", "Pending"]
 
-Gate: TypeAlias = "SimpleQueue[None]"
+Gate: TypeAlias = Mailbox[None]
 """Where one thread waits. Something in it means: look again."""
 
 
 @attrs.define(eq=False)
 class Pending:
-    """The operations that are submitted and not done: neither written nor lost. Guarded by the writer's lock.
+    """The writes that are submitted and not done: neither written nor lost. Guarded by the writer's lock.
 
     An exception of a signal handler may come between any two lines of who submits or reads. So one append to
-    `operations` is all that it takes to submit: from then on the operation is counted, is visible, and will be
-    written, because all of that is read off `operations`.
+    `writes` is all that it takes to submit: from then on the write is counted, is visible, and will be
+    written, because all of that is read off `writes`.
 
-    Operations are numbered from 1 in the order in which they came.
+    Writes are numbered from 1 in the order in which they came.
     """
 
-    operations: deque[Operation] = attrs.field(factory=deque, init=False)
+    writes: deque[Write] = attrs.field(factory=deque, init=False)
     done: int = attrs.field(default=0, init=False)
-    """All operations up to this number are written or lost."""
-    _mirror: dict[Hashable, Operation] = attrs.field(factory=dict, init=False)
+    """All writes up to this number are written or lost."""
+    _mirror: dict[Hashable, Write] = attrs.field(factory=dict, init=False)
     """The latest of each key, of those that readers must see."""
     _mirrored: int = attrs.field(default=0, init=False)
-    """All operations up to this number are in the mirror, or need not be."""
+    """All writes up to this number are in the mirror, or need not be."""
 
     @property
     def submitted(self) -> int:
-        """The number of the operation that came last."""
-        return self.done + len(self.operations)
+        """The number of the write that came last."""
+        return self.done + len(self.writes)
 
-    def first(self, count: int) -> list[Operation]:
-        """Return the operations that came first, at most *count*."""
-        return [*islice(self.operations, count)]
+    def first(self, count: int) -> list[Write]:
+        """Return the writes that came first, at most *count*."""
+        return [*islice(self.writes, count)]
 
-    def latest(self, key: Hashable) -> Operation | None:
-        """Return the latest mirrored operation with that key."""
+    def latest(self, key: Hashable) -> Write | None:
+        """Return the latest mirrored write with that key."""
         self._bring_up_to_date()
         return self._mirror.get(key)
 
-    def all_latest(self) -> list[Operation]:
-        """Return the latest mirrored operation of each key, in the order in which the keys came."""
+    def all_latest(self) -> list[Write]:
+        """Return the latest mirrored write of each key, in the order in which the keys came."""
         self._bring_up_to_date()
         return [*self._mirror.values()]
 
     def execution_ids(self) -> tuple[str, ...]:
-        """Return the ids of the executions to which the operations belong."""
-        return tuple(dict.fromkeys(operation.execution_id for operation in self.operations))
+        """Return the ids of the executions to which the writes belong."""
+        return tuple(dict.fromkeys(write.execution_id for write in self.writes))
 
-    def remove(self, batch: Sequence[Operation]) -> None:
+    def remove(self, batch: Sequence[Write]) -> None:
         """Count *batch*, which is what came first, as done."""
-        before = len(self.operations)
+        before = len(self.writes)
         try:
-            for operation in batch:
-                if self._mirror and operation.mirrored and self._mirror.get(operation.key) is operation:
-                    del self._mirror[operation.key]
-                self.operations.popleft()
+            for write in batch:
+                if self._mirror and write.mirrored and self._mirror.get(write.key) is write:
+                    del self._mirror[write.key]
+                self.writes.popleft()
         finally:
-            self.done += before - len(self.operations)
+            self.done += before - len(self.writes)
 
     def _bring_up_to_date(self) -> None:
         """Mirror what came since somebody looked last. Whoever is interrupted here leaves it to be done again."""
         submitted = self.submitted
         unseen = submitted - max(self._mirrored, self.done)
         if unseen:
-            for operation in reversed([*islice(reversed(self.operations), unseen)]):
-                if operation.mirrored:
-                    self._mirror[operation.key] = operation
+            for write in reversed([*islice(reversed(self.writes), unseen)]):
+                if write.mirrored:
+                    self._mirror[write.key] = write
             self._mirrored = submitted
 
 
 @attrs.define(eq=False)
 class Gates:
-    """The threads that wait until operations are done. Guarded by the writer's lock, which nobody holds as he waits.
+    """The threads that wait until writes are done. Guarded by the writer's lock, which nobody holds as he waits.
 
-    A gate is a queue and not a condition: whoever is interrupted in the middle of `threading.Condition` or
+    A gate is a mailbox and not a condition: whoever is interrupted in the middle of `threading.Condition` or
     `threading.Event` may leave its lock locked, or find that it lost the one that it held.
     """
 
     _shut: dict[Gate, int] = attrs.field(factory=dict, init=False)
 
     def shut(self, number: int) -> Gate:
-        """Return a gate that opens as soon as operation *number* is done."""
-        gate: Gate = SimpleQueue()
+        """Return a gate that opens as soon as write *number* is done."""
+        gate: Gate = Mailbox()
         self._shut[gate] = number
         return gate
 
     def open(self, done: int) -> None:
-        """Open those of the operations up to number *done*."""
+        """Open those of the writes up to number *done*."""
         for gate in [gate for gate, number in self._shut.items() if number <= done]:
             gate.put(None)
             del self._shut[gate]

@@ -1,20 +1,24 @@
 """A store seen through one background writer: `save` returns at once, and nothing is lost."""
 
+import os
 import sys
 from collections.abc import Iterable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
+from szal.number import check, check_wait
 from szal.stores.base import Backend, read_record, refuse_to_copy
-from szal.stores.operation import Operation, Remove, Save
-from szal.stores.query import ExecutionSummary, Filters, Ids, Page
+from szal.stores.filters import ExecutionSummary, Filters, Ids, Page
+from szal.stores.ledger import Ledger
 from szal.stores.sink.committer import Committer
-from szal.stores.sink.losses import Losses, OnError
+from szal.stores.sink.ledger import SinkLedger
+from szal.stores.sink.lost_writes import LostWrites, OnError
 from szal.stores.sink.stats import SinkStats
 from szal.stores.sink.writer import Writer
+from szal.stores.writes import Remove, Save
 
 __all__ = ["Sink"]
 
@@ -31,12 +35,12 @@ class Sink:
 
     *Trouble.* While the database is locked, full, read-only or away, the thread tries again, with growing waits
     of up to 2 s, in order, for as long as it takes, or for *give_up_after* seconds, after which the batch is lost.
-    Where the database refuses a batch for good, its operations are tried one by one, and what is still
+    Where the database refuses a batch for good, its writes are tried one by one, and what is still
     refused is lost. What is lost is logged with its execution id, counted, handed to
-    ``on_error(operation, exception)`` in the writer's thread (where it must not wait for the sink), and reported
+    ``on_error(write, exception)`` in the writer's thread (where it must not wait for the sink), and reported
     by `flush`.
 
-    *Limits.* At most *max_pending* operations wait. Then `save` and `remove` wait, up to *block_timeout* seconds,
+    *Limits.* At most *max_pending* writes wait. Then `save` and `remove` wait, up to *block_timeout* seconds,
     and raise `SinkFull`.
 
     *What can be lost.* kill -9, `os._exit` and a crash of the interpreter lose what is pending: what was submitted
@@ -72,10 +76,17 @@ class Sink:
         exit_timeout: float = 10.0,
         on_error: OnError | None = None,
     ) -> None:
+        check("max_pending", max_pending, whole=True)
+        check_wait("block_timeout", block_timeout)
+        check_wait("exit_timeout", exit_timeout)
+        if give_up_after is not None:
+            check_wait("give_up_after", give_up_after)
         self._backend = backend
-        committer = Committer(backend, give_up_after)
-        losses = Losses(backend.name, on_error)
-        self._writer = Writer(backend.name, max_pending, block_timeout, exit_timeout, committer, losses)
+        committer = Committer(backend.ledger, give_up_after)
+        lost_writes = LostWrites(backend.name, on_error)
+        self._writer = Writer(backend.name, max_pending, block_timeout, exit_timeout, committer, lost_writes)
+        self._ledger = SinkLedger(backend.ledger, self._writer)
+        self._removals: dict[tuple[int, str], object] = {}
         self._writer.serve(self)  # which holds it weakly: a sink can be dropped
 
     # -- one record -----------------------------------------------------------------------------------
@@ -83,9 +94,9 @@ class Sink:
     def save(self, record: ExecutionRecord) -> None:
         """Queue *record* as it is now; it is visible through the sink at once, and committed by the next `flush`.
 
-        Blocks only while *max_pending* operations wait. Raises `EncodeError`, `SinkFull`, `StoreClosed`.
+        Blocks only while *max_pending* writes wait. Raises `EncodeError`, `SinkFull`, `StoreClosed`.
         """
-        self._writer.submit(Save.of(record))
+        self._writer.write(Save.of(record))
 
     def get(self, execution_id: str) -> ExecutionRecord | None:
         """Return the record as it was saved last, or None; asks the database where nothing is pending."""
@@ -97,31 +108,41 @@ class Sink:
     def remove(self, execution_id: str) -> ExecutionRecord | None:
         """Queue the removal of the record, and return it, or None where there is none (then nothing is queued).
 
+        Of several that remove one record at a time, one is given it.
+
         Blocks and raises as `get` and `save` do.
         """
-        record = self.get(execution_id)
-        if record is not None:
-            self._writer.submit(Remove(execution_id))
-        return record
-
-    def submit(self, operation: Operation) -> None:
-        """Queue one operation; as `save` and `remove` do."""
-        self._writer.submit(operation)
+        claim = object()
+        key = os.getpid(), execution_id  # of a removal that the parent of a fork was at, its child knows nothing
+        if self._removals.setdefault(key, claim) is not claim:
+            return None  # somebody else is about to have it
+        try:
+            record = self.get(execution_id)
+            if record is not None:
+                self._writer.write(Remove(execution_id))
+            return record
+        finally:
+            del self._removals[key]
 
     @property
-    def ledger(self) -> Any:
-        """The ledger of the store behind this sink, if it has one: its methods do not go through the queue."""
-        return getattr(self._backend, "ledger", None)
+    def name(self) -> str:
+        """What messages call the store behind this sink."""
+        return self._backend.name
+
+    @property
+    def ledger(self) -> Ledger:
+        """What engines need beside records: their writes are queued, too."""
+        return self._ledger
 
     # -- many -----------------------------------------------------------------------------------------
 
     def list(self, flow_name: str | None = None) -> Ids:
         """Return the ids of all executions, or of those of one flow: as the store does, then what is pending."""
-        pending = {operation.execution_id: operation for operation in self._writer.all_latest()}
+        pending = {write.execution_id: write for write in self._writer.all_latest()}
         saved = {
             execution_id: None
-            for execution_id, operation in pending.items()
-            if isinstance(operation, Save) and flow_name in (None, operation.flow_name)
+            for execution_id, write in pending.items()
+            if isinstance(write, Save) and flow_name in (None, write.flow_name)
         }
         stored = self._backend.list(flow_name)  # after pending: what was committed in between is in both
         ids = [execution_id for execution_id in stored if execution_id not in pending or execution_id in saved]
@@ -162,16 +183,16 @@ class Sink:
         Raises `FlushTimeout` after *timeout* seconds (None: no limit), naming what is still pending: it stays
         queued. Raises `WriteFailed` if some of it is lost, naming that. Each loss is reported once, by the first
         flush (or `close`) that covers it; with *execution_id*, only that execution's are, and the others are left
-        for another flush. Losses that no flush asks about are remembered too: the last 10 000.
+        for another flush. LostWrites that no flush asks about are remembered too: the last 10 000.
         """
-        self._writer.report(self._writer.wait(timeout), execution_id)
+        self._ledger.flush(timeout, execution_id=execution_id)
 
     def drain(self, timeout: float | None = None) -> None:
         """Return once all that was submitted before this call is committed or lost, without saying which.
 
         Raises `FlushTimeout` after *timeout* seconds (None: no limit).
         """
-        self._writer.wait(timeout)
+        self._ledger.drain(timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Accept nothing more, and wait until what is pending is written; the store stays open. Again: does nothing.

@@ -7,7 +7,7 @@ __all__ = ["SinkStats", "Tally"]
 
 @attrs.frozen
 class SinkStats:
-    """What a sink has done so far, in this process: counts of operations (saves and removals), and of commits."""
+    """What a sink has done so far, in this process: counts of writes (saves and removals), and of commits."""
 
     pending: int
     """Submitted, and neither committed nor given up yet."""

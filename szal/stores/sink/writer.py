@@ -6,22 +6,22 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 
 import attrs
 from tenacity import RetryCallState
 
-from szal import process_hooks
+from szal import process_events
 from szal.clock import monotonic
-from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreError, StoreFailed, describe
-from szal.interruption import is_interruption
+from szal.errors import FlushTimeout, SinkFull, StoreClosed, StoreError, StoreFailed, StoreUnavailable, describe
 from szal.logs import SafeLogger
-from szal.stores.operation import Operation
-from szal.stores.sink.committer import Committer
-from szal.stores.sink.losses import Losses, without_frames
+from szal.stores.sink.committer import Committer, what_can_be
+from szal.stores.sink.lost_writes import LostWrites, last_words, without_frames
 from szal.stores.sink.pending import Gates, Pending
 from szal.stores.sink.stats import SinkStats, Tally
-from szal.waiters import get_within, next_of, waitable
+from szal.stores.writes import Write, tell_all
+from szal.waiters import get_within, waitable
 
 __all__ = ["Writer"]
 
@@ -48,12 +48,14 @@ class Writer:
     block_timeout: float
     exit_timeout: float
     _committer: Committer
-    _losses: Losses
+    _lost_writes: LostWrites
 
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _pending: Pending = attrs.field(factory=Pending, init=False)
     _gates: Gates = attrs.field(factory=Gates, init=False)
     _tally: Tally = attrs.field(factory=Tally, init=False)
+    _problem: str | None = attrs.field(default=None, init=False)
+    """What keeps the first of what is pending from being written, while it is tried again."""
     _closed: bool = attrs.field(default=False, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     """Who writes. A thread that finds that it is another one ends."""
@@ -68,30 +70,30 @@ class Writer:
     _sink: "weakref.ref[object]" = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        process_hooks.enroll(self)
+        process_events.enroll(self)
 
     # -- for the sink, any thread ---------------------------------------------------------------------
 
-    def submit(self, operation: Operation) -> None:
-        """Queue *operation*; waits while `max_pending` are pending, and raises `SinkFull`, `StoreClosed`."""
+    def write(self, write: Write, /) -> None:
+        """Queue *write*; waits while `max_pending` are pending, and raises `SinkFull`, `StoreClosed`."""
         deadline: float | None = None
         while True:
             with self._lock:
-                if not self._closed and len(self._pending.operations) < self.max_pending:
+                if not self._closed and len(self._pending.writes) < self.max_pending:
                     has_thread = self._awake or self._wake()
-                    self._pending.operations.append(operation)
+                    self._pending.writes.append(write)
                     break
             deadline = self._await_room(deadline)
         if not has_thread:
             self._write_here()
 
-    def latest(self, key: Hashable) -> Operation | None:
-        """Return the latest mirrored operation with that key that is pending."""
+    def latest(self, key: Hashable) -> Write | None:
+        """Return the latest mirrored write with that key that is pending."""
         with self._lock:
             return self._pending.latest(key)
 
-    def all_latest(self) -> list[Operation]:
-        """Return the latest mirrored operation of each key that is pending, in the order in which the keys came."""
+    def all_latest(self) -> list[Write]:
+        """Return the latest mirrored write of each key that is pending, in the order in which the keys came."""
         with self._lock:
             return self._pending.all_latest()
 
@@ -111,19 +113,19 @@ class Writer:
     def report(self, last: int, execution_id: str | None) -> None:
         """Raise `WriteFailed` for the failures up to number *last* (of one execution), and forget them."""
         with self._lock:
-            self._losses.report(last, execution_id)
+            self._lost_writes.report(last, execution_id)
 
     def stats(self) -> SinkStats:
         """Return the counts so far."""
         with self._lock:
-            return self._tally.stats(len(self._pending.operations))
+            return self._tally.stats(len(self._pending.writes))
 
     def close(self, timeout: float | None) -> None:
         """Accept nothing more, wait until the thread has written what there is; or `FlushTimeout`, and it goes on."""
         self.begin_exit()
         if self._thread is threading.current_thread():
             return
-        if not self._await(lambda: self._thread is None and not self._pending.operations, sys.maxsize, timeout):
+        if not self._await(lambda: self._thread is None and not self._pending.writes, sys.maxsize, timeout):
             raise self._flush_timeout(timeout)
         if self._started is not None:
             self._started.join()  # it has nothing left to do
@@ -138,18 +140,18 @@ class Writer:
         deadline = now + self.block_timeout if deadline is None else deadline
         may_wait = threading.current_thread() is not self._thread  # for itself, in on_error
         found = self._await(
-            lambda: self._closed or len(self._pending.operations) < self.max_pending,
+            lambda: self._closed or len(self._pending.writes) < self.max_pending,
             0,  # the next that is done may make room
             deadline - now if may_wait else 0.0,
         )
         if self._closed:
             raise StoreClosed(f"the sink of {self.name}")
         if not found:
-            raise SinkFull(self.name, len(self._pending.operations), self.block_timeout)
+            raise SinkFull(self.name, len(self._pending.writes), self.block_timeout)
         return deadline
 
     def _await(self, is_over: Callable[[], bool], number: int, timeout: float | None) -> bool:
-        """Wait until *is_over*, asked with the lock whenever operation *number* is done, and return whether it is."""
+        """Wait until *is_over*, asked with the lock whenever write *number* is done, and return whether it is."""
         deadline = None if timeout is None else monotonic() + waitable(timeout)
         while True:
             with self._lock:
@@ -161,7 +163,7 @@ class Writer:
                 self._write_here()
             left = None if deadline is None else max(0.0, deadline - monotonic())
             try:
-                next_of(gate, left)
+                gate.next(left)
             except Empty:
                 with self._lock:
                     self._gates.forget(gate)
@@ -169,7 +171,7 @@ class Writer:
 
     def _flush_timeout(self, timeout: float | None) -> FlushTimeout:
         with self._lock:
-            return FlushTimeout(self.name, self._pending.execution_ids(), timeout or 0.0)
+            return FlushTimeout(self.name, self._pending.execution_ids(), timeout or 0.0, self._problem)
 
     # -- the thread -----------------------------------------------------------------------------------
 
@@ -203,7 +205,12 @@ class Writer:
     def _run(self) -> None:
         try:
             while batch := self._next_batch():
-                self._write_somehow(batch)
+                before = self._pending.done
+                try:
+                    self._write(batch)
+                except BaseException as error:  # a bug of szal's: what it leaves is lost, and what follows is written
+                    logger.exception("the writer of %s failed", self.name)
+                    self._count(batch[self._pending.done - before :], StoreFailed(self.name, describe(error)))
                 del batch  # an idle thread keeps nothing alive
         finally:
             self._retire()
@@ -219,7 +226,7 @@ class Writer:
         finally:
             self._retire()
 
-    def _next_batch(self, *, stays: bool = True) -> list[Operation]:
+    def _next_batch(self, *, stays: bool = True) -> list[Write]:
         """Wait for what is pending, and return what came first; nothing where this thread is to end."""
         while True:
             with self._lock:
@@ -244,24 +251,16 @@ class Writer:
 
     # -- writing, by the thread -----------------------------------------------------------------------
 
-    def _write_somehow(self, batch: Sequence[Operation]) -> None:
-        """Write *batch*; what a bug of szal's leaves of it is lost, and what comes after is written."""
-        before = self._pending.done
-        try:
-            self._write(batch)
-        except BaseException as error:
-            logger.exception("the writer of %s failed", self.name)
-            left = batch[self._pending.done - before :]
-            self._count(left, StoreFailed(self.name, describe(error)))
-
-    def _write(self, batch: Sequence[Operation]) -> None:
+    def _write(self, batch: Sequence[Write]) -> None:
         """Write *batch*, or what of it can be written, and count it."""
-        for part, error in self._committer.commit(batch, self._sleep, self._log_retry):
-            if error is not None:
-                for operation in part:  # before it is counted: flush comes back to a finished report
-                    self._losses.announce(operation, error)
-                without_frames(error)
-            self._count(part, error)
+        error = self._committer.commit(batch, self._sleep, self._log_retry)
+        if error is None or len(batch) == 1 or isinstance(error, StoreUnavailable):  # which is given up
+            self._count(batch, error)
+            return
+        without_frames(error)  # tenacity's refer to it
+        commit = partial(self._committer.commit, sleep=self._sleep, before_sleep=self._log_retry)
+        for part, problem in what_can_be(batch, error, commit):
+            self._count(part, problem)
 
     def _sleep(self, seconds: float) -> None:
         with suppress(Empty):
@@ -272,24 +271,33 @@ class Writer:
         with self._lock:
             if isinstance(error, Exception):
                 self._tally.last_error = without_frames(error)
-            pending = len(self._pending.operations)
+                self._problem = getattr(error, "problem", None) or describe(error)
+            pending = len(self._pending.writes)
         level = logging.WARNING if state.attempt_number in (1, 10) or state.attempt_number % 100 == 0 else logging.DEBUG
         logger.log(level, "%s; %d writes are pending, trying again in %.2g s", error, pending, state.upcoming_sleep)
 
-    def _count(self, batch: Sequence[Operation], error: Exception | None = None) -> None:
+    def _count(self, batch: Sequence[Write], error: Exception | None = None) -> None:
         """Count *batch* as written, or as lost by *error*; tell who waits for that."""
+        if error is not None:
+            for write in batch:  # before it is counted: flush comes back to a finished report
+                self._lost_writes.announce(write, error)
+            without_frames(error)
+            dealt_with = tell_all(batch, error)
         with self._lock:
+            self._problem = None
             if error is None:
                 self._tally.written += len(batch)
                 self._tally.batches += 1
             else:
-                for number, operation in enumerate(batch, self._pending.done + 1):
-                    self._losses.remember(number, operation, error)
+                for number, write in enumerate(batch, self._pending.done + 1):
+                    if id(write) not in dealt_with:
+                        self._lost_writes.remember(number, write, error)
                 self._tally.failed += len(batch)
                 self._tally.last_error = error
             self._pending.remove(batch)
             self._gates.open(self._pending.done)
-        _tell(batch, error)
+        if error is None:
+            tell_all(batch, None)
 
     # -- forks and exits ------------------------------------------------------------------------------
 
@@ -308,7 +316,7 @@ class Writer:
         self._pending = Pending()
         self._gates = Gates()
         self._tally = Tally()
-        self._losses.forget()
+        self._lost_writes.forget()
         self._thread, self._started, self._awake = None, None, False
         self._wakes = SimpleQueue()
         self.serve(self._sink())
@@ -323,28 +331,4 @@ class Writer:
         try:
             self.close(max(0.0, began + self.exit_timeout - monotonic()))
         except FlushTimeout as timeout:
-            _last_words(f"szal: exiting after {self.exit_timeout:g}s", timeout)
-
-
-def _tell(batch: Sequence[Operation], error: Exception | None) -> None:
-    """Call the `done` of each operation of *batch*: whatever one of them raises, the others are called too."""
-    interruption: BaseException | None = None
-    for operation in batch:
-        if operation.done is not None:
-            try:
-                operation.done(error)
-            except BaseException as problem:
-                if is_interruption(problem):
-                    interruption = problem
-                else:
-                    logger.exception("done failed for execution %s", operation.execution_id)
-    if interruption is not None:
-        raise interruption
-
-
-def _last_words(why: str, lost: FlushTimeout) -> None:
-    """Say which executions are not written: where logging leads, or on stderr where the user would see nothing."""
-    ids = ", ".join(lost.execution_ids)
-    logger.error("%s: not written to %s: %s", why, lost.store, ids)
-    if logger.logger.hasHandlers() and sys.stderr is not None:
-        sys.stderr.write(f"{why}: not written to {lost.store}: {ids}\n")
+            last_words(f"szal: exiting after {self.exit_timeout:g}s", timeout)

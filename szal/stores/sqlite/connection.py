@@ -1,27 +1,32 @@
 """SQLite connections, shared by threads, carried over faults and forks, with their errors translated."""
 
 import itertools
+import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import attrs
 from sqlite_utils import Database
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from szal import process_hooks
+from szal import process_events
 from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, StoreUnavailable
 from szal.stores.url import SqliteFile
 
-__all__ = ["Connection", "Readers"]
+__all__ = ["Readers", "SharedConnection"]
 
 Made = TypeVar("Made")
 
 # Besides sqlite3.Error: a value that is too long for SQLite, and text that is not UTF-8.
 _DRIVER_ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
 _LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_WHO_LOCKS = "another connection to it has a transaction open, perhaps this program's own (as with ATOMIC_REQUESTS)"
 # What may get better by itself, but perhaps only for a new connection: one that was opened while the file
 # was read-only stays so, and one that met an I/O error may hold half a transaction.
 _AILING = frozenset(
@@ -36,12 +41,16 @@ _AILING = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_MISSING = re.compile(r"(?:no such|table szal_\w+ has no) (?P<kind>table|column)(?::| named) (?P<name>\S+)")
+_WAL = b"\x02\x02"  # in the header: how a file in WAL mode is written and read
 _READERS = 8
+# What others wrote as text may be bytes of any kind; as str it would fail whatever reads it, with all the rows beside.
+_as_text = partial(str, encoding="utf-8", errors="surrogateescape")
 _inherited: list[Database] = []  # closing a parent's connection in a child would drop the parent's locks
 
 
 @attrs.define(eq=False)
-class Connection:
+class SharedConnection:
     """A connection that is opened when it is first needed, and the lock that lets one thread use it at a time.
 
     It is lent to a function, not to a block: a context manager that is written in Python can be interrupted by a signal
@@ -56,27 +65,31 @@ class Connection:
     _owned: bool
     _db: Database | None = attrs.field(default=None, init=False, repr=False)
     _closed: bool = attrs.field(default=False, init=False)
+    _is_brief: bool = attrs.field(default=False, init=False, repr=False)
+    """The connection would not see what others write, so that it is for one use."""
     is_busy: bool = attrs.field(default=False, init=False, repr=False)
     """A hint: somebody uses it."""
     _lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)  # guards the three above
 
     def __attrs_post_init__(self) -> None:
-        process_hooks.enroll(self)
+        process_events.enroll(self)
 
     @classmethod
-    def to(cls, file: SqliteFile, synchronous: str, busy_timeout: float) -> "Connection":
+    def to(cls, file: SqliteFile, synchronous: str, busy_timeout: float) -> "SharedConnection":
         """Return a connection to *file*, or to a new ``:memory:``."""
-        has_mode = file.mode != "rwc"
 
         def connect() -> Database:
+            frozen = not file.is_memory and _is_frozen(file.path)
+            has_mode = frozen or file.mode != "rwc"
             raw = sqlite3.connect(
-                file.uri if has_mode else file.path,
+                file.uri + "&immutable=1" if frozen else file.uri if has_mode else file.path,
                 timeout=busy_timeout,
                 isolation_level=None,
                 check_same_thread=False,
                 uri=has_mode,
             )
             try:
+                raw.text_factory = _as_text
                 raw.execute(f"PRAGMA synchronous = {synchronous}")
                 return _wrap(raw)
             except BaseException:
@@ -86,7 +99,7 @@ class Connection:
         return cls(file.path, busy_timeout, connect, durable=not file.is_memory, owned=True)
 
     @classmethod
-    def borrowed(cls, raw: sqlite3.Connection) -> "Connection":
+    def borrowed(cls, raw: sqlite3.Connection) -> "SharedConnection":
         """Return one that uses *raw*, never closes it, and leaves it as it was."""
         db = _wrap(raw)
         file = _as_it_comes(db, lambda db: db.conn.execute("PRAGMA database_list").fetchone()[2])
@@ -100,27 +113,21 @@ class Connection:
             try:
                 self.is_busy = True
                 if self._db is None:
+                    self._is_brief = self._durable and _is_frozen(self.name)
                     self._db = self._open()
                 return work(self._db) if self._owned else _as_it_comes(self._db, work)
             except _DRIVER_ERRORS as error:
                 raise self._translated(error) from error
             finally:
                 self.is_busy = False
-
-    def transact(self, work: Callable[[Database], Made]) -> Made:
-        """Return what *work* makes of it in one write transaction, which begins by taking the write lock."""
-
-        def transaction(db: Database) -> Made:
-            if db.conn.in_transaction:
-                raise StoreFailed(self.name, "the connection is in the middle of a transaction of somebody else")
-            with db.conn:  # commits or rolls back; it is C, so no exception of a signal handler comes in between
-                db.conn.execute("BEGIN IMMEDIATE")  # not through sqlite_utils, which looks at each statement first
-                return work(db)
-
-        return self.use(transaction)
+                if self._is_brief:
+                    self._discard()
 
     def enable_wal(self) -> None:
-        """Bring the file into WAL mode, if it is ours to; SQLite does not wait for a lock by itself there."""
+        """Bring the file into WAL mode, if it is ours to; SQLite does not wait for a lock by itself there.
+
+        A file that can only be read stays as it is.
+        """
         if not self._owned:
             return
         locked = Retrying(
@@ -129,18 +136,26 @@ class Connection:
             wait=wait_random(0.005, 0.05),
             reraise=True,
         )
-        self.use(lambda db: locked(db.enable_wal))
+
+        def enable(db: Database) -> None:
+            try:
+                locked(db.enable_wal)
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_READONLY:
+                    raise
+
+        self.use(enable)
 
     def _translated(self, error: Exception) -> StoreError:
         code = _code(error)
         problem = str(error)
         if code in _LOCKED:
-            return StoreUnavailable(self.name, problem)
+            return StoreUnavailable(self.name, f"{problem}: {_WHO_LOCKS}")
         if code in _AILING:
             self._discard()
             return StoreUnavailable(self.name, problem)
-        if code == sqlite3.SQLITE_ERROR and problem == "no such table: szal_executions":
-            return NotMigrated(self.name)
+        if code == sqlite3.SQLITE_ERROR and (missing := _MISSING.match(problem)):
+            return NotMigrated(self.name, f"{missing['kind']} {missing['name']}")
         return StoreFailed(self.name, problem)
 
     def _discard(self) -> None:
@@ -200,7 +215,7 @@ class Readers:
     misled by it waits for somebody.
     """
 
-    def __init__(self, make: Callable[[], Connection], number: int = _READERS) -> None:
+    def __init__(self, make: Callable[[], SharedConnection], number: int = _READERS) -> None:
         self._connections = [make() for _ in range(number)]
         self._turns = itertools.count()
 
@@ -218,14 +233,25 @@ class Readers:
 
 
 def _as_it_comes(db: Database, work: Callable[[Database], Made]) -> Made:
-    """Return what *work* makes of rows that are tuples and text that is str, whatever their owner wants of them."""
+    """Return what *work* makes of rows as szal reads them, whatever their owner wants of them."""
     raw = db.conn
     rows, text = raw.row_factory, raw.text_factory
     try:
-        raw.row_factory, raw.text_factory = None, str
+        raw.row_factory, raw.text_factory = None, _as_text
         return work(db)
     finally:
         raw.row_factory, raw.text_factory = rows, text
+
+
+def _is_frozen(path: str) -> bool:
+    """Return whether nobody seems to write to a file in WAL mode, and the files that readers need cannot be made."""
+    if os.access(Path(path).parent, os.W_OK) or Path(f"{path}-wal").exists():
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(20)[18:] == _WAL
+    except OSError:
+        return False
 
 
 def _code(error: BaseException) -> int:

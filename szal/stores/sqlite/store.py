@@ -1,121 +1,22 @@
 """Executions in an SQLite file, the one that szal-rs keeps: either can open the other's."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
-import attrs
-from sqlite_utils import Database, Migrations
 from sqlite_utils.db import TransactionError
 
-from szal.stores.dialect import Dialect
-from szal.stores.ledger import ADD_AWAITS, TABLES, WRITES, spelled_out
-from szal.stores.operation import Release, Remove, Save, SaveStep
-from szal.stores.query import HEAD
-from szal.stores.sql import Given, Made, Row, Rows, SqlExecutionStore, Transaction
-from szal.stores.sqlite.connection import Connection, Readers
+from szal.stores.sql_ledger import SqlLedger
+from szal.stores.sql_store import SqlExecutionStore
+from szal.stores.sqlite.connection import Readers, SharedConnection
+from szal.stores.sqlite.database import SqliteDatabase, check_version
 from szal.stores.url import SqliteFile
 
 __all__ = ["SqliteExecutionStore"]
 
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
-# -- statements -------------------------------------------------------------------------------------
 
-# szal-rs's own table, to the letter: what else there is to know about an execution is in `data`.
-CREATE_TABLE = (
-    "CREATE TABLE IF NOT EXISTS szal_executions"
-    " (execution_id TEXT PRIMARY KEY, flow_name TEXT NOT NULL, data TEXT NOT NULL)"
-)
-SAVE = (
-    "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, ?, ?)"
-    " ON CONFLICT (execution_id) DO UPDATE SET flow_name = excluded.flow_name, data = excluded.data"
-)
-REMOVE = "DELETE FROM szal_executions WHERE execution_id = ?"
-SAVE_STEP = spelled_out(WRITES[SaveStep], "?", "")
-# Of many rows in one statement each costs less: the interpreter's lock is given up, and waited for, once for them all.
-_MANY = 100  # of 5 values each: an SQLite of before 2020 takes 999
-_VALUES = "(?, ?, ?, ?, ?)"
-SAVE_MANY_STEPS = SAVE_STEP.replace(_VALUES, ", ".join([_VALUES] * _MANY))
-GET = "SELECT data FROM szal_executions WHERE execution_id = ?"
-
-# Without the guard one row that is not JSON would fail every query, and could not even be inserted.
-_FIELD = "CASE WHEN json_valid(data) THEN {} END"
-# szal.stores.query.position_key: it names `data` once, because SQLite parses it again each time it is named.
-_KEY = "replace(substr(rtrim(replace(json_extract(data, '$.{}'), '+00:00', 'Z'), 'Z') || '.000000', 1, 26), '.', '0')"
-STATE = _FIELD.format("json_extract(data, '$.state')")
-STARTED = _FIELD.format(_KEY.format("started_at"))
-FINISHED = f"coalesce({_FIELD.format(_KEY.format('finished_at'))}, {STARTED})"
-HEAD_ARRAY = "json_extract(data, {})".format(", ".join(f"'$.{key}'" for key in HEAD))
-LABEL = (
-    "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(data) THEN data ELSE '{}' END, '$.labels') AS label"
-    " WHERE label.key = ? AND label.value = ?)"
-)
-
-DIALECT = Dialect(
-    mark="?",
-    writes={Save: SAVE, Remove: REMOVE, SaveStep: SAVE_STEP, Release: spelled_out(WRITES[Release], "?", "")},
-    get=GET,
-    take=GET,
-    now="((julianday('now') - 2440587.5) * 86400.0)",
-    prefix="",
-    share="",
-    lock="",  # BEGIN IMMEDIATE holds everything
-    started=STARTED,
-    finished=FINISHED,
-    state=STATE,
-    head=HEAD_ARRAY,
-    label=LABEL,
-)
-
-MIGRATIONS = Migrations("szal")
-
-
-@MIGRATIONS()
-def m001_executions(db: Database) -> None:
-    """Make szal-rs's table (or take the one that it made), and the indexes of `find`."""
-    db.execute(CREATE_TABLE)
-    on = "ON szal_executions"
-    db.execute(f"CREATE INDEX szal_executions_flow {on} (flow_name, {STATE}, {STARTED}, execution_id)")
-    db.execute(f"CREATE INDEX szal_executions_state {on} ({STATE}, {STARTED}, execution_id)")
-    db.execute(f"CREATE INDEX szal_executions_started {on} ({STARTED}, execution_id)")
-
-
-@MIGRATIONS()
-def m002_ledger(db: Database) -> None:
-    """Make the tables of the ledger."""
-    for statement in TABLES:
-        db.execute(spelled_out(statement, "?", ""))
-
-
-@MIGRATIONS()
-def m003_awaits(db: Database) -> None:
-    """Keep what the signals are called that a paused execution waits for."""
-    db.execute(spelled_out(ADD_AWAITS, "?", ""))
-
-
-# -- the store --------------------------------------------------------------------------------------
-
-
-@attrs.define
-class _SqliteTransaction:
-    """The block between BEGIN and COMMIT."""
-
-    _db: Database
-
-    def rows(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
-        return self._db.conn.execute(statement, parameters).fetchall()
-
-    def many(self, statement: str, rows: Sequence[Row]) -> None:
-        whole = len(rows) - len(rows) % _MANY if statement == SAVE_STEP else 0
-        for start in range(0, whole, _MANY):
-            self._db.conn.execute(SAVE_MANY_STEPS, [*chain.from_iterable(rows[start : start + _MANY])])
-        self._db.conn.executemany(statement, rows[whole:])
-
-
-@attrs.define(eq=False, init=False)
 class SqliteExecutionStore(SqlExecutionStore):
     """Executions in one SQLite file, shared with other threads, other processes and szal-rs.
 
@@ -139,16 +40,11 @@ class SqliteExecutionStore(SqlExecutionStore):
     []
     """
 
-    name: str
-    _writer: Connection = attrs.field(repr=False)
-    _reader: Connection | Readers = attrs.field(repr=False)
+    _database: SqliteDatabase
 
-    dialect = DIALECT
-
-    def __init__(self, writer: Connection, reader: Connection | Readers) -> None:
-        self.name = writer.name
-        self._writer = writer
-        self._reader = reader
+    def __init__(self, writer: SharedConnection, reader: SharedConnection | Readers) -> None:
+        database = SqliteDatabase(writer, reader)
+        super().__init__(database, SqlLedger(database))
 
     @classmethod
     def connect(
@@ -159,7 +55,8 @@ class SqliteExecutionStore(SqlExecutionStore):
         *path* is a path, or a URL: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///:memory:``. What
         follows the three slashes, up to a ``?``, is the path as it is: nothing is escaped, a ``%`` stands for itself.
         ``?mode=rw`` makes no file where there is none, ``?mode=ro`` only reads. szal-rs's ``sqlite://relative.db`` is
-        understood. ``:memory:`` is a database of this store's own. Raises ValueError; never blocks.
+        understood. ``:memory:`` is a database of this store's own. Raises ValueError, and `StoreFailed` where Python's
+        SQLite is older than 3.35; never blocks.
 
         >>> SqliteExecutionStore.connect("sqlite:////var/lib/app/what is 100%.db?mode=rwc").name
         '/var/lib/app/what is 100%.db'
@@ -169,9 +66,10 @@ class SqliteExecutionStore(SqlExecutionStore):
         if busy_timeout < 0:
             raise ValueError(f"busy_timeout is negative ({busy_timeout})")
         file = SqliteFile.of(path)
+        check_version(file.path)
 
-        def link() -> Connection:
-            return Connection.to(file, synchronous, busy_timeout)
+        def link() -> SharedConnection:
+            return SharedConnection.to(file, synchronous, busy_timeout)
 
         writer = link()
         return cls(writer, writer if file.is_memory else Readers(link))
@@ -194,9 +92,10 @@ class SqliteExecutionStore(SqlExecutionStore):
                 " a path or a URL is for connect"
             )
         try:
-            shared = Connection.borrowed(connection)
+            shared = SharedConnection.borrowed(connection)
         except TransactionError as error:
             raise ValueError(str(error)) from None
+        check_version(shared.name)
         return cls(shared, shared)
 
     def migrate(self) -> None:
@@ -206,22 +105,11 @@ class SqliteExecutionStore(SqlExecutionStore):
         does it, the others wait. Raises `StoreUnavailable` if the database stays locked for *busy_timeout* seconds,
         `StoreFailed` for a file that is no database. All of it happens, or nothing does.
         """
-        self._writer.enable_wal()
-        if self._reader.use(
-            MIGRATIONS.pending
-        ):  # else without waiting for the write lock, which a busy process may hold
-            self._writer.transact(MIGRATIONS.apply)
+        self._database.migrate()
 
     def close(self) -> None:
         """Close the connections, waiting for threads that use them; using the store afterwards raises `StoreClosed`.
 
         A second call does nothing. What a sink has not written yet is lost to it: close that first.
         """
-        self._reader.close()
-        self._writer.close()
-
-    def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
-        return self._reader.use(lambda db: db.execute(statement, parameters).fetchall())
-
-    def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
-        return self._writer.transact(lambda db: work(_SqliteTransaction(db), given))
+        self._database.close()

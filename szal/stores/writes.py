@@ -1,29 +1,38 @@
 """A write, as a value: what a sink queues and a store applies.
 
-A new kind of write is a class here and a statement in each dialect; the queue, the batches and the retries
+A new kind of write is a class here and a statement of each database; the queue, the batches and the retries
 know nothing but the protocol.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Protocol, TypeAlias
 
 import attrs
 
+from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.model.json import encode_record
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
+from szal.stores.heads import UNKNOWN, Columns, columns_of
 
-__all__ = ["Done", "Operation", "Release", "Remove", "Save", "SaveStep", "apply_one", "merged"]
+__all__ = ["Done", "Release", "Remove", "Save", "SaveStep", "Write", "apply_one", "merged", "tell_all"]
+
+logger = SafeLogger(logging.getLogger(__name__))
 
 Done: TypeAlias = Callable[[Exception | None], object]
-"""Called once an operation is committed (None) or lost (why): by a sink on its thread, by a store on the caller's."""
+"""Called once a write is committed (None) or lost (why): by a sink on its thread, by a store on the caller's.
+
+Where it returns True, the loss is dealt with: whoever wrote, or flushes, is told of it no more.
+"""
 
 
-class Operation(Protocol):
+class Write(Protocol):
     """One write. `row` holds the parameters of its statement, `key` says what it writes to."""
 
     replaceable: ClassVar[bool]
-    """Whether a later operation with the same key makes this one needless."""
+    """Whether a later write with the same key makes this one needless."""
     mirrored: ClassVar[bool]
     """Whether who reads through a sink must see it before it is committed."""
 
@@ -62,18 +71,20 @@ class Save:
     data: str = attrs.field(repr=False)
     epoch: int | None = None
     done: Done | None = attrs.field(default=None, repr=False, eq=False)
+    columns: Columns = attrs.field(default=UNKNOWN, repr=False, eq=False)
 
     @classmethod
     def of(cls, record: ExecutionRecord, epoch: int | None = None) -> "Save":
         """Encode *record*; raises `EncodeError` naming what JSON cannot hold."""
-        return cls(record.execution_id, record.flow_name, record.state, encode_record(record), epoch)
+        data = encode_record(record)
+        return cls(record.execution_id, record.flow_name, record.state, data, epoch=epoch, columns=columns_of(record))
 
     @property
     def key(self) -> Hashable:
         return self.execution_id
 
     def row(self) -> tuple[object, ...]:
-        return self.execution_id, self.flow_name, self.data
+        return self.execution_id, self.flow_name, self.data, *self.columns
 
 
 @attrs.define
@@ -148,37 +159,56 @@ class Release:
         return self.wake, awaits, self.execution_id
 
 
-def merged(operations: Sequence[Operation]) -> list[Operation]:
-    """Return *operations* without those that a later one replaces: the same end, if all are one transaction.
+def merged(writes: Sequence[Write]) -> list[Write]:
+    """Return *writes* without those that a later one replaces: the same end, if all are one transaction.
 
     >>> first, second = Save("a", "ci", WorkflowState.RUNNING, "1"), Save("a", "ci", WorkflowState.COMPLETED, "2")
     >>> merged([first, Remove("b"), second]) == [Remove("b"), second]
     True
     """
-    if len({operation.key for operation in operations}) == len(operations):
-        return list(operations)
+    if len({write.key for write in writes}) == len(writes):
+        return list(writes)
     written: set[Hashable] = set()
-    kept: list[Operation] = []
-    for operation in reversed(operations):
-        key = operation.key
-        if key in written and operation.replaceable:
+    kept: list[Write] = []
+    for write in reversed(writes):
+        key = write.key
+        if key in written and write.replaceable:
             continue
         written.add(key)
-        kept.append(operation)
+        kept.append(write)
     kept.reverse()
     return kept
 
 
-def apply_one(apply: Callable[[Sequence[Operation]], None], operation: Operation) -> None:
-    """Have *apply* carry out one operation; its `done` is told, and what went wrong is raised as well.
+def apply_one(apply: Callable[[Sequence[Write]], None], write: Write) -> None:
+    """Have *apply* carry out one write; its `done` is told, and what went wrong raised, unless that deals with it.
 
     Where Ctrl-C came in the middle nobody knows whether it is committed: `done` is not called.
     """
     try:
-        apply([operation])
+        apply([write])
     except Exception as error:
-        if operation.done is not None:
-            operation.done(error)
-        raise
-    if operation.done is not None:
-        operation.done(None)
+        if write.done is None or write.done(error) is not True:
+            raise
+        return
+    if write.done is not None:
+        write.done(None)
+
+
+def tell_all(batch: Sequence[Write], error: Exception | None) -> set[int]:
+    """Call the `done` of each write of *batch*, whatever one raises; return the `id` of those that are dealt with."""
+    interruption: BaseException | None = None
+    dealt_with = set()
+    for write in batch:
+        if write.done is not None:
+            try:
+                if write.done(error) is True:
+                    dealt_with.add(id(write))
+            except BaseException as problem:
+                if is_interruption(problem):
+                    interruption = problem
+                else:
+                    logger.exception("done failed for execution %s", write.execution_id)
+    if interruption is not None:
+        raise interruption
+    return dealt_with

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 import attrs
 
@@ -16,7 +16,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.scheduler.call import take_claim
-from szal.waiters import next_of
+from szal.waiters import Mailbox
 
 __all__ = ["BackgroundRecovery", "recover_all"]
 
@@ -58,7 +58,7 @@ def recover_all(
     pending = deque(execution_ids)
     tasks: list[_Task] = []
     under_way: set[_Task] = set()
-    done: SimpleQueue[_Task] = SimpleQueue()
+    done: Mailbox[_Task] = Mailbox()
     results = 0
     interruption: BaseException | None = None
     while True:
@@ -71,7 +71,7 @@ def recover_all(
                 if not _start(task.run, name=task.execution_id):
                     task.run()  # no thread to be had: this one does it
             elif under_way:
-                task = next_of(done)
+                task = done.next()
                 under_way.discard(task)
                 results += task.result is not None
             else:
@@ -93,7 +93,7 @@ def recover_all(
 class _Task:
     """One execution to be resumed, on a thread that may have been started or not when an interruption came up."""
 
-    def __init__(self, execution_id: str, resume: Resume, done: "SimpleQueue[_Task]") -> None:
+    def __init__(self, execution_id: str, resume: Resume, done: "Mailbox[_Task]") -> None:
         self.execution_id = execution_id
         self.result: FlowResult | None = None
         self.is_done = False
@@ -146,7 +146,7 @@ class BackgroundRecovery:
         self._resume = resume
         self._is_active = is_active
         self._at_once = at_once
-        self._messages: SimpleQueue[_Message | None] = SimpleQueue()  # None: closed
+        self._messages: Mailbox[_Message | None] = Mailbox()  # None: closed
         # The recovery thread's own:
         self._running: set[str] = set()
         self._refused: set[str] = set()  # what could not be continued, and is not tried again before its time
@@ -164,7 +164,7 @@ class BackgroundRecovery:
         due = monotonic() + self._interval
         while True:
             try:
-                message = next_of(self._messages, due - monotonic())
+                message = self._messages.next(due - monotonic())
             except Empty:
                 self._refused.clear()
                 due = monotonic() + self._interval

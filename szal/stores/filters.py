@@ -1,7 +1,9 @@
 """What can be asked of a store besides one record: which executions, in which order, and what may be pruned."""
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import MINYEAR, UTC, datetime, timedelta
 from typing import TypeAlias, TypedDict, Unpack
 
 import attrs
@@ -9,6 +11,7 @@ import attrs
 from szal import clock
 from szal.expressions.path import Json
 from szal.model.state import WorkflowState
+from szal.number import check, check_wait
 
 __all__ = [
     "HEAD",
@@ -18,9 +21,12 @@ __all__ = [
     "Ids",
     "Page",
     "Position",
-    "Query",
     "Retention",
-    "position_key",
+    "Selection",
+    "key_of",
+    "moment_key",
+    "read_head",
+    "stamp",
     "summary_of",
 ]
 
@@ -36,6 +42,8 @@ _DECIDED = (WorkflowState.COMPLETED, WorkflowState.FAILED, WorkflowState.ROLLED_
 class ExecutionSummary:
     """What `find` returns for each execution: everything but its inputs and its result.
 
+    Of a row that is no record of szal's or szal-rs's it has what could be read.
+
     >>> moment = datetime(2026, 6, 10, tzinfo=UTC)
     >>> summary = ExecutionSummary(execution_id="e1", flow_name="ci", state=WorkflowState.RUNNING, started_at=moment)
     >>> summary.labels, summary.error
@@ -44,18 +52,20 @@ class ExecutionSummary:
 
     execution_id: str
     flow_name: str
-    state: WorkflowState
-    started_at: datetime
+    state: WorkflowState | None
+    """None: the row says none that szal knows. Somebody else wrote it, and `get` of it tells what is wrong."""
+    started_at: datetime | None
+    """None: the row says none that is a time. `find` has it behind all others, and no filter of times finds it."""
     finished_at: datetime | None = None
     parent_execution_id: str | None = None
     labels: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     error: str | None = None
     position: str = attrs.field(eq=False, repr=False)
-    """The key of `started_at` exactly as the database sorts it; a datetime would lose Rust's nanoseconds."""
+    """The key of `started_at` exactly as the database sorts it, or nothing where there is none."""
 
     @position.default
     def _position(self) -> str:
-        return moment_key(self.started_at)
+        return "" if self.started_at is None else moment_key(self.started_at)
 
 
 # A class with a method called list cannot say list[...].
@@ -76,20 +86,42 @@ class Filters(TypedDict, total=False):
 # -- timestamps ---------------------------------------------------------------------------------------
 
 
-def position_key(text: str) -> str:
-    """Return the sort key of a UTC timestamp in any of its spellings: 19 characters, "0", six digits.
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?"
+    r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
 
-    The databases compute the very same in SQL (an index can hold no Python).
 
-    >>> [position_key("2026-06-10T07:41:22" + end) for end in ("Z", ".5+00:00", ".019384756Z")]
-    ['2026-06-10T07:41:220000000', '2026-06-10T07:41:220500000', '2026-06-10T07:41:220019384']
+def key_of(text: Json) -> str:
+    """Return the sort key of a time of RFC 3339, as records have them, or nothing for what is none.
+
+    That is a moment of the years 1 to 9999 in UTC: its second, "0", six digits. Nothing sorts before all moments. The
+    databases compute the very same in SQL for rows that others write.
+
+    >>> [key_of("2026-06-10T07:41:22" + end) for end in ("Z", ".5+00:00", ".019384756-01:00")]
+    ['2026-06-10T07:41:220000000', '2026-06-10T07:41:220500000', '2026-06-10T08:41:220019384']
+    >>> [key_of(text) for text in ("0001-01-01T00:00:00+14:00", "2026-02-31T00:00:00Z", "today", None)]
+    ['', '', '', '']
     """
-    return (text.replace("+00:00", "Z").rstrip("Z") + ".000000")[:26].replace(".", "0")
+    moment = _moment(text)
+    return "" if moment is None else moment_key(moment)
 
 
 def moment_key(moment: datetime) -> str:
     """Return the sort key of an aware datetime."""
-    return position_key(moment.astimezone(UTC).isoformat())
+    utc = moment.astimezone(UTC)
+    return f"{utc.isoformat()[:19]}0{utc.microsecond:06}"
+
+
+def stamp(moment: datetime) -> str:
+    """Return an aware datetime as a record's JSON has it."""
+    return moment.astimezone(UTC).isoformat()
+
+
+_FIRST = "0001-01-01T00:00:000000000"
+"""The key of the first moment: what has no time that can be judged is before it."""
+_AFTER_ALL = "9999-12-31T24"
+"""The key of a moment that is later than all that can be recorded."""
 
 
 def _bound(moment: datetime | None, name: str) -> str | None:
@@ -97,15 +129,19 @@ def _bound(moment: datetime | None, name: str) -> str | None:
         return None
     if moment.tzinfo is None:
         raise ValueError(f"{name} has no time zone: use datetime.now(timezone.utc) or .astimezone()")
-    return moment_key(moment)
+    try:
+        return moment_key(moment)
+    except OverflowError:  # in UTC it is before or after all that a datetime can say
+        return _FIRST if moment.year == MINYEAR else _AFTER_ALL
 
 
 def _moment(value: Json) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+    if not isinstance(value, str) or _TIME.fullmatch(value) is None:
         return None
-    return None if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):  # there is no such day, or in UTC no such year
+        return None
 
 
 # -- summaries ----------------------------------------------------------------------------------------
@@ -114,21 +150,14 @@ HEAD = ("state", "started_at", "finished_at", "parent_execution_id", "labels", "
 """The keys of a record's JSON that a summary is made of, in the order that `summary_of` takes their values."""
 
 
-def summary_of(execution_id: str, flow_name: str, position: str, head: list[Json]) -> ExecutionSummary | None:
-    """Return the summary of one row, or None where its data says neither state nor start: szal cannot read it."""
+def summary_of(execution_id: str, flow_name: str, position: str, head: Sequence[Json]) -> ExecutionSummary:
+    """Return the summary of one row, with what can be read of *head*, the values of the above."""
     state, started, finished, parent, labels, error = head
-    started_at = _moment(started)
-    try:
-        known = WorkflowState(state)
-    except ValueError:
-        return None
-    if started_at is None:
-        return None
     return ExecutionSummary(
         execution_id=execution_id,
         flow_name=flow_name,
-        state=known,
-        started_at=started_at,
+        state=_state(state),
+        started_at=_moment(started),
         finished_at=_moment(finished),
         parent_execution_id=parent if isinstance(parent, str) else None,
         labels=_labels(labels),
@@ -137,11 +166,42 @@ def summary_of(execution_id: str, flow_name: str, position: str, head: list[Json
     )
 
 
+def read_head(head: str | None) -> list[Json]:
+    """Return the values in a JSON array of them, or as many times None where it is none."""
+    nothing: list[Json] = [None] * len(HEAD)
+    if head is None:
+        return nothing
+    try:
+        # Bytes that are no text, and halves of surrogate pairs, would fail whatever prints them.
+        found = json.loads(head if head.isascii() else head.encode(errors="replace"))
+    except (ValueError, RecursionError):  # somebody else wrote it
+        return nothing
+    return found if isinstance(found, list) and len(found) == len(nothing) else nothing
+
+
+def _state(value: Json) -> WorkflowState | None:
+    try:
+        return WorkflowState(value)
+    except ValueError:
+        return None
+
+
 def _labels(value: Json) -> dict[str, str]:
     return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}
 
 
 # -- questions ----------------------------------------------------------------------------------------
+
+_MOST = 2**62
+"""More rows than there are, and still a number to both databases."""
+
+
+def _count(name: str, value: int, least: int) -> int:
+    """Return how many rows the caller means with *value*, which is called *name*."""
+    check(name, value, whole=True)
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, and is {value}")
+    return min(value, _MOST)
 
 
 def _states(states: WorkflowState | Iterable[WorkflowState] | None) -> tuple[WorkflowState, ...] | None:
@@ -159,7 +219,7 @@ def _text_map(labels: Mapping[str, str] | None) -> dict[str, str]:
 
 
 @attrs.frozen(kw_only=True)
-class Query:
+class Selection:
     """Checked arguments of `find` and `count`."""
 
     flow_name: str | None = None
@@ -171,11 +231,12 @@ class Query:
     after: Position | None = None
 
     @classmethod
-    def of(cls, *, limit: int | None = None, after: Position | None = None, **filters: Unpack[Filters]) -> "Query":
+    def of(cls, *, limit: int | None = None, after: Position | None = None, **filters: Unpack[Filters]) -> "Selection":
         """Check what the caller of `find` gave; raises TypeError and ValueError."""
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit is negative ({limit})")
+        limit = None if limit is None else _count("limit", limit, 0)
         bounds = {name: _bound(filters.pop(name, None), name) for name in ("since", "until")}  # type: ignore[misc]
+        if bounds["until"] is not None and bounds["since"] is None:
+            bounds["since"] = _FIRST  # what has no start that can be judged is not before anything
         return cls(limit=limit, after=after, **bounds, **filters)  # type: ignore[arg-type]
 
     def admits(self, summary: ExecutionSummary) -> bool:
@@ -212,26 +273,30 @@ class Retention:
         chosen = _states(states)
         if live := [state.name for state in chosen or () if state.is_live]:
             raise ValueError(f"cannot prune live executions ({', '.join(live)})")
-        if (keep is not None and keep < 0) or batch < 1:
-            raise ValueError(f"keep must not be negative, batch must be positive ({keep=}, {batch=})")
         return cls(
             states=_DECIDED if chosen is None else chosen,
             cutoff=None if older_than is None else _cutoff(older_than),
-            keep=keep or 0,
-            batch=batch,
+            keep=0 if keep is None else _count("keep", keep, 0),
+            batch=_count("batch", batch, 1),
         )
 
     def admits(self, summary: ExecutionSummary) -> bool:
         """Whether *summary* may go (if enough newer ones of its flow stay); what the databases say in SQL."""
         finished = summary.position if summary.finished_at is None else moment_key(summary.finished_at)
-        return summary.state in self.states and (self.cutoff is None or finished < self.cutoff)
+        return summary.state in self.states and self.is_past(finished)
+
+    def is_past(self, finished: str | None) -> bool:
+        """Whether an end, given as its key, is old enough: one that cannot be judged is not."""
+        return self.cutoff is None or "" < (finished or "") < self.cutoff
 
 
 def _cutoff(older_than: float | timedelta) -> str:
-    age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
-    if age < timedelta():
-        raise ValueError(f"older_than is negative ({older_than})")
+    if not isinstance(older_than, timedelta):
+        check_wait("older_than", older_than)
+    elif older_than < timedelta():
+        raise ValueError(f"older_than must not be negative, and is {older_than}")
     try:
+        age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
         return moment_key(clock.utc_now() - age)
     except OverflowError:  # older than time itself: nothing is
         return ""

@@ -1,63 +1,64 @@
 """The writes that failed for good: each is logged, handed to `on_error`, and told to the flush that covers it."""
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import attrs
 
-from szal.errors import WriteFailed
+from szal.errors import FlushTimeout, WriteFailed
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
-from szal.stores.operation import Operation
+from szal.stores.writes import Write
 
-__all__ = ["Losses", "OnError", "without_frames"]
+__all__ = ["LostWrites", "OnError", "last_words", "without_frames"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
-OnError: TypeAlias = Callable[[Operation, Exception], object]
+OnError: TypeAlias = Callable[[Write, Exception], object]
 
 _REMEMBERED = 10_000
 
 
-_Loss: TypeAlias = tuple[int, str, Exception]
-"""The number of an operation, its execution, and what it was lost for."""
+_LostWrite: TypeAlias = tuple[int, str, Exception]
+"""The number of a write, its execution, and what it was lost for."""
 
 
-def _memory(losses: Iterable[_Loss] = ()) -> deque[_Loss]:
+def _memory(losses: Iterable[_LostWrite] = ()) -> deque[_LostWrite]:
     return deque(losses, maxlen=_REMEMBERED)
 
 
 @attrs.define
-class Losses:
+class LostWrites:
     """What a writer could not write. Its fields are guarded by the writer's lock."""
 
     store: str
     on_error: OnError | None
-    _untold: deque[_Loss] = attrs.field(factory=_memory, init=False)
+    _untold: deque[_LostWrite] = attrs.field(factory=_memory, init=False)
 
-    def announce(self, operation: Operation, error: Exception) -> None:
+    def announce(self, write: Write, error: Exception) -> None:
         """Log the loss and hand it to `on_error`; without the lock, which foreign code must not hold."""
-        kind = type(operation).__name__.lower()
-        logger.error("lost the %s of execution %s: %s", kind, operation.execution_id, error)
+        kind = type(write).__name__.lower()
+        logger.error("lost the %s of execution %s: %s", kind, write.execution_id, error)
         if self.on_error is None:
             return
         try:
-            self.on_error(operation, error)
+            self.on_error(write, error)
         except BaseException as problem:  # the thread belongs to all executions, also if this one says sys.exit()
             if is_interruption(problem):
                 raise
-            logger.exception("on_error failed for execution %s", operation.execution_id)
+            logger.exception("on_error failed for execution %s", write.execution_id)
 
-    def remember(self, number: int, operation: Operation, error: Exception) -> None:
-        """Keep the loss of operation *number* for `report`; beyond 10 000, the oldest are only in the log."""
-        self._untold.append((number, operation.execution_id, error))
+    def remember(self, number: int, write: Write, error: Exception) -> None:
+        """Keep the loss of write *number* for `report`; beyond 10 000, the oldest are only in the log."""
+        self._untold.append((number, write.execution_id, error))
 
     def report(self, last: int, execution_id: str | None) -> None:
         """Raise `WriteFailed` for the losses up to number *last* (of one execution), which are forgotten."""
-        told: list[_Loss] = []
-        untold: list[_Loss] = []
+        told: list[_LostWrite] = []
+        untold: list[_LostWrite] = []
         for loss in self._untold:
             (told if loss[0] <= last and execution_id in (None, loss[1]) else untold).append(loss)
         if told:
@@ -85,3 +86,11 @@ def without_frames(error: Exception) -> Exception:
             each.__traceback__ = None
             errors += [each.__cause__, each.__context__]
     return error
+
+
+def last_words(why: str, lost: FlushTimeout) -> None:
+    """Say which executions are not written: where logging leads, or on stderr where the user would see nothing."""
+    ids = ", ".join(lost.execution_ids)
+    logger.error("%s: not written to %s: %s", why, lost.store, ids)
+    if logger.logger.hasHandlers() and sys.stderr is not None:
+        sys.stderr.write(f"{why}: not written to {lost.store}: {ids}\n")

@@ -1,39 +1,40 @@
-"""What every SQL database has in common: the methods of a store, written once over a dialect's constants.
+"""What every SQL database has in common: the methods of a store, over its `Database`."""
 
-A database brings its `Dialect`, its connections, and the translation of its driver's errors; everything else is
-here.
-"""
-
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
-from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.base import no_such_page, read_record, refuse_to_copy
-from szal.stores.dialect import Dialect, Statement
+from szal.stores.database import Database, Rows, Transaction
+from szal.stores.filters import (
+    ExecutionSummary,
+    Filters,
+    Ids,
+    Page,
+    Position,
+    Retention,
+    Selection,
+    read_head,
+    summary_of,
+)
 from szal.stores.kin import Needed
-from szal.stores.ledger import SqlLedger, Transaction
-from szal.stores.operation import Operation, Remove, Save, apply_one, merged
-from szal.stores.query import HEAD, LIVE, ExecutionSummary, Filters, Ids, Page, Position, Query, Retention, summary_of
+from szal.stores.ledger import Ledger
+from szal.stores.sql_ledger import SqlLedger, forget
+from szal.stores.statements import Statements
+from szal.stores.writes import Save
 
 if TYPE_CHECKING:
     from szal.stores.sink.sink import Sink
 
-__all__ = ["SqlExecutionStore", "Transaction"]
-
-Row: TypeAlias = tuple[Any, ...]
-Rows: TypeAlias = list[Row]  # a class with a method called list cannot say list[...]
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+__all__ = ["SqlExecutionStore"]
 
 
-class SqlExecutionStore(SqlLedger, ABC):
+class SqlExecutionStore(ABC):
     """The methods that szal's SQL stores share. Every method is one transaction, unless it says otherwise.
 
     All are safe to call from several threads at once, and block while the database works. They raise
@@ -41,21 +42,25 @@ class SqlExecutionStore(SqlLedger, ABC):
     `close`, and `StoreFailed` for the rest.
     """
 
-    dialect: Dialect
-    name: str
-
     __reduce_ex__ = refuse_to_copy
 
-    @abstractmethod
-    def _read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
-        """Run one statement that changes nothing, and return all its rows."""
+    def __init__(self, database: Database, ledger: SqlLedger) -> None:
+        self._database = database
+        self._ledger = ledger
 
-    @abstractmethod
-    def _transact(self, work: Callable[[Transaction, Given], Made], given: Given) -> Made:
-        """Return what *work* makes of a write transaction and *given*: committed on return, undone if that raises.
+    @property
+    def _said(self) -> Statements:
+        return self._database.statements
 
-        *work* may be called again, in another transaction, where the first came to nothing.
-        """
+    @property
+    def name(self) -> str:
+        """What messages call this store: never a user or a password."""
+        return self._database.name
+
+    @property
+    def ledger(self) -> Ledger:
+        """What engines need of this store beside its records: leases, steps, signals."""
+        return self._ledger
 
     @abstractmethod
     def migrate(self) -> None:
@@ -64,6 +69,9 @@ class SqlExecutionStore(SqlLedger, ABC):
     @abstractmethod
     def close(self) -> None:
         """Close what is open; using the store afterwards raises `StoreClosed`."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r})"
 
     def engine_sink(self, **options: Any) -> "Sink":
         """Return a `Sink` that writes to this store in the background; it takes that class's options.
@@ -81,11 +89,11 @@ class SqlExecutionStore(SqlLedger, ABC):
 
         Raises `EncodeError` for what JSON cannot hold.
         """
-        self.apply([Save.of(record)])
+        self._ledger.apply([Save.of(record)])
 
     def get(self, execution_id: str) -> ExecutionRecord | None:
         """Return the record, or None where there is none; raises `DecodeError` for a row that szal cannot read."""
-        rows = self._read(self.dialect.get, (execution_id,))
+        rows = self._database.read(self._said.get, (execution_id,))
         return read_record(execution_id, rows[0][0]) if rows else None
 
     def remove(self, execution_id: str) -> ExecutionRecord | None:
@@ -93,42 +101,28 @@ class SqlExecutionStore(SqlLedger, ABC):
 
         A row that szal cannot read is deleted as well, and then raises `DecodeError`.
         """
-        rows = self._transact(self._take, execution_id)
+        rows = self._database.transact(lambda transaction: self._take(transaction, execution_id))
         return read_record(execution_id, rows[0][0]) if rows else None
 
     def _take(self, transaction: Transaction, execution_id: str) -> Rows:
-        rows = transaction.rows(self.dialect.take, (execution_id,))
-        transaction.many(self.dialect.writes[Remove], [(execution_id,)])
-        self._forget(transaction, [execution_id])
+        if self._said.lock is not None:
+            transaction.rows(self._said.lock, (execution_id,))
+        rows = transaction.rows(self._said.take, (execution_id,))
+        self._delete(transaction, [(execution_id,)])
         return rows
 
-    def apply(self, operations: Sequence[Operation]) -> None:
-        """Carry out *operations*, in order, in one transaction; on return it is committed, after an error undone."""
-        self._transact(self._carry_out, operations)
-
-    def _carry_out(self, transaction: Transaction, operations: Sequence[Operation]) -> None:
-        self._check_leases(transaction, operations)
-        for kind, group in groupby(merged(operations), type):
-            writes = list(group)
-            transaction.many(self.dialect.writes[kind], [operation.row() for operation in writes])
-            if kind is Remove:
-                self._forget(transaction, [operation.execution_id for operation in writes])
-        self._note_progress(transaction, operations)
-
-    def submit(self, operation: Operation) -> None:
-        """Carry out one operation, as `apply` does; its `done` is told, and what went wrong is raised as well."""
-        apply_one(self.apply, operation)
-
-    @property
-    def ledger(self) -> "SqlLedger":
-        """What is known of executions under way: this store itself."""
-        return self
+    def _delete(self, transaction: Transaction, rows: Rows) -> None:
+        transaction.many(self._said.remove, rows)
+        forget(transaction, self._said, rows)
 
     # -- many -----------------------------------------------------------------------------------------
 
     def list(self, flow_name: str | None = None) -> Ids:
-        """Return the ids of all executions, or of those of one flow, the oldest first (ties: by id)."""
-        return [row[0] for row in self._read(*self.dialect.ids(flow_name))]
+        """Return the ids of all executions, or of those of one flow, the oldest first (ties: by id).
+
+        A row without a start that can be judged comes before all others.
+        """
+        return [row[0] for row in self._database.read(*self._said.ids(flow_name))]
 
     def find(
         self, *, limit: int | None = 100, after: ExecutionSummary | str | None = None, **filters: Unpack[Filters]
@@ -141,7 +135,8 @@ class SqlExecutionStore(SqlLedger, ABC):
         that id, which must exist (ValueError). What is saved or removed between two pages moves nothing: no
         page repeats or misses an execution, and one that began later is on no later page.
 
-        Results are not decoded. Rows whose data is not a record (szal and szal-rs write none) are passed over.
+        Results are not decoded. A row that is no record (szal and szal-rs write none) is listed with what could be
+        read of it, and left out where a filter cannot judge it; without a start it comes behind all others.
 
         >>> from szal.stores import open_store
         >>> with open_store("sqlite:///:memory:") as store:
@@ -151,13 +146,11 @@ class SqlExecutionStore(SqlLedger, ABC):
         ...     [summary.execution_id for summary in page + store.find(after=page[-1])]
         ['e4', 'e3', 'e2', 'e1', 'e0']
         """
-        query = Query.of(limit=limit, after=self._position(after), **filters)
-        if query.states == ():
+        selection = Selection.of(limit=limit, after=self._position(after), **filters)
+        if selection.states == ():
             return []
-        found = [
-            summary_of(row[0], row[1], row[2], json.loads(row[3])) for row in self._read(*self.dialect.page(query))
-        ]
-        return [summary for summary in found if summary is not None]
+        rows = self._database.read(*self._said.page(selection))
+        return [summary_of(execution_id, flow, key, read_head(head)) for execution_id, flow, key, head in rows]
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """Return how many executions pass the filters of `find`; without any, how many there are.
@@ -166,7 +159,7 @@ class SqlExecutionStore(SqlLedger, ABC):
         >>> open_store("sqlite:///:memory:").count(states=[WorkflowState.FAILED])
         0
         """
-        return int(self._read(*self.dialect.number(Query.of(**filters)))[0][0])
+        return int(self._database.read(*self._said.number(Selection.of(**filters)))[0][0])
 
     def prune(
         self,
@@ -180,6 +173,7 @@ class SqlExecutionStore(SqlLedger, ABC):
 
         *states*: COMPLETED, FAILED, ROLLED_BACK and CANCELLED by default; live states are refused (ValueError).
         *keep*: the newest so many of each flow stay, whatever their age and state. One of the two must be given.
+        A row whose start (for *keep*) or end (for *older_than*) cannot be judged stays.
         What an execution that has not ended still needs stays too: its sub-flows, and what it is a rerun of.
         Runs as transactions of at most *batch* rows, so writers never wait long, and each looks at a row's state
         as it deletes it; safe while engines are at work, and safe to interrupt: what is deleted stays deleted.
@@ -192,52 +186,67 @@ class SqlExecutionStore(SqlLedger, ABC):
         (3, ['e3', 'e4'])
         """
         retention = Retention.of(older_than, states, keep, batch)
-        flows = [row[0] for row in self._read(*self.dialect.flows())]
-        needed = Needed(self.find(states=LIVE, limit=None), partial(self._parents_of, self._read))
-        return sum(self._prune_flow(flow, retention, needed) for flow in flows)
-
-    def _parents_of(
-        self, read: Callable[[str, Sequence[object]], Rows], execution_ids: Collection[str]
-    ) -> dict[str, str]:
-        ids, found = list(execution_ids), {}
-        for start in range(0, len(ids), 500):  # SQLite may have a limit of 999
-            for execution_id, head in read(*self.dialect.heads(ids[start : start + 500])):
-                parent = json.loads(head)[HEAD.index("parent_execution_id")]
-                if isinstance(parent, str):
-                    found[execution_id] = parent
-        return found
-
-    def _prune_flow(self, flow_name: str, retention: Retention, needed: Needed) -> int:
-        oldest_kept: Position | None = None
-        if retention.keep:
-            kept = self.find(flow_name=flow_name, limit=retention.keep)
-            if len(kept) < retention.keep:
-                return 0
-            oldest_kept = kept[-1].position, kept[-1].execution_id
-        deleted = 0
-        for state in retention.states:
-            done: Position | None = ("", "")
-            while done is not None:
-                statement = self.dialect.prunable(flow_name, state, retention, done, oldest_kept)
-                found, count = self._transact(self._take_all, (statement, needed))
-                deleted += count
-                done = (found[-1][0], found[-1][1]) if len(found) == retention.batch else None
+        live = [row[0] for row in self._database.read(self._said.live)]
+        needed = Needed(live, partial(self._parents_of, self._database.read_of))
+        kept = self._oldest_kept(retention)
+        deleted = sum(self._prune_state(state, retention, kept, needed) for state in retention.states)
+        self._database.tidy()
         return deleted
 
-    def _take_all(self, transaction: Transaction, given: tuple[Statement, Needed]) -> tuple[Rows, int]:
-        """Delete what the statement finds and nobody needs; return all that it finds, and how many went."""
-        statement, needed = given
-        found = list(transaction.rows(*statement))
-        kept = needed.among([row[1] for row in found], partial(self._parents_of, transaction.rows))
-        gone = [row[1] for row in found if row[1] not in kept]
-        transaction.many(self.dialect.writes[Remove], [(execution_id,) for execution_id in gone])
-        self._forget(transaction, gone)
-        return found, len(gone)
+    def _oldest_kept(self, retention: Retention) -> dict[str, Position] | None:
+        """Return, of each flow with as many executions as are kept, the last of these; None: nothing is kept."""
+        if not retention.keep:
+            return None
+        return {row[0]: (row[1], row[2]) for row in self._database.read(self._said.oldest_kept, (retention.keep,))}
+
+    def _parents_of(
+        self, read_of: Callable[[str, Sequence[str]], Rows], execution_ids: Collection[str]
+    ) -> dict[str, str]:
+        return dict(read_of(self._said.parents, [*execution_ids]))
+
+    def _prune_state(
+        self, state: WorkflowState, retention: Retention, kept: dict[str, Position] | None, needed: Needed
+    ) -> int:
+        """Delete what is in *state* and may go, in batches; those of all flows together."""
+        deleted = 0
+        done: Position | None = ("", "")
+        while done is not None:
+            found = self._database.read(*self._said.prunable(state, retention, done))
+            gone = [
+                execution_id
+                for started, execution_id, flow_name in found
+                if kept is None or (started and (started, execution_id) < kept.get(flow_name, ("", "")))
+            ]
+            if gone:
+                deleted += self._database.transact(partial(self._take_all, gone, state, retention, needed))
+            done = (found[-1][0], found[-1][1]) if len(found) == retention.batch else None
+        return deleted
+
+    def _take_all(
+        self, execution_ids: Ids, state: WorkflowState, retention: Retention, needed: Needed, transaction: Transaction
+    ) -> int:
+        """Delete those of *execution_ids* that may still go, and that nobody needs or runs; return how many went."""
+        free = self._free_of_leases(transaction, execution_ids)
+        found = [
+            execution_id
+            for execution_id, now_in, finished in transaction.rows_of(self._said.ended, sorted(free))
+            if now_in == state.value and retention.is_past(finished)
+        ]
+        kept = needed.among(found, partial(self._parents_of, transaction.rows_of))
+        gone = [(execution_id,) for execution_id in found if execution_id not in kept]
+        self._delete(transaction, gone)
+        return len(gone)
+
+    def _free_of_leases(self, transaction: Transaction, execution_ids: Sequence[str]) -> set[str]:
+        """Return those of the executions that nobody holds; their leases stay as they are. Waits for nobody."""
+        leased = {row[0] for row in transaction.rows_of(self._said.leased, execution_ids)}
+        idle = {row[0] for row in transaction.rows_of(self._said.idle, sorted(leased))}
+        return {each for each in execution_ids if each not in leased or each in idle}
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:
         if after is None or isinstance(after, ExecutionSummary):
             return None if after is None else (after.position, after.execution_id)
-        rows = self._read(*self.dialect.position(after))
+        rows = self._database.read(self._said.position, (after,))
         if not rows or rows[0][0] is None:
             raise no_such_page(after)
         return rows[0][0], after

@@ -18,7 +18,7 @@ import pytest
 from forking import in_child
 from injection import Injection, alarm_in, alarms
 
-from szal import interruption, process_hooks
+from szal import interruption, process_events
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -27,7 +27,7 @@ class Counter:
     """What has a lock: two numbers that are the same whenever the lock is free."""
 
     def __init__(self):
-        process_hooks.enroll_lock(self, Counter.make_lock)
+        process_events.enroll_lock(self, Counter.make_lock)
         self.one = self.other = 0
 
     def make_lock(self):
@@ -55,7 +55,7 @@ class Diary:
 
     def __init__(self, name, pages, *, fail=None):
         self.name, self.pages, self.fail = name, pages, fail
-        process_hooks.enroll(self)
+        process_events.enroll(self)
 
     def write(self, what):
         self.pages.append(f"{self.name} {what}")
@@ -192,7 +192,7 @@ class TestLocks:
                 os.fork()
             assert counter.lock.acquire(blocking=False)
             counter.lock.release()
-            assert process_hooks._registry._forks == {}
+            assert process_events._registry._forks == {}
             with pytest.raises(RuntimeError):
                 counter.lock.release()
 
@@ -294,7 +294,7 @@ class TestMembers:
 @pytest.fixture
 def alone(monkeypatch):
     """Nobody else is enrolled: each member makes a fork run more lines."""
-    monkeypatch.setattr(process_hooks._registry, "_parts", {})
+    monkeypatch.setattr(process_events._registry, "_parts", {})
 
 
 @pytest.mark.usefixtures("alone")
@@ -304,7 +304,7 @@ def test_ctrl_c_at_any_line_leaves_every_lock_free_and_the_child_able_to_work(dr
     while happened:
         interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
         # without: nothing comes in where a with statement lets go
-        injection = Injection(moment, [process_hooks, interruption], interrupt, opcodes=False, without=["rest"])
+        injection = Injection(moment, [process_events, interruption], interrupt, opcodes=False, without=["rest"])
         with injection:
             child = os.fork()
             if child == 0:
@@ -312,7 +312,7 @@ def test_ctrl_c_at_any_line_leaves_every_lock_free_and_the_child_able_to_work(dr
         os.waitpid(child, 0)
         for counter in counters:
             assert is_free(counter.lock), (moment, injection.line)
-        assert process_hooks._registry._forks == {}, moment
+        assert process_events._registry._forks == {}, moment
         happened, moment = injection.happened, moment + 1
     assert moment > 20
     in_child(lambda: [counter.check() for counter in counters])
@@ -341,7 +341,7 @@ def test_signals_at_any_moment_of_a_fork_leave_every_lock_free(dropped):
                 with suppress(ChildProcessError):
                     os.waitpid(-1, 0)
         assert all(is_free(member.lock) for member in members if isinstance(member, Counter))
-        assert process_hooks._registry._forks == {}
+        assert process_events._registry._forks == {}
         ours = [error for error in dropped if not came_up_in(error, logging)]  # its own hook may lose its lock
         assert {type(error) for error in ours} <= {Interrupted}
 
@@ -356,7 +356,7 @@ def test_what_has_no_lock_begins_anew_in_the_child_only():
             self.values = ()
 
     cache = Cache()
-    process_hooks.enroll_renewal(cache, Cache.forget)
+    process_events.enroll_renewal(cache, Cache.forget)
 
     def child():
         assert cache.values == ()
@@ -368,12 +368,12 @@ def test_what_has_no_lock_begins_anew_in_the_child_only():
 class TestTheEndOfTheProcess:
     PROGRAM = """
 import signal, sys
-from szal import process_hooks
+from szal import process_events
 
 class Member:
     def __init__(self, name, fail=None):
         self.name, self.fail = name, fail
-        process_hooks.enroll(self)
+        process_events.enroll(self)
 
     def begin_exit(self):
         print(self.name, "begins", flush=True)

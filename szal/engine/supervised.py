@@ -1,0 +1,50 @@
+"""What other threads tell an execution: the heartbeat, the writer of its store, whoever cancels it."""
+
+from szal.engine.rollback import Rollback
+from szal.engine.waiting import Waits
+from szal.errors import LeaseLost
+from szal.model.results import ExecutionRecord
+from szal.model.state import Stop
+from szal.raised import is_a
+from szal.scheduler.loop import Scheduler
+from szal.scheduler.run import Run
+
+__all__ = ["Supervised"]
+
+
+class Supervised:
+    """An execution under way, as `recording.Supervision` wants it. Every method may be called from any thread."""
+
+    record: ExecutionRecord
+    scheduler: Scheduler
+    waits: Waits
+    run: Run
+    undo: Rollback | None
+
+    @property
+    def execution_id(self) -> str:
+        """The id of this execution."""
+        return self.record.execution_id
+
+    def lease_lost(self) -> None:
+        """Stop: another process runs it now."""
+        self.scheduler.request_stop(Stop.LEASE_LOST, LeaseLost(self.execution_id))
+
+    def cancel_asked(self) -> None:
+        """Cancel it, with all that it belongs to."""
+        self.scheduler.request_stop(Stop.CANCELLED)
+
+    def signals_due(self) -> None:
+        """See whether a signal has come."""
+        self.scheduler.call(self.waits.check_signals)
+
+    def write_failed(self, error: Exception) -> None:
+        """Stop: a write is lost."""
+        self.scheduler.request_stop(Stop.LEASE_LOST if is_a(error, LeaseLost) else Stop.FAILED_BY_STORE, error)
+
+    def write_refused(self, step_name: str, error: Exception) -> bool:
+        """End it: the store takes everything but what was to be recorded of that step. False: it has ended."""
+        if self.undo is not None:  # then there is nothing left that could be undone for it
+            self.write_failed(error)
+            return False
+        return self.scheduler.refused(self.run, self.run.plan.nodes[self.run.plan.places[step_name]], error)

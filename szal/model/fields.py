@@ -1,0 +1,115 @@
+"""What a field of a definition may hold: what it says can be recorded, and read by szal-rs."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from szal.model.step import MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
+from szal.number import problem_of, shown
+
+__all__ = ["problem_of_id", "problem_of_text", "problems_of_flow", "problems_of_step"]
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
+
+
+def problem_of_text(value: object) -> str | None:
+    """Return what keeps *value* from being text that can be recorded, as the end of a sentence; None: nothing.
+
+    >>> problem_of_text("build"), problem_of_text(None)
+    (None, 'is not a string (None)')
+    """
+    if not isinstance(value, str):
+        return f"is not a string ({shown(value)})"
+    if value.isascii():
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return f"holds a lone surrogate ({shown(value)})"
+    return None
+
+
+def problem_of_id(value: object) -> str | None:
+    """Return what keeps *value* from being the id of a step or a flow: szal-rs reads nothing but UUIDs there.
+
+    >>> problem_of_id("order-42")
+    "is not a UUID ('order-42'), which szal-rs reads only"
+    """
+    if not isinstance(value, str):
+        return f"is not a string ({shown(value)})"
+    return None if _UUID.fullmatch(value) else f"is not a UUID ({shown(value)}), which szal-rs reads only"
+
+
+def _problem_of_number(value: object) -> str | None:
+    problem = problem_of(value)
+    return f"is negative ({shown(value)})" if problem is None and value < 0 else problem  # type: ignore[operator]
+
+
+def _problem_of_count(value: object) -> str | None:
+    problem = problem_of(value, whole=True) or _problem_of_number(value)
+    return f"is more than {MAX_COUNT} ({shown(value)})" if problem is None and value > MAX_COUNT else problem  # type: ignore[operator]
+
+
+def _problem_of_flag(value: object) -> str | None:
+    return None if isinstance(value, bool) else f"is neither True nor False ({shown(value)})"
+
+
+def _problem_of_kind(value: object) -> str | None:
+    known = issubclass(value, BaseException) if isinstance(value, type) else problem_of_text(value) is None
+    return None if known else f"holds what is no exception class and no name of one ({shown(value)})"
+
+
+def _member_of(kind: type) -> Callable[[object], str | None]:
+    return lambda value: None if isinstance(value, kind) else f"is not a {kind.__name__} ({shown(value)})"
+
+
+_STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
+    ("description", problem_of_text),
+    ("max_retries", _problem_of_count),
+    ("retry_delay", _problem_of_number),
+    ("retry_jitter", _problem_of_number),
+    ("backoff", _member_of(BackoffStrategy)),
+    ("trigger_mode", _member_of(TriggerMode)),
+    ("rollbackable", _problem_of_flag),
+    ("idempotent", _problem_of_flag),
+)
+_STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
+    ("timeout", _problem_of_number),
+    ("max_retry_delay", _problem_of_number),
+    ("step_type", problem_of_text),
+)
+
+
+def problems_of_step(step: StepDef) -> Iterator[str]:
+    """Yield what is wrong with single fields of *step*, but for its name and its id."""
+    for field, problem_with in _STEP_OR_NONE:
+        value = getattr(step, field)
+        if value is not None and (problem := problem_with(value)) is not None:
+            yield f"{field} {problem}"
+    for field, problem_with in _STEP:
+        if (problem := problem_with(getattr(step, field))) is not None:
+            yield f"{field} {problem}"
+    for field in ("retry_on", "give_up_on"):
+        for item in getattr(step, field):
+            if (problem := _problem_of_kind(item)) is not None:
+                yield f"{field} {problem}"
+    named: tuple[object, ...] = step.depends_on
+    for item in named:
+        if not isinstance(item, str):
+            yield f"depends_on holds what is no step and no id of one ({shown(item)})"
+
+
+def problems_of_flow(flow: Any) -> Iterator[str]:
+    """Yield what is wrong with a flow's own fields, but for its mode and its steps."""
+    checks: dict[str, Callable[[object], str | None]] = {
+        "name": problem_of_text,
+        "id": problem_of_id,
+        "description": problem_of_text,
+        "version": _problem_of_count,
+        "rollback_on_failure": _problem_of_flag,
+        "timeout": lambda value: None if value is None else _problem_of_number(value),
+        "inputs": lambda value: None if isinstance(value, Mapping) else f"are no mapping ({shown(value)})",
+    }
+    for field, problem_with in checks.items():
+        if (problem := problem_with(getattr(flow, field))) is not None:
+            yield f"the flow's {field} {problem}"

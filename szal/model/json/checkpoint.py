@@ -1,0 +1,114 @@
+"""What is kept of one step while its execution is under way, as JSON text and back."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import attrs
+
+from szal.expressions.path import Json
+from szal.model.json.reading import ObjectReader, read_outcome
+from szal.model.json.text import dumps, loads
+from szal.model.json.writing import message_json, name_json, outcome_json, time_json
+from szal.model.results import StepResult
+
+__all__ = ["MOST_ATTEMPTS", "AttemptEnd", "Checkpoint", "decode_checkpoint", "encode_checkpoint"]
+
+MOST_ATTEMPTS: Final = 20
+"""Of so many attempts of a step it is kept how they ended: of the last ones."""
+
+
+@attrs.frozen
+class AttemptEnd:
+    """When one attempt of a step began and ended, and what it failed with; None: it completed."""
+
+    started_at: datetime
+    ended_at: datetime
+    error: str | None = None
+
+
+@attrs.define
+class Checkpoint:
+    """What is kept of one step while its execution is under way.
+
+    `outcome` is the plan's, None for a step that has only begun; `due` when what it waits for comes (Unix time);
+    `undo_error` why undoing it failed. `age` says how many reruns ago it ended; 0: in this execution. `sub_flow` is the
+    execution that it stands for, where that belongs to an earlier one; `origin` the earlier one that did it.
+    `attempts` tells of the last attempts, where there was more than one; `traceback` is that of the last failure.
+    """
+
+    result: StepResult
+    outcome: int | None = None
+    due: float | None = None
+    undo_error: str | None = None
+    age: int = 0
+    sub_flow: str | None = None
+    origin: str | None = None
+    attempts: Sequence[AttemptEnd] = ()
+    traceback: str | None = None
+
+
+def encode_checkpoint(
+    result: StepResult,
+    outcome: int | None = None,
+    *,
+    due: float | None = None,
+    undo_error: str | None = None,
+    age: int = 0,
+    sub_flow: str | None = None,
+    origin: str | None = None,
+    attempts: Sequence[AttemptEnd] = (),
+    traceback: str | None = None,
+) -> str:
+    """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
+
+    Neither the step's name nor its id are in it: the one is in the row, the other in the definition.
+    """
+    text = result.encoded = outcome_json(result)
+    if outcome is not None:
+        text += f',"outcome":{outcome}'
+    if due is not None:
+        text += f',"due":{dumps(due)}'
+    if undo_error is not None:
+        text += f',"undo_error":{message_json(undo_error, "undo_error")}'
+    if age:
+        text += f',"age":{age}'
+    if sub_flow is not None:
+        text += f',"sub_flow":{name_json(sub_flow, "sub_flow")}'
+    if origin is not None:
+        text += f',"origin":{name_json(origin, "origin")}'
+    if attempts:
+        text += f',"attempts_made":[{",".join(map(_attempt_json, attempts[-MOST_ATTEMPTS:]))}]'
+    if traceback is not None:
+        text += f',"traceback":{message_json(traceback, "traceback")}'
+    return f"{{{text}}}"
+
+
+def _attempt_json(attempt: AttemptEnd) -> str:
+    text = f'{{"started_at":"{time_json(attempt.started_at, "started_at")}"'
+    text += f',"ended_at":"{time_json(attempt.ended_at, "ended_at")}"'
+    if attempt.error is not None:
+        text += f',"error":{message_json(attempt.error, "error")}'
+    return text + "}"
+
+
+def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoint:
+    """Return the checkpoint in *text*, of that step; raise `DecodeError` naming the path of what is wrong."""
+    read = ObjectReader(loads(text), "")
+    due = read.values.get("due")
+    return Checkpoint(
+        read_outcome(read, step_id, step_name),
+        read.maybe("outcome", int),
+        float(due) if isinstance(due, int | float) else None,
+        read.maybe("undo_error", str),
+        read.count("age", 0),
+        read.maybe("sub_flow", str),
+        read.maybe("origin", str),
+        read.many("attempts_made", _read_attempt) if "attempts_made" in read.values else (),
+        read.maybe("traceback", str),
+    )
+
+
+def _read_attempt(value: Json, path: str) -> AttemptEnd:
+    read = ObjectReader(value, path)
+    return AttemptEnd(read.time("started_at"), read.time("ended_at"), read.maybe("error", str))

@@ -1,0 +1,56 @@
+"""Who is told what happens to the steps of a run."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from szal.model.results import StepResult
+from szal.scheduler.plan import Node, Outcome
+
+__all__ = ["StepLog", "StepWatcher", "Then"]
+
+Then: TypeAlias = Callable[[Exception | None], None]
+"""What is called once something is committed, with None, or with what it is refused for."""
+
+
+class StepWatcher(Protocol):
+    """Is told what happens to the steps of a run, on the coordinating thread."""
+
+    def started(self, node: Node, moment: float) -> None:
+        """The first attempt has begun, at *moment* (Unix time)."""
+
+    def timed_out(self, node: Node, attempt: int, error: str) -> None:
+        """An attempt ran past its limit."""
+
+    def retrying(self, node: Node, attempt: int, delay: float, error: str) -> None:
+        """An attempt failed, and another one follows in *delay* seconds."""
+
+    def settled(self, node: Node, result: StepResult) -> None:
+        """The step has its result."""
+
+
+class StepLog(Protocol):
+    """Keeps what happens to the steps of a run, for after a crash. What it raises stops the run."""
+
+    def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
+        """The step has its result."""
+
+    def commit(self, node: Node, result: StepResult, outcome: Outcome, then: "Then") -> None:
+        """The step is to have this result; *then* is called, on any thread, once that cannot be lost any more.
+
+        It is called with an error where the store takes everything but that.
+        """
+
+    def begun(self, node: Node, result: StepResult, due: float | None, then: "Then | None" = None) -> None:
+        """The step has begun; *then* as in `commit`."""
+
+    def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
+        """The step is skipped as it was so many reruns ago: to what follows it has not run since."""
+
+    def withdrawn(self, node: Node) -> None:
+        """The step was said to have begun, and has not."""
+
+    def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
+        """One of several attempts has ended (Unix times); the step's outcome follows, or another attempt."""
+
+    def backing_off(self, node: Node, attempt: int, delay: float) -> None:
+        """An attempt of a step that the engine does itself has failed; the next follows in *delay* seconds."""

@@ -1,0 +1,183 @@
+"""A PostgreSQL database as that of a store: transactions on a pool's connections, and what became of a lost COMMIT."""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar, cast
+
+import attrs
+import psycopg
+
+from szal.errors import NotMigrated, StoreFailed, StoreUnavailable
+from szal.stores.database import Database, Row, Rows, Transaction
+from szal.stores.postgres.connection import PostgresConnection, execute, pipeline
+from szal.stores.postgres.encoding import fitting
+from szal.stores.postgres.marks import Mark, Marks
+from szal.stores.postgres.migrations import migrate, schema_of, structure_of
+from szal.stores.postgres.nul import nul_in
+from szal.stores.postgres.pool import Pool
+from szal.stores.postgres.schema import statements
+from szal.stores.postgres.statements import BEGIN, PostgresStatements
+
+__all__ = ["PostgresDatabase", "check_texts"]
+
+Made = TypeVar("Made")
+
+
+@attrs.define
+class _PostgresTransaction:
+    """What stands between BEGIN and COMMIT."""
+
+    _store: str
+    _connection: PostgresConnection
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
+        return execute(self._connection, statement, fitting(self._connection, statement, parameters)).fetchall()
+
+    def rows_of(self, statement: str, execution_ids: Sequence[str]) -> Rows:
+        return execute(self._connection, statement, [[*execution_ids]]).fetchall()
+
+    def rows_for(self, statement: str, rows: Sequence[Row]) -> Rows:
+        return execute(self._connection, statement, [list(column) for column in zip(*rows, strict=True)]).fetchall()
+
+    def many(self, statement: str, rows: Sequence[Row]) -> None:
+        if rows:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            check_texts(self._store, columns)
+            # NULL in each row goes as no array: psycopg would send {NULL} as text, which array_nulls=off changes.
+            sent = [None if all(value is None for value in column) else column for column in columns]
+            execute(self._connection, statement, fitting(self._connection, statement, sent))
+
+
+def check_texts(store: str, groups: Sequence[Sequence[object]]) -> None:
+    """Raise `StoreFailed` for what PostgreSQL cannot store, among values in *groups*: columns, or few rows."""
+    for group in groups:
+        texts = [value for value in group if isinstance(value, str)]
+        together = "".join(texts)  # looked through once: hardly ever is there anything
+        if "\x00" in together or "\\u0000" in together:
+            for text in texts:
+                if problem := nul_in(text):
+                    raise StoreFailed(store, f"{problem}, which PostgreSQL cannot store")
+
+
+@attrs.frozen
+class _Doubt:
+    """A COMMIT that was sent; it goes when the answer comes."""
+
+    request: object
+    mark: Mark
+    made: object
+
+
+class _Doubts(threading.local):
+    last: _Doubt | None = None
+
+
+class PostgresDatabase(Database):
+    """What *pool* leads to. The tables are in *schema*, or where `schema_of` finds them, once."""
+
+    def __init__(self, pool: Pool, schema: str | None) -> None:
+        self.pool = pool
+        self._schema = schema
+        self._found: PostgresStatements | None = None
+        self._doubts = _Doubts()  # of each thread: its own
+        self._marks = Marks()
+
+    @property
+    def name(self) -> str:
+        return self.pool.name
+
+    @property
+    def statements(self) -> PostgresStatements:
+        """What is said to it, each table with its schema; before the first, the tables are looked for."""
+        if (found := self._found) is None:
+            found = self._found = self.pool.retry(self.pool.use, self._find)
+        return found
+
+    def _find(self, connection: PostgresConnection) -> PostgresStatements:
+        schema = schema_of(connection, self._schema)
+        if schema is None:
+            raise NotMigrated(self.name, "the schema of table szal_executions")
+        structure_of(connection, schema).check(self.name)
+        return statements(schema)
+
+    def use(self, work: Callable[[PostgresConnection], Made], *, once: bool = False) -> Made:
+        """Return what *work* makes of a connection; it is called again, but with *once*, where what is wrong may pass.
+
+        Raises `NotMigrated` where the tables are not as they have to be, or are no more.
+        """
+        if self._found is None:
+            self._found = self.statements
+        try:
+            return self.pool.use(work) if once else self.pool.retry(self.pool.use, work)
+        except NotMigrated:
+            self._found = None
+            self._found = self.statements  # tells what is missing
+            raise
+
+    def read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
+        return self.use(lambda connection: execute(connection, statement, parameters).fetchall())
+
+    def read_of(self, statement: str, execution_ids: Sequence[str]) -> Rows:
+        return self.read(statement, [[*execution_ids]])
+
+    def transact(self, work: Callable[[Transaction], Made], request: object = None, *, once: bool = False) -> Made:
+        transaction = partial(self._transaction, work, work if request is None else request)
+        try:
+            return self.use(transaction, once=once)
+        except StoreUnavailable:
+            raise  # whoever asks again with the same *request* is told what became of the COMMIT
+        except BaseException:
+            self._doubts.last = None
+            raise
+
+    def _transaction(
+        self, work: Callable[[Transaction], Made], request: object, connection: PostgresConnection
+    ) -> Made:
+        doubt = self._doubts.last
+        if doubt is not None and doubt.request is request:
+            has_committed = self._has_committed(connection, doubt.mark)
+            self._doubts.last = None
+            if has_committed:
+                self._marks.left(doubt.mark)
+                return cast(Made, doubt.made)
+            self._marks.undone(doubt.mark)
+        mark = self._marks.next()
+        try:
+            with pipeline(connection):  # what is in there waits for the network together
+                connection.execute(BEGIN)
+                execute(connection, self.statements.mark, mark.row())
+                made = work(_PostgresTransaction(self.name, connection))
+        except BaseException:
+            self._marks.undone(mark)
+            raise
+        self._doubts.last = _Doubt(request, mark, made)
+        connection.execute(b"COMMIT")
+        self._doubts.last = None
+        self._marks.left(mark)
+        return made
+
+    def _has_committed(self, connection: PostgresConnection, mark: Mark) -> bool:
+        """Return how a transaction has ended; raises `StoreUnavailable` if it has not."""
+        connection.execute(BEGIN)
+        connection.execute(b"SET LOCAL lock_timeout = '100ms'")
+        try:
+            could_be_left = execute(connection, self.statements.mark, mark.row()).fetchall()
+        except psycopg.errors.LockNotAvailable as error:
+            raise StoreUnavailable(self.name, "a transaction of a lost connection has not ended yet") from error
+        connection.execute(b"ROLLBACK")
+        return not could_be_left
+
+    def tidy(self) -> None:
+        self.transact(lambda transaction: transaction.rows(self.statements.forget_marks))
+
+    def migrate(self) -> None:
+        """Create the schema and its tables, or bring them up to date."""
+        self._found = statements(self.pool.retry(self.pool.use, self._migrate))
+
+    def _migrate(self, connection: PostgresConnection) -> str:
+        return migrate(connection, self.name, self._schema)
+
+    def close(self) -> None:
+        """Close the connections for good."""
+        self.pool.close()

@@ -1,0 +1,82 @@
+"""The ledger of a store seen through a sink: what an execution writes as it goes is queued, and the rest goes past."""
+
+from collections.abc import Callable, Collection, Sequence
+
+from szal.model.bounds import Bounds
+from szal.stores.ledger import Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.sink.writer import Writer
+from szal.stores.writes import Write
+
+__all__ = ["SinkLedger"]
+
+
+class SinkLedger(Ledger):
+    """The ledger *behind* the sink, to which *writer* writes."""
+
+    def __init__(self, behind: Ledger, writer: Writer) -> None:
+        self._behind = behind
+        self._writer = writer
+
+    @property
+    def name(self) -> str:
+        return self._behind.name
+
+    @property
+    def bounds(self) -> Bounds:
+        return self._behind.bounds
+
+    # -- through the queue ----------------------------------------------------------------------------
+
+    def write(self, write: Write, /) -> None:
+        self._writer.write(write)
+
+    def apply(self, writes: Sequence[Write], *, once: bool = False) -> None:
+        self.drain()  # what was queued before comes before
+        self._behind.apply(writes, once=once)
+
+    def drain(self, timeout: float | None = None) -> None:
+        self._writer.wait(timeout)
+
+    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
+        self._writer.report(self._writer.wait(timeout), execution_id)
+
+    # -- past it --------------------------------------------------------------------------------------
+
+    def create(self, new: NewExecution, /) -> int | None:
+        return self._behind.create(new)
+
+    def knows(self, execution_id: str) -> bool:
+        return self._behind.knows(execution_id)
+
+    def holder(self, execution_id: str) -> str | None:
+        return self._behind.holder(execution_id)
+
+    def undone(self, execution_id: str, step_name: str, data: str) -> None:
+        self._behind.undone(execution_id, step_name, data)
+
+    def read(self, execution_id: str) -> Snapshot:
+        return self._behind.read(execution_id)
+
+    def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
+        return self._behind.records(execution_ids)
+
+    def take_over(self, wanted: TakeOver, /) -> Snapshot:
+        return self._behind.take_over(wanted)
+
+    def renew(self, renewal: Renewal, /) -> dict[str, bool]:
+        return self._behind.renew(renewal)
+
+    def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
+        return self._behind.interrupted(is_gone)
+
+    def send(self, execution_id: str, signal: Signal) -> bool:
+        return self._behind.send(execution_id, signal)
+
+    def signals(self, execution_id: str) -> list[Signal]:
+        return self._behind.signals(execution_id)
+
+    def request_cancel(self, execution_id: str) -> bool:
+        return self._behind.request_cancel(execution_id)
+
+    def clock(self) -> float:
+        return self._behind.clock()

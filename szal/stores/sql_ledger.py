@@ -1,0 +1,240 @@
+"""The ledger of a store in an SQL database: one table each for definitions, leases, steps and signals."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+import attrs
+
+from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
+from szal.model.state import WorkflowState
+from szal.stores.base import read_record
+from szal.stores.database import Database, Row, Rows, Transaction
+from szal.stores.ledger import (
+    Lease,
+    Ledger,
+    NewExecution,
+    RecordRow,
+    Renewal,
+    Signal,
+    Snapshot,
+    StepRow,
+    TakeOver,
+    leases_of,
+)
+from szal.stores.statements import Statements
+from szal.stores.writes import Release, Remove, Save, SaveStep, Write, apply_one, merged
+
+__all__ = ["SqlLedger", "forget"]
+
+
+# In the order in which each kind's rows are locked, by everybody: by the execution's id, and then the step's name.
+_IN_ORDER: Final = {Save: itemgetter(0), Remove: itemgetter(0), SaveStep: itemgetter(0, 1), Release: itemgetter(2)}
+
+
+class SqlLedger(Ledger):
+    """A ledger in *database*. Each method is one transaction, or one statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def _statements(self) -> Statements:
+        return self._database.statements
+
+    @property
+    def name(self) -> str:
+        return self._database.name
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    def write(self, write: Write, /) -> None:
+        apply_one(self.apply, write)
+
+    def apply(self, writes: Sequence[Write], *, once: bool = False) -> None:
+        if not self._apply_shortly(writes, once=once):
+            try:
+                self._database.transact(partial(self._carry_out, writes), writes, once=once)
+            except LeaseLost as error:
+                self._ended(error.leases)
+                raise
+            self._ended((each.execution_id, each.epoch or 0) for each in writes if type(each) is Release)
+
+    def _apply_shortly(self, writes: Sequence[Write], *, once: bool) -> bool:  # noqa: ARG002
+        """Carry out *writes* in a way of this database's own, and return True; False: there is none, or it failed."""
+        return False
+
+    def _fence(self, leases: Collection[Lease], transaction: Transaction) -> None:
+        """Keep out what may still be written under *leases* by what `_apply_shortly` has sent."""
+
+    def _ended(self, leases: Iterable[tuple[str, int]]) -> None:
+        """Take note that nothing more is written under *leases*."""
+
+    def _carry_out(self, writes: Sequence[Write], transaction: Transaction) -> None:
+        leases = leases_of(writes)
+        self._fence(leases, transaction)
+        self._check_held(transaction, leases)
+        for kind, group in groupby(merged(writes), type):
+            rows = sorted((write.row() for write in group), key=_IN_ORDER[kind])
+            transaction.many(self._statements.writes[kind], rows)
+            if kind is Remove:
+                forget(transaction, self._statements, rows)
+        settled = {each.progress_of for each in writes if isinstance(each, SaveStep) and each.progress_of is not None}
+        if settled:
+            transaction.many(self._statements.progress, [(execution_id,) for execution_id in sorted(settled)])
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Do nothing: nothing is queued."""
+
+    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
+        """Do nothing: nothing is queued."""
+
+    # -- leases ---------------------------------------------------------------------------------------
+
+    def create(self, new: NewExecution, /) -> int | None:
+        return self._database.transact(partial(self._create, new, Save.of(new.record).row()))
+
+    def _create(self, new: NewExecution, record: Row, transaction: Transaction) -> int | None:
+        execution_id, said = new.record.execution_id, self._statements
+        if new.under is not None:
+            self._check_held(transaction, [new.under])
+        if not transaction.rows(said.begin, record):
+            if not new.replace:
+                return None
+            if said.lock is not None:
+                transaction.rows(said.lock, (execution_id,))
+            transaction.many(said.remove, [(execution_id,)])
+            forget(transaction, said, [(execution_id,)])
+            transaction.rows(said.begin, record)
+        flow = (new.content_id, new.flow, new.content_id)
+        while not transaction.rows(said.add_flow, flow) and said.lock is not None:
+            pass  # somebody has deleted it while it was waited for
+        lease = (execution_id, new.owner, new.first_epoch, new.ttl, new.content_id)
+        epoch = int(transaction.rows(said.add_lease, lease)[0][0])
+        # There was one of that id, and who removed it knows nothing of these tables, as szal-rs.
+        if epoch != new.first_epoch:
+            transaction.many(said.forget_steps, [(execution_id,)])
+            transaction.many(said.forget_signals, [(execution_id,)])
+        if new.steps:
+            transaction.many(said.save_step, [(execution_id, *step, None) for step in new.steps])
+        return epoch
+
+    def knows(self, execution_id: str) -> bool:
+        return bool(self._database.read(self._statements.exists, (execution_id,)))
+
+    def holder(self, execution_id: str) -> str | None:
+        rows = self._database.read(self._statements.holder, (execution_id,))
+        return rows[0][0] if rows else None
+
+    def undone(self, execution_id: str, step_name: str, data: str) -> None:
+        row = (data, execution_id, step_name)
+        self._database.transact(lambda transaction: transaction.rows(self._statements.undone, row))
+
+    def read(self, execution_id: str) -> Snapshot:
+        rows = self._database.read(self._statements.look, (execution_id,))
+        return self._snapshot(execution_id, rows, self._database.read)
+
+    def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
+        rows = self._database.read_of(self._statements.records, [*execution_ids])
+        return [RecordRow(execution_id, data, bool(cancelled)) for execution_id, data, cancelled in rows]
+
+    def take_over(self, wanted: TakeOver, /) -> Snapshot:
+        return self._database.transact(partial(self._take_over, wanted))
+
+    def _take_over(self, wanted: TakeOver, transaction: Transaction) -> Snapshot:
+        execution_id, said = wanted.execution_id, self._statements
+        if wanted.under is not None:
+            self._check_held(transaction, [wanted.under])
+        if said.lock is not None:
+            transaction.rows(said.lock, (execution_id,))
+        rows = transaction.rows(said.look, (execution_id,))
+        snapshot = self._snapshot(execution_id, rows, transaction.rows)
+        if snapshot.epoch is None and not (wanted.reopen and rows[0][2] is not None):
+            return snapshot
+        holder, valid = rows[0][1], rows[0][3]
+        is_free = wanted.under is not None or holder in (None, wanted.owner) or not valid or wanted.is_gone(holder)
+        if not is_free:
+            raise ExecutionOwned(execution_id)
+        # It died: one that paused, or gave its lease back, has said so. A sub-flow dies with what it belongs to.
+        is_paused = snapshot.record.state is WorkflowState.PAUSED
+        has_died = not is_paused and holder is not None and wanted.under is None
+        taken = transaction.rows(said.take_over, (wanted.owner, wanted.ttl, int(has_died), execution_id))
+        return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + has_died)
+
+    def _snapshot(self, execution_id: str, rows: Rows, read: Callable[[str, Sequence[object]], Rows]) -> Snapshot:
+        if not rows:
+            raise ExecutionNotFound(execution_id)
+        data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
+        record = read_record(execution_id, data)
+        flow = read(self._statements.flow, (content_id,)) if content_id is not None else []
+        live = epoch is not None and record.state.is_live
+        return Snapshot(
+            record=record,
+            epoch=int(epoch) if live else None,
+            flow=flow[0][0] if flow else None,
+            content_id=content_id,
+            steps=[StepRow(*row) for row in read(self._statements.steps, (execution_id,))],
+            recoveries=recoveries or 0,
+            cancelled=bool(cancelled),
+        )
+
+    def renew(self, renewal: Renewal, /) -> dict[str, bool]:
+        return self._database.transact(partial(self._renew, renewal))
+
+    def _renew(self, renewal: Renewal, transaction: Transaction) -> dict[str, bool]:
+        rows = [(renewal.ttl, execution_id, renewal.owner, epoch) for execution_id, epoch in renewal.epochs.items()]
+        held = transaction.rows_for(self._statements.renew, rows) if rows else []
+        return {execution_id: bool(cancelled) for execution_id, cancelled in held}
+
+    def _check_held(self, transaction: Transaction, leases: Collection[Lease]) -> None:
+        """Raise `LeaseLost`, with all of them, if *leases* are held no more; those held stay so until the end."""
+        if not leases:
+            return
+        execution_ids = sorted({lease.execution_id for lease in leases})
+        held: dict[str, int] = dict(transaction.rows_of(self._statements.held, execution_ids))
+        lost = [lease for lease in leases if held.get(lease.execution_id) != lease.epoch]
+        if lost:
+            raise LeaseLost(min(lost).execution_id, frozenset(lost))
+
+    def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
+        rows = self._database.read(self._statements.candidates) + self._database.read(self._statements.awake)
+        return [row[0] for row in rows if row[1] is None or not row[2] or is_gone(row[1])]
+
+    # -- signals --------------------------------------------------------------------------------------
+
+    def send(self, execution_id: str, signal: Signal) -> bool:
+        row = (signal.signal_id, signal.name, signal.value, execution_id)
+        return self._database.transact(lambda transaction: self._act(transaction, self._statements.send, row))
+
+    def signals(self, execution_id: str) -> list[Signal]:
+        return [Signal(*row) for row in self._database.read(self._statements.signals, (execution_id,))]
+
+    def request_cancel(self, execution_id: str) -> bool:
+        row = (execution_id,)
+        return self._database.transact(lambda transaction: self._act(transaction, self._statements.cancel, row))
+
+    def _act(self, transaction: Transaction, statement: str, row: Row) -> bool:
+        """Return whether *statement* has done anything to the execution that *row* ends with; or ExecutionNotFound."""
+        if transaction.rows(statement, row):
+            return True
+        if not transaction.rows(self._statements.exists, row[-1:]):
+            raise ExecutionNotFound(row[-1])
+        return False
+
+    def clock(self) -> float:
+        return float(self._database.read(self._statements.now)[0][0])
+
+
+def forget(transaction: Transaction, statements: Statements, rows: Sequence[Row]) -> None:
+    """Delete what there is of executions beside their records, given as rows of their ids.
+
+    With the last execution of a definition that goes too.
+    """
+    transaction.many(statements.forget_steps, rows)
+    transaction.many(statements.forget_signals, rows)
+    flows = sorted({row[0] for row in transaction.rows_of(statements.forget_leases, [row[0] for row in rows])})
+    if statements.hold_flows is not None and flows:
+        flows = [row[0] for row in transaction.rows_of(statements.hold_flows, flows)]
+    transaction.many(statements.forget_flows, [(content_id,) for content_id in flows])

@@ -1,0 +1,118 @@
+"""How the tables in an SQLite file come to be."""
+
+from contextlib import closing
+
+from sqlite_utils import Database, Migrations
+
+from szal.errors import StoreFailed
+from szal.stores.sqlite.record_columns import TRIGGERS, add_columns, fill_columns
+from szal.stores.structure import COLUMNS, Structure
+
+__all__ = ["bring_up_to_date", "structure_of"]
+
+# szal-rs's own table, to the letter.
+_EXECUTIONS = (
+    "CREATE TABLE IF NOT EXISTS szal_executions"
+    " (execution_id TEXT PRIMARY KEY, flow_name TEXT NOT NULL, data TEXT NOT NULL)"
+)
+_LEDGER = (
+    "CREATE TABLE IF NOT EXISTS szal_flows (content_id TEXT PRIMARY KEY, data TEXT NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS szal_leases (execution_id TEXT PRIMARY KEY, owner TEXT, epoch BIGINT NOT NULL,"
+        " expires DOUBLE PRECISION NOT NULL, content_id TEXT NOT NULL, recoveries BIGINT NOT NULL,"
+        " cancelled BIGINT NOT NULL, wake DOUBLE PRECISION)"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS szal_steps (execution_id TEXT NOT NULL, step_name TEXT NOT NULL,"
+        " seq BIGINT NOT NULL, result TEXT NOT NULL, signal_id TEXT, PRIMARY KEY (execution_id, step_name))"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS szal_signals (execution_id TEXT NOT NULL, signal_id TEXT NOT NULL,"
+        " name TEXT NOT NULL, value TEXT NOT NULL, sent DOUBLE PRECISION NOT NULL,"
+        " PRIMARY KEY (execution_id, signal_id))"
+    ),
+)
+
+# Each can be done again, and does nothing then: so is repaired what was dropped.
+MIGRATIONS = Migrations("szal")
+
+
+@MIGRATIONS()
+def m001_executions(db: Database) -> None:
+    """Make szal-rs's table, or take the one that it made."""
+    db.execute(_EXECUTIONS)
+
+
+@MIGRATIONS()
+def m002_ledger(db: Database) -> None:
+    """Make the tables of the ledger."""
+    for statement in _LEDGER:
+        db.execute(statement)
+
+
+@MIGRATIONS()
+def m003_awaits(db: Database) -> None:
+    """Keep what the signals are called that a paused execution waits for."""
+    # Each between line ends; NULL: it may be any.
+
+    if "awaits" not in db["szal_leases"].columns_dict:
+        db.execute("ALTER TABLE szal_leases ADD COLUMN awaits TEXT")
+
+
+@MIGRATIONS()
+def m006_columns(db: Database) -> None:
+    """Keep what is asked of a record in columns."""
+    add_columns(db)
+
+
+@MIGRATIONS()
+def m007_flows(db: Database) -> None:
+    """Let go of definitions that nothing is of, and find those that come to be so."""
+    db.execute("CREATE INDEX IF NOT EXISTS szal_leases_content ON szal_leases (content_id)")
+    db.execute("DELETE FROM szal_flows WHERE content_id NOT IN (SELECT content_id FROM szal_leases)")
+
+
+@MIGRATIONS()
+def m008_foreign_rows(db: Database) -> None:
+    """Fill the columns with what can be judged, whoever wrote the row and whatever it says."""
+    fill_columns(db)
+
+
+with closing(Database(memory=True, execute_plugins=False)) as _empty:
+    _NAMES = [migration.name for migration in MIGRATIONS.pending(_empty)]
+_STRUCTURE = """
+SELECT m.type, m.name, c.name FROM sqlite_master AS m LEFT JOIN pragma_table_info(m.name) AS c
+WHERE m.name LIKE 'szal%' AND m.type IN ('table', 'view', 'index', 'trigger')
+"""
+
+
+def structure_of(db: Database) -> Structure:
+    """Return what there is in a file."""
+    found = db.conn.execute(_STRUCTURE).fetchall()
+    return Structure(
+        columns={(name, column) for kind, name, column in found if kind in ("table", "view")},
+        indexes={name for kind, name, _ in found if kind == "index"},
+        triggers={name for kind, name, _ in found if kind == "trigger"},
+        needs_columns={**COLUMNS, "szal_labels": ("key", "value", "execution_id")},
+        needs_triggers=TRIGGERS,
+        applied=[migration.name for migration in MIGRATIONS.applied(db)],
+        migrations=_NAMES,
+    )
+
+
+def bring_up_to_date(db: Database, store: str) -> None:
+    """Make what is missing; within a transaction."""
+    structure = structure_of(db)
+    structure.check_not_newer(store)
+    if structure.is_damaged():
+        _forget_notes(db)
+    MIGRATIONS.apply(db)
+    if not structure_of(db).is_complete():  # the notes of an upgrade were wrong
+        _forget_notes(db)
+        MIGRATIONS.apply(db)
+    if (missing := structure_of(db).missing()) is not None:
+        raise StoreFailed(store, f"{missing} is missing, in a table that was not made by szal: rename that, or add it")
+
+
+def _forget_notes(db: Database) -> None:
+    db.conn.execute("DELETE FROM _sqlite_migrations WHERE migration_set = ?", (MIGRATIONS.name,))

@@ -1,0 +1,244 @@
+"""The statements of an SQL database: which there are, and how those with filters are composed.
+
+The statements themselves stand in one file for each database: `sqlite/statements.py`, `postgres/statements.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self, TypeAlias
+
+import attrs
+
+from szal.model.state import WorkflowState
+from szal.stores.filters import Position, Retention, Selection
+from szal.stores.writes import Release, Remove, Save, SaveStep
+
+__all__ = ["Composed", "Parts", "Statement", "Statements"]
+
+Composed: TypeAlias = tuple[str, list[object]]
+"""SQL, and its parameters."""
+
+
+class Statement(str):
+    """SQL, with parameters by position. A batch is a statement that takes rows, or columns of them.
+
+    >>> Statement("SELECT  1", by="a doctest", indexes="")
+    'SELECT 1'
+    """
+
+    by: str
+    """Who runs it."""
+    indexes: str
+    """The indexes that serve it, with spaces between; of what reads no table: none."""
+
+    json: tuple[int, ...]
+    """Which of its parameters, or columns of them, are JSON."""
+
+    derived: tuple[int, ...]
+    """Which of them follow from the record: triggers fill in what is NULL."""
+
+    def __new__(
+        cls, text: str, *, by: str, indexes: str, json: tuple[int, ...] = (), derived: tuple[int, ...] = ()
+    ) -> Self:
+        self = super().__new__(cls, " ".join(text.split()))
+        self.by, self.indexes, self.json, self.derived = by, indexes, json, derived
+        return self
+
+    def with_schema(self, prefix: str) -> Self:
+        """Return the same with *prefix* instead of ``szal.``."""
+        made = super().__new__(type(self), self.replace("szal.", prefix))
+        made.by, made.indexes, made.json, made.derived = self.by, self.indexes, self.json, self.derived
+        return made
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Parts:
+    """What statements with filters are composed of. A part takes its parameters as the name of its field says.
+
+    What is tested are columns. They are NULL where nobody has filled them in: such a row is passed over.
+    """
+
+    page: str
+    """What `szal.stores.filters.summary_of` takes, for each execution, but WHERE and ORDER BY."""
+    newest_first: str
+    oldest_first: str
+    limit: str
+    branch: str
+    """Around each part of a union."""
+    newest_of_all: str
+    """The order of a union, whose first column is the id and third the start."""
+    ids: str
+    count: str
+    prunable: str
+    """The key of the start, the id and the flow's name, for each execution, but WHERE and ORDER BY."""
+
+    flow_name: str
+    state: str
+    states: str
+    """Takes what `many_states` makes of them."""
+    since: str
+    until: str
+    label: str
+    """Takes key and value."""
+    before: str
+    """Takes a position: the key of the start, the same again, the id."""
+    after: str
+    ended_before: str
+    """What finished before it has begun before it: that is in the index. Takes the bound twice."""
+    is_filled: str
+    many_states: Any
+    """A function from the states' names to the parameters of `states`."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Statements:
+    """All that a store says to one database. Times are the database's own, as Unix time."""
+
+    # -- records
+    save: Statement
+    remove: Statement
+    get: Statement
+    take: Statement
+    """`get`, for a row that is about to be deleted in the same transaction."""
+    exists: Statement
+    begin: Statement
+    position: Statement
+    oldest_kept: Statement
+    """Takes a number: of each flow with so many executions, its name, and the start and id of the last of the newest.
+    """
+    ended: Statement
+    """Of executions: the id, the state and the end. They stay as they are; what others hold is passed over."""
+    live: Statement
+    """The ids of executions that have not ended."""
+    parents: Statement
+    """Of such executions as have a parent: the id, and the parent."""
+    # -- steps and definitions
+    save_step: Statement
+    steps: Statement
+    undone: Statement
+    add_flow: Statement
+    """Where `lock` is not None it returns a row, and holds that of the definition, unless somebody has just deleted it.
+    """
+    flow: Statement
+    # -- leases
+    add_lease: Statement
+    lock: Statement | None
+    """Holds the lease of an execution until the end of the transaction. None: a write transaction does.
+
+    Leases are locked before records, and several by their executions' ids: so no two transactions wait for each other.
+    """
+    look: Statement
+    records: Statement
+    take_over: Statement
+    renew: Statement
+    release: Statement
+    held: Statement
+    """The epochs of executions, which stay as they are until the end of the transaction; a renewal may go on."""
+    leased: Statement
+    """Which executions have a lease, held or not."""
+    idle: Statement
+    """Which of them have one that nobody holds, nor can take until the end of the transaction."""
+    progress: Statement
+    holder: Statement
+    candidates: Statement
+    awake: Statement
+    cancel: Statement
+    # -- signals
+    send: Statement
+    signals: Statement
+    # -- what is left of executions that are deleted
+    forget_steps: Statement
+    forget_signals: Statement
+    forget_leases: Statement
+    """Returns the definitions that they were of."""
+    hold_flows: Statement | None
+    """Holds, of definitions, those that nothing is of, until the end of the transaction. None: as with `lock`."""
+    forget_flows: Statement
+    """Deletes a definition, if nothing is of it."""
+
+    now: Statement
+    parts: Parts
+
+    writes: Mapping[type[Any], Statement] = attrs.field(init=False)
+    """The batch that carries out each kind of write, with that kind's rows."""
+
+    @writes.default
+    def _writes(self) -> Mapping[type[Any], Statement]:
+        return {Save: self.save, Remove: self.remove, SaveStep: self.save_step, Release: self.release}
+
+    def whole(self) -> Mapping[str, Statement]:
+        """Return those that are not composed, by name."""
+        return {name: each for name, each in attrs.asdict(self, recurse=False).items() if isinstance(each, Statement)}
+
+    # -- composed --------------------------------------------------------------------------------------
+
+    def ids(self, flow_name: str | None) -> Composed:
+        """All ids, or those of one flow, the oldest first."""
+        where, parameters = self._where(Selection(flow_name=flow_name), None)
+        return self.parts.ids + where + self.parts.oldest_first, parameters
+
+    def number(self, selection: Selection) -> Composed:
+        """How many executions pass the filters."""
+        where, parameters = self._where(selection, _names(selection))
+        return self.parts.count + where, parameters
+
+    def page(self, selection: Selection) -> Composed:
+        """What `summary_of` takes, for each execution that passes the filters, the newest first.
+
+        The indexes that begin with a flow or a state have the state before the start. So the newest of each state are
+        taken in the order of its index, and only these few are sorted; a flow without a state has all eight, and none.
+        """
+        states = _names(selection)
+        if states is None and selection.flow_name is not None:
+            states = [*(state.value for state in WorkflowState), ""]
+        if states is None or len(states) == 1 or selection.limit is None:
+            return self._branch(selection, _names(selection))
+        branches = [self._branch(selection, [state]) for state in states]
+        union = " UNION ALL ".join(self.parts.branch.format(statement) for statement, _ in branches)
+        parameters = [value for _, values in branches for value in values]
+        return union + self.parts.newest_of_all + self.parts.limit, [*parameters, selection.limit]
+
+    def prunable(self, state: WorkflowState, retention: Retention, done: Position) -> Composed:
+        """Key, id and flow of the first executions after *done* that may go, where enough newer ones stay."""
+        parts = self.parts
+        tests, parameters = [parts.state, parts.after], [state.value, done[0], *done]
+        if retention.cutoff is not None:
+            tests.append(parts.ended_before)
+            parameters += [retention.cutoff, retention.cutoff]
+        text = f"{parts.prunable} WHERE {' AND '.join(tests)}{parts.oldest_first}{parts.limit}"
+        return text, [*parameters, retention.batch]
+
+    def _branch(self, selection: Selection, states: list[str] | None) -> Composed:
+        where, parameters = self._where(selection, states)
+        statement = self.parts.page + where + self.parts.newest_first
+        if selection.limit is None:
+            return statement, parameters
+        return statement + self.parts.limit, [*parameters, selection.limit]
+
+    def _where(self, selection: Selection, states: list[str] | None) -> Composed:
+        """The WHERE clause, for *states*."""
+        parts = self.parts
+        tests: list[str] = []
+        parameters: list[object] = []
+        if selection.flow_name is not None:
+            tests.append(parts.flow_name)
+            parameters.append(selection.flow_name)
+        if states is not None:
+            tests.append(parts.state if len(states) == 1 else parts.states)
+            parameters += states if len(states) == 1 else parts.many_states(states)
+        for test, bound in ((parts.since, selection.since), (parts.until, selection.until)):
+            if bound is not None:
+                tests.append(test)
+                parameters.append(bound)
+        for label in selection.labels.items():
+            tests.append(parts.label)
+            parameters += label
+        if selection.after is not None:
+            tests.append(parts.before)
+            parameters += [selection.after[0], *selection.after]
+        else:
+            tests.append(parts.is_filled)
+        return f" WHERE {' AND '.join(tests)}", parameters
+
+
+def _names(selection: Selection) -> list[str] | None:
+    return None if selection.states is None else [state.value for state in selection.states]
