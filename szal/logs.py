@@ -6,11 +6,63 @@ whatever happens, would then fail because a failure could not be logged.
 
 import logging
 import sys
+import threading
 import traceback
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Final
 
+from szal.clock import monotonic
 from szal.interruption import is_interruption
 
-__all__ = ["SafeLogger"]
+__all__ = ["LINES", "PATIENCE", "Lines", "SafeLogger"]
+
+PATIENCE: Final = 0.5
+"""Seconds for which a fork waits for lines that are being logged; a handler may hang."""
+
+
+class Lines:
+    """The lines that szal is logging, for a fork to wait for.
+
+    What a line is written to has locks of its own: a stream's buffer, whatever a handler has. A lock that another
+    thread holds during a fork is held in the child for ever, and so its first line would hang.
+
+    One lock for each thread that logs, as a handler that hangs must not keep other threads from logging.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget the parent's threads, in the child of a fork."""
+        self._gate = threading.RLock()
+        self._locks: dict[int, threading.RLock] = {}  # by thread
+
+    def line(self) -> threading.RLock:
+        """Return what this thread has to hold while it logs a line."""
+        thread = threading.get_ident()
+        lock = self._locks.get(thread)
+        if lock is None:
+            with self._gate:
+                lock = self._locks.setdefault(thread, threading.RLock())
+        return lock
+
+    def rest(self, patience: float = PATIENCE) -> Generator[None, None, None]:
+        """Wait for the lines of other threads, *patience* seconds at most, and let none begin until it is closed."""
+        with self._gate:
+            until = monotonic() + patience
+            locks = [lock for thread, lock in self._locks.items() if thread != threading.get_ident()]
+            try:
+                for lock in locks:
+                    lock.acquire(timeout=max(0.0, until - monotonic()))
+                yield
+            finally:
+                for lock in locks:
+                    with suppress(RuntimeError):  # it was not to be had
+                        lock.release()
+
+
+LINES: Final = Lines()
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
@@ -25,7 +77,8 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
         """Log as `logging.Logger.log` does; every other method comes by here."""
         kwargs["stacklevel"] = int(kwargs.get("stacklevel", 1)) + 1  # type: ignore[call-overload]
         try:
-            self.logger.log(level, msg, *args, **kwargs)  # type: ignore[arg-type]
+            with LINES.line():
+                self.logger.log(level, msg, *args, **kwargs)  # type: ignore[arg-type]
         except BaseException as error:
             if is_interruption(error):
                 raise

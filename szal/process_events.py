@@ -28,7 +28,7 @@ import attrs
 
 from szal.clock import monotonic
 from szal.interruption import call_each, run_to_end
-from szal.logs import SafeLogger
+from szal.logs import LINES, Lines, SafeLogger
 
 __all__ = ["Member", "end_process", "enroll", "enroll_lock", "enroll_renewal"]
 
@@ -116,6 +116,16 @@ class _Unlocked(Generic[T]):
         yield
 
 
+class _Logged:
+    """The part of the lines that are being logged."""
+
+    def rest(self, lines: Lines) -> _Rest:
+        return lines.rest()
+
+    def renew(self, lines: Lines) -> None:
+        lines.renew()
+
+
 @attrs.define(eq=False)
 class _Fork:
     """One fork, from before until after it."""
@@ -188,6 +198,8 @@ class _Registry:
 
 _registry = _Registry()
 _registry.install()
+# The first to enroll is the last to rest: nobody who is logging waits for a lock of another member then.
+_registry.enroll(LINES, _Logged())
 
 
 def enroll(member: Member) -> None:

@@ -18,7 +18,8 @@ import pytest
 from forking import in_child
 from injection import Injection, alarm_in, alarms
 
-from szal import interruption, process_events
+from szal import interruption, logs, process_events
+from szal.logs import SafeLogger
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -289,6 +290,109 @@ class TestMembers:
         gc.collect()
         in_child(lambda: [heir.check() for heir in heirs])
         assert len(heirs) == 200
+
+
+class Stream(logging.Handler):
+    """Writes to what has a lock of its own, of which logging knows nothing, as any file has."""
+
+    def __init__(self, wait=lambda: None):
+        super().__init__()
+        self.wait, self.inner, self.lines = wait, threading.Lock(), []
+        self.writing = threading.Event()
+
+    def createLock(self):  # noqa: N802 - the name is of logging
+        self.lock = None  # logging takes none around it, as around a handler that passes lines on
+
+    def emit(self, record):
+        with self.inner:
+            self.writing.set()
+            self.wait()
+            self.lines.append(record.getMessage())
+
+
+class TestLines:
+    @pytest.fixture
+    def logging_to(self):
+        plain, handlers = logging.getLogger("szal.test_lines"), []
+        plain.propagate = False  # there are too many lines to show
+
+        def log_to(handler):
+            plain.addHandler(handler)
+            handlers.append(handler)
+            return SafeLogger(plain)
+
+        yield log_to
+        for handler in handlers:
+            plain.removeHandler(handler)
+
+    def test_that_another_thread_logs_are_waited_for(self, logging_to):
+        stream = Stream(wait=lambda: go_on.wait(20))
+        logger, go_on = logging_to(stream), threading.Event()
+        thread = threading.Thread(target=logger.error, args=["the parent's"])
+        thread.start()
+        assert stream.writing.wait(20)
+        member = Diary("sink", [], fail=("rests", go_on.set))  # the fork is under way
+
+        def child():
+            stream.wait = lambda: None
+            logger.error("the child's")
+            assert stream.lines == ["the parent's", "the child's"]
+
+        in_child(child)
+        thread.join(20)
+        logger.error("one more")
+        assert stream.lines == ["the parent's", "one more"]
+        del member
+
+    def test_of_a_handler_that_hangs_hold_no_fork_up_for_long(self, logging_to, monkeypatch):
+        monkeypatch.setattr(logs.Lines.rest, "__defaults__", (0.05,))
+        end = threading.Event()
+        stream = Stream(wait=lambda: end.wait(20))
+        logger = logging_to(stream)
+        thread = threading.Thread(target=logger.error, args=["hangs"])
+        thread.start()
+        assert stream.writing.wait(20)
+        in_child(lambda: None)
+        assert thread.is_alive()
+        end.set()
+        thread.join(20)
+        logger.error("one more")
+        assert stream.lines == ["hangs", "one more"]
+
+    def test_may_be_what_forks(self, logging_to):
+        class Forking(logging.Handler):
+            def emit(self, record):
+                if record.getMessage() == "fork":
+                    in_child(lambda: logger.error("the child's"))
+
+        logger = logging_to(Forking())
+        for _ in range(2):
+            logger.error("fork")
+
+    def test_whatever_the_parents_threads_log_a_child_can(self, logging_to):
+        stream, stop = Stream(), threading.Event()
+        logger = logging_to(stream)
+
+        def work():
+            while not stop.is_set():
+                logger.error("a line")
+                thread = threading.Thread(target=logger.error, args=["the first of its thread"])
+                thread.start()
+                thread.join()
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            for _ in range(60):
+                in_child(lambda: logger.error("the child's"))
+        finally:
+            sys.setswitchinterval(interval)
+            stop.set()
+            for thread in threads:
+                thread.join(10)
 
 
 @pytest.fixture
