@@ -59,6 +59,14 @@ class Injection:
         return self._trace
 
 
+def each_moment(test: Callable[[int], Injection]) -> int:
+    """Call *test* with 0, 1, 2, … until it returns an injection that did not happen any more; return that number."""
+    moment = 0
+    while test(moment).happened:
+        moment += 1
+    return moment
+
+
 def alarm_in(microseconds: float) -> None:
     """Return so long before SIGALRM comes, about. It may also come in here."""
     due = time.perf_counter() + 200e-6

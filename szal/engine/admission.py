@@ -1,5 +1,6 @@
 """What an engine may run: calls are checked here, and executions recorded, or found, before anything of them runs."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
-from szal.engine.spec import ExecutionSpec, bind
+from szal.engine.spec import ExecutionSpec, IdFrom, bind
 from szal.errors import SzalError
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
@@ -40,6 +41,8 @@ class Admission:
         self._resolver = resolver
         self._ledger = _ledger_of(config)
         self._recoveries: dict[int, Recovery] = {}  # by pid; no lock: it changes in one atomic operation
+        self._taken = _Remembered()
+        """Ids of flows under which there is an execution."""
 
     def spec_of(
         self,
@@ -59,13 +62,17 @@ class Admission:
         bounds = ANYTHING if self._ledger is None else self._ledger.bounds
         if execution_id is not None and (problem := bounds.problem_of_key(execution_id)) is not None:
             raise ValueError(f"execution_id {problem}")
+        if execution_id is not None:
+            id_from = IdFrom.CALLER
+        else:
+            id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
         given: dict[str, Json] = {**flow.inputs, **(inputs or {})}
         # Neither the flow's nor the caller's; and as whoever goes on with it will see them.
         given = own_copy(given) if store is None or not given else loads(dumps(given, "inputs"))
         record = ExecutionRecord(
-            flow.id if execution_id is None else execution_id,
+            execution_id or (flow.id if id_from is IdFrom.FLOW else new_id()),
             flow.name,
             WorkflowState.RUNNING,
             inputs=given,
@@ -73,20 +80,26 @@ class Admission:
             flow_version=flow.version,
             labels=checked_labels(labels or {}),
         )
-        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=cancel)
+        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
 
-    def admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
-        """Return *spec* as it is to run, recorded, or the result that there is under its id.
+    def admit(self, spec: ExecutionSpec, *, waits: bool = False) -> ExecutionSpec | FlowResult | None:
+        """Return *spec* as it is to run, or the result that there is under its id.
 
-        None: no id was given, and the flow's own is taken by an earlier execution.
+        What may be somebody else's id is recorded then; with *waits* every execution is, unless the durability is
+        "none". None: no id was given, and the flow's own is taken by an earlier execution.
         """
         store = self._config.execution_store
-        if self.has_ledger:
-            return self.recovery().admit(spec, is_given=is_given)
-        record = None if store is None else store.get(spec.record.execution_id)
-        if record is None:
+        if store is None:
             return spec
-        return record.result if is_given and not record.state.is_live else None
+        if self.has_ledger:
+            found = self.recovery().admit(spec, waits=waits and self._config.durability != "none")
+        else:
+            record = None if spec.id_from is IdFrom.NOWHERE else store.get(spec.record.execution_id)
+            ended = spec.id_from is IdFrom.CALLER and record is not None and not record.state.is_live
+            found = spec if record is None else record.result if ended else None
+        if spec.id_from is IdFrom.FLOW:
+            self._taken.add(spec.record.execution_id)
+        return found
 
     @property
     def has_ledger(self) -> bool:
@@ -127,6 +140,23 @@ def _ledger_of(config: EngineConfig) -> "Ledger | None":
     return ledger_of(config.execution_store)
 
 
+class _Remembered:
+    """The last 10 000 ids that were added. From any thread: each change is one atomic operation."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def add(self, id_: str) -> None:
+        self._ids[id_] = None
+        if len(self._ids) > 10_000:
+            with contextlib.suppress(StopIteration, RuntimeError):  # another thread adds one
+                self._ids.pop(next(iter(self._ids)), None)
+
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._ids
+
+
 def under_new_id(spec: ExecutionSpec) -> ExecutionSpec:
     """Return *spec* with an id that no other execution has."""
-    return attrs.evolve(spec, record=attrs.evolve(spec.record, execution_id=new_id()))
+    record = attrs.evolve(spec.record, execution_id=new_id())
+    return attrs.evolve(spec, record=record, id_from=IdFrom.NOWHERE)

@@ -38,7 +38,8 @@ class EngineConfig:
     ``(step_type or "default", status, seconds)`` after each step, on the run's coordinating thread;
     `progress_sink` with every `StepProgress`, on the step's thread. One that raises is logged, and fails nothing.
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
-    "step": also each step, before anything that depends on it starts). docs/stores.md says what a crash can lose.
+    "step": also each step, before anything that depends on it starts). An `execution_id` that is given, or the flow's
+    own, is recorded before anything runs, whatever it is. docs/stores.md says what a crash can lose.
     `commit_timeout`: how long at most the end of a run, and whatever looks at executions (`resume`, `recover`, `rerun`,
     `resolve`, `cancel`), waits for what is queued to be committed; then it raises `FlushTimeout`. What is queued stays
     so, and is written when it can be. A wait of more than 5 seconds is logged.

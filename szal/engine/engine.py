@@ -133,12 +133,12 @@ class Engine:
         spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
         driver = self._driver(spec.record.execution_id)
         with contextlib.suppress(NotAdmitted):
-            return driver.run(partial(self._admission.admit, spec, is_given=execution_id is not None))
+            return driver.run(partial(self._admission.admit, spec))
         if execution_id is not None:
             raise ExecutionOwned(execution_id)
         spec = under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
-        return driver.run(partial(self._admission.admit, spec, is_given=True))
+        return driver.run(partial(self._admission.admit, spec))
 
     def start(
         self,
@@ -163,10 +163,10 @@ class Engine:
         spec = self._admission.spec_of(flow, inputs, execution_id, token, labels)
         thread = RunThread(f"szal-run-{spec.record.execution_id}")  # before anything is recorded
         try:
-            execution = self._start(spec, token, thread, is_given=execution_id is not None)
+            execution = self._start(spec, token, thread)
             if execution is None and execution_id is None:
                 spec = under_new_id(spec)
-                execution = self._start(spec, token, thread, is_given=True)
+                execution = self._start(spec, token, thread)
             if execution is None:
                 raise ExecutionOwned(spec.record.execution_id)
         except BaseException:
@@ -174,13 +174,11 @@ class Engine:
             raise
         return execution
 
-    def _start(
-        self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread, *, is_given: bool
-    ) -> Execution | None:
+    def _start(self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread) -> Execution | None:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token)
         driver = self._driver(execution.execution_id, execution=execution)
-        return driver.start(partial(self._admission.admit, spec, is_given=is_given), thread, execution)
+        return driver.start(partial(self._admission.admit, spec, waits=True), thread, execution)  # its id is handed out
 
     def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.

@@ -1,12 +1,12 @@
 """What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from szal.clock import monotonic
 from szal.engine.attempt_log import AttemptLog
-from szal.engine.leased_store import LeasedStore, ask, failure
+from szal.engine.leased_store import LeasedStore, failure
 from szal.errors import StoreFailed
 from szal.model.bounds import ANYTHING
 from szal.model.json import Checkpoint, encode_checkpoint
@@ -18,6 +18,7 @@ from szal.stores.writes import Release, Save, SaveStep
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Signal
+    from szal.stores.writes import NewExecution
 
 __all__ = ["NOBODY", "Journal", "Losses"]
 
@@ -87,16 +88,28 @@ class Journal:
             self._kept[step_name] = checkpoint
         self._next = max(self._next, seq + 1)
 
+    def begin(self, new: "NewExecution", then: Callable[[], object]) -> None:
+        """Record the execution, and call *then*, on another thread, once that is committed."""
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                then()
+            else:
+                self._losses.write_failed(error)
+
+        new.done = done
+        self._leased.write(new)
+
     def save(self, record: ExecutionRecord) -> None:
         """Write the record."""
         save = Save.of(record, self.epoch)
         save.done = self._check
-        ask(self._kind, self._queue, save)
+        self._leased.write(save)
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Give up the lease: the execution has ended, or waits until *wake*, or for one of the signals *awaits*."""
         release = Release(self.execution_id, self.epoch, wake, awaits, self._check)
-        ask(self._kind, self._queue, release)
+        self._leased.write(release)
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
@@ -16,7 +16,8 @@ from szal.raised import is_a
 if TYPE_CHECKING:
     from szal.engine.leases import Heartbeat
     from szal.model.definition import Definition
-    from szal.stores.ledger import Lease, Ledger, Signal, Snapshot, StepRows
+    from szal.stores.ledger import Ledger, Signal, Snapshot
+    from szal.stores.writes import Lease, NewExecution, StepRows, Write
 
 __all__ = ["LeasedStore", "ask", "failure"]
 
@@ -64,9 +65,9 @@ class LeasedStore:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
         self._wait(self.ledger.drain)
 
-    def flush(self, execution_id: str) -> None:
-        """Wait until all is committed of that execution, where the store writes behind; raise what was lost."""
-        self._wait(partial(self.ledger.flush, execution_id=execution_id))
+    def flush(self, execution_ids: Collection[str]) -> None:
+        """Wait until all is committed of these executions, where the store writes behind; raise what was lost."""
+        self._wait(partial(self.ledger.flush, execution_ids=execution_ids))
 
     def _wait(self, wait: Callable[[float], None]) -> None:
         """Call *wait* with so many seconds; raises `FlushTimeout` where `commit_timeout` is not enough."""
@@ -100,7 +101,7 @@ class LeasedStore:
         """Write into an execution that has ended that a rerun of it has undone that step."""
         ask(self.kind, self.ledger.undone, execution_id, step_name, data)
 
-    def create(
+    def new(
         self,
         record: ExecutionRecord,
         definition: "Definition",
@@ -108,15 +109,12 @@ class LeasedStore:
         steps: "StepRows" = (),
         under: "Lease | None" = None,
         replace: bool = False,
-    ) -> int | None:
-        """Record a new execution and return the epoch of its lease; None where there is one under that id.
-
-        What is named, is as `NewExecution` says.
-        """
-        from szal.stores.ledger import NewExecution
+    ) -> "NewExecution":
+        """Return what records a new execution, once it is written. What is named, is as `NewExecution` says."""
+        from szal.stores.writes import NewExecution
 
         self.heartbeat.start()
-        new = NewExecution(
+        return NewExecution(
             record=record,
             content_id=definition.content_id,
             flow=definition.text,
@@ -127,7 +125,14 @@ class LeasedStore:
             replace=replace,
             first_epoch=secrets.randbits(52),
         )
-        return ask(self.kind, self.ledger.create, new)
+
+    def claim(self, new: "NewExecution") -> bool:
+        """Record a new execution at once; False where there is one under its id."""
+        return ask(self.kind, self.ledger.create, new) is not None
+
+    def write(self, write: "Write") -> None:
+        """Carry out one write, or queue it, where the store writes behind."""
+        ask(self.kind, self.ledger.write, write)
 
     def take_over(self, execution_id: str, *, under: "Lease | None" = None, reopen: bool = False) -> "Snapshot":
         """Return the execution, now this process's; *under* and *reopen* are as `TakeOver` says.

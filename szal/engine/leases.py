@@ -23,6 +23,7 @@ class _HeldLease:
     on_lost: Callable[[], None]
     on_cancel: Callable[[], None]
     on_beat: Callable[[], None]
+    is_recorded: bool
     cancelled: bool = False
 
 
@@ -52,16 +53,25 @@ class Heartbeat:
         on_lost: Callable[[], None],
         on_cancel: Callable[[], None],
         on_beat: Callable[[], None],
+        *,
+        is_recorded: bool = True,
     ) -> None:
         """Keep the lease of *execution_id* until `drop`; *on_beat* is called with each renewal.
 
+        Where it is not recorded yet, there is nothing to renew before `recorded` says that it is.
         Raises RuntimeError where no thread can be started: then it is not held.
         """
         with self._lock:
             if self._thread is None:
                 self._start()
             self._idle_beats = 0
-            self._held[Lease(execution_id, epoch)] = _HeldLease(on_lost, on_cancel, on_beat)
+            self._held[Lease(execution_id, epoch)] = _HeldLease(on_lost, on_cancel, on_beat, is_recorded)
+
+    def recorded(self, execution_id: str, epoch: int) -> None:
+        """Take note that a lease is in the store, if it is still held. From any thread."""
+        lease = self._held.get(Lease(execution_id, epoch))
+        if lease is not None:
+            lease.is_recorded = True
 
     def start(self) -> None:
         """Have the thread started, if it is not there: before anything is recorded that `hold` is called for.
@@ -103,15 +113,13 @@ class Heartbeat:
             if self._idle_beats == _IDLE_BEATS:
                 self._thread = None
                 return False
-            held = dict(self._held)
+            held = {lease: each for lease, each in self._held.items() if each.is_recorded}
         if held:
             self._renew(held)
         return True
 
     def _renew(self, held: dict[Lease, _HeldLease]) -> None:
-        epochs: dict[str, int] = {}
-        for name, epoch in held:  # of two leases of one execution the older one is lost
-            epochs[name] = max(epoch, epochs.get(name, epoch))
+        epochs = dict(held.keys())  # of two leases of one execution the older one is lost
         try:
             kept = self._ledger.renew(Renewal(owner=self.owner, epochs=epochs, ttl=self.ttl))
         except BaseException:  # the store is away; a fence keeps others' work safe meanwhile

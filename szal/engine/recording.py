@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from szal.engine.config import EngineConfig
@@ -16,6 +17,7 @@ from szal.scheduler.attempt import Encode, encode_output, encode_without_nul
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
     from szal.stores.base import ExecutionStore
+    from szal.stores.writes import NewExecution
 
 __all__ = ["Recording", "Supervision", "recording_of"]
 
@@ -159,42 +161,55 @@ class RecordedUnderLease:
 
     can_go_on = True
 
-    def __init__(self, leased: LeasedStore, journal: "Journal", durability: str) -> None:
+    def __init__(self, leased: LeasedStore, journal: "Journal", durability: str, spec: ExecutionSpec) -> None:
         self.error: Exception | None = None
         self.journal: Journal = journal
         self.encode: Encode | None = encode_output if leased.ledger.bounds.nul else encode_without_nul
         self._leased = leased
         self._waits = durability != "none"
+        self._new: NewExecution | None = spec.new
+        self._family = spec.top.family
+        self._family.add(journal.execution_id)
 
-    def open(self, record: ExecutionRecord, supervision: Supervision) -> None:  # noqa: ARG002 (its lease recorded it)
-        """Have the lease renewed."""
+    def open(self, record: ExecutionRecord, supervision: Supervision) -> None:  # noqa: ARG002 (what is new has its own)
+        """Have the lease renewed, and queue what is new."""
         self._leased.heartbeat.hold(
             self.journal.execution_id,
             self.journal.epoch,
             supervision.lease_lost,
             supervision.cancel_asked,
             supervision.signals_due,
+            is_recorded=self._new is None,
         )
+        self._begin()
+
+    def _begin(self) -> None:
+        """Queue what is new, if that is still to be done: for the second time where an interruption came after it."""
+        if self._new is not None:
+            self.journal.begin(self._new, partial(self._leased.heartbeat.recorded, *self._new.lease))
+            self._new = None
 
     def save(self, record: ExecutionRecord) -> None:
         """Queue the record."""
+        self._begin()
         self.journal.save(record)
 
     def fail(self, record: ExecutionRecord) -> None:
         """Nothing to do: somebody goes on with it."""
 
     def flush(self) -> None:
-        """Wait for the commit; where it is lost, raise that the lease was, if so."""
+        """Wait for the commit, also of its sub-flows; where it is lost, raise that the lease was, if so."""
         if not self._waits:
             return
         try:
-            self._leased.flush(self.journal.execution_id)
+            self._leased.flush(self._family)
         except WriteFailed as error:
-            lost = next((loss for loss in error.errors if isinstance(loss, LeaseLost)), None)
-            raise lost or error from None
+            first = error.errors[0]
+            raise first if isinstance(first, LeaseLost) else error from None
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Queue that the lease is given up."""
+        self._begin()
         self._drop()
         self.journal.release(wake, awaits)
 
@@ -223,7 +238,7 @@ def recording_of(
         from szal.engine.journal import Journal  # only runs that are recorded need it
 
         journal = Journal(leased, execution_id, spec.epoch, supervision, spec.recovered)
-        return RecordedUnderLease(leased, journal, config.durability)
+        return RecordedUnderLease(leased, journal, config.durability, spec)
     if store is None:
         return NotRecorded()
     return RecordedInStore(store, execution_id, config.durability)

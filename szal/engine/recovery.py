@@ -14,7 +14,7 @@ from szal.engine.leases import Heartbeat
 from szal.engine.lineage import is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import is_gone, owner_name
 from szal.engine.rerun import kept_rows, with_descendants
-from szal.engine.spec import ExecutionSpec, bind, recorded_flow, stored_flow
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
@@ -91,19 +91,23 @@ class Recovery:
         heartbeat = Heartbeat(ledger, owner_name(), float(config.lease_ttl))  # databases take no huge whole numbers
         self.leased = LeasedStore(config, ledger, heartbeat)
 
-    def admit(self, spec: ExecutionSpec, *, is_given: bool) -> ExecutionSpec | FlowResult | None:
+    def admit(self, spec: ExecutionSpec, *, waits: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
 
+        An id that nobody has is not waited for, unless *waits*: its run writes what is new with the rest.
         None: no id was given, and the flow's own is taken.
         """
         leased, record = self.leased, spec.record
-        if not is_given and self.ledger.knows(record.execution_id):  # without the write lock
+        is_flows = spec.id_from is IdFrom.FLOW
+        if is_flows and self.ledger.knows(record.execution_id):  # without the write lock
             return None
         definition = Definition.of(spec.flow)
-        epoch = leased.create(record, definition)
-        if epoch is not None:
-            return attrs.evolve(spec, epoch=epoch)
-        if not is_given:
+        new = leased.new(record, definition)
+        if spec.id_from is IdFrom.NOWHERE and not waits:
+            return attrs.evolve(spec, epoch=new.epoch, new=new)
+        if leased.claim(new):
+            return attrs.evolve(spec, epoch=new.epoch)
+        if is_flows:
             return None
         self.leased.drain()
         known = self.ledger.read(record.execution_id)
@@ -270,9 +274,10 @@ class Recovery:
     def begin_rerun(self, spec: ExecutionSpec) -> ExecutionSpec:
         """Record the execution that `rerun` returned, and return it with its lease."""
         assert spec.snapshot is not None
-        epoch = self.leased.create(spec.record, Definition.of(spec.flow), steps=spec.snapshot.steps)
-        assert epoch is not None, "a new id is nobody else's"
-        return attrs.evolve(spec, epoch=epoch, snapshot=attrs.evolve(spec.snapshot, epoch=epoch))
+        new = self.leased.new(spec.record, Definition.of(spec.flow), steps=spec.snapshot.steps)
+        is_recorded = self.leased.claim(new)
+        assert is_recorded, "a new id is nobody else's"
+        return attrs.evolve(spec, epoch=new.epoch, snapshot=attrs.evolve(spec.snapshot, epoch=new.epoch))
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
         """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""
@@ -320,7 +325,7 @@ class Recovery:
             plan = Plan.of(recorded_flow(snapshot.flow))
             self._decide(journal, plan.nodes[plan.places[step]], begun, decision, output)
         journal.release(wake=0.0)
-        leased.flush(execution_id)
+        leased.flush([execution_id])
         if begun is None:  # somebody else has decided meanwhile
             raise nothing
 

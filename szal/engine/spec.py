@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,10 @@ from szal.scheduler.plan import Plan
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.stores.ledger import Lease, Snapshot
+    from szal.stores.ledger import Snapshot
+    from szal.stores.writes import Lease, NewExecution
 
-__all__ = ["Binding", "ExecutionSpec", "SubFlowCount", "bind", "recorded_flow", "stored_flow", "undo_handler"]
+__all__ = ["Binding", "ExecutionSpec", "IdFrom", "SubFlowCount", "bind", "recorded_flow", "stored_flow", "undo_handler"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -138,6 +140,17 @@ class SubFlowCount:
         return True
 
 
+class IdFrom(Enum):
+    """Where the id of an execution comes from: whether somebody else may have it."""
+
+    CALLER = "the caller"
+    """Who goes on with the execution of that id, if there is one."""
+    FLOW = "the flow"
+    """Where there is one, another id is taken."""
+    NOWHERE = "nowhere"
+    """It is new: nobody has it."""
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ExecutionSpec:
     """What is to be run, checked and compiled. With a `snapshot` it goes on where that left off."""
@@ -146,11 +159,14 @@ class ExecutionSpec:
     plan: Plan
     binding: Binding
     record: ExecutionRecord
+    id_from: IdFrom = IdFrom.NOWHERE
     token: CancellationToken | None = None
     parent: "ExecutionSpec | None" = None  # of the execution whose sub-flow it is
     sub_flows: SubFlowCount = attrs.field(factory=SubFlowCount)  # shared by all of a run
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
+    family: set[str] = attrs.field(factory=set)  # of a run: the ids of all that it has written to
+    new: "NewExecution | None" = None  # what is to be written before anything else: it is not recorded yet
     snapshot: "Snapshot | None" = None
 
     @property
@@ -158,14 +174,20 @@ class ExecutionSpec:
         """The lease that it runs under, where the store keeps a ledger."""
         if self.epoch is None:
             return None
-        from szal.stores.ledger import Lease
+        from szal.stores.writes import Lease
 
         return Lease(self.record.execution_id, self.epoch)
 
     @property
+    def top(self) -> "ExecutionSpec":
+        """The one that this is, or is a sub-flow of, that is no sub-flow itself."""
+        *_, top = self._upwards()
+        return top
+
+    @property
     def recovered(self) -> str | None:
         """The execution that this is, or is a sub-flow of, where it was taken up after its process died."""
-        *_, top = self._upwards()
+        top = self.top
         died = top.snapshot is not None and top.snapshot.recoveries > 0
         return top.record.execution_id if died else None
 

@@ -24,7 +24,8 @@ from szal.scheduler.run import Run
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
-    from szal.stores.ledger import Snapshot, StepRows
+    from szal.stores.ledger import Snapshot
+    from szal.stores.writes import StepRows
 
 __all__ = ["Completed", "Ended", "SubFlowLimit", "SubFlows", "is_found", "sub_flow_failed"]
 
@@ -206,10 +207,13 @@ class SubFlows:
 
         # One of that id has been left over by an execution that was removed, and whose id its parent has now.
         definition = Definition.of(spec.flow)
-        self.beginning = spec.record.execution_id
-        epoch = self._leased.create(spec.record, definition, steps=steps, under=self._parent.lease, replace=True)
-        snapshot = None if earlier is None else Snapshot(record=spec.record, epoch=epoch, steps=steps)
-        return attrs.evolve(spec, epoch=epoch, snapshot=snapshot)
+        new = self._leased.new(spec.record, definition, steps=steps, under=self._parent.lease, replace=True)
+        waits = self._config.durability != "none"  # else it is written with the rest
+        if waits:
+            self.beginning = spec.record.execution_id
+            self._leased.claim(new)
+        snapshot = None if earlier is None else Snapshot(record=spec.record, epoch=new.epoch, steps=steps)
+        return attrs.evolve(spec, epoch=new.epoch, new=None if waits else new, snapshot=snapshot)
 
     def _taken_over(self, spec: ExecutionSpec) -> ExecutionSpec:
         """Return *spec* as it goes on."""

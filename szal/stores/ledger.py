@@ -4,15 +4,14 @@ The protocol that each store's ledger has, and a sink's; what it is asked, and w
 beyond the four methods of `ExecutionStore` goes through it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol, cast
 
 import attrs
 
-from szal.errors import LeaseLost
 from szal.model.bounds import ANYTHING, Bounds
 from szal.model.results import ExecutionRecord
-from szal.stores.writes import Remove, Write
+from szal.stores.writes import Lease, NewExecution, StepRow, StepRows, Write
 
 __all__ = [
     "Lease",
@@ -26,27 +25,8 @@ __all__ = [
     "StepRows",
     "TakeOver",
     "bounds_of",
-    "leases_of",
     "ledger_of",
 ]
-
-
-class Lease(NamedTuple):
-    """Who holds it is the one that may write to the execution. Each owner's has another epoch, the last the highest."""
-
-    execution_id: str
-    epoch: int
-
-
-class StepRow(NamedTuple):
-    """What is known of a step, as JSON; *seq* orders the steps by when they settled."""
-
-    step_name: str
-    seq: int
-    data: str
-
-
-StepRows: TypeAlias = Sequence[StepRow]
 
 
 @attrs.frozen
@@ -59,26 +39,6 @@ class Signal:
 
 
 # -- what a ledger is asked ---------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class NewExecution:
-    """An execution to be recorded, with a lease of *ttl* seconds for *owner*."""
-
-    record: ExecutionRecord
-    content_id: str
-    flow: str = attrs.field(repr=False)
-    """The definition, as JSON; *content_id* says which."""
-    owner: str
-    ttl: float
-    steps: StepRows = ()
-    """Those that have settled before it begins."""
-    under: Lease | None = None
-    """Of the execution whose sub-flow it is."""
-    replace: bool = False
-    """Whether what there is under that id is left over, and goes."""
-    first_epoch: int = 1
-    """Of the lease. Who may have had a lease for that id, of an execution that was removed, must not have had this."""
 
 
 @attrs.frozen(kw_only=True)
@@ -170,15 +130,16 @@ class Ledger(Protocol):
         Raises `FlushTimeout` after *timeout* seconds (None: no limit).
         """
 
-    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
-        """The same, but raise `WriteFailed` if some of it is lost; with *execution_id*, of that execution's."""
+    def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
+        """The same, but raise `WriteFailed` if some of it is lost; with *execution_ids*, of these executions'."""
 
     # -- leases ---------------------------------------------------------------------------------------
 
     def create(self, new: NewExecution, /) -> int | None:
         """Record a new execution and return the epoch of its lease; None where there is one under that id.
 
-        Raises `LeaseLost` where the lease that it is under is held no more.
+        So its id may be somebody else's; one that cannot be is a write as others are. Raises `LeaseLost` where the
+        lease that it is under is held no more.
         """
 
     def knows(self, execution_id: str) -> bool:
@@ -228,24 +189,6 @@ class Ledger(Protocol):
 
     def clock(self) -> float:
         """Return the time that leases and waits go by, as Unix time: the database's."""
-
-
-def leases_of(writes: Iterable[Write]) -> set[Lease]:
-    """Return the leases under which *writes* are written. Raises `LeaseLost` for one that they remove before.
-
-    >>> sorted(leases_of([Remove("a", 3), Remove("b", 1), Remove("c")]))
-    [Lease(execution_id='a', epoch=3), Lease(execution_id='b', epoch=1)]
-    """
-    leases: set[Lease] = set()
-    removed: set[str] = set()
-    for write in writes:
-        if write.epoch is not None:
-            if write.execution_id in removed:
-                raise LeaseLost(write.execution_id)
-            leases.add(Lease(write.execution_id, write.epoch))
-        if type(write) is Remove:
-            removed.add(write.execution_id)
-    return leases
 
 
 def ledger_of(store: object) -> Ledger | None:

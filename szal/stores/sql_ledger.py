@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
 import attrs
@@ -12,20 +12,21 @@ from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.database import Database, Row, Rows, Transaction
-from szal.stores.ledger import (
-    Lease,
-    Ledger,
-    NewExecution,
-    RecordRow,
-    Renewal,
-    Signal,
-    Snapshot,
-    StepRow,
-    TakeOver,
-    leases_of,
-)
+from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.statements import Statements
-from szal.stores.writes import Release, Remove, Save, SaveStep, Write, apply_one, merged
+from szal.stores.writes import (
+    Lease,
+    NewExecution,
+    Release,
+    Remove,
+    Save,
+    SaveStep,
+    StepRow,
+    Write,
+    apply_one,
+    leases_of,
+    merged,
+)
 
 __all__ = ["SqlLedger", "forget"]
 
@@ -77,6 +78,9 @@ class SqlLedger(Ledger):
         self._fence(leases, transaction)
         self._check_held(transaction, leases)
         for kind, group in groupby(merged(writes), type):
+            if kind is NewExecution:
+                self._begin([write for write in group if isinstance(write, NewExecution)], transaction)
+                continue
             rows = sorted((write.row() for write in group), key=_IN_ORDER[kind])
             transaction.many(self._statements.writes[kind], rows)
             if kind is Remove:
@@ -88,38 +92,76 @@ class SqlLedger(Ledger):
     def drain(self, timeout: float | None = None) -> None:
         """Do nothing: nothing is queued."""
 
-    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
+    def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
         """Do nothing: nothing is queued."""
 
     # -- leases ---------------------------------------------------------------------------------------
 
     def create(self, new: NewExecution, /) -> int | None:
-        return self._database.transact(partial(self._create, new, Save.of(new.record).row()))
+        return self._database.transact(partial(self._create, new))
 
-    def _create(self, new: NewExecution, record: Row, transaction: Transaction) -> int | None:
-        execution_id, said = new.record.execution_id, self._statements
+    def _create(self, new: NewExecution, transaction: Transaction) -> int | None:
         if new.under is not None:
             self._check_held(transaction, [new.under])
-        if not transaction.rows(said.begin, record):
-            if not new.replace:
-                return None
-            if said.lock is not None:
-                transaction.rows(said.lock, (execution_id,))
-            transaction.many(said.remove, [(execution_id,)])
-            forget(transaction, said, [(execution_id,)])
-            transaction.rows(said.begin, record)
-        flow = (new.content_id, new.flow, new.content_id)
-        while not transaction.rows(said.add_flow, flow) and said.lock is not None:
-            pass  # somebody has deleted it while it was waited for
-        lease = (execution_id, new.owner, new.first_epoch, new.ttl, new.content_id)
-        epoch = int(transaction.rows(said.add_lease, lease)[0][0])
+        return new.first_epoch if self._record([new], transaction, is_claim=True) else None
+
+    def _begin(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
+        """Record executions whose ids nobody else has; raises `LeaseLost` where somebody has one all the same."""
+        begun = self._record(sorted(new, key=attrgetter("execution_id")), transaction, is_claim=False)
+        lost = [each.lease for each in new if each.execution_id not in begun]
+        if lost:
+            raise LeaseLost(lost[0].execution_id, frozenset(lost))
+
+    def _record(self, new: Sequence[NewExecution], transaction: Transaction, *, is_claim: bool) -> set[str]:
+        """Record executions, with their leases; return the ids of those of which there was none, or that replace it.
+
+        And, but of claims, of those that have the same lease: they were recorded by this very write, before.
+        """
+        said = self._statements
+        begun = {row[0] for row in transaction.rows_for(said.begin, [each.row() for each in new])}
+        made = [each for each in new if each.execution_id in begun]
+        others = [each for each in new if each.execution_id not in begun]
+        if others and not is_claim:
+            epochs: dict[str, int] = dict(transaction.rows_of(said.held, [each.execution_id for each in others]))
+            begun |= {each.execution_id for each in others if epochs.get(each.execution_id) == each.first_epoch}
+        replacing = [each for each in others if each.replace and each.execution_id not in begun]
+        if replacing:
+            self._replace(replacing, transaction)
+            made += replacing
+            begun |= {each.execution_id for each in replacing}
+        if made:
+            self._lease(made, transaction)
+        return begun
+
+    def _replace(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
+        """Record executions in the place of what there is under their ids."""
+        said, ids = self._statements, [(each.execution_id,) for each in new]
+        if said.lock is not None:
+            for row in ids:
+                transaction.rows(said.lock, row)
+        transaction.many(said.remove, ids)
+        forget(transaction, said, ids)
+        transaction.rows_for(said.begin, [each.row() for each in new])
+
+    def _lease(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
+        """Write the leases, definitions and steps of executions that are recorded."""
+        said = self._statements
+        rows = {
+            each.execution_id: (each.execution_id, each.owner, each.first_epoch, each.ttl, each.content_id)
+            for each in new
+        }
+        epochs: dict[str, int] = dict(transaction.rows_for(said.add_lease, [*rows.values()]))
         # There was one of that id, and who removed it knows nothing of these tables, as szal-rs.
-        if epoch != new.first_epoch:
-            transaction.many(said.forget_steps, [(execution_id,)])
-            transaction.many(said.forget_signals, [(execution_id,)])
-        if new.steps:
-            transaction.many(said.save_step, [(execution_id, *step, None) for step in new.steps])
-        return epoch
+        left = [(each.execution_id,) for each in new if epochs[each.execution_id] != each.first_epoch]
+        if left:
+            forget(transaction, said, left)
+            transaction.rows_for(said.add_lease, [rows[execution_id] for (execution_id,) in left])
+        for content_id, flow in sorted({each.content_id: each.flow for each in new}.items()):
+            while not transaction.rows(said.add_flow, (content_id, flow, content_id)) and said.lock is not None:
+                pass  # somebody has deleted it while it was waited for
+        steps = [(each.execution_id, *step, None) for each in new for step in each.steps]
+        if steps:
+            transaction.many(said.save_step, steps)
 
     def knows(self, execution_id: str) -> bool:
         return bool(self._database.read(self._statements.exists, (execution_id,)))

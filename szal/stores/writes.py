@@ -5,11 +5,12 @@ know nothing but the protocol.
 """
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from typing import ClassVar, Protocol, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 import attrs
 
+from szal.errors import LeaseLost
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.json import encode_record
@@ -17,7 +18,24 @@ from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.heads import UNKNOWN, Columns, columns_of
 
-__all__ = ["Done", "Release", "Remove", "Save", "SaveStep", "Write", "apply_one", "merged", "tell_all"]
+__all__ = [
+    "Done",
+    "Lease",
+    "NewExecution",
+    "Release",
+    "Remove",
+    "Save",
+    "SaveStep",
+    "StepRow",
+    "StepRows",
+    "Write",
+    "apply_one",
+    "leases_of",
+    "lost_with",
+    "merged",
+    "saved_by",
+    "tell_all",
+]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -28,6 +46,24 @@ Where it returns True, the loss is dealt with: whoever wrote, or flushes, is tol
 """
 
 
+class Lease(NamedTuple):
+    """Who holds it is the one that may write to the execution. Each owner's has another epoch, the last the highest."""
+
+    execution_id: str
+    epoch: int
+
+
+class StepRow(NamedTuple):
+    """What is known of a step, as JSON; *seq* orders the steps by when they settled."""
+
+    step_name: str
+    seq: int
+    data: str
+
+
+StepRows: TypeAlias = Sequence[StepRow]
+
+
 class Write(Protocol):
     """One write. `row` holds the parameters of its statement, `key` says what it writes to."""
 
@@ -35,6 +71,8 @@ class Write(Protocol):
     """Whether a later write with the same key makes this one needless."""
     mirrored: ClassVar[bool]
     """Whether who reads through a sink must see it before it is committed."""
+    begins: ClassVar[bool]
+    """Whether there is no such execution before: what concerns it, and is not queued, has to wait for this."""
 
     @property
     def execution_id(self) -> str: ...
@@ -64,6 +102,7 @@ class Save:
 
     replaceable: ClassVar[bool] = True
     mirrored: ClassVar[bool] = True
+    begins: ClassVar[bool] = False
 
     execution_id: str
     flow_name: str
@@ -93,6 +132,7 @@ class Remove:
 
     replaceable: ClassVar[bool] = False
     mirrored: ClassVar[bool] = True
+    begins: ClassVar[bool] = False
 
     execution_id: str
     epoch: int | None = None
@@ -116,6 +156,7 @@ class SaveStep:
 
     replaceable: ClassVar[bool] = True
     mirrored: ClassVar[bool] = False
+    begins: ClassVar[bool] = False
 
     execution_id: str
     step_name: str
@@ -143,6 +184,7 @@ class Release:
 
     replaceable: ClassVar[bool] = False
     mirrored: ClassVar[bool] = False
+    begins: ClassVar[bool] = False
 
     execution_id: str
     epoch: int | None = None
@@ -157,6 +199,102 @@ class Release:
     def row(self) -> tuple[object, ...]:
         awaits = None if self.awaits is None else "".join(("\n", *(f"{name}\n" for name in self.awaits)))
         return self.wake, awaits, self.execution_id
+
+
+@attrs.define(kw_only=True)
+class NewExecution:
+    """Record an execution, with a lease of *ttl* seconds for *owner* from when it is committed.
+
+    As a write it is for an id that nobody else has: where there is an execution of that id it is lost, by `LeaseLost`,
+    unless it has the same lease, and so was recorded before.
+    """
+
+    replaceable: ClassVar[bool] = False
+    mirrored: ClassVar[bool] = True
+    begins: ClassVar[bool] = True
+
+    record: ExecutionRecord
+    content_id: str
+    flow: str = attrs.field(repr=False)
+    """The definition, as JSON; *content_id* says which."""
+    owner: str
+    ttl: float
+    steps: StepRows = ()
+    """Those that have settled before it begins."""
+    under: Lease | None = None
+    """Of the execution whose sub-flow it is."""
+    replace: bool = False
+    """Whether what there is under that id is left over, and goes."""
+    first_epoch: int = 1
+    """Of the lease. Who may have had a lease for that id, of an execution that was removed, must not have had this."""
+    done: Done | None = attrs.field(default=None, repr=False, eq=False)
+    save: Save = attrs.field(init=False, repr=False, eq=False)
+    """Its record, as it was when this was made."""
+
+    @save.default
+    def _save(self) -> Save:
+        return Save.of(self.record)
+
+    @property
+    def execution_id(self) -> str:
+        return self.save.execution_id
+
+    @property
+    def epoch(self) -> int:
+        return self.first_epoch
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that it is to have."""
+        return Lease(self.save.execution_id, self.first_epoch)
+
+    @property
+    def key(self) -> Hashable:
+        return self.save.execution_id
+
+    def row(self) -> tuple[object, ...]:
+        return self.save.row()
+
+
+def saved_by(write: Write | None) -> Save | None:
+    """Return the record that a mirrored write brings; None where it brings none."""
+    if isinstance(write, NewExecution):
+        return write.save
+    return write if isinstance(write, Save) else None
+
+
+def leases_of(writes: Iterable[Write]) -> set[Lease]:
+    """Return the leases that have to be held for *writes*. Raises `LeaseLost` for one that they remove before.
+
+    >>> sorted(leases_of([Remove("a", 3), Remove("b", 1), Remove("c")]))
+    [Lease(execution_id='a', epoch=3), Lease(execution_id='b', epoch=1)]
+    """
+    leases: set[Lease] = set()
+    begun: set[Lease] = set()
+    removed: set[str] = set()
+    for write in writes:
+        if type(write) is NewExecution:
+            begun.add(write.lease)
+            if write.under is not None and write.under not in begun:
+                leases.add(write.under)
+        elif write.epoch is not None:
+            if write.execution_id in removed:
+                raise LeaseLost(write.execution_id)
+            lease = Lease(write.execution_id, write.epoch)
+            if not begun or lease not in begun:
+                leases.add(lease)
+        if type(write) is Remove:
+            removed.add(write.execution_id)
+    return leases
+
+
+def lost_with(leases: Iterable[tuple[str, int]], writes: Iterable[Write]) -> set[tuple[str, int]]:
+    """Return *leases*, and those of executions among *writes* that would begin under one of them."""
+    lost: set[tuple[str, int]] = {*leases}
+    for write in writes:
+        if type(write) is NewExecution and write.under in lost:
+            lost.add(write.lease)
+    return lost
 
 
 def merged(writes: Sequence[Write]) -> list[Write]:

@@ -603,7 +603,7 @@ class Verdict:
         if self.durability != "none" and "returned" in kinds:
             last = max(place for place, note in enumerate(life) if note["what"] == "returned")
             for note in life[:last]:
-                lost = note["what"] == "act" and note["step"] not in recorded[note["flow"]]
+                lost = note["what"] == "act" and note["step"] not in recorded.get(note["flow"], {})
                 assert not lost, f"{note} was not safe when it returned"
         if self.durability == "step":
             for note in life:

@@ -47,5 +47,5 @@ class FailingSink:
     def write(self, write: Any) -> None:
         self._faults.wrap("write", self._target.ledger.write)(write)
 
-    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
-        self._faults.wrap("flush", self._target.flush)(timeout, execution_id=execution_id)
+    def flush(self, timeout: float | None = None, **which: Any) -> None:
+        self._faults.wrap("flush", self._target.ledger.flush)(timeout, **which)

@@ -429,14 +429,14 @@ class Died(Exception):
 
 def test_one_that_dies_as_it_begins_keeps_what_completed(engine, handler, new_engine, store, monkeypatch):
     failed = engine.run(chain("a", "b"))
-    create = LeasedStore.create
+    claim = LeasedStore.claim
 
-    def create_and_die(*arguments, **options):
-        create(*arguments, **options)
+    def claim_and_die(*arguments):
+        claim(*arguments)
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(LeasedStore, "create", create_and_die)
+        patch.setattr(LeasedStore, "claim", claim_and_die)
         with pytest.raises(Died):
             engine.rerun(failed.execution_id)
     handler.mend()

@@ -496,7 +496,9 @@ def test_past_its_limit_every_step_of_a_flow_has_its_one_result(data, mode, room
     )
     for spec, step in zip(flow.in_order, result.steps, strict=True):
         late = step.error == "flow timeout exceeded" or step.error_type == "StepTimeout"
-        assert late or model.done[spec.name].error.endswith(step.error or "")  # its retries may have been cut short
+        done = model.done[spec.name]
+        is_cut_short = step.attempts < done.attempts  # between two of them
+        assert late or is_cut_short or done.error.endswith(step.error or "")
     check_undo(flow, run)
     check_events(run)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 from forking import in_child
-from injection import Injection, alarm_in, alarms
+from injection import Injection, alarm_in, alarms, each_moment
 
 from szal import waiters
 from szal.events import bus as bus_module
@@ -29,14 +29,6 @@ def in_thread(work):
     return thread
 
 
-def each_moment(test):
-    """Call *test* with 0, 1, 2, … until it returns an injection that did not happen any more."""
-    moment = 0
-    while test(moment).happened:
-        moment += 1
-    return moment
-
-
 class TestPublishingFromASignalHandler:
     def test_at_any_instruction_of_get_is_heard(self):
         def at(moment):
@@ -53,12 +45,13 @@ class TestPublishingFromASignalHandler:
         def at(moment):
             letters = Subscription(capacity=8)
             rescued = []
+            injection = Injection(moment, MODULES, lambda: letters.put("a"), opcodes=True)
             late = threading.Timer(5, lambda: rescued.append(letters.put("too late")))
             # where nothing comes in any more, because the wait has begun, the other thread's letter does
             other = threading.Timer(0.02, lambda: injection.happened or letters.put("b"))
             late.start()
             other.start()
-            with Injection(moment, MODULES, lambda: letters.put("a"), opcodes=True) as injection:
+            with injection:
                 got = next(letters)
             for timer in (late, other):
                 timer.cancel()

@@ -447,7 +447,7 @@ def test_one_of_an_id_that_another_program_has_removed_begins_from_nothing(path:
             with closing(sqlite3.connect(path) if url.startswith("sqlite") else psycopg.connect(url)) as other:
                 other.execute(gone)
                 other.commit()
-            assert begun(store.ledger) == epoch + 1
+            assert begun(store.ledger) == 1
             assert (store.ledger.read("e1").steps, store.ledger.signals("e1")) == ([], [])
 
 

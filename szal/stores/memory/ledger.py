@@ -9,9 +9,20 @@ from szal import clock
 from szal.clock import monotonic
 from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
-from szal.stores.ledger import Lease, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver, leases_of
+from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
-from szal.stores.writes import Release, Remove, Save, SaveStep, Write, apply_one, merged
+from szal.stores.writes import (
+    Lease,
+    NewExecution,
+    Release,
+    Remove,
+    SaveStep,
+    Write,
+    apply_one,
+    leases_of,
+    merged,
+    saved_by,
+)
 
 __all__ = ["MemoryLedger"]
 
@@ -36,12 +47,18 @@ class MemoryLedger(Ledger):
         leases = leases_of(writes)
         with self._entries.lock:
             self._check_leases(leases)
+            for write in needed:
+                if isinstance(write, NewExecution):
+                    self._check_free(write)
             for write, row in zip(needed, rows, strict=True):
                 self._carry_out(write, row)
             self._note_progress(writes)
 
     def _carry_out(self, write: Write, row: Row | None) -> None:
-        if row is not None:
+        if isinstance(write, NewExecution):
+            if not self._is_recorded(write):
+                self._record(write, row)
+        elif row is not None:
             entry = self._entries.of.setdefault(write.execution_id, Entry(row))
             entry.row = row
         elif isinstance(write, SaveStep):
@@ -73,23 +90,38 @@ class MemoryLedger(Ledger):
     def drain(self, timeout: float | None = None) -> None:
         """Do nothing: nothing is queued."""
 
-    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
+    def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
         """Do nothing: nothing is queued."""
 
     # -- leases ---------------------------------------------------------------------------------------
 
     def create(self, new: NewExecution, /) -> int | None:
-        execution_id, entries = new.record.execution_id, self._entries
-        entry = Entry(Row.of(Save.of(new.record)), steps={step[0]: (*step, None) for step in new.steps})
-        with entries.lock:
+        row = Row.of(new.save)
+        with self._entries.lock:
             self._check_held(new.under)
-            definition = entries.definitions.setdefault(new.content_id, Definition(new.content_id, new.flow))
-            expires = monotonic() + new.ttl
-            entry.lease = HeldLease(owner=new.owner, epoch=new.first_epoch, expires=expires, definition=definition)
-            if new.replace:
-                entries.of[execution_id] = entry
-                return new.first_epoch
-            return new.first_epoch if entries.of.setdefault(execution_id, entry) is entry else None
+            return new.first_epoch if self._record(new, row) else None
+
+    def _record(self, new: NewExecution, row: Row | None) -> bool:
+        """Record an execution with its lease; False where there is one that it does not replace."""
+        assert row is not None
+        of, definitions = self._entries.of, self._entries.definitions
+        definition = definitions.setdefault(new.content_id, Definition(new.content_id, new.flow))
+        expires = monotonic() + new.ttl
+        lease = HeldLease(owner=new.owner, epoch=new.first_epoch, expires=expires, definition=definition)
+        entry = Entry(row, lease, {step[0]: (*step, None) for step in new.steps})
+        if new.replace:
+            of[new.execution_id] = entry
+            return True
+        return of.setdefault(new.execution_id, entry) is entry
+
+    def _is_recorded(self, new: NewExecution) -> bool:
+        """Whether that very write was carried out before."""
+        return self._epoch(new.execution_id) == new.first_epoch
+
+    def _check_free(self, new: NewExecution) -> None:
+        """Raise `LeaseLost` where somebody else has the id of a new execution."""
+        if new.execution_id in self._entries.of and not new.replace and not self._is_recorded(new):
+            raise LeaseLost(new.execution_id, frozenset({new.lease}))
 
     def knows(self, execution_id: str) -> bool:
         with self._entries.lock:
@@ -223,8 +255,8 @@ class MemoryLedger(Ledger):
 
 def _row(write: Write, store: str) -> Row | None:
     """Return the row that a save makes; raise `StoreFailed` for what is no write of szal's."""
-    if isinstance(write, Save):
-        return Row.of(write)
+    if (save := saved_by(write)) is not None:
+        return Row.of(save)
     if not isinstance(write, Remove | SaveStep | Release):
         raise StoreFailed(store, f"cannot carry out {write!r}")
     return None

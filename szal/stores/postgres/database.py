@@ -38,15 +38,18 @@ class _PostgresTransaction:
         return execute(self._connection, statement, [[*execution_ids]]).fetchall()
 
     def rows_for(self, statement: str, rows: Sequence[Row]) -> Rows:
-        return execute(self._connection, statement, [list(column) for column in zip(*rows, strict=True)]).fetchall()
+        return execute(self._connection, statement, self._columns(statement, rows)).fetchall()
 
     def many(self, statement: str, rows: Sequence[Row]) -> None:
         if rows:
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            check_texts(self._store, columns)
-            # NULL in each row goes as no array: psycopg would send {NULL} as text, which array_nulls=off changes.
-            sent = [None if all(value is None for value in column) else column for column in columns]
-            execute(self._connection, statement, fitting(self._connection, statement, sent))
+            execute(self._connection, statement, self._columns(statement, rows))
+
+    def _columns(self, statement: str, rows: Sequence[Row]) -> Sequence[object]:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        check_texts(self._store, columns)
+        # NULL in each row goes as no array: psycopg would send {NULL} as text, which array_nulls=off changes.
+        sent = [None if all(value is None for value in column) else column for column in columns]
+        return fitting(self._connection, statement, sent)
 
 
 def check_texts(store: str, groups: Sequence[Sequence[object]]) -> None:

@@ -6,12 +6,11 @@ from typing import ClassVar, TypeGuard
 
 from szal.model.bounds import Bounds
 from szal.stores.database import Transaction
-from szal.stores.ledger import Lease, leases_of
 from szal.stores.postgres.connection import PostgresConnection, execute
 from szal.stores.postgres.database import PostgresDatabase, check_texts
 from szal.stores.postgres.encoding import holds_any_text, in_ascii
 from szal.stores.sql_ledger import SqlLedger
-from szal.stores.writes import SaveStep, Write, merged
+from szal.stores.writes import Lease, SaveStep, Write, leases_of, merged
 
 __all__ = ["PostgresLedger"]
 

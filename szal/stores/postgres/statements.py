@@ -33,6 +33,7 @@ STATE, STARTED, FINISHED = "state", "started", "finished"
 ID = 'execution_id COLLATE "C"'
 _COLUMNS = ", ".join(("execution_id", "flow_name", "data", *COLUMNS))
 _VALUES = _COLUMNS.replace("labels", "labels::jsonb")
+_RECORDS = f"unnest({', '.join(['%b::text[]'] * (3 + len(COLUMNS)))}) AS r ({_COLUMNS})"
 _DERIVED = tuple(range(3, 3 + len(COLUMNS)))
 _SET = ", ".join(f"{name} = excluded.{name}" for name in ("flow_name", "data", *COLUMNS))
 
@@ -97,7 +98,7 @@ STATEMENTS = PostgresStatements(
     save=Statement(
         f"""
         INSERT INTO szal.szal_executions ({_COLUMNS})
-        SELECT {_VALUES} FROM unnest({", ".join(["%b::text[]"] * (3 + len(COLUMNS)))}) AS r ({_COLUMNS})
+        SELECT {_VALUES} FROM {_RECORDS}
         ON CONFLICT (execution_id) DO UPDATE SET {_SET}
         """,
         by="save, Ledger.apply",
@@ -125,10 +126,10 @@ STATEMENTS = PostgresStatements(
     ),
     begin=Statement(
         f"""
-        INSERT INTO szal.szal_executions ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s)
+        INSERT INTO szal.szal_executions ({_COLUMNS}) SELECT {_VALUES} FROM {_RECORDS}
         ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
         """,
-        by="Ledger.create",
+        by="Ledger.create, Ledger.apply",
         indexes="",
         json=(2,),
         derived=_DERIVED,
@@ -177,7 +178,7 @@ STATEMENTS = PostgresStatements(
         INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
         SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[]) {_OVER}
         """,
-        by="Ledger.apply, Ledger.create",
+        by="Ledger.create, Ledger.apply",
         indexes="",
         json=(3,),
     ),
@@ -216,7 +217,7 @@ STATEMENTS = PostgresStatements(
         ), held AS (SELECT content_id FROM szal.szal_flows WHERE content_id = %s FOR KEY SHARE)
         SELECT content_id FROM made UNION ALL SELECT content_id FROM held
         """,
-        by="Ledger.create",
+        by="Ledger.create, Ledger.apply",
         indexes="szal_flows_pkey",
         json=(1,),
     ),
@@ -229,13 +230,15 @@ STATEMENTS = PostgresStatements(
     add_lease=Statement(
         f"""
         INSERT INTO szal.szal_leases AS l (execution_id, owner, epoch, expires, content_id, recoveries, cancelled)
-        VALUES (%s, %s, %s, {NOW} + %s, %s, 0, 0)
+        SELECT r.execution_id, r.owner, r.epoch, {NOW} + r.ttl, r.content_id, 0, 0
+        FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::text[])
+        AS r (execution_id, owner, epoch, ttl, content_id)
         ON CONFLICT (execution_id) DO UPDATE
         SET owner = excluded.owner, epoch = greatest(l.epoch, excluded.epoch) + 1, expires = excluded.expires,
             content_id = excluded.content_id, recoveries = 0, cancelled = 0, wake = NULL
-        RETURNING epoch
+        RETURNING execution_id, epoch
         """,
-        by="Ledger.create",
+        by="Ledger.create, Ledger.apply",
         indexes="",
     ),
     # First, and alone: what is joined to a row that had to be waited for may be out of date.

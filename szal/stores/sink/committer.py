@@ -21,7 +21,7 @@ from szal.errors import LeaseLost, StoreFailed, StoreUnavailable, describe
 from szal.interruption import is_interruption
 from szal.stores import retrying
 from szal.stores.ledger import Ledger
-from szal.stores.writes import Write
+from szal.stores.writes import NewExecution, Write, lost_with
 
 __all__ = ["Committer", "what_can_be"]
 
@@ -76,17 +76,27 @@ def what_can_be(batch: Sequence[Write], error: Exception, commit: Commit) -> Ite
 
     Of leases that are lost, all are known at once: that one is lost costs the others one more transaction.
     """
-    lost = error.leases if isinstance(error, LeaseLost) else frozenset()
+    lost = lost_with(error.leases, batch) if isinstance(error, LeaseLost) else set()
 
     def is_held(write: Write) -> bool:
         return write.epoch is None or (write.execution_id, write.epoch) not in lost
 
     kept = [write for write in batch if is_held(write)]
     if not lost or (kept and commit(kept) is not None):  # there is more to it
-        yield from (([write], commit([write])) for write in batch)
+        yield from _one_by_one(batch, commit)
         return
     for held, group in groupby(batch, is_held):
         if held:
             yield [*group], None
         else:
             yield from (([write], LeaseLost(write.execution_id)) for write in group)
+
+
+def _one_by_one(batch: Sequence[Write], commit: Commit) -> Iterator[Part]:
+    """Write each by itself; what belongs to an execution that could not be recorded is lost for the same reason."""
+    unrecorded: dict[tuple[str, int | None], Exception] = {}
+    for write in batch:
+        problem = unrecorded.get((write.execution_id, write.epoch)) or commit([write])
+        if problem is not None and type(write) is NewExecution:
+            unrecorded[write.lease] = problem
+        yield [write], problem

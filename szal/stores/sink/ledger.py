@@ -37,46 +37,55 @@ class SinkLedger(Ledger):
     def drain(self, timeout: float | None = None) -> None:
         self._writer.wait(timeout)
 
-    def flush(self, timeout: float | None = None, *, execution_id: str | None = None) -> None:
-        self._writer.report(self._writer.wait(timeout), execution_id)
+    def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
+        self._writer.report(self._writer.wait(timeout), execution_ids)
 
-    # -- past it --------------------------------------------------------------------------------------
+    # -- past it, but behind the beginning of the execution that it is about ---------------------------
+
+    def _past(self, execution_id: str) -> Ledger:
+        """Return the ledger behind, once that has the execution, where it is queued that it begins."""
+        self._writer.wait_for_begin(execution_id)
+        return self._behind
 
     def create(self, new: NewExecution, /) -> int | None:
-        return self._behind.create(new)
+        if new.under is not None:
+            self._past(new.under.execution_id)
+        return self._past(new.execution_id).create(new)
 
     def knows(self, execution_id: str) -> bool:
-        return self._behind.knows(execution_id)
+        return self._past(execution_id).knows(execution_id)
 
     def holder(self, execution_id: str) -> str | None:
-        return self._behind.holder(execution_id)
+        return self._past(execution_id).holder(execution_id)
 
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
-        self._behind.undone(execution_id, step_name, data)
+        self._past(execution_id).undone(execution_id, step_name, data)
 
     def read(self, execution_id: str) -> Snapshot:
-        return self._behind.read(execution_id)
+        return self._past(execution_id).read(execution_id)
+
+    def take_over(self, wanted: TakeOver, /) -> Snapshot:
+        return self._past(wanted.execution_id).take_over(wanted)
+
+    def send(self, execution_id: str, signal: Signal) -> bool:
+        return self._past(execution_id).send(execution_id, signal)
+
+    def request_cancel(self, execution_id: str) -> bool:
+        return self._past(execution_id).request_cancel(execution_id)
+
+    # -- past it ---------------------------------------------------------------------------------------
+
+    def signals(self, execution_id: str) -> list[Signal]:
+        return self._behind.signals(execution_id)  # to one that is not recorded, none was sent
 
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         return self._behind.records(execution_ids)
-
-    def take_over(self, wanted: TakeOver, /) -> Snapshot:
-        return self._behind.take_over(wanted)
 
     def renew(self, renewal: Renewal, /) -> dict[str, bool]:
         return self._behind.renew(renewal)
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
         return self._behind.interrupted(is_gone)
-
-    def send(self, execution_id: str, signal: Signal) -> bool:
-        return self._behind.send(execution_id, signal)
-
-    def signals(self, execution_id: str) -> list[Signal]:
-        return self._behind.signals(execution_id)
-
-    def request_cancel(self, execution_id: str) -> bool:
-        return self._behind.request_cancel(execution_id)
 
     def clock(self) -> float:
         return self._behind.clock()

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeAlias
 
 import attrs
@@ -55,12 +55,12 @@ class LostWrites:
         """Keep the loss of write *number* for `report`; beyond 10 000, the oldest are only in the log."""
         self._untold.append((number, write.execution_id, error))
 
-    def report(self, last: int, execution_id: str | None) -> None:
-        """Raise `WriteFailed` for the losses up to number *last* (of one execution), which are forgotten."""
+    def report(self, last: int, execution_ids: Collection[str] | None) -> None:
+        """Raise `WriteFailed` for the losses up to number *last* (of these executions), which are forgotten."""
         told: list[_LostWrite] = []
         untold: list[_LostWrite] = []
         for loss in self._untold:
-            (told if loss[0] <= last and execution_id in (None, loss[1]) else untold).append(loss)
+            (told if loss[0] <= last and (execution_ids is None or loss[1] in execution_ids) else untold).append(loss)
         if told:
             failed = WriteFailed(self.store, tuple(name for _, name, _ in told), tuple(error for *_, error in told))
             rest = _memory(untold)

@@ -32,8 +32,10 @@ class Pending:
     """All writes up to this number are written or lost."""
     _mirror: dict[Hashable, Write] = attrs.field(factory=dict, init=False)
     """The latest of each key, of those that readers must see."""
+    _begun: dict[str, int] = attrs.field(factory=dict, init=False)
+    """The number of the write with which each execution begins, of those that do."""
     _mirrored: int = attrs.field(default=0, init=False)
-    """All writes up to this number are in the mirror, or need not be."""
+    """All writes up to this number are in these two, or need not be."""
 
     @property
     def submitted(self) -> int:
@@ -54,6 +56,12 @@ class Pending:
         self._bring_up_to_date()
         return [*self._mirror.values()]
 
+    def begun_by(self, execution_id: str) -> int | None:
+        """Return the number of the write with which that execution begins; None where it is not among these."""
+        self._bring_up_to_date()
+        number = self._begun.get(execution_id)
+        return number if number is not None and number > self.done else None
+
     def execution_ids(self) -> tuple[str, ...]:
         """Return the ids of the executions to which the writes belong."""
         return tuple(dict.fromkeys(write.execution_id for write in self.writes))
@@ -65,6 +73,8 @@ class Pending:
             for write in batch:
                 if self._mirror and write.mirrored and self._mirror.get(write.key) is write:
                     del self._mirror[write.key]
+                if self._begun and write.begins:
+                    self._begun.pop(write.execution_id, None)
                 self.writes.popleft()
         finally:
             self.done += before - len(self.writes)
@@ -74,9 +84,12 @@ class Pending:
         submitted = self.submitted
         unseen = submitted - max(self._mirrored, self.done)
         if unseen:
-            for write in reversed([*islice(reversed(self.writes), unseen)]):
+            latest = reversed([*islice(reversed(self.writes), unseen)])
+            for number, write in enumerate(latest, submitted - unseen + 1):
                 if write.mirrored:
                     self._mirror[write.key] = write
+                if write.begins:
+                    self._begun[write.execution_id] = number
             self._mirrored = submitted
 
 

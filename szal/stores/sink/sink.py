@@ -18,7 +18,7 @@ from szal.stores.sink.ledger import SinkLedger
 from szal.stores.sink.lost_writes import LostWrites, OnError
 from szal.stores.sink.stats import SinkStats
 from szal.stores.sink.writer import Writer
-from szal.stores.writes import Remove, Save
+from szal.stores.writes import Remove, Save, saved_by
 
 __all__ = ["Sink"]
 
@@ -103,7 +103,8 @@ class Sink:
         pending = self._writer.latest(execution_id)
         if pending is None:
             return self._backend.get(execution_id)
-        return read_record(execution_id, pending.data) if isinstance(pending, Save) else None
+        saved = saved_by(pending)
+        return None if saved is None else read_record(execution_id, saved.data)
 
     def remove(self, execution_id: str) -> ExecutionRecord | None:
         """Queue the removal of the record, and return it, or None where there is none (then nothing is queued).
@@ -142,7 +143,7 @@ class Sink:
         saved = {
             execution_id: None
             for execution_id, write in pending.items()
-            if isinstance(write, Save) and flow_name in (None, write.flow_name)
+            if (save := saved_by(write)) is not None and flow_name in (None, save.flow_name)
         }
         stored = self._backend.list(flow_name)  # after pending: what was committed in between is in both
         ids = [execution_id for execution_id in stored if execution_id not in pending or execution_id in saved]
@@ -185,7 +186,7 @@ class Sink:
         flush (or `close`) that covers it; with *execution_id*, only that execution's are, and the others are left
         for another flush. LostWrites that no flush asks about are remembered too: the last 10 000.
         """
-        self._ledger.flush(timeout, execution_id=execution_id)
+        self._ledger.flush(timeout, execution_ids=None if execution_id is None else [execution_id])
 
     def drain(self, timeout: float | None = None) -> None:
         """Return once all that was submitted before this call is committed or lost, without saying which.

@@ -4,7 +4,7 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -99,21 +99,23 @@ class Writer:
 
     def wait(self, timeout: float | None) -> int:
         """Wait until all that is submitted by now is done, and return the number of the last; or `FlushTimeout`."""
-        if threading.current_thread() is self._thread:
-            raise StoreError("on_error must not flush or query its own sink: it would wait for itself")
         with self._lock:
             last = self._pending.submitted
-            if self._pending.done >= last:
-                return last
-            self._wakes.put(None)  # it tries again now
-        if not self._await(lambda: self._pending.done >= last, last, timeout):
+        if not self._await_done(last, timeout):
             raise self._flush_timeout(timeout)
         return last
 
-    def report(self, last: int, execution_id: str | None) -> None:
-        """Raise `WriteFailed` for the failures up to number *last* (of one execution), and forget them."""
+    def wait_for_begin(self, execution_id: str) -> None:
+        """Wait until that execution is recorded, or lost, if that is pending; `FlushTimeout` after `block_timeout`."""
         with self._lock:
-            self._lost_writes.report(last, execution_id)
+            number = self._pending.begun_by(execution_id)
+        if number is not None and not self._await_done(number, self.block_timeout):
+            raise self._flush_timeout(self.block_timeout)
+
+    def report(self, last: int, execution_ids: Collection[str] | None) -> None:
+        """Raise `WriteFailed` for the failures up to number *last* (of these executions), and forget them."""
+        with self._lock:
+            self._lost_writes.report(last, execution_ids)
 
     def stats(self) -> SinkStats:
         """Return the counts so far."""
@@ -133,6 +135,16 @@ class Writer:
     def serve(self, sink: object) -> None:
         """Have the thread end, once it has written all, when *sink* is gone; who drops it runs nothing but C."""
         self._sink = weakref.ref(sink, self._wakes.put)
+
+    def _await_done(self, number: int, timeout: float | None) -> bool:
+        """Wait until all writes up to that number are written or lost, and return whether they are."""
+        if threading.current_thread() is self._thread:
+            raise StoreError("on_error must not flush or query its own sink: it would wait for itself")
+        with self._lock:
+            if self._pending.done >= number:
+                return True
+            self._wakes.put(None)  # it tries again now
+        return self._await(lambda: self._pending.done >= number, number, timeout)
 
     def _await_room(self, deadline: float | None) -> float:
         """Wait until there is room, and return until when that may go on: *deadline*, if there is one already."""

@@ -105,7 +105,7 @@ STATEMENTS = Statements(
         INSERT INTO szal_executions (execution_id, flow_name, data, {_COLUMNS}) VALUES ({_MARKS})
         ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
         """,
-        by="Ledger.create",
+        by="Ledger.create, Ledger.apply",
         indexes="",
     ),
     position=Statement(
@@ -139,7 +139,7 @@ STATEMENTS = Statements(
         indexes=_EXECUTIONS,
     ),
     # -- steps and definitions ------------------------------------------------------------------------
-    save_step=Statement(_SAVE_STEPS.format(_STEP_ROW), by="Ledger.apply, Ledger.create", indexes=""),
+    save_step=Statement(_SAVE_STEPS.format(_STEP_ROW), by="Ledger.create, Ledger.apply", indexes=""),
     steps=Statement(
         "SELECT step_name, seq, result FROM szal_steps WHERE execution_id = ? ORDER BY seq",
         by="Ledger.read, Ledger.take_over",
@@ -153,7 +153,7 @@ STATEMENTS = Statements(
     add_flow=Statement(
         "INSERT INTO szal_flows (content_id, data) SELECT ?, ? WHERE NOT EXISTS"
         " (SELECT 1 FROM szal_flows WHERE content_id = ?)",
-        by="Ledger.create",
+        by="Ledger.create, Ledger.apply",
         indexes=_FLOWS,
     ),
     flow=Statement(
@@ -167,9 +167,9 @@ STATEMENTS = Statements(
         ON CONFLICT (execution_id) DO UPDATE
         SET owner = excluded.owner, epoch = max(l.epoch, excluded.epoch) + 1, expires = excluded.expires,
             content_id = excluded.content_id, recoveries = 0, cancelled = 0, wake = NULL
-        RETURNING epoch
+        RETURNING execution_id, epoch
         """,
-        by="Ledger.create",
+        by="Ledger.create, Ledger.apply",
         indexes="",
     ),
     lock=None,  # BEGIN IMMEDIATE holds everything
