@@ -377,7 +377,7 @@ def test_the_attempts_of_a_wait_are_counted_across_pauses(new_engine):
         paused += 1
         [result] = wait_until(engine.recover, timeout=20)
     assert paused in (1, 2, 3)
-    assert result["ask"].error == "retry exhausted: ask after 3 attempts: step timeout: ask after 10ms"
+    assert result["ask"].error == "retry exhausted: ask after 3 attempts: step timeout: ask after 30ms"
     assert result["ask"].attempts == 3
 
 

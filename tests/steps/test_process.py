@@ -168,7 +168,8 @@ class TestTheEnd:
 
     def test_a_process_with_a_session_of_its_own_outlives_the_group(self, tmp_path):
         file = tmp_path / "pid"
-        process = start(f"setsid sh -c 'echo $$ > {file}; exec sleep 100' & ", grace=0.3)
+        begun = f"until test -s {file}; do sleep 0.01; done"
+        process = start(f"setsid sh -c 'echo $$ > {file}; exec sleep 100' & {begun}", grace=0.3)
         assert process.run() == 0
         pid = wait_until(lambda: number_in(file))
         os.killpg(pid, signal.SIGKILL)

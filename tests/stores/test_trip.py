@@ -75,7 +75,7 @@ def trips(url: str) -> tuple[list[str], list[str]]:
     ):
         engine.run(FlowDef("f", steps=[StepDef("a")]))
     [queue] = (each[each.index("Journal.settled") :] for each in found["queue"] if "Journal.settled" in each)
-    begins = max((each for each in found["run"] if "SqlLedger._create" in each), key=len)
+    begins = max((each for each in found["run"] if "SqlLedger._create" in each), key=lambda trip: (len(trip), trip))
     [write] = {
         each for each in found["write"] if "SqlLedger._carry_out" in each and "SqlLedger._check_held" not in each
     }
