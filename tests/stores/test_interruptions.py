@@ -1,4 +1,7 @@
-"""A store when a signal handler raises in the middle of it, at every moment: it is usable, and nothing is half done."""
+"""A store when a signal handler raises in the middle of it, at every moment: it is usable, and nothing is half done.
+
+On PostgreSQL at some of them; SZAL_TEST_FULL=1: at every one, which takes some minutes.
+"""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +16,8 @@ from szal.stores import Store, open_store
 from szal.stores.writes import Save
 
 ALIVE = 20.0
-POSTGRES_EVERY = 5 if FULL else 13  # moment: one takes as long as ten of SQLite
+POSTGRES_EVERY = 1 if FULL else 13  # moment: one takes as long as ten of SQLite
+FIRST_EVERY = 1 if FULL else 39
 BATCH = [Save.of(record(number)) for number in (1, 2, 3)]
 
 USES: dict[str, Callable[[Store], object]] = {
@@ -23,6 +27,7 @@ USES: dict[str, Callable[[Store], object]] = {
     "get": lambda store: store.get("e00009"),
     "list": lambda store: store.list(),
 }
+pytestmark = pytest.mark.timeout(1800 if FULL else 60)
 WRITTEN = {"save": {"e00001"}, "apply": {"e00001", "e00002", "e00003"}}
 
 
@@ -73,7 +78,7 @@ def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use
 def test_also_at_the_first_use(kind: str, request: pytest.FixtureRequest, path: Path) -> None:
     url = request.getfixturevalue("postgres_url") if kind == "postgres" else f"sqlite:///{path}"
     with open_store(url) as migrated:
-        for interruption in interruptions(every=3 * POSTGRES_EVERY if kind == "postgres" else 1):
+        for interruption in interruptions(every=FIRST_EVERY if kind == "postgres" else 1):
             with type(migrated).connect(url) as store:  # type: ignore[attr-defined]
                 held = interrupted(interruption, store.save, record(1))
                 is_usable(store)
@@ -82,7 +87,7 @@ def test_also_at_the_first_use(kind: str, request: pytest.FixtureRequest, path: 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_was_interrupted_before_it_was_committed_is_not_told_as_committed(backend: Store) -> None:
-    for interruption in interruptions(every=19 if "postgres" in backend.name else 1):
+    for interruption in interruptions(every=POSTGRES_EVERY if "postgres" in backend.name else 1):
         told: list[Exception | None] = []
         save = Save.of(record(1))
         save.done = told.append
