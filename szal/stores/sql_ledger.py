@@ -1,6 +1,6 @@
 """The ledger of a store in an SQL database: one table each for definitions, leases, steps and signals."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -77,7 +77,7 @@ class SqlLedger(Ledger):
         leases = leases_of(writes)
         self._fence(leases, transaction)
         self._check_held(transaction, leases)
-        for kind, group in groupby(merged(writes), type):
+        for kind, group in _in_kinds(merged(writes)):
             if kind is NewExecution:
                 self._begin([write for write in group if isinstance(write, NewExecution)], transaction)
                 continue
@@ -98,7 +98,13 @@ class SqlLedger(Ledger):
     # -- leases ---------------------------------------------------------------------------------------
 
     def create(self, new: NewExecution, /) -> int | None:
-        return self._database.transact(partial(self._create, new))
+        if self._create_shortly(new):
+            return new.first_epoch
+        return self._database.transact(partial(self._create, new), new)
+
+    def _create_shortly(self, new: NewExecution) -> bool:  # noqa: ARG002
+        """Record *new* in a way of this database's own, and return True; False: there is none, or it failed."""
+        return False
 
     def _create(self, new: NewExecution, transaction: Transaction) -> int | None:
         if new.under is not None:
@@ -146,10 +152,7 @@ class SqlLedger(Ledger):
     def _lease(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
         """Write the leases, definitions and steps of executions that are recorded."""
         said = self._statements
-        rows = {
-            each.execution_id: (each.execution_id, each.owner, each.first_epoch, each.ttl, each.content_id)
-            for each in new
-        }
+        rows = {each.execution_id: each.lease_row() for each in new}
         epochs: dict[str, int] = dict(transaction.rows_for(said.add_lease, [*rows.values()]))
         # There was one of that id, and who removed it knows nothing of these tables, as szal-rs.
         left = [(each.execution_id,) for each in new if epochs[each.execution_id] != each.first_epoch]
@@ -267,6 +270,18 @@ class SqlLedger(Ledger):
 
     def clock(self) -> float:
         return float(self._database.read(self._statements.now)[0][0])
+
+
+def _in_kinds(writes: Iterable[Write]) -> Iterator[tuple[type[Write], list[Write]]]:
+    """Yield *writes* by their kinds, each as often as a removal comes in between: the end is the same."""
+    for is_removal, group in groupby(writes, lambda write: type(write) is Remove):
+        if is_removal:
+            yield Remove, [*group]
+            continue
+        kinds: dict[type[Write], list[Write]] = {NewExecution: [], SaveStep: [], Save: [], Release: []}
+        for write in group:
+            kinds.setdefault(type(write), []).append(write)
+        yield from ((kind, found) for kind, found in kinds.items() if found)
 
 
 def forget(transaction: Transaction, statements: Statements, rows: Sequence[Row]) -> None:

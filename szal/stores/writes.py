@@ -4,8 +4,9 @@ A new kind of write is a class here and a statement of each database; the queue,
 know nothing but the protocol.
 """
 
+import copy
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 import attrs
@@ -229,7 +230,9 @@ class NewExecution:
     """Of the lease. Who may have had a lease for that id, of an execution that was removed, must not have had this."""
     done: Done | None = attrs.field(default=None, repr=False, eq=False)
     save: Save = attrs.field(init=False, repr=False, eq=False)
-    """Its record, as it was when this was made."""
+    """Its record, as it was when this was made, or as it is by the end of a batch."""
+    release: "Release | None" = attrs.field(default=None, init=False, repr=False, eq=False)
+    """What gives its lease up by the end of a batch: nobody ever has it."""
 
     @save.default
     def _save(self) -> Save:
@@ -254,6 +257,19 @@ class NewExecution:
 
     def row(self) -> tuple[object, ...]:
         return self.save.row()
+
+    def lease_row(self) -> tuple[object, ...]:
+        """Return the parameters of the statement that makes its lease."""
+        if self.release is None:
+            return self.execution_id, self.owner, self.first_epoch, self.ttl, self.content_id, None, None
+        wake, awaits, _ = self.release.row()
+        return self.execution_id, None, self.first_epoch, self.ttl, self.content_id, wake, awaits
+
+    def ended_by(self, save: Save | None, release: "Release | None") -> "NewExecution":
+        """Return one that leaves what these leave after it."""
+        both = copy.copy(self)
+        both.save, both.release = save or self.save, release
+        return both
 
 
 def saved_by(write: Write | None) -> Save | None:
@@ -300,22 +316,47 @@ def lost_with(leases: Iterable[tuple[str, int]], writes: Iterable[Write]) -> set
 def merged(writes: Sequence[Write]) -> list[Write]:
     """Return *writes* without those that a later one replaces: the same end, if all are one transaction.
 
+    What begins in them begins as it is by their end.
+
     >>> first, second = Save("a", "ci", WorkflowState.RUNNING, "1"), Save("a", "ci", WorkflowState.COMPLETED, "2")
     >>> merged([first, Remove("b"), second]) == [Remove("b"), second]
     True
     """
-    if len({write.key for write in writes}) == len(writes):
-        return list(writes)
-    written: set[Hashable] = set()
-    kept: list[Write] = []
-    for write in reversed(writes):
-        key = write.key
-        if key in written and write.replaceable:
-            continue
-        written.add(key)
-        kept.append(write)
-    kept.reverse()
-    return kept
+    kept = [*writes]
+    if len({write.key for write in writes}) < len(writes):
+        written: set[Hashable] = set()
+        kept = []
+        for write in reversed(writes):
+            key = write.key
+            if key in written and write.replaceable:
+                continue
+            written.add(key)
+            kept.append(write)
+        kept.reverse()
+    new = {write.execution_id: place for place, write in enumerate(kept) if type(write) is NewExecution}
+    return _folded(kept, new) if new else kept
+
+
+def _folded(writes: Sequence[Write], new: Mapping[str, int]) -> list[Write]:
+    """Return *writes* with the record, and the release, of each execution in the place of the one that begins it.
+
+    Those of *new* are at these places; one that is removed as well stays as it is.
+    """
+    begun = {**new}
+    ends: dict[str, dict[type[Write], Write]] = {}
+    for write in writes:
+        if type(write) is Remove:
+            begun.pop(write.execution_id, None)
+        elif type(write) in (Save, Release):
+            ends.setdefault(write.execution_id, {})[type(write)] = write
+    folded: list[Write] = []
+    for place, write in enumerate(writes):
+        end = ends.get(write.execution_id, {}) if write.execution_id in begun else {}
+        if type(write) is NewExecution and begun.get(write.execution_id) == place:
+            folded.append(write.ended_by(end.get(Save), end.get(Release)))  # type: ignore[arg-type]
+        elif end.get(type(write)) is not write:
+            folded.append(write)
+    return folded
 
 
 def apply_one(apply: Callable[[Sequence[Write]], None], write: Write) -> None:

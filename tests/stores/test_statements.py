@@ -33,12 +33,27 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "begin": ("new", "ci", "{}", *UNKNOWN),
     "save_step": ("e1", "a", 0, "{}", None),
     "save_few_steps": (json.dumps([{"execution_id": "e1", "step_name": "a", "seq": 0, "result": "1", "epoch": 1}]),),
+    "carry_out_few": (
+        json.dumps(
+            {
+                "held": [{"execution_id": "e1", "epoch": 1}],
+                "new": [{"execution_id": "new", "content_id": "c", "flow": "{}", "epoch": 1, "data": "{}"}],
+                "steps": [{"execution_id": "e1", "step_name": "a", "seq": 0, "result": "1"}],
+                "saves": [{"execution_id": "e1", "flow_name": "ci", "data": "{}"}],
+                "releases": [{"execution_id": "e1"}],
+            }
+        ),
+        "w1",
+        1,
+        "w1",
+        3,
+    ),
     "add_flow": ("c", "{}", "c"),
     "oldest_kept": (3,),
     "hold_flows": ("c1",),
     "forget_flows": ("c1",),
     "flow": ("c1",),
-    "add_lease": ("e1", "me", 1, 60.0, "c1"),
+    "add_lease": ("e1", "me", 1, 60.0, "c1", None, None),
     "take_over": ("me", 60.0, 0, "e1"),
     "renew": (60.0, "e1", "me", 1),
     "release": (None, None, "e1"),
@@ -148,6 +163,7 @@ def test_each_statement_uses_the_indexes_that_stand_with_it(planner: Planner) ->
 def test_each_says_who_runs_it(planner: Planner) -> None:
     assert all(statement.by for statement in planner.statements.whole().values())
     assert planner.statements.whole().keys() >= ROWS.keys() - {
+        "carry_out_few",
         "save_few_steps",
         "undone",
         "hold_flows",

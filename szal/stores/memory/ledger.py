@@ -76,8 +76,7 @@ class MemoryLedger(Ledger):
     def _release(self, release: Release) -> None:
         entry = self._entries.of.get(release.execution_id)
         if entry is not None and entry.lease is not None:
-            awaits = None if release.awaits is None else frozenset(release.awaits)
-            entry.lease = attrs.evolve(entry.lease, owner=None, expires=-math.inf, wake=release.wake, awaits=awaits)
+            entry.lease = _released(entry.lease, release)
 
     def _note_progress(self, writes: Iterable[Write]) -> None:
         """Count recoveries anew where a step has settled."""
@@ -109,6 +108,8 @@ class MemoryLedger(Ledger):
         expires = monotonic() + new.ttl
         lease = HeldLease(owner=new.owner, epoch=new.first_epoch, expires=expires, definition=definition)
         entry = Entry(row, lease, {step[0]: (*step, None) for step in new.steps})
+        if new.release is not None:
+            entry.lease = _released(lease, new.release)
         if new.replace:
             of[new.execution_id] = entry
             return True
@@ -251,6 +252,11 @@ class MemoryLedger(Ledger):
     def _epoch(self, execution_id: str) -> int | None:
         entry = self._entries.of.get(execution_id)
         return None if entry is None or entry.lease is None else entry.lease.epoch
+
+
+def _released(lease: HeldLease, release: Release) -> HeldLease:
+    awaits = None if release.awaits is None else frozenset(release.awaits)
+    return attrs.evolve(lease, owner=None, expires=-math.inf, wake=release.wake, awaits=awaits)
 
 
 def _row(write: Write, store: str) -> Row | None:

@@ -1,7 +1,8 @@
 """A PostgreSQL database as that of a store: transactions on a pool's connections, and what became of a lost COMMIT."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar, cast
 
@@ -126,13 +127,51 @@ class PostgresDatabase(Database):
 
     def transact(self, work: Callable[[Transaction], Made], request: object = None, *, once: bool = False) -> Made:
         transaction = partial(self._transaction, work, work if request is None else request)
-        try:
+        with self._keeping_doubts():
             return self.use(transaction, once=once)
+
+    @contextmanager
+    def _keeping_doubts(self) -> Iterator[None]:
+        try:
+            yield
         except StoreUnavailable:
             raise  # whoever asks again with the same *request* is told what became of the COMMIT
         except BaseException:
             self._doubts.last = None
             raise
+
+    def at_once(
+        self,
+        work: Callable[[PostgresConnection, Mark], bool],
+        request: object,
+        made: object = None,
+        *,
+        once: bool = False,
+    ) -> bool:
+        """Have *work* run one statement, which is a transaction by itself and leaves that mark, and return True.
+
+        False: nothing has happened, as *work* says, or the same *request* is in doubt. Then `transact` tells what
+        became of it, as it does of its own, and returns *made* where it is committed.
+        """
+
+        def carry_out(connection: PostgresConnection) -> bool:
+            if (doubt := self._doubts.last) is not None and doubt.request is request:
+                return False
+            mark = self._marks.next()
+            self._doubts.last = _Doubt(request, mark, made)
+            try:
+                is_done = work(connection, mark)
+            except psycopg.Error:
+                if not connection.closed:  # the server has answered: it is rolled back
+                    self._doubts.last = None
+                    self._marks.undone(mark)
+                raise
+            self._doubts.last = None
+            (self._marks.left if is_done else self._marks.undone)(mark)
+            return is_done
+
+        with self._keeping_doubts():
+            return self.use(carry_out, once=once)
 
     def _transaction(
         self, work: Callable[[Transaction], Made], request: object, connection: PostgresConnection

@@ -1,21 +1,33 @@
 """The ledger in PostgreSQL, which has a shorter way for the most frequent writes."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from typing import ClassVar, TypeGuard
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import ClassVar, TypeAlias
+
+import psycopg
 
 from szal.model.bounds import Bounds
 from szal.stores.database import Transaction
+from szal.stores.heads import COLUMNS
 from szal.stores.postgres.connection import PostgresConnection, execute
 from szal.stores.postgres.database import PostgresDatabase, check_texts
 from szal.stores.postgres.encoding import holds_any_text, in_ascii
+from szal.stores.postgres.marks import Mark
 from szal.stores.sql_ledger import SqlLedger
-from szal.stores.writes import Lease, SaveStep, Write, leases_of, merged
+from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write, leases_of, merged
 
 __all__ = ["PostgresLedger"]
 
+_MANY = 10_000
 _FEW = 32  # of more rows each costs less in arrays
+_SHORT = 32_768  # of more characters each costs less as they are than inside of JSON
+_RECORD = ("execution_id", "flow_name", "data", *COLUMNS)
+_LEASE = ("execution_id", "owner", "epoch", "ttl", "content_id", "wake", "awaits")
 _STEP = ("execution_id", "step_name", "seq", "result", "signal_id")
+_RELEASE = ("wake", "awaits", "execution_id")
+
+_Few: TypeAlias = dict[str, list[dict[str, object]]]
 
 
 class PostgresLedger(SqlLedger):
@@ -28,35 +40,89 @@ class PostgresLedger(SqlLedger):
         super().__init__(database)
         self._late: set[tuple[str, int]] = set()
         """Under which a statement may still be carried out, whose answer was lost."""
+        self._defined: set[str] = set()
+        """Definitions that were there, and need not be sent again."""
 
     def _apply_shortly(self, writes: Sequence[Write], *, once: bool) -> bool:
-        """Write few steps by one statement that looks after their leases too, which waits for the network once.
+        """Carry out few writes by one statement that looks after their leases too, which waits for the network once.
 
         False: nothing is written. One of the leases is not held, or an answer was lost under it: a server that is held
         up, or a proxy, may have the statement carried out later, over what is written meanwhile. The transaction that
         follows then puts up a fence.
         """
-        if not _are_few_steps(writes):
+        if len(writes) > 2 * _FEW or not all(_is_simple(each) for each in writes):
             return False
         needed = merged(writes)
+        if len(needed) > _FEW:
+            return False
+        leases = leases_of(writes)
+        if all(type(each) is SaveStep for each in needed):
+            return self._save_few_steps(needed, leases, once=once)
+        is_done = self._carry_out_few(writes, needed, leases, once=once)
+        if is_done:
+            self._ended((each.execution_id, each.epoch or 0) for each in writes if type(each) is Release)
+        return is_done
+
+    def _create_shortly(self, new: NewExecution) -> bool:
+        return _is_simple(new) and self._carry_out_few(new, [new], leases_of([new]), new.first_epoch, once=False)
+
+    def _save_few_steps(self, needed: Sequence[Write], leases: Collection[Lease], *, once: bool) -> bool:
         rows = [step.row() for step in needed]
         check_texts(self.name, rows)
         given = [
-            {**dict(zip(_STEP, row, strict=True)), "epoch": step.epoch} for step, row in zip(needed, rows, strict=True)
+            dict(zip(_STEP, row, strict=True)) | {"epoch": step.epoch} for step, row in zip(needed, rows, strict=True)
         ]
         statement = self._database.statements.save_few_steps
 
         def save(connection: PostgresConnection) -> int:
-            if self._late and not self._late.isdisjoint(leases_of(writes)):
+            if self._is_late(leases):
                 return 0
             text = json.dumps(given if holds_any_text(connection) else in_ascii(given), ensure_ascii=False)
-            try:
+            with self._late_if_lost(connection, leases):
                 return execute(connection, statement, [text]).rowcount
-            except BaseException:
-                self._late.update(leases_of(writes))
-                raise
 
         return self._database.use(save, once=once) == len(needed)
+
+    def _carry_out_few(
+        self, request: object, needed: Sequence[Write], leases: Collection[Lease], made: object = None, *, once: bool
+    ) -> bool:
+        given = _few(needed, self._defined)
+        texts = [[*each.values()] for rows in given.values() for each in rows]
+        check_texts(self.name, texts)
+        if sum(len(value) for row in texts for value in row if isinstance(value, str)) > _SHORT:
+            return False
+        given["held"] = [lease._asdict() for lease in leases]
+        statement = self._database.statements.carry_out_few
+
+        def carry_out(connection: PostgresConnection, mark: Mark) -> bool:
+            if self._is_late(leases) or not holds_any_text(connection):
+                return False
+            text = json.dumps(given, ensure_ascii=False)
+            with self._late_if_lost(connection, leases), suppress(psycopg.errors.DivisionByZero):  # nothing is done
+                execute(connection, statement, [text, *mark.row()])
+                return True
+            return False
+
+        is_done = self._database.at_once(carry_out, request, made, once=once)
+        defined = {str(each["content_id"]) for each in given["new"]}
+        if not is_done:
+            self._defined -= defined
+            return False
+        self._defined = self._defined | defined if len(self._defined) < _MANY else defined
+        return True
+
+    def _is_late(self, leases: Collection[Lease]) -> bool:
+        return bool(self._late) and not self._late.isdisjoint(leases)
+
+    @contextmanager
+    def _late_if_lost(self, connection: PostgresConnection, leases: Collection[Lease]) -> Iterator[None]:
+        """Take note that what is done under *leases* in here may be carried out later, if no answer comes."""
+        try:
+            yield
+        except BaseException as error:
+            if connection.closed or not isinstance(error, psycopg.Error):
+                self._late.update(leases)
+            raise
 
     def _fence(self, leases: Collection[Lease], transaction: Transaction) -> None:
         if late := sorted(lease for lease in leases if lease in self._late):
@@ -70,8 +136,26 @@ class PostgresLedger(SqlLedger):
             self._late.difference_update(leases)
 
 
-def _are_few_steps(writes: Sequence[Write]) -> TypeGuard[Sequence[SaveStep]]:
-    """Return whether that is all there is to write, under leases."""
-    return len(writes) <= _FEW and all(
-        type(each) is SaveStep and each.epoch is not None and each.progress_of is None for each in writes
-    )
+def _is_simple(write: Write) -> bool:
+    """Whether that is a write as most are, under a lease."""
+    if type(write) is NewExecution:
+        return not (write.replace or write.steps)
+    if type(write) is SaveStep:
+        return write.epoch is not None and write.progress_of is None
+    return type(write) in (Save, Release) and write.epoch is not None
+
+
+def _few(writes: Sequence[Write], defined: Collection[str]) -> _Few:
+    """Return the rows of *writes*, by name; of *defined* definitions the text is there."""
+    few: _Few = {"new": [], "steps": [], "saves": [], "releases": []}
+    for write in writes:
+        if type(write) is NewExecution:
+            row = dict(zip(_RECORD, write.row(), strict=True)) | dict(zip(_LEASE, write.lease_row(), strict=True))
+            few["new"].append(row | {"flow": None if write.content_id in defined else write.flow})
+        elif type(write) is SaveStep:
+            few["steps"].append(dict(zip(_STEP, write.row(), strict=True)))
+        elif type(write) is Save:
+            few["saves"].append(dict(zip(_RECORD, write.row(), strict=True)))
+        else:
+            few["releases"].append(dict(zip(_RELEASE, write.row(), strict=True)))
+    return few

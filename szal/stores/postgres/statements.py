@@ -34,6 +34,7 @@ ID = 'execution_id COLLATE "C"'
 _COLUMNS = ", ".join(("execution_id", "flow_name", "data", *COLUMNS))
 _VALUES = _COLUMNS.replace("labels", "labels::jsonb")
 _RECORDS = f"unnest({', '.join(['%b::text[]'] * (3 + len(COLUMNS)))}) AS r ({_COLUMNS})"
+_RECORD_TYPES = ", ".join(f"{name} text" for name in ("execution_id", "flow_name", "data", *COLUMNS))
 _DERIVED = tuple(range(3, 3 + len(COLUMNS)))
 _SET = ", ".join(f"{name} = excluded.{name}" for name in ("flow_name", "data", *COLUMNS))
 
@@ -58,6 +59,12 @@ class PostgresStatements(Statements):
     """Takes steps as a JSON array of objects: writes them all, or none if one of their leases is not held, or fenced.
 
     Of few rows each costs half as much as in a batch. Nobody can take the leases over before this is committed.
+    """
+    carry_out_few: Statement
+    """Takes a JSON object with arrays of objects (`held`, `new`, `steps`, `saves`, `releases`), and what a mark takes.
+
+    Carries out all of it, and leaves the mark, or divides by zero: where a lease is not held, or fenced, or what is new
+    is there already, or a definition is not there that is not given.
     """
     lock_all: Statement
     """Holds leases until the end of the transaction, and waits for who writes under them: first, and alone."""
@@ -198,6 +205,76 @@ STATEMENTS = PostgresStatements(
         by="Ledger.apply, where a batch is nothing but few steps",
         indexes="szal_leases_pkey",
     ),
+    carry_out_few=Statement(
+        f"""
+        WITH given AS MATERIALIZED (SELECT %s::json AS everything),
+        needed AS MATERIALIZED (
+            SELECT * FROM json_to_recordset((SELECT everything -> 'held' FROM given))
+            AS r (execution_id text, epoch bigint)
+        ),
+        held AS (
+            SELECT FROM szal.szal_leases WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM needed)
+            AND fenced IS DISTINCT FROM epoch ORDER BY execution_id FOR KEY SHARE
+        ),
+        may AS MATERIALIZED (SELECT (SELECT count(*) FROM held) = (SELECT count(*) FROM needed) AS go),
+        new AS MATERIALIZED (
+            SELECT * FROM json_to_recordset((SELECT everything -> 'new' FROM given))
+            AS r ({_RECORD_TYPES}, owner text, epoch bigint, ttl float8, content_id text, wake float8, awaits text,
+                flow text)
+            WHERE (SELECT go FROM may)
+        ),
+        begun AS (
+            INSERT INTO szal.szal_executions ({_COLUMNS}) SELECT {_VALUES} FROM new ORDER BY execution_id
+            ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
+        ),
+        leased AS (
+            INSERT INTO szal.szal_leases
+                (execution_id, owner, epoch, expires, content_id, recoveries, cancelled, wake, awaits)
+            SELECT execution_id, owner, epoch, CASE WHEN owner IS NULL THEN 0 ELSE {NOW} + ttl END, content_id, 0, 0,
+                wake, awaits
+            FROM new ORDER BY execution_id
+            ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
+        ),
+        defined AS (
+            INSERT INTO szal.szal_flows (content_id, data)
+            SELECT content_id, max(flow) FROM new WHERE flow IS NOT NULL GROUP BY content_id ORDER BY content_id
+            ON CONFLICT (content_id) DO NOTHING RETURNING content_id
+        ),
+        known AS (
+            SELECT content_id FROM szal.szal_flows WHERE content_id IN (SELECT content_id FROM new)
+            ORDER BY content_id FOR KEY SHARE
+        ),
+        stepped AS (
+            INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
+            SELECT * FROM json_to_recordset((SELECT everything -> 'steps' FROM given))
+            AS r (execution_id text, step_name text, seq bigint, result text, signal_id text)
+            WHERE (SELECT go FROM may) {_OVER}
+        ),
+        saved AS (
+            INSERT INTO szal.szal_executions ({_COLUMNS})
+            SELECT {_VALUES} FROM json_to_recordset((SELECT everything -> 'saves' FROM given)) AS r ({_RECORD_TYPES})
+            WHERE (SELECT go FROM may)
+            ON CONFLICT (execution_id) DO UPDATE SET {_SET}
+        ),
+        released AS (
+            UPDATE szal.szal_leases AS l SET owner = NULL, expires = 0, wake = r.wake, awaits = r.awaits
+            FROM json_to_recordset((SELECT everything -> 'releases' FROM given))
+            AS r (wake float8, awaits text, execution_id text)
+            WHERE l.execution_id = r.execution_id AND (SELECT go FROM may)
+        ),
+        gone AS (DELETE FROM szal.szal_commits WHERE writer = %s AND number = %s),
+        marked AS (INSERT INTO szal.szal_commits (writer, number, made) VALUES (%s, %s, {NOW}))
+        SELECT 1 / (
+            (SELECT go FROM may)
+            AND (SELECT count(*) FROM begun) = (SELECT count(*) FROM new)
+            AND (SELECT count(*) FROM leased) = (SELECT count(*) FROM new)
+            AND (SELECT count(*) FROM defined) + (SELECT count(*) FROM known)
+                = (SELECT count(DISTINCT content_id) FROM new)
+        )::int
+        """,
+        by="Ledger.apply, where a batch is small",
+        indexes="szal_leases_pkey szal_flows_pkey szal_commits_pkey",
+    ),
     steps=Statement(
         "SELECT step_name, seq, result FROM szal.szal_steps WHERE execution_id = %s ORDER BY seq",
         by="Ledger.read, Ledger.take_over",
@@ -229,13 +306,16 @@ STATEMENTS = PostgresStatements(
     # -- leases ---------------------------------------------------------------------------------------
     add_lease=Statement(
         f"""
-        INSERT INTO szal.szal_leases AS l (execution_id, owner, epoch, expires, content_id, recoveries, cancelled)
-        SELECT r.execution_id, r.owner, r.epoch, {NOW} + r.ttl, r.content_id, 0, 0
-        FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::text[])
-        AS r (execution_id, owner, epoch, ttl, content_id)
+        INSERT INTO szal.szal_leases AS l
+            (execution_id, owner, epoch, expires, content_id, recoveries, cancelled, wake, awaits)
+        SELECT r.execution_id, r.owner, r.epoch, CASE WHEN r.owner IS NULL THEN 0 ELSE {NOW} + r.ttl END, r.content_id,
+            0, 0, r.wake, r.awaits
+        FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::text[], %b::float8[], %b::text[])
+        AS r (execution_id, owner, epoch, ttl, content_id, wake, awaits)
         ON CONFLICT (execution_id) DO UPDATE
         SET owner = excluded.owner, epoch = greatest(l.epoch, excluded.epoch) + 1, expires = excluded.expires,
-            content_id = excluded.content_id, recoveries = 0, cancelled = 0, wake = NULL
+            content_id = excluded.content_id, recoveries = 0, cancelled = 0, wake = excluded.wake,
+            awaits = excluded.awaits
         RETURNING execution_id, epoch
         """,
         by="Ledger.create, Ledger.apply",
