@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from helper_engine import bounded
+from pairs import beside
 
 from szal import Engine, EngineConfig, FlowDef, InMemoryStorage, StepDef, WorkflowState
 from szal.stores import open_store
@@ -89,7 +90,9 @@ def test_run_and_the_undoing_of_what_has_completed(new_engine, fails):
     assert len(set(scene.undone)) == (DEEPEST + 1 if fails else 0)
 
 
-@pytest.mark.parametrize("end", ["completes", "fails", "cancelled", "waits on"])
+@pytest.mark.parametrize(
+    ("end", "kind"), beside(["completes", "fails", "cancelled", "waits on"], ["memory", "postgres", "sqlite"])
+)
 def test_pause_and_resume(new_engine, store, end):
     scene = Scene(asks())
     paused = with_few_frames(new_engine(scene, **scene.config()).run, scene.top, execution_id="top")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from injection import alarm_in, alarms
+from pairs import FULL
 
 from szal.events.bus import EventBus, EventType, TopicPattern, WorkflowEvent
 
@@ -310,7 +311,7 @@ class TestCallbacks:
         for count in counts:
             bus.subscribe("#", count.append)  # written in C: no signal comes up before its first line
         with alarms(interrupt):
-            for round_ in range(600):
+            for round_ in range(600 if FULL else 120):
                 with suppress(Interrupted):
                     alarm_in(round_ % 20)
                     while True:  # whenever it comes, it is in the midst of one

@@ -1,6 +1,6 @@
 """A store when a signal handler raises in the middle of it, at every moment: it is usable, and nothing is half done.
 
-On PostgreSQL at some of them; SZAL_TEST_FULL=1: at every one, which takes some minutes.
+In a database at some of them; SZAL_TEST_FULL=1: at every one, which takes some minutes.
 """
 
 import threading
@@ -16,8 +16,12 @@ from szal.stores import Store, open_store
 from szal.stores.writes import Save
 
 ALIVE = 20.0
-POSTGRES_EVERY = 1 if FULL else 13  # moment: one takes as long as ten of SQLite
-FIRST_EVERY = 1 if FULL else 39
+EVERY = {  # moment: on PostgreSQL one takes as long as ten of SQLite
+    "memory": 1,
+    "sqlite": 1 if FULL else 3,
+    "postgres": 1 if FULL else 13,
+}
+FIRST_EVERY = {"sqlite": 1 if FULL else 5, "postgres": 1 if FULL else 39}
 BATCH = [Save.of(record(number)) for number in (1, 2, 3)]
 
 USES: dict[str, Callable[[Store], object]] = {
@@ -29,6 +33,12 @@ USES: dict[str, Callable[[Store], object]] = {
 }
 pytestmark = pytest.mark.timeout(1800 if FULL else 60)
 WRITTEN = {"save": {"e00001"}, "apply": {"e00001", "e00002", "e00003"}}
+
+
+def every_of(store: Store) -> int:
+    """Return which of the moments are taken with a store of that kind: each so many."""
+    kinds = {"memory:": "memory", "postgresql:": "postgres"}
+    return EVERY[next((kind for start, kind in kinds.items() if store.name.startswith(start)), "sqlite")]
 
 
 def is_usable(store: Store) -> None:
@@ -61,8 +71,7 @@ def check(store: Store, use: str, where: str | None) -> None:
 def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use: str) -> None:
     if use == "apply" and backend.name == "memory:":
         pytest.skip("one operation after the other")
-    every = POSTGRES_EVERY if "postgres" in backend.name else 1
-    for interruption in interruptions(every=every):
+    for interruption in interruptions(every=every_of(backend)):
         backend.save(record(9))
         held = interrupted(interruption, USES[use], backend)  # the exception, so that its frames stay
         check(backend, use, interruption.where)
@@ -78,7 +87,7 @@ def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use
 def test_also_at_the_first_use(kind: str, request: pytest.FixtureRequest, path: Path) -> None:
     url = request.getfixturevalue("postgres_url") if kind == "postgres" else f"sqlite:///{path}"
     with open_store(url) as migrated:
-        for interruption in interruptions(every=FIRST_EVERY if kind == "postgres" else 1):
+        for interruption in interruptions(every=FIRST_EVERY[kind]):
             with type(migrated).connect(url) as store:  # type: ignore[attr-defined]
                 held = interrupted(interruption, store.save, record(1))
                 is_usable(store)
@@ -87,7 +96,7 @@ def test_also_at_the_first_use(kind: str, request: pytest.FixtureRequest, path: 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_was_interrupted_before_it_was_committed_is_not_told_as_committed(backend: Store) -> None:
-    for interruption in interruptions(every=POSTGRES_EVERY if "postgres" in backend.name else 1):
+    for interruption in interruptions(every=every_of(backend)):
         told: list[Exception | None] = []
         save = Save.of(record(1))
         save.done = told.append

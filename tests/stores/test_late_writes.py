@@ -125,6 +125,60 @@ def test_whoever_takes_over_writes_as_ever(
     assert steps(postgres) == [("pay", 1, '"again"')]
 
 
+@pytest.mark.parametrize("retry_timeout", [5.0, 0.0])
+def test_a_late_batch_changes_nothing(cutter: Cutter, postgres: PostgresExecutionStore, retry_timeout: float) -> None:
+    """Few writes of several kinds: they are one statement too."""
+    with PostgresExecutionStore.connect(cutter.url, retry_timeout=retry_timeout) as store:
+        epoch = begun(store)
+        batch: list[Write] = [step(0, '"running"', epoch), Save.of(record(1, state=WorkflowState.RUNNING), epoch)]
+        cutter.hold_at(b"running")
+        if retry_timeout:
+            store.ledger.apply(batch)
+        else:
+            with pytest.raises(StoreUnavailable):
+                store.ledger.apply(batch)
+        store.ledger.apply([step(1, '"completed"', epoch), Save.of(record(1), epoch), Release("e00001", epoch)])
+        cutter.deliver()
+        assert cutter.cuts == 1
+        assert steps(postgres) == [("pay", 1, '"completed"')]
+        assert postgres.get("e00001") == record(1)
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+@pytest.mark.parametrize("is_claim", [True, False])
+def test_an_execution_begins_once_whether_the_answer_or_the_question_was_lost(
+    cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore, is_claim: bool, delivered: bool
+) -> None:
+    cut.list()  # so that all has been looked at
+    running = record(1, state=WorkflowState.RUNNING)
+    new = NewExecution(record=running, content_id="c", flow='"of mine"', owner="me", ttl=60.0, first_epoch=12)
+    cutter.cut_at(b"of mine", delivered=delivered)
+    if is_claim:
+        assert cut.ledger.create(new) == 12
+    else:
+        cut.ledger.apply([new, step(0, '"done"', 12)])
+    assert cutter.cuts == 1
+    assert postgres.get("e00001") == running
+    assert postgres.ledger.holder("e00001") == "me"
+    assert len(steps(postgres)) == (not is_claim)
+    assert cut.ledger.create(new) is None
+
+
+def test_an_execution_that_begins_late_changes_nothing(
+    cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore
+) -> None:
+    cut.list()
+    running = record(1, state=WorkflowState.RUNNING)
+    new = NewExecution(record=running, content_id="c", flow='"of mine"', owner="me", ttl=60.0, first_epoch=12)
+    cutter.hold_at(b"of mine")
+    cut.ledger.apply([new, step(0, '"running"', 12)])
+    cut.ledger.apply([step(1, '"completed"', 12), Save.of(record(1), 12), Release("e00001", 12)])
+    cutter.deliver()
+    assert cutter.cuts == 1
+    assert steps(postgres) == [("pay", 1, '"completed"')]
+    assert postgres.get("e00001") == record(1)
+
+
 def test_a_late_transaction_changes_nothing(
     cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore
 ) -> None:

@@ -20,6 +20,7 @@ from szal.stores.database import Transaction
 from szal.stores.filters import Selection
 from szal.stores.heads import COLUMNS
 from szal.stores.sqlite.statements import STATEMENTS
+from szal.stores.writes import Save
 
 RUNNING = WorkflowState.RUNNING
 
@@ -221,8 +222,8 @@ def test_the_newest_50_come_from_an_index_without_sorting(
     sqlite: SqliteExecutionStore, filters: dict, index: str, after: tuple[str, str] | None, filled: bool
 ) -> None:
     if filled:
-        for number in range(100):
-            sqlite.save(record(number, state=list(WorkflowState)[number % 8]))
+        records = (record(number, state=list(WorkflowState)[number % 8]) for number in range(100))
+        sqlite.ledger.apply([Save.of(each) for each in records])
         sqlite._database.read("ANALYZE")
     statement, parameters = STATEMENTS.page(Selection.of(limit=50, after=after, **filters))
     plan = [row[3] for row in sqlite._database.read(f"EXPLAIN QUERY PLAN {statement}", parameters)]
