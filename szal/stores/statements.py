@@ -79,6 +79,9 @@ class Parts:
     until: str
     label: str
     """Takes key and value."""
+    labelled: Any = None
+    """A function from labels to what stands for `page` and their tests, a WHERE with parameters; None: tests alone do.
+    """
     before: str
     """Takes a position: the key of the start, the same again, the id."""
     after: str
@@ -187,6 +190,8 @@ class Statements:
         The indexes that begin with a flow or a state have the state before the start. So the newest of each state are
         taken in the order of its index, and only these few are sorted; a flow without a state has all eight, and none.
         """
+        if selection.labels and self.parts.labelled is not None:
+            return self._branch(selection, _names(selection))
         states = _names(selection)
         if states is None and selection.flow_name is not None:
             states = [*(state.value for state in WorkflowState), ""]
@@ -208,14 +213,24 @@ class Statements:
         return text, [*parameters, retention.batch]
 
     def _branch(self, selection: Selection, states: list[str] | None) -> Composed:
-        where, parameters = self._where(selection, states)
-        statement = self.parts.page + where + self.parts.newest_first
+        if selection.labels and self.parts.labelled is not None:
+            start, first = self.parts.labelled([*selection.labels.items()])
+            tests, others = self._tests(attrs.evolve(selection, labels={}), states)
+            statement = " AND ".join([start, *tests]) + self.parts.newest_first
+            parameters = [*first, *others]
+        else:
+            where, parameters = self._where(selection, states)
+            statement = self.parts.page + where + self.parts.newest_first
         if selection.limit is None:
             return statement, parameters
         return statement + self.parts.limit, [*parameters, selection.limit]
 
     def _where(self, selection: Selection, states: list[str] | None) -> Composed:
         """The WHERE clause, for *states*."""
+        tests, parameters = self._tests(selection, states)
+        return f" WHERE {' AND '.join(tests)}", parameters
+
+    def _tests(self, selection: Selection, states: list[str] | None) -> tuple[list[str], list[object]]:
         parts = self.parts
         tests: list[str] = []
         parameters: list[object] = []
@@ -237,7 +252,7 @@ class Statements:
             parameters += [selection.after[0], *selection.after]
         else:
             tests.append(parts.is_filled)
-        return f" WHERE {' AND '.join(tests)}", parameters
+        return tests, parameters
 
 
 def _names(selection: Selection) -> list[str] | None:
