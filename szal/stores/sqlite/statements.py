@@ -6,12 +6,11 @@ None looks into a record: what is asked of one is kept in columns beside it.
 # Every part of a statement is a constant of szal; values are bound.
 # ruff: noqa: S608
 
-from collections.abc import Sequence
-
 from szal.model.state import WorkflowState
 from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
-from szal.stores.statements import Composed, Parts, Statement, Statements
+from szal.stores.sqlite.labels import Labelled
+from szal.stores.statements import Parts, Statement, Statements
 
 __all__ = ["FINISHED", "MANY", "SAVE_MANY_STEPS", "STARTED", "STATE", "STATEMENTS"]
 
@@ -58,36 +57,6 @@ def _many_states(names: list[str]) -> list[str | None]:
 
 
 _PAGE = f"SELECT execution_id, flow_name, {STARTED}, head FROM"
-_FEW = """
-    SELECT ? AS key, ? AS value,
-        (SELECT count(*) FROM (SELECT 1 FROM szal_labels WHERE key = ? AND value = ? LIMIT 1000)) AS few
-"""
-_HAS_LABEL = """
-    EXISTS (
-        SELECT 1 FROM szal_labels AS l WHERE l.key = ? AND l.value = ?
-        AND l.started = szal_executions.started AND l.execution_id = szal_executions.execution_id
-    )
-"""
-
-
-def _labelled(labels: Sequence[tuple[str, str]]) -> Composed:
-    """The executions that have *labels*, in the order of the table of labels: so the newest come first at no cost.
-
-    Of several it is that which the fewest have, where that is less than a thousand. The order of the tables is said,
-    since SQLite does not know how long they are.
-    """
-    tables = "szal_labels CROSS JOIN szal_executions USING (execution_id, started)"
-    if len(labels) == 1:
-        return f"{_PAGE} {tables} WHERE key = ? AND value = ?", [*labels[0]]
-    rarest = f"SELECT key, value FROM ({' UNION ALL '.join([_FEW] * len(labels))}) ORDER BY few LIMIT 1"
-    tests = " AND ".join([f"(key, value) = ({rarest})", *[_HAS_LABEL] * len(labels)])
-    counted = [text for label in labels for text in (*label, *label)]
-    return " ".join(f"{_PAGE} {tables} WHERE {tests}".split()), [
-        *counted,
-        *(text for label in labels for text in label),
-    ]
-
-
 _PARTS = Parts(
     page=f"{_PAGE} szal_executions",
     newest_first=f" ORDER BY {STARTED} DESC, execution_id DESC",
@@ -103,8 +72,7 @@ _PARTS = Parts(
     states=f"{STATE} IN ({', '.join('?' * _STATES)})",
     since=f"{STARTED} >= ?",
     until=f"{STARTED} < ?",
-    label="execution_id IN (SELECT execution_id FROM szal_labels WHERE key = ? AND value = ?)",
-    labelled=_labelled,
+    labelled=Labelled(_PAGE),
     # As a row value that were one test, but SQLite would not look for it in an index of expressions.
     before=f"{STARTED} <= ? AND ({STARTED} < ? OR execution_id < ?)",
     after=f"{STARTED} >= ? AND ({STARTED} > ? OR execution_id > ?)",
