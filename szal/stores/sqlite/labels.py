@@ -1,7 +1,7 @@
 """What SQLite is asked of executions that have labels. It does not know how long its tables are, so it is told the way.
 
-The table of labels has those with a label in the order of their starts. Of few executions it is counted how many there
-are, and the way with the fewest is taken; what counts as many costs the same, however many there are.
+The table of labels has those with a label in the order of their starts, so the newest come first at no cost. Where
+there are several ways, up to a thousand executions are counted in each, and the shortest is taken.
 """
 
 # Every part of a statement is a constant of szal; values are bound.
