@@ -127,19 +127,21 @@ class VersusBest:
 
 @attrs.frozen
 class Growth:
-    """*subject* at its greatest size against itself at the size *base*, each per unit."""
+    """*subject* at its greatest size against itself at the size *base*: each per unit, or *whole*."""
 
     base: int
     at_most: float | None = None
     subject: str = "szal"
+    whole: bool = False
 
     def verdicts(self, case: str, measures: Measures) -> Iterator[Verdict]:
         """Yield one, if both sizes are there."""
         sizes = _sizes(measures, self.subject)
         if self.base in sizes and sizes[-1] > self.base:
             small, large = measures[self.subject, self.base], measures[self.subject, sizes[-1]]
-            rounds = tuple(value * self.base / sizes[-1] for value in ratios(large, small))
-            yield Verdict(case, sizes[-1], self.subject, f"itself at {self.base}, per unit", rounds, self.at_most)
+            scale, unit = (1.0, "") if self.whole else (self.base / sizes[-1], ", per unit")
+            rounds = tuple(value * scale for value in ratios(large, small))
+            yield Verdict(case, sizes[-1], self.subject, f"itself at {self.base}{unit}", rounds, self.at_most)
 
 
 @attrs.frozen

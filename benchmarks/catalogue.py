@@ -13,6 +13,17 @@ WORKERS = 16
 SLEEP = 0.010
 POOL = "pool of 16, submit all"
 EACH = "driver, a transaction each"
+FLAT = (
+    "run of 3 steps",
+    "get",
+    "find, the newest 20",
+    "find, the newest 20 of a flow",
+    "find, a label that 20 have",
+    "find, the newest 20 with a label that all have",
+    "interrupted",
+    "prune, each of 100",
+)
+"""What costs the same however much there is: `count` goes over all."""
 POOL_OF_ONE = "pool of one, submit and wait"
 
 
@@ -127,6 +138,35 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
             Versus("executemany by 1000, no indexes"),
             Versus("a transaction each, same table"),
         ),
+    )
+
+
+def _growing_cases(database: str, title: str) -> Iterator[Case]:
+    """Yield the cases of a store that has many executions."""
+    sizes = (1000, 10_000, 100_000, 1_000_000)
+    quick = (1000, 10_000)
+    needs = "database" if database == "postgres" else "folder"
+    yield Case(
+        name=f"growing-{database}",
+        title=f"{title}, with so many executions of 3 steps in it",
+        sizes=sizes,
+        quick=quick,
+        tiny=40,
+        unit="call",
+        whole=True,
+        needs=needs,
+        targets=tuple(Growth(1000, 3.0, f"szal: {subject}", whole=True) for subject in FLAT),
+    )
+    yield Case(
+        name=f"rows-{database}",
+        title=f"{title}, a row with its indexes, with so many executions of 3 steps in it",
+        sizes=sizes,
+        quick=quick,
+        tiny=40,
+        kind="bytes",
+        unit="row",
+        whole=True,
+        needs=needs,
     )
 
 
@@ -276,6 +316,8 @@ CASES = (
     ),
     *_durable_cases("sqlite", "SQLite, synchronous=FULL"),
     *_durable_cases("postgres", "PostgreSQL"),
+    *_growing_cases("sqlite", "SQLite, synchronous=FULL"),
+    *_growing_cases("postgres", "PostgreSQL"),
     Case(
         name="find",
         title="the first 100 executions of a flow in a state, in a table of so many rows",

@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--into", metavar="PAGE#PART", type=_part, help="put results and plots into a part of a Markdown page"
     )
+    options.add_argument("--figures", action="store_true", help="put only the figures into that part")
     options.add_argument(
         "--check", action="store_true", help="exit with 1 if a target is not met, or szal or a floor failed"
     )
@@ -160,4 +161,4 @@ def _finish(summary: report.Report, options: argparse.Namespace) -> None:
     if options.html is not None:
         options.html.write_text(page.of(summary), encoding="utf-8")
     if options.into is not None:
-        docs.put_into(*options.into, summary)
+        (docs.put_figures_into if options.figures else docs.put_into)(*options.into, summary)

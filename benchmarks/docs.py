@@ -1,13 +1,14 @@
 """Results put into a page of documentation, with their plots beside it."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.plots import is_telling, plot
 from benchmarks.report import Report
 from benchmarks.table import case_table, ratio_table
 
-__all__ = ["NoSuchPart", "check", "put_into"]
+__all__ = ["NoSuchPart", "check", "put_figures_into", "put_into"]
 
 
 class NoSuchPart(Exception):
@@ -19,7 +20,7 @@ def put_into(page: Path, part: str, summary: Report) -> None:
 
     Raises `NoSuchPart` before anything is written.
     """
-    before, found, after = _split(page, part)
+    check(page, part)
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
     for old in folder.glob(f"{part}-*.svg"):
@@ -40,6 +41,18 @@ def put_into(page: Path, part: str, summary: Report) -> None:
         f"<details><summary>All figures</summary>\n\n{_fenced(tables)}\n\n</details>",
         _fenced("\n".join(summary.circumstances())),
     ]
+    _replace(page, part, parts)
+
+
+def put_figures_into(page: Path, part: str, summary: Report) -> None:
+    """Do so with the figures alone, and where they come from: of a page that is about something else."""
+    tables = [_fenced(case_table(case)) for case in summary.cases]
+    told = _fenced("\n".join([f"$ {summary.command}", *summary.circumstances()]))
+    _replace(page, part, [*tables, f"<details><summary>Measured on</summary>\n\n{told}\n\n</details>"])
+
+
+def _replace(page: Path, part: str, parts: Sequence[str]) -> None:
+    before, found, after = _split(page, part)
     page.write_text("\n\n".join([before + found, *parts, after]), encoding="utf-8")
 
 

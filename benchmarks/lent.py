@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,8 @@ class Lent:
 
     The server is the one that SZAL_TEST_POSTGRES names, or one of our own with its files under *scratch* and
     PostgreSQL's own settings: a commit is on disk when it returns. Each subject has a database of its own there:
-    one that was stopped in the middle of a transaction would keep others in the same database waiting.
+    one that was stopped in the middle of a transaction would keep others in the same database waiting. What is called
+    "folder" and "database" all subjects have together, of every case.
     """
 
     _numbers = count()
@@ -36,13 +37,19 @@ class Lent:
         self._made: dict[str, str] = {}
         self._closing = ExitStack()
         self.missing: dict[str, str] = {}
+        self._making: Mapping[str, Callable[[], str]] = {
+            "postgres": self._server,
+            "trace": self._file,
+            "folder": self._folder,
+            "database": self._shared_database,
+        }
 
     def has(self, case: Case) -> bool:
         """Whether there is what *case* needs."""
         needs = case.needs
         if needs is not None and needs not in self._made and needs not in self.missing:
             try:
-                self._made[needs] = {"postgres": self._server, "trace": self._file}[needs]()
+                self._made[needs] = self._making[needs]()
             except Exception as error:  # noqa: BLE001 (whatever an embedded server may die of)
                 self.missing[needs] = str(error)
         return needs is None or needs in self._made
@@ -55,6 +62,11 @@ class Lent:
                 yield {"postgres": url}
         else:
             yield {} if case.needs is None else {case.needs: self._made[case.needs]}
+
+    def _shared_database(self) -> str:
+        server = self._made["postgres"] if "postgres" in self._made else self._server()
+        self._made["postgres"] = server
+        return self._closing.enter_context(self._database(server))
 
     def _server(self) -> str:
         url = os.environ.get(SERVER) or self._own_server()

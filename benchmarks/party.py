@@ -76,7 +76,7 @@ class Peer:
 
 OURS = tuple(
     Party(module=f"benchmarks.szal_cases.{name}", distributions=("szal", "attrs", "tenacity", "sqlite-utils"))
-    for name in ("running", "defining", "durable", "stores", "replay")
+    for name in ("running", "defining", "durable", "stores", "growing", "replay")
 )
 FLOORS = tuple(
     Party(module=f"benchmarks.floors.{name}", distributions=("psycopg",))

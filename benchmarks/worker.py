@@ -27,7 +27,8 @@ Repetition: TypeAlias = Callable[[], object]
 class Job:
     """What a subject is asked for: how much (`size`), and a `folder` of its own for files.
 
-    `given` is what the suite lends: the address of a PostgreSQL server as "postgres", a file as "trace".
+    `given` is what the suite lends: the address of a PostgreSQL server as "postgres", a file as "trace"; as "folder"
+    and "database" (an address, too) what all subjects share.
     """
 
     def __init__(self, size: int, folder: Path, given: Mapping[str, str]) -> None:

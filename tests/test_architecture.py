@@ -105,6 +105,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "memory.store": "the store in this process",
         "sqlite.record_columns": "the columns of a record in SQLite, whoever writes the row",
         "postgres.record_columns": "the columns of a record in PostgreSQL, whoever writes the row",
+        "sqlite.labels": "how those are found that have labels",
         "sqlite.statements": "all that is said to SQLite",
         "sqlite.migrations": "how its tables come to be",
         "sqlite.connection": "one file's connections",

@@ -5,15 +5,18 @@ import importlib.util
 import json
 import os
 import pty
+import re
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from stores.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +50,21 @@ SUBJECTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that subjects share."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def shared_database(server: PostgresServer) -> Iterator[str]:
+    """The URL of a database that subjects share."""
+    name = f"szal_shared_{secrets.token_hex(6)}"
+    server.execute(f"CREATE DATABASE {name}")
+    yield re.sub(r"(://[^/?]*)(/[^?]*)?", rf"\1/{name}", server.url, count=1)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def given(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], dict[str, str]]:
     """What a case is lent."""
@@ -54,6 +72,9 @@ def given(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     def lend(case: Case) -> dict[str, str]:
         if case.needs == "postgres":
             return {"postgres": request.getfixturevalue("server").url}
+        if case.needs in ("folder", "database"):
+            name = "shared" if case.needs == "folder" else "shared_database"
+            return {case.needs: str(request.getfixturevalue(name))}
         if case.needs == "trace":
             file = tmp_path_factory.mktemp("trace") / "trace.json"
             file.write_text(read_trace(MONTAGE).scaled(0.001).as_json())
@@ -154,6 +175,12 @@ def test_growth_compares_units_of_the_greatest_and_the_base_size() -> None:
     measures = {("szal", 10): Series([1.0]), ("szal", 100): Series([20.0])}
     (verdict,) = Growth(10, 1.25).verdicts("c", measures)
     assert (verdict.ratio, verdict.met) == (2.0, False)
+
+
+def test_growth_may_be_of_what_should_not_grow() -> None:
+    measures = {("szal", 10): Series([1.0]), ("szal", 100): Series([2.0])}
+    (verdict,) = Growth(10, 1.25, whole=True).verdicts("c", measures)
+    assert (verdict.ratio, verdict.against, verdict.met) == (2.0, "itself at 10", False)
 
 
 def test_the_best_repetition_is_held_against_the_ideal() -> None:
@@ -312,6 +339,19 @@ def test_results_are_put_into_their_part_of_a_page(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "results" / "floors-c.svg").read_text()
     with pytest.raises(docs.NoSuchPart, match="peers"):
         docs.put_into(written, "peers", summary)
+
+
+def test_figures_alone_are_put_into_a_page_about_something_else(tmp_path: Path) -> None:
+    found = _found(szal=[3.0])
+    found.roles = {"szal": Role("szal", OURS[0])}
+    written = tmp_path / "page.md"
+    written.write_text("before\n<!-- growing -->\nold\n<!-- end of growing -->\nafter\n")
+    for _ in range(2):
+        docs.put_figures_into(written, "growing", Report(machine={"cores": "2"}, command="run me", cases=[found]))
+    text = written.read_text()
+    assert (text.count("c: a case"), text.count("$ run me"), text.count("cores: 2")) == (1, 1, 1)
+    assert "old" not in text
+    assert [file.name for file in tmp_path.iterdir()] == ["page.md"]
 
 
 # -- traces -------------------------------------------------------------------------------------------

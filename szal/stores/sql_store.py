@@ -210,7 +210,9 @@ class SqlExecutionStore(ABC):
         """Delete what is in *state* and may go, in batches; those of all flows together."""
         deleted = 0
         done: Position | None = ("", "")
-        while done is not None:
+        # What is newer than the newest of these stays, whatever flow it is of.
+        end = None if kept is None else max(kept.values(), default=("", ""))
+        while done is not None and (end is None or done < end):
             found = self._database.read(*self._said.prunable(state, retention, done))
             gone = [
                 execution_id

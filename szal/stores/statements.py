@@ -3,8 +3,8 @@
 The statements themselves stand in one file for each database: `sqlite/statements.py`, `postgres/statements.py`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Self, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self, TypeAlias
 
 import attrs
 
@@ -12,7 +12,7 @@ from szal.model.state import WorkflowState
 from szal.stores.filters import Position, Retention, Selection
 from szal.stores.writes import Release, Remove, Save, SaveStep
 
-__all__ = ["Composed", "Parts", "Statement", "Statements"]
+__all__ = ["Composed", "Labelled", "Parts", "Statement", "Statements"]
 
 Composed: TypeAlias = tuple[str, list[object]]
 """SQL, and its parameters."""
@@ -50,6 +50,16 @@ class Statement(str):
         return made
 
 
+class Labelled(Protocol):
+    """How those are found that have labels, and pass other tests, *given* their parameters."""
+
+    def number(self, selection: Selection, tests: Sequence[str], given: Sequence[object]) -> Composed:
+        """How many there are."""
+
+    def page(self, selection: Selection, tests: Sequence[str], given: Sequence[object]) -> Composed:
+        """The newest of them."""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Parts:
     """What statements with filters are composed of. A part takes its parameters as the name of its field says.
@@ -77,8 +87,10 @@ class Parts:
     """Takes what `many_states` makes of them."""
     since: str
     until: str
-    label: str
+    label: str = ""
     """Takes key and value."""
+    labelled: Labelled | None = None
+    """Where a label is not a test as any other, `label`: what composes the statements of a selection with labels."""
     before: str
     """Takes a position: the key of the start, the same again, the id."""
     after: str
@@ -178,6 +190,8 @@ class Statements:
 
     def number(self, selection: Selection) -> Composed:
         """How many executions pass the filters."""
+        if selection.labels and self.parts.labelled is not None:
+            return self.parts.labelled.number(selection, *self._tests(selection, _names(selection)))
         where, parameters = self._where(selection, _names(selection))
         return self.parts.count + where, parameters
 
@@ -187,6 +201,8 @@ class Statements:
         The indexes that begin with a flow or a state have the state before the start. So the newest of each state are
         taken in the order of its index, and only these few are sorted; a flow without a state has all eight, and none.
         """
+        if selection.labels and self.parts.labelled is not None:
+            return self.parts.labelled.page(selection, *self._tests(selection, _names(selection)))
         states = _names(selection)
         if states is None and selection.flow_name is not None:
             states = [*(state.value for state in WorkflowState), ""]
@@ -216,6 +232,10 @@ class Statements:
 
     def _where(self, selection: Selection, states: list[str] | None) -> Composed:
         """The WHERE clause, for *states*."""
+        tests, parameters = self._tests(selection, states)
+        return f" WHERE {' AND '.join(tests)}", parameters
+
+    def _tests(self, selection: Selection, states: list[str] | None) -> tuple[list[str], list[object]]:
         parts = self.parts
         tests: list[str] = []
         parameters: list[object] = []
@@ -229,7 +249,7 @@ class Statements:
             if bound is not None:
                 tests.append(test)
                 parameters.append(bound)
-        for label in selection.labels.items():
+        for label in selection.labels.items() if parts.labelled is None else ():
             tests.append(parts.label)
             parameters += label
         if selection.after is not None:
@@ -237,7 +257,7 @@ class Statements:
             parameters += [selection.after[0], *selection.after]
         else:
             tests.append(parts.is_filled)
-        return f" WHERE {' AND '.join(tests)}", parameters
+        return tests, parameters
 
 
 def _names(selection: Selection) -> list[str] | None:

@@ -312,7 +312,9 @@ def test_tables_and_columns_are_those_that_migrations_make(place: tuple[str, Adm
     else:
         said = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
     made = {(table, column) for table, column in run(said) if table.startswith("szal_") and table != "szal_migrations"}
-    tables = {**COLUMNS, "szal_labels": ("key", "value", "execution_id")} if url.startswith("sqlite") else TABLES
+    tables = (
+        {**COLUMNS, "szal_labels": ("key", "value", "started", "execution_id")} if url.startswith("sqlite") else TABLES
+    )
     assert made == {(table, column) for table, columns in tables.items() for column in columns}
 
 

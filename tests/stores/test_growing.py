@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from stores.samples import NOON, WIRE, record
 
-from szal import Engine, EngineConfig
+from szal import DecodeError, Engine, EngineConfig, SqliteExecutionStore
+from szal.errors import NotMigrated
 from szal.model.json import decode_record, encode_record
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -179,6 +180,115 @@ def test_labels_are_found_by_an_index(outside: Outside, filters: dict[str, Any])
         assert store.count(labels={"team": "rare", "n": "8"}) == 0
 
 
+LABELLED: list[dict[str, Any]] = [
+    {"labels": {"place": "all"}},
+    {"labels": {"place": "all"}, "flow_name": "ci"},
+    {"labels": {"place": "all"}, "states": WorkflowState.COMPLETED},
+    {"labels": {"place": "all", "n": "3"}},
+    {"labels": {"n": "3", "place": "all"}},
+    {"labels": {"place": "all"}, "flow_name": "rare"},
+    {"labels": {"place": "all"}, "flow_name": "none"},
+    {"labels": {"place": "all"}, "states": WorkflowState.RUNNING},
+    {"labels": {"place": "all"}, "flow_name": "ci", "states": [WorkflowState.RUNNING, WorkflowState.PAUSED]},
+    {"labels": {"place": "all", "n": "3"}, "flow_name": "ci"},
+]
+
+
+def test_a_label_that_all_have_costs_sqlite_no_more_with_more_executions(path: Path) -> None:
+    with open_store(f"sqlite:///{path}") as store, closing(sqlite3.connect(path)) as connection:
+        costs = []
+        store.save(record(3000, "rare", labels={"place": "all"}))
+        for first, last in ((0, 1100), (1100, 2500)):
+            records = [record(number, labels={"place": "all", "n": str(number)}) for number in range(first, last)]
+            store.ledger.apply([Save.of(each) for each in records])
+            costs.append([steps_of(connection, store, Selection.of(limit=5, **filters)) for filters in LABELLED])
+        assert all(after <= before + 50 for before, after in zip(*costs, strict=True)), costs
+
+
+def test_labels_and_other_filters_together(outside: Outside) -> None:
+    """Whichever way is taken, the same is found as by looking at each."""
+    states = [WorkflowState.COMPLETED, WorkflowState.FAILED, WorkflowState.RUNNING]
+    records = [
+        record(
+            n, f"f{n % 7 % 3}", states[n % 11 % 3], labels={"even": str(n % 2), **({"third": "yes"} if n % 3 else {})}
+        )
+        for n in range(60)
+    ]
+    given: list[dict[str, Any]] = [
+        {"labels": labels} | flow | state | since
+        for labels in ({"even": "1"}, {"even": "0", "third": "yes"}, {"even": "2"}, {"third": "yes", "even": "3"})
+        for flow in ({}, {"flow_name": "f1"}, {"flow_name": "none"})
+        for state in ({}, {"states": states[1]}, {"states": states[:2]}, {"states": WorkflowState.CREATED})
+        for since in ({}, {"since": records[20].started_at}, {"until": records[30].started_at})
+    ]
+    with open_store(outside.url) as store, open_store("memory:") as judge:
+        for each in (store, judge):
+            each.ledger.apply([Save.of(one) for one in records])
+        for filters in given:
+            expected = judge.find(limit=None, **filters)
+            assert store.find(limit=None, **filters) == expected, filters
+            assert store.count(**filters) == len(expected), filters
+            assert store.find(limit=2, **filters) == expected[:2], filters
+            if len(expected) > 2:
+                assert store.find(limit=2, after=expected[1], **filters) == expected[2:4], filters
+
+
+def steps_of(connection: sqlite3.Connection, store: Any, selection: Selection) -> int:
+    """Return how many steps SQLite's machine takes for a page, to the ten."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 10
+        return 0
+
+    connection.set_progress_handler(count, 10)
+    connection.execute(*store._database.statements.page(selection)).fetchall()
+    connection.set_progress_handler(None, 0)
+    return steps
+
+
+def test_sqlite_keeps_the_start_of_what_has_a_label(path: Path) -> None:
+    """Whoever writes, and whichever of the two changes."""
+    outside = Outside(f"sqlite:///{path}")
+    with closing(outside.db), open_store(outside.url) as store:
+        kept = "SELECT * FROM szal_labels"
+        store.save(record(1, labels={"team": "a"}))
+        ((started,),) = outside.run("SELECT started FROM szal_executions")
+        assert outside.run(kept) == [("team", "a", started, "e00001")]
+        outside.save(encode_record(record(1, labels={"team": "a"}, started_at=NOON.replace(year=2030))))
+        ((later,),) = outside.run("SELECT started FROM szal_executions")
+        assert later > started
+        assert outside.run(kept) == [("team", "a", later, "e00001")]
+        outside.run("UPDATE szal_executions SET data = replace(data, '2030', 'never')")
+        assert outside.run(kept) == [("team", "a", "", "e00001")]
+        assert [each.started_at for each in store.find(labels={"team": "a"})] == [None]
+        with pytest.raises(DecodeError):
+            store.remove("e00001")
+        assert outside.run(kept) == []
+
+
+def test_labels_of_before_they_were_kept_with_the_start_are_upgraded(path: Path) -> None:
+    outside = Outside(f"sqlite:///{path}")
+    with closing(outside.db):
+        with open_store(outside.url) as store:
+            store.save(record(1, labels={"team": "a"}))
+        outside.run("DROP TABLE szal_labels")
+        outside.run(
+            "CREATE TABLE szal_labels (key TEXT NOT NULL, value TEXT NOT NULL, execution_id TEXT NOT NULL,"
+            " PRIMARY KEY (key, value, execution_id)) WITHOUT ROWID"
+        )
+        outside.run("INSERT INTO szal_labels VALUES ('team', 'a', 'e00001')")
+        outside.run("DELETE FROM _sqlite_migrations WHERE name = 'm009_labels'")
+        with SqliteExecutionStore.connect(path) as store:
+            with pytest.raises(NotMigrated, match="column started of table szal_labels"):
+                store.find(labels={"team": "a"})
+            store.migrate()
+            assert [each.execution_id for each in store.find(labels={"team": "a"})] == ["e00001"]
+            store.save(record(1))
+            assert outside.run("SELECT * FROM szal_labels") == []
+
+
 # -- definitions ------------------------------------------------------------------------------------
 
 
@@ -289,6 +399,18 @@ def test_prune_asks_as_much_of_many_flows_as_of_one(outside: Outside, keep: int)
             store.prune(keep=0)
     assert len({*counts}) <= 2, counts
     assert max(counts) <= 12, counts
+
+
+@pytest.mark.parametrize("keep", [20, 1000])
+def test_prune_does_not_look_through_what_stays(outside: Outside, keep: int) -> None:
+    """A flow of long ago has thirty executions, and each of many others one."""
+    counts = []
+    with open_store(outside.url) as store:
+        for last in (50, 400):
+            store.ledger.apply([Save.of(record(n, "old" if n < 30 else f"f{n}")) for n in range(last)])
+            counts.append(statements_of(store, lambda: store.prune(keep=keep, batch=10)))
+            assert store.count() == last - max(0, 30 - keep)
+    assert counts[0] == counts[1], counts
 
 
 def test_prune_reads_no_heads_of_what_is_live(outside: Outside) -> None:

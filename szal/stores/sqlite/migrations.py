@@ -5,7 +5,7 @@ from contextlib import closing
 from sqlite_utils import Database, Migrations
 
 from szal.errors import StoreFailed
-from szal.stores.sqlite.record_columns import TRIGGERS, add_columns, fill_columns
+from szal.stores.sqlite.record_columns import TRIGGERS, add_columns, fill_columns, keep_labels
 from szal.stores.structure import COLUMNS, Structure
 
 __all__ = ["bring_up_to_date", "structure_of"]
@@ -78,6 +78,12 @@ def m008_foreign_rows(db: Database) -> None:
     fill_columns(db)
 
 
+@MIGRATIONS()
+def m009_labels(db: Database) -> None:
+    """Keep labels in a table, with the start of their executions."""
+    keep_labels(db)
+
+
 with closing(Database(memory=True, execute_plugins=False)) as _empty:
     _NAMES = [migration.name for migration in MIGRATIONS.pending(_empty)]
 _STRUCTURE = """
@@ -93,7 +99,7 @@ def structure_of(db: Database) -> Structure:
         columns={(name, column) for kind, name, column in found if kind in ("table", "view")},
         indexes={name for kind, name, _ in found if kind == "index"},
         triggers={name for kind, name, _ in found if kind == "trigger"},
-        needs_columns={**COLUMNS, "szal_labels": ("key", "value", "execution_id")},
+        needs_columns={**COLUMNS, "szal_labels": ("key", "value", "started", "execution_id")},
         needs_triggers=TRIGGERS,
         applied=[migration.name for migration in MIGRATIONS.applied(db)],
         migrations=_NAMES,

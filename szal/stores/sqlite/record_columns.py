@@ -13,7 +13,7 @@ from szal.model.state import WorkflowState
 from szal.stores.filters import HEAD
 from szal.stores.heads import COLUMNS
 
-__all__ = ["TRIGGERS", "add_columns", "fill_columns"]
+__all__ = ["TRIGGERS", "add_columns", "fill_columns", "keep_labels"]
 
 # A row that somebody else wrote may say anything: each column has what could be read, or nothing.
 
@@ -83,28 +83,32 @@ _HAS_ID = "typeof(execution_id) = 'text'"
 _VIEW = "CREATE VIEW IF NOT EXISTS szal_fill AS SELECT NULL AS execution_id"
 _OF_ONE = " ".join(f"{each} WHERE execution_id = NEW.execution_id AND {_HAS_ID};" for each in _FILL)
 _OF_NEW = "INSERT INTO szal_fill VALUES (NEW.execution_id);"
+# With the start: so those that have a label come in the order that is asked for.
 _FORGET = (
-    "DELETE FROM szal_labels WHERE (key, value, execution_id) IN"
-    " (SELECT key, value, OLD.execution_id FROM json_each(OLD.labels));"
+    "DELETE FROM szal_labels WHERE (key, value, started, execution_id) IN"
+    " (SELECT key, value, coalesce(OLD.started, ''), OLD.execution_id FROM json_each(OLD.labels));"
 )
 _KEEP = (
-    "INSERT OR IGNORE INTO szal_labels SELECT key, value, NEW.execution_id FROM json_each(NEW.labels)"
-    " WHERE type = 'text';"
+    "INSERT OR IGNORE INTO szal_labels SELECT key, value, coalesce(NEW.started, ''), NEW.execution_id"
+    " FROM json_each(NEW.labels) WHERE type = 'text';"
 )
-_TRIGGERS = {
+_FILLING = {
     "szal_fill_one": f"INSTEAD OF INSERT ON szal_fill BEGIN {_OF_ONE} END",
     "szal_fill_new": f"AFTER INSERT ON szal_executions WHEN NEW.head IS NULL BEGIN {_OF_NEW} END",
     "szal_fill_changed": (
         "AFTER UPDATE OF data ON szal_executions"
         f" WHEN NEW.head IS NULL OR (NEW.head IS OLD.head AND NEW.data IS NOT OLD.data) BEGIN {_OF_NEW} END"
     ),
+}
+_KEEPING = {
     "szal_labels_new": f"AFTER INSERT ON szal_executions WHEN NEW.labels IS NOT NULL BEGIN {_KEEP} END",
     "szal_labels_changed": (
-        f"AFTER UPDATE OF labels ON szal_executions WHEN NEW.labels IS NOT OLD.labels BEGIN {_FORGET} {_KEEP} END"
+        "AFTER UPDATE OF labels, started ON szal_executions"
+        f" WHEN NEW.labels IS NOT OLD.labels OR NEW.started IS NOT OLD.started BEGIN {_FORGET} {_KEEP} END"
     ),
     "szal_labels_gone": f"AFTER DELETE ON szal_executions WHEN OLD.labels IS NOT NULL BEGIN {_FORGET} END",
 }
-TRIGGERS = tuple(_TRIGGERS)
+TRIGGERS = (*_FILLING, *_KEEPING)
 """What sees to it that the columns are filled in, whoever writes."""
 
 _INDEXES = {
@@ -115,33 +119,41 @@ _INDEXES = {
 
 
 def add_columns(db: Database) -> None:
-    """Add the columns, and the table of labels; it can be done again, and changes nothing then."""
+    """Add the columns; it can be done again, and changes nothing then."""
     there = db["szal_executions"].columns_dict
     for name in COLUMNS:
         if name not in there:
             db.execute(f"ALTER TABLE szal_executions ADD COLUMN {name} TEXT")
-    db.execute(
-        "CREATE TABLE IF NOT EXISTS szal_labels (key TEXT NOT NULL, value TEXT NOT NULL, execution_id TEXT NOT NULL,"
-        " PRIMARY KEY (key, value, execution_id)) WITHOUT ROWID"
-    )
 
 
 def fill_columns(db: Database) -> None:
     """Fill the columns in, index them, and see to it that they stay filled; it can be done again."""
     for name in _INDEXES:
         db.execute(f"DROP INDEX IF EXISTS {name}")
-    for name in _TRIGGERS:
+    for name in _FILLING:
         db.execute(f"DROP TRIGGER IF EXISTS {name}")
     db.execute(_VIEW)
-    db.execute("DELETE FROM szal_labels")
     for statement in _FILL:
         db.execute(f"{statement} WHERE {_HAS_ID}")
-    db.execute(
-        "INSERT INTO szal_labels SELECT label.key, label.value, e.execution_id FROM szal_executions AS e,"
-        " json_each(e.labels) AS label WHERE e.labels IS NOT NULL AND label.type = 'text'"
-        " ON CONFLICT DO NOTHING"
-    )
     for name, columns in _INDEXES.items():
         db.execute(f"CREATE INDEX {name} ON szal_executions ({columns})")
-    for name, trigger in _TRIGGERS.items():
+    for name, trigger in _FILLING.items():
+        db.execute(f"CREATE TRIGGER {name} {trigger}")
+
+
+def keep_labels(db: Database) -> None:
+    """Make the table of labels from the columns, and see to it that it stays right; it can be done again."""
+    for name in _KEEPING:
+        db.execute(f"DROP TRIGGER IF EXISTS {name}")
+    db.execute("DROP TABLE IF EXISTS szal_labels")
+    db.execute(
+        "CREATE TABLE szal_labels (key TEXT NOT NULL, value TEXT NOT NULL, started TEXT NOT NULL,"
+        " execution_id TEXT NOT NULL, PRIMARY KEY (key, value, started, execution_id)) WITHOUT ROWID"
+    )
+    db.execute(
+        "INSERT INTO szal_labels SELECT label.key, label.value, coalesce(e.started, ''), e.execution_id"
+        " FROM szal_executions AS e, json_each(e.labels) AS label WHERE e.labels IS NOT NULL AND label.type = 'text'"
+        " ON CONFLICT DO NOTHING"
+    )
+    for name, trigger in _KEEPING.items():
         db.execute(f"CREATE TRIGGER {name} {trigger}")

@@ -9,6 +9,7 @@ None looks into a record: what is asked of one is kept in columns beside it.
 from szal.model.state import WorkflowState
 from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
+from szal.stores.sqlite.labels import Labelled
 from szal.stores.statements import Parts, Statement, Statements
 
 __all__ = ["FINISHED", "MANY", "SAVE_MANY_STEPS", "STARTED", "STATE", "STATEMENTS"]
@@ -55,8 +56,9 @@ def _many_states(names: list[str]) -> list[str | None]:
     return [*names, *[None] * (_STATES - len(names))]
 
 
+_PAGE = f"SELECT execution_id, flow_name, {STARTED}, head FROM"
 _PARTS = Parts(
-    page=f"SELECT execution_id, flow_name, {STARTED}, head FROM szal_executions",
+    page=f"{_PAGE} szal_executions",
     newest_first=f" ORDER BY {STARTED} DESC, execution_id DESC",
     oldest_first=f" ORDER BY {STARTED}, execution_id",
     limit=" LIMIT ?",
@@ -70,7 +72,7 @@ _PARTS = Parts(
     states=f"{STATE} IN ({', '.join('?' * _STATES)})",
     since=f"{STARTED} >= ?",
     until=f"{STARTED} < ?",
-    label="execution_id IN (SELECT execution_id FROM szal_labels WHERE key = ? AND value = ?)",
+    labelled=Labelled(_PAGE),
     # As a row value that were one test, but SQLite would not look for it in an index of expressions.
     before=f"{STARTED} <= ? AND ({STARTED} < ? OR execution_id < ?)",
     after=f"{STARTED} >= ? AND ({STARTED} > ? OR execution_id > ?)",
