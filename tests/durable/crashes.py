@@ -6,7 +6,9 @@ how many fault points there were. It has no thread of its own, so forking it is 
 There are a thousand lives, so what each would do anew, and what is not looked at here, is done once: imports, a first
 run that warms up all caches, the migration. A life on PostgreSQL has one connection instead of a pool. Who lives on
 after the deaths is this script's own process, with a new engine and a new store, so that it knows nothing. Where a
-request says ``spared=False``, all lives are new processes, with the store that an application opens.
+request says ``spared=False``, all lives are new processes, with the store that an application opens; as a service is
+started again and again, they try to for as long as there is no server. Where it says ``calls=True``, lives print a line
+"CALL" at random fault points: whoever reads it may do to the server what must not change how an execution ends.
 """
 
 import gc
@@ -43,6 +45,7 @@ from szal import (
     WorkflowState,
 )
 from szal.engine.lineage import child_id
+from szal.errors import StoreUnavailable
 from szal.model.json import decode_checkpoint
 from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
 from szal.stores.base import read_record
@@ -50,19 +53,22 @@ from szal.stores.sink.sink import Sink
 
 ALL = TriggerMode.ALL
 DIED = 77
+CALL = "now"
 PATIENCE = 30  # seconds for one child, which takes a fraction of one
 
 
 class Faults:
-    """Counts the places at which a process may die, and dies at one of them. For any thread.
+    """Counts the places at which a process may die, and dies at one of them; calls at another. For any thread.
 
-    `places` says of each what it is before or after: a write, or a call for a step.
+    `places` says of each what it is before or after: a write, or a call for a step. `lost` counts the writes that found
+    no server, or lost it.
     """
 
-    def __init__(self, at: int | None, *, by_signal: bool = False) -> None:
-        self.count = 0
+    def __init__(self, at: int | None, *, call_at: int | None = None, by_signal: bool = False) -> None:
+        self.count = self.lost = 0
         self.places: set[str] = set()
         self.at = at
+        self._call_at = call_at
         self._by_signal = by_signal
         self._lock = threading.Lock()
 
@@ -71,11 +77,18 @@ class Faults:
         with self._lock:
             self.count += 1
             self.places.add(place)
+            if self.count == self._call_at:
+                os.write(1, f"{CALL}\n".encode())
             if self.count != self.at:
                 return
             if self._by_signal:
                 os.kill(os.getpid(), signal.SIGKILL)
             os._exit(DIED)
+
+    def lose(self) -> None:
+        """Take note of a write that the server did not answer."""
+        with self._lock:
+            self.lost += 1
 
 
 class FaultyStore:
@@ -96,7 +109,11 @@ class FaultyStore:
     def _between_faults(self, name: str, write: Callable[..., Any]) -> Callable[..., Any]:
         def writing(*arguments: Any, **options: Any) -> Any:
             self._faults.point(f"before {name}")
-            done = write(*arguments, **options)
+            try:
+                done = write(*arguments, **options)
+            except StoreUnavailable:
+                self._faults.lose()
+                raise
             self._faults.point(f"after {name}")
             return done
 
@@ -115,8 +132,12 @@ class OneConnection(ConnectionPool["psycopg.Connection[Any]"]):
 
     def getconn(self, timeout: float) -> "psycopg.Connection[Any]":
         assert self._lock.acquire(timeout=timeout)
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self._url, autocommit=True)
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(self._url, autocommit=True)
+        except BaseException:
+            self._lock.release()
+            raise
         return self._connection
 
     def putconn(self, _: object) -> None:
@@ -364,17 +385,30 @@ class Setting:
     scenario: Scenario
     spared: bool = True
     by_signal: bool = False
+    calls: bool = False
 
     def open(self, pool: OneConnection | None = None) -> tuple[Store, Callable[[], None]]:
         """Return a store and what closes it; with *pool* it uses that, and leaves closing it to others."""
         if not self.spared:
-            store = open_store(self.url)
+            store = opened(self.url)
             return store, store.close
         if self.url.startswith("sqlite:"):
             store = SqliteExecutionStore.connect(self.url)
             return store, store.close
         pool, close = (pool, lambda: None) if pool is not None else ((own := OneConnection(self.url)), own.close)
         return PostgresExecutionStore.from_pool(pool), close
+
+
+def opened(url: str) -> Store:
+    """Open a store as soon as there is a server."""
+    end = time.monotonic() + PATIENCE / 3
+    while True:
+        try:
+            return open_store(url)
+        except StoreUnavailable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 class Life:
@@ -462,7 +496,7 @@ def in_child(setting: Setting, execution_id: str, log: str, faults: Faults, *, k
     if os.waitstatus_to_exitcode(status) in (DIED, -signal.SIGKILL):
         return False
     assert status == 0, f"{os.waitstatus_to_exitcode(status)}: {said.decode()}"
-    faults.count, places = json.loads(said)
+    faults.count, places, faults.lost = json.loads(said)
     faults.places.update(places)
     return True
 
@@ -472,7 +506,7 @@ def _live_and_die(live: Callable[[], None], faults: Faults, writer: int) -> NoRe
     try:
         signal.alarm(PATIENCE)
         live()
-        os.write(writer, json.dumps([faults.count, sorted(faults.places)]).encode())
+        os.write(writer, json.dumps([faults.count, sorted(faults.places), faults.lost]).encode())
         status = 0
     except BaseException:
         os.write(writer, traceback.format_exc().encode())
@@ -494,7 +528,7 @@ def in_this_process(
 
 
 class Witness:
-    """Looks into the database between the lives, with the bare driver."""
+    """Looks into the database between the lives, with the bare driver, as soon as there is a server."""
 
     def __init__(self, url: str) -> None:
         self._path = url.removeprefix("sqlite:///") if url.startswith("sqlite:") else None
@@ -503,14 +537,23 @@ class Witness:
 
     def _rows(self, query: str, ids: Sequence[str]) -> list[Any]:
         if self.pool is not None:
-            connection = self.pool.getconn(PATIENCE)
-            try:
-                text = query.format(", ".join(["%s"] * len(ids)))
-                return connection.execute(text.encode(), ids).fetchall()
-            finally:
-                self.pool.putconn(connection)
+            return self._asked(self.pool, query.format(", ".join(["%s"] * len(ids))), ids)
         with closing(sqlite3.connect(self._path)) as connection:  # type: ignore[arg-type]
             return connection.execute(query.format(", ".join("?" * len(ids))), ids).fetchall()
+
+    def _asked(self, pool: OneConnection, query: str, ids: Sequence[str]) -> list[Any]:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection = pool.getconn(PATIENCE)
+                try:
+                    return connection.execute(query.encode(), ids, prepare=False).fetchall()
+                finally:
+                    pool.putconn(connection)
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
     def records(self, ids: Sequence[str]) -> list[ExecutionRecord]:
         """Return the records of those of *ids* that there are, in their order."""
@@ -620,6 +663,8 @@ class Matrix:
         self._setting = setting
         self._witness = witness
         self._number = 0
+        self.troubled = 0  # lives that came to their end, in which a write was lost
+        self._chance = random.Random(setting.log)
         whole = Faults(None)
         _, notes = self._lives([whole])
         self.points, self.places = whole.count, sorted(whole.places)
@@ -632,13 +677,16 @@ class Matrix:
     def try_point(self, *points: int) -> bool:
         """Die at the first point, in the next life at the second; then live on. False if the first was not reached."""
         try:
-            faults = [Faults(at, by_signal=self._setting.by_signal) for at in points]
-            died, notes = self._lives([*faults, Faults(None)])
+            died, notes = self._lives([self._faults(at) for at in (*points, None)])
             self.verdict.judge(notes)
         except AssertionError as error:
             error.add_note(f"after dying at {points}; the log is {self._setting.log}.{self._number}")
             raise
         return died
+
+    def _faults(self, at: int | None) -> Faults:
+        call_at = self._chance.randint(1, at or self.points // 2) if self._setting.calls else None
+        return Faults(at, call_at=call_at, by_signal=self._setting.by_signal)
 
     def _lives(self, lives: list[Faults]) -> tuple[bool, list[dict[str, Any]]]:
         """Live until one comes to the end; return whether the first died, and all notes."""
@@ -654,6 +702,7 @@ class Matrix:
                 in_this_process(*place, known=bool(before), pool=self._witness.pool)
             else:
                 is_over = in_child(*place, known=bool(before))
+            self.troubled += faults.lost > 0
             notes.append({"what": "life", "before": before})
             with open(f"{log}.{turn}") as file:  # noqa: PTH123 (a plain script)
                 notes += [json.loads(line) for line in file]
@@ -679,11 +728,14 @@ class Request:
     again_first: int | None = None
     spared: bool = True
     by_signal: bool = False
+    calls: bool = False
 
 
 def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, Any]:
-    """Do what is asked for; return how many fault points there are, and of what, and how often one died at them."""
-    began = time.monotonic()
+    """Do what is asked for; return how many fault points there are, and of what, and how often one died at them.
+
+    With it: in how many lives a write was lost.
+    """
     chance = random.Random(request.seed)
     scenario = random_dag(request.seed) if request.flow == "random" else SCENARIOS[request.flow]()
     setting = Setting(
@@ -693,6 +745,7 @@ def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, A
         scenario,
         spared=request.spared,
         by_signal=request.by_signal,
+        calls=request.calls,
     )
     matrix = Matrix(setting, witness)
     first = 1 + chance.randrange(min(request.every, matrix.points)) if request.first is None else request.first
@@ -706,7 +759,7 @@ def tried(request: Request, url: str, log: str, witness: Witness) -> dict[str, A
         "places": matrix.places,
         "once": sum(matrix.try_point(at) for at in once),
         "twice": sum(matrix.try_point(at, chance.randint(1, matrix.points - at + 10)) for at in twice),
-        "seconds": time.monotonic() - began,
+        "troubled": matrix.troubled,
     }
 
 
@@ -731,7 +784,7 @@ def main(arguments: Sequence[str]) -> None:
             answer: dict[str, Any] = tried(Request(**json.loads(line)), url, log, witness)
         except Exception:
             answer = {"error": traceback.format_exc()}
-            with open_store(url) as store:  # what is left of it must not trouble the next
+            with opened(url) as store:  # what is left of it must not trouble the next
                 for each in store.list():
                     store.remove(each)
         print(json.dumps(answer), flush=True)

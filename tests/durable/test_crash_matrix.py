@@ -4,7 +4,8 @@ A fault point stands before and after each of them: some 90 in a run of the flow
 for, "step"), some 30 in one of "undoing" (40). They differ by a few from run to run, as writes that come together share
 a transaction. A process dies at every eleventh of them, and at a fourth of these another dies in the recovery. Where
 the tests are run on several versions of Python, as they are before a change is taken in, each takes others.
-SZAL_TEST_FULL=1: at every one, once and twice.
+SZAL_TEST_FULL=1: at every one, once and twice. And at fewer, on PostgreSQL that does not stay as it is meanwhile
+(durable/unsteady.py): it crashes and is restarted, fails over to a standby, is behind PgBouncer.
 
 The lives are led by a script, which forks a child for each death: durable/crashes.py.
 """
@@ -13,14 +14,16 @@ import json
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from durable.unsteady import KINDS, Unsteady
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import run_script, zygote
+from stores.postgres_server import OwnServer, PostgresServer
 from zygote import Process
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
@@ -47,12 +50,19 @@ class Matrices:
     def __init__(self, url: str, log: Path) -> None:
         self._script = Process(zygote(), run_script(SCRIPT), [url, str(log)])
 
-    def try_points(self, flow: str, durability: str, **options: object) -> dict[str, Any]:
-        """Die at fault points of *flow*; return how many there are, of what, and how many were died at."""
+    def try_points(
+        self, flow: str, durability: str, trouble: Callable[[], None] = lambda: None, **options: object
+    ) -> dict[str, Any]:
+        """Die at fault points of *flow*; return how many there are, of what, and how many were died at.
+
+        With ``calls=True`` *trouble* is called at random moments of the lives, but not of the first: that one tells how
+        all must end.
+        """
         request = {"flow": flow, "durability": durability, "seed": random.randrange(10**6), **options}
         self._script.stdin.write(f"{json.dumps(request)}\n")
         self._script.stdin.flush()
-        line = self._script.stdout.readline()
+        while (line := self._script.stdout.readline()) == "now\n":
+            trouble()
         assert line, f"{request}: {self._script.communicate()[1]}"
         answer: dict[str, Any] = json.loads(line)
         assert "error" not in answer, f"{request}: {answer['error']}"
@@ -102,3 +112,33 @@ def test_after_a_real_sigkill_and_another(matrices: Matrices) -> None:
 @given(seed=st.integers(0, 10**6), durability=st.sampled_from(["none", "flow", "step"]))
 def test_random_flows_killed_at_random_points(matrices: Matrices, seed: int, durability: str) -> None:
     matrices.try_points("random", durability, seed=seed, every=10, again=1)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def unsteady(request: pytest.FixtureRequest, server: PostgresServer) -> Iterator[Unsteady]:
+    """PostgreSQL in each kind of trouble."""
+    if not isinstance(server, OwnServer):
+        pytest.skip("trouble is made for a server of our own only")
+    yield from KINDS[request.param](server)
+
+
+@pytest.mark.skipif(not FULL, reason="takes some five minutes")
+@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+@pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family"])
+def test_after_dying_while_there_is_trouble_with_the_server_it_is_the_same(
+    unsteady: Unsteady, fast_path: Path, durability: str, flow: str
+) -> None:
+    """Each life that dies, and most of the others, call for trouble, which comes as they go on."""
+    matrices = Matrices(unsteady.url, fast_path / "log")
+    before = unsteady.count
+    try:
+        options = {"every": unsteady.every, "again": 2, "spared": False, "calls": True}
+        done = matrices.try_points(flow, durability, unsteady.happen, **options)
+    finally:
+        matrices.close()
+    assert set(done["places"]) == _places(flow)
+    deaths = done["once"] + done["twice"]
+    assert deaths > 0
+    if unsteady.troubles:
+        assert unsteady.count - before >= deaths
+        assert done["troubled"] > 0 or flow != "modes"  # the others are short: not every one has a write under way

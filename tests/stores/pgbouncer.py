@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -33,17 +34,24 @@ class PgBouncer:
         program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
-        self._place = Path(server.place) / "pgbouncer"
-        self._place.mkdir(mode=0o777)
+        self._place = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=server.place))
         self._place.chmod(0o777)  # it does not run as root
         host = parse_qs(urlsplit(server.url).query)["host"][0]
         (self._place / "pgbouncer.ini").write_text(_CONFIG.format(server=host, place=self._place))
-        command = [program, "-q", str(self._place / "pgbouncer.ini")]
-        self._process = subprocess.Popen(command, user=server.server.system_user)
+        self._command, self._user = [program, "-q", str(self._place / "pgbouncer.ini")], server.server.system_user
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(self._command, user=self._user)
         wait_until(self._answers)
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={quote(str(self._place), safe='')}&port=6432"
+
+    def restart(self) -> None:
+        """Kill it, whatever its clients are in the middle of, and start it again."""
+        self.close()
+        self._start()
 
     def close(self) -> None:
         self._process.kill()

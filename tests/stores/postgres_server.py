@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import warnings
@@ -101,10 +102,25 @@ class OwnServer(PostgresServer):
         subprocess.run(command, check=True, user=self.server.system_user, stdout=subprocess.DEVNULL)
 
     def stop(self, mode: str = "fast") -> None:
-        self._control("-m", mode, "stop")
+        """Stop it, as `pg_ctl` does, but at once: in order, or "immediate", which is a crash."""
+        running = self.data / "postmaster.pid"
+        os.kill(int(running.read_text().split()[0]), signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+        wait_until(lambda: not running.exists(), 60)
 
     def start(self) -> None:
         self._control("-l", str(self.data / "log"), "-o", f"-h '' -k {self._socket()}", "start")
+
+    def lose_a_process(self) -> None:
+        """Kill one of its processes, so that it ends all sessions and begins anew; return when it has."""
+        ((pid,),) = self.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self._has_begun_without(pid), 60)
+
+    def _has_begun_without(self, pid: int) -> bool:
+        try:
+            return not self.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}")
+        except psycopg.OperationalError:
+            return False
 
     def close(self) -> None:
         self.stop("immediate")
@@ -112,10 +128,13 @@ class OwnServer(PostgresServer):
 
 
 class Standby(OwnServer):
-    """A copy of *primary* in its directory, which follows it until `promote`. That needs `REPLICATION` there."""
+    """A copy of *primary*, which follows it until `promote`. That needs `REPLICATION` there.
 
-    def __init__(self, primary: OwnServer) -> None:
-        self.place, self.server = Path(tempfile.mkdtemp(dir=primary.place)), primary.server
+    It is in the directory *place*; where that is not said, in one that goes with the primary's.
+    """
+
+    def __init__(self, primary: OwnServer, place: Path | None = None) -> None:
+        self.place, self.server = place or Path(tempfile.mkdtemp(dir=primary.place)), primary.server
         self.data = self.place / "data"
         shutil.chown(self.place, self.server.system_user)
         source = ["-h", primary._socket(), "-U", "postgres"]
@@ -140,6 +159,43 @@ class Standby(OwnServer):
 
     def promote(self) -> None:
         self._control("promote")
+
+
+class Pair(PostgresServer):
+    """Two servers, one of which is the primary. What it has acknowledged, the other one has too.
+
+    The URL names both, and leads to the primary. No commit is acknowledged as long as there is no standby.
+    """
+
+    def __init__(self) -> None:
+        self._origin = OwnServer(REPLICATION)
+        self._origin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")  # its copies have it too
+        self._places = [self._origin.place / name for name in "ab"]
+        self._primary = self._copy_of(self._origin)
+        self._primary.promote()
+        self._origin.stop()
+        self._standby = self._copy_of(self._primary)
+        hosts = quote(",".join(map(str, self._places)), safe="")
+        super().__init__(f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write")
+
+    def _copy_of(self, server: OwnServer) -> Standby:
+        place = self._places.pop(0)
+        self._places.append(place)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        return Standby(server, place)
+
+    def fail_over(self) -> None:
+        """Have the primary crash and the standby take its place; return when another one follows that."""
+        lost, self._primary = self._primary, self._standby
+        lost.stop("immediate")
+        self._primary.promote()
+        self._standby = self._copy_of(self._primary)
+
+    def close(self) -> None:
+        for server in (self._standby, self._primary):
+            server.stop("immediate")
+        shutil.rmtree(self._origin.place, ignore_errors=True)
 
 
 def _in_memory() -> Path | None:

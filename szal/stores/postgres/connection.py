@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from szal.errors import SzalError
@@ -113,13 +113,24 @@ def pipeline(connection: PostgresConnection) -> Iterator[None]:
         yield
         return
     before = sys.exception()
-    with connection.pipeline():
-        try:
-            yield
-        except BaseException as error:
-            if not isinstance(error, ORDERLY) or interruption_in(error, before) is not None:
-                shut(connection)  # it came in the middle of a statement: the pipeline would wait for its answer
+    try:
+        with connection.pipeline():
+            try:
+                yield
+            except BaseException as error:
+                if not isinstance(error, ORDERLY) or interruption_in(error, before) is not None:
+                    shut(connection)  # it came in the middle of a statement: the pipeline would wait for its answer
+                raise
+    except psycopg.Error as error:
+        if connection.pgconn.pipeline_status == PipelineStatus.OFF:
             raise
+        # It cannot be left: the server has said why it ends the session, and the end is still to come. psycopg raises
+        # that the one cannot be, from the other.
+        shut(connection)
+        said = error.__context__
+        if error.sqlstate is None and isinstance(said, psycopg.Error) and said is not before:
+            raise said from None
+        raise
 
 
 def _put_in_order(connection: PostgresConnection, *, autocommit: bool, encoding: bytes | None) -> None:

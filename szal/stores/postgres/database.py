@@ -24,6 +24,8 @@ __all__ = ["PostgresDatabase", "check_texts"]
 
 Made = TypeVar("Made")
 
+_ENDED = "57P"  # how the SQLSTATE begins with which a server ends a session
+
 
 @attrs.define
 class _PostgresTransaction:
@@ -161,8 +163,9 @@ class PostgresDatabase(Database):
             self._doubts.last = _Doubt(request, mark, made)
             try:
                 is_done = work(connection, mark)
-            except psycopg.Error:
-                if not connection.closed:  # the server has answered: it is rolled back
+            except psycopg.Error as error:
+                if not connection.closed and not (error.sqlstate or _ENDED).startswith(_ENDED):
+                    # The server has answered: it is rolled back.
                     self._doubts.last = None
                     self._marks.undone(mark)
                 raise
