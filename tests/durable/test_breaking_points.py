@@ -1,6 +1,6 @@
 """A store that fails at each single operation of each thing that a run does: all can go on, and comes to its end.
 
-In memory, at one of three, once. SZAL_TEST_FULL=1: at each one, from each one on, and in the databases.
+In memory, at one of five, once. SZAL_TEST_FULL=1: at each one, from each one on, and in the databases.
 """
 
 import threading
@@ -37,7 +37,7 @@ COMPLETED, CANCELLED, FAILED = WorkflowState.COMPLETED, WorkflowState.CANCELLED,
 ROLLED_BACK = WorkflowState.ROLLED_BACK
 LIVE = [state for state in WorkflowState if state.is_live]
 LEASE = 0.2  # seconds
-EVERY = 1 if FULL else 3
+EVERY = 1 if FULL else 5
 STRIDE = 1 if FULL else 61
 SOON = 5.0  # to bring all to its end, where nothing fails any more
 

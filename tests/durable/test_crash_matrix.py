@@ -2,7 +2,7 @@
 
 A fault point stands before and after each of them: some 90 in a run of the flow "modes" (105 where each step is waited
 for, "step"), some 30 in one of "undoing" (40). They differ by a few from run to run, as writes that come together share
-a transaction. A process dies at every eleventh of them, and at a fourth of these another dies in the recovery. Where
+a transaction. A process dies at every thirteenth of them, and at a fourth of these another dies in the recovery. Where
 the tests are run on several versions of Python, as they are before a change is taken in, each takes others.
 SZAL_TEST_FULL=1: at every one, once and twice. And at fewer, on PostgreSQL that does not stay as it is meanwhile
 (durable/unsteady.py): it crashes and is restarted, fails over to a standby, is behind PgBouncer.
@@ -27,7 +27,7 @@ from stores.postgres_server import OwnServer, PostgresServer
 from zygote import Process
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-EVERY = 1 if FULL else 11
+EVERY = 1 if FULL else 13
 AGAIN = 1 if FULL else 4
 
 # The fault points that a flow must have: before and after each kind of write, and each call of a handler for a step

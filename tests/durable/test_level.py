@@ -1,6 +1,6 @@
 """Thousands of runs through one engine: its memory, threads and open files level off.
 
-600 runs on each store; SZAL_TEST_FULL=1: 100 000 in all.
+300 runs on each store; SZAL_TEST_FULL=1: 100 000 in all.
 """
 
 import faulthandler
@@ -34,7 +34,7 @@ from szal import (
 )
 from szal.stores import Store, open_store
 
-RUNS = 50_000 if FULL else 600
+RUNS = 50_000 if FULL else 300
 PRUNE = 200  # runs after which the store forgets those that have ended: it is not what is measured
 BURST = 8  # runs that are started at once
 GROWTH = 200_000  # bytes that Python may hold more than after the warm-up: caches that fill, and no more
