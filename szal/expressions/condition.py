@@ -138,12 +138,19 @@ def _kind(value: Json) -> _Kind:
 
 
 def _is_truthy(value: Json) -> bool:
+    if value is True or value is False:
+        return value
     # A value that is not JSON is never asked: its __bool__ is foreign code, and an array's raises.
     return _kind(value) is _Kind.OTHER or bool(value)
 
 
+_SCALARS: Final = frozenset({type(None), bool, int, float, str})
+
+
 def _equal(left: Json, right: Json) -> bool:
     """Compare deeply, without recursion. A value that is not JSON equals nothing."""
+    if type(left) is type(right) and type(left) in _SCALARS:
+        return bool(left == right)
     pending = [(left, right)]
     # Pairs met before, by identity and kept alive, so that values that contain themselves, or one part many times over,
     # are compared once.
@@ -173,10 +180,13 @@ def _equal(left: Json, right: Json) -> bool:
 
 
 _ORDERED: Final = (_Kind.NUMBER, _Kind.STRING)
+_SORTED: Final = frozenset({int, float, str})
 
 
 def _ordering(compare: Callable[[Any, Any], bool]) -> _Test:
     def test(left: Json, right: Json) -> bool:
+        if type(left) is type(right) and type(left) in _SORTED:
+            return bool(compare(left, right))
         kind = _kind(left)
         return kind in _ORDERED and kind is _kind(right) and bool(compare(left, right))
 
@@ -218,6 +228,13 @@ def _negation(term: _Term) -> _Term:
 
 def _joined(terms: list[_Term], decisive: bool) -> _Term:
     """Make ``||`` (True) or ``&&`` (False): the first term that is *decisive* is the last one asked."""
+    if len(terms) == 2:
+        first, second = terms
+
+        def both(context: Context) -> bool:
+            return decisive if _is_truthy(first(context)) is decisive else _is_truthy(second(context))
+
+        return both
 
     def joined(context: Context) -> bool:
         for term in terms:
@@ -309,7 +326,7 @@ class _Parser:
                 scanner.position = start
                 path = scanner.path()
                 self.references.append(path)
-                term = path.resolve
+                term = path.resolver()
         scanner.skip_space()
         return term
 

@@ -1,7 +1,7 @@
 """Paths into JSON, such as ``steps.build.output.files[0]``: what conditions, templates and ``foreach`` refer by."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -80,6 +80,22 @@ class Path:
                 if value is _MISSING:
                     return default
         return value
+
+    def resolver(self) -> Callable[[Context], Json]:
+        """Return a function that does what `resolve` does, faster: for whoever calls it often."""
+        segments, resolve = self.segments, self.resolve
+        if any(isinstance(segment, int) for segment in segments):
+            return resolve
+
+        def resolved(context: Context) -> Json:
+            value: Json = context
+            for segment in segments:
+                if type(value) is not dict:
+                    return resolve(context)
+                value = value.get(segment)  # what is missing is None, as what is None
+            return value
+
+        return resolved
 
 
 def resolve_path(path: Path | str, context: Context, default: Json = None) -> Json:
