@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from szal.expressions.path import Json
-from szal.model.json.reading import ObjectReader, read_outcome
+from szal.model.json.reading import ObjectReader, plain_outcome, read_outcome
 from szal.model.json.text import dumps, loads
 from szal.model.json.writing import message_json, name_json, outcome_json, time_json
 from szal.model.results import StepResult
@@ -16,6 +16,10 @@ __all__ = ["MOST_ATTEMPTS", "AttemptEnd", "Checkpoint", "decode_checkpoint", "en
 
 MOST_ATTEMPTS: Final = 20
 """Of so many attempts of a step it is kept how they ended: of the last ones."""
+
+
+_PLAIN: Final = {"status", "output", "duration_ms", "attempts", "error", "error_type", "started_at", "outcome"}
+"""The keys of most checkpoints: what they tell of is all that happened."""
 
 
 @attrs.frozen
@@ -94,7 +98,12 @@ def _attempt_json(attempt: AttemptEnd) -> str:
 
 def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoint:
     """Return the checkpoint in *text*, of that step; raise `DecodeError` naming the path of what is wrong."""
-    read = ObjectReader(loads(text), "")
+    values = loads(text)
+    if type(values) is dict and values.keys() <= _PLAIN:
+        result, outcome = plain_outcome(values, step_id, step_name), values.get("outcome")
+        if result is not None and (outcome is None or type(outcome) is int):
+            return Checkpoint(result, outcome)
+    read = ObjectReader(values, "")
     due = read.values.get("due")
     return Checkpoint(
         read_outcome(read, step_id, step_name),
