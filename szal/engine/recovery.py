@@ -129,6 +129,8 @@ class Recovery:
 
     def root_of(self, execution_id: str) -> str:
         """Return with which execution that one goes on: a sub-flow with what it belongs to, while that lives."""
+        if not is_child_id(execution_id):
+            return execution_id
         self.leased.drain()
         record = self.ledger.read(execution_id).record
         root = root_of(self.ledger, record)

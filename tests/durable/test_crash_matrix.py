@@ -122,6 +122,7 @@ def unsteady(request: pytest.FixtureRequest, server: PostgresServer) -> Iterator
     yield from KINDS[request.param](server)
 
 
+@pytest.mark.timeout(140)
 @pytest.mark.skipif(not FULL, reason="takes some five minutes")
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
 @pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family"])

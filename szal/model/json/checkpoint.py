@@ -102,6 +102,9 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
     if type(values) is dict and values.keys() <= _PLAIN:
         result, outcome = plain_outcome(values, step_id, step_name), values.get("outcome")
         if result is not None and (outcome is None or type(outcome) is int):
+            rest = f',"outcome":{outcome}}}'
+            if text.endswith(rest):
+                result.encoded = text[1 : -len(rest)]  # as it was written, for the record that it is written with again
             return Checkpoint(result, outcome)
     read = ObjectReader(values, "")
     due = read.values.get("due")
