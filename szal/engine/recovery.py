@@ -176,12 +176,10 @@ class Recovery:
             return
         rolls_back = rolls_back or flow.rollback_on_failure
         is_undone = is_undone or (rolls_back and (known.cancelled or known.record.state is WorkflowState.ROLLING_BACK))
-        checkpoints = (
-            {name: decode_checkpoint(data, name) for name, _, data in known.steps} if plan.engine_steps else {}
-        )
-        for step in (
-            plan.steps[place] for place in sorted(plan.engine_steps) if plan.steps[place].step_type == "sub_flow"
-        ):
+        steps = {plan.steps[place].name: plan.steps[place] for place in sorted(plan.engine_steps)}
+        sub_flows = {name: step for name, step in steps.items() if step.step_type == "sub_flow"}
+        checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps if name in sub_flows}
+        for step in sub_flows.values():
             checkpoint = checkpoints.get(step.name)
             is_open = checkpoint is None or checkpoint.outcome is None
             if not is_open and not is_undone:

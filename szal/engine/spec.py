@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -79,7 +79,15 @@ def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Han
     return config.rollback_handler if own is None and step.rollbackable else own
 
 
+_KEPT_UP_TO = 1_000_000  # characters: some two thousand steps
+
+
 def recorded_flow(text: str) -> FlowDef:
+    """Return the flow of a recorded definition; that of the same text is the same, with its plan, for a while."""
+    return _kept_flow(text) if len(text) <= _KEPT_UP_TO else _flow_of(text)
+
+
+def _flow_of(text: str) -> FlowDef:
     """Return the flow of a recorded definition.
 
     Earlier versions took any text for the id of a flow or a step: UUIDs take the place of those that are none. Nothing
@@ -99,6 +107,9 @@ def recorded_flow(text: str) -> FlowDef:
         )
 
     return attrs.evolve(flow, id=others.get(flow.id, flow.id), steps=[again(step) for step in flow.steps])
+
+
+_kept_flow = lru_cache(maxsize=16)(_flow_of)  # executions that are recovered together are of few definitions
 
 
 def _uuid_for(text: str) -> str:
