@@ -88,9 +88,11 @@ def _handler(code: CodeType, offset: int) -> int | None:
     return next((target for start, end, target in _handlers(code) if start <= offset < end), None)
 
 
-def interruptions(error: type[BaseException] = KeyboardInterrupt, *, every: int = 1) -> Iterator[Interruption]:
+def interruptions(
+    error: type[BaseException] = KeyboardInterrupt, *, every: int = 1, first: int = 1
+) -> Iterator[Interruption]:
     """Yield one interruption after the other, one for every moment (or of *every* so many), until one has not come."""
-    moment = 1
+    moment = first
     while True:
         interruption = Interruption(moment, error)
         yield interruption
