@@ -144,6 +144,12 @@ class LeasedStore:
 
         self.heartbeat.start()
         wanted = TakeOver(
-            execution_id=execution_id, owner=self.owner, ttl=self.ttl, is_gone=is_gone, under=under, reopen=reopen
+            execution_id=execution_id,
+            owner=self.owner,
+            ttl=self.ttl,
+            is_gone=is_gone,
+            under=under,
+            reopen=reopen,
+            rise=1 + secrets.randbits(20),
         )
         return ask(self.kind, self.ledger.take_over, wanted)

@@ -54,6 +54,9 @@ class TakeOver:
     """Of the execution whose sub-flow it is: that is its parent's owner's, whoever had it."""
     reopen: bool = False
     """Whether it is taken over although it has ended: to be undone."""
+    rise: int = 1
+    """By how much the epoch rises. A server that was failed over to may not know the last owner, whose epoch must not
+    be had by the next one."""
 
 
 @attrs.frozen(kw_only=True)

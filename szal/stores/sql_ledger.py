@@ -205,7 +205,7 @@ class SqlLedger(Ledger):
         # It died: one that paused, or gave its lease back, has said so. A sub-flow dies with what it belongs to.
         is_paused = snapshot.record.state is WorkflowState.PAUSED
         has_died = not is_paused and holder is not None and wanted.under is None
-        taken = transaction.rows(said.take_over, (wanted.owner, wanted.ttl, int(has_died), execution_id))
+        taken = transaction.rows(said.take_over, (wanted.owner, wanted.rise, wanted.ttl, int(has_died), execution_id))
         return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + has_died)
 
     def _snapshot(self, execution_id: str, rows: Rows, read: Callable[[str, Sequence[object]], Rows]) -> Snapshot:

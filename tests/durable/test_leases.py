@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sqlite3
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from durable.children import Child, killed
@@ -26,7 +27,9 @@ from szal import (
 from szal.engine.lineage import child_id
 from szal.model.definition import content_id
 from szal.model.json import encode_flow
+from szal.stores import open_store
 from szal.stores.ledger import NewExecution, TakeOver
+from szal.stores.writes import SaveStep
 
 
 def chain(*names):
@@ -389,3 +392,28 @@ def test_one_that_was_to_be_cancelled_when_its_process_died_is_cancelled_by_who_
         [result] = engine.recover()
     assert result.state is WorkflowState.CANCELLED
     assert ran == []
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_who_is_not_known_to_the_server_that_took_over_writes_nothing_under_the_next_owners_lease(
+    store_url, fast_path, kind
+):
+    """A standby that had not heard of the last take-over: here a copy of the file, made before it."""
+    copy = fast_path / "standby.db"
+    with open_store(store_url) as store:
+        new = NewExecution(
+            record=ExecutionRecord("e", "inner", WorkflowState.RUNNING), content_id="c", flow="{}", owner="x", ttl=-1.0
+        )
+        store.ledger.create(new)
+        with (
+            closing(sqlite3.connect(store_url.removeprefix("sqlite:///"))) as original,
+            closing(sqlite3.connect(copy)) as standby,
+        ):
+            original.backup(standby)
+        epochs = []
+        for url in (store_url, f"sqlite:///{copy}"):
+            with open_store(url) as each, Engine(lambda ctx: None, EngineConfig(execution_store=each)) as engine:
+                epochs.append(engine._admission.recovery().leased.take_over("e").epoch)
+        assert epochs[0] != epochs[1]
+        with open_store(f"sqlite:///{copy}") as standby, pytest.raises(LeaseLost):
+            standby.ledger.apply([SaveStep("e", "a", 0, "{}", None, epochs[0])])

@@ -54,7 +54,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "forget_flows": ("c1",),
     "flow": ("c1",),
     "add_lease": ("e1", "me", 1, 60.0, "c1", None, None),
-    "take_over": ("me", 60.0, 0, "e1"),
+    "take_over": ("me", 1, 60.0, 0, "e1"),
     "renew": (60.0, "e1", "me", 1),
     "release": (None, None, "e1"),
     "send": ("s1", "go", "1", "e1"),

@@ -177,7 +177,7 @@ class MemoryLedger(Ledger):
             entry.lease = attrs.evolve(
                 lease,
                 owner=wanted.owner,
-                epoch=lease.epoch + 1,
+                epoch=lease.epoch + wanted.rise,
                 expires=monotonic() + wanted.ttl,
                 recoveries=lease.recoveries + has_died,
             )

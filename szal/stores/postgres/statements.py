@@ -347,7 +347,8 @@ STATEMENTS = PostgresStatements(
     ),
     take_over=Statement(
         f"""
-        UPDATE szal.szal_leases SET owner = %s, epoch = epoch + 1, expires = {NOW} + %s, recoveries = recoveries + %s
+        UPDATE szal.szal_leases SET owner = %s, epoch = epoch + %s, expires = {NOW} + %s,
+            recoveries = recoveries + %s
         WHERE execution_id = %s RETURNING epoch
         """,
         by="Ledger.take_over",

@@ -197,7 +197,7 @@ STATEMENTS = Statements(
     ),
     take_over=Statement(
         f"""
-        UPDATE szal_leases SET owner = ?, epoch = epoch + 1, expires = {NOW} + ?, recoveries = recoveries + ?
+        UPDATE szal_leases SET owner = ?, epoch = epoch + ?, expires = {NOW} + ?, recoveries = recoveries + ?
         WHERE execution_id = ? RETURNING epoch
         """,
         by="Ledger.take_over",
