@@ -7,7 +7,7 @@ import attrs
 from szal.errors import NotMigrated
 from szal.stores.heads import COLUMNS as RECORD_COLUMNS
 
-__all__ = ["COLUMNS", "INDEXES", "Structure"]
+__all__ = ["COLUMNS", "INDEXES", "KEYS", "Structure"]
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "szal_executions": ("execution_id", "flow_name", "data", *RECORD_COLUMNS),
@@ -28,6 +28,15 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """The columns of each table, on every database. A migration that adds one adds it here."""
 
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "szal_executions": ("execution_id",),
+    "szal_flows": ("content_id",),
+    "szal_leases": ("execution_id",),
+    "szal_steps": ("execution_id", "step_name"),
+    "szal_signals": ("execution_id", "signal_id"),
+}
+"""What rows of each table are told apart by, on every database: the columns of a primary key, or a unique index."""
+
 INDEXES = ("szal_executions_flow", "szal_executions_state", "szal_executions_started", "szal_leases_content")
 """Those that migrations make. Without one all is slower, and right: nobody is refused for that."""
 
@@ -38,6 +47,8 @@ class Structure:
 
     columns: Collection[tuple[str, str]]
     """Of szal's tables: the name of the table, and of the column."""
+    keys: Collection[tuple[str, frozenset[str]]]
+    """The name of a table, and the columns by which its rows are unique."""
     indexes: Collection[str]
     applied: Collection[str] | None
     """The names of migrations that left a note; None: we may not read it."""
@@ -46,6 +57,7 @@ class Structure:
     migrations: Collection[str]
     """The names of the migrations that there are now."""
     needs_columns: Mapping[str, tuple[str, ...]] = COLUMNS
+    needs_keys: Mapping[str, tuple[str, ...]] = KEYS
     needs_functions: Collection[str] = ()
     needs_triggers: Collection[str] = ()
     """Without one, rows that szal-rs writes are not found: nobody is refused for that either."""
@@ -59,6 +71,9 @@ class Structure:
             for column in columns:
                 if (table, column) not in self.columns:
                     return f"column {column} of table {table}"
+        for table, key in self.needs_keys.items():
+            if (table, frozenset(key)) not in self.keys:
+                return f"a primary key ({', '.join(key)}) of table {table}"
         for function in self.needs_functions:
             if function not in self.functions:
                 return f"function {function}"

@@ -24,7 +24,7 @@ from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, ope
 from szal.stores.postgres import migrations
 from szal.stores.postgres.migrations import TABLES
 from szal.stores.postgres.record_columns import FUNCTIONS
-from szal.stores.structure import COLUMNS, INDEXES
+from szal.stores.structure import COLUMNS, INDEXES, KEYS
 
 # -- several that migrate at once -------------------------------------------------------------------
 
@@ -302,6 +302,26 @@ def test_a_table_of_somebody_else_is_not_repaired_but_told(place: tuple[str, Adm
             store.list()
     run("DROP TABLE szal_signals")
     open_store(url).close()
+
+
+@pytest.mark.parametrize("table", KEYS)
+def test_a_table_made_by_hand_without_its_key_is_told(place: tuple[str, Administrator], table: str) -> None:
+    """Its rows would be written twice, or not at all."""
+    url, run = place
+    open_store(url).close()
+    run(f"CREATE TABLE copy AS SELECT * FROM {table}")
+    run(f"DROP TABLE {table}")
+    run(f"CREATE TABLE {table} AS SELECT * FROM copy")
+    key = ", ".join(KEYS[table])
+    with connected(url) as store:
+        with pytest.raises(StoreFailed, match=rf"a primary key \({key}\) of table {table} is missing"):
+            store.migrate()
+        with pytest.raises(NotMigrated, match="a primary key"):
+            store.list()
+    run(f"CREATE UNIQUE INDEX by_hand ON {table} ({key})")
+    with open_store(url) as store:
+        store.save(record(1))
+        assert store.list() == ["e00001"]
 
 
 def test_tables_and_columns_are_those_that_migrations_make(place: tuple[str, Administrator]) -> None:

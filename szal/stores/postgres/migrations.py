@@ -6,7 +6,7 @@ from szal.errors import StoreFailed
 from szal.stores.postgres.connection import PostgresConnection, execute
 from szal.stores.postgres.record_columns import ADD, FILL, FUNCTIONS, TRIGGERS
 from szal.stores.postgres.schema import in_schema, prefix, quoted
-from szal.stores.structure import COLUMNS, Structure
+from szal.stores.structure import COLUMNS, KEYS, Structure
 
 __all__ = ["MIGRATIONS", "TABLES", "migrate", "schema_of", "structure_of"]
 
@@ -95,6 +95,15 @@ SELECT 'index', c.relname::text, NULL
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname LIKE 'szal%%' AND c.relkind IN ('i', 'I')
 UNION ALL
+SELECT 'key', c.relname::text, (
+    SELECT string_agg(a.attname, ' ') FROM pg_catalog.pg_attribute AS a
+    WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+)
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_index AS i ON i.indrelid = c.oid
+WHERE n.nspname = %s AND c.relname LIKE 'szal%%' AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+    AND i.indexprs IS NULL
+UNION ALL
 SELECT 'function', p.proname::text, NULL
 FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 WHERE n.nspname = %s AND p.proname LIKE 'szal%%'
@@ -122,16 +131,18 @@ def schema_of(connection: PostgresConnection, schema: str | None) -> str | None:
 
 def structure_of(connection: PostgresConnection, schema: str) -> Structure:
     """Return what there is in *schema*."""
-    found = execute(connection, _STRUCTURE, [schema] * 4).fetchall()
+    found = execute(connection, _STRUCTURE, [schema] * 5).fetchall()
     columns = {(name, column) for kind, name, column in found if kind == "column"}
     return Structure(
         columns=columns,
+        keys={(name, frozenset(columns.split())) for kind, name, columns in found if kind == "key" and columns},
         indexes={name for kind, name, _ in found if kind == "index"},
         functions={name for kind, name, _ in found if kind == "function"},
         applied=_applied(connection, schema) if ("szal_migrations", "name") in columns else (),
         migrations=[name for name, _ in MIGRATIONS],
         triggers={name for kind, name, _ in found if kind == "trigger"},
         needs_columns=TABLES,
+        needs_keys={**KEYS, "szal_commits": ("writer", "number")},
         needs_functions=FUNCTIONS,
         needs_triggers=TRIGGERS,
     )

@@ -89,6 +89,10 @@ with closing(Database(memory=True, execute_plugins=False)) as _empty:
 _STRUCTURE = """
 SELECT m.type, m.name, c.name FROM sqlite_master AS m LEFT JOIN pragma_table_info(m.name) AS c
 WHERE m.name LIKE 'szal%' AND m.type IN ('table', 'view', 'index', 'trigger')
+UNION ALL
+SELECT 'key', m.name, (SELECT group_concat(i.name, ' ') FROM pragma_index_info(l.name) AS i)
+FROM sqlite_master AS m, pragma_index_list(m.name) AS l
+WHERE m.name LIKE 'szal%' AND m.type = 'table' AND l."unique" AND NOT l.partial
 """
 
 
@@ -97,6 +101,7 @@ def structure_of(db: Database) -> Structure:
     found = db.conn.execute(_STRUCTURE).fetchall()
     return Structure(
         columns={(name, column) for kind, name, column in found if kind in ("table", "view")},
+        keys={(name, frozenset(columns.split())) for kind, name, columns in found if kind == "key" and columns},
         indexes={name for kind, name, _ in found if kind == "index"},
         triggers={name for kind, name, _ in found if kind == "trigger"},
         needs_columns={**COLUMNS, "szal_labels": ("key", "value", "started", "execution_id")},
