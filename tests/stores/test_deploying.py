@@ -245,6 +245,20 @@ def test_a_function_that_is_gone_is_not_taken_for_a_fault_of_a_row(postgres_url:
             connection.execute("INSERT INTO szal_executions (execution_id, flow_name, data) VALUES ('e', 'ci', '{}')")
 
 
+@pytest.mark.parametrize("missing", ["NEW.nothing", "(SELECT 1 FROM nothing)"], ids=["column", "table"])
+def test_what_somebody_elses_trigger_misses_is_not_ours_to_make(place: tuple[str, Administrator], missing: str) -> None:
+    url, run = place
+    open_store(url).close()
+    if url.startswith("sqlite"):
+        run(f"CREATE TRIGGER mine AFTER INSERT ON szal_executions BEGIN SELECT {missing}; END")
+    else:
+        body = f"RAISE NOTICE '%', {missing}; RETURN NEW;"
+        run(f"CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
+        run("CREATE TRIGGER mine BEFORE INSERT ON szal_executions FOR EACH ROW EXECUTE FUNCTION mine()")
+    with connected(url) as store, pytest.raises(StoreFailed, match="nothing"):
+        store.save(record(1))
+
+
 @pytest.mark.parametrize("index", INDEXES)
 def test_an_index_that_is_gone_is_made_again_and_nobody_refused(place: tuple[str, Administrator], index: str) -> None:
     url, run = place

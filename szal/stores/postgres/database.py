@@ -18,6 +18,7 @@ from szal.stores.postgres.migrations import migrate, schema_of, structure_of
 from szal.stores.postgres.nul import nul_in
 from szal.stores.postgres.pool import Pool
 from szal.stores.postgres.schema import statements
+from szal.stores.postgres.sqlstate import one_line
 from szal.stores.postgres.statements import BEGIN, PostgresStatements
 
 __all__ = ["PostgresDatabase", "check_texts"]
@@ -116,10 +117,12 @@ class PostgresDatabase(Database):
             self._found = self.statements
         try:
             return self.pool.use(work) if once else self.pool.retry(self.pool.use, work)
-        except NotMigrated:
+        except NotMigrated as error:
             self._found = None
             self._found = self.statements  # tells what is missing
-            raise
+            # Nothing is: it is of somebody else's trigger.
+            problem = error.__cause__ or error
+            raise StoreFailed(self.name, one_line(problem)) from problem
 
     def read(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
         return self.use(lambda connection: execute(connection, statement, parameters).fetchall())

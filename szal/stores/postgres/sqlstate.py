@@ -78,7 +78,7 @@ def _problem(error: Exception) -> str:
     return primary or one_line(error)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return what *error* says, without line breaks; libpq writes many."""
     return " ".join(str(error).split()) or type(error).__name__
 

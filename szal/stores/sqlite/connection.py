@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from szal import process_events
 from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, StoreUnavailable
+from szal.stores.structure import COLUMNS
 from szal.stores.url import SqliteFile
 
 __all__ = ["Readers", "SharedConnection"]
@@ -42,6 +44,7 @@ _AILING = frozenset(
     }
 )
 _MISSING = re.compile(r"(?:no such|table szal_\w+ has no) (?P<kind>table|column)(?::| named) (?P<name>\S+)")
+_OURS = frozenset(chain(COLUMNS, *COLUMNS.values(), ["szal_labels", "key", "value"]))
 _WAL = b"\x02\x02"  # in the header: how a file in WAL mode is written and read
 _READERS = 8
 # What others wrote as text may be bytes of any kind; as str it would fail whatever reads it, with all the rows beside.
@@ -154,7 +157,8 @@ class SharedConnection:
         if code in _AILING:
             self._discard()
             return StoreUnavailable(self.name, problem)
-        if code == sqlite3.SQLITE_ERROR and (missing := _MISSING.match(problem)):
+        missing = _MISSING.match(problem) if code == sqlite3.SQLITE_ERROR else None
+        if missing is not None and missing["name"].rpartition(".")[2] in _OURS:  # else it is of somebody's trigger
             return NotMigrated(self.name, f"{missing['kind']} {missing['name']}")
         return StoreFailed(self.name, problem)
 
