@@ -245,7 +245,7 @@ def test_a_function_that_is_gone_is_not_taken_for_a_fault_of_a_row(postgres_url:
             connection.execute("INSERT INTO szal_executions (execution_id, flow_name, data) VALUES ('e', 'ci', '{}')")
 
 
-@pytest.mark.parametrize("missing", ["NEW.nothing", "(SELECT 1 FROM nothing)"], ids=["column", "table"])
+@pytest.mark.parametrize("missing", ["NEW.nought", "(SELECT 1 FROM nought)"], ids=["column", "table"])
 def test_what_somebody_elses_trigger_misses_is_not_ours_to_make(place: tuple[str, Administrator], missing: str) -> None:
     url, run = place
     open_store(url).close()
@@ -255,7 +255,7 @@ def test_what_somebody_elses_trigger_misses_is_not_ours_to_make(place: tuple[str
         body = f"RAISE NOTICE '%', {missing}; RETURN NEW;"
         run(f"CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
         run("CREATE TRIGGER mine BEFORE INSERT ON szal_executions FOR EACH ROW EXECUTE FUNCTION mine()")
-    with connected(url) as store, pytest.raises(StoreFailed, match="nothing"):
+    with connected(url) as store, pytest.raises(StoreFailed, match="nought"):
         store.save(record(1))
 
 
