@@ -263,7 +263,7 @@ class NewExecution:
         if self.release is None:
             return self.execution_id, self.owner, self.first_epoch, self.ttl, self.content_id, None, None
         wake, awaits, _ = self.release.row()
-        return self.execution_id, None, self.first_epoch, self.ttl, self.content_id, wake, awaits
+        return self.execution_id, None, self.first_epoch, None, self.content_id, wake, awaits
 
     def ended_by(self, save: Save | None, release: "Release | None") -> "NewExecution":
         """Return one that leaves what these leave after it."""

@@ -230,7 +230,7 @@ STATEMENTS = PostgresStatements(
         leased AS (
             INSERT INTO szal.szal_leases
                 (execution_id, owner, epoch, expires, content_id, recoveries, cancelled, wake, awaits)
-            SELECT execution_id, owner, epoch, CASE WHEN owner IS NULL THEN 0 ELSE {NOW} + ttl END, content_id, 0, 0,
+            SELECT execution_id, owner, epoch, coalesce({NOW} + ttl, 0), content_id, 0, 0,
                 wake, awaits
             FROM new ORDER BY execution_id
             ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
@@ -308,7 +308,7 @@ STATEMENTS = PostgresStatements(
         f"""
         INSERT INTO szal.szal_leases AS l
             (execution_id, owner, epoch, expires, content_id, recoveries, cancelled, wake, awaits)
-        SELECT r.execution_id, r.owner, r.epoch, CASE WHEN r.owner IS NULL THEN 0 ELSE {NOW} + r.ttl END, r.content_id,
+        SELECT r.execution_id, r.owner, r.epoch, coalesce({NOW} + r.ttl, 0), r.content_id,
             0, 0, r.wake, r.awaits
         FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::text[], %b::float8[], %b::text[])
         AS r (execution_id, owner, epoch, ttl, content_id, wake, awaits)

@@ -166,7 +166,7 @@ STATEMENTS = Statements(
         f"""
         INSERT INTO szal_leases AS l
             (execution_id, owner, epoch, expires, content_id, recoveries, cancelled, wake, awaits)
-        VALUES (?1, ?2, ?3, CASE WHEN ?2 IS NULL THEN 0 ELSE {NOW} + ?4 END, ?5, 0, 0, ?6, ?7)
+        VALUES (?, ?, ?, coalesce({NOW} + ?, 0), ?, 0, 0, ?, ?)
         ON CONFLICT (execution_id) DO UPDATE
         SET owner = excluded.owner, epoch = max(l.epoch, excluded.epoch) + 1, expires = excluded.expires,
             content_id = excluded.content_id, recoveries = 0, cancelled = 0, wake = excluded.wake,
