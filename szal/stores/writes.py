@@ -6,7 +6,7 @@ know nothing but the protocol.
 
 import copy
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 import attrs
@@ -31,6 +31,7 @@ __all__ = [
     "StepRows",
     "Write",
     "apply_one",
+    "begins_late",
     "leases_of",
     "lost_with",
     "merged",
@@ -233,6 +234,8 @@ class NewExecution:
     """Its record, as it was when this was made, or as it is by the end of a batch."""
     release: "Release | None" = attrs.field(default=None, init=False, repr=False, eq=False)
     """What gives its lease up by the end of a batch: nobody ever has it."""
+    ends: "Sequence[Save | Release]" = attrs.field(default=(), init=False, repr=False, eq=False)
+    """The writes that these two are of: where it was recorded before, they are not needless."""
 
     @save.default
     def _save(self) -> Save:
@@ -269,6 +272,7 @@ class NewExecution:
         """Return one that leaves what these leave after it."""
         both = copy.copy(self)
         both.save, both.release = save or self.save, release
+        both.ends = [end for end in (save, release) if end is not None]
         return both
 
 
@@ -280,27 +284,32 @@ def saved_by(write: Write | None) -> Save | None:
 
 
 def leases_of(writes: Iterable[Write]) -> set[Lease]:
-    """Return the leases that have to be held for *writes*. Raises `LeaseLost` for one that they remove before.
+    """Return the leases that have to be held for *writes*. Raises `LeaseLost` for one that they end before.
 
     >>> sorted(leases_of([Remove("a", 3), Remove("b", 1), Remove("c")]))
     [Lease(execution_id='a', epoch=3), Lease(execution_id='b', epoch=1)]
     """
     leases: set[Lease] = set()
-    begun: set[Lease] = set()
+    begun: dict[str, int] = {}
     removed: set[str] = set()
+
+    def need(lease: Lease) -> None:
+        if lease.execution_id in removed or begun.get(lease.execution_id, lease.epoch) != lease.epoch:
+            raise LeaseLost(lease.execution_id)
+        if lease.execution_id not in begun:
+            leases.add(lease)
+
     for write in writes:
         if type(write) is NewExecution:
-            begun.add(write.lease)
-            if write.under is not None and write.under not in begun:
-                leases.add(write.under)
+            if write.under is not None:
+                need(write.under)
+            begun[write.execution_id] = write.epoch
+            removed.discard(write.execution_id)
         elif write.epoch is not None:
-            if write.execution_id in removed:
-                raise LeaseLost(write.execution_id)
-            lease = Lease(write.execution_id, write.epoch)
-            if not begun or lease not in begun:
-                leases.add(lease)
+            need(Lease(write.execution_id, write.epoch))
         if type(write) is Remove:
             removed.add(write.execution_id)
+            begun.pop(write.execution_id, None)
     return leases
 
 
@@ -330,31 +339,46 @@ def merged(writes: Sequence[Write]) -> list[Write]:
             key = write.key
             if key in written and write.replaceable:
                 continue
-            written.add(key)
+            if type(write) is NewExecution:
+                written.discard(key)  # what was there before decides whether it is recorded
+            else:
+                written.add(key)
             kept.append(write)
         kept.reverse()
-    new = {write.execution_id: place for place, write in enumerate(kept) if type(write) is NewExecution}
-    return _folded(kept, new) if new else kept
+    return _folded(kept) if any(type(write) is NewExecution for write in kept) else kept
 
 
-def _folded(writes: Sequence[Write], new: Mapping[str, int]) -> list[Write]:
+def begins_late(writes: Iterable[Write]) -> set[int]:
+    """Return the `id` of each that begins an execution of which there are writes before it: their order counts."""
+    written: set[str] = set()
+    late = set()
+    for write in writes:
+        if type(write) is NewExecution and write.execution_id in written:
+            late.add(id(write))
+        written.add(write.execution_id)
+    return late
+
+
+def _folded(writes: Sequence[Write]) -> list[Write]:
     """Return *writes* with the record, and the release, of each execution in the place of the one that begins it.
 
-    Those of *new* are at these places; one that is removed as well stays as it is.
+    One that begins late, or is removed as well, stays as it is.
     """
-    begun = {**new}
-    ends: dict[str, dict[type[Write], Write]] = {}
-    for write in writes:
-        if type(write) is Remove:
-            begun.pop(write.execution_id, None)
-        elif type(write) in (Save, Release):
-            ends.setdefault(write.execution_id, {})[type(write)] = write
+    apart = {write.execution_id for write in writes if type(write) is Remove}
+    late = begins_late(writes)
+    apart |= {write.execution_id for write in writes if id(write) in late}
+    begun = {write.execution_id for write in writes if type(write) is NewExecution} - apart
+    ends: dict[tuple[str, type[Write]], Write] = {
+        (write.execution_id, type(write)): write
+        for write in writes
+        if type(write) in (Save, Release) and write.execution_id in begun
+    }
     folded: list[Write] = []
-    for place, write in enumerate(writes):
-        end = ends.get(write.execution_id, {}) if write.execution_id in begun else {}
-        if type(write) is NewExecution and begun.get(write.execution_id) == place:
-            folded.append(write.ended_by(end.get(Save), end.get(Release)))  # type: ignore[arg-type]
-        elif end.get(type(write)) is not write:
+    for write in writes:
+        name = write.execution_id
+        if type(write) is NewExecution and name in begun:
+            folded.append(write.ended_by(ends.get((name, Save)), ends.get((name, Release))))  # type: ignore[arg-type]
+        elif ends.get((name, type(write))) is not write:
             folded.append(write)
     return folded
 

@@ -18,7 +18,7 @@ from stores.samples import run_python
 from szal import Engine, EngineConfig, FlowDef, InMemoryStorage, StepDef, WorkflowState
 from szal.engine import journal, leased_store, leases, recording
 from szal.engine.lineage import child_id
-from szal.errors import LeaseLost, StoreFailed, WriteFailed
+from szal.errors import LeaseLost, SinkFull, StoreFailed, WriteFailed
 from szal.model.results import ExecutionRecord
 from szal.stores import open_store
 from szal.stores.ledger import Renewal, Signal
@@ -198,6 +198,29 @@ def test_ctrl_c_at_any_line_of_its_beginning_leaves_it_to_be_gone_on_with(open_o
     ran = []
     with open_one() as store:
         assert each_moment(at) > 40
+
+
+@pytest.mark.parametrize("durability", ["none", "flow"])
+def test_a_run_whose_beginning_is_not_taken_leaves_nothing_that_somebody_would_recover(store, durability):
+    """Whoever called it was told that it failed, and may call it again."""
+    asked = []
+
+    def write(each):
+        asked.append(each)
+        if len(asked) == 1:
+            raise SinkFull("the store", 1, 0.1)
+        sink.ledger.write(each)
+
+    with store.engine_sink() as sink:
+        front = InFront(sink, ledger=InFront(sink.ledger, write=write))
+        with Engine(lambda ctx: None, EngineConfig(execution_store=front, durability=durability)) as engine:
+            engine._admission._taken.add(FLOW.id)
+            with pytest.raises(SinkFull):
+                engine.run(FLOW)
+            sink.flush(20)
+            assert [type(each) for each in asked] == [NewExecution]
+            assert store.list() == []
+            assert engine.run(FLOW).success
 
 
 @pytest.mark.parametrize(("durability", "kind"), beside(["none", "flow", "step"], ["sqlite", "postgres"]))

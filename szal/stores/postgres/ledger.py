@@ -15,7 +15,7 @@ from szal.stores.postgres.database import PostgresDatabase, check_texts
 from szal.stores.postgres.encoding import holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
 from szal.stores.sql_ledger import SqlLedger
-from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write, leases_of, merged
+from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write, begins_late, leases_of, merged
 
 __all__ = ["PostgresLedger"]
 
@@ -53,7 +53,7 @@ class PostgresLedger(SqlLedger):
         if len(writes) > 2 * _FEW or not all(_is_simple(each) for each in writes):
             return False
         needed = merged(writes)
-        if len(needed) > _FEW:
+        if len(needed) > _FEW or begins_late(needed):
             return False
         leases = leases_of(writes)
         if all(type(each) is SaveStep for each in needed):
