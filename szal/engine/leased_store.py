@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from szal.stores.ledger import Ledger, Signal, Snapshot
     from szal.stores.writes import Lease, NewExecution, StepRows, Write
 
-__all__ = ["LeasedStore", "ask", "failure"]
+__all__ = ["Beginning", "LeasedStore", "ask", "failure"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -48,6 +48,26 @@ def ask(store: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 (raised again)
         raise failure(store, error)  # noqa: B904 (it has its cause)
+
+
+class Beginning:
+    """What becomes of an execution that is queued before there is a run to be told of it; it may be told twice."""
+
+    def __init__(self) -> None:
+        self._known: list[Exception | None] = []
+        self._listener: Callable[[Exception | None], object] | None = None
+
+    def __call__(self, error: Exception | None) -> None:
+        """Take note that it is committed, or lost. From the thread that writes."""
+        self._known.append(error)
+        if self._listener is not None:
+            self._listener(error)
+
+    def tell(self, listener: Callable[[Exception | None], object]) -> None:
+        """Have *listener* told, at once if it is known."""
+        self._listener = listener
+        for error in self._known:
+            listener(error)
 
 
 class LeasedStore:
@@ -129,6 +149,11 @@ class LeasedStore:
     def claim(self, new: "NewExecution") -> bool:
         """Record a new execution at once; False where there is one under its id."""
         return ask(self.kind, self.ledger.create, new) is not None
+
+    def queue(self, new: "NewExecution") -> None:
+        """Queue a new execution, before anything can be asked of it."""
+        new.done = Beginning()
+        self.write(new)
 
     def write(self, write: "Write") -> None:
         """Carry out one write, or queue it, where the store writes behind."""

@@ -91,10 +91,11 @@ class Recovery:
         heartbeat = Heartbeat(ledger, owner_name(), float(config.lease_ttl))  # databases take no huge whole numbers
         self.leased = LeasedStore(config, ledger, heartbeat)
 
-    def admit(self, spec: ExecutionSpec, *, waits: bool) -> ExecutionSpec | FlowResult | None:
+    def admit(self, spec: ExecutionSpec, *, is_handed_out: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
 
-        An id that nobody has is not waited for, unless *waits*: its run writes what is new with the rest.
+        An id that nobody has is not waited for: its run writes what is new with the rest. One that *is_handed_out* is;
+        with the durability "none" it is queued.
         None: no id was given, and the flow's own is taken.
         """
         leased, record = self.leased, spec.record
@@ -103,7 +104,9 @@ class Recovery:
             return None
         definition = Definition.of(spec.flow)
         new = leased.new(record, definition)
-        if spec.id_from is IdFrom.NOWHERE and not waits:
+        if spec.id_from is IdFrom.NOWHERE and not (is_handed_out and self._config.durability != "none"):
+            if is_handed_out:
+                leased.queue(new)
             return attrs.evolve(spec, epoch=new.epoch, new=new)
         if leased.claim(new):
             return attrs.evolve(spec, epoch=new.epoch)

@@ -126,6 +126,54 @@ def test_a_start_hands_out_an_id_that_is_in_the_store(new_engine, store):
     assert execution.result(20).success
 
 
+def test_with_durability_none_a_start_hands_out_an_id_that_is_queued(store):
+    """Whoever has it can signal and cancel at once; and the lease is renewed as any other."""
+    begun_by, renewed = [], threading.Event()
+
+    def write(each):
+        if isinstance(each, NewExecution):
+            begun_by.append(threading.current_thread())
+        sink.ledger.write(each)
+
+    def renew(renewal):
+        kept = sink.ledger.renew(renewal)
+        if execution_ids & set(kept):
+            renewed.set()
+        return kept
+
+    execution_ids = set()
+    with store.engine_sink() as sink:
+        front = InFront(sink, ledger=InFront(sink.ledger, write=write, renew=renew))
+        config = EngineConfig(execution_store=front, durability="none", lease_ttl=0.6)
+        with Engine(lambda ctx: renewed.wait(20), config) as engine:
+            engine._admission._taken.add(FLOW.id)
+            execution = engine.start(FLOW)
+            assert begun_by == [threading.current_thread()]
+            execution_ids.add(execution.execution_id)
+            assert engine.signal(execution.execution_id, "hello")
+            assert execution.result(20).success
+            assert renewed.is_set()
+    assert len(begun_by) == 1
+
+
+def test_a_start_whose_beginning_is_lost_raises_that_in_the_end(store):
+    def apply(writes, **options):
+        if any(isinstance(each, NewExecution) for each in writes):
+            lost.set()
+            raise StoreFailed("the store", "no")
+        store.ledger.apply(writes, **options)
+
+    lost = threading.Event()
+    with Sink(InFront(store, ledger=InFront(store.ledger, apply=apply))) as sink:
+        config = EngineConfig(execution_store=sink, durability="none")
+        with Engine(lambda ctx: lost.wait(20) and sink.drain(20), config) as engine:
+            engine._admission._taken.add(FLOW.id)
+            with pytest.raises(StoreFailed, match="no"):
+                engine.start(FLOW).result(20)
+        with pytest.raises(WriteFailed):
+            sink.flush(20)
+
+
 def test_what_it_is_told_while_its_beginning_is_queued_is_heard(store):
     """By its own engine, and by another one that has the same sink."""
     begins, go = threading.Event(), threading.Event()
