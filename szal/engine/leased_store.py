@@ -85,6 +85,10 @@ class LeasedStore:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
         self._wait(self.ledger.drain)
 
+    def await_begin(self, execution_id: str) -> None:
+        """Wait until that execution is recorded, or lost, where its beginning is queued."""
+        self._wait(partial(self.ledger.drain, begin_of=execution_id))
+
     def flush(self, execution_ids: Collection[str]) -> None:
         """Wait until all is committed of these executions, where the store writes behind; raise what was lost."""
         self._wait(partial(self.ledger.flush, execution_ids=execution_ids))
@@ -148,6 +152,7 @@ class LeasedStore:
 
     def claim(self, new: "NewExecution") -> bool:
         """Record a new execution at once; False where there is one under its id."""
+        self.await_begin(new.execution_id if new.under is None else new.under.execution_id)
         return ask(self.kind, self.ledger.create, new) is not None
 
     def queue(self, new: "NewExecution") -> None:

@@ -285,11 +285,14 @@ class Recovery:
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
         """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""
         signal = Signal(new_signal_id() if signal_id is None else signal_id, name, dumps(value, "value"))
+        self.leased.await_begin(execution_id)
         return signal if self.ledger.send(execution_id, signal) else None
 
     def cancel(self, execution_id: str, *, runs_here: bool) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended, be that committed or not."""
-        if not runs_here:
+        if runs_here:
+            self.leased.await_begin(execution_id)
+        else:
             self.leased.drain()
         asked = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:

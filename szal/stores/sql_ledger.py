@@ -90,7 +90,7 @@ class SqlLedger(Ledger):
         if settled:
             transaction.many(self._statements.progress, [(execution_id,) for execution_id in sorted(settled)])
 
-    def drain(self, timeout: float | None = None) -> None:
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
         """Do nothing: nothing is queued."""
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:

@@ -418,6 +418,40 @@ def test_what_follows_one_that_is_refused_is_lost_for_the_same_reason(store):
     assert (store.list(), store.get("good").state) == (["good"], PAUSED)
 
 
+@pytest.mark.parametrize("durability", ["none", "flow"])
+def test_beginnings_are_waited_for_as_long_as_commits_not_as_for_room(store, durability):
+    """By a sub-flow that is claimed, and by a signal: with `block_timeout=0` a sink never holds up who writes."""
+
+    def apply(writes, **options):
+        if any(isinstance(each, NewExecution) for each in writes):
+            go.wait(20)
+        return store.ledger.apply(writes, **options)
+
+    def drain(timeout=None, *, begin_of=None):
+        if begin_of is not None:
+            go.set()
+        return sink.ledger.drain(timeout, begin_of=begin_of)
+
+    go, told = threading.Event(), []
+    inner = FlowDef("inner", steps=[StepDef("i")])
+    flow = FlowDef("f", steps=[StepDef("a"), StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    with Sink(InFront(store, ledger=InFront(store.ledger, apply=apply)), block_timeout=0) as sink:
+        front = InFront(sink, ledger=InFront(sink.ledger, drain=drain))
+        config = EngineConfig(execution_store=front, durability=durability, storage=InMemoryStorage([inner]))
+
+        def handler(ctx):
+            if durability == "none" and ctx.step.name == "a":
+                told.append(engine.signal(ctx.execution_id, "hello"))
+
+        try:
+            with Engine(handler, config) as engine:
+                engine._admission._taken.add(flow.id)
+                assert bounded(engine.run, flow, timeout=20).success
+        finally:
+            go.set()
+        assert told == ([True] if durability == "none" else [])
+
+
 @contextmanager
 def held_up(sink):
     """Have what is queued meanwhile written in one batch."""
