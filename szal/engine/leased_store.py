@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from szal.engine.config import EngineConfig
-from szal.errors import FlushTimeout, StoreFailed, SzalError, describe
+from szal.errors import FlushTimeout, LeaseLost, StoreFailed, SzalError, WriteFailed, describe
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
@@ -90,8 +90,15 @@ class LeasedStore:
         self._wait(partial(self.ledger.drain, begin_of=execution_id))
 
     def flush(self, execution_ids: Collection[str]) -> None:
-        """Wait until all is committed of these executions, where the store writes behind; raise what was lost."""
-        self._wait(partial(self.ledger.flush, execution_ids=execution_ids))
+        """Wait until all is committed of these executions, where the store writes behind; raise what was lost.
+
+        Where the lease was lost first, that is `LeaseLost`.
+        """
+        try:
+            self._wait(partial(self.ledger.flush, execution_ids=execution_ids))
+        except WriteFailed as error:
+            first = error.errors[0]
+            raise first if isinstance(first, LeaseLost) else error from None
 
     def _wait(self, wait: Callable[[float], None]) -> None:
         """Call *wait* with so many seconds; raises `FlushTimeout` where `commit_timeout` is not enough."""
@@ -153,7 +160,12 @@ class LeasedStore:
     def claim(self, new: "NewExecution") -> bool:
         """Record a new execution at once; False where there is one under its id."""
         self.await_begin(new.execution_id if new.under is None else new.under.execution_id)
-        return ask(self.kind, self.ledger.create, new) is not None
+        try:
+            return ask(self.kind, self.ledger.create, new) is not None
+        except LeaseLost:
+            if new.under is not None:
+                self.flush([new.under.execution_id])  # where that was never recorded, there is another reason
+            raise
 
     def queue(self, new: "NewExecution") -> None:
         """Queue a new execution, before anything can be asked of it."""

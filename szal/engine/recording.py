@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
 from szal.engine.spec import ExecutionSpec
-from szal.errors import LeaseLost, WriteFailed
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
@@ -206,13 +205,8 @@ class RecordedUnderLease:
 
     def flush(self) -> None:
         """Wait for the commit, also of its sub-flows; where it is lost, raise that the lease was, if so."""
-        if not self._waits:
-            return
-        try:
+        if self._waits:
             self._leased.flush(self._family)
-        except WriteFailed as error:
-            first = error.errors[0]
-            raise first if isinstance(first, LeaseLost) else error from None
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Queue that the lease is given up."""

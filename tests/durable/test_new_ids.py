@@ -464,6 +464,27 @@ def held_up(sink):
 # -- its sub-flows ------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_could_not_be_recorded_says_so_and_not_that_somebody_has_taken_it(store):
+    """Where a sub-flow is claimed under the lease that it never had."""
+
+    def apply(writes, **options):
+        if any(isinstance(each, NewExecution) for each in writes):
+            raise StoreFailed("the store", "no")
+        store.ledger.apply(writes, **options)
+
+    inner = FlowDef("inner", steps=[StepDef("i")])
+    flow = FlowDef("f", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    with Sink(InFront(store, ledger=InFront(store.ledger, apply=apply))) as sink:
+        config = EngineConfig(execution_store=sink, storage=InMemoryStorage([inner]))
+        with Engine(lambda ctx: None, config) as engine:
+            engine._admission._taken.add(flow.id)
+            with pytest.raises((WriteFailed, StoreFailed), match="no"):
+                engine.run(flow)
+        assert store.list() == []
+        with suppress(WriteFailed):
+            sink.flush(20)
+
+
 def test_a_run_raises_what_was_lost_of_a_sub_flow_that_is_over(store):
     """It has ended, and nobody listens to its losses any more."""
 
@@ -478,3 +499,5 @@ def test_a_run_raises_what_was_lost_of_a_sub_flow_that_is_over(store):
         config = EngineConfig(execution_store=sink, storage=InMemoryStorage([inner]))
         with Engine(lambda ctx: None, config) as engine, pytest.raises((WriteFailed, StoreFailed), match="no"):
             engine.run(flow)
+        with suppress(WriteFailed):  # where the run heard of it before it asked
+            sink.flush(20)
