@@ -10,6 +10,7 @@ import attrs
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
+from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
 from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.statements import Statements
@@ -23,9 +24,6 @@ from szal.stores.writes import (
     StepRow,
     Write,
     apply_one,
-    begins_late,
-    leases_of,
-    merged,
 )
 
 __all__ = ["SqlLedger", "forget"]

@@ -9,6 +9,7 @@ from szal import clock
 from szal.clock import monotonic
 from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
+from szal.stores.batch import leases_of, merged
 from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
 from szal.stores.writes import (
@@ -20,8 +21,6 @@ from szal.stores.writes import (
     SaveStep,
     Write,
     apply_one,
-    leases_of,
-    merged,
     saved_by,
 )
 

@@ -8,6 +8,7 @@ from typing import ClassVar, TypeAlias
 import psycopg
 
 from szal.model.bounds import Bounds
+from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Transaction
 from szal.stores.heads import COLUMNS
 from szal.stores.postgres.connection import PostgresConnection, execute
@@ -15,7 +16,7 @@ from szal.stores.postgres.database import PostgresDatabase, check_texts
 from szal.stores.postgres.encoding import holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
 from szal.stores.sql_ledger import SqlLedger
-from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write, begins_late, leases_of, merged
+from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
 
 __all__ = ["PostgresLedger"]
 
