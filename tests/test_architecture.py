@@ -84,6 +84,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "kin": "which executions others still need",
         "heads": "what the databases keep of a record in columns",
         "writes": "a write, as a value",
+        "batch": "what writes come to that are one transaction",
         "ledger": "who runs an execution, and what is known of it: what each store's is asked",
         "base": "what a store is",
         "retrying": "how a transaction is tried again",

@@ -82,17 +82,17 @@ class Admission:
         )
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
 
-    def admit(self, spec: ExecutionSpec, *, waits: bool = False) -> ExecutionSpec | FlowResult | None:
+    def admit(self, spec: ExecutionSpec, *, is_handed_out: bool = False) -> ExecutionSpec | FlowResult | None:
         """Return *spec* as it is to run, or the result that there is under its id.
 
-        What may be somebody else's id is recorded then; with *waits* every execution is, unless the durability is
-        "none". None: no id was given, and the flow's own is taken by an earlier execution.
+        What may be somebody else's id is recorded then; where it *is_handed_out* every execution is, or, with the
+        durability "none", queued. None: no id was given, and the flow's own is taken by an earlier execution.
         """
         store = self._config.execution_store
         if store is None:
             return spec
         if self.has_ledger:
-            found = self.recovery().admit(spec, waits=waits and self._config.durability != "none")
+            found = self.recovery().admit(spec, is_handed_out=is_handed_out)
         else:
             record = None if spec.id_from is IdFrom.NOWHERE else store.get(spec.record.execution_id)
             ended = spec.id_from is IdFrom.CALLER and record is not None and not record.state.is_live

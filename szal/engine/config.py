@@ -40,9 +40,10 @@ class EngineConfig:
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
     "step": also each step, before anything that depends on it starts). An `execution_id` that is given, or the flow's
     own, is recorded before anything runs, whatever it is. docs/stores.md says what a crash can lose.
-    `commit_timeout`: how long at most the end of a run, and whatever looks at executions (`resume`, `recover`, `rerun`,
-    `resolve`, `cancel`), waits for what is queued to be committed; then it raises `FlushTimeout`. What is queued stays
-    so, and is written when it can be. A wait of more than 5 seconds is logged.
+    `commit_timeout`: how long at most the end of a run, the beginning of a sub-flow, and whatever looks at executions
+    (`resume`, `recover`, `rerun`, `resolve`, `cancel`, `signal`), waits for what is queued to be committed; then it
+    raises `FlushTimeout`. What is queued stays so, and is written when it can be. A wait of more than 5 seconds is
+    logged.
     `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
     `max_recoveries`: how often an execution is taken up again after its process died without a step that settled in
     between, before it is failed.

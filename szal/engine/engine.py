@@ -178,7 +178,7 @@ class Engine:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token)
         driver = self._driver(execution.execution_id, execution=execution)
-        return driver.start(partial(self._admission.admit, spec, waits=True), thread, execution)  # its id is handed out
+        return driver.start(partial(self._admission.admit, spec, is_handed_out=True), thread, execution)
 
     def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from szal.clock import monotonic
 from szal.engine.attempt_log import AttemptLog
-from szal.engine.leased_store import LeasedStore, failure
+from szal.engine.leased_store import Beginning, LeasedStore, failure
 from szal.errors import StoreFailed
 from szal.model.bounds import ANYTHING
 from szal.model.json import Checkpoint, encode_checkpoint
@@ -89,7 +89,7 @@ class Journal:
         self._next = max(self._next, seq + 1)
 
     def begin(self, new: "NewExecution", then: Callable[[], object]) -> None:
-        """Record the execution, and call *then*, on another thread, once that is committed."""
+        """Record the execution, if it is not queued yet; call *then*, on any thread, once that is committed."""
 
         def done(error: Exception | None) -> None:
             if error is None:
@@ -97,6 +97,9 @@ class Journal:
             else:
                 self._losses.write_failed(error)
 
+        if isinstance(new.done, Beginning):
+            new.done.tell(done)
+            return
         new.done = done
         self._leased.write(new)
 

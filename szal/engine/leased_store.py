@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from szal.engine.config import EngineConfig
-from szal.errors import FlushTimeout, StoreFailed, SzalError, describe
+from szal.errors import FlushTimeout, LeaseLost, StoreFailed, SzalError, WriteFailed, describe
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from szal.stores.ledger import Ledger, Signal, Snapshot
     from szal.stores.writes import Lease, NewExecution, StepRows, Write
 
-__all__ = ["LeasedStore", "ask", "failure"]
+__all__ = ["Beginning", "LeasedStore", "ask", "failure"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -50,6 +50,26 @@ def ask(store: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
         raise failure(store, error)  # noqa: B904 (it has its cause)
 
 
+class Beginning:
+    """What becomes of an execution that is queued before there is a run to be told of it; it may be told twice."""
+
+    def __init__(self) -> None:
+        self._known: list[Exception | None] = []
+        self._listener: Callable[[Exception | None], object] | None = None
+
+    def __call__(self, error: Exception | None) -> None:
+        """Take note that it is committed, or lost. From the thread that writes."""
+        self._known.append(error)
+        if self._listener is not None:
+            self._listener(error)
+
+    def tell(self, listener: Callable[[Exception | None], object]) -> None:
+        """Have *listener* told, at once if it is known."""
+        self._listener = listener
+        for error in self._known:
+            listener(error)
+
+
 class LeasedStore:
     """A store that keeps a ledger, and the leases in it, with their renewal."""
 
@@ -65,9 +85,20 @@ class LeasedStore:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
         self._wait(self.ledger.drain)
 
+    def await_begin(self, execution_id: str) -> None:
+        """Wait until that execution is recorded, or lost, where its beginning is queued."""
+        self._wait(partial(self.ledger.drain, begin_of=execution_id))
+
     def flush(self, execution_ids: Collection[str]) -> None:
-        """Wait until all is committed of these executions, where the store writes behind; raise what was lost."""
-        self._wait(partial(self.ledger.flush, execution_ids=execution_ids))
+        """Wait until all is committed of these executions, where the store writes behind; raise what was lost.
+
+        Where the lease was lost first, that is `LeaseLost`.
+        """
+        try:
+            self._wait(partial(self.ledger.flush, execution_ids=execution_ids))
+        except WriteFailed as error:
+            first = error.errors[0]
+            raise first if isinstance(first, LeaseLost) else error from None
 
     def _wait(self, wait: Callable[[float], None]) -> None:
         """Call *wait* with so many seconds; raises `FlushTimeout` where `commit_timeout` is not enough."""
@@ -128,7 +159,18 @@ class LeasedStore:
 
     def claim(self, new: "NewExecution") -> bool:
         """Record a new execution at once; False where there is one under its id."""
-        return ask(self.kind, self.ledger.create, new) is not None
+        self.await_begin(new.execution_id if new.under is None else new.under.execution_id)
+        try:
+            return ask(self.kind, self.ledger.create, new) is not None
+        except LeaseLost:
+            if new.under is not None:
+                self.flush([new.under.execution_id])  # where that was never recorded, there is another reason
+            raise
+
+    def queue(self, new: "NewExecution") -> None:
+        """Queue a new execution, before anything can be asked of it."""
+        new.done = Beginning()
+        self.write(new)
 
     def write(self, write: "Write") -> None:
         """Carry out one write, or queue it, where the store writes behind."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
 from szal.engine.spec import ExecutionSpec
-from szal.errors import LeaseLost, WriteFailed
+from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
 from szal.scheduler.attempt import Encode, encode_output, encode_without_nul
@@ -168,6 +168,7 @@ class RecordedUnderLease:
         self._leased = leased
         self._waits = durability != "none"
         self._new: NewExecution | None = spec.new
+        self._is_refused = False  # the store has not taken what is new: whoever began it is told, and nobody goes on
         self._family = spec.top.family
         self._family.add(journal.execution_id)
 
@@ -186,32 +187,33 @@ class RecordedUnderLease:
     def _begin(self) -> None:
         """Queue what is new, if that is still to be done: for the second time where an interruption came after it."""
         if self._new is not None:
-            self.journal.begin(self._new, partial(self._leased.heartbeat.recorded, *self._new.lease))
+            try:
+                self.journal.begin(self._new, partial(self._leased.heartbeat.recorded, *self._new.lease))
+            except Exception as error:
+                self._is_refused = not is_interruption(error)
+                raise
             self._new = None
 
     def save(self, record: ExecutionRecord) -> None:
         """Queue the record."""
-        self._begin()
-        self.journal.save(record)
+        if not self._is_refused:
+            self._begin()
+            self.journal.save(record)
 
     def fail(self, record: ExecutionRecord) -> None:
         """Nothing to do: somebody goes on with it."""
 
     def flush(self) -> None:
         """Wait for the commit, also of its sub-flows; where it is lost, raise that the lease was, if so."""
-        if not self._waits:
-            return
-        try:
+        if self._waits:
             self._leased.flush(self._family)
-        except WriteFailed as error:
-            first = error.errors[0]
-            raise first if isinstance(first, LeaseLost) else error from None
 
     def release(self, wake: float | None = None, awaits: Sequence[str] | None = None) -> None:
         """Queue that the lease is given up."""
-        self._begin()
         self._drop()
-        self.journal.release(wake, awaits)
+        if not self._is_refused:
+            self._begin()
+            self.journal.release(wake, awaits)
 
     def close(self) -> None:
         """Have the lease renewed no more, and tell nobody of writes that are lost."""

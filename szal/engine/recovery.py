@@ -91,10 +91,11 @@ class Recovery:
         heartbeat = Heartbeat(ledger, owner_name(), float(config.lease_ttl))  # databases take no huge whole numbers
         self.leased = LeasedStore(config, ledger, heartbeat)
 
-    def admit(self, spec: ExecutionSpec, *, waits: bool) -> ExecutionSpec | FlowResult | None:
+    def admit(self, spec: ExecutionSpec, *, is_handed_out: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
 
-        An id that nobody has is not waited for, unless *waits*: its run writes what is new with the rest.
+        An id that nobody has is not waited for: its run writes what is new with the rest. One that *is_handed_out* is;
+        with the durability "none" it is queued.
         None: no id was given, and the flow's own is taken.
         """
         leased, record = self.leased, spec.record
@@ -103,7 +104,9 @@ class Recovery:
             return None
         definition = Definition.of(spec.flow)
         new = leased.new(record, definition)
-        if spec.id_from is IdFrom.NOWHERE and not waits:
+        if spec.id_from is IdFrom.NOWHERE and not (is_handed_out and self._config.durability != "none"):
+            if is_handed_out:
+                leased.queue(new)
             return attrs.evolve(spec, epoch=new.epoch, new=new)
         if leased.claim(new):
             return attrs.evolve(spec, epoch=new.epoch)
@@ -282,11 +285,14 @@ class Recovery:
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
         """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""
         signal = Signal(new_signal_id() if signal_id is None else signal_id, name, dumps(value, "value"))
+        self.leased.await_begin(execution_id)
         return signal if self.ledger.send(execution_id, signal) else None
 
     def cancel(self, execution_id: str, *, runs_here: bool) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended, be that committed or not."""
-        if not runs_here:
+        if runs_here:
+            self.leased.await_begin(execution_id)
+        else:
             self.leased.drain()
         asked = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:

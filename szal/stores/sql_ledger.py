@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Final
 
@@ -11,6 +10,7 @@ import attrs
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
+from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
 from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.statements import Statements
@@ -24,8 +24,6 @@ from szal.stores.writes import (
     StepRow,
     Write,
     apply_one,
-    leases_of,
-    merged,
 )
 
 __all__ = ["SqlLedger", "forget"]
@@ -33,6 +31,7 @@ __all__ = ["SqlLedger", "forget"]
 
 # In the order in which each kind's rows are locked, by everybody: by the execution's id, and then the step's name.
 _IN_ORDER: Final = {Save: itemgetter(0), Remove: itemgetter(0), SaveStep: itemgetter(0, 1), Release: itemgetter(2)}
+_KINDS: Final[Sequence[type[Write]]] = (NewExecution, SaveStep, Save, Release, Remove)
 
 
 class SqlLedger(Ledger):
@@ -89,7 +88,7 @@ class SqlLedger(Ledger):
         if settled:
             transaction.many(self._statements.progress, [(execution_id,) for execution_id in sorted(settled)])
 
-    def drain(self, timeout: float | None = None) -> None:
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
         """Do nothing: nothing is queued."""
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
@@ -129,7 +128,11 @@ class SqlLedger(Ledger):
         others = [each for each in new if each.execution_id not in begun]
         if others and not is_claim:
             epochs: dict[str, int] = dict(transaction.rows_of(said.held, [each.execution_id for each in others]))
-            begun |= {each.execution_id for each in others if epochs.get(each.execution_id) == each.first_epoch}
+            before = [each for each in others if epochs.get(each.execution_id) == each.first_epoch]
+            begun |= {each.execution_id for each in before}
+            ends = sorted((end for each in before for end in each.ends), key=attrgetter("execution_id"))
+            for kind in (Save, Release):
+                transaction.many(said.writes[kind], [end.row() for end in ends if type(end) is kind])
         replacing = [each for each in others if each.replace and each.execution_id not in begun]
         if replacing:
             self._replace(replacing, transaction)
@@ -272,16 +275,23 @@ class SqlLedger(Ledger):
         return float(self._database.read(self._statements.now)[0][0])
 
 
-def _in_kinds(writes: Iterable[Write]) -> Iterator[tuple[type[Write], list[Write]]]:
-    """Yield *writes* by their kinds, each as often as a removal comes in between: the end is the same."""
-    for is_removal, group in groupby(writes, lambda write: type(write) is Remove):
-        if is_removal:
-            yield Remove, [*group]
-            continue
-        kinds: dict[type[Write], list[Write]] = {NewExecution: [], SaveStep: [], Save: [], Release: []}
-        for write in group:
-            kinds.setdefault(type(write), []).append(write)
-        yield from ((kind, found) for kind, found in kinds.items() if found)
+def _in_kinds(writes: Sequence[Write]) -> Iterator[tuple[type[Write], list[Write]]]:
+    """Yield *writes* by their kinds, each as often as a removal, or a late beginning, comes in between.
+
+    The end is the same.
+    """
+    late = begins_late(writes)
+    kinds: dict[type[Write], list[Write]] = {}
+    for write in writes:
+        if kinds and ((type(write) is Remove) is not (Remove in kinds) or id(write) in late):
+            yield from sorted(kinds.items(), key=_kind_place)
+            kinds = {}
+        kinds.setdefault(type(write), []).append(write)
+    yield from sorted(kinds.items(), key=_kind_place)
+
+
+def _kind_place(item: tuple[type[Write], list[Write]]) -> int:
+    return _KINDS.index(item[0])
 
 
 def forget(transaction: Transaction, statements: Statements, rows: Sequence[Row]) -> None:

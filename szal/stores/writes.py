@@ -6,12 +6,11 @@ know nothing but the protocol.
 
 import copy
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 import attrs
 
-from szal.errors import LeaseLost
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.json import encode_record
@@ -31,9 +30,6 @@ __all__ = [
     "StepRows",
     "Write",
     "apply_one",
-    "leases_of",
-    "lost_with",
-    "merged",
     "saved_by",
     "tell_all",
 ]
@@ -233,6 +229,8 @@ class NewExecution:
     """Its record, as it was when this was made, or as it is by the end of a batch."""
     release: "Release | None" = attrs.field(default=None, init=False, repr=False, eq=False)
     """What gives its lease up by the end of a batch: nobody ever has it."""
+    ends: "Sequence[Save | Release]" = attrs.field(default=(), init=False, repr=False, eq=False)
+    """The writes that these two are of: where it was recorded before, they are not needless."""
 
     @save.default
     def _save(self) -> Save:
@@ -269,6 +267,7 @@ class NewExecution:
         """Return one that leaves what these leave after it."""
         both = copy.copy(self)
         both.save, both.release = save or self.save, release
+        both.ends = [end for end in (save, release) if end is not None]
         return both
 
 
@@ -277,86 +276,6 @@ def saved_by(write: Write | None) -> Save | None:
     if isinstance(write, NewExecution):
         return write.save
     return write if isinstance(write, Save) else None
-
-
-def leases_of(writes: Iterable[Write]) -> set[Lease]:
-    """Return the leases that have to be held for *writes*. Raises `LeaseLost` for one that they remove before.
-
-    >>> sorted(leases_of([Remove("a", 3), Remove("b", 1), Remove("c")]))
-    [Lease(execution_id='a', epoch=3), Lease(execution_id='b', epoch=1)]
-    """
-    leases: set[Lease] = set()
-    begun: set[Lease] = set()
-    removed: set[str] = set()
-    for write in writes:
-        if type(write) is NewExecution:
-            begun.add(write.lease)
-            if write.under is not None and write.under not in begun:
-                leases.add(write.under)
-        elif write.epoch is not None:
-            if write.execution_id in removed:
-                raise LeaseLost(write.execution_id)
-            lease = Lease(write.execution_id, write.epoch)
-            if not begun or lease not in begun:
-                leases.add(lease)
-        if type(write) is Remove:
-            removed.add(write.execution_id)
-    return leases
-
-
-def lost_with(leases: Iterable[tuple[str, int]], writes: Iterable[Write]) -> set[tuple[str, int]]:
-    """Return *leases*, and those of executions among *writes* that would begin under one of them."""
-    lost: set[tuple[str, int]] = {*leases}
-    for write in writes:
-        if type(write) is NewExecution and write.under in lost:
-            lost.add(write.lease)
-    return lost
-
-
-def merged(writes: Sequence[Write]) -> list[Write]:
-    """Return *writes* without those that a later one replaces: the same end, if all are one transaction.
-
-    What begins in them begins as it is by their end.
-
-    >>> first, second = Save("a", "ci", WorkflowState.RUNNING, "1"), Save("a", "ci", WorkflowState.COMPLETED, "2")
-    >>> merged([first, Remove("b"), second]) == [Remove("b"), second]
-    True
-    """
-    kept = [*writes]
-    if len({write.key for write in writes}) < len(writes):
-        written: set[Hashable] = set()
-        kept = []
-        for write in reversed(writes):
-            key = write.key
-            if key in written and write.replaceable:
-                continue
-            written.add(key)
-            kept.append(write)
-        kept.reverse()
-    new = {write.execution_id: place for place, write in enumerate(kept) if type(write) is NewExecution}
-    return _folded(kept, new) if new else kept
-
-
-def _folded(writes: Sequence[Write], new: Mapping[str, int]) -> list[Write]:
-    """Return *writes* with the record, and the release, of each execution in the place of the one that begins it.
-
-    Those of *new* are at these places; one that is removed as well stays as it is.
-    """
-    begun = {**new}
-    ends: dict[str, dict[type[Write], Write]] = {}
-    for write in writes:
-        if type(write) is Remove:
-            begun.pop(write.execution_id, None)
-        elif type(write) in (Save, Release):
-            ends.setdefault(write.execution_id, {})[type(write)] = write
-    folded: list[Write] = []
-    for place, write in enumerate(writes):
-        end = ends.get(write.execution_id, {}) if write.execution_id in begun else {}
-        if type(write) is NewExecution and begun.get(write.execution_id) == place:
-            folded.append(write.ended_by(end.get(Save), end.get(Release)))  # type: ignore[arg-type]
-        elif end.get(type(write)) is not write:
-            folded.append(write)
-    return folded
 
 
 def apply_one(apply: Callable[[Sequence[Write]], None], write: Write) -> None:

@@ -18,7 +18,7 @@ from stores.samples import run_python
 from szal import Engine, EngineConfig, FlowDef, InMemoryStorage, StepDef, WorkflowState
 from szal.engine import journal, leased_store, leases, recording
 from szal.engine.lineage import child_id
-from szal.errors import LeaseLost, StoreFailed, WriteFailed
+from szal.errors import LeaseLost, SinkFull, StoreFailed, WriteFailed
 from szal.model.results import ExecutionRecord
 from szal.stores import open_store
 from szal.stores.ledger import Renewal, Signal
@@ -126,6 +126,54 @@ def test_a_start_hands_out_an_id_that_is_in_the_store(new_engine, store):
     assert execution.result(20).success
 
 
+def test_with_durability_none_a_start_hands_out_an_id_that_is_queued(store):
+    """Whoever has it can signal and cancel at once; and the lease is renewed as any other."""
+    begun_by, renewed = [], threading.Event()
+
+    def write(each):
+        if isinstance(each, NewExecution):
+            begun_by.append(threading.current_thread())
+        sink.ledger.write(each)
+
+    def renew(renewal):
+        kept = sink.ledger.renew(renewal)
+        if execution_ids & set(kept):
+            renewed.set()
+        return kept
+
+    execution_ids = set()
+    with store.engine_sink() as sink:
+        front = InFront(sink, ledger=InFront(sink.ledger, write=write, renew=renew))
+        config = EngineConfig(execution_store=front, durability="none", lease_ttl=0.6)
+        with Engine(lambda ctx: renewed.wait(20), config) as engine:
+            engine._admission._taken.add(FLOW.id)
+            execution = engine.start(FLOW)
+            assert begun_by == [threading.current_thread()]
+            execution_ids.add(execution.execution_id)
+            assert engine.signal(execution.execution_id, "hello")
+            assert execution.result(20).success
+            assert renewed.is_set()
+    assert len(begun_by) == 1
+
+
+def test_a_start_whose_beginning_is_lost_raises_that_in_the_end(store):
+    def apply(writes, **options):
+        if any(isinstance(each, NewExecution) for each in writes):
+            lost.set()
+            raise StoreFailed("the store", "no")
+        store.ledger.apply(writes, **options)
+
+    lost = threading.Event()
+    with Sink(InFront(store, ledger=InFront(store.ledger, apply=apply))) as sink:
+        config = EngineConfig(execution_store=sink, durability="none")
+        with Engine(lambda ctx: lost.wait(20) and sink.drain(20), config) as engine:
+            engine._admission._taken.add(FLOW.id)
+            with pytest.raises(StoreFailed, match="no"):
+                engine.start(FLOW).result(20)
+        with pytest.raises(WriteFailed):
+            sink.flush(20)
+
+
 def test_what_it_is_told_while_its_beginning_is_queued_is_heard(store):
     """By its own engine, and by another one that has the same sink."""
     begins, go = threading.Event(), threading.Event()
@@ -198,6 +246,29 @@ def test_ctrl_c_at_any_line_of_its_beginning_leaves_it_to_be_gone_on_with(open_o
     ran = []
     with open_one() as store:
         assert each_moment(at) > 40
+
+
+@pytest.mark.parametrize("durability", ["none", "flow"])
+def test_a_run_whose_beginning_is_not_taken_leaves_nothing_that_somebody_would_recover(store, durability):
+    """Whoever called it was told that it failed, and may call it again."""
+    asked = []
+
+    def write(each):
+        asked.append(each)
+        if len(asked) == 1:
+            raise SinkFull("the store", 1, 0.1)
+        sink.ledger.write(each)
+
+    with store.engine_sink() as sink:
+        front = InFront(sink, ledger=InFront(sink.ledger, write=write))
+        with Engine(lambda ctx: None, EngineConfig(execution_store=front, durability=durability)) as engine:
+            engine._admission._taken.add(FLOW.id)
+            with pytest.raises(SinkFull):
+                engine.run(FLOW)
+            sink.flush(20)
+            assert [type(each) for each in asked] == [NewExecution]
+            assert store.list() == []
+            assert engine.run(FLOW).success
 
 
 @pytest.mark.parametrize(("durability", "kind"), beside(["none", "flow", "step"], ["sqlite", "postgres"]))
@@ -347,6 +418,40 @@ def test_what_follows_one_that_is_refused_is_lost_for_the_same_reason(store):
     assert (store.list(), store.get("good").state) == (["good"], PAUSED)
 
 
+@pytest.mark.parametrize("durability", ["none", "flow"])
+def test_beginnings_are_waited_for_as_long_as_commits_not_as_for_room(store, durability):
+    """By a sub-flow that is claimed, and by a signal: with `block_timeout=0` a sink never holds up who writes."""
+
+    def apply(writes, **options):
+        if any(isinstance(each, NewExecution) for each in writes):
+            go.wait(20)
+        return store.ledger.apply(writes, **options)
+
+    def drain(timeout=None, *, begin_of=None):
+        if begin_of is not None:
+            go.set()
+        return sink.ledger.drain(timeout, begin_of=begin_of)
+
+    go, told = threading.Event(), []
+    inner = FlowDef("inner", steps=[StepDef("i")])
+    flow = FlowDef("f", steps=[StepDef("a"), StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    with Sink(InFront(store, ledger=InFront(store.ledger, apply=apply)), block_timeout=0) as sink:
+        front = InFront(sink, ledger=InFront(sink.ledger, drain=drain))
+        config = EngineConfig(execution_store=front, durability=durability, storage=InMemoryStorage([inner]))
+
+        def handler(ctx):
+            if durability == "none" and ctx.step.name == "a":
+                told.append(engine.signal(ctx.execution_id, "hello"))
+
+        try:
+            with Engine(handler, config) as engine:
+                engine._admission._taken.add(flow.id)
+                assert bounded(engine.run, flow, timeout=20).success
+        finally:
+            go.set()
+        assert told == ([True] if durability == "none" else [])
+
+
 @contextmanager
 def held_up(sink):
     """Have what is queued meanwhile written in one batch."""
@@ -357,6 +462,27 @@ def held_up(sink):
 
 
 # -- its sub-flows ------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_could_not_be_recorded_says_so_and_not_that_somebody_has_taken_it(store):
+    """Where a sub-flow is claimed under the lease that it never had."""
+
+    def apply(writes, **options):
+        if any(isinstance(each, NewExecution) for each in writes):
+            raise StoreFailed("the store", "no")
+        store.ledger.apply(writes, **options)
+
+    inner = FlowDef("inner", steps=[StepDef("i")])
+    flow = FlowDef("f", steps=[StepDef("in", step_type="sub_flow", config={"flow_name": "inner"})])
+    with Sink(InFront(store, ledger=InFront(store.ledger, apply=apply))) as sink:
+        config = EngineConfig(execution_store=sink, storage=InMemoryStorage([inner]))
+        with Engine(lambda ctx: None, config) as engine:
+            engine._admission._taken.add(flow.id)
+            with pytest.raises((WriteFailed, StoreFailed), match="no"):
+                engine.run(flow)
+        assert store.list() == []
+        with suppress(WriteFailed):
+            sink.flush(20)
 
 
 def test_a_run_raises_what_was_lost_of_a_sub_flow_that_is_over(store):
@@ -373,3 +499,5 @@ def test_a_run_raises_what_was_lost_of_a_sub_flow_that_is_over(store):
         config = EngineConfig(execution_store=sink, storage=InMemoryStorage([inner]))
         with Engine(lambda ctx: None, config) as engine, pytest.raises((WriteFailed, StoreFailed), match="no"):
             engine.run(flow)
+        with suppress(WriteFailed):  # where the run heard of it before it asked
+            sink.flush(20)

@@ -44,6 +44,18 @@ def test_an_output_with_a_nul_fails_its_step_where_the_database_cannot_hold_it(
     assert sorted(calls) == ["a", "b", "bad"]
 
 
+@pytest.mark.parametrize("length", [1, 40_000])
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_definition_may_hold_a_nul(new_engine, store, durability, length):
+    """It is kept as JSON, in a column of texts, which says so with an escape. As a claim, and queued."""
+    engine = new_engine(lambda ctx: ctx.step.config["separator"] == "\0", durability=durability)
+    flow = FlowDef("f", steps=[StepDef("a", config={"separator": "\0", "more": "m" * length})])
+    results = [engine.run(flow), engine.run(flow)]
+    assert [result["a"].output for result in results] == [True, True]
+    for result in results:
+        assert engine.rerun(result.execution_id, "a").success
+
+
 @pytest.mark.parametrize("kind", ["postgres"])
 def test_what_was_done_before_is_undone(new_engine, store):
     engine = new_engine(lambda ctx: "\0" if ctx.step.name == "bad" else 1, rollback_handler=lambda ctx: None)

@@ -9,6 +9,7 @@ from szal import clock
 from szal.clock import monotonic
 from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
+from szal.stores.batch import leases_of, merged
 from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
 from szal.stores.writes import (
@@ -16,11 +17,10 @@ from szal.stores.writes import (
     NewExecution,
     Release,
     Remove,
+    Save,
     SaveStep,
     Write,
     apply_one,
-    leases_of,
-    merged,
     saved_by,
 )
 
@@ -47,9 +47,7 @@ class MemoryLedger(Ledger):
         leases = leases_of(writes)
         with self._entries.lock:
             self._check_leases(leases)
-            for write in needed:
-                if isinstance(write, NewExecution):
-                    self._check_free(write)
+            self._check_free(needed)
             for write, row in zip(needed, rows, strict=True):
                 self._carry_out(write, row)
             self._note_progress(writes)
@@ -58,6 +56,9 @@ class MemoryLedger(Ledger):
         if isinstance(write, NewExecution):
             if not self._is_recorded(write):
                 self._record(write, row)
+                return
+            for end in write.ends:
+                self._carry_out(end, row if isinstance(end, Save) else None)
         elif row is not None:
             entry = self._entries.of.setdefault(write.execution_id, Entry(row))
             entry.row = row
@@ -86,7 +87,7 @@ class MemoryLedger(Ledger):
             if entry is not None and entry.lease is not None:
                 entry.lease = attrs.evolve(entry.lease, recoveries=0)
 
-    def drain(self, timeout: float | None = None) -> None:
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
         """Do nothing: nothing is queued."""
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
@@ -119,10 +120,23 @@ class MemoryLedger(Ledger):
         """Whether that very write was carried out before."""
         return self._epoch(new.execution_id) == new.first_epoch
 
-    def _check_free(self, new: NewExecution) -> None:
-        """Raise `LeaseLost` where somebody else has the id of a new execution."""
-        if new.execution_id in self._entries.of and not new.replace and not self._is_recorded(new):
-            raise LeaseLost(new.execution_id, frozenset({new.lease}))
+    def _check_free(self, writes: Iterable[Write]) -> None:
+        """Raise `LeaseLost` where somebody else has the id of a new execution, or will by then."""
+        there: dict[str, int | None] = {}  # by id: the epoch of its lease
+        removed: set[str] = set()
+        for write in writes:
+            name = write.execution_id
+            if name not in there and name not in removed and name in self._entries.of:
+                there[name] = self._epoch(name)
+            if isinstance(write, Remove):
+                there.pop(name, None)
+                removed.add(name)
+            elif isinstance(write, NewExecution):
+                if not write.replace and there.get(name, write.first_epoch) != write.first_epoch:
+                    raise LeaseLost(name, frozenset({write.lease}))
+                there[name] = write.first_epoch
+            elif isinstance(write, Save):
+                there.setdefault(name, None)
 
     def knows(self, execution_id: str) -> bool:
         with self._entries.lock:

@@ -8,6 +8,7 @@ from typing import ClassVar, TypeAlias
 import psycopg
 
 from szal.model.bounds import Bounds
+from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Transaction
 from szal.stores.heads import COLUMNS
 from szal.stores.postgres.connection import PostgresConnection, execute
@@ -15,7 +16,7 @@ from szal.stores.postgres.database import PostgresDatabase, check_texts
 from szal.stores.postgres.encoding import holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
 from szal.stores.sql_ledger import SqlLedger
-from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write, leases_of, merged
+from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
 
 __all__ = ["PostgresLedger"]
 
@@ -53,7 +54,7 @@ class PostgresLedger(SqlLedger):
         if len(writes) > 2 * _FEW or not all(_is_simple(each) for each in writes):
             return False
         needed = merged(writes)
-        if len(needed) > _FEW:
+        if len(needed) > _FEW or begins_late(needed):
             return False
         leases = leases_of(writes)
         if all(type(each) is SaveStep for each in needed):
@@ -87,9 +88,10 @@ class PostgresLedger(SqlLedger):
         self, request: object, needed: Sequence[Write], leases: Collection[Lease], made: object = None, *, once: bool
     ) -> bool:
         given = _few(needed, self._defined)
-        texts = [[*each.values()] for rows in given.values() for each in rows]
-        check_texts(self.name, texts)
-        if sum(len(value) for row in texts for value in row if isinstance(value, str)) > _SHORT:
+        rows = [each for rows in given.values() for each in rows]
+        # A definition is kept as the text that it is: it may say that a text in it holds a NUL character.
+        check_texts(self.name, [[value for name, value in row.items() if name != "flow"] for row in rows])
+        if sum(len(value) for row in rows for value in row.values() if isinstance(value, str)) > _SHORT:
             return False
         given["held"] = [lease._asdict() for lease in leases]
         statement = self._database.statements.carry_out_few

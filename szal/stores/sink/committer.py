@@ -20,8 +20,9 @@ from tenacity import (
 from szal.errors import LeaseLost, StoreFailed, StoreUnavailable, describe
 from szal.interruption import is_interruption
 from szal.stores import retrying
+from szal.stores.batch import lost_with
 from szal.stores.ledger import Ledger
-from szal.stores.writes import NewExecution, Write, lost_with
+from szal.stores.writes import NewExecution, Write
 
 __all__ = ["Committer", "what_can_be"]
 

@@ -34,8 +34,11 @@ class SinkLedger(Ledger):
         self.drain()  # what was queued before comes before
         self._behind.apply(writes, once=once)
 
-    def drain(self, timeout: float | None = None) -> None:
-        self._writer.wait(timeout)
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
+        if begin_of is None:
+            self._writer.wait(timeout)
+        else:
+            self._writer.wait_for_begin(begin_of, timeout)
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
         self._writer.report(self._writer.wait(timeout), execution_ids)
@@ -44,7 +47,7 @@ class SinkLedger(Ledger):
 
     def _past(self, execution_id: str) -> Ledger:
         """Return the ledger behind, once that has the execution, where it is queued that it begins."""
-        self._writer.wait_for_begin(execution_id)
+        self._writer.wait_for_begin(execution_id, self._writer.block_timeout)
         return self._behind
 
     def create(self, new: NewExecution, /) -> int | None:

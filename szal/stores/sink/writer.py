@@ -105,12 +105,12 @@ class Writer:
             raise self._flush_timeout(timeout)
         return last
 
-    def wait_for_begin(self, execution_id: str) -> None:
-        """Wait until that execution is recorded, or lost, if that is pending; `FlushTimeout` after `block_timeout`."""
+    def wait_for_begin(self, execution_id: str, timeout: float | None) -> None:
+        """Wait until that execution is recorded, or lost, if that is pending; or `FlushTimeout`."""
         with self._lock:
             number = self._pending.begun_by(execution_id)
-        if number is not None and not self._await_done(number, self.block_timeout):
-            raise self._flush_timeout(self.block_timeout)
+        if number is not None and not self._await_done(number, timeout):
+            raise self._flush_timeout(timeout)
 
     def report(self, last: int, execution_ids: Collection[str] | None) -> None:
         """Raise `WriteFailed` for the failures up to number *last* (of these executions), and forget them."""
