@@ -300,8 +300,9 @@ class Stream(logging.Handler):
         self.wait, self.inner, self.lines = wait, threading.Lock(), []
         self.writing = threading.Event()
 
-    def createLock(self):  # noqa: N802 - the name is of logging
-        self.lock = None  # logging takes none around it, as around a handler that passes lines on
+    def handle(self, record):
+        self.emit(record)  # without logging's own lock, as what passes lines on to another thread
+        return True
 
     def emit(self, record):
         with self.inner:
