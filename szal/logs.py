@@ -15,9 +15,9 @@ from typing import Final
 from szal.clock import monotonic
 from szal.interruption import is_interruption
 
-__all__ = ["LINES", "PATIENCE", "Lines", "SafeLogger"]
+__all__ = ["LINES", "Lines", "SafeLogger"]
 
-PATIENCE: Final = 0.5
+_PATIENCE: Final = 0.5
 """Seconds for which a fork waits for lines that are being logged; a handler may hang."""
 
 
@@ -47,7 +47,7 @@ class Lines:
                 lock = self._locks.setdefault(thread, threading.RLock())
         return lock
 
-    def rest(self, patience: float = PATIENCE) -> Generator[None, None, None]:
+    def rest(self, patience: float = _PATIENCE) -> Generator[None, None, None]:
         """Wait for the lines of other threads, *patience* seconds at most, and let none begin until it is closed."""
         with self._gate:
             until = monotonic() + patience

@@ -173,10 +173,10 @@ class ExecutionSpec:
     id_from: IdFrom = IdFrom.NOWHERE
     token: CancellationToken | None = None
     parent: "ExecutionSpec | None" = None  # of the execution whose sub-flow it is
-    sub_flows: SubFlowCount = attrs.field(factory=SubFlowCount)  # shared by all of a run
+    sub_flows: SubFlowCount = attrs.field(factory=SubFlowCount)  # of a run: that of its top counts
+    family: set[str] = attrs.field(factory=set)  # likewise: the ids of all that it has written to
     deadline: float | None = None  # inherited; the flow's own comes on top
     epoch: int | None = None  # of the lease
-    family: set[str] = attrs.field(factory=set)  # of a run: the ids of all that it has written to
     new: "NewExecution | None" = None  # what is to be written before anything else: it is not recorded yet
     snapshot: "Snapshot | None" = None
 

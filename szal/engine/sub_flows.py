@@ -145,7 +145,6 @@ class SubFlows:
             record=record,
             token=self._parent.token,
             parent=self._parent,
-            sub_flows=self._parent.sub_flows,
             deadline=call.deadline,
         )
         return self._begun(spec, earlier) if known is None else self._taken_over(spec)
@@ -234,7 +233,7 @@ class SubFlows:
         depth, many = self._config.max_depth, self._config.max_sub_flows
         if self._parent.depth >= depth:
             raise SubFlowLimit(f"sub-flow {name!r} is nested more than {depth} deep (max_depth)")
-        if not self._parent.sub_flows.take(many):
+        if not self._parent.top.sub_flows.take(many):
             raise SubFlowLimit(f"sub-flow {name!r} is one too many: the run has had {many} (max_sub_flows)")
         return flow
 

@@ -227,10 +227,8 @@ class NewExecution:
     done: Done | None = attrs.field(default=None, repr=False, eq=False)
     save: Save = attrs.field(init=False, repr=False, eq=False)
     """Its record, as it was when this was made, or as it is by the end of a batch."""
-    release: "Release | None" = attrs.field(default=None, init=False, repr=False, eq=False)
-    """What gives its lease up by the end of a batch: nobody ever has it."""
     ends: "Sequence[Save | Release]" = attrs.field(default=(), init=False, repr=False, eq=False)
-    """The writes that these two are of: where it was recorded before, they are not needless."""
+    """What the batch writes of it after this: needless, but where it was recorded before."""
 
     @save.default
     def _save(self) -> Save:
@@ -253,20 +251,26 @@ class NewExecution:
     def key(self) -> Hashable:
         return self.save.execution_id
 
+    @property
+    def release(self) -> Release | None:
+        """What gives its lease up by the end of a batch: nobody ever has it."""
+        return next((end for end in self.ends if isinstance(end, Release)), None)
+
     def row(self) -> tuple[object, ...]:
         return self.save.row()
 
     def lease_row(self) -> tuple[object, ...]:
         """Return the parameters of the statement that makes its lease."""
-        if self.release is None:
+        release = self.release
+        if release is None:
             return self.execution_id, self.owner, self.first_epoch, self.ttl, self.content_id, None, None
-        wake, awaits, _ = self.release.row()
+        wake, awaits, _ = release.row()
         return self.execution_id, None, self.first_epoch, None, self.content_id, wake, awaits
 
     def ended_by(self, save: Save | None, release: "Release | None") -> "NewExecution":
         """Return one that leaves what these leave after it."""
         both = copy.copy(self)
-        both.save, both.release = save or self.save, release
+        both.save = save or self.save
         both.ends = [end for end in (save, release) if end is not None]
         return both
 

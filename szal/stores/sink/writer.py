@@ -101,16 +101,15 @@ class Writer:
         """Wait until all that is submitted by now is done, and return the number of the last; or `FlushTimeout`."""
         with self._lock:
             last = self._pending.submitted
-        if not self._await_done(last, timeout):
-            raise self._flush_timeout(timeout)
+        self._await_done(last, timeout)
         return last
 
     def wait_for_begin(self, execution_id: str, timeout: float | None) -> None:
         """Wait until that execution is recorded, or lost, if that is pending; or `FlushTimeout`."""
         with self._lock:
             number = self._pending.begun_by(execution_id)
-        if number is not None and not self._await_done(number, timeout):
-            raise self._flush_timeout(timeout)
+        if number is not None:
+            self._await_done(number, timeout)
 
     def report(self, last: int, execution_ids: Collection[str] | None) -> None:
         """Raise `WriteFailed` for the failures up to number *last* (of these executions), and forget them."""
@@ -136,15 +135,16 @@ class Writer:
         """Have the thread end, once it has written all, when *sink* is gone; who drops it runs nothing but C."""
         self._sink = weakref.ref(sink, self._wakes.put)
 
-    def _await_done(self, number: int, timeout: float | None) -> bool:
-        """Wait until all writes up to that number are written or lost, and return whether they are."""
+    def _await_done(self, number: int, timeout: float | None) -> None:
+        """Wait until all writes up to that number are written or lost; or `FlushTimeout`."""
         if threading.current_thread() is self._thread:
             raise StoreError("on_error must not flush or query its own sink: it would wait for itself")
         with self._lock:
             if self._pending.done >= number:
-                return True
+                return
             self._wakes.put(None)  # it tries again now
-        return self._await(lambda: self._pending.done >= number, number, timeout)
+        if not self._await(lambda: self._pending.done >= number, number, timeout):
+            raise self._flush_timeout(timeout)
 
     def _await_room(self, deadline: float | None) -> float:
         """Wait until there is room, and return until when that may go on: *deadline*, if there is one already."""
