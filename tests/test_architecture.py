@@ -27,6 +27,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "expressions": {
         "path": "where a value is in a JSON value",
         "copies": "lists and dicts of one's own",
+        "comparison": "what equals what, and what comes before what",
         "condition": "when a step runs, as text",
         "template": "values put into a step's config",
     },

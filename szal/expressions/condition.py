@@ -7,14 +7,13 @@ unordered.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
-from operator import ge, gt, le, lt
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from szal.errors import ConditionError
+from szal.expressions.comparison import TESTS, Test, is_truthy
 from szal.expressions.path import Context, Json, Path, Scanner, step_names
 
 __all__ = [
@@ -32,7 +31,6 @@ MAX_NESTING: Final = 100
 """How many parentheses and ``!`` may be open around one value."""
 
 _Term: TypeAlias = Callable[[Context], Json]
-_Test: TypeAlias = Callable[[Json, Json], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class CompiledCondition:
         return cls(text, references, step_names(references), term)
 
     def evaluate(self, context: Context) -> bool:
-        return _is_truthy(self._term(context))
+        return is_truthy(self._term(context))
 
     def __reduce__(self) -> tuple[Callable[[str], "CompiledCondition"], tuple[str]]:
         return CompiledCondition.compile, (self.text,)  # closures cannot be pickled
@@ -107,123 +105,16 @@ class ConditionCache:
         return self._compiled.cache_info().currsize
 
 
-class _Kind(Enum):
-    NULL = "null"
-    BOOLEAN = "boolean"
-    NUMBER = "number"
-    STRING = "string"
-    LIST = "list"
-    OBJECT = "object"
-    OTHER = "other"
-
-
-_KINDS: Final[dict[type, _Kind]] = {
-    type(None): _Kind.NULL,
-    bool: _Kind.BOOLEAN,
-    int: _Kind.NUMBER,
-    float: _Kind.NUMBER,
-    str: _Kind.STRING,
-    list: _Kind.LIST,
-    tuple: _Kind.LIST,
-    dict: _Kind.OBJECT,
-    Mapping: _Kind.OBJECT,
-}
-
-
-def _kind(value: Json) -> _Kind:
-    kind = _KINDS.get(type(value))
-    if kind is None:
-        kind = next((kind for base, kind in _KINDS.items() if isinstance(value, base)), _Kind.OTHER)
-    return kind
-
-
-def _is_truthy(value: Json) -> bool:
-    if value is True or value is False:
-        return value
-    # A value that is not JSON is never asked: its __bool__ is foreign code, and an array's raises.
-    return _kind(value) is _Kind.OTHER or bool(value)
-
-
-_SCALARS: Final = frozenset({type(None), bool, int, float, str})
-
-
-def _equal(left: Json, right: Json) -> bool:
-    """Compare deeply, without recursion. A value that is not JSON equals nothing."""
-    if type(left) is type(right) and type(left) in _SCALARS:
-        return bool(left == right)
-    pending = [(left, right)]
-    # Pairs met before, by identity and kept alive, so that values that contain themselves, or one part many times over,
-    # are compared once.
-    met: dict[tuple[int, int], tuple[Json, Json]] = {}
-    while pending:
-        left, right = pending.pop()
-        kind = _kind(left)
-        if kind is not _kind(right) or kind is _Kind.OTHER:
-            return False
-        if kind is _Kind.LIST or kind is _Kind.OBJECT:
-            if len(left) != len(right):
-                return False
-            pair = (id(left), id(right))
-            if pair in met:
-                continue
-            met[pair] = (left, right)
-            if kind is _Kind.LIST:
-                pending.extend(zip(left, right, strict=True))
-                continue
-            for key in left:
-                if key not in right:
-                    return False
-                pending.append((left[key], right[key]))
-        elif left != right:
-            return False
-    return True
-
-
-_ORDERED: Final = (_Kind.NUMBER, _Kind.STRING)
-_SORTED: Final = frozenset({int, float, str})
-
-
-def _ordering(compare: Callable[[Any, Any], bool]) -> _Test:
-    def test(left: Json, right: Json) -> bool:
-        if type(left) is type(right) and type(left) in _SORTED:
-            return bool(compare(left, right))
-        kind = _kind(left)
-        return kind in _ORDERED and kind is _kind(right) and bool(compare(left, right))
-
-    return test
-
-
-def _is_in(left: Json, right: Json) -> bool:
-    match _kind(right):
-        case _Kind.LIST:
-            return any(_equal(left, element) for element in right)
-        case _Kind.STRING | _Kind.OBJECT:
-            return _kind(left) is _Kind.STRING and left in right
-    return False
-
-
-_TESTS: Final[dict[str, _Test]] = {
-    "==": _equal,
-    "!=": lambda left, right: not _equal(left, right),
-    ">": _ordering(gt),
-    ">=": _ordering(ge),
-    "<": _ordering(lt),
-    "<=": _ordering(le),
-    "in": _is_in,
-    "contains": lambda left, right: _is_in(right, left),
-}
-
-
 def _constant(value: Json) -> _Term:
     return lambda _context: value
 
 
-def _comparison(test: _Test, left: _Term, right: _Term) -> _Term:
+def _comparison(test: Test, left: _Term, right: _Term) -> _Term:
     return lambda context: test(left(context), right(context))
 
 
 def _negation(term: _Term) -> _Term:
-    return lambda context: not _is_truthy(term(context))
+    return lambda context: not is_truthy(term(context))
 
 
 def _joined(terms: list[_Term], decisive: bool) -> _Term:
@@ -232,13 +123,13 @@ def _joined(terms: list[_Term], decisive: bool) -> _Term:
         first, second = terms
 
         def both(context: Context) -> bool:
-            return decisive if _is_truthy(first(context)) is decisive else _is_truthy(second(context))
+            return decisive if is_truthy(first(context)) is decisive else is_truthy(second(context))
 
         return both
 
     def joined(context: Context) -> bool:
         for term in terms:
-            if _is_truthy(term(context)) is decisive:
+            if is_truthy(term(context)) is decisive:
                 return decisive
         return not decisive
 
@@ -290,7 +181,7 @@ class _Parser:
         right = self._operand()
         if _COMPARISON.match(self._scanner.text, self._scanner.position):
             raise self._scanner.error("comparisons do not chain: join them with &&, or use parentheses")
-        return _comparison(_TESTS[operator], left, right)
+        return _comparison(TESTS[operator], left, right)
 
     def _operand(self) -> _Term:
         outside = self._nesting
