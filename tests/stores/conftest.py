@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from stores.cutter import Cutter
+from stores.outside import Outside
 from stores.postgres_server import OwnServer, PostgresServer
 
 from szal.stores import PostgresExecutionStore, Sink, SqliteExecutionStore, Store, open_store
@@ -43,6 +45,15 @@ def store(request: pytest.FixtureRequest, backend: Store) -> Iterator[Store | Si
 def path(tmp_path: Path) -> Path:
     """A place for a database."""
     return tmp_path / "szal.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def outside(request: pytest.FixtureRequest, path: Path) -> Iterator[Outside]:
+    """Another program at an empty database of each kind."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:///{path}"
+    outside = Outside(url)
+    with closing(outside.db):
+        yield outside
 
 
 @pytest.fixture

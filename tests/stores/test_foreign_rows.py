@@ -11,10 +11,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stores.outside import RUST_TABLE, Outside
 from stores.samples import NOON, record
 
 from szal import Engine, EngineConfig, ExecutionRecord, ExecutionSummary
@@ -25,7 +25,6 @@ from szal.stores import SqliteExecutionStore, Store, open_store
 from szal.stores.filters import key_of
 from szal.stores.ledger import NewExecution
 
-RUST_TABLE = "CREATE TABLE szal_executions (execution_id TEXT PRIMARY KEY, flow_name TEXT NOT NULL, data TEXT NOT NULL)"
 LONG = "9" * 5000
 OLD = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
 
@@ -90,36 +89,9 @@ WHOLE = ["", "null", "5", "[1]", '"text"', "{", "{a: 1}", "NaN", "[" * 2000 + "]
 STATES: list[object] = ["Lost", "completed", "", "x" * 100_000, None, 7, ["Completed"], {"a": 1}, Raw(LONG), MISSING]
 
 
-class Foreign:
-    """Another program at the same database: it knows three columns of one table."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.is_postgres = url.startswith("postgresql:")
-        self.db: Any = (
-            psycopg.connect(url, autocommit=True)
-            if self.is_postgres
-            else sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
-        )
-
-    def run(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        found = self.db.execute(statement.replace("?", "%s") if self.is_postgres else statement, parameters)
-        return [] if found.description is None else found.fetchall()
-
-    def insert(self, data: str, execution_id: str = "p") -> None:
-        self.run("INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, 'ci', ?)", execution_id, data)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def foreign(request: pytest.FixtureRequest, path: Path) -> Iterator[Foreign]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:///{path}"
-    with closing(Foreign(url).db), closing((made := Foreign(url)).db):
-        yield made
-
-
 @pytest.fixture
-def store(foreign: Foreign) -> Iterator[Store]:
-    with open_store(foreign.url) as store:
+def store(outside: Outside) -> Iterator[Store]:
+    with open_store(outside.url) as store:
         yield store
 
 
@@ -177,9 +149,9 @@ def passes(summary: ExecutionSummary, filters: dict[str, Any]) -> bool:
     )
 
 
-def insert(foreign: Foreign, rows: Mapping[str, str]) -> None:
+def insert(outside: Outside, rows: Mapping[str, str]) -> None:
     for execution_id, data in rows.items():
-        foreign.insert(data, execution_id)
+        outside.insert(data, execution_id)
 
 
 def by_id(store: Store) -> dict[str, ExecutionSummary]:
@@ -197,8 +169,8 @@ def check_get(store: Store, execution_id: str, field: str | None) -> None:
     assert store.get(execution_id) is None
 
 
-def test_a_start_that_is_none_is_no_start(store: Store, foreign: Foreign) -> None:
-    insert(foreign, {name: row(started_at=time, labels={"team": "a"}) for name, time in TIMES.items()})
+def test_a_start_that_is_none_is_no_start(store: Store, outside: Outside) -> None:
+    insert(outside, {name: row(started_at=time, labels={"team": "a"}) for name, time in TIMES.items()})
     check(store, [*TIMES])
     found = by_id(store)
     for name in TIMES:
@@ -211,9 +183,9 @@ def test_a_start_that_is_none_is_no_start(store: Store, foreign: Foreign) -> Non
         check_get(store, name, "started_at")
 
 
-def test_an_end_that_is_none_is_never_old(store: Store, foreign: Foreign) -> None:
+def test_an_end_that_is_none_is_never_old(store: Store, outside: Outside) -> None:
     times = {name: time for name, time in TIMES.items() if time not in (MISSING, None)}
-    insert(foreign, {name: row(finished_at=time) for name, time in times.items()})
+    insert(outside, {name: row(finished_at=time) for name, time in times.items()})
     check(store, [*times])
     found = by_id(store)
     for name in times:
@@ -225,9 +197,9 @@ def test_an_end_that_is_none_is_never_old(store: Store, foreign: Foreign) -> Non
     assert store.prune(keep=0) == 1  # without a look at any time
 
 
-def test_a_state_that_szal_does_not_know_is_none(store: Store, foreign: Foreign) -> None:
+def test_a_state_that_szal_does_not_know_is_none(store: Store, outside: Outside) -> None:
     states = {f"p{number}": state for number, state in enumerate(STATES)}
-    insert(foreign, {name: row(state=state) for name, state in states.items()})
+    insert(outside, {name: row(state=state) for name, state in states.items()})
     check(store, [*states])
     found = by_id(store)
     assert [found[name].state for name in states] == [None] * len(states)
@@ -237,9 +209,9 @@ def test_a_state_that_szal_does_not_know_is_none(store: Store, foreign: Foreign)
         check_get(store, name, "state")
 
 
-def test_labels_that_are_none_are_left_out(store: Store, foreign: Foreign) -> None:
+def test_labels_that_are_none_are_left_out(store: Store, outside: Outside) -> None:
     insert(
-        foreign,
+        outside,
         {
             name: row(labels=Raw(as_object(labels)) if isinstance(labels, dict) else labels)
             for name, labels in LABELS.items()
@@ -247,7 +219,7 @@ def test_labels_that_are_none_are_left_out(store: Store, foreign: Foreign) -> No
     )
     check(store, [*LABELS])
     found = by_id(store)
-    if not foreign.is_postgres:  # SQLite reads no JSON that deep
+    if not outside.is_postgres:  # SQLite reads no JSON that deep
         assert found.pop("nested").state is None
     found.pop("e00001")
     for name, summary in found.items():
@@ -256,9 +228,9 @@ def test_labels_that_are_none_are_left_out(store: Store, foreign: Foreign) -> No
     assert store.prune(older_than=0) == len(found) + 1
 
 
-def test_what_is_no_record_is_listed_with_nothing_but_its_id(store: Store, foreign: Foreign) -> None:
+def test_what_is_no_record_is_listed_with_nothing_but_its_id(store: Store, outside: Outside) -> None:
     rows = {f"p{number}": data for number, data in enumerate(WHOLE)}
-    insert(foreign, rows)
+    insert(outside, rows)
     check(store, [*rows])
     found = by_id(store)
     for name in rows:
@@ -281,24 +253,24 @@ def rows() -> Iterator[str]:
     yield row(error=Raw(r'"\udfff"'), labels=Raw(rf'{{"team": "a", "x": "\ud800", "\u0000": "{LONG}"}}'))
 
 
-def test_a_database_with_all_of_them_is_upgraded(foreign: Foreign) -> None:
-    foreign.run(RUST_TABLE)
+def test_a_database_with_all_of_them_is_upgraded(outside: Outside) -> None:
+    outside.run(RUST_TABLE)
     for number, data in enumerate(rows()):
-        foreign.insert(data, f"p{number}")
-    with open_store(foreign.url) as store:
+        outside.insert(data, f"p{number}")
+    with open_store(outside.url) as store:
         check(store, [f"p{number}" for number in range(len([*rows()]))])
         before = store.find(limit=None)
         for number, data in enumerate(rows()):  # and as one changes, it says the same
-            foreign.run("UPDATE szal_executions SET data = '{}' WHERE execution_id = ?", f"p{number}")
-            foreign.run("UPDATE szal_executions SET data = ? WHERE execution_id = ?", data, f"p{number}")
+            outside.run("UPDATE szal_executions SET data = '{}' WHERE execution_id = ?", f"p{number}")
+            outside.run("UPDATE szal_executions SET data = ? WHERE execution_id = ?", data, f"p{number}")
         assert store.find(limit=None) == before
     # As a version before this one has left them, which took texts for times and JSON of any depth for a summary.
-    foreign.run("UPDATE szal_executions SET started = NULL, state = '[1]', finished = '~'")
-    foreign.run("UPDATE szal_executions SET head = ?", f'["Completed", {LONG}, [], 7]')
-    foreign.run(
-        f"DELETE FROM {'szal' if foreign.is_postgres else '_sqlite'}_migrations WHERE name = 'm008_foreign_rows'"
+    outside.run("UPDATE szal_executions SET started = NULL, state = '[1]', finished = '~'")
+    outside.run("UPDATE szal_executions SET head = ?", f'["Completed", {LONG}, [], 7]')
+    outside.run(
+        f"DELETE FROM {'szal' if outside.is_postgres else '_sqlite'}_migrations WHERE name = 'm008_foreign_rows'"
     )
-    with open_store(foreign.url) as store:
+    with open_store(outside.url) as store:
         assert store.find(limit=None) == before
 
 
@@ -333,34 +305,34 @@ def test_bytes_that_are_no_text_are_listed(sqlite: SqliteExecutionStore, path: P
 # -- an engine --------------------------------------------------------------------------------------
 
 
-def test_they_keep_no_engine_from_what_it_can_go_on_with(store: Store, foreign: Foreign) -> None:
+def test_they_keep_no_engine_from_what_it_can_go_on_with(store: Store, outside: Outside) -> None:
     for number, data in enumerate(rows()):
         begun = record(0, state=WorkflowState.RUNNING)
         new = NewExecution(
             record=type(begun)(f"p{number}", "ci", begun.state), owner="me", ttl=1.0, content_id="c", flow="{}"
         )
         assert store.ledger.create(new) is not None
-        foreign.run("UPDATE szal_executions SET data = ? WHERE execution_id = ?", data, f"p{number}")
+        outside.run("UPDATE szal_executions SET data = ? WHERE execution_id = ?", data, f"p{number}")
     running = record(1, state=WorkflowState.RUNNING)
     assert store.ledger.create(NewExecution(record=running, owner="me", ttl=1.0, content_id="c", flow="{}"))
-    foreign.run("UPDATE szal_leases SET owner = NULL, expires = 0")
+    outside.run("UPDATE szal_leases SET owner = NULL, expires = 0")
     with Engine(lambda ctx: None, EngineConfig(execution_store=store)) as engine:
         assert engine.interrupted() == [running.execution_id]
         assert engine.recover() == []
     assert store.prune(older_than=0, keep=1) >= 0
 
 
-def test_sub_flows_of_each_other_keep_no_engine_from_the_others(store: Store, foreign: Foreign) -> None:
+def test_sub_flows_of_each_other_keep_no_engine_from_the_others(store: Store, outside: Outside) -> None:
     circle = [child_id("p", "a", number) for number in range(3)]
     running = record(1, state=WorkflowState.RUNNING)
     for name in (*circle, running.execution_id):
         begun = ExecutionRecord(name, "ci", WorkflowState.RUNNING)
         new = NewExecution(record=begun, owner="me", ttl=1.0, content_id="c", flow="{}")
         assert store.ledger.create(new) is not None
-    foreign.run("UPDATE szal_leases SET owner = NULL, expires = 0")
+    outside.run("UPDATE szal_leases SET owner = NULL, expires = 0")
     for name, parent in zip(circle, (circle[0], circle[2], circle[1]), strict=True):
         data = row(execution_id=name, state="Running", finished_at=None, parent_execution_id=parent)
-        foreign.run("UPDATE szal_executions SET data = ? WHERE execution_id = ?", data, name)
+        outside.run("UPDATE szal_executions SET data = ? WHERE execution_id = ?", data, name)
     with Engine(lambda ctx: None, EngineConfig(execution_store=store)) as engine:
         assert engine.interrupted() == [running.execution_id]
         for name in circle:
@@ -388,11 +360,11 @@ TEXTS = st.builds("".join, st.tuples(YEARS, st.just("-"), DAYS, near("T", "T", "
 
 @given(texts=st.lists(TEXTS | st.text(max_size=30), min_size=1, max_size=40))
 @settings(max_examples=SOME, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_databases_tell_a_time_as_python_does(store: Store, foreign: Foreign, texts: list[str]) -> None:
-    foreign.run("DELETE FROM szal_executions")
+def test_the_databases_tell_a_time_as_python_does(store: Store, outside: Outside, texts: list[str]) -> None:
+    outside.run("DELETE FROM szal_executions")
     for number, text in enumerate(texts):
-        foreign.insert(row(started_at=text, finished_at=text), f"p{number:02}")
-    found = foreign.run("SELECT started, finished FROM szal_executions ORDER BY execution_id")
+        outside.insert(row(started_at=text, finished_at=text), f"p{number:02}")
+    found = outside.run("SELECT started, finished FROM szal_executions ORDER BY execution_id")
     assert found == [(key_of(text), key_of(text)) for text in texts]
     assert {each.execution_id: each.position for each in store.find()} == {
         f"p{number:02}": key_of(text) for number, text in enumerate(texts)
@@ -452,11 +424,11 @@ def summary_of(number: int, fields: dict[str, Any]) -> ExecutionSummary:
 @given(records=st.lists(RECORDS, min_size=1, max_size=8), keep=st.integers(0, 3), years=st.sampled_from([None, 0, 100]))
 @settings(max_examples=SOME // 2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_of_any_row_what_can_be_read_is_listed_and_judged(
-    store: Store, foreign: Foreign, records: list[dict[str, Any]], keep: int, years: int | None
+    store: Store, outside: Outside, records: list[dict[str, Any]], keep: int, years: int | None
 ) -> None:
-    foreign.run("DELETE FROM szal_executions")
+    outside.run("DELETE FROM szal_executions")
     for number, fields in enumerate(records):
-        foreign.insert(text_of(fields), f"p{number:02}")
+        outside.insert(text_of(fields), f"p{number:02}")
     expected = {f"p{number:02}": summary_of(number, fields) for number, fields in enumerate(records)}
     check(store, [*expected])
     store.remove("e00001")

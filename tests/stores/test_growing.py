@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import psycopg
 import pytest
+from stores.outside import RUST_TABLE, Outside
 from stores.samples import NOON, WIRE, record
 
 from szal import DecodeError, Engine, EngineConfig, SqliteExecutionStore
@@ -24,43 +25,6 @@ from szal.stores.filters import Selection
 from szal.stores.heads import COLUMNS
 from szal.stores.ledger import NewExecution
 from szal.stores.writes import Release, Remove, Save
-
-RUST_TABLE = "CREATE TABLE szal_executions (execution_id TEXT PRIMARY KEY, flow_name TEXT NOT NULL, data TEXT NOT NULL)"
-
-
-class Outside:
-    """Another program at the same database, as szal-rs: it knows three columns of one table."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.is_postgres = url.startswith("postgresql:")
-        self.db: Any = (
-            psycopg.connect(url, autocommit=True)
-            if self.is_postgres
-            else sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
-        )
-
-    def run(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        found = self.db.execute(statement.replace("?", "%s") if self.is_postgres else statement, parameters)
-        return [] if found.description is None else found.fetchall()
-
-    def save(self, data: str) -> None:
-        fields = json.loads(data)
-        self.run(
-            "INSERT INTO szal_executions (execution_id, flow_name, data) VALUES (?, ?, ?)"
-            " ON CONFLICT (execution_id) DO UPDATE SET flow_name = excluded.flow_name, data = excluded.data",
-            fields["execution_id"],
-            fields["flow_name"],
-            data,
-        )
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def outside(request: pytest.FixtureRequest, path: Path) -> Iterator[Outside]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:///{path}"
-    outside = Outside(url)
-    with closing(outside.db):
-        yield outside
 
 
 def columns(outside: Outside, execution_id: str) -> tuple[Any, ...]:
