@@ -158,6 +158,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "execution": "a run in the background, as seen by who started it",
         "driver": "one top-level run",
         "active": "which executions an engine runs now",
+        "interrupted": "which executions can go on, and nobody runs them",
         "recovery": "taking executions up again",
         "mass_recovery": "many of them at a time",
         "admission": "what an engine may run",

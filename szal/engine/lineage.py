@@ -25,6 +25,7 @@ __all__ = [
     "is_child_id",
     "last_sub_flow",
     "left_by",
+    "parent_of",
     "root_of",
     "standing_sub_flow",
     "sub_flows_of",
@@ -58,13 +59,19 @@ def is_child_id(execution_id: str) -> bool:
         return False
 
 
+def parent_of(record: "ExecutionRecord") -> str | None:
+    """Return the execution with which alone this one can go on: that which it is a sub-flow of."""
+    parent = record.parent_execution_id
+    return parent if parent is not None and is_child_id(record.execution_id) else None
+
+
 def root_of(ledger: Reading, record: "ExecutionRecord") -> "ExecutionRecord":
     """Return the execution that a sub-flow belongs to, with which alone it can go on; any other as it is.
 
     Raises `DecodeError` where rows that somebody else wrote belong to each other in a circle.
     """
     seen: set[str] = set()
-    while (parent := record.parent_execution_id) is not None and is_child_id(record.execution_id):
+    while (parent := parent_of(record)) is not None:
         if parent in seen:
             raise DecodeError("parent_execution_id", f"execution {record.execution_id!r} is a sub-flow of itself")
         seen.add(parent)

@@ -1,13 +1,13 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
+from szal.engine.interrupted import interrupted
 from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
@@ -25,59 +25,21 @@ from szal.errors import (
     StoreError,
 )
 from szal.expressions.path import Json
-from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.steps.handlers import Resolver
-from szal.stores.base import read_record
 from szal.stores.ledger import Ledger, Signal, Snapshot
 
 __all__ = ["Recovery", "Resolution"]
 
-logger = SafeLogger(logging.getLogger(__name__))
-
 Resolution = Literal["completed", "failed", "retry"]
-
-
-@attrs.frozen
-class _Known:
-    """An execution that nobody runs, as it is stored."""
-
-    record: ExecutionRecord
-    cancelled: bool
-
-    @property
-    def parent(self) -> str | None:
-        """The execution with which alone it can go on: that which it is a sub-flow of."""
-        return self.record.parent_execution_id if is_child_id(self.record.execution_id) else None
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether nobody but a person has to go on with it: one that a person interrupted waits for a person."""
-        if self.record.stop is Stop.INTERRUPTED and self.record.state is WorkflowState.PAUSED:
-            return self.cancelled
-        return self.record.state.is_live
-
-
-def _root(known: Mapping[str, _Known], execution_id: str) -> _Known | None:
-    """Return the execution that goes on where this one does; None if one that it belongs to is not known.
-
-    Nor is there one where rows that somebody else wrote belong to each other in a circle.
-    """
-    seen = {execution_id}
-    found = known.get(execution_id)
-    while found is not None and found.parent is not None:
-        parent = found.parent
-        found = None if parent in seen else known.get(parent)
-        seen.add(parent)
-    return found
 
 
 class Recovery:
@@ -199,34 +161,7 @@ class Recovery:
     def interrupted(self, flow_name: str | None) -> list[str]:
         """Return the executions that nobody runs although they could go on; a sub-flow stands for its parent."""
         self.leased.drain()
-        candidates = self.ledger.interrupted(is_gone)
-        known = self._with_parents(candidates)
-        found: dict[str, None] = {}
-        for execution_id in candidates:
-            root = _root(known, execution_id)
-            if root is not None and flow_name in (None, root.record.flow_name) and root.may_go_on:
-                found[root.record.execution_id] = None
-        return list(found)
-
-    def _with_parents(self, execution_ids: Collection[str]) -> "dict[str, _Known]":
-        """Return these executions and what they are sub-flows of, but such as were removed or cannot be read."""
-        known: dict[str, _Known] = {}
-        seen: set[str] = set()
-        pending = set(execution_ids)
-        while pending:  # once for each level of sub-flows
-            seen |= pending
-            parents = set()
-            for row in self.ledger.records(sorted(pending)):
-                try:
-                    record = read_record(row.execution_id, row.data)
-                except Exception:  # it keeps no other from going on
-                    logger.exception("cannot read execution %s", row.execution_id)
-                    continue
-                known[row.execution_id] = each = _Known(record, row.cancelled)
-                if each.parent is not None:
-                    parents.add(each.parent)
-            pending = parents - seen
-        return known
+        return interrupted(self.ledger, flow_name)
 
     def _check_not_run(self, *records: ExecutionRecord) -> None:
         """Raise `ExecutionOwned` for the first of these executions that has a live owner."""
