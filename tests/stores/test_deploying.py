@@ -15,6 +15,7 @@ import pytest
 from pairs import FULL, pairs
 from processes import wait_until
 from psycopg_pool import ConnectionPool
+from stores.outside import RUST_TABLE
 from stores.postgres_server import PostgresServer
 from stores.samples import record, run_python
 
@@ -273,7 +274,7 @@ def test_an_index_that_is_gone_is_made_again_and_nobody_refused(place: tuple[str
 
 def test_an_index_made_by_hand_is_left(place: tuple[str, Administrator]) -> None:
     url, run = place
-    run("CREATE TABLE szal_executions (execution_id TEXT PRIMARY KEY, flow_name TEXT NOT NULL, data TEXT NOT NULL)")
+    run(RUST_TABLE)
     run("CREATE INDEX szal_executions_flow ON szal_executions (flow_name)")
     with open_store(url) as store:
         store.save(record(1))
