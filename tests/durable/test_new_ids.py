@@ -454,10 +454,23 @@ def test_beginnings_are_waited_for_as_long_as_commits_not_as_for_room(store, dur
 
 @contextmanager
 def held_up(sink):
-    """Have what is queued meanwhile written in one batch."""
-    writer = sink._writer
-    with writer._committer.at_work:
+    """Have what is queued meanwhile written in one batch, once the writer has begun one without it."""
+    committer = sink._writer._committer
+    lock, reached = committer.at_work, threading.Event()
+
+    class Reached:
+        def __enter__(self):
+            reached.set()
+            lock.acquire()
+
+        def __exit__(self, *raised):
+            lock.release()
+
+    with lock:
+        committer.at_work = Reached()
         sink.ledger.write(Remove("nobody"))
+        assert reached.wait(20)
+        committer.at_work = lock
         yield
 
 

@@ -64,7 +64,9 @@ class TestWebApp:
         with served("recovering_app:app", *options, place=tmp_path, environment=ENVIRONMENT | settings) as address:
             yield address
 
-    def test_another_worker_goes_on_with_what_a_killed_one_left(self, address: str, inbox: Path) -> None:
+    def test_another_worker_goes_on_with_what_a_killed_one_left(
+        self, address: str, inbox: Path, store_url: str
+    ) -> None:
         killed = ask(address, "POST", "/imports/today.csv")["worker"]
         with reading(inbox / "today.csv", then="one\ntwo\n"):
             os.kill(killed, signal.SIGKILL)
@@ -72,6 +74,8 @@ class TestWebApp:
         assert shown["outputs"]["load"]["lines"] == 2
         assert shown["outputs"]["accept"]["process"] == killed, "a step that has ended is not run again"
         assert shown["outputs"]["load"]["process"] != killed
+        with szal.open_store(store_url) as store:  # who shows it may not have committed it yet
+            wait_until(lambda: store.get("today.csv").state.is_terminal, 20)
         assert ask(address, "POST", "/imports/today.csv")["import"] == "today.csv"
         assert ask(address, "GET", "/imports/today.csv") == shown
 
