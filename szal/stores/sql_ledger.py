@@ -189,9 +189,20 @@ class SqlLedger(Ledger):
         return [RecordRow(execution_id, data, bool(cancelled)) for execution_id, data, cancelled in rows]
 
     def take_over(self, wanted: TakeOver, /) -> Snapshot:
-        return self._database.transact(partial(self._take_over, wanted))
+        taken = None
+        while taken is None:
+            # Who cannot have it locks nothing: a heartbeat that meets the lock renews the lease the next time only.
+            holder = None if wanted.under is not None else self.holder(wanted.execution_id)
+            if not (holder in (None, wanted.owner) or wanted.is_gone(holder)):
+                found = self.read(wanted.execution_id)
+                if found.epoch is not None or wanted.reopen:
+                    raise ExecutionOwned(wanted.execution_id)
+                return found
+            taken = self._database.transact(partial(self._take_over, wanted, holder))
+        return taken
 
-    def _take_over(self, wanted: TakeOver, transaction: Transaction) -> Snapshot:
+    def _take_over(self, wanted: TakeOver, gone: str | None, transaction: Transaction) -> Snapshot | None:
+        """Do so; None if another one than *gone* holds it by now."""
         execution_id, said = wanted.execution_id, self._statements
         if wanted.under is not None:
             self._check_held(transaction, [wanted.under])
@@ -202,9 +213,8 @@ class SqlLedger(Ledger):
         if snapshot.epoch is None and not (wanted.reopen and rows[0][2] is not None):
             return snapshot
         holder, valid = rows[0][1], rows[0][3]
-        is_free = wanted.under is not None or holder in (None, wanted.owner) or not valid or wanted.is_gone(holder)
-        if not is_free:
-            raise ExecutionOwned(execution_id)
+        if not (wanted.under is not None or holder in (None, wanted.owner, gone) or not valid):
+            return None
         # It died: one that paused, or gave its lease back, has said so. A sub-flow dies with what it belongs to.
         is_paused = snapshot.record.state is WorkflowState.PAUSED
         has_died = not is_paused and holder is not None and wanted.under is None

@@ -2,14 +2,19 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import wait_until
 
 from szal import Engine, EngineConfig
 from szal.stores import Store, open_store
+from szal.stores.ledger import Ledger, Renewal
+from szal.stores.memory.ledger import MemoryLedger
+from szal.stores.sql_ledger import SqlLedger
 
 DATABASES = ["sqlite", "postgres"]
 
@@ -60,6 +65,34 @@ def store(open_one: Callable[[], Store]) -> Iterator[Store]:
     """A store in that database."""
     with open_one() as opened:
         yield opened
+
+
+class Renewals:
+    """What has been renewed in this process: to wait for, where a test is about a lease that is kept."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def noting(self, renew: Callable[[Any, Renewal], dict[str, bool]]) -> Callable[[Any, Renewal], dict[str, bool]]:
+        def noted(ledger: Ledger, renewal: Renewal) -> dict[str, bool]:
+            kept = renew(ledger, renewal)
+            self._counts.update(kept.keys())
+            return kept
+
+        return noted
+
+    def await_another(self, execution_id: str) -> None:
+        """Wait until a lease is renewed once more."""
+        before = self._counts[execution_id]
+        wait_until(lambda: self._counts[execution_id] > before)
+
+
+@pytest.fixture
+def renewals(monkeypatch: pytest.MonkeyPatch) -> Renewals:
+    found = Renewals()
+    for kind in (SqlLedger, MemoryLedger):
+        monkeypatch.setattr(kind, "renew", found.noting(kind.renew))
+    return found
 
 
 @pytest.fixture

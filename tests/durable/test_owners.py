@@ -178,7 +178,7 @@ def test_an_owner_that_cannot_be_seen_from_here_is_not_gone_and_then_its_lease_d
         tell("begun")
         listen()
 
-    new_engine(handler, lease_ttl=0.6).run(FlowDef("one", steps=[StepDef("charge")]), execution_id="e")
+    new_engine(handler, lease_ttl=2).run(FlowDef("one", steps=[StepDef("charge")]), execution_id="e")
     """
     with elsewhere("another pid namespace", code, store_url) as process:
         try:

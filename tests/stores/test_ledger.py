@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helper_engine import bounded
 
 from szal import (
     ExecutionNotFound,
@@ -287,6 +288,21 @@ def test_renewing_keeps_what_is_held_and_tells_what_is_lost(ledger: Ledger) -> N
     take_over(ledger, "e2", "other", gone)
     ledger.request_cancel("e3")
     assert ledger.renew(Renewal(owner="me", epochs=epochs, ttl=60)) == {"e1": False, "e3": True}
+
+
+def test_who_asks_in_vain_for_a_lease_keeps_nobody_from_renewing_it(ledger: Ledger) -> None:
+    """However often: `resume` in a loop must not cost the owner its lease."""
+    epoch = begun(ledger, ttl=30)
+    renewal = Renewal(owner="me", epochs={"e1": epoch}, ttl=-1)  # what is renewed shows: it has run out
+
+    def renewed(owner: str) -> bool:
+        assert owner == "me"
+        bounded(ledger.renew, renewal)
+        assert ledger.holder("e1") is None
+        return False
+
+    with pytest.raises(ExecutionOwned):
+        take_over(ledger, "e1", "other", renewed)
 
 
 def test_a_renewed_lease_counts_from_now(ledger: Ledger) -> None:

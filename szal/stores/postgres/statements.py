@@ -420,7 +420,7 @@ STATEMENTS = PostgresStatements(
     ),
     holder=Statement(
         f"SELECT owner FROM szal.szal_leases WHERE execution_id = %s AND expires > {NOW}",
-        by="Ledger.holder",
+        by="Ledger.holder, Ledger.take_over",
         indexes="szal_leases_pkey",
     ),
     candidates=Statement(

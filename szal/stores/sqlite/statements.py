@@ -232,7 +232,7 @@ STATEMENTS = Statements(
     ),
     holder=Statement(
         f"SELECT owner FROM szal_leases WHERE execution_id = ? AND expires > {NOW}",
-        by="Ledger.holder",
+        by="Ledger.holder, Ledger.take_over",
         indexes=_LEASES,
     ),
     candidates=Statement(
