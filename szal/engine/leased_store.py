@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, cast
 
 from szal.engine.config import EngineConfig
 from szal.errors import FlushTimeout, LeaseLost, StoreFailed, SzalError, WriteFailed, describe
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
     from szal.stores.ledger import Ledger, Signal, Snapshot
     from szal.stores.writes import Lease, NewExecution, StepRows, Write
 
-__all__ = ["Beginning", "LeasedStore", "ask", "failure"]
+__all__ = ["Beginning", "LeasedStore", "failure"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
 _TOLD_AFTER: Final = 5.0
 """Seconds after which a wait for commits is logged."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def failure(store: str, error: Exception) -> Exception:
@@ -42,12 +39,20 @@ def failure(store: str, error: Exception) -> Exception:
     return failed
 
 
-def ask(store: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function of the ledger of a store, called *store*."""
-    try:
-        return function(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 (raised again)
-        raise failure(store, error)  # noqa: B904 (it has its cause)
+class Asking:
+    """A block that asks a store, called *store*: what comes out of it is what a run is to raise (`failure`)."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            told = failure(self._store, cast(Exception, error))
+            if told is not error:
+                raise told
 
 
 class Beginning:
@@ -80,6 +85,7 @@ class LeasedStore:
         self.heartbeat = heartbeat
         self.kind = type(config.execution_store).__name__
         self._commit_timeout = config.commit_timeout
+        self._asking = Asking(self.kind)
 
     def drain(self) -> None:
         """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
@@ -105,32 +111,38 @@ class LeasedStore:
         limit = self._commit_timeout
         soon = min(limit, _TOLD_AFTER)
         try:
-            return ask(self.kind, wait, soon)
+            with self._asking:
+                return wait(soon)
         except FlushTimeout as error:
             late = error
         if soon < limit:
             logger.warning("%s; waiting up to %g s in all (commit_timeout)", late, limit)
             try:
-                return ask(self.kind, wait, limit - soon)
+                with self._asking:
+                    return wait(limit - soon)
             except FlushTimeout as error:
                 late = error
         raise FlushTimeout(late.store, late.execution_ids, limit, late.problem)
 
     def clock(self) -> float:
         """Return the time by the database's clock, as Unix time."""
-        return ask(self.kind, self.ledger.clock)
+        with self._asking:
+            return self.ledger.clock()
 
     def signals(self, execution_id: str) -> "list[Signal]":
         """Return the signals that were sent and not delivered."""
-        return ask(self.kind, self.ledger.signals, execution_id)
+        with self._asking:
+            return self.ledger.signals(execution_id)
 
     def read(self, execution_id: str) -> "Snapshot":
         """Return what is known of an execution. Raises `ExecutionNotFound`."""
-        return ask(self.kind, self.ledger.read, execution_id)
+        with self._asking:
+            return self.ledger.read(execution_id)
 
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
         """Write into an execution that has ended that a rerun of it has undone that step."""
-        ask(self.kind, self.ledger.undone, execution_id, step_name, data)
+        with self._asking:
+            self.ledger.undone(execution_id, step_name, data)
 
     def new(
         self,
@@ -161,7 +173,8 @@ class LeasedStore:
         """Record a new execution at once; False where there is one under its id."""
         self.await_begin(new.execution_id if new.under is None else new.under.execution_id)
         try:
-            return ask(self.kind, self.ledger.create, new) is not None
+            with self._asking:
+                return self.ledger.create(new) is not None
         except LeaseLost:
             if new.under is not None:
                 self.flush([new.under.execution_id])  # where that was never recorded, there is another reason
@@ -174,7 +187,8 @@ class LeasedStore:
 
     def write(self, write: "Write") -> None:
         """Carry out one write, or queue it, where the store writes behind."""
-        ask(self.kind, self.ledger.write, write)
+        with self._asking:
+            self.ledger.write(write)
 
     def take_over(self, execution_id: str, *, under: "Lease | None" = None, reopen: bool = False) -> "Snapshot":
         """Return the execution, now this process's; *under* and *reopen* are as `TakeOver` says.
@@ -194,4 +208,5 @@ class LeasedStore:
             reopen=reopen,
             rise=1 + secrets.randbits(20),
         )
-        return ask(self.kind, self.ledger.take_over, wanted)
+        with self._asking:
+            return self.ledger.take_over(wanted)

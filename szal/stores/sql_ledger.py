@@ -97,13 +97,7 @@ class SqlLedger(Ledger):
     # -- leases ---------------------------------------------------------------------------------------
 
     def create(self, new: NewExecution, /) -> int | None:
-        if self._create_shortly(new):
-            return new.first_epoch
         return self._database.transact(partial(self._create, new), new)
-
-    def _create_shortly(self, new: NewExecution) -> bool:  # noqa: ARG002
-        """Record *new* in a way of this database's own, and return True; False: there is none, or it failed."""
-        return False
 
     def _create(self, new: NewExecution, transaction: Transaction) -> int | None:
         if new.under is not None:

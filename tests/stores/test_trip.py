@@ -108,10 +108,10 @@ def test_on_postgresql_few_writes_are_one_statement(postgres_url: str) -> None:
         engine.run(FlowDef("f", steps=[StepDef("a")]))
     [claim], [write] = found["run"], found["write"]
     once = ["PostgresLedger._carry_out_few", "PostgresDatabase.at_once", "PostgresDatabase.use"]
-    lent = ["Pool.use", "Pool._lend", "Pool._carry_out", "in_autocommit", "execute"]
-    before_claim = named(RECORD)[: named(RECORD).index("SqlLedger.create") + 1]
+    lent = ["Pool.use", "Pool._lend", "Pool._carry_out", "execute"]
+    before_claim = named(RECORD)[: named(RECORD).index("SqlLedger.create")]
     before_write = named(STEP)[4 : named(STEP).index("SqlLedger.apply") + 1]
-    retried = ["Pool.retry", "call"]  # a sink's thread has a loop of its own
-    assert [*claim] == [*before_claim, "PostgresLedger._create_shortly", *once, *retried, *lent]
+    retried = ["call"]  # a sink's thread has a loop of its own
+    assert [*claim] == [*before_claim, "PostgresLedger.create", *once, *retried, *lent]
     assert [*write] == [*before_write, "PostgresLedger._apply_shortly", *once, *lent]
-    assert len(write) <= 15
+    assert max(len(claim), len(write)) <= 15

@@ -16,12 +16,12 @@ from szal.interruption import interruption_in
 __all__ = [
     "DRIVER_ERRORS",
     "ORDERLY",
+    "InAutocommit",
     "PostgresConnection",
     "check_length",
     "cursor",
     "detach",
     "execute",
-    "in_autocommit",
     "is_behind_a_proxy",
     "pipeline",
     "shut",
@@ -37,30 +37,43 @@ ORDERLY = (*DRIVER_ERRORS, SzalError)
 _UTF8 = b"UTF8"
 
 
-def in_autocommit(connection: PostgresConnection, work: Callable[[PostgresConnection], T], *, prepares: bool) -> T:
-    """Return what *work* makes of *connection* in autocommit mode, and bring it out of any transaction that is open.
+class InAutocommit:
+    """A block that uses *connection* in autocommit mode; after it, that is as before, and in no transaction.
 
-    Without *prepares* no statement is prepared meanwhile; else it is as the connection says.
+    Without *prepares* no statement is prepared in it; else it is as the connection says.
     """
-    before, autocommit, threshold = sys.exception(), connection.autocommit, connection.prepare_threshold
-    encoding = connection.pgconn.parameter_status(b"client_encoding")
-    if not autocommit:
-        connection.autocommit = True
-    if not prepares:
-        connection.prepare_threshold = None
-    try:
-        if encoding != _UTF8:
+
+    def __init__(self, connection: PostgresConnection, *, prepares: bool) -> None:
+        self._connection = connection
+        self._prepares = prepares
+        self._before = sys.exception()
+        self._autocommit = connection.autocommit
+        self._threshold = connection.prepare_threshold
+        self._encoding = connection.pgconn.parameter_status(b"client_encoding")
+
+    def __enter__(self) -> None:
+        connection = self._connection
+        if not self._autocommit:
+            connection.autocommit = True
+        if not self._prepares:
+            connection.prepare_threshold = None
+        if self._encoding == _UTF8:
+            return
+        try:
             connection.execute(b"SET client_encoding TO 'UTF8'")  # else text may come as bytes, or not at all
-        made = work(connection)
-    except ORDERLY as error:
-        if (interruption := interruption_in(error, before)) is not None:
+        except ORDERLY as error:
+            self._leave(error)
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is None or issubclass(kind, ORDERLY):
+            self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        if error is not None and (interruption := interruption_in(error, self._before)) is not None:
             raise interruption from None
-        connection.prepare_threshold = threshold
-        _put_in_order(connection, autocommit=autocommit, encoding=encoding)
-        raise
-    connection.prepare_threshold = threshold
-    _put_in_order(connection, autocommit=autocommit, encoding=encoding)
-    return made
+        self._connection.prepare_threshold = self._threshold
+        _put_in_order(self._connection, autocommit=self._autocommit, encoding=self._encoding)
 
 
 def is_behind_a_proxy(connection: PostgresConnection) -> bool:

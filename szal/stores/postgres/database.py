@@ -20,6 +20,7 @@ from szal.stores.postgres.pool import Pool
 from szal.stores.postgres.schema import statements
 from szal.stores.postgres.sqlstate import one_line
 from szal.stores.postgres.statements import BEGIN, PostgresStatements
+from szal.stores.retrying import call
 
 __all__ = ["PostgresDatabase", "check_texts"]
 
@@ -98,7 +99,7 @@ class PostgresDatabase(Database):
     def statements(self) -> PostgresStatements:
         """What is said to it, each table with its schema; before the first, the tables are looked for."""
         if (found := self._found) is None:
-            found = self._found = self.pool.retry(self.pool.use, self._find)
+            found = self._found = call(self.pool.retrying, self.pool.use, self._find)
         return found
 
     def _find(self, connection: PostgresConnection) -> PostgresStatements:
@@ -116,7 +117,7 @@ class PostgresDatabase(Database):
         if self._found is None:
             self._found = self.statements
         try:
-            return self.pool.use(work) if once else self.pool.retry(self.pool.use, work)
+            return self.pool.use(work) if once else call(self.pool.retrying, self.pool.use, work)
         except NotMigrated as error:
             self._found = None
             self._found = self.statements  # tells what is missing
@@ -221,7 +222,7 @@ class PostgresDatabase(Database):
 
     def migrate(self) -> None:
         """Create the schema and its tables, or bring them up to date."""
-        self._found = statements(self.pool.retry(self.pool.use, self._migrate))
+        self._found = statements(call(self.pool.retrying, self.pool.use, self._migrate))
 
     def _migrate(self, connection: PostgresConnection) -> str:
         return migrate(connection, self.name, self._schema)

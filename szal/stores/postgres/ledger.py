@@ -64,8 +64,10 @@ class PostgresLedger(SqlLedger):
             self._ended((each.execution_id, each.epoch or 0) for each in writes if type(each) is Release)
         return is_done
 
-    def _create_shortly(self, new: NewExecution) -> bool:
-        return _is_simple(new) and self._carry_out_few(new, [new], leases_of([new]), new.first_epoch, once=False)
+    def create(self, new: NewExecution, /) -> int | None:
+        if _is_simple(new) and self._carry_out_few(new, [new], leases_of([new]), new.first_epoch, once=False):
+            return new.first_epoch
+        return super().create(new)
 
     def _save_few_steps(self, needed: Sequence[Write], leases: Collection[Lease], *, once: bool) -> bool:
         rows = [step.row() for step in needed]

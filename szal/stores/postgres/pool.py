@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import attrs
 import psycopg
@@ -20,13 +20,12 @@ from szal.clock import monotonic
 from szal.errors import StoreClosed, StoreFailed, StoreUnavailable
 from szal.interruption import interruption_in
 from szal.logs import SafeLogger
-from szal.stores import retrying
 from szal.stores.postgres.connection import (
     DRIVER_ERRORS,
     ORDERLY,
+    InAutocommit,
     PostgresConnection,
     detach,
-    in_autocommit,
     is_behind_a_proxy,
     shut,
 )
@@ -43,7 +42,6 @@ __all__ = ["Pool"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _PATIENCE = 1.0  # for a pool's threads: they have nothing to do, or wait for a server that is away
@@ -98,11 +96,8 @@ class Pool:
 
     # -- lending --------------------------------------------------------------------------------------
 
-    def retry(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Repeat a call for `retry_timeout` seconds, unless the server was never reached at all."""
-        return retrying.call(self._retrying, function, *args, **kwargs)
-
-    def _retrying(self, spent: float) -> Retrying:
+    def retrying(self, spent: float) -> Retrying:
+        """Repeat a call (`szal.stores.retrying`) for `retry_timeout` seconds, where the server was ever reached."""
         return Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, StoreUnavailable) and self._reached),
             wait=wait_exponential(multiplier=0.005, max=0.5) + wait_random(0, 0.01),
@@ -169,8 +164,10 @@ class Pool:
         """Return what *work* makes of *connection*, which is closed where another session may do better."""
         try:
             if self._prepares is None:
-                self._prepares = not in_autocommit(connection, is_behind_a_proxy, prepares=False)
-            return in_autocommit(connection, work, prepares=self._prepares)
+                with InAutocommit(connection, prepares=False):
+                    self._prepares = not is_behind_a_proxy(connection)
+            with InAutocommit(connection, prepares=self._prepares):
+                return work(connection)
         except DRIVER_ERRORS as error:
             if is_of_the_session(error):
                 shut(connection)
