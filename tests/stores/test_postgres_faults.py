@@ -104,17 +104,25 @@ def test_an_exhausted_pool_is_trouble_that_may_pass(postgres_url: str) -> None:
 
 
 def test_a_deadlock_is_tried_again(postgres: PostgresExecutionStore, postgres_url: str) -> None:
-    postgres.ledger.apply([Save.of(record(number, state=RUNNING)) for number in (1, 2)])
+    """The store loses: the other one gets what the store has locked. Who waits looks for a deadlock once, after 1 s."""
     change = "UPDATE szal_executions SET flow_name = 'other' WHERE execution_id = %s"
-    with psycopg.connect(postgres_url) as other:
-        other.execute("SET deadlock_timeout = '1min'")  # so that it is the store that loses
-        other.execute(change, ["e00002"])
-        saver = threading.Thread(target=postgres.ledger.apply, args=[[Save.of(record(number)) for number in (1, 2)]])
-        saver.start()
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%%'"
-        wait_until(lambda: postgres._database.read(waiting))
-        other.execute(change, ["e00001"])
-    saver.join(20)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%%'"
+    has_lost = False
+    while not has_lost:
+        postgres.ledger.apply([Save.of(record(number, state=RUNNING)) for number in (1, 2)])
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SET deadlock_timeout = '1min'; SET lock_timeout = '3s'")
+            other.execute(change, ["e00002"])
+            writes = [Save.of(record(number)) for number in (1, 2)]
+            saver = threading.Thread(target=postgres.ledger.apply, args=[writes])
+            saver.start()
+            wait_until(lambda: postgres._database.read(waiting))
+            try:
+                other.execute(change, ["e00001"])
+                has_lost = True
+            except psycopg.errors.LockNotAvailable:  # the store had looked before that
+                other.rollback()
+        saver.join(20)
     assert postgres.count(flow_name="ci", states=WorkflowState.COMPLETED) == 2
 
 

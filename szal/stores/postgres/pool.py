@@ -107,15 +107,16 @@ class Pool:
 
     def use(self, work: Callable[[PostgresConnection], T]) -> T:
         """Return what *work* makes of a connection in autocommit mode; raise szal's errors for the driver's."""
-        try:
-            pool = self._opened()
-            return self._lend_spare(work) if pool is None else self._lend(pool, work)
-        except PoolClosed as error:
-            if self._server is None:
-                raise StoreClosed(self.name) from error
-            raise StoreUnavailable(self.name, "another thread has lost its connection") from error
-        except DRIVER_ERRORS as error:
-            raise translated(self.name, error, is_lost=True) from error
+        while True:
+            try:
+                pool = self._opened()
+                return self._lend_spare(work) if pool is None else self._lend(pool, work)
+            except PoolClosed as error:  # before *work* was called
+                if self._server is None:
+                    raise StoreClosed(self.name) from error
+                # By a fork, or by a thread that has lost its connection: the next one is opened at once.
+            except DRIVER_ERRORS as error:
+                raise translated(self.name, error, is_lost=True) from error
 
     def _lend(self, pool: Connections, work: Callable[[PostgresConnection], T]) -> T:
         lent: PostgresConnection | None = None
