@@ -50,13 +50,19 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
             Growth(1000, 1.25),
         ),
     )
+    is_sqlite = database == "sqlite"
     yield Case(
         name=f"chain-{database}-step",
         title=f"a chain recorded in {title}, each step committed before the next",
         sizes=(100, 1000),
-        quick=(100,),
+        quick=(100, 1000) if is_sqlite else (100,),
         needs=needs,
-        targets=(Versus(EACH, 2.0), Versus("driver on a thread of its own"), Versus("driver, 100 in a transaction")),
+        targets=(
+            Versus(EACH, 2.0 if is_sqlite else 1.5),
+            Versus("driver on a thread of its own"),
+            Versus("driver, 100 in a transaction"),
+            *((Versus("dura", 0.9, least=1000),) if is_sqlite else ()),
+        ),
         bound=EACH,
     )
     yield Case(
@@ -98,9 +104,11 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
             needs=needs,
             targets=(
                 *((Ideal(ideal_makespan),) if name == "sleeps" else ()),
-                Versus("szal", subject='szal, "none"'),
+                Versus("szal", 0.25 if name == "flows" else None, subject='szal, "none"'),
                 Versus("szal", subject='szal, "step"'),
-                *((Versus(EACH),) if name == "flows" else ()),
+                *((Versus(EACH, 2.0 if is_sqlite else 1.6),) if name == "flows" else ()),
+                *((Versus("dura", 0.7, 'szal, "step"'),) if name == "flows" and is_sqlite else ()),
+                *((Versus("szal, one thread", 1 / 3),) if name == "flows-8" else ()),
             ),
             bound=EACH if name == "flows" else None,
             against_peers=1.0 if name == "sleeps" else 0.1,
@@ -119,12 +127,34 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
         ),
     )
     yield Case(
+        name=f"callers-{database}",
+        title=f"flows of 3 steps by so many threads at once, recorded in {title}",
+        sizes=(1, 8, 64),
+        quick=(1, 8, 64),
+        tiny=2,
+        unit="flow",
+        whole=True,
+        fixed=True,
+        needs=needs,
+    )
+    yield Case(
+        name=f"resume-last-{database}",
+        title=f"an execution in {title}, ended before the last of so many committed steps, brought to its end",
+        sizes=(1000,),
+        quick=(1000,),
+        unit="resume",
+        whole=True,
+        needs=needs,
+        targets=(Versus("dura", 0.5),) if is_sqlite else (),
+        against_peers=None,
+    )
+    yield Case(
         name=f"resume-{database}",
         title=f"an execution in {title} that waits after so many steps, taken up and let go again",
         sizes=(100, 1000, 10_000),
         quick=(1000, 10_000),
         needs=needs,
-        targets=(Versus("read, json.loads"), Growth(1000, 1.25)),
+        targets=(Versus("read, json.loads", 5.0, least=10_000), Growth(1000, 1.25)),
     )
     yield Case(
         name=f"saves-{database}",
@@ -205,6 +235,13 @@ CASES = (
         ),
     ),
     Case(
+        name="chain-new",
+        title="a chain that nobody has run before: validated, planned and run",
+        sizes=(1000, 10_000, 100_000),
+        quick=(1000, 100_000),
+        targets=(Growth(1000, 1.3),),
+    ),
+    Case(
         name="chain-timeouts",
         title="a chain whose steps have a time limit each",
         sizes=(100, 1000, 10_000),
@@ -249,7 +286,7 @@ CASES = (
         sizes=(500,),
         quick=(500,),
         unit="flow",
-        targets=(Versus("loop with results"),),
+        targets=(Versus("loop with results", 20.0),),
     ),
     Case(
         name="flows-8",
@@ -272,7 +309,7 @@ CASES = (
         sizes=(1000, 10_000),
         quick=(1000, 10_000),
         targets=(
-            Versus("szal, no listener", 1.4),
+            Versus("szal, no listener", 1.8),
             Versus("szal, no listener", subject="the same, then events made"),
         ),
     ),
@@ -290,7 +327,7 @@ CASES = (
         sizes=(10_000,),
         quick=(10_000,),
         unit="evaluation",
-        targets=(Versus("Python function"),),
+        targets=(Versus("Python function", 8.0),),
     ),
     Case(
         name="template",
@@ -312,10 +349,27 @@ CASES = (
         title="the same record from JSON",
         sizes=(1000, 10_000),
         quick=(1000,),
-        targets=(Versus("json.loads"),),
+        targets=(Versus("json.loads", 2.5),),
     ),
     *_durable_cases("sqlite", "SQLite, synchronous=FULL"),
+    Case(
+        name="flows-sqlite-off",
+        title="flows of 3 steps, one after another, recorded in SQLite, synchronous=OFF",
+        sizes=(500,),
+        quick=(100,),
+        unit="flow",
+        targets=(Versus("dura", 0.6),),
+    ),
     *_durable_cases("postgres", "PostgreSQL"),
+    Case(
+        name="processes-postgres",
+        title="flows of 3 steps in 4 processes, recorded in one PostgreSQL",
+        sizes=(500,),
+        quick=(200,),
+        unit="flow",
+        needs="postgres",
+        targets=(Versus("szal, one process", 1 / 1.6),),
+    ),
     *_growing_cases("sqlite", "SQLite, synchronous=FULL"),
     *_growing_cases("postgres", "PostgreSQL"),
     Case(
@@ -348,7 +402,7 @@ CASES = (
         unit="import",
         whole=True,
         fixed=True,
-        targets=(Versus("tenacity and attrs", 2.0),),
+        targets=(Versus("tenacity and attrs", 1.6),),
         against_peers=None,
         against_threads=None,
     ),

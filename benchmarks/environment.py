@@ -10,9 +10,10 @@ from pathlib import Path
 
 from benchmarks.party import Peer
 
-__all__ = ["Environments"]
+__all__ = ["Environments", "interpreter"]
 
 _LONGEST = 900.0  # seconds for one installation
+_NEWEST = 20  # of Python 3: no newer one is looked for
 
 
 class Environments:
@@ -27,8 +28,12 @@ class Environments:
         """Return the interpreter that has *peer*, or None; tries once."""
         if peer.name in self.missing:
             return None
+        found = interpreter(peer.python)
+        if found is None:
+            self.missing[peer.name] = f"needs Python {peer.python[0]}.{peer.python[1]}, which is not found here"
+            return None
+        base, version = found
         wanted = " ".join(peer.requirements)
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
         digest = hashlib.sha256(wanted.encode()).hexdigest()[:8]
         home = self._folder / f"{peer.name}-py{version}-{digest}"
         python = home / "bin" / "python"
@@ -36,7 +41,7 @@ class Environments:
         if not ready.exists():
             self._tell(f"installing {wanted} into {home}\n")
             try:
-                _make(home, python, peer.requirements)
+                _make(base, home, python, peer.requirements)
             except (OSError, subprocess.SubprocessError) as error:
                 self.missing[peer.name] = _reason(error)
                 shutil.rmtree(home, ignore_errors=True)
@@ -50,8 +55,33 @@ def _cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "szal-benchmarks"
 
 
-def _make(home: Path, python: Path, requirements: tuple[str, ...]) -> None:
-    _run(sys.executable, "-m", "venv", "--clear", str(home))
+def interpreter(least: tuple[int, int]) -> tuple[str, str] | None:
+    """Return a Python that is not older than *least*, with its version: this one, or the oldest that is on PATH.
+
+    pyenv's are looked at too, as its shims answer for the version alone that is chosen.
+    """
+    if sys.version_info >= least:
+        return sys.executable, f"{sys.version_info.major}.{sys.version_info.minor}"
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    for minor in range(least[1], _NEWEST + 1):
+        version = f"{least[0]}.{minor}"
+        pyenvs = sorted(versions.glob(f"{version}.*/bin/python"))
+        for each in filter(None, [*map(str, pyenvs), shutil.which(f"python{version}")]):
+            if _works(each):
+                return each, version
+    return None
+
+
+def _works(python: str) -> bool:
+    try:
+        _run(python, "-c", "import venv, ensurepip")
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def _make(base: str, home: Path, python: Path, requirements: tuple[str, ...]) -> None:
+    _run(base, "-m", "venv", "--clear", str(home))
     _run(str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *requirements)
 
 

@@ -117,16 +117,19 @@ def _against_peers(found: Found) -> list[Verdict]:
     """Judge szal by the fastest peer of each kind at each size.
 
     Where nobody can be faster than a floor, that is told against the same peer: it says how near the target can be.
+    Where it cannot be half as near, the peer is not the target: the case has one for that floor.
     """
     case, verdicts = found.case, []
     kinds = {"engine": case.against_peers, "threads": case.against_threads, "less": None}
     for size in sorted({size for label, size in found.measures if label == "szal"}):
-        for kind, at_most in kinds.items():
+        floor = found.measures[case.bound, size].median if case.bound and _has(found, case.bound, size) else 0.0
+        for kind, wanted in kinds.items():
             rivals = [label for label, role in found.roles.items() if role.rival == kind]
             medians = {label: found.measures[label, size].median for label in rivals if _has(found, label, size)}
             if not medians:
                 continue
             fastest = min(medians, key=medians.__getitem__)
+            at_most = None if wanted is None or floor > wanted / 2 * medians[fastest] else wanted
             for subject, most in (("szal", at_most), (case.bound, None)):
                 if subject is not None and _has(found, subject, size):
                     verdicts.append(Versus(fastest, most, subject).at(case.name, size, found.measures))

@@ -45,12 +45,15 @@ class Party:
 class Peer:
     """Another engine: what to install into a virtualenv of its own, and the file of its subjects.
 
-    `bare_threads`: its labels that are threads and a queue in memory, keep no states and times of steps, and are judged
-    apart. `less`: those that keep less than szal promises in the same case; the ratio is told, and not judged.
+    `bare_threads`: its labels that call functions in memory, keep no states and times of steps, and are judged apart.
+    `less`: those that keep less than szal promises in the same case; the ratio is told, and not judged. `near`: it is
+    judged by targets of the cases that name it, and not as others are. `python`: the oldest that it runs on.
     """
 
     name: str
     requirements: tuple[str, ...]
+    python: tuple[int, int] = (3, 11)
+    near: bool = False
     bare_threads: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
 
@@ -101,6 +104,9 @@ PEERS = (
     Peer(name="prefect", requirements=("prefect", "fastapi<0.140")),  # 3.8.8 does not start with the newest
     Peer(name="dbos", requirements=("dbos",)),
     Peer(name="huey", requirements=("huey",), bare_threads=("huey, in memory",)),
+    Peer(name="dura", requirements=("dura",), python=(3, 13), near=True),
+    Peer(name="sayiir", requirements=("sayiir",), bare_threads=("sayiir, in memory",)),
+    Peer(name="kairo", requirements=("kairo-sdk[embedded]", "psycopg[binary,pool]"), python=(3, 12)),
 )
 
 
@@ -119,8 +125,8 @@ class Role:
 
     @property
     def rival(self) -> Literal["engine", "threads", "less"] | None:
-        """What a peer is to be judged as; None for szal and the floors."""
-        if self.peer is None:
+        """What a peer is to be judged as; None for szal, the floors, and a peer that targets name."""
+        if self.peer is None or self.peer.near:
             return None
         if self.label in self.peer.less:
             return "less"

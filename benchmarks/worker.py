@@ -16,6 +16,7 @@ import time
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -41,6 +42,31 @@ class Job:
         """Return the path of a file that is not there yet."""
         self._files += 1
         return self.folder / f"{self.size}-{self._files}{suffix}"
+
+    def tails(self, what: str, call: Callable[[], object]) -> "Iterator[Repetition]":
+        """Yield a repetition in which `size` threads do *call*, 32 times each, and 512 times in all at least.
+
+        Its measure, in seconds, is what half of the calls ("p50") or 99 of 100 ("p99") took at most, or the time that
+        all took together, for each call ("each").
+        """
+        times = max(32, 512 // self.size)
+
+        def calls(_: int) -> list[float]:
+            took = []
+            for _ in range(times):
+                began = time.perf_counter()
+                call()
+                took.append(time.perf_counter() - began)
+            return took
+
+        def repetition() -> float:
+            began = time.perf_counter()
+            took = sorted(seconds for each in pool.map(calls, range(self.size)) for seconds in each)
+            all_together = time.perf_counter() - began
+            return all_together / len(took) if what == "each" else took[len(took) * int(what[1:]) // 100]
+
+        with ThreadPoolExecutor(self.size) as pool:
+            yield repetition
 
     @staticmethod
     def seconds_of(statement: str) -> float:

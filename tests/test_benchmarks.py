@@ -105,6 +105,7 @@ def test_every_case_is_one_that_szal_takes_part_in() -> None:
 def test_every_target_names_subjects_that_there_are() -> None:
     for case in EVERY_CASE:
         labels = {role.label for role in roles(case.source, [*OURS, *FLOORS])}
+        labels |= {label for peer in PEERS if peer.near for label in peer.cases.get(case.source, {})}
         named = {target.subject for target in case.targets if not isinstance(target, VersusBest)}
         for target in case.targets:
             if isinstance(target, Versus):
@@ -217,11 +218,11 @@ CASES = {"c": {
 """
 
 
-def _measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *labels: str) -> Found:
+def _measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *labels: str, bound: str | None = "floor") -> Found:
     """Measure subjects of the file above; all but the first two are peers'."""
     (tmp_path / "made_up_subjects.py").write_text(SUBJECTS_FILE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    case = Case(name="c", title="t", sizes=(10,), quick=(10,), bound="floor")
+    case = Case(name="c", title="t", sizes=(10,), quick=(10,), bound=bound)
     party = Party(module="made_up_subjects")
     peer = Peer(name="peer", requirements=(), bare_threads=("threads",), less=("less",))
     taking_part = [Role(label, party, None if label in ("szal", "floor") else peer) for label in labels]
@@ -230,14 +231,23 @@ def _measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *labels: str) -> 
 
 
 def test_szal_is_judged_by_the_fastest_peer_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _measured(tmp_path, monkeypatch, "szal", "floor", "engine", "slower", "threads", "less")
+    found = _measured(tmp_path, monkeypatch, "szal", "engine", "slower", "threads", "less", bound=None)
     assert [(verdict.subject, verdict.against, verdict.ratio, verdict.at_most) for verdict in found.verdicts] == [
         ("szal", "engine", 0.5, 0.1),
-        ("floor", "engine", 0.25, None),
         ("szal", "threads", 4.0, 0.5),
-        ("floor", "threads", 2.0, None),
         ("szal", "less", 20.0, None),
-        ("floor", "less", 10.0, None),
+    ]
+
+
+def test_where_a_floor_is_not_far_below_a_peer_the_peer_is_told_and_no_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _measured(tmp_path, monkeypatch, "szal", "floor", "engine", "threads")
+    assert [(verdict.subject, verdict.against, verdict.ratio, verdict.at_most) for verdict in found.verdicts] == [
+        ("szal", "engine", 0.5, None),
+        ("floor", "engine", 0.25, None),
+        ("szal", "threads", 4.0, None),
+        ("floor", "threads", 2.0, None),
     ]
 
 

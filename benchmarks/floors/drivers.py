@@ -134,7 +134,7 @@ class Sqlite:
 
     @contextmanager
     def connect(self, place: str) -> Iterator[Sqlite3]:
-        connection = sqlite3.connect(place, isolation_level=None)
+        connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=60)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         yield Sqlite3(connection)

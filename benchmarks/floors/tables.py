@@ -4,12 +4,13 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import count, islice
 from queue import Queue, SimpleQueue
 from typing import TYPE_CHECKING
 
-from benchmarks.floors.drivers import BATCH, DATABASES, INSERT, Database, Row
+from benchmarks.floors.drivers import BATCH, DATABASES, INSERT, Database, Driver, Row
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
@@ -98,6 +99,24 @@ def flows(database: Database, job: "Job") -> "Iterator[Repetition]":
         yield repetition
 
 
+def tails(database: Database, what: str, job: "Job") -> "Iterator[Repetition]":
+    """The same by as many threads as *job* is large, which share ten connections; see `Job.tails`."""
+    names, idle = map("e{}".format, count()), SimpleQueue[Driver]()
+    with database.place(job) as place, ExitStack() as connections:
+        for _ in range(10):
+            idle.put(connections.enter_context(database.connect(place)))
+        driver = idle.get()
+        driver.make_steps()
+        idle.put(driver)
+
+        def call() -> None:
+            name, driver = next(names), idle.get()
+            driver.many(INSERT, [row(name, number) for number in range(3)])
+            idle.put(driver)
+
+        yield from job.tails(what, call)
+
+
 def written(database: Database, job: "Job") -> "Iterator[Repetition]":
     """The bytes that ready rows cost, a thousand in a transaction."""
     rows = [row("e1", number) for number in range(job.size)]
@@ -180,6 +199,7 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
             "driver, 100 in a transaction": partial(by_100, database),
         },
         f"flows-{name}": {"driver, a transaction each": partial(flows, database)},
+        f"callers-{name}": {f"driver: {what}": partial(tails, database, what) for what in ("p50", "p99", "each")},
         f"written-{name}": {"ready rows": partial(written, database)},
         f"resume-{name}": {"read, json.loads": partial(read_back, database)},
         f"saves-{name}": {"executemany by 1000, no indexes": partial(saves, database)},

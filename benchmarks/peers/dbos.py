@@ -64,6 +64,12 @@ def flows(database: str, callers: int, job: "Job") -> "Iterator[Repetition]":
         yield lambda: list(pool.map(lambda _: workflow(), range(job.size)))
 
 
+def tails(database: str, what: str, job: "Job") -> "Iterator[Repetition]":
+    """The same, by as many threads as *job* is large."""
+    with workflow_of(3, database, job) as workflow:
+        yield from job.tails(what, workflow)
+
+
 def imported(job: "Job") -> "Iterator[Repetition]":
     """In a new interpreter."""
     yield lambda: job.seconds_of("import dbos")
@@ -75,6 +81,7 @@ def _cases(database: str) -> "dict[str, dict[str, Subject]]":
         f"chain-{database}-step": {"dbos": partial(chain, database)},
         f"flows-{database}": {"dbos": partial(flows, database, 1)},
         f"flows-8-{database}": {"dbos": partial(flows, database, 8)},
+        f"callers-{database}": {f"dbos: {what}": partial(tails, database, what) for what in ("p50", "p99", "each")},
     }
 
 

@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
+from multiprocessing import get_context
 from operator import methodcaller
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from benchmarks.floors.drivers import BATCH, DATABASES, Batch, Database, Driver, Row
 from benchmarks.szal_cases.flows import RETRIES, chain_of, doze, independent, layers_of
@@ -27,12 +28,15 @@ from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.stores.sink.sink import Sink
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from benchmarks.worker import Job, Repetition, Subject
 
 Store: TypeAlias = SqliteExecutionStore | PostgresExecutionStore
 Handler: TypeAlias = Callable[[StepContext], object]
 
 CALLERS = 16
+TAILS = ("p50", "p99", "each")
 WARM = ExecutionRecord("first", "warm", WorkflowState.COMPLETED)
 
 
@@ -41,20 +45,25 @@ def rows_of_step(_: StepContext) -> dict[str, object]:
     return {"rows": 12, "file": "part-0001.parquet"}
 
 
-def store_at(place: str) -> Store:
-    """Return the store at *place*, ready."""
+def store_at(place: str, synchronous: Literal["OFF", "FULL"] = "FULL") -> Store:
+    """Return the store at *place*, ready; SQLite's is *synchronous*."""
     if place.startswith("postgresql:"):
         store: Store = PostgresExecutionStore.connect(place)
     else:
-        store = SqliteExecutionStore.connect(place, synchronous="FULL")
+        store = SqliteExecutionStore.connect(place, synchronous=synchronous)
     store.migrate()
     return store
 
 
 @contextmanager
-def engine_at(place: str, durability: Durability = "flow", handler: Handler = rows_of_step) -> Iterator[Engine]:
+def engine_at(
+    place: str,
+    durability: Durability = "flow",
+    handler: Handler = rows_of_step,
+    synchronous: Literal["OFF", "FULL"] = "FULL",
+) -> Iterator[Engine]:
     """Give an engine whose writer has its thread and connection already."""
-    with store_at(place) as store, store.engine_sink() as sink:
+    with store_at(place, synchronous) as store, store.engine_sink() as sink:
         sink.save(WARM)
         sink.flush()
         with Engine(handler, EngineConfig(execution_store=sink, durability=durability)) as engine:
@@ -126,6 +135,58 @@ def small_flows(callers: int, database: Database, durability: Durability, job: "
     yield from together([chain_of(3) for _ in range(job.size)], callers, database, durability, job)
 
 
+def unsynchronized(job: "Job") -> "Iterator[Repetition]":
+    """Flows of three steps, one after another, where SQLite waits for no disk: what is left is szal's own work."""
+    flows = [chain_of(3) for _ in range(job.size)]
+    with DATABASES["sqlite"].place(job) as place, engine_at(place, synchronous="OFF") as engine:
+        yield lambda: timed(lambda: [succeeded(engine.run(flow)) for flow in flows], engine)
+
+
+def tails(database: Database, durability: Durability, what: str, job: "Job") -> "Iterator[Repetition]":
+    """Flows of three steps, by as many threads as *job* is large; see `Job.tails`."""
+    flow = chain_of(3)
+    with database.place(job) as place, engine_at(place, durability) as engine:
+        yield from job.tails(what, lambda: succeeded(engine.run(flow)))
+
+
+def in_processes(number: int, database: Database, job: "Job") -> "Iterator[Repetition]":
+    """Flows of three steps, shared among so many processes, which have an engine each and begin together."""
+    flow, context = chain_of(3), get_context("fork")
+
+    def work(pipe: "Connection[object, object]") -> None:
+        with engine_at(place) as engine:
+            pipe.send("ready")
+            while pipe.recv() == "go":
+                for _ in range(job.size // number):
+                    succeeded(engine.run(flow))
+                pipe.send("done")
+
+    def all_hear(word: str) -> None:
+        for pipe, _ in pipes:
+            pipe.send(word)
+
+    def all_tell(word: str) -> None:
+        for pipe, _ in pipes:
+            if pipe.recv() != word:
+                raise RuntimeError("a process did not do its part")
+
+    def repetition() -> None:
+        all_hear("go")
+        all_tell("done")
+
+    with database.place(job) as place:
+        store_at(place).close()
+        pipes = [context.Pipe() for _ in range(number)]
+        processes = [context.Process(target=work, args=[theirs], daemon=True) for _, theirs in pipes]
+        for process in processes:
+            process.start()
+        all_tell("ready")
+        yield repetition
+        all_hear("end")
+        for process in processes:
+            process.join()
+
+
 def chains(callers: int, database: Database, job: "Job") -> "Iterator[Repetition]":
     """As many chains at once as there are callers, which have the steps of *job* among them."""
     flows = [chain_of(max(1, job.size // callers)) for _ in range(callers)]
@@ -184,6 +245,28 @@ def resume(database: Database, job: "Job") -> "Iterator[Repetition]":
         yield repetition
 
 
+def resume_last(database: Database, job: "Job") -> "Iterator[Repetition]":
+    """An execution that was ended before its last step, each step committed: taken up again, and brought to its end."""
+    flow = chain_of(job.size)
+    last = flow.steps[-1].name
+
+    def dying(ctx: StepContext) -> dict[str, object]:
+        if ctx.step.name == last:
+            raise KeyboardInterrupt
+        return rows_of_step(ctx)
+
+    def repetition() -> float:
+        with database.place(job) as place:
+            with engine_at(place, "step", dying) as engine, suppress(KeyboardInterrupt):
+                engine.run(flow, execution_id="e")
+            with engine_at(place, "step") as engine:
+                began = time.perf_counter()
+                succeeded(engine.resume("e"))
+                return time.perf_counter() - began
+
+    yield repetition
+
+
 Recorded: TypeAlias = Callable[[Database, Durability, "Job"], "Iterator[Repetition]"]
 
 RUNS: dict[str, Recorded] = {
@@ -213,6 +296,7 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
     for case, flow_of in (("chain", chain_of), ("fan-out", independent)):
         for way, batch in database.batches.items():
             cases[f"{case}-{name}"][f"no store, JSON, {way}"] = partial(bare_run, database, batch, flow_of)
+    cases[f"flows-8-{name}"]["szal, one thread"] = cases[f"flows-{name}"]["szal"]
     return cases | {
         f"chains-{name}-step": {
             "szal": partial(chains, CALLERS, database),
@@ -223,9 +307,20 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
             "szal, kept": partial(grown, database, methodcaller("kept")),
         },
         f"resume-{name}": {"szal": partial(resume, database)},
+        f"resume-last-{name}": {"szal": partial(resume_last, database)},
+        f"callers-{name}": {
+            f"{label}: {what}": partial(tails, database, durability, what)
+            for label, durability in (("szal", "flow"), ('szal, "step"', "step"))
+            for what in TAILS
+        },
     }
 
 
 CASES: "dict[str, dict[str, Subject]]" = {
-    case: subjects for name, database in DATABASES.items() for case, subjects in _cases(name, database).items()
+    **{case: subjects for name, database in DATABASES.items() for case, subjects in _cases(name, database).items()},
+    "flows-sqlite-off": {"szal": unsynchronized},
+    "processes-postgres": {
+        "szal": partial(in_processes, 4, DATABASES["postgres"]),
+        "szal, one process": partial(in_processes, 1, DATABASES["postgres"]),
+    },
 }

@@ -1,5 +1,6 @@
 """Flows that run without a store."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,6 +33,19 @@ def runs(flow: FlowDef, config: EngineConfig | None = None) -> "Iterator[Repetit
 def chain(job: "Job") -> "Iterator[Repetition]":
     """No limits: the coordinating thread calls the handlers."""
     yield from runs(chain_of(job.size))
+
+
+def chain_new(job: "Job") -> "Iterator[Repetition]":
+    """A flow that is defined before the time is taken, and planned within."""
+    with Engine(one) as engine:
+
+        def repetition() -> float:
+            flow = chain_of(job.size)
+            began = time.perf_counter()
+            run(engine, flow)
+            return time.perf_counter() - began
+
+        yield repetition
 
 
 def chain_timeouts(job: "Job") -> "Iterator[Repetition]":
@@ -130,6 +144,7 @@ def events_made(job: "Job") -> "Iterator[Repetition]":
 
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {"szal": chain},
+    "chain-new": {"szal": chain_new},
     "chain-timeouts": {"szal": chain_timeouts},
     "fan-out": {"szal": fan_out},
     "layers-2": {"szal": layers_2},
