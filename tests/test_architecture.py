@@ -112,6 +112,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "sqlite.migrations": "how its tables come to be",
         "sqlite.connection": "one file's connections",
         "sqlite.database": "its transactions",
+        "sqlite.ledger": "what engines ask of it",
         "sqlite.store": "the store in a file",
         "postgres.statements": "all that is said to PostgreSQL",
         "postgres.schema": "the same, to tables in some schema",

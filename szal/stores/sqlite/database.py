@@ -90,10 +90,23 @@ class SqliteDatabase(Database):
             self._check()
         return self._writer.use(partial(self._transaction, work))
 
-    def _transaction(self, work: Callable[[_SqliteTransaction], Made], db: sqlite_utils.Database) -> Made:
-        """Return what *work* makes of one write transaction, which begins by taking the write lock."""
+    def at_once(self, statement: str, row: Row) -> int:
+        """Run one statement, which is a transaction by itself, and return how many rows it has changed."""
+        if not self._is_checked:
+            self._check()
+        return self._writer.use(partial(self._run, statement, row))
+
+    def _run(self, statement: str, row: Row, db: sqlite_utils.Database) -> int:
+        self._check_free(db)
+        return db.conn.execute(statement, row).rowcount
+
+    def _check_free(self, db: sqlite_utils.Database) -> None:
         if db.conn.in_transaction:
             raise StoreFailed(self.name, "the connection is in the middle of a transaction of somebody else")
+
+    def _transaction(self, work: Callable[[_SqliteTransaction], Made], db: sqlite_utils.Database) -> Made:
+        """Return what *work* makes of one write transaction, which begins by taking the write lock."""
+        self._check_free(db)
         with db.conn:  # commits or rolls back; it is C, so no exception of a signal handler comes in between
             db.conn.execute("BEGIN IMMEDIATE")  # not through sqlite_utils, which looks at each statement first
             return work(_SqliteTransaction(db))

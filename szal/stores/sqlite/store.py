@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 from sqlite_utils.db import TransactionError
 
-from szal.stores.sql_ledger import SqlLedger
 from szal.stores.sql_store import SqlExecutionStore
 from szal.stores.sqlite.connection import Readers, SharedConnection
 from szal.stores.sqlite.database import SqliteDatabase, check_version
+from szal.stores.sqlite.ledger import SqliteLedger
 from szal.stores.url import SqliteFile
 
 __all__ = ["SqliteExecutionStore"]
@@ -44,7 +44,7 @@ class SqliteExecutionStore(SqlExecutionStore):
 
     def __init__(self, writer: SharedConnection, reader: SharedConnection | Readers) -> None:
         database = SqliteDatabase(writer, reader)
-        super().__init__(database, SqlLedger(database))
+        super().__init__(database, SqliteLedger(database))
 
     @classmethod
     def connect(
