@@ -32,6 +32,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "save": ("e1", "ci", "{}", *UNKNOWN),
     "begin": ("new", "ci", "{}", *UNKNOWN),
     "save_step": ("e1", "a", 0, "{}", None),
+    "save_held_step": ("e1", "a", 0, "1", None, "e1", 1),
     "save_few_steps": (json.dumps([{"execution_id": "e1", "step_name": "a", "seq": 0, "result": "1", "epoch": 1}]),),
     "carry_out_few": (
         json.dumps(

@@ -13,7 +13,7 @@ from szal.stores.database import Transaction
 from szal.stores.heads import COLUMNS
 from szal.stores.postgres.connection import PostgresConnection, execute
 from szal.stores.postgres.database import PostgresDatabase, check_texts
-from szal.stores.postgres.encoding import holds_any_text, in_ascii
+from szal.stores.postgres.encoding import fitting, holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
 from szal.stores.sql_ledger import SqlLedger
 from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
@@ -72,17 +72,26 @@ class PostgresLedger(SqlLedger):
     def _save_few_steps(self, needed: Sequence[Write], leases: Collection[Lease], *, once: bool) -> bool:
         rows = [step.row() for step in needed]
         check_texts(self.name, rows)
-        given = [
-            dict(zip(_STEP, row, strict=True)) | {"epoch": step.epoch} for step, row in zip(needed, rows, strict=True)
-        ]
-        statement = self._database.statements.save_few_steps
+        said = self._database.statements
+
+        def in_json(connection: PostgresConnection) -> Sequence[object]:
+            given = [
+                dict(zip(_STEP, row, strict=True)) | {"epoch": step.epoch}
+                for step, row in zip(needed, rows, strict=True)
+            ]
+            return [json.dumps(given if holds_any_text(connection) else in_ascii(given), ensure_ascii=False)]
+
+        def in_row(connection: PostgresConnection) -> Sequence[object]:
+            return fitting(connection, said.save_held_step, (*rows[0], needed[0].execution_id, needed[0].epoch))
+
+        statement, parameters = (said.save_held_step, in_row) if len(rows) == 1 else (said.save_few_steps, in_json)
 
         def save(connection: PostgresConnection) -> int:
             if self._is_late(leases):
                 return 0
-            text = json.dumps(given if holds_any_text(connection) else in_ascii(given), ensure_ascii=False)
+            given = parameters(connection)
             with self._late_if_lost(connection, leases):
-                return execute(connection, statement, [text]).rowcount
+                return execute(connection, statement, given).rowcount
 
         return self._database.use(save, once=once) == len(needed)
 

@@ -189,6 +189,18 @@ STATEMENTS = PostgresStatements(
         indexes="",
         json=(3,),
     ),
+    save_held_step=Statement(
+        f"""
+        INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
+        SELECT %s, %s, %s, %s, %s FROM (
+            SELECT FROM szal.szal_leases WHERE execution_id = %s AND epoch = %s AND fenced IS DISTINCT FROM epoch
+            FOR KEY SHARE
+        ) AS held {_OVER}
+        """,
+        by="Ledger.apply, where a batch is one step",
+        indexes="szal_leases_pkey",
+        json=(3,),
+    ),
     save_few_steps=Statement(
         f"""
         WITH given AS MATERIALIZED (

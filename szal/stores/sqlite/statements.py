@@ -12,7 +12,7 @@ from szal.stores.heads import COLUMNS
 from szal.stores.sqlite.labels import Labelled
 from szal.stores.statements import Parts, Statement, Statements
 
-__all__ = ["FINISHED", "MANY", "SAVE_HELD_STEP", "SAVE_MANY_STEPS", "STARTED", "STATE", "STATEMENTS"]
+__all__ = ["FINISHED", "MANY", "SAVE_MANY_STEPS", "STARTED", "STATE", "STATEMENTS"]
 
 # The indexes that come with the primary keys.
 _EXECUTIONS = "sqlite_autoindex_szal_executions_1"
@@ -34,19 +34,12 @@ _SET = ", ".join(f"{name} = excluded.{name}" for name in ("flow_name", "data", *
 _EACH = "IN (SELECT value FROM json_each(?))"
 
 _STEP_ROW = "(?, ?, ?, ?, ?)"
+_HELD = "SELECT 1 FROM szal_leases WHERE execution_id = ? AND epoch = ?"
 _SAVE_STEPS = """
     INSERT INTO szal_steps (execution_id, step_name, seq, result, signal_id) {}
     ON CONFLICT (execution_id, step_name) DO UPDATE
     SET seq = excluded.seq, result = excluded.result, signal_id = excluded.signal_id
 """
-# Of one row whose lease has to be held, in no transaction but its own.
-SAVE_HELD_STEP = Statement(
-    _SAVE_STEPS.format(
-        "SELECT ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM szal_leases WHERE execution_id = ? AND epoch = ?)"
-    ),
-    by="Ledger.apply, where a batch is one step",
-    indexes=_LEASES,
-)
 # Of many rows in one statement each costs less: the interpreter's lock is given up, and waited for, once for them all.
 MANY = 100  # of 5 values each: an SQLite of before 2020 takes 999
 SAVE_MANY_STEPS = Statement(
@@ -151,6 +144,11 @@ STATEMENTS = Statements(
         indexes=_EXECUTIONS,
     ),
     # -- steps and definitions ------------------------------------------------------------------------
+    save_held_step=Statement(
+        _SAVE_STEPS.format(f"SELECT {_STEP_ROW[1:-1]} WHERE EXISTS ({_HELD})"),
+        by="Ledger.apply, where a batch is one step",
+        indexes=_LEASES,
+    ),
     save_step=Statement(_SAVE_STEPS.format(f"VALUES {_STEP_ROW}"), by="Ledger.create, Ledger.apply", indexes=""),
     steps=Statement(
         "SELECT step_name, seq, result FROM szal_steps WHERE execution_id = ? ORDER BY seq",
