@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
@@ -96,19 +96,17 @@ _LONGEST = 2**30 - 2**20
 
 def check_length(parameters: Sequence[object]) -> None:
     """Raise psycopg's DataError for more than the server takes at once; parameters are values, or columns of them."""
-    if 4 * sum(_length(each, len) for each in parameters) <= _LONGEST:  # four bytes a letter at most
+    texts: list[str] = []
+    for each in parameters:
+        if isinstance(each, str):
+            texts.append(each)
+        elif isinstance(each, list):
+            texts += [value for value in each if isinstance(value, str)]
+    if 4 * sum(map(len, texts)) <= _LONGEST:  # four bytes a letter at most
         return
-    size = sum(_length(each, lambda text: len(text.encode(errors="replace"))) for each in parameters)
+    size = sum(len(text.encode(errors="replace")) for text in texts)
     if size > _LONGEST:
         raise psycopg.DataError(f"{size:,} bytes are more than PostgreSQL takes at once (1 GB)")
-
-
-def _length(parameter: object, measure: Callable[[str], int]) -> int:
-    if isinstance(parameter, str):
-        return measure(parameter)
-    if isinstance(parameter, list):
-        return sum([measure(each) for each in parameter if isinstance(each, str)])
-    return 0
 
 
 def execute(
