@@ -139,7 +139,7 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
     )
     yield Case(
         name=f"resume-last-{database}",
-        title=f"an execution in {title}, ended before the last of so many committed steps, brought to its end",
+        title=f"an execution in {title} whose process died before the last of so many committed steps, taken up",
         sizes=(1000,),
         quick=(1000,),
         unit="resume",

@@ -100,10 +100,10 @@ def flows(database: Database, job: "Job") -> "Iterator[Repetition]":
 
 
 def tails(database: Database, what: str, job: "Job") -> "Iterator[Repetition]":
-    """The same by as many threads as *job* is large, which share ten connections; see `Job.tails`."""
+    """The same by as many threads as *job* is large, which share ten connections at most; see `Job.tails`."""
     names, idle = map("e{}".format, count()), SimpleQueue[Driver]()
     with database.place(job) as place, ExitStack() as connections:
-        for _ in range(10):
+        for _ in range(min(10, job.size)):
             idle.put(connections.enter_context(database.connect(place)))
         driver = idle.get()
         driver.make_steps()

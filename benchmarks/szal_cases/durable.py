@@ -1,10 +1,11 @@
 """Runs that are recorded, in each database and with each durability; what they write; taking them up again."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from multiprocessing import get_context
@@ -246,19 +247,24 @@ def resume(database: Database, job: "Job") -> "Iterator[Repetition]":
 
 
 def resume_last(database: Database, job: "Job") -> "Iterator[Repetition]":
-    """An execution that was ended before its last step, each step committed: taken up again, and brought to its end."""
+    """An execution whose process died before its last step, each step committed: taken up, and brought to its end."""
     flow = chain_of(job.size)
     last = flow.steps[-1].name
 
     def dying(ctx: StepContext) -> dict[str, object]:
         if ctx.step.name == last:
-            raise KeyboardInterrupt
+            os._exit(0)
         return rows_of_step(ctx)
+
+    def die(place: str) -> None:
+        with engine_at(place, "step", dying) as engine:
+            engine.run(flow, execution_id="e")
 
     def repetition() -> float:
         with database.place(job) as place:
-            with engine_at(place, "step", dying) as engine, suppress(KeyboardInterrupt):
-                engine.run(flow, execution_id="e")
+            process = get_context("fork").Process(target=die, args=[place])
+            process.start()
+            process.join()
             with engine_at(place, "step") as engine:
                 began = time.perf_counter()
                 succeeded(engine.resume("e"))
