@@ -15,6 +15,7 @@ from benchmarks.lent import Lent
 from benchmarks.machine import describe
 from benchmarks.measure import Found, Plan, measure
 from benchmarks.party import FLOORS, OURS, PEERS, Peer, Role, roles
+from benchmarks.progress import Progress
 from benchmarks.table import case_table, ratio_table
 from benchmarks.trace import BadTrace, Trace, read_trace
 
@@ -48,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
         "--into", metavar="PAGE#PART", type=_part, help="put results and plots into a part of a Markdown page"
     )
     options.add_argument("--figures", action="store_true", help="put only the figures into that part")
+    options.add_argument(
+        "--summary", metavar="PAGE#PART", type=_part, help="put one picture and one table into a part of a page"
+    )
     options.add_argument(
         "--check", action="store_true", help="exit with 1 if a target is not met, or szal or a floor failed"
     )
@@ -86,12 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _list(cases, peers)
         return 0
     environments = Environments(options.envs, _tell)
+    progress = Progress([_amount(case, peers, options) for case in cases])
     summary = report.Report(machine=describe(), command=f"python -m benchmarks {shlex.join(arguments or sys.argv[1:])}")
     with Lent(options.scratch, trace) as lent:
         try:
             for case in cases:
+                progress.next()
                 if lent.has(case):
-                    found = measure(case, _roles(case, peers, environments), _plan(case, options, lent), _tell)
+                    taking_part = _roles(case, peers, environments)
+                    found = measure(
+                        case, taking_part, _plan(case, options, lent), lambda text: _tell(f"[{progress}] {text}")
+                    )
                     summary.add(found)
                     _show(found)
         except KeyboardInterrupt:
@@ -121,10 +130,22 @@ def _roles(case: Case, peers: Sequence[Peer], environments: Environments) -> lis
     return taking_part
 
 
+def _amount(case: Case, peers: Sequence[Peer], options: argparse.Namespace) -> int:
+    """Return how many measures *case* is, but for repetitions, which are as many in each."""
+    subjects = len([*roles(case.source, [*OURS, *FLOORS])]) + sum(
+        len(peer.cases.get(case.source, {})) for peer in peers
+    )
+    return subjects * len(_sizes_of(case, options))
+
+
+def _sizes_of(case: Case, options: argparse.Namespace) -> tuple[int, ...]:
+    chosen: tuple[int, ...] | None = None if case.fixed else options.sizes
+    return chosen or (case.quick if options.quick else case.sizes)
+
+
 def _plan(case: Case, options: argparse.Namespace, lent: Lent) -> Plan:
-    chosen = None if case.fixed else options.sizes
     return Plan(
-        sizes=chosen or (case.quick if options.quick else case.sizes),
+        sizes=_sizes_of(case, options),
         repetitions=options.repetitions or (5 if options.quick else 9),
         limit=options.limit,
         scratch=options.scratch,
@@ -162,3 +183,5 @@ def _finish(summary: report.Report, options: argparse.Namespace) -> None:
         options.html.write_text(page.of(summary), encoding="utf-8")
     if options.into is not None:
         (docs.put_figures_into if options.figures else docs.put_into)(*options.into, summary)
+    if options.summary is not None:
+        docs.put_summary_into(*options.summary, summary)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from benchmarks.plots import is_telling, plot
 from benchmarks.report import Report
+from benchmarks.summary import lines, picture, table
 from benchmarks.table import case_table, ratio_table
 
-__all__ = ["NoSuchPart", "check", "put_figures_into", "put_into"]
+__all__ = ["NoSuchPart", "check", "put_figures_into", "put_into", "put_summary_into"]
 
 
 class NoSuchPart(Exception):
@@ -49,6 +50,20 @@ def put_figures_into(page: Path, part: str, summary: Report) -> None:
     tables = [_fenced(case_table(case)) for case in summary.cases]
     told = _fenced("\n".join([f"$ {summary.command}", *summary.circumstances()]))
     _replace(page, part, [*tables, f"<details><summary>Measured on</summary>\n\n{told}\n\n</details>"])
+
+
+def put_summary_into(page: Path, part: str, summary: Report) -> None:
+    """Put there what sums it up: one picture and one table, with where they come from."""
+    check(page, part)
+    told = lines(summary.cases)
+    folder = page.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{part}.svg"
+    file.write_text(picture(told) + "\n", encoding="utf-8")
+    where = ", ".join(
+        f"{key} {summary.machine[key]}" for key in ("processor", "cores", "date") if key in summary.machine
+    )
+    _replace(page, part, [f"![szal, the floor and the fastest peer]({folder.name}/{file.name})", table(told), where])
 
 
 def _replace(page: Path, part: str, parts: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
-__all__ = ["bars", "lines", "makespans"]
+__all__ = ["bars", "groups", "lines", "makespans"]
 
 WIDTH = 720
 LEFT, RIGHT, TOP, BOTTOM = 70, 220, 34, 50
@@ -98,6 +98,32 @@ def bars(title: str, values: Mapping[str, float], unit: str, floors: Collection[
         parts.append(_text(left - 8, y + 15, label, anchor="end"))
         parts.append(f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{row - 8}" fill="{colour}"/>')
         parts.append(_text(left + length + 6, y + 15, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"))
+    parts.append(_text(left + wide / 2, bottom + 36, f"{unit} (logarithmic)", anchor="middle"))
+    return _picture(bottom + 46, title, parts)
+
+
+def groups(title: str, values: Mapping[str, Mapping[str, float]], unit: str) -> str:
+    """Return bars in groups, on a logarithmic axis; "szal" and "the floor" stand out, the others say who they are."""
+    every = [value for group in values.values() for value in group.values()]
+    low, high = _decades(every)
+    left, row, gap = 290, 15, 12
+    wide = WIDTH - left - 150
+    bottom = TOP + sum(row * len(group) + gap for group in values.values())
+    parts = []
+    for exponent in range(low, high + 1):
+        x = left + (exponent - low) / (high - low) * wide
+        parts += [_rule(x, TOP, x, bottom), _text(x, bottom + 16, _power(exponent), anchor="middle")]
+    y = float(TOP)
+    for name, group in values.items():
+        parts.append(_text(left - 8, y + row * len(group) / 2 + 5, name, anchor="end"))
+        for label, value in group.items():
+            length = max(1.0, (math.log10(value) - low) / (high - low) * wide)
+            colour = FLOOR if label == "the floor" else _colour(1, label, ())
+            parts.append(f'<rect x="{left}" y="{y + 1}" width="{length:.1f}" height="{row - 2}" fill="{colour}"/>')
+            shown = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+            parts.append(_text(left + length + 6, y + row - 3, f"{label}: {shown}"))
+            y += row
+        y += gap
     parts.append(_text(left + wide / 2, bottom + 36, f"{unit} (logarithmic)", anchor="middle"))
     return _picture(bottom + 46, title, parts)
 

@@ -38,6 +38,7 @@ from benchmarks.case import Case, Growth, Ideal, Series, Versus, VersusBest  # n
 from benchmarks.catalogue import CASES, trace_case  # noqa: E402
 from benchmarks.measure import Found, Plan, measure  # noqa: E402
 from benchmarks.party import FLOORS, OURS, PEERS, Party, Peer, Role, roles  # noqa: E402
+from benchmarks.progress import Progress  # noqa: E402
 from benchmarks.report import Report  # noqa: E402
 from benchmarks.trace import BadTrace, Trace, read_trace  # noqa: E402
 from benchmarks.worker import Job, Prepared  # noqa: E402
@@ -363,6 +364,32 @@ def test_figures_alone_are_put_into_a_page_about_something_else(tmp_path: Path) 
     assert (text.count("c: a case"), text.count("$ run me"), text.count("cores: 2")) == (1, 1, 1)
     assert "old" not in text
     assert [file.name for file in tmp_path.iterdir()] == ["page.md"]
+
+
+def test_one_table_and_one_picture_sum_it_up(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "flows-sqlite")
+    found = Found(case)
+    us = {"szal": 100.0, "driver, a transaction each": 50.0, "dura": 400.0, "dbos": 300.0, "huey": None}
+    near = {peer.name: peer for peer in PEERS}
+    for label, each in us.items():
+        found.roles[label] = Role(label, OURS[0], near.get(label))
+        found.measures[label, 100] = Series([each * 100 / 1e6] if each else [], None if each else "it broke")
+    written = tmp_path / "page.md"
+    written.write_text("<!-- summary --><!-- end of summary -->\n")
+    docs.put_summary_into(written, "summary", Report(machine={"cores": "2"}, command="run me", cases=[found]))
+    text = written.read_text()
+    assert "| a flow of 3 steps, in SQLite | 50 | **100** | 10,000 | 300 | 3 times (dbos) |" in text
+    drawn = (tmp_path / "page" / "summary.svg").read_text()
+    assert [part in drawn for part in ("the floor: 20,000", "szal: 10,000", "dbos: 3,333")] == [True] * 3
+
+
+def test_progress_tells_how_long_the_rest_may_take() -> None:
+    moments = iter([0.0, 60.0])
+    progress = Progress([1, 2, 3], lambda: next(moments))
+    progress.next()
+    assert str(progress) == "1 of 3"
+    progress.next()
+    assert str(progress) == "2 of 3, some 5 min left"
 
 
 # -- traces -------------------------------------------------------------------------------------------
