@@ -23,6 +23,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "logs": "logging that cannot break what it tells of",
         "waiters": "threads that sleep until they are woken",
         "process_events": "forks, and the end of the process",
+        "collector": "the garbage collector, put off while something large is made",
     },
     "expressions": {
         "path": "where a value is in a JSON value",

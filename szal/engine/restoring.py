@@ -1,10 +1,12 @@
 """Putting back what a store has of an execution, before it goes on."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
+from szal.collector import LARGE, without_collector
 from szal.engine.journal import Journal
 from szal.engine.waiting import Waits
 from szal.model.json import decode_checkpoint
@@ -35,6 +37,11 @@ class Restored:
 
 def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     """Put back what has settled, and what had begun. Raises `DecodeError`."""
+    put_back = partial(_restore, snapshot, run, journal, waits)
+    return without_collector(put_back) if len(snapshot.steps) >= LARGE else put_back()
+
+
+def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     restored = Restored([], [], {}, {})
     backing_off: list[tuple[Node, int, float]] = []
     for name, seq, data in snapshot.steps:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from szal.collector import without_collector
 from szal.engine.config import EngineConfig
 from szal.errors import DefinitionMismatch, GiveUp, HandlerNotFound, StoreError
 from szal.expressions.path import Json
@@ -84,7 +85,7 @@ _KEPT_UP_TO = 1_000_000  # characters: some two thousand steps
 
 def recorded_flow(text: str) -> FlowDef:
     """Return the flow of a recorded definition; that of the same text is the same, with its plan, for a while."""
-    return _kept_flow(text) if len(text) <= _KEPT_UP_TO else _flow_of(text)
+    return _kept_flow(text) if len(text) <= _KEPT_UP_TO else without_collector(partial(_flow_of, text))
 
 
 def _flow_of(text: str) -> FlowDef:

@@ -9,10 +9,12 @@ whether a node behind it runs or is skipped. Reading a plan costs O(1) per node 
 
 import enum
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import attrs
 
+from szal.collector import LARGE, without_collector
 from szal.expressions.condition import CompiledCondition
 from szal.expressions.template import CompiledTemplate
 from szal.model import graph
@@ -153,7 +155,8 @@ class Plan:
         )
         kept: Kept[Plan] | None = flow._plan
         if kept is None or not kept.is_of(flow, fields):
-            kept = flow._plan = Kept(flow, fields, _compile(flow.analyse()))
+            made = without_collector(partial(_made, flow)) if len(flow.steps) >= LARGE else _made(flow)
+            kept = flow._plan = Kept(flow, fields, made)
         return kept.made
 
     @classmethod
@@ -213,6 +216,10 @@ class Plan:
     def all_before(self, node: int) -> Iterable[int]:
         """Return the ancestors of *node*, in the flow's own order."""
         return range(node) if self.linear else sorted(graph.ancestors(self.before, node))
+
+
+def _made(flow: FlowDef) -> Plan:
+    return _compile(flow.analyse())
 
 
 def _compile(found: Analysis) -> Plan:
