@@ -1,6 +1,7 @@
 """The command line."""
 
 import argparse
+import math
 import re
 import shlex
 import sys
@@ -22,13 +23,17 @@ from benchmarks.trace import BadTrace, Trace, read_trace
 __all__ = ["main"]
 
 
+_HURRY = 6.0
+"""Seconds that the rounds of a case take with --quick, some fifty in a quarter of an hour."""
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the options."""
     options = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure szal, floors and peers.")
     options.add_argument(
         "--only", metavar="PATTERN", default="", help="cases whose name matches (a regular expression)"
     )
-    options.add_argument("--quick", action="store_true", help="fewer and smaller sizes, five repetitions")
+    options.add_argument("--quick", action="store_true", help="fewer and smaller sizes, five repetitions at most")
     options.add_argument("--sizes", metavar="N,N", type=_sizes, help="these sizes in every case")
     options.add_argument("--repetitions", metavar="N", type=int, help="after the warm-up (9; with --quick 5)")
     options.add_argument("--peers", metavar="PATTERN", default="", help="peers whose name matches; 'none' for none")
@@ -147,7 +152,8 @@ def _plan(case: Case, options: argparse.Namespace, lent: Lent) -> Plan:
     return Plan(
         sizes=_sizes_of(case, options),
         repetitions=options.repetitions or (5 if options.quick else 9),
-        limit=options.limit,
+        limit=min(options.limit, 4 * _HURRY) if options.quick else options.limit,
+        hurry=_HURRY if options.quick else math.inf,
         scratch=options.scratch,
         lend=lent.to,
     )

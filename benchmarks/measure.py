@@ -4,6 +4,7 @@ import contextlib
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,11 +24,16 @@ _MOST_LOOPS = 1000
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """How to measure: the sizes of a case, how many repetitions after the warm-up, seconds that one may take."""
+    """How to measure: the sizes of a case, how many repetitions after the warm-up, seconds that one may take.
+
+    `hurry`: the rounds of a case end after about so many seconds, but not before two are done. Who takes more than a
+    tenth of that for a repetition does one; and who would take more than that is not asked for that size.
+    """
 
     sizes: tuple[int, ...]
     repetitions: int
     limit: float
+    hurry: float = math.inf
     scratch: Path | None
     lend: Callable[[Case], AbstractContextManager[Mapping[str, str]]]  # gives a subject what `worker.Job` calls given
 
@@ -52,9 +58,12 @@ class _Runner:
     process: SubjectProcess
     series: Series
     loops: int = 1
+    warm_up_took: float = 0.0
 
     def warm_up(self, seconds: bool) -> None:
+        began = time.monotonic()
         measured = self._measure()
+        self.warm_up_took = time.monotonic() - began
         if measured is not None and seconds:
             value, took = (max(figure, 1e-9) for figure in measured)
             self.loops = max(1, min(_MOST_LOOPS, math.ceil(_SHORTEST / value), int(_LONGEST / took)))
@@ -79,15 +88,24 @@ def measure(case: Case, roles: Sequence[Role], plan: Plan, tell: Callable[[str],
     """Measure *case* with all *roles*, and judge it by its targets."""
     found = Found(case, roles={role.label: role for role in roles})
     with contextlib.ExitStack() as stack:
-        runners = _start(case, roles, plan, found, stack)
-        for runner in runners:
+        runners: list[_Runner] = []
+        for runner in _start(case, roles, plan, found, stack):
+            smaller = [each for each in runners if each.label == runner.label]
+            if any(each.warm_up_took * runner.size / each.size > plan.hurry for each in smaller) and not case.whole:
+                del found.measures[runner.label, runner.size]
+                continue
             tell(f"{case.name} {runner.size}: warm-up of {runner.label}")
             runner.warm_up(case.kind == "seconds")
+            runners.append(runner)
+        began = time.monotonic()
         for number in range(plan.repetitions):
+            if number > 1 and time.monotonic() - began > plan.hurry:
+                break
             tell(f"{case.name}: round {number + 1} of {plan.repetitions}")
             turn = number % len(runners) if runners else 0  # nobody always comes after the same one
             for runner in runners[turn:] + runners[:turn]:
-                runner.repeat()
+                if number == 0 or runner.warm_up_took < plan.hurry / 10:
+                    runner.repeat()
     for target in case.targets:
         found.verdicts += target.verdicts(case.name, found.measures)
     found.verdicts += _against_peers(found)
