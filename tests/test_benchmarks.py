@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import pty
 import re
@@ -206,6 +207,9 @@ def hangs(job):
     (job.folder.parent / "child").write_text(str(child.pid))
     yield lambda: time.sleep(600)
 
+def sleeps(job):
+    yield lambda: time.sleep(0.05)
+
 CASES = {"c": {
     "szal": lambda job: steady(2.0, job),
     "floor": lambda job: steady(1.0, job),
@@ -215,19 +219,28 @@ CASES = {"c": {
     "less": lambda job: steady(0.1, job),
     "fails": fails,
     "hangs": hangs,
+    "sleeps": sleeps,
 }}
 """
 
 
-def _measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *labels: str, bound: str | None = "floor") -> Found:
+def _measured(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *labels: str,
+    bound: str | None = "floor",
+    sizes: tuple[int, ...] = (10,),
+    hurry: float = math.inf,
+) -> Found:
     """Measure subjects of the file above; all but the first two are peers'."""
     (tmp_path / "made_up_subjects.py").write_text(SUBJECTS_FILE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    case = Case(name="c", title="t", sizes=(10,), quick=(10,), bound=bound)
+    case = Case(name="c", title="t", sizes=sizes, quick=sizes, bound=bound)
     party = Party(module="made_up_subjects")
     peer = Peer(name="peer", requirements=(), bare_threads=("threads",), less=("less",))
     taking_part = [Role(label, party, None if label in ("szal", "floor") else peer) for label in labels]
-    plan = Plan(sizes=(10,), repetitions=2, limit=2.0, scratch=tmp_path, lend=lambda _: contextlib.nullcontext({}))
+    nothing = contextlib.nullcontext({})
+    plan = Plan(sizes=sizes, repetitions=2, limit=2.0, hurry=hurry, scratch=tmp_path, lend=lambda _: nothing)
     return measure(case, taking_part, plan, lambda _: None)
 
 
@@ -250,6 +263,17 @@ def test_where_a_floor_is_not_far_below_a_peer_the_peer_is_told_and_no_target(
         ("szal", "threads", 4.0, None),
         ("floor", "threads", 2.0, None),
     ]
+
+
+def test_who_is_slow_does_one_repetition_in_a_hurry_and_none_of_what_would_take_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _measured(tmp_path, monkeypatch, "szal", "sleeps", sizes=(10, 100), hurry=0.4)
+    assert {key: len(series.values) for key, series in found.measures.items()} == {
+        ("szal", 10): 2,
+        ("szal", 100): 2,
+        ("sleeps", 10): 1,
+    }
 
 
 def test_who_fails_or_hangs_is_told_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
