@@ -23,7 +23,7 @@ from benchmarks.trace import BadTrace, Trace, read_trace
 __all__ = ["main"]
 
 
-_HURRY = 6.0
+_HURRY = 4.0
 """Seconds that the rounds of a case take with --quick, some fifty in a quarter of an hour."""
 
 
