@@ -58,12 +58,12 @@ class _Runner:
     process: SubjectProcess
     series: Series
     loops: int = 1
-    warm_up_took: float = 0.0
+    takes: float = 0.0  # seconds, as far as the warm-up can tell: without what is done once
 
     def warm_up(self, seconds: bool) -> None:
-        began = time.monotonic()
         measured = self._measure()
-        self.warm_up_took = time.monotonic() - began
+        if measured is not None:
+            self.takes = measured[not seconds]
         if measured is not None and seconds:
             value, took = (max(figure, 1e-9) for figure in measured)
             self.loops = max(1, min(_MOST_LOOPS, math.ceil(_SHORTEST / value), int(_LONGEST / took)))
@@ -91,7 +91,7 @@ def measure(case: Case, roles: Sequence[Role], plan: Plan, tell: Callable[[str],
         runners: list[_Runner] = []
         for runner in _start(case, roles, plan, found, stack):
             smaller = [each for each in runners if each.label == runner.label]
-            if any(each.warm_up_took * runner.size / each.size > plan.hurry for each in smaller) and not case.whole:
+            if any(each.takes * runner.size / each.size > plan.hurry for each in smaller) and not case.whole:
                 del found.measures[runner.label, runner.size]
                 continue
             tell(f"{case.name} {runner.size}: warm-up of {runner.label}")
@@ -104,7 +104,7 @@ def measure(case: Case, roles: Sequence[Role], plan: Plan, tell: Callable[[str],
             tell(f"{case.name}: round {number + 1} of {plan.repetitions}")
             turn = number % len(runners) if runners else 0  # nobody always comes after the same one
             for runner in runners[turn:] + runners[:turn]:
-                if number == 0 or runner.warm_up_took < plan.hurry / 10:
+                if number == 0 or runner.takes < plan.hurry / 10:
                     runner.repeat()
     for target in case.targets:
         found.verdicts += target.verdicts(case.name, found.measures)
