@@ -207,6 +207,9 @@ def hangs(job):
     (job.folder.parent / "child").write_text(str(child.pid))
     yield lambda: time.sleep(600)
 
+def idle(job):
+    yield lambda: None
+
 def sleeps(job):
     yield lambda: time.sleep(0.05)
 
@@ -220,6 +223,7 @@ CASES = {"c": {
     "fails": fails,
     "hangs": hangs,
     "sleeps": sleeps,
+    "idle": idle,
 }}
 """
 
@@ -268,10 +272,10 @@ def test_where_a_floor_is_not_far_below_a_peer_the_peer_is_told_and_no_target(
 def test_who_is_slow_does_one_repetition_in_a_hurry_and_none_of_what_would_take_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = _measured(tmp_path, monkeypatch, "szal", "sleeps", sizes=(10, 100), hurry=0.4)
+    found = _measured(tmp_path, monkeypatch, "idle", "sleeps", sizes=(10, 100), hurry=0.4)
     assert {key: len(series.values) for key, series in found.measures.items()} == {
-        ("szal", 10): 2,
-        ("szal", 100): 2,
+        ("idle", 10): 2,
+        ("idle", 100): 2,
         ("sleeps", 10): 1,
     }
 
