@@ -57,6 +57,7 @@ class _Runner:
     size: int
     process: SubjectProcess
     series: Series
+    is_ours: bool = True
     loops: int = 1
     takes: float = 0.0  # seconds, as far as the warm-up can tell: without what is done once
 
@@ -67,6 +68,10 @@ class _Runner:
         if measured is not None and seconds:
             value, took = (max(figure, 1e-9) for figure in measured)
             self.loops = max(1, min(_MOST_LOOPS, math.ceil(_SHORTEST / value), int(_LONGEST / took)))
+
+    def may_take(self, size: int) -> float:
+        """Return how many seconds *size* may take: some peers' steps cost more, the more there are."""
+        return self.takes * (size / self.size) ** (1 if self.is_ours else 2)
 
     def repeat(self) -> None:
         measured = self._measure()
@@ -91,7 +96,7 @@ def measure(case: Case, roles: Sequence[Role], plan: Plan, tell: Callable[[str],
         runners: list[_Runner] = []
         for runner in _start(case, roles, plan, found, stack):
             smaller = [each for each in runners if each.label == runner.label]
-            if any(each.takes * runner.size / each.size > plan.hurry for each in smaller) and not case.whole:
+            if not case.whole and any(each.may_take(runner.size) > plan.hurry for each in smaller):
                 del found.measures[runner.label, runner.size]
                 continue
             tell(f"{case.name} {runner.size}: warm-up of {runner.label}")
@@ -127,7 +132,7 @@ def _start(case: Case, roles: Sequence[Role], plan: Plan, found: Found, stack: c
         found.versions[role.label] = process.versions
         for size in sizes:
             series = found.measures[role.label, size] = Series()
-            runners.append(_Runner(role.label, size, process, series))
+            runners.append(_Runner(role.label, size, process, series, is_ours=role.peer is None))
     return sorted(runners, key=lambda runner: runner.size)
 
 
