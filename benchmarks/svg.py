@@ -27,6 +27,10 @@ def _power(exponent: int) -> str:
     return f"{10**exponent:,}" if exponent >= 0 else f"{10.0**exponent:g}"
 
 
+def _short(exponent: int) -> str:
+    return f"{_power(exponent % 3)}{'kMG'[exponent // 3 - 1]}" if 3 <= exponent < 12 else _power(exponent)
+
+
 def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str = "#333") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
 
@@ -106,13 +110,13 @@ def groups(title: str, values: Mapping[str, Mapping[str, float]], unit: str) -> 
     """Return bars in groups, on a logarithmic axis; "szal" and "the floor" stand out, the others say who they are."""
     every = [value for group in values.values() for value in group.values()]
     low, high = _decades(every)
-    left, row, gap = 290, 15, 12
+    left, row, gap = 320, 15, 12
     wide = WIDTH - left - 150
     bottom = TOP + sum(row * len(group) + gap for group in values.values())
     parts = []
     for exponent in range(low, high + 1):
         x = left + (exponent - low) / (high - low) * wide
-        parts += [_rule(x, TOP, x, bottom), _text(x, bottom + 16, _power(exponent), anchor="middle")]
+        parts += [_rule(x, TOP, x, bottom), _text(x, bottom + 16, _short(exponent), anchor="middle")]
     y = float(TOP)
     for name, group in values.items():
         parts.append(_text(left - 8, y + row * len(group) / 2 + 5, name, anchor="end"))
