@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 
 _HURRY = 4.0
-"""Seconds that the rounds of a case take with --quick, some fifty in a quarter of an hour."""
+"""Seconds that the rounds of a case take with --quick."""
 
 
 def parser() -> argparse.ArgumentParser:
