@@ -48,6 +48,10 @@ class Found:
     versions: dict[str, dict[str, str]] = attrs.field(factory=dict)  # by label
     verdicts: list[Verdict] = attrs.field(factory=list)
 
+    def has(self, label: str, size: int) -> bool:
+        """Whether that was measured, and did not fail."""
+        return bool(self.measures.get((label, size), Series()).values)
+
 
 @attrs.define
 class _Runner:
@@ -63,10 +67,11 @@ class _Runner:
 
     def warm_up(self, seconds: bool) -> None:
         measured = self._measure()
-        if measured is not None:
-            self.takes = measured[not seconds]
-        if measured is not None and seconds:
-            value, took = (max(figure, 1e-9) for figure in measured)
+        if measured is None:
+            return
+        value, took = (max(figure, 1e-9) for figure in measured)
+        self.takes = value if seconds else took
+        if seconds:
             self.loops = max(1, min(_MOST_LOOPS, math.ceil(_SHORTEST / value), int(_LONGEST / took)))
 
     def may_take(self, size: int) -> float:
@@ -145,19 +150,15 @@ def _against_peers(found: Found) -> list[Verdict]:
     case, verdicts = found.case, []
     kinds = {"engine": case.against_peers, "threads": case.against_threads, "less": None}
     for size in sorted({size for label, size in found.measures if label == "szal"}):
-        floor = found.measures[case.bound, size].median if case.bound and _has(found, case.bound, size) else 0.0
+        floor = found.measures[case.bound, size].median if case.bound and found.has(case.bound, size) else 0.0
         for kind, wanted in kinds.items():
             rivals = [label for label, role in found.roles.items() if role.rival == kind]
-            medians = {label: found.measures[label, size].median for label in rivals if _has(found, label, size)}
+            medians = {label: found.measures[label, size].median for label in rivals if found.has(label, size)}
             if not medians:
                 continue
             fastest = min(medians, key=medians.__getitem__)
             at_most = None if wanted is None or floor > wanted / 2 * medians[fastest] else wanted
             for subject, most in (("szal", at_most), (case.bound, None)):
-                if subject is not None and _has(found, subject, size):
+                if subject is not None and found.has(subject, size):
                     verdicts.append(Versus(fastest, most, subject).at(case.name, size, found.measures))
     return verdicts
-
-
-def _has(found: Found, label: str, size: int) -> bool:
-    return bool(found.measures.get((label, size), Series()).values)

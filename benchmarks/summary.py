@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import attrs
 
 from benchmarks import svg
-from benchmarks.case import Case
 from benchmarks.catalogue import EACH, POOL
 from benchmarks.measure import Found
 from benchmarks.party import Role
@@ -48,13 +47,15 @@ def lines(cases: list[Found]) -> list[Line]:
 
 
 def _of(found: Found, words: str, floor: str | None) -> Iterator[Line]:
-    case, rivals = found.case, [label for label, role in found.roles.items() if _is_engine(role)]
-    sizes = sorted({size for label, size in found.measures if _measured(found, "szal", size)})
-    for size in sorted(sizes, key=lambda size: (any(_measured(found, each, size) for each in rivals), size))[-1:]:
-        medians = {each: _micros(found, case, each, size) for each in rivals if _measured(found, each, size)}
-        fastest = min(medians, key=medians.__getitem__) if medians else None
-        least = _micros(found, case, floor, size) if floor and _measured(found, floor, size) else None
-        yield Line(words, least, _micros(found, case, "szal", size), medians.get(fastest or ""), fastest or "")
+    rivals = [label for label, role in found.roles.items() if _is_engine(role)]
+    sizes = {size for _, size in found.measures if found.has("szal", size)}
+    if not sizes:
+        return
+    size = max(sizes, key=lambda size: (any(found.has(each, size) for each in rivals), size))
+    peers = {each: _micros(found, each, size) for each in rivals if found.has(each, size)}
+    fastest = min(peers, key=peers.__getitem__, default="")
+    least = _micros(found, floor, size) if floor and found.has(floor, size) else None
+    yield Line(words, least, _micros(found, "szal", size), peers.get(fastest), fastest)
 
 
 def _is_engine(role: Role) -> bool:
@@ -62,12 +63,8 @@ def _is_engine(role: Role) -> bool:
     return role.peer is not None and (role.peer.near or role.rival == "engine")
 
 
-def _measured(found: Found, label: str, size: int) -> bool:
-    return (label, size) in found.measures and bool(found.measures[label, size].values)
-
-
-def _micros(found: Found, case: Case, label: str, size: int) -> float:
-    return case.per_unit(found.measures[label, size].median, size)
+def _micros(found: Found, label: str, size: int) -> float:
+    return found.case.per_unit(found.measures[label, size].median, size)
 
 
 def table(told: list[Line]) -> str:

@@ -35,6 +35,10 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str =
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
 
 
+def _shown(value: float) -> str:
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+
+
 def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#ddd"/>'
 
@@ -101,7 +105,7 @@ def bars(title: str, values: Mapping[str, float], unit: str, floors: Collection[
         colour = _colour(place, label, floors)
         parts.append(_text(left - 8, y + 15, label, anchor="end"))
         parts.append(f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{row - 8}" fill="{colour}"/>')
-        parts.append(_text(left + length + 6, y + 15, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"))
+        parts.append(_text(left + length + 6, y + 15, _shown(value)))
     parts.append(_text(left + wide / 2, bottom + 36, f"{unit} (logarithmic)", anchor="middle"))
     return _picture(bottom + 46, title, parts)
 
@@ -124,8 +128,7 @@ def groups(title: str, values: Mapping[str, Mapping[str, float]], unit: str) -> 
             length = max(1.0, (math.log10(value) - low) / (high - low) * wide)
             colour = FLOOR if label == "the floor" else _colour(1, label, ())
             parts.append(f'<rect x="{left}" y="{y + 1}" width="{length:.1f}" height="{row - 2}" fill="{colour}"/>')
-            shown = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-            parts.append(_text(left + length + 6, y + row - 3, f"{label}: {shown}"))
+            parts.append(_text(left + length + 6, y + row - 3, f"{label}: {_shown(value)}"))
             y += row
         y += gap
     parts.append(_text(left + wide / 2, bottom + 36, f"{unit} (logarithmic)", anchor="middle"))

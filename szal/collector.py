@@ -13,22 +13,24 @@ from typing import TypeVar
 from szal import process_events
 from szal.interruption import run_to_end
 
-__all__ = ["LARGE", "without_collector"]
+__all__ = ["without_collector"]
 
 T = TypeVar("T")
 
-LARGE = 1000
-"""Steps, or another measure of what is made: less is done before the collector would come to much."""
+_LARGE = 1000  # less is done before the collector would come to much
 
 
-def without_collector(make: Callable[[], T]) -> T:
+def without_collector(make: Callable[[], T], size: int = _LARGE) -> T:
     """Return what *make* returns, called while nothing is collected by itself; after that it is as it was before.
 
-    Several threads may do so at once, and *make* may do so again. It calls no code but szal's.
+    *size* is how much it makes, in steps or less: little is made as always. Several threads may do so at once, and
+    *make* may do so again. It calls no code but szal's.
 
     >>> without_collector(gc.isenabled), gc.isenabled()
     (False, True)
     """
+    if size < _LARGE:
+        return make()
     use = _Use()
     try:
         _collector.begin(use.number)

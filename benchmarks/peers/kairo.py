@@ -94,8 +94,4 @@ def _cases(database: str) -> "dict[str, dict[str, Subject]]":
 
 
 CASES: "dict[str, dict[str, Subject]]" = {"import": {"kairo": imported}, **_cases("sqlite"), **_cases("postgres")}
-LARGEST = {
-    case: size
-    for database in ("sqlite", "postgres")
-    for case, size in ((f"chain-{database}", 100), (f"chain-{database}-step", 100))
-}
+LARGEST = {f"chain-{kind}": 100 for kind in ("sqlite", "sqlite-step", "postgres", "postgres-step")}

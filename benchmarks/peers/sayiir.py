@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -77,20 +78,15 @@ def imported(job: "Job") -> "Iterator[Repetition]":
     yield lambda: job.seconds_of("import sayiir")
 
 
-def of(callers: int, kind: str) -> "Subject":
-    """Return the subject of flows."""
-    return lambda job: flows(callers, kind, job)
-
-
 MEMORY = "sayiir, in memory"
 CASES: "dict[str, dict[str, Subject]]" = {
     "chain": {MEMORY: chain},
-    "flows": {MEMORY: of(1, "memory")},
-    "flows-8": {MEMORY: of(8, "memory")},
+    "flows": {MEMORY: partial(flows, 1, "memory")},
+    "flows-8": {MEMORY: partial(flows, 8, "memory")},
     "chain-postgres": {"sayiir": recorded_chain},
     "chain-postgres-step": {"sayiir": recorded_chain},
-    "flows-postgres": {"sayiir": of(1, "postgres")},
-    "flows-8-postgres": {"sayiir": of(8, "postgres")},
+    "flows-postgres": {"sayiir": partial(flows, 1, "postgres")},
+    "flows-8-postgres": {"sayiir": partial(flows, 8, "postgres")},
     "import": {"sayiir": imported},
 }
 LARGEST = {"chain": 1000, "chain-postgres": 1000}

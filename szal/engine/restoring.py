@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from szal.collector import LARGE, without_collector
+from szal.collector import without_collector
 from szal.engine.journal import Journal
 from szal.engine.waiting import Waits
 from szal.model.json import decode_checkpoint
@@ -37,8 +37,7 @@ class Restored:
 
 def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     """Put back what has settled, and what had begun. Raises `DecodeError`."""
-    put_back = partial(_restore, snapshot, run, journal, waits)
-    return without_collector(put_back) if len(snapshot.steps) >= LARGE else put_back()
+    return without_collector(partial(_restore, snapshot, run, journal, waits), len(snapshot.steps))
 
 
 def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:

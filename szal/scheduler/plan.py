@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from szal.collector import LARGE, without_collector
+from szal.collector import without_collector
 from szal.expressions.condition import CompiledCondition
 from szal.expressions.template import CompiledTemplate
 from szal.model import graph
@@ -155,8 +155,7 @@ class Plan:
         )
         kept: Kept[Plan] | None = flow._plan
         if kept is None or not kept.is_of(flow, fields):
-            made = without_collector(partial(_made, flow)) if len(flow.steps) >= LARGE else _made(flow)
-            kept = flow._plan = Kept(flow, fields, made)
+            kept = flow._plan = Kept(flow, fields, without_collector(partial(_made, flow), len(flow.steps)))
         return kept.made
 
     @classmethod
