@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--peers", metavar="PATTERN", default="", help="peers whose name matches; 'none' for none")
     options.add_argument("--envs", metavar="DIR", type=Path, help="where peers' virtualenvs are kept (~/.cache/…)")
     options.add_argument("--scratch", metavar="DIR", type=Path, help="where databases are made (the temporary folder)")
-    options.add_argument("--limit", metavar="SECONDS", type=float, default=180.0, help="the most for one repetition")
+    options.add_argument("--limit", metavar="SECONDS", type=float, help="the most for one repetition (180)")
     options.add_argument("--trace", metavar="FILE", type=Path, help="replay a workflow's trace in WfCommons' format")
     options.add_argument(
         "--makespan",
@@ -152,7 +152,7 @@ def _plan(case: Case, options: argparse.Namespace, lent: Lent) -> Plan:
     return Plan(
         sizes=_sizes_of(case, options),
         repetitions=options.repetitions or (5 if options.quick else 9),
-        limit=min(options.limit, 4 * _HURRY) if options.quick else options.limit,
+        limit=options.limit or (4 * _HURRY if options.quick else 180.0),
         hurry=_HURRY if options.quick else math.inf,
         scratch=options.scratch,
         lend=lent.to,
