@@ -170,6 +170,9 @@ ROOMS: dict[str, dict[str, str]] = {
     "files": {
         "document": "YAML and JSON with positions",
         "fields": "the fields of an object in a file",
+        "vocabulary": "the words of the format",
+        "action": "what a step of a file does",
+        "reader": "a document as a flow",
         "loader": "flows as files",
     },
 }

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -99,12 +99,12 @@ class Fields:
         """Note that the field *key*, or a part of it, is not what it should be."""
         self.problem(f"{key!r} in {self.label} must be {expected}, not {_what(value)}{hint}", place=value.place)
 
-    def allow(self, known: Sequence[str]) -> None:
+    def allow(self, known: Collection[str]) -> None:
         """Note every key that is not *known*."""
         for key in self.entries:
             if key not in known:
                 elsewhere = _KNOWN_ELSEWHERE.get(key)
-                hint = f"; did you mean {elsewhere!r}?" if elsewhere in known else did_you_mean(key, known)
+                hint = f"; did you mean {elsewhere!r}?" if elsewhere in known else did_you_mean(key, list(known))
                 self.problem(f"unknown key {key!r} in {self.label}{hint}", key=key)
 
     # -- types ---------------------------------------------------------------------------------------
