@@ -168,7 +168,9 @@ ROOMS: dict[str, dict[str, str]] = {
         "one_shot": "a flow run by an engine made for it",
     },
     "files": {
-        "document": "YAML and JSON with positions",
+        "document": "values that know where they stand in a text",
+        "yaml": "YAML as such values",
+        "json": "JSON as such values",
         "fields": "the fields of an object in a file",
         "vocabulary": "the words of the format",
         "action": "what a step of a file does",

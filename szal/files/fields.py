@@ -11,6 +11,7 @@ from szal.errors import did_you_mean
 from szal.expressions.path import Json
 from szal.files.document import Entry, Place, Problem, Value
 from szal.model.state import NamedEnum
+from szal.number import shown
 
 __all__ = ["Fields", "parse_duration"]
 
@@ -57,9 +58,9 @@ def parse_duration(text: str) -> float:
     [0.25, 5400.0, 172800.0, 1.5]
     """
     parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
-    seconds = math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)  # infinite, where it is too large
     if not parts or len({unit for _, unit in parts}) < len(parts) or math.isinf(seconds):
-        raise ValueError(f'{text!r} is no duration, as "90s", "10m", "1h30m" and "250ms" are')
+        raise ValueError(f'{shown(text)} is no duration, as "90s", "10m", "1h30m" and "250ms" are')
     return seconds
 
 

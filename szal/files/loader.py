@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 from szal.errors import LoadError
-from szal.files.document import Place, Problem, Unreadable, read_json, read_yaml
+from szal.files.document import Place, Problem, Unreadable
+from szal.files.json import read_json
 from szal.files.reader import FlowReader
+from szal.files.yaml import read_yaml
 from szal.model.flow import FlowDef
 
 __all__ = ["load_flow"]
