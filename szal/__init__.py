@@ -44,6 +44,7 @@ from szal.errors import (
     StoreError,
     SubFlowError,
     SzalError,
+    ValueNotJson,
     WriteFailed,
 )
 from szal.events.bus import EventBus, WorkflowEvent
@@ -150,6 +151,7 @@ __all__ = [
     "SubFlowError",
     "SzalError",
     "TriggerMode",
+    "ValueNotJson",
     "WorkflowEvent",
     "WorkflowState",
     "WorkflowStorage",

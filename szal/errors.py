@@ -14,6 +14,7 @@ import attrs
 from szal.interruption import is_interruption
 from szal.number import check
 from szal.raised import name_of
+from szal.storable import storable
 
 __all__ = [
     "Cancelled",
@@ -52,6 +53,7 @@ __all__ = [
     "StoreUnavailable",
     "SubFlowError",
     "SzalError",
+    "ValueNotJson",
     "WriteFailed",
     "describe",
 ]
@@ -399,6 +401,18 @@ class OutputNotSerializable(EncodeError, StepError):
 
 
 @attrs.define(repr=False, slots=False)
+class ValueNotJson(EncodeError, StepError):
+    """A condition or a template reads what has no JSON; `path` says where, as in ``steps.load.output["when"]``.
+
+    >>> print(ValueNotJson('steps.load.output["when"]', "datetime"))
+    steps.load.output["when"]: datetime (conditions and templates read nothing but JSON)
+    """
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem} (conditions and templates read nothing but JSON)"
+
+
+@attrs.define(repr=False, slots=False)
 class ShellFailed(StepError):
     """A command ended with an exit code other than 0; a negative one is the signal that killed its shell.
 
@@ -681,7 +695,8 @@ def describe(error: BaseException) -> str:
         text = UNPRINTABLE
     elif issubclass(kind, StepError) and not issubclass(kind, OutputNotSerializable):
         return text
-    return cut(f"{name_of(kind)}: {text}" if text else name_of(kind))
+    name = storable(name_of(kind))
+    return cut(f"{name}: {text}" if text else name)
 
 
 def text_of(error: BaseException) -> str:
@@ -698,7 +713,7 @@ def _say(error: BaseException) -> str | None:
         if is_interruption(broken):
             raise
         return None
-    return cut(text.replace("\0", "\\x00"))  # which PostgreSQL cannot store
+    return cut(storable(text))
 
 
 def cut(text: str) -> str:

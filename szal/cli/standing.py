@@ -182,7 +182,9 @@ def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Che
     """Return the run as it would go on: what has settled, and what that made ready."""
     results: list[StepResult | None] = [None] * len(plan.nodes)
     settled_as = [0] * len(results) if plan.starts_early else []
-    info = RunInfo(record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as)
+    info = RunInfo(
+        record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as, is_recorded=True
+    )
     run = Run(
         plan=plan,
         handlers=[None] * len(results),

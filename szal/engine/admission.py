@@ -10,19 +10,18 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
-from szal.engine.spec import ExecutionSpec, IdFrom, bind
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, given_inputs
 from szal.errors import SzalError
-from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
+from szal.model.fields import problem_of_text
 from szal.model.flow import FlowDef
 from szal.model.json import checked_labels
-from szal.model.json.text import dumps, loads
+from szal.model.json.text import as_recorded
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.plan import Plan
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
@@ -58,27 +57,25 @@ class Admission:
             raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
         if execution_id == "":
             raise ValueError("execution_id is empty")
-        store = self._config.execution_store
         bounds = ANYTHING if self._ledger is None else self._ledger.bounds
-        if execution_id is not None and (problem := bounds.problem_of_key(execution_id)) is not None:
-            raise ValueError(f"execution_id {problem}")
+        if execution_id is not None:
+            problem = problem_of_text(execution_id) or bounds.problem_of_key(execution_id)
+            if problem is not None:
+                raise ValueError(f"execution_id {problem}")
         if execution_id is not None:
             id_from = IdFrom.CALLER
         else:
             id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
-        plan = Plan.of(flow)
+        flow, plan = compiled(flow, self._config)
         binding = bind(flow, plan, self._resolver, self._config)
-        given: dict[str, Json] = {**flow.inputs, **(inputs or {})}
-        # Neither the flow's nor the caller's; and as whoever goes on with it will see them.
-        given = own_copy(given) if store is None or not given else loads(dumps(given, "inputs"))
         record = ExecutionRecord(
             execution_id or (flow.id if id_from is IdFrom.FLOW else new_id()),
             flow.name,
             WorkflowState.RUNNING,
-            inputs=given,
+            inputs=given_inputs(flow, inputs or {}, self._config),
             flow_id=flow.id,
             flow_version=flow.version,
-            labels=checked_labels(labels or {}),
+            labels=as_recorded(checked_labels(labels), "labels")[1] if labels else {},
         )
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
 

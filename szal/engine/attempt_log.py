@@ -8,6 +8,7 @@ from typing import Final
 from szal.errors import describe
 from szal.interruption import is_interruption
 from szal.model.json import MOST_ATTEMPTS, AttemptEnd
+from szal.storable import storable
 
 __all__ = ["MOST_OF_A_TRACEBACK", "AttemptLog", "traceback_of"]
 
@@ -65,5 +66,5 @@ def traceback_of(error: BaseException) -> str | None:
         if is_interruption(broken):
             raise
         return None
-    text = lines.replace("\0", "\\x00").encode("utf-8", "replace")
+    text = storable(lines).encode()
     return text[-MOST_OF_A_TRACEBACK:].decode("utf-8", "ignore")

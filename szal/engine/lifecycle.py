@@ -107,6 +107,7 @@ class Lifecycle(Supervised):
             settled_as=[0] * len(results) if spec.plan.starts_early else [],
             token=spec.token,
             progress=config.progress_sink,
+            is_recorded=self.recording.encode is not None,
         )
         return Run(
             plan=spec.plan,

@@ -12,7 +12,7 @@ from szal.engine.spec import ExecutionSpec
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
-from szal.scheduler.attempt import Encode, encode_output, encode_without_nul
+from szal.scheduler.attempt import Encode, encode_output
 
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
@@ -48,7 +48,7 @@ class Recording(Protocol):
 
     @property
     def encode(self) -> Encode | None:
-        """What makes JSON text of outputs, where they have to be."""
+        """What makes of outputs what is recorded, where anything is."""
 
     @property
     def journal(self) -> "Journal | None":
@@ -164,7 +164,7 @@ class RecordedUnderLease:
     def __init__(self, leased: LeasedStore, journal: "Journal", durability: str, spec: ExecutionSpec) -> None:
         self.error: Exception | None = None
         self.journal: Journal = journal
-        self.encode: Encode | None = encode_output if leased.ledger.bounds.nul else encode_without_nul
+        self.encode: Encode | None = encode_output
         self._leased = leased
         self._waits = durability != "none"
         self._new: NewExecution | None = spec.new

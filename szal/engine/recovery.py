@@ -19,6 +19,7 @@ from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
     DefinitionMismatch,
+    EncodeError,
     ExecutionNotFound,
     ExecutionOwned,
     HandlerNotFound,
@@ -26,9 +27,10 @@ from szal.errors import (
 )
 from szal.expressions.path import Json
 from szal.model.definition import Definition, content_id, differences
+from szal.model.fields import problem_of_text
 from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint
-from szal.model.json.text import dumps
+from szal.model.json.text import as_recorded
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import new_id
@@ -193,13 +195,12 @@ class Recovery:
             new_id(),
             flow.name,
             WorkflowState.RUNNING,
-            inputs={**known.record.inputs, **(inputs or {})},
+            inputs=as_recorded({**known.record.inputs, **(inputs or {})}, "inputs")[1],
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=execution_id,
             labels=known.record.labels,
         )
-        dumps(dict(record.inputs), "inputs")
         again = with_descendants(plan, from_step)
         for place, step in enumerate(plan.steps):
             if not step.idempotent and place not in again and _undecided(known, step.name) is not None:
@@ -219,7 +220,10 @@ class Recovery:
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
         """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""
-        signal = Signal(new_signal_id() if signal_id is None else signal_id, name, dumps(value, "value"))
+        for what, text in (("name", name), ("signal_id", signal_id)):
+            if text is not None and (problem := problem_of_text(text)) is not None:
+                raise EncodeError(what, problem)
+        signal = Signal(new_signal_id() if signal_id is None else signal_id, name, as_recorded(value, "value")[0])
         self.leased.await_begin(execution_id)
         return signal if self.ledger.send(execution_id, signal) else None
 
@@ -238,7 +242,7 @@ class Recovery:
         """Write what became of a step of which nothing was known."""
         if decision not in get_args(Resolution):
             raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
-        dumps(output, "output")
+        as_recorded(output, "output")
         self.leased.drain()
         known = self.ledger.read(execution_id)
         if _undecided(known, step) is None:

@@ -1,7 +1,7 @@
 """What is to be run: a flow, checked and compiled, the handlers of its steps, and its place in the store."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -10,12 +10,14 @@ import attrs
 
 from szal.collector import without_collector
 from szal.engine.config import EngineConfig
-from szal.errors import DefinitionMismatch, GiveUp, HandlerNotFound, StoreError
+from szal.errors import DefinitionMismatch, EncodeError, GiveUp, HandlerNotFound, StoreError
+from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
 from szal.model.fields import problem_of_id
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
+from szal.model.json.text import as_recorded
 from szal.model.results import ExecutionRecord
 from szal.model.step import StepDef
 from szal.scheduler.cancel import CancellationToken
@@ -27,7 +29,18 @@ if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
     from szal.stores.writes import Lease, NewExecution
 
-__all__ = ["Binding", "ExecutionSpec", "IdFrom", "SubFlowCount", "bind", "recorded_flow", "stored_flow", "undo_handler"]
+__all__ = [
+    "Binding",
+    "ExecutionSpec",
+    "IdFrom",
+    "SubFlowCount",
+    "bind",
+    "compiled",
+    "given_inputs",
+    "recorded_flow",
+    "stored_flow",
+    "undo_handler",
+]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -36,6 +49,30 @@ class Binding:
 
     forward: Sequence[Handler | None]
     undo: Sequence[Handler | None]
+
+
+def compiled(flow: FlowDef, config: EngineConfig) -> tuple[FlowDef, Plan]:
+    """Return *flow* and its plan; where it is to be recorded, as whoever goes on with the execution will see it."""
+    plan = Plan.of(flow)
+    if plan.read_again is None or config.execution_store is None:
+        return flow, plan
+    return plan.read_again, Plan.of(plan.read_again)
+
+
+def given_inputs(flow: FlowDef, inputs: Mapping[str, Json], config: EngineConfig) -> dict[str, Json]:
+    """Return what an execution of *flow* is given: a dict of its own, and as it is recorded, where it is.
+
+    Raises `EncodeError` for a name that is no text, and for what cannot be recorded.
+    """
+    given: dict[str, Json] = {**flow.inputs, **inputs}
+    if config.execution_store is None:
+        for name in given:
+            if not isinstance(name, str):
+                raise EncodeError("inputs", f"a key of type {type(name).__name__}")
+        given = own_copy(given)
+    elif given:
+        given = as_recorded(given, "inputs")[1]
+    return given
 
 
 def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *, rolls_back: bool = False) -> Binding:

@@ -8,7 +8,16 @@ import attrs
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
 from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, standing_sub_flow, sub_flows_of
-from szal.engine.spec import Binding, ExecutionSpec, bind, recorded_flow, stored_flow, undo_handler
+from szal.engine.spec import (
+    Binding,
+    ExecutionSpec,
+    bind,
+    compiled,
+    given_inputs,
+    recorded_flow,
+    stored_flow,
+    undo_handler,
+)
 from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError, SzalError, describe
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
@@ -128,12 +137,12 @@ class SubFlows:
             return earlier
         stored = known or earlier
         flow = self._find(config.get("flow_name")) if stored is None else self._stored_flow(stored)
-        plan, binding = self._compiled(flow)
+        flow, plan, binding = self._compiled(flow)
         record = ExecutionRecord(
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
-            inputs={**flow.inputs, **inputs},
+            inputs=given_inputs(flow, inputs, self._config),
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=self._parent.record.execution_id,
@@ -149,10 +158,10 @@ class SubFlows:
         )
         return self._begun(spec, earlier) if known is None else self._taken_over(spec)
 
-    def _compiled(self, flow: FlowDef) -> tuple[Plan, Binding]:
+    def _compiled(self, flow: FlowDef) -> tuple[FlowDef, Plan, Binding]:
         try:
-            plan = Plan.of(flow)
-            return plan, bind(flow, plan, self._resolver, self._config, rolls_back=self._parent.rolls_back)
+            flow, plan = compiled(flow, self._config)
+            return flow, plan, bind(flow, plan, self._resolver, self._config, rolls_back=self._parent.rolls_back)
         except (InvalidFlow, HandlerNotFound) as error:
             raise SubFlowError(f"sub-flow {flow.name!r}: {error}") from error
 
@@ -319,7 +328,7 @@ class SubFlows:
             error = None if state is WorkflowState.ROLLED_BACK else sub_flow_failed(known.record)
             return Ended(None, error)
         flow = self._stored_flow(known)
-        plan, binding = self._compiled(flow)
+        flow, plan, binding = self._compiled(flow)
         self.beginning = execution_id
         snapshot = self._leased.take_over(execution_id, under=self._parent.lease, reopen=True)
         return ExecutionSpec(

@@ -1,5 +1,6 @@
 """Paths into JSON, such as ``steps.build.output.files[0]``: what conditions, templates and ``foreach`` refer by."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +8,18 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from szal.errors import ConditionError
 
-__all__ = ["Context", "Json", "Path", "ResultLike", "Scanner", "build_step_context", "resolve_path", "step_names"]
+__all__ = [
+    "Context",
+    "Json",
+    "Path",
+    "ResultLike",
+    "Scanner",
+    "build_step_context",
+    "outcome_values",
+    "quoted_name",
+    "resolve_path",
+    "step_names",
+]
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, or a list or dict (with str keys) of JSON values."""
@@ -145,6 +157,15 @@ def build_step_context(
 def outcome_values(outcome: ResultLike) -> dict[str, Json]:
     """Return how a step ended, as conditions and templates see it under ``steps.NAME``."""
     return {"status": str(outcome.status), "output": outcome.output, "error": outcome.error}
+
+
+def quoted_name(name: str) -> str:
+    """Return how a path goes on with *name*: after a dot, or in brackets where it holds what no name may.
+
+    >>> quoted_name("unit-test"), quoted_name("a.b")
+    ('.unit-test', '["a.b"]')
+    """
+    return f".{name}" if _NAME.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"
 
 
 _SPACE = re.compile(r"\s*")

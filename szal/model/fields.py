@@ -20,6 +20,8 @@ def problem_of_text(value: object) -> str | None:
     """
     if not isinstance(value, str):
         return f"is not a string ({shown(value)})"
+    if "\0" in value:
+        return f"holds a NUL character ({shown(value)}), which not every store can hold"
     if value.isascii():
         return None
     try:

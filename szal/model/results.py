@@ -14,13 +14,14 @@ from szal.model.luggage import Luggage
 from szal.model.moment import as_datetime, in_ms, in_utc
 from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.raised import is_a
+from szal.storable import storable
 
 __all__ = ["ExecutionRecord", "FlowResult", "StepResult", "as_message"]
 
 
 def as_message(text: Any) -> Any:
-    """Return a message as it is recorded: lone surrogates, which are no text, are replaced."""
-    return text if not isinstance(text, str) or text.isascii() else text.encode("utf-8", "replace").decode()
+    """Return a message as it is recorded: it comes from anywhere, so it is made `storable`."""
+    return storable(text) if isinstance(text, str) else text
 
 
 @attrs.define

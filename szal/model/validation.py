@@ -146,6 +146,7 @@ class _Analyser:
 
     def _shape(self, step: StepDef) -> None:
         mode = self.found.mode
+        trigger: object = step.trigger_mode  # anything may stand there
         for problem in fields.problems_of_step(step):
             self._problem(step, problem)
         if step.sub_steps and mode is not FlowMode.HIERARCHICAL:
@@ -154,8 +155,8 @@ class _Analyser:
             self._problem(step, f"depends_on in {mode} mode: only dag mode has it")
         if step.trigger_mode is TriggerMode.ANY and not step.depends_on:
             self._problem(step, "trigger mode any without dependencies: it would never run")
-        elif mode is not FlowMode.DAG and step.trigger_mode is not TriggerMode.ALL:
-            self._problem(step, f"trigger mode {step.trigger_mode} in {mode} mode: only dag mode has triggers")
+        elif mode is not FlowMode.DAG and isinstance(trigger, TriggerMode) and trigger is not TriggerMode.ALL:
+            self._problem(step, f"trigger mode {trigger} in {mode} mode: only dag mode has triggers")
 
     def _texts(self, place: int, step: StepDef) -> None:
         condition: object = step.condition

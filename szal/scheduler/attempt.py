@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 from szal.clock import monotonic
 from szal.errors import EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
-from szal.model.json.text import dumps
+from szal.model.json.text import as_recorded
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
@@ -19,13 +19,12 @@ __all__ = [
     "Encode",
     "clear_engine_frames",
     "encode_output",
-    "encode_without_nul",
     "without_engine_frames",
 ]
 
 
-Encode: TypeAlias = Callable[[Json], str]
-"""How an output becomes text: it is refused where the store cannot hold it."""
+Encode: TypeAlias = Callable[[Json], tuple[str, Json]]
+"""What makes of an output what is recorded: its text, and what that says. It refuses what cannot be recorded."""
 
 
 class Attempt:
@@ -82,7 +81,7 @@ class Attempt:
         try:
             output = self.variables.run(self.handler, context)
             if self.encode is not None:
-                self.encoded = self.encode(output)
+                self.encoded, output = self.encode(output)
             self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
@@ -117,14 +116,9 @@ def clear_engine_frames(error: BaseException) -> None:
         seen = cause_of(seen)
 
 
-def encode_output(output: Json, *, nul: bool = True) -> str:
-    """Return a handler's output as JSON text; raise `OutputNotSerializable` naming what JSON cannot hold."""
+def encode_output(output: Json) -> tuple[str, Json]:
+    """Return a handler's output as `as_recorded` does; raise `OutputNotSerializable` naming what cannot be recorded."""
     try:
-        return dumps(output, "output", nul=nul)
+        return as_recorded(output, "output")
     except EncodeError as error:
         raise OutputNotSerializable(error.path, error.problem) from None
-
-
-def encode_without_nul(output: Json) -> str:
-    """Do the same for a store that cannot hold the character NUL."""
-    return encode_output(output, nul=False)

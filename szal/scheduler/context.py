@@ -11,7 +11,7 @@ from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.events.progress import StepProgress
 from szal.expressions.copies import own_copy
-from szal.expressions.path import Json, outcome_values
+from szal.expressions.path import Json
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
@@ -22,6 +22,7 @@ from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Plan
+from szal.scheduler.seen import Seen
 from szal.waiters import wait_for, waitable
 
 __all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
@@ -48,6 +49,11 @@ class RunInfo:
     stop: Stop | None = None
     settled: int = 0
     sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
+    is_recorded: bool = False  # its inputs and outputs are JSON
+    seen: Seen = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.seen = Seen(self.inputs, is_recorded=self.is_recorded)
 
     def wake(self, call: Call) -> None:
         """Have every thread that sleeps for *call* see whether it is cancelled. From any thread."""
@@ -232,7 +238,7 @@ class StepContext:
         self._run.wake(before)
 
     def _values(self) -> Mapping[str, Json]:
-        return {"inputs": self._run.inputs, "steps": _Outcomes(self)}
+        return {"inputs": self._run.seen.inputs, "steps": _Outcomes(self)}
 
     def _output_of(self, name: str) -> Json:
         """Return the output of the ancestor called *name*, as this attempt may have changed it; or raise KeyError."""
@@ -303,7 +309,8 @@ class _Outcomes(Mapping[str, Json]):
         result = self._context._visible(name)
         if result is None:
             raise KeyError(name)
-        return outcome_values(result)
+        run = self._context._run
+        return run.seen.outcome(run.plan.places[name], result)
 
     def __iter__(self) -> Iterator[str]:
         return (result.step_name for result in self._context._ancestors())

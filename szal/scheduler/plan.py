@@ -20,6 +20,7 @@ from szal.expressions.template import CompiledTemplate
 from szal.model import graph
 from szal.model.flow import FlowDef
 from szal.model.kept import Kept
+from szal.model.recorded import as_read_again
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.model.validation import Analysis, FlowMode
 
@@ -136,6 +137,8 @@ class Plan:
     engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
     starts_early: bool = False  # some node runs before all that it depends on is done
+    read_again: FlowDef | None = None
+    """The flow as whoever reads what is recorded of it sees it, where that is not the same."""
 
     @classmethod
     def of(cls, flow: FlowDef) -> "Plan":
@@ -218,7 +221,9 @@ class Plan:
 
 
 def _made(flow: FlowDef) -> Plan:
-    return _compile(flow.analyse())
+    plan = _compile(flow.analyse())
+    plan.read_again = as_read_again(flow)
+    return plan
 
 
 def _compile(found: Analysis) -> Plan:

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from szal.expressions.path import Json, build_step_context
+from szal.expressions.path import Json
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.scheduler.call import Call
@@ -70,7 +70,9 @@ class Run:
     on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for a stop
     log: StepLog | None = None
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
-    encode: Callable[[Json], str] | None = None  # outputs become JSON text in the step's own thread
+    encode: Callable[[Json], tuple[str, Json]] | None = (
+        None  # outputs become what is recorded, in the step's own thread
+    )
     deadline: float | None = None
     inline: bool = True  # the coordinating thread may call handlers itself
     relievable: bool = False  # it lays down the baton before that, so that another may take its place (`relief`)
@@ -151,15 +153,17 @@ class Run:
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
 
-        Raises what the comparison of foreign objects in outputs may raise.
+        Raises `ValueNotJson` where its condition reads what has no JSON, and what foreign objects raise that are read.
         """
         blocked = self._why_blocked(node)
         if blocked is not None:
             return blocked
         if node.condition is not None:
-            named = ((name, self.results[place]) for name, place in node.seen_by_condition)
-            seen = {name: result for name, result in named if result is not None}
-            if not node.condition.evaluate(build_step_context(self.info.inputs, seen)):
+            seen, steps = self.info.seen, {}
+            for name, place in node.seen_by_condition:
+                if (result := self.results[place]) is not None:
+                    steps[name] = seen.outcome(place, result)
+            if not node.condition.evaluate({"inputs": seen.inputs, "steps": steps}):
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None
 

@@ -21,6 +21,7 @@ from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import History, Run
 from szal.scheduler.spent import is_meant, spent
 from szal.scheduler.stage import CALLED, COMMITTING, READY, SETTLED, BackingOff
+from szal.storable import storable
 
 __all__ = [
     "abandon",
@@ -131,7 +132,7 @@ def delegated_ended(
     encoded = None
     if error is None and run.encode is not None:
         try:
-            encoded = run.encode(output)
+            encoded, output = run.encode(output)
         except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
             error, last = refused, True  # what it is of has completed
     decide(c, call, output, encoded, error, last=last)
@@ -261,7 +262,7 @@ def end(
         duration=max(0.0, call.ended - started),
         attempts=call.number,
         error=text_of(error) if skipped else describe(error),
-        error_type=cut(name_of(kind or type(error))),
+        error_type=cut(storable(name_of(kind or type(error)))),
         started_at=c.clock + started,
         exception=error,
     )

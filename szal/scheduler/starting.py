@@ -177,7 +177,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
                 watch.started(node, clock + started)
             output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
             if encode is not None:
-                encoded = encode(output)
+                encoded, output = encode(output)
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             relief.come_back(c, here, error)
             _inline_failed(c, _ended_call(call or Call(run, node, 1), started, monotonic()), error)

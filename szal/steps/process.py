@@ -23,6 +23,7 @@ from szal.errors import ExitStatusUnknown
 from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.steps.exit_status import ExitStatus
+from szal.storable import storable
 
 __all__ = ["MAX_OUTPUT", "Caller", "ProcessGroup", "Stream", "missing_here"]
 
@@ -85,7 +86,7 @@ class Stream:
             self._tell(self._line)
 
     def _tell(self, line: bytes) -> None:
-        self._report({"stream": self.name, "line": line.removesuffix(b"\r").decode(errors="replace")})
+        self._report({"stream": self.name, "line": _text(line.removesuffix(b"\r"))})
 
     def _cut(self) -> None:
         self.truncated = True
@@ -96,7 +97,11 @@ class Stream:
         if len(self._kept) > MAX_OUTPUT:
             self._cut()
         start = self._kept.find(b"\n") + 1 if self.truncated else 0
-        return self._kept[start:].decode(errors="replace")
+        return _text(self._kept[start:])
+
+
+def _text(printed: bytes | bytearray) -> str:
+    return storable(printed.decode(errors="replace"))
 
 
 @attrs.define(eq=False)

@@ -262,7 +262,7 @@ class TestAnOutputThatRuns:
             def touch(self, *_):
                 raise SystemExit(1)
 
-            __getitem__ = __contains__ = get = touch
+            __getitem__ = __contains__ = get = items = touch
 
         flow = FlowDef("f", steps=[StepDef("a"), StepDef("b", condition="steps.a.output.x == 1")])
         with Engine(lambda ctx: Touchy()) as engine:

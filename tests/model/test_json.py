@@ -347,4 +347,4 @@ def test_text_is_not_escaped() -> None:
 
 def test_a_lone_surrogate_in_an_error_message_does_not_lose_the_record() -> None:
     result = StepResult("i", "n", StepStatus.FAILED, error="bad name: \udcff")
-    assert decode_step_result(encode_result(result)).error == "bad name: ?"
+    assert decode_step_result(encode_result(result)).error == "bad name: \ufffd"

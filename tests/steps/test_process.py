@@ -84,10 +84,10 @@ class TestOutput:
         assert max(len(line) for _, line in caller.lines) == 8192
         assert "".join(line for _, line in caller.lines) == process.stdout.text() == "x" * 100000
 
-    def test_bytes_that_are_no_text_are_replaced_and_nul_is_kept(self):
+    def test_bytes_that_are_no_text_are_replaced_and_so_is_nul(self):
         process = start(r"printf 'a\377b\0c'")
         process.run()
-        assert process.stdout.text() == "a\ufffdb\0c"
+        assert process.stdout.text() == "a\ufffdb\ufffdc"
 
     def test_there_is_no_standard_input(self):
         process = start("cat; echo end")

@@ -414,7 +414,6 @@ NULS = {
     },
     'inputs["a b"] holds a NUL': {"inputs": {"a b": "\x00"}},
     'labels["x"] holds a NUL': {"labels": {"x": "\x00"}},
-    "error holds a NUL": {"error": "\x00"},
     "a key of inputs": {"inputs": {"\x00": 1}},
 }
 
@@ -431,6 +430,11 @@ def test_text_with_a_nul_is_refused_by_path(postgres: PostgresExecutionStore, pr
         with pytest.raises(WriteFailed, match="e00002"):
             sink.flush()
     assert postgres.list() == ["e00000", "e00001", "e00003", "e00004"]
+
+
+def test_a_nul_in_a_message_is_replaced(postgres: PostgresExecutionStore) -> None:
+    postgres.save(record(1, error="device said: \0"))
+    assert postgres.get("e00001").error == "device said: \ufffd"
 
 
 @pytest.mark.parametrize("name", ["a\x00b", "\ud800"])

@@ -15,7 +15,7 @@ import attrs
 from szal.errors import DecodeError, EncodeError
 from szal.expressions.path import Json
 
-__all__ = ["MAX_DEPTH", "MAX_DEPTH_OF_A_DOCUMENT", "dumps", "loads"]
+__all__ = ["MAX_DEPTH", "MAX_DEPTH_OF_A_DOCUMENT", "SCALARS", "as_recorded", "dumps", "is_plain_scalar", "loads"]
 
 MAX_DEPTH: Final = 120
 """How many lists and objects a value may be inside one another: in its record, Rust can just read it."""
@@ -43,7 +43,8 @@ def _encoder() -> Callable[[Json], str]:
 
 
 _encode = _encoder()
-_SCALARS: Final = frozenset({str, int, float, bool, NoneType})
+SCALARS: Final = frozenset({str, int, float, bool, NoneType})
+"""The types of JSON values that are no lists and no objects."""
 
 
 def dumps(value: Json, path: str = "value", *, depth: int = MAX_DEPTH, nul: bool = True) -> str:
@@ -60,23 +61,72 @@ def dumps(value: Json, path: str = "value", *, depth: int = MAX_DEPTH, nul: bool
     kind = type(value)
     if value is None or (kind is int and -_LARGEST <= value <= _LARGEST):
         return "null" if value is None else repr(value)  # a fraction of the cost of the general way
+    return _dumps(value, kind, path, depth, nul)[0]
+
+
+def as_recorded(value: Json, path: str) -> tuple[str, Json]:
+    """Return *value* as JSON text, and as whoever reads that sees it: lists and dicts in it are new ones.
+
+    That is how a value enters what is recorded, from a handler or a caller: the rest of the run sees what a run that
+    goes on after a crash would see. Raises `EncodeError` as `dumps` does, also for the character NUL, which PostgreSQL
+    cannot hold: what runs with one store runs with each.
+
+    >>> as_recorded({"sizes": (1, 2)}, "output")
+    ('{"sizes":[1,2]}', {'sizes': [1, 2]})
+    """
+    kind = type(value)
+    if value is None:
+        return "null", None
+    if kind in SCALARS:
+        return dumps(value, path, nul=False), value
+    if kind is dict or kind is list:
+        mine = value.copy()  # before it is looked at: another thread may change it
+        inner = mine.values() if kind is dict else mine
+        if SCALARS.issuperset(map(type, inner)) and (kind is list or _KEYS.issuperset(map(type, mine))):
+            return _dumps(mine, kind, path, MAX_DEPTH, False, is_flat=True)[0], mine
+    text, is_plain = _dumps(value, kind, path, MAX_DEPTH, False)
+    if is_plain:
+        return text, _decode_own(text)[0]
+    try:
+        return text, loads(text)
+    except DecodeError as error:  # keys of a class of their own are told apart, and written alike
+        raise EncodeError(path, f"{error.path} {error.problem}".strip()) from None
+
+
+def is_plain_scalar(value: Json) -> bool:
+    """Whether *value* can be recorded, and is no list and no object; False also where that would take long to tell.
+
+    >>> [is_plain_scalar(value) for value in ("a", 7, None, [], float("nan"))]
+    [True, True, True, False, False]
+    """
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii() and "\0" not in value)
+    if kind is int or kind is float:
+        return bool(-_LARGEST <= value <= _LARGEST)
+    return value is None or kind is bool
+
+
+def _dumps(value: Json, kind: type, path: str, depth: int, nul: bool, *, is_flat: bool = False) -> tuple[str, bool]:
+    """Return *value* as JSON text, and whether it is `_is_plain` for sure. *is_flat*: in it are plain scalars only."""
     try:
         text = _encode(value)
         if not text.isascii():
             text.encode()  # a lone surrogate would fail later, in the database
     except (TypeError, ValueError, RecursionError) as error:
         raise EncodeError(*_culprit(value, path, depth, partial(_complaint, nul=nul)) or (path, str(error))) from None
-    if (
-        (kind not in _TRUSTED and not _is_plain(value, kind, depth, len(text) > _DIGITS))
-        or (not nul and "\\u0000" in text)
-    ) and (problem := _culprit(value, path, depth, partial(_complaint, nul=nul))):
+    is_long = len(text) > _DIGITS
+    is_plain = kind not in _TRUSTED and ((is_flat and not is_long) or _is_plain(value, kind, depth, is_long))
+    if ((kind not in _TRUSTED and not is_plain) or (not nul and "\\u0000" in text)) and (
+        problem := _culprit(value, path, depth, partial(_complaint, nul=nul))
+    ):
         raise EncodeError(*problem)
-    return text
+    return text, is_plain
 
 
 _TRUSTED: Final = frozenset({str, bool, float})  # what encodes at all
 _KEYS: Final = frozenset({str})
-_PLAIN: Final = _SCALARS | {dict, list, tuple}
+_PLAIN: Final = SCALARS | {dict, list, tuple}
 _is_object: Final = frozenset({dict}).__contains__
 _is_array: Final = frozenset({list, tuple}).__contains__
 _is_integer: Final = frozenset({int}).__contains__
@@ -101,7 +151,7 @@ def _is_plain(value: Json, kind: type, depth: int, is_long: bool) -> bool:
             integers = list(compress(inner, map(_is_integer, map(type, inner))))
             if max(integers) > _LARGEST or min(integers) < -_LARGEST:
                 return False
-        if found <= _SCALARS:
+        if found <= SCALARS:
             return True
         depth -= 1
         if depth == 0 or not found <= _PLAIN:
@@ -171,7 +221,7 @@ def _key_complaint(key: object, nul: bool) -> str | None:
 def _text_complaint(text: str, nul: bool) -> str | None:
     if any("\ud800" <= char <= "\udfff" for char in text):
         return "with a lone surrogate"
-    return None if nul or "\0" not in text else "with a NUL character, which the store cannot hold"
+    return None if nul or "\0" not in text else "with a NUL character, which not every store can hold"
 
 
 def _quoted(key: object) -> str:
@@ -226,6 +276,8 @@ def _or_refused(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 _decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite).decode
+_decode_own = json.JSONDecoder().raw_decode
+"""Reads what `dumps` has written of a value in which each key is there once. Twice as fast as `_decode`."""
 _decode_with_refused = json.JSONDecoder(
     object_pairs_hook=_unique,
     parse_constant=_or_refused(_no_constant),

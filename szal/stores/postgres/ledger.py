@@ -35,7 +35,7 @@ class PostgresLedger(SqlLedger):
     """The ledger in PostgreSQL."""
 
     _database: PostgresDatabase
-    bounds: ClassVar[Bounds] = Bounds(nul=False, key=1300)  # an index entry, 2704 bytes, has an id and a name
+    bounds: ClassVar[Bounds] = Bounds(key=1300)  # an index entry, 2704 bytes, has an id and a name
 
     def __init__(self, database: PostgresDatabase) -> None:
         super().__init__(database)

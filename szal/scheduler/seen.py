@@ -1,0 +1,86 @@
+"""What conditions and templates see of a run: JSON, as a store has it, be there one or not."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from szal.errors import EncodeError, ValueNotJson
+from szal.expressions.path import Json, outcome_values, quoted_name
+from szal.model.json.text import as_recorded, is_plain_scalar
+from szal.model.results import StepResult
+
+__all__ = ["Seen"]
+
+
+class Seen:
+    """The inputs and the outcomes of one run's steps, for its conditions and templates. From any thread.
+
+    What is recorded is JSON already. Without a store, handlers hand on what they like: of that, what somebody asks for
+    becomes JSON when it is asked for, once. Raises `ValueNotJson` where that cannot be.
+    """
+
+    def __init__(self, inputs: Mapping[str, Json], *, is_recorded: bool) -> None:
+        self._is_recorded = is_recorded
+        self._outputs: dict[int, Json] = {}  # by place
+        is_json = is_recorded or all(map(is_plain_scalar, inputs.values()))
+        self.inputs: Mapping[str, Json] = inputs if is_json else _Inputs(inputs)
+
+    def outcome(self, place: int, result: StepResult) -> Mapping[str, Json]:
+        """Return how the step at *place* ended: what stands under ``steps.NAME``."""
+        if self._is_recorded or is_plain_scalar(result.output):
+            return outcome_values(result)
+        return _Outcome(self, place, result)
+
+    def output(self, place: int, result: StepResult) -> Json:
+        """Return the output of the step at *place* as JSON."""
+        if place not in self._outputs:
+            self._outputs[place] = _as_json(result.output, f"steps{quoted_name(result.step_name)}.output")
+        return self._outputs[place]
+
+
+def _as_json(value: Any, path: str) -> Json:
+    try:
+        return as_recorded(value, path)[1]
+    except EncodeError as error:
+        raise ValueNotJson(error.path, error.problem) from None
+
+
+class _Inputs(Mapping[str, Json]):
+    """Inputs, each of which becomes JSON when somebody looks at it."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        self._made: dict[str, Json] = {}
+
+    def __getitem__(self, name: str) -> Json:
+        if name not in self._made:
+            self._made[name] = _as_json(self._given[name], f"inputs{quoted_name(name)}")
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+
+_FIELDS: Final = ("status", "output", "error")
+
+
+class _Outcome(Mapping[str, Json]):
+    """How a step ended; its output becomes JSON when somebody looks at it."""
+
+    def __init__(self, seen: Seen, place: int, result: StepResult) -> None:
+        self._seen = seen
+        self._place = place
+        self._result = result
+
+    def __getitem__(self, name: str) -> Json:
+        if name == "output":
+            return self._seen.output(self._place, self._result)
+        return outcome_values(self._result)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FIELDS)
+
+    def __len__(self) -> int:
+        return len(_FIELDS)
