@@ -10,7 +10,7 @@ from szal.errors import cut
 from szal.events.bus import EventType
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
-from szal.scheduler.run import Run
+from szal.scheduler.run import FLOW_FAILED, Run
 
 __all__ = ["ENDS", "copy_of", "reason_of", "result_of", "without_exception"]
 
@@ -55,8 +55,9 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
     if run.stop is not None:
         error = run.why or run.stop.reason
     elif run.failed:
-        first = next(step for step in run.results if step is not None and step.status is StepStatus.FAILED)
-        error = f"step {first.step_name!r} failed: {first.error}"
+        failed = (step for step in run.results if step is not None and step.status is StepStatus.FAILED)
+        first = next(failed, None)
+        error = FLOW_FAILED if first is None else f"step {first.step_name!r} failed: {first.error}"
     elif undo is not None:
         error = "undone with what it belongs to"
     if undo is not None and undo.left:

@@ -119,6 +119,7 @@ class Lifecycle(Supervised):
             watch=self.reporter if self.reporter.has_listeners else None,
             launch=self._launcher.launch,
             on_stop=self._stopped,
+            on_failing=self._failing if spec.rolls_back else None,
             log=journal,
             commit_first=journal is not None and config.durability == "step",
             encode=self.recording.encode,
@@ -216,6 +217,17 @@ class Lifecycle(Supervised):
         self.record.stop, self.record.error = stop, run.why
         if self.recording.can_go_on:
             self.recording.save(self.record)
+
+    def _failing(self) -> None:
+        """Have it wait for nothing any more, soon: it is going to be undone, and that begins at once."""
+        self.run.ends_waits = True  # what is put back before it is driven, too
+        self.scheduler.afterwards(self.end_waits)
+
+    def end_waits(self) -> None:
+        """Skip what it and its sub-flows wait for."""
+        self.scheduler.end_waits(self.run)
+        for child in list(self.children):
+            child.end_waits()
 
     def _forward_done(self, run: Run) -> None:
         failed = run.failed or run.stop is not None
@@ -317,7 +329,9 @@ class Lifecycle(Supervised):
         self, what: ExecutionSpec | Completed, on_end: "Callable[[Lifecycle, FlowResult], None]"
     ) -> "Lifecycle":
         """Return the lifecycle of a sub-flow, that is to run or to be undone."""
-        return Lifecycle(what, self.scheduler, self._resolver, self._config, on_end, leased=self._leased)
+        child = Lifecycle(what, self.scheduler, self._resolver, self._config, on_end, leased=self._leased)
+        child.run.ends_waits = child.run.ends_waits or self.run.ends_waits
+        return child
 
     def as_completed(self) -> Completed:
         """Return what is kept of a sub-flow that has completed, so that it can be undone."""

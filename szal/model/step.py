@@ -19,7 +19,10 @@ __all__ = ["MAX_COUNT", "BackoffStrategy", "StepDef", "TriggerMode"]
 MAX_COUNT: Final = 2**32 - 1
 """The largest number of retries, of attempts, of a version: szal-rs keeps them in a u32."""
 
-ENGINE_TYPES = frozenset({"sub_flow", "wait", "sleep"})
+WAIT_TYPES = frozenset({"wait", "sleep"})
+"""The step types that do nothing but wait."""
+
+ENGINE_TYPES = WAIT_TYPES | {"sub_flow"}
 """The step types that the engine does itself, whatever is registered for them."""
 
 

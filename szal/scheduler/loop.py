@@ -148,6 +148,10 @@ class Scheduler:
         """End every run that can be stopped; *why* says more than *stop* does."""
         stopping.stop_all(self._c, stop, why)
 
+    def end_waits(self, run: Run) -> None:
+        """Have *run* wait for nothing any more: waits are skipped, as the flow has failed and is to be undone."""
+        stopping.end_waits(self._c, run)
+
     def cancel(self) -> None:
         """Stop every run that can be stopped."""
         self.end_all(Stop.CANCELLED)

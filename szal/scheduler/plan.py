@@ -35,6 +35,7 @@ class Outcome(enum.IntEnum):
     FAILED = 2
     BLOCKED = 3  # skipped because of a failure before it
     UNMET = 4  # skipped because of a skip before it
+    OVERTAKEN = 5  # a wait that is skipped as its flow, or what that belongs to, has failed and is undone
 
 
 class EdgeKind(enum.IntEnum):
@@ -61,13 +62,13 @@ class Mark:
 
 
 _M = Mark
-MARKS: Final[tuple[tuple[int, int, int, int, int], ...]] = (
-    # by Outcome: COMPLETED    PASSED            FAILED            BLOCKED            UNMET
-    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET),  # DEPENDENCY
-    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET),  # EITHER
-    (0, 0, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED),  # PRIOR
-    (0, _M.PARENT_PASSED, _M.PARENT_FAILED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED),  # PARENT
-    (0, 0, 0, 0, 0),  # AFTER
+MARKS: Final[tuple[tuple[int, int, int, int, int, int], ...]] = (
+    # by Outcome: COMPLETED, PASSED, FAILED, BLOCKED, UNMET, OVERTAKEN
+    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED),  # DEPENDENCY
+    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED),  # EITHER
+    (0, 0, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED),  # PRIOR
+    (0, _M.PARENT_PASSED, _M.PARENT_FAILED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED),  # PARENT
+    (0, 0, 0, 0, 0, 0),  # AFTER
 )
 
 _LINEAR = _M.PRIOR_FAILED | _M.PARENT_FAILED | _M.PARENT_PASSED | _M.PARENT_BLOCKED

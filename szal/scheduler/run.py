@@ -20,9 +20,10 @@ from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
 
-__all__ = ["CONDITION_NOT_MET", "History", "Kept", "Ready", "Run"]
+__all__ = ["CONDITION_NOT_MET", "FLOW_FAILED", "History", "Kept", "Ready", "Run"]
 
 CONDITION_NOT_MET: Final = "condition not met"
+FLOW_FAILED: Final = "flow failed"
 
 
 @attrs.define(eq=False, repr=False)
@@ -68,6 +69,7 @@ class Run:
     watch: StepWatcher | None = None
     launch: Callable[[Call], None] | None = None
     on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for a stop
+    on_failing: Callable[[], None] | None = None  # called once, when a step has failed: it cannot succeed any more
     log: StepLog | None = None
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
     encode: Callable[[Json], tuple[str, Json]] | None = (
@@ -85,6 +87,7 @@ class Run:
     unsettled: int = attrs.field(init=False)
     calls_inline: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
     failed: bool = False
+    ends_waits: bool = False  # nothing is waited for any more: it is undone, or what it belongs to is
     stop: Stop | None = None
     why: str | None = None  # it was stopped, in words, where the stop alone does not tell
     is_over: bool = False
@@ -262,8 +265,8 @@ class Run:
             self.info.settled += 1
         if outcome is _COMPLETED:
             self.completed.append(place)
-        elif outcome is Outcome.FAILED:
-            self._failed(node)
+        elif outcome is Outcome.FAILED or outcome is Outcome.OVERTAKEN:
+            self._failed(node, outcome)
         waiting = self.waiting
         for gate, kind in node.edges:
             if outcome is not _COMPLETED or kind is _EITHER:
@@ -281,10 +284,12 @@ class Run:
         if self.watch is not None:
             self.watch.settled(node, result)
 
-    def _failed(self, node: Node) -> None:
-        self.failed = True
-        if _may_be_undone(node, Outcome.FAILED):
+    def _failed(self, node: Node, outcome: Outcome) -> None:
+        is_first, self.failed = not self.failed, True
+        if _may_be_undone(node, outcome):
             self.completed.append(node.place)
+        if is_first and self.on_failing is not None:
+            self.on_failing()
 
     def fail_settled(self, node: Node, result: StepResult) -> None:
         """Put *result*, a failure, in the place of the one that *node* had completed with: what follows may have begun.
@@ -293,7 +298,7 @@ class Run:
         """
         self.results[node.place] = result
         self.completed.remove(node.place)
-        self._failed(node)
+        self._failed(node, Outcome.FAILED)
         if self.log is not None:
             self.log.settled(node, result, Outcome.FAILED)
 
@@ -316,7 +321,7 @@ class Run:
     def release(self) -> None:
         """Let go of whom it tells: it is over, and its results may outlive it."""
         self.is_over = True
-        self.launch = self.on_stop = self.log = self.watch = None
+        self.launch = self.on_stop = self.on_failing = self.log = self.watch = None
         self.stages = []
         self.on_done = _nobody
 

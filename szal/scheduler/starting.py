@@ -6,6 +6,7 @@ from szal.clock import monotonic
 from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
+from szal.model.step import WAIT_TYPES
 from szal.scheduler import relief, stopping
 from szal.scheduler.attempt import Attempt, without_engine_frames
 from szal.scheduler.call import Call
@@ -102,7 +103,10 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
             finish_if_done(c, run)
             return False
     if run.handlers[place] is None:
-        launch(c, run, node)
+        if run.ends_waits and node.step.step_type in WAIT_TYPES:
+            stopping.overtake(c, run, node)
+        else:
+            launch(c, run, node)
         return False
     if not node.step.idempotent and run.log is not None and place not in run.history and run.stages[place] is READY:
         _commit_start(c, run, node)

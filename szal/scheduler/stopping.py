@@ -5,12 +5,13 @@ from functools import partial
 from szal.clock import monotonic
 from szal.errors import Cancelled, Undecided, describe
 from szal.model.state import StepStatus, Stop
+from szal.model.step import WAIT_TYPES
 from szal.scheduler import settling
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.run import Run
+from szal.scheduler.run import FLOW_FAILED, Run
 from szal.scheduler.stage import (
     CALLED,
     COMMITTING,
@@ -25,7 +26,18 @@ from szal.scheduler.stage import (
     Waiting,
 )
 
-__all__ = ["end_grace", "interrupt", "leave", "refused", "still_running", "stop_all", "stop_run", "wind_up"]
+__all__ = [
+    "end_grace",
+    "end_waits",
+    "interrupt",
+    "leave",
+    "overtake",
+    "refused",
+    "still_running",
+    "stop_all",
+    "stop_run",
+    "wind_up",
+]
 
 
 _GOING_ON = (SETTLED, CALLED, SUB_FLOW, COMMITTING)
@@ -120,21 +132,43 @@ def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
             continue
         if stage is UNDECIDED:
             _leave_open(c, run, node)
-        elif node.place in run.history:
-            _fail_between(c, run, node)
         else:
-            run.enter(node.place, READY)
-            run.skip(node, stop.reason, Outcome.PASSED)
-            settling.finish_if_done(c, run)
+            _end_early(c, run, node, stop.reason, Outcome.PASSED)
 
 
-def _fail_between(c: Coordinator, run: Run, node: Node) -> None:
-    """End a step between two attempts, and its wait for the next one."""
+def end_waits(c: Coordinator, run: Run) -> None:
+    """Have *run* wait for nothing any more, as it has failed and is to be undone, or what it belongs to is."""
+    run.ends_waits = True
+    if c.leaving is not None:
+        return  # whoever goes on with it does so
+    for node, _ in run.under_way():
+        if run.is_over:
+            return
+        stage = run.stages[node.place]
+        if node.step.step_type in WAIT_TYPES and isinstance(stage, Waiting | BackingOff):
+            if isinstance(stage, Waiting):
+                stage.withdraw()
+                run.enter(node.place, READY)
+            overtake(c, run, node)
+
+
+def overtake(c: Coordinator, run: Run, node: Node) -> None:
+    """End a wait, as its run waits for nothing any more."""
+    _end_early(c, run, node, FLOW_FAILED, Outcome.OVERTAKEN)
+
+
+def _end_early(c: Coordinator, run: Run, node: Node, reason: str, outcome: Outcome) -> None:
+    """End a step that is not under way: between two attempts it has failed, else it is skipped."""
     stage = run.stages[node.place]
     if isinstance(stage, BackingOff):
         c.timers.cancel(stage.timer)
         run.enter(node.place, READY)
-    settling.end_between(c, run, node)
+    if node.place in run.history:
+        settling.end_between(c, run, node)
+        return
+    run.enter(node.place, READY)
+    run.skip(node, reason, outcome)
+    settling.finish_if_done(c, run)
 
 
 def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
