@@ -105,7 +105,9 @@ class Launcher(Generic[C]):
             if failure is None and self.keeps_completed:
                 self._sub_flows.completed[call.node.place] = child.as_completed()
             self._leave(child)
-            is_last = bool(left) or call.run.ends_waits  # what this one did not wait for, the next would not
+            overtaken = child.run.overtaken and call.run.ends_waits  # what this one did not wait for, no other would
+            call.run.overtaken = call.run.overtaken or overtaken
+            is_last = bool(left) or overtaken
             self._scheduler.ended(call, result.outputs, failure, last=is_last)
 
         spec = self._sub_flows.spec_of(call)

@@ -225,9 +225,11 @@ class Lifecycle(Supervised):
 
     def end_waits(self) -> None:
         """Skip what it and its sub-flows wait for."""
-        self.scheduler.end_waits(self.run)
-        for child in list(self.children):
-            child.end_waits()
+        family = [self]
+        for member in family:  # grows while it is read
+            family += member.children
+        for member in family:
+            self.scheduler.end_waits(member.run)
 
     def _forward_done(self, run: Run) -> None:
         failed = run.failed or run.stop is not None

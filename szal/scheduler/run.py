@@ -88,6 +88,7 @@ class Run:
     calls_inline: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
     failed: bool = False
     ends_waits: bool = False  # nothing is waited for any more: it is undone, or what it belongs to is
+    overtaken: bool = False  # a wait was skipped for that, here or in a sub-flow
     stop: Stop | None = None
     why: str | None = None  # it was stopped, in words, where the stop alone does not tell
     is_over: bool = False
@@ -266,6 +267,7 @@ class Run:
         if outcome is _COMPLETED:
             self.completed.append(place)
         elif outcome is Outcome.FAILED or outcome is Outcome.OVERTAKEN:
+            self.overtaken = self.overtaken or outcome is Outcome.OVERTAKEN
             self._failed(node, outcome)
         waiting = self.waiting
         for gate, kind in node.edges:

@@ -17,6 +17,7 @@
     PENDING                        UNDECIDED            engine.restoring, of a run that goes on
     PENDING                        KEPT                 Run.put_back: it has an outcome from before
     KEPT                           SETTLED, READY       Run.take_back: its gate has opened
+    Waiting, BackingOff            SETTLED              stopping.end_waits, of waits: the run is to be undone
     all but the next four          SETTLED              stopping.wind_up: a stop that ends the run
     Attempt, CALLED, SUB_FLOW, COMMITTING  (as above)   settling: such a stop lets them come to their end
     BackingOff, Waiting            READY                stopping.leave: a stop that leaves the run
