@@ -242,7 +242,7 @@ class Recovery:
         """Write what became of a step of which nothing was known."""
         if decision not in get_args(Resolution):
             raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
-        as_recorded(output, "output")
+        output = as_recorded(output, "output")[1]
         self.leased.drain()
         known = self.ledger.read(execution_id)
         if _undecided(known, step) is None:

@@ -272,7 +272,7 @@ def _answer_in_modes(engine: Engine, execution_id: str) -> None:
 
 
 def undoing() -> Scenario:
-    """A flow that fails late and is undone, one step of it only at the second try, one not at all."""
+    """A flow that fails late and is undone, one step of it only at the second try, one not at all; two steps wait."""
     flow = FlowDef("undone", FlowMode.DAG, rollback_on_failure=True)
     a = flow.add_step(StepDef("a", rollbackable=True))
     b = flow.add_step(StepDef("b", rollbackable=True, depends_on=[a], max_retries=1, retry_delay=0.0))
@@ -280,6 +280,9 @@ def undoing() -> Scenario:
     d = flow.add_step(StepDef("d", rollbackable=True, depends_on=[b, c]))
     flow.add_step(StepDef("plain", depends_on=[c]))
     flow.add_step(StepDef("boom", depends_on=[d]))
+    hold = flow.add_step(StepDef("hold", step_type="wait", config={"signal": "never"}))
+    flow.add_step(StepDef("held", depends_on=[hold]))
+    flow.add_step(StepDef("nap", step_type="sleep", config={"seconds": 3600}, depends_on=[c]))
     return Scenario(flow, act=_act_in_undoing, undo=_undo)
 
 
@@ -318,12 +321,14 @@ def _undo(ctx: StepContext) -> None:
 def random_dag(seed: int) -> Scenario:
     """A DAG of some ten steps that fail, are flaky, conditional and rollbackable at random, or wait; two are sub-flows.
 
-    The sub-flows are such flows too, of some three steps, and are undone by themselves where they fail.
+    The sub-flows are such flows too, of some three steps, and are undone by themselves where they fail. Nothing waits
+    that rolls back: whether a failure or the end of a wait comes first is a race.
     """
     chance = random.Random(seed)
     kinds: dict[str, str] = {}
-    inner = [_random_flow(chance, kinds, name, chance.randint(1, 3)) for name in ("x", "y")]
-    flow = _random_flow(chance, kinds, "s", chance.randint(1, 8))
+    rolls_back = chance.random() < 0.5
+    inner = [_random_flow(chance, kinds, name, chance.randint(1, 3), is_below=rolls_back) for name in "xy"]
+    flow = _random_flow(chance, kinds, "s", chance.randint(1, 8), rolls_back=rolls_back)
     for each in inner:
         needs = chance.sample(flow.steps, chance.randrange(min(len(flow.steps), 2) + 1))
         config = {"flow_name": each.name}
@@ -339,12 +344,21 @@ def random_dag(seed: int) -> Scenario:
     return Scenario(flow, tuple(inner), act=act)
 
 
-def _random_flow(chance: random.Random, kinds: dict[str, str], name: str, size: int) -> FlowDef:
-    """Return a flow of so many steps; *kinds* is told what becomes of each."""
-    flow = FlowDef(f"random {name}", FlowMode.DAG, rollback_on_failure=chance.random() < 0.5)
+def _random_flow(
+    chance: random.Random,
+    kinds: dict[str, str],
+    name: str,
+    size: int,
+    *,
+    rolls_back: bool | None = None,
+    is_below: bool = False,
+) -> FlowDef:
+    """Return a flow of so many steps; *kinds* is told what becomes of each. *is_below*: of one that rolls back."""
+    rolls_back = chance.random() < 0.5 if rolls_back is None else rolls_back
+    flow = FlowDef(f"random {name}", FlowMode.DAG, rollback_on_failure=rolls_back)
     for number in range(size):
         needs = chance.sample(flow.steps, min(len(flow.steps), chance.randrange(3)))
-        if chance.random() < 0.2:
+        if chance.random() < 0.2 and not (is_below or rolls_back):
             flow.add_step(_random_wait(chance, f"{name}{number}", needs))
             continue
         kinds[f"{name}{number}"] = chance.choices(["ok", "flaky", "broken"], [8, 2, 1])[0]

@@ -298,8 +298,9 @@ class TestWithoutAStore:
             (threading.Lock(), "steps.a.output: lock"),
             (float("nan"), "steps.a.output: nan is not a JSON number"),
             (b"x", "steps.a.output: bytes"),
+            (type("bool", (), {"__module__": "numpy"})(), "steps.a.output: numpy.bool"),
         ],
-        ids=["set", "Decimal", "key", "lock", "nan", "bytes"],
+        ids=["set", "Decimal", "key", "lock", "nan", "bytes", "numpy"],
     )
     @pytest.mark.parametrize(
         "asks", [{"condition": "steps.a.output == true"}, {"config": ["{{steps.a.output}}"]}], ids=str

@@ -19,6 +19,7 @@ from szal import (
     SkipStep,
     StepDef,
     StepFailed,
+    ValueNotJson,
 )
 from szal.scheduler.spent import is_meant, spent
 
@@ -123,8 +124,9 @@ class TestWhatAStepOfTheInnerRunRaised:
         result, _ = run_outer(outer)
         assert (result.attempts, str(result.status)) == (2, "failed")
 
-    def test_an_output_that_is_no_json_is_retried(self, tmp_path):
-        error = spent(OutputNotSerializable("output", "set"))
+    @pytest.mark.parametrize("kind", [OutputNotSerializable, ValueNotJson])
+    def test_an_output_that_is_no_json_is_retried(self, kind):
+        error = spent(kind("output", "set"))
 
         def outer(ctx):
             raise error

@@ -208,7 +208,12 @@ def _complaint(item: Json, nul: bool) -> str | None:
             return f"an integer of more than {3000 if item.bit_length() > 10_000 else _DIGITS} digits"
         case None | list() | tuple():
             return None
-    return type(item).__name__
+    kind = type(item)
+    return f"{kind.__module__}.{kind.__name__}" if kind.__name__ in _OWN_NAMES else kind.__name__
+
+
+_OWN_NAMES: Final = frozenset({"str", "int", "float", "bool", "dict", "list", "tuple"})
+"""Names of what JSON can hold: of another class that has one, numpy's bool say, its module tells."""
 
 
 def _key_complaint(key: object, nul: bool) -> str | None:
