@@ -39,7 +39,7 @@ class Seen:
 
 def _as_json(value: Any, path: str) -> Json:
     try:
-        return as_recorded(value, path)[1]
+        return as_recorded(value, path, nul=True)[1]
     except EncodeError as error:
         raise ValueNotJson(error.path, error.problem) from None
 

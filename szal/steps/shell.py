@@ -9,8 +9,9 @@ from typing import Final
 
 import attrs
 
-from szal.errors import Cancelled, GiveUp, ShellFailed, ShellNotSupported
+from szal.errors import Cancelled, EncodeError, GiveUp, ShellFailed, ShellNotSupported
 from szal.expressions.path import Json
+from szal.model.json.text import as_recorded
 from szal.scheduler.context import StepContext
 from szal.steps.process import MAX_OUTPUT, ProcessGroup, missing_here
 
@@ -31,7 +32,7 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dic
     A value that a template puts into the command is one word, whatever it contains, and inside quotes it is a part
     of the quoted text: it cannot become syntax. (For a here-document use "env".) The command finds the
     variables ``SZAL_EXECUTION_ID``, ``SZAL_FLOW``, ``SZAL_STEP``, ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, and
-    when it undoes a step ``SZAL_OUTPUT``: that step's output as JSON (left out where it is over 100 kB).
+    when it undoes a step ``SZAL_OUTPUT``: that step's output as JSON (left out where it is over 100 kB, or has none).
 
     Each line is reported as ``{"stream": "stdout", "line": …}`` when it comes. Of very long output the last
     `MAX_OUTPUT` bytes are returned, and "truncated" lists the streams that were cut.
@@ -131,13 +132,24 @@ def _environment(ctx: StepContext, own: Mapping[str, Json]) -> dict[str, str]:
         "SZAL_ATTEMPT": str(ctx.attempt),
         "SZAL_IDEMPOTENCY_KEY": ctx.idempotency_key,
     }
-    if ctx.output is not None:
-        output = json.dumps(ctx.output)
-        if len(output) <= _MAX_VARIABLE:
-            found["SZAL_OUTPUT"] = output
-        else:
-            ctx.log.warning("SZAL_OUTPUT is left out: %d bytes are too many for a variable", len(output))
+    if (output := _output(ctx)) is not None:
+        found["SZAL_OUTPUT"] = output
     return found | {name: _text(ctx.render(value)) for name, value in own.items()}
+
+
+def _output(ctx: StepContext) -> str | None:
+    """Return the output of the step that is undone, as JSON; None where there is none that fits a variable."""
+    if ctx.output is None:
+        return None
+    try:
+        output = json.dumps(as_recorded(ctx.output, "output")[1])
+    except EncodeError as error:  # without a store it may be any object
+        ctx.log.warning("SZAL_OUTPUT is left out: %s", error)
+        return None
+    if len(output) > _MAX_VARIABLE:
+        ctx.log.warning("SZAL_OUTPUT is left out: %d bytes are too many for a variable", len(output))
+        return None
+    return output
 
 
 def _text(value: Json) -> str:

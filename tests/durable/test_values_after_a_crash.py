@@ -318,6 +318,10 @@ class TestWithoutAStore:
         assert result.success
         assert result.completed_count == 3
 
+    def test_a_nul_is_json(self):
+        result = self.run(["a\0b"], StepDef("b", condition="steps.a.output[0] > 'a'", config="{{steps.a.output}}"))
+        assert result["b"].output == ["a\0b"]
+
     def test_a_name_that_is_no_word_is_quoted_in_the_path(self):
         with Engine(lambda ctx: {1}) as engine:
             flow = FlowDef("f", steps=[StepDef("a.b"), StepDef("c", condition='steps["a.b"].output')])

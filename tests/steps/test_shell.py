@@ -290,6 +290,15 @@ class TestUndo:
         assert json.loads((tmp_path / "undone").read_text()) == recorded
         assert (tmp_path / "key").read_text() == f"{result.execution_id}:make:rollback\n"
 
+    def test_an_output_that_has_no_json_is_left_out(self, caplog):
+        handlers = Handlers()
+        handlers.step("make")(lambda ctx: {"ids": {1}})
+        undo = StepDef("make", rollbackable=True, config={"rollback": {"run": 'test -z "$SZAL_OUTPUT"'}})
+        with Engine(handlers) as engine:
+            result = engine.run(FlowDef("demo", steps=[undo, shell("exit 1", "fail")], rollback_on_failure=True))
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert 'SZAL_OUTPUT is left out: output["ids"]: set' in caplog.text
+
     def test_an_output_that_fits_no_variable_is_left_out(self, tmp_path, caplog):
         result = self.undo(tmp_path, {"run": 'test -z "$SZAL_OUTPUT"'}, first="seq 1 100000")
         assert result.state is WorkflowState.ROLLED_BACK

@@ -64,12 +64,12 @@ def dumps(value: Json, path: str = "value", *, depth: int = MAX_DEPTH, nul: bool
     return _dumps(value, kind, path, depth, nul)[0]
 
 
-def as_recorded(value: Json, path: str) -> tuple[str, Json]:
+def as_recorded(value: Json, path: str, *, nul: bool = False) -> tuple[str, Json]:
     """Return *value* as JSON text, and as whoever reads that sees it: lists and dicts in it are new ones.
 
     That is how a value enters what is recorded, from a handler or a caller: the rest of the run sees what a run that
-    goes on after a crash would see. Raises `EncodeError` as `dumps` does, also for the character NUL, which PostgreSQL
-    cannot hold: what runs with one store runs with each.
+    goes on after a crash would see. Raises `EncodeError` as `dumps` does; without *nul* also for the character NUL,
+    which PostgreSQL cannot hold: what runs with one store runs with each.
 
     >>> as_recorded({"sizes": (1, 2)}, "output")
     ('{"sizes":[1,2]}', {'sizes': [1, 2]})
@@ -78,13 +78,13 @@ def as_recorded(value: Json, path: str) -> tuple[str, Json]:
     if value is None:
         return "null", None
     if kind in SCALARS:
-        return dumps(value, path, nul=False), value
+        return dumps(value, path, nul=nul), value
     if kind is dict or kind is list:
         mine = value.copy()  # before it is looked at: another thread may change it
         inner = mine.values() if kind is dict else mine
         if SCALARS.issuperset(map(type, inner)) and (kind is list or _KEYS.issuperset(map(type, mine))):
-            return _dumps(mine, kind, path, MAX_DEPTH, False, is_flat=True)[0], mine
-    text, is_plain = _dumps(value, kind, path, MAX_DEPTH, False)
+            return _dumps(mine, kind, path, MAX_DEPTH, nul, is_flat=True)[0], mine
+    text, is_plain = _dumps(value, kind, path, MAX_DEPTH, nul)
     if is_plain:
         return text, _decode_own(text)[0]
     try:
