@@ -73,6 +73,7 @@ class Story:
     stubborn: set[tuple[str, str]]
     sub_flows: list[FlowDef] = field(default_factory=list)
     calm: bool = False
+    may_roll_back: bool = True
 
     def storage(self) -> InMemoryStorage:
         """Return a storage with the sub-flows."""
@@ -111,9 +112,9 @@ class Story:
 def draw_story(chance: Random, *, nesting: int = 1, waits: bool = True, most: int = 8, calm: bool = False) -> Story:
     """Return a random flow; with *nesting*, some steps run flows of their own, that deep; some wait, with *waits*.
 
-    A *calm* one has nothing that depends on time.
+    A *calm* one has nothing that depends on time: nor does it sleep where a failure would end that.
     """
-    story = Story(FlowDef("none"), {}, set(), calm=calm)
+    story = Story(FlowDef("none"), {}, set(), calm=calm, may_roll_back=not calm or chance.random() < 0.6)
     story.flow = _draw_flow(chance, story, "flow", nesting=nesting, waits=waits, most=most)
     return story
 
@@ -134,8 +135,9 @@ def _draw_flow(chance: Random, story: Story, name: str, *, nesting: int, waits: 
         steps = _draw_trees(chance, steps)
     elif mode is FlowMode.DAG:
         chance.shuffle(steps)
+    rolls_back = story.may_roll_back and chance.random() < 0.4
     limit = None if story.calm else chance.choice([None] * 6 + [chance.uniform(0.002, 0.05)])
-    return FlowDef(name, mode, steps=steps, rollback_on_failure=chance.random() < 0.4, timeout=limit)
+    return FlowDef(name, mode, steps=steps, rollback_on_failure=rolls_back, timeout=limit)
 
 
 def _draw_step(
@@ -150,7 +152,7 @@ def _draw_step(
         story.sub_flows.append(_draw_flow(chance, story, inner, nesting=nesting - 1, waits=waits, most=4))
         limit = chance.choice([None, None, 60.0 if story.calm else 0.02])
         return StepDef(name, step_type="sub_flow", config={"flow_name": inner}, timeout=limit, **common)
-    if kind < 0.21:
+    if kind < 0.21 and not (story.calm and story.may_roll_back):
         return StepDef(name, step_type="sleep", config={"seconds": chance.choice([0.0, 0.003])}, **common)
     if waits and kind < 0.28:
         config: dict[str, Any] = {"signal": chance.choice(["go", "stop"])}
