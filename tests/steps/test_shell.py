@@ -143,8 +143,9 @@ class TestTemplates:
         assert stdout("printf '<%s>' {{inputs.list}} {{inputs.n}} {{inputs.none}}", values) == '<[1,"a b"]><null><>'
 
     def test_a_value_with_a_nul_is_refused(self):
-        error = run(shell("echo {{inputs.x}}"), {"x": "a\0b"}).error
-        assert error.startswith("inputs.x: a string with a NUL character")
+        assert run(shell("echo {{inputs.x}}"), {"x": "a\0b"}).error == (
+            "GiveUp: step 'sh': a value in config.run contains a NUL character"
+        )
 
 
 class TestFailure:
