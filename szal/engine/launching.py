@@ -16,7 +16,7 @@ from szal.raised import is_a
 from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
-from szal.scheduler.run import Run
+from szal.scheduler.run import FLOW_FAILED, Run
 from szal.scheduler.stage import READY, SUB_FLOW
 
 __all__ = ["Child", "Launcher"]
@@ -104,17 +104,24 @@ class Launcher(Generic[C]):
                 self._completed.add(call.node.place)
             if failure is None and self.keeps_completed:
                 self._sub_flows.completed[call.node.place] = child.as_completed()
+            is_overtaken = child.run.stop is None and bool(child.run.overtaken)
+            is_overtaken = is_overtaken and not left and not any(result.failures())
             self._leave(child)
-            overtaken = child.run.overtaken and call.run.ends_waits  # what this one did not wait for, no other would
-            call.run.overtaken = call.run.overtaken or overtaken
-            is_last = bool(left) or overtaken
-            self._scheduler.ended(call, result.outputs, failure, last=is_last)
+            self._ended(call, Ended(result.outputs, failure, is_final=bool(left), is_overtaken=is_overtaken))
 
         spec = self._sub_flows.spec_of(call)
         if isinstance(spec, Ended):
-            self._scheduler.ended(call, spec.output, spec.error, last=spec.is_final)
+            self._ended(call, spec)
             return None
         return self._make(spec, ended)
+
+    def _ended(self, call: Call, how: Ended) -> None:
+        """End a step as its sub-flow has ended: with one that a failure of its parent has overtaken it is skipped."""
+        error = how.error
+        if how.is_overtaken:
+            call.run.overtaken.add(call.node.place)
+            error = SkipStep(FLOW_FAILED)
+        self._scheduler.ended(call, how.output, error, last=how.is_final)
 
     def completed_below(self, run: Run) -> set[int]:
         """Return the places of steps that failed although their sub-flow completed: with an output of no use, say."""

@@ -12,7 +12,7 @@ from szal.model.json import decode_checkpoint
 from szal.model.key import key_of
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
-from szal.scheduler.plan import Plan
+from szal.scheduler.plan import Outcome, Plan
 
 if TYPE_CHECKING:
     from szal.model.results import ExecutionRecord
@@ -29,6 +29,7 @@ __all__ = [
     "root_of",
     "standing_sub_flow",
     "sub_flows_of",
+    "was_overtaken",
     "was_undone",
 ]
 
@@ -136,6 +137,12 @@ def left_by(ledger: Reading, known: "Snapshot") -> list[str]:
             if below:
                 left[name] = ", ".join(below)
     return in_texts(left)
+
+
+def was_overtaken(known: "Snapshot") -> bool:
+    """Whether an execution was not to wait any more, as what it belongs to had failed, and nothing stopped it."""
+    rows = (decode_checkpoint(data, name) for name, _, data in known.steps)
+    return known.record.stop is None and any(row.outcome == Outcome.OVERTAKEN for row in rows)
 
 
 def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepDef], bool]) -> bool:

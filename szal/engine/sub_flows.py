@@ -7,7 +7,15 @@ import attrs
 
 from szal.engine.config import EngineConfig
 from szal.engine.leased_store import LeasedStore
-from szal.engine.lineage import can_be_undone, child_id, last_sub_flow, left_by, standing_sub_flow, sub_flows_of
+from szal.engine.lineage import (
+    can_be_undone,
+    child_id,
+    last_sub_flow,
+    left_by,
+    standing_sub_flow,
+    sub_flows_of,
+    was_overtaken,
+)
 from szal.engine.spec import (
     Binding,
     ExecutionSpec,
@@ -63,16 +71,22 @@ def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:
 
 @attrs.frozen(eq=False, repr=False)
 class Ended:
-    """How the sub-flow of a step has ended, or why there is none. `is_final`: another attempt must not follow."""
+    """How the sub-flow of a step has ended, or why there is none. `is_final`: another attempt must not follow.
+
+    `is_overtaken`: nothing in it failed, but what it belongs to had, and so it waited for nothing any more.
+    """
 
     output: Json
     error: Exception | None = None
     is_final: bool = False
+    is_overtaken: bool = False
 
     @classmethod
-    def of(cls, result: FlowResult, left: Sequence[str]) -> "Ended":
+    def of(cls, known: "Snapshot", result: FlowResult, left: Sequence[str]) -> "Ended":
         """Return how a sub-flow ended that has *left* steps not undone: on top of that it must not run again."""
-        return cls(result.outputs, None if result.success else sub_flow_failed(result), bool(left))
+        error = None if result.success else sub_flow_failed(result)
+        is_overtaken = not (result.success or left or any(result.failures())) and was_overtaken(known)
+        return cls(result.outputs, error, bool(left), is_overtaken)
 
 
 def sub_flow_failed(ended: FlowResult | ExecutionRecord) -> SubFlowError:
@@ -130,7 +144,7 @@ class SubFlows:
         execution_id = child_id(self._parent.record.execution_id, call.node.step.name, call.number)
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
-            return Ended.of(known.record.result, self._left_by(known))
+            return Ended.of(known, known.record.result, self._left_by(known))
         self.beginning = None if known is None else execution_id
         earlier = self._earlier(call) if known is None else None
         if isinstance(earlier, Ended):

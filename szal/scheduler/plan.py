@@ -35,7 +35,7 @@ class Outcome(enum.IntEnum):
     FAILED = 2
     BLOCKED = 3  # skipped because of a failure before it
     UNMET = 4  # skipped because of a skip before it
-    OVERTAKEN = 5  # a wait that is skipped as its flow, or what that belongs to, has failed and is undone
+    OVERTAKEN = 5  # a wait, or a sub-flow that waits, is skipped as its flow, or what that belongs to, has failed
 
 
 class EdgeKind(enum.IntEnum):

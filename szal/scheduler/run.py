@@ -88,7 +88,9 @@ class Run:
     calls_inline: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
     failed: bool = False
     ends_waits: bool = False  # nothing is waited for any more: it is undone, or what it belongs to is
-    overtaken: bool = False  # a wait was skipped for that, here or in a sub-flow
+    overtaken: set[int] = attrs.field(
+        factory=set
+    )  # the places that were skipped for that: waits, sub-flows that waited
     stop: Stop | None = None
     why: str | None = None  # it was stopped, in words, where the stop alone does not tell
     is_over: bool = False
@@ -267,7 +269,6 @@ class Run:
         if outcome is _COMPLETED:
             self.completed.append(place)
         elif outcome is Outcome.FAILED or outcome is Outcome.OVERTAKEN:
-            self.overtaken = self.overtaken or outcome is Outcome.OVERTAKEN
             self._failed(node, outcome)
         waiting = self.waiting
         for gate, kind in node.edges:
@@ -288,6 +289,8 @@ class Run:
 
     def _failed(self, node: Node, outcome: Outcome) -> None:
         is_first, self.failed = not self.failed, True
+        if outcome is Outcome.OVERTAKEN:
+            self.overtaken.add(node.place)
         if _may_be_undone(node, outcome):
             self.completed.append(node.place)
         if is_first and self.on_failing is not None:

@@ -182,7 +182,8 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     if c.leaving is not None and (c.leaving.breaks or _is_broken_off(c.leaving, run, error)):
         return  # it did not get to its end, and is run again by whoever goes on
     if is_meant(error, SkipStep):
-        end(c, call, spent(error), Outcome.PASSED)
+        is_overtaken = node.place in run.overtaken
+        end(c, call, spent(error), Outcome.OVERTAKEN if is_overtaken else Outcome.PASSED)
         return
     _note_attempt(c, call, error)
     if run.watch is not None and _is_time_out(call, error):
@@ -254,7 +255,7 @@ def end(
     history = call.run.history.pop(node.place, None)
     if history is not None:
         started = history.started
-    skipped = outcome is Outcome.PASSED
+    skipped = outcome is not Outcome.FAILED
     result = StepResult(
         node.step.id,
         node.step.name,

@@ -6,7 +6,17 @@ import pytest
 from durable.children import killed
 from helper_engine import bounded, statuses, waited
 
-from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef, TriggerMode, WorkflowState
+from szal import (
+    Engine,
+    EngineConfig,
+    FlowDef,
+    FlowMode,
+    InMemoryStorage,
+    StepDef,
+    TriggerMode,
+    WorkflowState,
+    open_store,
+)
 from szal.engine.lineage import child_id
 
 pytestmark = pytest.mark.timeout(60)
@@ -183,16 +193,14 @@ def test_a_step_that_is_resolved_as_failed_skips_them_too(new_engine, store_url)
 
 CRASH = """
     import szal.scheduler.stopping as stopping
+    from szal.engine.launching import Launcher
 
     def handler(ctx):
         if ctx.step.name == "bad":
             raise ValueError("no")
 
-    def begin(c, run):
-        {before}
-        die()
-
-    end, stopping.end_waits = stopping.end_waits, begin
+    end = stopping.end_waits
+    {at}
     child = FlowDef("child", FlowMode.DAG, steps=[StepDef("inner", rollbackable=True)])
     child.add_step(StepDef("ask", step_type="wait", config={{"signal": "go"}}, depends_on=[child.steps[0]]))
     sub = StepDef("sub", step_type="sub_flow", config={{"flow_name": "child"}})
@@ -208,14 +216,19 @@ CRASH = """
 """
 
 
-@pytest.mark.parametrize("before", ["pass", "end(c, run)"], ids=["before it is written", "after that"])
+MOMENTS = {
+    "before any wait has ended": "stopping.end_waits = lambda c, run: die()",
+    "after those of the flow": "stopping.end_waits = lambda c, run: (end(c, run), die())",
+    "after the sub-flow": "Launcher._ended = lambda *_: die()",
+}
+
+
+@pytest.mark.parametrize("at", MOMENTS.values(), ids=MOMENTS)
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.parametrize("waits", ["wait", "sleep"])
 @pytest.mark.parametrize("durability", ["flow", "step"])
-def test_a_run_that_is_killed_then_and_recovered_waits_for_nothing_either(
-    new_engine, store_url, before, waits, durability
-):
-    killed(CRASH.format(before=before, kind=waits, durability=durability), store_url)
+def test_a_run_that_is_killed_then_and_recovered_waits_for_nothing_either(new_engine, store_url, at, waits, durability):
+    killed(CRASH.format(at=at, kind=waits, durability=durability), store_url)
     undone = Undone()
     engine = new_engine(failing("bad"), rollback_handler=undone, storage=InMemoryStorage([FlowDef("child")]))
     [result] = bounded(engine.recover)
@@ -224,11 +237,15 @@ def test_a_run_that_is_killed_then_and_recovered_waits_for_nothing_either(
     assert statuses(result) == {
         "done": "rolled_back",
         "wait": "skipped",
-        "sub": "failed",
+        "sub": "skipped",
         "bad": "failed",
         "after": "skipped",
     }
-    assert sorted(undone) == ["done", "inner"]
+    assert sorted(undone) == (
+        ["done"] if "_ended" in at else ["done", "inner"]
+    )  # each once, in one process or the other
+    with open_store(store_url) as store:
+        assert statuses(store.get(SUB).result) == {"inner": "rolled_back", "ask": "skipped"}
     assert bounded(engine.resume, "e").state is ROLLED_BACK
 
 
@@ -260,8 +277,8 @@ class TestASubFlow:
     def test_waits_for_nothing_any_more_and_is_undone(self, new_engine, store):
         _, result, undone = self.run(new_engine)
         assert (result.state, undone) == (ROLLED_BACK, ["inner"])
-        assert statuses(result) == {"sub": "failed", "bad": "failed", "after": "skipped"}
-        assert result["sub"].error == "sub-flow 'child' rolled_back: flow failed"
+        assert statuses(result) == {"sub": "skipped", "bad": "failed", "after": "skipped"}
+        assert (result["sub"].error, result.error) == ("flow failed", "step 'bad' failed: ValueError: no")
         assert result["after"].error == "dependency failed"
         child = store.get(SUB).result
         assert statuses(child) == {"inner": "rolled_back", "wait": "skipped", "behind": "skipped"}
