@@ -309,7 +309,8 @@ class Engine:
         """Decide on a step with ``idempotent=False`` that may or may not have been done when its process died.
 
         "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
-        Raises `ExecutionNotFound`, `ExecutionOwned`, ValueError where nothing is to be decided on that step.
+        Raises `ExecutionNotFound`, `ExecutionOwned`, `EncodeError` (an output that cannot be recorded), ValueError
+        where nothing is to be decided on that step.
         """
         self._admission.recovery().resolve(execution_id, step, decision, output)
 
