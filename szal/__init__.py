@@ -45,6 +45,7 @@ from szal.errors import (
     SubFlowError,
     SzalError,
     ValueNotJson,
+    WorkingDirectoryGone,
     WriteFailed,
 )
 from szal.events.bus import EventBus, WorkflowEvent
@@ -155,6 +156,7 @@ __all__ = [
     "WorkflowEvent",
     "WorkflowState",
     "WorkflowStorage",
+    "WorkingDirectoryGone",
     "WriteFailed",
     "build_step_context",
     "evaluate",

@@ -141,6 +141,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "engine": {
         "config": "what an engine can be told",
+        "directory": "where the commands of an execution run",
         "reporting": "events and metrics of one execution",
         "owners": "who runs an execution, and whether it is known to have ended",
         "leases": "the heartbeat",

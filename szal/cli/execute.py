@@ -61,6 +61,7 @@ class Settings:
     timeout: float | None = None
     durability: Durability = "flow"
     lease_ttl: float = 30.0
+    cwd: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -169,6 +170,7 @@ class _Running:
             timeout=settings.timeout,
             durability=settings.durability,
             lease_ttl=settings.lease_ttl,
+            cwd=settings.cwd,
             execution_store=store,
             event_sink=self._on_event,
             progress_sink=view.progress,

@@ -9,6 +9,7 @@ import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
+from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, given_inputs
 from szal.errors import SzalError
@@ -68,14 +69,17 @@ class Admission:
             id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
         flow, plan = compiled(flow, self._config)
         binding = bind(flow, plan, self._resolver, self._config)
+        execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
         record = ExecutionRecord(
-            execution_id or (flow.id if id_from is IdFrom.FLOW else new_id()),
+            execution_id,
             flow.name,
             WorkflowState.RUNNING,
             inputs=given_inputs(flow, inputs or {}, self._config),
             flow_id=flow.id,
             flow_version=flow.version,
             labels=as_recorded(checked_labels(labels), "labels")[1] if labels else {},
+            cwd=first_directory(execution_id, flow, plan, self._config),
+            file=flow.file,
         )
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
 

@@ -7,6 +7,7 @@ import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
+from szal.engine.directory import check_directory, moved
 from szal.engine.interrupted import interrupted
 from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
@@ -80,6 +81,7 @@ class Recovery:
         known = self.ledger.read(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
+        check_directory(known.record, spec.plan, self._config)
         self._check_sub_flows(known, spec.flow, spec.plan)
         root = root_of(self.ledger, known.record)
         if root.execution_id != record.execution_id:
@@ -115,6 +117,7 @@ class Recovery:
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
+        check_directory(known.record, plan, self._config)
         self._check_sub_flows(known, flow, plan)
         return self.take_over(ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token))
 
@@ -129,7 +132,8 @@ class Recovery:
             if snapshot.record.result is None:
                 raise ExecutionNotFound(execution_id)
             return snapshot.record.result
-        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
+        record = moved(snapshot.record, self._config.cwd)
+        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=record)
 
     def _check_sub_flows(
         self, known: Snapshot, flow: FlowDef, plan: Plan, *, rolls_back: bool = False, is_undone: bool = False
@@ -191,6 +195,7 @@ class Recovery:
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
+        check_directory(known.record, plan, self._config)
         record = ExecutionRecord(
             new_id(),
             flow.name,
@@ -200,6 +205,8 @@ class Recovery:
             flow_version=flow.version,
             parent_execution_id=execution_id,
             labels=known.record.labels,
+            cwd=self._config.cwd or known.record.cwd,
+            file=known.record.file,
         )
         again = with_descendants(plan, from_step)
         for place, step in enumerate(plan.steps):

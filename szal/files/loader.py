@@ -67,6 +67,7 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
         problems.append(error.problem)
     if problems or flow is None:
         raise LoadError(os.fspath(path), tuple(f":{p.place.line}:{p.place.column}: {p.text}" for p in sorted(problems)))
+    flow.file = os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
     return flow
 
 
