@@ -13,6 +13,7 @@ from szal.engine.execution import Execution
 from szal.engine.one_shot import run
 from szal.errors import (
     Cancelled,
+    CannotReuse,
     ConditionError,
     CycleDetected,
     DecodeError,
@@ -63,6 +64,7 @@ from szal.scheduler.context import StepContext
 from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:
+    from szal.engine.part import Part
     from szal.files.loader import load_flow
     from szal.model.migration import MigrationRegistry
     from szal.stores import (
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
 # Slow to import, or needed by few: loaded at first use (PEP 562).
 _LAZY = {
     "MigrationRegistry": "szal.model.migration",
+    "Part": "szal.engine.part",
     "load_flow": "szal.files.loader",
     **dict.fromkeys(
         (
@@ -95,6 +98,7 @@ __all__ = [
     "BackoffStrategy",
     "CancellationToken",
     "Cancelled",
+    "CannotReuse",
     "CompiledCondition",
     "CompiledTemplate",
     "ConditionCache",
@@ -131,6 +135,7 @@ __all__ = [
     "MigrationRegistry",
     "MissingExtra",
     "OutputNotSerializable",
+    "Part",
     "PostgresExecutionStore",
     "ProgressHub",
     "RetryAfter",

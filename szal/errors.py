@@ -18,6 +18,7 @@ from szal.storable import storable
 
 __all__ = [
     "Cancelled",
+    "CannotReuse",
     "ConditionError",
     "CycleDetected",
     "DecodeError",
@@ -231,6 +232,22 @@ class DefinitionMismatch(SzalError):
         lines = "".join(f"\n  - {difference}" for difference in self.differences[:20])
         more = f"\n  and {len(self.differences) - 20} more" if len(self.differences) > 20 else ""
         return f"{what}: {len(self.differences)} differences{lines}{more}"
+
+
+@attrs.define(repr=False, slots=False)
+class CannotReuse(SzalError):
+    """A part of a flow needs steps that the execution has not completed whose outcomes it was to take.
+
+    >>> print(CannotReuse("day1", "load", ("extract (failed)",)))
+    step 'load' needs what execution day1 has not completed: extract (failed)
+    """
+
+    execution_id: str
+    step: str
+    steps: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"step {self.step!r} needs what execution {self.execution_id} has not completed: {', '.join(self.steps)}"
 
 
 @attrs.define(repr=False, slots=False)

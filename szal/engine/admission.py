@@ -54,15 +54,7 @@ class Admission:
     ) -> ExecutionSpec:
         """Return what is to be run, checked; nothing is recorded yet."""
         self.active.check_open()
-        if not isinstance(execution_id, str | None):
-            raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
-        if execution_id == "":
-            raise ValueError("execution_id is empty")
-        bounds = ANYTHING if self._ledger is None else self._ledger.bounds
-        if execution_id is not None:
-            problem = problem_of_text(execution_id) or bounds.problem_of_key(execution_id)
-            if problem is not None:
-                raise ValueError(f"execution_id {problem}")
+        self.check_id(execution_id)
         if execution_id is not None:
             id_from = IdFrom.CALLER
         else:
@@ -82,6 +74,18 @@ class Admission:
             file=flow.file,
         )
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
+
+    def check_id(self, execution_id: str | None) -> None:
+        """Raise TypeError or ValueError for what can be no execution's id."""
+        if not isinstance(execution_id, str | None):
+            raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
+        if execution_id == "":
+            raise ValueError("execution_id is empty")
+        bounds = ANYTHING if self._ledger is None else self._ledger.bounds
+        if execution_id is not None:
+            problem = problem_of_text(execution_id) or bounds.problem_of_key(execution_id)
+            if problem is not None:
+                raise ValueError(f"execution_id {problem}")
 
     def admit(self, spec: ExecutionSpec, *, is_handed_out: bool = False) -> ExecutionSpec | FlowResult | None:
         """Return *spec* as it is to run, or the result that there is under its id.

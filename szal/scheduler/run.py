@@ -96,6 +96,7 @@ class Run:
     raised: list[int] = attrs.field(factory=list)  # the places whose results hold what a handler raised
     history: dict[int, History] = attrs.field(factory=dict)
     kept: dict[int, Kept] = attrs.field(factory=dict)  # by place: what was put back and has not settled
+    lent: set[int] = attrs.field(factory=set)  # the places of what another execution did, and is not undone with this
     ages: dict[int, int] = attrs.field(factory=dict)  # by place: the age of what has settled, where that is not 0
     timer: Timer | None = None  # of the deadline
 
@@ -182,11 +183,18 @@ class Run:
 
     # -- outcomes from before --------------------------------------------------------------------------
 
-    def put_back(self, node: Node, result: StepResult, outcome: Outcome | None, age: int = 0) -> None:
-        """Have *node*, with its place in the order of completion, settle as it did before, once its gate opens."""
+    def put_back(
+        self, node: Node, result: StepResult, outcome: Outcome | None, age: int = 0, *, is_lent: bool = False
+    ) -> None:
+        """Have *node*, with its place in the order of completion, settle as it did before, once its gate opens.
+
+        What *is_lent* has no place in that order: it is not undone with this run.
+        """
+        if is_lent:
+            self.lent.add(node.place)
         self.kept[node.place] = Kept(result, outcome, age)
         self.enter(node.place, KEPT)
-        if _may_be_undone(node, outcome):
+        if _may_be_undone(node, outcome) and not is_lent:
             self.completed.append(node.place)
 
     def take_back_all(self) -> None:
@@ -316,7 +324,7 @@ class Run:
             else:
                 self.stages[node.place] = SETTLED
                 outcome = _OUTCOMES.get(result.status, Outcome.PASSED)
-                if _may_be_undone(node, outcome) and node.place not in self.completed:
+                if _may_be_undone(node, outcome) and node.place not in self.lent.union(self.completed):
                     self.completed.append(node.place)
         self.unsettled = sum(stage is not SETTLED for stage in self.stages)
 
