@@ -121,7 +121,13 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
         console.print(_NOT_KEPT)
     if settings.recorded and outcome.record is not None:
         standing = outcome.standing
-        write(document, record_json(outcome.record, standing.waits, is_interrupted=standing.is_interrupted))
+        told = record_json(
+            outcome.record,
+            standing.waits,
+            is_interrupted=standing.is_interrupted,
+            differences=outcome.differences,
+        )
+        write(document, told)
 
 
 _NOT_KEPT = Text("it waits, but without --store nothing is kept of it that could go on", style="yellow")

@@ -18,7 +18,7 @@ from szal.engine.lineage import is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import is_gone, owner_name
 from szal.engine.part import Part
 from szal.engine.rerun import kept_rows, with_descendants
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, recorded_flow, stored_flow
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
@@ -212,8 +212,7 @@ class Recovery:
         if known.record.state.is_live:
             self._check_not_run(known.record, root_of(self.ledger, known.record))
         stored = stored_flow(execution_id, known, self._config)
-        flow = stored if wanted.flow is None else wanted.flow
-        plan = Plan.of(flow)
+        flow, plan = compiled(stored if wanted.flow is None else wanted.flow, self._config)
         binding = bind(flow, plan, self._resolver, self._config)
         check_directory(known.record, plan, self._config)
         steps = self._kept_rows(known, stored, plan, wanted)

@@ -160,7 +160,7 @@ class Run:
 
         Raises `ValueNotJson` where its condition reads what has no JSON, and what foreign objects raise that are read.
         """
-        blocked = self._why_blocked(node)
+        blocked = self.why_blocked(node)
         if blocked is not None:
             return blocked
         if node.condition is not None:
@@ -172,7 +172,7 @@ class Run:
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None
 
-    def _why_blocked(self, node: Node) -> tuple[str, Outcome] | None:
+    def why_blocked(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why the steps before it keep *node* from running, and what that is to its successors."""
         marks = self.marks[node.gate]
         if not marks & node.blocked_by and not node.needs:
@@ -220,7 +220,7 @@ class Run:
         if kept.age:
             self.ages[place] = kept.age
         outcome = kept.outcome
-        blocked = self._why_blocked(node) if outcome in (_COMPLETED, Outcome.PASSED) else None
+        blocked = self.why_blocked(node) if outcome in (_COMPLETED, Outcome.PASSED) else None
         if blocked is not None:  # by a step that is new here: what was done is done, and yet nothing may follow
             outcome = blocked[1]
         watch, self.watch = self.watch, None
