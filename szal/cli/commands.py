@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -158,13 +158,18 @@ def run(
             chosen = selection.of(found.flow, store)
 
             def do(engine: Engine, token: CancellationToken) -> FlowResult:
-                return _instead(target, settings.store, lambda: chosen.run(engine, name, inputs, labels, token))
+                return chosen.run(engine, name, inputs, labels, token)
 
             differences = chosen.differences(found.flow, store, found.config())
             tell_differences(console, target, chosen.reuse, differences, _TAKEN)
             standing = standing_under(store, name)
             view = view_of(chosen.flow, console, before=standing.steps)
-            outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
+            try:
+                outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
+            except DefinitionMismatch as error:
+                if standing.flow is None or standing.flow.name != chosen.flow.name:
+                    raise
+                raise Differs(name, target, error.differences, advice_on(settings.store, target)) from error
         # A part of a file's flow goes on as it is recorded, and so does what was read from standard input.
         named = None if target == STDIN or (chosen.part is not None and found.is_read) else target
         close(document, console, attrs.evolve(outcome, differences=differences), settings, named)
@@ -187,14 +192,6 @@ def _preview(target: str, inputs: Mapping[str, Json], selection: Selection, sett
         config = found.config(execution_store=store, cwd=settings.cwd)
         spec = spec_for(found, chosen, inputs, store, config)
         show_preview(preview_of(spec, chosen.reuse), document, as_json=settings.recorded)
-
-
-def _instead(target: str, store: str | None, run: Callable[[], FlowResult]) -> FlowResult:
-    """Run; where the id is that of an execution with another definition, say what can be done."""
-    try:
-        return run()
-    except DefinitionMismatch as error:
-        raise Differs(error.execution_id, target, error.differences, advice_on(store, target)) from error
 
 
 @szal.command(short_help="Say whether a flow can be run.")
