@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 
+import attrs
 import pytest
 
 from szal import (
@@ -226,6 +227,14 @@ class TestWhatIsRecorded:
         record = store.get(result.execution_id)
         assert (record.cwd, record.file) == (str(one), str(one / "f.yaml"))
         assert result["a"].output["stdout"].strip() == str(one)
+
+
+def test_what_has_no_directory_recorded_runs_in_that_of_the_process(paused, engine_in, other, store):
+    name = paused(waiting_flow())
+    store.save(attrs.evolve(store.get(name), cwd=None))
+    engine = engine_in(other)
+    engine.signal(name, "go")
+    assert engine.resume(name)["last"].output["stdout"].strip() == str(other)
 
 
 def test_without_a_store_a_files_commands_run_in_its_folder(one, other, monkeypatch):
