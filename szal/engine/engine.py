@@ -279,6 +279,8 @@ class Engine:
 
         self._admission.check_id(new_id)
         part = flow if isinstance(flow, Part) else None
+        if part is not None and from_step is not None:
+            raise ValueError("from_step does not go with a part of a flow: Part.from_step says where that begins")
         wanted = Rerun(
             from_step=from_step,
             inputs=inputs or {},

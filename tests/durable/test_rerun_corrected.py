@@ -265,6 +265,10 @@ class TestAPart:
         assert engine.run(part.flow).success
         assert ran == ["beside"]
 
+    def test_begins_where_it_says_itself(self, engine, flow, done):
+        with pytest.raises(ValueError, match="from_step does not go with a part of a flow"):
+            engine.rerun(done, "test", flow=Part.only(flow, "test"))
+
     def test_of_no_such_step(self, flow):
         with pytest.raises(ValueError, match="no step 'tests' in the flow 'etl'; did you mean 'test'"):
             Part.only(flow, "tests")
