@@ -44,7 +44,7 @@ class Advice:
         again, on = self._command("rerun", execution_id, self.target), self._command("resume", execution_id)
         lines = [
             f"to keep what completed, and run the rest as it says now: {again}",
-            f"to go on as it was recorded: {on}",
+            f"to go on as it was recorded, or see how it ended: {on}",
         ]
         return "\n".join([*lines, "to run all of it as it says now: szal run, without --id or with another one"])
 

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import deque
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -18,14 +18,14 @@ from szal.engine.config import EngineConfig
 from szal.engine.recovery import Rerun
 from szal.engine.spec import ExecutionSpec
 from szal.errors import SzalError
-from szal.expressions.path import Json, build_step_context
+from szal.expressions.path import Json, build_step_context, outcome_values
 from szal.expressions.template import CompiledTemplate
 from szal.model.json import decode_checkpoint
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.context import RunInfo, StepContext
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.run import Ready, Run
+from szal.scheduler.run import CONDITION_NOT_MET, Ready, Run
 from szal.scheduler.stage import KEPT, Tally
 from szal.steps.handlers import EveryStep, Handlers, Resolver
 from szal.stores import ExecutionStore
@@ -81,6 +81,28 @@ def preview_of(spec: ExecutionSpec, reuse: str | None = None) -> Preview:
     )
 
 
+class _NotYetKnown(Exception):
+    """A condition asks for a step of which nobody knows how it will end."""
+
+
+class _Known(Mapping[str, Json]):
+    """What is known of steps, as conditions see it."""
+
+    def __init__(self, known: Mapping[str, StepResult]) -> None:
+        self._known = known
+
+    def __getitem__(self, name: str) -> Json:
+        if name not in self._known:
+            raise _NotYetKnown(name)
+        return outcome_values(self._known[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 class _Simulation:
     """A run in which nothing is called: its bookkeeping is the scheduler's own."""
 
@@ -101,6 +123,8 @@ class _Simulation:
         self._known: dict[str, StepResult] = {}
         """By name: the steps of which it is known how they end."""
         self._made: dict[int, tuple[Does, str | None]] = {}
+        self._open: set[int] = set()
+        """The places of steps whose conditions only outputs decide."""
         for name, _, data in () if spec.snapshot is None else spec.snapshot.steps:
             node = spec.plan.nodes[spec.plan.places[name]]
             checkpoint = decode_checkpoint(data, name, node.step.id)
@@ -125,30 +149,39 @@ class _Simulation:
         return found
 
     def _decide(self, node: Node) -> None:
-        run, step = self._run, node.step
-        is_decided = node.condition is None or node.condition.steps <= self._known.keys()
+        run, step, place = self._run, node.step, node.place
         try:
-            why = run.why_skip(node) if is_decided else run.why_blocked(node)
+            why = run.why_blocked(node) or self._why_not(node)
         except SzalError as error:  # of a condition that cannot be decided at all
-            self._made[node.place] = "fail", str(error)
+            self._made[place] = "fail", str(error)
             self._known[step.name] = failed = StepResult(step.id, step.name, StepStatus.FAILED, error=str(error))
             run.settle(node, failed, Outcome.FAILED)
             return
         if why is None:
-            self._made[node.place] = "run", None
+            self._made[place] = "run", None
             run.settle(node, StepResult(step.id, step.name, StepStatus.COMPLETED), Outcome.COMPLETED)
             return
-        self._made[node.place] = "skip", why[0]
+        self._made[place] = "skip", why[0]
         run.skip(node, *why)
-        result = run.results[node.place]
+        result = run.results[place]
         assert result is not None
         self._known[step.name] = result
+
+    def _why_not(self, node: Node) -> tuple[str, Outcome] | None:
+        """Return why the condition of a step keeps it from running, where that is known already."""
+        if node.condition is None:
+            return None
+        try:
+            holds = node.condition.evaluate({"inputs": self._inputs, "steps": _Known(self._known)})
+        except _NotYetKnown:
+            self._open.add(node.place)
+            return None
+        return None if holds else (CONDITION_NOT_MET, Outcome.PASSED)
 
     def step(self, node: Node) -> StepPreview:
         """Return what would become of a step."""
         step, plan = node.step, self._run.plan
         does, why = self._made[node.place]
-        is_open = node.condition is not None and not node.condition.steps <= self._known.keys()
         config: Json = None
         if does == "run":
             try:
@@ -159,7 +192,7 @@ class _Simulation:
             name=step.name,
             does=does,
             after=[plan.steps[place].name for place in plan.sources(node.place)],
-            condition=step.condition if (is_open and does == "run") or why == "condition not met" else None,
+            condition=step.condition if node.place in self._open or why == CONDITION_NOT_MET else None,
             why=why,
             step_type=step.step_type,
             config=config,

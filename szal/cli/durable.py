@@ -154,7 +154,7 @@ class _Continuing:
 
         What a program makes has the handlers of that program, and goes on as it was recorded.
         """
-        if not self.is_new and not record.state.is_live:
+        if not self.is_new and not record.state.is_live and not target.is_read:
             return ()
         name, ledger = record.execution_id, ledger_of(self.store)
         assert ledger is not None, "its definition is recorded"

@@ -167,6 +167,14 @@ class TestACorrectedFile:
         assert record(url, "e1").state is WorkflowState.PAUSED
         assert szal("resume", "e1").exit_code == 0
 
+    def test_does_not_show_the_old_result_of_one_that_failed_either(self, szal, write, url):
+        write("psql_typo")
+        szal("run", "etl.yaml", "--id", "day1")
+        write("echo loaded")
+        result = szal("resume", "day1", "etl.yaml")
+        assert result.exit_code == 2
+        assert "szal rerun day1 etl.yaml" in result.stderr
+
     def test_is_left_alone_by_recover(self, szal, here, url):
         (here / "clean.yaml").write_text(WAITS)
         szal("run", "clean.yaml", "--id", "e1")
@@ -311,6 +319,13 @@ class TestADryRun:
         )
         result = szal("run", "f.yaml", "--dry-run")
         assert "  2. b (if steps.a.output.exit_code == 0)\n       echo {{steps.a.output.stdout}}" in result.stdout
+
+    def test_decides_what_inputs_alone_decide(self, szal, here):
+        (here / "f.yaml").write_text(
+            "name: f\ninputs: {n: 1}\nsteps:\n  - {name: a, run: echo}\n"
+            "  - {name: b, needs: a, if: inputs.n == 2 && steps.a.output.exit_code == 0, run: echo}\n"
+        )
+        assert "- b: skipped, condition not met: inputs.n == 2 &&" in szal("run", "f.yaml", "--dry-run").stdout
 
     def test_as_json(self, szal, write):
         found = json.loads(szal("run", "etl.yaml", "--dry-run", "--json").stdout)
