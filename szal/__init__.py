@@ -13,6 +13,7 @@ from szal.engine.execution import Execution
 from szal.engine.one_shot import run
 from szal.errors import (
     Cancelled,
+    CannotReuse,
     ConditionError,
     CycleDetected,
     DecodeError,
@@ -45,6 +46,7 @@ from szal.errors import (
     SubFlowError,
     SzalError,
     ValueNotJson,
+    WorkingDirectoryGone,
     WriteFailed,
 )
 from szal.events.bus import EventBus, WorkflowEvent
@@ -62,6 +64,7 @@ from szal.scheduler.context import StepContext
 from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:
+    from szal.engine.part import Part
     from szal.files.loader import load_flow
     from szal.model.migration import MigrationRegistry
     from szal.stores import (
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
 # Slow to import, or needed by few: loaded at first use (PEP 562).
 _LAZY = {
     "MigrationRegistry": "szal.model.migration",
+    "Part": "szal.engine.part",
     "load_flow": "szal.files.loader",
     **dict.fromkeys(
         (
@@ -94,6 +98,7 @@ __all__ = [
     "BackoffStrategy",
     "CancellationToken",
     "Cancelled",
+    "CannotReuse",
     "CompiledCondition",
     "CompiledTemplate",
     "ConditionCache",
@@ -130,6 +135,7 @@ __all__ = [
     "MigrationRegistry",
     "MissingExtra",
     "OutputNotSerializable",
+    "Part",
     "PostgresExecutionStore",
     "ProgressHub",
     "RetryAfter",
@@ -155,6 +161,7 @@ __all__ = [
     "WorkflowEvent",
     "WorkflowState",
     "WorkflowStorage",
+    "WorkingDirectoryGone",
     "WriteFailed",
     "build_step_context",
     "evaluate",

@@ -18,6 +18,7 @@ from szal.storable import storable
 
 __all__ = [
     "Cancelled",
+    "CannotReuse",
     "ConditionError",
     "CycleDetected",
     "DecodeError",
@@ -54,6 +55,7 @@ __all__ = [
     "SubFlowError",
     "SzalError",
     "ValueNotJson",
+    "WorkingDirectoryGone",
     "WriteFailed",
     "describe",
 ]
@@ -230,6 +232,42 @@ class DefinitionMismatch(SzalError):
         lines = "".join(f"\n  - {difference}" for difference in self.differences[:20])
         more = f"\n  and {len(self.differences) - 20} more" if len(self.differences) > 20 else ""
         return f"{what}: {len(self.differences)} differences{lines}{more}"
+
+
+@attrs.define(repr=False, slots=False)
+class CannotReuse(SzalError):
+    """A part of a flow needs steps that the execution has not completed whose outcomes it was to take.
+
+    >>> print(CannotReuse("day1", "load", ("extract (failed)",)))
+    step 'load' needs what execution day1 has not completed: extract (failed)
+    """
+
+    execution_id: str
+    step: str
+    steps: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"step {self.step!r} needs what execution {self.execution_id} has not completed: {', '.join(self.steps)}"
+
+
+@attrs.define(repr=False, slots=False)
+class WorkingDirectoryGone(SzalError):
+    """The directory that an execution's commands run in is not there. It is left as it is.
+
+    `directory` is None where it is the process's own, and there is no other yet.
+
+    >>> print(WorkingDirectoryGone("o42", "/srv/shop"))
+    execution o42: its commands ran in /srv/shop, which is not there: say where that is (--cwd DIR, EngineConfig.cwd)
+    """
+
+    execution_id: str
+    directory: str | None
+
+    def __str__(self) -> str:
+        what, where = "the working directory of this process", "change to one that is, or give one"
+        if self.directory is not None:
+            what, where = f"its commands ran in {self.directory}, which", "say where that is"
+        return f"execution {self.execution_id}: {what} is not there: {where} (--cwd DIR, EngineConfig.cwd)"
 
 
 @attrs.define(repr=False, slots=False)

@@ -141,6 +141,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "engine": {
         "config": "what an engine can be told",
+        "directory": "where the commands of an execution run",
         "reporting": "events and metrics of one execution",
         "owners": "who runs an execution, and whether it is known to have ended",
         "leases": "the heartbeat",
@@ -153,6 +154,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "recording": "the three ways to record",
         "lineage": "which executions are whose sub-flows",
         "rerun": "what a rerun keeps",
+        "part": "a part of a flow, and what it takes from an execution",
+        "correction": "what a corrected definition is to an execution",
         "sub_flows": "the executions that sub_flow steps stand for",
         "launching": "beginning what the engine does itself",
         "restoring": "putting back what a store has of an execution",

@@ -39,6 +39,15 @@ class Advice:
             target = "MODULE:ATTRIBUTE"
         return self._command("resume", execution_id, target)
 
+    def instead(self, execution_id: str) -> str:
+        """Return what can be done with an execution that another definition was named for than it began with."""
+        again, on = self._command("rerun", execution_id, self.target), self._command("resume", execution_id)
+        lines = [
+            f"to keep what completed, and run the rest as it says now: {again}",
+            f"to go on as it was recorded, or see how it ended: {on}",
+        ]
+        return "\n".join([*lines, "to run all of it as it says now: szal run, without --id or with another one"])
+
     def undo(self, execution_id: str, flow: FlowDef | None = None) -> str:
         """Return the commands that end an execution which nobody runs, and undo it where its flow says so."""
         return f"{self._command('cancel', execution_id)} && {self.resume(execution_id, flow)}"

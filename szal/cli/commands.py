@@ -6,11 +6,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import click
 
 from szal.cli.advice import advice_on
 from szal.cli.console import console_for, diverted_stdout, documents, stderr, stdout, write
+from szal.cli.differences import Differs, tell_differences
 from szal.cli.document import record_json, summaries_json
+from szal.cli.dry_run import preview_of, show_preview, spec_for
 from szal.cli.durable import recover, rerun, resume
 from szal.cli.execute import Job, RecordLost, Settings, execute, sink_of
 from szal.cli.graph import to_dot, to_mermaid
@@ -19,13 +22,14 @@ from szal.cli.interrupt import hear_of_children
 from szal.cli.live import view_of
 from szal.cli.message import cancel, prune, resolve, signal
 from szal.cli.options import inputs_option, json_option, labels_of, needed, states_of, store_option
+from szal.cli.parts import Selection, part_options
 from szal.cli.session import close, console_of, end, run_options, standing_under
 from szal.cli.show import executions, full_record
 from szal.cli.standing import interrupted_among, standing_of
-from szal.cli.target import Target, find_target
+from szal.cli.target import STDIN, Target, find_target
 from szal.cli.text import clean, one_line
 from szal.engine.engine import Engine
-from szal.errors import InvalidFlow, LoadError, SzalError
+from szal.errors import DefinitionMismatch, InvalidFlow, LoadError, SzalError
 from szal.expressions.path import Json
 from szal.model.results import FlowResult
 from szal.model.state import WorkflowState
@@ -107,6 +111,7 @@ _target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
     metavar="ID",
     help="The execution's id. One that was interrupted or waits goes on; one that has ended is only shown.",
 )
+@part_options
 @run_options
 def run(
     *,
@@ -114,12 +119,17 @@ def run(
     inputs: Mapping[str, Json],
     labels: Mapping[str, str],
     execution_id: str | None,
+    from_step: str | None,
+    only: str | None,
+    reuse: str | None,
+    dry_run: bool,
     settings: Settings,
 ) -> None:
-    """Run a flow.
+    """Run a flow, or a part of it.
 
-    It is named by its FILE (YAML or JSON), or by the MODULE and the ATTRIBUTE that holds it: a FlowDef, a tuple of
-    a FlowDef with its Handlers, its sub-flows and its MigrationRegistry, or a function that returns one of these.
+    It is named by its FILE (YAML or JSON; - is standard input), or by the MODULE and the ATTRIBUTE that holds it: a
+    FlowDef, a tuple of a FlowDef with its Handlers, its sub-flows and its MigrationRegistry, or a function that returns
+    one of these. Commands run in the folder of the FILE.
 
     Ctrl-C pauses the run: what has ended is kept, what runs is told to end, nothing is undone, and it says how to go
     on. SIGTERM leaves it to whoever recovers. Without a store it is cancelled, and rolled back where it says so. Once
@@ -132,21 +142,56 @@ def run(
         needed(settings.store)
         if not execution_id:
             raise click.BadParameter("it is empty", param_hint="--id")
+    selection = Selection(from_step=from_step, only=only, reuse=reuse)
+    selection.check(settings.store)
+    if dry_run:
+        if execution_id is not None:
+            raise click.UsageError("--dry-run says what a new execution would do: leave --id out")
+        _preview(target, inputs, selection, settings)
+        return
     with documents(divert=settings.recorded) as document:
         found = find_target(target)
         found.check()
         name = new_id() if execution_id is None else execution_id
-
-        def do(engine: Engine, token: CancellationToken) -> FlowResult:
-            return engine.run(found.flow, inputs, execution_id=name, cancel=token, labels=labels)
-
         console = console_of(document, settings)
         with sink_of(settings) as store:
+            chosen = selection.of(found.flow, store)
+
+            def do(engine: Engine, token: CancellationToken) -> FlowResult:
+                return chosen.run(engine, name, inputs, labels, token)
+
+            differences = chosen.differences(found.flow, store, found.config())
+            tell_differences(console, target, chosen.reuse, differences, _TAKEN)
             standing = standing_under(store, name)
-            view = view_of(found.flow, console, before=standing.steps)
-            outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
-        close(document, console, outcome, settings, target)
+            view = view_of(chosen.flow, console, before=standing.steps)
+            try:
+                outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
+            except DefinitionMismatch as error:
+                if standing.flow is None or standing.flow.name != chosen.flow.name:
+                    raise
+                raise Differs(name, target, error.differences, advice_on(settings.store, target)) from error
+        # A part of a file's flow goes on as it is recorded, and so does what was read from standard input.
+        named = None if target == STDIN or (chosen.part is not None and found.is_read) else target
+        close(document, console, attrs.evolve(outcome, differences=differences), settings, named)
     end(outcome)
+
+
+_TAKEN = "what is taken from there is as it was"
+
+
+def _preview(target: str, inputs: Mapping[str, Json], selection: Selection, settings: Settings) -> None:
+    """Say what a run would do."""
+    with documents(divert=True) as document, contextlib.ExitStack() as stack:
+        found = find_target(target)
+        found.check()
+        reads = selection.reuse is not None and settings.store is not None
+        store = stack.enter_context(reading(settings.store)) if reads and settings.store is not None else None
+        chosen = selection.of(found.flow, store)
+        differences = chosen.differences(found.flow, store, found.config())
+        tell_differences(console_for(stderr()), target, chosen.reuse, differences, _TAKEN)
+        config = found.config(execution_store=store, cwd=settings.cwd)
+        spec = spec_for(found, chosen, inputs, store, config)
+        show_preview(preview_of(spec, chosen.reuse), document, as_json=settings.recorded)
 
 
 @szal.command(short_help="Say whether a flow can be run.")

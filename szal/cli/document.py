@@ -12,10 +12,16 @@ from szal.stores import ExecutionSummary
 __all__ = ["record_json", "summaries_json"]
 
 
-def record_json(record: ExecutionRecord, waits: Sequence[Wait] = (), *, is_interrupted: bool = False) -> str:
+def record_json(
+    record: ExecutionRecord,
+    waits: Sequence[Wait] = (),
+    *,
+    is_interrupted: bool = False,
+    differences: Sequence[str] = (),
+) -> str:
     """Return the record; of one that could go on also ``interrupted`` and ``waits``, where there is something to say.
 
-    A wait without a signal and a time is for a decision.
+    A wait without a signal and a time is for a decision. *differences* are from what it is a rerun of.
     """
     text = encode_record(record)
     more: dict[str, Json] = {}
@@ -23,6 +29,8 @@ def record_json(record: ExecutionRecord, waits: Sequence[Wait] = (), *, is_inter
         more["interrupted"] = True
     if waits:
         more["waits"] = [_wait_json(wait) for wait in waits]
+    if differences:
+        more["differences"] = list(differences)
     return text if not more else json.dumps({**json.loads(text), **more}, ensure_ascii=False, separators=(",", ":"))
 
 

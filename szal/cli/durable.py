@@ -7,7 +7,9 @@ import attrs
 import click
 from rich.console import Console
 
+from szal.cli.advice import advice_on
 from szal.cli.console import documents, stderr, write
+from szal.cli.differences import Differs, tell_differences
 from szal.cli.execute import PAUSED, Job, Outcome, Settings, execute, sink_of
 from szal.cli.history import check_exists, find_record
 from szal.cli.live import view_of
@@ -17,6 +19,7 @@ from szal.cli.standing import standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
+from szal.engine.correction import Correction
 from szal.engine.engine import Engine
 from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError, describe
 from szal.expressions.path import Json
@@ -25,6 +28,7 @@ from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Handlers
+from szal.stores.ledger import ledger_of
 
 __all__ = ["recover", "rerun", "resume"]
 
@@ -52,8 +56,10 @@ def resume(*, execution_id: str, target: str | None, settings: Settings) -> None
     """Go on with an execution that was interrupted, or waits. The beginning of its ID is enough.
 
     Steps that have ended are not run again; of an execution that has ended the result is shown. The definition is
-    the stored one. FILE or MODULE:ATTRIBUTE (as for run) brings what does the steps: it may be left out where all of
-    them are shell commands, "call" a function, or wait. Exit status as of run; 2 also where it is being run already.
+    the stored one: where FILE says something else, it is refused, with the differences (rerun runs what a corrected
+    file says). FILE or MODULE:ATTRIBUTE (as for run) brings what does the steps: it may be left out where all of them
+    are shell commands, "call" a function, or wait. Commands run where they ran first, unless --cwd says where that is
+    now. Exit status as of run; 2 also where it is being run already.
     """
 
     _go_on(execution_id, target, settings, _resume)
@@ -70,13 +76,15 @@ def rerun(
 ) -> None:
     """Run a flow again, as a new execution that keeps what completed before.
 
-    It runs what failed or was skipped, and with --from that step and what comes after it. Inputs are laid over the
-    earlier ones. FILE or MODULE:ATTRIBUTE and the exit status are as of resume.
+    It runs what failed or was skipped, and with --from that step and what comes after it. With FILE or
+    MODULE:ATTRIBUTE it is run as that says now: a step that is new or changed runs, with all that comes after it, and
+    how it differs from the earlier execution is told. Inputs are laid over the earlier ones. What may be left out, and
+    the exit status, are as of resume.
     """
 
-    def do(engine: Engine, name: str, token: CancellationToken) -> FlowResult:
+    def do(engine: Engine, name: str, token: CancellationToken, flow: FlowDef | None) -> FlowResult:
         try:
-            return engine.rerun(name, from_step, inputs, cancel=token)
+            return engine.rerun(name, from_step, inputs, flow=flow, cancel=token)
         except ValueError as error:
             raise CannotGoOn(name, str(error)) from error
 
@@ -87,7 +95,7 @@ def _go_on(
     execution_id: str,
     target: str | None,
     settings: Settings,
-    do: Callable[[Engine, str, CancellationToken], FlowResult],
+    do: Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult],
     *,
     is_new: bool = False,
 ) -> None:
@@ -98,7 +106,7 @@ def _go_on(
         with sink_of(settings) as store:
             assert store is not None
             record = find_record(store, execution_id)
-            outcome = _Continuing(settings, console, store, do, is_new).take_up(record, found)
+            outcome = _Continuing(settings, console, store, do, is_new).take_up(record, found, target)
         close(document, console, outcome, settings, target)
     end(outcome)
 
@@ -110,26 +118,53 @@ class _Continuing:
     settings: Settings
     console: Console
     store: Any
-    do: Callable[[Engine, str, CancellationToken], FlowResult]
+    do: Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult]
     is_new: bool = False
 
-    def take_up(self, record: ExecutionRecord, target: Target | None) -> Outcome:
-        """Go on with an execution on this thread; raises `CannotGoOn`, and what the engine raises."""
+    def take_up(self, record: ExecutionRecord, target: Target | None, named: str | None) -> Outcome:
+        """Go on with an execution on this thread; raises `CannotGoOn`, and what the engine raises.
+
+        *named* is how a person named *target*.
+        """
         name = record.execution_id
         standing = standing_of(self.store, record)
         if standing.flow is None:
             raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
+        found = self._target_for(record, standing.flow, target)
+        flow = None if target is None else target.named(record.flow_name)
+        differences = () if flow is None or target is None else self._differences(record, flow, target, named)
         job = Job(
-            target=self._target_for(record, standing.flow, target),
-            do=lambda engine, token: self.do(engine, name, token),
+            target=found,
+            do=lambda engine, token: self.do(engine, name, token, flow),
             execution_id=None if self.is_new else name,
         )
-        view = view_of(standing.flow, self.console, before=() if self.is_new else standing.steps)
+        shown = flow if self.is_new and flow is not None else standing.flow
+        view = view_of(shown, self.console, before=() if self.is_new else standing.steps)
         try:
-            return execute(job, self.settings, self.store, view)
+            outcome = execute(job, self.settings, self.store, view)
+            return attrs.evolve(outcome, differences=differences)
         except HandlerNotFound as error:
             more = "" if target is not None else ": name the flow's file, or the MODULE:ATTRIBUTE that has them"
             raise CannotGoOn(name, f"{error}{more}") from error
+
+    def _differences(
+        self, record: ExecutionRecord, flow: FlowDef, target: Target, named: str | None
+    ) -> tuple[str, ...]:
+        """Tell how *flow* differs from what the execution began with; raise `Differs` where that cannot be.
+
+        What a program makes has the handlers of that program, and goes on as it was recorded.
+        """
+        if not self.is_new and not record.state.is_live and not target.is_read:
+            return ()
+        name, ledger = record.execution_id, ledger_of(self.store)
+        assert ledger is not None, "its definition is recorded"
+        found = Correction.of(ledger, ledger.read(name), flow, target.config()).differences
+        what = named or flow.name
+        if found and not self.is_new and target.is_read:
+            raise Differs(name, what, found, advice_on(self.settings.store, named))
+        follows = "it runs as that says now" if self.is_new else "it goes on as it was recorded"
+        tell_differences(self.console, what, name, found, follows)
+        return found
 
     def _target_for(self, record: ExecutionRecord, flow: FlowDef, target: Target | None) -> Target:
         """Return what does the steps, if any is to be done: never a flow's handlers for another flow's steps."""
@@ -139,9 +174,8 @@ class _Continuing:
                 problem = "it has sub-flows: name the flow's file, or the MODULE:ATTRIBUTE that has them"
                 raise CannotGoOn(record.execution_id, problem)
             return Target(flow)
-        names = [known.name for known in (target.flow, *target.sub_flows)]
-        if record.flow_name not in names:
-            problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(names[0])}"
+        if target.named(record.flow_name) is None:
+            problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(target.flow.name)}"
             raise CannotGoOn(record.execution_id, problem)
         return target
 
@@ -158,7 +192,8 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
 
     With FILE or MODULE:ATTRIBUTE (as for run, any number), with those of these flows; without, with those of flows
     that need no handlers of their own (see resume). Others are left alone, and so is what another process takes
-    first. What one of them raises is said, and the others go on. With --json, a record on each line.
+    first. What one of them raises is said, and the others go on: so is one whose directory is gone, or which differs
+    from FILE. With --json, a record on each line.
 
     Exit status: 0 all succeeded, or there was none; 1 one of them failed or could not go on; 3 none did, but one
     waits again; 130 Ctrl-C, which pauses the execution that is under way, and ends this.
@@ -178,7 +213,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
                     if record is None or (known and record.flow_name not in known):
                         continue
                     name, target = known.get(record.flow_name, (None, None))
-                    outcome = continuing.take_up(record, target)
+                    outcome = continuing.take_up(record, target, name)
                 except (ExecutionOwned, ExecutionNotFound, LeaseLost):  # another process was faster
                     continue
                 except SzalError as error:  # the others go on
@@ -203,7 +238,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
     end(outcomes, _worst(statuses))
 
 
-def _resume(engine: Engine, name: str, token: CancellationToken) -> FlowResult:
+def _resume(engine: Engine, name: str, token: CancellationToken, _: FlowDef | None) -> FlowResult:
     return engine.resume(name, cancel=token)
 
 

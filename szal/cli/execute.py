@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NoReturn
 
 import attrs
@@ -61,6 +61,7 @@ class Settings:
     timeout: float | None = None
     durability: Durability = "flow"
     lease_ttl: float = 30.0
+    cwd: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +78,8 @@ class Outcome:
     """How it ended. `result` is None where nothing is known of that.
 
     `is_old`: it had ended before, and nothing was run. `is_interrupted`: by a signal; `is_left`: it did not end by
-    that, and goes on where it stands. `standing`: how far one has come that has not ended.
+    that, and goes on where it stands. `standing`: how far one has come that has not ended. `differences`: how what was
+    run differs from what an earlier execution had begun with.
     """
 
     status: int
@@ -89,6 +91,7 @@ class Outcome:
     is_interrupted: bool = False
     is_left: bool = False
     standing: Standing = attrs.field(factory=Standing)
+    differences: Sequence[str] = ()
 
 
 def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: View) -> Outcome:
@@ -169,6 +172,7 @@ class _Running:
             timeout=settings.timeout,
             durability=settings.durability,
             lease_ttl=settings.lease_ttl,
+            cwd=settings.cwd,
             execution_store=store,
             event_sink=self._on_event,
             progress_sink=view.progress,

@@ -54,6 +54,13 @@ _OPTIONS = (
         help="How long after its last sign of life another machine may take the execution over. There are three signs"
         " in that time, and with each it is seen whether a cancellation was asked for.",
     ),
+    click.option(
+        "--cwd",
+        type=click.Path(exists=True, file_okay=False),
+        metavar="DIR",
+        help="Where commands run, from now on. Else that is where they ran first: in the folder of the flow's file, or"
+        " where szal was started. It is recorded, and where it is gone, an execution does not go on.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the execution's record on stdout, all else on stderr."),
 )
 
@@ -69,6 +76,7 @@ def run_options(function: _F) -> _F:
         timeout: float | None,
         durability: Durability | None,
         lease_ttl: float,
+        cwd: str | None,
         as_json: bool,
         **rest: Any,
     ) -> None:
@@ -83,6 +91,7 @@ def run_options(function: _F) -> _F:
             timeout=timeout,
             durability=durability or "flow",
             lease_ttl=lease_ttl,
+            cwd=cwd,
         )
         function(settings=settings, **rest)
 
@@ -112,7 +121,13 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
         console.print(_NOT_KEPT)
     if settings.recorded and outcome.record is not None:
         standing = outcome.standing
-        write(document, record_json(outcome.record, standing.waits, is_interrupted=standing.is_interrupted))
+        told = record_json(
+            outcome.record,
+            standing.waits,
+            is_interrupted=standing.is_interrupted,
+            differences=outcome.differences,
+        )
+        write(document, told)
 
 
 _NOT_KEPT = Text("it waits, but without --store nothing is kept of it that could go on", style="yellow")

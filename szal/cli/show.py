@@ -206,6 +206,8 @@ def _facts(console: Console, record: ExecutionRecord, standing: Standing) -> Ren
         "parent": record.parent_execution_id,
         "inputs": _pairs(record.inputs),
         "labels": _pairs(record.labels),
+        "file": record.file,
+        "directory": record.cwd,
         "error": None if record.state is WorkflowState.PAUSED and standing.flow is not None else record.error,
     }
     table = Table.grid(padding=(0, 2, 0, 0))

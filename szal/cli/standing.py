@@ -196,7 +196,8 @@ def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Che
     for name, checkpoint in checkpoints.items():
         if checkpoint.outcome is not None:  # no other has settled
             node = plan.nodes[plan.places[name]]
-            run.put_back(node, checkpoint.result, Outcome(checkpoint.outcome), checkpoint.age)
+            outcome = Outcome(checkpoint.outcome)
+            run.put_back(node, checkpoint.result, outcome, checkpoint.age, is_lent=checkpoint.is_lent)
     run.take_back_all()
     return run
 

@@ -1,10 +1,10 @@
 """From what a person names on the command line to a flow that can be run.
 
-A target is a file (YAML or JSON, see `szal.load_flow`), or ``module:attribute``, looked up from the current
-directory too. The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a `Handlers`
-registry (or a function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s
-that bring stored definitions of these flows forward. Or it is a function without required parameters that returns one
-of these.
+A target is a file (YAML or JSON, see `szal.load_flow`; ``-`` is standard input), or ``module:attribute``, looked up
+from the current directory too. The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a
+`Handlers` registry (or a function that does every step), further flows that its sub_flow steps name, and
+`MigrationRegistry`s that bring stored definitions of these flows forward. Or it is a function without required
+parameters that returns one of these.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -26,7 +26,10 @@ from szal.model.migration import MigrationRegistry
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import Handlers
 
-__all__ = ["BadTarget", "Target", "find_target"]
+__all__ = ["STDIN", "BadTarget", "Target", "find_target"]
+
+STDIN: Final = "-"
+"""What names a flow that is read from standard input."""
 
 
 @attrs.define
@@ -48,11 +51,17 @@ class Target:
     handler: Handlers | Callable[..., Any] = attrs.field(factory=Handlers)
     sub_flows: tuple[FlowDef, ...] = ()
     migrations: Mapping[str, MigrationRegistry] = attrs.field(factory=dict)
+    is_read: bool = False
+    """Whether the flow was read, and not made by a program."""
 
     def config(self, **settings: Any) -> EngineConfig:
         """Return the settings of an engine that runs it."""
         storage = InMemoryStorage(self.sub_flows) if self.sub_flows else None
         return EngineConfig(storage=storage, migrations=self.migrations, **settings)
+
+    def named(self, flow_name: str) -> FlowDef | None:
+        """Return the flow of that name, be it one that is part of it."""
+        return next((flow for flow in (self.flow, *self.sub_flows) if flow.name == flow_name), None)
 
     def check(self) -> None:
         """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run."""
@@ -64,12 +73,14 @@ class Target:
 
 def find_target(name: str) -> Target:
     """Return what *name* stands for; raise `BadTarget`, or `LoadError` for a file that is no flow."""
+    if name == STDIN:
+        return Target(_read_stdin(), is_read=True)
     module, colon, attribute = name.partition(":")
     path = Path(name)
     if path.is_dir():
         raise BadTarget(name, "this is a directory: name a flow's file in it")
     if path.exists() or not colon:
-        return Target(_read(name, path))
+        return Target(_read(name, path), is_read=True)
     if not attribute or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise BadTarget(name, "there is no such file, and it is not of the form module:attribute")
     return _target(name, _look_up(name, module, attribute))
@@ -83,6 +94,15 @@ def _read(name: str, path: Path) -> FlowDef:
     if not path.exists():
         raise BadTarget(name, "there is no such file (a flow in Python is named module:attribute)")
     return load_flow(path)
+
+
+def _read_stdin() -> FlowDef:
+    from szal.files.loader import flow_of  # which needs PyYAML
+
+    content = sys.stdin.buffer.read()
+    if not content.strip():
+        raise BadTarget(STDIN, "standard input is empty: write a flow to it, as YAML or JSON")
+    return flow_of(content, "<stdin>", is_json=content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{")
 
 
 def _look_up(name: str, module: str, attribute: str) -> Any:

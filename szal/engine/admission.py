@@ -9,6 +9,7 @@ import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
+from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, given_inputs
 from szal.errors import SzalError
@@ -53,6 +54,29 @@ class Admission:
     ) -> ExecutionSpec:
         """Return what is to be run, checked; nothing is recorded yet."""
         self.active.check_open()
+        self.check_id(execution_id)
+        if execution_id is not None:
+            id_from = IdFrom.CALLER
+        else:
+            id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
+        flow, plan = compiled(flow, self._config)
+        binding = bind(flow, plan, self._resolver, self._config)
+        execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
+        record = ExecutionRecord(
+            execution_id,
+            flow.name,
+            WorkflowState.RUNNING,
+            inputs=given_inputs(flow, inputs or {}, self._config),
+            flow_id=flow.id,
+            flow_version=flow.version,
+            labels=as_recorded(checked_labels(labels), "labels")[1] if labels else {},
+            cwd=first_directory(execution_id, flow, plan, self._config),
+            file=flow.file,
+        )
+        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
+
+    def check_id(self, execution_id: str | None) -> None:
+        """Raise TypeError or ValueError for what can be no execution's id."""
         if not isinstance(execution_id, str | None):
             raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
         if execution_id == "":
@@ -62,22 +86,6 @@ class Admission:
             problem = problem_of_text(execution_id) or bounds.problem_of_key(execution_id)
             if problem is not None:
                 raise ValueError(f"execution_id {problem}")
-        if execution_id is not None:
-            id_from = IdFrom.CALLER
-        else:
-            id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
-        flow, plan = compiled(flow, self._config)
-        binding = bind(flow, plan, self._resolver, self._config)
-        record = ExecutionRecord(
-            execution_id or (flow.id if id_from is IdFrom.FLOW else new_id()),
-            flow.name,
-            WorkflowState.RUNNING,
-            inputs=given_inputs(flow, inputs or {}, self._config),
-            flow_id=flow.id,
-            flow_version=flow.version,
-            labels=as_recorded(checked_labels(labels), "labels")[1] if labels else {},
-        )
-        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
 
     def admit(self, spec: ExecutionSpec, *, is_handed_out: bool = False) -> ExecutionSpec | FlowResult | None:
         """Return *spec* as it is to run, or the result that there is under its id.

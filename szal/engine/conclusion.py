@@ -95,5 +95,7 @@ def copy_of(record: ExecutionRecord) -> ExecutionRecord:
         parent_execution_id=record.parent_execution_id,
         labels=record.labels,
         error=record.error,
+        cwd=record.cwd,
+        file=record.file,
         stop=record.stop,
     )

@@ -1,6 +1,8 @@
 """What an engine can be told."""
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
@@ -23,6 +25,10 @@ OnInterrupt = Literal["pause", "cancel"]
 
 _DEEPEST: Final = 64
 """The output of each is one level deeper in that of the run, and JSON values have a limit of those."""
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +61,9 @@ class EngineConfig:
     `max_depth`: how deeply sub-flows may be nested, at most 64. `max_sub_flows`: how many a run may have in all, each
     attempt and those of its sub-flows counted (by each process that goes on with it, anew). More of either ends the
     whole run.
+    `cwd`: the directory that commands run in, of executions that begin and of those that go on. Without it that is the
+    folder of the flow's file, or the working directory of the process in which the execution began: it is recorded, and
+    where it is gone, the execution is not gone on with (`WorkingDirectoryGone`).
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
     the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
@@ -82,6 +91,7 @@ class EngineConfig:
     idle_timeout: float = attrs.field(default=10.0)
     max_depth: int = attrs.field(default=32)
     max_sub_flows: int = attrs.field(default=100_000)
+    cwd: str | None = attrs.field(default=None, converter=_absolute)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
 
     @max_concurrency.validator
@@ -96,6 +106,11 @@ class EngineConfig:
         check(attribute.name, value, whole=True)
         if not 0 <= value <= _DEEPEST:
             raise ValueError(f"{attribute.name} must be from 0 to {_DEEPEST}, not {value}")
+
+    @cwd.validator
+    def _a_directory(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:
+        if value is not None and not Path(value).is_dir():
+            raise ValueError(f"{attribute.name}: there is no directory {value}")
 
     @durability.validator
     def _known(self, attribute: "attrs.Attribute[str]", value: str) -> None:

@@ -16,6 +16,7 @@ from szal.errors import ExecutionOwned
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.flow import FlowDef
+from szal.model.json import checked_labels
 from szal.model.results import FlowResult
 from szal.model.state import Stop
 from szal.number import check, check_wait
@@ -27,6 +28,7 @@ from szal.steps.handlers import EveryStep, Handlers, Resolver
 
 if TYPE_CHECKING:
     from szal.engine.mass_recovery import BackgroundRecovery
+    from szal.engine.part import Part
 
 __all__ = ["Engine"]
 
@@ -255,18 +257,44 @@ class Engine:
         from_step: str | None = None,
         inputs: Mapping[str, Json] | None = None,
         *,
+        flow: "FlowDef | Part | None" = None,
+        new_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
         cancel: CancellationToken | None = None,
     ) -> FlowResult:
         """Run a flow again as a *new* execution that keeps what completed in another one.
 
         What failed or was skipped runs; with *from_step*, that step too. If a step runs again, so does everything after
-        it. A sub-flow that failed keeps what completed in it. *inputs* are laid over the earlier ones. Raises
-        `ExecutionNotFound`, `ExecutionOwned`, ValueError (no such step, or one to resolve first), what `run` raises.
+        it. A sub-flow that failed keeps what completed in it. *inputs* are laid over the earlier ones, as *labels* are.
+
+        *flow* is the corrected definition: a step that is new or changed runs, with all that comes after it, and one
+        that is not there any more is dropped. A `Part` of it runs alone, and takes what comes before it from the other
+        execution. With *new_id* that is the id, and giving it is an idempotent start, as for `run`.
+
+        Raises `ExecutionNotFound`, `ExecutionOwned`, `CannotReuse` (what a part needs did not complete), ValueError (no
+        such step, one to resolve first, another flow), and what `run` raises.
         """
-        recovery = self._admission.recovery()
-        spec = recovery.rerun(execution_id, from_step, inputs, cancel)
+        from szal.engine.part import Part
+        from szal.engine.recovery import Rerun
+
+        self._admission.check_id(new_id)
+        part = flow if isinstance(flow, Part) else None
+        if part is not None and from_step is not None:
+            raise ValueError("from_step does not go with a part of a flow: Part.from_step says where that begins")
+        wanted = Rerun(
+            from_step=from_step,
+            inputs=inputs or {},
+            flow=part.flow if part is not None else flow,  # type: ignore[arg-type]
+            part=part,
+            new_id=new_id,
+            labels=checked_labels(labels or {}),
+            token=cancel,
+        )
+        spec = self._admission.recovery().rerun(execution_id, wanted)
         driver = self._driver(spec.record.execution_id)
-        return driver.run(lambda: recovery.begin_rerun(spec))
+        with contextlib.suppress(NotAdmitted):
+            return driver.run(partial(self._admission.admit, spec))
+        raise ExecutionOwned(spec.record.execution_id)
 
     def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
         """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.

@@ -105,6 +105,7 @@ class Lifecycle(Supervised):
             plan=spec.plan,
             results=results,
             settled_as=[0] * len(results) if spec.plan.starts_early else [],
+            cwd=self.record.cwd,
             token=spec.token,
             progress=config.progress_sink,
             is_recorded=self.recording.encode is not None,

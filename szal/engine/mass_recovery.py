@@ -11,7 +11,14 @@ from queue import Empty
 import attrs
 
 from szal.clock import monotonic
-from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost
+from szal.errors import (
+    EngineClosed,
+    ExecutionNotFound,
+    ExecutionOwned,
+    HandlerNotFound,
+    LeaseLost,
+    WorkingDirectoryGone,
+)
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
@@ -35,6 +42,8 @@ def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
         return resume(execution_id)
     except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost, EngineClosed) as error:
         logger.debug("execution %s is not recovered: %s", execution_id, error)
+    except WorkingDirectoryGone as error:
+        logger.error("cannot recover %s", error)
     except BaseException as error:
         if is_interruption(error):
             raise

@@ -1,5 +1,6 @@
 """Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
 
+import logging
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -7,14 +8,17 @@ import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
+from szal.engine.correction import Correction, inputs_given_to
+from szal.engine.directory import check_directory, moved
 from szal.engine.interrupted import interrupted
 from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
 from szal.engine.lineage import is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import is_gone, owner_name
+from szal.engine.part import Part
 from szal.engine.rerun import kept_rows, with_descendants
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, recorded_flow, stored_flow
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
@@ -26,6 +30,7 @@ from szal.errors import (
     StoreError,
 )
 from szal.expressions.path import Json
+from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.fields import problem_of_text
 from szal.model.flow import FlowDef
@@ -37,11 +42,29 @@ from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.steps.handlers import Resolver
-from szal.stores.ledger import Ledger, Signal, Snapshot
+from szal.stores.ledger import Ledger, Signal, Snapshot, StepRows
 
-__all__ = ["Recovery", "Resolution"]
+__all__ = ["Recovery", "Rerun", "Resolution"]
+
+logger = SafeLogger(logging.getLogger(__name__))
 
 Resolution = Literal["completed", "failed", "retry"]
+
+
+@attrs.frozen(kw_only=True)
+class Rerun:
+    """What a new execution is to be that keeps what completed in an earlier one. `flow`: None, that of the earlier one.
+
+    With `part` it is that part of a flow.
+    """
+
+    from_step: str | None = None
+    inputs: Mapping[str, Json] = attrs.field(factory=dict)
+    flow: FlowDef | None = None
+    part: Part | None = None
+    new_id: str | None = None
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    token: CancellationToken | None = None
 
 
 class Recovery:
@@ -59,7 +82,7 @@ class Recovery:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
 
         An id that nobody has is not waited for: its run writes what is new with the rest. One that *is_handed_out* is;
-        with the durability "none" it is queued.
+        with the durability "none" it is queued. A rerun is recorded with what it keeps.
         None: no id was given, and the flow's own is taken.
         """
         leased, record = self.leased, spec.record
@@ -67,19 +90,23 @@ class Recovery:
         if is_flows and self.ledger.knows(record.execution_id):  # without the write lock
             return None
         definition = Definition.of(spec.flow)
-        new = leased.new(record, definition)
-        if spec.id_from is IdFrom.NOWHERE and not (is_handed_out and self._config.durability != "none"):
+        new = leased.new(record, definition, steps=() if spec.snapshot is None else spec.snapshot.steps)
+        is_waited_for = spec.snapshot is not None or (is_handed_out and self._config.durability != "none")
+        if spec.id_from is IdFrom.NOWHERE and not is_waited_for:
             if is_handed_out:
                 leased.queue(new)
             return attrs.evolve(spec, epoch=new.epoch, new=new)
         if leased.claim(new):
-            return attrs.evolve(spec, epoch=new.epoch)
+            snapshot = None if spec.snapshot is None else attrs.evolve(spec.snapshot, epoch=new.epoch)
+            return attrs.evolve(spec, epoch=new.epoch, snapshot=snapshot)
         if is_flows:
             return None
         self.leased.drain()
         known = self.ledger.read(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
+        if known.record.state.is_live:
+            check_directory(known.record, spec.plan, self._config)
         self._check_sub_flows(known, spec.flow, spec.plan)
         root = root_of(self.ledger, known.record)
         if root.execution_id != record.execution_id:
@@ -115,6 +142,7 @@ class Recovery:
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
+        check_directory(known.record, plan, self._config)
         self._check_sub_flows(known, flow, plan)
         return self.take_over(ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token))
 
@@ -129,7 +157,8 @@ class Recovery:
             if snapshot.record.result is None:
                 raise ExecutionNotFound(execution_id)
             return snapshot.record.result
-        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
+        record = moved(snapshot.record, self._config.cwd)
+        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=record)
 
     def _check_sub_flows(
         self, known: Snapshot, flow: FlowDef, plan: Plan, *, rolls_back: bool = False, is_undone: bool = False
@@ -172,51 +201,61 @@ class Recovery:
             if holder is not None and not is_gone(holder):
                 raise ExecutionOwned(record.execution_id)
 
-    def rerun(
-        self,
-        execution_id: str,
-        from_step: str | None,
-        inputs: Mapping[str, Json] | None,
-        token: CancellationToken | None,
-    ) -> ExecutionSpec:
+    def rerun(self, execution_id: str, wanted: Rerun) -> ExecutionSpec:
         """Return the spec of a new execution that keeps what completed in this one.
 
         Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it; and
-        ValueError where a step that must not run twice may have been done, unless it runs again by *from_step*.
+        ValueError where a step that must not run twice may have been done, unless `Rerun.from_step` has it run again.
         """
         self.leased.drain()
         known = self.ledger.read(execution_id)
         if known.record.state.is_live:
             self._check_not_run(known.record, root_of(self.ledger, known.record))
-        flow = stored_flow(execution_id, known, self._config)
-        plan = Plan.of(flow)
+        stored = stored_flow(execution_id, known, self._config)
+        flow, plan = compiled(stored if wanted.flow is None else wanted.flow, self._config)
         binding = bind(flow, plan, self._resolver, self._config)
+        check_directory(known.record, plan, self._config)
+        steps = self._kept_rows(known, stored, plan, wanted)
+        given = known.record.inputs if wanted.flow is None else {**flow.inputs, **inputs_given_to(known.record, stored)}
         record = ExecutionRecord(
-            new_id(),
+            wanted.new_id or new_id(),
             flow.name,
             WorkflowState.RUNNING,
-            inputs=as_recorded({**known.record.inputs, **(inputs or {})}, "inputs")[1],
+            inputs=as_recorded({**given, **wanted.inputs}, "inputs")[1],
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=execution_id,
-            labels=known.record.labels,
+            labels={**known.record.labels, **wanted.labels},
+            cwd=self._config.cwd or known.record.cwd,
+            file=known.record.file if wanted.flow is None else flow.file,
         )
-        again = with_descendants(plan, from_step)
-        for place, step in enumerate(plan.steps):
-            if not step.idempotent and place not in again and _undecided(known, step.name) is not None:
+        return ExecutionSpec(
+            flow=flow,
+            plan=plan,
+            binding=binding,
+            record=record,
+            id_from=IdFrom.NOWHERE if wanted.new_id is None else IdFrom.CALLER,
+            token=wanted.token,
+            snapshot=Snapshot(record=record, epoch=None, steps=steps),
+        )
+
+    def _kept_rows(self, known: Snapshot, stored: FlowDef, plan: Plan, wanted: Rerun) -> StepRows:
+        """Return what a rerun begins with."""
+        execution_id, part = known.record.execution_id, wanted.part
+        corrected = Correction((), frozenset())
+        if wanted.flow is not None:
+            corrected = Correction.of(self.ledger, known, wanted.flow, self._config)
+        for line in corrected.differences:
+            logger.info("what is run again of execution %s differs: %s", execution_id, line)
+        if part is not None:
+            return part.rows_from(self.ledger, known)
+        named = with_descendants(plan, () if wanted.from_step is None else [wanted.from_step])
+        names = {plan.steps[place].name for place in named}
+        for step in stored.walk():
+            if not step.idempotent and step.name not in names and _undecided(known, step.name) is not None:
                 problem = f"step {step.name!r} may have been done: resolve it first, or name it as from_step"
                 raise ValueError(f"execution {execution_id}: {problem}")
-        steps = kept_rows(self.ledger, known, plan, again)
-        snapshot = Snapshot(record=record, epoch=None, steps=steps)
-        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, token=token, snapshot=snapshot)
-
-    def begin_rerun(self, spec: ExecutionSpec) -> ExecutionSpec:
-        """Record the execution that `rerun` returned, and return it with its lease."""
-        assert spec.snapshot is not None
-        new = self.leased.new(spec.record, Definition.of(spec.flow), steps=spec.snapshot.steps)
-        is_recorded = self.leased.claim(new)
-        assert is_recorded, "a new id is nobody else's"
-        return attrs.evolve(spec, epoch=new.epoch, snapshot=attrs.evolve(spec.snapshot, epoch=new.epoch))
+        return kept_rows(self.ledger, known, plan, named | with_descendants(plan, corrected.changed))
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
         """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""

@@ -1,6 +1,6 @@
 """What an execution that is run again as a new one keeps of its steps."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from szal.engine.lineage import Reading, last_sub_flow, was_undone
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
@@ -30,8 +30,8 @@ def kept_rows(
     checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
     begun = (node.step.name for node in plan.nodes if node.step.step_type == "sub_flow")
     for name in dict.fromkeys([*checkpoints, *begun]):
-        place = plan.places[name]
-        if place in again:
+        place = plan.places.get(name)
+        if place is None or place in again:  # it is not there any more, or is to run
             continue
         step, checkpoint = plan.nodes[place].step, checkpoints.get(name)
         if step.step_type == "sub_flow":
@@ -61,7 +61,8 @@ def _row_of(checkpoint: Checkpoint, execution_id: str) -> str | None:
     result = checkpoint.result
     if _is_done(checkpoint):
         origin = checkpoint.origin or execution_id
-        return encode_checkpoint(result, int(Outcome.COMPLETED), age=checkpoint.age + 1, origin=origin)
+        age, lent = checkpoint.age + 1, checkpoint.is_lent
+        return encode_checkpoint(result, int(Outcome.COMPLETED), age=age, origin=origin, lent=lent)
     if _is_skipped(result):
         return encode_checkpoint(result, age=checkpoint.age + 1)
     return None
@@ -88,14 +89,14 @@ def _row_of_sub_flow(
     return encode_checkpoint(result, age=age, sub_flow=execution_id)
 
 
-def with_descendants(plan: Plan, step: str | None) -> set[int]:
-    """Return the places of *step* and of all that comes after it. Raises ValueError: there is no such step."""
-    if step is None:
-        return set()
-    if step not in plan.places:
-        raise ValueError(f"no step {step!r} in this flow")
-    start = plan.places[step]
-    found, pending = {start}, [start]
+def with_descendants(plan: Plan, steps: Iterable[str]) -> set[int]:
+    """Return the places of *steps* and of all that comes after them. Raises ValueError: there is no such step."""
+    pending: list[int] = []
+    for step in steps:
+        if step not in plan.places:
+            raise ValueError(f"no step {step!r} in this flow")
+        pending.append(plan.places[step])
+    found = set(pending)
     for place in pending:  # grows while it is read
         for target, _ in plan.successors(place):
             if target not in found:

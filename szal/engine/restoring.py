@@ -55,7 +55,7 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
         result, due = checkpoint.result, checkpoint.due
         if checkpoint.outcome is not None or checkpoint.age:
             outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
-            run.put_back(node, result, outcome, checkpoint.age)
+            run.put_back(node, result, outcome, checkpoint.age, is_lent=checkpoint.is_lent)
             if checkpoint.undo_error is not None:
                 restored.not_undone[name] = checkpoint.undo_error
         elif due is not None and result.status is StepStatus.PENDING:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.config import EngineConfig
+from szal.engine.directory import moved
 from szal.engine.leased_store import LeasedStore
 from szal.engine.lineage import (
     can_be_undone,
@@ -160,6 +161,8 @@ class SubFlows:
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=self._parent.record.execution_id,
+            cwd=self._parent.record.cwd,
+            file=self._parent.record.file,
         )
         spec = ExecutionSpec(
             flow=flow,
@@ -241,7 +244,8 @@ class SubFlows:
         """Return *spec* as it goes on."""
         assert self._leased is not None
         snapshot = self._leased.take_over(spec.record.execution_id, under=self._parent.lease)
-        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=snapshot.record)
+        record = moved(snapshot.record, self._parent.record.cwd)
+        return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=record)
 
     def _find(self, name: object) -> FlowDef:
         if not isinstance(name, str) or not name:
@@ -349,7 +353,7 @@ class SubFlows:
             flow=flow,
             plan=plan,
             binding=binding,
-            record=snapshot.record,
+            record=moved(snapshot.record, self._parent.record.cwd),
             parent=self._parent,
             epoch=snapshot.epoch,
             snapshot=snapshot,

@@ -10,7 +10,7 @@ from szal.files.reader import FlowReader
 from szal.files.yaml import read_yaml
 from szal.model.flow import FlowDef
 
-__all__ = ["load_flow"]
+__all__ = ["flow_of", "load_flow"]
 
 
 def load_flow(path: str | os.PathLike[str]) -> FlowDef:
@@ -56,17 +56,23 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
     >>> [(step.name, step.config, step.timeout) for step in flow.steps]
     [('build', {'run': 'make wheel'}, 90.0), ('publish', {'run': 'make upload'}, None)]
     """
+    flow = flow_of(Path(path).read_bytes(), os.fspath(path), is_json=Path(path).suffix.lower() == ".json")
+    flow.file = os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
+    return flow
+
+
+def flow_of(content: bytes, name: str, *, is_json: bool) -> FlowDef:
+    """Return the flow in the *content* of what messages call *name*; raise `LoadError`."""
     problems: list[Problem] = []
     flow = None
     try:
-        text = _decode(Path(path).read_bytes())
-        is_json = Path(path).suffix.lower() == ".json"
+        text = _decode(content)
         root = read_json(text, problems) if is_json else read_yaml(text, problems)
         flow = FlowReader(problems).flow(root)
     except Unreadable as error:
         problems.append(error.problem)
     if problems or flow is None:
-        raise LoadError(os.fspath(path), tuple(f":{p.place.line}:{p.place.column}: {p.text}" for p in sorted(problems)))
+        raise LoadError(name, tuple(f":{p.place.line}:{p.place.column}: {p.text}" for p in sorted(problems)))
     return flow
 
 

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -26,7 +26,7 @@ from szal.model.state import NamedEnum
 from szal.model.step import BackoffStrategy, TriggerMode
 from szal.model.validation import FlowMode, walk
 
-__all__ = ["Definition", "content_id", "differences"]
+__all__ = ["Definition", "changed_steps", "content_id", "differences"]
 
 
 @attrs.frozen
@@ -104,6 +104,44 @@ def differences(old: FlowDef, new: FlowDef) -> tuple[str, ...]:
         if moved:
             lines.append(f"order of steps: {moved[1]!r} now comes before {moved[0]!r}")
     return tuple(lines)
+
+
+_HOW: Final = frozenset(
+    {
+        *("description", "timeout_ms", "max_retries", "retry_delay_ms", "backoff", "max_retry_delay_ms"),
+        *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
+    }
+)
+"""What a step says of how it is tried and undone: another one is no reason to do again what it did."""
+
+
+def changed_steps(old: FlowDef, new: FlowDef) -> frozenset[str]:
+    """Return the names of the steps of *new* that are not in *old*, or do something else, or come after another step.
+
+    How a step is described, limited, tried again and undone is not what it does.
+
+    >>> from szal import StepDef
+    >>> ci = FlowDef("ci", steps=[StepDef("a"), StepDef("b", config={"run": "true"}), StepDef("c")])
+    >>> other = FlowDef("ci", steps=[StepDef("a", timeout=9), StepDef("b", config={"run": "false"}), StepDef("c")])
+    >>> sorted(changed_steps(ci, other))
+    ['b']
+    """
+    before, after = dict(_work_of(old)), dict(_work_of(new))
+    return frozenset(name for name, work in after.items() if before.get(name) != work)
+
+
+def _work_of(flow: FlowDef) -> Iterator[tuple[str, str]]:
+    """Yield each step's name with what it does, and after which others, as text."""
+    content = _Content.of(flow)
+    previous: str | None = None
+    for (name, _), step in content.steps.items():
+        work = {key: value for key, value in step.items() if key not in _HOW}
+        if isinstance(work.get("config"), dict):
+            work["config"] = {key: value for key, value in work["config"].items() if key != "rollback"}
+        if content.is_linear:
+            work["depends_on"] = [] if previous is None else [previous]
+        yield name, _text(work)
+        previous = name
 
 
 _Fields: TypeAlias = dict[str, Json]

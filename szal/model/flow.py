@@ -24,7 +24,8 @@ class FlowDef:
     """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
 
     `inputs` are defaults: what a run is given is laid over them. `rollback_on_failure`: a run that does not succeed is
-    undone, the sub-flows that it ran included, whatever they say themselves.
+    undone, the sub-flows that it ran included, whatever they say themselves. `file` is where it was loaded from, and
+    no part of the definition: its commands run in that folder.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))
@@ -41,6 +42,7 @@ class FlowDef:
     rollback_on_failure: bool = False
     timeout: float | None = attrs.field(default=None, converter=kept_limit)
     inputs: Mapping[str, Json] = attrs.field(factory=dict, eq=as_written)
+    file: str | None = attrs.field(default=None, eq=False)
     _plan: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # `Plan.of` keeps its work here
     _definition: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # and `Definition.of`
 

@@ -148,7 +148,8 @@ class ExecutionRecord:
     """One execution, as stores keep it. The timestamps are aware.
 
     `inputs` are what the run was given; `labels` the caller's own (str to str), to find executions by; `stop` is why
-    it was stopped, if it was.
+    it was stopped, if it was. `cwd` is the directory that its commands run in, wherever it goes on; `file` the flow's
+    file, where it has one.
 
     >>> record = ExecutionRecord("order-42", "orders", labels={"customer": "7"})
     >>> str(record.state), record.finished_at, record.stop
@@ -168,6 +169,8 @@ class ExecutionRecord:
     labels: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     error: str | None = attrs.field(default=None, kw_only=True, eq=as_message)
     stop: Stop | None = attrs.field(default=None, kw_only=True)
+    cwd: str | None = attrs.field(default=None, kw_only=True)
+    file: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Give a result the id and the state that it has not: szal-rs keeps them in the record alone."""

@@ -44,6 +44,7 @@ class RunInfo:
     plan: Plan
     results: list[StepResult | None]
     settled_as: list[int]  # by place: how many steps had settled before it; kept for loose plans only
+    cwd: str | None = None
     token: CancellationToken | None = None
     progress: Callable[[StepProgress], object] | None = None
     stop: Stop | None = None
@@ -117,6 +118,11 @@ class StepContext:
     def execution_id(self) -> str:
         """The id of this run of the flow."""
         return self._run.execution_id
+
+    @property
+    def cwd(self) -> str | None:
+        """The directory that commands of this execution run in; None: the process's own."""
+        return self._run.cwd
 
     @property
     def inputs(self) -> dict[str, Json]:

@@ -8,7 +8,7 @@ whether a node behind it runs or is skipped. Reading a plan costs O(1) per node 
 """
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -137,6 +137,7 @@ class Plan:
     roots: list[Node] = attrs.field(factory=list)  # they wait for nothing
     engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
+    may_run_commands: bool = False  # some step is a command, or is undone by one, or is a sub-flow, which may have some
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
     """The flow as whoever reads what is recorded of it sees it, where that is not the same."""
@@ -237,6 +238,7 @@ def _compile(found: Analysis) -> Plan:
         before=found.before,
         rank=_ranks(found.order),
         linear=found.mode.is_linear,
+        may_run_commands=any(map(_may_run_commands, found.steps)),
     )
     if found.mode is FlowMode.DAG:
         _wire_dag(plan)
@@ -247,6 +249,12 @@ def _compile(found: Analysis) -> Plan:
     plan.find_chains()
     _scopes(plan, found)
     return plan
+
+
+def _may_run_commands(step: StepDef) -> bool:
+    if step.step_type in ("shell", "sub_flow"):
+        return True
+    return isinstance(step.config, Mapping) and "rollback" in step.config
 
 
 def _node(place: int, found: Analysis) -> Node:

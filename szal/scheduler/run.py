@@ -98,6 +98,7 @@ class Run:
     raised: list[int] = attrs.field(factory=list)  # the places whose results hold what a handler raised
     history: dict[int, History] = attrs.field(factory=dict)
     kept: dict[int, Kept] = attrs.field(factory=dict)  # by place: what was put back and has not settled
+    lent: set[int] = attrs.field(factory=set)  # the places of what another execution did, and is not undone with this
     ages: dict[int, int] = attrs.field(factory=dict)  # by place: the age of what has settled, where that is not 0
     timer: Timer | None = None  # of the deadline
 
@@ -161,7 +162,7 @@ class Run:
 
         Raises `ValueNotJson` where its condition reads what has no JSON, and what foreign objects raise that are read.
         """
-        blocked = self._why_blocked(node)
+        blocked = self.why_blocked(node)
         if blocked is not None:
             return blocked
         if node.condition is not None:
@@ -173,7 +174,7 @@ class Run:
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None
 
-    def _why_blocked(self, node: Node) -> tuple[str, Outcome] | None:
+    def why_blocked(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why the steps before it keep *node* from running, and what that is to its successors."""
         marks = self.marks[node.gate]
         if not marks & node.blocked_by and not node.needs:
@@ -184,11 +185,18 @@ class Run:
 
     # -- outcomes from before --------------------------------------------------------------------------
 
-    def put_back(self, node: Node, result: StepResult, outcome: Outcome | None, age: int = 0) -> None:
-        """Have *node*, with its place in the order of completion, settle as it did before, once its gate opens."""
+    def put_back(
+        self, node: Node, result: StepResult, outcome: Outcome | None, age: int = 0, *, is_lent: bool = False
+    ) -> None:
+        """Have *node*, with its place in the order of completion, settle as it did before, once its gate opens.
+
+        What *is_lent* has no place in that order: it is not undone with this run.
+        """
+        if is_lent:
+            self.lent.add(node.place)
         self.kept[node.place] = Kept(result, outcome, age)
         self.enter(node.place, KEPT)
-        if _may_be_undone(node, outcome):
+        if _may_be_undone(node, outcome) and not is_lent:
             self.completed.append(node.place)
 
     def take_back_all(self) -> None:
@@ -214,7 +222,7 @@ class Run:
         if kept.age:
             self.ages[place] = kept.age
         outcome = kept.outcome
-        blocked = self._why_blocked(node) if outcome in (_COMPLETED, Outcome.PASSED) else None
+        blocked = self.why_blocked(node) if outcome in (_COMPLETED, Outcome.PASSED) else None
         if blocked is not None:  # by a step that is new here: what was done is done, and yet nothing may follow
             outcome = blocked[1]
         watch, self.watch = self.watch, None
@@ -319,7 +327,7 @@ class Run:
             else:
                 self.stages[node.place] = SETTLED
                 outcome = _OUTCOMES.get(result.status, Outcome.PASSED)
-                if _may_be_undone(node, outcome) and node.place not in self.completed:
+                if _may_be_undone(node, outcome) and node.place not in self.lent.union(self.completed):
                     self.completed.append(node.place)
         self.unsettled = sum(stage is not SETTLED for stage in self.stages)
 

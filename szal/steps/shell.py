@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -98,7 +99,7 @@ class _Task:
             command=ctx.render(config["run"], quote=shlex.quote),
             script=script,
             interpreter=[*shlex.split(config.get("shell", "sh -e")), "-c"],
-            cwd=None if cwd is None else _text(ctx.render(cwd)),
+            cwd=_directory(ctx.cwd, None if cwd is None else _text(ctx.render(cwd))),
             environment=_environment(ctx, config.get("env") or {}),
             grace=config.get("grace", GRACE),
         )
@@ -121,6 +122,11 @@ def _problem(config: Json) -> str | None:
     if not isinstance(grace, int | float) or not 0 <= grace < 1e6:
         return f"config.grace must be a number of seconds, not {grace!r}"
     return None
+
+
+def _directory(cwd: str | None, own: str | None) -> str | None:
+    """Return where a command runs: in its *own* directory, where it has one. That is relative to the execution's."""
+    return cwd if own is None else str(Path(cwd or "") / own)
 
 
 def _environment(ctx: StepContext, own: Mapping[str, Json]) -> dict[str, str]:

@@ -824,6 +824,14 @@ def test_nor_is_it_run_again_by_a_rerun_that_does_not_say_so(killed_while_paying
     assert now == ["pay", "c"]
 
 
+def test_nor_by_one_of_a_flow_in_which_it_is_changed(killed_while_paying, new_engine):
+    engine = new_engine()
+    engine.recover()
+    corrected = FlowDef("paying", steps=[StepDef("a"), StepDef("pay", step_type="better"), StepDef("c")])
+    with pytest.raises(ValueError, match="execution e: step 'pay' may have been done: resolve it first, or name it"):
+        engine.rerun("e", flow=corrected)
+
+
 @pytest.mark.parametrize("how", ["resume", "recover"])
 @pytest.mark.parametrize(
     ("decision", "ends"),

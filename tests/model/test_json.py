@@ -173,6 +173,8 @@ RECORD = st.builds(
     parent_execution_id=st.none() | TEXT.filter(bool),
     labels=st.dictionaries(TEXT, TEXT, max_size=2),
     error=st.none() | TEXT.filter(bool),
+    cwd=st.none() | TEXT,
+    file=st.none() | TEXT,
 )
 
 

@@ -191,6 +191,8 @@ RECORD = fields_of(
     labels=ANYTHING,
     error=ANYTHING,
     stop=ODD,
+    cwd=ANYTHING,
+    file=ANYTHING,
 ).map(lambda odd: ExecutionRecord(**{"execution_id": "e", "flow_name": "f", **odd}))
 STEP = fields_of(
     id=ANYTHING,

@@ -37,7 +37,8 @@ class Checkpoint:
 
     `outcome` is the plan's, None for a step that has only begun; `due` when what it waits for comes (Unix time);
     `undo_error` why undoing it failed. `age` says how many reruns ago it ended; 0: in this execution. `sub_flow` is the
-    execution that it stands for, where that belongs to an earlier one; `origin` the earlier one that did it.
+    execution that it stands for, where that belongs to an earlier one; `origin` the earlier one that did it. `is_lent`:
+    that one alone undoes it.
     `attempts` tells of the last attempts, where there was more than one; `traceback` is that of the last failure.
     """
 
@@ -50,6 +51,7 @@ class Checkpoint:
     origin: str | None = None
     attempts: Sequence[AttemptEnd] = ()
     traceback: str | None = None
+    is_lent: bool = False
 
 
 def encode_checkpoint(
@@ -63,6 +65,7 @@ def encode_checkpoint(
     origin: str | None = None,
     attempts: Sequence[AttemptEnd] = (),
     traceback: str | None = None,
+    lent: bool = False,
 ) -> str:
     """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
 
@@ -85,6 +88,8 @@ def encode_checkpoint(
         text += f',"attempts_made":[{",".join(map(_attempt_json, attempts[-MOST_ATTEMPTS:]))}]'
     if traceback is not None:
         text += f',"traceback":{message_json(traceback, "traceback")}'
+    if lent:
+        text += ',"lent":true'
     return f"{{{text}}}"
 
 
@@ -118,6 +123,7 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
         read.maybe("origin", str),
         read.many("attempts_made", _read_attempt) if "attempts_made" in read.values else (),
         read.maybe("traceback", str),
+        read.get("lent", bool, False),
     )
 
 

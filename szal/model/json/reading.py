@@ -270,4 +270,6 @@ def decode_record(text: str) -> ExecutionRecord:
         labels=_read_labels(read),
         error=read.maybe("error", str),
         stop=None if read.values.get("stop") is None else read.enum("stop", Stop),
+        cwd=read.maybe("cwd", str),
+        file=read.maybe("file", str),
     )

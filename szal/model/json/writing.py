@@ -297,7 +297,12 @@ def encode_record(record: ExecutionRecord) -> str:
         text += f',"error":{message_json(record.error, "error")}'
     if record.stop is not None:
         text += f',"stop":"{_member(record.stop, Stop, "stop")}"'
-    return text + "}"
+    return text + _place_json(record) + "}"
+
+
+def _place_json(record: ExecutionRecord) -> str:
+    cwd = "" if record.cwd is None else f',"cwd":{name_json(record.cwd, "cwd")}'
+    return cwd if record.file is None else f'{cwd},"file":{name_json(record.file, "file")}'
 
 
 def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,283 @@
+"""What a run would do, as far as that is known before it: by the plan, the inputs, and what is taken from elsewhere."""
+
+import json
+import shlex
+from collections import deque
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import attrs
+
+from szal.cli.console import Stream, write
+from szal.cli.parts import CannotRunPart, Chosen
+from szal.cli.target import Target
+from szal.cli.text import clean, one_line
+from szal.engine.admission import Admission
+from szal.engine.config import EngineConfig
+from szal.engine.recovery import Rerun
+from szal.engine.spec import ExecutionSpec
+from szal.errors import SzalError
+from szal.expressions.path import Json, build_step_context, outcome_values
+from szal.expressions.template import CompiledTemplate
+from szal.model.json import decode_checkpoint
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.context import RunInfo, StepContext
+from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.run import CONDITION_NOT_MET, Ready, Run
+from szal.scheduler.stage import KEPT, Tally
+from szal.steps.handlers import EveryStep, Handlers, Resolver
+from szal.stores import ExecutionStore
+
+__all__ = ["Preview", "StepPreview", "preview_of", "show_preview", "spec_for"]
+
+Does = Literal["run", "skip", "take", "fail"]
+
+
+@attrs.frozen(kw_only=True)
+class StepPreview:
+    """What would become of one step. `condition` is what is still to be decided; `why` says why it does not run."""
+
+    name: str
+    does: Does
+    after: Sequence[str] = ()
+    condition: str | None = None
+    why: str | None = None
+    step_type: str | None = None
+    config: Json = None
+
+
+def spec_for(
+    target: Target, chosen: Chosen, inputs: Mapping[str, Json], store: ExecutionStore | None, config: EngineConfig
+) -> ExecutionSpec:
+    """Return what would be run, checked as `run` checks it; nothing is recorded."""
+    handler = target.handler
+    resolver: Resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
+    admission = Admission(config, resolver)
+    if store is None or chosen.reuse is None:
+        return admission.spec_of(chosen.flow, inputs, None, None, None)
+    try:
+        return admission.recovery().rerun(chosen.reuse, Rerun(inputs=inputs, flow=chosen.flow, part=chosen.part))
+    except ValueError as error:
+        raise CannotRunPart(str(error)) from error
+
+
+@attrs.frozen(kw_only=True)
+class Preview:
+    """What a run would do, in an order in which it could be done."""
+
+    flow_name: str
+    inputs: Mapping[str, Json]
+    reuse: str | None
+    steps: Sequence[StepPreview]
+
+
+def preview_of(spec: ExecutionSpec, reuse: str | None = None) -> Preview:
+    """Return what a run of *spec* would do. A step whose outcome nobody knows counts as completed for what follows."""
+    seen = _Simulation(spec)
+    return Preview(
+        flow_name=spec.flow.name, inputs=spec.record.inputs, reuse=reuse, steps=list(map(seen.step, seen.order()))
+    )
+
+
+class _NotYetKnown(Exception):
+    """A condition asks for a step of which nobody knows how it will end."""
+
+
+class _Known(Mapping[str, Json]):
+    """What is known of steps, as conditions see it."""
+
+    def __init__(self, known: Mapping[str, StepResult]) -> None:
+        self._known = known
+
+    def __getitem__(self, name: str) -> Json:
+        if name not in self._known:
+            raise _NotYetKnown(name)
+        return outcome_values(self._known[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+class _Simulation:
+    """A run in which nothing is called: its bookkeeping is the scheduler's own."""
+
+    def __init__(self, spec: ExecutionSpec) -> None:
+        self._inputs = spec.record.inputs
+        results: list[StepResult | None] = [None] * len(spec.plan.nodes)
+        settled_as = [0] * len(results) if spec.plan.starts_early else []
+        record = spec.record
+        info = RunInfo(record.flow_name, record.execution_id, dict(record.inputs), spec.plan, results, settled_as)
+        self._run = Run(
+            plan=spec.plan,
+            handlers=[None] * len(results),
+            results=results,
+            info=info,
+            new_context=partial(StepContext, info),
+            on_done=lambda _: None,
+        )
+        self._known: dict[str, StepResult] = {}
+        """By name: the steps of which it is known how they end."""
+        self._made: dict[int, tuple[Does, str | None]] = {}
+        self._open: set[int] = set()
+        """The places of steps whose conditions only outputs decide."""
+        for name, _, data in () if spec.snapshot is None else spec.snapshot.steps:
+            node = spec.plan.nodes[spec.plan.places[name]]
+            checkpoint = decode_checkpoint(data, name, node.step.id)
+            outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
+            self._run.put_back(node, checkpoint.result, outcome, checkpoint.age)
+
+    def order(self) -> list[Node]:
+        """Settle every step, and return them in that order."""
+        run, found = self._run, list[Node]()
+        ready: deque[Ready] = deque()
+        run.start(ready, Tally())
+        while ready:
+            _, node = ready.popleft()
+            found.append(node)
+            if run.stages[node.place] is KEPT and run.take_back(node):
+                result = run.results[node.place]
+                assert result is not None
+                self._made[node.place] = "take", str(result.status)
+                self._known[node.step.name] = result
+            else:
+                self._decide(node)
+        return found
+
+    def _decide(self, node: Node) -> None:
+        run, step, place = self._run, node.step, node.place
+        try:
+            why = run.why_blocked(node) or self._why_not(node)
+        except SzalError as error:  # of a condition that cannot be decided at all
+            self._made[place] = "fail", str(error)
+            self._known[step.name] = failed = StepResult(step.id, step.name, StepStatus.FAILED, error=str(error))
+            run.settle(node, failed, Outcome.FAILED)
+            return
+        if why is None:
+            self._made[place] = "run", None
+            run.settle(node, StepResult(step.id, step.name, StepStatus.COMPLETED), Outcome.COMPLETED)
+            return
+        self._made[place] = "skip", why[0]
+        run.skip(node, *why)
+        result = run.results[place]
+        assert result is not None
+        self._known[step.name] = result
+
+    def _why_not(self, node: Node) -> tuple[str, Outcome] | None:
+        """Return why the condition of a step keeps it from running, where that is known already."""
+        if node.condition is None:
+            return None
+        try:
+            holds = node.condition.evaluate({"inputs": self._inputs, "steps": _Known(self._known)})
+        except _NotYetKnown:
+            self._open.add(node.place)
+            return None
+        return None if holds else (CONDITION_NOT_MET, Outcome.PASSED)
+
+    def step(self, node: Node) -> StepPreview:
+        """Return what would become of a step."""
+        step, plan = node.step, self._run.plan
+        does, why = self._made[node.place]
+        config: Json = None
+        if does == "run":
+            try:
+                config = self._rendered(step.config)
+            except SzalError as error:
+                does, why = "fail", str(error)
+        return StepPreview(
+            name=step.name,
+            does=does,
+            after=[plan.steps[place].name for place in plan.sources(node.place)],
+            condition=step.condition if node.place in self._open or why == CONDITION_NOT_MET else None,
+            why=why,
+            step_type=step.step_type,
+            config=config,
+        )
+
+    def _rendered(self, value: Json, key: str = "") -> Json:
+        """Return a config with those of its texts filled in of which it is known what they come to."""
+        if isinstance(value, dict):
+            return {name: self._rendered(inner, name) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._rendered(inner, key) for inner in value]
+        if not isinstance(value, str):
+            return value
+        template = CompiledTemplate.compile(value)
+        if not _are_among(template.steps, self._known):
+            return value
+        context = build_step_context(self._inputs, self._known)
+        return template.render(context, shlex.quote if key == "run" else None)
+
+
+def _are_among(names: Sequence[str] | frozenset[str], known: Container[str]) -> bool:
+    return all(name in known for name in names)
+
+
+# -- for people, and for programs ----------------------------------------------------------------------
+
+_WORDS: Mapping[Does, str] = {"skip": "skipped", "take": "taken", "fail": "would fail"}
+
+
+def show_preview(found: Preview, out: Stream, *, as_json: bool) -> None:
+    """Write it: one JSON object, or lines for people."""
+    if as_json:
+        write(out, json.dumps(_document(found), ensure_ascii=False))
+        return
+    runs = sum(1 for step in found.steps if step.does == "run")
+    what = f"{runs} of {len(found.steps)} step{'s' * (len(found.steps) != 1)}"
+    write(out, f"{one_line(found.flow_name)} would run {what}, in this order (nothing was run or recorded):")
+    number = 0
+    for step in found.steps:
+        number += step.does == "run"
+        for line in _lines(step, f"{number}." if step.does == "run" else "-", found.reuse):
+            write(out, line)
+
+
+def _lines(step: StepPreview, mark: str, reuse: str | None) -> list[str]:
+    head = f"{mark:>4} {one_line(step.name)}"
+    if step.does == "run":
+        head += f" (if {one_line(step.condition)})" if step.condition is not None else ""
+        return [head, *(f"       {line}" for line in _work(step))]
+    if step.does == "take":
+        return [f"{head}: taken from execution {one_line(reuse or '')} ({step.why})"]
+    condition = f": {one_line(step.condition)}" if step.condition is not None else ""
+    return [f"{head}: {_WORDS[step.does]}, {one_line(step.why or '')}{condition}"]
+
+
+def _work(step: StepPreview) -> list[str]:
+    """Return what a step does, as lines: of a command that is the command."""
+    if not isinstance(step.config, dict):
+        return [] if step.config is None else [one_line(json.dumps(step.config, ensure_ascii=False, default=str))]
+    rest = {key: value for key, value in step.config.items() if key not in ("run", "rollback")}
+    command = step.config.get("run") if step.step_type == "shell" else None
+    lines = clean(command).rstrip("\n").split("\n") if isinstance(command, str) else []
+    if rest:
+        kind = "" if step.step_type in (None, "shell") else f"{one_line(str(step.step_type))} "
+        lines.append(kind + one_line(json.dumps(rest, ensure_ascii=False, default=str)))
+    return lines
+
+
+def _document(found: Preview) -> dict[str, Any]:
+    steps = [
+        {
+            "step": step.name,
+            "does": step.does,
+            "after": list(step.after),
+            "if": step.condition,
+            "why": step.why,
+            "type": step.step_type,
+            "config": step.config,
+        }
+        for step in found.steps
+    ]
+    return {
+        "dry_run": True,
+        "flow_name": found.flow_name,
+        "inputs": dict(found.inputs),
+        "reuse": found.reuse,
+        "steps": steps,
+    }
