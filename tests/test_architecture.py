@@ -41,6 +41,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "step": "a step's definition",
         "graph": "algorithms on lists of edges",
         "fields": "what a field of a definition may hold",
+        "config": "what the config of szal's own step types must be",
         "validation": "what can be known of a flow before it runs",
         "flow": "a flow's definition",
         "bounds": "what one store cannot hold and others can",
@@ -136,6 +137,8 @@ ROOMS: dict[str, dict[str, str]] = {
     "steps": {
         "exit_status": "how a process has ended",
         "process": "processes and their groups",
+        "lookup": "functions by name, and where they are looked for",
+        "machine": "whether there is here what a config names",
         "shell": "a step that is a command",
         "handlers": "which function does which step",
     },

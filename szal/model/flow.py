@@ -80,4 +80,4 @@ class FlowDef:
           - step 'a': duplicate step name
           - step 'a': max_retries is negative (-1)
         """
-        self.analyse()
+        analyse(self.name, self.mode, self.steps, problems_of_flow(self), configs=True)
