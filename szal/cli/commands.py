@@ -153,7 +153,11 @@ def run(
 @_target_argument
 @json_option
 def validate(target: str, *, as_json: bool) -> None:
-    """Say whether a flow can be run, or everything that is wrong with it."""
+    """Say whether a flow can be run, or everything that is wrong with it.
+
+    That is also what this machine does not have: directories, shells, and functions of "call" steps, whose modules it
+    imports.
+    """
     out = stdout()
     try:
         found = _checked(target)
@@ -196,7 +200,7 @@ def graph(target: str, language: str) -> None:
 def _checked(target: str) -> Target:
     with diverted_stdout():
         found = find_target(target)
-    found.check()
+        found.check(here=True)
     return found
 
 

@@ -14,7 +14,7 @@ from szal.cli.live import view_of
 from szal.cli.options import inputs_option, needed
 from szal.cli.session import close, console_of, end, run_options
 from szal.cli.standing import standing_of
-from szal.cli.target import Target, find_target
+from szal.cli.target import Target, find_target, recorded_target
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
@@ -138,7 +138,7 @@ class _Continuing:
             if runs and any(step.step_type == "sub_flow" for step in flow.walk()):
                 problem = "it has sub-flows: name the flow's file, or the MODULE:ATTRIBUTE that has them"
                 raise CannotGoOn(record.execution_id, problem)
-            return Target(flow)
+            return recorded_target(record, flow)
         names = [known.name for known in (target.flow, *target.sub_flows)]
         if record.flow_name not in names:
             problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(names[0])}"

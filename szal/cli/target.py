@@ -1,14 +1,12 @@
 """From what a person names on the command line to a flow that can be run.
 
-A target is a file (YAML or JSON, see `szal.load_flow`), or ``module:attribute``, looked up from the current
-directory too. The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a `Handlers`
-registry (or a function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s
-that bring stored definitions of these flows forward. Or it is a function without required parameters that returns one
-of these.
+A target is a file (YAML or JSON, see `szal.load_flow`), or ``module:attribute``. Modules, those of "call" steps too,
+are looked for beside the flow's file, in the current directory, and then where Python looks. The attribute is a
+`FlowDef`, or a tuple of one and what belongs to it, in any order: a `Handlers` registry (or a function that does every
+step), further flows that its sub_flow steps name, and `MigrationRegistry`s that bring stored definitions of these flows
+forward. Or it is a function without required parameters that returns one of these.
 """
 
-import importlib
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,15 +16,18 @@ from typing import Any
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.engine.spec import bind
-from szal.errors import SzalError, describe, did_you_mean
+from szal.engine.spec import Binding, bind, check_configs
+from szal.errors import InvalidFlow, SzalError, describe
 from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef
 from szal.model.migration import MigrationRegistry
+from szal.model.results import ExecutionRecord
 from szal.scheduler.plan import Plan
-from szal.steps.handlers import Handlers
+from szal.steps.handlers import Handlers, type_done_by
+from szal.steps.lookup import NotThere, import_object, look_in
+from szal.steps.machine import missing_for
 
-__all__ = ["BadTarget", "Target", "find_target"]
+__all__ = ["BadTarget", "Target", "find_target", "recorded_target"]
 
 
 @attrs.define
@@ -54,12 +55,40 @@ class Target:
         storage = InMemoryStorage(self.sub_flows) if self.sub_flows else None
         return EngineConfig(storage=storage, migrations=self.migrations, **settings)
 
-    def check(self) -> None:
-        """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run."""
+    def check(self, *, here: bool = False) -> None:
+        """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run.
+
+        *here*: on this machine, which may not have what it names.
+        """
         for flow in (self.flow, *self.sub_flows):
+            flow.validate()
             plan = Plan.of(flow)
             if isinstance(self.handler, Handlers):
-                bind(flow, plan, self.handler, self.config())
+                binding = bind(flow, plan, self.handler, self.config())
+                check_configs(flow, plan, binding)
+                if here:
+                    _check_machine(flow, plan, binding)
+
+
+def _check_machine(flow: FlowDef, plan: Plan, binding: Binding) -> None:
+    base = None if flow.file is None else str(Path(flow.file).parent)
+    problems = [
+        f"step {step.name!r}: {fault}"
+        for step, handler in zip(plan.steps, binding.forward, strict=True)
+        if (step_type := type_done_by(handler)) is not None
+        for fault in missing_for(step_type, step.config, base)
+    ]
+    if problems:
+        raise InvalidFlow(flow.name, tuple(problems))
+
+
+def recorded_target(record: ExecutionRecord, flow: FlowDef) -> Target:
+    """Return what an execution goes on with where no target is named: its recorded *flow*, and szal's own handlers."""
+    if record.file is not None:
+        look_in(Path(record.file).parent, Path.cwd())
+    else:
+        look_in(Path.cwd())
+    return Target(flow)
 
 
 def find_target(name: str) -> Target:
@@ -72,7 +101,7 @@ def find_target(name: str) -> Target:
         return Target(_read(name, path))
     if not attribute or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise BadTarget(name, "there is no such file, and it is not of the form module:attribute")
-    return _target(name, _look_up(name, module, attribute))
+    return _target(name, _look_up(name, module))
 
 
 def _read(name: str, path: Path) -> FlowDef:
@@ -82,27 +111,17 @@ def _read(name: str, path: Path) -> FlowDef:
         raise BadTarget(name, f"this is Python: name the flow in it, as in {path.stem}:flow")
     if not path.exists():
         raise BadTarget(name, "there is no such file (a flow in Python is named module:attribute)")
+    look_in(path.parent, Path.cwd())
     return load_flow(path)
 
 
-def _look_up(name: str, module: str, attribute: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+def _look_up(name: str, module: str) -> Any:
+    look_in(Path.cwd())
     with _foreign(name, f"cannot import {module}"):
         try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-                raise BadTarget(name, f"there is no module {error.name}, here or on sys.path") from None
-            raise
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            hint = did_you_mean(part, [known for known in dir(found) if not known.startswith("__")])
-            raise BadTarget(name, f"there is no {part} in {module}{hint}") from None
-    return found
+            return import_object(name)
+        except NotThere as error:
+            raise BadTarget(name, str(error)) from None
 
 
 def _target(name: str, found: Any) -> Target:
