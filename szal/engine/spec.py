@@ -266,6 +266,11 @@ class ExecutionSpec:
         """How many sub-flows this one is inside of."""
         return sum(1 for _ in self._upwards()) - 1
 
+    def sub_flow(self, name: str) -> FlowDef | None:
+        """Return the flow of that name that this one's definition brings, or that of what it is a sub-flow of."""
+        brought = (flow for spec in self._upwards() for flow in spec.flow.sub_flows)
+        return next((flow for flow in brought if flow.name == name), None)
+
     def _upwards(self) -> "Iterator[ExecutionSpec]":
         """Yield this one, what it is a sub-flow of, and so on."""
         spec: ExecutionSpec | None = self

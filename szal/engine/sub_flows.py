@@ -1,6 +1,6 @@
 """Sub-flows: the executions that sub_flow steps stand for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -56,12 +56,15 @@ class SubFlowLimit(SubFlowError):
     """A sub-flow too many for its run: one that contains itself, mostly. Ends all of the run."""
 
 
-def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:
-    """Whether *storage* has what a sub_flow step is to run, as far as its config says that now."""
+def is_found(step: StepDef, brought: Collection[str], storage: WorkflowStorage | None) -> bool:
+    """Whether a sub_flow step is to run one of the flows that are *brought*, by name, or that *storage* has.
+
+    Only as far as its config says now what it is to run.
+    """
     name = step.config.get("flow_name") if isinstance(step.config, Mapping) else None
     if not isinstance(name, str) or "{{" in name:
         return True
-    return storage is not None and storage.get_by_name(name) is not None
+    return name in brought or (storage is not None and storage.get_by_name(name) is not None)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -239,7 +242,9 @@ class SubFlows:
 
     def _find(self, name: str) -> FlowDef:
         storage = self._config.storage
-        flow = None if storage is None else _looked_up(storage, name)
+        flow: object = self._parent.sub_flow(name)
+        if flow is None and storage is not None:
+            flow = _looked_up(storage, name)
         if flow is None:
             raise SubFlowError(f"sub-flow {name!r} not found in storage")
         if not isinstance(flow, FlowDef):

@@ -73,6 +73,13 @@ class TestSuccess:
         child = FlowDef("child-7", steps=[StepDef("a")])
         assert run(echo, FlowDef("p", steps=[sub("s", "child-{{inputs.n}}")]), child, inputs={"n": 7}).success
 
+    def test_a_flow_brings_its_own_which_come_before_those_of_a_storage(self):
+        child = FlowDef("child", steps=[sub("grandchild")])
+        grandchild = FlowDef("grandchild", steps=[StepDef("own")])
+        flow = FlowDef("parent", steps=[sub("child")], sub_flows=[child, grandchild])
+        result = run(echo, flow, FlowDef("grandchild", steps=[StepDef("stored")]))
+        assert result["child"].output == {"grandchild": {"own": "own"}}
+
     def test_an_empty_child_completes(self):
         assert run(echo, FlowDef("p", steps=[sub("child")]), FlowDef("child"))["child"].output == {}
 
