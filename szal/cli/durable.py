@@ -119,13 +119,13 @@ class _Continuing:
         standing = standing_of(self.store, record)
         if standing.flow is None:
             raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
-        job = Job(
-            target=self._target_for(record, standing.flow, target),
-            do=lambda engine, token: self.do(engine, name, token),
-            execution_id=None if self.is_new else name,
-        )
         view = view_of(standing.flow, self.console, before=() if self.is_new else standing.steps)
         try:
+            job = Job(
+                target=self._target_for(record, standing.flow, target),
+                do=lambda engine, token: self.do(engine, name, token),
+                execution_id=None if self.is_new else name,
+            )
             return execute(job, self.settings, self.store, view)
         except HandlerNotFound as error:
             more = "" if target is not None else ": name the flow's file, or the MODULE:ATTRIBUTE that has them"
@@ -134,12 +134,11 @@ class _Continuing:
     def _target_for(self, record: ExecutionRecord, flow: FlowDef, target: Target | None) -> Target:
         """Return what does the steps, if any is to be done: never a flow's handlers for another flow's steps."""
         if target is None:
-            runs = self.is_new or record.state.is_live
-            if runs and any(step.step_type == "sub_flow" for step in flow.walk()):
-                problem = "it has sub-flows: name the flow's file, or the MODULE:ATTRIBUTE that has them"
-                raise CannotGoOn(record.execution_id, problem)
-            return recorded_target(record, flow)
-        names = [known.name for known in (target.flow, *target.sub_flows)]
+            found = recorded_target(record, flow)
+            if self.is_new or record.state.is_live:
+                found.check(is_new=self.is_new)
+            return found
+        names = [known.name for known in target.flows]
         if record.flow_name not in names:
             problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(names[0])}"
             raise CannotGoOn(record.execution_id, problem)

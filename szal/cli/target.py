@@ -17,11 +17,13 @@ import attrs
 
 from szal.engine.config import EngineConfig
 from szal.engine.spec import Binding, bind, check_configs
-from szal.errors import InvalidFlow, SzalError, describe
+from szal.engine.sub_flows import is_found
+from szal.errors import HandlerNotFound, InvalidFlow, SzalError, describe
 from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef
 from szal.model.migration import MigrationRegistry
 from szal.model.results import ExecutionRecord
+from szal.model.step import StepDef
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import Handlers, type_done_by
 from szal.steps.lookup import NotThere, import_object, look_in
@@ -50,24 +52,39 @@ class Target:
     sub_flows: tuple[FlowDef, ...] = ()
     migrations: Mapping[str, MigrationRegistry] = attrs.field(factory=dict)
 
+    @property
+    def flows(self) -> tuple[FlowDef, ...]:
+        """All of them, the flow itself first."""
+        brought = [flow for flow in self.flow.sub_flows if flow not in self.sub_flows]
+        return (self.flow, *self.sub_flows, *brought)
+
     def config(self, **settings: Any) -> EngineConfig:
         """Return the settings of an engine that runs it."""
-        storage = InMemoryStorage(self.sub_flows) if self.sub_flows else None
+        _, *sub_flows = self.flows
+        storage = InMemoryStorage(tuple(sub_flows)) if sub_flows else None
         return EngineConfig(storage=storage, migrations=self.migrations, **settings)
 
-    def check(self, *, here: bool = False) -> None:
+    def check(self, *, is_new: bool = True, here: bool = False) -> None:
         """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run.
 
-        *here*: on this machine, which may not have what it names.
+        *is_new*: it is to be begun, and not gone on with. *here*: on this machine, which may not have what it names.
         """
-        for flow in (self.flow, *self.sub_flows):
-            flow.validate()
+        for flow in self.flows:
             plan = Plan.of(flow)
             if isinstance(self.handler, Handlers):
-                binding = bind(flow, plan, self.handler, self.config())
-                check_configs(flow, plan, binding)
+                binding = bind(flow, plan, self.handler, self.config(), rolls_back=self.flow.rollback_on_failure)
+                if is_new:
+                    check_configs(flow, plan, binding)
                 if here:
                     _check_machine(flow, plan, binding)
+        names = [flow.name for flow in self.flows]
+        steps = (step for flow in self.flows for step in flow.walk() if step.step_type == "sub_flow")
+        if unknown := tuple(step.name for step in steps if not is_found(step, names, None)):
+            raise HandlerNotFound(unknown, "sub-flow")
+
+    def waits(self) -> Iterator[StepDef]:
+        """Yield the steps that wait for a signal, in this flow and those that are part of it."""
+        yield from (step for flow in self.flows for step in flow.walk() if step.step_type == "wait")
 
 
 def _check_machine(flow: FlowDef, plan: Plan, binding: Binding) -> None:
@@ -112,7 +129,7 @@ def _read(name: str, path: Path) -> FlowDef:
     if not path.exists():
         raise BadTarget(name, "there is no such file (a flow in Python is named module:attribute)")
     look_in(path.parent, Path.cwd())
-    return load_flow(path)
+    return load_flow(path, is_whole=True)
 
 
 def _look_up(name: str, module: str) -> Any:

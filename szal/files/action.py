@@ -1,27 +1,34 @@
 """What a step of a file does: a command, a call, a sub-flow, a wait; as its type and its config."""
 
+from collections.abc import Callable, Mapping
+
 from szal.expressions.path import Json
 from szal.files.fields import Fields
 from szal.files.vocabulary import SURROUNDINGS, WAIT
 
-__all__ = ["call_of", "check_owners", "shell_of", "work_of"]
+__all__ = ["call_of", "check_owners", "shell_of", "surroundings_of", "work_of"]
 
 _GOES_WITH = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(SURROUNDINGS, ("run",))
 
 
-def work_of(step: Fields) -> tuple[str | None, dict[str, Json]]:
-    """Return the type of a step, and its config."""
+def work_of(
+    step: Fields, around: Mapping[str, Json], sub_flow: Callable[[Fields, str], str]
+) -> tuple[str | None, dict[str, Json]]:
+    """Return the type of a step, and its config.
+
+    *around*: what commands have beside their text; *sub_flow* returns the name of the flow that a step calls so.
+    """
     kinds: list[str] = [key for key in ("run", "call", "flow", "wait", "sleep", "type") if key in step.entries]
     if len(kinds) > 1:
         step.problem(f"{step.label} has both {kinds[0]!r} and {kinds[1]!r}: a step does one thing", key=kinds[1])
     check_owners(step, kinds)
     match kinds[:1]:
         case ["run"]:
-            return "shell", shell_of(step, {})
+            return "shell", shell_of(step, around)
         case ["call"]:
             return "python", call_of(step)
         case ["flow"]:
-            return "sub_flow", {"flow_name": _needed(step, "flow"), "inputs": step.plain("with") or {}}
+            return "sub_flow", {"flow_name": sub_flow(step, _needed(step, "flow")), "inputs": step.plain("with") or {}}
         case ["wait"]:
             return "wait", _wait(step)
         case ["sleep"]:
@@ -47,13 +54,17 @@ def _needed(fields: Fields, key: str) -> str:
     return text or ""
 
 
-def shell_of(fields: Fields, around: dict[str, Json]) -> dict[str, Json]:
-    """Return what `run_shell` takes. An undo has the surroundings of its step where it does not have its own."""
+def shell_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what `run_shell` takes: a command, and what it has *around* it where it has nothing of its own."""
+    return {"run": _needed(fields, "run"), **surroundings_of(fields, around)}
+
+
+def surroundings_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what a command has beside its text. Variables are laid over those *around* it, the rest replaces them."""
     variables = fields.inner("env")
     env = {**around.get("env", {}), **{name: variables.text(name) or "" for name in variables.entries}}
     own = {"cwd": fields.text("cwd"), "shell": fields.text("shell"), "grace": fields.duration("grace")}
-    inherited = {key: value for key, value in around.items() if key in own}
-    found = {"run": _needed(fields, "run"), **inherited}
+    found = {key: value for key, value in around.items() if key in own}
     found.update((key, value) for key, value in own.items() if value is not None)
     return {**found, "env": env} if env else found
 

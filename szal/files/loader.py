@@ -3,17 +3,13 @@
 import os
 from pathlib import Path
 
-from szal.errors import LoadError
-from szal.files.document import Place, Problem, Unreadable
-from szal.files.json import read_json
-from szal.files.reader import FlowReader
-from szal.files.yaml import read_yaml
+from szal.files.file import read_file
 from szal.model.flow import FlowDef
 
 __all__ = ["load_flow"]
 
 
-def load_flow(path: str | os.PathLike[str]) -> FlowDef:
+def load_flow(path: str | os.PathLike[str], *, is_whole: bool = False) -> FlowDef:
     """Return the flow in the file at *path*: JSON if it is called ``*.json``, otherwise YAML (extra ``szal[cli]``).
 
     The keys of a flow: ``name``; ``mode`` (dag, the default, sequential, parallel or hierarchical); ``description``;
@@ -56,24 +52,6 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
     >>> [(step.name, step.config, step.timeout) for step in flow.steps]
     [('build', {'run': 'make wheel'}, 90.0), ('publish', {'run': 'make upload'}, None)]
     """
-    problems: list[Problem] = []
-    flow = None
-    try:
-        text = _decode(Path(path).read_bytes())
-        is_json = Path(path).suffix.lower() == ".json"
-        root = read_json(text, problems) if is_json else read_yaml(text, problems)
-        flow = FlowReader(problems).flow(root)
-    except Unreadable as error:
-        problems.append(error.problem)
-    if problems or flow is None:
-        raise LoadError(os.fspath(path), tuple(f":{p.place.line}:{p.place.column}: {p.text}" for p in sorted(problems)))
+    flow = read_file(Path(path), is_whole=is_whole)
     flow.file = os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
     return flow
-
-
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start].decode(errors="replace").split("\n")
-        raise Unreadable(Place(len(before), len(before[-1]) + 1), "the file is not UTF-8") from None

@@ -88,6 +88,9 @@ def problems(load, tmp_path):
     return problems
 
 
+WAYS = "'mode: sequential' (one after another), 'mode: parallel' (all at once), or 'needs' in the steps"
+
+
 def step(fields):
     """A flow with one step, called "a", with these lines."""
     return "name: x\nsteps:\n  - name: a\n" + textwrap.indent(textwrap.dedent(fields).strip("\n"), "    ")
@@ -166,7 +169,7 @@ class TestMeaning:
     def test_ids_are_made_of_the_names(self, load):
         first, second = load(RELEASE), load(RELEASE + "\n# changed\n")
         assert first == second
-        assert first.id != load(RELEASE.replace("name: release", "name: other")).id
+        assert first.id != load(RELEASE.replace("name: release", "name: another")).id
         assert len({uuid.UUID(step.id) for step in first.steps} | {uuid.UUID(first.id)}) == 7
 
     def test_a_condition_may_be_a_boolean(self, load):
@@ -211,6 +214,7 @@ class TestWaiting:
     def test_a_step_waits_for_a_signal_or_a_time(self, load):
         steps = load("""\
             name: x
+            mode: parallel
             steps:
               - name: asked
                 wait: approve
@@ -330,6 +334,7 @@ class TestProblems:
         """) == [
             ":2:1: unknown key 'mod' in the flow; did you mean 'mode'?",
             ':3:10: \'timeout\' in the flow: \'5 minutes\' is no duration, as "90s", "10m", "1h30m" and "250ms" are',
+            ":4:1: the flow does not say how its 4 steps run: write " + WAYS,
             ":6:5: unknown key 'need' in step 'test'; did you mean 'needs'?",
             ":8:5: step 'test' has both 'run' and 'call': a step does one thing",
             ":10:5: step 'other': condition: expected a value, found end of text at position 4\n  a ==\n      ^",
@@ -350,12 +355,15 @@ class TestProblems:
             ("when: any", ":4:5: 'when: any' without 'needs': the step would never run"),
             (
                 "when: allways",
-                ":4:11: 'when' in step 'a' must be one of all, any, all_completed, all_done, not 'allways'",
+                ":4:11: 'when' in step 'a' must be one of all, any, all_succeeded, all_done, not 'allways'",
             ),
             ("steps: []", ":4:5: steps within a step are for mode hierarchical, and this flow is dag"),
             ("if: [x]", ":4:9: 'if' in step 'a' must be text, not a list"),
             ("depends_on: b", ":4:5: unknown key 'depends_on' in step 'a'; did you mean 'needs'?"),
-            ("uses: b", ":4:5: unknown key 'uses' in step 'a'; did you mean 'call'?"),
+            (
+                "uses: b",
+                ":4:5: unknown key 'uses' in step 'a'; there are no actions: write 'run', a command, or 'call'",
+            ),
             ("run: ''", ":4:5: 'run' in step 'a' is empty"),
             ("run:", ":4:5: 'run' in step 'a' is empty"),
             ("call: f", ":4:5: 'call' in step 'a' must be like \"package.module:function\", not 'f'"),
@@ -511,8 +519,8 @@ class TestProblems:
         assert problems(text) == [":4:29: unknown step 'biuld' in 'needs' of step 'b'; did you mean 'build'?"]
 
     def test_a_duplicate_name_points_at_both(self, problems):
-        text = "name: x\nsteps:\n - {name: a, run: x}\n - {name: a, run: x}"
-        assert problems(text) == [":4:5: duplicate step name 'a', first on line 3"]
+        text = "name: x\nmode: parallel\nsteps:\n - {name: a, run: x}\n - {name: a, run: x}"
+        assert problems(text) == [":5:5: duplicate step name 'a', first on line 4"]
 
     def test_a_cycle_is_told_once(self, problems):
         text = "name: x\nsteps:\n - {name: a, run: x, needs: b}\n - {name: 'b: c', run: x, needs: a}"
