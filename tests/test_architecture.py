@@ -181,6 +181,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "merging": "the merge keys of YAML",
         "vocabulary": "the words of the format, and what others call them",
         "fields": "the fields of an object in a file",
+        "checks": "what a file says of commands and functions, held against what they can be",
         "action": "what a step of a file does",
         "shared": "what all steps of a flow have that say nothing else",
         "reader": "one flow of a document",

@@ -206,7 +206,7 @@ def graph(target: str, language: str) -> None:
 
 def _checked(target: str) -> Target:
     with diverted_stdout():
-        found = find_target(target)
+        found = find_target(target, here=True)
         found.check(here=True)
     return found
 

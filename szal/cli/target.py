@@ -108,20 +108,23 @@ def recorded_target(record: ExecutionRecord, flow: FlowDef) -> Target:
     return Target(flow)
 
 
-def find_target(name: str) -> Target:
-    """Return what *name* stands for; raise `BadTarget`, or `LoadError` for a file that is no flow."""
+def find_target(name: str, *, here: bool = False) -> Target:
+    """Return what *name* stands for; raise `BadTarget`, or `LoadError` for a file that is no flow.
+
+    *here*: a file is to name nothing that is not on this machine.
+    """
     module, colon, attribute = name.partition(":")
     path = Path(name)
     if path.is_dir():
         raise BadTarget(name, "this is a directory: name a flow's file in it")
     if path.exists() or not colon:
-        return Target(_read(name, path))
+        return Target(_read(name, path, here=here))
     if not attribute or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise BadTarget(name, "there is no such file, and it is not of the form module:attribute")
     return _target(name, _look_up(name, module))
 
 
-def _read(name: str, path: Path) -> FlowDef:
+def _read(name: str, path: Path, *, here: bool) -> FlowDef:
     from szal.files.loader import load_flow  # which needs PyYAML
 
     if path.suffix == ".py":
@@ -129,7 +132,7 @@ def _read(name: str, path: Path) -> FlowDef:
     if not path.exists():
         raise BadTarget(name, "there is no such file (a flow in Python is named module:attribute)")
     look_in(path.parent, Path.cwd())
-    return load_flow(path, is_whole=True)
+    return load_flow(path, is_whole=True, here=here)
 
 
 def _look_up(name: str, module: str) -> Any:

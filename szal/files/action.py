@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from szal.expressions.path import Json
+from szal.files.checks import check_config, check_expansion
 from szal.files.fields import Fields
 from szal.files.vocabulary import SURROUNDINGS, WAIT
 
@@ -36,7 +37,10 @@ def work_of(
                 step.problem(f"'sleep' in {step.label} is empty", key="sleep")
             return "sleep", {"seconds": step.duration("sleep") or 0.0}
         case ["type"]:
-            return _needed(step, "type"), step.plain("config") or {}
+            step_type, config = _needed(step, "type"), step.plain("config") or {}
+            if step_type in ("shell", "python"):
+                check_config(step.inner("config"), step_type, config, partial=False)
+            return step_type, config
         case _:
             return None, step.plain("config") or {}
 
@@ -56,7 +60,9 @@ def _needed(fields: Fields, key: str) -> str:
 
 def shell_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:
     """Return what `run_shell` takes: a command, and what it has *around* it where it has nothing of its own."""
-    return {"run": _needed(fields, "run"), **surroundings_of(fields, around)}
+    command = _needed(fields, "run")
+    check_config(fields, "shell", {"run": command or None})
+    return {"run": command, **surroundings_of(fields, around)}
 
 
 def surroundings_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:
@@ -66,6 +72,8 @@ def surroundings_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Jso
     own = {"cwd": fields.text("cwd"), "shell": fields.text("shell"), "grace": fields.duration("grace")}
     found = {key: value for key, value in around.items() if key in own}
     found.update((key, value) for key, value in own.items() if value is not None)
+    check_config(fields, "shell", {**own, "env": {name: entry.value.raw for name, entry in variables.entries.items()}})
+    check_expansion(fields)
     return {**found, "env": env} if env else found
 
 
@@ -86,10 +94,6 @@ def _wait(step: Fields) -> dict[str, Json]:
 
 def call_of(fields: Fields) -> dict[str, Json]:
     function = _needed(fields, "call")
-    module, _, attribute = function.partition(":")
-    if function and not (module and attribute):
-        fields.problem(
-            f"'call' in {fields.label} must be like \"package.module:function\", not {function!r}", key="call"
-        )
+    check_config(fields, "python", {"call": function or None})
     arguments = fields.plain("with", (dict, list))
     return {"call": function} if arguments is None else {"call": function, "args": arguments}

@@ -31,26 +31,28 @@ _Known: TypeAlias = dict[Path, FlowDef | None]
 """What the files of one load have turned out to hold; None: nothing but problems, which have been told."""
 
 
-def read_file(path: Path, *, is_whole: bool) -> FlowDef:
+def read_file(path: Path, *, is_whole: bool, here: bool) -> FlowDef:
     """Return the flow in the file at *path*, with its sub-flows; raise `LoadError`, and what opening it raises.
 
-    *is_whole*: nothing but the file brings what its steps need.
+    *is_whole*: nothing but the file brings what its steps need. *here*: this machine is to have what they name.
     """
-    return _read(path, is_whole=is_whole, way=(path,), known={})
+    return _read(path, is_whole=is_whole, here=here, way=(path,), known={})
 
 
-def _read(path: Path, *, is_whole: bool, way: Sequence[Path], known: "_Known") -> FlowDef:
+def _read(path: Path, *, is_whole: bool, here: bool, way: Sequence[Path], known: "_Known") -> FlowDef:
     problems: list[Problem] = []
     flow = None
     try:
         text = _decode(path.read_bytes())
         is_json = path.suffix.lower() == ".json"
         root = read_json(text, problems) if is_json else merged(read_yaml(text, problems), problems)
-        flow = _File(path, problems, is_whole=is_whole, way=way, known=known).flow(root)
+        flow = _File(path, problems, is_whole=is_whole, here=here, way=way, known=known).flow(root)
     except Unreadable as error:
         problems.append(error.problem)
     if problems or flow is None:
-        raise LoadError(os.fspath(path), tuple(f":{p.place.line}:{p.place.column}: {p.text}" for p in sorted(problems)))
+        raise LoadError(
+            os.fspath(path), tuple(f":{p.place.line}:{p.place.column}: {p.text}" for p in sorted(set(problems)))
+        )
     return flow
 
 
@@ -75,11 +77,12 @@ class _File:
     """Reads one file. What is wrong is noted, and read as if it were not there."""
 
     def __init__(
-        self, path: Path, problems: list[Problem], *, is_whole: bool, way: Sequence[Path], known: _Known
+        self, path: Path, problems: list[Problem], *, is_whole: bool, here: bool, way: Sequence[Path], known: _Known
     ) -> None:
         self._path = path
         self._problems = problems
         self._is_whole = is_whole
+        self._here = here
         self._way = way  # the files whose sub-flow this one is, and itself
         self._known = known
         self._name = ""
@@ -114,7 +117,8 @@ class _File:
         return attrs.evolve(flow, sub_flows=self._found.values())
 
     def _read(self, body: Fields, name: str, flow_id: uuid.UUID, shared: Shared) -> FlowDef:
-        return FlowReader(self._problems, self, shared, is_whole=self._is_whole).flow(body, name, flow_id)
+        base = str(self._way[0].absolute().parent) if self._here else None
+        return FlowReader(self._problems, self, shared, is_whole=self._is_whole, base=base).flow(body, name, flow_id)
 
     def _bring(self, flow: FlowDef, fields: Fields, key: str) -> None:
         """Have the file's flow bring *flow*, unless another one has its name."""
@@ -177,7 +181,7 @@ class _File:
             step.problem(f"'flow' in {step.label}: files name each other more than {_MAX_FILES} deep", key="flow")
         else:
             try:
-                return _read(file, is_whole=self._is_whole, way=way, known=self._known)
+                return _read(file, is_whole=self._is_whole, here=self._here, way=way, known=self._known)
             except LoadError as error:
                 lines = "".join(f"\n  {line}" for line in str(error).splitlines())
                 step.problem(f"'flow' in {step.label} is a file with problems:{lines}", key="flow")

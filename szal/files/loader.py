@@ -9,7 +9,7 @@ from szal.model.flow import FlowDef
 __all__ = ["load_flow"]
 
 
-def load_flow(path: str | os.PathLike[str], *, is_whole: bool = False) -> FlowDef:
+def load_flow(path: str | os.PathLike[str], *, is_whole: bool = False, here: bool = False) -> FlowDef:
     """Return the flow in the file at *path*: JSON if it is called ``*.json``, otherwise YAML (extra ``szal[cli]``).
 
     The keys of a flow: ``name``; ``mode`` (dag, the default, sequential, parallel or hierarchical); ``description``;
@@ -33,7 +33,8 @@ def load_flow(path: str | os.PathLike[str], *, is_whole: bool = False) -> FlowDe
     "250ms". In YAML only ``true`` and ``false`` are booleans, and dates and times are text.
 
     Ids are made of the names, so the same file gives the same ids. Raises `LoadError` with every problem and its
-    place, and what opening the file raises.
+    place, and what opening the file raises. *here*: so it does for directories, shells and functions that the file
+    names, and that are not on this machine; the functions' modules are imported for that.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -52,6 +53,6 @@ def load_flow(path: str | os.PathLike[str], *, is_whole: bool = False) -> FlowDe
     >>> [(step.name, step.config, step.timeout) for step in flow.steps]
     [('build', {'run': 'make wheel'}, 90.0), ('publish', {'run': 'make upload'}, None)]
     """
-    flow = read_file(Path(path), is_whole=is_whole)
+    flow = read_file(Path(path), is_whole=is_whole, here=here)
     flow.file = os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
     return flow

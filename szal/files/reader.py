@@ -6,6 +6,7 @@ from typing import Final, Protocol
 from szal.errors import CycleDetected, InvalidFlow, did_you_mean
 from szal.expressions.path import Json
 from szal.files.action import call_of, check_owners, shell_of, work_of
+from szal.files.checks import check_machine
 from szal.files.document import Problem, Value
 from szal.files.fields import Fields
 from szal.files.shared import Shared
@@ -29,13 +30,23 @@ class SubFlows(Protocol):
 class FlowReader:
     """Turns an object into a flow, noting every problem on the way. What is wrong is read as if it were not there.
 
-    *shared*: what its steps have that say nothing else; *is_whole*: nothing but the file brings what they need.
+    *shared*: what its steps have that say nothing else; *is_whole*: nothing but the file brings what they need; *base*:
+    the directory that its commands are to run in, where this machine is to have what they name.
     """
 
-    def __init__(self, problems: list[Problem], sub_flows: SubFlows, shared: Shared, *, is_whole: bool) -> None:
+    def __init__(
+        self,
+        problems: list[Problem],
+        sub_flows: SubFlows,
+        shared: Shared,
+        *,
+        is_whole: bool,
+        base: str | None,
+    ) -> None:
         self._problems = problems
         self._sub_flows = sub_flows
         self._is_whole = is_whole
+        self._base = base
         self._mode = FlowMode.DAG
         self._flow_id = uuid.UUID(int=0)
         self._shared = shared
@@ -61,6 +72,8 @@ class FlowReader:
             inputs=top.plain("inputs") or {},
         )
         self._validate(flow, certain=mode is not None)
+        if self._base is not None:
+            check_machine(top, [(self._steps[step.name], step) for step in flow.walk()], self._base)
         return flow
 
     def _mode_of(self, top: Fields) -> FlowMode | None:

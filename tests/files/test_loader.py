@@ -366,7 +366,7 @@ class TestProblems:
             ),
             ("run: ''", ":4:5: 'run' in step 'a' is empty"),
             ("run:", ":4:5: 'run' in step 'a' is empty"),
-            ("call: f", ":4:5: 'call' in step 'a' must be like \"package.module:function\", not 'f'"),
+            ("call: f", ":4:11: 'call' in step 'a' must be like \"package.module:function\", not 'f'"),
             ("call: 'm:f'\nwith: 1", ":5:11: 'with' in step 'a' must be an object or a list, not 1"),
             ("run: x\nwith: {}", ":5:5: 'with' in step 'a' goes with 'call' or 'flow' only"),
             ("run: x\nconfig: {}", ":5:5: 'config' in step 'a' goes with 'type' only"),
