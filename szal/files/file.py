@@ -136,7 +136,8 @@ class _File:
         if name in self._own or name == self._name:
             self._calls.append(_Call(self._reading, name, step))
             return name
-        files = [file for file in self._files_of(name) if file.is_file()]
+        # Path.is_file raises for some texts that are no path
+        files = [file for file in self._files_of(name) if os.path.isfile(file)]  # noqa: PTH113
         if len(files) == 1:
             return self._from_file(step, files[0]) or name
         if files:

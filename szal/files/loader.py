@@ -12,25 +12,9 @@ __all__ = ["load_flow"]
 def load_flow(path: str | os.PathLike[str], *, is_whole: bool = False, here: bool = False) -> FlowDef:
     """Return the flow in the file at *path*: JSON if it is called ``*.json``, otherwise YAML (extra ``szal[cli]``).
 
-    The keys of a flow: ``name``; ``mode`` (dag, the default, sequential, parallel or hierarchical); ``description``;
-    ``version``; ``inputs``, an object of defaults; ``timeout``; ``rollback_on_failure``; ``steps``, a list.
-
-    The keys of a step: ``name``; ``description``; ``needs``, a name or a list of them; ``when`` (all, the default,
-    any, all_completed or all_done); ``if``, a condition; ``timeout``; ``retries``, a number or an object of ``max``,
-    ``delay``, ``backoff`` (fixed, linear or exponential), ``max_delay``, ``jitter``, ``on`` and ``give_up_on`` (names
-    of exceptions); ``rollback``; in hierarchical mode ``steps``; and what it does, one of
-
-    * ``run``, a shell command, with ``cwd``, ``env``, ``shell`` ("bash -e") and ``grace``
-      (see `szal.steps.shell.run_shell`);
-    * ``call``, a function as "package.module:function", with its arguments in ``with``;
-    * ``flow``, the name of a sub-flow, with its inputs in ``with``;
-    * ``wait``, the name of a signal, or an object of ``signal``, ``timeout`` and ``default`` (see docs/semantics.md);
-    * ``sleep``, a duration;
-    * ``type``, a step type of your own, with its ``config``.
-
-    With none of them it is for a handler that is registered for its name. ``rollback`` is ``{run: …}`` or
-    ``{call: …, with: …}``, or true where a handler undoes it. Durations are seconds, or like "90s", "10m", "1h30m",
-    "250ms". In YAML only ``true`` and ``false`` are booleans, and dates and times are text.
+    docs/flows-as-files.md has all keys. Flows that its steps name are read with it, from under ``flows`` and from files
+    beside it (`FlowDef.sub_flows`). With *is_whole*, as the command line reads files, nothing else brings what a step
+    needs: one that only a handler in Python could do, or a sub-flow that is nowhere, is a problem too.
 
     Ids are made of the names, so the same file gives the same ids. Raises `LoadError` with every problem and its
     place, and what opening the file raises. *here*: so it does for directories, shells and functions that the file

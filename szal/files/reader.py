@@ -210,10 +210,12 @@ class FlowReader:
 
 def _check_doable(step: Fields, step_type: str | None, config: dict[str, Json]) -> None:
     """Note what only a handler in Python could do."""
+    rollback = step.get("rollback")
+    is_undone = rollback is not None and rollback.data is True
     if step_type is None:
         step.problem(f"{step.label} does nothing: write 'run', 'call', 'flow', 'wait' or 'sleep' ({_IN_PYTHON})")
     elif "type" in step.entries and step_type not in (*ENGINE_TYPES, "shell", "python"):
         step.problem(f"nothing does the step type {step_type!r} of {step.label} ({_IN_PYTHON})", key="type")
-    elif step.flag("rollback") and "rollback" not in config and step_type != "sub_flow":
+    elif is_undone and "rollback" not in config and step_type != "sub_flow":
         problem = f"nothing undoes {step.label}: write 'rollback: {{run: …}}' or 'rollback: {{call: …}}'"
         step.problem(f"{problem} ({_IN_PYTHON})", key="rollback")
