@@ -187,6 +187,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "reader": "one flow of a document",
         "file": "one file: its flow, and those that its steps name",
         "loader": "flows as files",
+        "schema": "the format for editors, as a JSON Schema",
     },
 }
 ON_TOP = ("", "stores", "cli", "__main__")

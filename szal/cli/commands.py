@@ -27,6 +27,7 @@ from szal.cli.text import clean, one_line
 from szal.engine.engine import Engine
 from szal.errors import InvalidFlow, LoadError, SzalError
 from szal.expressions.path import Json
+from szal.files.schema import flow_schema
 from szal.model.results import FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
@@ -202,6 +203,15 @@ def graph(target: str, language: str) -> None:
     with diverted_stdout():
         flow = find_target(target).flow
     write(stdout(), to_dot(flow) if language == "dot" else to_mermaid(flow))
+
+
+@szal.command(short_help="Print a JSON Schema of flow files, for editors.")
+def schema() -> None:
+    """Print a JSON Schema (draft 2020-12) of flow files, with which an editor completes and checks them.
+
+    Save it beside the flows, and begin them with "# yaml-language-server: $schema=szal.schema.json".
+    """
+    write(stdout(), json.dumps(flow_schema(), indent=2, ensure_ascii=False))
 
 
 def _checked(target: str) -> Target:

@@ -1,15 +1,20 @@
 """What a step of a file does: a command, a call, a sub-flow, a wait; as its type and its config."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from szal.expressions.path import Json
 from szal.files.checks import check_config, check_expansion
 from szal.files.fields import Fields
 from szal.files.vocabulary import SURROUNDINGS, WAIT
 
-__all__ = ["call_of", "check_owners", "shell_of", "surroundings_of", "work_of"]
+__all__ = ["GOES_WITH", "KINDS", "call_of", "check_owners", "shell_of", "surroundings_of", "work_of"]
 
-_GOES_WITH = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(SURROUNDINGS, ("run",))
+KINDS: Final = ("run", "call", "flow", "wait", "sleep", "type")
+"""What a step may do, as keys: one of them."""
+GOES_WITH: Final[Mapping[str, tuple[str, ...]]] = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(
+    SURROUNDINGS, ("run",)
+)
 
 
 def work_of(
@@ -19,7 +24,7 @@ def work_of(
 
     *around*: what commands have beside their text; *sub_flow* returns the name of the flow that a step calls so.
     """
-    kinds: list[str] = [key for key in ("run", "call", "flow", "wait", "sleep", "type") if key in step.entries]
+    kinds = [key for key in KINDS if key in step.entries]
     if len(kinds) > 1:
         step.problem(f"{step.label} has both {kinds[0]!r} and {kinds[1]!r}: a step does one thing", key=kinds[1])
     check_owners(step, kinds)
@@ -45,8 +50,8 @@ def work_of(
             return None, step.plain("config") or {}
 
 
-def check_owners(step: Fields, kinds: list[str]) -> None:
-    for key, owners in _GOES_WITH.items():
+def check_owners(step: Fields, kinds: Sequence[str]) -> None:
+    for key, owners in GOES_WITH.items():
         if key in step.entries and not set(owners) & set(kinds) and not (key == "config" and not kinds):
             step.problem(f"{key!r} in {step.label} goes with {' or '.join(map(repr, owners))} only", key=key)
 

@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 from szal.expressions.path import Json
 from szal.number import problem_of, shown
 
-__all__ = ["Fault", "faults_in", "is_open", "undo_of", "words_of"]
+__all__ = ["VARIABLE", "Fault", "faults_in", "is_open", "undo_of", "words_of"]
 
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+"""The name of an environment variable, as POSIX has it."""
 _MAX_GRACE: Final = 1e6
 
 
@@ -54,18 +55,18 @@ def words_of(command: str) -> tuple[str, ...]:
     return tuple(shlex.split(command))
 
 
-def _of_text(what: str) -> _Check:
+def _of_text(what: str, *, nul: bool = True) -> _Check:
     def check(value: Json) -> Iterator[tuple[str, str | None]]:
         if not isinstance(value, str) or not value.strip():
             yield f"must be {what}, not {shown(value)}", None
-        elif "\0" in value:
+        elif not nul and "\0" in value:
             yield "contains a NUL character", None
 
     return check
 
 
-_run = _of_text("a command")
-_cwd = _of_text("a directory")
+_run = _of_text("a command", nul=False)
+_cwd = _of_text("a directory", nul=False)
 
 
 def _shell(value: Json) -> Iterator[tuple[str, str | None]]:
@@ -89,7 +90,7 @@ def _env(value: Json) -> Iterator[tuple[str, str | None]]:
         yield f"must be an object, not {shown(value)}", None
         return
     for name, text in value.items():
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+        if not isinstance(name, str) or not VARIABLE.fullmatch(name):
             rule = "the name of a variable has letters, digits and _, and begins with no digit"
             yield f"has the name {shown(name)}: {rule}", name if isinstance(name, str) else None
         elif isinstance(text, str) and "\0" in text:
