@@ -75,9 +75,13 @@ class FlowDef:
 
     def analyse(self) -> Analysis:
         """Return the flow's graph and compiled texts; raise `InvalidFlow` listing every problem."""
-        return analyse(self.name, self.mode, self.steps, [*problems_of_flow(self), *self._problems_of_sub_flows()])
+        return self._analyse(configs=False)
 
-    def _problems_of_sub_flows(self) -> Iterator[str]:
+    def _analyse(self, *, configs: bool) -> Analysis:
+        problems = [*problems_of_flow(self), *self._problems_of_sub_flows(configs=configs)]
+        return analyse(self.name, self.mode, self.steps, problems, configs=configs)
+
+    def _problems_of_sub_flows(self, *, configs: bool) -> Iterator[str]:
         names: list[object] = [self.name]  # which may be anything
         for flow in self.sub_flows:
             given: object = flow
@@ -91,7 +95,7 @@ class FlowDef:
                 yield f"sub-flow {flow.name!r}: it has sub_flows of its own: put them beside it"
                 continue
             try:
-                flow.validate()
+                flow._analyse(configs=configs)
             except InvalidFlow as error:
                 yield from (f"sub-flow {flow.name!r}: {problem}" for problem in error.problems)
 
@@ -106,4 +110,4 @@ class FlowDef:
           - step 'a': duplicate step name
           - step 'a': max_retries is negative (-1)
         """
-        analyse(self.name, self.mode, self.steps, problems_of_flow(self), configs=True)
+        self._analyse(configs=True)
