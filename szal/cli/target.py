@@ -27,7 +27,7 @@ from szal.model.step import StepDef
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import Handlers, type_done_by
 from szal.steps.lookup import NotThere, import_object, look_in
-from szal.steps.machine import missing_for
+from szal.steps.machine import first_steps, missing_for
 
 __all__ = ["BadTarget", "Target", "find_target", "recorded_target"]
 
@@ -89,11 +89,12 @@ class Target:
 
 def _check_machine(flow: FlowDef, plan: Plan, binding: Binding) -> None:
     base = None if flow.file is None else str(Path(flow.file).parent)
+    first = first_steps(flow)
     problems = [
         f"step {step.name!r}: {fault}"
         for step, handler in zip(plan.steps, binding.forward, strict=True)
         if (step_type := type_done_by(handler)) is not None
-        for fault in missing_for(step_type, step.config, base)
+        for fault in missing_for(step_type, step.config, base, may_be_made=step.id not in first)
     ]
     if problems:
         raise InvalidFlow(flow.name, tuple(problems))

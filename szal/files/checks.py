@@ -1,15 +1,15 @@
 """What a file says of commands and functions, held against what they can be; problems are noted where they stand."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from szal.expressions.path import Json
 from szal.files.document import Entry, Place
 from szal.files.fields import Fields
 from szal.model.config import Fault, faults_in, undo_of
-from szal.model.step import StepDef
-from szal.steps.machine import missing_for, split_home
+from szal.model.flow import FlowDef
+from szal.steps.machine import first_steps, missing_for, split_home
 
 __all__ = ["check_config", "check_expansion", "check_machine"]
 
@@ -46,15 +46,19 @@ def _check_text(fields: Fields, key: str, text: str, place: Place, instead: str)
         fields.problem(f"{key!r} in {fields.label}: {found} is not expanded here; {instead}{escape}", place=place)
 
 
-def check_machine(flow: Fields, steps: Iterable[tuple[Fields, StepDef]], base: str) -> None:
+def check_machine(top: Fields, flow: FlowDef, steps: Mapping[str, Fields], base: str) -> None:
     """Note what commands and functions need that is not on this machine, seen from the directory *base*."""
-    for fields, step in steps:
+    first = first_steps(flow)
+    for step in flow.walk():
+        fields = steps[step.name]
         if fields.is_faulty:
             continue
         if step.step_type in ("shell", "python"):
-            _note(missing_for(step.step_type, step.config, base), fields, flow)
+            may_be_made = step.id not in first
+            _note(missing_for(step.step_type, step.config, base, may_be_made=may_be_made), fields, top)
         if isinstance(step.config, dict) and isinstance(step.config.get("rollback"), dict):
-            _note(missing_for(*undo_of(step.config), base), fields.inner("rollback"), fields, flow)
+            faults = missing_for(*undo_of(step.config), base, may_be_made=True)
+            _note(faults, fields.inner("rollback"), fields, top)
 
 
 def _note(faults: Iterable[Fault], *around: Fields) -> None:

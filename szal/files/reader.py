@@ -73,7 +73,7 @@ class FlowReader:
         )
         self._validate(flow, certain=mode is not None)
         if self._base is not None:
-            check_machine(top, [(self._steps[step.name], step) for step in flow.walk()], self._base)
+            check_machine(top, flow, self._steps, self._base)
         return flow
 
     def _mode_of(self, top: Fields) -> FlowMode | None:

@@ -10,10 +10,11 @@ from typing import Final
 from szal.errors import GiveUp, describe
 from szal.expressions.path import Json
 from szal.model.config import Fault, faults_in, is_open, words_of
+from szal.model.flow import FlowDef
 from szal.scheduler.context import StepContext
 from szal.steps.lookup import NotThere, import_object
 
-__all__ = ["check_action", "directory_of", "missing_for", "split_home"]
+__all__ = ["check_action", "directory_of", "first_steps", "missing_for", "split_home"]
 
 _HOME: Final = re.compile(r"(?:~|\$HOME|\$\{HOME\})(?=/|$)")
 
@@ -41,25 +42,32 @@ def directory_of(cwd: str | None, base: str | None) -> str | None:
     return base if cwd is None else str(Path(base or "", cwd))
 
 
-def missing_for(step_type: str, config: Json, base: str | None) -> list[Fault]:
+def missing_for(step_type: str, config: Json, base: str | None, *, may_be_made: bool = False) -> list[Fault]:
     """Return what a "shell" or "python" step's *config* names that is not on this machine.
 
-    What a template is still to fill in is not looked for. The module of a function is imported.
+    What a template is still to fill in is not looked for, nor are directories and files that something that runs before
+    may make (*may_be_made*). The module of a function is imported.
     """
     if step_type == "python":
         return list(_missing_function(config["call"]))
     cwd: str | None = config.get("cwd")
-    if is_open(cwd):
-        cwd, shell_base = None, None
-    else:
-        cwd = None if cwd is None else "".join(split_home(cwd))
-        shell_base = directory_of(cwd, base)
-    found = list(_missing_directory(cwd, base))
-    return found + list(_missing_program(config, shell_base))
+    if cwd is not None and not is_open(cwd):
+        cwd = "".join(split_home(cwd))
+    directory = None if is_open(cwd) else directory_of(cwd, base)
+    found = [] if may_be_made else list(_missing_directory(directory))
+    if not (may_be_made and os.sep in words_of(config.get("shell") or "sh")[0]):
+        found += _missing_program(config, directory)
+    return found
 
 
-def _missing_directory(cwd: str | None, base: str | None) -> Iterator[Fault]:
-    directory = directory_of(cwd, base)
+def first_steps(flow: FlowDef) -> frozenset[str]:
+    """Return the ids of the steps before which no other has run for certain: what they need is to be there."""
+    if flow.mode.is_linear:
+        return frozenset(step.id for step in flow.steps[:1])
+    return frozenset(step.id for step in flow.steps if not step.depends_on)
+
+
+def _missing_directory(directory: str | None) -> Iterator[Fault]:
     if directory is not None and not Path(directory).is_dir():
         what = "is no directory" if Path(directory).exists() else "is not there"
         yield Fault("cwd", f"{directory!r} {what}")

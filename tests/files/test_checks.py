@@ -130,6 +130,17 @@ class TestOnThisMachine:
         (tmp_path / "sub").mkdir()
         assert problems(step("run: x\ncwd: sub\nshell: sh -e"), here=True) == []
 
+    @pytest.mark.parametrize("how", ["mode: sequential", "mode: dag"])
+    def test_a_directory_that_a_step_before_may_make_is_not_looked_for(self, problems, how):
+        needs = "needs: a, " if how == "mode: dag" else ""
+        text = f"name: x\n{how}\nsteps:\n  - {{name: a, run: mkdir made}}\n  - {{name: b, {needs}run: x, cwd: made"
+        assert problems(text + "}\n", here=True) == []
+        assert problems(text + ", shell: made/bin/sh}\n", here=True) == []
+        assert "'zzsh' is not a program" in problems(text + ", shell: zzsh}\n", here=True)[0]
+
+    def test_nor_is_that_of_an_undo(self, problems):
+        assert problems(step("run: mkdir made\nrollback: {run: x, cwd: made}"), here=True) == []
+
     def test_what_a_flow_says_for_all_of_its_steps_is_told_once(self, problems):
         text = "name: x\nmode: parallel\nshell: zzsh\nsteps: [{name: a, run: x}, {name: b, run: x}]\n"
         assert problems(text, here=True) == [":3:8: 'shell' in the flow: 'zzsh' is not a program on this machine"]
