@@ -8,15 +8,12 @@ import click
 from click.core import ParameterSource
 
 from szal.cli.standing import Wait
+from szal.cli.target import Target
 from szal.cli.text import moment, one_line
-from szal.engine.config import EngineConfig
-from szal.engine.spec import bind
 from szal.errors import HandlerNotFound
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
-from szal.scheduler.plan import Plan
-from szal.steps.handlers import Handlers
 from szal.stores.url import without_password
 
 __all__ = ["Advice", "advice_on"]
@@ -96,10 +93,8 @@ def advice_on(store: str | None, target: str | None = None) -> Advice:
 
 
 def _is_self_contained(flow: FlowDef) -> bool:
-    if any(step.step_type == "sub_flow" for step in flow.walk()):
-        return False
     try:
-        bind(flow, Plan.of(flow), Handlers(), EngineConfig())
+        Target(flow).check()
     except HandlerNotFound:
         return False
     return True

@@ -23,7 +23,7 @@ from szal.cli.live import view_of
 from szal.cli.message import cancel, prune, resolve, signal
 from szal.cli.options import inputs_option, json_option, labels_of, needed, states_of, store_option
 from szal.cli.parts import Selection, part_options
-from szal.cli.session import close, console_of, end, run_options, standing_under
+from szal.cli.session import check_waits, close, console_of, end, run_options, standing_under
 from szal.cli.show import executions, full_record
 from szal.cli.standing import interrupted_among, standing_of
 from szal.cli.target import STDIN, Target, find_target
@@ -31,6 +31,7 @@ from szal.cli.text import clean, one_line
 from szal.engine.engine import Engine
 from szal.errors import DefinitionMismatch, InvalidFlow, LoadError, SzalError
 from szal.expressions.path import Json
+from szal.files.schema import flow_schema
 from szal.model.results import FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
@@ -152,6 +153,7 @@ def run(
     with documents(divert=settings.recorded) as document:
         found = find_target(target)
         found.check()
+        check_waits(found, settings.store)
         name = new_id() if execution_id is None else execution_id
         console = console_of(document, settings)
         with sink_of(settings) as store:
@@ -196,23 +198,33 @@ def _preview(target: str, inputs: Mapping[str, Json], selection: Selection, sett
 
 @szal.command(short_help="Say whether a flow can be run.")
 @_target_argument
+@store_option
 @json_option
-def validate(target: str, *, as_json: bool) -> None:
-    """Say whether a flow can be run, or everything that is wrong with it."""
+def validate(target: str, *, store: str | None, as_json: bool) -> None:
+    """Say whether a flow can be run, or everything that is wrong with it.
+
+    That is also what this machine does not have: directories, shells, and functions of "call" steps, whose modules it
+    imports. With --store, whether it can be run with that: a step that waits for a signal needs one that lasts.
+    """
     out = stdout()
     try:
         found = _checked(target)
+        if store is not None:
+            check_waits(found, store)
     except SzalError as error:
         if as_json:
             write(out, json.dumps({"valid": False, "problems": _problems(error)}))
         raise
-    flows = [(flow, sum(1 for _ in flow.walk())) for flow in (found.flow, *found.sub_flows)]
+    flows = [(flow, sum(1 for _ in flow.walk())) for flow in found.flows]
+    waits = [one_line(step.name) for step in found.waits()]
     if as_json:
         told = [{"name": flow.name, "mode": flow.mode.value, "steps": steps} for flow, steps in flows]
-        write(out, json.dumps({"valid": True, "flows": told}))
+        write(out, json.dumps({"valid": True, "flows": told, "needs_store": bool(waits)}))
         return
     for flow, steps in flows:
         write(out, f"{one_line(flow.name)}: valid ({flow.mode}, {steps} step{'s' * (steps != 1)})")
+    if waits and store is None:
+        write(stderr(), f"szal run needs --store here: a signal is waited for ({', '.join(waits)})")
 
 
 def _problems(error: SzalError) -> list[str]:
@@ -238,10 +250,19 @@ def graph(target: str, language: str) -> None:
     write(stdout(), to_dot(flow) if language == "dot" else to_mermaid(flow))
 
 
+@szal.command(short_help="Print a JSON Schema of flow files, for editors.")
+def schema() -> None:
+    """Print a JSON Schema (draft 2020-12) of flow files, with which an editor completes and checks them.
+
+    Save it beside the flows, and begin them with "# yaml-language-server: $schema=szal.schema.json".
+    """
+    write(stdout(), json.dumps(flow_schema(), indent=2, ensure_ascii=False))
+
+
 def _checked(target: str) -> Target:
     with diverted_stdout():
-        found = find_target(target)
-    found.check()
+        found = find_target(target, here=True)
+        found.check(here=True)
     return found
 
 

@@ -16,7 +16,7 @@ from szal.cli.live import view_of
 from szal.cli.options import inputs_option, needed
 from szal.cli.session import close, console_of, end, run_options
 from szal.cli.standing import standing_of
-from szal.cli.target import Target, find_target
+from szal.cli.target import Target, find_target, recorded_target
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.correction import Correction
@@ -169,11 +169,10 @@ class _Continuing:
     def _target_for(self, record: ExecutionRecord, flow: FlowDef, target: Target | None) -> Target:
         """Return what does the steps, if any is to be done: never a flow's handlers for another flow's steps."""
         if target is None:
-            runs = self.is_new or record.state.is_live
-            if runs and any(step.step_type == "sub_flow" for step in flow.walk()):
-                problem = "it has sub-flows: name the flow's file, or the MODULE:ATTRIBUTE that has them"
-                raise CannotGoOn(record.execution_id, problem)
-            return Target(flow)
+            found = recorded_target(record, flow)
+            if self.is_new or record.state.is_live:
+                found.check(is_new=self.is_new)
+            return found
         if target.named(record.flow_name) is None:
             problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(target.flow.name)}"
             raise CannotGoOn(record.execution_id, problem)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import attrs
 
 from szal.cli.text import clean, one_line
+from szal.files.vocabulary import name_of_trigger
 from szal.model.flow import FlowDef
 from szal.model.step import StepDef, TriggerMode
 from szal.scheduler.plan import EdgeKind, Plan
@@ -29,7 +30,7 @@ def _edges(plan: Plan) -> Iterator[_Edge]:
     for node in plan.nodes:
         for target, kind in plan.successors(node.place):
             trigger = plan.nodes[target].step.trigger_mode
-            label = "" if trigger is TriggerMode.ALL else str(trigger).replace("_", " ")
+            label = "" if trigger is TriggerMode.ALL else name_of_trigger(trigger).replace("_", " ")
             yield _Edge(node.place, target, label, kind is EdgeKind.PARENT and target != node.place + 1)
 
 

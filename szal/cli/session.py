@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar, get_args
 
+import attrs
 import click
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -16,11 +17,14 @@ from szal.cli.history import keeps
 from szal.cli.options import duration_of, needed, store_option
 from szal.cli.show import closing, command_line
 from szal.cli.standing import Standing, standing_of
+from szal.cli.target import Target
 from szal.cli.text import one_line
 from szal.engine.config import Durability
+from szal.errors import SzalError
 from szal.model.state import WorkflowState
+from szal.stores.url import without_password
 
-__all__ = ["close", "console_of", "end", "run_options", "standing_under"]
+__all__ = ["check_waits", "close", "console_of", "end", "run_options", "standing_under"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -105,6 +109,28 @@ def console_of(document: Stream, settings: Settings) -> Console:
     return console_for(stderr() if settings.recorded else document)
 
 
+def check_waits(target: Target, store: str | None) -> None:
+    """Raise `NotKept` where a step waits for a signal, and nothing outlives this process that it could be sent to."""
+    waits = [one_line(step.name) for step in target.waits()]
+    if waits and (store is None or not keeps(store)):
+        raise NotKept(tuple(waits), store)
+
+
+@attrs.define
+class NotKept(SzalError):
+    """A flow that waits for a signal, and that is to be run without a store that lasts."""
+
+    steps: tuple[str, ...]
+    store: str | None
+
+    def __str__(self) -> str:
+        first, *others = self.steps
+        which = f"step {first} waits" if not others else f"the steps {', '.join(self.steps)} wait"
+        lost = "without a store" if self.store is None else f"with the store {without_password(self.store)}"
+        do = "give --store sqlite:///szal.db, or set SZAL_STORE"
+        return f"{which} for a signal, and {lost} nothing is kept of the run that could go on: {do}"
+
+
 def standing_under(store: Any, execution_id: str) -> Standing:
     """Return how far the execution of this id has come, if there is one."""
     record = None if store is None else store.get(execution_id)
@@ -117,8 +143,6 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
     if settings.store is not None and keeps(settings.store):
         for line in _how_to_go_on(outcome, advice_on(settings.store, target)):
             console.print(command_line(line), soft_wrap=True)
-    elif outcome.standing.waits:
-        console.print(_NOT_KEPT)
     if settings.recorded and outcome.record is not None:
         standing = outcome.standing
         told = record_json(
@@ -128,9 +152,6 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
             differences=outcome.differences,
         )
         write(document, told)
-
-
-_NOT_KEPT = Text("it waits, but without --store nothing is kept of it that could go on", style="yellow")
 
 
 def _ending(outcome: Outcome, console: Console, settings: Settings) -> RenderableType:

@@ -1,13 +1,12 @@
 """From what a person names on the command line to a flow that can be run.
 
-A target is a file (YAML or JSON, see `szal.load_flow`; ``-`` is standard input), or ``module:attribute``, looked up
-from the current directory too. The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a
-`Handlers` registry (or a function that does every step), further flows that its sub_flow steps name, and
-`MigrationRegistry`s that bring stored definitions of these flows forward. Or it is a function without required
-parameters that returns one of these.
+A target is a file (YAML or JSON, see `szal.load_flow`; ``-`` is standard input), or ``module:attribute``. Modules,
+those of "call" steps too, are looked for beside the flow's file, in the current directory, and then where Python looks.
+The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a `Handlers` registry (or a
+function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s that bring stored
+definitions of these flows forward. Or it is a function without required parameters that returns one of these.
 """
 
-import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -18,15 +17,20 @@ from typing import Any, Final
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.engine.spec import bind
-from szal.errors import SzalError, describe, did_you_mean
+from szal.engine.spec import Binding, bind, check_configs
+from szal.engine.sub_flows import is_found
+from szal.errors import HandlerNotFound, InvalidFlow, SzalError, describe
 from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef
 from szal.model.migration import MigrationRegistry
+from szal.model.results import ExecutionRecord
+from szal.model.step import StepDef
 from szal.scheduler.plan import Plan
-from szal.steps.handlers import Handlers
+from szal.steps.handlers import Handlers, type_done_by
+from szal.steps.lookup import NotThere, import_object, look_in
+from szal.steps.machine import first_steps, missing_for
 
-__all__ = ["STDIN", "BadTarget", "Target", "find_target"]
+__all__ = ["STDIN", "BadTarget", "Target", "find_target", "recorded_target"]
 
 STDIN: Final = "-"
 """What names a flow that is read from standard input."""
@@ -54,75 +58,114 @@ class Target:
     is_read: bool = False
     """Whether the flow was read, and not made by a program."""
 
+    @property
+    def flows(self) -> tuple[FlowDef, ...]:
+        """All of them, the flow itself first."""
+        brought = [flow for flow in self.flow.sub_flows if flow not in self.sub_flows]
+        return (self.flow, *self.sub_flows, *brought)
+
     def config(self, **settings: Any) -> EngineConfig:
         """Return the settings of an engine that runs it."""
-        storage = InMemoryStorage(self.sub_flows) if self.sub_flows else None
+        _, *sub_flows = self.flows
+        storage = InMemoryStorage(tuple(sub_flows)) if sub_flows else None
         return EngineConfig(storage=storage, migrations=self.migrations, **settings)
 
     def named(self, flow_name: str) -> FlowDef | None:
         """Return the flow of that name, be it one that is part of it."""
-        return next((flow for flow in (self.flow, *self.sub_flows) if flow.name == flow_name), None)
+        return next((flow for flow in self.flows if flow.name == flow_name), None)
 
-    def check(self) -> None:
-        """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run."""
-        for flow in (self.flow, *self.sub_flows):
+    def check(self, *, is_new: bool = True, here: bool = False) -> None:
+        """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run.
+
+        *is_new*: it is to be begun, and not gone on with. *here*: on this machine, which may not have what it names.
+        """
+        for flow in self.flows:
             plan = Plan.of(flow)
             if isinstance(self.handler, Handlers):
-                bind(flow, plan, self.handler, self.config())
+                binding = bind(flow, plan, self.handler, self.config(), rolls_back=self.flow.rollback_on_failure)
+                if is_new:
+                    check_configs(flow, plan, binding)
+                if here:
+                    _check_machine(flow, plan, binding)
+        names = [flow.name for flow in self.flows]
+        steps = (step for flow in self.flows for step in flow.walk() if step.step_type == "sub_flow")
+        if unknown := tuple(step.name for step in steps if not is_found(step, names, None)):
+            raise HandlerNotFound(unknown, "sub-flow")
+
+    def waits(self) -> Iterator[StepDef]:
+        """Yield the steps that wait for a signal, in this flow and those that are part of it."""
+        yield from (step for flow in self.flows for step in flow.walk() if step.step_type == "wait")
 
 
-def find_target(name: str) -> Target:
-    """Return what *name* stands for; raise `BadTarget`, or `LoadError` for a file that is no flow."""
+def _check_machine(flow: FlowDef, plan: Plan, binding: Binding) -> None:
+    base = None if flow.file is None else str(Path(flow.file).parent)
+    first = first_steps(flow)
+    problems = [
+        f"step {step.name!r}: {fault}"
+        for step, handler in zip(plan.steps, binding.forward, strict=True)
+        if (step_type := type_done_by(handler)) is not None
+        for fault in missing_for(step_type, step.config, base, may_be_made=step.id not in first)
+    ]
+    if problems:
+        raise InvalidFlow(flow.name, tuple(problems))
+
+
+def recorded_target(record: ExecutionRecord, flow: FlowDef) -> Target:
+    """Return what an execution goes on with where no target is named: its recorded *flow*, and szal's own handlers."""
+    if record.file is not None:
+        look_in(Path(record.file).parent, Path.cwd())
+    else:
+        look_in(Path.cwd())
+    return Target(flow)
+
+
+def find_target(name: str, *, here: bool = False) -> Target:
+    """Return what *name* stands for; raise `BadTarget`, or `LoadError` for a file that is no flow.
+
+    *here*: a file is to name nothing that is not on this machine.
+    """
     if name == STDIN:
-        return Target(_read_stdin(), is_read=True)
+        return Target(_read_stdin(here=here), is_read=True)
     module, colon, attribute = name.partition(":")
     path = Path(name)
     if path.is_dir():
         raise BadTarget(name, "this is a directory: name a flow's file in it")
     if path.exists() or not colon:
-        return Target(_read(name, path), is_read=True)
+        return Target(_read(name, path, here=here), is_read=True)
     if not attribute or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise BadTarget(name, "there is no such file, and it is not of the form module:attribute")
-    return _target(name, _look_up(name, module, attribute))
+    return _target(name, _look_up(name, module))
 
 
-def _read(name: str, path: Path) -> FlowDef:
+def _read(name: str, path: Path, *, here: bool) -> FlowDef:
     from szal.files.loader import load_flow  # which needs PyYAML
 
     if path.suffix == ".py":
         raise BadTarget(name, f"this is Python: name the flow in it, as in {path.stem}:flow")
     if not path.exists():
         raise BadTarget(name, "there is no such file (a flow in Python is named module:attribute)")
-    return load_flow(path)
+    look_in(path.parent, Path.cwd())
+    return load_flow(path, is_whole=True, here=here)
 
 
-def _read_stdin() -> FlowDef:
-    from szal.files.loader import flow_of  # which needs PyYAML
+def _read_stdin(*, here: bool) -> FlowDef:
+    from szal.files.file import flow_in  # which needs PyYAML
 
     content = sys.stdin.buffer.read()
     if not content.strip():
         raise BadTarget(STDIN, "standard input is empty: write a flow to it, as YAML or JSON")
-    return flow_of(content, "<stdin>", is_json=content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{")
+    look_in(Path.cwd())
+    is_json = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+    return flow_in(content, Path("<stdin>"), is_json=is_json, is_whole=True, here=here)
 
 
-def _look_up(name: str, module: str, attribute: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+def _look_up(name: str, module: str) -> Any:
+    look_in(Path.cwd())
     with _foreign(name, f"cannot import {module}"):
         try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-                raise BadTarget(name, f"there is no module {error.name}, here or on sys.path") from None
-            raise
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            hint = did_you_mean(part, [known for known in dir(found) if not known.startswith("__")])
-            raise BadTarget(name, f"there is no {part} in {module}{hint}") from None
-    return found
+            return import_object(name)
+        except NotThere as error:
+            raise BadTarget(name, str(error)) from None
 
 
 def _target(name: str, found: Any) -> Target:

@@ -11,7 +11,7 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, given_inputs
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs
 from szal.errors import SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
@@ -61,6 +61,7 @@ class Admission:
             id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
         flow, plan = compiled(flow, self._config)
         binding = bind(flow, plan, self._resolver, self._config)
+        check_configs(flow, plan, binding)
         execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
         record = ExecutionRecord(
             execution_id,

@@ -38,7 +38,7 @@ class EngineConfig:
     `max_concurrency`: how many handlers of one run are at work at a time; its sub-flows count with it.
     `timeout`: limits each run, in place of the flow's own limit.
     `execution_store`: where runs are recorded; anything with ``save``, ``get``, ``list`` and ``remove``.
-    `storage`: where sub-flows are looked up.
+    `storage`: where sub-flows are looked up that a flow does not bring itself (`FlowDef.sub_flows`).
     `rollback_handler`: undoes every rollbackable step for which the handlers bring nothing of their own.
     `event_sink` is called with every `WorkflowEvent`, and `step_type_metrics` with
     ``(step_type or "default", status, seconds)`` after each step, on the run's coordinating thread;

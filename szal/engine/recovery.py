@@ -161,15 +161,24 @@ class Recovery:
         return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=record)
 
     def _check_sub_flows(
-        self, known: Snapshot, flow: FlowDef, plan: Plan, *, rolls_back: bool = False, is_undone: bool = False
+        self,
+        known: Snapshot,
+        flow: FlowDef,
+        plan: Plan,
+        *,
+        brought: frozenset[str] = frozenset(),
+        rolls_back: bool = False,
+        is_undone: bool = False,
     ) -> None:
         """Raise what would keep the sub-flows of an execution from going on, while nothing is taken over yet.
 
         Of those that have begun and not ended the stored definitions count, for what is to begin there has to be one;
-        and of those that have completed, where they are to be undone. *rolls_back*: what it is a sub-flow of does.
+        and of those that have completed, where they are to be undone. What it is a sub-flow of has *brought* flows, and
+        *rolls_back*.
         """
         if not (known.record.state.is_live or is_undone):
             return
+        brought |= {sub_flow.name for sub_flow in flow.sub_flows}
         rolls_back = rolls_back or flow.rollback_on_failure
         is_undone = is_undone or (rolls_back and (known.cancelled or known.record.state is WorkflowState.ROLLING_BACK))
         steps = {plan.steps[place].name: plan.steps[place] for place in sorted(plan.engine_steps)}
@@ -185,8 +194,10 @@ class Recovery:
                 below = stored_flow(child.record.execution_id, child, self._config)
                 plan_below = Plan.of(below)
                 bind(below, plan_below, self._resolver, self._config, rolls_back=rolls_back)
-                self._check_sub_flows(child, below, plan_below, rolls_back=rolls_back, is_undone=is_undone)
-            elif is_open and not is_found(step, self._config.storage):
+                self._check_sub_flows(
+                    child, below, plan_below, brought=brought, rolls_back=rolls_back, is_undone=is_undone
+                )
+            elif is_open and not is_found(step, brought, self._config.storage):
                 raise HandlerNotFound((step.name,), "sub-flow")
 
     def interrupted(self, flow_name: str | None) -> list[str]:

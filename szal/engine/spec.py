@@ -10,10 +10,11 @@ import attrs
 
 from szal.collector import without_collector
 from szal.engine.config import EngineConfig
-from szal.errors import DefinitionMismatch, EncodeError, GiveUp, HandlerNotFound, StoreError
+from szal.errors import DefinitionMismatch, EncodeError, GiveUp, HandlerNotFound, InvalidFlow, StoreError
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
+from szal.model.config import faults_in, undo_of
 from szal.model.fields import problem_of_id
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
@@ -23,7 +24,7 @@ from szal.model.step import StepDef
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
-from szal.steps.handlers import Resolver
+from szal.steps.handlers import Resolver, type_done_by, undo_as_configured
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -35,6 +36,7 @@ __all__ = [
     "IdFrom",
     "SubFlowCount",
     "bind",
+    "check_configs",
     "compiled",
     "given_inputs",
     "recorded_flow",
@@ -104,6 +106,20 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     if missing:
         raise HandlerNotFound(tuple(missing), "rollback handler")
     return Binding(forward, undo)
+
+
+def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
+    """Raise `InvalidFlow` for configs with which what szal itself does cannot work, in a flow that is to be begun."""
+    problems: list[str] = []
+    for place, (step, handler) in enumerate(zip(plan.steps, binding.forward, strict=True)):
+        step_type = step.step_type if place in plan.engine_steps else type_done_by(handler)
+        if step_type is not None:
+            problems += [f"step {step.name!r}: {fault}" for fault in faults_in(step_type, step.config)]
+    for step, handler in zip(plan.steps, binding.undo, strict=False):  # there are none where nothing is undone
+        if handler is undo_as_configured:
+            problems += [f"step {step.name!r}: config.rollback: {fault}" for fault in faults_in(*undo_of(step.config))]
+    if problems:
+        raise InvalidFlow(flow.name, tuple(problems))
 
 
 def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler is given it)
@@ -249,6 +265,11 @@ class ExecutionSpec:
     def depth(self) -> int:
         """How many sub-flows this one is inside of."""
         return sum(1 for _ in self._upwards()) - 1
+
+    def sub_flow(self, name: str) -> FlowDef | None:
+        """Return the flow of that name that this one's definition brings, or that of what it is a sub-flow of."""
+        brought = (flow for spec in self._upwards() for flow in spec.flow.sub_flows)
+        return next((flow for flow in brought if flow.name == name), None)
 
     def _upwards(self) -> "Iterator[ExecutionSpec]":
         """Yield this one, what it is a sub-flow of, and so on."""

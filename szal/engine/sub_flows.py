@@ -1,6 +1,6 @@
 """Sub-flows: the executions that sub_flow steps stand for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -21,6 +21,7 @@ from szal.engine.spec import (
     Binding,
     ExecutionSpec,
     bind,
+    check_configs,
     compiled,
     given_inputs,
     recorded_flow,
@@ -31,6 +32,7 @@ from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlow
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.catalogue import WorkflowStorage
+from szal.model.config import faults_in
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import StepStatus, WorkflowState
@@ -62,12 +64,15 @@ class SubFlowLimit(SubFlowError):
     """A sub-flow too many for its run: one that contains itself, mostly. Ends all of the run."""
 
 
-def is_found(step: StepDef, storage: WorkflowStorage | None) -> bool:
-    """Whether *storage* has what a sub_flow step is to run, as far as its config says that now."""
+def is_found(step: StepDef, brought: Collection[str], storage: WorkflowStorage | None) -> bool:
+    """Whether a sub_flow step is to run one of the flows that are *brought*, by name, or that *storage* has.
+
+    Only as far as its config says now what it is to run.
+    """
     name = step.config.get("flow_name") if isinstance(step.config, Mapping) else None
     if not isinstance(name, str) or "{{" in name:
         return True
-    return storage is not None and storage.get_by_name(name) is not None
+    return name in brought or (storage is not None and storage.get_by_name(name) is not None)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -137,11 +142,10 @@ class SubFlows:
 
         Raises `SubFlowError` for what keeps it from being run, `LeaseLost` where somebody has taken the parent over.
         """
-        given = call.run.new_context(call.node, call.number, call).config
-        config = given if isinstance(given, Mapping) else {}
-        inputs = {} if config.get("inputs") is None else config["inputs"]
-        if not isinstance(inputs, Mapping):
-            raise SubFlowError("config.inputs of a sub_flow step is not an object")
+        config = call.run.new_context(call.node, call.number, call).config
+        if faults := faults_in("sub_flow", config, rendered=True):
+            raise SubFlowError(str(faults[0]))
+        inputs = config.get("inputs") or {}
         execution_id = child_id(self._parent.record.execution_id, call.node.step.name, call.number)
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
@@ -151,8 +155,8 @@ class SubFlows:
         if isinstance(earlier, Ended):
             return earlier
         stored = known or earlier
-        flow = self._find(config.get("flow_name")) if stored is None else self._stored_flow(stored)
-        flow, plan, binding = self._compiled(flow)
+        flow = self._find(config["flow_name"]) if stored is None else self._stored_flow(stored)
+        flow, plan, binding = self._compiled(flow, is_new=stored is None)
         record = ExecutionRecord(
             execution_id,
             flow.name,
@@ -175,10 +179,13 @@ class SubFlows:
         )
         return self._begun(spec, earlier) if known is None else self._taken_over(spec)
 
-    def _compiled(self, flow: FlowDef) -> tuple[FlowDef, Plan, Binding]:
+    def _compiled(self, flow: FlowDef, *, is_new: bool = False) -> tuple[FlowDef, Plan, Binding]:
         try:
             flow, plan = compiled(flow, self._config)
-            return flow, plan, bind(flow, plan, self._resolver, self._config, rolls_back=self._parent.rolls_back)
+            binding = bind(flow, plan, self._resolver, self._config, rolls_back=self._parent.rolls_back)
+            if is_new:
+                check_configs(flow, plan, binding)
+            return flow, plan, binding
         except (InvalidFlow, HandlerNotFound) as error:
             raise SubFlowError(f"sub-flow {flow.name!r}: {error}") from error
 
@@ -247,11 +254,11 @@ class SubFlows:
         record = moved(snapshot.record, self._parent.record.cwd)
         return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=record)
 
-    def _find(self, name: object) -> FlowDef:
-        if not isinstance(name, str) or not name:
-            raise SubFlowError("sub_flow step requires config.flow_name")
+    def _find(self, name: str) -> FlowDef:
         storage = self._config.storage
-        flow = None if storage is None else _looked_up(storage, name)
+        flow: object = self._parent.sub_flow(name)
+        if flow is None and storage is not None:
+            flow = _looked_up(storage, name)
         if flow is None:
             raise SubFlowError(f"sub-flow {name!r} not found in storage")
         if not isinstance(flow, FlowDef):

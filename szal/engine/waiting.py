@@ -2,18 +2,17 @@
 
 import uuid
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from szal import clock
 from szal.errors import StepError, StepTimeout
 from szal.expressions.path import Json
+from szal.model.config import faults_in
 from szal.model.json.text import loads
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
-from szal.number import problem_of
 from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.stage import Waiting
@@ -109,21 +108,19 @@ class Waits:
 
     def _read(self, call: Call) -> _Wait:
         """Return what the step's config says."""
-        step, given = call.node.step, call.run.new_context(call.node, call.number, call).config
-        config: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        step, config = call.node.step, call.run.new_context(call.node, call.number, call).config
         name, seconds = step.name, None
+        if faults := faults_in(step.step_type or "", config, rendered=True):
+            raise Unwaitable(str(faults[0]))
         if step.step_type == "sleep":
-            seconds = _seconds(config.get("seconds"), "sleep step requires config.seconds")
+            seconds = float(config["seconds"])
             wait = _Wait(call, due=self._due(name, seconds))
             return self._limited(wait, seconds)
         if self._journal is None:
             raise Unwaitable("a wait step needs one of szal's own stores, where signals are kept")
-        signal = config.get("signal")
-        if not isinstance(signal, str) or not signal:
-            raise Unwaitable("wait step requires config.signal")
-        wait = _Wait(call, signal, output=config.get("default"))
+        wait = _Wait(call, config["signal"], output=config.get("default"))
         if config.get("timeout") is not None:
-            seconds = _seconds(config["timeout"], "config.timeout of a wait step is not a number")
+            seconds = float(config["timeout"])
             wait.due = self._due(name, seconds)
             wait.error = None if "default" in config else StepTimeout(name, seconds)
         return self._limited(wait, seconds)
@@ -219,9 +216,3 @@ class Unwaitable(StepError):
 
     def __str__(self) -> str:
         return self.problem
-
-
-def _seconds(value: object, problem: str) -> float:
-    if problem_of(value) is not None or value < 0:  # type: ignore[operator]
-        raise Unwaitable(problem)
-    return float(value)  # type: ignore[arg-type]

@@ -1,27 +1,40 @@
 """What a step of a file does: a command, a call, a sub-flow, a wait; as its type and its config."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
 from szal.expressions.path import Json
+from szal.files.checks import check_config, check_expansion
 from szal.files.fields import Fields
 from szal.files.vocabulary import SURROUNDINGS, WAIT
 
-__all__ = ["call_of", "check_owners", "shell_of", "work_of"]
+__all__ = ["GOES_WITH", "KINDS", "call_of", "check_owners", "shell_of", "surroundings_of", "work_of"]
 
-_GOES_WITH = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(SURROUNDINGS, ("run",))
+KINDS: Final = ("run", "call", "flow", "wait", "sleep", "type")
+"""What a step may do, as keys: one of them."""
+GOES_WITH: Final[Mapping[str, tuple[str, ...]]] = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(
+    SURROUNDINGS, ("run",)
+)
 
 
-def work_of(step: Fields) -> tuple[str | None, dict[str, Json]]:
-    """Return the type of a step, and its config."""
-    kinds: list[str] = [key for key in ("run", "call", "flow", "wait", "sleep", "type") if key in step.entries]
+def work_of(
+    step: Fields, around: Mapping[str, Json], sub_flow: Callable[[Fields, str], str]
+) -> tuple[str | None, dict[str, Json]]:
+    """Return the type of a step, and its config.
+
+    *around*: what commands have beside their text; *sub_flow* returns the name of the flow that a step calls so.
+    """
+    kinds = [key for key in KINDS if key in step.entries]
     if len(kinds) > 1:
         step.problem(f"{step.label} has both {kinds[0]!r} and {kinds[1]!r}: a step does one thing", key=kinds[1])
     check_owners(step, kinds)
     match kinds[:1]:
         case ["run"]:
-            return "shell", shell_of(step, {})
+            return "shell", shell_of(step, around)
         case ["call"]:
             return "python", call_of(step)
         case ["flow"]:
-            return "sub_flow", {"flow_name": _needed(step, "flow"), "inputs": step.plain("with") or {}}
+            return "sub_flow", {"flow_name": sub_flow(step, _needed(step, "flow")), "inputs": step.plain("with") or {}}
         case ["wait"]:
             return "wait", _wait(step)
         case ["sleep"]:
@@ -29,13 +42,16 @@ def work_of(step: Fields) -> tuple[str | None, dict[str, Json]]:
                 step.problem(f"'sleep' in {step.label} is empty", key="sleep")
             return "sleep", {"seconds": step.duration("sleep") or 0.0}
         case ["type"]:
-            return _needed(step, "type"), step.plain("config") or {}
+            step_type, config = _needed(step, "type"), step.plain("config") or {}
+            if step_type in ("shell", "python"):
+                check_config(step.inner("config"), step_type, config, partial=False)
+            return step_type, config
         case _:
             return None, step.plain("config") or {}
 
 
-def check_owners(step: Fields, kinds: list[str]) -> None:
-    for key, owners in _GOES_WITH.items():
+def check_owners(step: Fields, kinds: Sequence[str]) -> None:
+    for key, owners in GOES_WITH.items():
         if key in step.entries and not set(owners) & set(kinds) and not (key == "config" and not kinds):
             step.problem(f"{key!r} in {step.label} goes with {' or '.join(map(repr, owners))} only", key=key)
 
@@ -47,14 +63,22 @@ def _needed(fields: Fields, key: str) -> str:
     return text or ""
 
 
-def shell_of(fields: Fields, around: dict[str, Json]) -> dict[str, Json]:
-    """Return what `run_shell` takes. An undo has the surroundings of its step where it does not have its own."""
+def shell_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what `run_shell` takes: a command, and what it has *around* it where it has nothing of its own."""
+    command = _needed(fields, "run")
+    check_config(fields, "shell", {"run": command or None})
+    return {"run": command, **surroundings_of(fields, around)}
+
+
+def surroundings_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what a command has beside its text. Variables are laid over those *around* it, the rest replaces them."""
     variables = fields.inner("env")
     env = {**around.get("env", {}), **{name: variables.text(name) or "" for name in variables.entries}}
     own = {"cwd": fields.text("cwd"), "shell": fields.text("shell"), "grace": fields.duration("grace")}
-    inherited = {key: value for key, value in around.items() if key in own}
-    found = {"run": _needed(fields, "run"), **inherited}
+    found = {key: value for key, value in around.items() if key in own}
     found.update((key, value) for key, value in own.items() if value is not None)
+    check_config(fields, "shell", {**own, "env": {name: entry.value.raw for name, entry in variables.entries.items()}})
+    check_expansion(fields)
     return {**found, "env": env} if env else found
 
 
@@ -75,10 +99,6 @@ def _wait(step: Fields) -> dict[str, Json]:
 
 def call_of(fields: Fields) -> dict[str, Json]:
     function = _needed(fields, "call")
-    module, _, attribute = function.partition(":")
-    if function and not (module and attribute):
-        fields.problem(
-            f"'call' in {fields.label} must be like \"package.module:function\", not {function!r}", key="call"
-        )
+    check_config(fields, "python", {"call": function or None})
     arguments = fields.plain("with", (dict, list))
     return {"call": function} if arguments is None else {"call": function, "args": arguments}

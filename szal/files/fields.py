@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -10,16 +10,19 @@ import attrs
 from szal.errors import did_you_mean
 from szal.expressions.path import Json
 from szal.files.document import Entry, Place, Problem, Value
+from szal.files.vocabulary import hint_for
 from szal.model.state import NamedEnum
 from szal.number import shown
 
-__all__ = ["Fields", "parse_duration"]
+__all__ = ["DURATION", "Fields", "parse_duration"]
 
 _E = TypeVar("_E", bound=NamedEnum)
+_T = TypeVar("_T")
 
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
+DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
+"""Roughly what a duration is as text; no unit comes twice."""
 _CALLED = {
     str: "text",
     bool: "true or false",
@@ -27,27 +30,6 @@ _CALLED = {
     float: "a number",
     list: "a list",
     dict: "an object",
-}
-_KNOWN_ELSEWHERE = {  # what people write who come from somewhere else, and what it is called here
-    "args": "with",
-    "arguments": "with",
-    "command": "run",
-    "condition": "if",
-    "depends": "needs",
-    "depends_on": "needs",
-    "environment": "env",
-    "jobs": "steps",
-    "max_retries": "retries",
-    "on_failure": "rollback",
-    "script": "run",
-    "step_type": "type",
-    "sub_steps": "steps",
-    "timeout-minutes": "timeout",
-    "trigger": "when",
-    "trigger_mode": "when",
-    "uses": "call",
-    "working-directory": "cwd",
-    "working_directory": "cwd",
 }
 
 
@@ -57,7 +39,7 @@ def parse_duration(text: str) -> float:
     >>> [parse_duration(text) for text in ("250ms", "1h30m", "2d", "1.5s")]
     [0.25, 5400.0, 172800.0, 1.5]
     """
-    parts = _PART.findall(text) if _DURATION.fullmatch(text) else []
+    parts = _PART.findall(text) if DURATION.fullmatch(text) else []
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)  # infinite, where it is too large
     if not parts or len({unit for _, unit in parts}) < len(parts) or math.isinf(seconds):
         raise ValueError(f'{shown(text)} is no duration, as "90s", "10m", "1h30m" and "250ms" are')
@@ -101,11 +83,10 @@ class Fields:
         self.problem(f"{key!r} in {self.label} must be {expected}, not {_what(value)}{hint}", place=value.place)
 
     def allow(self, known: Collection[str]) -> None:
-        """Note every key that is not *known*."""
-        for key in self.entries:
-            if key not in known:
-                elsewhere = _KNOWN_ELSEWHERE.get(key)
-                hint = f"; did you mean {elsewhere!r}?" if elsewhere in known else did_you_mean(key, list(known))
+        """Note every key that is not *known*; those that begin with "x-" are for people."""
+        for key, entry in self.entries.items():
+            if key not in known and not key.startswith("x-"):
+                hint = hint_for(key, known, entry.value.raw)
                 self.problem(f"unknown key {key!r} in {self.label}{hint}", key=key)
 
     # -- types ---------------------------------------------------------------------------------------
@@ -139,12 +120,13 @@ class Fields:
             return None
         return given.raw
 
-    def flag(self, key: str, *, or_else: str = "") -> bool:
-        """Return a boolean, false by default."""
+    def flag(self, key: str, default: bool = False, *, or_else: str = "") -> bool:
+        """Return a boolean."""
         given = self.get(key)
-        if given is not None and not isinstance(given.data, bool):
-            self.wrong(key, f"true or false{or_else}", given)
-        return given is not None and given.data is True
+        if given is None or isinstance(given.data, bool):
+            return default if given is None else given.data is True
+        self.wrong(key, f"true or false{or_else}", given)
+        return default
 
     def whole(self, key: str, default: int, *, or_else: str = "") -> int:
         """Return a whole number that is not negative."""
@@ -179,14 +161,17 @@ class Fields:
 
     def choice(self, key: str, kind: type[_E]) -> _E | None:
         """Return the member of an enum that is named."""
+        return self.one_of(key, {str(member): member for member in kind})
+
+    def one_of(self, key: str, known: Mapping[str, _T], *, else_hint: str = "") -> _T | None:
+        """Return what is *known* by the name that is given. *else_hint* is told where that is close to none of them."""
         given = self.get(key)
         if given is None:
             return None
-        known = {str(member): member for member in kind}
         if isinstance(given.data, str) and given.data in known:
             return known[given.data]
         hint = did_you_mean(given.data, list(known)) if isinstance(given.data, str) else ""
-        self.wrong(key, f"one of {', '.join(known)}", given, hint)
+        self.wrong(key, f"one of {', '.join(known)}", given, hint or else_hint)
         return None
 
     def items(self, key: str) -> list[Value]:

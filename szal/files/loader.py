@@ -3,41 +3,22 @@
 import os
 from pathlib import Path
 
-from szal.errors import LoadError
-from szal.files.document import Place, Problem, Unreadable
-from szal.files.json import read_json
-from szal.files.reader import FlowReader
-from szal.files.yaml import read_yaml
+from szal.files.file import read_file
 from szal.model.flow import FlowDef
 
-__all__ = ["flow_of", "load_flow"]
+__all__ = ["load_flow"]
 
 
-def load_flow(path: str | os.PathLike[str]) -> FlowDef:
+def load_flow(path: str | os.PathLike[str], *, is_whole: bool = False, here: bool = False) -> FlowDef:
     """Return the flow in the file at *path*: JSON if it is called ``*.json``, otherwise YAML (extra ``szal[cli]``).
 
-    The keys of a flow: ``name``; ``mode`` (dag, the default, sequential, parallel or hierarchical); ``description``;
-    ``version``; ``inputs``, an object of defaults; ``timeout``; ``rollback_on_failure``; ``steps``, a list.
-
-    The keys of a step: ``name``; ``description``; ``needs``, a name or a list of them; ``when`` (all, the default,
-    any, all_completed or all_done); ``if``, a condition; ``timeout``; ``retries``, a number or an object of ``max``,
-    ``delay``, ``backoff`` (fixed, linear or exponential), ``max_delay``, ``jitter``, ``on`` and ``give_up_on`` (names
-    of exceptions); ``rollback``; in hierarchical mode ``steps``; and what it does, one of
-
-    * ``run``, a shell command, with ``cwd``, ``env``, ``shell`` ("bash -e") and ``grace``
-      (see `szal.steps.shell.run_shell`);
-    * ``call``, a function as "package.module:function", with its arguments in ``with``;
-    * ``flow``, the name of a sub-flow, with its inputs in ``with``;
-    * ``wait``, the name of a signal, or an object of ``signal``, ``timeout`` and ``default`` (see docs/semantics.md);
-    * ``sleep``, a duration;
-    * ``type``, a step type of your own, with its ``config``.
-
-    With none of them it is for a handler that is registered for its name. ``rollback`` is ``{run: …}`` or
-    ``{call: …, with: …}``, or true where a handler undoes it. Durations are seconds, or like "90s", "10m", "1h30m",
-    "250ms". In YAML only ``true`` and ``false`` are booleans, and dates and times are text.
+    docs/flows-as-files.md has all keys. Flows that its steps name are read with it, from under ``flows`` and from files
+    beside it (`FlowDef.sub_flows`). With *is_whole*, as the command line reads files, nothing else brings what a step
+    needs: one that only a handler in Python could do, or a sub-flow that is nowhere, is a problem too.
 
     Ids are made of the names, so the same file gives the same ids. Raises `LoadError` with every problem and its
-    place, and what opening the file raises.
+    place, and what opening the file raises. *here*: so it does for directories, shells and functions that the file
+    names, and that are not on this machine; the functions' modules are imported for that.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -56,29 +37,6 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
     >>> [(step.name, step.config, step.timeout) for step in flow.steps]
     [('build', {'run': 'make wheel'}, 90.0), ('publish', {'run': 'make upload'}, None)]
     """
-    flow = flow_of(Path(path).read_bytes(), os.fspath(path), is_json=Path(path).suffix.lower() == ".json")
+    flow = read_file(Path(path), is_whole=is_whole, here=here)
     flow.file = os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
     return flow
-
-
-def flow_of(content: bytes, name: str, *, is_json: bool) -> FlowDef:
-    """Return the flow in the *content* of what messages call *name*; raise `LoadError`."""
-    problems: list[Problem] = []
-    flow = None
-    try:
-        text = _decode(content)
-        root = read_json(text, problems) if is_json else read_yaml(text, problems)
-        flow = FlowReader(problems).flow(root)
-    except Unreadable as error:
-        problems.append(error.problem)
-    if problems or flow is None:
-        raise LoadError(name, tuple(f":{p.place.line}:{p.place.column}: {p.text}" for p in sorted(problems)))
-    return flow
-
-
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start].decode(errors="replace").split("\n")
-        raise Unreadable(Place(len(before), len(before[-1]) + 1), "the file is not UTF-8") from None

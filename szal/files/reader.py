@@ -1,48 +1,69 @@
-"""A document as a flow: every problem is noted, with its place."""
+"""One flow of a document: every problem is noted, with its place."""
 
 import uuid
-from typing import Any, Final
+from typing import Final, Protocol
 
 from szal.errors import CycleDetected, InvalidFlow, did_you_mean
 from szal.expressions.path import Json
 from szal.files.action import call_of, check_owners, shell_of, work_of
+from szal.files.checks import check_machine
 from szal.files.document import Problem, Value
 from szal.files.fields import Fields
-from szal.files.vocabulary import FLOW, RETRIES, ROLLBACK, STEP
+from szal.files.shared import Shared
+from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS
 from szal.model.flow import FlowDef, FlowMode
-from szal.model.step import BackoffStrategy, StepDef, TriggerMode
+from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 
-__all__ = ["FlowReader"]
+__all__ = ["FlowReader", "SubFlows"]
 
-_NAMESPACE: Final = uuid.UUID("5b1f6a3e-8c1d-5e0a-9a54-7f2d6f0f3c11")  # of the ids; never to be changed
+_IN_PYTHON: Final = "a flow in Python can have a handler for it: name that as MODULE:ATTRIBUTE"
 _MAX_HINTS: Final = 20  # they take their time in a large flow
 
 
-class FlowReader:
-    """Turns a document into a flow, noting every problem on the way. What is wrong is read as if it were not there."""
+class SubFlows(Protocol):
+    """Where a step that calls another flow finds it."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def find(self, step: Fields, name: str) -> str:
+        """Return the name of the flow that *step* calls *name*, noting where there is none."""
+
+
+class FlowReader:
+    """Turns an object into a flow, noting every problem on the way. What is wrong is read as if it were not there.
+
+    *shared*: what its steps have that say nothing else; *is_whole*: nothing but the file brings what they need; *base*:
+    the directory that its commands are to run in, where this machine is to have what they name.
+    """
+
+    def __init__(
+        self,
+        problems: list[Problem],
+        sub_flows: SubFlows,
+        shared: Shared,
+        *,
+        is_whole: bool,
+        base: str | None,
+    ) -> None:
         self._problems = problems
+        self._sub_flows = sub_flows
+        self._is_whole = is_whole
+        self._base = base
         self._mode = FlowMode.DAG
-        self._flow_id = _NAMESPACE
+        self._flow_id = uuid.UUID(int=0)
+        self._shared = shared
         self._steps: dict[str, Fields] = {}  # by name
         self._unknown = 0  # names in "needs"
 
-    def flow(self, root: Value) -> FlowDef | None:
-        """Return the flow, unless that is out of the question."""
-        top = Fields.of(root, "the flow", self._problems)
-        if top is None:
-            return None
-        name, mode = top.name(), top.choice("mode", FlowMode)
-        top.allow(FLOW)
-        self._mode = mode or FlowMode.DAG
-        self._flow_id = uuid.uuid5(_NAMESPACE, name or "")
+    def flow(self, top: Fields, name: str, flow_id: uuid.UUID) -> FlowDef:
+        """Return the flow *name* that *top* describes."""
+        self._flow_id = flow_id
         if "steps" not in top.entries:
-            top.problem("the flow has no steps")
+            top.problem(f"{top.label} has no steps")
+        mode = self._mode_of(top)
+        self._mode = mode or FlowMode.DAG
         flow = FlowDef(
-            name or "",
+            name,
             self._mode,
-            id=str(self._flow_id),
+            id=str(flow_id),
             description=top.text("description") or "",
             version=top.whole("version", 1),
             steps=self._step_list(top),
@@ -50,8 +71,25 @@ class FlowReader:
             timeout=top.duration("timeout"),
             inputs=top.plain("inputs") or {},
         )
-        self._validate(flow, certain=mode is not None or "mode" not in top.entries)
+        self._validate(flow, certain=mode is not None)
+        if self._base is not None:
+            check_machine(top, flow, self._steps, self._base)
         return flow
+
+    def _mode_of(self, top: Fields) -> FlowMode | None:
+        """Return how the steps run, noting where the flow does not say it: each way is somebody's habit."""
+        if top.get("mode") is not None:
+            return top.choice("mode", FlowMode)
+        given = top.get("steps")
+        steps = given.data if given is not None and isinstance(given.data, list) else []
+        if len(steps) < 2 or any(isinstance(step.data, dict) and "needs" in step.data for step in steps):
+            return FlowMode.DAG
+        ways = "'mode: sequential' (one after another), 'mode: parallel' (all at once)"
+        if any(isinstance(step.data, dict) and "steps" in step.data for step in steps):
+            ways = "'mode: hierarchical' (one after another, each with the steps below it)"
+        problem = f"{top.label} does not say how its {len(steps)} steps run: write {ways}, or 'needs' in the steps"
+        top.problem(problem, key="steps")
+        return None
 
     def _validate(self, flow: FlowDef, *, certain: bool) -> None:
         """Note what `FlowDef.validate` finds, but for what may only follow from a problem that is known."""
@@ -104,11 +142,13 @@ class FlowReader:
         return step, name
 
     def _step(self, step: Fields, name: str) -> StepDef:
-        step_type, config = work_of(step)
+        step_type, config = work_of(step, self._shared.around, self._sub_flows.find)
         needs = self._needs(step)
-        retries = self._retries(step)
         rollbackable = self._rollback(step, config)
-        trigger = step.choice("when", TriggerMode) or TriggerMode.ALL
+        if self._is_whole:
+            _check_doable(step, step_type, config)
+        trigger = self._trigger(step)
+        own = (Shared() if step_type in ENGINE_TYPES else self._shared).over(step, {})
         if trigger is TriggerMode.ANY and "needs" not in step.entries:
             step.problem("'when: any' without 'needs': the step would never run", key="when")
         if "steps" in step.entries and self._mode is not FlowMode.HIERARCHICAL:
@@ -117,7 +157,7 @@ class FlowReader:
             name,
             id=str(uuid.uuid5(self._flow_id, name)),
             description=step.text("description") or "",
-            timeout=step.duration("timeout"),
+            timeout=own.timeout,
             rollbackable=rollbackable,
             step_type=step_type,
             config=config or None,
@@ -125,7 +165,8 @@ class FlowReader:
             depends_on=needs,
             trigger_mode=trigger,
             sub_steps=self._step_list(step),
-            **retries,
+            idempotent=step.flag("idempotent", True),
+            **own.retries,
         )
 
     def _needs(self, step: Fields) -> list[str]:
@@ -143,26 +184,11 @@ class FlowReader:
                 step.problem(f"unknown step {name!r} in 'needs' of {step.label}{hint}", place=place)
         return found
 
-    def _retries(self, step: Fields) -> dict[str, Any]:
-        given = step.get("retries")
-        if given is None:
-            return {}
-        if not isinstance(given.data, dict):
-            return {"max_retries": step.whole("retries", 0, or_else=" or an object")}
-        retries = step.inner("retries")
-        retries.allow(RETRIES)
-        if "max" not in retries.entries:
-            retries.problem(f"{retries.label} needs 'max': how many times to try again")
-        found = {
-            "max_retries": retries.whole("max", 0),
-            "retry_delay": retries.duration("delay"),
-            "backoff": retries.choice("backoff", BackoffStrategy),
-            "max_retry_delay": retries.duration("max_delay"),
-            "retry_jitter": retries.number("jitter"),
-            "retry_on": [name for _, name in retries.texts("on")],
-            "give_up_on": [name for _, name in retries.texts("give_up_on")],
-        }
-        return {field: value for field, value in found.items() if value is not None}
+    def _trigger(self, step: Fields) -> TriggerMode:
+        given = step.get("when")
+        if given is not None and isinstance(given.data, str) and given.data in OLD_TRIGGERS:
+            return OLD_TRIGGERS[given.data]
+        return step.one_of("when", TRIGGERS, else_hint="; a condition goes into 'if'") or TriggerMode.ALL
 
     def _rollback(self, step: Fields, config: dict[str, Json]) -> bool:
         """Put how to undo *step* into its *config*; return whether it can be undone."""
@@ -175,8 +201,21 @@ class FlowReader:
             undo.problem(f"{undo.label} takes either 'run' or 'call'")
         elif "run" in undo.entries:
             check_owners(undo, ["run"])
-            config["rollback"] = shell_of(undo, config if "run" in step.entries else {})
+            config["rollback"] = shell_of(undo, config if "run" in step.entries else self._shared.around)
         else:
             check_owners(undo, ["call"])
             config["rollback"] = call_of(undo)
         return True
+
+
+def _check_doable(step: Fields, step_type: str | None, config: dict[str, Json]) -> None:
+    """Note what only a handler in Python could do."""
+    rollback = step.get("rollback")
+    is_undone = rollback is not None and rollback.data is True
+    if step_type is None:
+        step.problem(f"{step.label} does nothing: write 'run', 'call', 'flow', 'wait' or 'sleep' ({_IN_PYTHON})")
+    elif "type" in step.entries and step_type not in (*ENGINE_TYPES, "shell", "python"):
+        step.problem(f"nothing does the step type {step_type!r} of {step.label} ({_IN_PYTHON})", key="type")
+    elif is_undone and "rollback" not in config and step_type != "sub_flow":
+        problem = f"nothing undoes {step.label}: write 'rollback: {{run: …}}' or 'rollback: {{call: …}}'"
+        step.problem(f"{problem} ({_IN_PYTHON})", key="rollback")

@@ -1,20 +1,45 @@
-"""The words of the format: each key with its Python name. docs/flows-as-files.md lists them too."""
+"""The words of the format: each key with its Python name, and what words of other tools are called here.
 
-from collections.abc import Mapping
+docs/flows-as-files.md lists the keys in the same tables; a test compares them.
+"""
+
+import re
+from collections.abc import Collection, Mapping
 from typing import Final
 
-__all__ = ["FLOW", "RETRIES", "ROLLBACK", "STEP", "SURROUNDINGS", "WAIT"]
+from szal.errors import did_you_mean
+from szal.model.step import TriggerMode
 
-FLOW: Final[Mapping[str, str]] = {
-    "name": "FlowDef.name",
+__all__ = [
+    "DEFAULTS",
+    "FLOW",
+    "OLD_TRIGGERS",
+    "RETRIES",
+    "ROLLBACK",
+    "STEP",
+    "SUB_FLOW",
+    "SURROUNDINGS",
+    "TRIGGERS",
+    "WAIT",
+    "hint_for",
+    "name_of_trigger",
+]
+
+SUB_FLOW: Final[Mapping[str, str]] = {
     "mode": "FlowDef.mode",
     "description": "FlowDef.description",
     "version": "FlowDef.version",
     "inputs": "FlowDef.inputs",
     "timeout": "FlowDef.timeout",
     "rollback_on_failure": "FlowDef.rollback_on_failure",
+    "env": 'config["env"] of each command',
+    "cwd": 'config["cwd"] of each command',
+    "shell": 'config["shell"] of each command',
+    "defaults": "of each step",
     "steps": "FlowDef.steps",
 }
+FLOW: Final[Mapping[str, str]] = {"name": "FlowDef.name", **SUB_FLOW, "flows": "FlowDef.sub_flows"}
+DEFAULTS: Final[Mapping[str, str]] = {"timeout": "StepDef.timeout", "retries": "StepDef.max_retries"}
 SURROUNDINGS: Final[Mapping[str, str]] = {
     "cwd": 'config["cwd"]',
     "env": 'config["env"]',
@@ -31,7 +56,8 @@ STEP: Final[Mapping[str, str]] = {
     "if": "StepDef.condition",
     "timeout": "StepDef.timeout",
     "retries": "StepDef.max_retries",
-    "rollback": 'StepDef.rollbackable, config["rollback"]',
+    "idempotent": "StepDef.idempotent",
+    "rollback": "StepDef.rollbackable",
     "steps": "StepDef.sub_steps",
     "run": 'step_type="shell", config["run"]',
     "call": 'step_type="python", config["call"]',
@@ -63,3 +89,106 @@ ROLLBACK: Final[Mapping[str, str]] = {
     "with": 'config["rollback"]["args"]',
     **{key: f'config["rollback"]["{key}"]' for key in SURROUNDINGS},
 }
+
+TRIGGERS: Final[Mapping[str, TriggerMode]] = {
+    "all": TriggerMode.ALL,
+    "any": TriggerMode.ANY,
+    "all_succeeded": TriggerMode.ALL_COMPLETED,
+    "all_done": TriggerMode.ALL_DONE,
+}
+"""What stands under "when"."""
+
+OLD_TRIGGERS: Final[Mapping[str, TriggerMode]] = {"all_completed": TriggerMode.ALL_COMPLETED}
+"""Names from earlier versions, which files may still use."""
+
+
+def name_of_trigger(trigger: TriggerMode) -> str:
+    """Return what a trigger is called in files.
+
+    >>> name_of_trigger(TriggerMode.ALL_COMPLETED)
+    'all_succeeded'
+    """
+    return next(name for name, known in TRIGGERS.items() if known is trigger)
+
+
+# -- words of other tools ----------------------------------------------------------------------------
+
+_ONCE = "a step runs once: loop in its command or function, or write a step for each"
+_HERE = "commands run on this machine"
+_STARTED = "szal run starts a flow: call that from cron, a timer or a hook"
+_AFTERWARDS = "write a step that needs the others, with 'when: all_done'; its 'if' may ask how they ended"
+_INCLUDED = "write a step with 'flow': a name under 'flows', or a file beside this one"
+_VALUES = "write 'inputs' for what a run is given, and 'env' for variables of commands"
+_TRIES = "write 'retries: 2', how many times to try again after the first, or 'retries: {max: 2, delay: 10s}'"
+_IGNORED = "let what follows have 'when: all_done', or end the command with '|| true'"
+
+_HINTS: Final[Mapping[str, str]] = {
+    # another name for a key, alone
+    **dict.fromkeys(("cmd", "cmds", "command", "commands", "script", "shell_command", "bash", "exec"), "run"),
+    **dict.fromkeys(("after", "dependencies", "depends", "depends_on", "depends-on", "deps", "requires"), "needs"),
+    **dict.fromkeys(("condition", "only_if", "precondition", "preconditions", "unless"), "if"),
+    **dict.fromkeys(("args", "arguments"), "with"),
+    **dict.fromkeys(("environment", "environ"), "env"),
+    **dict.fromkeys(("chdir", "dir", "workdir", "working-directory", "working_dir", "working_directory"), "cwd"),
+    **dict.fromkeys(("function", "python", "python_callable"), "call"),
+    **dict.fromkeys(("approval", "approve", "manual", "pause", "signal"), "wait"),
+    **dict.fromkeys(("undo", "compensate"), "rollback"),
+    **dict.fromkeys(("trigger", "trigger_mode", "trigger_rule"), "when"),
+    **dict.fromkeys(("params", "parameters"), "inputs"),
+    "step_type": "type",
+    "sub_flow": "flow",
+    "sub_flows": "flows",
+    "sub_steps": "steps",
+    "workflow": "flow",
+    # and what is said in another way
+    "timeout-minutes": "write 'timeout: {n}m'",
+    "timeout_minutes": "write 'timeout: {n}m'",
+    "timeout_ms": "write 'timeout: {n}ms'",
+    **dict.fromkeys(("timeoutSec", "timeout_sec", "timeout_seconds", "timeout-seconds"), "write 'timeout: {n}s'"),
+    **dict.fromkeys(("execution_timeout", "deadline", "max_time"), "write 'timeout: 10m'"),
+    **dict.fromkeys(("attempts", "max_attempts", "max_retries", "retry", "retry_count", "retry_policy"), _TRIES),
+    **dict.fromkeys(("backoff", "retryPolicy", "retryStrategy", "retry_delay", "retry_on", "until"), _TRIES),
+    **dict.fromkeys(("jobs", "tasks", "stages", "pipeline"), "write 'steps', a list: each step has its 'name'"),
+    **dict.fromkeys(("foreach", "for_each", "for", "items", "loop", "matrix", "strategy", "with_items"), _ONCE),
+    **dict.fromkeys(("cron", "on", "schedule", "schedule_interval", "triggers"), _STARTED),
+    **dict.fromkeys(("import", "imports", "include", "includes", "extends", "from", "call_flow"), _INCLUDED),
+    **dict.fromkeys(("finally", "always", "handlers", "handlerOn", "handler_on", "notify", "on_exit"), _AFTERWARDS),
+    **dict.fromkeys(("on_failure", "on_success", "onFailure", "onSuccess"), _AFTERWARDS),
+    **dict.fromkeys(("vars", "variables"), _VALUES),
+    **dict.fromkeys(("allow_failure", "continueOn", "continue-on-error", "continue_on", "ignore_errors"), _IGNORED),
+    **dict.fromkeys(("continue_on_error", "continue_on_failure", "ignore_error"), _IGNORED),
+    **dict.fromkeys(("container", "executor", "hosts", "image", "runs-on", "runs_on", "services"), _HERE),
+    "uses": "there are no actions: write 'run', a command, or 'call', a function as \"package.module:function\"",
+    "parallel": "steps run at once where their 'needs' allow (with 'mode: parallel' all of them do); a step runs once",
+    "concurrency": "write 'szal run --max-concurrency N'",
+    "max_concurrency": "write 'szal run --max-concurrency N'",
+    **dict.fromkeys(("outputs", "register"), "every output is kept: steps.NAME.output, in a template or a condition"),
+    "id": "a step is known by its 'name'",
+    "secrets": "set them in the environment of szal run: commands inherit it",
+    "inputs": "inputs stand at the top of the file; a sub-flow is given its own by 'with'",
+}
+"""By a word that is none here: a key, which is meant by it, or what to write. ``{n}`` stands for the value."""
+
+
+def hint_for(key: str, known: Collection[str], value: str) -> str:
+    """Return what to write instead of *key*, whose *value* is that text, where *known* keys stand; or nothing.
+
+    >>> hint_for("timeout-minutes", STEP, "5")
+    "; write 'timeout: 5m'"
+    >>> hint_for("depends_on", STEP, ""), hint_for("run", FLOW, "make")
+    ("; did you mean 'needs'?", '; it belongs in a step')
+    """
+    hint = _HINTS.get(key)
+    if hint in known:
+        return f"; did you mean {hint!r}?"
+    if hint in STEP or hint in FLOW:
+        return f"; did you mean {hint!r}, {_place_of(hint)}?"
+    if hint is not None:
+        number = value if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) else "10"
+        return f"; {hint.replace('{n}', number)}"
+    close = did_you_mean(key, list(known))
+    return f"; it belongs {_place_of(key)}" if not close and (key in STEP or key in FLOW) else close
+
+
+def _place_of(key: str | None) -> str:
+    return "in a step" if key in STEP and key not in FLOW else "at the top of the file"

@@ -40,7 +40,8 @@ class Definition:
     def of(cls, flow: FlowDef) -> "Definition":
         """Return that of *flow*, made once for as long as the flow says the same (`Kept`); raise `EncodeError`."""
         inputs = dumps(dict(flow.inputs), "flow.inputs")
-        fields = (flow.id, flow.name, flow.description, flow.mode, flow.version, flow.timeout, flow.rollback_on_failure)
+        own = (flow.id, flow.name, flow.description, flow.mode, flow.version, flow.timeout, flow.rollback_on_failure)
+        fields = (*own, *map(cls.of, flow.sub_flows))
         known = flow._definition
         if known is None or known[0] != inputs or not known[1].is_of(flow, fields):
             known = flow._definition = (inputs, Kept(flow, fields, cls(*_text_and_content(flow))))
@@ -89,6 +90,8 @@ def differences(old: FlowDef, new: FlowDef) -> tuple[str, ...]:
     step 'test' is new
     """
     before, after = _Content.of(old), _Content.of(new)
+    for content in (before, after):
+        content.fields.pop("sub_flows", None)  # told below
     lines = list(_changes(before.fields, after.fields))
     for key, step in before.steps.items():
         if key in after.steps:
@@ -103,7 +106,17 @@ def differences(old: FlowDef, new: FlowDef) -> tuple[str, ...]:
         moved = next(((a, b) for (a, _), (b, _) in zip(was, now, strict=True) if a != b), None)
         if moved:
             lines.append(f"order of steps: {moved[1]!r} now comes before {moved[0]!r}")
-    return tuple(lines)
+    return (*lines, *_changed_sub_flows(old, new))
+
+
+def _changed_sub_flows(old: FlowDef, new: FlowDef) -> Iterator[str]:
+    before, after = ({flow.name: flow for flow in each.sub_flows} for each in (old, new))
+    for name, flow in before.items():
+        if name in after:
+            yield from (f"sub-flow {name!r}: {line}" for line in differences(flow, after[name]))
+        else:
+            yield f"sub-flow {name!r} was removed"
+    yield from (f"sub-flow {name!r} is new" for name in after if name not in before)
 
 
 _HOW: Final = frozenset(
@@ -176,6 +189,8 @@ class _Content:
             if step.get("config") is not None:
                 step["config"] = loads(dumps(step["config"], f"{step['name']}.config"))  # keys become strings
         _settle(fields)
+        if flow.sub_flows:
+            fields["sub_flows"] = {sub_flow.name: content_id(sub_flow) for sub_flow in flow.sub_flows}
         if not flow.mode.is_linear:
             steps = _by_content(steps)
         seen: Counter[str] = Counter()

@@ -5,12 +5,14 @@ from typing import Any
 
 import attrs
 
+from szal.errors import InvalidFlow
 from szal.expressions.copies import as_written
 from szal.expressions.path import Json
 from szal.model.fields import problems_of_flow
 from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
 from szal.model.validation import Analysis, FlowMode, analyse, walk
+from szal.number import shown
 
 __all__ = ["FlowDef", "FlowMode"]
 
@@ -19,13 +21,18 @@ def _steps(value: Iterable[StepDef]) -> list[StepDef]:
     return list(value)
 
 
+def _flows(value: "Iterable[FlowDef]") -> "tuple[FlowDef, ...]":
+    return tuple(value)
+
+
 @attrs.define(kw_only=True)
 class FlowDef:
     """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
 
     `inputs` are defaults: what a run is given is laid over them. `rollback_on_failure`: a run that does not succeed is
     undone, the sub-flows that it ran included, whatever they say themselves. `file` is where it was loaded from, and
-    no part of the definition: its commands run in that folder.
+    no part of the definition: its commands run in that folder. `sub_flows` are what its sub_flow steps name, and those
+    of these flows: they are recorded with it, and come before those of `EngineConfig.storage`.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))
@@ -42,6 +49,7 @@ class FlowDef:
     rollback_on_failure: bool = False
     timeout: float | None = attrs.field(default=None, converter=kept_limit)
     inputs: Mapping[str, Json] = attrs.field(factory=dict, eq=as_written)
+    sub_flows: "tuple[FlowDef, ...]" = attrs.field(default=(), converter=_flows)
     file: str | None = attrs.field(default=None, eq=False)
     _plan: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # `Plan.of` keeps its work here
     _definition: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # and `Definition.of`
@@ -67,7 +75,29 @@ class FlowDef:
 
     def analyse(self) -> Analysis:
         """Return the flow's graph and compiled texts; raise `InvalidFlow` listing every problem."""
-        return analyse(self.name, self.mode, self.steps, problems_of_flow(self))
+        return self._analyse(configs=False)
+
+    def _analyse(self, *, configs: bool) -> Analysis:
+        problems = [*problems_of_flow(self), *self._problems_of_sub_flows(configs=configs)]
+        return analyse(self.name, self.mode, self.steps, problems, configs=configs)
+
+    def _problems_of_sub_flows(self, *, configs: bool) -> Iterator[str]:
+        names: list[object] = [self.name]  # which may be anything
+        for flow in self.sub_flows:
+            given: object = flow
+            if not isinstance(given, FlowDef):
+                yield f"the flow's sub_flows hold what is no FlowDef ({shown(given)})"
+                continue
+            if flow.name in names:
+                yield f"sub-flow {flow.name!r}: another flow here has that name"
+            names.append(flow.name)
+            if flow.sub_flows:
+                yield f"sub-flow {flow.name!r}: it has sub_flows of its own: put them beside it"
+                continue
+            try:
+                flow._analyse(configs=configs)
+            except InvalidFlow as error:
+                yield from (f"sub-flow {flow.name!r}: {problem}" for problem in error.problems)
 
     def validate(self) -> None:
         """Raise `InvalidFlow` (`CycleDetected` for a cycle) listing every problem, each with its step's name.
@@ -80,4 +110,4 @@ class FlowDef:
           - step 'a': duplicate step name
           - step 'a': max_retries is negative (-1)
         """
-        self.analyse()
+        self._analyse(configs=True)

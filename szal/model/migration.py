@@ -150,7 +150,8 @@ def _copy(flow: FlowDef) -> FlowDef:
             config = _copied(step.config, f"step {step.name!r}: config")
             step = attrs.evolve(step, config=config, sub_steps=reversed(copies[place]))
         copies[parent].append(step)
-    return attrs.evolve(flow, steps=reversed(copies[-1]), inputs=_copied(dict(flow.inputs), "inputs"))
+    inputs = _copied(dict(flow.inputs), "inputs")
+    return attrs.evolve(flow, steps=reversed(copies[-1]), inputs=inputs, sub_flows=map(_copy, flow.sub_flows))
 
 
 def _copied(value: Json, path: str) -> Json:

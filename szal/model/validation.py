@@ -12,8 +12,9 @@ from szal.errors import ConditionError, CycleDetected, InvalidFlow, did_you_mean
 from szal.expressions.condition import CompiledCondition
 from szal.expressions.template import CompiledTemplate
 from szal.model import fields, graph
+from szal.model.config import faults_in
 from szal.model.state import NamedEnum
-from szal.model.step import StepDef, TriggerMode
+from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.number import shown
 
 __all__ = ["Analysis", "FlowMode", "analyse", "walk"]
@@ -74,15 +75,23 @@ def _misfits(mode: object, steps: Sequence[object]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def analyse(flow_name: str, mode: FlowMode, steps: Sequence[StepDef], problems: Iterable[str] = ()) -> Analysis:
+def analyse(
+    flow_name: str,
+    mode: FlowMode,
+    steps: Sequence[StepDef],
+    problems: Iterable[str] = (),
+    *,
+    configs: bool = False,
+) -> Analysis:
     """Return what the plan is made of, or raise `InvalidFlow` with every problem there is.
 
-    *problems* are what is wrong with the flow's own fields.
+    *problems* are what is wrong with the flow's own fields. With *configs*, those of the engine's own types are looked
+    at too: what has been recorded goes on without that, as far as it gets.
     """
     misfits = _misfits(mode, steps)
     if misfits:
         raise InvalidFlow(flow_name, (*problems, *misfits))
-    return _Analyser(mode, steps, problems).run(flow_name)
+    return _Analyser(mode, steps, problems, configs=configs).run(flow_name)
 
 
 def _name(step: StepDef) -> str:
@@ -98,8 +107,9 @@ _HINTS = 20  # looking for the name that was meant takes long: the first few pro
 
 
 class _Analyser:
-    def __init__(self, mode: FlowMode, steps: Sequence[StepDef], problems: Iterable[str]) -> None:
+    def __init__(self, mode: FlowMode, steps: Sequence[StepDef], problems: Iterable[str], *, configs: bool) -> None:
         self.problems = list(problems)
+        self.configs = configs
         walked = list(walk(steps))
         self.found = Analysis(
             mode=mode,
@@ -115,6 +125,9 @@ class _Analyser:
         for place, step in enumerate(self.found.steps):
             self._shape(step)
             self._texts(place, step)
+            if self.configs and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
+                for fault in faults_in(step.step_type, step.config):
+                    self._problem(step, str(fault))
         cycle = self._dependencies()
         if not cycle:
             self._references()

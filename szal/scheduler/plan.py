@@ -157,6 +157,7 @@ class Plan:
             flow.timeout,
             flow.rollback_on_failure,
             flow.inputs,
+            *flow.sub_flows,
         )
         kept: Kept[Plan] | None = flow._plan
         if kept is None or not kept.is_of(flow, fields):

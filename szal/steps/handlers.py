@@ -1,16 +1,18 @@
 """Which function does which step."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from szal.errors import GiveUp, ShellNotSupported
 from szal.expressions.path import Json
+from szal.model.config import undo_of
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
+from szal.steps.lookup import NotThere, import_object
+from szal.steps.machine import check_action
 
-__all__ = ["Handlers", "call_python"]
+__all__ = ["Handlers", "call_python", "type_done_by", "undo_as_configured"]
 
 _F = TypeVar("_F", bound=Handler)
 
@@ -82,9 +84,9 @@ class Handlers:
         """Return what undoes *step*, or None: its ``config["rollback"]`` comes last."""
         found = self._rollbacks.get(step.name, self._type_rollbacks.get(step.step_type or ""))
         if found is None and isinstance(step.config, Mapping) and "rollback" in step.config:
-            if "call" not in step.config["rollback"]:
+            if undo_of(step.config)[0] == "shell":
                 _check_shell([step.name])
-            return _undo_as_configured
+            return undo_as_configured
         return found
 
 
@@ -105,10 +107,15 @@ def _register(table: dict[str, Handler], name: str) -> Callable[[_F], _F]:
     return register
 
 
-def _undo_as_configured(ctx: StepContext) -> Json:
+def undo_as_configured(ctx: StepContext) -> Json:
     """Do what ``config["rollback"]`` says: ``{"run": command}`` or ``{"call": "module:function", "args": …}``."""
-    action = ctx.step.config["rollback"]
-    return call_python(ctx, action) if "call" in action else do_shell(ctx, action)
+    step_type, config = undo_of(ctx.step.config)
+    return call_python(ctx, config) if step_type == "python" else do_shell(ctx, config)
+
+
+def type_done_by(handler: Handler | None) -> str | None:
+    """Return the type that szal brings *handler* for, if it is one of these."""
+    return "shell" if handler is do_shell else "python" if handler is call_python else None
 
 
 class EveryStep:
@@ -131,20 +138,28 @@ def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> J
 
     ``config["args"]`` is an object of keyword arguments or an array of positional ones. A parameter called
     ``ctx`` that is not among them is given the step's context. The module is imported on the step's thread.
-    Raises `GiveUp` where ``config["call"]`` is no such name, and what the import and the function raise.
+    Raises `GiveUp` where there is no such function, or *config* could not work otherwise, and what the module and the
+    function raise.
     """
     config = ctx.step.config if config is None else config
-    if not isinstance(config, Mapping) or not isinstance(config.get("call"), str):
-        raise GiveUp(f'step {ctx.step.name!r}: config.call must be "module:function"')
-    try:
-        function = import_object(config["call"])
-    except ValueError as error:
-        raise GiveUp(f"step {ctx.step.name!r}: config.call: {error}") from error
+    check_action(ctx, "python", config)
+    function = _function(ctx.step.name, config["call"])
     arguments = ctx.render(config.get("args") or {})
+    check_action(ctx, "python", {**config, "args": arguments}, rendered=True)
     positional, named = (arguments, {}) if isinstance(arguments, list) else ([], dict(arguments))
     if "ctx" not in named and _takes_ctx(function):
         named["ctx"] = ctx
     return function(*positional, **named)
+
+
+def _function(step: str, name: str) -> Callable[..., Json]:
+    try:
+        function = import_object(name)
+    except (NotThere, ImportError) as error:  # it is not there, or what it needs is not
+        raise GiveUp(f"step {step!r}: config.call {name!r}: {error}") from error
+    if not callable(function):
+        raise GiveUp(f"step {step!r}: config.call {name!r} is no function, but of type {type(function).__name__}")
+    return function  # type: ignore[no-any-return]
 
 
 def do_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json:
@@ -152,17 +167,6 @@ def do_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json
     from szal.steps.shell import run_shell
 
     return run_shell(ctx, config)
-
-
-def import_object(name: str) -> Callable[..., Json]:
-    """Return the object at "pkg.mod:attribute"; raise ValueError, ImportError or AttributeError."""
-    module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
-        raise ValueError(f"{name!r} is not of the form module:attribute")
-    found = importlib.import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found  # type: ignore[return-value]
 
 
 def _takes_ctx(function: Callable[..., Json]) -> bool:

@@ -1,19 +1,21 @@
 """The step type "shell": a command, with values put into it that can never become syntax."""
 
+import errno
 import json
 import os
 import re
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import attrs
 
 from szal.errors import Cancelled, EncodeError, GiveUp, ShellFailed, ShellNotSupported
 from szal.expressions.path import Json
+from szal.model.config import words_of
 from szal.model.json.text import as_recorded
 from szal.scheduler.context import StepContext
+from szal.steps.machine import check_action, directory_of, missing_for, split_home
 from szal.steps.process import MAX_OUTPUT, ProcessGroup, missing_here
 
 __all__ = ["GRACE", "MAX_OUTPUT", "run_shell"]
@@ -28,7 +30,9 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dic
     """Run the command ``config["run"]`` and return ``{"exit_code": 0, "stdout": …, "stderr": …}``.
 
     *config* is the step's own unless given. Beside "run" it may hold "cwd", "env" (an object), "shell" (a POSIX
-    shell with its options, "sh -e" by default, so that a failing line ends the script) and "grace".
+    shell with its options, "sh -e" by default, so that a failing line ends the script) and "grace". A "cwd" that
+    is relative is seen from `StepContext.cwd`, where the command runs without one. ``~`` and ``$HOME`` at its beginning
+    are the home directory.
 
     A value that a template puts into the command is one word, whatever it contains, and inside quotes it is a part
     of the quoted text: it cannot become syntax. (For a here-document use "env".) The command finds the
@@ -57,7 +61,11 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dic
     process = ProcessGroup(
         [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, grace=task.grace
     )
-    exit_code = process.run()
+    try:
+        exit_code = process.run()
+    except OSError as error:
+        task.give_up(ctx, error)
+        raise
     if exit_code is None:
         ctx.check()
         raise Cancelled
@@ -87,49 +95,34 @@ class _Task:
     @classmethod
     def of(cls, ctx: StepContext, config: Json) -> "_Task":
         """Check and render *config*; raise `GiveUp` naming the step and what is wrong."""
-        problem = _problem(config)
-        if problem is None:
-            script = _script(ctx, config["run"])
-            if "\0" in script:
-                problem = "a value in config.run contains a NUL character"
-        if problem is not None:
-            raise GiveUp(f"step {ctx.step.name!r}: {problem}")
-        cwd = config.get("cwd")
+        check_action(ctx, "shell", config)
+        script = _script(ctx, config["run"])
+        if "\0" in script:
+            raise GiveUp(f"step {ctx.step.name!r}: a value in config.run contains a NUL character")
+        home, rest = split_home(config.get("cwd") or "")
+        cwd: Json = ctx.render(rest) if rest else None
+        env = {name: _text(ctx.render(value)) for name, value in (config.get("env") or {}).items()}
+        check_action(ctx, "shell", {"run": script, "cwd": cwd, "env": env}, rendered=True)
         return cls(
             command=ctx.render(config["run"], quote=shlex.quote),
             script=script,
-            interpreter=[*shlex.split(config.get("shell", "sh -e")), "-c"],
-            cwd=_directory(ctx.cwd, None if cwd is None else _text(ctx.render(cwd))),
-            environment=_environment(ctx, config.get("env") or {}),
-            grace=config.get("grace", GRACE),
+            interpreter=[*words_of(config.get("shell") or "sh -e"), "-c"],
+            cwd=directory_of(home + (cwd or "") or None, ctx.cwd),
+            environment=_environment(ctx, env),
+            grace=GRACE if config.get("grace") is None else config["grace"],
         )
 
-
-def _problem(config: Json) -> str | None:
-    """Return what is wrong with *config*."""
-    if not isinstance(config, Mapping):
-        return "a shell step needs config.run, a command"
-    run, env = config.get("run"), config.get("env")
-    shell, grace = config.get("shell", "sh"), config.get("grace", GRACE)
-    if not isinstance(run, str) or not run.strip():
-        return f"config.run must be a command, not {run!r}"
-    if "\0" in run:
-        return "config.run contains a NUL character"
-    if not isinstance(env, Mapping | None):
-        return f"config.env must be an object, not {env!r}"
-    if not isinstance(shell, str) or not shell.strip():
-        return f'config.shell must be a command like "bash -e", not {shell!r}'
-    if not isinstance(grace, int | float) or not 0 <= grace < 1e6:
-        return f"config.grace must be a number of seconds, not {grace!r}"
-    return None
+    def give_up(self, ctx: StepContext, error: OSError) -> None:
+        """Raise `GiveUp` where *error* came of what is not there, or cannot be given to a process: it stays so."""
+        config = {"cwd": self.cwd, "shell": shlex.join(self.interpreter), "env": self.environment}
+        if missing := missing_for("shell", config, None):
+            raise GiveUp(f"step {ctx.step.name!r}: {missing[0]}") from error
+        if error.errno == errno.E2BIG:
+            problem = "the command, with its values and variables, is larger than this system takes"
+            raise GiveUp(f"step {ctx.step.name!r}: {problem}") from error
 
 
-def _directory(cwd: str | None, own: str | None) -> str | None:
-    """Return where a command runs: in its *own* directory, where it has one. That is relative to the execution's."""
-    return cwd if own is None else str(Path(cwd or "") / own)
-
-
-def _environment(ctx: StepContext, own: Mapping[str, Json]) -> dict[str, str]:
+def _environment(ctx: StepContext, own: dict[str, str]) -> dict[str, str]:
     found = {
         **os.environ,
         "SZAL_EXECUTION_ID": ctx.execution_id,
@@ -140,7 +133,7 @@ def _environment(ctx: StepContext, own: Mapping[str, Json]) -> dict[str, str]:
     }
     if (output := _output(ctx)) is not None:
         found["SZAL_OUTPUT"] = output
-    return found | {name: _text(ctx.render(value)) for name, value in own.items()}
+    return found | own
 
 
 def _output(ctx: StepContext) -> str | None:

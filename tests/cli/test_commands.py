@@ -111,7 +111,22 @@ class TestValidate:
             {"name": "outer", "mode": "Sequential", "steps": 1},
             {"name": "inner", "mode": "Sequential", "steps": 1},
         ]
-        assert json.loads(szal("validate", "flows:outer", "--json").stdout) == {"valid": True, "flows": flows}
+        assert json.loads(szal("validate", "flows:outer", "--json").stdout) == {
+            "valid": True,
+            "flows": flows,
+            "needs_store": False,
+        }
+
+    def test_a_wait_for_a_signal_is_told_or_refused_where_the_store_is_known(self, szal, here):
+        (here / "asks.yaml").write_text("name: asks\nsteps:\n  - name: ok\n    wait: approve\n")
+        result = szal("validate", "asks.yaml")
+        assert (result.exit_code, result.stdout) == (0, "asks: valid (dag, 1 step)\n")
+        assert result.stderr == "szal run needs --store here: a signal is waited for (ok)\n"
+        assert szal("validate", "asks.yaml", "--store", "sqlite:///x.db").stderr == ""
+        result = szal("validate", "asks.yaml", "--store", "memory:")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "step ok waits for a signal, and with the store memory:" in result.stderr
+        assert json.loads(szal("validate", "asks.yaml", "--json").stdout)["needs_store"] is True
 
     @pytest.mark.parametrize(("flow", "problems"), [("twice", 2), ("unhandled", 1), ("nothing", 1)])
     def test_json_of_an_invalid_flow_lists_its_problems(self, szal, flow, problems):

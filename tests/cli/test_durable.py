@@ -147,12 +147,18 @@ class TestRun:
             "then: szal resume order-42 lasting:approval",
         ]
 
-    def test_what_waits_without_a_store_cannot_go_on_and_says_so(self, szal, here, monkeypatch):
+    @pytest.mark.parametrize("store", [[], ["--store", "memory:"], ["--json"]], ids=" ".join)
+    def test_what_waits_is_not_begun_without_a_store_that_lasts(self, szal, here, monkeypatch, store):
         monkeypatch.delenv("SZAL_STORE", raising=False)
-        result = szal("run", "lasting:approval", "--json")
-        assert result.exit_code == 3
-        assert "without --store nothing is kept of it that could go on" in result.stderr
-        assert "szal signal" not in result.stderr
+        result = szal("run", "lasting:approval", *store)
+        assert result.exit_code == 2
+        assert "step approved waits for a signal, and with" in result.stderr
+        assert "give --store sqlite:///szal.db, or set SZAL_STORE" in result.stderr
+        assert not (here / "done.txt").exists()
+
+    def test_nor_is_what_has_a_sub_flow_that_waits(self, szal, monkeypatch):
+        monkeypatch.delenv("SZAL_STORE", raising=False)
+        assert szal("run", "lasting:outer").exit_code == 2
 
     def test_an_id_is_run_once(self, szal, here):
         assert szal("run", "lasting:other", "--id", "e1").exit_code == 0

@@ -1,5 +1,7 @@
 """What can be named on the command line, and what is said of what cannot."""
 
+import sys
+
 import pytest
 
 from szal import Handlers
@@ -121,3 +123,96 @@ def test_a_sub_flow_is_checked_too(here):
     write(here, "from szal import *\nflow = FlowDef('a'), FlowDef('b', steps=[StepDef('x')]), Handlers()\n")
     with pytest.raises(HandlerNotFound, match="x"):
         find_target("mine:flow").check()
+
+
+class TestFunctionsBesideTheFile:
+    """A "call" step finds modules beside the flow's file and in the working directory, under every command."""
+
+    CALLS = "name: calls\nmode: sequential\nsteps:\n  - name: one\n    call: beside:work\n"
+    WAITS = CALLS + "  - name: asked\n    wait: go\n  - name: two\n    call: beside:work\n"
+
+    @pytest.fixture
+    def flow_file(self, here, monkeypatch):
+        """A folder with a flow and its module, which is not the working directory."""
+        folder = here / "flows_of_a_team"
+        folder.mkdir()
+        write(folder, "def work():\n    return 'from beside'\n", "beside.py")
+        write(folder, self.WAITS, "flow.yaml")
+        (here / "elsewhere").mkdir()
+        monkeypatch.chdir(here / "elsewhere")
+        return folder / "flow.yaml"
+
+    @pytest.fixture
+    def anew(self, monkeypatch):
+        """Forget what has been imported and where from, as another process would not know it."""
+        before = [*sys.path]
+
+        def forget():
+            sys.modules.pop("beside", None)
+            monkeypatch.setattr(sys, "path", [*before])
+
+        return forget
+
+    def test_run(self, szal, flow_file):
+        write(flow_file.parent, self.CALLS, "calls.yaml")
+        assert szal("run", flow_file.with_name("calls.yaml")).exit_code == 0
+
+    @pytest.mark.parametrize("command", [["validate"], ["graph"]])
+    def test_commands_that_run_nothing(self, szal, flow_file, command):
+        assert szal(*command, flow_file).exit_code == 0
+
+    @pytest.mark.parametrize("command", [["resume", "e"], ["resume", "e", "FILE"], ["recover"], ["recover", "FILE"]])
+    def test_commands_that_go_on(self, szal, flow_file, database, anew, command):
+        assert szal("run", flow_file, "--id", "e", "--store", database).exit_code == 3
+        assert szal("signal", "e", "go", "--store", database).exit_code == 0
+        anew()
+        arguments = [flow_file if argument == "FILE" else argument for argument in command]
+        result = szal(*arguments, "--store", database, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert '"from beside"' in result.stdout
+
+    @pytest.mark.parametrize("file", [[], ["FILE"]])
+    def test_rerun(self, szal, flow_file, database, anew, file):
+        write(flow_file.parent, self.CALLS, "flow.yaml")
+        assert szal("run", flow_file, "--id", "e", "--store", database).exit_code == 0
+        anew()
+        arguments = ["rerun", "e", *[flow_file for _ in file], "--from", "one", "--store", database]
+        result = szal(*arguments)
+        assert result.exit_code == 0, result.stderr
+
+    def test_the_working_directory_comes_after(self, szal, flow_file, here):
+        write(flow_file.parent, self.CALLS.replace("beside:work", "only_here:work"), "flow.yaml")
+        write(here / "elsewhere", "def work():\n    return 1\n", "only_here.py")
+        write(here / "elsewhere", "def work():\n    raise ValueError\n", "beside.py")
+        assert szal("run", flow_file).exit_code == 0
+        write(flow_file.parent, self.CALLS, "flow.yaml")
+        assert szal("run", flow_file).exit_code == 0
+
+
+class TestOnThisMachine:
+    """`szal validate` says what a flow names that is not here; loading it, or running another part, does not."""
+
+    @pytest.mark.parametrize(
+        ("config", "problem"),
+        [
+            ("'shell', config={'run': 'ls', 'cwd': '/no/such'}", "config.cwd '/no/such' is not there"),
+            ("'shell', config={'run': 'ls', 'shell': 'zzsh'}", "config.shell 'zzsh' is not a program on this machine"),
+            ("'python', config={'call': 'zz:f'}", "config.call 'zz:f': there is no module zz, here or on sys.path"),
+            ("'python', config={'call': 'json:zz'}", "config.call 'json:zz': there is no zz in json"),
+            ("'python', config={'call': 'sys:path'}", "config.call 'sys:path' is no function, but of type list"),
+            ("'python', config={'call': 'mine:flow'}", "config.call 'mine:flow' is no function, but of type FlowDef"),
+        ],
+    )
+    def test_what_a_flow_in_python_names_is_looked_for(self, szal, here, config, problem):
+        write(here, f"from szal import *\nflow = FlowDef('a', steps=[StepDef('x', step_type={config})])\n")
+        result = szal("validate", "mine:flow")
+        assert result.exit_code == 2
+        assert f"invalid flow 'a': step 'x': {problem}" in result.stderr
+        assert szal("graph", "mine:flow").exit_code == 0
+
+    def test_what_a_template_fills_in_is_not(self, szal, here):
+        config = "{'run': 'ls', 'cwd': '{{inputs.x}}', 'env': {'PATH': '{{inputs.x}}'}}"
+        write(
+            here, f"from szal import *\nflow = FlowDef('a', steps=[StepDef('x', step_type='shell', config={config})])\n"
+        )
+        assert szal("validate", "mine:flow").exit_code == 0

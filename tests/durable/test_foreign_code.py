@@ -240,9 +240,9 @@ class TestWhateverAHandlerRaises:
 
         engine = new_engine(rollback_handler=undo)
         steps = [StepDef(f"s{number}", rollbackable=True) for number in range(20)]
-        bad = StepDef("bad", step_type="sub_flow")
+        bad = StepDef("bad", step_type="sub_flow", config={"flow_name": "{{inputs.nothing}}"})
         result = bounded(engine.run, FlowDef("f", steps=[*steps, bad], rollback_on_failure=True), execution_id="x")
-        assert result.error.startswith("step 'bad' failed: sub_flow step requires")
+        assert result.error.startswith("step 'bad' failed: config.flow_name must be")
         assert "not rolled back: s19" in result.error
         assert "cut: 60" in result.error
         assert len(result.error) < MAX_TEXT + 200
@@ -382,10 +382,10 @@ class TestALimitOfSubFlows:
 
     def test_a_bad_wait_is_not_tried_again(self, new_engine):
         engine = new_engine()
-        config = {"signal": "go", "timeout": "soon"}
+        config = {"signal": "go", "timeout": "{{inputs.when}}"}
         step = StepDef("w", step_type="wait", config=config, max_retries=3, retry_delay=0)
-        result = bounded(engine.run, FlowDef("f", steps=[step]), execution_id="x")
-        assert result["w"].error == "config.timeout of a wait step is not a number"
+        result = bounded(engine.run, FlowDef("f", steps=[step]), {"when": "soon"}, execution_id="x")
+        assert result["w"].error == "config.timeout must be a number of seconds, not 'soon'"
         assert result["w"].attempts == 1
 
 

@@ -754,6 +754,22 @@ def test_one_whose_sub_flows_are_not_known_here_is_left_alone(new_engine, store)
     assert result.outputs == {"in": {"d1": "d1"}}
 
 
+def test_the_sub_flows_that_a_flow_brings_are_recorded_with_it(store_url, new_engine):
+    code = """
+    flow = FlowDef("outer", steps=[
+        StepDef("before"),
+        StepDef("in", step_type="sub_flow", config={"flow_name": "middle"}),
+    ], sub_flows=[
+        FlowDef("middle", steps=[StepDef("deeper", step_type="sub_flow", config={"flow_name": "inner"})]),
+        FlowDef("inner", steps=[StepDef("d1")]),
+    ])
+    new_engine(lambda ctx: die()).run(flow, execution_id="e")
+    """
+    killed(code, store_url)
+    [result] = new_engine().recover()
+    assert result.outputs["in"] == {"deeper": {"d1": "d1"}}
+
+
 def test_the_failure_of_a_sub_flow_is_the_same_for_who_goes_on(store_url, new_engine):
     code = """
     def handler(ctx):

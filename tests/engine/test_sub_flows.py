@@ -73,6 +73,13 @@ class TestSuccess:
         child = FlowDef("child-7", steps=[StepDef("a")])
         assert run(echo, FlowDef("p", steps=[sub("s", "child-{{inputs.n}}")]), child, inputs={"n": 7}).success
 
+    def test_a_flow_brings_its_own_which_come_before_those_of_a_storage(self):
+        child = FlowDef("child", steps=[sub("grandchild")])
+        grandchild = FlowDef("grandchild", steps=[StepDef("own")])
+        flow = FlowDef("parent", steps=[sub("child")], sub_flows=[child, grandchild])
+        result = run(echo, flow, FlowDef("grandchild", steps=[StepDef("stored")]))
+        assert result["child"].output == {"grandchild": {"own": "own"}}
+
     def test_an_empty_child_completes(self):
         assert run(echo, FlowDef("p", steps=[sub("child")]), FlowDef("child"))["child"].output == {}
 
@@ -197,8 +204,15 @@ class TestErrors:
         "config", [None, {}, {"flow_name": ""}, {"flow_name": None}, {"inputs": {}}, "child", ["child"]]
     )
     def test_no_name(self, config):
-        result = run(echo, FlowDef("p", steps=[StepDef("s", step_type="sub_flow", config=config)]))
-        assert result["s"].error == "sub_flow step requires config.flow_name"
+        flow = FlowDef("p", steps=[StepDef("s", step_type="sub_flow", config=config)])
+        for refuse in (flow.validate, lambda: run(echo, flow)):
+            with pytest.raises(InvalidFlow, match=r"step 's': (sub_flow step requires )?config\.flow_name"):
+                refuse()
+
+    @pytest.mark.parametrize("name", ["", None, 7, ["child"]])
+    def test_no_name_once_it_is_known(self, name):
+        result = run(echo, FlowDef("p", steps=[sub("s", "{{inputs.name}}")]), inputs={"name": name})
+        assert "config.flow_name" in result["s"].error
         assert (result.state, result["s"].error_type) == (WorkflowState.FAILED, "SubFlowError")
 
     def test_unknown_name(self):
@@ -232,8 +246,11 @@ class TestErrors:
 
     @pytest.mark.parametrize("inputs", [5, "text", [1, 2], [], "", 0, False])
     def test_inputs_that_are_no_object(self, inputs):
-        result = run(echo, FlowDef("p", steps=[sub("child", inputs=inputs)]), FlowDef("child", steps=[StepDef("a")]))
-        assert statuses(result) == {"child": "failed"}
+        child = FlowDef("child", steps=[StepDef("a")])
+        with pytest.raises(InvalidFlow, match=r"step 'child': config\.inputs must be an object"):
+            run(echo, FlowDef("p", steps=[sub("child", inputs=inputs)]), child)
+        filled_in = FlowDef("p", steps=[sub("child", inputs="{{inputs.x}}")])
+        assert statuses(run(echo, filled_in, child, inputs={"x": inputs})) == {"child": "failed"}
 
     def test_missing_handlers_in_the_child_name_its_steps(self):
         handlers = Handlers()
@@ -385,23 +402,44 @@ class TestWhatWouldFailAgain:
         ("step_type", "config", "problem"),
         [
             ("sub_flow", {"flow_name": "nope"}, "sub-flow 'nope' not found in storage"),
-            ("sub_flow", {"flow_name": 7}, "sub_flow step requires config.flow_name"),
-            ("sub_flow", {"flow_name": "c", "inputs": [1]}, "config.inputs of a sub_flow step is not an object"),
+            ("sub_flow", {"flow_name": "{{inputs.x}}"}, "config.flow_name must be the name of a flow, not [1]"),
+            ("sub_flow", {"flow_name": "c", "inputs": "{{inputs.x}}"}, "config.inputs must be an object, not [1]"),
             (
                 "sub_flow",
                 {"flow_name": "bad"},
                 "sub-flow 'bad': invalid flow 'bad': step 'a': timeout is negative (-1)",
             ),
-            ("sleep", {"seconds": "5"}, "sleep step requires config.seconds"),
-            ("sleep", {"seconds": 10**400}, "sleep step requires config.seconds"),
+            ("sleep", {"seconds": "{{inputs.x}}"}, "config.seconds must be a number of seconds, not [1]"),
+            ("wait", {"signal": "{{inputs.x}}"}, "config.signal must be the name of a signal, not [1]"),
             ("wait", {"signal": "go"}, "a wait step needs one of szal's own stores, where signals are kept"),
         ],
     )
     def test_is_the_steps_error_and_is_not_tried_again(self, step_type, config, problem):
         children = [FlowDef("c", steps=[StepDef("a")]), FlowDef("bad", steps=[StepDef("a", timeout=-1)])]
         step = StepDef("s", step_type=step_type, config=config, max_retries=3, retry_delay=0)
-        result = run(echo, FlowDef("p", steps=[step]), *children)
+        result = run(echo, FlowDef("p", steps=[step]), *children, inputs={"x": [1]})
         assert (result["s"].error, result["s"].attempts) == (problem, 1)
+
+    @pytest.mark.parametrize(
+        ("step_type", "config", "problem"),
+        [
+            ("sub_flow", {"flow_name": 7}, "config.flow_name must be the name of a flow, not 7"),
+            ("sub_flow", {"flow_name": "c", "inputs": [1]}, "config.inputs must be an object, not [1]"),
+            ("sleep", {}, "sleep step requires config.seconds"),
+            ("sleep", {"seconds": "5"}, "config.seconds must be a number of seconds, not '5'"),
+            ("sleep", {"seconds": -1}, "config.seconds must be a number of seconds, not -1"),
+            ("wait", {}, "wait step requires config.signal"),
+            ("wait", {"signal": "go", "timeout": "soon"}, "config.timeout must be a number of seconds, not 'soon'"),
+        ],
+    )
+    def test_is_refused_before_anything_runs_where_it_is_known(self, step_type, config, problem):
+        ran = []
+        flow = FlowDef("p", steps=[StepDef("first"), StepDef("s", step_type=step_type, config=config)])
+        for refuse in (flow.validate, lambda: run(ran.append, flow)):
+            with pytest.raises(InvalidFlow) as caught:
+                refuse()
+            assert caught.value.problems == (f"step 's': {problem}",)
+        assert ran == []
 
     def test_what_a_catalogue_raises_may_pass(self):
         class Flaky(InMemoryStorage):

@@ -65,27 +65,7 @@ steps:
 """
 
 
-@pytest.fixture
-def load(tmp_path):
-    def load(text, suffix="yaml"):
-        file = tmp_path / f"flow.{suffix}"
-        file.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode())
-        return load_flow(file)
-
-    return load
-
-
-@pytest.fixture
-def problems(load, tmp_path):
-    """The problems of a text, without the name of the file."""
-
-    def problems(text, suffix="yaml"):
-        with pytest.raises(LoadError) as caught:
-            load(text, suffix)
-        assert caught.value.file == str(tmp_path / f"flow.{suffix}")
-        return list(caught.value.problems)
-
-    return problems
+WAYS = "'mode: sequential' (one after another), 'mode: parallel' (all at once), or 'needs' in the steps"
 
 
 def step(fields):
@@ -166,7 +146,7 @@ class TestMeaning:
     def test_ids_are_made_of_the_names(self, load):
         first, second = load(RELEASE), load(RELEASE + "\n# changed\n")
         assert first == second
-        assert first.id != load(RELEASE.replace("name: release", "name: other")).id
+        assert first.id != load(RELEASE.replace("name: release", "name: another")).id
         assert len({uuid.UUID(step.id) for step in first.steps} | {uuid.UUID(first.id)}) == 7
 
     def test_a_condition_may_be_a_boolean(self, load):
@@ -211,6 +191,7 @@ class TestWaiting:
     def test_a_step_waits_for_a_signal_or_a_time(self, load):
         steps = load("""\
             name: x
+            mode: parallel
             steps:
               - name: asked
                 wait: approve
@@ -330,6 +311,7 @@ class TestProblems:
         """) == [
             ":2:1: unknown key 'mod' in the flow; did you mean 'mode'?",
             ':3:10: \'timeout\' in the flow: \'5 minutes\' is no duration, as "90s", "10m", "1h30m" and "250ms" are',
+            ":4:1: the flow does not say how its 4 steps run: write " + WAYS,
             ":6:5: unknown key 'need' in step 'test'; did you mean 'needs'?",
             ":8:5: step 'test' has both 'run' and 'call': a step does one thing",
             ":10:5: step 'other': condition: expected a value, found end of text at position 4\n  a ==\n      ^",
@@ -350,15 +332,18 @@ class TestProblems:
             ("when: any", ":4:5: 'when: any' without 'needs': the step would never run"),
             (
                 "when: allways",
-                ":4:11: 'when' in step 'a' must be one of all, any, all_completed, all_done, not 'allways'",
+                ":4:11: 'when' in step 'a' must be one of all, any, all_succeeded, all_done, not 'allways'",
             ),
             ("steps: []", ":4:5: steps within a step are for mode hierarchical, and this flow is dag"),
             ("if: [x]", ":4:9: 'if' in step 'a' must be text, not a list"),
             ("depends_on: b", ":4:5: unknown key 'depends_on' in step 'a'; did you mean 'needs'?"),
-            ("uses: b", ":4:5: unknown key 'uses' in step 'a'; did you mean 'call'?"),
+            (
+                "uses: b",
+                ":4:5: unknown key 'uses' in step 'a'; there are no actions: write 'run', a command, or 'call'",
+            ),
             ("run: ''", ":4:5: 'run' in step 'a' is empty"),
             ("run:", ":4:5: 'run' in step 'a' is empty"),
-            ("call: f", ":4:5: 'call' in step 'a' must be like \"package.module:function\", not 'f'"),
+            ("call: f", ":4:11: 'call' in step 'a' must be like \"package.module:function\", not 'f'"),
             ("call: 'm:f'\nwith: 1", ":5:11: 'with' in step 'a' must be an object or a list, not 1"),
             ("run: x\nwith: {}", ":5:5: 'with' in step 'a' goes with 'call' or 'flow' only"),
             ("run: x\nconfig: {}", ":5:5: 'config' in step 'a' goes with 'type' only"),
@@ -511,8 +496,8 @@ class TestProblems:
         assert problems(text) == [":4:29: unknown step 'biuld' in 'needs' of step 'b'; did you mean 'build'?"]
 
     def test_a_duplicate_name_points_at_both(self, problems):
-        text = "name: x\nsteps:\n - {name: a, run: x}\n - {name: a, run: x}"
-        assert problems(text) == [":4:5: duplicate step name 'a', first on line 3"]
+        text = "name: x\nmode: parallel\nsteps:\n - {name: a, run: x}\n - {name: a, run: x}"
+        assert problems(text) == [":5:5: duplicate step name 'a', first on line 4"]
 
     def test_a_cycle_is_told_once(self, problems):
         text = "name: x\nsteps:\n - {name: a, run: x, needs: b}\n - {name: 'b: c', run: x, needs: a}"
@@ -683,3 +668,125 @@ class TestAnyText:
         except LoadError:
             return
         flow.validate()
+
+
+class TestMode:
+    """What is not said is not guessed: each way to run steps is somebody's habit."""
+
+    def test_several_steps_without_needs_have_to_say_it(self, problems):
+        text = "name: x\nsteps:\n - {name: a, run: x}\n - {name: b, run: x}\n"
+        assert problems(text) == [f":2:1: the flow does not say how its 2 steps run: write {WAYS}"]
+
+    def test_steps_below_steps_are_hierarchical(self, problems):
+        text = "name: x\nsteps:\n - {name: a, run: x, steps: [{name: c, run: x}]}\n - {name: b, run: x}\n"
+        assert "write 'mode: hierarchical'" in problems(text)[0]
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            "[]",
+            "[{name: a, run: x}]",
+            "[{name: a, run: x}, {name: b, run: x, needs: a}]",
+            "[{name: a, run: x}, {name: b, run: x, needs: []}]",
+        ],
+    )
+    def test_one_step_or_steps_with_needs_need_not(self, load, steps):
+        assert load(f"name: x\nsteps: {steps}\n").mode is FlowMode.DAG
+
+    @pytest.mark.parametrize("mode", ["sequential", "parallel", "dag"])
+    def test_what_is_said_holds(self, load, mode):
+        flow = load(f"name: x\nmode: {mode}\nsteps: [{{name: a, run: x}}, {{name: b, run: x}}]\n")
+        assert str(flow.mode) == mode
+
+
+class TestWhatStepsShare:
+    def test_commands_and_what_undoes_have_what_the_flow_says(self, load):
+        flow = load("""
+            name: x
+            mode: sequential
+            env: {A: 1, B: 1}
+            cwd: src
+            shell: bash -e
+            steps:
+              - name: a
+                run: x
+                env: {B: 2}
+                rollback: {run: y, env: {A: 3}}
+              - name: b
+                run: x
+                cwd: other
+                shell: sh
+              - name: c
+                call: m:f
+                rollback: {run: y}
+              - name: d
+                sleep: 1s
+        """)
+        a, b, c, d = (step.config for step in flow.steps)
+        assert (a["env"], a["cwd"], a["shell"]) == ({"A": "1", "B": "2"}, "src", "bash -e")
+        assert a["rollback"] == {"run": "y", "env": {"A": "3", "B": "2"}, "cwd": "src", "shell": "bash -e"}
+        assert (b["env"], b["cwd"], b["shell"]) == ({"A": "1", "B": "1"}, "other", "sh")
+        assert c == {
+            "call": "m:f",
+            "rollback": {"run": "y", "env": {"A": "1", "B": "1"}, "cwd": "src", "shell": "bash -e"},
+        }
+        assert d == {"seconds": 1.0}
+
+    DEFAULTS = """
+        name: x
+        mode: parallel
+        defaults: {timeout: 5m, retries: {max: 2, delay: 3s}}
+        steps:
+          - {name: plain, run: x}
+          - {name: called, call: "m:f"}
+          - {name: own, run: x, timeout: 1s, retries: 1}
+          - {name: none, run: x, timeout: null, retries: 0}
+          - {name: waits, wait: go}
+          - {name: sleeps, sleep: 1h}
+          - {name: calls, flow: other}
+    """
+
+    def test_defaults_are_for_steps_that_do_something_and_say_nothing_else(self, load):
+        found = {step.name: (step.timeout, step.max_retries, step.retry_delay) for step in load(self.DEFAULTS).steps}
+        assert found == {
+            "plain": (300.0, 2, 3.0),
+            "called": (300.0, 2, 3.0),
+            "own": (1.0, 1, 1.0),
+            "none": (None, 0, 1.0),
+            "waits": (None, 0, 1.0),
+            "sleeps": (None, 0, 1.0),
+            "calls": (None, 0, 1.0),
+        }
+
+    @pytest.mark.parametrize(
+        ("defaults", "problem"),
+        [
+            ("[x]", ":2:11: 'defaults' in the flow must be an object, not a list"),
+            ("{timeout: x}", ":2:21: 'timeout' in 'defaults' of the flow: 'x' is no duration"),
+            ("{retries: {}}", ":2:21: 'retries' of 'defaults' of the flow needs 'max'"),
+            ("{env: {}}", ":2:12: unknown key 'env' in 'defaults' of the flow; it belongs at the top of the file"),
+            ("{run: {shell: bash}}", ":2:12: unknown key 'run' in 'defaults' of the flow; it belongs in a step"),
+            ("{idempotent: false}", ":2:12: unknown key 'idempotent' in 'defaults' of the flow"),
+        ],
+    )
+    def test_what_is_wrong_is_told_once(self, problems, defaults, problem):
+        text = f"name: x\ndefaults: {defaults}\nmode: parallel\nsteps: [{{name: a, run: x}}, {{name: b, run: x}}]\n"
+        found = problems(text)
+        assert len(found) == 1
+        assert found[0].startswith(problem)
+
+
+@pytest.mark.parametrize("name", ["all_succeeded", "all_completed"])
+def test_all_succeeded_has_an_earlier_name(load, name):
+    flow = load(f"name: x\nsteps: [{{name: a, run: x}}, {{name: b, run: x, needs: a, when: {name}}}]\n")
+    assert flow.steps[1].trigger_mode is TriggerMode.ALL_COMPLETED
+
+
+def test_a_step_that_must_not_run_twice(load):
+    assert load(step("run: x\nidempotent: false")).steps[0].idempotent is False
+    assert load(step("run: x\nidempotent: true")).steps[0].idempotent is True
+    assert load(step("run: x")).steps[0].idempotent is True
+
+
+def test_a_first_line_that_names_a_program_is_a_comment(load):
+    assert load("#!/usr/bin/env -S szal run\n" + step("run: x")).name == "x"

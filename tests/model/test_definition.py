@@ -128,6 +128,28 @@ def nested(depth: int, leaf: StepDef) -> FlowDef:
     return FlowDef("deep", HIERARCHICAL, steps=[leaf])
 
 
+def test_sub_flows_are_compared_by_name_and_content() -> None:
+    def flow(*sub_flows: FlowDef) -> FlowDef:
+        return FlowDef("f", sub_flows=sub_flows)
+
+    old = flow(FlowDef("a", steps=[StepDef("s")]), FlowDef("b"), FlowDef("c"))
+    new = flow(FlowDef("c"), FlowDef("a", steps=[StepDef("s", timeout=5)]), FlowDef("d"))
+    assert differences(old, new) == (
+        "sub-flow 'a': step 's': timeout none -> 5.0",
+        "sub-flow 'b' was removed",
+        "sub-flow 'd' is new",
+    )
+    assert content_id(old) != content_id(new)
+
+
+def test_a_sub_flow_that_is_changed_in_place_is_another_definition() -> None:
+    inner = FlowDef("inner", steps=[StepDef("a")])
+    outer = FlowDef("outer", sub_flows=[inner])
+    before = Definition.of(outer)
+    inner.add_step(StepDef("b"))
+    assert Definition.of(outer).content_id != before.content_id
+
+
 def test_deep_nesting_is_no_recursion() -> None:
     old, new = nested(2_000, StepDef("leaf")), nested(2_000, StepDef("leaf", max_retries=1))
     assert differences(old, new) == ("step 'leaf': max_retries 0 -> 1",)
@@ -196,7 +218,16 @@ def flows(draw: st.DrawFn) -> FlowDef:
         steps=steps,
         timeout=draw(SECONDS),
         inputs=draw(st.dictionaries(TEXT, JSON, max_size=2)),
+        sub_flows=draw(st.lists(sub_flows, max_size=2, unique_by=lambda flow: flow.name)),
     )
+
+
+sub_flows = st.builds(
+    lambda name, labels, timeout: FlowDef(name, steps=[StepDef(label, timeout=timeout) for label in labels]),
+    st.sampled_from("hij"),
+    st.lists(st.sampled_from("abc"), max_size=2, unique=True),
+    SECONDS,
+)
 
 
 def reversed_keys(value: Any) -> Any:

@@ -436,3 +436,21 @@ def test_what_is_of_the_wrong_type_is_a_problem_not_a_crash():
         "step 'a': trigger_mode is not a TriggerMode ('any')",
     ]
     assert problems(FlowDef("f", steps=[StepDef("a", retry_on=[None])]))
+
+
+def test_sub_flows_are_validated_with_what_they_belong_to():
+    inner = FlowDef("inner", steps=[StepDef("a", max_retries=-1)])
+    only_problem(FlowDef("f", sub_flows=[inner]), "sub-flow 'inner': step 'a': max_retries is negative (-1)")
+
+
+@pytest.mark.parametrize(
+    ("sub_flows", "problem"),
+    [
+        ([FlowDef("f")], "sub-flow 'f': another flow here has that name"),
+        ([FlowDef("a"), FlowDef("a")], "sub-flow 'a': another flow here has that name"),
+        ([FlowDef("a", sub_flows=[FlowDef("b")])], "sub-flow 'a': it has sub_flows of its own: put them beside it"),
+        (["a"], "the flow's sub_flows hold what is no FlowDef ('a')"),
+    ],
+)
+def test_sub_flows_have_names_of_their_own_and_stand_side_by_side(sub_flows, problem):
+    assert problems(FlowDef("f", sub_flows=sub_flows)) == [problem]

@@ -18,7 +18,8 @@ from processes import is_running, number_in, wait_until
 
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
-from szal.errors import ShellFailed
+from szal.errors import InvalidFlow, ShellFailed, SzalError
+from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef, FlowMode
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
@@ -48,6 +49,66 @@ def stdout(run_, inputs=None, **config):
     result = run(shell(run_, **config), inputs)
     assert result.status is StepStatus.COMPLETED, result.error
     return result.output["stdout"]
+
+
+NAMES = "the name of a variable has letters, digits and _, and begins with no digit"
+
+
+class TestWhere:
+    """A command runs where its flow's file is, unless the engine says otherwise; its `cwd` is seen from there."""
+
+    @pytest.fixture
+    def pwd(self, tmp_path):
+        (tmp_path / "flows" / "sub").mkdir(parents=True)
+        (tmp_path / "elsewhere" / "sub").mkdir(parents=True)
+
+        def pwd(cwd=None, *, inputs=None, engine_cwd=None):
+            step = shell("pwd") if cwd is None else shell("pwd", cwd=cwd)
+            flow = FlowDef("demo", steps=[step], file=str(tmp_path / "flows" / "flow.yaml"))
+            with Engine(Handlers(), EngineConfig(cwd=engine_cwd)) as engine:
+                return Path(engine.run(flow, inputs).raise_for_failure()["sh"].output["stdout"].rstrip())
+
+        return pwd
+
+    def test_it_is_beside_the_file(self, pwd, tmp_path):
+        assert pwd() == tmp_path / "flows"
+
+    def test_a_relative_directory_is_seen_from_there(self, pwd, tmp_path):
+        assert pwd("sub") == pwd("{{inputs.x}}", inputs={"x": "./sub"}) == tmp_path / "flows" / "sub"
+
+    def test_the_engine_may_say_another(self, pwd, tmp_path):
+        assert pwd(engine_cwd=tmp_path / "elsewhere") == tmp_path / "elsewhere"
+        assert pwd("sub", engine_cwd=tmp_path / "elsewhere") == tmp_path / "elsewhere" / "sub"
+
+    def test_an_absolute_one_stays(self, pwd, tmp_path):
+        assert pwd(str(tmp_path)) == tmp_path
+
+    @pytest.mark.parametrize("home", ["~", "$HOME", "${HOME}"])
+    def test_the_home_directory_may_be_named(self, pwd, tmp_path, monkeypatch, home):
+        monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+        assert pwd(home) == tmp_path / "elsewhere"
+        assert pwd(home + "/{{inputs.x}}", inputs={"x": "sub"}) == tmp_path / "elsewhere" / "sub"
+
+    def test_what_a_value_says_is_taken_as_it_is(self, pwd):
+        with pytest.raises(SzalError, match="flows/~' is not there"):
+            pwd("{{inputs.x}}", inputs={"x": "~"})
+
+    def test_a_sub_flow_runs_where_its_parent_does(self, tmp_path):
+        inner = FlowDef("inner", steps=[shell("pwd")])
+        step = StepDef("outer", step_type="sub_flow", config={"flow_name": "inner"})
+        outer = FlowDef("outer", steps=[step], file=str(tmp_path / "flow.yaml"))
+        with Engine(Handlers(), EngineConfig(storage=InMemoryStorage([inner]))) as engine:
+            found = engine.run(outer)["outer"].output["sh"]
+        assert found["stdout"].rstrip() == str(tmp_path)
+
+    def test_so_does_an_undo(self, tmp_path):
+        made = StepDef(
+            "make", step_type="shell", rollbackable=True, config={"run": "true", "rollback": {"run": "pwd > here"}}
+        )
+        flow = FlowDef("f", steps=[made, shell("false")], rollback_on_failure=True, file=str(tmp_path / "flow.yaml"))
+        with Engine(Handlers()) as engine:
+            engine.run(flow)
+        assert (tmp_path / "here").read_text() == f"{tmp_path}\n"
 
 
 class TestSuccess:
@@ -173,26 +234,71 @@ class TestFailure:
         result = run(shell("ls {{inputs.x}}; exit 1"), {"x": "a b"})
         assert result.exception.command == "ls 'a b'; exit 1"
 
-    def test_a_directory_that_is_not_there_is_named(self):
-        assert "/no/such/directory" in run(shell("true", cwd="/no/such/directory")).error
-
     @pytest.mark.parametrize(
         ("config", "problem"),
         [
-            (None, "a shell step needs config.run, a command"),
-            ({}, "config.run must be a command, not None"),
+            (None, "shell step requires config.run"),
+            ({}, "shell step requires config.run"),
+            ("ls", "shell step requires config.run"),
             ({"run": " "}, "config.run must be a command, not ' '"),
             ({"run": ["ls"]}, "config.run must be a command, not ['ls']"),
             ({"run": "a\0b"}, "config.run contains a NUL character"),
             ({"run": "ls", "env": "A=1"}, "config.env must be an object, not 'A=1'"),
             ({"run": "ls", "shell": ""}, "config.shell must be a command like \"bash -e\", not ''"),
+            (
+                {"run": "ls", "shell": "bash 'x"},
+                'config.shell must be a command like "bash -e", not "bash \'x": no closing quotation',
+            ),
+            (
+                {"run": "ls", "shell": "{{inputs.x}}"},
+                "config.shell must be a command like \"bash -e\", and takes no template ('{{inputs.x}}')",
+            ),
+            ({"run": "ls", "shell": "sh\0"}, "config.shell contains a NUL character"),
+            ({"run": "ls", "cwd": ""}, "config.cwd must be a directory, not ''"),
+            ({"run": "ls", "cwd": ["src"]}, "config.cwd must be a directory, not ['src']"),
+            ({"run": "ls", "cwd": "a\0b"}, "config.cwd contains a NUL character"),
+            ({"run": "ls", "env": {"": "1"}}, "config.env has the name '': " + NAMES),
+            ({"run": "ls", "env": {"A=B": "1"}}, "config.env has the name 'A=B': " + NAMES),
+            ({"run": "ls", "env": {"A-B": "1"}}, "config.env has the name 'A-B': " + NAMES),
+            ({"run": "ls", "env": {"1A": "1"}}, "config.env has the name '1A': " + NAMES),
+            ({"run": "ls", "env": {"É": "1"}}, "config.env has the name 'É': " + NAMES),
+            ({"run": "ls", "env": {"A\0": "1"}}, "config.env has the name 'A\\x00': " + NAMES),
+            ({"run": "ls", "env": {"A": "1\0"}}, "config.env contains a NUL character in A"),
             ({"run": "ls", "grace": "2s"}, "config.grace must be a number of seconds, not '2s'"),
             ({"run": "ls", "grace": -1}, "config.grace must be a number of seconds, not -1"),
+            ({"run": "ls", "grace": True}, "config.grace must be a number of seconds, not True"),
+            ({"run": "ls", "grace": float("nan")}, "config.grace must be a number of seconds, not nan"),
         ],
     )
-    def test_a_wrong_config_names_the_step_and_the_field(self, config, problem):
-        result = run(StepDef("build", step_type="shell", config=config, max_retries=2, retry_delay=0.0))
-        assert (result.error, result.attempts) == (f"GiveUp: step 'build': {problem}", 1)
+    def test_a_config_that_cannot_work_is_refused_before_anything_runs(self, config, problem):
+        ran = []
+        handlers = Handlers()
+        handlers.step("before")(ran.append)
+        flow = FlowDef("demo", steps=[StepDef("before"), StepDef("build", step_type="shell", config=config)])
+        with pytest.raises(InvalidFlow) as caught, Engine(handlers) as engine:
+            engine.run(flow)
+        assert (caught.value.problems, ran) == ((f"step 'build': {problem}",), [])
+
+    @pytest.mark.parametrize(
+        ("config", "problem"),
+        [
+            ({"cwd": "/no/such/{{inputs.x}}"}, "config.cwd '/no/such/directory' is not there"),
+            ({"cwd": "/dev/null"}, "config.cwd '/dev/null' is no directory"),
+            ({"cwd": "{{inputs.empty}}"}, "config.cwd must be a directory, not ''"),
+            ({"shell": "no-such-shell -e"}, "config.shell 'no-such-shell' is not a program on this machine"),
+            ({"shell": "/no/such/shell"}, "config.shell '/no/such/shell' is not a program on this machine"),
+            ({"shell": "/dev/null"}, "config.shell '/dev/null' is not a program on this machine"),
+            ({"env": {"PATH": "/no/such"}}, "config.shell 'sh' is not a program on this machine"),
+            (
+                {"env": {"A": "{{inputs.large}}"}},
+                "the command, with its values and variables, is larger than this system takes",
+            ),
+        ],
+    )
+    def test_what_turns_out_not_to_work_is_not_tried_again(self, config, problem):
+        inputs = {"x": "directory", "empty": "", "large": "x" * 10_000_000}
+        result = run(shell("true", max_retries=2, **config), inputs)
+        assert (result.error, result.attempts) == (f"GiveUp: step 'sh': {problem}", 1)
 
     def test_it_is_retried_like_any_other(self):
         result = run(shell('test "$SZAL_ATTEMPT" = 3', max_retries=2))

@@ -59,6 +59,7 @@ def test_handlers_and_flows_run_the_same_under(name, postgres_url, tmp_path):
 
 FLOW = """
 name: report
+mode: parallel
 steps:
   - name: first
     call: "os.path:basename"

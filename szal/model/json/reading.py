@@ -144,11 +144,18 @@ def _read_step(value: Json, path: str) -> StepDef:
 
 def decode_flow(text: str) -> FlowDef:
     """Return the flow in *text*; raise `DecodeError` naming the path of what is wrong. Does not validate it."""
-    read = ObjectReader(loads(text), "")
+    try:
+        return _read_flow(loads(text), "")
+    except RecursionError:
+        raise DecodeError("", "steps or sub-flows are nested too deeply") from None
+
+
+def _read_flow(value: Json, path: str) -> FlowDef:
+    read = ObjectReader(value, path)
     try:
         steps = read.many("steps", _read_step)
     except RecursionError:
-        raise DecodeError("steps", "sub-steps are nested too deeply") from None
+        raise DecodeError(read.at("steps"), "sub-steps are nested too deeply") from None
     return FlowDef(
         read.get("name", str),
         read.enum("mode", FlowMode),
@@ -159,6 +166,7 @@ def decode_flow(text: str) -> FlowDef:
         rollback_on_failure=read.get("rollback_on_failure", bool, False),
         timeout=read.limit("timeout_ms"),
         inputs=read.get("inputs", dict, {}),
+        sub_flows=read.many("sub_flows", _read_flow, []),
     )
 
 

@@ -175,6 +175,7 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
     """Return *flow* as a JSON object that is the caller's own, but for what its steps are configured with."""
     try:
         steps = [step_fields(step) for step in flow.steps]
+        sub_flows = [flow_fields(sub_flow) for sub_flow in flow.sub_flows]
     except RecursionError:
         raise EncodeError("steps", "sub-steps are nested too deeply") from None
     fields: dict[str, Json] = {
@@ -187,7 +188,7 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
         "timeout_ms": None if flow.timeout is None else _set_ms(flow.timeout, "timeout"),
         "version": _count(flow.version, "version"),
     }
-    return fields | _filled({"inputs": _object(flow.inputs, "inputs")})
+    return fields | _filled({"inputs": _object(flow.inputs, "inputs"), "sub_flows": sub_flows})
 
 
 # -- results -----------------------------------------------------------------------------------------

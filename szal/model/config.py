@@ -1,0 +1,177 @@
+"""What the `config` of a step of szal's own types must be, whatever the machine: found before anything runs.
+
+What a template fills in is checked again with its value, by the same functions, when the step runs.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from szal.expressions.path import Json
+from szal.number import problem_of, shown
+
+__all__ = ["VARIABLE", "Fault", "faults_in", "is_open", "undo_of", "words_of"]
+
+VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+"""The name of an environment variable, as POSIX has it."""
+_MAX_GRACE: Final = 1e6
+
+
+class Fault(NamedTuple):
+    """What is wrong with a field of a config, so that no attempt could work with it.
+
+    >>> print(Fault("cwd", "is empty"))
+    config.cwd is empty
+    """
+
+    field: str
+    text: str
+    part: str | None = None
+    """The key in an object that it is about."""
+    is_sentence: bool = False
+    """Whether the text says by itself which field it is about."""
+
+    def __str__(self) -> str:
+        return self.text if self.is_sentence else f"config.{self.field} {self.text}"
+
+
+_Check = Callable[[Json], Iterator[tuple[str, str | None]]]
+
+
+def is_open(value: Json) -> bool:
+    """Whether a template is to fill in *value*, or a part of it.
+
+    >>> is_open("{{inputs.where}}/src"), is_open("src")
+    (True, False)
+    """
+    return isinstance(value, str) and "{{" in value
+
+
+@lru_cache(maxsize=128)  # most steps have the same few
+def words_of(command: str) -> tuple[str, ...]:
+    """Return the words of a command line, as a shell splits it; raise ValueError where it cannot."""
+    return tuple(shlex.split(command))
+
+
+def _of_text(what: str, *, nul: bool = True) -> _Check:
+    def check(value: Json) -> Iterator[tuple[str, str | None]]:
+        if not isinstance(value, str) or not value.strip():
+            yield f"must be {what}, not {shown(value)}", None
+        elif not nul and "\0" in value:
+            yield "contains a NUL character", None
+
+    return check
+
+
+_run = _of_text("a command", nul=False)
+_cwd = _of_text("a directory", nul=False)
+
+
+def _shell(value: Json) -> Iterator[tuple[str, str | None]]:
+    wanted = 'must be a command like "bash -e"'
+    if not isinstance(value, str) or not value.strip():
+        yield f"{wanted}, not {shown(value)}", None
+    elif is_open(value):
+        yield f"{wanted}, and takes no template ({shown(value)})", None
+    elif "\0" in value:
+        yield "contains a NUL character", None
+    else:
+        try:
+            if not words_of(value) or not words_of(value)[0]:
+                yield f"{wanted}, not {shown(value)}", None
+        except ValueError as error:
+            yield f"{wanted}, not {shown(value)}: {str(error).lower()}", None
+
+
+def _env(value: Json) -> Iterator[tuple[str, str | None]]:
+    if not isinstance(value, Mapping):
+        yield f"must be an object, not {shown(value)}", None
+        return
+    for name, text in value.items():
+        if not isinstance(name, str) or not VARIABLE.fullmatch(name):
+            rule = "the name of a variable has letters, digits and _, and begins with no digit"
+            yield f"has the name {shown(name)}: {rule}", name if isinstance(name, str) else None
+        elif isinstance(text, str) and "\0" in text:
+            yield f"contains a NUL character in {name}", name
+
+
+def _grace(value: Json) -> Iterator[tuple[str, str | None]]:
+    if problem_of(value) is not None or not 0 <= value < _MAX_GRACE:
+        yield f"must be a number of seconds, not {shown(value)}", None
+
+
+def _call(value: Json) -> Iterator[tuple[str, str | None]]:
+    module, _, attribute = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        yield f'must be like "package.module:function", not {shown(value)}', None
+
+
+def _args(value: Json) -> Iterator[tuple[str, str | None]]:
+    if not isinstance(value, Mapping | list | tuple):
+        yield f"must be an object or an array, not {shown(value)}", None
+
+
+def _seconds(value: Json) -> Iterator[tuple[str, str | None]]:
+    if problem_of(value) is not None or value < 0:
+        yield f"must be a number of seconds, not {shown(value)}", None
+
+
+def _inputs(value: Json) -> Iterator[tuple[str, str | None]]:
+    if not isinstance(value, Mapping):
+        yield f"must be an object, not {shown(value)}", None
+
+
+class _Kind(NamedTuple):
+    """The fields of a type that are checked, which of them templates fill in as a whole, and which it needs."""
+
+    fields: Mapping[str, _Check]
+    filled: frozenset[str]
+    needed: str
+    missing: Fault
+
+
+def _kind(step_type: str, filled: tuple[str, ...], **fields: _Check) -> _Kind:
+    needed = next(iter(fields))
+    missing = Fault(needed, f"{step_type} step requires config.{needed}", is_sentence=True)
+    return _Kind(fields, frozenset(filled), needed, missing)
+
+
+_KINDS: Final[Mapping[str, _Kind]] = {
+    "shell": _kind("shell", ("run", "cwd"), run=_run, cwd=_cwd, env=_env, shell=_shell, grace=_grace),
+    "python": _kind("python", ("args",), call=_call, args=_args),
+    "sleep": _kind("sleep", ("seconds",), seconds=_seconds),
+    "wait": _kind("wait", ("signal", "timeout"), signal=_of_text("the name of a signal"), timeout=_seconds),
+    "sub_flow": _kind("sub_flow", ("flow_name", "inputs"), flow_name=_of_text("the name of a flow"), inputs=_inputs),
+}
+
+
+def faults_in(step_type: str, config: Json, *, rendered: bool = False, partial: bool = False) -> list[Fault]:
+    """Return what is wrong with the *config* of a step of one of szal's own types; null stands for a missing field.
+
+    *rendered*: its templates are filled in. *partial*: it is a part of one, and what is missing stands elsewhere.
+
+    >>> for fault in faults_in("shell", {"run": "{{inputs.command}}", "shell": "bash '", "env": {"A-B": "1"}}):
+    ...     print(fault)
+    config.env has the name 'A-B': the name of a variable has letters, digits and _, and begins with no digit
+    config.shell must be a command like "bash -e", not "bash '": no closing quotation
+    """
+    kind = _KINDS[step_type]
+    given = config if isinstance(config, Mapping) else {}
+    found = [] if partial or given.get(kind.needed) is not None else [kind.missing]
+    for field, check in kind.fields.items():
+        value = given.get(field)
+        if value is not None and (rendered or field not in kind.filled or not is_open(value)):
+            found += [Fault(field, text, part) for text, part in check(value)]
+    return found
+
+
+def undo_of(config: Json) -> tuple[str, Json]:
+    """Return the type and the config of the undo in a step's *config*.
+
+    >>> undo_of({"rollback": {"call": "shop:refund"}})
+    ('python', {'call': 'shop:refund'})
+    """
+    undo = config["rollback"]
+    return "python" if isinstance(undo, Mapping) and "call" in undo else "shell", undo
