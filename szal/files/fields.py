@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -163,15 +163,16 @@ class Fields:
         """Return the member of an enum that is named."""
         return self.one_of(key, {str(member): member for member in kind})
 
-    def one_of(self, key: str, known: Mapping[str, _T], *, else_hint: str = "") -> _T | None:
-        """Return what is *known* by the name that is given. *else_hint* is told where that is close to none of them."""
+    def one_of(self, key: str, known: Mapping[str, _T], hint: Callable[[str], str] | None = None) -> _T | None:
+        """Return what is *known* by the name that is given; of another text, *hint* says what to write instead."""
         given = self.get(key)
         if given is None:
             return None
-        if isinstance(given.data, str) and given.data in known:
-            return known[given.data]
-        hint = did_you_mean(given.data, list(known)) if isinstance(given.data, str) else ""
-        self.wrong(key, f"one of {', '.join(known)}", given, hint or else_hint)
+        text = given.data if isinstance(given.data, str) else None
+        if text is not None and text in known:
+            return known[text]
+        more = "" if text is None else did_you_mean(text, list(known)) if hint is None else hint(text)
+        self.wrong(key, f"one of {', '.join(known)}", given, more)
         return None
 
     def items(self, key: str) -> list[Value]:

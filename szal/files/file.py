@@ -96,7 +96,7 @@ class _File:
         self._way = way  # the files whose sub-flow this one is, and itself
         self._known = known
         self._name = ""
-        self._own: list[str] = []  # the names under "flows"
+        self._own: tuple[str, ...] = ()  # the names under "flows"
         self._reading = ""  # the flow whose steps are being read
         self._calls: list[_Call] = []
         self._found: dict[str, FlowDef] = {}  # by name: what the flow brings
@@ -109,7 +109,7 @@ class _File:
         self._name = self._reading = top.name() or ""
         top.allow(FLOW)
         bodies = top.inner("flows")
-        self._own = list(bodies.entries)
+        self._own = tuple(bodies.entries)
         flow_id = uuid.uuid5(_NAMESPACE, self._name)
         shared = Shared.of(top, Shared())
         flow = self._read(top, self._name, flow_id, shared)
@@ -118,6 +118,8 @@ class _File:
             if body is None:
                 continue
             self._reading = name
+            if not name:
+                body.problem("a flow under 'flows' needs a name, as its key")
             if "name" in body.entries:
                 body.problem(f"{body.label} is called by its key: leave 'name' out", key="name")
             body.allow((*SUB_FLOW, "name"))
@@ -141,7 +143,12 @@ class _File:
 
     def find(self, step: Fields, name: str) -> str:
         """Return the name of the flow that *step* calls *name*: of this file, or that of a file beside it."""
-        if not name or "{{" in name:
+        if not name:
+            return name
+        if "{{" in name:
+            if self._is_whole and not self._own:
+                problem = "a flow that is named only as it runs has to stand under 'flows', and there are none"
+                step.problem(f"'flow' in {step.label}: {problem}", key="flow")
             return name
         if name in self._own or name == self._name:
             self._calls.append(_Call(self._reading, name, step))

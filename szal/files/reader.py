@@ -10,7 +10,7 @@ from szal.files.checks import check_machine
 from szal.files.document import Problem, Value
 from szal.files.fields import Fields
 from szal.files.shared import Shared
-from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS
+from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS, hint_for_trigger
 from szal.model.flow import FlowDef, FlowMode
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 
@@ -188,7 +188,7 @@ class FlowReader:
         given = step.get("when")
         if given is not None and isinstance(given.data, str) and given.data in OLD_TRIGGERS:
             return OLD_TRIGGERS[given.data]
-        return step.one_of("when", TRIGGERS, else_hint="; a condition goes into 'if'") or TriggerMode.ALL
+        return step.one_of("when", TRIGGERS, hint_for_trigger) or TriggerMode.ALL
 
     def _rollback(self, step: Fields, config: dict[str, Json]) -> bool:
         """Put how to undo *step* into its *config*; return whether it can be undone."""

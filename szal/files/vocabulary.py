@@ -22,6 +22,7 @@ __all__ = [
     "TRIGGERS",
     "WAIT",
     "hint_for",
+    "hint_for_trigger",
     "name_of_trigger",
 ]
 
@@ -100,6 +101,26 @@ TRIGGERS: Final[Mapping[str, TriggerMode]] = {
 
 OLD_TRIGGERS: Final[Mapping[str, TriggerMode]] = {"all_completed": TriggerMode.ALL_COMPLETED}
 """Names from earlier versions, which files may still use."""
+
+
+_TRIGGER_WORDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("always", "all_finished", "completed", "done", "finally"), "all_done"),
+    **dict.fromkeys(("on_success", "success", "succeeded"), "all"),
+    **dict.fromkeys(("one_done", "one_success", "one_succeeded"), "any"),
+}
+
+
+def hint_for_trigger(text: str) -> str:
+    """Return what to write instead of *text*, which is no trigger; or nothing.
+
+    >>> hint_for_trigger("always"), hint_for_trigger("steps.a.output.n > 1")
+    ("; did you mean 'all_done'?", "; a condition goes into 'if'")
+    """
+    if text in _TRIGGER_WORDS:
+        return f"; did you mean {_TRIGGER_WORDS[text]!r}?"
+    if text in ("failure", "failed", "on_failure", "one_failed", "all_failed"):
+        return "; write 'when: all_done', and in 'if' which step's status is 'failed'"
+    return "; a condition goes into 'if'" if re.search(r"[^\w-]", text) else did_you_mean(text, list(TRIGGERS))
 
 
 def name_of_trigger(trigger: TriggerMode) -> str:

@@ -78,6 +78,7 @@ class TestFlowsOfTheFile:
             ("{x: {steps: []}}", "another flow is called 'x' too"),
             ("{b: {steps: [{name: s, run: x}, {name: t, run: x}]}}", "flow 'b' does not say how its 2 steps run"),
             ("{b: {}}", "flow 'b' has no steps"),
+            ("{'': {steps: []}}", "a flow under 'flows' needs a name, as its key"),
         ],
     )
     def test_what_is_no_flow(self, problems, flows, problem):
@@ -207,6 +208,12 @@ class TestUnknown:
         load(text)
         [found] = problems(text, is_whole=True)
         assert found.startswith(problem)
+
+    def test_a_name_that_is_made_as_it_runs_is_looked_for_under_flows_only(self, load, problems):
+        text = call('"{{inputs.kind}}"')
+        assert "has to stand under 'flows'" in problems(text, is_whole=True)[0]
+        load(text)
+        load(text + "flows: {b: {steps: []}}\n", is_whole=True)
 
     def test_what_is_wrong_otherwise_is_told_once(self, problems):
         assert len(problems("name: x\nsteps:\n  - {name: a, run: x, rollback: {}}\n", is_whole=True)) == 1

@@ -84,6 +84,20 @@ def test_a_condition_under_when_is_told_where_it_belongs(problems):
     assert found.endswith("not \"inputs.env == 'prod'\"; a condition goes into 'if'")
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("always", "did you mean 'all_done'?"),
+        ("all_success", "did you mean 'all_succeeded'?"),
+        ("success", "did you mean 'all'?"),
+        ("one_failed", "write 'when: all_done', and in 'if' which step's status is 'failed'"),
+    ],
+)
+def test_triggers_of_other_tools(problems, word, hint):
+    [found] = problems(step(f"when: {word}"))
+    assert found.endswith(f"not {word!r}; {hint}")
+
+
 # -- the page ----------------------------------------------------------------------------------------
 
 TABLES = {
