@@ -41,6 +41,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "step": "a step's definition",
         "graph": "algorithms on lists of edges",
         "fields": "what a field of a definition may hold",
+        "inputs": "what a flow is to be given, and whether that is what it was given",
         "validation": "what can be known of a flow before it runs",
         "flow": "a flow's definition",
         "bounds": "what one store cannot hold and others can",

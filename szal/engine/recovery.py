@@ -191,11 +191,12 @@ class Recovery:
         flow = stored_flow(execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
+        given = plan.inputs.effective(flow.name, inputs, earlier=known.record.inputs)
         record = ExecutionRecord(
             new_id(),
             flow.name,
             WorkflowState.RUNNING,
-            inputs=as_recorded({**known.record.inputs, **(inputs or {})}, "inputs")[1],
+            inputs=as_recorded(given, "inputs")[1],
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=execution_id,

@@ -8,6 +8,7 @@ import attrs
 from szal.expressions.copies import as_written
 from szal.expressions.path import Json
 from szal.model.fields import problems_of_flow
+from szal.model.inputs import problems_of_inputs
 from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
 from szal.model.validation import Analysis, FlowMode, analyse, walk
@@ -23,8 +24,10 @@ def _steps(value: Iterable[StepDef]) -> list[StepDef]:
 class FlowDef:
     """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
 
-    `inputs` are defaults: what a run is given is laid over them. `rollback_on_failure`: a run that does not succeed is
-    undone, the sub-flows that it ran included, whatever they say themselves.
+    `inputs` has the inputs that a run takes, each with its default or a declaration: an object with only the keys
+    `type` (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other
+    input is refused; a flow without `inputs` takes whatever it is given. `rollback_on_failure`: a run that does not
+    succeed is undone, the sub-flows that it ran included, whatever they say themselves.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))
@@ -65,7 +68,10 @@ class FlowDef:
 
     def analyse(self) -> Analysis:
         """Return the flow's graph and compiled texts; raise `InvalidFlow` listing every problem."""
-        return analyse(self.name, self.mode, self.steps, problems_of_flow(self))
+        problems = list(problems_of_flow(self))
+        if isinstance(self.inputs, Mapping):
+            problems += problems_of_inputs(self.inputs)
+        return analyse(self.name, self.mode, self.steps, problems)
 
     def validate(self) -> None:
         """Raise `InvalidFlow` (`CycleDetected` for a cycle) listing every problem, each with its step's name.
