@@ -15,18 +15,19 @@ from szal.cli.durable import recover, rerun, resume
 from szal.cli.execute import Job, RecordLost, Settings, execute, sink_of
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import find_record, reading
+from szal.cli.inputs import how_to_give, inputs_given
 from szal.cli.interrupt import hear_of_children
 from szal.cli.live import view_of
 from szal.cli.message import cancel, prune, resolve, signal
-from szal.cli.options import inputs_option, json_option, labels_of, needed, states_of, store_option
+from szal.cli.options import inputs_option, json_option, needed, pairs_of, states_of, store_option
 from szal.cli.session import close, console_of, end, run_options, standing_under
 from szal.cli.show import executions, full_record
 from szal.cli.standing import interrupted_among, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
+from szal.cli.usage import FlowCommand
 from szal.engine.engine import Engine
-from szal.errors import InvalidFlow, LoadError, SzalError
-from szal.expressions.path import Json
+from szal.errors import InvalidFlow, InvalidInputs, LoadError, SzalError
 from szal.model.results import FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
@@ -64,6 +65,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except RecordLost as error:
             raise _RunFailed(f"szal: {error}") from error
+        except InvalidInputs as error:
+            raise _Failure(f"szal: {error}{how_to_give(error)}") from error
         except LoadError as error:  # begins with the place in the file, as editors like to find it
             raise _Failure(str(error)) from error
         except (SzalError, OSError) as error:
@@ -95,11 +98,11 @@ def szal() -> None:
 _target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
 
 
-@szal.command()
+@szal.command(cls=FlowCommand)
 @_target_argument
 @inputs_option
 @click.option(
-    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="To find the execution by."
+    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="To find the execution by."
 )
 @click.option(
     "--id",
@@ -111,7 +114,7 @@ _target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
 def run(
     *,
     target: str,
-    inputs: Mapping[str, Json],
+    inputs: Mapping[str, str],
     labels: Mapping[str, str],
     execution_id: str | None,
     settings: Settings,
@@ -120,6 +123,7 @@ def run(
 
     It is named by its FILE (YAML or JSON), or by the MODULE and the ATTRIBUTE that holds it: a FlowDef, a tuple of
     a FlowDef with its Handlers, its sub-flows and its MigrationRegistry, or a function that returns one of these.
+    With --help, the inputs that it takes are listed, too.
 
     Ctrl-C pauses the run: what has ended is kept, what runs is told to end, nothing is undone, and it says how to go
     on. SIGTERM leaves it to whoever recovers. Without a store it is cancelled, and rolled back where it says so. Once
@@ -135,10 +139,11 @@ def run(
     with documents(divert=settings.recorded) as document:
         found = find_target(target)
         found.check()
+        given = inputs_given(found.flow, inputs)
         name = new_id() if execution_id is None else execution_id
 
         def do(engine: Engine, token: CancellationToken) -> FlowResult:
-            return engine.run(found.flow, inputs, execution_id=name, cancel=token, labels=labels)
+            return engine.run(found.flow, given, execution_id=name, cancel=token, labels=labels)
 
         console = console_of(document, settings)
         with sink_of(settings) as store:
@@ -214,9 +219,7 @@ def _checked(target: str) -> Target:
     callback=states_of,
     help="Only this state: completed, failed, paused, …",
 )
-@click.option(
-    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="With this label."
-)
+@click.option("-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="With this label.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

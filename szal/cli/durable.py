@@ -10,6 +10,7 @@ from rich.console import Console
 from szal.cli.console import documents, stderr, write
 from szal.cli.execute import PAUSED, Job, Outcome, Settings, execute, sink_of
 from szal.cli.history import check_exists, find_record
+from szal.cli.inputs import inputs_given
 from szal.cli.live import view_of
 from szal.cli.options import inputs_option, needed
 from szal.cli.session import close, console_of, end, run_options
@@ -18,7 +19,15 @@ from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
-from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError, describe
+from szal.errors import (
+    ExecutionNotFound,
+    ExecutionOwned,
+    HandlerNotFound,
+    InvalidInputs,
+    LeaseLost,
+    SzalError,
+    describe,
+)
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.flow import FlowDef
@@ -66,7 +75,7 @@ def resume(*, execution_id: str, target: str | None, settings: Settings) -> None
 @inputs_option
 @run_options
 def rerun(
-    *, execution_id: str, target: str | None, from_step: str | None, inputs: Mapping[str, Json], settings: Settings
+    *, execution_id: str, target: str | None, from_step: str | None, inputs: Mapping[str, str], settings: Settings
 ) -> None:
     """Run a flow again, as a new execution that keeps what completed before.
 
@@ -76,11 +85,24 @@ def rerun(
 
     def do(engine: Engine, name: str, token: CancellationToken) -> FlowResult:
         try:
-            return engine.rerun(name, from_step, inputs, cancel=token)
+            return engine.rerun(name, from_step, _given(engine, name, inputs), cancel=token)
+        except InvalidInputs:
+            raise
         except ValueError as error:
             raise CannotGoOn(name, str(error)) from error
 
     _go_on(execution_id, target, settings, do, is_new=True)
+
+
+def _given(engine: Engine, execution_id: str, texts: Mapping[str, str]) -> dict[str, Json]:
+    """Return the inputs that are typed as *texts*, for a rerun of that execution."""
+    store: Any = engine.config.execution_store
+    record = store.get(execution_id)
+    flow = None if record is None else standing_of(store, record).flow
+    if flow is None or not texts:
+        return {}
+    registry = engine.config.migrations.get(flow.name)
+    return inputs_given(flow if registry is None else registry.migrate_latest(flow), texts, record.inputs)
 
 
 def _go_on(

@@ -24,6 +24,7 @@ __all__ = [
     "faults_of",
     "is_declaration",
     "problems_of_inputs",
+    "written",
 ]
 
 KEYS: Final = ("type", "default", "required", "enum", "help", "secret")
@@ -113,7 +114,7 @@ class Input:
     def expected(self) -> str:
         """What it takes, for a message: ``one of 'staging', 'prod'``."""
         if self.enum is not None:
-            return f"one of {_listed([_value(each) for each in self.enum])}"
+            return f"one of {_listed([written(each) for each in self.enum])}"
         return "a value" if self.type is None else TYPES[self.type].called
 
     def problem_with(self, value: Json) -> str | None:
@@ -135,7 +136,7 @@ class Input:
         """Return the message that *value* is not what this input takes."""
         if self.type == "date" and isinstance(value, date) and not hint:
             hint = "; use isoformat()"
-        return f"expected {self.expected}, given {_value(value)}{hint}"
+        return f"expected {self.expected}, given {written(value)}{hint}"
 
 
 class Inputs:
@@ -248,7 +249,7 @@ def faults_of(said: Json) -> Iterator[Fault]:
     yield from _faults_of_flags(said)
     type_ = said.get("type")
     if "type" in said and (not isinstance(type_, str) or type_ not in TYPES):
-        yield Fault("type", f"type is {_value(type_)}, which is none of {', '.join(TYPES)}{_meant_type(type_)}")
+        yield Fault("type", f"type is {written(type_)}, which is none of {', '.join(TYPES)}{_meant_type(type_)}")
         return  # then nothing can be said of the values
     yield from _faults_of_values(Input("", type_), said)
 
@@ -256,7 +257,7 @@ def faults_of(said: Json) -> Iterator[Fault]:
 def _faults_of_flags(said: Mapping[str, Json]) -> Iterator[Fault]:
     for key in ("required", "secret"):
         if key in said and not isinstance(said[key], bool):
-            yield Fault(key, f"{key} is neither true nor false ({_value(said[key])})")
+            yield Fault(key, f"{key} is neither true nor false ({written(said[key])})")
     if said.get("secret") is True:
         yield Fault("secret", "secret inputs are not supported yet: this one would be recorded and shown")
     if "help" in said and (problem := problem_of_text(said["help"])) is not None:
@@ -269,7 +270,7 @@ def _faults_of_values(typed: Input, said: Mapping[str, Json]) -> Iterator[Fault]
     enum = said.get("enum")
     if "enum" in said:
         if not isinstance(enum, list | tuple) or not enum:
-            yield Fault("enum", f"enum is no list of the values that it may have ({_value(enum)})")
+            yield Fault("enum", f"enum is no list of the values that it may have ({written(enum)})")
             return
         strict = attrs.evolve(typed, required=typed.type is not None)  # null is of no type
         problems = (strict.problem_with(value) for value in enum)
@@ -318,8 +319,12 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_LISTED]) + more
 
 
-def _value(value: Json) -> str:
-    """Return a value for a message: as JSON where that is not text, as people write it in files."""
+def written(value: Json) -> str:
+    """Return a value for people to read: text in quotes, anything else as JSON, as it is in files; cut.
+
+    >>> written("prod"), written([None, True])
+    ("'prod'", '[null, true]')
+    """
     if isinstance(value, str):
         return shown(value)
     try:
