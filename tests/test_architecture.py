@@ -178,6 +178,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "fields": "the fields of an object in a file",
         "vocabulary": "the words of the format",
         "action": "what a step of a file does",
+        "inputs": "the inputs that a file declares",
         "reader": "a document as a flow",
         "loader": "flows as files",
     },

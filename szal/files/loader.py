@@ -17,7 +17,8 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
     """Return the flow in the file at *path*: JSON if it is called ``*.json``, otherwise YAML (extra ``szal[cli]``).
 
     The keys of a flow: ``name``; ``mode`` (dag, the default, sequential, parallel or hierarchical); ``description``;
-    ``version``; ``inputs``, an object of defaults; ``timeout``; ``rollback_on_failure``; ``steps``, a list.
+    ``version``; ``inputs``, an object of defaults and declarations (see `FlowDef`); ``timeout``;
+    ``rollback_on_failure``; ``steps``, a list.
 
     The keys of a step: ``name``; ``description``; ``needs``, a name or a list of them; ``when`` (all, the default,
     any, all_completed or all_done); ``if``, a condition; ``timeout``; ``retries``, a number or an object of ``max``,
@@ -34,7 +35,8 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
 
     With none of them it is for a handler that is registered for its name. ``rollback`` is ``{run: …}`` or
     ``{call: …, with: …}``, or true where a handler undoes it. Durations are seconds, or like "90s", "10m", "1h30m",
-    "250ms". In YAML only ``true`` and ``false`` are booleans, and dates and times are text.
+    "250ms". In YAML only ``true`` and ``false`` are booleans, and dates and times are text; so is a number in
+    ``inputs``, ``with`` or ``config`` that would be printed in another way than it is written (``1.10``, ``1e3``).
 
     Ids are made of the names, so the same file gives the same ids. Raises `LoadError` with every problem and its
     place, and what opening the file raises.

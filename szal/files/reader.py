@@ -8,6 +8,7 @@ from szal.expressions.path import Json
 from szal.files.action import call_of, check_owners, shell_of, work_of
 from szal.files.document import Problem, Value
 from szal.files.fields import Fields
+from szal.files.inputs import read_inputs
 from szal.files.vocabulary import FLOW, RETRIES, ROLLBACK, STEP
 from szal.model.flow import FlowDef, FlowMode
 from szal.model.step import BackoffStrategy, StepDef, TriggerMode
@@ -48,7 +49,7 @@ class FlowReader:
             steps=self._step_list(top),
             rollback_on_failure=top.flag("rollback_on_failure"),
             timeout=top.duration("timeout"),
-            inputs=top.plain("inputs") or {},
+            inputs=read_inputs(top),
         )
         self._validate(flow, certain=mode is not None or "mode" not in top.entries)
         return flow

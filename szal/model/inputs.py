@@ -229,20 +229,24 @@ def is_declaration(said: object) -> bool:
 def problems_of_inputs(inputs: Mapping[str, Json]) -> Iterator[str]:
     """Yield what is wrong with what a flow says of its inputs."""
     for name, said in inputs.items():
-        if (problem := problem_of_text(name)) is not None:
-            yield f"the name of an input {problem}"
-        elif not name:
-            yield "the name of an input is empty"
-        else:
-            yield from (f"input {name!r}: {fault.problem}" for fault in faults_of(said))
+        yield from (fault.problem for fault in faults_of(name, said))
 
 
-def faults_of(said: Json) -> Iterator[Fault]:
+def faults_of(name: str, said: Json) -> Iterator[Fault]:
     """Yield all that is wrong with what a flow says of one input.
 
-    >>> list(faults_of({"type": "integer", "default": "three"}))
-    [Fault(key='default', problem="default: expected a whole number, given 'three'")]
+    >>> list(faults_of("n", {"type": "integer", "default": "three"}))
+    [Fault(key='default', problem="input 'n': default: expected a whole number, given 'three'")]
     """
+    if (problem := problem_of_text(name)) is not None:
+        yield Fault(None, f"the name of an input {problem}")
+    elif not name:
+        yield Fault(None, "the name of an input is empty")
+    else:
+        yield from (Fault(key, f"input {name!r}: {problem}") for key, problem in _faults(said))
+
+
+def _faults(said: Json) -> Iterator[Fault]:
     if not is_declaration(said):
         yield from _misspelt(said)
         return

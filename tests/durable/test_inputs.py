@@ -73,6 +73,12 @@ def test_an_id_that_was_refused_is_free(engine):
     assert engine.run(report(), {"day": "2026-06-10"}, execution_id="order-42").execution_id == "order-42"
 
 
+def test_an_id_is_no_excuse(engine):
+    engine.run(report(), {"day": "2026-06-10"}, execution_id="order-42")
+    with pytest.raises(InvalidInputs):
+        engine.run(report(), {"dya": "2026-06-10"}, execution_id="order-42")
+
+
 def test_the_record_holds_what_the_run_sees(engine, store):
     result = engine.run(report(), {"day": "2026-06-10"})
     assert result["seen"].output == {"day": "2026-06-10", "n": 3, "env": None}
