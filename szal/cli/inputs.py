@@ -1,6 +1,7 @@
 """What people type as a value: inputs, read as what the flow declares them to be, and values of no declared type."""
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -9,9 +10,10 @@ import attrs
 from szal.errors import DecodeError, InvalidInputs
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
-from szal.model.inputs import Input, Inputs
+from szal.model.inputs import Input
 from szal.model.json.text import loads
 from szal.number import as_typed, problem_of
+from szal.scheduler.plan import Plan
 
 __all__ = ["Unclear", "how_to_give", "inputs_given", "value_of"]
 
@@ -57,15 +59,16 @@ def inputs_given(flow: FlowDef, texts: Mapping[str, str], earlier: Mapping[str, 
     One that *flow* declares with a type is read as that, and one whose default is text, or true or false, as such;
     any other is read by `value_of`. *earlier* are those of the execution that they are laid over.
     """
-    declared = Inputs(flow.inputs)
-    given: dict[str, Json] = {}
+    inputs = Plan.of(flow).inputs
+    given: dict[str, Json] = dict(texts)
     unreadable: dict[str, str] = {}
-    for name, text in texts.items():
+    for name in inputs.by_name or texts:
         try:
-            given[name] = _read(declared.by_name.get(name), text)
+            if name in texts:
+                given[name] = _read(inputs.by_name.get(name), texts[name])
         except Unclear as error:
-            given[name], unreadable[name] = text, str(error)
-    declared.effective(flow.name, given, earlier=earlier, unreadable=unreadable)
+            unreadable[name] = str(error)
+    inputs.effective(flow.name, given, earlier=earlier, unreadable=unreadable)
     return given
 
 
@@ -74,7 +77,7 @@ def how_to_give(error: InvalidInputs) -> str:
     if not error.missing:
         return ""
     word = "it" if len(error.missing) == 1 else "them"
-    return f"\ngive {word} with {' '.join(f'-i {name}=…' for name in error.missing)}"
+    return f"\ngive {word} with {' '.join(f'-i {shlex.quote(name)}=…' for name in error.missing)}"
 
 
 def _read(declared: Input | None, text: str) -> Json:

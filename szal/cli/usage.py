@@ -9,10 +9,10 @@ from szal.cli.console import diverted_stdout
 from szal.cli.target import find_target
 from szal.cli.text import one_line
 from szal.errors import SzalError
-from szal.model.flow import FlowDef
 from szal.model.inputs import Input, Inputs, written
+from szal.scheduler.plan import Plan
 
-__all__ = ["FlowCommand", "inputs_table"]
+__all__ = ["FlowCommand"]
 
 _ARGUMENTS: Final = "szal.arguments"
 _LONGEST: Final = 60  # characters of a value
@@ -34,12 +34,11 @@ class FlowCommand(click.Command):
             return text
         try:
             with diverted_stdout():
-                flow = find_target(name).flow
-            flow.validate()
+                inputs = Plan.of(find_target(name).flow).inputs
         except SzalError:
             click.echo(text)
             raise
-        return f"{text}\n\n{inputs_table(ctx, name, flow)}"
+        return f"{text}\n\n{_table(ctx, name, inputs)}"
 
     def _target(self, ctx: click.Context) -> str | None:
         """Return the target on the command line, if there is one."""
@@ -52,10 +51,10 @@ class FlowCommand(click.Command):
         return found if isinstance(found, str) else None
 
 
-def inputs_table(ctx: click.Context, name: str, flow: FlowDef) -> str:
-    """Return which inputs *flow*, which is called *name*, takes: how to give each, and what is said of it."""
+def _table(ctx: click.Context, name: str, inputs: Inputs) -> str:
+    """Return how each of the *inputs* of the target is given, and what is said of it."""
     formatter = ctx.make_formatter()
-    rows = [(_form(each), "; ".join(_said(each))) for each in Inputs(flow.inputs).by_name.values()]
+    rows = [(_form(each), "; ".join(_said(each))) for each in inputs.by_name.values()]
     with formatter.section(f"Inputs of {one_line(name)}"):
         if rows:
             formatter.write_dl(rows, col_max=40)

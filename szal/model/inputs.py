@@ -169,6 +169,8 @@ class Inputs:
           - unknown input 'daj'; did you mean 'day'?
           - input 'day' is required: a date such as '2026-06-10'
         """
+        if given is not None and type(given) is not dict and not isinstance(given, Mapping):
+            raise InvalidInputs(flow_name, (f"they are no mapping of names to values, but {shown(given)}",))
         given, earlier = given or {}, earlier or {}
         if not self.by_name and not unreadable:
             return {**earlier, **given}

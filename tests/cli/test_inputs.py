@@ -200,6 +200,9 @@ class TestDeclared:
             "szal: invalid inputs for flow 'report': unknown input 'oot'; did you mean 'out'?"
         )
 
+    def test_an_unknown_one_is_not_looked_at_further(self, refused):
+        assert refused("day=2026-06-10", "oot=False").count("input") == 2
+
     def test_a_missing_one_says_how_it_is_given(self, refused):
         assert refused() == (
             "szal: invalid inputs for flow 'report': input 'day' is required: a date such as '2026-06-10'\n"

@@ -157,6 +157,11 @@ class TestNames:
     def test_a_name_that_is_no_text(self):
         assert problems({"n": 1}, {1: 2}) == ("unknown input 1; the flow takes 'n'",)  # type: ignore[dict-item]
 
+    @pytest.mark.parametrize("given_", [[1], "n", 3, [("n", 1)]])
+    @pytest.mark.parametrize("said", [{}, {"n": 1}])
+    def test_what_is_no_mapping(self, said, given_):
+        assert problems(said, given_) == (f"they are no mapping of names to values, but {given_!r}",)
+
     def test_of_many_the_first_are_named(self):
         (problem,) = problems({f"i{n}": None for n in range(100)}, {"zzz": 1})
         assert problem.endswith("'i19' and 80 more")
