@@ -756,8 +756,9 @@ def cut(text: str) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the known word closest to *word*, or nothing."""
+    """Return ``; did you mean 'x'?`` for the known word closest to *word*, be it in capitals or not, or nothing."""
     from difflib import get_close_matches  # slow to import, and only needed for an error
 
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    folded = {each.casefold(): each for each in reversed(known)}
+    close = get_close_matches(word.casefold(), folded, n=1)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""

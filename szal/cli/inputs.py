@@ -15,7 +15,7 @@ from szal.model.json.text import loads
 from szal.number import as_typed, problem_of
 from szal.scheduler.plan import Plan
 
-__all__ = ["Unclear", "how_to_give", "inputs_given", "value_of"]
+__all__ = ["Unclear", "how_to_give", "inputs_given", "type_of", "value_of"]
 
 _BOOLEANS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), True),  # as files have them
@@ -72,6 +72,13 @@ def inputs_given(flow: FlowDef, texts: Mapping[str, str], earlier: Mapping[str, 
     return given
 
 
+def type_of(declared: Input) -> str | None:
+    """Return the type that an input is read as: its own, or where it takes anything, that of its default; None: any."""
+    if not declared.takes_anything:
+        return declared.type
+    return {str: "string", bool: "boolean"}.get(type(declared.default))
+
+
 def how_to_give(error: InvalidInputs) -> str:
     """Return how the inputs are given that are missing, as further text for the message of *error*."""
     if not error.missing:
@@ -85,8 +92,7 @@ def _read(declared: Input | None, text: str) -> Json:
         return value_of(text)
     if declared.enum is not None and text in [each for each in declared.enum if isinstance(each, str)]:
         return text
-    if declared.takes_anything:  # then it is what its default is
-        declared = attrs.evolve(declared, type={str: "string", bool: "boolean"}.get(type(declared.default)))
+    declared = attrs.evolve(declared, type=type_of(declared))
     if declared.type is None:
         return value_of(text)
     if declared.type in ("string", "date"):

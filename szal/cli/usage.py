@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 from szal.cli.console import diverted_stdout
+from szal.cli.inputs import type_of
 from szal.cli.target import find_target
 from szal.cli.text import one_line
 from szal.errors import SzalError
@@ -67,7 +68,8 @@ def _form(declared: Input) -> str:
     if declared.enum is not None:
         value = "|".join(each if isinstance(each, str) else written(each) for each in declared.enum)
     else:
-        value = (declared.type or "value").upper()
+        type_ = type_of(declared)
+        value = "true|false" if type_ == "boolean" else (type_ or "value").upper()
     return one_line(f"-i {declared.name}={value if len(value) <= _LONGEST else f'{value[:_LONGEST]}…'}")
 
 

@@ -196,9 +196,10 @@ class TestDeclared:
         assert f"input '{name}': {problem}" in refused(*options)
 
     def test_an_unknown_name_is_refused_with_a_suggestion(self, refused):
-        assert refused("day=2026-06-10", "oot=x") == (
-            "szal: invalid inputs for flow 'report': unknown input 'oot'; did you mean 'out'?"
-        )
+        for name in ("oot", "OUT"):
+            assert refused("day=2026-06-10", f"{name}=x") == (
+                f"szal: invalid inputs for flow 'report': unknown input '{name}'; did you mean 'out'?"
+            )
 
     def test_an_unknown_one_is_not_looked_at_further(self, refused):
         assert refused("day=2026-06-10", "oot=False").count("input") == 2
@@ -260,11 +261,11 @@ class TestHelp:
             ["-i name=STRING"],
             ["-i env=staging|prod", "default 'staging'"],
             ["-i level=1|2|3"],
-            ["-i dry=BOOLEAN"],
+            ["-i dry=true|false"],
             ["-i tags=LIST"],
             ["-i more=OBJECT"],
-            ["-i out=VALUE", "default 'dist'"],
-            ["-i keep=VALUE", "default false"],
+            ["-i out=STRING", "default 'dist'"],
+            ["-i keep=true|false", "default false"],
             ["-i any=VALUE"],
         ]
 
