@@ -144,7 +144,7 @@ class Inputs:
 
     def __init__(self, said: Mapping[str, Json]) -> None:
         self.by_name: Mapping[str, Input] = {name: Input.of(name, value) for name, value in said.items()}
-        self._defaults = {name: each.default for name, each in self.by_name.items()}
+        self.defaults = {name: each.default for name, each in self.by_name.items()}
         self._checked = [each for each in self.by_name.values() if not each.takes_anything]
 
     def effective(
@@ -174,8 +174,8 @@ class Inputs:
         given, earlier = given or {}, earlier or {}
         if not self.by_name and not unreadable:
             return {**earlier, **given}
-        found = {**self._defaults, **earlier, **given}
-        if len(found) > len(self._defaults) or self._checked or unreadable:
+        found = {**self.defaults, **earlier, **given}
+        if len(found) > len(self.defaults) or self._checked or unreadable:
             self._check(flow_name, given, earlier, unreadable or {})
         return found
 
