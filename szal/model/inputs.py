@@ -140,7 +140,10 @@ class Input:
 
 
 class Inputs:
-    """The inputs that a flow declares; where it declares none, it takes whatever it is given."""
+    """The inputs that a flow declares; where it declares none, it takes whatever it is given.
+
+    `defaults` has what each is where it is not given: null where nothing is said of that.
+    """
 
     def __init__(self, said: Mapping[str, Json]) -> None:
         self.by_name: Mapping[str, Input] = {name: Input.of(name, value) for name, value in said.items()}
