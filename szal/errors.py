@@ -33,6 +33,7 @@ __all__ = [
     "GiveUp",
     "HandlerNotFound",
     "InvalidFlow",
+    "InvalidInputs",
     "LeaseLost",
     "LoadError",
     "MigrationFailed",
@@ -90,10 +91,14 @@ class InvalidFlow(SzalError):
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        if len(self.problems) == 1:
-            return f"invalid flow {self.flow!r}: {self.problems[0]}"
-        lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        return f"invalid flow {self.flow!r}: {len(self.problems)} problems{lines}"
+        return _with_problems(f"invalid flow {self.flow!r}", self.problems)
+
+
+def _with_problems(what: str, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return f"{what}: {problems[0]}"
+    lines = "".join(f"\n  - {problem}" for problem in problems)
+    return f"{what}: {len(problems)} problems{lines}"
 
 
 @attrs.define(repr=False, slots=False)
@@ -105,6 +110,24 @@ class CycleDetected(InvalidFlow):
     """
 
     path: tuple[str, ...] = ()
+
+
+@attrs.define(repr=False, slots=False)
+class InvalidInputs(SzalError, ValueError):
+    """What a flow was given is not what it declares. Lists every problem found; raised before anything is recorded.
+
+    `missing` are the names of required inputs that were not given.
+
+    >>> print(InvalidInputs("ci", ("unknown input 'oot'; did you mean 'out'?",)))
+    invalid inputs for flow 'ci': unknown input 'oot'; did you mean 'out'?
+    """
+
+    flow: str
+    problems: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _with_problems(f"invalid inputs for flow {self.flow!r}", self.problems)
 
 
 @attrs.define(repr=False, slots=False)
@@ -771,8 +794,9 @@ def cut(text: str) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the known word closest to *word*, or nothing."""
+    """Return ``; did you mean 'x'?`` for the known word closest to *word*, be it in capitals or not, or nothing."""
     from difflib import get_close_matches  # slow to import, and only needed for an error
 
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    folded = {each.casefold(): each for each in reversed(known)}
+    close = get_close_matches(word.casefold(), folded, n=1)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""

@@ -1,8 +1,8 @@
-"""What counts as a number where somebody else gives one: finite, and no text, boolean or Decimal."""
+"""What counts as a number where somebody else gives one: finite, and no text, boolean or Decimal; or types one."""
 
 import math
 
-__all__ = ["check", "check_wait", "problem_of", "shown"]
+__all__ = ["as_typed", "check", "check_wait", "problem_of", "shown"]
 
 
 def problem_of(value: object, *, whole: bool = False) -> str | None:
@@ -66,3 +66,14 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001 (foreign code, or an integer of too many digits)
         return f"<{type(value).__name__}>"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def as_typed(number: float, text: str) -> float | str:
+    """Return *number*, which *text* was read as, where it prints as that again; else the text, as it was typed.
+
+    So a version, a code or a hash that looks like a number does not become another one on the way.
+
+    >>> [as_typed(float(text), text) for text in ("1.5", "1.10", "1234567e3")]
+    [1.5, '1.10', '1234567e3']
+    """
+    return number if repr(number) == text else text

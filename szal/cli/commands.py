@@ -18,19 +18,20 @@ from szal.cli.durable import recover, rerun, resume
 from szal.cli.execute import Job, RecordLost, Settings, execute, sink_of
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import find_record, reading
+from szal.cli.inputs import how_to_give, inputs_given
 from szal.cli.interrupt import hear_of_children
 from szal.cli.live import view_of
 from szal.cli.message import cancel, prune, resolve, signal
-from szal.cli.options import inputs_option, json_option, labels_of, needed, states_of, store_option
+from szal.cli.options import inputs_option, json_option, needed, pairs_of, states_of, store_option
 from szal.cli.parts import Selection, part_options
 from szal.cli.session import check_waits, close, console_of, end, run_options, standing_under
 from szal.cli.show import executions, full_record
 from szal.cli.standing import interrupted_among, standing_of
 from szal.cli.target import STDIN, Target, find_target
 from szal.cli.text import clean, one_line
+from szal.cli.usage import FlowCommand
 from szal.engine.engine import Engine
-from szal.errors import DefinitionMismatch, InvalidFlow, LoadError, SzalError
-from szal.expressions.path import Json
+from szal.errors import DefinitionMismatch, InvalidFlow, InvalidInputs, LoadError, SzalError
 from szal.files.schema import flow_schema
 from szal.model.results import FlowResult
 from szal.model.state import WorkflowState
@@ -69,6 +70,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except RecordLost as error:
             raise _RunFailed(f"szal: {error}") from error
+        except InvalidInputs as error:
+            raise _Failure(f"szal: {error}{how_to_give(error)}") from error
         except LoadError as error:  # begins with the place in the file, as editors like to find it
             raise _Failure(str(error)) from error
         except (SzalError, OSError) as error:
@@ -100,11 +103,11 @@ def szal() -> None:
 _target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
 
 
-@szal.command()
+@szal.command(cls=FlowCommand)
 @_target_argument
 @inputs_option
 @click.option(
-    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="To find the execution by."
+    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="To find the execution by."
 )
 @click.option(
     "--id",
@@ -117,7 +120,7 @@ _target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
 def run(
     *,
     target: str,
-    inputs: Mapping[str, Json],
+    inputs: Mapping[str, str],
     labels: Mapping[str, str],
     execution_id: str | None,
     from_step: str | None,
@@ -130,7 +133,7 @@ def run(
 
     It is named by its FILE (YAML or JSON; - is standard input), or by the MODULE and the ATTRIBUTE that holds it: a
     FlowDef, a tuple of a FlowDef with its Handlers, its sub-flows and its MigrationRegistry, or a function that returns
-    one of these. Commands run in the folder of the FILE.
+    one of these. Commands run in the folder of the FILE. With --help, the inputs that it takes are listed, too.
 
     Ctrl-C pauses the run: what has ended is kept, what runs is told to end, nothing is undone, and it says how to go
     on. SIGTERM leaves it to whoever recovers. Without a store it is cancelled, and rolled back where it says so. Once
@@ -158,9 +161,10 @@ def run(
         console = console_of(document, settings)
         with sink_of(settings) as store:
             chosen = selection.of(found.flow, store)
+            given = inputs_given(chosen.flow, inputs, chosen.earlier)
 
             def do(engine: Engine, token: CancellationToken) -> FlowResult:
-                return chosen.run(engine, name, inputs, labels, token)
+                return chosen.run(engine, name, given, labels, token)
 
             differences = chosen.differences(found.flow, store, found.config())
             tell_differences(console, target, chosen.reuse, differences, _TAKEN)
@@ -181,7 +185,7 @@ def run(
 _TAKEN = "what is taken from there is as it was"
 
 
-def _preview(target: str, inputs: Mapping[str, Json], selection: Selection, settings: Settings) -> None:
+def _preview(target: str, inputs: Mapping[str, str], selection: Selection, settings: Settings) -> None:
     """Say what a run would do."""
     with documents(divert=True) as document, contextlib.ExitStack() as stack:
         found = find_target(target)
@@ -189,10 +193,11 @@ def _preview(target: str, inputs: Mapping[str, Json], selection: Selection, sett
         reads = selection.reuse is not None and settings.store is not None
         store = stack.enter_context(reading(settings.store)) if reads and settings.store is not None else None
         chosen = selection.of(found.flow, store)
+        given = inputs_given(chosen.flow, inputs, chosen.earlier)
         differences = chosen.differences(found.flow, store, found.config())
         tell_differences(console_for(stderr()), target, chosen.reuse, differences, _TAKEN)
         config = found.config(execution_store=store, cwd=settings.cwd)
-        spec = spec_for(found, chosen, inputs, store, config)
+        spec = spec_for(found, chosen, given, store, config)
         show_preview(preview_of(spec, chosen.reuse), document, as_json=settings.recorded)
 
 
@@ -280,9 +285,7 @@ def _checked(target: str) -> Target:
     callback=states_of,
     help="Only this state: completed, failed, paused, …",
 )
-@click.option(
-    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=labels_of, help="With this label."
-)
+@click.option("-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="With this label.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

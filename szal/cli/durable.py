@@ -12,6 +12,7 @@ from szal.cli.console import documents, stderr, write
 from szal.cli.differences import Differs, tell_differences
 from szal.cli.execute import PAUSED, Job, Outcome, Settings, execute, sink_of
 from szal.cli.history import check_exists, find_record
+from szal.cli.inputs import inputs_given
 from szal.cli.live import view_of
 from szal.cli.options import inputs_option, needed
 from szal.cli.session import close, console_of, end, run_options
@@ -21,7 +22,15 @@ from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.correction import Correction
 from szal.engine.engine import Engine
-from szal.errors import ExecutionNotFound, ExecutionOwned, HandlerNotFound, LeaseLost, SzalError, describe
+from szal.errors import (
+    ExecutionNotFound,
+    ExecutionOwned,
+    HandlerNotFound,
+    InvalidInputs,
+    LeaseLost,
+    SzalError,
+    describe,
+)
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.flow import FlowDef
@@ -72,7 +81,7 @@ def resume(*, execution_id: str, target: str | None, settings: Settings) -> None
 @inputs_option
 @run_options
 def rerun(
-    *, execution_id: str, target: str | None, from_step: str | None, inputs: Mapping[str, Json], settings: Settings
+    *, execution_id: str, target: str | None, from_step: str | None, inputs: Mapping[str, str], settings: Settings
 ) -> None:
     """Run a flow again, as a new execution that keeps what completed before.
 
@@ -84,11 +93,25 @@ def rerun(
 
     def do(engine: Engine, name: str, token: CancellationToken, flow: FlowDef | None) -> FlowResult:
         try:
-            return engine.rerun(name, from_step, inputs, flow=flow, cancel=token)
+            return engine.rerun(name, from_step, _given(engine, name, flow, inputs), flow=flow, cancel=token)
+        except InvalidInputs:
+            raise
         except ValueError as error:
             raise CannotGoOn(name, str(error)) from error
 
     _go_on(execution_id, target, settings, do, is_new=True)
+
+
+def _given(engine: Engine, execution_id: str, flow: FlowDef | None, texts: Mapping[str, str]) -> dict[str, Json]:
+    """Return the inputs that are typed as *texts*, for a rerun of that execution as *flow*; None: as it is recorded."""
+    store: Any = engine.config.execution_store
+    record = store.get(execution_id)
+    stored = None if record is None else standing_of(store, record).flow
+    if stored is None or not texts:
+        return {}
+    registry = engine.config.migrations.get(stored.name)
+    recorded = stored if registry is None else registry.migrate_latest(stored)
+    return inputs_given(recorded if flow is None else flow, texts, record.inputs)
 
 
 def _go_on(
@@ -130,17 +153,16 @@ class _Continuing:
         standing = standing_of(self.store, record)
         if standing.flow is None:
             raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
-        found = self._target_for(record, standing.flow, target)
         flow = None if target is None else target.named(record.flow_name)
-        differences = () if flow is None or target is None else self._differences(record, flow, target, named)
-        job = Job(
-            target=found,
-            do=lambda engine, token: self.do(engine, name, token, flow),
-            execution_id=None if self.is_new else name,
-        )
         shown = flow if self.is_new and flow is not None else standing.flow
         view = view_of(shown, self.console, before=() if self.is_new else standing.steps)
         try:
+            job = Job(
+                target=self._target_for(record, standing.flow, target),
+                do=lambda engine, token: self.do(engine, name, token, flow),
+                execution_id=None if self.is_new else name,
+            )
+            differences = () if flow is None or target is None else self._differences(record, flow, target, named)
             outcome = execute(job, self.settings, self.store, view)
             return attrs.evolve(outcome, differences=differences)
         except HandlerNotFound as error:

@@ -11,7 +11,7 @@ from szal.cli.advice import advice_on
 from szal.cli.console import stderr, stdout, write
 from szal.cli.durable import CannotGoOn
 from szal.cli.history import find_record, reading
-from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_of
+from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_argument
 from szal.cli.standing import Standing, signals_of, standing_of
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
@@ -47,20 +47,21 @@ def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, Exe
 @click.command(short_help="Send a signal to an execution.")
 @_id_argument
 @click.argument("name")
-@click.argument("value", metavar="[JSON]", required=False)
+@click.argument("value", metavar="[JSON]", required=False, callback=value_argument)
 @click.option("--id", "signal_id", metavar="SIGNAL_ID", help="A second signal with this id does nothing.")
 @store_option
 @json_option
 def signal(
-    *, execution_id: str, name: str, value: str | None, signal_id: str | None, store: str | None, as_json: bool
+    *, execution_id: str, name: str, value: Json, signal_id: str | None, store: str | None, as_json: bool
 ) -> None:
     """Send the signal NAME to an execution: to the first of its steps that waits for it, now or later.
 
-    A value that is JSON is taken as such, any other is a string; without one it is null. The execution need not be
-    running: it goes on with resume or recover. The beginning of its ID is enough.
+    A value that is JSON is taken as such, any other is text, and so is a number that would be printed in another way;
+    without one it is null. The execution need not be running: it goes on with resume or recover. The beginning of its
+    ID is enough.
     """
     with _reached(store, execution_id) as (engine, record, standing):
-        sent = engine.signal(record.execution_id, name, None if value is None else value_of(value), signal_id=signal_id)
+        sent = engine.signal(record.execution_id, name, value, signal_id=signal_id)
     shown = one_line(record.execution_id)
     _tell(
         {"execution_id": record.execution_id, "state": record.state.value, "signal": name, "sent": sent},
@@ -102,11 +103,11 @@ def cancel(*, execution_id: str, store: str | None, as_json: bool) -> None:
 @_id_argument
 @click.argument("step")
 @click.argument("decision", type=click.Choice(get_args(Resolution)))
-@click.argument("output", metavar="[JSON]", required=False)
+@click.argument("output", metavar="[JSON]", required=False, callback=value_argument)
 @store_option
 @json_option
 def resolve(
-    *, execution_id: str, step: str, decision: Resolution, output: str | None, store: str | None, as_json: bool
+    *, execution_id: str, step: str, decision: Resolution, output: Json, store: str | None, as_json: bool
 ) -> None:
     """Decide on a STEP that must not run twice, and that may or may not have been done when its process ended.
 
@@ -117,7 +118,7 @@ def resolve(
         raise click.UsageError("only a completed step has an output")
     with _reached(store, execution_id) as (engine, record, standing):
         try:
-            engine.resolve(record.execution_id, step, decision, None if output is None else value_of(output))
+            engine.resolve(record.execution_id, step, decision, output)
         except ValueError as error:
             raise CannotGoOn(record.execution_id, f"nothing is to be decided on step {one_line(step)}") from error
     _tell(

@@ -5,21 +5,19 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from szal.errors import DecodeError
+from szal.cli.inputs import Unclear, value_of
 from szal.expressions.path import Json
-from szal.model.json.text import loads
 from szal.model.state import WorkflowState
 
 __all__ = [
     "duration_of",
-    "inputs_of",
     "inputs_option",
     "json_option",
-    "labels_of",
     "needed",
+    "pairs_of",
     "states_of",
     "store_option",
-    "value_of",
+    "value_argument",
 ]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
@@ -55,25 +53,17 @@ def _pairs(texts: Sequence[str], param: click.Parameter) -> list[tuple[str, str]
     return pairs
 
 
-def inputs_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Json]:
-    """Return ``-i key=value`` options as inputs; the last one for a key counts.
-
-    A value that is JSON is taken as such (``3``, ``true``, ``null``, ``[1, 2]``, ``"3"``), any other is a string.
-    """
-    return {key: value_of(text) for key, text in _pairs(texts, param)}
-
-
-def value_of(text: str) -> Json:
-    """Return what *text* says as JSON, or the text itself where it is none."""
-    try:
-        return loads(text)
-    except DecodeError:
-        return text
-
-
-def labels_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> Mapping[str, str]:
-    """Return ``--label key=value`` options as labels, which are always strings."""
+def pairs_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> Mapping[str, str]:
+    """Return ``key=value`` options by key, as they are typed; the last one for a key counts."""
     return dict(_pairs(texts, param))
+
+
+def value_argument(_ctx: click.Context, param: click.Parameter, text: str | None) -> Json:
+    """Return the value of an argument, null where it is not there (see `value_of`)."""
+    try:
+        return None if text is None else value_of(text)
+    except Unclear as error:
+        raise click.BadParameter(str(error), param=param) from None
 
 
 def needed(store: str | None) -> str:
@@ -98,6 +88,7 @@ inputs_option = click.option(
     "inputs",
     metavar="KEY=VALUE",
     multiple=True,
-    callback=inputs_of,
-    help="An input of the flow. A value that is JSON is taken as such, any other is a string.",
+    callback=pairs_of,
+    help="An input of the flow, read as the type that it declares. Where it declares none, JSON is taken as such, all"
+    " else is text; so is a number that would be printed in another way (1.10, 007).",
 )

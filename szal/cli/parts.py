@@ -72,7 +72,8 @@ class Selection:
                 )
             return Chosen(part.flow, part)
         assert store is not None, "it was checked"
-        return Chosen(part.flow, part, find_record(store, self.reuse).execution_id)
+        record = find_record(store, self.reuse)
+        return Chosen(part.flow, part, record.execution_id, record.inputs)
 
     def _part(self, flow: FlowDef) -> Part | None:
         if self.from_step is not None:
@@ -87,6 +88,8 @@ class Chosen:
     flow: FlowDef
     part: Part | None = None
     reuse: str | None = None
+    earlier: Mapping[str, Json] | None = None
+    """The inputs of that execution, which it takes where no others are given."""
 
     def run(
         self, engine: Engine, name: str, inputs: Mapping[str, Json], labels: Mapping[str, str], token: CancellationToken

@@ -67,7 +67,7 @@ class Admission:
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
-            inputs=given_inputs(flow, inputs or {}, self._config),
+            inputs=given_inputs(flow, plan, inputs, self._config),
             flow_id=flow.id,
             flow_version=flow.version,
             labels=as_recorded(checked_labels(labels), "labels")[1] if labels else {},

@@ -7,6 +7,7 @@ import attrs
 from szal.engine.config import EngineConfig
 from szal.engine.lineage import Reading, last_sub_flow
 from szal.engine.spec import stored_flow
+from szal.expressions.path import Json
 from szal.model.definition import changed_steps, differences
 from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint
@@ -58,7 +59,7 @@ def _below(ledger: Reading, child: "Snapshot", config: EngineConfig) -> Correcti
     return Correction.of(ledger, child, now, config) if isinstance(now, FlowDef) else None
 
 
-def inputs_given_to(record: ExecutionRecord, flow: FlowDef) -> dict[str, object]:
+def inputs_given_to(record: ExecutionRecord, flow: FlowDef) -> dict[str, Json]:
     """Return the inputs of an execution of *flow* that were given to it: those that are not simply the flow's own."""
-    own = flow.inputs
+    own = Plan.of(flow).inputs.defaults
     return {name: value for name, value in record.inputs.items() if name not in own or value != own[name]}

@@ -122,11 +122,12 @@ class Engine:
         Giving one is an idempotent start: an execution that was interrupted or waits is continued, of one that has
         ended the stored result is returned, and nothing runs twice.
 
-        Raises, before anything runs: `InvalidFlow`, `HandlerNotFound`, `EncodeError` (inputs, labels or a config that
-        JSON cannot hold), `ExecutionOwned` (somebody is running that id), `DefinitionMismatch` (that id is another
-        flow's). Raises `LeaseLost` where another process has taken the execution over, and what the store raises,
-        after the run if it came up in it. What a signal handler raises (Ctrl-C) interrupts the run, and is raised once
-        that is recorded: with one of szal's own stores, it can be gone on with (`EngineConfig.on_interrupt`).
+        Raises, before anything runs: `InvalidFlow`, `InvalidInputs` (they are not what the flow declares),
+        `HandlerNotFound`, `EncodeError` (inputs, labels or a config that JSON cannot hold), `ExecutionOwned` (somebody
+        is running that id), `DefinitionMismatch` (that id is another flow's). Raises `LeaseLost` where another process
+        has taken the execution over, and what the store raises, after the run if it came up in it. What a signal
+        handler raises (Ctrl-C) interrupts the run, and is raised once that is recorded: with one of szal's own stores,
+        it can be gone on with (`EngineConfig.on_interrupt`).
 
         >>> with Engine(lambda ctx: ctx.step.name.upper()) as engine:
         ...     engine.run(FlowDef("demo", steps=[])).success

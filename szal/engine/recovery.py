@@ -227,12 +227,13 @@ class Recovery:
         binding = bind(flow, plan, self._resolver, self._config)
         check_directory(known.record, plan, self._config)
         steps = self._kept_rows(known, stored, plan, wanted)
-        given = known.record.inputs if wanted.flow is None else {**flow.inputs, **inputs_given_to(known.record, stored)}
+        earlier = known.record.inputs if wanted.flow is None else inputs_given_to(known.record, stored)
+        given = plan.inputs.effective(flow.name, wanted.inputs, earlier=earlier)
         record = ExecutionRecord(
             wanted.new_id or new_id(),
             flow.name,
             WorkflowState.RUNNING,
-            inputs=as_recorded({**given, **wanted.inputs}, "inputs")[1],
+            inputs=as_recorded(given, "inputs")[1],
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=execution_id,

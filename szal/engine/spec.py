@@ -61,12 +61,12 @@ def compiled(flow: FlowDef, config: EngineConfig) -> tuple[FlowDef, Plan]:
     return plan.read_again, Plan.of(plan.read_again)
 
 
-def given_inputs(flow: FlowDef, inputs: Mapping[str, Json], config: EngineConfig) -> dict[str, Json]:
+def given_inputs(flow: FlowDef, plan: Plan, inputs: Mapping[str, Json] | None, config: EngineConfig) -> dict[str, Json]:
     """Return what an execution of *flow* is given: a dict of its own, and as it is recorded, where it is.
 
-    Raises `EncodeError` for a name that is no text, and for what cannot be recorded.
+    Raises `InvalidInputs`, and `EncodeError` for a name that is no text, and for what cannot be recorded.
     """
-    given: dict[str, Json] = {**flow.inputs, **inputs}
+    given = plan.inputs.effective(flow.name, inputs)
     if config.execution_store is None:
         for name in given:
             if not isinstance(name, str):

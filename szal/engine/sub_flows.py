@@ -28,7 +28,15 @@ from szal.engine.spec import (
     stored_flow,
     undo_handler,
 )
-from szal.errors import ExecutionNotFound, HandlerNotFound, InvalidFlow, SubFlowError, SzalError, describe
+from szal.errors import (
+    ExecutionNotFound,
+    HandlerNotFound,
+    InvalidFlow,
+    InvalidInputs,
+    SubFlowError,
+    SzalError,
+    describe,
+)
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.catalogue import WorkflowStorage
@@ -157,11 +165,15 @@ class SubFlows:
         stored = known or earlier
         flow = self._find(config["flow_name"]) if stored is None else self._stored_flow(stored)
         flow, plan, binding = self._compiled(flow, is_new=stored is None)
+        try:
+            inputs = given_inputs(flow, plan, inputs, self._config) if known is None else known.record.inputs
+        except InvalidInputs as error:
+            raise SubFlowError(str(error)) from error
         record = ExecutionRecord(
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
-            inputs=given_inputs(flow, inputs, self._config),
+            inputs=inputs,
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=self._parent.record.execution_id,

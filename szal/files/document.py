@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import attrs
 
 from szal.expressions.path import Json
+from szal.number import as_typed
 
 __all__ = ["NUMBER", "Builder", "Entry", "Place", "Problem", "Unreadable", "Value", "places_in"]
 
@@ -53,13 +54,17 @@ class Entry(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Value:
-    """A JSON value with its place; `raw` is a scalar as it is written. Aliases share their value."""
+    """A JSON value with its place; `raw` is a scalar as it is written. Aliases share their value.
+
+    A number that is `typed`, as in YAML by people, may be meant to be none: a version, a code, a hash.
+    """
 
     place: Place
     data: "str | int | float | bool | list[Value] | dict[str, Entry] | None"
     raw: str = ""
     size: int = 1  # how many values it is, written out
     depth: int = 0
+    typed: bool = False
 
     @classmethod
     def of_list(cls, place: Place, items: "list[Value]") -> "Value":
@@ -74,11 +79,13 @@ class Value:
         return cls(place, entries, size=1 + sum(entry.value.size for entry in entries.values()), depth=depth)
 
     def plain(self) -> Json:
-        """Return it without the places."""
+        """Return it without the places. A number that is typed is one only where it prints as it is typed."""
         if isinstance(self.data, list):
             return [item.plain() for item in self.data]
         if isinstance(self.data, dict):
             return {key: entry.value.plain() for key, entry in self.data.items()}
+        if self.typed and isinstance(self.data, int | float):
+            return as_typed(self.data, self.raw)
         return self.data
 
 
@@ -154,9 +161,9 @@ class Builder:
         """Take a value that is no number, and has no parts."""
         self._put(Value(place, data, raw, size=1 + len(raw) // 100), anchor)
 
-    def number(self, place: Place, raw: str, anchor: str | None = None) -> None:
+    def number(self, place: Place, raw: str, anchor: str | None = None, *, typed: bool = False) -> None:
         """Take a number, written as JSON writes it."""
-        self._put(Value(place, self._number(place, raw), raw, size=1 + len(raw) // 100), anchor)
+        self._put(Value(place, self._number(place, raw), raw, size=1 + len(raw) // 100, typed=typed), anchor)
 
     def alias(self, place: Place, anchor: str) -> None:
         """Take a reference to what has that *anchor*."""

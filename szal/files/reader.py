@@ -9,6 +9,7 @@ from szal.files.action import call_of, check_owners, shell_of, work_of
 from szal.files.checks import check_machine
 from szal.files.document import Problem, Value
 from szal.files.fields import Fields
+from szal.files.inputs import read_inputs
 from szal.files.shared import Shared
 from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS, hint_for_trigger
 from szal.model.flow import FlowDef, FlowMode
@@ -69,7 +70,7 @@ class FlowReader:
             steps=self._step_list(top),
             rollback_on_failure=top.flag("rollback_on_failure"),
             timeout=top.duration("timeout"),
-            inputs=top.plain("inputs") or {},
+            inputs=read_inputs(top),
         )
         self._validate(flow, certain=mode is not None)
         if self._base is not None:

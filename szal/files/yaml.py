@@ -27,8 +27,8 @@ def read_yaml(text: str, problems: list[Problem]) -> Value:
 
     Raises `MissingExtra` without PyYAML.
 
-    >>> read_yaml("on: [1:30, 0755, 2, no]", []).plain()
-    {'on': ['1:30', '0755', 2, 'no']}
+    >>> read_yaml("on: [1:30, 0755, 2, no, 1.10]", []).plain()
+    {'on': ['1:30', '0755', 2, 'no', '1.10']}
     """
     try:
         import yaml
@@ -86,7 +86,7 @@ class _Reader:
         elif not event.style and not event.tag and raw in _WORDS:
             builder.scalar(place, _WORDS[raw], raw, event.anchor)
         elif not event.style and not event.tag and NUMBER.fullmatch(raw):
-            builder.number(place, raw, event.anchor)
+            builder.number(place, raw, event.anchor, typed=True)
         else:
             raw = builder.checked(place, raw)
             builder.scalar(place, raw, raw, event.anchor)

@@ -39,13 +39,11 @@ class Definition:
     @classmethod
     def of(cls, flow: FlowDef) -> "Definition":
         """Return that of *flow*, made once for as long as the flow says the same (`Kept`); raise `EncodeError`."""
-        inputs = dumps(dict(flow.inputs), "flow.inputs")
         own = (flow.id, flow.name, flow.description, flow.mode, flow.version, flow.timeout, flow.rollback_on_failure)
         fields = (*own, *map(cls.of, flow.sub_flows))
-        known = flow._definition
-        if known is None or known[0] != inputs or not known[1].is_of(flow, fields):
-            known = flow._definition = (inputs, Kept(flow, fields, cls(*_text_and_content(flow))))
-        kept: Kept[Definition] = known[1]
+        kept: Kept[Definition] | None = flow._definition
+        if kept is None or not kept.is_of(flow, fields):
+            kept = flow._definition = Kept(flow, fields, cls(*_text_and_content(flow)))
         return kept.made
 
 

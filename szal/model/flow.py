@@ -9,6 +9,7 @@ from szal.errors import InvalidFlow
 from szal.expressions.copies import as_written
 from szal.expressions.path import Json
 from szal.model.fields import problems_of_flow
+from szal.model.inputs import problems_of_inputs
 from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
 from szal.model.validation import Analysis, FlowMode, analyse, walk
@@ -29,10 +30,12 @@ def _flows(value: "Iterable[FlowDef]") -> "tuple[FlowDef, ...]":
 class FlowDef:
     """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
 
-    `inputs` are defaults: what a run is given is laid over them. `rollback_on_failure`: a run that does not succeed is
-    undone, the sub-flows that it ran included, whatever they say themselves. `file` is where it was loaded from, and
-    no part of the definition: its commands run in that folder. `sub_flows` are what its sub_flow steps name, and those
-    of these flows: they are recorded with it, and come before those of `EngineConfig.storage`.
+    `inputs` has the inputs that a run takes, each with its default or a declaration: an object with only the keys
+    `type` (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other
+    input is refused; a flow without `inputs` takes whatever it is given. `rollback_on_failure`: a run that does not
+    succeed is undone, the sub-flows that it ran included, whatever they say themselves. `file` is where it was loaded
+    from, and no part of the definition: its commands run in that folder. `sub_flows` are what its sub_flow steps name,
+    and those of these flows: they are recorded with it, and come before those of `EngineConfig.storage`.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))
@@ -78,7 +81,10 @@ class FlowDef:
         return self._analyse(configs=False)
 
     def _analyse(self, *, configs: bool) -> Analysis:
-        problems = [*problems_of_flow(self), *self._problems_of_sub_flows(configs=configs)]
+        problems = list(problems_of_flow(self))
+        if isinstance(self.inputs, Mapping):
+            problems += problems_of_inputs(self.inputs)
+        problems += self._problems_of_sub_flows(configs=configs)
         return analyse(self.name, self.mode, self.steps, problems, configs=configs)
 
     def _problems_of_sub_flows(self, *, configs: bool) -> Iterator[str]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from szal.errors import EncodeError
-from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.json.text import dumps
 from szal.model.validation import walk
@@ -19,7 +18,8 @@ class Kept(Generic[_T]):
     """Something made of a flow, and what the flow was then.
 
     Steps are values, and compared by identity; but what they are configured with can be changed in place, and is
-    compared by what it says. Of a config that is no JSON nobody can tell, so nothing is kept for long there.
+    compared by what it says; so are the flow's inputs. Of what is no JSON nobody can tell, so nothing is kept for long
+    there.
     """
 
     __slots__ = ("_configs", "_fields", "_texts", "made")
@@ -28,18 +28,22 @@ class Kept(Generic[_T]):
         self.made = made
         self._fields = [*fields, *flow.steps]
         self._configs = [step.config for step, _ in walk(flow.steps) if step.config is not None]
-        self._texts = _texts(self._configs)
+        self._texts = self._said(flow)
 
     def is_of(self, flow: FlowDef, fields: Sequence[object]) -> bool:
         """Whether *flow*, of which *fields* are what counts beside its steps, still says what it said."""
         now = [*fields, *flow.steps]
         if len(now) != len(self._fields) or not all(map(operator.is_, now, self._fields)):
             return False
-        return not self._configs or (self._texts is not None and _texts(self._configs) == self._texts)
+        if self._texts == [] and not flow.inputs:
+            return True
+        return self._texts is not None and self._said(flow) == self._texts
 
-
-def _texts(configs: Sequence[Json]) -> list[str] | None:
-    try:
-        return [dumps(config) for config in configs]
-    except EncodeError:
-        return None
+    def _said(self, flow: FlowDef) -> list[str] | None:
+        """Return what can be changed in place, as text; None where that cannot be said."""
+        if not (self._configs or flow.inputs):
+            return []
+        try:
+            return [dumps(dict(flow.inputs)), *map(dumps, self._configs)]
+        except EncodeError:
+            return None

@@ -19,6 +19,7 @@ from szal.expressions.condition import CompiledCondition
 from szal.expressions.template import CompiledTemplate
 from szal.model import graph
 from szal.model.flow import FlowDef
+from szal.model.inputs import ANY_INPUTS, Inputs
 from szal.model.kept import Kept
 from szal.model.recorded import as_read_again
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
@@ -129,6 +130,7 @@ class Plan:
     nodes: list[Node]
     steps: Sequence[StepDef]
     places: dict[str, int]  # by step name
+    inputs: Inputs = ANY_INPUTS
     gates: list[list[Node]] = attrs.field(factory=list)  # the nodes behind each
     waiting: list[int] = attrs.field(factory=list)  # how many edges lead to each gate
     parents: Sequence[int] = ()
@@ -156,7 +158,6 @@ class Plan:
             flow.version,
             flow.timeout,
             flow.rollback_on_failure,
-            flow.inputs,
             *flow.sub_flows,
         )
         kept: Kept[Plan] | None = flow._plan
@@ -226,6 +227,7 @@ class Plan:
 def _made(flow: FlowDef) -> Plan:
     plan = _compile(flow.analyse())
     plan.read_again = as_read_again(flow)
+    plan.inputs = Inputs(flow.inputs)
     return plan
 
 

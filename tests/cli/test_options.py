@@ -1,41 +1,8 @@
-"""How inputs, labels, durations and states are written on the command line."""
+"""How labels, durations and states are written on the command line; for inputs, see test_inputs."""
 
 import json
 
 import pytest
-
-
-def inputs_of(szal, *options):
-    return json.loads(szal("run", "flows:good", "--json", *options).stdout).get("inputs", {})
-
-
-@pytest.mark.parametrize(
-    ("written", "value"),
-    [
-        ("3", 3),
-        ("-1.5e3", -1500.0),
-        ("true", True),
-        ("null", None),
-        ("[1, 2]", [1, 2]),
-        ('{"a": {"b": []}}', {"a": {"b": []}}),
-        ('"3"', "3"),
-        ("prod", "prod"),
-        ("", ""),
-        ("a=b", "a=b"),
-        ("True", "True"),
-        ("NaN", "NaN"),
-        ("[1, 2", "[1, 2"),
-        ("01", "01"),
-        ("1.2.3", "1.2.3"),
-        ("[" * 100_000, "[" * 100_000),
-    ],
-)
-def test_an_input_is_json_where_it_can_be_and_else_a_string(szal, written, value):
-    assert inputs_of(szal, "-i", f"value={written}") == {"value": value}
-
-
-def test_the_last_input_of_a_name_counts(szal):
-    assert inputs_of(szal, "-i", "a=1", "--input", "b=2", "-i", "a=3") == {"a": 3, "b": 2}
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def flow_of_all():
     asked = StepDef(
         "asked", depends_on=[kill], condition="steps.enum.output == 'red' && steps.tuple.output[1] > 1", config=(1,)
     )
-    return FlowDef("f", FlowMode.DAG, steps=[*gives, kill, see, asked], inputs={"level": Level.LOW})
+    return FlowDef("f", FlowMode.DAG, steps=[*gives, kill, see, asked], inputs={"pair": None, "level": Level.LOW})
 
 
 @pytest.mark.parametrize("durability", ["flow", "step"])
@@ -241,10 +241,10 @@ def test_a_rerun_sees_its_inputs_as_they_are_recorded(new_engine, store):
 
 def test_a_sub_flow_sees_its_inputs_as_they_are_recorded(new_engine, store):
     config = {"flow_name": "child", "inputs": {"pair": (1, 2)}}
-    child = FlowDef("child", steps=[StepDef("inner", config={"c": (1,)})], inputs={"level": Level.LOW})
+    child = FlowDef("child", steps=[StepDef("inner", config={"c": (1,)})], inputs={"pair": None, "level": Level.LOW})
     flow = FlowDef("f", steps=[StepDef("child", step_type="sub_flow", config=config)])
     engine = new_engine(lambda ctx: repr((ctx.inputs, ctx.config)), storage=InMemoryStorage([child]))
-    assert engine.run(flow)["child"].output == {"inner": "({'level': 1, 'pair': [1, 2]}, {'c': [1]})"}
+    assert engine.run(flow)["child"].output == {"inner": "({'pair': [1, 2], 'level': 1}, {'c': [1]})"}
 
 
 def test_labels_are_text_as_it_is_recorded(new_engine, store):

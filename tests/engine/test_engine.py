@@ -269,7 +269,7 @@ class TestExecutionIds:
 class TestRecords:
     def test_tell_all_of_a_run(self):
         store = ForeignStore()
-        flow = FlowDef("f", steps=steps("a"), version=3, inputs={"m": 2})
+        flow = FlowDef("f", steps=steps("a"), version=3, inputs={"m": 2, "n": None})
         with Engine(echo, EngineConfig(execution_store=store)) as engine:
             result = bounded(engine.run, flow, {"n": 1}, labels={"team": "red"})
         record = store.get(flow.id)

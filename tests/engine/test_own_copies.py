@@ -72,7 +72,7 @@ class TestInputs:
         assert mine == {"rows": [1, 2, 3, 3]}
 
     def test_a_sub_flows_are_its_own(self):
-        child = FlowDef("child", steps=[StepDef("inner")], inputs={"d": []})
+        child = FlowDef("child", steps=[StepDef("inner")], inputs={"d": [], "rows": None})
         config = {"flow_name": "child", "inputs": {"rows": "{{inputs.rows}}"}}
         flow = FlowDef("p", steps=[StepDef("child", step_type="sub_flow", config=config), StepDef("after")])
 
@@ -84,7 +84,7 @@ class TestInputs:
             return ctx.inputs["rows"]
 
         assert run(handler, flow, {"rows": [1]}, storage=InMemoryStorage([child]))["after"].output == [1]
-        assert child.inputs == {"d": []}
+        assert child.inputs == {"d": [], "rows": None}
 
 
 class TestOutputs:

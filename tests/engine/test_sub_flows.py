@@ -59,7 +59,7 @@ class TestSuccess:
         assert run(echo, flow, child)["after"].output == "after"
 
     def test_its_inputs_are_laid_over_the_childs_own_and_may_be_templates(self):
-        child = FlowDef("child", steps=[StepDef("a")], inputs={"x": "default", "y": "default"})
+        child = FlowDef("child", steps=[StepDef("a")], inputs={"x": "default", "y": "default", "z": None})
         steps = [StepDef("before"), sub("child", inputs={"x": "{{inputs.n}}", "z": "{{steps.before.output}}"})]
         result = run(
             lambda ctx: dict(ctx.inputs) if ctx.flow_name == "child" else [1],

@@ -166,7 +166,7 @@ class TestMeaning:
         flow = load("""
             name: demo
             rollback_on_failure: true
-            inputs: {greeting: hello}
+            inputs: {greeting: hello, who: null, file: {required: true}}
             steps:
               - name: make
                 run: echo "{{inputs.greeting}}, {{inputs.who}}" > {{inputs.file}}
@@ -252,7 +252,8 @@ class TestYaml:
             ("", None),
             ("null", None),
             ("-12", -12),
-            ("1e3", 1000.0),
+            ("1e3", "1e3"),
+            ("1.10", "1.10"),
             ("0.5", 0.5),
             ("'1'", "1"),
             ("!!str 1", "1"),

@@ -1,0 +1,130 @@
+"""What people type as a value: inputs, read as what the flow declares them to be, and values of no declared type."""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+from szal.errors import DecodeError, InvalidInputs
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.inputs import Input
+from szal.model.json.text import loads
+from szal.number import as_typed, problem_of
+from szal.scheduler.plan import Plan
+
+__all__ = ["Unclear", "how_to_give", "inputs_given", "type_of", "value_of"]
+
+_BOOLEANS: Final = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),  # as files have them
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_MEANT: Final = {  # what words mean elsewhere that are text here
+    **dict.fromkeys(("True", "TRUE"), "true"),
+    **dict.fromkeys(("False", "FALSE"), "false"),
+    **dict.fromkeys(("None", "Null", "NULL"), "null"),
+}
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+
+
+class Unclear(ValueError):
+    """A value that is typed so that nobody can tell what is meant, or that is not what is expected."""
+
+
+def value_of(text: str) -> Json:
+    """Return what *text* is as a value: JSON where it is that, else the text itself.
+
+    A number is one only if it prints as it was typed: ``1.10``, ``007`` and ``1e3`` are text. Raises `Unclear` for
+    words that are no text to people who come from somewhere else.
+
+    >>> [value_of(text) for text in ("3", "true", '["a", 1]', "prod", "1.10", '"3"')]
+    [3, True, ['a', 1], 'prod', '1.10', '3']
+    """
+    if text in _MEANT:
+        raise Unclear(f"write {_MEANT[text]}, or '\"{text}\"' for the text {text!r}")
+    try:
+        value = loads(text)
+    except DecodeError:
+        return text
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return as_typed(value, text) if problem_of(value) is None else text
+    return value
+
+
+def inputs_given(flow: FlowDef, texts: Mapping[str, str], earlier: Mapping[str, Json] | None = None) -> dict[str, Json]:
+    """Return the inputs that are typed as *texts*; raise `InvalidInputs` with all that is wrong with them.
+
+    One that *flow* declares with a type is read as that, and one whose default is text, or true or false, as such;
+    any other is read by `value_of`. *earlier* are those of the execution that they are laid over.
+    """
+    inputs = Plan.of(flow).inputs
+    given: dict[str, Json] = dict(texts)
+    unreadable: dict[str, str] = {}
+    for name in inputs.by_name or texts:
+        try:
+            if name in texts:
+                given[name] = _read(inputs.by_name.get(name), texts[name])
+        except Unclear as error:
+            unreadable[name] = str(error)
+    inputs.effective(flow.name, given, earlier=earlier, unreadable=unreadable)
+    return given
+
+
+def type_of(declared: Input) -> str | None:
+    """Return the type that an input is read as: its own, or where it takes anything, that of its default; None: any."""
+    if not declared.takes_anything:
+        return declared.type
+    return {str: "string", bool: "boolean"}.get(type(declared.default))
+
+
+def how_to_give(error: InvalidInputs) -> str:
+    """Return how the inputs are given that are missing, as further text for the message of *error*."""
+    if not error.missing:
+        return ""
+    word = "it" if len(error.missing) == 1 else "them"
+    return f"\ngive {word} with {' '.join(f'-i {shlex.quote(name)}=…' for name in error.missing)}"
+
+
+def _read(declared: Input | None, text: str) -> Json:
+    if declared is None:
+        return value_of(text)
+    if declared.enum is not None and text in [each for each in declared.enum if isinstance(each, str)]:
+        return text
+    declared = attrs.evolve(declared, type=type_of(declared))
+    if declared.type is None:
+        return value_of(text)
+    if declared.type in ("string", "date"):
+        return text
+    if text == "null":
+        return None
+    try:
+        return _READ[declared.type](text)
+    except (KeyError, ValueError, DecodeError):
+        raise Unclear(declared.unfit(text, _HINTS.get(declared.type, ""))) from None
+
+
+def _whole(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
+_READ: Final[Mapping[str, Callable[[str], Json]]] = {
+    "boolean": _BOOLEANS.__getitem__,
+    "integer": _whole,
+    "number": _number,
+    "list": loads,
+    "object": loads,
+}
+_HINTS: Final = {
+    "list": """; write JSON, as in '["a", "b"]'""",
+    "object": """; write JSON, as in '{"a": 1}'""",
+}

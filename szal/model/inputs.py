@@ -1,0 +1,343 @@
+"""What a flow takes: the declarations of its inputs, and whether what is given fits them."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from szal.errors import InvalidInputs, did_you_mean
+from szal.expressions.comparison import TESTS
+from szal.expressions.path import Json
+from szal.model.fields import problem_of_text
+from szal.number import problem_of, shown
+
+__all__ = [
+    "ANY_INPUTS",
+    "KEYS",
+    "TYPES",
+    "Fault",
+    "Input",
+    "Inputs",
+    "faults_of",
+    "is_declaration",
+    "problems_of_inputs",
+    "written",
+]
+
+KEYS: Final = ("type", "default", "required", "enum", "help", "secret")
+"""The keys of a declaration."""
+
+_OTHER_KEYS: Final = {  # what they are called elsewhere
+    "choices": "enum",
+    "desc": "help",
+    "description": "help",
+    "mandatory": "required",
+    "options": "enum",
+    "values": "enum",
+}
+_OTHER_TYPES: Final = {
+    "array": "list",
+    "dict": "object",
+    "float": "number",
+    "map": "object",
+    "text": "string",
+}
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_LISTED: Final = 20  # names and values in a message
+_is_equal: Final = TESTS["=="]
+
+
+class Kind(NamedTuple):
+    """A type of inputs: what messages call it, and which values are of it."""
+
+    called: str
+    has: Callable[[Any], bool]
+
+
+def _is_date(value: object) -> bool:
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        return False
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+TYPES: Final[Mapping[str, Kind]] = {
+    "string": Kind("text", lambda value: isinstance(value, str)),
+    "integer": Kind("a whole number", lambda value: problem_of(value, whole=True) is None),
+    "number": Kind("a number", lambda value: problem_of(value) is None),
+    "boolean": Kind("true or false", lambda value: isinstance(value, bool)),
+    "date": Kind("a date such as '2026-06-10'", _is_date),
+    "list": Kind("a list", lambda value: isinstance(value, list | tuple)),
+    "object": Kind("an object", lambda value: isinstance(value, dict)),
+}
+"""The types that an input may be declared to have, by name."""
+
+
+@attrs.frozen
+class Input:
+    """An input as it is declared. One of which only the default is said takes any value."""
+
+    name: str
+    type: str | None = None
+    default: Json = None
+    required: bool = False
+    enum: tuple[Json, ...] | None = None
+    help: str = ""
+
+    @classmethod
+    def of(cls, name: str, said: Json) -> "Input":
+        """Return the input that a flow says this of, a declaration or its default. That has to be valid."""
+        if not is_declaration(said):
+            return cls(name, default=said)
+        enum = said.get("enum")
+        return cls(
+            name,
+            said.get("type"),
+            said.get("default"),
+            said.get("required", False),
+            None if enum is None else tuple(enum),
+            said.get("help", ""),
+        )
+
+    @property
+    def takes_anything(self) -> bool:
+        """Whether nothing that is given, or not given, can be wrong."""
+        return self.type is None and self.enum is None and not self.required
+
+    @property
+    def expected(self) -> str:
+        """What it takes, for a message: ``one of 'staging', 'prod'``."""
+        if self.enum is not None:
+            return f"one of {_listed([written(each) for each in self.enum])}"
+        return "a value" if self.type is None else TYPES[self.type].called
+
+    def problem_with(self, value: Json) -> str | None:
+        """Return what is wrong with *value* as this input; None: nothing.
+
+        >>> Input("n", "integer").problem_with("three")
+        "expected a whole number, given 'three'"
+        """
+        if value is None and not self.required and (self.default is None or self.takes_anything):
+            return None
+        if (value is None and self.required) or (self.type is not None and not TYPES[self.type].has(value)):
+            return self.unfit(value)
+        if self.enum is not None and not any(_is_equal(value, each) for each in self.enum):
+            texts = [each for each in self.enum if isinstance(each, str)]
+            return self.unfit(value, did_you_mean(value, texts) if isinstance(value, str) else "")
+        return None
+
+    def unfit(self, value: Json, hint: str = "") -> str:
+        """Return the message that *value* is not what this input takes."""
+        if self.type == "date" and isinstance(value, date) and not hint:
+            hint = "; use isoformat()"
+        return f"expected {self.expected}, given {written(value)}{hint}"
+
+
+class Inputs:
+    """The inputs that a flow declares; where it declares none, it takes whatever it is given.
+
+    `defaults` has what each is where it is not given: null where nothing is said of that.
+    """
+
+    def __init__(self, said: Mapping[str, Json]) -> None:
+        self.by_name: Mapping[str, Input] = {name: Input.of(name, value) for name, value in said.items()}
+        self.defaults = {name: each.default for name, each in self.by_name.items()}
+        self._checked = [each for each in self.by_name.values() if not each.takes_anything]
+
+    def effective(
+        self,
+        flow_name: str,
+        given: Mapping[str, Json] | None,
+        *,
+        earlier: Mapping[str, Json] | None = None,
+        unreadable: Mapping[str, str] | None = None,
+    ) -> dict[str, Json]:
+        """Return what a run sees: what is *given*, laid over the inputs of an *earlier* run, and over the defaults.
+
+        An input that has no default, and need not be given, is null. Raises `InvalidInputs` with all that is wrong.
+        *unreadable* says, by name, what is wrong with inputs that were given in a form that could not be read.
+
+        >>> inputs = Inputs({"day": {"type": "date", "required": True}, "n": 3})
+        >>> inputs.effective("report", {"day": "2026-06-10"})
+        {'day': '2026-06-10', 'n': 3}
+        >>> inputs.effective("report", {"daj": "2026-06-10"})
+        Traceback (most recent call last):
+        szal.errors.InvalidInputs: invalid inputs for flow 'report': 2 problems
+          - unknown input 'daj'; did you mean 'day'?
+          - input 'day' is required: a date such as '2026-06-10'
+        """
+        if given is not None and type(given) is not dict and not isinstance(given, Mapping):
+            raise InvalidInputs(flow_name, (f"they are no mapping of names to values, but {shown(given)}",))
+        given, earlier = given or {}, earlier or {}
+        if not self.by_name and not unreadable:
+            return {**earlier, **given}
+        found = {**self.defaults, **earlier, **given}
+        if len(found) > len(self.defaults) or self._checked or unreadable:
+            self._check(flow_name, given, earlier, unreadable or {})
+        return found
+
+    def _check(
+        self, flow_name: str, given: Mapping[str, Json], earlier: Mapping[str, Json], unreadable: Mapping[str, str]
+    ) -> None:
+        problems = [self._unknown(name) for name in given if self.by_name and name not in self.by_name]
+        problems += [f"input {name!r}: {problem}" for name, problem in unreadable.items()]
+        missing = []
+        for each in self._checked:
+            name = each.name
+            if name in unreadable:
+                continue
+            if name in given or name in earlier:
+                problem = each.problem_with(given[name] if name in given else earlier[name])
+                if problem is not None:
+                    problems.append(f"input {name!r}: {problem}")
+            elif each.required:
+                problems.append(f"input {name!r} is required: {each.expected}")
+                missing.append(name)
+        if problems:
+            raise InvalidInputs(flow_name, tuple(problems), tuple(missing))
+
+    def _unknown(self, name: object) -> str:
+        known = list(self.by_name)
+        hint = did_you_mean(name, known) if isinstance(name, str) else ""
+        return f"unknown input {shown(name)}{hint or f'; the flow takes {_listed(list(map(repr, known)))}'}"
+
+
+ANY_INPUTS: Final = Inputs({})
+"""What a flow takes that declares none."""
+
+
+# -- what is wrong with a declaration ----------------------------------------------------------------
+
+
+class Fault(NamedTuple):
+    """What is wrong with a declaration, and under which of its keys: None where it is the whole."""
+
+    key: str | None
+    problem: str
+
+
+def is_declaration(said: object) -> bool:
+    """Whether what a flow says of an input is a declaration, and not its default.
+
+    >>> is_declaration({"type": "integer", "default": 3}), is_declaration({"type": "integer", "n": 3})
+    (True, False)
+    """
+    return isinstance(said, dict) and bool(said) and all(key in KEYS for key in said)
+
+
+def problems_of_inputs(inputs: Mapping[str, Json]) -> Iterator[str]:
+    """Yield what is wrong with what a flow says of its inputs."""
+    for name, said in inputs.items():
+        yield from (fault.problem for fault in faults_of(name, said))
+
+
+def faults_of(name: str, said: Json) -> Iterator[Fault]:
+    """Yield all that is wrong with what a flow says of one input.
+
+    >>> list(faults_of("n", {"type": "integer", "default": "three"}))
+    [Fault(key='default', problem="input 'n': default: expected a whole number, given 'three'")]
+    """
+    if (problem := problem_of_text(name)) is not None:
+        yield Fault(None, f"the name of an input {problem}")
+    elif not name:
+        yield Fault(None, "the name of an input is empty")
+    else:
+        yield from (Fault(key, f"input {name!r}: {problem}") for key, problem in _faults(said))
+
+
+def _faults(said: Json) -> Iterator[Fault]:
+    if not is_declaration(said):
+        yield from _misspelt(said)
+        return
+    yield from _faults_of_flags(said)
+    type_ = said.get("type")
+    if "type" in said and (not isinstance(type_, str) or type_ not in TYPES):
+        yield Fault("type", f"type is {written(type_)}, which is none of {', '.join(TYPES)}{_meant_type(type_)}")
+        return  # then nothing can be said of the values
+    yield from _faults_of_values(Input("", type_), said)
+
+
+def _faults_of_flags(said: Mapping[str, Json]) -> Iterator[Fault]:
+    for key in ("required", "secret"):
+        if key in said and not isinstance(said[key], bool):
+            yield Fault(key, f"{key} is neither true nor false ({written(said[key])})")
+    if said.get("secret") is True:
+        yield Fault("secret", "secret inputs are not supported yet: this one would be recorded and shown")
+    if "help" in said and (problem := problem_of_text(said["help"])) is not None:
+        yield Fault("help", f"help {problem}")
+    if said.get("required") is True and "default" in said:
+        yield Fault("default", "it is required and has a default: leave one of the two out")
+
+
+def _faults_of_values(typed: Input, said: Mapping[str, Json]) -> Iterator[Fault]:
+    enum = said.get("enum")
+    if "enum" in said:
+        if not isinstance(enum, list | tuple) or not enum:
+            yield Fault("enum", f"enum is no list of the values that it may have ({written(enum)})")
+            return
+        strict = attrs.evolve(typed, required=typed.type is not None)  # null is of no type
+        problems = (strict.problem_with(value) for value in enum)
+        yield from (Fault("enum", f"enum: {problem}") for problem in problems if problem is not None)
+    if said.get("default") is not None:
+        whole = typed if enum is None else attrs.evolve(typed, enum=tuple(enum))
+        if (problem := whole.problem_with(said["default"])) is not None:
+            yield Fault("default", f"default: {problem}")
+
+
+def _misspelt(said: Json) -> Iterator[Fault]:
+    """Yield what is wrong with a default that was meant to be a declaration."""
+    if not isinstance(said, dict):
+        return
+    others = {key: _meant_key(key) for key in said if key not in KEYS}
+    type_ = said.get("type")
+    is_meant = len(others) < len(said) and (
+        all(others.values())
+        or (isinstance(type_, str) and type_ in {*TYPES, *_OTHER_TYPES})
+        or isinstance(said.get("required"), bool)
+        or isinstance(said.get("enum"), list)
+    )
+    for key, hint in others.items() if is_meant else ():
+        what = f"unknown key {shown(key)} in its declaration{hint or f', which has {_listed(KEYS)}'}"
+        yield Fault(key, f'{what} (to have this object as its default, write {{"default": {{…}}}})')
+
+
+def _meant_key(key: object) -> str:
+    if key in _OTHER_KEYS:
+        return f"; did you mean {_OTHER_KEYS[str(key)]!r}?"
+    if not isinstance(key, str):
+        return ""
+    return did_you_mean(key, [known for known in KEYS if known[0] == key[:1]])  # "minimum" is no misspelt "enum"
+
+
+def _meant_type(type_: object) -> str:
+    if not isinstance(type_, str):
+        return ""
+    if type_ in _OTHER_TYPES:
+        return f"; did you mean {_OTHER_TYPES[type_]!r}?"
+    return did_you_mean(type_, list(TYPES))
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return ", ".join(texts[:_LISTED]) + more
+
+
+def written(value: Json) -> str:
+    """Return a value for people to read: text in quotes, anything else as JSON, as it is in files; cut.
+
+    >>> written("prod"), written([None, True])
+    ("'prod'", '[null, true]')
+    """
+    if isinstance(value, str):
+        return shown(value)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return shown(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
