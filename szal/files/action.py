@@ -6,7 +6,7 @@ from szal.files.vocabulary import SURROUNDINGS, WAIT
 
 __all__ = ["call_of", "check_owners", "shell_of", "work_of"]
 
-_GOES_WITH = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(SURROUNDINGS, ("run",))
+_GOES_WITH = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(("output", *SURROUNDINGS), ("run",))
 
 
 def work_of(step: Fields) -> tuple[str | None, dict[str, Json]]:
@@ -17,7 +17,8 @@ def work_of(step: Fields) -> tuple[str | None, dict[str, Json]]:
     check_owners(step, kinds)
     match kinds[:1]:
         case ["run"]:
-            return "shell", shell_of(step, {})
+            output = {} if (found := step.text("output")) is None else {"output": found}
+            return "shell", {**shell_of(step, {}), **output}
         case ["call"]:
             return "python", call_of(step)
         case ["flow"]:

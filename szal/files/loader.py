@@ -24,8 +24,8 @@ def load_flow(path: str | os.PathLike[str]) -> FlowDef:
     ``delay``, ``backoff`` (fixed, linear or exponential), ``max_delay``, ``jitter``, ``on`` and ``give_up_on`` (names
     of exceptions); ``rollback``; in hierarchical mode ``steps``; and what it does, one of
 
-    * ``run``, a shell command, with ``cwd``, ``env``, ``shell`` ("bash -e") and ``grace``
-      (see `szal.steps.shell.run_shell`);
+    * ``run``, a shell command, with ``cwd``, ``env``, ``shell`` ("bash -e"), ``grace`` and ``output`` (text, lines or
+      json; see `szal.steps.shell.run_shell`);
     * ``call``, a function as "package.module:function", with its arguments in ``with``;
     * ``flow``, the name of a sub-flow, with its inputs in ``with``;
     * ``wait``, the name of a signal, or an object of ``signal``, ``timeout`` and ``default`` (see docs/semantics.md);

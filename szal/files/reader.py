@@ -50,10 +50,10 @@ class FlowReader:
             timeout=top.duration("timeout"),
             inputs=top.plain("inputs") or {},
         )
-        self._validate(flow, certain=mode is not None or "mode" not in top.entries)
+        self._validate(flow, top, certain=mode is not None or "mode" not in top.entries)
         return flow
 
-    def _validate(self, flow: FlowDef, *, certain: bool) -> None:
+    def _validate(self, flow: FlowDef, top: Fields, *, certain: bool) -> None:
         """Note what `FlowDef.validate` finds, but for what may only follow from a problem that is known."""
         faulty = {name for name, step in self._steps.items() if step.is_faulty or not certain}
         try:
@@ -62,7 +62,9 @@ class FlowReader:
             for text in error.problems:
                 name = self._step_of(text)
                 if name is None:
-                    if certain and isinstance(error, CycleDetected):
+                    if text.startswith("the flow's "):
+                        top.problem(text, key=text.split(maxsplit=3)[2].strip(":"))
+                    elif certain and isinstance(error, CycleDetected):
                         self._steps[error.path[0]].problem(text, key="name")
                     continue
                 finding = text.removeprefix(f"step {name!r}: ")

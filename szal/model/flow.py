@@ -10,6 +10,7 @@ from szal.expressions.path import Json
 from szal.model.fields import problems_of_flow
 from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
+from szal.model.texts import unread_in_flow
 from szal.model.validation import Analysis, FlowMode, analyse, walk
 
 __all__ = ["FlowDef", "FlowMode"]
@@ -23,7 +24,8 @@ def _steps(value: Iterable[StepDef]) -> list[StepDef]:
 class FlowDef:
     """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
 
-    `inputs` are defaults: what a run is given is laid over them. `rollback_on_failure`: a run that does not succeed is
+    `inputs` are defaults: what a run is given is laid over them. Where there are any, conditions and templates may name
+    no others. `rollback_on_failure`: a run that does not succeed is
     undone, the sub-flows that it ran included, whatever they say themselves.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
@@ -65,7 +67,9 @@ class FlowDef:
 
     def analyse(self) -> Analysis:
         """Return the flow's graph and compiled texts; raise `InvalidFlow` listing every problem."""
-        return analyse(self.name, self.mode, self.steps, problems_of_flow(self))
+        declared: object = self.inputs
+        inputs = declared if isinstance(declared, Mapping) and declared else None
+        return analyse(self.name, self.mode, self.steps, (*problems_of_flow(self), *unread_in_flow(self)), inputs)
 
     def validate(self) -> None:
         """Raise `InvalidFlow` (`CycleDetected` for a cycle) listing every problem, each with its step's name.

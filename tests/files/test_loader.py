@@ -186,7 +186,7 @@ class TestMeaning:
         flow = load("""
             name: demo
             rollback_on_failure: true
-            inputs: {greeting: hello}
+            inputs: {greeting: hello, who: null, file: null}
             steps:
               - name: make
                 run: echo "{{inputs.greeting}}, {{inputs.who}}" > {{inputs.file}}

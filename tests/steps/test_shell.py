@@ -53,7 +53,7 @@ def stdout(run_, inputs=None, **config):
 class TestSuccess:
     def test_the_output_holds_exit_code_and_both_streams(self):
         result = run(shell("echo out; echo err >&2"))
-        assert result.output == {"exit_code": 0, "stdout": "out\n", "stderr": "err\n"}
+        assert result.output == {"exit_code": 0, "stdout": "out", "stderr": "err"}
 
     def test_lines_are_reported_as_progress(self):
         seen = []
@@ -73,23 +73,23 @@ class TestSuccess:
 
     def test_another_shell_may_be_named(self):
         assert stdout('echo "${BASH_VERSION:+bash}"; set -o | grep pipefail', shell="bash -o pipefail") == (
-            "bash\npipefail       \ton\n"
+            "bash\npipefail       \ton"
         )
 
     def test_it_runs_where_the_program_runs_unless_told_otherwise(self, tmp_path):
-        assert stdout("pwd") == f"{Path.cwd()}\n"
-        assert stdout("pwd", {"where": str(tmp_path)}, cwd="{{inputs.where}}") == f"{tmp_path}\n"
+        assert stdout("pwd") == str(Path.cwd())
+        assert stdout("pwd", {"where": str(tmp_path)}, cwd="{{inputs.where}}") == str(tmp_path)
 
     def test_variables_are_rendered_and_become_text(self):
         env = {"A": "{{inputs.a}} b", "N": 1, "T": True, "L": "{{inputs.list}}", "NONE": None}
-        assert stdout('echo "$A|$N|$T|$L|$NONE"', {"a": "$x", "list": [1, "é"]}, env=env) == '$x b|1|true|[1, "é"]|\n'
+        assert stdout('echo "$A|$N|$T|$L|$NONE"', {"a": "$x", "list": [1, "é"]}, env=env) == '$x b|1|true|[1,"é"]|'
 
     def test_it_knows_what_it_is_part_of(self):
         step = shell('echo "$SZAL_FLOW/$SZAL_STEP/$SZAL_ATTEMPT/$SZAL_EXECUTION_ID/$SZAL_IDEMPOTENCY_KEY"; echo $HOME')
         flow = FlowDef("demo", steps=[step])
         with Engine(Handlers()) as engine:
             found = engine.run(flow, execution_id="order-42")["sh"].output["stdout"]
-        assert found == f"demo/sh/1/order-42/order-42:sh\n{os.environ['HOME']}\n"
+        assert found == f"demo/sh/1/order-42/order-42:sh\n{os.environ['HOME']}"
 
 
 HOSTILE = ["", " ", "a b", "it's", '"', "$(touch pwned)", "`touch pwned`", "; touch pwned", "a' ; touch pwned '", "*"]
@@ -135,12 +135,13 @@ class TestTemplates:
         ),
     )
     def test_whatever_stands_around_it_a_value_is_never_run(self, parts, value, tmp_path):
-        run(shell("".join(["true ", *parts]), cwd=str(tmp_path)), {"x": value})
+        command = "".join(["true ", *parts]).replace("${{", "$ {{")  # which is refused
+        run(shell(command, cwd=str(tmp_path)), {"x": value})
         assert not (tmp_path / "pwned").exists()
 
-    def test_other_values_are_json_and_missing_ones_are_empty(self):
+    def test_other_values_are_json_and_those_that_may_be_missing_are_empty(self):
         values = {"list": [1, "a b"], "n": None}
-        assert stdout("printf '<%s>' {{inputs.list}} {{inputs.n}} {{inputs.none}}", values) == '<[1,"a b"]><null><>'
+        assert stdout("printf '<%s>' {{inputs.list}} {{inputs.n}} {{inputs.none?}}", values) == '<[1,"a b"]><null><>'
 
     def test_a_value_with_a_nul_is_refused(self):
         error = run(shell("echo {{inputs.x}}"), {"x": "a\0b"}).error
@@ -266,7 +267,7 @@ class TestManyAtOnce:
         with Engine(Handlers(), config) as engine:
             result = engine.run(FlowDef("many", FlowMode.PARALLEL, steps=steps))
         assert {name: output["stdout"] for name, output in result.outputs.items()} == {
-            step.name: f"{step.name}\n" for step in steps
+            step.name: step.name for step in steps
         }
         assert max(threads) <= before + 8 + 1  # the workers, and who ends them when they are idle
 
@@ -286,7 +287,7 @@ class TestUndo:
         command = 'printf %s "$SZAL_OUTPUT" > {{inputs.dir}}/undone; echo "$SZAL_IDEMPOTENCY_KEY" > {{inputs.dir}}/key'
         result = self.undo(tmp_path, {"run": command})
         assert result.state is WorkflowState.ROLLED_BACK
-        recorded = {"exit_code": 0, "stdout": "made\n", "stderr": ""}
+        recorded = {"exit_code": 0, "stdout": "made", "stderr": ""}
         assert json.loads((tmp_path / "undone").read_text()) == recorded
         assert (tmp_path / "key").read_text() == f"{result.execution_id}:make:rollback\n"
 
