@@ -13,6 +13,7 @@ from szal.engine.execution import Execution
 from szal.engine.one_shot import run
 from szal.errors import (
     Cancelled,
+    CommandOutputUnusable,
     ConditionError,
     CycleDetected,
     DecodeError,
@@ -31,6 +32,8 @@ from szal.errors import (
     LoadError,
     MigrationFailed,
     MissingExtra,
+    MissingValue,
+    NotComparable,
     OutputNotSerializable,
     RetryAfter,
     RetryExhausted,
@@ -94,6 +97,7 @@ __all__ = [
     "BackoffStrategy",
     "CancellationToken",
     "Cancelled",
+    "CommandOutputUnusable",
     "CompiledCondition",
     "CompiledTemplate",
     "ConditionCache",
@@ -129,6 +133,8 @@ __all__ = [
     "MigrationFailed",
     "MigrationRegistry",
     "MissingExtra",
+    "MissingValue",
+    "NotComparable",
     "OutputNotSerializable",
     "PostgresExecutionStore",
     "ProgressHub",
