@@ -1,9 +1,10 @@
 """Literals: what stands for itself in conditions and in defaults."""
 
+import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from szal.errors import ConditionError
@@ -17,11 +18,7 @@ def written(value: Any) -> str:
         return f"[ {' , '.join(map(written, value))} ]"
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return (
-        {True: "true", False: "false", None: "null"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
+    return json.dumps(value)
 
 
 VALUES = st.recursive(
@@ -33,10 +30,8 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_a_literal_is_read_as_it_was_written(value: Any) -> None:
-    try:
-        assert read_literal(Scanner(written(value))) == value
-    except ConditionError as error:
-        assert "nested deeper" in error.problem
+    assume(written(value).count("[") <= MAX_LISTS)
+    assert read_literal(Scanner(written(value))) == value
 
 
 @pytest.mark.parametrize(
