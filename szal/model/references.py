@@ -1,6 +1,7 @@
 """What conditions and templates of a flow may name, and what was meant by what they may not."""
 
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -19,6 +20,8 @@ class Scope:
     inputs: Collection[str] | None = None
     """The inputs that the flow declares; None: it declares none, and any may be given."""
     is_condition: bool = False
+    may_guess: Callable[[], bool] = lambda: True
+    """Whether to look for the input that was meant: that takes long where there are many."""
 
 
 def problem_of_reference(path: Path, scope: Scope) -> str | None:
@@ -38,6 +41,7 @@ def problem_of_reference(path: Path, scope: Scope) -> str | None:
     return f"there is no {root!r} here: {rest}"
 
 
+_SHOWN: Final = 20  # inputs
 _ALLOWED: Final = "a text names inputs.NAME, and steps.NAME.output, .status or .error"
 _ATTRIBUTES: Final = ("status", "output", "error")
 
@@ -49,9 +53,8 @@ def _input(path: Path, scope: Scope) -> str | None:
         case (_, str(name), *_):
             if scope.inputs is None or name in scope.inputs:
                 return None
-            close = _closest(name, scope.inputs)
-            hint = f": did you mean {close!r}?" if close else f": declared are {', '.join(map(repr, scope.inputs))}"
-            return f"there is no input {name!r}{hint}"
+            close = _input_like(name, scope)
+            return f"there is no input {name!r}: {f'did you mean {close!r}?' if close else _declared(scope.inputs)}"
     return f"{path} is nothing: inputs have names"
 
 
@@ -100,7 +103,7 @@ def _bare(word: str, scope: Scope) -> str:
     if scope.inputs is not None and word in scope.inputs:
         return f"{word!r} is no value: did you mean {spelled(('inputs', word))}?"
     if not scope.is_condition:
-        close = None if scope.inputs is None else _closest(word, scope.inputs)
+        close = _input_like(word, scope)
         return f"there is no {word!r} here: did you mean {spelled(('inputs', close or word))}?"
     if word.lower() in _YES_AND_NO:
         return f"{word} is no value: write {_YES_AND_NO[word.lower()]}, or '{word}' in quotes"
@@ -145,6 +148,17 @@ def _outcome(segments: _Segments) -> _Segments:
         close = _closest(attribute, _ATTRIBUTES)
         found = ("output", attribute) if close is None else (close,)
     return ("steps", name, *found, *inner)
+
+
+def _declared(inputs: Collection[str]) -> str:
+    more = f" and {len(inputs) - _SHOWN} more" if len(inputs) > _SHOWN else ""
+    return f"declared are {', '.join(map(repr, islice(inputs, _SHOWN)))}{more}"
+
+
+def _input_like(word: str, scope: Scope) -> str | None:
+    if scope.inputs is None or not scope.may_guess():
+        return None
+    return _closest(word, [str(name) for name in islice(scope.inputs, 1000)])
 
 
 def _closest(word: str, known: Collection[str]) -> str | None:

@@ -131,12 +131,14 @@ def unread_in_step(step: StepDef) -> Iterator[str]:
             yield f"its {field} {_UNREAD}"
     if not isinstance(step.config, Mapping):
         return
-    for key in _CONFIG_TEXTS.get(step.step_type or "", ()):
+    kind: object = step.step_type  # anything may stand there
+    for key in _CONFIG_TEXTS.get(kind, ()) if isinstance(kind, str) else ():
         if has_braces(step.config.get(key)):
             yield f"config.{key} {_UNREAD}"
     for key in _UNDO_TEXTS:
         if has_braces((undo_of(step) or {}).get(key)):
             yield f"config.{ROLLBACK}.{key} {_UNREAD}"
     output = step.config.get("output")
-    if step.step_type == "shell" and output is not None and output not in COMMAND_OUTPUTS and not has_braces(output):
+    is_known = isinstance(output, str) and output in COMMAND_OUTPUTS
+    if kind == "shell" and output is not None and not is_known and not has_braces(output):
         yield f"config.output is text, lines or json, not {shown(output)}"

@@ -125,7 +125,9 @@ class _Analyser:
     def run(self, flow_name: str) -> Analysis:
         self._names()
         named = {name: self.found.steps[place] for name, place in self.found.places.items()}
-        in_condition, in_config = (Scope(named, self._inputs, is_condition) for is_condition in (True, False))
+        in_condition, in_config = (
+            Scope(named, self._inputs, is_condition, self._may_guess) for is_condition in (True, False)
+        )
         for place, step in enumerate(self.found.steps):
             self._shape(step)
             if step.condition is not None or step.config is not None:
@@ -138,6 +140,9 @@ class _Analyser:
         if self.problems:
             raise InvalidFlow(flow_name, tuple(self.problems))
         return self.found
+
+    def _may_guess(self) -> bool:
+        return len(self.problems) < _HINTS
 
     def _problem(self, step: StepDef, text: str) -> None:
         self.problems.append(f"step {_name(step)}: {text}")
@@ -217,7 +222,7 @@ class _Analyser:
             for name in sorted(mentioned):
                 source = found.places.get(name)
                 if source is None:
-                    hint = did_you_mean(name, names) if len(self.problems) < _HINTS else ""
+                    hint = did_you_mean(name, names) if self._may_guess() else ""
                     self._problem(found.steps[place], f"{what} refers to an unknown step {name!r}{hint}")
                 else:
                     questions.setdefault((place, source), what)

@@ -164,7 +164,7 @@ def flow_of_all():
     asked = StepDef(
         "asked", depends_on=[kill], condition="steps.enum.output == 'red' && steps.tuple.output[1] > 1", config=(1,)
     )
-    return FlowDef("f", FlowMode.DAG, steps=[*gives, kill, see, asked], inputs={"level": Level.LOW})
+    return FlowDef("f", FlowMode.DAG, steps=[*gives, kill, see, asked], inputs={"level": Level.LOW, "pair": None})
 
 
 @pytest.mark.parametrize("durability", ["flow", "step"])

@@ -94,3 +94,9 @@ def test_a_default_that_holds_itself_is_no_crash() -> None:
     circle: list[Any] = []
     circle.append(circle)
     assert told(FlowDef("f", inputs={"x": circle})) == ""
+
+
+@pytest.mark.parametrize("value", [{1: 2}, ["shell"], 5, b"x"])
+@pytest.mark.parametrize("field", ["step_type", "config", "condition"])
+def test_what_is_of_the_wrong_type_is_no_crash(field: str, value: Any) -> None:
+    told(FlowDef("f", steps=[StepDef("a", **{"config": {"output": value}, field: value})]))
