@@ -19,6 +19,7 @@ from szal.storable import storable
 __all__ = [
     "Cancelled",
     "CannotReuse",
+    "CommandOutputUnusable",
     "ConditionError",
     "CycleDetected",
     "DecodeError",
@@ -38,6 +39,8 @@ __all__ = [
     "LoadError",
     "MigrationFailed",
     "MissingExtra",
+    "MissingValue",
+    "NotComparable",
     "NotMigrated",
     "OutputNotSerializable",
     "RetryAfter",
@@ -474,6 +477,40 @@ class ValueNotJson(EncodeError, StepError):
 
 
 @attrs.define(repr=False, slots=False)
+class MissingValue(StepError):
+    """A template of a flow that found nothing. The step fails, and is not tried again.
+
+    >>> print(MissingValue("inputs.oot", "inputs has 'out'"))
+    nothing at inputs.oot: inputs has 'out' (where it may be missing, write {{inputs.oot?}})
+    """
+
+    path: str
+    there_is: str
+    """What there is, as far as the path leads."""
+
+    def __str__(self) -> str:
+        return f"nothing at {self.path}: {self.there_is} (where it may be missing, write {{{{{self.path}?}}}})"
+
+
+@attrs.define(repr=False, slots=False)
+class NotComparable(StepError):
+    """A condition of a flow that asks which of two values comes first, where they have no order. The step fails.
+
+    >>> print(NotComparable("steps.a.output > 3", "text", "a number", step="b"))
+    condition of step 'b': steps.a.output > 3: text and a number have no order
+    """
+
+    comparison: str
+    left: str
+    right: str
+    step: str | None = None
+
+    def __str__(self) -> str:
+        where = "condition" if self.step is None else f"condition of step {self.step!r}"
+        return f"{where}: {self.comparison}: {self.left} and {self.right} have no order"
+
+
+@attrs.define(repr=False, slots=False)
 class ShellFailed(StepError):
     """A command ended with an exit code other than 0; a negative one is the signal that killed its shell.
 
@@ -496,6 +533,21 @@ class ShellFailed(StepError):
         if len(lines) > 1:
             return how + ":" + "".join(f"\n  {line}" for line in lines)
         return f"{how}: {lines[0]}" if lines else how
+
+
+@attrs.define(repr=False, slots=False)
+class CommandOutputUnusable(StepError):
+    """A command that succeeded, and printed what its ``output`` cannot be made of.
+
+    >>> print(CommandOutputUnusable("json", "line 1, column 1: expecting value"))
+    the command's stdout is not what output: json takes: line 1, column 1: expecting value
+    """
+
+    output: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"the command's stdout is not what output: {self.output} takes: {self.problem}"
 
 
 @attrs.define(repr=False, slots=False)

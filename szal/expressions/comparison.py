@@ -5,40 +5,48 @@ from enum import Enum
 from operator import ge, gt, le, lt
 from typing import Any, Final, TypeAlias
 
+from szal.errors import NotComparable
 from szal.expressions.path import Json
 
-__all__ = ["TESTS", "Test", "is_truthy"]
+__all__ = ["ORDERINGS", "TESTS", "Kind", "Test", "is_truthy", "kind_of", "strict_ordering"]
 
 Test: TypeAlias = Callable[[Json, Json], bool]
 
 
-class _Kind(Enum):
+class Kind(Enum):
+    """The types of JSON, as people are told of them."""
+
     NULL = "null"
-    BOOLEAN = "boolean"
-    NUMBER = "number"
-    STRING = "string"
-    LIST = "list"
-    OBJECT = "object"
-    OTHER = "other"
+    BOOLEAN = "true or false"
+    NUMBER = "a number"
+    STRING = "text"
+    LIST = "a list"
+    OBJECT = "an object"
+    OTHER = "no JSON"
 
 
-_KINDS: Final[dict[type, _Kind]] = {
-    type(None): _Kind.NULL,
-    bool: _Kind.BOOLEAN,
-    int: _Kind.NUMBER,
-    float: _Kind.NUMBER,
-    str: _Kind.STRING,
-    list: _Kind.LIST,
-    tuple: _Kind.LIST,
-    dict: _Kind.OBJECT,
-    Mapping: _Kind.OBJECT,
+_KINDS: Final[dict[type, Kind]] = {
+    type(None): Kind.NULL,
+    bool: Kind.BOOLEAN,
+    int: Kind.NUMBER,
+    float: Kind.NUMBER,
+    str: Kind.STRING,
+    list: Kind.LIST,
+    tuple: Kind.LIST,
+    dict: Kind.OBJECT,
+    Mapping: Kind.OBJECT,
 }
 
 
-def _kind(value: Json) -> _Kind:
+def kind_of(value: Json) -> Kind:
+    """Return the type of a value.
+
+    >>> kind_of("5"), kind_of(5).value
+    (<Kind.STRING: 'text'>, 'a number')
+    """
     kind = _KINDS.get(type(value))
     if kind is None:
-        kind = next((kind for base, kind in _KINDS.items() if isinstance(value, base)), _Kind.OTHER)
+        kind = next((kind for base, kind in _KINDS.items() if isinstance(value, base)), Kind.OTHER)
     return kind
 
 
@@ -47,7 +55,7 @@ def is_truthy(value: Json) -> bool:
     if value is True or value is False:
         return value
     # A value that is not JSON is never asked: its __bool__ is foreign code, and an array's raises.
-    return _kind(value) is _Kind.OTHER or bool(value)
+    return kind_of(value) is Kind.OTHER or bool(value)
 
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str})
@@ -63,17 +71,17 @@ def _equal(left: Json, right: Json) -> bool:
     met: dict[tuple[int, int], tuple[Json, Json]] = {}
     while pending:
         left, right = pending.pop()
-        kind = _kind(left)
-        if kind is not _kind(right) or kind is _Kind.OTHER:
+        kind = kind_of(left)
+        if kind is not kind_of(right) or kind is Kind.OTHER:
             return False
-        if kind is _Kind.LIST or kind is _Kind.OBJECT:
+        if kind is Kind.LIST or kind is Kind.OBJECT:
             if len(left) != len(right):
                 return False
             pair = (id(left), id(right))
             if pair in met:
                 continue
             met[pair] = (left, right)
-            if kind is _Kind.LIST:
+            if kind is Kind.LIST:
                 pending.extend(zip(left, right, strict=True))
                 continue
             for key in left:
@@ -85,7 +93,7 @@ def _equal(left: Json, right: Json) -> bool:
     return True
 
 
-_ORDERED: Final = (_Kind.NUMBER, _Kind.STRING)
+_ORDERED: Final = (Kind.NUMBER, Kind.STRING)
 _SORTED: Final = frozenset({int, float, str})
 
 
@@ -93,28 +101,53 @@ def _ordering(compare: Callable[[Any, Any], bool]) -> Test:
     def test(left: Json, right: Json) -> bool:
         if type(left) is type(right) and type(left) in _SORTED:
             return bool(compare(left, right))
-        kind = _kind(left)
-        return kind in _ORDERED and kind is _kind(right) and bool(compare(left, right))
+        kind = kind_of(left)
+        return kind in _ORDERED and kind is kind_of(right) and bool(compare(left, right))
+
+    return test
+
+
+ORDERINGS: Final[dict[str, Callable[[Any, Any], bool]]] = {">": gt, ">=": ge, "<": lt, "<=": le}
+"""The operators that ask what comes before what."""
+
+
+def strict_ordering(operator: str, text: str) -> Test:
+    """Return the test that *operator* is in a flow: what has no order raises `NotComparable`, which says *text*.
+
+    Null, which is what a missing value is, comes neither before nor after anything.
+
+    >>> strict_ordering(">", "inputs.n > '5'")(7, "5")
+    Traceback (most recent call last):
+    szal.errors.NotComparable: condition: inputs.n > '5': a number and text have no order
+    """
+    compare = ORDERINGS[operator]
+
+    def test(left: Json, right: Json) -> bool:
+        if type(left) is type(right) and type(left) in _SORTED:
+            return bool(compare(left, right))
+        kinds = kind_of(left), kind_of(right)
+        if Kind.NULL in kinds:
+            return False
+        if kinds[0] is not kinds[1] or kinds[0] not in _ORDERED:
+            raise NotComparable(text, *(kind.value for kind in kinds))
+        return bool(compare(left, right))
 
     return test
 
 
 def _is_in(left: Json, right: Json) -> bool:
-    match _kind(right):
-        case _Kind.LIST:
+    match kind_of(right):
+        case Kind.LIST:
             return any(_equal(left, element) for element in right)
-        case _Kind.STRING | _Kind.OBJECT:
-            return _kind(left) is _Kind.STRING and left in right
+        case Kind.STRING | Kind.OBJECT:
+            return kind_of(left) is Kind.STRING and left in right
     return False
 
 
 TESTS: Final[dict[str, Test]] = {
     "==": _equal,
     "!=": lambda left, right: not _equal(left, right),
-    ">": _ordering(gt),
-    ">=": _ordering(ge),
-    "<": _ordering(lt),
-    "<=": _ordering(le),
+    **{operator: _ordering(compare) for operator, compare in ORDERINGS.items()},
     "in": _is_in,
     "contains": lambda left, right: _is_in(right, left),
 }

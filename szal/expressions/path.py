@@ -18,6 +18,7 @@ __all__ = [
     "outcome_values",
     "quoted_name",
     "resolve_path",
+    "spelled",
     "step_names",
 ]
 
@@ -117,6 +118,16 @@ def resolve_path(path: Path | str, context: Context, default: Json = None) -> Js
     'us'
     """
     return (Path.parse(path) if isinstance(path, str) else path).resolve(context, default)
+
+
+def spelled(segments: Iterable[str | int]) -> str:
+    """Return the text of a path.
+
+    >>> spelled(("steps", "unit test", "output", 0))
+    'steps["unit test"].output[0]'
+    """
+    parts = (quoted_name(part) if isinstance(part, str) else f"[{part}]" for part in segments)
+    return "".join(parts).removeprefix(".")
 
 
 def step_names(paths: Iterable[Path]) -> frozenset[str]:

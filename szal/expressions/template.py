@@ -1,14 +1,18 @@
 """The language of a step's ``config``: ``{{path}}`` in any string of a JSON structure, filled in before each attempt.
 
+Where there may be nothing at the path, ``{{path?}}`` is empty, and ``{{path | default('x')}}`` is the literal.
+
 Rendered text is never read again, so a value that looks like a placeholder stays as it is.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from szal.errors import ConditionError, EncodeError
+from szal.errors import ConditionError, EncodeError, MissingValue
+from szal.expressions.literal import read_literal
+from szal.expressions.missing import there_is
 from szal.expressions.path import Context, Json, Path, Scanner, step_names
 
 __all__ = ["MAX_VALUES", "CompiledTemplate", "Quote", "render_template"]
@@ -39,13 +43,19 @@ class CompiledTemplate:
     """The names of the steps among them."""
     is_constant: bool
     """Whether it has no placeholder at all; `render` then returns `value` itself."""
+    strict: bool
+    """Whether it is a flow's: see `compile`."""
+    _verbatim: Collection[str] = field(repr=False)
     _program: tuple["_Instruction", ...] = field(repr=False)
 
     @classmethod
-    def compile(cls, value: Json) -> "CompiledTemplate":
+    def compile(cls, value: Json, *, strict: bool = False, verbatim: Collection[str] = ()) -> "CompiledTemplate":
         """Find the placeholders in the strings of *value*, however deep it is. Keys of objects are left alone.
 
         ``{{"…"}}``, with a quoted string in place of a path, stands for that string: it is how to write ``{{`` itself.
+        *strict*, as the templates of flows are: `render` raises `MissingValue` where it finds nothing, and ``${{`` and
+        ``{{`` in a key, which nothing fills in, are refused. What is under the keys *verbatim* of *value* itself stays
+        as it is.
 
         >>> CompiledTemplate.compile(["{{inputs.host"])
         Traceback (most recent call last):
@@ -53,11 +63,11 @@ class CompiledTemplate:
           {{inputs.host
                        ^
         """
-        compiler = _Compiler()
+        compiler = _Compiler(strict, verbatim)
         program = compiler.compile(value)
         references = tuple(dict.fromkeys(compiler.references))
         constant = len(program) == 1 and isinstance(program[0], _Constant)
-        return cls(value, references, step_names(references), constant, program)
+        return cls(value, references, step_names(references), constant, strict, verbatim, program)
 
     def render(self, context: Context, quote: Quote | None = None) -> Json:
         """Return the structure with its placeholders filled in from *context*; see `render_template`.
@@ -70,15 +80,19 @@ class CompiledTemplate:
                 case _Constant(value):
                     stack.append(value)
                 case _Text():
-                    stack.append(instruction.render(context, quote))
+                    stack.append(instruction.render(context, quote, self.strict))
                 case _List(size):
                     stack.append([stack.pop() for _ in range(size)])
                 case _Object(keys):
                     stack.append({key: stack.pop() for key in keys})
         return stack.pop()
 
-    def __reduce__(self) -> tuple[Callable[[Json], "CompiledTemplate"], tuple[Json]]:
-        return CompiledTemplate.compile, (self.value,)
+    def __reduce__(self) -> tuple[Callable[..., "CompiledTemplate"], tuple[Json, bool, Collection[str]]]:
+        return _compiled, (self.value, self.strict, self._verbatim)
+
+
+def _compiled(value: Json, strict: bool, verbatim: Collection[str]) -> CompiledTemplate:
+    return CompiledTemplate.compile(value, strict=strict, verbatim=verbatim)
 
 
 def render_template(template: Json, context: Context, quote: Quote | None = None) -> Json:
@@ -88,12 +102,17 @@ def render_template(template: Json, context: Context, quote: Quote | None = None
     any other value, null included, as compact JSON. Where nothing is at the path, that is an empty string, alone too.
     With *quote* every value becomes text, as it would inside other text, and is passed through *quote*.
 
+    ``{{path?}}`` is null alone and empty in text where the value is missing or null; ``{{path | default(…)}}`` is the
+    literal there: a string, a number, true, false, null, or a list of such.
+
     Raises `ConditionError` for a placeholder that does not parse, `EncodeError` for a value that JSON cannot hold.
 
     >>> import shlex
     >>> context = {"inputs": {"files": ["a b", "c"], "name": "it's", "n": None}}
     >>> render_template(["{{inputs.files}}", "-> {{ inputs.files }}", "{{inputs.n}}", "{{inputs.none}}"], context)
     [['a b', 'c'], '-> ["a b","c"]', None, '']
+    >>> render_template(["{{inputs.n?}}", "<{{inputs.n?}}>", "{{inputs.none | default(['a'])}}"], context)
+    [None, '<>', ['a']]
     >>> render_template('echo {{inputs.name}} {{inputs.none}} {{"{{"}}', context, quote=shlex.quote)
     'echo \\'it\\'"\\'"\\'s\\' \\'\\' {{'
     """
@@ -104,14 +123,45 @@ class _Constant(NamedTuple):
     value: Json
 
 
-class _Text(NamedTuple):
-    parts: tuple[str | Path, ...]
+_MISSING: Final = object()
 
-    def render(self, context: Context, quote: Quote | None) -> Json:
+
+class _Placeholder(NamedTuple):
+    path: Path
+    is_optional: bool = False
+    default: Json = None
+
+    def value(self, context: Context, strict: bool) -> Json:
+        """Return what stands here alone."""
+        found = self.path.resolve(context, _MISSING)
+        if self.is_optional:
+            return self.default if found is _MISSING or found is None else found
+        if found is not _MISSING:
+            return found
+        if strict:
+            raise MissingValue(self.path.text, there_is(self.path, context))
+        return ""
+
+    def text(self, context: Context, strict: bool) -> str:
+        """Return what stands here in text."""
+        value = self.value(context, strict)
+        if isinstance(value, str):
+            return value
+        return "" if value is None and self.is_optional else _as_json(value, self.path)
+
+
+class _Text(NamedTuple):
+    parts: tuple[str | _Placeholder, ...]
+
+    def render(self, context: Context, quote: Quote | None, strict: bool) -> Json:
         first = self.parts[0]
-        if quote is None and len(self.parts) == 1 and isinstance(first, Path):
-            return _plain(first.resolve(context, ""))
-        return "".join(part if isinstance(part, str) else _as_text(part, context, quote) for part in self.parts)
+        if quote is None and len(self.parts) == 1 and isinstance(first, _Placeholder):
+            return _plain(first.value(context, strict))
+        texts = (part if isinstance(part, str) else part.text(context, strict) for part in self.parts)
+        if quote is None:
+            return "".join(texts)
+        pairs = zip(self.parts, texts, strict=True)
+        return "".join(text if isinstance(part, str) else quote(text) for part, text in pairs)
 
 
 class _List(NamedTuple):
@@ -128,7 +178,9 @@ _Instruction: TypeAlias = _Constant | _Text | _List | _Object
 class _Compiler:
     """Turns a structure into a program for a stack, last part first, so that no depth takes recursion."""
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool, verbatim: Collection[str]) -> None:
+        self._strict = strict
+        self._verbatim = verbatim
         self.references: list[Path] = []
 
     def compile(self, value: Json) -> tuple[_Instruction, ...]:
@@ -152,11 +204,18 @@ class _Compiler:
             value = pending.pop()
             if len(found) == MAX_VALUES:
                 raise ConditionError("", 0, f"more than {MAX_VALUES} values, or a value that holds itself")
-            if isinstance(value, str) and "{{" in value:
+            if type(value) is _Verbatim:
+                found.append((value.value, 0, _Constant(value.value)))
+            elif isinstance(value, str) and "{{" in value:
                 found.append((value, 0, _Text(self._parts(value))))
             elif isinstance(value, (dict, Mapping)) and value:
+                if self._strict:
+                    _check_keys(value)
                 found.append((value, len(value), _Object(tuple(value))))
-                pending.extend(reversed(list(value.values())))
+                parts = list(value.values())
+                if self._verbatim and len(found) == 1:
+                    parts = [_Verbatim(part) if key in self._verbatim else part for key, part in value.items()]
+                pending.extend(reversed(parts))
             elif isinstance(value, (list, tuple)) and value:
                 found.append((value, len(value), _List(len(value))))
                 pending.extend(reversed(value))
@@ -164,29 +223,65 @@ class _Compiler:
                 found.append((value, 0, _Constant(value)))
         return found
 
-    def _parts(self, text: str) -> tuple[str | Path, ...]:
-        parts: list[str | Path] = []
+    def _parts(self, text: str) -> tuple[str | _Placeholder, ...]:
+        parts: list[str | _Placeholder] = []
         scanner = Scanner(text)
         while (start := text.find("{{", scanner.position)) >= 0:
+            if self._strict and text[start - 1 : start] == "$":
+                raise scanner.error(_DOLLAR, start - 1)
             parts.append(text[scanner.position : start])
             scanner.position = start + 2
             scanner.skip_space()
-            parts.append(scanner.string() if scanner.at_quote else scanner.path(_WANTED))
+            parts.append(scanner.string() if scanner.at_quote else _placeholder(scanner))
             scanner.skip_space()
             if not scanner.take("}}"):
-                raise scanner.error(f"expected '}}}}', found {scanner.found}")
+                raise scanner.error(f"expected '}}}}', found {scanner.found}{_hint(scanner)}")
         parts.append(text[scanner.position :])
-        self.references += [part for part in parts if isinstance(part, Path)]
+        self.references += [part.path for part in parts if isinstance(part, _Placeholder)]
         return tuple(part for part in parts if part != "") or ("",)
 
 
+class _Verbatim(NamedTuple):
+    value: Json
+
+
 _WANTED: Final = 'a path (or {{"{{"}} for {{ itself)'
+_DOLLAR: Final = "${{ }} is not filled in: write {{ }}, and {{'$'}}{{ }} for a dollar sign before a value"
 
 
-def _as_text(path: Path, context: Context, quote: Quote | None) -> str:
-    value = path.resolve(context, "")
-    text = value if isinstance(value, str) else _as_json(value, path)
-    return text if quote is None else quote(text)
+def _placeholder(scanner: Scanner) -> _Placeholder:
+    """Read the path that begins here, and what is said of it."""
+    path = scanner.path(_WANTED)
+    scanner.skip_space()
+    if scanner.take("?"):
+        return _Placeholder(path, True)
+    bar = scanner.position
+    if scanner.text.startswith("||", bar) or not scanner.take("|"):
+        return _Placeholder(path)
+    scanner.skip_space()
+    if scanner.word() != "default":
+        raise scanner.error("after | there can only be default(…)", bar)
+    scanner.skip_space()
+    if not scanner.take("("):
+        raise scanner.error(f"expected the '(' of default(…), found {scanner.found}")
+    scanner.skip_space()
+    default = read_literal(scanner)
+    scanner.skip_space()
+    if not scanner.take(")"):
+        raise scanner.error(f"expected the ')' of default(…), found {scanner.found}")
+    return _Placeholder(path, True, default)
+
+
+def _hint(scanner: Scanner) -> str:
+    if scanner.text.startswith(("||", "or ", "??"), scanner.position):
+        return " (another value where there is none is | default('x'))"
+    return ""
+
+
+def _check_keys(value: Mapping[str, Json]) -> None:
+    for key in map(str, value):
+        if "{{" in key:
+            raise ConditionError(key, key.index("{{"), "{{ in a key is not filled in: only values are")
 
 
 def _as_json(value: Json, path: Path) -> str:

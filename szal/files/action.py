@@ -13,7 +13,7 @@ __all__ = ["GOES_WITH", "KINDS", "call_of", "check_owners", "shell_of", "surroun
 KINDS: Final = ("run", "call", "flow", "wait", "sleep", "type")
 """What a step may do, as keys: one of them."""
 GOES_WITH: Final[Mapping[str, tuple[str, ...]]] = {"with": ("call", "flow"), "config": ("type",)} | dict.fromkeys(
-    SURROUNDINGS, ("run",)
+    ("output", *SURROUNDINGS), ("run",)
 )
 
 
@@ -30,7 +30,9 @@ def work_of(
     check_owners(step, kinds)
     match kinds[:1]:
         case ["run"]:
-            return "shell", shell_of(step, around)
+            output = {} if (found := step.text("output")) is None else {"output": found}
+            check_config(step, "shell", output)
+            return "shell", {**shell_of(step, around), **output}
         case ["call"]:
             return "python", call_of(step)
         case ["flow"]:

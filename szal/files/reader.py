@@ -72,7 +72,7 @@ class FlowReader:
             timeout=top.duration("timeout"),
             inputs=read_inputs(top),
         )
-        self._validate(flow, certain=mode is not None)
+        self._validate(flow, top, certain=mode is not None)
         if self._base is not None:
             check_machine(top, flow, self._steps, self._base)
         return flow
@@ -92,7 +92,7 @@ class FlowReader:
         top.problem(problem, key="steps")
         return None
 
-    def _validate(self, flow: FlowDef, *, certain: bool) -> None:
+    def _validate(self, flow: FlowDef, top: Fields, *, certain: bool) -> None:
         """Note what `FlowDef.validate` finds, but for what may only follow from a problem that is known."""
         faulty = {name for name, step in self._steps.items() if step.is_faulty or not certain}
         try:
@@ -101,7 +101,9 @@ class FlowReader:
             for text in error.problems:
                 name = self._step_of(text)
                 if name is None:
-                    if certain and isinstance(error, CycleDetected):
+                    if text.startswith("the flow's "):
+                        top.problem(text, key=text.split(maxsplit=3)[2].strip(":"))
+                    elif certain and isinstance(error, CycleDetected):
                         self._steps[error.path[0]].problem(text, key="name")
                     continue
                 finding = text.removeprefix(f"step {name!r}: ")

@@ -68,6 +68,7 @@ STEP: Final[Mapping[str, str]] = {
     "sleep": 'step_type="sleep", config["seconds"]',
     "type": "StepDef.step_type",
     "config": "StepDef.config",
+    "output": 'config["output"]',
     **SURROUNDINGS,
 }
 RETRIES: Final[Mapping[str, str]] = {

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from szal.expressions.path import Json
+from szal.model.shapes import COMMAND_OUTPUTS
 from szal.number import problem_of, shown
 
 __all__ = ["VARIABLE", "Fault", "faults_in", "is_open", "undo_of", "words_of"]
@@ -90,6 +91,8 @@ def _env(value: Json) -> Iterator[tuple[str, str | None]]:
         yield f"must be an object, not {shown(value)}", None
         return
     for name, text in value.items():
+        if is_open(name):
+            continue  # it is told with the templates: no key is filled in
         if not isinstance(name, str) or not VARIABLE.fullmatch(name):
             rule = "the name of a variable has letters, digits and _, and begins with no digit"
             yield f"has the name {shown(name)}: {rule}", name if isinstance(name, str) else None
@@ -100,6 +103,11 @@ def _env(value: Json) -> Iterator[tuple[str, str | None]]:
 def _grace(value: Json) -> Iterator[tuple[str, str | None]]:
     if problem_of(value) is not None or not 0 <= value < _MAX_GRACE:
         yield f"must be a number of seconds, not {shown(value)}", None
+
+
+def _output(value: Json) -> Iterator[tuple[str, str | None]]:
+    if value not in COMMAND_OUTPUTS:
+        yield f"must be {', '.join(COMMAND_OUTPUTS[:-1])} or {COMMAND_OUTPUTS[-1]}, not {shown(value)}", None
 
 
 def _call(value: Json) -> Iterator[tuple[str, str | None]]:
@@ -139,7 +147,7 @@ def _kind(step_type: str, filled: tuple[str, ...], **fields: _Check) -> _Kind:
 
 
 _KINDS: Final[Mapping[str, _Kind]] = {
-    "shell": _kind("shell", ("run", "cwd"), run=_run, cwd=_cwd, env=_env, shell=_shell, grace=_grace),
+    "shell": _kind("shell", ("run", "cwd"), run=_run, cwd=_cwd, env=_env, shell=_shell, grace=_grace, output=_output),
     "python": _kind("python", ("args",), call=_call, args=_args),
     "sleep": _kind("sleep", ("seconds",), seconds=_seconds),
     "wait": _kind("wait", ("signal", "timeout"), signal=_of_text("the name of a signal"), timeout=_seconds),

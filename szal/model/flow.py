@@ -12,6 +12,7 @@ from szal.model.fields import problems_of_flow
 from szal.model.inputs import problems_of_inputs
 from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
+from szal.model.texts import unread_in_flow
 from szal.model.validation import Analysis, FlowMode, analyse, walk
 from szal.number import shown
 
@@ -32,10 +33,11 @@ class FlowDef:
 
     `inputs` has the inputs that a run takes, each with its default or a declaration: an object with only the keys
     `type` (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other
-    input is refused; a flow without `inputs` takes whatever it is given. `rollback_on_failure`: a run that does not
-    succeed is undone, the sub-flows that it ran included, whatever they say themselves. `file` is where it was loaded
-    from, and no part of the definition: its commands run in that folder. `sub_flows` are what its sub_flow steps name,
-    and those of these flows: they are recorded with it, and come before those of `EngineConfig.storage`.
+    input is refused, and conditions and templates may name no other; a flow without `inputs` takes whatever it is
+    given. `rollback_on_failure`: a run that does not succeed is undone, the sub-flows that it ran included, whatever
+    they say themselves. `file` is where it was loaded from, and no part of the definition: its commands run in that
+    folder. `sub_flows` are what its sub_flow steps name, and those of these flows: they are recorded with it, and come
+    before those of `EngineConfig.storage`.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))
@@ -81,11 +83,12 @@ class FlowDef:
         return self._analyse(configs=False)
 
     def _analyse(self, *, configs: bool) -> Analysis:
-        problems = list(problems_of_flow(self))
-        if isinstance(self.inputs, Mapping):
-            problems += problems_of_inputs(self.inputs)
+        problems = [*problems_of_flow(self), *unread_in_flow(self)]
+        declared: object = self.inputs
+        inputs = declared if isinstance(declared, Mapping) and declared else None
+        problems += problems_of_inputs(inputs or {})
         problems += self._problems_of_sub_flows(configs=configs)
-        return analyse(self.name, self.mode, self.steps, problems, configs=configs)
+        return analyse(self.name, self.mode, self.steps, problems, inputs, configs=configs)
 
     def _problems_of_sub_flows(self, *, configs: bool) -> Iterator[str]:
         names: list[object] = [self.name]  # which may be anything

@@ -3,16 +3,18 @@
 Linear in the size of the flow and not recursive: a chain of 100 000 steps is analysed in a second or two.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import attrs
 
-from szal.errors import ConditionError, CycleDetected, InvalidFlow, did_you_mean
+from szal.errors import CycleDetected, InvalidFlow, did_you_mean
 from szal.expressions.condition import CompiledCondition
 from szal.expressions.template import CompiledTemplate
-from szal.model import fields, graph
+from szal.model import fields, graph, texts
 from szal.model.config import faults_in
+from szal.model.references import Scope
 from szal.model.state import NamedEnum
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.number import shown
@@ -80,18 +82,20 @@ def analyse(
     mode: FlowMode,
     steps: Sequence[StepDef],
     problems: Iterable[str] = (),
+    inputs: Collection[str] | None = None,
     *,
     configs: bool = False,
 ) -> Analysis:
     """Return what the plan is made of, or raise `InvalidFlow` with every problem there is.
 
-    *problems* are what is wrong with the flow's own fields. With *configs*, those of the engine's own types are looked
-    at too: what has been recorded goes on without that, as far as it gets.
+    *problems* are what is wrong with the flow's own fields; *inputs* those that it declares, None where it does not.
+    With *configs*, those of the engine's own types are looked at too: what has been recorded goes on without that, as
+    far as it gets.
     """
     misfits = _misfits(mode, steps)
     if misfits:
         raise InvalidFlow(flow_name, (*problems, *misfits))
-    return _Analyser(mode, steps, problems, configs=configs).run(flow_name)
+    return _Analyser(mode, steps, problems, inputs, configs=configs).run(flow_name)
 
 
 def _name(step: StepDef) -> str:
@@ -107,9 +111,19 @@ _HINTS = 20  # looking for the name that was meant takes long: the first few pro
 
 
 class _Analyser:
-    def __init__(self, mode: FlowMode, steps: Sequence[StepDef], problems: Iterable[str], *, configs: bool) -> None:
+    def __init__(
+        self,
+        mode: FlowMode,
+        steps: Sequence[StepDef],
+        problems: Iterable[str],
+        inputs: Collection[str] | None,
+        *,
+        configs: bool,
+    ) -> None:
         self.problems = list(problems)
-        self.configs = configs
+        self._configs = configs
+        self._inputs = inputs
+        self._mentions: list[tuple[int, str, frozenset[str]]] = []  # the steps that a text of a step names
         walked = list(walk(steps))
         self.found = Analysis(
             mode=mode,
@@ -122,10 +136,15 @@ class _Analyser:
 
     def run(self, flow_name: str) -> Analysis:
         self._names()
+        named = {name: self.found.steps[place] for name, place in self.found.places.items()}
+        in_condition, in_config = (
+            Scope(named, self._inputs, is_condition, self._may_guess) for is_condition in (True, False)
+        )
         for place, step in enumerate(self.found.steps):
             self._shape(step)
-            self._texts(place, step)
-            if self.configs and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
+            if step.condition is not None or step.config is not None:
+                self._texts(place, step, in_condition, in_config)
+            if self._configs and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
                 for fault in faults_in(step.step_type, step.config):
                     self._problem(step, str(fault))
         cycle = self._dependencies()
@@ -136,6 +155,9 @@ class _Analyser:
         if self.problems:
             raise InvalidFlow(flow_name, tuple(self.problems))
         return self.found
+
+    def _may_guess(self) -> bool:
+        return len(self.problems) < _HINTS
 
     def _problem(self, step: StepDef, text: str) -> None:
         self.problems.append(f"step {_name(step)}: {text}")
@@ -160,7 +182,7 @@ class _Analyser:
     def _shape(self, step: StepDef) -> None:
         mode = self.found.mode
         trigger: object = step.trigger_mode  # anything may stand there
-        for problem in fields.problems_of_step(step):
+        for problem in (*fields.problems_of_step(step), *texts.unread_in_step(step)):
             self._problem(step, problem)
         if step.sub_steps and mode is not FlowMode.HIERARCHICAL:
             self._problem(step, f"sub_steps in {mode} mode: only hierarchical mode has them")
@@ -171,23 +193,19 @@ class _Analyser:
         elif mode is not FlowMode.DAG and isinstance(trigger, TriggerMode) and trigger is not TriggerMode.ALL:
             self._problem(step, f"trigger mode {trigger} in {mode} mode: only dag mode has triggers")
 
-    def _texts(self, place: int, step: StepDef) -> None:
-        condition: object = step.condition
-        if condition is not None and not isinstance(condition, str):
-            self._problem(step, f"condition is not a string ({shown(condition)})")
-        elif step.condition is not None:
-            try:
-                self.found.conditions[place] = CompiledCondition.compile(step.condition)
-            except ConditionError as error:
-                self._problem(step, f"condition: {error}")
-        if step.config is not None:
-            try:
-                template = CompiledTemplate.compile(step.config)
-            except ConditionError as error:
-                self._problem(step, f"config: {error}")
-            else:
-                if not template.is_constant:
-                    self.found.templates[place] = template
+    def _texts(self, place: int, step: StepDef, in_condition: Scope, in_config: Scope) -> None:
+        report = partial(self._problem, step)
+        condition = texts.condition_of(step, in_condition, report)
+        if condition is not None:
+            self.found.conditions[place] = condition
+            self._mentions.append((place, "condition", condition.steps))
+        template = texts.template_of(step, in_config, report)
+        if template is not None:
+            self.found.templates[place] = template
+            self._mentions.append((place, "config", template.steps))
+        undo = texts.template_of_undo(step, in_config, report)
+        if undo is not None:  # it may name what the step itself has come to
+            self._mentions.append((place, "config.rollback", undo.steps - {step.name}))
 
     def _dependencies(self) -> tuple[str, ...]:
         """Fill `before` and `order`; return the names along a cycle, if there is one."""
@@ -215,15 +233,14 @@ class _Analyser:
         found = self.found
         questions: dict[tuple[int, int], str] = {}
         names = list(islice(found.places, 1000))
-        for what, texts in (("condition", found.conditions), ("config", found.templates)):
-            for place, text in texts.items():
-                for name in sorted(text.steps):
-                    source = found.places.get(name)
-                    if source is None:
-                        hint = did_you_mean(name, names) if len(self.problems) < _HINTS else ""
-                        self._problem(found.steps[place], f"{what} refers to an unknown step {name!r}{hint}")
-                    else:
-                        questions.setdefault((place, source), what)
+        for place, what, mentioned in self._mentions:
+            for name in sorted(mentioned):
+                source = found.places.get(name)
+                if source is None:
+                    hint = did_you_mean(name, names) if self._may_guess() else ""
+                    self._problem(found.steps[place], f"{what} refers to an unknown step {name!r}{hint}")
+                else:
+                    questions.setdefault((place, source), what)
         for place, source in self._impossible(questions):
             what, name = questions[place, source], found.steps[source].name
             self._problem(found.steps[place], f"{what} refers to step {name!r}, which cannot have run before it")

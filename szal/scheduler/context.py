@@ -143,21 +143,24 @@ class StepContext:
 
     @property
     def config(self) -> Json:
-        """The step's `config` with its templates rendered; this attempt's own, as `inputs` are."""
-        try:
-            return self._config
-        except AttributeError:
+        """The step's `config` with its templates rendered; this attempt's own, as `inputs` are.
+
+        Raises `MissingValue` where a template finds nothing. What undoes the step (``rollback``) is left as it is: that
+        is rendered when it is undone, and may name what the step has come to.
+        """
+        if "_config" not in self.__dict__:
             template = self._node.template
             value = self._node.step.config if template is None else template.render(self._values())
-            self._config: Json = self.__dict__.setdefault("_config", own_copy(value))
-            return self._config
+            self.__dict__.setdefault("_config", own_copy(value))  # another thread may have been faster
+        return self.__dict__["_config"]
 
     def render(self, text: Json, quote: Callable[[str], str] | None = None) -> Json:
         """Return *text* with its templates rendered as in `config`, each value passed through *quote*.
 
-        What it returns is the caller's own. Raises `ConditionError` where a template does not parse.
+        What it returns is the caller's own. Raises `ConditionError` where a template does not parse, and `MissingValue`
+        where it finds nothing.
         """
-        return own_copy(CompiledTemplate.compile(text).render(self._values(), quote))
+        return own_copy(CompiledTemplate.compile(text, strict=True).render(self._values(), quote))
 
     @property
     def idempotency_key(self) -> str:
@@ -265,6 +268,8 @@ class StepContext:
         place = plan.places.get(name)
         if place is None:
             return None
+        if place == self._node.place:
+            return self._run.results[place] if self._is_undo else None
         known = self._before
         is_before = plan.is_before(place, self._node.place) if known is None else place in known
         return self._ended_before(place) if is_before else None

@@ -11,7 +11,7 @@ import sys
 import attrs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from szal.errors import GiveUp, OutputNotSerializable, RetryAfter, RetryExhausted, ValueNotJson, describe
+from szal.errors import GiveUp, MissingValue, OutputNotSerializable, RetryAfter, RetryExhausted, ValueNotJson, describe
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.class_name import class_name, is_called
@@ -72,7 +72,7 @@ def policy(step: StepDef) -> Retrying:
 
 
 def _is_retried(step: StepDef, error: BaseException) -> bool:
-    if is_meant(error, GiveUp, OutputNotSerializable, ValueNotJson) or _matches(step.give_up_on, error):
+    if is_meant(error, GiveUp, MissingValue, OutputNotSerializable, ValueNotJson) or _matches(step.give_up_on, error):
         return False
     if is_meant(error, RetryAfter):
         return True

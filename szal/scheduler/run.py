@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from szal.errors import NotComparable
 from szal.expressions.path import Json
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
@@ -160,7 +161,8 @@ class Run:
     def why_skip(self, node: Node) -> tuple[str, Outcome] | None:
         """Return why *node*, which is ready, is not to be run and what that is to its successors; None: run it.
 
-        Raises `ValueNotJson` where its condition reads what has no JSON, and what foreign objects raise that are read.
+        Raises `NotComparable`, `ValueNotJson` where its condition reads what has no JSON, and what foreign objects
+        raise that are read.
         """
         blocked = self.why_blocked(node)
         if blocked is not None:
@@ -170,7 +172,11 @@ class Run:
             for name, place in node.seen_by_condition:
                 if (result := self.results[place]) is not None:
                     steps[name] = seen.outcome(place, result)
-            if not node.condition.evaluate({"inputs": seen.inputs, "steps": steps}):
+            try:
+                is_met = node.condition.evaluate({"inputs": seen.inputs, "steps": steps})
+            except NotComparable as error:
+                raise attrs.evolve(error, step=node.step.name) from None
+            if not is_met:
                 return CONDITION_NOT_MET, Outcome.PASSED
         return None
 

@@ -93,11 +93,18 @@ class Stream:
         del self._kept[:-MAX_OUTPUT]
 
     def text(self) -> str:
-        """Return what has come; where it was cut, from the first whole line on."""
+        """Return what has come; where it was cut, from the first whole line on, or the end of its only line."""
         if len(self._kept) > MAX_OUTPUT:
             self._cut()
-        start = self._kept.find(b"\n") + 1 if self.truncated else 0
+        start = self._start_of_line() if self.truncated else 0
         return _text(self._kept[start:])
+
+    def _start_of_line(self) -> int:
+        """Return where in what was cut a line begins, or, where it is all of one line, a character."""
+        start = self._kept.find(b"\n") + 1
+        if 0 < start < len(self._kept):
+            return start
+        return next((place for place in range(4) if self._kept[place] & 0xC0 != 0x80), 0)
 
 
 def _text(printed: bytes | bytearray) -> str:

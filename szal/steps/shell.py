@@ -10,10 +10,18 @@ from typing import Final
 
 import attrs
 
-from szal.errors import Cancelled, EncodeError, GiveUp, ShellFailed, ShellNotSupported
+from szal.errors import (
+    Cancelled,
+    CommandOutputUnusable,
+    DecodeError,
+    EncodeError,
+    GiveUp,
+    ShellFailed,
+    ShellNotSupported,
+)
 from szal.expressions.path import Json
 from szal.model.config import words_of
-from szal.model.json.text import as_recorded
+from szal.model.json.text import as_recorded, loads
 from szal.scheduler.context import StepContext
 from szal.steps.machine import check_action, directory_of, missing_for, split_home
 from szal.steps.process import MAX_OUTPUT, ProcessGroup, missing_here
@@ -26,13 +34,17 @@ GRACE: Final = 2.0
 _MAX_VARIABLE: Final = 100_000  # Linux takes 128 KiB in one variable
 
 
-def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dict[str, Json]:
+def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json:
     """Run the command ``config["run"]`` and return ``{"exit_code": 0, "stdout": …, "stderr": …}``.
 
     *config* is the step's own unless given. Beside "run" it may hold "cwd", "env" (an object), "shell" (a POSIX
-    shell with its options, "sh -e" by default, so that a failing line ends the script) and "grace". A "cwd" that
-    is relative is seen from `StepContext.cwd`, where the command runs without one. ``~`` and ``$HOME`` at its beginning
-    are the home directory.
+    shell with its options, "sh -e" by default, so that a failing line ends the script), "grace" and "output". A "cwd"
+    that is relative is seen from `StepContext.cwd`, where the command runs without one. ``~`` and ``$HOME`` at its
+    beginning are the home directory.
+
+    The two texts come without the line ends that they end with, as in a shell's ``$( )``. With "output" the stdout
+    alone is what is returned: as it is ("text"), as a list of its lines ("lines"), or as the value that it is the
+    JSON of ("json"). Where that cannot be, or more was printed than is kept, the attempt fails as any other does.
 
     A value that a template puts into the command is one word, whatever it contains, and inside quotes it is a part
     of the quoted text: it cannot become syntax. (For a here-document use "env".) The command finds the
@@ -46,14 +58,14 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dic
     So does whatever the command leaves behind in the background when it ends, after the grace if that still has
     the output open: what is to outlive a step needs a session of its own (``setsid``).
 
-    Raises `ShellFailed` if the exit status is not 0, `GiveUp` for a *config* that no attempt could run, `StepTimeout`
-    and `Cancelled` as `StepContext.check` does.
+    Raises `ShellFailed` if the exit status is not 0, `CommandOutputUnusable`, `MissingValue`, `GiveUp` for a *config*
+    that no attempt could run, `StepTimeout` and `Cancelled` as `StepContext.check` does.
 
     >>> from szal import Engine, FlowDef, Handlers, StepDef
     >>> greet = StepDef("greet", step_type="shell", config={"run": "echo Hello, {{inputs.who}}"})
     >>> with Engine(Handlers()) as engine:
     ...     engine.run(FlowDef("demo", steps=[greet]), {"who": "$(whoami)"})["greet"].output
-    {'exit_code': 0, 'stdout': 'Hello, $(whoami)\\n', 'stderr': ''}
+    {'exit_code': 0, 'stdout': 'Hello, $(whoami)', 'stderr': ''}
     """
     if missing := missing_here():
         raise ShellNotSupported((ctx.step.name,), missing=missing)
@@ -69,13 +81,40 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> dic
     if exit_code is None:
         ctx.check()
         raise Cancelled
-    stdout, stderr = process.stdout.text(), process.stderr.text()
+    stdout, stderr = (stream.text().rstrip("\r\n") for stream in (process.stdout, process.stderr))
     if exit_code:
         raise ShellFailed(task.command, exit_code, stderr)
+    if task.output is not None:
+        return _made_into(task.output, stdout, is_cut=process.stdout.truncated)
     output: dict[str, Json] = {"exit_code": exit_code, "stdout": stdout, "stderr": stderr}
     if cut := [stream.name for stream in (process.stdout, process.stderr) if stream.truncated]:
         output["truncated"] = cut
     return output
+
+
+def _made_into(output: str, stdout: str, *, is_cut: bool) -> Json:
+    """Return what *output* makes of all that a command has printed."""
+    if is_cut:
+        raise CommandOutputUnusable(output, f"it is more than the {MAX_OUTPUT} bytes that are kept: write a file")
+    if output == "text":
+        return stdout
+    if output == "lines":
+        return [line.removesuffix("\r") for line in stdout.split("\n")] if stdout else []
+    try:
+        return loads(stdout)
+    except DecodeError as error:
+        raise CommandOutputUnusable(output, _place_of(error, stdout)) from None
+
+
+def _place_of(error: DecodeError, stdout: str) -> str:
+    """Return what is wrong with the JSON in *stdout*, with line and column where that has a place."""
+    try:
+        json.loads(stdout)
+    except json.JSONDecodeError as syntax:
+        return f"line {syntax.lineno}, column {syntax.colno}: {syntax.msg[:1].lower()}{syntax.msg[1:]}"
+    except (ValueError, RecursionError):
+        pass
+    return str(error)
 
 
 # -- what is to be run -------------------------------------------------------------------------------
@@ -91,6 +130,7 @@ class _Task:
     cwd: str | None
     environment: dict[str, str]
     grace: float
+    output: str | None
 
     @classmethod
     def of(cls, ctx: StepContext, config: Json) -> "_Task":
@@ -100,8 +140,8 @@ class _Task:
         if "\0" in script:
             raise GiveUp(f"step {ctx.step.name!r}: a value in config.run contains a NUL character")
         home, rest = split_home(config.get("cwd") or "")
-        cwd: Json = ctx.render(rest) if rest else None
-        env = {name: _text(ctx.render(value)) for name, value in (config.get("env") or {}).items()}
+        cwd = _rendered(ctx, rest) if rest else None
+        env = {name: _rendered(ctx, value) for name, value in (config.get("env") or {}).items()}
         check_action(ctx, "shell", {"run": script, "cwd": cwd, "env": env}, rendered=True)
         return cls(
             command=ctx.render(config["run"], quote=shlex.quote),
@@ -110,6 +150,7 @@ class _Task:
             cwd=directory_of(home + (cwd or "") or None, ctx.cwd),
             environment=_environment(ctx, env),
             grace=GRACE if config.get("grace") is None else config["grace"],
+            output=config.get("output"),
         )
 
     def give_up(self, ctx: StepContext, error: OSError) -> None:
@@ -151,10 +192,13 @@ def _output(ctx: StepContext) -> str | None:
     return output
 
 
-def _text(value: Json) -> str:
+def _rendered(ctx: StepContext, value: Json) -> str:
+    """Return *value* as it would stand in a command, but without quotes; what is written as null is empty."""
+    if value is None:
+        return ""
     if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+        return str(ctx.render(value, quote=str))
+    return json.dumps(ctx.render(value), ensure_ascii=False, separators=(",", ":"))
 
 
 # -- values in commands ------------------------------------------------------------------------------

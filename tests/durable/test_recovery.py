@@ -134,6 +134,32 @@ def test_an_unknown_execution_is_not_found(new_engine):
         new_engine().resume("nobody")
 
 
+def test_after_a_crash_an_undo_still_finds_what_its_step_has_come_to(store_url, new_engine, store, log):
+    code = """
+    from szal import Handlers
+    def boom(ctx):
+        raise ValueError("boom")
+    def die_undone(ctx):
+        die()
+    handlers = Handlers()
+    handlers.step("boom")(boom)
+    handlers.step("last")(lambda ctx: None)
+    handlers.rollback("last")(die_undone)
+    undo = {"run": "echo undone {{steps.made.output[0].file}} >> " + sys.argv[2]}
+    config = {"run": "echo '[{\\"file\\": \\"a b\\"}]'", "output": "json", "rollback": undo}
+    made = StepDef("made", step_type="shell", rollbackable=True, config=config)
+    steps = [made, StepDef("last", rollbackable=True), StepDef("boom")]
+    new_engine(handlers).run(FlowDef("f", steps=steps, rollback_on_failure=True), execution_id="e")
+    """
+    killed(code, store_url, log.path)
+    assert store.get("e").state is WorkflowState.ROLLING_BACK
+    handlers = Handlers(lambda ctx: None)
+    handlers.rollback("last")(lambda ctx: None)
+    result = new_engine(handlers).resume("e")
+    assert result.state is WorkflowState.ROLLED_BACK
+    assert log.lines == ["undone a b"]
+
+
 def test_undoing_goes_on_where_it_was_interrupted(store_url, new_engine, store, log):
     code = """
     def undo(ctx):

@@ -251,7 +251,7 @@ class TestConfig:
                 "text": "{{inputs.who}} made {{steps.a.output}}",
                 "value": "{{inputs.list}}",
                 "state": ["{{steps.a.status}}"],
-                "missing": "<{{inputs.nowhere}}>",
+                "missing": "<{{inputs.nowhere?}}>",
                 "number": 5,
             },
         )

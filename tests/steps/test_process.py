@@ -77,6 +77,17 @@ class TestOutput:
         assert text.endswith("end\n")
         assert not process.stderr.truncated
 
+    @pytest.mark.parametrize("character", ["x", "é", "🧵"])
+    @pytest.mark.parametrize("end", ["", "\\n"])
+    def test_of_one_long_line_the_end_is_kept(self, character, end):
+        process = start(f"yes {character} | head -n 1500000 | tr -d '\\n'; printf 'end{end}'")
+        process.run()
+        text = process.stdout.text()
+        assert process.stdout.truncated
+        assert MAX_OUTPUT - 10 < len(text.encode()) <= MAX_OUTPUT
+        assert set(text) <= {character, *"end\n"}
+        assert text.rstrip().endswith(f"{character}end")
+
     def test_a_line_without_an_end_is_reported_in_pieces(self):
         caller = Caller()
         process = start("head -c 100000 /dev/zero | tr '\\0' x", caller)

@@ -114,7 +114,21 @@ class TestWhere:
 class TestSuccess:
     def test_the_output_holds_exit_code_and_both_streams(self):
         result = run(shell("echo out; echo err >&2"))
-        assert result.output == {"exit_code": 0, "stdout": "out\n", "stderr": "err\n"}
+        assert result.output == {"exit_code": 0, "stdout": "out", "stderr": "err"}
+
+    @pytest.mark.parametrize(
+        ("command", "found"),
+        [
+            (r"printf 'ok\n\n\n'", "ok"),
+            (r"printf 'ok\r\n'", "ok"),
+            (r"printf '\n\na \nb \n'", "\n\na \nb "),
+            (r"printf '\n'", ""),
+            ("true", ""),
+        ],
+    )
+    def test_the_line_ends_at_the_end_are_left_out(self, command, found):
+        assert stdout(command) == found
+        assert run(shell(f"{{ {command}; }} >&2")).output["stderr"] == found
 
     def test_lines_are_reported_as_progress(self):
         seen = []
@@ -134,23 +148,103 @@ class TestSuccess:
 
     def test_another_shell_may_be_named(self):
         assert stdout('echo "${BASH_VERSION:+bash}"; set -o | grep pipefail', shell="bash -o pipefail") == (
-            "bash\npipefail       \ton\n"
+            "bash\npipefail       \ton"
         )
 
     def test_it_runs_where_the_program_runs_unless_told_otherwise(self, tmp_path):
-        assert stdout("pwd") == f"{Path.cwd()}\n"
-        assert stdout("pwd", {"where": str(tmp_path)}, cwd="{{inputs.where}}") == f"{tmp_path}\n"
+        assert stdout("pwd") == str(Path.cwd())
+        assert stdout("pwd", {"where": str(tmp_path)}, cwd="{{inputs.where}}") == str(tmp_path)
 
     def test_variables_are_rendered_and_become_text(self):
         env = {"A": "{{inputs.a}} b", "N": 1, "T": True, "L": "{{inputs.list}}", "NONE": None}
-        assert stdout('echo "$A|$N|$T|$L|$NONE"', {"a": "$x", "list": [1, "é"]}, env=env) == '$x b|1|true|[1, "é"]|\n'
+        assert stdout('echo "$A|$N|$T|$L|$NONE"', {"a": "$x", "list": [1, "é"]}, env=env) == '$x b|1|true|[1,"é"]|'
 
     def test_it_knows_what_it_is_part_of(self):
         step = shell('echo "$SZAL_FLOW/$SZAL_STEP/$SZAL_ATTEMPT/$SZAL_EXECUTION_ID/$SZAL_IDEMPOTENCY_KEY"; echo $HOME')
         flow = FlowDef("demo", steps=[step])
         with Engine(Handlers()) as engine:
             found = engine.run(flow, execution_id="order-42")["sh"].output["stdout"]
-        assert found == f"demo/sh/1/order-42/order-42:sh\n{os.environ['HOME']}\n"
+        assert found == f"demo/sh/1/order-42/order-42:sh\n{os.environ['HOME']}"
+
+
+def made(command, output, **fields):
+    return run(shell(command, output=output, **fields))
+
+
+class TestOutput:
+    """``output``: what is made of stdout, which alone is the step's output."""
+
+    def test_text_is_what_was_printed(self):
+        assert made("echo ' a'; echo b; echo err >&2", "text").output == " a\nb"
+
+    @pytest.mark.parametrize(
+        ("command", "lines"),
+        [
+            (r"printf 'a\n\nb c\n'", ["a", "", "b c"]),
+            (r"printf 'a\r\nb\r\n'", ["a", "b"]),
+            ("printf x", ["x"]),
+            ("true", []),
+            (r"printf '\n\n'", []),
+        ],
+    )
+    def test_lines_are_a_list(self, command, lines):
+        assert made(command, "lines").output == lines
+
+    @pytest.mark.parametrize("value", [{"rows": [1, None]}, [], "text", 5, 1.5, True, None])
+    def test_json_is_its_value(self, value):
+        assert made(f"printf '%s\n' '{json.dumps(value)}'", "json").output == value
+
+    @pytest.mark.parametrize(
+        ("command", "problem"),
+        [
+            ("true", "line 1, column 1: expecting value"),
+            (
+                r"""printf '{\n  "a": 1,\n  b\n}'""",
+                "line 3, column 3: expecting property name enclosed in double quotes",
+            ),
+            ("echo '{} {}'", "line 1, column 4: extra data"),
+            ("echo '[NaN]'", "[0]: NaN is not JSON"),
+            ("echo '[[1e999]]'", "[0][0]: the number 1e999 is too large"),
+            ("printf '[%.0s' $(seq 100000)", "nested too deeply"),
+        ],
+    )
+    def test_what_is_no_json_fails_the_step_and_says_where(self, command, problem):
+        result = made(command, "json")
+        assert result.status is StepStatus.FAILED
+        assert result.error.startswith("the command's stdout is not what output: json takes: ")
+        assert problem in result.error
+
+    def test_that_is_tried_again_as_any_failure_is(self, tmp_path):
+        result = made(
+            "test -e again && echo 1 || { touch again; echo nothing; }", "json", max_retries=1, cwd=str(tmp_path)
+        )
+        assert (result.output, result.attempts) == (1, 2)
+
+    @pytest.mark.parametrize("output", ["text", "lines", "json"])
+    def test_nothing_is_made_of_a_part(self, output):
+        result = made("head -c 3000000 /dev/zero | tr '\\0' 1", output)
+        assert "it is more than the 1048576 bytes that are kept: write a file" in result.error
+
+    def test_what_fails_has_failed_whatever_it_printed(self):
+        assert made("echo 1; echo no >&2; exit 3", "json").error == "command failed with exit status 3: no"
+
+    def test_conditions_and_templates_reach_into_it(self):
+        count = shell("""echo '{"rows": 50000, "file": "a b"}'""", "count", output="json")
+        big = StepDef(
+            "big",
+            step_type="shell",
+            condition="steps.count.output.rows > 40000",
+            config={
+                "run": "printf '<%s>' {{steps.count.output.file}} {{steps.count.output.rows}}",
+            },
+        )
+        with Engine(Handlers()) as engine:
+            assert engine.run(FlowDef("f", steps=[count, big]))["big"].output["stdout"] == "<a b><50000>"
+
+    @pytest.mark.parametrize("output", ["yaml", 5])
+    def test_there_are_no_others(self, output):
+        with pytest.raises(InvalidFlow, match=r"config\.output must be text, lines or json, not"):
+            made("true", output)
 
 
 HOSTILE = ["", " ", "a b", "it's", '"', "$(touch pwned)", "`touch pwned`", "; touch pwned", "a' ; touch pwned '", "*"]
@@ -196,12 +290,29 @@ class TestTemplates:
         ),
     )
     def test_whatever_stands_around_it_a_value_is_never_run(self, parts, value, tmp_path):
-        run(shell("".join(["true ", *parts]), cwd=str(tmp_path)), {"x": value})
+        command = "".join(["true ", *parts]).replace("${{", "$ {{")  # which is refused
+        run(shell(command, cwd=str(tmp_path)), {"x": value})
         assert not (tmp_path / "pwned").exists()
 
-    def test_other_values_are_json_and_missing_ones_are_empty(self):
+    def test_other_values_are_json_and_those_that_may_be_missing_are_empty(self):
         values = {"list": [1, "a b"], "n": None}
-        assert stdout("printf '<%s>' {{inputs.list}} {{inputs.n}} {{inputs.none}}", values) == '<[1,"a b"]><null><>'
+        assert stdout("printf '<%s>' {{inputs.list}} {{inputs.n}} {{inputs.none?}}", values) == '<[1,"a b"]><null><>'
+
+    @pytest.mark.parametrize("value", [None, True, 1.5, "a b", [1, "ü b"], {"a": [None]}])
+    def test_a_value_is_the_same_wherever_it_stands(self, value):
+        env = {"ALONE": "{{inputs.x}}", "IN_TEXT": "<{{inputs.x}}>", "OPTIONAL": "{{inputs.none?}}"}
+        command = 'printf \'%s|\' {{inputs.x}} "$ALONE" "$IN_TEXT" "{{inputs.x}}" "$OPTIONAL"'
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        assert stdout(command, {"x": value}, env=env) == f"{text}|{text}|<{text}>|{text}||"
+
+    @pytest.mark.parametrize("where", ["run", "cwd", "env"])
+    def test_a_value_that_is_missing_fails_the_step_before_it_runs(self, where, tmp_path):
+        fields = {"run": f"touch {tmp_path}/ran", "env": {}}
+        fields[where] = {"A": "{{inputs.oot}}"} if where == "env" else fields.get(where, "") + "{{inputs.oot}}"
+        result = run(shell(fields.pop("run"), max_retries=2, **fields), {"out": "x"})
+        assert (result.status, result.attempts) == (StepStatus.FAILED, 1)
+        assert result.error.startswith("nothing at inputs.oot: inputs has 'out'; did you mean 'out'?")
+        assert not (tmp_path / "ran").exists()
 
     def test_a_value_with_a_nul_is_refused(self):
         assert run(shell("echo {{inputs.x}}"), {"x": "a\0b"}).error == (
@@ -251,7 +362,7 @@ class TestFailure:
             ),
             (
                 {"run": "ls", "shell": "{{inputs.x}}"},
-                "config.shell must be a command like \"bash -e\", and takes no template ('{{inputs.x}}')",
+                "config.shell holds {{, and nothing is filled in there",
             ),
             ({"run": "ls", "shell": "sh\0"}, "config.shell contains a NUL character"),
             ({"run": "ls", "cwd": ""}, "config.cwd must be a directory, not ''"),
@@ -373,7 +484,7 @@ class TestManyAtOnce:
         with Engine(Handlers(), config) as engine:
             result = engine.run(FlowDef("many", FlowMode.PARALLEL, steps=steps))
         assert {name: output["stdout"] for name, output in result.outputs.items()} == {
-            step.name: f"{step.name}\n" for step in steps
+            step.name: step.name for step in steps
         }
         assert max(threads) <= before + 8 + 1  # the workers, and who ends them when they are idle
 
@@ -393,7 +504,7 @@ class TestUndo:
         command = 'printf %s "$SZAL_OUTPUT" > {{inputs.dir}}/undone; echo "$SZAL_IDEMPOTENCY_KEY" > {{inputs.dir}}/key'
         result = self.undo(tmp_path, {"run": command})
         assert result.state is WorkflowState.ROLLED_BACK
-        recorded = {"exit_code": 0, "stdout": "made\n", "stderr": ""}
+        recorded = {"exit_code": 0, "stdout": "made", "stderr": ""}
         assert json.loads((tmp_path / "undone").read_text()) == recorded
         assert (tmp_path / "key").read_text() == f"{result.execution_id}:make:rollback\n"
 
@@ -405,6 +516,16 @@ class TestUndo:
             result = engine.run(FlowDef("demo", steps=[undo, shell("exit 1", "fail")], rollback_on_failure=True))
         assert result.state is WorkflowState.ROLLED_BACK
         assert 'SZAL_OUTPUT is left out: output["ids"]: set' in caplog.text
+
+    def test_an_undo_may_name_what_its_step_has_come_to(self, tmp_path):
+        command = "printf %s {{steps.make.output.stdout}} > {{inputs.dir}}/undone"
+        assert self.undo(tmp_path, {"run": command}).state is WorkflowState.ROLLED_BACK
+        assert (tmp_path / "undone").read_text() == "made"
+
+    def test_an_undo_that_finds_nothing_fails_and_says_so(self, tmp_path):
+        result = self.undo(tmp_path, {"run": "rm -rf {{inputs.nowhere}}/*"})
+        assert result.state is WorkflowState.FAILED
+        assert "make (nothing at inputs.nowhere: inputs has 'dir'" in result.error
 
     def test_an_output_that_fits_no_variable_is_left_out(self, tmp_path, caplog):
         result = self.undo(tmp_path, {"run": 'test -z "$SZAL_OUTPUT"'}, first="seq 1 100000")

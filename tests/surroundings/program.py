@@ -202,7 +202,7 @@ def shell_steps():
         except HandlerNotFound as error:
             print(error, flush=True)
             return
-    assert result["c0"].output["stdout"] == "0\n"
+    assert result["c0"].output["stdout"] == "0"
     assert [step.error for step in result.steps[1:]] == [
         "command failed with exit status 1",
         "command failed with exit status 2",

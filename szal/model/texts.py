@@ -1,0 +1,139 @@
+"""The conditions and templates of a flow: compiled, with what is wrong with each, and where nothing reads one."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from szal.errors import ConditionError
+from szal.expressions.condition import CompiledCondition
+from szal.expressions.parser import parse
+from szal.expressions.path import Json
+from szal.expressions.template import CompiledTemplate
+from szal.model.comparisons import problems_of_comparisons
+from szal.model.references import Scope, problem_of_reference
+from szal.model.step import StepDef
+from szal.number import shown
+
+__all__ = [
+    "ROLLBACK",
+    "condition_of",
+    "has_braces",
+    "template_of",
+    "template_of_undo",
+    "undo_of",
+    "unread_in_flow",
+    "unread_in_step",
+]
+
+Report = Callable[[str], None]
+"""Is told a problem."""
+
+ROLLBACK: Final = "rollback"
+"""What undoes a step, in its config: it is filled in when it does, and not before."""
+
+
+def condition_of(step: StepDef, scope: Scope, report: Report) -> CompiledCondition | None:
+    """Return the condition of *step*; None where it has none, or one that does not parse."""
+    condition: object = step.condition
+    if condition is None:
+        return None
+    if not isinstance(condition, str):
+        report(f"condition is not a string ({shown(condition)})")
+        return None
+    try:
+        parsed = parse(condition, strict=True)
+    except ConditionError as error:
+        report(f"condition: {error}")
+        return None
+    for path in parsed.references:
+        if (problem := problem_of_reference(path, scope)) is not None:
+            report(f"condition: {problem}")
+    for problem in problems_of_comparisons(parsed, scope.steps):
+        report(f"condition: {problem}")
+    return CompiledCondition.of(condition, parsed, strict=True)
+
+
+def template_of(step: StepDef, scope: Scope, report: Report) -> CompiledTemplate | None:
+    """Return the template that the config of *step* is; None where it is none, or one that does not parse."""
+    verbatim = () if undo_of(step) is None else (ROLLBACK,)
+    return _template(step.config, "config", scope, report, verbatim)
+
+
+def undo_of(step: StepDef) -> Mapping[str, Json] | None:
+    """Return how *step* is undone, where its config says so."""
+    undo = step.config.get(ROLLBACK) if isinstance(step.config, Mapping) else None
+    return undo if isinstance(undo, Mapping) and ("run" in undo or "call" in undo) else None
+
+
+def template_of_undo(step: StepDef, scope: Scope, report: Report) -> CompiledTemplate | None:
+    """Return the template that the undo in the config of *step* is."""
+    undo = undo_of(step)
+    return None if undo is None else _template(undo, f"config.{ROLLBACK}", scope, report, ())
+
+
+def _template(
+    value: Json, label: str, scope: Scope, report: Report, verbatim: tuple[str, ...]
+) -> CompiledTemplate | None:
+    if value is None:
+        return None
+    try:
+        template = CompiledTemplate.compile(value, strict=True, verbatim=verbatim)
+    except ConditionError as error:
+        report(f"{label}: {error}")
+        return None
+    for path in template.references:
+        if (problem := problem_of_reference(path, scope)) is not None:
+            report(f"{label}: {{{{{path}}}}}: {problem}")
+    return None if template.is_constant else template
+
+
+# -- where nothing is filled in ----------------------------------------------------------------------
+
+_FLOW_TEXTS: Final = ("name", "description")
+_STEP_TEXTS: Final = ("name", "description", "step_type")
+_CONFIG_TEXTS: Final = {"shell": ("shell", "output", "grace"), "python": ("call",)}
+_UNDO_TEXTS: Final = ("shell", "grace", "call")
+_UNREAD: Final = "holds {{, and nothing is filled in there"
+
+
+def has_braces(value: object) -> bool:
+    """Whether there is a text with ``{{`` in *value*, a JSON value, keys included."""
+    pending = [value]
+    met: set[int] = set()  # it may hold itself
+    for item in pending:  # grows while it is read
+        if isinstance(item, str):
+            if "{{" in item:
+                return True
+        elif isinstance(item, Mapping | list | tuple) and id(item) not in met:
+            met.add(id(item))
+            pending += [*item, *item.values()] if isinstance(item, Mapping) else item
+    return False
+
+
+def unread_in_flow(flow: Any) -> Iterator[str]:
+    """Yield the fields of a flow with a placeholder that nothing would fill in."""
+    for field in _FLOW_TEXTS:
+        if has_braces(getattr(flow, field)):
+            yield f"the flow's {field} {_UNREAD}"
+    if isinstance(flow.inputs, Mapping):
+        for name, default in flow.inputs.items():
+            if has_braces(name) or has_braces(default):
+                yield f"the flow's inputs: {name!r} {_UNREAD}"
+
+
+def unread_in_step(step: StepDef) -> Iterator[str]:
+    """Yield the fields of *step* with a placeholder that nothing would fill in."""
+    for field in _STEP_TEXTS:
+        if has_braces(getattr(step, field)):
+            yield f"its {field} {_UNREAD}"
+    for field in ("retry_on", "give_up_on"):
+        if has_braces(getattr(step, field)):
+            yield f"its {field} {_UNREAD}"
+    if not isinstance(step.config, Mapping):
+        return
+    kind: object = step.step_type  # anything may stand there
+    for key in _CONFIG_TEXTS.get(kind, ()) if isinstance(kind, str) else ():
+        if has_braces(step.config.get(key)):
+            yield f"config.{key} {_UNREAD}"
+    for key in _UNDO_TEXTS:
+        if has_braces((undo_of(step) or {}).get(key)):
+            yield f"config.{ROLLBACK}.{key} {_UNREAD}"
