@@ -240,7 +240,7 @@ class TestWhateverAHandlerRaises:
 
         engine = new_engine(rollback_handler=undo)
         steps = [StepDef(f"s{number}", rollbackable=True) for number in range(20)]
-        bad = StepDef("bad", step_type="sub_flow", config={"flow_name": "{{inputs.nothing}}"})
+        bad = StepDef("bad", step_type="sub_flow", config={"flow_name": "{{inputs.nothing?}}"})
         result = bounded(engine.run, FlowDef("f", steps=[*steps, bad], rollback_on_failure=True), execution_id="x")
         assert result.error.startswith("step 'bad' failed: config.flow_name must be")
         assert "not rolled back: s19" in result.error

@@ -367,7 +367,7 @@ class TestProblems:
             ("rollback: {run: x, with: {}}", ":4:24: 'with' in 'rollback' of step 'a' goes with 'call' or 'flow' only"),
             ("run: x\nrun: y", ":5:5: duplicate key 'run', first on line 4"),
             ("run: !python/object x", ":4:10: the tag '!python/object' is not supported"),
-            ("run: x\noutput: yaml", ":5:9: 'output' in step 'a' must be text, lines or json, not 'yaml'"),
+            ("run: x\noutput: yaml", ":5:13: 'output' in step 'a' must be text, lines or json, not 'yaml'"),
             ("call: a:b\noutput: json", ":5:5: 'output' in step 'a' goes with 'run' only"),
             (
                 "run: x\nif: always()",
