@@ -11,6 +11,9 @@ from typing import Any, Final, TypeVar
 __all__ = ["NO_LIMIT_MS", "as_datetime", "as_ms", "in_ms", "in_utc", "kept_limit"]
 
 NO_LIMIT_MS: Final = 2**64 - 1  # Rust's u64::MAX: how a StepDef without a time limit is written
+_LONGEST_LIMIT_MS: Final = (
+    2**64 - 2**13
+)  # of those that are seconds, as a float, and not NO_LIMIT_MS when written again
 
 _None = TypeVar("_None", None, datetime)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,4 +77,4 @@ def kept_limit(seconds: Any) -> Any:
     ms = as_ms(seconds)
     if ms is None or seconds < 0:
         return seconds
-    return (min(ms, NO_LIMIT_MS - 1) or int(seconds > 0)) / 1000
+    return (min(ms, _LONGEST_LIMIT_MS) or int(seconds > 0)) / 1000
