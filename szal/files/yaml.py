@@ -43,12 +43,21 @@ def read_yaml(text: str, problems: list[Problem]) -> Value:
     except yaml.MarkedYAMLError as error:
         context = f" {error.context}" if error.context else ""
         place = reader.place if error.problem_mark is None else _mark(error.problem_mark)
-        raise Unreadable(place, f"YAML syntax:{context} {error.problem or ''}".rstrip()) from None
+        hint = _HINTS.get(error.problem or "", "")
+        raise Unreadable(place, f"YAML syntax:{context} {error.problem or ''}".rstrip() + hint) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML lets "\U00110000" through to chr()
         raise Unreadable(reader.place, f"YAML syntax: {error}") from None
     if reader.builder.root is None:
         raise Unreadable(Place(1, 1), "the file is empty")
     return reader.builder.root
+
+
+_HINTS: Final = {
+    "mapping values are not allowed in this context": (
+        "; is ': ' part of a text? Put the text in quotes, or below 'run: |'"
+    ),
+}
+"""What to write, where PyYAML's words do not tell."""
 
 
 def _mark(mark: Any) -> Place:

@@ -407,6 +407,10 @@ class TestProblems:
             ("name: x\nsteps: []\ndescription: '{{x}}'", ":3:1: the flow's description holds {{"),
             ("name: x\ninputs: {y: '{{inputs.x}}'}\nsteps: []", ":2:1: the flow's inputs: 'y' holds {{"),
             ("name: [x\nsteps: []", ":2:6: YAML syntax: "),
+            (
+                "steps:\n  - run: echo 'a: b'",
+                ":2:17: YAML syntax: mapping values are not allowed in this context; is ': ' part of a text? Put",
+            ),
             ("name: x\n\tsteps: []", ":2:1: YAML syntax: "),
             ("a: 1\n---\nb: 2", ":2:1: a second document: a file holds one flow"),
             ("a: *b", ":1:4: the alias *b refers to nothing before it"),
