@@ -69,6 +69,7 @@ def in_ms(seconds: Any) -> Any:
 def kept_limit(seconds: Any) -> Any:
     """Return a limit as it comes back from a record: in milliseconds, a positive one at least 1.
 
+    One that is longer than a record can tell is none.
     What is no duration stays as it is: `validate` says so.
 
     >>> kept_limit(0.0004), kept_limit(1.23456), kept_limit(60), kept_limit("1s")
@@ -77,4 +78,4 @@ def kept_limit(seconds: Any) -> Any:
     ms = as_ms(seconds)
     if ms is None or seconds < 0:
         return seconds
-    return (min(ms, _LONGEST_LIMIT_MS) or int(seconds > 0)) / 1000
+    return None if ms > _LONGEST_LIMIT_MS else (ms or int(seconds > 0)) / 1000
