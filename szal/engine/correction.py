@@ -1,5 +1,6 @@
 """What a corrected definition is to an execution that began with another one: what differs, and what runs again."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -32,31 +33,38 @@ class Correction:
     changed: frozenset[str]
 
     @classmethod
-    def of(cls, ledger: Reading, known: "Snapshot", flow: FlowDef, config: EngineConfig) -> "Correction":
-        """Compare; raises what `stored_flow` does, and ValueError where *flow* is another one altogether."""
+    def of(
+        cls, ledger: Reading, known: "Snapshot", flow: FlowDef, config: EngineConfig, brought: Sequence[FlowDef] = ()
+    ) -> "Correction":
+        """Compare; raises what `stored_flow` does, and ValueError where *flow* is another one altogether.
+
+        *brought* are the sub-flows that come with the flow that *flow* is a sub-flow of.
+        """
         execution_id = known.record.execution_id
         stored = stored_flow(execution_id, known, config)
         if flow.name != stored.name:
             raise ValueError(f"execution {execution_id} is of the flow {stored.name!r}, not of {flow.name!r}")
         lines, changed = list(differences(stored, flow)), set(changed_steps(stored, flow))
         sub_flows = {name: decode_checkpoint(data, name).sub_flow for name, _, data in known.steps}
-        plan = Plan.of(flow)
+        plan, brought = Plan.of(flow), flow.sub_flows or brought
         for place in sorted(plan.engine_steps):
             step = plan.steps[place]
             if step.step_type != "sub_flow" or step.name in changed:
                 continue
             child = last_sub_flow(ledger, execution_id, step, sub_flows.get(step.name))
-            below = None if child is None else _below(ledger, child, config)
-            if below is not None and below.differences:
+            if child is None:
+                continue
+            name = child.record.flow_name
+            own = next((each for each in brought if each.name == name), None)
+            now: object = config.storage.get_by_name(name) if own is None and config.storage is not None else own
+            if not isinstance(now, FlowDef):
+                continue
+            below = cls.of(ledger, child, now, config, brought)
+            if below.changed:
+                changed.add(step.name)
+            if own is None:  # else it is told already, with the flow that brings it
                 lines += (f"sub-flow of step {step.name!r}: {line}" for line in below.differences)
-                changed |= {step.name} if below.changed else set()
         return cls(tuple(lines), frozenset(changed))
-
-
-def _below(ledger: Reading, child: "Snapshot", config: EngineConfig) -> Correction | None:
-    """Return how what is in the engine's storage now differs from a sub-flow; None: there is none of its name."""
-    now = None if config.storage is None else config.storage.get_by_name(child.record.flow_name)
-    return Correction.of(ledger, child, now, config) if isinstance(now, FlowDef) else None
 
 
 def inputs_given_to(record: ExecutionRecord, flow: FlowDef) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
 import logging
 
+import attrs
 import pytest
 
 from szal import (
@@ -169,6 +170,32 @@ class TestASubFlowThatWasCorrected:
         ran.clear()
         assert engine(step("one"), step("two")).rerun(failed.execution_id, flow=outer).success
         assert ran == ["one", "two", "z"]
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_that_its_flow_brings_runs_as_it_is_now_though_it_had_completed(self, new_engine, handlers, ran, nested):
+        def outer(inner, last):
+            flows = [FlowDef("inner", steps=[step("one", inner)])]
+            if nested:
+                call = StepDef("between", step_type="sub_flow", config={"flow_name": "inner"})
+                flows.append(FlowDef("middle", steps=[call]))
+            sub = StepDef("sub", step_type="sub_flow", config={"flow_name": flows[-1].name})
+            return FlowDef("outer", steps=[step("a"), sub, step("z", last)], sub_flows=flows)
+
+        engine = new_engine(handlers)
+        failed = engine.run(outer("before", "typo"))
+        ran.clear()
+        assert engine.rerun(failed.execution_id, flow=outer("after", "z")).success
+        assert ran == ["after", "z"]
+
+    def test_that_its_flow_brings_is_told_once(self, new_engine, handlers, outer, caplog):
+        def flow(does):
+            return attrs.evolve(outer, sub_flows=[FlowDef("inner", steps=[step("one", does)])])
+
+        done = new_engine(handlers).run(flow("before"))
+        engine = new_engine(handlers, storage=InMemoryStorage(flow("after").sub_flows))
+        with caplog.at_level(logging.INFO, "szal"):
+            engine.rerun(done.execution_id, flow=flow("after"))
+        assert [line.count("'before' -> 'after'") for line in caplog.messages if "differs" in line] == [1]
 
     def test_is_kept_where_it_completed_and_did_not_change(self, new_engine, handlers, ran, outer):
         engine = new_engine(handlers, storage=InMemoryStorage([FlowDef("inner", steps=[step("one")])]))
