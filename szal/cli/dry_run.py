@@ -3,14 +3,14 @@
 import json
 import shlex
 from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from szal.cli.console import Stream, write
 from szal.cli.parts import CannotRunPart, Chosen
+from szal.cli.standing import idle_run, put_back
 from szal.cli.target import Target
 from szal.cli.text import clean, one_line
 from szal.engine.admission import Admission
@@ -23,9 +23,9 @@ from szal.expressions.template import CompiledTemplate
 from szal.model.json import decode_checkpoint
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
-from szal.scheduler.context import RunInfo, StepContext
+from szal.model.texts import ROLLBACK
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.run import CONDITION_NOT_MET, Ready, Run
+from szal.scheduler.run import CONDITION_NOT_MET, Ready
 from szal.scheduler.stage import KEPT, Tally
 from szal.steps.handlers import EveryStep, Handlers, Resolver
 from szal.stores import ExecutionStore
@@ -104,22 +104,11 @@ class _Known(Mapping[str, Json]):
 
 
 class _Simulation:
-    """A run in which nothing is called: its bookkeeping is the scheduler's own."""
+    """A run in which nothing is called, with what is known of each step."""
 
     def __init__(self, spec: ExecutionSpec) -> None:
         self._inputs = spec.record.inputs
-        results: list[StepResult | None] = [None] * len(spec.plan.nodes)
-        settled_as = [0] * len(results) if spec.plan.starts_early else []
-        record = spec.record
-        info = RunInfo(record.flow_name, record.execution_id, dict(record.inputs), spec.plan, results, settled_as)
-        self._run = Run(
-            plan=spec.plan,
-            handlers=[None] * len(results),
-            results=results,
-            info=info,
-            new_context=partial(StepContext, info),
-            on_done=lambda _: None,
-        )
+        self._run = idle_run(spec.record, spec.plan)
         self._known: dict[str, StepResult] = {}
         """By name: the steps of which it is known how they end."""
         self._made: dict[int, tuple[Does, str | None]] = {}
@@ -127,9 +116,7 @@ class _Simulation:
         """The places of steps whose conditions only outputs decide."""
         for name, _, data in () if spec.snapshot is None else spec.snapshot.steps:
             node = spec.plan.nodes[spec.plan.places[name]]
-            checkpoint = decode_checkpoint(data, name, node.step.id)
-            outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
-            self._run.put_back(node, checkpoint.result, outcome, checkpoint.age)
+            put_back(self._run, name, decode_checkpoint(data, name, node.step.id))
 
     def order(self) -> list[Node]:
         """Settle every step, and return them in that order."""
@@ -199,22 +186,21 @@ class _Simulation:
         )
 
     def _rendered(self, value: Json, key: str = "") -> Json:
-        """Return a config with those of its texts filled in of which it is known what they come to."""
+        """Return a config with those of its texts filled in of which it is known what they come to.
+
+        What undoes the step stays as it is, as it does when the step runs.
+        """
         if isinstance(value, dict):
-            return {name: self._rendered(inner, name) for name, inner in value.items()}
+            return {name: inner if name == ROLLBACK else self._rendered(inner, name) for name, inner in value.items()}
         if isinstance(value, list):
             return [self._rendered(inner, key) for inner in value]
         if not isinstance(value, str):
             return value
-        template = CompiledTemplate.compile(value)
-        if not _are_among(template.steps, self._known):
+        template = CompiledTemplate.compile(value, strict=True)
+        if not template.steps <= self._known.keys():
             return value
         context = build_step_context(self._inputs, self._known)
         return template.render(context, shlex.quote if key == "run" else None)
-
-
-def _are_among(names: Sequence[str] | frozenset[str], known: Container[str]) -> bool:
-    return all(name in known for name in names)
 
 
 # -- for people, and for programs ----------------------------------------------------------------------

@@ -23,8 +23,10 @@ __all__ = [
     "Standing",
     "Wait",
     "explained",
+    "idle_run",
     "interrupted_among",
     "is_left_by_a_person",
+    "put_back",
     "signals_of",
     "standing_of",
 ]
@@ -178,14 +180,14 @@ def _waits_below(ledger: Ledger, record: ExecutionRecord, node: Node) -> Iterato
             yield from _waits(ledger, known.record, flow, _checkpoints(known, Plan.of(flow)))
 
 
-def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Run:
-    """Return the run as it would go on: what has settled, and what that made ready."""
+def idle_run(record: ExecutionRecord, plan: Plan) -> Run:
+    """Return a run of an execution in which nothing is called: its bookkeeping is the scheduler's own."""
     results: list[StepResult | None] = [None] * len(plan.nodes)
     settled_as = [0] * len(results) if plan.starts_early else []
     info = RunInfo(
         record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as, is_recorded=True
     )
-    run = Run(
+    return Run(
         plan=plan,
         handlers=[None] * len(results),
         results=results,
@@ -193,11 +195,21 @@ def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Che
         new_context=lambda node, attempt, call: StepContext(info, node, attempt, call),
         on_done=lambda _: None,
     )
+
+
+def put_back(run: Run, name: str, checkpoint: Checkpoint) -> None:
+    """Have a step settle in *run* as it did before."""
+    outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
+    node = run.plan.nodes[run.plan.places[name]]
+    run.put_back(node, checkpoint.result, outcome, checkpoint.age, is_lent=checkpoint.is_lent)
+
+
+def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Run:
+    """Return the run as it would go on: what has settled, and what that made ready."""
+    run = idle_run(record, plan)
     for name, checkpoint in checkpoints.items():
         if checkpoint.outcome is not None:  # no other has settled
-            node = plan.nodes[plan.places[name]]
-            outcome = Outcome(checkpoint.outcome)
-            run.put_back(node, checkpoint.result, outcome, checkpoint.age, is_lent=checkpoint.is_lent)
+            put_back(run, name, checkpoint)
     run.take_back_all()
     return run
 

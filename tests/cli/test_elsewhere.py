@@ -320,6 +320,16 @@ class TestADryRun:
         result = szal("run", "f.yaml", "--dry-run")
         assert "  2. b (if steps.a.output.exit_code == 0)\n       echo {{steps.a.output.stdout}}" in result.stdout
 
+    def test_a_step_whose_template_finds_nothing_would_fail_as_it_does(self, szal, here):
+        (here / "f.yaml").write_text(
+            "name: f\ninputs: {to: {dir: dist}}\nmode: sequential\nsteps:\n"
+            "  - {name: a, run: echo, rollback: {run: 'rm {{steps.a.output.stdout}}'}}\n"
+            "  - {name: b, run: 'rm -rf {{inputs.to.dri}}/*'}\n"
+        )
+        problem = "nothing at inputs.to.dri: inputs.to has 'dir'; did you mean 'dir'?"
+        assert f"   - b: would fail, {problem}" in szal("run", "f.yaml", "--dry-run").stdout
+        assert problem in szal("run", "f.yaml").stdout
+
     def test_decides_what_inputs_alone_decide(self, szal, here):
         (here / "f.yaml").write_text(
             "name: f\ninputs: {n: 1}\nsteps:\n  - {name: a, run: echo}\n"
