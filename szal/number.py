@@ -1,8 +1,13 @@
 """What counts as a number where somebody else gives one: finite, and no text, boolean or Decimal; or types one."""
 
 import math
+import re
+from typing import Final
 
-__all__ = ["as_typed", "check", "check_wait", "problem_of", "shown"]
+__all__ = ["JSON_NUMBER", "as_typed", "check", "check_wait", "problem_of", "shown"]
+
+JSON_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+"""A number, as JSON writes it."""
 
 
 def problem_of(value: object, *, whole: bool = False) -> str | None:

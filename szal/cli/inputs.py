@@ -1,6 +1,5 @@
 """What people type as a value: inputs, read as what the flow declares them to be, and values of no declared type."""
 
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -9,24 +8,20 @@ import attrs
 
 from szal.errors import DecodeError, InvalidInputs
 from szal.expressions.path import Json
+from szal.files.yaml import BOOLEANS
 from szal.model.flow import FlowDef
 from szal.model.inputs import Input
 from szal.model.json.text import loads
-from szal.number import as_typed, problem_of
+from szal.number import JSON_NUMBER, as_typed, problem_of
 from szal.scheduler.plan import Plan
 
 __all__ = ["Unclear", "how_to_give", "inputs_given", "type_of", "value_of"]
 
-_BOOLEANS: Final = {
-    **dict.fromkeys(("true", "True", "TRUE"), True),  # as files have them
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 _MEANT: Final = {  # what words mean elsewhere that are text here
     **dict.fromkeys(("True", "TRUE"), "true"),
     **dict.fromkeys(("False", "FALSE"), "false"),
     **dict.fromkeys(("None", "Null", "NULL"), "null"),
 }
-_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
 class Unclear(ValueError):
@@ -106,19 +101,19 @@ def _read(declared: Input | None, text: str) -> Json:
 
 
 def _whole(text: str) -> int:
-    if not _NUMBER.fullmatch(text):
+    if not JSON_NUMBER.fullmatch(text):
         raise ValueError(text)
     return int(text)
 
 
 def _number(text: str) -> float:
-    if not _NUMBER.fullmatch(text):
+    if not JSON_NUMBER.fullmatch(text):
         raise ValueError(text)
     return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
 _READ: Final[Mapping[str, Callable[[str], Json]]] = {
-    "boolean": _BOOLEANS.__getitem__,
+    "boolean": BOOLEANS.__getitem__,
     "integer": _whole,
     "number": _number,
     "list": loads,

@@ -17,6 +17,7 @@ __all__ = [
     "pairs_of",
     "states_of",
     "store_option",
+    "target_argument",
     "value_argument",
 ]
 
@@ -81,6 +82,8 @@ store_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
 
 inputs_option = click.option(
     "-i",

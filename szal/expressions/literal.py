@@ -5,6 +5,7 @@ import re
 from typing import Final
 
 from szal.expressions.path import Json, Scanner
+from szal.number import JSON_NUMBER
 
 __all__ = ["MAX_LISTS", "WORDS", "is_literal_next", "read_literal"]
 
@@ -14,7 +15,7 @@ MAX_LISTS: Final = 10
 WORDS: Final[dict[str, Json]] = {"true": True, "false": False, "null": None}
 """The words that are values."""
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?(?![\w.-])")
+_NUMBER = re.compile(rf"{JSON_NUMBER.pattern}(?![\w.-])")
 _STARTS = frozenset("-0123456789['\"")
 
 

@@ -14,13 +14,10 @@ import attrs
 from szal.expressions.path import Json
 from szal.number import as_typed
 
-__all__ = ["NUMBER", "Builder", "Entry", "Place", "Problem", "Unreadable", "Value", "places_in"]
+__all__ = ["Builder", "Entry", "Place", "Problem", "Unreadable", "Value", "places_in"]
 
 MAX_DEPTH: Final = 100
 MAX_EXPANDED: Final = 1_000_000  # values that come in through YAML aliases
-
-NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
-"""A number, as JSON writes it."""
 
 
 class Place(NamedTuple):

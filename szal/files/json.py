@@ -10,7 +10,8 @@ import json
 import re
 from typing import Final
 
-from szal.files.document import NUMBER, Builder, Place, Problem, Unreadable, Value, places_in
+from szal.files.document import Builder, Place, Problem, Unreadable, Value, places_in
+from szal.number import JSON_NUMBER
 
 __all__ = ["read_json"]
 
@@ -56,7 +57,7 @@ def _take(builder: Builder, place: Place, found: str) -> None:
             builder.scalar(place, string, string)
     elif found in _WORDS:
         builder.scalar(place, _WORDS[found], found)
-    elif NUMBER.fullmatch(found):
+    elif JSON_NUMBER.fullmatch(found):
         builder.number(place, found)
     else:  # NaN and the infinities, which the json module takes
         raise Unreadable(place, f"JSON syntax: {found} is not JSON")

@@ -9,16 +9,18 @@ import re
 from typing import Any, Final
 
 from szal.errors import MissingExtra
-from szal.files.document import NUMBER, Builder, Place, Problem, Unreadable, Value, places_in
+from szal.files.document import Builder, Place, Problem, Unreadable, Value, places_in
+from szal.number import JSON_NUMBER
 
-__all__ = ["read_yaml"]
+__all__ = ["BOOLEANS", "read_yaml"]
 
 _NOT_YAML = re.compile(r"[^\t\n\r\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
-_WORDS: Final[dict[str, bool | None]] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+BOOLEANS: Final[dict[str, bool]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+"""The plain scalars that are true or false."""
+_WORDS: Final[dict[str, bool | None]] = {**dict.fromkeys(("", "~", "null", "Null", "NULL")), **BOOLEANS}
 _TAGS = ("", "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
@@ -94,7 +96,7 @@ class _Reader:
             builder.key(place, raw)
         elif not event.style and not event.tag and raw in _WORDS:
             builder.scalar(place, _WORDS[raw], raw, event.anchor)
-        elif not event.style and not event.tag and NUMBER.fullmatch(raw):
+        elif not event.style and not event.tag and JSON_NUMBER.fullmatch(raw):
             builder.number(place, raw, event.anchor, typed=True)
         else:
             raw = builder.checked(place, raw)

@@ -6,6 +6,7 @@ from typing import Final
 
 import attrs
 
+from szal.errors import closest
 from szal.expressions.path import Path, spelled
 from szal.model.shapes import Steps, nothing_at
 
@@ -128,7 +129,7 @@ def _meant(path: Path, scope: Scope) -> _Segments | None:
         return _outcome(path.segments)
     if scope.inputs is not None and root in scope.inputs:
         return ("inputs", *path.segments)
-    close = _closest(str(root), _ROOTS)
+    close = closest(str(root), list(_ROOTS))
     if close is not None:
         return (close, *rest) if close == "inputs" else _outcome(tuple(rest))
     return None if root in ("env", "github", "secrets", "matrix") else ("inputs", *path.segments)
@@ -145,7 +146,7 @@ def _outcome(segments: _Segments) -> _Segments:
     known = attribute if attribute in _ATTRIBUTES else None
     found = (known,) if known else _LIKE_ATTRIBUTES.get(attribute)
     if found is None:
-        close = _closest(attribute, _ATTRIBUTES)
+        close = closest(attribute, _ATTRIBUTES)
         found = ("output", attribute) if close is None else (close,)
     return ("steps", name, *found, *inner)
 
@@ -158,10 +159,4 @@ def _declared(inputs: Collection[str]) -> str:
 def _input_like(word: str, scope: Scope) -> str | None:
     if scope.inputs is None or not scope.may_guess():
         return None
-    return _closest(word, [str(name) for name in islice(scope.inputs, 1000)])
-
-
-def _closest(word: str, known: Collection[str]) -> str | None:
-    from difflib import get_close_matches  # slow to import, and only needed for an error
-
-    return next(iter(get_close_matches(word, list(known), n=1)), None)
+    return closest(word, [str(name) for name in islice(scope.inputs, 1000)])

@@ -3,19 +3,15 @@
 from typing import Any
 
 import pytest
+from model.problems import problems_of
 
-from szal import FlowDef, FlowMode, InvalidFlow, StepDef
+from szal import FlowDef, FlowMode, StepDef
 
 
 def told(condition: str, **config: Any) -> str:
     """Return what is said of a condition that follows the command "a" and any other step "f"."""
     a, f = StepDef("a", step_type="shell", config={"run": "echo 5", **config}), StepDef("f")
-    flow = FlowDef("f", FlowMode.DAG, steps=[a, f, StepDef("b", depends_on=[a, f], condition=condition)])
-    try:
-        flow.validate()
-    except InvalidFlow as error:
-        return "\n".join(error.problems)
-    return ""
+    return problems_of(FlowDef("f", FlowMode.DAG, steps=[a, f, StepDef("b", depends_on=[a, f], condition=condition)]))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from model.problems import problems_of
 
 from szal import FlowDef, FlowMode, InvalidFlow, StepDef
 
@@ -12,12 +13,7 @@ def told(text: str, *, inputs: Any = None, template: bool = False) -> str:
     """Return what is said of a step after the step "a", with that condition, or that template."""
     a = StepDef("a", config={"any": "thing"})
     own: dict[str, Any] = {"config": {"x": text}} if template else {"condition": text}
-    flow = FlowDef("f", FlowMode.DAG, steps=[a, StepDef("b", depends_on=a, **own)], inputs=inputs or {})
-    try:
-        flow.validate()
-    except InvalidFlow as error:
-        return "\n".join(error.problems)
-    return ""
+    return problems_of(FlowDef("f", FlowMode.DAG, steps=[a, StepDef("b", depends_on=a, **own)], inputs=inputs or {}))
 
 
 @pytest.mark.parametrize(

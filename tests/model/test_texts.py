@@ -3,16 +3,9 @@
 from typing import Any
 
 import pytest
+from model.problems import problems_of
 
-from szal import FlowDef, InvalidFlow, StepDef
-
-
-def told(flow: FlowDef) -> str:
-    try:
-        flow.validate()
-    except InvalidFlow as error:
-        return "\n".join(error.problems)
-    return ""
+from szal import FlowDef, StepDef
 
 
 @pytest.mark.parametrize(
@@ -26,7 +19,7 @@ def told(flow: FlowDef) -> str:
     ],
 )
 def test_nothing_is_filled_in_in_the_fields_of_a_flow(fields: dict[str, Any], where: str) -> None:
-    assert f"{where} holds {{{{, and nothing is filled in there" in told(FlowDef(**{"name": "f", **fields}))
+    assert f"{where} holds {{{{, and nothing is filled in there" in problems_of(FlowDef(**{"name": "f", **fields}))
 
 
 @pytest.mark.parametrize(
@@ -49,31 +42,31 @@ def test_nothing_is_filled_in_in_the_fields_of_a_flow(fields: dict[str, Any], wh
     ],
 )
 def test_nor_in_these_of_a_step(fields: dict[str, Any], where: str) -> None:
-    assert where in told(FlowDef("f", steps=[StepDef(**{"name": "a", **fields})]))
+    assert where in problems_of(FlowDef("f", steps=[StepDef(**{"name": "a", **fields})]))
 
 
 @pytest.mark.parametrize("text", ["echo ${{ inputs.x }}", "${{inputs.x}}", "v=${{ github.ref }}"])
 def test_the_spelling_of_github_actions_is_refused(text: str) -> None:
-    problems = told(FlowDef("f", steps=[StepDef("a", config={"run": text})]))
+    problems = problems_of(FlowDef("f", steps=[StepDef("a", config={"run": text})]))
     assert "${{ }} is not filled in: write {{ }}, and {{'$'}}{{ }} for a dollar sign" in problems
 
 
 def test_a_dollar_sign_before_a_value_can_be_written() -> None:
-    assert told(FlowDef("f", steps=[StepDef("a", config={"text": "{{'$'}}{{inputs.price}}"})])) == ""
+    assert problems_of(FlowDef("f", steps=[StepDef("a", config={"text": "{{'$'}}{{inputs.price}}"})])) == ""
 
 
 def test_an_undo_may_name_what_its_own_step_has_come_to_and_the_step_may_not() -> None:
     undo = {"run": "rm {{steps.a.output.file}} {{steps.first.output}}"}
     first, a = StepDef("first"), StepDef("a", config={"rollback": undo, "x": 1})
-    assert told(FlowDef("f", steps=[first, a])) == ""
-    assert "config refers to step 'a', which cannot have run before it" in told(
+    assert problems_of(FlowDef("f", steps=[first, a])) == ""
+    assert "config refers to step 'a', which cannot have run before it" in problems_of(
         FlowDef("f", steps=[StepDef("a", config={"run": "rm {{steps.a.output.file}}"})])
     )
 
 
 def test_an_undo_is_looked_at_as_the_rest_is() -> None:
     later = StepDef("a", config={"rollback": {"run": "rm {{steps.b.output}} {{input.x}} {{steps.none.output}}"}})
-    problems = told(FlowDef("f", steps=[later, StepDef("b")]))
+    problems = problems_of(FlowDef("f", steps=[later, StepDef("b")]))
     assert "config.rollback refers to step 'b', which cannot have run before it" in problems
     assert "config.rollback: {{input.x}}: there is no 'input' here: did you mean inputs.x?" in problems
     assert "config.rollback refers to an unknown step 'none'" in problems
@@ -82,10 +75,10 @@ def test_an_undo_is_looked_at_as_the_rest_is() -> None:
 def test_a_default_that_holds_itself_is_no_crash() -> None:
     circle: list[Any] = []
     circle.append(circle)
-    assert told(FlowDef("f", inputs={"x": circle})) == ""
+    assert problems_of(FlowDef("f", inputs={"x": circle})) == ""
 
 
 @pytest.mark.parametrize("value", [{1: 2}, ["shell"], 5, b"x"])
 @pytest.mark.parametrize("field", ["step_type", "config", "condition"])
 def test_what_is_of_the_wrong_type_is_no_crash(field: str, value: Any) -> None:
-    told(FlowDef("f", steps=[StepDef("a", **{"config": {"output": value}, field: value})]))
+    problems_of(FlowDef("f", steps=[StepDef("a", **{"config": {"output": value}, field: value})]))
