@@ -144,9 +144,11 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "steps": {
         "exit_status": "how a process has ended",
+        "stream": "what a command prints, taken in as it comes",
         "process": "processes and their groups",
         "lookup": "functions by name, and where they are looked for",
         "machine": "whether there is here what a config names",
+        "script": "values in commands",
         "shell": "a step that is a command",
         "handlers": "which function does which step",
     },

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Final
@@ -24,7 +23,9 @@ from szal.model.config import words_of
 from szal.model.json.text import as_recorded, loads
 from szal.scheduler.context import StepContext
 from szal.steps.machine import check_action, directory_of, missing_for, split_home
-from szal.steps.process import MAX_OUTPUT, ProcessGroup, missing_here
+from szal.steps.process import ProcessGroup, missing_here
+from szal.steps.script import script_of
+from szal.steps.stream import MAX_OUTPUT
 
 __all__ = ["GRACE", "MAX_OUTPUT", "run_shell"]
 
@@ -136,7 +137,7 @@ class _Task:
     def of(cls, ctx: StepContext, config: Json) -> "_Task":
         """Check and render *config*; raise `GiveUp` naming the step and what is wrong."""
         check_action(ctx, "shell", config)
-        script = _script(ctx, config["run"])
+        script = script_of(ctx, config["run"])
         if "\0" in script:
             raise GiveUp(f"step {ctx.step.name!r}: a value in config.run contains a NUL character")
         home, rest = split_home(config.get("cwd") or "")
@@ -199,52 +200,3 @@ def _rendered(ctx: StepContext, value: Json) -> str:
     if isinstance(value, str):
         return str(ctx.render(value, quote=str))
     return json.dumps(ctx.render(value), ensure_ascii=False, separators=(",", ":"))
-
-
-# -- values in commands ------------------------------------------------------------------------------
-
-_CODE = re.compile(r"\\.|\0(\d+)\0|\$\(|[()'\"`]|(?<![^\s;&|()])#[^\n]*", re.DOTALL)
-_QUOTED = {"'": re.compile(r"\0(\d+)\0|'"), '"': re.compile(r"\\.|\0(\d+)\0|\$\(|[\"`]", re.DOTALL)}
-_CLOSES = {"(": ")", "$(": ")", "`": "`", "'": "'", '"': '"'}
-_VARIABLE = {"'": "'\"${_szal_%s}\"'", '"': "${_szal_%s}"}  # anywhere else it gets quotes of its own
-
-
-def _script(ctx: StepContext, run: str) -> str:
-    """Return the command with a variable for each placeholder, and their values before it.
-
-    Variables and not quoted text, as a value's quotes would end the quotes that people write around a
-    placeholder, and set it free. Where this reads a command wrongly, as it may in a ``case`` within ``$( )``,
-    a value may be split into words, but is never run.
-    """
-    values: list[str] = []
-
-    def mark(value: str) -> str:
-        values.append(value)
-        return f"\0{len(values)}\0"
-
-    text: str = ctx.render(run, quote=mark)
-    if not values:
-        return text
-    assignments = [f"_szal_{number}={shlex.quote(value)}; " for number, value in enumerate(values, 1)]
-    return "".join(assignments) + _with_variables(text)
-
-
-def _with_variables(text: str) -> str:
-    parts: list[str] = []
-    inside = [""]  # the quotes and brackets that are open
-    position = 0
-    while (match := _QUOTED.get(inside[-1], _CODE).search(text, position)) is not None:
-        found, within = match[0], inside[-1]
-        parts.append(text[position : match.start()])
-        position = match.end()
-        if match[1]:
-            parts.append(_VARIABLE.get(within, '"${_szal_%s}"') % match[1])
-            continue
-        if found[0] == "#":  # a comment: nothing that it contains is to be read
-            continue
-        parts.append(found)
-        if _CLOSES.get(within) == found:
-            inside.pop()
-        elif found in _CLOSES:
-            inside.append(found)
-    return "".join(parts) + text[position:]

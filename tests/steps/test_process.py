@@ -15,7 +15,8 @@ import pytest
 from processes import is_running, number_in, wait_until
 
 from szal.errors import ExitStatusUnknown
-from szal.steps.process import MAX_OUTPUT, ProcessGroup
+from szal.steps.process import ProcessGroup
+from szal.steps.stream import MAX_OUTPUT
 
 
 class Caller:
