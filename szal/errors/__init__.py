@@ -1,0 +1,119 @@
+"""Every exception szal raises, in one tree under `SzalError`.
+
+An exception carries its facts as fields and prints itself from them, so it survives pickling and a
+caller never has to parse a message. Its repr is the one that every exception has: attrs' own would double
+the time that importing this package takes.
+
+Each is of ``szal.errors``, whichever module here it stands in: records and pickles name it so.
+"""
+
+from szal.errors.command import CommandOutputUnusable, ExitStatusUnknown, ShellFailed
+from szal.errors.description import MAX_TEXT, UNPRINTABLE, cut, describe, text_of
+from szal.errors.execution import (
+    CannotReuse,
+    DefinitionMismatch,
+    EngineClosed,
+    ExecutionNotFound,
+    ExecutionOwned,
+    LeaseLost,
+    WorkingDirectoryGone,
+)
+from szal.errors.flow import (
+    CycleDetected,
+    HandlerNotFound,
+    InvalidFlow,
+    InvalidInputs,
+    LoadError,
+    MigrationFailed,
+    MissingExtra,
+    ShellNotSupported,
+)
+from szal.errors.handler import Cancelled, GiveUp, RetryAfter, SkipStep
+from szal.errors.root import SzalError
+from szal.errors.step import (
+    FlowFailed,
+    MissingValue,
+    NotComparable,
+    OutputNotSerializable,
+    RetryExhausted,
+    StepError,
+    StepFailed,
+    StepTimeout,
+    SubFlowError,
+    Undecided,
+    ValueNotJson,
+)
+from szal.errors.store import (
+    FlushTimeout,
+    MissingDriver,
+    NotMigrated,
+    SinkFull,
+    StoreClosed,
+    StoreError,
+    StoreFailed,
+    StoreUnavailable,
+    WriteFailed,
+)
+from szal.errors.suggestion import closest, did_you_mean
+from szal.errors.value import ConditionError, DecodeError, EncodeError
+
+__all__ = [
+    "MAX_TEXT",
+    "UNPRINTABLE",
+    "Cancelled",
+    "CannotReuse",
+    "CommandOutputUnusable",
+    "ConditionError",
+    "CycleDetected",
+    "DecodeError",
+    "DefinitionMismatch",
+    "EncodeError",
+    "EngineClosed",
+    "ExecutionNotFound",
+    "ExecutionOwned",
+    "ExitStatusUnknown",
+    "FlowFailed",
+    "FlushTimeout",
+    "GiveUp",
+    "HandlerNotFound",
+    "InvalidFlow",
+    "InvalidInputs",
+    "LeaseLost",
+    "LoadError",
+    "MigrationFailed",
+    "MissingDriver",
+    "MissingExtra",
+    "MissingValue",
+    "NotComparable",
+    "NotMigrated",
+    "OutputNotSerializable",
+    "RetryAfter",
+    "RetryExhausted",
+    "ShellFailed",
+    "ShellNotSupported",
+    "SinkFull",
+    "SkipStep",
+    "StepError",
+    "StepFailed",
+    "StepTimeout",
+    "StoreClosed",
+    "StoreError",
+    "StoreFailed",
+    "StoreUnavailable",
+    "SubFlowError",
+    "SzalError",
+    "Undecided",
+    "ValueNotJson",
+    "WorkingDirectoryGone",
+    "WriteFailed",
+    "closest",
+    "cut",
+    "describe",
+    "did_you_mean",
+    "text_of",
+]
+
+for _each in list(globals().values()):
+    if isinstance(_each, type) and issubclass(_each, SzalError):
+        _each.__module__ = __name__
+del _each

@@ -1,0 +1,148 @@
+"""A flow, or what it was given, cannot be run as it is."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from szal.errors.root import SzalError
+
+__all__ = [
+    "CycleDetected",
+    "HandlerNotFound",
+    "InvalidFlow",
+    "InvalidInputs",
+    "LoadError",
+    "MigrationFailed",
+    "MissingExtra",
+    "ShellNotSupported",
+]
+
+
+@attrs.define(repr=False, slots=False)
+class InvalidFlow(SzalError):
+    """A flow that cannot be run. Lists every problem found, each naming its step.
+
+    >>> print(InvalidFlow("ci", ("step 'test': max_retries is negative (-1)",)))
+    invalid flow 'ci': step 'test': max_retries is negative (-1)
+    """
+
+    flow: str
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return _with_problems(f"invalid flow {self.flow!r}", self.problems)
+
+
+@attrs.define(repr=False, slots=False)
+class CycleDetected(InvalidFlow):
+    """The dependencies of a flow form a cycle; `path` names its steps, the first one again at the end.
+
+    >>> print(CycleDetected("ci", ("dependency cycle: a -> b -> a",), ("a", "b", "a")))
+    invalid flow 'ci': dependency cycle: a -> b -> a
+    """
+
+    path: tuple[str, ...] = ()
+
+
+@attrs.define(repr=False, slots=False)
+class InvalidInputs(SzalError, ValueError):
+    """What a flow was given is not what it declares. Lists every problem found; raised before anything is recorded.
+
+    `missing` are the names of required inputs that were not given.
+
+    >>> print(InvalidInputs("ci", ("unknown input 'oot'; did you mean 'out'?",)))
+    invalid inputs for flow 'ci': unknown input 'oot'; did you mean 'out'?
+    """
+
+    flow: str
+    problems: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _with_problems(f"invalid inputs for flow {self.flow!r}", self.problems)
+
+
+def _with_problems(what: str, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return f"{what}: {problems[0]}"
+    lines = "".join(f"\n  - {problem}" for problem in problems)
+    return f"{what}: {len(problems)} problems{lines}"
+
+
+@attrs.define(repr=False, slots=False)
+class HandlerNotFound(SzalError):
+    """Some steps have nothing to run (or undo) them. Raised before anything runs.
+
+    >>> print(HandlerNotFound(("build", "test")))
+    no handler for steps: build, test
+    """
+
+    steps: tuple[str, ...]
+    kind: str = "handler"
+
+    def __str__(self) -> str:
+        return f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
+
+
+@attrs.define(repr=False, slots=False)
+class ShellNotSupported(HandlerNotFound):
+    """Some steps are commands, and this system cannot run them: it is not a POSIX one. Raised before anything runs.
+
+    >>> print(ShellNotSupported(("build",), missing="os.killpg"))
+    step build is a command: that needs a POSIX system, and this one has no os.killpg
+    """
+
+    missing: str = ""
+
+    def __str__(self) -> str:
+        which = (
+            f"steps {', '.join(self.steps)} are commands"
+            if len(self.steps) > 1
+            else f"step {self.steps[0]} is a command"
+        )
+        return f"{which}: that needs a POSIX system, and this one has no {self.missing}"
+
+
+@attrs.define(repr=False, slots=False)
+class MigrationFailed(SzalError):
+    """A definition that cannot be brought to another version, or a migration that cannot be registered.
+
+    >>> print(MigrationFailed("ci", "no migration from version 2 is registered"))
+    flow 'ci': no migration from version 2 is registered
+    """
+
+    flow: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"flow {self.flow!r}: {self.problem}" if self.flow else self.problem
+
+
+@attrs.define(repr=False, slots=False)
+class LoadError(SzalError):
+    """A flow file that cannot be read; one line per problem, each with its place in the file.
+
+    >>> print(LoadError("ci.yaml", (":3:5: step 'test' needs an unknown step",)))
+    ci.yaml:3:5: step 'test' needs an unknown step
+    """
+
+    file: str
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.file}{problem}" for problem in self.problems)
+
+
+@attrs.define(repr=False, slots=False)
+class MissingExtra(SzalError, ImportError):
+    """An optional library is not installed; the message says which extra brings it.
+
+    >>> print(MissingExtra("the command line", "cli"))
+    the command line needs an optional part of szal: pip install "szal[cli]"
+    """
+
+    feature: str
+    extra: str
+
+    def __str__(self) -> str:
+        return f'{self.feature} needs an optional part of szal: pip install "szal[{self.extra}]"'

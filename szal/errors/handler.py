@@ -1,0 +1,79 @@
+"""What handlers may raise, or see raised."""
+
+import attrs
+
+from szal.errors.root import SzalError
+from szal.number import check
+
+__all__ = ["Cancelled", "GiveUp", "RetryAfter", "SkipStep"]
+
+
+@attrs.define(repr=False, slots=False)
+class GiveUp(SzalError):
+    """Raised by a handler: fail now, whatever retries are left.
+
+    >>> raise GiveUp("the licence has expired")
+    Traceback (most recent call last):
+    szal.errors.GiveUp: the licence has expired
+    """
+
+    reason: str = "gave up"
+
+    def __str__(self) -> str:
+        return str(self.reason)
+
+
+@attrs.define(repr=False, slots=False)
+class RetryAfter(SzalError):
+    """Raised by a handler: this attempt failed, try again in `seconds` (if attempts are left).
+
+    Takes the place of the step's own backoff, and is not capped by ``max_retry_delay``. A time that is past, a negative
+    number, is at once. Raises TypeError or ValueError for what is no number of seconds.
+
+    >>> raise RetryAfter(30)
+    Traceback (most recent call last):
+    szal.errors.RetryAfter: retry after 30s
+    """
+
+    seconds: float = attrs.field()
+
+    @seconds.validator
+    def _is_number(self, attribute: "attrs.Attribute[float]", value: float) -> None:
+        check(f"{attribute.name} of RetryAfter", value)
+
+    def __str__(self) -> str:
+        return f"retry after {self.seconds:g}s"
+
+
+@attrs.define(repr=False, slots=False)
+class SkipStep(SzalError):
+    """Raised by a handler: there is nothing to do. The step is skipped with this reason, not failed.
+
+    >>> raise SkipStep("nothing has changed")
+    Traceback (most recent call last):
+    szal.errors.SkipStep: nothing has changed
+    """
+
+    reason: str = attrs.field(default="skipped by its handler")
+
+    @reason.validator
+    def _is_text(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(f"{attribute.name} of SkipStep is not a string ({value!r})")
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.define(repr=False, slots=False)
+class Cancelled(SzalError):
+    """Raised by `StepContext.check` in a handler that is to end: its run is stopped, or nobody waits for it any more.
+
+    >>> print(Cancelled("flow timeout exceeded"))
+    flow timeout exceeded
+    """
+
+    reason: str = "cancelled"
+
+    def __str__(self) -> str:
+        return self.reason
