@@ -3,29 +3,23 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
 import click
-from rich.console import Console
 
-from szal.cli.advice import advice_on
 from szal.cli.console import documents, stderr, write
-from szal.cli.differences import Differs, tell_differences
-from szal.cli.execute import PAUSED, Job, Outcome, Settings, execute, sink_of
+from szal.cli.continuing import CannotGoOn, Continuing
+from szal.cli.execute import PAUSED, Outcome, Settings, sink_of
 from szal.cli.history import check_exists, find_record
 from szal.cli.inputs import inputs_given
-from szal.cli.live import view_of
 from szal.cli.options import inputs_option, needed
 from szal.cli.session import close, console_of, end, run_options
 from szal.cli.standing import standing_of
-from szal.cli.target import Target, find_target, recorded_target
+from szal.cli.target import find_target
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
-from szal.engine.correction import Correction
 from szal.engine.engine import Engine
 from szal.errors import (
     ExecutionNotFound,
     ExecutionOwned,
-    HandlerNotFound,
     InvalidInputs,
     LeaseLost,
     SzalError,
@@ -34,23 +28,11 @@ from szal.errors import (
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.flow import FlowDef
-from szal.model.results import ExecutionRecord, FlowResult
+from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Handlers
-from szal.stores.ledger import ledger_of
 
 __all__ = ["recover", "rerun", "resume"]
-
-
-@attrs.define
-class CannotGoOn(SzalError):
-    """An execution that is there, but cannot be continued in this way."""
-
-    execution_id: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"execution {one_line(self.execution_id)}: {self.problem}"
 
 
 _id_argument = click.argument("execution_id", metavar="ID")
@@ -129,76 +111,9 @@ def _go_on(
         with sink_of(settings) as store:
             assert store is not None
             record = find_record(store, execution_id)
-            outcome = _Continuing(settings, console, store, do, is_new).take_up(record, found, target)
+            outcome = Continuing(settings, console, store, do, is_new).take_up(record, found, target)
         close(document, console, outcome, settings, target)
     end(outcome)
-
-
-@attrs.frozen
-class _Continuing:
-    """How executions are taken up: by *do*, as themselves or as new ones."""
-
-    settings: Settings
-    console: Console
-    store: Any
-    do: Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult]
-    is_new: bool = False
-
-    def take_up(self, record: ExecutionRecord, target: Target | None, named: str | None) -> Outcome:
-        """Go on with an execution on this thread; raises `CannotGoOn`, and what the engine raises.
-
-        *named* is how a person named *target*.
-        """
-        name = record.execution_id
-        standing = standing_of(self.store, record)
-        if standing.flow is None:
-            raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
-        flow = None if target is None else target.named(record.flow_name)
-        shown = flow if self.is_new and flow is not None else standing.flow
-        view = view_of(shown, self.console, before=() if self.is_new else standing.steps)
-        try:
-            job = Job(
-                target=self._target_for(record, standing.flow, target),
-                do=lambda engine, token: self.do(engine, name, token, flow),
-                execution_id=None if self.is_new else name,
-            )
-            differences = () if flow is None or target is None else self._differences(record, flow, target, named)
-            outcome = execute(job, self.settings, self.store, view)
-            return attrs.evolve(outcome, differences=differences)
-        except HandlerNotFound as error:
-            more = "" if target is not None else ": name the flow's file, or the MODULE:ATTRIBUTE that has them"
-            raise CannotGoOn(name, f"{error}{more}") from error
-
-    def _differences(
-        self, record: ExecutionRecord, flow: FlowDef, target: Target, named: str | None
-    ) -> tuple[str, ...]:
-        """Tell how *flow* differs from what the execution began with; raise `Differs` where that cannot be.
-
-        What a program makes has the handlers of that program, and goes on as it was recorded.
-        """
-        if not self.is_new and not record.state.is_live and not target.is_read:
-            return ()
-        name, ledger = record.execution_id, ledger_of(self.store)
-        assert ledger is not None, "its definition is recorded"
-        found = Correction.of(ledger, ledger.read(name), flow, target.config()).differences
-        what = named or flow.name
-        if found and not self.is_new and target.is_read:
-            raise Differs(name, what, found, advice_on(self.settings.store, named))
-        follows = "it runs as that says now" if self.is_new else "it goes on as it was recorded"
-        tell_differences(self.console, what, name, found, follows)
-        return found
-
-    def _target_for(self, record: ExecutionRecord, flow: FlowDef, target: Target | None) -> Target:
-        """Return what does the steps, if any is to be done: never a flow's handlers for another flow's steps."""
-        if target is None:
-            found = recorded_target(record, flow)
-            if self.is_new or record.state.is_live:
-                found.check(is_new=self.is_new)
-            return found
-        if target.named(record.flow_name) is None:
-            problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(target.flow.name)}"
-            raise CannotGoOn(record.execution_id, problem)
-        return target
 
 
 # -- many -----------------------------------------------------------------------------------------------
@@ -227,7 +142,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
         console = console_of(document, settings)
         with sink_of(settings) as store:
             assert store is not None
-            continuing = _Continuing(settings, console, store, _resume)
+            continuing = Continuing(settings, console, store, _resume)
             for execution_id in _interrupted(store):
                 try:
                     record = store.get(execution_id)

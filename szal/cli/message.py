@@ -9,7 +9,7 @@ import click
 
 from szal.cli.advice import advice_on
 from szal.cli.console import stderr, stdout, write
-from szal.cli.durable import CannotGoOn
+from szal.cli.continuing import CannotGoOn
 from szal.cli.history import find_record, reading
 from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_argument
 from szal.cli.standing import Standing, signals_of, standing_of

@@ -12,7 +12,7 @@ from szal.engine.config import EngineConfig
 from szal.engine.driver import Driver, NotAdmitted
 from szal.engine.execution import Execution, RunThread
 from szal.engine.spec import ExecutionSpec
-from szal.errors import ExecutionOwned
+from szal.errors import EngineClosed, ExecutionOwned
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.flow import FlowDef
@@ -94,6 +94,22 @@ class Engine:
             active.drain()  # what has begun meanwhile
             if not active.wait_for_others(drain):
                 logger.warning("the engine is closed, and still running: %s", ", ".join(active.ids()))
+
+    def release(self) -> None:
+        """Refuse further runs, and have those that go on told to end, as SIGTERM has them. Waits for nothing.
+
+        With one of szal's stores, what has not ended within `EngineConfig.cancel_grace` is left behind, each execution
+        stays RUNNING with its lease given back, so that another process goes on with it at once, and `run` raises
+        `EngineClosed`. Without one, what runs is cancelled. From any thread, and from a signal handler.
+        """
+        for background in self._background:
+            background.close()
+        active = self._admission.active
+        if active.close():
+            self._shut_down()
+        for driver in active.all():
+            closed = EngineClosed()
+            driver.request_stop(driver.stop_for(closed), closed)
 
     def _shut_down(self) -> None:
         self.threads.close()
@@ -208,6 +224,26 @@ class Engine:
         with contextlib.suppress(NotAdmitted):
             return driver.run(lambda: recovery.resume(root, cancel) if is_wanted() else None)
         raise ExecutionOwned(root)
+
+    def check(self, execution_id: str, *, elsewhere: bool = False) -> None:
+        """Raise what would keep an execution that has not ended from going on with this engine; it only reads.
+
+        Whoever runs it now is of no account: this is what `resume` asks before it takes anything over. *elsewhere*:
+        the working directories of commands are not looked for, as it is to go on on another machine.
+
+        Raises `HandlerNotFound`, `DefinitionMismatch`, `MigrationFailed`, `WorkingDirectoryGone`, `ExecutionNotFound`,
+        and `StoreError` where its definition is not recorded.
+
+        >>> from szal import StepDef, open_store
+        >>> store = open_store("memory:")
+        >>> flow = FlowDef("shop", steps=[StepDef("ask", step_type="wait", config={"signal": "go"}), StepDef("pay")])
+        >>> with Engine(lambda ctx: None, EngineConfig(execution_store=store)) as engine:
+        ...     _ = engine.run(flow, execution_id="order-42")
+        >>> Engine(Handlers(), EngineConfig(execution_store=store)).check("order-42")
+        Traceback (most recent call last):
+        szal.errors.HandlerNotFound: no handler for step: pay
+        """
+        self._admission.recovery().check(execution_id, elsewhere=elsewhere)
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
         """Continue at most *limit* executions that nobody runs; return how each ended, once all have.

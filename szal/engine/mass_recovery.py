@@ -1,9 +1,7 @@
 """Recovering many executions: several at a time, each on a thread of its own, so that a slow one holds up no other."""
 
-import contextvars
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from queue import Empty
@@ -11,6 +9,7 @@ from queue import Empty
 import attrs
 
 from szal.clock import monotonic
+from szal.engine.side_by_side import Stopper, each_on_a_thread, start_thread
 from szal.errors import (
     EngineClosed,
     ExecutionNotFound,
@@ -22,7 +21,6 @@ from szal.errors import (
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
-from szal.scheduler.call import take_claim
 from szal.waiters import Mailbox
 
 __all__ = ["BackgroundRecovery", "recover_all"]
@@ -30,7 +28,6 @@ __all__ = ["BackgroundRecovery", "recover_all"]
 logger = SafeLogger(logging.getLogger(__name__))
 
 Resume = Callable[[str], FlowResult]
-Stopper = Callable[[Iterable[str], BaseException], object]
 
 
 def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
@@ -56,83 +53,24 @@ def recover_all(
 ) -> list[FlowResult]:
     """Resume executions, *at_once* at a time, and return how they ended, in the order given: at most *limit* of them.
 
-    Blocks until all have ended. Where this thread is interrupted meanwhile, it calls *stop* with those that are under
-    way and with what came up, and waits all the same. *resume* is told with `is_wanted` that this has happened: one
-    that *stop* does not find is to ask.
+    Blocks until all have ended. *stop* is as `each_on_a_thread` says; *resume* is told with `is_wanted` whether it has
+    been called: one that it does not find is to ask.
     """
 
-    def resume_if_wanted(execution_id: str) -> FlowResult:
-        return resume(execution_id, is_wanted=lambda: interruption is None)
+    def resume_if_wanted(execution_id: str, is_wanted: Callable[[], bool]) -> FlowResult | None:
+        return _resume(partial(resume, is_wanted=is_wanted), execution_id)
 
-    pending = deque(execution_ids)
-    tasks: list[_Task] = []
-    under_way: set[_Task] = set()
-    done: Mailbox[_Task] = Mailbox()
-    results = 0
-    interruption: BaseException | None = None
-    while True:
-        try:
-            room = at_once if limit is None else min(at_once, limit - results)
-            if pending and len(under_way) < room:
-                task = _Task(pending.popleft(), resume_if_wanted, done)
-                tasks.append(task)
-                under_way.add(task)
-                if not _start(task.run, name=task.execution_id):
-                    task.run()  # no thread to be had: this one does it
-            elif under_way:
-                task = done.next()
-                under_way.discard(task)
-                results += task.result is not None
-            else:
-                break
-        except BaseException as error:
-            if interruption is not None:
-                raise
-            interruption = error
-            pending.clear()
-            for task in tasks:
-                task.revoke()
-            under_way = {task for task in tasks if not task.is_done}
-            stop([task.execution_id for task in under_way], error)
-    if interruption is not None:
-        raise interruption
-    return [task.result for task in tasks if task.result is not None]
+    results: dict[int, FlowResult] = {}
 
+    def keep(place: int, _: str, result: FlowResult | None) -> None:
+        if result is not None:
+            results[place] = result
 
-class _Task:
-    """One execution to be resumed, on a thread that may have been started or not when an interruption came up."""
+    def room() -> int:
+        return at_once if limit is None else min(at_once, limit - len(results))
 
-    def __init__(self, execution_id: str, resume: Resume, done: "Mailbox[_Task]") -> None:
-        self.execution_id = execution_id
-        self.result: FlowResult | None = None
-        self.is_done = False
-        self._resume = resume
-        self._done = done
-        self._claim: list[None] = [None]  # whoever takes it decides whether it is run
-
-    def run(self) -> None:
-        """Resume it, unless it was revoked."""
-        if take_claim(self._claim):
-            try:
-                self.result = _resume(self._resume, self.execution_id)
-            finally:
-                self.is_done = True
-                self._done.put(self)
-
-    def revoke(self) -> None:
-        """Have it not run, if it has not begun."""
-        if take_claim(self._claim):
-            self.is_done = True
-
-
-def _start(work: Callable[[], None], *, name: str) -> bool:
-    """Have a run thread do some work, with a copy of this one's context; False where there is none to be had."""
-    context = contextvars.copy_context()
-    try:
-        threading.Thread(target=context.run, args=(work,), name=f"szal-run-{name}", daemon=True).start()
-    except RuntimeError:
-        return False
-    return True
+    each_on_a_thread(execution_ids, resume_if_wanted, room=room, on_end=keep, stop=stop)
+    return [results[place] for place in sorted(results)]
 
 
 class BackgroundRecovery:
@@ -207,7 +145,7 @@ class BackgroundRecovery:
                 return
             tried = execution_id in self._running or execution_id in self._refused
             recover = partial(self._recover, execution_id)
-            if not tried and not self._is_active(execution_id) and _start(recover, name=execution_id):
+            if not tried and not self._is_active(execution_id) and start_thread(recover, name=execution_id):
                 self._running.add(execution_id)
 
     def _recover(self, execution_id: str) -> None:

@@ -139,12 +139,29 @@ class Recovery:
         known = self.ledger.read(execution_id)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
-        flow = stored_flow(execution_id, known, self._config)
+        return self.take_over(self._as_it_goes_on(known, token))
+
+    def check(self, execution_id: str, *, elsewhere: bool) -> None:
+        """Raise what keeps an execution from going on here, whoever runs it now; nothing where it has ended.
+
+        *elsewhere*: it is to go on on another machine, whose directories nobody knows here.
+        """
+        self.leased.drain()
+        known = self.ledger.read(execution_id)
+        if known.record.state.is_live:
+            self._as_it_goes_on(known, None, elsewhere=elsewhere)
+
+    def _as_it_goes_on(
+        self, known: Snapshot, token: CancellationToken | None, *, elsewhere: bool = False
+    ) -> ExecutionSpec:
+        """Return how an execution goes on; raise what keeps it from that, while nothing is taken over yet."""
+        flow = stored_flow(known.record.execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
-        check_directory(known.record, plan, self._config)
+        if not elsewhere:
+            check_directory(known.record, plan, self._config)
         self._check_sub_flows(known, flow, plan)
-        return self.take_over(ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token))
+        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token)
 
     def take_over(self, spec: ExecutionSpec) -> ExecutionSpec | FlowResult:
         """Return *spec* with the lease that it goes on under, from where it stands; or the result that it has by now.

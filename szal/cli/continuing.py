@@ -1,0 +1,135 @@
+"""How an execution goes on that a person names: with what does its steps, and by which definition."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from rich.console import Console
+
+from szal.cli.advice import advice_on
+from szal.cli.differences import Differs, tell_differences
+from szal.cli.execute import Job, Outcome, Settings, execute
+from szal.cli.live import view_of
+from szal.cli.standing import standing_of
+from szal.cli.target import Target, recorded_target
+from szal.cli.text import one_line
+from szal.engine.correction import Correction
+from szal.engine.engine import Engine
+from szal.errors import HandlerNotFound, SzalError
+from szal.model.flow import FlowDef
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.scheduler.cancel import CancellationToken
+from szal.stores.ledger import ledger_of
+
+__all__ = ["CannotGoOn", "Continuing", "Prepared"]
+
+
+@attrs.define
+class CannotGoOn(SzalError):
+    """An execution that is there, but cannot be continued in this way."""
+
+    execution_id: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"execution {one_line(self.execution_id)}: {self.problem}"
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """An execution that can go on. `flow`: what was named for it; `recorded`: what it began with, with these `steps`.
+
+    `differences`: how these two differ.
+    """
+
+    target: Target
+    flow: FlowDef | None
+    recorded: FlowDef
+    steps: tuple[StepResult, ...]
+    differences: tuple[str, ...]
+
+
+@attrs.frozen
+class Continuing:
+    """How executions are taken up: by *do*, as themselves or as new ones."""
+
+    settings: Settings
+    console: Console
+    store: Any
+    do: Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult]
+    is_new: bool = False
+
+    def take_up(self, record: ExecutionRecord, target: Target | None, named: str | None) -> Outcome:
+        """Go on with an execution on this thread; raises `CannotGoOn`, and what the engine raises.
+
+        *named* is how a person named *target*.
+        """
+        name = record.execution_id
+        found = self.prepare(record, target, named)
+        follows = "it runs as that says now" if self.is_new else "it goes on as it was recorded"
+        tell_differences(self.console, named or found.recorded.name, name, found.differences, follows)
+        shown = found.flow if self.is_new and found.flow is not None else found.recorded
+        view = view_of(shown, self.console, before=() if self.is_new else found.steps)
+        job = Job(
+            target=found.target,
+            do=lambda engine, token: self.do(engine, name, token, found.flow),
+            execution_id=None if self.is_new else name,
+        )
+        try:
+            outcome = execute(job, self.settings, self.store, view)
+        except HandlerNotFound as error:
+            raise self.without_handlers(name, error, target) from error
+        return attrs.evolve(outcome, differences=found.differences)
+
+    def prepare(self, record: ExecutionRecord, target: Target | None, named: str | None) -> Prepared:
+        """Return how an execution goes on; raises `CannotGoOn`, `Differs`, and what the engine raises."""
+        name = record.execution_id
+        standing = standing_of(self.store, record)
+        if standing.flow is None:
+            raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
+        flow = None if target is None else target.named(record.flow_name)
+        try:
+            does = self._target_for(record, standing.flow, target)
+        except HandlerNotFound as error:
+            raise self.without_handlers(name, error, target) from error
+        differences = () if flow is None or target is None else self._differences(record, flow, target, named)
+        return Prepared(
+            target=does,
+            flow=flow,
+            recorded=standing.flow,
+            steps=tuple(standing.steps),
+            differences=differences,
+        )
+
+    def without_handlers(self, name: str, error: HandlerNotFound, target: Target | None) -> CannotGoOn:
+        """Return what to raise for an execution some step of which nothing does."""
+        more = "" if target is not None else ": name the flow's file, or the MODULE:ATTRIBUTE that has them"
+        return CannotGoOn(name, f"{error}{more}")
+
+    def _differences(
+        self, record: ExecutionRecord, flow: FlowDef, target: Target, named: str | None
+    ) -> tuple[str, ...]:
+        """Return how *flow* differs from what the execution began with; raise `Differs` where that cannot be.
+
+        What a program makes has the handlers of that program, and goes on as it was recorded.
+        """
+        if not self.is_new and not record.state.is_live and not target.is_read:
+            return ()
+        name, ledger = record.execution_id, ledger_of(self.store)
+        assert ledger is not None, "its definition is recorded"
+        found = Correction.of(ledger, ledger.read(name), flow, target.config()).differences
+        if found and not self.is_new and target.is_read:
+            raise Differs(name, named or flow.name, found, advice_on(self.settings.store, named))
+        return found
+
+    def _target_for(self, record: ExecutionRecord, flow: FlowDef, target: Target | None) -> Target:
+        """Return what does the steps, if any is to be done: never a flow's handlers for another flow's steps."""
+        if target is None:
+            found = recorded_target(record, flow)
+            if self.is_new or record.state.is_live:
+                found.check(is_new=self.is_new)
+            return found
+        if target.named(record.flow_name) is None:
+            problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(target.flow.name)}"
+            raise CannotGoOn(record.execution_id, problem)
+        return target
