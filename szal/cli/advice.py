@@ -10,13 +10,14 @@ from click.core import ParameterSource
 from szal.cli.standing import Wait
 from szal.cli.target import Target
 from szal.cli.text import moment, one_line
+from szal.cli.which import Which
 from szal.errors import HandlerNotFound
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.url import without_password
 
-__all__ = ["Advice", "advice_on"]
+__all__ = ["Advice", "advice_on", "target_for"]
 
 
 @attrs.frozen
@@ -32,8 +33,8 @@ class Advice:
     def resume(self, execution_id: str, flow: FlowDef | None = None) -> str:
         """Return the command that goes on with an execution. MODULE:ATTRIBUTE stands where that is to be filled in."""
         target = self.target
-        if target is None and flow is not None and not _is_self_contained(flow):
-            target = "MODULE:ATTRIBUTE"
+        if target is None and flow is not None:
+            target = target_for(flow)
         return self._command("resume", execution_id, target)
 
     def instead(self, execution_id: str) -> str:
@@ -60,6 +61,14 @@ class Advice:
         word = "undo" if flow is None or flow.rollback_on_failure else "cancel"
         yield f"to {word} it: {self.undo(name, flow)}"
 
+    def on_many(self, name: str, which: Which) -> str:
+        """Return the command that does it with all that *which* says."""
+        return self._command(name, self.target, options=which.words())
+
+    def show(self) -> str:
+        """Return the command that shows an execution, whose ID is to be filled in."""
+        return self._command("show", "ID")
+
     def waits(self, waits: Sequence[Wait]) -> Iterator[str]:
         """Yield what each wait is for, and the command that sends it."""
         for wait in waits:
@@ -77,10 +86,11 @@ class Advice:
                     f" not: {command}"
                 )
 
-    def _command(self, name: str, *arguments: str | None, choice: str | None = None) -> str:
+    def _command(self, name: str, *arguments: str | None, choice: str | None = None, options: str = "") -> str:
         given = [one_line(each) for each in arguments if each is not None]
         words = [*map(shlex.quote, given), *([] if choice is None else [choice])]
-        store = [] if self.store is None else ["--store", shlex.quote(without_password(self.store))]
+        store = [options] if options else []
+        store += [] if self.store is None else ["--store", shlex.quote(without_password(self.store))]
         if any(word.startswith("-") for word in given):
             return " ".join(["szal", name, *store, "--", *words])
         return " ".join(["szal", name, *words, *store])
@@ -92,9 +102,10 @@ def advice_on(store: str | None, target: str | None = None) -> Advice:
     return Advice(None if source is ParameterSource.ENVIRONMENT else store, target)
 
 
-def _is_self_contained(flow: FlowDef) -> bool:
+def target_for(flow: FlowDef) -> str | None:
+    """Return what stands for the target that is to be filled in; None where szal does all steps of *flow* itself."""
     try:
         Target(flow).check()
     except HandlerNotFound:
-        return False
-    return True
+        return "MODULE:ATTRIBUTE"
+    return None

@@ -1,7 +1,7 @@
 """How an execution goes on that a person names: with what does its steps, and by which definition."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 from rich.console import Console
@@ -21,7 +21,10 @@ from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.scheduler.cancel import CancellationToken
 from szal.stores.ledger import ledger_of
 
-__all__ = ["CannotGoOn", "Continuing", "Prepared"]
+__all__ = ["CannotGoOn", "Continuing", "GoOn", "Prepared"]
+
+GoOn: TypeAlias = Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult]
+"""What takes up an execution, by its id, or as the flow that was named for it."""
 
 
 @attrs.define
@@ -56,7 +59,7 @@ class Continuing:
     settings: Settings
     console: Console
     store: Any
-    do: Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult]
+    do: GoOn
     is_new: bool = False
 
     def take_up(self, record: ExecutionRecord, target: Target | None, named: str | None) -> Outcome:

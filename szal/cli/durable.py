@@ -1,19 +1,23 @@
 """The commands that take executions up again: resume, recover, rerun."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import click
 
-from szal.cli.console import documents, stderr, write
-from szal.cli.continuing import CannotGoOn, Continuing
+from szal.cli.chosen import Action, id_of_rerun
+from szal.cli.console import console_for, documents, stderr, write
+from szal.cli.continuing import CannotGoOn, Continuing, GoOn
 from szal.cli.execute import PAUSED, Outcome, Settings, sink_of
+from szal.cli.fate import Already
 from szal.cli.history import check_exists, find_record
 from szal.cli.inputs import inputs_given
+from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many, target_of_many
 from szal.cli.options import inputs_option, needed
 from szal.cli.session import close, console_of, end, run_options
 from szal.cli.standing import standing_of
-from szal.cli.target import find_target
+from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
@@ -31,19 +35,21 @@ from szal.model.flow import FlowDef
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Handlers
+from szal.stores import Sink
 
 __all__ = ["recover", "rerun", "resume"]
 
 
-_id_argument = click.argument("execution_id", metavar="ID")
+_id_argument = click.argument("execution_id", metavar="[ID]", required=False)
 _target_argument = click.argument("target", metavar="[FILE|MODULE:ATTRIBUTE]", required=False)
 
 
 @click.command(short_help="Go on with an execution that was interrupted, or waits.")
 @_id_argument
 @_target_argument
+@many_options
 @run_options
-def resume(*, execution_id: str, target: str | None, settings: Settings) -> None:
+def resume(*, execution_id: str | None, target: str | None, many: Many, settings: Settings) -> None:
     """Go on with an execution that was interrupted, or waits. The beginning of its ID is enough.
 
     Steps that have ended are not run again; of an execution that has ended the result is shown. The definition is
@@ -51,9 +57,16 @@ def resume(*, execution_id: str, target: str | None, settings: Settings) -> None
     file says). FILE or MODULE:ATTRIBUTE (as for run) brings what does the steps: it may be left out where all of them
     are shell commands, "call" a function, or wait. Commands run where they ran first, unless --cwd says where that is
     now. Exit status as of run; 2 also where it is being run already.
-    """
 
-    _go_on(execution_id, target, settings, _resume)
+    Without an ID, many: all that pass --flow, --state, --label, --since and --until, and that nobody runs although they
+    could go on; with --state paused, also what waits. It says how many, asks, and tells what became of each. What
+    another process takes first is left to it. Exit status: 0; 1 where one failed or could not go on; 3 where one waits.
+    """
+    name, target = one_or_many(many, execution_id, target)
+    if name is None:
+        _go_on_with_many(Action.RESUME, many, target, settings, _resume)
+    else:
+        _go_on(name, target, settings, _resume)
 
 
 @click.command(short_help="Run a flow again, keeping what completed.")
@@ -61,9 +74,16 @@ def resume(*, execution_id: str, target: str | None, settings: Settings) -> None
 @_target_argument
 @click.option("--from", "from_step", metavar="STEP", help="Run this step, and all that comes after it, again.")
 @inputs_option
+@many_options
 @run_options
 def rerun(
-    *, execution_id: str, target: str | None, from_step: str | None, inputs: Mapping[str, str], settings: Settings
+    *,
+    execution_id: str | None,
+    target: str | None,
+    from_step: str | None,
+    inputs: Mapping[str, str],
+    many: Many,
+    settings: Settings,
 ) -> None:
     """Run a flow again, as a new execution that keeps what completed before.
 
@@ -71,17 +91,26 @@ def rerun(
     MODULE:ATTRIBUTE it is run as that says now: a step that is new or changed runs, with all that comes after it, and
     how it differs from the earlier execution is told. Inputs are laid over the earlier ones. What may be left out, and
     the exit status, are as of resume.
+
+    Without an ID, many: as with resume, but what has failed, or was rolled back, unless --state says otherwise. Each
+    becomes ID-rerun-1, and what was run again already is left out, so the same command can be given once more.
     """
 
     def do(engine: Engine, name: str, token: CancellationToken, flow: FlowDef | None) -> FlowResult:
+        new_id = id_of_rerun(name) if many else None
+        given = _given(engine, name, flow, inputs)
         try:
-            return engine.rerun(name, from_step, _given(engine, name, flow, inputs), flow=flow, cancel=token)
+            return engine.rerun(name, from_step, given, flow=flow, new_id=new_id, cancel=token)
         except InvalidInputs:
             raise
         except ValueError as error:
             raise CannotGoOn(name, str(error)) from error
 
-    _go_on(execution_id, target, settings, do, is_new=True)
+    name, target = one_or_many(many, execution_id, target)
+    if name is None:
+        _go_on_with_many(Action.RERUN, many, target, settings, do)
+    else:
+        _go_on(name, target, settings, do, is_new=True)
 
 
 def _given(engine: Engine, execution_id: str, flow: FlowDef | None, texts: Mapping[str, str]) -> dict[str, Json]:
@@ -100,7 +129,7 @@ def _go_on(
     execution_id: str,
     target: str | None,
     settings: Settings,
-    do: Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult],
+    do: GoOn,
     *,
     is_new: bool = False,
 ) -> None:
@@ -117,6 +146,43 @@ def _go_on(
 
 
 # -- many -----------------------------------------------------------------------------------------------
+
+
+def _go_on_with_many(action: Action, many: Many, named: str | None, settings: Settings, do: GoOn) -> None:
+    """Do that with all that *many* chooses: those of the target's flow, unless it says another."""
+    is_new = action is Action.RERUN
+    with documents(divert=settings.recorded):
+        target = target_of_many(named)
+
+    def engine(sink: Sink) -> Engine:
+        does = Target(FlowDef("recorded")) if target is None else target
+        return Engine(does.handler, settings.config(does, execution_store=sink))
+
+    def go_on(engine: Engine, sink: Sink, execution_id: str) -> FlowResult:
+        record = sink.get(execution_id)
+        if record is None:
+            raise ExecutionNotFound(execution_id)
+        if not is_new and not record.state.is_live:
+            raise Already(f"it has ended ({record.state})".replace("_", " "))
+        again = sink.get(id_of_rerun(execution_id)) if is_new else None
+        if again is not None:
+            raise Already(f"it was run again as {again.execution_id} ({again.state})".replace("_", " "))
+        continuing = Continuing(settings, console_for(stderr()), sink, do, is_new)
+        found = continuing.prepare(record, target, named)
+        return do(engine, execution_id, CancellationToken(), found.flow)
+
+    if target is not None and many.which.flow is None:
+        many = attrs.evolve(many, which=attrs.evolve(many.which, flow=target.flow.name))
+    plan = Plan(
+        action=action,
+        becomes=id_of_rerun if is_new else str,
+        engine=engine,
+        do=go_on,
+        store=settings.store,
+        target=named,
+        as_json=settings.recorded,
+    )
+    act_on_many(plan, many)
 
 
 @click.command(short_help="Go on with every execution that can.")

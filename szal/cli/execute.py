@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 import click
@@ -21,7 +21,7 @@ from szal.cli.live import View
 from szal.cli.standing import Standing, is_left_by_a_person, standing_of
 from szal.cli.target import Target
 from szal.clock import monotonic
-from szal.engine.config import Durability
+from szal.engine.config import Durability, EngineConfig
 from szal.engine.engine import Engine
 from szal.errors import StoreError, SzalError
 from szal.events.bus import WorkflowEvent
@@ -32,7 +32,7 @@ from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
 from szal.stores.ledger import ledger_of
 
-__all__ = ["PAUSED", "Job", "Outcome", "RecordLost", "Settings", "execute", "leave", "sink_of"]
+__all__ = ["PAUSED", "Job", "Outcome", "RecordLost", "Settings", "execute", "leave", "leave_at_once", "sink_of"]
 
 PAUSED: Final = 3
 """The exit status for an execution that waits for something."""
@@ -62,6 +62,17 @@ class Settings:
     durability: Durability = "flow"
     lease_ttl: float = 30.0
     cwd: str | None = None
+
+    def config(self, target: Target, **more: Any) -> EngineConfig:
+        """Return the settings of an engine that runs *target*."""
+        return target.config(
+            max_concurrency=self.max_concurrency,
+            timeout=self.timeout,
+            durability=self.durability,
+            lease_ttl=self.lease_ttl,
+            cwd=self.cwd,
+            **more,
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -167,12 +178,8 @@ class _Running:
         self._view = view
         self._token = CancellationToken()
         self._on_first = _FIRST_KEPT if is_kept else _FIRST
-        config = job.target.config(
-            max_concurrency=settings.max_concurrency,
-            timeout=settings.timeout,
-            durability=settings.durability,
-            lease_ttl=settings.lease_ttl,
-            cwd=settings.cwd,
+        config = settings.config(
+            job.target,
             execution_store=store,
             event_sink=self._on_event,
             progress_sink=view.progress,
@@ -222,15 +229,8 @@ class _Running:
         self._view.say(f"{came.name}: {what}")
 
     def _get_out(self, status: int) -> None:
-        time.sleep(_PATIENCE)  # the main thread has been told too, and may be on its way out
-        for last in (lambda: self._view.__exit__(None, None, None), _finish):
-            thread = threading.Thread(target=last, name="szal-exit", daemon=True)
-            thread.start()  # what holds up the main thread may hold up this one too
-            thread.join(_PATIENCE)
-        write(
-            stderr(), "szal: left at once; szal show tells how far it came" if self._is_kept else "szal: left at once"
-        )
-        os._exit(status)
+        said = "szal: left at once; szal show tells how far it came" if self._is_kept else "szal: left at once"
+        leave_at_once(status, said, lambda: self._view.__exit__(None, None, None))
 
 
 _FIRST: Final = {signal.SIGTERM: "cancelling; once more to stop waiting"}
@@ -269,6 +269,17 @@ def leave(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    os._exit(status)
+
+
+def leave_at_once(status: int, said: str = "szal: left at once", *lasts: Callable[[], object]) -> NoReturn:
+    """End the process from a thread that is not the main one, which may hang, once *lasts* were called."""
+    time.sleep(_PATIENCE)  # the main thread has been told too, and may be on its way out
+    for last in (*lasts, _finish):
+        thread = threading.Thread(target=last, name="szal-exit", daemon=True)
+        thread.start()  # what holds up the main thread may hold up this one too
+        thread.join(_PATIENCE)
+    write(stderr(), said)
     os._exit(status)
 
 

@@ -8,9 +8,12 @@ from typing import get_args
 import click
 
 from szal.cli.advice import advice_on
+from szal.cli.chosen import Action
 from szal.cli.console import stderr, stdout, write
 from szal.cli.continuing import CannotGoOn
+from szal.cli.fate import Already
 from szal.cli.history import find_record, reading
+from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many
 from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_argument
 from szal.cli.standing import Standing, signals_of, standing_of
 from szal.cli.text import one_line
@@ -21,6 +24,7 @@ from szal.expressions.path import Json
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.steps.handlers import Handlers
+from szal.stores import Sink
 
 __all__ = ["cancel", "prune", "resolve", "signal"]
 
@@ -77,15 +81,39 @@ def signal(
 
 
 @click.command(short_help="Cancel an execution, wherever it runs.")
-@_id_argument
+@click.argument("execution_id", metavar="[ID]", required=False)
+@many_options
 @store_option
 @json_option
-def cancel(*, execution_id: str, store: str | None, as_json: bool) -> None:
+def cancel(*, execution_id: str | None, many: Many, store: str | None, as_json: bool) -> None:
     """Cancel an execution, wherever it runs: its process sees it within ten seconds (a third of its --lease-ttl).
 
     One that waits, or was interrupted, is cancelled when it goes on: with resume or recover. The beginning of its ID
     is enough.
+
+    Without an ID, many: all that have not ended and pass --flow, --state, --label, --since and --until. It says how
+    many, and asks.
     """
+    name, _ = one_or_many(many, execution_id, takes_target=False)
+    if name is None:
+        _cancel_many(many, store, as_json=as_json)
+    else:
+        _cancel(name, store, as_json=as_json)
+
+
+def _cancel_many(many: Many, store: str | None, *, as_json: bool) -> None:
+    def cancel(engine: Engine, _: Sink, execution_id: str) -> None:
+        if not engine.cancel(execution_id):
+            raise Already("it has ended meanwhile")
+
+    def engine(sink: Sink) -> Engine:
+        return Engine(Handlers(), EngineConfig(execution_store=sink))
+
+    plan = Plan(action=Action.CANCEL, becomes=str, engine=engine, do=cancel, store=store, target=None, as_json=as_json)
+    act_on_many(plan, many)
+
+
+def _cancel(execution_id: str, store: str | None, *, as_json: bool) -> None:
     with _reached(store, execution_id) as (engine, record, standing):
         if not engine.cancel(record.execution_id):
             raise CannotGoOn(record.execution_id, "it has ended meanwhile")

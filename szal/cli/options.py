@@ -1,11 +1,14 @@
 """What stands behind options: ``key=value`` pairs, durations, states."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from szal.cli.inputs import Unclear, value_of
+from szal.clock import utc_now
 from szal.expressions.path import Json
 from szal.model.state import WorkflowState
 
@@ -13,6 +16,7 @@ __all__ = [
     "duration_of",
     "inputs_option",
     "json_option",
+    "moment_of",
     "needed",
     "pairs_of",
     "states_of",
@@ -33,6 +37,26 @@ def duration_of(_ctx: click.Context, param: click.Parameter, text: str | None) -
     if match is None:
         raise click.BadParameter(f"{text!r} is not a duration: write 90s, 10m, 1.5h or 250ms", param=param)
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def moment_of(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
+    """Return an aware time: so long ago (``1h``, ``2d``), or when (``2026-11-27 14:00``), in local time unless it says.
+
+    What is longer ago than there are years is the first moment of all.
+    """
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError, OverflowError):
+        return datetime.fromisoformat(text.strip()).astimezone()
+    try:
+        ago = duration_of(ctx, param, text)
+    except click.BadParameter:
+        problem = "is no time: write how long ago (1h, 30m, 2d), or when (2026-11-27, '2026-11-27 14:00')"
+        raise click.BadParameter(f"{text!r} {problem}", param=param) from None
+    try:
+        return utc_now() - timedelta(seconds=ago or 0.0)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def states_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[WorkflowState, ...]:

@@ -1,0 +1,145 @@
+"""Which of the executions that pass the filters can be rerun, resumed or cancelled, and why the others are left out."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from typing import Final
+
+import attrs
+import click
+
+from szal.cli.standing import interrupted_among
+from szal.cli.which import Which
+from szal.engine.lineage import is_child_id
+from szal.model.state import WorkflowState
+from szal.stores import ExecutionSummary, Store
+from szal.stores.filters import LIVE
+
+__all__ = ["Action", "Chosen", "choose", "id_of_rerun"]
+
+_RERUN: Final = re.compile(r"(.*)-rerun-([1-9][0-9]{0,8})", re.DOTALL)
+
+
+def id_of_rerun(execution_id: str) -> str:
+    """Return the id of the rerun of an execution that is one of many: the same for whoever reruns it.
+
+    So two who rerun the same do not run it twice, and who does so again does not either.
+
+    >>> id_of_rerun("order-42"), id_of_rerun("order-42-rerun-1")
+    ('order-42-rerun-1', 'order-42-rerun-2')
+    """
+    earlier = _RERUN.fullmatch(execution_id)
+    first, number = (execution_id, 0) if earlier is None else (earlier[1], int(earlier[2]))
+    return f"{first}-rerun-{number + 1}"
+
+
+class Action(Enum):
+    """What is done with many executions. The value is the command, and what it has done."""
+
+    RERUN = ("rerun", "rerun")
+    RESUME = ("resume", "resumed")
+    CANCEL = ("cancel", "asked to cancel")
+
+    @property
+    def verb(self) -> str:
+        """The command."""
+        return self.value[0]
+
+    @property
+    def done(self) -> str:
+        """What it has done with an execution."""
+        return self.value[1]
+
+    def check(self, which: Which) -> None:
+        """Raise `click.UsageError` for states in which it does nothing."""
+        ended = [state for state in which.states if not state.is_live]
+        wrong = [state for state in which.states if state.is_live] if self is Action.RERUN else ended
+        if not wrong:
+            return
+        said = " and ".join(str(state).replace("_", " ") for state in wrong)
+        problem = {
+            Action.RERUN: f"what is {said} has not ended: it goes on with szal resume",
+            Action.RESUME: f"what is {said} has ended: it runs again with szal rerun",
+            Action.CANCEL: f"what is {said} has ended: there is nothing to cancel",
+        }
+        raise click.UsageError(problem[self])
+
+    @property
+    def states(self) -> tuple[WorkflowState, ...]:
+        """The states that it is for where no other are named."""
+        return (WorkflowState.FAILED, WorkflowState.ROLLED_BACK) if self is Action.RERUN else LIVE
+
+
+@attrs.frozen(kw_only=True)
+class Chosen:
+    """Executions, the oldest first; how many are in each state; and how many were left out, by the reason."""
+
+    execution_ids: tuple[str, ...]
+    states: Mapping[str, int]
+    left_out: Mapping[str, int]
+
+
+_SUB_FLOW: Final = "sub-flows, which go with what they belong to"
+_RUN_AGAIN: Final = "run again already"
+_RUNNING: Final = "being run"
+_WAITING: Final = "waiting for a signal, a time or a decision (named with --state paused, they are resumed too)"
+
+
+def choose(store: Store, action: Action, which: Which, limit: int | None) -> Chosen:
+    """Return what *action* is to be done with: at most *limit* executions, the oldest of what passes the filters.
+
+    Only ids are kept, so that it is no matter how many there are.
+    """
+    found: dict[str, ExecutionSummary] = {}
+    left_out: Counter[str] = Counter()
+    asked = attrs.evolve(which, states=which.states or action.states)
+    for page in asked.pages(store):
+        reason_of = _reasons(store, action, which, page)
+        for summary in page:
+            reason = reason_of(summary)
+            if reason is None:
+                found[summary.execution_id] = attrs.evolve(summary, labels={}, error=None)
+            else:
+                left_out[reason] += 1
+    if action is Action.RERUN:
+        for execution_id in set(_run_again(store, which, found)):
+            del found[execution_id]
+            left_out[_RUN_AGAIN] += 1
+    chosen = [*reversed(found.values())][:limit]
+    states = Counter(str(summary.state).replace("_", " ") for summary in chosen)
+    return Chosen(
+        execution_ids=tuple(summary.execution_id for summary in chosen),
+        states=states,
+        left_out=left_out,
+    )
+
+
+def _reasons(
+    store: Store, action: Action, which: Which, page: list[ExecutionSummary]
+) -> Callable[[ExecutionSummary], str | None]:
+    """Return what tells why an execution of *page* is left out; None: it is not."""
+    can_go_on = interrupted_among(store, page) if action is Action.RESUME else frozenset()
+
+    def reason(summary: ExecutionSummary) -> str | None:
+        if summary.parent_execution_id is not None and is_child_id(summary.execution_id):
+            return _SUB_FLOW
+        if action is not Action.RESUME or summary.execution_id in can_go_on:
+            return None
+        if summary.state is not WorkflowState.PAUSED:
+            return _RUNNING
+        return None if WorkflowState.PAUSED in which.states else _WAITING
+
+    return reason
+
+
+def _run_again(store: Store, which: Which, found: Mapping[str, ExecutionSummary]) -> Iterator[str]:
+    """Yield those of which there is a rerun: it began after them, and is of the same flow."""
+    if not found:
+        return
+    oldest = [*found.values()][-1].started_at
+    for page in Which(flow=which.flow, since=oldest).pages(store):
+        for summary in page:
+            parent = summary.parent_execution_id
+            if parent is not None and parent in found and not is_child_id(summary.execution_id):
+                yield parent
