@@ -68,6 +68,7 @@ from szal.scheduler.context import StepContext
 from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:
+    from szal.engine.health import Health
     from szal.engine.part import Part
     from szal.files.loader import load_flow
     from szal.model.migration import MigrationRegistry
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
 
 # Slow to import, or needed by few: loaded at first use (PEP 562).
 _LAZY = {
+    "Health": "szal.engine.health",
     "MigrationRegistry": "szal.model.migration",
     "Part": "szal.engine.part",
     "load_flow": "szal.files.loader",
@@ -131,6 +133,7 @@ __all__ = [
     "GiveUp",
     "HandlerNotFound",
     "Handlers",
+    "Health",
     "InMemoryExecutionStore",
     "InMemoryStorage",
     "InvalidFlow",

@@ -193,6 +193,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "recovery": "taking executions up again",
         "side_by_side": "work on many executions, several at a time",
         "mass_recovery": "many of them recovered",
+        "health": "whether an engine can work",
         "admission": "what an engine may run",
         "engine": "the facade",
         "one_shot": "a flow run by an engine made for it",

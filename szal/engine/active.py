@@ -29,6 +29,11 @@ class ActiveRuns:
         if self._is_closed:
             raise EngineClosed
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no further run is taken."""
+        return self._is_closed
+
     def close(self) -> bool:
         """Take no further run; return whether none is left."""
         self._is_closed = True

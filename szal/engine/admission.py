@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -26,6 +27,7 @@ from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
+    from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
     from szal.stores.ledger import Ledger
 
@@ -41,6 +43,7 @@ class Admission:
         self._resolver = resolver
         self._ledger = _ledger_of(config)
         self._recoveries: dict[int, Recovery] = {}  # by pid; no lock: it changes in one atomic operation
+        self._probes: dict[int, Probe] = {}  # by pid, likewise
         self._taken = _Remembered()
         """Ids of flows under which there is an execution."""
 
@@ -130,6 +133,45 @@ class Admission:
     def leased(self) -> LeasedStore | None:
         """The store with its leases, where it keeps a ledger."""
         return self.recovery().leased if self.has_ledger else None
+
+    def health(self, timeout: float, abandoned: int) -> "Health":
+        """Return whether what is recorded can be, after so many seconds at most. Raises nothing."""
+        from szal.engine.health import Health, problems_of  # few ask
+
+        store, leased = self._config.execution_store, self._recoveries.get(os.getpid())
+        stats = getattr(store, "stats", None)
+        writer = stats() if self.has_ledger and stats is not None else None
+        heartbeat = None if leased is None else leased.leased.heartbeat.last_beat
+        name = None if store is None else str(getattr(store, "name", type(store).__name__))
+        problems = [
+            *problems_of(
+                is_closed=self.active.is_closed,
+                store=name,
+                writer=writer,
+                heartbeat=heartbeat,
+                ttl=float(self._config.lease_ttl),
+            )
+        ]
+        answered, problem = (None, None) if store is None else self._probe().answer(timeout)
+        return Health(
+            problems=tuple(problems if problem is None else [problem, *problems]),
+            store=name,
+            answered=answered,
+            writer=writer,
+            heartbeat=heartbeat,
+            running=len(self.active.ids()),
+            abandoned=abandoned,
+        )
+
+    def _probe(self) -> "Probe":
+        """Return what asks the store: a ledger for a write that it takes back, any other for a record."""
+        from szal.engine.health import Probe
+
+        store, ledger = self._config.execution_store, self._ledger
+        assert store is not None
+        ask = partial(store.get, new_id()) if ledger is None else ledger.check_writable
+        pid = os.getpid()
+        return self._probes.get(pid) or self._probes.setdefault(pid, Probe(ask))
 
     def close(self) -> None:
         """End the heartbeat, if there is one."""

@@ -27,6 +27,7 @@ from szal.scheduler.workers import Threads
 from szal.steps.handlers import EveryStep, Handlers, Resolver
 
 if TYPE_CHECKING:
+    from szal.engine.health import Health
     from szal.engine.mass_recovery import BackgroundRecovery
     from szal.engine.part import Part
 
@@ -122,6 +123,21 @@ class Engine:
         Each still occupies a thread until it ends by itself.
         """
         return len(self._abandoned)
+
+    def healthy(self, timeout: float = 2.0) -> "Health":
+        """Return whether this engine can work, and record what it does: what a ``/healthz`` asks.
+
+        The store is asked to take a write, which is taken back: nothing is left of it. It has *timeout* seconds for
+        that; then it counts as broken. Never raises for a store that is. docs/recipes.md has it in a web application,
+        and ``szal doctor`` looks at a store from outside.
+
+        >>> from szal import open_store
+        >>> health = Engine(lambda ctx: None, EngineConfig(execution_store=open_store("memory:"))).healthy()
+        >>> health.ok, health.problems, health.store
+        (True, (), 'memory:')
+        """
+        check_wait("timeout", timeout)
+        return self._admission.health(timeout, self.abandoned)
 
     def run(
         self,

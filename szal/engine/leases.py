@@ -9,6 +9,7 @@ from contextlib import suppress
 import attrs
 
 from szal import process_events
+from szal.clock import monotonic
 from szal.logs import SafeLogger
 from szal.stores.ledger import Lease, Ledger, Renewal
 from szal.waiters import waitable
@@ -44,6 +45,7 @@ class Heartbeat:
         self._held: dict[Lease, _HeldLease] = {}
         self._thread: _Flag | None = None  # what ends it; None where there is none
         self._idle_beats = 0  # in a row, with nothing held
+        self._last_beat: float | None = None  # when leases were renewed last, of the monotonic clock
         process_events.enroll(self)
 
     def hold(
@@ -65,6 +67,8 @@ class Heartbeat:
             if self._thread is None:
                 self._start()
             self._idle_beats = 0
+            if not self._held:
+                self._last_beat = monotonic()
             self._held[Lease(execution_id, epoch)] = _HeldLease(on_lost, on_cancel, on_beat, is_recorded)
 
     def recorded(self, execution_id: str, epoch: int) -> None:
@@ -87,6 +91,13 @@ class Heartbeat:
         """Renew that lease no more. One of a later epoch is another lease."""
         with self._lock:
             self._held.pop(Lease(execution_id, epoch), None)
+
+    @property
+    def last_beat(self) -> float | None:
+        """How many seconds ago leases were renewed last, or the first was taken; None where nothing is held."""
+        with self._lock:
+            since = self._last_beat if self._held else None
+        return None if since is None else monotonic() - since
 
     def close(self) -> None:
         """End the thread; waits for nothing."""
@@ -125,6 +136,7 @@ class Heartbeat:
         except BaseException:  # the store is away; a fence keeps others' work safe meanwhile
             logger.exception("cannot renew the leases of %d executions", len(epochs))
             return
+        self._last_beat = monotonic()
         for key, lease in held.items():
             name, epoch = key
             self._tell(key, lease, kept.get(name) if epoch == epochs[name] else None)
@@ -155,6 +167,7 @@ class Heartbeat:
         self._lock = threading.RLock()
         self._held = {}
         self._thread = None
+        self._last_beat = None
 
     def begin_exit(self) -> None:
         pass

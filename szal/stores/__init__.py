@@ -27,6 +27,7 @@ __all__ = [
     "SinkStats",
     "SqliteExecutionStore",
     "Store",
+    "connect_store",
     "open_store",
 ]
 
@@ -50,6 +51,15 @@ _SCHEMES = {
 }
 
 
+def connect_store(url: str) -> "Store":
+    """Return the store at *url* as it is: nothing is opened yet, and its tables are neither made nor changed.
+
+    Its `migrate` does that, which `open_store` calls. Raises ValueError for another scheme.
+    """
+    store: Store = __getattr__(_SCHEMES[known_scheme(url, _SCHEMES)]).connect(url)
+    return store
+
+
 def open_store(url: str) -> "Store":
     """Return the store at *url*, migrated.
 
@@ -63,8 +73,7 @@ def open_store(url: str) -> "Store":
     ...     store.list()
     []
     """
-    scheme = known_scheme(url, _SCHEMES)
-    store: Store = __getattr__(_SCHEMES[scheme]).connect(url)
+    store = connect_store(url)
     try:
         store.migrate()
     except BaseException:

@@ -14,6 +14,7 @@ from szal.model.results import ExecutionRecord
 from szal.stores.writes import Lease, NewExecution, StepRow, StepRows, Write
 
 __all__ = [
+    "Holding",
     "Lease",
     "Ledger",
     "NewExecution",
@@ -95,6 +96,21 @@ class RecordRow:
     cancelled: bool
 
 
+@attrs.frozen(kw_only=True)
+class Holding:
+    """The lease of an execution as it stands. Times are Unix time, by the database's clock."""
+
+    execution_id: str
+    owner: str | None
+    """Who had it last; None where it was given back."""
+    expires: float
+    recoveries: int
+    """As in a `Snapshot`."""
+    wake: float | None
+    """When an execution that is PAUSED is due."""
+    cancelled: bool
+
+
 class Ledger(Protocol):
     """A store's ledger. All methods may be called from any thread, and block while the store works.
 
@@ -137,6 +153,12 @@ class Ledger(Protocol):
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
         """The same, but raise `WriteFailed` if some of it is lost; with *execution_ids*, of these executions'."""
 
+    def check_writable(self) -> None:
+        """Write something, and take it back; raise what keeps it from being written, at the first failure.
+
+        What is queued is not waited for.
+        """
+
     # -- leases ---------------------------------------------------------------------------------------
 
     def create(self, new: NewExecution, /) -> int | None:
@@ -151,6 +173,9 @@ class Ledger(Protocol):
 
     def holder(self, execution_id: str) -> str | None:
         """Return the owner of an execution whose lease has not run out; None where there is none."""
+
+    def holdings(self, execution_ids: Collection[str]) -> list[Holding]:
+        """Return the leases of these executions, of those that have one, held or not, in any order."""
 
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
         """Write that what an execution did in a step has been undone by another one. Nothing, where it was removed."""

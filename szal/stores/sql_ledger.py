@@ -1,18 +1,21 @@
 """The ledger of a store in an SQL database: one table each for definitions, leases, steps and signals."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Final
 
 import attrs
 
-from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost
+from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError
+from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
+from szal.model.step import new_id
 from szal.stores.base import read_record
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
-from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.statements import Statements
 from szal.stores.writes import (
     Lease,
@@ -32,6 +35,10 @@ __all__ = ["SqlLedger", "forget"]
 # In the order in which each kind's rows are locked, by everybody: by the execution's id, and then the step's name.
 _IN_ORDER: Final = {Save: itemgetter(0), Remove: itemgetter(0), SaveStep: itemgetter(0, 1), Release: itemgetter(2)}
 _KINDS: Final[Sequence[type[Write]]] = (NewExecution, SaveStep, Save, Release, Remove)
+
+
+class _TakenBack(SzalError):
+    """What was written is rolled back, as it was to be."""
 
 
 class SqlLedger(Ledger):
@@ -93,6 +100,19 @@ class SqlLedger(Ledger):
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
         """Do nothing: nothing is queued."""
+
+    def check_writable(self) -> None:
+        with suppress(_TakenBack):
+            self._database.transact(self._rehearse, once=True)
+
+    def _rehearse(self, transaction: Transaction) -> None:
+        self._write_something(transaction)
+        raise _TakenBack
+
+    def _write_something(self, transaction: Transaction, size: int = 0) -> None:
+        """Write a row of about so many characters, under an id that nobody has."""
+        record = ExecutionRecord(new_id(), "szal doctor", inputs={"nothing": " " * size})
+        transaction.many(self._statements.save, [Save.of(record).row()])
 
     # -- leases ---------------------------------------------------------------------------------------
 
@@ -169,6 +189,20 @@ class SqlLedger(Ledger):
     def holder(self, execution_id: str) -> str | None:
         rows = self._database.read(self._statements.holder, (execution_id,))
         return rows[0][0] if rows else None
+
+    def holdings(self, execution_ids: Collection[str]) -> list[Holding]:
+        rows = self._database.read_of(self._statements.holdings, [*execution_ids])
+        return [
+            Holding(
+                execution_id=execution_id,
+                owner=owner,
+                expires=float(expires),
+                recoveries=recoveries,
+                wake=None if wake is None else float(wake),
+                cancelled=bool(cancelled),
+            )
+            for execution_id, owner, expires, recoveries, wake, cancelled in rows
+        ]
 
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
         row = (data, execution_id, step_name)

@@ -156,6 +156,8 @@ class Statements:
     """Which of them have one that nobody holds, nor can take until the end of the transaction."""
     progress: Statement
     holder: Statement
+    holdings: Statement
+    """Takes ids; what a `Holding` has, in the order of its fields."""
     candidates: Statement
     awake: Statement
     cancel: Statement

@@ -290,6 +290,30 @@ def test_renewing_keeps_what_is_held_and_tells_what_is_lost(ledger: Ledger) -> N
     assert ledger.renew(Renewal(owner="me", epochs=epochs, ttl=60)) == {"e1": False, "e3": True}
 
 
+def test_what_is_written_to_see_whether_it_can_be_is_not_there_afterwards(store: Store | Sink, ledger: Ledger) -> None:
+    begun(ledger)
+    ledger.check_writable()
+    ledger.check_writable()
+    assert store.list() == ["e1"]
+    store.save(record("e2"))
+    ledger.drain()
+    assert store.count() == 2
+
+
+def test_how_a_lease_stands_whether_it_is_held_or_not(ledger: Ledger) -> None:
+    epoch, _ = begun(ledger, "e1", ttl=60), begun(ledger, "e2", ttl=-1)
+    ledger.apply([Release("e1", epoch, wake=7.0)])
+    ledger.request_cancel("e1")
+    take_over(ledger, "e2", "other", gone)
+    found = {each.execution_id: each for each in ledger.holdings(["e1", "e2", "e3"])}
+    assert found.keys() == {"e1", "e2"}
+    one, two = found["e1"], found["e2"]
+    assert (one.owner, one.recoveries, one.wake, one.cancelled) == (None, 0, 7.0, True)
+    assert one.expires < ledger.clock()
+    assert (two.owner, two.recoveries, two.wake, two.cancelled) == ("other", 1, None, False)
+    assert 0 < two.expires - ledger.clock() <= 61
+
+
 def test_who_asks_in_vain_for_a_lease_keeps_nobody_from_renewing_it(ledger: Ledger) -> None:
     """However often: `resume` in a loop must not cost the owner its lease."""
     epoch = begun(ledger, ttl=30)

@@ -16,8 +16,8 @@ from szal.engine.owners import is_gone, owner_name
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
-from szal.stores import InMemoryExecutionStore, SqliteExecutionStore, open_store
-from szal.stores.ledger import Lease, NewExecution, Renewal, Signal, StepRow, TakeOver
+from szal.stores import InMemoryExecutionStore, SqliteExecutionStore, Store, open_store
+from szal.stores.ledger import Holding, Lease, NewExecution, Renewal, Signal, StepRow, TakeOver
 from szal.stores.writes import Release, Remove, Save, SaveStep, Write
 
 IDS = st.sampled_from(["e00000", "e00001", "e00002"])
@@ -202,6 +202,11 @@ def test_what_the_parent_runs_is_not_taken_over_in_a_child_while_that_lives() ->
 # -- the same as a database ---------------------------------------------------------------------------
 
 
+def holdings(store: Store, execution_id: str) -> list[Holding]:
+    """Return how a lease stands, but for its time: each store has a clock of its own."""
+    return [attrs.evolve(each, expires=0.0) for each in store.ledger.holdings([execution_id])]
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Whatever is done to a store in memory and to SQLite, both answer the same."""
 
@@ -310,6 +315,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.both(lambda store, name=name: store.ledger.signals(name))  # type: ignore[misc]
             self.both(lambda store, name=name: store.ledger.holder(name))  # type: ignore[misc]
             self.both(lambda store, name=name: store.ledger.knows(name))  # type: ignore[misc]
+            self.both(
+                lambda store, name=name: [attrs.evolve(each, expires=0.0) for each in store.ledger.holdings([name])]
+            )  # type: ignore[misc]
         for gone in (True, False):
             self.both(lambda store, gone=gone: sorted(store.ledger.interrupted(lambda _: gone)))  # type: ignore[misc]
         self.both(lambda store: store.find())

@@ -371,8 +371,11 @@ def test_a_full_disk_is_an_error_that_may_pass(small_disk: Path) -> None:
                 file.write(bytes(4096))
         with pytest.raises(StoreUnavailable, match=r"full|I/O"):
             store.save(record(2, inputs={"text": "x" * 300_000}))
+        with pytest.raises(StoreUnavailable, match=r"full|I/O"):
+            store.ledger.check_writable()
         assert store.get("e00001") == record(1)
         ballast.unlink()
+        store.ledger.check_writable()
         store.save(record(2))
         assert store.list() == ["e00001", "e00002"]
 

@@ -10,7 +10,7 @@ from szal.clock import monotonic
 from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
 from szal.stores.batch import leases_of, merged
-from szal.stores.ledger import Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
 from szal.stores.writes import (
     Lease,
@@ -146,6 +146,26 @@ class MemoryLedger(Ledger):
         with self._entries.lock:
             entry = self._entries.of.get(execution_id)
             return None if entry is None or entry.lease is None else entry.lease.holder()
+
+    def holdings(self, execution_ids: Collection[str]) -> list[Holding]:
+        with self._entries.lock:
+            leases = {each: self._entries.of[each].lease for each in execution_ids if each in self._entries.of}
+        ahead = clock.wall() - monotonic()
+        return [
+            Holding(
+                execution_id=execution_id,
+                owner=lease.owner,
+                expires=max(0.0, lease.expires + ahead),
+                recoveries=lease.recoveries,
+                wake=lease.wake,
+                cancelled=lease.cancelled,
+            )
+            for execution_id, lease in leases.items()
+            if lease is not None
+        ]
+
+    def check_writable(self) -> None:
+        """Do nothing: it always can."""
 
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
         with self._entries.lock:

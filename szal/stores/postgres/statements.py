@@ -435,6 +435,14 @@ STATEMENTS = PostgresStatements(
         by="Ledger.holder, Ledger.take_over",
         indexes="szal_leases_pkey",
     ),
+    holdings=Statement(
+        """
+        SELECT execution_id, owner, expires, recoveries, wake, cancelled
+        FROM szal.szal_leases WHERE execution_id = ANY (%b::text[])
+        """,
+        by="Ledger.holdings",
+        indexes="szal_leases_pkey",
+    ),
     candidates=Statement(
         f"""
         SELECT l.execution_id, l.owner, l.expires > {NOW}

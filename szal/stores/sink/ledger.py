@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 
 from szal.model.bounds import Bounds
-from szal.stores.ledger import Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.ledger import Holding, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver
 from szal.stores.sink.writer import Writer
 from szal.stores.writes import Write
 
@@ -80,6 +80,12 @@ class SinkLedger(Ledger):
 
     def signals(self, execution_id: str) -> list[Signal]:
         return self._behind.signals(execution_id)  # to one that is not recorded, none was sent
+
+    def holdings(self, execution_ids: Collection[str]) -> list[Holding]:
+        return self._behind.holdings(execution_ids)
+
+    def check_writable(self) -> None:
+        self._behind.check_writable()
 
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         return self._behind.records(execution_ids)

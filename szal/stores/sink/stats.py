@@ -2,6 +2,8 @@
 
 import attrs
 
+from szal.clock import monotonic
+
 __all__ = ["SinkStats", "Tally"]
 
 
@@ -16,6 +18,8 @@ class SinkStats:
     batches: int
     last_error: Exception | None
     """The last error the database gave, also one that a retry has cured; None if there was none."""
+    lag: float = 0.0
+    """For how many seconds the writer has been at what came first of what is pending; 0 where nothing is."""
 
 
 @attrs.define
@@ -26,6 +30,9 @@ class Tally:
     failed: int = 0
     batches: int = 0
     last_error: Exception | None = None
+    began: float | None = None
+    """When the writer took what came first; None while it has nothing."""
 
     def stats(self, pending: int) -> SinkStats:
-        return SinkStats(pending, self.written, self.failed, self.batches, self.last_error)
+        lag = 0.0 if self.began is None or not pending else monotonic() - self.began
+        return SinkStats(pending, self.written, self.failed, self.batches, self.last_error, lag)

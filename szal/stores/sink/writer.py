@@ -247,7 +247,9 @@ class Writer:
                 while not self._wakes.empty():
                     self._wakes.get_nowait()  # it looks now
                 if batch := self._pending.first(MAX_BATCH):
+                    self._tally.began = monotonic()
                     return batch
+                self._tally.began = None
                 if self._closed or self._sink() is None or not stays:
                     self._retire()
                     return []

@@ -243,6 +243,13 @@ STATEMENTS = Statements(
         by="Ledger.holder, Ledger.take_over",
         indexes=_LEASES,
     ),
+    holdings=Statement(
+        f"""
+        SELECT execution_id, owner, expires, recoveries, wake, cancelled FROM szal_leases WHERE execution_id {_EACH}
+        """,
+        by="Ledger.holdings",
+        indexes=_LEASES,
+    ),
     candidates=Statement(
         f"""
         SELECT l.execution_id, l.owner, l.expires > {NOW}
