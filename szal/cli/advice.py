@@ -65,9 +65,9 @@ class Advice:
         """Return the command that does it with all that *which* says."""
         return self._command(name, self.target, options=which.words())
 
-    def show(self) -> str:
-        """Return the command that shows an execution, whose ID is to be filled in."""
-        return self._command("show", "ID")
+    def command(self, name: str, *arguments: str) -> str:
+        """Return any other command."""
+        return self._command(name, *arguments)
 
     def waits(self, waits: Sequence[Wait]) -> Iterator[str]:
         """Yield what each wait is for, and the command that sends it."""

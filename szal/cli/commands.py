@@ -11,6 +11,7 @@ import click
 from szal.cli.advice import advice_on
 from szal.cli.check import check
 from szal.cli.console import console_for, diverted_stdout, stderr, stdout, write
+from szal.cli.doctor import doctor
 from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
 from szal.cli.execute import RecordLost
@@ -242,5 +243,5 @@ def show(*, execution_id: str, store: str | None, as_json: bool) -> None:
 
 # -- what goes on -----------------------------------------------------------------------------------------
 
-for command in (resume, recover, rerun, signal, cancel, resolve, check, prune):
+for command in (resume, recover, rerun, signal, cancel, resolve, check, doctor, prune):
     szal.add_command(command)

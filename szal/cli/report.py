@@ -126,7 +126,7 @@ class Report:
         if is_stopped:
             yield f"the rest: {advice.on_many(action.verb, which)}"
         if self._fates[Fate.FAILED] or self._fates[Fate.ROLLED_BACK]:
-            yield f"why one failed: {advice.show()}"
+            yield f"why one failed: {advice.command('show', 'ID')}"
 
     def _summarise(self, *, is_stopped: bool) -> None:
         counts: dict[str, Json] = {fate.name.lower(): count for fate, count in self._fates.items()}

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-__all__ = ["is_gone", "owner_name"]
+__all__ = ["is_alive", "is_gone", "owner_name", "process_of"]
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACES: Final = ("pid", "time")
@@ -60,6 +60,24 @@ def is_gone(owner: str) -> bool:
         return False
     found = _start_of(pid)
     return found is not None and found != start
+
+
+def is_alive(owner: str) -> bool:
+    """Whether the process of *owner* is known to run: it is one of this system, and has not ended."""
+    host, boot, namespaces, pid, *_ = owner.split("/") + [""] * 6
+    place = _place()
+    is_here = place.is_known and _Place(host, boot, namespaces) == place and pid.isdecimal()
+    return is_here and not is_gone(owner)
+
+
+def process_of(owner: str) -> str:
+    """Return which process *owner* is, for people.
+
+    >>> process_of("web-1/boot/pid:[1]/4711/99/5f"), process_of("somebody")
+    ('process 4711 on web-1', 'somebody')
+    """
+    host, _, _, pid, *_ = owner.split("/") + [""] * 6
+    return f"process {pid} on {host}" if host and pid.isdecimal() else owner
 
 
 def _place() -> _Place:

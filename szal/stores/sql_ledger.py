@@ -113,6 +113,7 @@ class SqlLedger(Ledger):
         """Write a row of about so many characters, under an id that nobody has."""
         record = ExecutionRecord(new_id(), "szal doctor", inputs={"nothing": " " * size})
         transaction.many(self._statements.save, [Save.of(record).row()])
+        transaction.rows(self._statements.exists, (record.execution_id,))  # it is answered, and not only sent
 
     # -- leases ---------------------------------------------------------------------------------------
 
