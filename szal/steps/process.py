@@ -165,8 +165,8 @@ class ProcessGroup:
         self._ending = _Ending(self._process.pid, self._grace)
         process_events.enroll(self._ending)
         self._status = ExitStatus(self._process)
-        self.stdout = Stream("stdout", self._process.stdout, self._caller.report)
-        self.stderr = Stream("stderr", self._process.stderr, self._caller.report)
+        self.stdout = Stream("stdout", self._process.stdout, self._caller)
+        self.stderr = Stream("stderr", self._process.stderr, self._caller)
         for stream in (self.stdout, self.stderr):
             self._selector.register(stream.pipe, selectors.EVENT_READ, stream)
 
