@@ -224,12 +224,13 @@ class StepContext:
         sink = self._run.progress
         if sink is None or self._call.abandoned:
             return
+        step = self._node.step
         try:
-            sink(StepProgress(self.step.name, self.step.id, self.execution_id, data))
+            sink(StepProgress(step.name, step.id, self._run.execution_id, data))
         except BaseException as error:
             if is_interruption(error):
                 raise
-            logger.exception("progress sink failed: step %s of %s", self.step.name, self.execution_id)
+            logger.exception("progress sink failed: step %s of %s", step.name, self.execution_id)
 
     @property
     def hearing(self) -> Hearing:
