@@ -21,6 +21,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "interrupts": "what signal handlers raise, kept for a better moment",
         "storable": "text from outside, as every store can hold it",
         "errors.root": "the root of the tree of exceptions",
+        "errors.tail": "how a command ended, and what it printed last, as text",
         "errors.value": "JSON and text that are not what they should be",
         "errors.flow": "a flow that cannot be run as it is",
         "errors.execution": "an execution that cannot be begun, or gone on with",

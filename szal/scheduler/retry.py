@@ -11,7 +11,16 @@ import sys
 import attrs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from szal.errors import GiveUp, MissingValue, OutputNotSerializable, RetryAfter, RetryExhausted, ValueNotJson, describe
+from szal.errors import (
+    GiveUp,
+    MissingValue,
+    OutputNotSerializable,
+    RetryAfter,
+    RetryExhausted,
+    ValueNotJson,
+    describe,
+    partial_output_of,
+)
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.class_name import class_name, is_called
@@ -59,6 +68,7 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
         return Decision(None, error)
     exhausted = RetryExhausted(step.name, attempt, describe(error))
     exhausted.__cause__ = error
+    exhausted.partial_output = partial_output_of(error)
     return Decision(None, exhausted)
 
 
