@@ -51,6 +51,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "state": "states, and which may follow which",
         "key": "keys that are made of names",
         "class_name": "names of exceptions, however they were loaded",
+        "exception_name": "whether there is an exception of a name, as far as one can tell",
         "moment": "times, as they are kept and as they are shown",
         "step": "a step's definition",
         "graph": "algorithms on lists of edges",

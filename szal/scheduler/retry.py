@@ -17,6 +17,7 @@ from szal.errors import (
     OutputNotSerializable,
     RetryAfter,
     RetryExhausted,
+    ShellFailed,
     ValueNotJson,
     describe,
     partial_output_of,
@@ -24,7 +25,7 @@ from szal.errors import (
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.class_name import class_name, is_called
-from szal.model.step import StepDef
+from szal.model.step import Failure, StepDef
 from szal.raised import is_a, trace_of
 from szal.scheduler.spent import is_meant
 
@@ -91,8 +92,14 @@ def _is_retried(step: StepDef, error: BaseException) -> bool:
     return is_a(error, Exception)  # SystemExit and its like are retried only by name
 
 
-def _matches(kinds: tuple[type[BaseException] | str, ...], error: BaseException) -> bool:
-    return any(_named(kind, error) if isinstance(kind, str) else _is_a(kind, error) for kind in kinds)
+def _matches(kinds: tuple[Failure, ...], error: BaseException) -> bool:
+    return any(_is_one(kind, error) for kind in kinds)
+
+
+def _is_one(kind: Failure, error: BaseException) -> bool:
+    if isinstance(kind, int):
+        return isinstance(error, ShellFailed) and error.exit_status == kind
+    return _named(kind, error) if isinstance(kind, str) else _is_a(kind, error)
 
 
 def _is_a(kind: type[BaseException], error: BaseException) -> bool:
