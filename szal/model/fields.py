@@ -71,11 +71,11 @@ def problem_of_status(status: int) -> str | None:
     """Return why no command fails with *status*; None: one may.
 
     >>> problem_of_status(75), problem_of_status(0)
-    (None, 'no command fails with 0: the exit statuses of those that do are 1 to 255')
+    (None, 'no command fails with 0: exit statuses of failures are 1 to 255')
     """
     if 0 < status <= _LAST_STATUS:
         return None
-    return f"no command fails with {shown(status)}: the exit statuses of those that do are 1 to {_LAST_STATUS}"
+    return f"no command fails with {shown(status)}: exit statuses of failures are 1 to {_LAST_STATUS}"
 
 
 def _problem_of_failure(value: object) -> str | None:

@@ -367,7 +367,7 @@ class TestProblems:
             ),
             (
                 "retries: {max: 1, on: 0}",
-                ":4:27: 'on' in 'retries' of step 'a': no command fails with 0: the exit statuses of those that do are 1 to 255",
+                ":4:27: 'on' in 'retries' of step 'a': no command fails with 0: exit statuses of failures are 1 to 255",
             ),
             (
                 "retries: {max: 1, give_up_on: [true]}",
