@@ -4,8 +4,9 @@ import json
 import re
 from datetime import datetime
 
-from szal.events.progress import Printed, standing_in
+from szal.events.progress import Printed
 from szal.expressions.path import Json
+from szal.storable import standing_in
 
 __all__ = ["brief", "clean", "clean_lines", "elapsed", "moment", "one_line"]
 

@@ -3,6 +3,8 @@
 import signal
 from typing import Final
 
+from szal.storable import standing_in
+
 __all__ = ["signal_name", "tails_of", "with_tails"]
 
 _STREAMS: Final = ("stderr", "stdout")
@@ -20,13 +22,17 @@ def signal_name(number: int) -> str:
 def with_tails(how: str, stderr: str, stdout: str) -> str:
     """Return *how* a command ended, with the last lines of what it printed."""
     texts = zip(_STREAMS, (stderr, stdout), strict=True)
-    tails = {name: text[-4000:].rstrip().splitlines()[-10:] for name, text in texts if text.strip()}
+    tails = {name: _last_lines(text) for name, text in texts if text.strip()}
     if not tails:
         return how
     if len(tails) == 1:
         (lines,) = tails.values()
         return f"{how}: {lines[0]}" if len(lines) == 1 else how + ":" + "".join(f"\n  {line}" for line in lines)
     return how + ":" + "".join(f"\n  {name}:" + "".join(f"\n    {line}" for line in tails[name]) for name in tails)
+
+
+def _last_lines(text: str) -> list[str]:
+    return [standing_in(line) for line in text[-4000:].rstrip().split("\n")[-10:]]
 
 
 def tails_of(output: object) -> tuple[str, str]:

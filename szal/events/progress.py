@@ -5,13 +5,12 @@ import re
 import weakref
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import AnyStr
 
 import attrs
 
 from szal.events.subscription import Subscription
 from szal.interruption import run_to_end
-from szal.storable import storable
+from szal.storable import as_text, standing_in
 
 __all__ = [
     "Hearing",
@@ -19,10 +18,8 @@ __all__ = [
     "Printed",
     "ProgressHub",
     "StepProgress",
-    "as_text",
     "progress_to_sse",
     "sse_frame",
-    "standing_in",
 ]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -101,21 +98,6 @@ class Printed:
             return
         for line in self.text().split("\n"):
             yield {"stream": self.stream, "line": standing_in(line) if "\r" in line else line}
-
-
-def as_text(printed: bytes | bytearray) -> str:
-    """Return what a command printed as text that every store can hold."""
-    return storable(printed.decode(errors="replace"))
-
-
-def standing_in(line: AnyStr) -> AnyStr:
-    r"""Return what is to be seen in the end of a line that was written over after each ``\r``.
-
-    >>> standing_in("10%\r20%\r"), standing_in("one\r")
-    ('20%', 'one')
-    """
-    cr = "\r" if isinstance(line, str) else b"\r"  # type: ignore[redundant-expr]  # for each type it is
-    return line.rstrip(cr).rpartition(cr)[2]
 
 
 @attrs.define(eq=False, repr=False)

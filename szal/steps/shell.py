@@ -81,6 +81,7 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     process = ProcessGroup(
         [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, grace=task.grace
     )
+    came_to: dict[str, Json] = {}
     try:
         exit_code = process.run()
         if exit_code is None:
@@ -96,7 +97,8 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
         task.give_up(ctx, error)
         raise
     except SzalError as error:
-        error.partial_output = _came_to(process) if process.has_started else None
+        if process.has_started:
+            error.partial_output = came_to or _came_to(process)
         raise
 
 

@@ -3,7 +3,8 @@
 import os
 from typing import IO, Final, Protocol
 
-from szal.events.progress import Hearing, Printed, as_text, standing_in
+from szal.events.progress import Hearing, Printed
+from szal.storable import as_text, standing_in
 
 __all__ = ["CHUNK", "MAX_OUTPUT", "Caller", "Listener", "Stream"]
 

@@ -409,6 +409,9 @@ class TestFailure:
             f"\n  {number}" for number in range(11, 21)
         )
 
+    def test_of_a_line_that_was_written_over_the_error_has_what_stands_there(self):
+        assert run(shell(r"printf '10%%\r20%%\r\n'; exit 3")).error == "command failed with exit status 3: 20%"
+
     def test_the_error_has_the_last_lines_of_both(self):
         assert run(shell("echo '1 failed'; echo 'a warning' >&2; exit 3")).error == (
             "command failed with exit status 3:\n  stderr:\n    a warning\n  stdout:\n    1 failed"
