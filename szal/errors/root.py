@@ -22,7 +22,7 @@ class SzalError(Exception):
 def partial_output_of(error: BaseException) -> object:
     """Return what a step has come to although it failed with *error*; None where that is not told.
 
-    >>> error = GiveUp("3 of 5 are sent")
+    >>> error = SzalError("3 of 5 are sent")
     >>> error.partial_output = {"sent": 3}
     >>> partial_output_of(error), partial_output_of(ValueError())
     ({'sent': 3}, None)
