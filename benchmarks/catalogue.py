@@ -351,6 +351,21 @@ CASES = (
         quick=(1000,),
         targets=(Versus("json.loads", 2.5),),
     ),
+    Case(
+        name="lines",
+        title="a command that prints so many lines, with the live screen on",
+        sizes=(300_000, 3_000_000),
+        quick=(3_000_000,),
+        unit="line",
+        targets=(
+            Versus("the command, to a file", 1.5, least=3_000_000),
+            *(
+                Versus("the command, to a file", subject=f"szal, {who}")
+                for who in ("nobody listens", "a log file", "a sink of one's own")
+            ),
+        ),
+        against_peers=None,
+    ),
     *_durable_cases("sqlite", "SQLite, synchronous=FULL"),
     Case(
         name="flows-sqlite-off",

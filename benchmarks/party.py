@@ -79,11 +79,11 @@ class Peer:
 
 OURS = tuple(
     Party(module=f"benchmarks.szal_cases.{name}", distributions=("szal", "attrs", "tenacity", "sqlite-utils"))
-    for name in ("running", "defining", "durable", "stores", "growing", "replay")
+    for name in ("running", "defining", "durable", "stores", "growing", "commands", "replay")
 )
 FLOORS = tuple(
     Party(module=f"benchmarks.floors.{name}", distributions=("psycopg",))
-    for name in ("running", "texts", "tables", "replay")
+    for name in ("running", "texts", "tables", "commands", "replay")
 )
 PEERS = (
     Peer(name="taskflow", requirements=("taskflow", "sqlalchemy", "alembic", "sqlalchemy-utils")),

@@ -1,9 +1,9 @@
-"""Text from outside, as every store can hold it: what a command printed, what an exception says."""
+"""Text from outside, as every store can hold it and people read it: what a command printed, what an exception says."""
 
 import re
-from typing import Final
+from typing import AnyStr, Final
 
-__all__ = ["storable"]
+__all__ = ["as_text", "standing_in", "storable"]
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -25,3 +25,18 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text)
     return text
+
+
+def as_text(printed: bytes | bytearray) -> str:
+    """Return what a command printed as text that every store can hold."""
+    return storable(printed.decode(errors="replace"))
+
+
+def standing_in(line: AnyStr) -> AnyStr:
+    r"""Return what is to be seen in the end of a line that was written over after each ``\r``.
+
+    >>> standing_in("10%\r20%\r"), standing_in("one\r")
+    ('20%', 'one')
+    """
+    cr = "\r" if isinstance(line, str) else b"\r"  # type: ignore[redundant-expr]  # for each type it is
+    return line.rstrip(cr).rpartition(cr)[2]

@@ -25,6 +25,7 @@ from szal.engine.config import Durability, EngineConfig
 from szal.engine.engine import Engine
 from szal.errors import StoreError, SzalError
 from szal.events.bus import WorkflowEvent
+from szal.events.progress import InBulk
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.scheduler.cancel import CancellationToken
@@ -182,7 +183,7 @@ class _Running:
             job.target,
             execution_store=store,
             event_sink=self._on_event,
-            progress_sink=view.progress,
+            progress_sink=InBulk(view.progress),
             on_interrupt="pause" if is_kept else "cancel",
         )
         self.engine = Engine(job.target.handler, config)

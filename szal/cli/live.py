@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -13,10 +13,10 @@ from rich.text import Text
 
 from szal.cli.board import Board, Row, Snapshot, Stage
 from szal.cli.style import look_of
-from szal.cli.text import brief, elapsed, one_line
-from szal.clock import utc_now
+from szal.cli.text import brief, clean_lines, elapsed, one_line
+from szal.clock import monotonic, utc_now
 from szal.events.bus import EventType, WorkflowEvent
-from szal.events.progress import StepProgress
+from szal.events.progress import Printed, StepProgress
 from szal.model.flow import FlowDef
 from szal.model.results import StepResult
 
@@ -25,6 +25,7 @@ __all__ = ["LiveView", "PlainLog", "View", "view_of"]
 _FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_FRAMES: Final = "|/-\\"
 _PER_SECOND: Final = 10
+_BAR_EVERY: Final = 1.0  # seconds: a log keeps each progress bar that is written
 _ECHO: Final = 3  # columns that stay free: the terminal writes ^C there, and a line break would move the view
 
 
@@ -153,7 +154,8 @@ class PlainLog:
 
     def __init__(self, flow: FlowDef, console: Console) -> None:
         self._file = console.file
-        self._lock = threading.Lock()  # one line at a time: steps report on their own threads
+        self._lock = threading.Lock()  # whole lines: steps report on their own threads
+        self._next_bar: dict[str, float] = {}  # by step: when the next progress bar may be written
         self._width = min(24, max((len(one_line(step.name)) for step in flow.walk()), default=0))
 
     def event(self, event: WorkflowEvent) -> None:
@@ -175,17 +177,28 @@ class PlainLog:
         return f"{word}{took}: {error}" if error else f"{word}{took}"
 
     def progress(self, progress: StepProgress) -> None:
-        """Write what a step reported. On any thread."""
-        self._line(progress.step_name, f"| {brief(progress.data)}")
+        """Write what a step reported. On any thread. How a line stands that is written over, not too often."""
+        name, data = progress.step_name, progress.data
+        if not isinstance(data, Printed):
+            self._line(name, f"| {brief(data)}")
+        elif data.is_final:
+            self._lines(name, [f"| {line}" for line in clean_lines(data.text())])
+        elif monotonic() >= self._next_bar.get(name, 0.0):
+            self._next_bar[name] = monotonic() + _BAR_EVERY
+            self._line(name, f"| {brief(data)}")
 
     def say(self, text: str) -> None:
         """Write *text*."""
         self._line("szal", text)
 
     def _line(self, name: str, text: str) -> None:
-        line = f"{utc_now().astimezone():%H:%M:%S} {one_line(name):<{self._width}}  {text}\n"
+        self._lines(name, (text,))
+
+    def _lines(self, name: str, texts: Iterable[str]) -> None:
+        begin = f"{utc_now().astimezone():%H:%M:%S} {one_line(name):<{self._width}}  "
+        lines = f"\n{begin}".join(texts)
         with self._lock:
-            self._file.write(line)
+            self._file.write(f"{begin}{lines}\n")
             self._file.flush()
 
     def __enter__(self) -> Self:

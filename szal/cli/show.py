@@ -17,6 +17,7 @@ from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, moment, one_line
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.steps.stream import MAX_OUTPUT
 from szal.stores import ExecutionSummary
 
 __all__ = ["closing", "command_line", "executions", "full_record"]
@@ -50,6 +51,7 @@ def closing(
     if left_out:
         parts.append(Text(f"  … and {left_out} more steps", style=_DIM))
     parts += _what_went_wrong(console, result)
+    parts += _what_was_cut(result.steps)
     hint = "" if recorded else "  (not recorded: no --store)"
     parts.append(Text.assemble(("execution ", _DIM), one_line(result.execution_id or ""), (hint, _DIM)))
     return Group(*parts)
@@ -148,6 +150,7 @@ def full_record(
     elif record.result is None:
         parts.append(Text("No step is recorded yet.", style=_DIM))
     parts += [part for step in steps for part in _error(console, step)]
+    parts += _what_was_cut(steps)
     return Group(*parts)
 
 
@@ -276,6 +279,17 @@ def _error(console: Console, step: StepResult) -> list[RenderableType]:
     sign, colour = look_of(console, step.status)
     title = Text.assemble((f"\n{sign} ", colour), (_name(step), "bold"))
     return [title, Text(clean(step.error).rstrip(), overflow="fold")]
+
+
+def _what_was_cut(steps: Sequence[StepResult]) -> list[RenderableType]:
+    """Return a line for each command that printed more than is kept."""
+    lines = []
+    for step in steps:
+        cut = step.output.get("truncated") if isinstance(step.output, dict) and "exit_code" in step.output else None
+        if isinstance(cut, list) and cut:
+            streams = " and ".join(brief(stream) for stream in cut)
+            lines.append(f"of {streams} of {_name(step)} the end is kept: the last {MAX_OUTPUT // 1024} KiB")
+    return [Text(line, style="yellow") for line in lines]
 
 
 # -- many -----------------------------------------------------------------------------------------------

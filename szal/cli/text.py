@@ -4,9 +4,11 @@ import json
 import re
 from datetime import datetime
 
+from szal.events.progress import Printed
 from szal.expressions.path import Json
+from szal.storable import standing_in
 
-__all__ = ["brief", "clean", "elapsed", "moment", "one_line"]
+__all__ = ["brief", "clean", "clean_lines", "elapsed", "moment", "one_line"]
 
 # Escape sequences: CSI (colours, cursor), strings (titles, links) up to their end, character sets, and the short ones.
 _ESCAPE = re.compile(
@@ -41,22 +43,37 @@ def one_line(text: str) -> str:
     return " ".join(line.strip() for line in clean(text[:_LONGEST_LINE].strip()).split("\n"))
 
 
+def clean_lines(text: str) -> list[str]:
+    r"""Return the lines of *text*, each clean; what stands in one is what it was written over with last.
+
+    >>> clean_lines("  one\n\x1b[31m10%\r20%\x1b[0m\r\n")
+    ['  one', '20%', '']
+    """
+    lines = text.split("\n")
+    if text.replace("\n", "").isprintable():  # most are, and this is what much output is asked
+        return lines
+    return [line if line.isprintable() else clean(standing_in(line)).rstrip() for line in lines]
+
+
 def brief(value: Json) -> str:
     r"""Return any value (an output, what a step reports) as one clean line. Never raises.
 
-    Of a line that was overwritten, as progress bars do, it is what stood there in the end.
+    Of a line that was overwritten, as progress bars do, it is what stood there in the end; of several lines that a
+    command printed the last.
 
     >>> brief("10%\r20%\r")
     '20%'
     >>> brief({"done": 3, "of": 10}), brief({"stream": "stdout", "line": "ok"}), brief(None), brief({1, 1})
     ('{"done": 3, "of": 10}', 'ok', '', '{1}')
     """
-    if isinstance(value, dict) and isinstance(value.get("line"), str):
+    if isinstance(value, Printed):
+        value = value.text().rstrip().rpartition("\n")[2]
+    elif isinstance(value, dict) and isinstance(value.get("line"), str):
         value = value["line"]
     if value is None:
         return ""
     if isinstance(value, str):
-        return one_line(value[:_LONGEST_LINE].replace("\r\n", "\n").rstrip().rpartition("\r")[2])
+        return one_line(standing_in(value[:_LONGEST_LINE].replace("\r\n", "\n").rstrip()))
     try:
         return one_line(json.dumps(value, ensure_ascii=False))
     except (TypeError, ValueError, RecursionError):

@@ -15,7 +15,7 @@ from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
 from szal.model.config import faults_in, undo_of
-from szal.model.fields import problem_of_id
+from szal.model.fields import problem_of_id, problems_of_names
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
 from szal.model.json.text import as_recorded
@@ -109,8 +109,12 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
 
 
 def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
-    """Raise `InvalidFlow` for configs with which what szal itself does cannot work, in a flow that is to be begun."""
-    problems: list[str] = []
+    """Raise `InvalidFlow` for configs with which what szal itself does cannot work, in a flow that is to be begun.
+
+    And for names of exceptions that there are not.
+    """
+    named = plan.names_exceptions
+    problems = [f"step {step.name!r}: {problem}" for step in named for problem in problems_of_names(step)]
     for place, (step, handler) in enumerate(zip(plan.steps, binding.forward, strict=True)):
         step_type = step.step_type if place in plan.engine_steps else type_done_by(handler)
         if step_type is not None:

@@ -29,7 +29,7 @@ from szal.errors.flow import (
     ShellNotSupported,
 )
 from szal.errors.handler import Cancelled, GiveUp, RetryAfter, SkipStep
-from szal.errors.root import SzalError
+from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
     FlowFailed,
     MissingValue,
@@ -55,6 +55,7 @@ from szal.errors.store import (
     WriteFailed,
 )
 from szal.errors.suggestion import closest, did_you_mean
+from szal.errors.tail import signal_name
 from szal.errors.value import ConditionError, DecodeError, EncodeError
 
 __all__ = [
@@ -110,6 +111,8 @@ __all__ = [
     "cut",
     "describe",
     "did_you_mean",
+    "partial_output_of",
+    "signal_name",
     "text_of",
 ]
 

@@ -5,6 +5,7 @@ import signal
 import attrs
 
 from szal.errors.step import StepError
+from szal.errors.tail import signal_name, with_tails
 
 __all__ = ["CommandOutputUnusable", "ExitStatusUnknown", "ShellFailed"]
 
@@ -13,6 +14,8 @@ __all__ = ["CommandOutputUnusable", "ExitStatusUnknown", "ShellFailed"]
 class ShellFailed(StepError):
     """A command ended with an exit code other than 0; a negative one is the signal that killed its shell.
 
+    `stderr` and `stdout` are what it printed: the end of each, where that was very much.
+
     >>> print(ShellFailed("make", 2, "cc: hello.c: No such file\\n"))
     command failed with exit status 2: cc: hello.c: No such file
     """
@@ -20,18 +23,31 @@ class ShellFailed(StepError):
     command: str
     exit_code: int
     stderr: str
+    stdout: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status as a shell tells it (``$?``): of one that was killed by a signal 128 and its number.
+
+        >>> ShellFailed("make", -9, "").exit_status
+        137
+        """
+        return 128 - self.exit_code if self.exit_code < 0 else self.exit_code
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that killed its shell, if one did."""
+        return signal_name(-self.exit_code) if self.exit_code < 0 else None
 
     def __str__(self) -> str:
-        number = -self.exit_code if self.exit_code < 0 else self.exit_code - 128  # a shell's way to say so
-        killed = f"killed by {signal.Signals(number).name}" if number in set(signal.Signals) else ""
+        number = self.exit_status - 128
+        is_known = number in set(signal.Signals)
         if self.exit_code < 0:
-            how = f"command was {killed or f'killed by signal {number}'}"
-        else:
-            how = f"command failed with exit status {self.exit_code}{killed and f' ({killed})'}"
-        lines = self.stderr[-4000:].rstrip().splitlines()[-10:]
-        if len(lines) > 1:
-            return how + ":" + "".join(f"\n  {line}" for line in lines)
-        return f"{how}: {lines[0]}" if lines else how
+            how = f"command was killed by {'' if is_known else 'signal '}{signal_name(number)}"
+        else:  # a shell's way to say so
+            killed = f" (killed by {signal_name(number)})" if is_known else ""
+            how = f"command failed with exit status {self.exit_code}{killed}"
+        return with_tails(how, self.stderr, self.stdout)
 
 
 @attrs.define(repr=False, slots=False)

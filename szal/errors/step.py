@@ -2,7 +2,8 @@
 
 import attrs
 
-from szal.errors.root import SzalError
+from szal.errors.root import SzalError, partial_output_of
+from szal.errors.tail import tails_of, with_tails
 from szal.errors.value import EncodeError
 
 __all__ = [
@@ -30,7 +31,7 @@ class StepError(SzalError):
 
 @attrs.define(repr=False, slots=False)
 class StepTimeout(StepError):
-    """An attempt ran past its limit (or past its flow's).
+    """An attempt ran past its limit (or past its flow's). Of a command, the text ends with what it printed last.
 
     >>> print(StepTimeout("build", 2.5))
     step timeout: build after 2500ms
@@ -40,7 +41,8 @@ class StepTimeout(StepError):
     timeout: float
 
     def __str__(self) -> str:
-        return f"step timeout: {self.step} after {self.timeout * 1000:.0f}ms"
+        how = f"step timeout: {self.step} after {self.timeout * 1000:.0f}ms"
+        return with_tails(how, *tails_of(partial_output_of(self)))
 
 
 @attrs.define(repr=False, slots=False)

@@ -3,14 +3,24 @@
 import json
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import Enum
 
 import attrs
 
 from szal.events.subscription import Subscription
 from szal.interruption import run_to_end
+from szal.storable import as_text, standing_in
 
-__all__ = ["ProgressHub", "StepProgress", "progress_to_sse", "sse_frame"]
+__all__ = [
+    "Hearing",
+    "InBulk",
+    "Printed",
+    "ProgressHub",
+    "StepProgress",
+    "progress_to_sse",
+    "sse_frame",
+]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _ONE_LINE = {ord("\r"): None, ord("\n"): None}
@@ -29,6 +39,65 @@ class StepProgress:
     step_id: str
     execution_id: str
     data: object
+
+
+class Hearing(Enum):
+    """What the progress sink of a run hears of what a command prints."""
+
+    NOTHING = "nothing"  # there is none
+    LINES = "lines"
+    PRINTED = "printed"  # see `InBulk`
+
+
+@attrs.frozen
+class InBulk:
+    """A progress sink that takes what commands print many lines at a time: its ``data`` is a `Printed` then.
+
+    A call for each line is what a command that prints much would wait for. Everything else that is reported comes as
+    to any other sink.
+
+    >>> seen = InBulk(lambda progress: print(progress.data))
+    >>> seen(StepProgress("build", "0b9f", "order-42", Printed("stdout", b"one\\ntwo\\n")))
+    Printed(stream='stdout', data=b'one\\ntwo\\n')
+    """
+
+    sink: Callable[[StepProgress], object]
+
+    def __call__(self, progress: StepProgress) -> object:
+        """Hand it on."""
+        return self.sink(progress)
+
+
+@attrs.frozen
+class Printed:
+    r"""What has come from one stream of a command: whole lines, or how the last one stands, which may still change.
+
+    >>> list(Printed("stdout", b"one\n10%\r20%\n").lines())
+    [{'stream': 'stdout', 'line': 'one'}, {'stream': 'stdout', 'line': '20%'}]
+    >>> list(Printed("stdout", b"30%\r").lines())
+    [{'stream': 'stdout', 'line': '30%', 'end': '\r'}]
+    """
+
+    stream: str
+    data: bytes
+    """Ends with a line end, or with ``\\r`` where the line may still change."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is of whole lines."""
+        return self.data.endswith(b"\n")
+
+    def text(self) -> str:
+        """Return it without its last end, as it was printed."""
+        return as_text(self.data[:-1])
+
+    def lines(self) -> Iterator[dict[str, str]]:
+        """Yield what a sink is told that takes a line at a time."""
+        if not self.is_final:
+            yield {"stream": self.stream, "line": self.text(), "end": "\r"}
+            return
+        for line in self.text().split("\n"):
+            yield {"stream": self.stream, "line": standing_in(line) if "\r" in line else line}
 
 
 @attrs.define(eq=False, repr=False)

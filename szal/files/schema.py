@@ -41,6 +41,8 @@ _FLAG: Final[_Schema] = {"type": ["boolean", "null"]}
 _WHOLE: Final[_Schema] = {"type": ["integer", "null"], "minimum": 0}
 _OBJECT: Final[_Schema] = {"type": ["object", "null"]}
 _TEXTS: Final = _either({"type": "string"}, {"type": "array", "items": {"type": "string"}})
+_FAILURE: Final[_Schema] = {"type": ["string", "integer"], "minimum": 1, "maximum": 255}
+_FAILURES: Final = _either(_FAILURE, {"type": "array", "items": _FAILURE})
 _DURATION: Final = _either({"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^(?:{DURATION.pattern})$"})
 _STEPS: Final[_Schema] = {"type": ["array", "null"], "items": _part("step")}
 
@@ -89,8 +91,8 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "backoff": (_named(BackoffStrategy), "How the wait grows."),
     "max_delay": (_DURATION, "What it does not grow beyond."),
     "jitter": ({"type": ["number", "null"], "minimum": 0}, "Spreads it by that fraction."),
-    "on": (_TEXTS, "Exceptions, by name: only after these."),
-    "give_up_on": (_TEXTS, "Exceptions, by name: never after these."),
+    "on": (_FAILURES, "Exceptions, by name, and exit statuses: only after these."),
+    "give_up_on": (_FAILURES, "Exceptions, by name, and exit statuses: never after these."),
     "signal": (_TEXT, "The name of the signal."),
     "default": ({}, "The output of the step where the signal does not come in time."),
 }

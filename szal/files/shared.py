@@ -1,6 +1,6 @@
 """What all steps of a flow have that say nothing else: where commands run, and what stands under "defaults"."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -9,7 +9,9 @@ from szal.expressions.path import Json
 from szal.files.action import surroundings_of
 from szal.files.fields import Fields
 from szal.files.vocabulary import DEFAULTS, RETRIES
-from szal.model.step import BackoffStrategy
+from szal.model.exception_name import problem_of_exception_name
+from szal.model.fields import problem_of_status
+from szal.model.step import BackoffStrategy, Failure
 
 __all__ = ["Shared"]
 
@@ -58,7 +60,27 @@ def _retries(fields: Fields) -> dict[str, Any]:
         "backoff": retries.choice("backoff", BackoffStrategy),
         "max_retry_delay": retries.duration("max_delay"),
         "retry_jitter": retries.number("jitter"),
-        "retry_on": [name for _, name in retries.texts("on")],
-        "give_up_on": [name for _, name in retries.texts("give_up_on")],
+        "retry_on": list(_failures(retries, "on")),
+        "give_up_on": list(_failures(retries, "give_up_on")),
     }
     return {field: value for field, value in found.items() if value is not None}
+
+
+def _failures(retries: Fields, key: str) -> Iterator[Failure]:
+    """Yield names of exceptions, and exit statuses of commands; one alone will do."""
+    given = retries.get(key)
+    if given is None:
+        return
+    for item in given.data if isinstance(given.data, list) else [given]:
+        data = item.data
+        if isinstance(data, str):
+            problem = problem_of_exception_name(data)
+        elif isinstance(data, int) and not isinstance(data, bool):
+            problem = problem_of_status(data)
+        else:
+            retries.wrong(key, "names of exceptions, or exit statuses", item)
+            continue
+        if problem is None:
+            yield data
+        else:
+            retries.problem(f"{key!r} in {retries.label}: {problem}", place=item.place)

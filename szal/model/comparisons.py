@@ -16,7 +16,7 @@ def problems_of_comparisons(parsed: Parsed, steps: Steps) -> Iterator[str]:
     """Yield what is wrong with the comparisons of a condition, and what to write.
 
     >>> from szal.expressions.parser import parse
-    >>> next(problems_of_comparisons(parse("steps.test.status == 'success'"), {}))
+    >>> next(problems_of_comparisons(parse("steps.test.status == 'success'"), Steps()))
     "no status is 'success': write steps.test.status == 'completed'"
     """
     for comparison in parsed.comparisons:

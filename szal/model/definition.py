@@ -261,12 +261,16 @@ def _changes(old: _Fields, new: _Fields) -> Iterator[str]:
 
 
 def _may_be_one(old: object, new: object) -> bool:
-    """Whether two lists of names of exceptions may be of the same classes: a script has other names than a module."""
+    """Whether two lists may name the same exceptions and exit statuses: a script has other names than a module."""
     if not isinstance(old, list) or not isinstance(new, list):
         return False
-    return all(any(may_be_one(name, other) for other in new) for name in old) and all(
-        any(may_be_one(name, other) for other in old) for name in new
+    return all(any(_is_alike(name, other) for other in new) for name in old) and all(
+        any(_is_alike(name, other) for other in old) for name in new
     )
+
+
+def _is_alike(name: str | int, other: str | int) -> bool:
+    return name == other or (isinstance(name, str) and isinstance(other, str) and may_be_one(name, other))
 
 
 def _value_changes(path: str, old: object, new: object) -> Iterator[str]:

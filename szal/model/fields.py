@@ -4,10 +4,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from szal.model.exception_name import problem_of_exception_name
 from szal.model.step import MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
 from szal.number import problem_of, shown
 
-__all__ = ["problem_of_id", "problem_of_text", "problems_of_flow", "problems_of_step"]
+__all__ = [
+    "problem_of_id",
+    "problem_of_status",
+    "problem_of_text",
+    "problems_of_flow",
+    "problems_of_names",
+    "problems_of_step",
+]
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 
@@ -56,9 +64,33 @@ def _problem_of_flag(value: object) -> str | None:
     return None if isinstance(value, bool) else f"is neither True nor False ({shown(value)})"
 
 
-def _problem_of_kind(value: object) -> str | None:
+_LAST_STATUS: Final = 255
+
+
+def problem_of_status(status: int) -> str | None:
+    """Return why no command fails with *status*; None: one may.
+
+    >>> problem_of_status(75), problem_of_status(0)
+    (None, 'no command fails with 0: exit statuses of failures are 1 to 255')
+    """
+    if 0 < status <= _LAST_STATUS:
+        return None
+    return f"no command fails with {shown(status)}: exit statuses of failures are 1 to {_LAST_STATUS}"
+
+
+def _problem_of_failure(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return problem_of_status(value)
     known = issubclass(value, BaseException) if isinstance(value, type) else problem_of_text(value) is None
-    return None if known else f"holds what is no exception class and no name of one ({shown(value)})"
+    return None if known else f"{shown(value)} is no exception class, no name of one and no exit status"
+
+
+def problems_of_names(step: StepDef) -> Iterator[str]:
+    """Yield what is wrong with the names of exceptions that *step* is tried again after, or not."""
+    for field in ("retry_on", "give_up_on"):
+        for item in getattr(step, field):
+            if isinstance(item, str) and (problem := problem_of_exception_name(item)) is not None:
+                yield f"{field}: {problem}"
 
 
 def _member_of(kind: type) -> Callable[[object], str | None]:
@@ -93,8 +125,8 @@ def problems_of_step(step: StepDef) -> Iterator[str]:
             yield f"{field} {problem}"
     for field in ("retry_on", "give_up_on"):
         for item in getattr(step, field):
-            if (problem := _problem_of_kind(item)) is not None:
-                yield f"{field} {problem}"
+            if (problem := _problem_of_failure(item)) is not None:
+                yield f"{field}: {problem}"
     named: tuple[object, ...] = step.depends_on
     for item in named:
         if not isinstance(item, str):

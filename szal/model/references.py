@@ -28,7 +28,7 @@ class Scope:
 def problem_of_reference(path: Path, scope: Scope) -> str | None:
     """Return what is wrong with *path*, and what to write; None: nothing. Whether steps come first is not asked.
 
-    >>> problem_of_reference(Path.parse("input.env"), Scope({}))
+    >>> problem_of_reference(Path.parse("input.env"), Scope(Steps()))
     "there is no 'input' here: did you mean inputs.env?"
     """
     root = path.segments[0]
@@ -99,7 +99,7 @@ def _bare(word: str, scope: Scope) -> str:
     """Return what is wrong with a word that stands alone."""
     if word in _WORDS:
         return f"{word} is written {_WORDS[word]}"
-    if word in scope.steps:
+    if word in scope.steps.named:
         return f"{word!r} is no value: did you mean {spelled(('steps', word, 'output'))}?"
     if scope.inputs is not None and word in scope.inputs:
         return f"{word!r} is no value: did you mean {spelled(('inputs', word))}?"
@@ -125,7 +125,7 @@ def _meant(path: Path, scope: Scope) -> _Segments | None:
         return ("steps", rest[0], "output", *rest[1:])
     if root in _LIKE_STEPS:
         return _outcome(tuple(rest))
-    if root in scope.steps:
+    if root in scope.steps.named:
         return _outcome(path.segments)
     if scope.inputs is not None and root in scope.inputs:
         return ("inputs", *path.segments)

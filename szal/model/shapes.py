@@ -1,7 +1,9 @@
 """What is known of how a step ends before it runs: which types its parts have, and what is never there."""
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final
+
+import attrs
 
 from szal.errors import did_you_mean
 from szal.expressions.comparison import Kind
@@ -10,21 +12,33 @@ from szal.model.step import StepDef
 
 __all__ = ["COMMAND_OUTPUTS", "Steps", "kind_at", "nothing_at", "remedy"]
 
-Steps: TypeAlias = Mapping[str, StepDef]
-"""The steps of a flow, by name."""
+
+@attrs.frozen
+class Steps:
+    """The steps of a flow, by name. `may_have_failed`: whether a text can see one that has."""
+
+    named: Mapping[str, StepDef] = attrs.field(factory=dict)
+    may_have_failed: bool = False
+
 
 COMMAND_OUTPUTS: Final = ("text", "lines", "json")
 """What ``config["output"]`` of a "shell" step may be: what its stdout is made into, which alone is its output then."""
 
-_COMMAND: Final = {"exit_code": Kind.NUMBER, "stdout": Kind.STRING, "stderr": Kind.STRING, "truncated": Kind.LIST}
+_COMMAND: Final = {
+    "exit_code": Kind.NUMBER,
+    "stdout": Kind.STRING,
+    "stderr": Kind.STRING,
+    "truncated": Kind.LIST,
+    "signal": Kind.STRING,
+}
 _WRITTEN_AS: Final = {"text": Kind.STRING, "lines": Kind.LIST}
 
 
 def kind_at(path: Path, steps: Steps) -> Kind | None:
     """Return the type that what *path* finds always has, null aside; None: that is not known.
 
-    >>> steps = {"count": StepDef("count", step_type="shell", config={"run": "wc -l log"})}
-    >>> kind_at(Path.parse("steps.count.output.stdout"), steps)
+    >>> count = StepDef("count", step_type="shell", config={"run": "wc -l log"})
+    >>> kind_at(Path.parse("steps.count.output.stdout"), Steps({"count": count}))
     <Kind.STRING: 'text'>
     """
     match path.segments:
@@ -36,6 +50,8 @@ def kind_at(path: Path, steps: Steps) -> Kind | None:
                     return Kind.OBJECT
                 case "", [str(key)]:
                     return _COMMAND.get(key)
+                case _ if steps.may_have_failed:  # then it is what the command came to, whatever is made of it else
+                    return None
                 case "lines", [int()]:
                     return Kind.STRING
                 case _, []:
@@ -71,7 +87,7 @@ def remedy(path: Path, steps: Steps) -> str:
 
 def _command_output(name: str, steps: Steps) -> str | None:
     """Return what the output of the step called *name* is made into, "" for all that is known; None: no command."""
-    step = steps.get(name)
+    step = steps.named.get(name)
     if step is None or step.step_type != "shell" or not isinstance(step.config, Mapping):
         return None
     output = step.config.get("output")

@@ -4,7 +4,7 @@ import math
 import sys
 import uuid
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -14,7 +14,7 @@ from szal.model.class_name import class_name
 from szal.model.moment import in_ms, kept_limit
 from szal.model.state import NamedEnum
 
-__all__ = ["MAX_COUNT", "BackoffStrategy", "StepDef", "TriggerMode"]
+__all__ = ["MAX_COUNT", "BackoffStrategy", "Failure", "StepDef", "TriggerMode"]
 
 MAX_COUNT: Final = 2**32 - 1
 """The largest number of retries, of attempts, of a version: szal-rs keeps them in a u32."""
@@ -89,11 +89,15 @@ def _steps(value: "Iterable[StepDef]") -> "tuple[StepDef, ...]":
     return tuple(value)
 
 
-def _exceptions(value: Any) -> tuple[type[BaseException] | str, ...]:
-    return (value,) if isinstance(value, str | type) else tuple(value)
+Failure: TypeAlias = type[BaseException] | str | int
+"""What an attempt may end with: an exception, by its class or by name, or the exit status of a command."""
 
 
-def _names(kinds: tuple[type[BaseException] | str, ...]) -> tuple[object, ...]:
+def _failures(value: Any) -> tuple[Failure, ...]:
+    return (value,) if isinstance(value, str | type | int) else tuple(value)
+
+
+def _names(kinds: tuple[Failure, ...]) -> tuple[object, ...]:
     return tuple(class_name(kind) if isinstance(kind, type) else kind for kind in kinds)
 
 
@@ -114,7 +118,8 @@ class StepDef:
     `retry_jitter` spreads each wait by that fraction, both ways. `retry_on` and `give_up_on` take exception
     classes or their dotted names (``"requests.exceptions.Timeout"``; builtins need no module); a name
     matches a class and everything derived from it, and nothing is imported to find out. A class that a script defines
-    has the name that it has where the script is imported.
+    has the name that it has where the script is imported. A whole number is the exit status of a command, as a shell
+    tells it: 137 also where the shell itself was killed by SIGKILL.
     With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
     for `Engine.resolve`. `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is
     registered for, and what a sub-flow did. `depends_on` takes steps or their ids, and stores ids.
@@ -133,8 +138,8 @@ class StepDef:
     backoff: BackoffStrategy = BackoffStrategy.FIXED
     max_retry_delay: float | None = attrs.field(default=None, converter=kept_limit)
     retry_jitter: float = attrs.field(default=0.0, converter=_number)
-    retry_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions, eq=_names)
-    give_up_on: tuple[type[BaseException] | str, ...] = attrs.field(default=(), converter=_exceptions, eq=_names)
+    retry_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
+    give_up_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     rollbackable: bool = False
     step_type: str | None = None
     config: Json = attrs.field(default=None, hash=False, eq=as_written)

@@ -15,6 +15,7 @@ from szal.expressions.template import CompiledTemplate
 from szal.model import fields, graph, texts
 from szal.model.config import faults_in
 from szal.model.references import Scope
+from szal.model.shapes import Steps
 from szal.model.state import NamedEnum
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.number import shown
@@ -89,8 +90,8 @@ def analyse(
     """Return what the plan is made of, or raise `InvalidFlow` with every problem there is.
 
     *problems* are what is wrong with the flow's own fields; *inputs* those that it declares, None where it does not.
-    With *configs*, those of the engine's own types are looked at too: what has been recorded goes on without that, as
-    far as it gets.
+    With *configs*, those of the engine's own types are looked at too, and names of exceptions: what has been recorded
+    goes on without that, as far as it gets.
     """
     misfits = _misfits(mode, steps)
     if misfits:
@@ -107,6 +108,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+_AFTER_SUCCESS = (TriggerMode.ALL, TriggerMode.ALL_COMPLETED)  # triggers under which nobody sees a step that failed
 _HINTS = 20  # looking for the name that was meant takes long: the first few problems say it
 
 
@@ -136,7 +138,10 @@ class _Analyser:
 
     def run(self, flow_name: str) -> Analysis:
         self._names()
-        named = {name: self.found.steps[place] for name, place in self.found.places.items()}
+        named = Steps(
+            {name: self.found.steps[place] for name, place in self.found.places.items()},
+            may_have_failed=any(step.trigger_mode not in _AFTER_SUCCESS for step in self.found.steps),
+        )
         in_condition, in_config = (
             Scope(named, self._inputs, is_condition, self._may_guess) for is_condition in (True, False)
         )
@@ -144,6 +149,8 @@ class _Analyser:
             self._shape(step)
             if step.condition is not None or step.config is not None:
                 self._texts(place, step, in_condition, in_config)
+            for problem in fields.problems_of_names(step) if self._configs else ():
+                self._problem(step, problem)
             if self._configs and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
                 for fault in faults_in(step.step_type, step.config):
                     self._problem(step, str(fault))

@@ -87,7 +87,7 @@ class Attempt:
             self.error = without_engine_frames(error)
         call.ended = monotonic()
         if call.deadline is not None and call.is_late:
-            self.error = call.timed_out()
+            self.error = call.timed_out(self.error)
         if not call.report():
             return False
         finished.items.put(self)  # `Mailbox.put`, written out: each attempt comes by here

@@ -9,7 +9,7 @@ lock.
 from typing import Any, Final
 
 from szal.clock import monotonic
-from szal.errors import StepTimeout
+from szal.errors import StepTimeout, partial_output_of
 
 __all__ = ["UNLIMITED", "Call", "take_claim"]
 
@@ -88,12 +88,18 @@ class Call:
         """Whether it ended past its deadline: a handler may have held the interpreter lock."""
         return self.deadline is not None and self.ended >= self.deadline
 
-    def timed_out(self) -> StepTimeout:
-        """Return the error for having passed the deadline: the step's own limit, or what its flow left it."""
+    def timed_out(self, error: BaseException | None = None) -> StepTimeout:
+        """Return the error for having passed the deadline: the step's own limit, or what its flow left it.
+
+        *error* is what the handler raised then, if it has: what that tells of the step's output is kept.
+        """
         seconds = 0.0 if self.deadline is None else max(0.0, self.deadline - self.started)
         limit = self.node.step.timeout
         own = limit is not None and abs(seconds - limit) < 1e-6
-        return StepTimeout(self.node.step.name, limit if own else seconds)
+        late = StepTimeout(self.node.step.name, limit if own else seconds)
+        if error is not None:
+            late.partial_output = partial_output_of(error)
+        return late
 
 
 def take_claim(claim: list[None]) -> bool:

@@ -9,7 +9,7 @@ import attrs
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
-from szal.events.progress import StepProgress
+from szal.events.progress import Hearing, InBulk, StepProgress
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.expressions.template import CompiledTemplate
@@ -224,12 +224,19 @@ class StepContext:
         sink = self._run.progress
         if sink is None or self._call.abandoned:
             return
+        step = self._node.step
         try:
-            sink(StepProgress(self.step.name, self.step.id, self.execution_id, data))
+            sink(StepProgress(step.name, step.id, self._run.execution_id, data))
         except BaseException as error:
             if is_interruption(error):
                 raise
-            logger.exception("progress sink failed: step %s of %s", self.step.name, self.execution_id)
+            logger.exception("progress sink failed: step %s of %s", step.name, self.execution_id)
+
+    @property
+    def hearing(self) -> Hearing:
+        """What the progress sink is to hear of what a command prints."""
+        sink = self._run.progress
+        return Hearing.NOTHING if sink is None else Hearing.PRINTED if isinstance(sink, InBulk) else Hearing.LINES
 
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":

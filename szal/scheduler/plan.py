@@ -140,6 +140,7 @@ class Plan:
     engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
     may_run_commands: bool = False  # some step is a command, or is undone by one, or is a sub-flow, which may have some
+    names_exceptions: Sequence[StepDef] = ()  # the steps that do, in what they are tried again after
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
     """The flow as whoever reads what is recorded of it sees it, where that is not the same."""
@@ -242,6 +243,7 @@ def _compile(found: Analysis) -> Plan:
         rank=_ranks(found.order),
         linear=found.mode.is_linear,
         may_run_commands=any(map(_may_run_commands, found.steps)),
+        names_exceptions=[step for step in found.steps if _names_exceptions(step)],
     )
     if found.mode is FlowMode.DAG:
         _wire_dag(plan)
@@ -252,6 +254,10 @@ def _compile(found: Analysis) -> Plan:
     plan.find_chains()
     _scopes(plan, found)
     return plan
+
+
+def _names_exceptions(step: StepDef) -> bool:
+    return any(isinstance(kind, str) for kind in (*step.retry_on, *step.give_up_on))
 
 
 def _may_run_commands(step: StepDef) -> bool:

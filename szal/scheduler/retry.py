@@ -11,11 +11,21 @@ import sys
 import attrs
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from szal.errors import GiveUp, MissingValue, OutputNotSerializable, RetryAfter, RetryExhausted, ValueNotJson, describe
+from szal.errors import (
+    GiveUp,
+    MissingValue,
+    OutputNotSerializable,
+    RetryAfter,
+    RetryExhausted,
+    ShellFailed,
+    ValueNotJson,
+    describe,
+    partial_output_of,
+)
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.class_name import class_name, is_called
-from szal.model.step import StepDef
+from szal.model.step import Failure, StepDef
 from szal.raised import is_a, trace_of
 from szal.scheduler.spent import is_meant
 
@@ -59,6 +69,7 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
         return Decision(None, error)
     exhausted = RetryExhausted(step.name, attempt, describe(error))
     exhausted.__cause__ = error
+    exhausted.partial_output = partial_output_of(error)
     return Decision(None, exhausted)
 
 
@@ -81,8 +92,14 @@ def _is_retried(step: StepDef, error: BaseException) -> bool:
     return is_a(error, Exception)  # SystemExit and its like are retried only by name
 
 
-def _matches(kinds: tuple[type[BaseException] | str, ...], error: BaseException) -> bool:
-    return any(_named(kind, error) if isinstance(kind, str) else _is_a(kind, error) for kind in kinds)
+def _matches(kinds: tuple[Failure, ...], error: BaseException) -> bool:
+    return any(_is_one(kind, error) for kind in kinds)
+
+
+def _is_one(kind: Failure, error: BaseException) -> bool:
+    if isinstance(kind, int):
+        return isinstance(error, ShellFailed) and error.exit_status == kind
+    return _named(kind, error) if isinstance(kind, str) else _is_a(kind, error)
 
 
 def _is_a(kind: type[BaseException], error: BaseException) -> bool:

@@ -6,7 +6,18 @@ from functools import partial
 import attrs
 
 from szal.clock import monotonic
-from szal.errors import Cancelled, EngineClosed, LeaseLost, SkipStep, StepTimeout, StoreError, cut, describe, text_of
+from szal.errors import (
+    Cancelled,
+    EngineClosed,
+    LeaseLost,
+    SkipStep,
+    StepTimeout,
+    StoreError,
+    cut,
+    describe,
+    partial_output_of,
+    text_of,
+)
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
@@ -256,19 +267,36 @@ def end(
     if history is not None:
         started = history.started
     skipped = outcome is not Outcome.FAILED
+    output, encoded = (None, None) if skipped else _partial_output(call.run, node, error)
     result = StepResult(
         node.step.id,
         node.step.name,
         StepStatus.SKIPPED if skipped else StepStatus.FAILED,
+        output,
         duration=max(0.0, call.ended - started),
         attempts=call.number,
         error=text_of(error) if skipped else describe(error),
         error_type=cut(storable(name_of(kind or type(error)))),
         started_at=c.clock + started,
         exception=error,
+        encoded_output=encoded,
     )
     call.run.raised.append(node.place)
     _settle(c, call.run, node, result, outcome)
+
+
+def _partial_output(run: Run, node: Node, error: BaseException) -> tuple[Json, str | None]:
+    """Return what a step has come to although it failed, and its JSON text where it is recorded."""
+    output = partial_output_of(error)
+    if output is None or run.encode is None:
+        return output, None
+    try:
+        encoded, output = run.encode(output)
+    except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
+        execution_id = run.info.execution_id
+        logger.warning("what step %s of %s came to is left out: %s", node.step.name, execution_id, describe(refused))
+        return None, None
+    return output, encoded
 
 
 def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:

@@ -113,6 +113,9 @@ class ProcessGroup:
     left of the group when the program itself has exited is ended likewise. Without standard input.
     """
 
+    has_started = False
+    """Whether there is, or was, a process: `stdout` and `stderr` are there from then on."""
+
     def __init__(
         self,
         command: Sequence[str],
@@ -141,7 +144,7 @@ class ProcessGroup:
             try:
                 with Interrupts():  # in the midst of a start it would lose the process
                     self._start()
-                    has_started = True
+                    has_started = self.has_started = True
                 return self._watch()
             except BaseException:  # Ctrl-C, where this is the main thread
                 if has_started:
@@ -151,6 +154,11 @@ class ProcessGroup:
                 if has_started:
                     self.stdout.close()
                     self.stderr.close()
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, as `run` returns it, also where the program had to be ended; None where it is not known."""
+        return self._status.code if self.has_started else None
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -165,8 +173,8 @@ class ProcessGroup:
         self._ending = _Ending(self._process.pid, self._grace)
         process_events.enroll(self._ending)
         self._status = ExitStatus(self._process)
-        self.stdout = Stream("stdout", self._process.stdout, self._caller.report)
-        self.stderr = Stream("stderr", self._process.stderr, self._caller.report)
+        self.stdout = Stream("stdout", self._process.stdout, self._caller)
+        self.stderr = Stream("stderr", self._process.stderr, self._caller)
         for stream in (self.stdout, self.stderr):
             self._selector.register(stream.pipe, selectors.EVENT_READ, stream)
 

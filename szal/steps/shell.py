@@ -17,6 +17,8 @@ from szal.errors import (
     GiveUp,
     ShellFailed,
     ShellNotSupported,
+    SzalError,
+    signal_name,
 )
 from szal.expressions.path import Json
 from szal.model.config import words_of
@@ -52,12 +54,17 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     variables ``SZAL_EXECUTION_ID``, ``SZAL_FLOW``, ``SZAL_STEP``, ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, and
     when it undoes a step ``SZAL_OUTPUT``: that step's output as JSON (left out where it is over 100 kB, or has none).
 
-    Each line is reported as ``{"stream": "stdout", "line": …}`` when it comes. Of very long output the last
-    `MAX_OUTPUT` bytes are returned, and "truncated" lists the streams that were cut.
+    Each line is reported as ``{"stream": "stdout", "line": …}`` when it comes. One that is written over after a
+    carriage return, as progress bars are, is reported each time it has changed, with ``"end": "\\r"``, and once more
+    when it ends. Of very long output the last `MAX_OUTPUT` bytes are returned, and "truncated" lists the streams that
+    were cut.
 
     When the time is up or the run is cancelled, the whole process group gets SIGTERM, and after the grace SIGKILL.
     So does whatever the command leaves behind in the background when it ends, after the grace if that still has
     the output open: what is to outlive a step needs a session of its own (``setsid``).
+
+    A step that fails keeps the same object, whatever "output" says, as its output: "exit_code" (negative where a signal
+    killed the shell, null where it is not known), "signal" then, and what was printed. The last lines are in the error.
 
     Raises `ShellFailed` if the exit status is not 0, `CommandOutputUnusable`, `MissingValue`, `GiveUp` for a *config*
     that no attempt could run, `StepTimeout` and `Cancelled` as `StepContext.check` does.
@@ -74,21 +81,35 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     process = ProcessGroup(
         [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, grace=task.grace
     )
+    came_to: dict[str, Json] = {}
     try:
         exit_code = process.run()
+        if exit_code is None:
+            ctx.check()
+            raise Cancelled
+        came_to = _came_to(process)
+        if exit_code:
+            raise ShellFailed(task.command, exit_code, came_to["stderr"], came_to["stdout"])
+        if task.output is not None:
+            return _made_into(task.output, came_to["stdout"], is_cut=process.stdout.truncated)
+        return came_to
     except OSError as error:
         task.give_up(ctx, error)
         raise
-    if exit_code is None:
-        ctx.check()
-        raise Cancelled
-    stdout, stderr = (stream.text().rstrip("\r\n") for stream in (process.stdout, process.stderr))
-    if exit_code:
-        raise ShellFailed(task.command, exit_code, stderr)
-    if task.output is not None:
-        return _made_into(task.output, stdout, is_cut=process.stdout.truncated)
-    output: dict[str, Json] = {"exit_code": exit_code, "stdout": stdout, "stderr": stderr}
-    if cut := [stream.name for stream in (process.stdout, process.stderr) if stream.truncated]:
+    except SzalError as error:
+        if process.has_started:
+            error.partial_output = came_to or _came_to(process)
+        raise
+
+
+def _came_to(process: ProcessGroup) -> dict[str, Json]:
+    """Return how a command has ended, and what it printed."""
+    code = process.exit_code
+    streams = (process.stdout, process.stderr)
+    output: dict[str, Json] = {"exit_code": code, **{each.name: each.text().rstrip("\r\n") for each in streams}}
+    if code is not None and code < 0:
+        output["signal"] = signal_name(-code)
+    if cut := [each.name for each in streams if each.truncated]:
         output["truncated"] = cut
     return output
 

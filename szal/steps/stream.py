@@ -1,12 +1,12 @@
-"""What a command prints, taken in as it comes: its last bytes, and its lines."""
+"""What a command prints, taken in as it comes: its last bytes, and its lines, where somebody listens."""
 
 import os
-from collections.abc import Callable
 from typing import IO, Final, Protocol
 
-from szal.storable import storable
+from szal.events.progress import Hearing, Printed
+from szal.storable import as_text, standing_in
 
-__all__ = ["CHUNK", "MAX_OUTPUT", "Caller", "Stream"]
+__all__ = ["CHUNK", "MAX_OUTPUT", "Caller", "Listener", "Stream"]
 
 MAX_OUTPUT: Final = 1 << 20
 """How many bytes of each stream are kept: the last ones."""
@@ -14,29 +14,42 @@ MAX_OUTPUT: Final = 1 << 20
 CHUNK: Final = 1 << 16
 """How many bytes are read at a time."""
 
-_MAX_LINE: Final = 8192  # a longer line is reported in pieces of this size
+_MAX_LINE: Final = 8192  # a longer line is told in pieces of this size
 
 
-class Caller(Protocol):
+class Listener(Protocol):
+    """Who is told what is printed, and how; a `StepContext` is one."""
+
+    @property
+    def hearing(self) -> Hearing: ...
+    def report(self, data: object) -> None: ...
+
+
+class Caller(Listener, Protocol):
     """On whose behalf a process runs; a `StepContext` is one."""
 
     @property
     def cancelled(self) -> bool: ...
     def remaining(self) -> float | None: ...
-    def report(self, data: object) -> None: ...
 
 
 class Stream:
-    """What comes from one pipe: its last bytes, and its lines, reported as they come."""
+    r"""What comes from one pipe: its last bytes, and, where somebody listens, its lines as they come.
 
-    def __init__(self, name: str, pipe: IO[bytes] | None, report: Callable[[object], None]) -> None:
+    A line ends with ``\n``. One that is written anew after a ``\r``, as progress bars are, is told each time it has
+    changed, as it stands then.
+    """
+
+    def __init__(self, name: str, pipe: IO[bytes] | None, listener: Listener) -> None:
         assert pipe is not None
         self.name = name
         self.pipe = pipe
         self.truncated = False
-        self._report = report
+        self._report = listener.report
+        self._hearing = listener.hearing
         self._kept = bytearray()
-        self._line = b""
+        self._line = b""  # what has come after the last line end, as far as it can still be seen
+        self._shown = b""  # what was told of it
 
     def read(self) -> bool:
         """Take in what has come, which blocks where nothing has; False at the end."""
@@ -44,42 +57,74 @@ class Stream:
         self._kept += chunk
         if len(self._kept) > 2 * MAX_OUTPUT:
             self._cut()
-        *lines, rest = (self._line + chunk).split(b"\n")
-        for line in lines:
-            self._tell(line)
-        while len(rest) > _MAX_LINE:
-            self._tell(rest[:_MAX_LINE])
-            rest = rest[_MAX_LINE:]
-        self._line = rest
+        if self._hearing is not Hearing.NOTHING and chunk:
+            self._hear(chunk)
         return bool(chunk)
 
     def close(self) -> None:
-        """Report what has come after the last line end, if anything has."""
+        """Tell what has come after the last line end, if anything has."""
         self.pipe.close()
-        if self._line:
-            self._tell(self._line)
+        if line := standing_in(self._line):
+            self._tell(line + b"\n")
 
-    def _tell(self, line: bytes) -> None:
-        self._report({"stream": self.name, "line": _text(line.removesuffix(b"\r"))})
+    # -- what is told --------------------------------------------------------------------------------------
+
+    def _hear(self, chunk: bytes) -> None:
+        lines, end, line = (self._line + chunk).rpartition(b"\n")
+        if end:
+            self._tell(lines + end)
+            self._shown = b""
+        if b"\r" in line:
+            line = self._written_over(line)
+        self._line = line if len(line) <= _MAX_LINE else self._in_pieces(line)
+
+    def _written_over(self, line: bytes) -> bytes:
+        """Tell how a line with carriage returns stands now, if that is new; return what can still be seen of it."""
+        standing = standing_in(line)
+        if standing and standing != self._shown:
+            self._tell(standing + b"\r")
+            self._shown = standing
+        return b"\r" + standing + (b"\r" if line.endswith(b"\r") else b"")
+
+    def _in_pieces(self, line: bytes) -> bytes:
+        """Tell what has come of a very long line, but for its last piece, which is returned."""
+        while len(line) > _MAX_LINE:
+            end = _start_of_character(line, _MAX_LINE)
+            self._tell(line[:end] + b"\n")
+            line = line[end:]
+        return line
+
+    def _tell(self, data: bytes) -> None:
+        printed = Printed(self.name, data)
+        if self._hearing is Hearing.PRINTED:
+            self._report(printed)
+        else:
+            for line in printed.lines():
+                self._report(line)
+
+    # -- what is kept --------------------------------------------------------------------------------------
 
     def _cut(self) -> None:
         self.truncated = True
         del self._kept[:-MAX_OUTPUT]
 
     def text(self) -> str:
-        """Return what has come; where it was cut, from the first whole line on, or the end of its only line."""
+        """Return what has come; where it was cut, from a whole line on, unless that would cost much of a long one."""
         if len(self._kept) > MAX_OUTPUT:
             self._cut()
-        start = self._start_of_line() if self.truncated else 0
-        return _text(self._kept[start:])
+        return as_text(self._kept[self._start() :] if self.truncated else self._kept)
 
-    def _start_of_line(self) -> int:
-        """Return where in what was cut a line begins, or, where it is all of one line, a character."""
-        start = self._kept.find(b"\n") + 1
-        if 0 < start < len(self._kept):
-            return start
-        return next((place for place in range(4) if self._kept[place] & 0xC0 != 0x80), 0)
+    def _start(self) -> int:
+        """Return where in what was cut a line begins that is not far, or else a character."""
+        first = (place for place in range(4) if _is_start(self._kept[place]))
+        return self._kept.find(b"\n", 0, _MAX_LINE) + 1 or next(first, 0)
 
 
-def _text(printed: bytes | bytearray) -> str:
-    return storable(printed.decode(errors="replace"))
+def _is_start(byte: int) -> bool:
+    """Whether a character may begin with *byte*, in UTF-8."""
+    return byte & 0xC0 != 0x80
+
+
+def _start_of_character(text: bytes, place: int) -> int:
+    """Return where the character begins that the byte at *place* belongs to; *place* itself where it is of none."""
+    return next((start for start in range(place, place - 4, -1) if _is_start(text[start])), place)

@@ -103,3 +103,26 @@ def test_a_plain_log_where_a_view_is_not_wanted(spawn, environment):
     assert process.end() == 0
     assert HIDE not in process.seen
     assert "hello  | bye" in process.seen
+
+
+def test_a_progress_bar_moves_while_its_command_runs(spawn):
+    process = spawn("run", "flows:bar", terminal=True)
+    process.until("10%")
+    process.until("20%")
+    assert process.end() == 0
+    assert "90%" not in process.seen
+    assert re.search(r"✓ load +completed .* 100%", after(process.seen))
+
+
+def test_a_log_has_one_that_moves_fast_once_a_second_and_its_end(spawn):
+    process = spawn("run", "flows:bar")
+    assert process.end() == 0
+    assert re.findall(r"load  \| (\d+%)", process.seen) == ["10%", "100%"]
+
+
+def test_output_that_was_cut_is_told_when_it_ends_and_later(spawn, szal, database):
+    told = "of stdout of flood the end is kept: the last 1024 KiB"
+    process = spawn("run", "flows:floods", "--id", "e1", "--store", database, terminal=True)
+    assert process.end() == 0
+    assert told in after(process.seen)
+    assert told in szal("show", "e1", "--store", database).stdout

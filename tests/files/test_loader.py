@@ -40,7 +40,7 @@ steps:
     cwd: "{{inputs.out}}"
     env: {PORT: 8080, VERSION: 1.10, EMPTY: , DEBUG: yes}
     timeout: 90s
-    retries: {max: 2, delay: 1s, backoff: exponential, max_delay: 1m, jitter: 0.5, on: OSError, give_up_on: [a.B, C]}
+    retries: {max: 2, delay: 1s, backoff: exponential, max_delay: 1m, jitter: 0.5, on: OSError, give_up_on: [a.B, 75]}
   - name: checksum
     needs: build
     run: sha256sum {{inputs.out}}/*.whl
@@ -85,7 +85,7 @@ class TestMeaning:
         build, checksum, publish, _, custom, notify = load(RELEASE).steps
         assert (build.description, build.timeout, build.max_retries, build.retry_delay) == ("the wheel", 90.0, 2, 1.0)
         assert (build.backoff, build.max_retry_delay, build.retry_jitter) == (BackoffStrategy.EXPONENTIAL, 60.0, 0.5)
-        assert (build.retry_on, build.give_up_on) == (("OSError",), ("a.B", "C"))
+        assert (build.retry_on, build.give_up_on) == (("OSError",), ("a.B", 75))
         assert checksum.depends_on == (build.id,)
         assert publish.depends_on == (build.id, checksum.id)
         assert publish.condition == "inputs.channel == 'prod'"
@@ -361,6 +361,18 @@ class TestProblems:
             ),
             ("retries: {max: 1.5}", ":4:20: 'max' in 'retries' of step 'a' must be a whole number, not 1.5"),
             ("retries: {max: 1, jitter: x}", ":4:31: 'jitter' in 'retries' of step 'a' must be a number, not 'x'"),
+            (
+                "retries: {max: 1, on: [75, OSErorr]}",
+                ":4:32: 'on' in 'retries' of step 'a': there is no exception 'OSErorr'; did you mean 'OSError'?",
+            ),
+            (
+                "retries: {max: 1, on: 0}",
+                ":4:27: 'on' in 'retries' of step 'a': no command fails with 0: exit statuses of failures are 1 to 255",
+            ),
+            (
+                "retries: {max: 1, give_up_on: [true]}",
+                ":4:36: 'give_up_on' in 'retries' of step 'a' must be names of exceptions, or exit statuses, not true",
+            ),
             ("rollback: no", ":4:15: 'rollback' in step 'a' must be true or false or an object, not 'no'"),
             ("rollback: {}", ":4:15: 'rollback' of step 'a' takes either 'run' or 'call'"),
             ("rollback: {run: x, call: 'm:f'}", ":4:15: 'rollback' of step 'a' takes either 'run' or 'call'"),

@@ -45,7 +45,7 @@ steps:
     if: false
     call: m:f
     with: [1, {a: b}]
-    retries: {max: 1, delay: 1s, backoff: linear, max_delay: 1m, jitter: 0.5, on: OSError, give_up_on: [A, B]}
+    retries: {max: 1, delay: 1s, backoff: linear, max_delay: 1m, jitter: 0.5, on: [75, OSError], give_up_on: [a.A, a.B]}
     rollback: {call: "m:g", with: {a: 1}}
     idempotent: false
   - {name: c, needs: [a, b], flow: other, with: {x: 1}, timeout: null}

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from model.problems import problems_of
 
-from szal import FlowDef, FlowMode, StepDef
+from szal import FlowDef, FlowMode, StepDef, TriggerMode
 
 
-def told(condition: str, **config: Any) -> str:
+def told(condition: str, trigger: TriggerMode = TriggerMode.ALL, **config: Any) -> str:
     """Return what is said of a condition that follows the command "a" and any other step "f"."""
     a, f = StepDef("a", step_type="shell", config={"run": "echo 5", **config}), StepDef("f")
-    return problems_of(FlowDef("f", FlowMode.DAG, steps=[a, f, StepDef("b", depends_on=[a, f], condition=condition)]))
+    b = StepDef("b", depends_on=[a, f], condition=condition, trigger_mode=trigger)
+    return problems_of(FlowDef("f", FlowMode.DAG, steps=[a, f, b]))
 
 
 @pytest.mark.parametrize(
@@ -106,3 +107,9 @@ def test_what_output_makes_of_it_is_known(output: str, condition: str, hint: str
 )
 def test_and_may_be_used_as_that(output: str, condition: str) -> None:
     assert told(condition, output=output) == ""
+
+
+@pytest.mark.parametrize("output", ["text", "lines", "json"])
+def test_where_a_step_may_have_failed_its_output_is_what_it_printed(output: str) -> None:
+    condition = "steps.a.output.exit_code == 3 && steps.a.output.stderr contains 'x' && steps.a.output.signal == null"
+    assert told(condition, TriggerMode.ALL_DONE, output=output) == ""

@@ -28,7 +28,7 @@ from szal import (
     StepTimeout,
     WorkflowState,
 )
-from szal.errors import OutputNotSerializable
+from szal.errors import OutputNotSerializable, ShellFailed
 from szal.scheduler.retry import decide
 
 
@@ -167,6 +167,28 @@ class TestDecision:
     def test_what_is_no_exception_is_retried_only_by_name(self, error):
         assert decide(step(), 1, error).delay is None
         assert decide(step(retry_on=type(error)), 1, error).delay == 1.0
+
+
+class TestExitStatuses:
+    def test_a_command_is_tried_again_after_those_that_are_named(self):
+        picky = step(retry_on=[75, 111])
+        assert decide(picky, 1, ShellFailed("sync", 75, "")).delay == 1.0
+        assert decide(picky, 1, ShellFailed("sync", 1, "")).delay is None
+        assert decide(picky, 1, ValueError(75)).delay is None
+
+    def test_they_stand_beside_exceptions(self):
+        both = step(retry_on=[75, "StepTimeout"])
+        assert decide(both, 1, ShellFailed("sync", 75, "")).delay == 1.0
+        assert decide(both, 1, StepTimeout("sync", 1)).delay == 1.0
+
+    def test_one_ends_it_whatever_else_is_tried_again(self):
+        stubborn = step(give_up_on=2)
+        assert decide(stubborn, 1, ShellFailed("sync", 2, "")).delay is None
+        assert decide(stubborn, 1, ShellFailed("sync", 1, "")).delay == 1.0
+
+    def test_that_of_a_signal_is_the_same_whoever_it_has_killed(self):
+        for exit_code in (137, -9):  # a program that the shell ran, or the shell itself
+            assert decide(step(retry_on=137), 1, ShellFailed("sync", exit_code, "")).delay == 1.0
 
 
 class TestDottedNames:

@@ -15,12 +15,15 @@ import pytest
 from processes import is_running, number_in, wait_until
 
 from szal.errors import ExitStatusUnknown
+from szal.events.progress import Hearing
 from szal.steps.process import ProcessGroup
 from szal.steps.stream import MAX_OUTPUT
 
 
 class Caller:
     """On whose behalf a process runs, in a test: cancels itself when a line *until* comes."""
+
+    hearing = Hearing.LINES
 
     def __init__(self, until=None, seconds=None):
         self.cancelled = False
@@ -252,10 +255,12 @@ class TestExit:
     def test_a_group_is_ended_when_the_interpreter_exits(self, tmp_path):
         source = """
             import sys, threading
+            from szal.events.progress import Hearing
             from szal.steps.process import ProcessGroup
 
             class Caller:
                 cancelled = False
+                hearing = Hearing.LINES
                 def remaining(self): return None
                 def report(self, data): ready.set()
 
@@ -272,10 +277,12 @@ class TestExit:
     def test_a_fork_that_exits_leaves_the_groups_of_its_parent_alone(self, tmp_path):
         source = """
             import os, sys, threading
+            from szal.events.progress import Hearing
             from szal.steps.process import ProcessGroup
 
             class Caller:
                 cancelled = False
+                hearing = Hearing.LINES
                 def remaining(self): return None
                 def report(self, data): ready.set()
 

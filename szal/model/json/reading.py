@@ -114,6 +114,14 @@ def _read_text(value: Json, path: str) -> str:
     return value
 
 
+def _read_failure(value: Json, path: str) -> str | int:
+    if type(value) is int:
+        return value
+    if type(value) is not str:
+        raise DecodeError(path, f"expected a string or a whole number, found {_kind(value)}")
+    return value
+
+
 def _read_step(value: Json, path: str) -> StepDef:
     read = ObjectReader(value, path)
     jitter = read.values.get("retry_jitter", 0.0)
@@ -129,8 +137,8 @@ def _read_step(value: Json, path: str) -> StepDef:
         backoff=read.enum("backoff", BackoffStrategy, BackoffStrategy.FIXED),
         max_retry_delay=read.limit("max_retry_delay_ms"),
         retry_jitter=float(jitter),
-        retry_on=read.many("retry_on", _read_text, []),
-        give_up_on=read.many("give_up_on", _read_text, []),
+        retry_on=read.many("retry_on", _read_failure, []),
+        give_up_on=read.many("give_up_on", _read_failure, []),
         rollbackable=read.get("rollbackable", bool, False),
         step_type=read.maybe("step_type", str),
         config=read.values.get("config"),

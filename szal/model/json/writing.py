@@ -13,7 +13,7 @@ from szal.model.json.text import MAX_DEPTH_OF_A_DOCUMENT, dumps, encode_text
 from szal.model.moment import NO_LIMIT_MS, as_ms
 from szal.model.results import ExecutionRecord, FlowResult, StepResult, as_message
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
-from szal.model.step import MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
+from szal.model.step import MAX_COUNT, BackoffStrategy, Failure, StepDef, TriggerMode
 from szal.model.validation import FlowMode
 from szal.number import problem_of, shown
 
@@ -155,14 +155,16 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
             if step.max_retry_delay is None
             else _set_ms(step.max_retry_delay, "max_retry_delay"),
             "retry_jitter": _number(step.retry_jitter, "retry_jitter") or None,
-            "retry_on": [_kind(kind, "retry_on") for kind in step.retry_on],
-            "give_up_on": [_kind(kind, "give_up_on") for kind in step.give_up_on],
+            "retry_on": [_failure(kind, "retry_on") for kind in step.retry_on],
+            "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
             "idempotent": None if _flag(step.idempotent, "idempotent") else False,
         }
     )
 
 
-def _kind(kind: type[BaseException] | str, path: str) -> str:
+def _failure(kind: Failure, path: str) -> str | int:
+    if isinstance(kind, int):
+        return _count(kind, path)
     return class_name(kind) if isinstance(kind, type) else _string(kind, path)
 
 
