@@ -4,7 +4,6 @@ A new kind of write is a class here and a statement of each database; the queue,
 know nothing but the protocol.
 """
 
-import copy
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias
@@ -273,11 +272,22 @@ class NewExecution:
         wake, awaits, _ = release.row()
         return self.execution_id, None, self.first_epoch, None, self.content_id, wake, awaits
 
-    def ended_by(self, save: Save | None, release: "Release | None") -> "NewExecution":
-        """Return one that leaves what these leave after it."""
-        both = copy.copy(self)
-        both._save = save or self._save
-        both.ends = [end for end in (save, release) if end is not None]
+    def ended_by(self, ends: "Sequence[Save | Release]") -> "NewExecution":
+        """Return one that leaves what these, one of each at most, leave after it."""
+        both = NewExecution(
+            record=self.record,
+            content_id=self.content_id,
+            flow=self.flow,
+            owner=self.owner,
+            ttl=self.ttl,
+            steps=self.steps,
+            under=self.under,
+            replace=self.replace,
+            first_epoch=self.first_epoch,
+            done=self.done,
+        )
+        both._save = next((end for end in ends if type(end) is Save), self._save)
+        both.ends = ends
         return both
 
 
