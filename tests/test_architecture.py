@@ -149,6 +149,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "postgres.server": "where a server is, and how it is connected to",
         "postgres.opening": "a connection that tells what is wrong, and a pool of them",
         "postgres.pool": "connections that come back",
+        "postgres.one_execution": "few writes to one execution, as one statement",
         "postgres.marks": "what each transaction leaves, by which it is known again",
         "postgres.database": "its transactions, and what became of a lost COMMIT",
         "postgres.ledger": "the ledger in PostgreSQL",

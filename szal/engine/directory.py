@@ -9,7 +9,8 @@ from pathlib import Path
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.errors import WorkingDirectoryGone
+from szal.errors import EncodeError, WorkingDirectoryGone
+from szal.model.fields import problem_of_text
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord
 from szal.scheduler.plan import Plan
@@ -21,8 +22,16 @@ def first_directory(execution_id: str, flow: FlowDef, plan: Plan, config: Engine
     """Return where the commands of a new execution run: in the folder of the flow's file, if it has one.
 
     None: in the process's working directory, whatever that is by then. Where somebody may go on with the execution in
-    another process, it is the one that this has now. Raises `WorkingDirectoryGone` where that is not there any more.
+    another process, it is the one that this has now. Raises `WorkingDirectoryGone` where that is not there any more,
+    and `EncodeError` for one that is to be recorded and is no text.
     """
+    cwd = _directory_of(execution_id, flow, plan, config)
+    if cwd is not None and config.execution_store is not None and (problem := problem_of_text(cwd)) is not None:
+        raise EncodeError("cwd", problem)
+    return cwd
+
+
+def _directory_of(execution_id: str, flow: FlowDef, plan: Plan, config: EngineConfig) -> str | None:
     if config.cwd is not None:
         return config.cwd
     if flow.file is not None:

@@ -1,6 +1,7 @@
 """What a batch comes to, whose writes are one transaction: the leases that it needs, and what of it is needless."""
 
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Final, cast
 
 from szal.errors import LeaseLost
 from szal.stores.writes import Lease, NewExecution, Release, Remove, Save, Write
@@ -17,25 +18,26 @@ def leases_of(writes: Iterable[Write]) -> set[Lease]:
     leases: set[Lease] = set()
     begun: dict[str, int] = {}
     removed: set[str] = set()
-
-    def need(lease: Lease) -> None:
-        if lease.execution_id in removed or begun.get(lease.execution_id, lease.epoch) != lease.epoch:
-            raise LeaseLost(lease.execution_id)
-        if lease.execution_id not in begun:
-            leases.add(lease)
-
     for write in writes:
-        if type(write) is NewExecution:
-            if write.under is not None:
-                need(write.under)
-            begun[write.execution_id] = write.epoch
-            removed.discard(write.execution_id)
-        elif write.epoch is not None:
-            need(Lease(write.execution_id, write.epoch))
-        if type(write) is Remove:
-            removed.add(write.execution_id)
-            begun.pop(write.execution_id, None)
+        kind, name, lease = type(write), write.execution_id, _lease_of(write)
+        if lease is not None and begun.get(lease.execution_id) != lease.epoch:
+            if lease.execution_id in begun or lease.execution_id in removed:
+                raise LeaseLost(lease.execution_id)
+            leases.add(lease)
+        if kind is NewExecution:
+            begun[name] = cast(int, write.epoch)
+            removed.discard(name)
+        elif kind is Remove:
+            removed.add(name)
+            begun.pop(name, None)
     return leases
+
+
+def _lease_of(write: Write) -> Lease | None:
+    """Return the lease that *write* needs; what begins needs that of what it belongs to."""
+    if type(write) is NewExecution:
+        return write.under
+    return None if write.epoch is None else Lease(write.execution_id, write.epoch)
 
 
 def lost_with(leases: Iterable[tuple[str, int]], writes: Iterable[Write]) -> set[tuple[str, int]]:
@@ -57,27 +59,32 @@ def merged(writes: Sequence[Write]) -> list[Write]:
     >>> merged([first, Remove("b"), second]) == [Remove("b"), second]
     True
     """
-    kept = [*writes]
-    if len({write.key for write in writes}) < len(writes):
-        written: set[Hashable] = set()
-        kept = []
-        for write in reversed(writes):
-            key = write.key
-            if key in written and write.replaceable:
-                continue
-            if type(write) is NewExecution:
-                written.discard(key)  # what was there before decides whether it is recorded
-            else:
-                written.add(key)
-            kept.append(write)
-        kept.reverse()
-    return _folded(kept) if any(type(write) is NewExecution for write in kept) else kept
+    keys = [write.key for write in writes]
+    kept = [*writes] if len({*keys}) == len(keys) else _last_of_each(writes, keys)
+    return _folded(kept) if NewExecution in set(map(type, kept)) else kept
 
 
-def begins_late(writes: Iterable[Write]) -> set[int]:
+def _last_of_each(writes: Sequence[Write], keys: Sequence[Hashable]) -> list[Write]:
+    kept: list[Write] = []
+    written: set[Hashable] = set()
+    for write, key in zip(reversed(writes), reversed(keys), strict=True):
+        if type(write) is NewExecution:
+            written.discard(key)  # what was there before decides whether it is recorded
+        elif key not in written:
+            written.add(key)
+        elif write.replaceable:
+            continue
+        kept.append(write)
+    kept.reverse()
+    return kept
+
+
+def begins_late(writes: Sequence[Write]) -> set[int]:
     """Return the `id` of each that begins an execution of which there are writes before it: their order counts."""
     written: set[str] = set()
-    late = set()
+    late: set[int] = set()
+    if NewExecution not in set(map(type, writes)):
+        return late
     for write in writes:
         if type(write) is NewExecution and write.execution_id in written:
             late.add(id(write))
@@ -90,20 +97,23 @@ def _folded(writes: Sequence[Write]) -> list[Write]:
 
     One that begins late, or is removed as well, stays as it is.
     """
-    apart = {write.execution_id for write in writes if type(write) is Remove}
     late = begins_late(writes)
-    apart |= {write.execution_id for write in writes if id(write) in late}
-    begun = {write.execution_id for write in writes if type(write) is NewExecution} - apart
-    ends: dict[tuple[str, type[Write]], Write] = {
-        (write.execution_id, type(write)): write
-        for write in writes
-        if type(write) in (Save, Release) and write.execution_id in begun
-    }
+    apart = {write.execution_id for write in writes if type(write) is Remove or id(write) in late}
+    begun: dict[str, int] = {}  # where each begins
+    ends: dict[str, dict[type[Write], Save | Release]] = {}
     folded: list[Write] = []
     for write in writes:
-        name = write.execution_id
-        if type(write) is NewExecution and name in begun:
-            folded.append(write.ended_by(ends.get((name, Save)), ends.get((name, Release))))  # type: ignore[arg-type]
-        elif ends.get((name, type(write))) is not write:
-            folded.append(write)
+        kind, name = type(write), write.execution_id
+        if name in begun and kind in _ENDS:
+            ends.setdefault(name, {})[kind] = write  # type: ignore[assignment]
+            continue
+        if kind is NewExecution and name not in apart:
+            begun[name] = len(folded)
+        folded.append(write)
+    for name, found in ends.items():
+        new: NewExecution = folded[begun[name]]  # type: ignore[assignment]
+        folded[begun[name]] = new.ended_by([*found.values()])
     return folded
+
+
+_ENDS: Final = frozenset({Save, Release})

@@ -27,6 +27,7 @@ __all__ = [
     "moment_key",
     "read_head",
     "stamp",
+    "stamp_key",
     "summary_of",
 ]
 
@@ -109,13 +110,18 @@ def key_of(text: Json) -> str:
 
 def moment_key(moment: datetime) -> str:
     """Return the sort key of an aware datetime."""
-    utc = moment.astimezone(UTC)
-    return f"{utc.isoformat()[:19]}0{utc.microsecond:06}"
+    return stamp_key(stamp(moment))
+
+
+def stamp_key(text: str) -> str:
+    """Return the sort key of what `stamp` returns."""
+    return f"{text[:19]}0{text[20:26] if text[19] == '.' else '000000'}"
 
 
 def stamp(moment: datetime) -> str:
     """Return an aware datetime as a record's JSON has it."""
-    return moment.astimezone(UTC).isoformat()
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat()
 
 
 _FIRST = "0001-01-01T00:00:000000000"

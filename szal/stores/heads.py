@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from szal.model.json.text import dumps
 from szal.model.results import ExecutionRecord, as_message
-from szal.stores.filters import moment_key, stamp
+from szal.stores.filters import stamp, stamp_key
 
 __all__ = ["COLUMNS", "UNKNOWN", "Columns", "columns_of"]
 
@@ -30,13 +30,12 @@ def columns_of(record: ExecutionRecord) -> Columns:
     """
     state, started, finished = record.state.value, record.started_at, record.finished_at
     parent, labels = record.parent_execution_id, dict(record.labels)
-    ended, error = None if finished is None else stamp(finished), as_message(record.error)
-    head = [state, stamp(started), ended, parent, labels or None, error]
-    started_key = moment_key(started)
+    began, ended = stamp(started), None if finished is None else stamp(finished)
+    head = [state, began, ended, parent, labels or None, as_message(record.error)]
     return (
         state,
-        started_key,
-        started_key if finished is None else moment_key(finished),
+        stamp_key(began),
+        stamp_key(ended or began),
         parent,
         dumps(labels, "labels") if labels else None,
         dumps(head, "head"),

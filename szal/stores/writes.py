@@ -4,7 +4,6 @@ A new kind of write is a class here and a statement of each database; the queue,
 know nothing but the protocol.
 """
 
-import copy
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias
@@ -211,6 +210,7 @@ class NewExecution:
     begins: ClassVar[bool] = True
 
     record: ExecutionRecord
+    """As it begins; it is not changed any more."""
     content_id: str
     flow: str = attrs.field(repr=False)
     """The definition, as JSON; *content_id* says which."""
@@ -225,18 +225,23 @@ class NewExecution:
     first_epoch: int = 1
     """Of the lease. Who may have had a lease for that id, of an execution that was removed, must not have had this."""
     done: Done | None = attrs.field(default=None, repr=False, eq=False)
-    save: Save = attrs.field(init=False, repr=False, eq=False)
-    """Its record, as it was when this was made, or as it is by the end of a batch."""
+    _save: Save | None = attrs.field(default=None, init=False, repr=False, eq=False)
     ends: "Sequence[Save | Release]" = attrs.field(default=(), init=False, repr=False, eq=False)
     """What the batch writes of it after this: needless, but where it was recorded before."""
 
-    @save.default
-    def _save(self) -> Save:
-        return Save.of(self.record)
+    @property
+    def save(self) -> Save:
+        """Its record, as it begins, or as it is by the end of a batch. Encoded when it is first asked for.
+
+        So it is not, where the execution ends in the batch that it begins in.
+        """
+        if self._save is None:
+            self._save = Save.of(self.record)
+        return self._save
 
     @property
     def execution_id(self) -> str:
-        return self.save.execution_id
+        return self.record.execution_id
 
     @property
     def epoch(self) -> int:
@@ -245,11 +250,11 @@ class NewExecution:
     @property
     def lease(self) -> Lease:
         """The lease that it is to have."""
-        return Lease(self.save.execution_id, self.first_epoch)
+        return Lease(self.record.execution_id, self.first_epoch)
 
     @property
     def key(self) -> Hashable:
-        return self.save.execution_id
+        return self.record.execution_id
 
     @property
     def release(self) -> Release | None:
@@ -267,11 +272,22 @@ class NewExecution:
         wake, awaits, _ = release.row()
         return self.execution_id, None, self.first_epoch, None, self.content_id, wake, awaits
 
-    def ended_by(self, save: Save | None, release: "Release | None") -> "NewExecution":
-        """Return one that leaves what these leave after it."""
-        both = copy.copy(self)
-        both.save = save or self.save
-        both.ends = [end for end in (save, release) if end is not None]
+    def ended_by(self, ends: "Sequence[Save | Release]") -> "NewExecution":
+        """Return one that leaves what these, one of each at most, leave after it."""
+        both = NewExecution(
+            record=self.record,
+            content_id=self.content_id,
+            flow=self.flow,
+            owner=self.owner,
+            ttl=self.ttl,
+            steps=self.steps,
+            under=self.under,
+            replace=self.replace,
+            first_epoch=self.first_epoch,
+            done=self.done,
+        )
+        both._save = next((end for end in ends if type(end) is Save), self._save)
+        both.ends = ends
         return both
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import attrs
 import pytest
 
 from szal import (
+    EncodeError,
     Engine,
     EngineConfig,
     FlowDef,
@@ -247,3 +249,12 @@ def test_without_a_store_a_files_commands_run_in_its_folder(one, other, monkeypa
 def test_a_directory_that_is_not_there_is_refused_when_an_engine_is_told_of_it(tmp_path):
     with pytest.raises(ValueError, match=f"cwd: there is no directory {tmp_path}/none"):
         EngineConfig(cwd=tmp_path / "none")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
+def test_one_whose_name_is_no_text_is_refused_before_anything_runs(engine_in, tmp_path, store):
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/pr\xff"))
+    path.mkdir()
+    with pytest.raises(EncodeError, match=r"^cwd: holds a lone surrogate"):
+        engine_in(path).run(FlowDef("f", steps=[command("a", "touch done")]))
+    assert ([*path.iterdir()], [*store.list()]) == ([], [])

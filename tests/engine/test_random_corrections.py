@@ -35,7 +35,7 @@ def corrections(draw: st.DrawFn, sketch: Sketch) -> Sketch:
             left = draw(st.frozensets(st.sampled_from(sorted(found))))
         if what != "remove":
             found[name] = does, left
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 4)) == 0 and f"new-{name}" not in sketch:
             found[f"new-{name}"] = (
                 draw(WORK),
                 draw(st.frozensets(st.sampled_from(sorted(found)))) if found else frozenset(),

@@ -9,19 +9,23 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 from stores.postgres_server import PostgresServer
 from stores.samples import NOON
 
 import szal
+from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores import open_store
 from szal.stores.filters import LIVE, Retention, Selection
 from szal.stores.heads import UNKNOWN
+from szal.stores.postgres.one_execution import in_one, statement_of
 from szal.stores.postgres.schema import statements as postgres_statements
 from szal.stores.sqlite.statements import SAVE_MANY_STEPS, STATEMENTS
 from szal.stores.statements import Composed, Statements
+from szal.stores.writes import Lease, NewExecution, Release, Remove, Save, SaveStep, Write
 
 COUNT = 3000
 STATES = "['Completed', 'Failed', 'Completed', 'Completed', 'Completed']"
@@ -161,6 +165,55 @@ def test_each_statement_uses_the_indexes_that_stand_with_it(planner: Planner) ->
     assert not wrong, "\n\n".join(f"{name}: {plan}" for name, plan in wrong.items())
 
 
+BEGINS = NewExecution(record=ExecutionRecord("new", "ci"), content_id="c1", flow="{}", owner="me", ttl=60.0)
+SAVE, RELEASE = Save("e1", "ci", WorkflowState.COMPLETED, "{}", 1), Release("e1", 1)
+STEPS = [SaveStep("e1", name, 0, "{}", None, 1) for name in "abc"]
+UNDER_A_LEASE: dict[str, list[Write]] = {
+    "its end": [SAVE, RELEASE],
+    "steps": [*STEPS],
+    "all of it": [*STEPS, SAVE, RELEASE],
+}
+
+
+@pytest.mark.parametrize("what", UNDER_A_LEASE)
+def test_what_one_execution_writes_under_its_lease_uses_the_indexes_that_stand_with_it(
+    of_postgres: Planner, what: str
+) -> None:
+    check_one(of_postgres, UNDER_A_LEASE[what], [Lease("e1", 1)])
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_so_does_what_it_begins_with(of_postgres: Planner, steps: int) -> None:
+    check_one(of_postgres, [BEGINS, *(attrs.evolve(step, execution_id="new") for step in STEPS[:steps])], [])
+
+
+def check_one(planner: Planner, writes: list[Write], leases: list[Lease]) -> None:
+    found = in_one(writes, leases, {"c1"})
+    assert found is not None
+    shape, values = found
+    statement = statement_of(shape, "")
+    plan = planner.plan(statement, [*values, "w1", 1, "w1", 3])
+    assert planner.indexes(plan) == set(statement.indexes.split())
+    assert not planner.read_through(plan)
+
+
+@pytest.mark.parametrize(
+    ("writes", "leases", "defined"),
+    [
+        ([SAVE, attrs.evolve(SAVE, execution_id="e2")], [Lease("e1", 1), Lease("e2", 1)], ()),
+        ([SAVE, attrs.evolve(SAVE, execution_id="e2")], [Lease("e1", 1)], ()),
+        ([RELEASE, RELEASE], [Lease("e1", 1)], ()),
+        ([Remove("e1", 1)], [Lease("e1", 1)], ()),
+        ([BEGINS], [], ()),
+        ([BEGINS], [Lease("e1", 1)], {"c1"}),
+        ([*STEPS] * 4, [Lease("e1", 1)], ()),
+    ],
+    ids=["two leases", "two executions", "two releases", "removed", "undefined", "a part of another", "many steps"],
+)
+def test_other_writes_are_not_those_of_one_execution(writes, leases, defined) -> None:
+    assert in_one(writes, leases, defined) is None
+
+
 def test_each_says_who_runs_it(planner: Planner) -> None:
     assert all(statement.by for statement in planner.statements.whole().values())
     assert planner.statements.whole().keys() >= ROWS.keys() - {
@@ -253,6 +306,7 @@ def test_sql_stands_nowhere_else() -> None:
     root = Path(szal.__path__[0])
     sql = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|EXISTS|ON) (szal\.)?szal_")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if sql.search(path.read_text())}
-    statements = {"stores/sqlite/statements.py", "stores/sqlite/labels.py", "stores/postgres/statements.py"}
+    statements = {f"stores/sqlite/{name}.py" for name in ("statements", "labels")}
+    statements |= {f"stores/postgres/{name}.py" for name in ("statements", "one_execution")}
     made_by = {f"stores/{each}/{name}.py" for each in ("sqlite", "postgres") for name in MAKING}
     assert statements <= found <= statements | made_by

@@ -10,11 +10,12 @@ import psycopg
 from szal.model.bounds import Bounds
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Transaction
-from szal.stores.heads import COLUMNS
 from szal.stores.postgres.connection import PostgresConnection, execute
 from szal.stores.postgres.database import PostgresDatabase, check_texts
 from szal.stores.postgres.encoding import fitting, holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
+from szal.stores.postgres.one_execution import in_one, statement_of
+from szal.stores.postgres.statements import RECORD
 from szal.stores.sql_ledger import SqlLedger
 from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
 
@@ -23,7 +24,6 @@ __all__ = ["PostgresLedger"]
 _MANY = 10_000
 _FEW = 32  # of more rows each costs less in arrays
 _SHORT = 32_768  # of more characters each costs less as they are than inside of JSON
-_RECORD = ("execution_id", "flow_name", "data", *COLUMNS)
 _LEASE = ("execution_id", "owner", "epoch", "ttl", "content_id", "wake", "awaits")
 _STEP = ("execution_id", "step_name", "seq", "result", "signal_id")
 _RELEASE = ("wake", "awaits", "execution_id")
@@ -98,31 +98,43 @@ class PostgresLedger(SqlLedger):
     def _carry_out_few(
         self, request: object, needed: Sequence[Write], leases: Collection[Lease], made: object = None, *, once: bool
     ) -> bool:
-        given = _few(needed, self._defined)
-        rows = [each for rows in given.values() for each in rows]
-        # A definition is kept as the text that it is: it may say that a text in it holds a NUL character.
-        check_texts(self.name, [[value for name, value in row.items() if name != "flow"] for row in rows])
-        if sum(len(value) for row in rows for value in row.values() if isinstance(value, str)) > _SHORT:
+        said = self._database.statements
+        new = [each for each in needed if type(each) is NewExecution]
+        if one := in_one(needed, leases, self._defined):
+            shape, values = one
+            statement = statement_of(shape, said.prefix)
+            check_texts(self.name, [values])
+        elif text := self._in_json(needed, leases):
+            statement, values = said.carry_out_few, [text]
+        else:
             return False
-        given["held"] = [lease._asdict() for lease in leases]
-        statement = self._database.statements.carry_out_few
 
         def carry_out(connection: PostgresConnection, mark: Mark) -> bool:
             if self._is_late(leases) or not holds_any_text(connection):
                 return False
-            text = json.dumps(given, ensure_ascii=False)
             with self._late_if_lost(connection, leases), suppress(psycopg.errors.DivisionByZero):  # nothing is done
-                execute(connection, statement, [text, *mark.row()])
+                execute(connection, statement, [*values, *mark.row()])
                 return True
             return False
 
         is_done = self._database.at_once(carry_out, request, made, once=once)
-        defined = {str(each["content_id"]) for each in given["new"]}
+        defined = {each.content_id for each in new}
         if not is_done:
             self._defined -= defined
             return False
         self._defined = self._defined | defined if len(self._defined) < _MANY else defined
         return True
+
+    def _in_json(self, needed: Sequence[Write], leases: Collection[Lease]) -> str | None:
+        """Return what `carry_out_few` takes; None where there is too much of it."""
+        given = _few(needed, self._defined)
+        rows = [each for rows in given.values() for each in rows]
+        # A definition is kept as the text that it is: it may say that a text in it holds a NUL character.
+        check_texts(self.name, [[value for name, value in row.items() if name != "flow"] for row in rows])
+        if sum(len(value) for row in rows for value in row.values() if isinstance(value, str)) > _SHORT:
+            return None
+        given["held"] = [lease._asdict() for lease in leases]
+        return json.dumps(given, ensure_ascii=False)
 
     def _is_late(self, leases: Collection[Lease]) -> bool:
         return bool(self._late) and not self._late.isdisjoint(leases)
@@ -163,12 +175,12 @@ def _few(writes: Sequence[Write], defined: Collection[str]) -> _Few:
     few: _Few = {"new": [], "steps": [], "saves": [], "releases": []}
     for write in writes:
         if type(write) is NewExecution:
-            row = dict(zip(_RECORD, write.row(), strict=True)) | dict(zip(_LEASE, write.lease_row(), strict=True))
+            row = dict(zip(RECORD, write.row(), strict=True)) | dict(zip(_LEASE, write.lease_row(), strict=True))
             few["new"].append(row | {"flow": None if write.content_id in defined else write.flow})
         elif type(write) is SaveStep:
             few["steps"].append(dict(zip(_STEP, write.row(), strict=True)))
         elif type(write) is Save:
-            few["saves"].append(dict(zip(_RECORD, write.row(), strict=True)))
+            few["saves"].append(dict(zip(RECORD, write.row(), strict=True)))
         else:
             few["releases"].append(dict(zip(_RELEASE, write.row(), strict=True)))
     return few

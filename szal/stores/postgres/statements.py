@@ -18,9 +18,13 @@ __all__ = [
     "BEGIN",
     "FINISHED",
     "ID",
+    "NOW",
+    "RECORD",
+    "SET",
     "STARTED",
     "STATE",
     "STATEMENTS",
+    "STEP_OVER",
     "PostgresStatements",
 ]
 
@@ -31,12 +35,13 @@ _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 # sort have too, is the order of code points, whatever the database's language is.
 STATE, STARTED, FINISHED = "state", "started", "finished"
 ID = 'execution_id COLLATE "C"'
-_COLUMNS = ", ".join(("execution_id", "flow_name", "data", *COLUMNS))
+RECORD = ("execution_id", "flow_name", "data", *COLUMNS)
+_COLUMNS = ", ".join(RECORD)
 _VALUES = _COLUMNS.replace("labels", "labels::jsonb")
 _RECORDS = f"unnest({', '.join(['%b::text[]'] * (3 + len(COLUMNS)))}) AS r ({_COLUMNS})"
-_RECORD_TYPES = ", ".join(f"{name} text" for name in ("execution_id", "flow_name", "data", *COLUMNS))
+_RECORD_TYPES = ", ".join(f"{name} text" for name in RECORD)
 _DERIVED = tuple(range(3, 3 + len(COLUMNS)))
-_SET = ", ".join(f"{name} = excluded.{name}" for name in ("flow_name", "data", *COLUMNS))
+SET = ", ".join(f"{name} = excluded.{name}" for name in RECORD[1:])
 
 # A signal, `s`, that no step, `t`, has taken.
 _UNDELIVERED = (
@@ -45,7 +50,7 @@ _UNDELIVERED = (
 )
 # A definition, `f`, that nothing is of.
 _UNUSED = "NOT EXISTS (SELECT 1 FROM szal.szal_leases AS l WHERE l.content_id = f.content_id)"
-_OVER = """
+STEP_OVER = """
     ON CONFLICT (execution_id, step_name) DO UPDATE
     SET seq = excluded.seq, result = excluded.result, signal_id = excluded.signal_id
 """
@@ -74,6 +79,8 @@ class PostgresStatements(Statements):
     """Leaves a mark (szal.stores.postgres.marks), and returns a row if it was not there, as soon as that is certain."""
     forget_marks: Statement
     """Deletes the marks of writers that have left none for 30 days."""
+    prefix: str = "szal."
+    """What stands before the name of a table."""
 
 
 _PARTS = Parts(
@@ -106,7 +113,7 @@ STATEMENTS = PostgresStatements(
         f"""
         INSERT INTO szal.szal_executions ({_COLUMNS})
         SELECT {_VALUES} FROM {_RECORDS}
-        ON CONFLICT (execution_id) DO UPDATE SET {_SET}
+        ON CONFLICT (execution_id) DO UPDATE SET {SET}
         """,
         by="save, Ledger.apply",
         indexes="",
@@ -183,7 +190,7 @@ STATEMENTS = PostgresStatements(
     save_step=Statement(
         f"""
         INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
-        SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[]) {_OVER}
+        SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[]) {STEP_OVER}
         """,
         by="Ledger.create, Ledger.apply",
         indexes="",
@@ -195,7 +202,7 @@ STATEMENTS = PostgresStatements(
         SELECT %s, %s, %s, %s, %s FROM (
             SELECT FROM szal.szal_leases WHERE execution_id = %s AND epoch = %s AND fenced IS DISTINCT FROM epoch
             FOR KEY SHARE
-        ) AS held {_OVER}
+        ) AS held {STEP_OVER}
         """,
         by="Ledger.apply, where a batch is one step",
         indexes="szal_leases_pkey",
@@ -212,7 +219,7 @@ STATEMENTS = PostgresStatements(
         )
         INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
         SELECT execution_id, step_name, seq, result, signal_id FROM given
-        WHERE (SELECT count(*) FROM held) = (SELECT count(DISTINCT (execution_id, epoch)) FROM given) {_OVER}
+        WHERE (SELECT count(*) FROM held) = (SELECT count(DISTINCT (execution_id, epoch)) FROM given) {STEP_OVER}
         """,
         by="Ledger.apply, where a batch is nothing but few steps",
         indexes="szal_leases_pkey",
@@ -260,13 +267,13 @@ STATEMENTS = PostgresStatements(
             INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
             SELECT * FROM json_to_recordset((SELECT everything -> 'steps' FROM given))
             AS r (execution_id text, step_name text, seq bigint, result text, signal_id text)
-            WHERE (SELECT go FROM may) {_OVER}
+            WHERE (SELECT go FROM may) {STEP_OVER}
         ),
         saved AS (
             INSERT INTO szal.szal_executions ({_COLUMNS})
             SELECT {_VALUES} FROM json_to_recordset((SELECT everything -> 'saves' FROM given)) AS r ({_RECORD_TYPES})
             WHERE (SELECT go FROM may)
-            ON CONFLICT (execution_id) DO UPDATE SET {_SET}
+            ON CONFLICT (execution_id) DO UPDATE SET {SET}
         ),
         released AS (
             UPDATE szal.szal_leases AS l SET owner = NULL, expires = 0, wake = r.wake, awaits = r.awaits
