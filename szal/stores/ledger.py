@@ -73,7 +73,10 @@ class Renewal:
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """An execution as its new owner finds it. `epoch` is None where it has ended: there is nothing to own."""
+    """An execution as its new owner finds it. `epoch` is None where it has ended: there is nothing to own.
+
+    The record of one that has not ended has no result: what it had come to when it paused counts no more.
+    """
 
     record: ExecutionRecord
     epoch: int | None

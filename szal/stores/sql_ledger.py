@@ -219,7 +219,7 @@ class SqlLedger(Ledger):
         if not rows:
             raise ExecutionNotFound(execution_id)
         data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
-        record = read_record(execution_id, data)
+        record = read_record(execution_id, data, to_go_on=True)
         flow = read(self._statements.flow, (content_id,)) if content_id is not None else []
         live = epoch is not None and record.state.is_live
         return Snapshot(

@@ -84,7 +84,7 @@ class Found:
     def snapshot(self, *, reopened: bool = False) -> Snapshot:
         """Return it as its owner gets to see it; decodes the record."""
         lease = self.lease
-        record = read_record(self.row.summary.execution_id, self.row.data)
+        record = read_record(self.row.summary.execution_id, self.row.data, to_go_on=True)
         steps = [StepRow(*step[:3]) for step in sorted(self.steps, key=lambda step: step[1])]
         if lease is None:
             return Snapshot(record=record, epoch=None, steps=steps)
