@@ -112,8 +112,8 @@ class Entry:
     def state(self) -> WorkflowState:
         return self.row.state
 
-    def found(self) -> Found:
-        return Found(self.row, self.lease, [*self.steps.values()])
+    def found(self, *, steps: bool = True) -> Found:
+        return Found(self.row, self.lease, [*self.steps.values()] if steps else [])
 
     def undelivered(self) -> Iterable[Signal]:
         """Return the signals that no step has taken, the oldest first."""
