@@ -90,8 +90,11 @@ class ObjectReader:
             raise DecodeError(self.at(key), f"{text!r} is outside the years 1 to 9999 in UTC") from None
 
     def many(self, key: str, read: Callable[[Json, str], _T], *default: list[Json]) -> list[_T]:
+        items = self.get(key, list, *default)
+        if not items:
+            return []
         where = self.at(key)
-        return [read(item, f"{where}[{index}]") for index, item in enumerate(self.get(key, list, *default))]
+        return [read(item, f"{where}[{index}]") for index, item in enumerate(items)]
 
 
 _NAMES: dict[type, str] = {
