@@ -17,7 +17,8 @@ def child(code: str) -> str:
 def test_import_loads_no_database_library_and_nothing_optional() -> None:
     loaded = child(
         "import szal, sys; print([name for name in "
-        "('sqlite_utils', 'sqlite3', 'psycopg', 'psycopg_pool', 'click', 'rich', 'yaml') if name in sys.modules])"
+        "('sqlite_utils', 'sqlite3', 'psycopg', 'psycopg_pool', 'click', 'rich', 'yaml', 'tenacity', 'secrets',"
+        " 'fractions', 'shutil') if name in sys.modules])"
     )
     assert loaded == "[]"
 

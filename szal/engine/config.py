@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
@@ -109,7 +108,7 @@ class EngineConfig:
 
     @cwd.validator
     def _a_directory(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:
-        if value is not None and not Path(value).is_dir():
+        if value is not None and not os.path.isdir(value):  # noqa: PTH112 (pathlib takes long to import)
             raise ValueError(f"{attribute.name}: there is no directory {value}")
 
     @durability.validator

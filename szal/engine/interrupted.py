@@ -55,7 +55,7 @@ def _with_parents(ledger: Ledger, execution_ids: Collection[str]) -> dict[str, _
         parents = set()
         for row in ledger.records(sorted(pending)):
             try:
-                record = read_record(row.execution_id, row.data)
+                record = read_record(row.execution_id, row.data, to_go_on=True)
             except Exception:  # it keeps no other from going on
                 logger.exception("cannot read execution %s", row.execution_id)
                 continue

@@ -18,7 +18,7 @@ from szal.stores.writes import Release, Save, SaveStep
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Signal
-    from szal.stores.writes import NewExecution
+    from szal.stores.writes import NewExecution, StepRows
 
 __all__ = ["NOBODY", "Journal", "Losses"]
 
@@ -81,12 +81,14 @@ class Journal:
         """Return the signals that were sent and not delivered."""
         return self._leased.signals(self.execution_id)
 
-    def restore(self, step_name: str, seq: int, checkpoint: Checkpoint) -> None:
-        """Take note of a step that is in the store already, and of what it keeps of an earlier execution."""
-        self._seq[step_name] = seq
-        if checkpoint.age:
-            self._kept[step_name] = checkpoint
-        self._next = max(self._next, seq + 1)
+    def restore(self, rows: "StepRows") -> None:
+        """Take note of the steps that are in the store already."""
+        self._seq = {name: seq for name, seq, _ in rows}
+        self._next = max(self._seq.values(), default=-1) + 1
+
+    def keep(self, step_name: str, checkpoint: Checkpoint) -> None:
+        """Take note of what a step keeps of an earlier execution."""
+        self._kept[step_name] = checkpoint
 
     def begin(self, new: "NewExecution", then: Callable[[], object]) -> None:
         """Record the execution, if it is not queued yet; call *then*, on any thread, once that is committed."""

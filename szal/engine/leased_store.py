@@ -1,7 +1,7 @@
 """What runs ask of a store that keeps a ledger. Whatever it raises but szal's own errors, it has failed by that."""
 
 import logging
-import secrets
+import os
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
@@ -37,6 +37,11 @@ def failure(store: str, error: Exception) -> Exception:
     failed = StoreFailed(store, describe(error))
     failed.__cause__ = error
     return failed
+
+
+def _random_bits(count: int) -> int:
+    """Return a number of up to 64 random bits, as the module secrets does, which takes long to import."""
+    return int.from_bytes(os.urandom(8), "big") >> (64 - count)
 
 
 class Asking:
@@ -166,7 +171,7 @@ class LeasedStore:
             steps=steps,
             under=under,
             replace=replace,
-            first_epoch=secrets.randbits(52),
+            first_epoch=_random_bits(52),
         )
 
     def claim(self, new: "NewExecution") -> bool:
@@ -206,7 +211,7 @@ class LeasedStore:
             is_gone=is_gone,
             under=under,
             reopen=reopen,
-            rise=1 + secrets.randbits(20),
+            rise=1 + _random_bits(20),
         )
         with self._asking:
             return self.ledger.take_over(wanted)

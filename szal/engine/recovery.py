@@ -102,7 +102,7 @@ class Recovery:
         if is_flows:
             return None
         self.leased.drain()
-        known = self.ledger.read(record.execution_id)
+        known = self._before_take_over(record.execution_id)
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
         if known.record.state.is_live:
@@ -112,6 +112,19 @@ class Recovery:
         if root.execution_id != record.execution_id:
             self._check_not_run(root)  # whose owner has its sub-flows too
         return self.take_over(spec)
+
+    def _before_take_over(self, execution_id: str) -> Snapshot:
+        """Return what has to be known of an execution before it is taken over.
+
+        Its steps come with that. They are read here only where a migration, or the sub-flows of some, depend on them.
+        """
+        known = self.ledger.read(execution_id, steps=False)
+        if known.flow is None or not known.record.state.is_live:
+            return known
+        plan = Plan.of(flow := recorded_flow(known.flow))
+        has_sub_flows = any(plan.steps[place].step_type == "sub_flow" for place in plan.engine_steps)
+        is_asked_for = has_sub_flows or flow.name in self._config.migrations
+        return self.ledger.read(execution_id) if is_asked_for else known
 
     def _check_same(self, execution_id: str, known: Snapshot, flow: FlowDef, given: str) -> None:
         """Raise `DefinitionMismatch` unless the stored definition, brought forward, is *flow*, whose id is *given*."""
@@ -136,7 +149,7 @@ class Recovery:
         To be called with its id taken: otherwise a run of this process may end in between, and its writes be refused.
         """
         self.leased.drain()
-        known = self.ledger.read(execution_id)
+        known = self._before_take_over(execution_id)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
         return self.take_over(self._as_it_goes_on(known, token))
@@ -331,8 +344,10 @@ class Recovery:
         if snapshot.epoch is None or snapshot.flow is None:
             raise nothing
         journal = Journal(leased, execution_id, snapshot.epoch, NOBODY)  # what is lost, `flush` raises
-        for name, seq, data in snapshot.steps:
-            journal.restore(name, seq, decode_checkpoint(data, name))
+        journal.restore(snapshot.steps)
+        for name, _, data in snapshot.steps:
+            if (checkpoint := decode_checkpoint(data, name)).age:
+                journal.keep(name, checkpoint)
         begun = _undecided(snapshot, step)
         if begun is not None:
             plan = Plan.of(recorded_flow(snapshot.flow))

@@ -43,19 +43,22 @@ def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> R
 def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     restored = Restored([], [], {}, {})
     backing_off: list[tuple[Node, int, float]] = []
-    for name, seq, data in snapshot.steps:
-        place = run.plan.places.get(name)
+    places, nodes = run.plan.places, run.plan.nodes
+    outcomes: dict[int | None, Outcome | None] = {None: None, **{outcome.value: outcome for outcome in Outcome}}
+    journal.restore(snapshot.steps)
+    for name, _, data in snapshot.steps:
+        place = places.get(name)
         if place is None:
             continue
-        node = run.plan.nodes[place]
+        node = nodes[place]
         checkpoint = decode_checkpoint(data, name, node.step.id)
-        journal.restore(name, seq, checkpoint)
+        if checkpoint.age:
+            journal.keep(name, checkpoint)
         if checkpoint.sub_flow is not None:
             restored.sub_flows[place] = checkpoint.sub_flow
         result, due = checkpoint.result, checkpoint.due
         if checkpoint.outcome is not None or checkpoint.age:
-            outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
-            run.put_back(node, result, outcome, checkpoint.age, is_lent=checkpoint.is_lent)
+            run.put_back(node, result, outcomes[checkpoint.outcome], checkpoint.age, is_lent=checkpoint.is_lent)
             if checkpoint.undo_error is not None:
                 restored.not_undone[name] = checkpoint.undo_error
         elif due is not None and result.status is StepStatus.PENDING:

@@ -3,8 +3,8 @@
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -137,12 +137,30 @@ def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Han
     return config.rollback_handler if own is None and step.rollbackable else own
 
 
-_KEPT_UP_TO = 1_000_000  # characters: some two thousand steps
+_KEPT_UP_TO: Final = 16_000_000  # characters, together: some forty thousand steps
+_kept_flows: Final[dict[str, FlowDef]] = {}  # those that were asked for last come last
 
 
 def recorded_flow(text: str) -> FlowDef:
-    """Return the flow of a recorded definition; that of the same text is the same, with its plan, for a while."""
-    return _kept_flow(text) if len(text) <= _KEPT_UP_TO else without_collector(partial(_flow_of, text))
+    """Return the flow of a recorded definition; that of the same text is the same, with its plan, for a while.
+
+    Executions that are taken up together are of few definitions. Each line is safe beside other threads.
+    """
+    flow = _kept_flows.pop(text, None)
+    if flow is None:
+        flow = without_collector(partial(_flow_of, text), len(text) // _OF_A_STEP)
+    _kept_flows[text] = flow
+    kept = [*_kept_flows]
+    size = sum(map(len, kept))
+    for oldest in kept:
+        if size <= _KEPT_UP_TO:
+            break
+        _kept_flows.pop(oldest, None)
+        size -= len(oldest)
+    return flow
+
+
+_OF_A_STEP: Final = 250  # characters, of one that says nothing of itself
 
 
 def _flow_of(text: str) -> FlowDef:
@@ -165,9 +183,6 @@ def _flow_of(text: str) -> FlowDef:
         )
 
     return attrs.evolve(flow, id=others.get(flow.id, flow.id), steps=[again(step) for step in flow.steps])
-
-
-_kept_flow = lru_cache(maxsize=16)(_flow_of)  # executions that are recovered together are of few definitions
 
 
 def _uuid_for(text: str) -> str:

@@ -6,8 +6,9 @@ ordered is unordered, or, in a condition of a flow, an error: nothing else in it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
+
+import attrs
 
 from szal.expressions.comparison import is_truthy
 from szal.expressions.parser import MAX_LENGTH, MAX_NESTING, Parsed, Term, parse
@@ -16,7 +17,7 @@ from szal.expressions.path import Context, Path, step_names
 __all__ = ["MAX_LENGTH", "MAX_NESTING", "CompiledCondition", "ConditionCache", "evaluate"]
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class CompiledCondition:
     """A condition, ready to be evaluated any number of times, by any number of threads. Equal if its text is.
 
@@ -28,13 +29,13 @@ class CompiledCondition:
     """
 
     text: str
-    references: tuple[Path, ...] = field(compare=False, repr=False)
+    references: tuple[Path, ...] = attrs.field(eq=False, repr=False)
     """The paths it mentions, each once, in order."""
-    steps: frozenset[str] = field(compare=False, repr=False)
+    steps: frozenset[str] = attrs.field(eq=False, repr=False)
     """The names of the steps among them."""
     strict: bool
     """Whether it is a flow's: see `compile`."""
-    _term: Term = field(compare=False, repr=False)
+    _term: Term = attrs.field(eq=False, repr=False)
 
     @classmethod
     def compile(cls, text: str, *, strict: bool = False) -> "CompiledCondition":

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+import attrs
 
 from szal.errors import ConditionError
 from szal.expressions.comparison import ORDERINGS, TESTS, Kind, Test, is_truthy, kind_of, strict_ordering
@@ -21,7 +22,7 @@ MAX_NESTING: Final = 100
 Term: TypeAlias = Callable[[Context], Json]
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Operand:
     """A value in a condition: what a path finds, a literal, or what is made of others."""
 
@@ -34,7 +35,7 @@ class Operand:
     is_literal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Comparison:
     """Two operands and what stands between them."""
 
@@ -47,7 +48,7 @@ class Comparison:
         return f"{self.left.text} {self.operator} {self.right.text}"
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Parsed:
     """What a condition comes to."""
 

@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
+
+import attrs
 
 from szal.errors import ConditionError
 
@@ -31,7 +32,7 @@ Context: TypeAlias = Mapping[str, Json]
 _MISSING: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Path:
     """Where to find a value: the keys (str) and indexes (int) that lead to it, and how the author spelled that.
 

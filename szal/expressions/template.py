@@ -7,8 +7,9 @@ Rendered text is never read again, so a value that looks like a placeholder stay
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
+
+import attrs
 
 from szal.errors import ConditionError, EncodeError, MissingValue
 from szal.expressions.literal import read_literal
@@ -24,7 +25,7 @@ Quote: TypeAlias = Callable[[str], str]
 """Makes a value's text safe where it goes, as `shlex.quote` does for a shell."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@attrs.frozen(eq=False)
 class CompiledTemplate:
     """A JSON structure with placeholders, ready to be rendered any number of times, by any number of threads.
 
@@ -35,18 +36,18 @@ class CompiledTemplate:
     (['inputs.host', 'inputs.retries'], frozenset(), False)
     """
 
-    value: Json = field(repr=False)
+    value: Json = attrs.field(repr=False)
     """What it was compiled from. It must not change afterwards."""
     references: tuple[Path, ...]
     """The paths it mentions, each once, in order."""
-    steps: frozenset[str] = field(repr=False)
+    steps: frozenset[str] = attrs.field(repr=False)
     """The names of the steps among them."""
     is_constant: bool
     """Whether it has no placeholder at all; `render` then returns `value` itself."""
     strict: bool
     """Whether it is a flow's: see `compile`."""
-    _verbatim: Collection[str] = field(repr=False)
-    _program: tuple["_Instruction", ...] = field(repr=False)
+    _verbatim: Collection[str] = attrs.field(repr=False)
+    _program: tuple["_Instruction", ...] = attrs.field(repr=False)
 
     @classmethod
     def compile(cls, value: Json, *, strict: bool = False, verbatim: Collection[str] = ()) -> "CompiledTemplate":

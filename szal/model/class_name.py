@@ -6,7 +6,6 @@ of ``__main__``, of which every program has one. So the file decides there.
 
 import sys
 from functools import lru_cache
-from pathlib import Path
 
 __all__ = ["class_name", "is_called", "may_be_one"]
 
@@ -61,6 +60,8 @@ def _module_of(kind: type[BaseException]) -> str:
 @lru_cache(maxsize=64)
 def _name_of(file: str) -> str:
     """Return the name of the module in *file*, as far as the files beside it say to which package it belongs."""
+    from pathlib import Path  # only programs that are no modules need it
+
     path = Path(file).resolve()
     parts = [] if path.stem == "__init__" else [path.stem]
     folder = path.parent
@@ -72,5 +73,7 @@ def _name_of(file: str) -> str:
 
 def _may_be_of(file: str, module: str) -> bool:
     """Whether *module* may be in *file*: where its package is in some folder that another program has on its path."""
+    from pathlib import Path
+
     whole = ".".join(Path(file).resolve().with_suffix("").parts)
     return f".{module}".endswith(f".{_name_of(file)}") and f".{whole}".endswith(f".{module}")

@@ -4,7 +4,6 @@ Many cannot be pickled. Many more cannot be unpickled, as their class takes othe
 the process pool which tries it. So the exception is a pickle in the pickle, and left out where either end fails.
 """
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +30,8 @@ class Luggage:
 
 
 def _packed(exception: BaseException | None) -> bytes | None:
+    import pickle  # whoever copies results has it
+
     try:
         return None if exception is None else pickle.dumps(exception)
     except BaseException as problem:  # whatever the exception's own code makes of it
@@ -40,6 +41,8 @@ def _packed(exception: BaseException | None) -> bytes | None:
 
 
 def _loaded(packed: bytes | None) -> BaseException | None:
+    import pickle
+
     try:
         loaded = None if packed is None else pickle.loads(packed)  # noqa: S301 - part of a pickle that is being loaded
     except BaseException as problem:  # the same; or this process does not have its class

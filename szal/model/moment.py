@@ -5,7 +5,6 @@ for durations, as szal-rs does.
 """
 
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from typing import Any, Final, TypeVar
 
 __all__ = ["NO_LIMIT_MS", "as_datetime", "as_ms", "in_ms", "in_utc", "kept_limit"]
@@ -54,10 +53,16 @@ def as_ms(seconds: Any) -> int | None:
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         return None
     try:
-        ms = int(seconds * 1000 + 0.5) if seconds < 1e12 else round(Fraction(seconds) * 1000)
+        ms = int(seconds * 1000 + 0.5) if seconds < 1e12 else _exact_ms(seconds)
     except (ValueError, OverflowError):
         return None
     return max(0, min(ms, NO_LIMIT_MS))
+
+
+def _exact_ms(seconds: float) -> int:
+    from fractions import Fraction  # takes long to import, for the times of thirty thousand years
+
+    return round(Fraction(seconds) * 1000)
 
 
 def in_ms(seconds: Any) -> Any:

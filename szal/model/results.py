@@ -147,9 +147,9 @@ def _now() -> datetime:
 class ExecutionRecord:
     """One execution, as stores keep it. The timestamps are aware.
 
-    `inputs` are what the run was given; `labels` the caller's own (str to str), to find executions by; `stop` is why
-    it was stopped, if it was. `cwd` is the directory that its commands run in, wherever it goes on; `file` the flow's
-    file, where it has one.
+    `result` is what it came to, or had come to when it paused: one that runs has none. `inputs` are what the run was
+    given; `labels` the caller's own (str to str), to find executions by; `stop` is why it was stopped, if it was. `cwd`
+    is the directory that its commands run in, wherever it goes on; `file` the flow's file, where it has one.
 
     >>> record = ExecutionRecord("order-42", "orders", labels={"customer": "7"})
     >>> str(record.state), record.finished_at, record.stop

@@ -97,6 +97,8 @@ _UNREAD: Final = "holds {{, and nothing is filled in there"
 
 def has_braces(value: object) -> bool:
     """Whether there is a text with ``{{`` in *value*, a JSON value, keys included."""
+    if value is None or type(value) is str:  # as most are
+        return value is not None and "{{" in value
     pending = [value]
     met: set[int] = set()  # it may hold itself
     for item in pending:  # grows while it is read

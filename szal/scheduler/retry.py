@@ -5,11 +5,10 @@ for having one. The wait itself is the scheduler's: it holds no worker and ends 
 """
 
 import logging
-import random
 import sys
+from typing import TYPE_CHECKING
 
 import attrs
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from szal.errors import (
     GiveUp,
@@ -28,6 +27,9 @@ from szal.model.class_name import class_name, is_called
 from szal.model.step import Failure, StepDef
 from szal.raised import is_a, trace_of
 from szal.scheduler.spent import is_meant
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
 
 __all__ = ["Decision", "decide", "policy"]
 
@@ -53,6 +55,8 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
     """
     if not step.max_retries:
         return Decision(None, error)
+    from tenacity import RetryCallState  # only steps that are tried again need it
+
     strategies = policy(step)
     state = RetryCallState(strategies, None, (), {})
     state.attempt_number = attempt
@@ -73,8 +77,10 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
     return Decision(None, exhausted)
 
 
-def policy(step: StepDef) -> Retrying:
+def policy(step: StepDef) -> "Retrying":
     """Return the step's strategies, as tenacity has them."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
     return Retrying(
         retry=retry_if_exception(lambda error: _is_retried(step, error)),
         stop=stop_after_attempt(step.max_retries + 1),
@@ -120,11 +126,13 @@ def _named(name: str, error: BaseException) -> bool:
     return isinstance(found, type) and isinstance(error, found)
 
 
-def _wait(step: StepDef, state: RetryCallState) -> float:
+def _wait(step: StepDef, state: "RetryCallState") -> float:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, RetryAfter) and is_meant(error, RetryAfter):
         return max(0.0, error.seconds)
     delay = step.backoff.delay(step.retry_delay, state.attempt_number)
     if step.retry_jitter:
+        import random
+
         delay *= 1 + random.uniform(-step.retry_jitter, step.retry_jitter)  # noqa: S311 (not a secret)
     return max(0.0, delay if step.max_retry_delay is None else min(delay, step.max_retry_delay))

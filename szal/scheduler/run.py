@@ -38,7 +38,8 @@ class History:
     error: BaseException | None  # of the last attempt; None: it failed before a crash
 
 
-@attrs.frozen(eq=False, repr=False)
+# Made for each step that is done, and never changed: not frozen, which would triple its cost.
+@attrs.define(eq=False, repr=False)
 class Kept:
     """What is known of a step from before this run began."""
 
@@ -201,16 +202,17 @@ class Run:
         if is_lent:
             self.lent.add(node.place)
         self.kept[node.place] = Kept(result, outcome, age)
-        self.enter(node.place, KEPT)
+        self.stages[node.place] = KEPT  # it was PENDING
         if _may_be_undone(node, outcome) and not is_lent:
             self.completed.append(node.place)
 
     def take_back_all(self) -> None:
         """Settle, of all that was put back, what stands and waits for nothing, in the order in which it was."""
+        nodes, waiting = self.plan.nodes, self.waiting
         for place, kept in list(self.kept.items()):
-            node = self.plan.nodes[place]
-            if kept.outcome is not None and self.is_open(node) and not self._is_outdated(node, kept):
-                self.take_back(node)
+            node = nodes[place]
+            if waiting[node.gate] <= 0 and kept.outcome is not None and not self._is_outdated(node, kept):
+                self._stand(node, kept, kept.outcome)
 
     def take_back(self, node: Node) -> bool:
         """Settle *node*, which waits for nothing, as it did before, telling nobody; False: it is decided on again.
@@ -218,25 +220,26 @@ class Run:
         What an execution has done itself stands. Of what it took over from an earlier one that is so only where nothing
         before it has run again since.
         """
-        place, kept = node.place, self.kept[node.place]
-        is_outdated = self._is_outdated(node, kept)
-        if is_outdated or kept.outcome is not None:
-            del self.kept[place]
-        if is_outdated or kept.outcome is None:
-            self.enter(place, READY)
-            return False
+        kept = self.kept[node.place]
+        if self._is_outdated(node, kept):
+            del self.kept[node.place]
+        elif kept.outcome is not None:
+            self._stand(node, kept, kept.outcome)
+            return True
+        self.enter(node.place, READY)
+        return False
+
+    def _stand(self, node: Node, kept: Kept, outcome: Outcome) -> None:
+        """Settle *node*, which waits for nothing, as it did before, telling nobody."""
+        del self.kept[node.place]
         if kept.age:
-            self.ages[place] = kept.age
-        outcome = kept.outcome
-        blocked = self.why_blocked(node) if outcome in (_COMPLETED, Outcome.PASSED) else None
+            self.ages[node.place] = kept.age
+        blocked = self.why_blocked(node) if outcome is _COMPLETED or outcome is Outcome.PASSED else None
         if blocked is not None:  # by a step that is new here: what was done is done, and yet nothing may follow
             outcome = blocked[1]
-        watch, self.watch = self.watch, None
-        self._settle_unlogged(node, kept.result, outcome)
-        self.watch = watch
+        self._settle_untold(node, kept.result, outcome)
         if _may_be_undone(node, outcome):
             self.completed.pop()  # it has a place there
-        return True
 
     def _is_outdated(self, node: Node, kept: Kept) -> bool:
         return bool(kept.age) and kept.age > self._newest_before(node)
@@ -247,10 +250,10 @@ class Run:
         ages = (self.ages.get(place, 0) for place in settled)
         return (max if node.needs else min)(ages, default=inf)
 
-    def _settle_unlogged(self, node: Node, result: StepResult, outcome: Outcome) -> None:
-        log, self.log = self.log, None
+    def _settle_untold(self, node: Node, result: StepResult, outcome: Outcome) -> None:
+        watch, log, self.watch, self.log = self.watch, self.log, None, None
         self.settle(node, result, outcome)
-        self.log = log
+        self.watch, self.log = watch, log
 
     # -- settling --------------------------------------------------------------------------------------
 
@@ -264,7 +267,9 @@ class Run:
         age = self.ages[node.place] = int(min(kept.age, self._newest_before(node)))
         if self.log is not None:
             self.log.skipped_again(node, result, outcome, age)
-        self._settle_unlogged(node, result, outcome)
+        log, self.log = self.log, None
+        self.settle(node, result, outcome)
+        self.log = log
 
     def settle(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Record the one result of *node*, and make ready what waited for nothing else. O(1) per edge.

@@ -9,8 +9,6 @@ from szal.expressions.path import Json
 from szal.model.config import undo_of
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
-from szal.steps.lookup import NotThere, import_object
-from szal.steps.machine import check_action
 
 __all__ = ["Handlers", "call_python", "type_done_by", "undo_as_configured"]
 
@@ -141,6 +139,8 @@ def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> J
     Raises `GiveUp` where there is no such function, or *config* could not work otherwise, and what the module and the
     function raise.
     """
+    from szal.steps.machine import check_action
+
     config = ctx.step.config if config is None else config
     check_action(ctx, "python", config)
     function = _function(ctx.step.name, config["call"])
@@ -153,6 +153,8 @@ def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> J
 
 
 def _function(step: str, name: str) -> Callable[..., Json]:
+    from szal.steps.lookup import NotThere, import_object
+
     try:
         function = import_object(name)
     except (NotThere, ImportError) as error:  # it is not there, or what it needs is not

@@ -98,12 +98,12 @@ def refuse_to_copy(given: object, protocol: object) -> NoReturn:  # noqa: ARG001
     )
 
 
-def read_record(execution_id: str, data: str) -> ExecutionRecord:
-    """Return the record in *data*; a `DecodeError` names the execution too."""
+def read_record(execution_id: str, data: str, *, to_go_on: bool = False) -> ExecutionRecord:
+    """Return the record in *data*, as `decode_record` does; a `DecodeError` names the execution too."""
     try:
         if not isinstance(data, str):  # SQLite keeps bytes in any column
             raise DecodeError("", f"expected text, found {type(data).__name__}")
-        return decode_record(data)
+        return decode_record(data, to_go_on=to_go_on)
     except DecodeError as error:
         raise DecodeError(error.path, f"{error.problem} (in the record of execution {execution_id!r})") from None
 

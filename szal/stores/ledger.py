@@ -74,7 +74,10 @@ class Renewal:
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """An execution as its new owner finds it. `epoch` is None where it has ended: there is nothing to own."""
+    """An execution as its new owner finds it. `epoch` is None where it has ended: there is nothing to own.
+
+    The record of one that has not ended has no result: what it had come to when it paused counts no more.
+    """
 
     record: ExecutionRecord
     epoch: int | None
@@ -180,8 +183,11 @@ class Ledger(Protocol):
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
         """Write that what an execution did in a step has been undone by another one. Nothing, where it was removed."""
 
-    def read(self, execution_id: str) -> Snapshot:
-        """Return what is known of an execution, without owning it. Raises `ExecutionNotFound`."""
+    def read(self, execution_id: str, *, steps: bool = True) -> Snapshot:
+        """Return what is known of an execution, without owning it; or all but its *steps*. Raises `ExecutionNotFound`.
+
+        Whoever is going to take it over gets its steps with that: until then they are what somebody else may add to.
+        """
 
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         """Return the records of these executions, of those that are there, in any order; not decoded."""

@@ -209,9 +209,9 @@ class SqlLedger(Ledger):
         row = (data, execution_id, step_name)
         self._database.transact(lambda transaction: transaction.rows(self._statements.undone, row))
 
-    def read(self, execution_id: str) -> Snapshot:
+    def read(self, execution_id: str, *, steps: bool = True) -> Snapshot:
         rows = self._database.read(self._statements.look, (execution_id,))
-        return self._snapshot(execution_id, rows, self._database.read)
+        return self._snapshot(execution_id, rows, self._database.read, steps=steps)
 
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         rows = self._database.read_of(self._statements.records, [*execution_ids])
@@ -250,11 +250,13 @@ class SqlLedger(Ledger):
         taken = transaction.rows(said.take_over, (wanted.owner, wanted.rise, wanted.ttl, int(has_died), execution_id))
         return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + has_died)
 
-    def _snapshot(self, execution_id: str, rows: Rows, read: Callable[[str, Sequence[object]], Rows]) -> Snapshot:
+    def _snapshot(
+        self, execution_id: str, rows: Rows, read: Callable[[str, Sequence[object]], Rows], *, steps: bool = True
+    ) -> Snapshot:
         if not rows:
             raise ExecutionNotFound(execution_id)
         data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
-        record = read_record(execution_id, data)
+        record = read_record(execution_id, data, to_go_on=True)
         flow = read(self._statements.flow, (content_id,)) if content_id is not None else []
         live = epoch is not None and record.state.is_live
         return Snapshot(
@@ -262,7 +264,7 @@ class SqlLedger(Ledger):
             epoch=int(epoch) if live else None,
             flow=flow[0][0] if flow else None,
             content_id=content_id,
-            steps=[StepRow(*row) for row in read(self._statements.steps, (execution_id,))],
+            steps=[*map(StepRow._make, read(self._statements.steps, (execution_id,)))] if steps else (),
             recoveries=recoveries or 0,
             cancelled=bool(cancelled),
         )

@@ -433,8 +433,8 @@ class Slow:
             threading.Event().wait(0.3)
         self._target.ledger.apply(writes, once=once)
 
-    def read(self, execution_id: str) -> Any:
-        found = self._target.ledger.read(execution_id)
+    def read(self, execution_id: str, **how: Any) -> Any:
+        found = self._target.ledger.read(execution_id, **how)
         self.looked.set()
         self.go_on.wait(LONG)
         return found

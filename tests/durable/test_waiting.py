@@ -51,6 +51,22 @@ def test_a_run_that_can_only_wait_is_paused_and_holds_no_thread(new_engine, stor
     assert store.get(result.execution_id).state is WorkflowState.PAUSED
 
 
+def test_what_it_came_to_when_it_paused_is_its_result_until_it_goes_on(new_engine, store):
+    seen = []
+
+    def handler(ctx):
+        if ctx.step.name == "last":
+            wait_until(lambda: store.get("e").state is WorkflowState.RUNNING)
+            seen.append(store.get("e").result)
+
+    engine = new_engine(handler)
+    engine.run(asking(), execution_id="e")
+    assert store.get("e").result.completed_count == 1
+    engine.signal("e", "approve")
+    assert engine.resume("e").completed_count == 3
+    assert seen == [None]
+
+
 def test_all_that_needs_no_signal_runs_before_the_pause(new_engine):
     flow = FlowDef("beside", FlowMode.DAG, steps=[wait_step(), a := StepDef("a"), StepDef("b", depends_on=[a])])
     assert statuses(new_engine().run(flow)) == {"ask": "pending", "a": "completed", "b": "completed"}

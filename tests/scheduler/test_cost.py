@@ -168,3 +168,25 @@ def test_signals_to_a_run_under_way_cost_as_much_as_there_are():
 
     cost(4)
     assert cost(800) < MOST * cost(200)
+
+
+# -- going on -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["memory:", "sqlite"])
+def test_each_step_that_is_done_costs_few_lines_when_its_execution_is_gone_on_with(url, tmp_path):
+    store = open_store(url if url == "memory:" else f"sqlite:///{tmp_path / 'db'}")
+    store.migrate()
+
+    def lines_with(count):
+        steps = [*(StepDef(f"s{i}") for i in range(count)), StepDef("ask", step_type="wait", config={"signal": "go"})]
+        with Engine(lambda ctx: {"a": 1}, EngineConfig(execution_store=store)) as engine:
+            execution_id = engine.run(FlowDef("f", steps=steps)).execution_id
+            engine.resume(execution_id)  # from here on its definition is known
+            lines, result = lines_of(engine.resume, execution_id)
+        assert (result.state, result.completed_count) == (WorkflowState.PAUSED, count)
+        return lines
+
+    with store:
+        each = (lines_with(400) - lines_with(200)) / 200
+    assert each < 160  # 135: its row is read, and read into a result, once; what it came to at the pause never

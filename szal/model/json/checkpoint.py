@@ -8,7 +8,7 @@ import attrs
 
 from szal.expressions.path import Json
 from szal.model.json.reading import ObjectReader, plain_outcome, read_outcome
-from szal.model.json.text import dumps, loads
+from szal.model.json.text import dumps, loads_own
 from szal.model.json.writing import message_json, name_json, outcome_json, time_json
 from szal.model.results import StepResult
 
@@ -103,7 +103,7 @@ def _attempt_json(attempt: AttemptEnd) -> str:
 
 def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoint:
     """Return the checkpoint in *text*, of that step; raise `DecodeError` naming the path of what is wrong."""
-    values = loads(text)
+    values = loads_own(text)
     if type(values) is dict and values.keys() <= _PLAIN:
         result, outcome = plain_outcome(values, step_id, step_name), values.get("outcome")
         if result is not None and (outcome is None or type(outcome) is int):

@@ -15,7 +15,16 @@ import attrs
 from szal.errors import DecodeError, EncodeError
 from szal.expressions.path import Json
 
-__all__ = ["MAX_DEPTH", "MAX_DEPTH_OF_A_DOCUMENT", "SCALARS", "as_recorded", "dumps", "is_plain_scalar", "loads"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_DEPTH_OF_A_DOCUMENT",
+    "SCALARS",
+    "as_recorded",
+    "dumps",
+    "is_plain_scalar",
+    "loads",
+    "loads_own",
+]
 
 MAX_DEPTH: Final = 120
 """How many lists and objects a value may be inside one another: in its record, Rust can just read it."""
@@ -86,7 +95,7 @@ def as_recorded(value: Json, path: str, *, nul: bool = False) -> tuple[str, Json
             return _dumps(mine, kind, path, MAX_DEPTH, nul, is_flat=True)[0], mine
     text, is_plain = _dumps(value, kind, path, MAX_DEPTH, nul)
     if is_plain:
-        return text, _decode_own(text)[0]
+        return text, loads_own(text)
     try:
         return text, loads(text)
     except DecodeError as error:  # keys of a class of their own are told apart, and written alike
@@ -281,8 +290,9 @@ def _or_refused(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 _decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite).decode
-_decode_own = json.JSONDecoder().raw_decode
-"""Reads what `dumps` has written of a value in which each key is there once. Twice as fast as `_decode`."""
+_strict = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+_scan_own: Final[Callable[[str, int], tuple[Json, int]]] = _strict.scan_once  # type: ignore[attr-defined]
+"""Reads what begins at a place of a text, and looks for no key that is there twice. Twice as fast as `_decode`."""
 _decode_with_refused = json.JSONDecoder(
     object_pairs_hook=_unique,
     parse_constant=_or_refused(_no_constant),
@@ -305,6 +315,20 @@ def loads(text: str) -> Json:
         raise _unreadable(error) from None
     except ValueError:  # a number that is none: NaN, one that is too large, an integer with too many digits
         raise _refusal(text) from None
+
+
+def loads_own(text: str) -> Json:
+    """Return what `loads` does, twice as fast, of a text that szal alone writes: no key is in an object twice.
+
+    >>> loads_own('{"a": 1, "a": NaN}')
+    Traceback (most recent call last):
+    szal.errors.DecodeError: duplicate key 'a'
+    """
+    try:
+        value, end = _scan_own(text, 0)
+    except (StopIteration, ValueError, RecursionError):
+        return loads(text)  # which says what is wrong
+    return value if end == len(text) else loads(text)
 
 
 def _unreadable(error: Exception) -> DecodeError:

@@ -84,7 +84,7 @@ class Found:
     def snapshot(self, *, reopened: bool = False) -> Snapshot:
         """Return it as its owner gets to see it; decodes the record."""
         lease = self.lease
-        record = read_record(self.row.summary.execution_id, self.row.data)
+        record = read_record(self.row.summary.execution_id, self.row.data, to_go_on=True)
         steps = [StepRow(*step[:3]) for step in sorted(self.steps, key=lambda step: step[1])]
         if lease is None:
             return Snapshot(record=record, epoch=None, steps=steps)
@@ -112,8 +112,8 @@ class Entry:
     def state(self) -> WorkflowState:
         return self.row.state
 
-    def found(self) -> Found:
-        return Found(self.row, self.lease, [*self.steps.values()])
+    def found(self, *, steps: bool = True) -> Found:
+        return Found(self.row, self.lease, [*self.steps.values()] if steps else [])
 
     def undelivered(self) -> Iterable[Signal]:
         """Return the signals that no step has taken, the oldest first."""

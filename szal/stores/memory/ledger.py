@@ -174,9 +174,9 @@ class MemoryLedger(Ledger):
                 name, seq, _, signal_id = entry.steps[step_name]
                 entry.steps[step_name] = name, seq, data, signal_id
 
-    def read(self, execution_id: str) -> Snapshot:
+    def read(self, execution_id: str, *, steps: bool = True) -> Snapshot:
         with self._entries.lock:
-            found = self._entries.entry(execution_id).found()
+            found = self._entries.entry(execution_id).found(steps=steps)
         return found.snapshot()
 
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:

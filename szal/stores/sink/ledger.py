@@ -64,8 +64,8 @@ class SinkLedger(Ledger):
     def undone(self, execution_id: str, step_name: str, data: str) -> None:
         self._past(execution_id).undone(execution_id, step_name, data)
 
-    def read(self, execution_id: str) -> Snapshot:
-        return self._past(execution_id).read(execution_id)
+    def read(self, execution_id: str, *, steps: bool = True) -> Snapshot:
+        return self._past(execution_id).read(execution_id, steps=steps)
 
     def take_over(self, wanted: TakeOver, /) -> Snapshot:
         return self._past(wanted.execution_id).take_over(wanted)
