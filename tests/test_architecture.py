@@ -47,6 +47,17 @@ ROOMS: dict[str, dict[str, str]] = {
         "condition": "when a step runs, as text",
         "template": "values put into a step's config",
     },
+    "scripts": {
+        "cursor": "a position in a script, and the placeholders up to there",
+        "arguments": "options and operands, as programs take them apart",
+        "rules": "how a program is given code",
+        "programs": "which words of a command are code",
+        "words": "words of a script, with their quotes",
+        "here_documents": "lines of a script that belong to no command",
+        "constructs": "comments, loops, patterns, conditions of a script",
+        "commands": "the commands of a script",
+        "script": "a script with variables in the places of its placeholders",
+    },
     "model": {
         "state": "states, and which may follow which",
         "key": "keys that are made of names",

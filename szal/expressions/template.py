@@ -16,7 +16,7 @@ from szal.expressions.literal import read_literal
 from szal.expressions.missing import there_is
 from szal.expressions.path import Context, Json, Path, Scanner, step_names
 
-__all__ = ["MAX_VALUES", "CompiledTemplate", "Quote", "render_template"]
+__all__ = ["MAX_VALUES", "CompiledTemplate", "Piece", "Quote", "pieces_of", "render_template"]
 
 MAX_VALUES: Final = 1_000_000
 """The most values that one template may hold; this also stops at one that holds itself, as a YAML alias can."""
@@ -225,25 +225,48 @@ class _Compiler:
         return found
 
     def _parts(self, text: str) -> tuple[str | _Placeholder, ...]:
-        parts: list[str | _Placeholder] = []
-        scanner = Scanner(text)
-        while (start := text.find("{{", scanner.position)) >= 0:
-            if self._strict and text[start - 1 : start] == "$":
-                raise scanner.error(_DOLLAR, start - 1)
-            parts.append(text[scanner.position : start])
-            scanner.position = start + 2
-            scanner.skip_space()
-            parts.append(scanner.string() if scanner.at_quote else _placeholder(scanner))
-            scanner.skip_space()
-            if not scanner.take("}}"):
-                raise scanner.error(f"expected '}}}}', found {scanner.found}{_hint(scanner)}")
-        parts.append(text[scanner.position :])
+        parts = [part for _, part in _split(text, self._strict)]
         self.references += [part.path for part in parts if isinstance(part, _Placeholder)]
         return tuple(part for part in parts if part != "") or ("",)
 
 
 class _Verbatim(NamedTuple):
     value: Json
+
+
+class Piece(NamedTuple):
+    """A part of a text with placeholders: what it says, or the path of a placeholder, and where that begins."""
+
+    position: int
+    part: str | Path
+
+
+def pieces_of(text: str) -> list[Piece]:
+    """Return what *text* is made of, as the template of a flow. Raises `ConditionError` where it does not parse.
+
+    >>> [str(piece.part) for piece in pieces_of("rm {{inputs.x?}}{{'{{'}}")]
+    ['rm ', 'inputs.x', '', '{{', '']
+    """
+    pieces = _split(text, strict=True)
+    return [Piece(start, part.path if isinstance(part, _Placeholder) else part) for start, part in pieces]
+
+
+def _split(text: str, strict: bool) -> list[tuple[int, str | _Placeholder]]:
+    """Return the parts of *text*, each with where it begins."""
+    parts: list[tuple[int, str | _Placeholder]] = []
+    scanner = Scanner(text)
+    while (start := text.find("{{", scanner.position)) >= 0:
+        if strict and text[start - 1 : start] == "$":
+            raise scanner.error(_DOLLAR, start - 1)
+        parts.append((scanner.position, text[scanner.position : start]))
+        scanner.position = start + 2
+        scanner.skip_space()
+        parts.append((start, scanner.string() if scanner.at_quote else _placeholder(scanner)))
+        scanner.skip_space()
+        if not scanner.take("}}"):
+            raise scanner.error(f"expected '}}}}', found {scanner.found}{_hint(scanner)}")
+    parts.append((scanner.position, text[scanner.position :]))
+    return parts
 
 
 _WANTED: Final = 'a path (or {{"{{"}} for {{ itself)'

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from szal.expressions.path import Json
-from szal.files.checks import check_config, check_expansion
+from szal.files.checks import check_command, check_config, check_expansion
 from szal.files.fields import Fields
 from szal.files.vocabulary import SURROUNDINGS, WAIT
 
@@ -69,7 +69,9 @@ def shell_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:
     """Return what `run_shell` takes: a command, and what it has *around* it where it has nothing of its own."""
     command = _needed(fields, "run")
     check_config(fields, "shell", {"run": command or None})
-    return {"run": command, **surroundings_of(fields, around)}
+    surroundings = surroundings_of(fields, around)
+    check_command(fields, command, surroundings.get("shell"))
+    return {"run": command, **surroundings}
 
 
 def surroundings_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Json]:

@@ -7,11 +7,11 @@ from typing import Final
 from szal.expressions.path import Json
 from szal.files.document import Entry, Place
 from szal.files.fields import Fields
-from szal.model.config import Fault, faults_in, undo_of
+from szal.model.config import Fault, faults_in, misplaced_in, undo_of
 from szal.model.flow import FlowDef
 from szal.steps.machine import first_steps, missing_for, split_home
 
-__all__ = ["check_config", "check_expansion", "check_machine"]
+__all__ = ["check_command", "check_config", "check_expansion", "check_machine"]
 
 _EXPANDED: Final = re.compile(r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][^}]*\}?|\()|^~(?=/|$)")
 """What a shell would put something else for."""
@@ -21,10 +21,21 @@ def check_config(fields: Fields, step_type: str, config: Json, *, partial: bool 
     """Note what is wrong with *config*, which is what *fields* say of a step, or a part of it."""
     for fault in faults_in(step_type, config, partial=partial):
         if fault.field in fields.entries:
-            text = f"{fault.field!r} in {fields.label} {fault.text}"
-            fields.problem(text, place=_place_of(fields.entries[fault.field], fault.part))
+            _note_fault(fields, fault)
         else:
             fields.problem(f"{fields.label}: {fault.text}")
+
+
+def check_command(fields: Fields, command: str, shell: Json) -> None:
+    """Note placeholders that stand where no value can be, in the *command* under "run", which *shell* is to run."""
+    for fault in misplaced_in({"run": command, "shell": shell}):
+        _note_fault(fields, fault)
+
+
+def _note_fault(fields: Fields, fault: Fault) -> None:
+    is_sentence = fault.at is not None
+    text = f"{fault.field!r} in {fields.label}{':' if is_sentence else ''} {fault.text}"
+    fields.problem(text, place=_place_of(fields.entries[fault.field], fault))
 
 
 def check_expansion(fields: Fields) -> None:
@@ -74,6 +85,8 @@ def _note(faults: Iterable[Fault], *around: Fields) -> None:
             around[0].problem(f"{fault.field!r} of {around[0].label}: {fault.text}")
 
 
-def _place_of(entry: Entry, part: str | None) -> Place:
-    inner = entry.value.data
+def _place_of(entry: Entry, fault: Fault) -> Place:
+    inner, part = entry.value.data, fault.part
+    if fault.at is not None:
+        return entry.value.place_of(fault.at.position)
     return inner[part].place if part is not None and isinstance(inner, dict) and part in inner else entry.value.place

@@ -62,6 +62,19 @@ class Value:
     size: int = 1  # how many values it is, written out
     depth: int = 0
     typed: bool = False
+    source: str = ""  # of a text with placeholders: how it is written, from its place on
+
+    def place_of(self, position: int) -> Place:
+        """Return where the placeholder is that begins at *position* of the text; where escapes hide it, its own."""
+        assert isinstance(self.data, str)
+        index = -2
+        for _ in range(self.data.count("{{", 0, position + 2)):
+            index = self.source.find("{{", index + 2)
+            if index < 0:
+                return self.place
+        line_start = self.source.rfind("\n", 0, index) + 1
+        column = index - line_start + (1 if line_start else self.place.column)
+        return Place(self.place.line + self.source.count("\n", 0, index), column)
 
     @classmethod
     def of_list(cls, place: Place, items: "list[Value]") -> "Value":
@@ -154,9 +167,11 @@ class Builder:
         """Take a key."""
         self._open[-1].key = place, self.checked(place, text)
 
-    def scalar(self, place: Place, data: str | bool | None, raw: str, anchor: str | None = None) -> None:
+    def scalar(
+        self, place: Place, data: str | bool | None, raw: str, anchor: str | None = None, *, source: str = ""
+    ) -> None:
         """Take a value that is no number, and has no parts."""
-        self._put(Value(place, data, raw, size=1 + len(raw) // 100), anchor)
+        self._put(Value(place, data, raw, size=1 + len(raw) // 100, source=source), anchor)
 
     def number(self, place: Place, raw: str, anchor: str | None = None, *, typed: bool = False) -> None:
         """Take a number, written as JSON writes it."""

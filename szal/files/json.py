@@ -54,7 +54,7 @@ def _take(builder: Builder, place: Place, found: str) -> None:
             builder.key(place, string)
         else:
             string = builder.checked(place, string)
-            builder.scalar(place, string, string)
+            builder.scalar(place, string, string, source=found if "{{" in string else "")
     elif found in _WORDS:
         builder.scalar(place, _WORDS[found], found)
     elif JSON_NUMBER.fullmatch(found):

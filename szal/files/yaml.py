@@ -38,7 +38,7 @@ def read_yaml(text: str, problems: list[Problem]) -> Value:
         raise MissingExtra("loading YAML files", "cli") from None
     if (match := _NOT_YAML.search(text)) is not None:
         raise Unreadable(places_in(text)(match.start()), f"YAML cannot contain the character {match[0]!a}")
-    reader = _Reader(problems)
+    reader = _Reader(text, problems)
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             reader.take(event)
@@ -69,7 +69,8 @@ def _mark(mark: Any) -> Place:
 class _Reader:
     """Hands on PyYAML's events. Its own constructors know no places, are recursive, and read YAML 1.1."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, text: str, problems: list[Problem]) -> None:
+        self._text = text
         self.builder = Builder(problems)
         self.place = Place(1, 1)
 
@@ -100,4 +101,5 @@ class _Reader:
             builder.number(place, raw, event.anchor, typed=True)
         else:
             raw = builder.checked(place, raw)
-            builder.scalar(place, raw, raw, event.anchor)
+            source = self._text[event.start_mark.index : event.end_mark.index] if "{{" in raw else ""
+            builder.scalar(place, raw, raw, event.anchor, source=source)

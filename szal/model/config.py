@@ -9,15 +9,26 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from szal.expressions.path import Json
+from szal.errors import ConditionError
+from szal.expressions.path import Json, Path
 from szal.model.shapes import COMMAND_OUTPUTS
 from szal.number import problem_of, shown
 
-__all__ = ["VARIABLE", "Fault", "faults_in", "is_open", "undo_of", "words_of"]
+__all__ = ["DEFAULT_SHELL", "VARIABLE", "Fault", "faults_in", "is_open", "misplaced_in", "undo_of", "words_of"]
 
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """The name of an environment variable, as POSIX has it."""
+DEFAULT_SHELL: Final = "sh -e"
+"""What runs a command that says no other shell."""
 _MAX_GRACE: Final = 1e6
+
+
+class InText(NamedTuple):
+    """A position in a text, and that as line and column, which count from 1."""
+
+    position: int
+    line: int
+    column: int
 
 
 class Fault(NamedTuple):
@@ -33,8 +44,12 @@ class Fault(NamedTuple):
     """The key in an object that it is about."""
     is_sentence: bool = False
     """Whether the text says by itself which field it is about."""
+    at: InText | None = None
+    """Where in the text of the field it is."""
 
     def __str__(self) -> str:
+        if self.at is not None:
+            return f"config.{self.field}, line {self.at.line}, column {self.at.column}: {self.text}"
         return self.text if self.is_sentence else f"config.{self.field} {self.text}"
 
 
@@ -172,7 +187,62 @@ def faults_in(step_type: str, config: Json, *, rendered: bool = False, partial: 
         value = given.get(field)
         if value is not None and (rendered or field not in kind.filled or not is_open(value)):
             found += [Fault(field, text, part) for text, part in check(value)]
-    return found
+    if rendered or step_type != "shell":
+        return found
+    return [*found, *(_expanded_in(given) if partial else misplaced_in(given))]
+
+
+def misplaced_in(config: Mapping[str, Json]) -> list[Fault]:
+    """Return what is wrong with the places of the placeholders in the command of *config*.
+
+    >>> print(misplaced_in({"run": "cd {{inputs.x}}; eval {{inputs.y}}"})[0])
+    config.run, line 1, column 23: {{inputs.y}} is read as code by eval: run the command itself, without eval
+    """
+    found, command, shell = _expanded_in(config), config.get("run"), config.get("shell")
+    if not isinstance(command, str) or not is_open(command) or (shell is not None and [*_shell(shell)]):
+        return found
+    from szal.scripts.script import Script  # most programs have no commands
+
+    try:
+        script = Script.read(command, words_of(shell or DEFAULT_SHELL))
+    except ConditionError:
+        return found  # which is told with the templates
+    return [
+        *found,
+        *(
+            Fault("run", each.told(*_variable_with(each.path)), at=_in_text(command, each.position))
+            for each in script.misplaced
+        ),
+    ]
+
+
+def _variable_with(path: Path) -> tuple[str, str]:
+    """Return the name of a variable that has what is at *path*, and what to write for it to be there."""
+    match path.segments:
+        case ("inputs", str(name)):
+            return f"SZAL_INPUT_{_upper(name)}", ""
+        case ("steps", str(name), "output"):
+            return f"SZAL_OUTPUT_{_upper(name)}", ""
+    return "VALUE", f", with VALUE: \"{{{{{path}}}}}\" under 'env'"
+
+
+def _upper(name: str) -> str:
+    return re.sub(r"[^A-Z0-9_]", "_", name.upper())
+
+
+def _expanded_in(config: Mapping[str, Json]) -> list[Fault]:
+    """Return which variables of *config* are filled in, although a shell runs the commands in their values."""
+    env = config.get("env")
+    if not isinstance(env, Mapping) or not any(map(is_open, env.values())):
+        return []
+    from szal.scripts.rules import EXPANDED
+
+    text = "fills in {}, of which a shell runs the commands in its value: write it as it is"
+    return [Fault("env", text.format(name), name) for name, value in env.items() if name in EXPANDED and is_open(value)]
+
+
+def _in_text(text: str, position: int) -> InText:
+    return InText(position, text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position))
 
 
 def undo_of(config: Json) -> tuple[str, Json]:

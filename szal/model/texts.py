@@ -9,6 +9,7 @@ from szal.expressions.parser import parse
 from szal.expressions.path import Json
 from szal.expressions.template import CompiledTemplate
 from szal.model.comparisons import problems_of_comparisons
+from szal.model.config import misplaced_in
 from szal.model.references import Scope, problem_of_reference
 from szal.model.step import StepDef
 from szal.number import shown
@@ -17,6 +18,7 @@ __all__ = [
     "ROLLBACK",
     "condition_of",
     "has_braces",
+    "misplaced_in_step",
     "template_of",
     "template_of_undo",
     "undo_of",
@@ -68,6 +70,13 @@ def template_of_undo(step: StepDef, scope: Scope, report: Report) -> CompiledTem
     """Return the template that the undo in the config of *step* is."""
     undo = undo_of(step)
     return None if undo is None else _template(undo, f"config.{ROLLBACK}", scope, report, ())
+
+
+def misplaced_in_step(step: StepDef) -> Iterator[str]:
+    """Yield what is wrong with the places of placeholders in the commands of *step*."""
+    if step.step_type == "shell" and isinstance(step.config, Mapping):
+        yield from map(str, misplaced_in(step.config))
+    yield from (f"config.{ROLLBACK}: {fault}" for fault in misplaced_in(undo_of(step) or {}))
 
 
 def _template(

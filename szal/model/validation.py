@@ -90,8 +90,8 @@ def analyse(
     """Return what the plan is made of, or raise `InvalidFlow` with every problem there is.
 
     *problems* are what is wrong with the flow's own fields; *inputs* those that it declares, None where it does not.
-    With *configs*, those of the engine's own types are looked at too, and names of exceptions: what has been recorded
-    goes on without that, as far as it gets.
+    With *configs*, those of the engine's own types are looked at too, commands, and names of exceptions: what has been
+    recorded goes on without that, as far as it gets.
     """
     misfits = _misfits(mode, steps)
     if misfits:
@@ -154,6 +154,8 @@ class _Analyser:
             if self._configs and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
                 for fault in faults_in(step.step_type, step.config):
                     self._problem(step, str(fault))
+            for problem in texts.misplaced_in_step(step) if self._configs else ():
+                self._problem(step, problem)
         cycle = self._dependencies()
         if not cycle:
             self._references()

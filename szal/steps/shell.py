@@ -21,7 +21,7 @@ from szal.errors import (
     signal_name,
 )
 from szal.expressions.path import Json
-from szal.model.config import words_of
+from szal.model.config import DEFAULT_SHELL, words_of
 from szal.model.json.text import as_recorded, loads
 from szal.scheduler.context import StepContext
 from szal.steps.machine import check_action, directory_of, missing_for, split_home
@@ -50,7 +50,7 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     JSON of ("json"). Where that cannot be, or more was printed than is kept, the attempt fails as any other does.
 
     A value that a template puts into the command is one word, whatever it contains, and inside quotes it is a part
-    of the quoted text: it cannot become syntax. (For a here-document use "env".) The command finds the
+    of the quoted text: it cannot become syntax (docs/shell.md has where it may stand). The command finds the
     variables ``SZAL_EXECUTION_ID``, ``SZAL_FLOW``, ``SZAL_STEP``, ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, and
     when it undoes a step ``SZAL_OUTPUT``: that step's output as JSON (left out where it is over 100 kB, or has none).
 
@@ -158,7 +158,8 @@ class _Task:
     def of(cls, ctx: StepContext, config: Json) -> "_Task":
         """Check and render *config*; raise `GiveUp` naming the step and what is wrong."""
         check_action(ctx, "shell", config)
-        script = script_of(ctx, config["run"])
+        text, values = script_of(ctx, config["run"], config.get("shell"))
+        script = "".join(f"{name}={shlex.quote(value)}; " for name, value in values.items()) + text
         if "\0" in script:
             raise GiveUp(f"step {ctx.step.name!r}: a value in config.run contains a NUL character")
         home, rest = split_home(config.get("cwd") or "")
@@ -168,7 +169,7 @@ class _Task:
         return cls(
             command=ctx.render(config["run"], quote=shlex.quote),
             script=script,
-            interpreter=[*words_of(config.get("shell") or "sh -e"), "-c"],
+            interpreter=[*words_of(config.get("shell") or DEFAULT_SHELL), "-c"],
             cwd=directory_of(home + (cwd or "") or None, ctx.cwd),
             environment=_environment(ctx, env),
             grace=GRACE if config.get("grace") is None else config["grace"],

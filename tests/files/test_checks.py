@@ -50,6 +50,10 @@ class TestWhateverTheMachine:
             ("run: x\nenv: {'': 2}", f":5:11: 'env' in step 'a' has the name '': {RULE}"),
             ("run: x\nenv: {1A: 2}", f":5:11: 'env' in step 'a' has the name '1A': {RULE}"),
             ("run: x\nenv: {A=B: 2}", f":5:11: 'env' in step 'a' has the name 'A=B': {RULE}"),
+            (
+                "run: x\nenv: {A: '{{inputs.x}}', BASH_ENV: '{{inputs.x}}'}",
+                ":5:30: 'env' in step 'a' fills in BASH_ENV, of which a shell runs the commands in its value",
+            ),
             ("call: nothing", ":4:11: 'call' in step 'a' must be like \"package.module:function\", not 'nothing'"),
             ("call: 'a b:c'", ":4:11: 'call' in step 'a' must be like \"package.module:function\", not 'a b:c'"),
             ("call: '{{inputs.m}}:f'", ":4:11: 'call' in step 'a' must be like"),
@@ -74,6 +78,50 @@ class TestWhateverTheMachine:
 
     def test_all_is_told_at_once(self, problems):
         assert len(problems(step("run: x\nshell: ''\ncwd: ''\nenv: {A-B: 1, 1: 2, C: $HOME}\nuses: x"))) == 6
+
+
+class TestPlaceholders:
+    """A placeholder that stands where no value can is told where it is, however the command is written."""
+
+    @pytest.mark.parametrize(
+        ("lines", "place"),
+        [
+            ("run: eval {{inputs.x}}", ":4:15: "),
+            ("run: 'eval {{inputs.x}}'", ":4:16: "),
+            ('run: "a; \\\n  eval {{inputs.x}}"', ":5:12: "),
+            ("run: |\n  a {{inputs.x}}\n\n  eval {{inputs.x}}", ":7:12: "),
+            ("run: |-\n    # a\n    eval {{inputs.x}}", ":6:14: "),
+            ("run: >\n  a;\n  eval\n  {{inputs.x}}", ":7:7: "),
+            ("run: a;\n  eval {{'{{'}} {{inputs.x}}", ":5:21: "),
+            ("env: {A: b}\nrun: é eval; eval {{inputs.x}}", ":5:23: "),
+            ('run: "eval \\x7b\\x7binputs.x}}"', ":4:10: "),
+            ("type: shell\nconfig: {run: 'eval {{inputs.x}}'}", ":5:25: "),
+        ],
+    )
+    def test_it_is_told_where_it_is(self, problems, lines, place):
+        [problem] = problems(step(lines))
+        assert problem.startswith(place + "'run' in ")
+        assert "step 'a': {{inputs.x}} is read as code by eval: run the command itself" in problem
+
+    def test_so_it_is_in_what_undoes_a_step(self, problems):
+        [problem] = problems(step("run: x\nrollback: {run: 'eval {{steps.a.output}}'}"))
+        assert problem.startswith(":5:27: 'run' in 'rollback' of step 'a': {{steps.a.output}} is read as code by eval")
+
+    @pytest.mark.parametrize(("shell", "count"), [("bash -e", 0), ("sh -e", 1), ("zsh", 1), ("bash 'x", 1)])
+    def test_the_shell_that_the_file_says_reads_it(self, problems, shell, count):
+        command = r"echo $'it\\'s' {{inputs.x}}"
+        found = problems(f'name: x\nshell: "{shell}"\nsteps: [{{name: a, run: "{command}"}}]\n')
+        assert len(found) == count
+
+    def test_in_json_too(self, tmp_path):
+        file = tmp_path / "flow.json"
+        file.write_text('{"name": "x", "steps": [\n  {"name": "a", "run": "true\\neval {{inputs.x}}"}]}')
+        with pytest.raises(LoadError) as caught:
+            load_flow(file)
+        assert caught.value.problems[0].startswith(":2:36: 'run' in step 'a': {{inputs.x}} is read as code")
+
+    def test_one_that_does_not_parse_is_told_once(self, problems):
+        assert len(problems(step("run: eval {{inputs.}}"))) == 1
 
 
 class TestWhatIsNotExpanded:
