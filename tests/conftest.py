@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 from stores.postgres_server import PostgresServer, postgres_server
 
 # The processes that tests start are not measured: they would take twice as long, and reach nothing more.
@@ -25,6 +26,10 @@ if hasattr(os, "fork"):
     import posix
 
     os.register_at_fork(after_in_child=_measure_nothing)
+
+# How long something takes is no matter of a test.
+settings.register_profile("szal", settings(), deadline=None)
+settings.load_profile("szal")
 
 # A shell's background job inherits that the one is ignored, what nohup runs that the other is.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -108,7 +108,7 @@ def test_after_a_real_sigkill_and_another(matrices: Matrices) -> None:
         assert done["once"] + done["twice"] >= 1
 
 
-@settings(max_examples=12 if FULL else 3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12 if FULL else 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), durability=st.sampled_from(["none", "flow", "step"]))
 def test_random_flows_killed_at_random_points(matrices: Matrices, seed: int, durability: str) -> None:
     matrices.try_points("random", durability, seed=seed, every=10, again=1)

@@ -42,7 +42,7 @@ OUTPUTS = (None, 0, 1, True, "text", {"n": 1}, [1])
 END_EVENTS = {"step_completed": COMPLETED, "step_failed": FAILED, "step_skipped": SKIPPED}
 FLOW_ENDS = {"flow_completed", "flow_failed", "flow_cancelled", "flow_rolled_back"}
 
-CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+CALM = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def runs(examples: int) -> settings:

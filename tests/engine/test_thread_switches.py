@@ -275,7 +275,6 @@ def outcome_of(story: Story, kind: str, durability: str, room: int, stores: dict
 
 @settings(
     max_examples=600 if FULL else 15,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(chance=st.randoms(use_true_random=False))

@@ -18,9 +18,7 @@ FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 
 TIMES = 150 if FULL else 1
 pytestmark = pytest.mark.timeout(900)
-CALM = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=100
-)
+CALM = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=100)
 
 WORDS = st.sampled_from(
     r"""

@@ -625,7 +625,7 @@ class TestAnyText:
     """Whatever is in a file, it is a flow or a `LoadError`."""
 
     @pytest.mark.parametrize("suffix", ["yaml", "json"])
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(text=st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=40).map("".join)))
     def test_loads_or_raises_load_error(self, tmp_path_factory, suffix, text):
         file = tmp_path_factory.getbasetemp() / f"any.{suffix}"

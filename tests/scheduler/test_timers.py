@@ -141,4 +141,4 @@ class AgainstASortedList(RuleBasedStateMachine):
 
 
 TestAgainstASortedList = AgainstASortedList.TestCase
-TestAgainstASortedList.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestAgainstASortedList.settings = settings(max_examples=30, stateful_step_count=30)

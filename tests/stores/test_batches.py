@@ -83,7 +83,6 @@ def is_written(store, writes):
 def test_a_batch_leaves_what_its_writes_leave_one_after_another(backend):
     @settings(
         max_examples=600 if FULL else 60,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
     )

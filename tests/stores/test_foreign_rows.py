@@ -359,7 +359,7 @@ TEXTS = st.builds("".join, st.tuples(YEARS, st.just("-"), DAYS, near("T", "T", "
 
 
 @given(texts=st.lists(TEXTS | st.text(max_size=30), min_size=1, max_size=40))
-@settings(max_examples=SOME, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=SOME, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_databases_tell_a_time_as_python_does(store: Store, outside: Outside, texts: list[str]) -> None:
     outside.run("DELETE FROM szal_executions")
     for number, text in enumerate(texts):
@@ -422,7 +422,7 @@ def summary_of(number: int, fields: dict[str, Any]) -> ExecutionSummary:
 
 
 @given(records=st.lists(RECORDS, min_size=1, max_size=8), keep=st.integers(0, 3), years=st.sampled_from([None, 0, 100]))
-@settings(max_examples=SOME // 2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=SOME // 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_of_any_row_what_can_be_read_is_listed_and_judged(
     store: Store, outside: Outside, records: list[dict[str, Any]], keep: int, years: int | None
 ) -> None:

@@ -324,7 +324,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestLedger.settings = settings(max_examples=30, stateful_step_count=30)
 
 
 def test_an_execution_that_was_only_saved_has_no_lease(store: InMemoryExecutionStore) -> None:

@@ -106,4 +106,4 @@ class SinkMachine(RuleBasedStateMachine):
 
 
 TestSink = SinkMachine.TestCase
-TestSink.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestSink.settings = settings(max_examples=25, stateful_step_count=30)
