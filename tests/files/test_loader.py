@@ -686,7 +686,6 @@ class TestAnyText:
         max_size=4,
     )
 
-    @settings(deadline=None)
     @given(steps=steps, mode=st.sampled_from(["dag", "sequential", "parallel", "hierarchical", "x"]))
     def test_a_flow_that_loads_is_valid(self, tmp_path_factory, steps, mode):
         file = tmp_path_factory.getbasetemp() / "flow.json"

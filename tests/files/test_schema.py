@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 
 from szal.cli.commands import szal
 from szal.errors import LoadError
@@ -152,7 +152,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     top=st.dictionaries(st.sampled_from(sorted(vocabulary.FLOW)), VALUES, max_size=2),
     steps=st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4), max_size=3),
