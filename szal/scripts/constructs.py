@@ -43,7 +43,9 @@ class Constructs:
                     raise NotUnderstood(at.position - 2)
             elif at.at("#"):
                 end = at.text.find("\n", at.position)
-                at.refuse_up_to(len(at.text) if end < 0 else end, _COMMENT)
+                end = len(at.text) if end < 0 else end
+                at.check_old_bash(end)
+                at.refuse_up_to(end, _COMMENT)
             else:
                 return
 

@@ -1,5 +1,6 @@
 """A position in a script, and what is known of the placeholders up to there."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -13,6 +14,7 @@ MARK: Final = "\0"
 """What stands for a placeholder in the text that is read: the one character that no script can hold."""
 EXPANSION: Final = "\1"
 """What stands in a `Word` for what the shell puts there."""
+_OPENS: Final = re.compile(r"['\"`\\()]")
 
 
 class Quotes(Enum):
@@ -108,6 +110,14 @@ class Cursor:
     def at(self, start: str) -> bool:
         """Whether *start* comes next."""
         return self.text.startswith(start, self.position)
+
+    def check_old_bash(self, end: int) -> None:
+        """Raise `NotUnderstood` for quotes and brackets up to *end*, in lines that belong to no command, in ``$(…)``.
+
+        The bash of macOS looks for the end of ``$(…)`` without knowing such lines.
+        """
+        if self.depth and (match := _OPENS.search(self.text, self.position, end)) is not None:
+            raise NotUnderstood(match.start())
 
     def spot(self, quotes: Quotes) -> Spot:
         """Step over the placeholder that stands here, and note it."""

@@ -39,6 +39,7 @@ def read_texts(cursor: Cursor, words: WordReader) -> None:
     waiting, cursor.here_documents = cursor.here_documents, []
     for document in waiting:
         end, after = _end_of(cursor, document)
+        cursor.check_old_bash(end)
         if document.is_quoted:
             cursor.refuse_up_to(end, _VERBATIM)
         else:

@@ -100,7 +100,7 @@ def test_a_hostile_value_is_data_in_every_accepted_context(shell: str, folder: P
 
 @pytest.mark.parametrize("shell", SHELLS)
 @given(values=VALUES)
-@settings(max_examples=100 if FULL else 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30 if FULL else 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_so_is_any_value(shell: str, values: list[str], folder: Path) -> None:
     check(shell, values, folder)
 
