@@ -152,7 +152,7 @@ def test_a_variable_is_read_as_what_is_written_in_its_place(shell: str, texts: l
 @given(st.lists(PIECES, max_size=30).map("".join), st.booleans())
 @settings(max_examples=2000 if FULL else 100)
 def test_every_placeholder_is_accepted_or_refused(text: str, in_bash: bool) -> None:
-    text = re.sub(r"\{(?=\{)", "{ ", text).replace("$@@", "$ @@").replace("@@", "{{inputs.v}}")
+    text = re.sub(r"\{(?=\{|@@)", "{ ", text).replace("$@@", "$ @@").replace("@@", "{{inputs.v}}")
     script = Script.read(text, ["bash" if in_bash else "sh"])
     assert script.size == text.count("{{inputs.v}}")
     assert len({problem.position for problem in script.misplaced}) == len(script.misplaced)
