@@ -55,7 +55,7 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-@click.command(short_help="Say whether a store works, and why what is unfinished does not go on.")
+@click.command(short_help="Say whether a store works, and why work in it does not go on.")
 @click.argument("targets", metavar="[FILE|MODULE:ATTRIBUTE]...", nargs=-1)
 @store_option
 @json_option

@@ -51,7 +51,7 @@ def completed(line):
         ("list --state roll", {"rolling_back", "rolled_back"}),
         ("prune --state fa", {"failed"}),
         ("graph flows:goo", {"flows:good"}),
-        ("recover flows:ba", {"flows:bad"}),
+        ("recover flows:bad", {"flows:bad"}),
     ],
 )
 def test_what_is_there(line, expected):
