@@ -32,16 +32,17 @@ def _main(arguments: Sequence[str] | None) -> int:
         import click
 
         from szal.cli.commands import szal
+        from szal.cli.console import flush_standard_files, open_standard_files
         from szal.cli.execute import leave
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _OPTIONAL:
             raise
         sys.stderr.write('szal: the command line needs an optional part: pip install "szal[cli]"\n')
         return 2
+    open_standard_files()
     try:
-        return szal.main(None if arguments is None else list(arguments), prog_name="szal", standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return int(szal.main(arguments, prog_name="szal", standalone_mode=False))
     except click.Abort:  # what click makes of KeyboardInterrupt; a flow that runs has dealt with it before
         leave(_INTERRUPTED)
+    finally:
+        flush_standard_files()

@@ -1,15 +1,17 @@
 """The commands that people are told to type next. They work as they are printed."""
 
-import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
 
 import attrs
 import click
 from click.core import ParameterSource
+from rich.text import Text
 
 from szal.cli.standing import Wait
 from szal.cli.target import Target
-from szal.cli.text import moment, one_line
+from szal.cli.text import moment, one_line, shell_word
 from szal.cli.which import Which
 from szal.errors import HandlerNotFound
 from szal.model.flow import FlowDef
@@ -17,25 +19,27 @@ from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.url import without_password
 
-__all__ = ["Advice", "advice_on", "target_for"]
+__all__ = ["Advice", "advice_on", "command_line", "is_from_variable", "target_for"]
+
+_FROM_VARIABLE: Final = '"$SZAL_STORE"'
+_TO_BE_FILLED_IN: Final = "MODULE:ATTRIBUTE"
 
 
 @attrs.frozen
 class Advice:
     """What belongs into each command, beside the execution's id.
 
-    `store`: the URL, unless SZAL_STORE says it; `target`: what does the steps, if that was named.
+    `store`: the URL, which is written without its password; `is_variable`: SZAL_STORE says it, and so does the command.
+    `target`: what does the steps, if that was named.
     """
 
     store: str | None = None
     target: str | None = None
+    is_variable: bool = False
 
     def resume(self, execution_id: str, flow: FlowDef | None = None) -> str:
         """Return the command that goes on with an execution. MODULE:ATTRIBUTE stands where that is to be filled in."""
-        target = self.target
-        if target is None and flow is not None:
-            target = target_for(flow)
-        return self._command("resume", execution_id, target)
+        return self._command("resume", execution_id, self._target(flow))
 
     def instead(self, execution_id: str) -> str:
         """Return what can be done with an execution that another definition was named for than it began with."""
@@ -86,20 +90,48 @@ class Advice:
                     f" not: {command}"
                 )
 
-    def _command(self, name: str, *arguments: str | None, choice: str | None = None, options: str = "") -> str:
-        given = [one_line(each) for each in arguments if each is not None]
-        words = [*map(shlex.quote, given), *([] if choice is None else [choice])]
-        store = [options] if options else []
-        store += [] if self.store is None else ["--store", shlex.quote(without_password(self.store))]
+    def after_failure(self, record: ExecutionRecord, flow: FlowDef | None) -> Iterator[str]:
+        """Yield how what failed, or was stopped, is run again."""
+        if flow is None:  # szal's engine did not run it
+            return
+        what = "what failed" if record.state is WorkflowState.FAILED else "it"
+        target = self._target(flow)
+        yield f"to run {what} again: {self._command('rerun', record.execution_id, target)}"
+        if target is None and record.file is not None and Path(record.file).exists():
+            yield f"as its file says now: {self._command('rerun', record.execution_id, record.file)}"
+
+    def _target(self, flow: FlowDef | None) -> str | None:
+        """Return what does the steps of *flow*, where a command has to name it."""
+        return target_for(flow) if self.target is None and flow is not None else self.target
+
+    def output(self, execution_id: str, step: str) -> str:
+        """Return the command that prints all that a step returned."""
+        return self._command("show", execution_id, options=["--output", step])
+
+    def _command(
+        self, name: str, *arguments: str | None, options: Sequence[str] = (), choice: str | None = None
+    ) -> str:
+        given = [each for each in arguments if each is not None]
+        words = [*map(shell_word, given), *([] if choice is None else [choice])]
+        more = [*map(shell_word, options), *self._store()]
         if any(word.startswith("-") for word in given):
-            return " ".join(["szal", name, *store, "--", *words])
-        return " ".join(["szal", name, *words, *store])
+            return " ".join(["szal", name, *more, "--", *words])
+        return " ".join(["szal", name, *words, *more])
+
+    def _store(self) -> list[str]:
+        if self.store is None:
+            return []
+        return ["--store", _FROM_VARIABLE if self.is_variable else shell_word(without_password(self.store))]
 
 
 def advice_on(store: str | None, target: str | None = None) -> Advice:
     """Return what fits the command that is being executed."""
-    source = click.get_current_context().get_parameter_source("store")
-    return Advice(None if source is ParameterSource.ENVIRONMENT else store, target)
+    return Advice(store, target, is_from_variable())
+
+
+def is_from_variable() -> bool:
+    """Whether SZAL_STORE says which store the command that is being executed uses."""
+    return click.get_current_context().get_parameter_source("store") is ParameterSource.ENVIRONMENT
 
 
 def target_for(flow: FlowDef) -> str | None:
@@ -107,5 +139,10 @@ def target_for(flow: FlowDef) -> str | None:
     try:
         Target(flow).check()
     except HandlerNotFound:
-        return "MODULE:ATTRIBUTE"
+        return _TO_BE_FILLED_IN
     return None
+
+
+def command_line(text: str) -> Text:
+    """Return a line that has a command in it: not wrapped, as what is copied from a terminal would be broken."""
+    return Text(text, style="bold", no_wrap=True, overflow="ignore")

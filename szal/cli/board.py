@@ -30,7 +30,7 @@ class Stage(Enum):
     COMPLETED = "completed"
     FAILED = "failed"
     SKIPPED = "skipped"
-    ROLLED_BACK = "rolled back"
+    ROLLED_BACK = "rolled_back"
 
     @property
     def is_active(self) -> bool:
@@ -91,17 +91,21 @@ class Snapshot:
 class Board:
     """Follows one run, and those of its sub-flows, whose steps have rows only while they are under way.
 
-    *before* is what had become of its steps when it was interrupted.
+    *before* is what had become of its steps when it was interrupted, *age* how many seconds ago it began.
 
     Events come on one thread, progress on any, snapshots are taken on others. What a step reports is kept as it
     is, and made readable only when it is shown: there may be very much of it.
     """
 
     def __init__(
-        self, flow: FlowDef, clock: Callable[[], float] = monotonic, before: Sequence[StepResult] = ()
+        self,
+        flow: FlowDef,
+        clock: Callable[[], float] = monotonic,
+        before: Sequence[StepResult] = (),
+        age: float = 0.0,
     ) -> None:
         self._clock = clock
-        self._began = clock()
+        self._began = clock() - age
         self._lock = threading.Lock()  # guards all below, rows included
         self._execution_id: str | None = None  # of the run itself: the first that is heard of
         self._own = _rows(flow)  # by step id

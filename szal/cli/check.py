@@ -135,7 +135,7 @@ class _Checking:
             blocked = Blocked(
                 execution_id=execution_id,
                 flow_name=summary.flow_name,
-                state=str(summary.state).replace("_", " "),
+                state=str(summary.state),
                 kind=type(error).__name__,
                 why=_why(error),
                 do=_what_to_do(error),
@@ -203,7 +203,7 @@ def _print(found: Findings, targets: Sequence[str]) -> None:
         console.print(
             Text.assemble((one_line(first.flow_name), "bold"), ": ", (first.why, "red"), f" ({len(ids)})"),
             Text(f"  {', '.join(ids[:_SOME])}{more}"),
-            Text(f"  what to do: {first.do}", style="bright_black"),
+            Text(f"  what to do: {first.do}", style="dim"),
             sep="\n",
             soft_wrap=True,
         )

@@ -57,7 +57,7 @@ class Action(Enum):
         wrong = [state for state in which.states if state.is_live] if self is Action.RERUN else ended
         if not wrong:
             return
-        said = " and ".join(str(state).replace("_", " ") for state in wrong)
+        said = " and ".join(map(str, wrong))
         problem = {
             Action.RERUN: f"what is {said} has not ended: it goes on with szal resume",
             Action.RESUME: f"what is {said} has ended: it runs again with szal rerun",
@@ -107,7 +107,7 @@ def choose(store: Store, action: Action, which: Which, limit: int | None) -> Cho
             del found[execution_id]
             left_out[_RUN_AGAIN] += 1
     chosen = [*reversed(found.values())][:limit]
-    states = Counter(str(summary.state).replace("_", " ") for summary in chosen)
+    states = Counter(str(summary.state) for summary in chosen)
     return Chosen(
         execution_ids=tuple(summary.execution_id for summary in chosen),
         states=states,

@@ -4,71 +4,35 @@ import contextlib
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
 
+import attrs
 import click
 
+from szal.cli import completion
 from szal.cli.advice import advice_on
 from szal.cli.check import check
-from szal.cli.console import console_for, diverted_stdout, stderr, stdout, write
+from szal.cli.console import console_for, diverted_stdout, printed, stderr, stdout, write
 from szal.cli.doctor import doctor
 from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
-from szal.cli.execute import RecordLost
+from szal.cli.failure import Commands, fails_with
 from szal.cli.graph import to_dot, to_mermaid
-from szal.cli.history import find_record, reading
-from szal.cli.inputs import how_to_give
+from szal.cli.history import NoneFound, find_by_prefix, find_executions, reading
 from szal.cli.interrupt import hear_of_children
+from szal.cli.listing import executions
 from szal.cli.message import cancel, prune, resolve, signal
-from szal.cli.options import json_option, needed, pairs_of, states_of, store_option, target_argument
+from szal.cli.options import json_option, needed, not_empty, pairs_of, shown_states_of, store_option, target_argument
+from szal.cli.outputs import whole
 from szal.cli.run import run
 from szal.cli.session import check_waits
-from szal.cli.show import executions, full_record
-from szal.cli.standing import interrupted_among, standing_of
+from szal.cli.show import full_record
+from szal.cli.standing import Standing, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
-from szal.errors import InvalidFlow, InvalidInputs, LoadError, SzalError
+from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
-from szal.model.state import WorkflowState
 
 __all__ = ["szal"]
-
-
-class _Failure(click.ClickException):
-    """An error that a person made, or can do something about: one message, and an exit status."""
-
-    exit_code = 2
-
-    def show(self, file: Any = None) -> None:  # noqa: ARG002 (click's signature)
-        """Print the message to stderr."""
-        stream = stderr()
-        stream.write(f"{clean(self.message)}\n")
-        stream.flush()
-
-
-class _RunFailed(_Failure):
-    exit_code = 1
-
-
-class _Commands(click.Group):
-    """Commands whose errors are told in one message, never as a traceback; in help they stand in order of use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
-        """Return their names."""
-        return list(self.commands)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except RecordLost as error:
-            raise _RunFailed(f"szal: {error}") from error
-        except InvalidInputs as error:
-            raise _Failure(f"szal: {error}{how_to_give(error)}") from error
-        except LoadError as error:  # begins with the place in the file, as editors like to find it
-            raise _Failure(str(error)) from error
-        except (SzalError, OSError) as error:
-            raise _Failure(f"szal: {error}") from error
 
 
 class _StepLogs(logging.Handler):
@@ -77,12 +41,19 @@ class _StepLogs(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
         with contextlib.suppress(Exception):  # a log line that cannot be written ends nothing
-            stream = stderr()
-            stream.write(f"{record.levelname.lower()}: {clean(self.format(record))}\n")
-            stream.flush()
+            write(stderr(), f"{record.levelname.lower()}: {clean(self.format(record))}")
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_COMPLETION = """
+\b
+A shell completes flows, ids and steps too (ids are those of SZAL_STORE):
+  bash: eval "$(_SZAL_COMPLETE=bash_source szal)"       in ~/.bashrc
+  zsh:  eval "$(_SZAL_COMPLETE=zsh_source szal)"        in ~/.zshrc
+  fish: _SZAL_COMPLETE=fish_source szal | source        in config.fish
+"""
+
+
+@click.group(cls=Commands, epilog=_COMPLETION, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="szal", message="szal %(version)s")
 def szal() -> None:
     """Run workflows, and look at what they did."""
@@ -107,14 +78,10 @@ def validate(target: str, *, store: str | None, as_json: bool) -> None:
     imports. With --store, whether it can be run with that: a step that waits for a signal needs one that lasts.
     """
     out = stdout()
-    try:
-        found = _checked(target)
-        if store is not None:
-            check_waits(found, store)
-    except SzalError as error:
-        if as_json:
-            write(out, json.dumps({"valid": False, "problems": _problems(error)}))
-        raise
+    fails_with({"valid": False})
+    found = _checked(target)
+    if store is not None:
+        check_waits(found, store)
     flows = [(flow, sum(1 for _ in flow.walk())) for flow in found.flows]
     waits = [one_line(step.name) for step in found.waits()]
     if as_json:
@@ -125,12 +92,6 @@ def validate(target: str, *, store: str | None, as_json: bool) -> None:
         write(out, f"{one_line(flow.name)}: valid ({flow.mode}, {steps} step{'s' * (steps != 1)})")
     if waits and store is None:
         write(stderr(), f"szal run needs --store here: a signal is waited for ({', '.join(waits)})")
-
-
-def _problems(error: SzalError) -> list[str]:
-    if isinstance(error, LoadError):
-        return [f"{error.file}{problem}" for problem in error.problems]
-    return list(error.problems) if isinstance(error, InvalidFlow) else [str(error)]
 
 
 @szal.command(short_help="Draw a flow, for Mermaid or Graphviz.")
@@ -147,7 +108,7 @@ def graph(target: str, language: str) -> None:
     """Draw a flow, as text for Mermaid or Graphviz."""
     with diverted_stdout():
         flow = find_target(target).flow
-    write(stdout(), to_dot(flow) if language == "dot" else to_mermaid(flow))
+    _print(to_dot(flow) if language == "dot" else to_mermaid(flow))
 
 
 @szal.command(short_help="Print a JSON Schema of flow files, for editors.")
@@ -156,7 +117,14 @@ def schema() -> None:
 
     Save it beside the flows, and begin them with "# yaml-language-server: $schema=szal.schema.json".
     """
-    write(stdout(), json.dumps(flow_schema(), indent=2, ensure_ascii=False))
+    _print(json.dumps(flow_schema(), indent=2, ensure_ascii=False))
+
+
+def _print(text: str) -> None:
+    """Print all that a command is for."""
+    out = stdout()
+    write(out, text)
+    printed(out)
 
 
 def _checked(target: str) -> Target:
@@ -169,21 +137,28 @@ def _checked(target: str) -> Target:
 # -- executions -----------------------------------------------------------------------------------------
 
 
-@szal.command("list")
-@store_option
-@click.option("--flow", metavar="NAME", help="Only executions of this flow.")
-@click.option(
+_flow_option = click.option(
+    "--flow", metavar="NAME", callback=not_empty, shell_complete=completion.flows, help="Only executions of this flow."
+)
+_states_option = click.option(
     "--state",
     "states",
     metavar="STATE",
     multiple=True,
-    callback=states_of,
-    help="Only this state: completed, failed, paused, …",
+    callback=shown_states_of,
+    shell_complete=completion.states,
+    help="Only this state, as it is printed: completed, failed, paused, interrupted, rolled_back, …",
 )
+
+
+@szal.command("list")
+@store_option
+@_flow_option
+@_states_option
 @click.option("-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="With this label.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1_000_000),
     default=20,
     show_default=True,
     metavar="N",
@@ -194,51 +169,105 @@ def list_(
     *,
     store: str | None,
     flow: str | None,
-    states: tuple[WorkflowState, ...],
+    states: tuple[str, ...],
     labels: Mapping[str, str],
     limit: int,
     as_json: bool,
 ) -> None:
-    """List executions, the newest first."""
+    """List executions, the newest first.
+
+    Where ids do not fit, they are cut to what tells them apart: "szal show" takes that, and prints the commands that go
+    on with one.
+    """
     with reading(needed(store)) as opened:
-        found = opened.find(flow_name=flow, states=states or None, labels=labels, limit=limit)
-        interrupted = interrupted_among(opened, found)
+        found, interrupted = find_executions(opened, states, limit=limit, flow_name=flow, labels=labels)
     out = stdout()
     if as_json:
         write(out, summaries_json(found, interrupted))
     elif found:
         console = console_for(out)
-        console.print(executions(console, found, whole_ids=not out.isatty(), interrupted=interrupted))
+        console.print(executions(console, found, interrupted=interrupted))
         if interrupted:
             command = advice_on(store, "MODULE:ATTRIBUTE").resume("ID")
             write(stderr(), f"to go on with what was interrupted: {command}")
     else:
         write(stderr(), "There is no such execution." if flow or states or labels else "There is no execution yet.")
+    printed(out)
 
 
 @szal.command(short_help="Show an execution: its steps, and what it waits for.")
-@click.argument("execution_id", metavar="ID")
+@click.argument("execution_id", metavar="[ID]", required=False, callback=not_empty, shell_complete=completion.ids)
 @store_option
+@_flow_option
+@_states_option
+@click.option(
+    "--output",
+    "step",
+    metavar="STEP",
+    callback=not_empty,
+    shell_complete=completion.recorded_steps,
+    help="Print all that this step returned, only.",
+)
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print the record as JSON; with what it waits for, and whether it was interrupted.",
 )
-def show(*, execution_id: str, store: str | None, as_json: bool) -> None:
-    """Show an execution: its steps, when each ran, errors in full, and why it does not go on.
+def show(
+    *,
+    execution_id: str | None,
+    store: str | None,
+    flow: str | None,
+    states: tuple[str, ...],
+    step: str | None,
+    as_json: bool,
+) -> None:
+    """Show an execution: its steps, when each ran, what it returned, errors in full, and the next command.
 
-    The beginning of its ID is enough.
+    The beginning of its ID is enough. With --flow or --state and no ID it is the newest of these. Outputs are folded;
+    --output STEP prints one whole: text as it is (of a command what it printed to stdout), anything else as JSON.
     """
+    if (execution_id is None) is not bool(flow or states):
+        raise click.UsageError("which execution? Give its ID, or --flow or --state for the newest of these.")
     with reading(needed(store)) as opened:
-        record = find_record(opened, execution_id)
+        if execution_id is None:
+            found, _ = find_executions(opened, states, limit=1, flow_name=flow)
+            if not found:
+                raise NoneFound(flow, states)
+            execution_id = found[0].execution_id
+        record = find_by_prefix(opened, execution_id)
         standing = standing_of(opened, record)
     out = stdout()
-    if as_json:
+    if step is not None:
+        write(out, _output(record.execution_id, standing, step, as_json=as_json))
+    elif as_json:
         write(out, record_json(record, standing.waits, is_interrupted=standing.is_interrupted))
     else:
         console = console_for(out)
         console.print(full_record(console, record, standing, advice_on(store)), crop=False)
+    printed(out)
+
+
+def _output(execution_id: str, standing: Standing, name: str, *, as_json: bool) -> str:
+    """Return what a step returned, for a person or as JSON."""
+    step = next((each for each in standing.steps if name in (each.step_name, each.step_id)), None)
+    if step is None:
+        raise NoSuchStep(execution_id, name, tuple(each.step_name or each.step_id for each in standing.steps))
+    return json.dumps(step.output, ensure_ascii=False) if as_json else clean(whole(step.output))
+
+
+@attrs.define
+class NoSuchStep(SzalError):
+    """An execution has no step of that name."""
+
+    execution_id: str
+    step: str
+    steps: tuple[str, ...]
+
+    def __str__(self) -> str:
+        hint = did_you_mean(self.step, self.steps)
+        return f"execution {one_line(self.execution_id)} has no step {one_line(self.step)}{hint}"
 
 
 # -- what goes on -----------------------------------------------------------------------------------------

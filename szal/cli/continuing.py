@@ -1,30 +1,31 @@
 """How an execution goes on that a person names: with what does its steps, and by which definition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
 from rich.console import Console
 
 from szal.cli.advice import advice_on
+from szal.cli.announcement import Announcement, announce
 from szal.cli.differences import Differs, tell_differences
 from szal.cli.execute import Job, Outcome, Settings, execute
+from szal.cli.inputs import inputs_given
 from szal.cli.live import view_of
-from szal.cli.standing import standing_of
+from szal.cli.standing import Standing, age_of, standing_of
 from szal.cli.target import Target, recorded_target
 from szal.cli.text import one_line
 from szal.engine.correction import Correction
 from szal.engine.engine import Engine
 from szal.errors import HandlerNotFound, SzalError
+from szal.expressions.path import Json
 from szal.model.flow import FlowDef
-from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.results import ExecutionRecord, FlowResult
 from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.plan import Plan
 from szal.stores.ledger import ledger_of
 
-__all__ = ["CannotGoOn", "Continuing", "GoOn", "Prepared"]
-
-GoOn: TypeAlias = Callable[[Engine, str, CancellationToken, FlowDef | None], FlowResult]
-"""What takes up an execution, by its id, or as the flow that was named for it."""
+__all__ = ["CannotGoOn", "Continuing", "GoOn", "Prepared", "Wanted"]
 
 
 @attrs.define
@@ -38,29 +39,43 @@ class CannotGoOn(SzalError):
         return f"execution {one_line(self.execution_id)}: {self.problem}"
 
 
+@attrs.frozen
+class Wanted:
+    """What an execution is to be, where that is not what it was: the flow that was named for it, other inputs."""
+
+    flow: FlowDef | None = None
+    inputs: Mapping[str, Json] = attrs.field(factory=dict)
+
+
+GoOn: TypeAlias = Callable[[Engine, str, CancellationToken, Wanted], FlowResult]
+"""What takes up an execution, by its id, as what is wanted."""
+
+
 @attrs.frozen(kw_only=True)
 class Prepared:
-    """An execution that can go on. `flow`: what was named for it; `recorded`: what it began with, with these `steps`.
-
-    `differences`: how these two differ.
-    """
+    """An execution that can go on. `recorded`: what it began with; `differences`: how what is wanted differs."""
 
     target: Target
-    flow: FlowDef | None
+    wanted: Wanted
     recorded: FlowDef
-    steps: tuple[StepResult, ...]
+    standing: Standing
     differences: tuple[str, ...]
 
 
 @attrs.frozen
 class Continuing:
-    """How executions are taken up: by *do*, as themselves or as new ones."""
+    """How executions are taken up: by *do*, as themselves, or *again*, as new ones with the inputs that are typed."""
 
     settings: Settings
     console: Console
     store: Any
     do: GoOn
-    is_new: bool = False
+    again: Mapping[str, str] | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether what is taken up is run as a new execution."""
+        return self.again is not None
 
     def take_up(self, record: ExecutionRecord, target: Target | None, named: str | None) -> Outcome:
         """Go on with an execution on this thread; raises `CannotGoOn`, and what the engine raises.
@@ -71,11 +86,17 @@ class Continuing:
         found = self.prepare(record, target, named)
         follows = "it runs as that says now" if self.is_new else "it goes on as it was recorded"
         tell_differences(self.console, named or found.recorded.name, name, found.differences, follows)
-        shown = found.flow if self.is_new and found.flow is not None else found.recorded
-        view = view_of(shown, self.console, before=() if self.is_new else found.steps)
+        shown = found.wanted.flow if self.is_new and found.wanted.flow is not None else found.recorded
+        about = None
+        if self.is_new:
+            about = _told_again(record, shown, found.wanted, self.settings.cwd)
+        elif record.state.is_live:
+            about = Announcement.of_record(record, found.standing, self.settings.cwd)
+        announce(about, self.console, self.settings)
+        view = view_of(shown, self.console, standing=None if self.is_new else found.standing, age=age_of(record))
         job = Job(
             target=found.target,
-            do=lambda engine, token: self.do(engine, name, token, found.flow),
+            do=lambda engine, token: self.do(engine, name, token, found.wanted),
             execution_id=None if self.is_new else name,
         )
         try:
@@ -90,17 +111,17 @@ class Continuing:
         standing = standing_of(self.store, record)
         if standing.flow is None:
             raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
-        flow = None if target is None else target.named(record.flow_name)
+        wanted = self._wanted(record, standing.flow, target)
         try:
             does = self._target_for(record, standing.flow, target)
         except HandlerNotFound as error:
             raise self.without_handlers(name, error, target) from error
-        differences = () if flow is None or target is None else self._differences(record, flow, target, named)
+        differences = () if target is None else self._differences(record, wanted.flow, target, named)
         return Prepared(
             target=does,
-            flow=flow,
+            wanted=wanted,
             recorded=standing.flow,
-            steps=tuple(standing.steps),
+            standing=standing,
             differences=differences,
         )
 
@@ -109,14 +130,23 @@ class Continuing:
         more = "" if target is not None else ": name the flow's file, or the MODULE:ATTRIBUTE that has them"
         return CannotGoOn(name, f"{error}{more}")
 
+    def _wanted(self, record: ExecutionRecord, recorded: FlowDef, target: Target | None) -> Wanted:
+        """Return what it is to be: the flow that *target* has of this name, and the inputs that are typed."""
+        flow = None if target is None else target.named(record.flow_name)
+        if not self.again:
+            return Wanted(flow)
+        registry = None if target is None else target.migrations.get(recorded.name)
+        now = recorded if registry is None else registry.migrate_latest(recorded)
+        return Wanted(flow, inputs_given(now if flow is None else flow, self.again, record.inputs))
+
     def _differences(
-        self, record: ExecutionRecord, flow: FlowDef, target: Target, named: str | None
+        self, record: ExecutionRecord, flow: FlowDef | None, target: Target, named: str | None
     ) -> tuple[str, ...]:
         """Return how *flow* differs from what the execution began with; raise `Differs` where that cannot be.
 
         What a program makes has the handlers of that program, and goes on as it was recorded.
         """
-        if not self.is_new and not record.state.is_live and not target.is_read:
+        if flow is None or (not self.is_new and not record.state.is_live and not target.is_read):
             return ()
         name, ledger = record.execution_id, ledger_of(self.store)
         assert ledger is not None, "its definition is recorded"
@@ -136,3 +166,16 @@ class Continuing:
             problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(target.flow.name)}"
             raise CannotGoOn(record.execution_id, problem)
         return target
+
+
+def _told_again(record: ExecutionRecord, flow: FlowDef, wanted: Wanted, directory: str | None) -> Announcement:
+    """Return what is told of a rerun."""
+    return Announcement(
+        flow=flow,
+        execution_id=None,
+        inputs={**Plan.of(flow).inputs.defaults, **record.inputs, **wanted.inputs},
+        given={**record.inputs, **wanted.inputs},
+        labels=record.labels,
+        directory=directory or record.cwd,
+        note=f"again, keeping what completed in execution {one_line(record.execution_id)}",
+    )

@@ -55,7 +55,7 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-@click.command(short_help="Say whether a store works, and why what is unfinished does not go on.")
+@click.command(short_help="Say whether a store works, and why work in it does not go on.")
 @click.argument("targets", metavar="[FILE|MODULE:ATTRIBUTE]...", nargs=-1)
 @store_option
 @json_option
@@ -198,9 +198,9 @@ def _print(finding: Finding) -> None:
     if finding.execution_ids and finding.grade is not Grade.GOOD:
         some = ", ".join(map(one_line, finding.execution_ids[:_SOME]))
         more = f", … and {(finding.count or 0) - _SOME} more" if (finding.count or 0) > _SOME else ""
-        lines.append(Text(f"    {some}{more}", style="bright_black"))
+        lines.append(Text(f"    {some}{more}", style="dim"))
     if finding.do is not None:
-        lines.append(Text(f"    what to do: {finding.do}", style="bright_black"))
+        lines.append(Text(f"    what to do: {finding.do}", style="dim"))
     for line in lines:
         console.print(line, soft_wrap=True)
 

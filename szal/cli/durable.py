@@ -6,19 +6,19 @@ from typing import Any
 import attrs
 import click
 
+from szal.cli import completion
 from szal.cli.chosen import Action, id_of_rerun
-from szal.cli.console import console_for, documents, stderr, write
-from szal.cli.continuing import CannotGoOn, Continuing, GoOn
+from szal.cli.console import Stream, console_for, documents, stderr, write
+from szal.cli.continuing import CannotGoOn, Continuing, GoOn, Wanted
 from szal.cli.execute import PAUSED, Outcome, Settings, sink_of
+from szal.cli.failure import error_json
 from szal.cli.fate import Already
 from szal.cli.history import check_exists, find_record
-from szal.cli.inputs import inputs_given
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many, target_of_many
-from szal.cli.options import inputs_option, needed
+from szal.cli.options import inputs_option, needed, not_empty
 from szal.cli.session import close, console_of, end, run_options
-from szal.cli.standing import standing_of
 from szal.cli.target import Target, find_target
-from szal.cli.text import one_line
+from szal.cli.text import clean, one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.errors import (
@@ -29,7 +29,6 @@ from szal.errors import (
     SzalError,
     describe,
 )
-from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.flow import FlowDef
 from szal.model.results import FlowResult
@@ -40,8 +39,12 @@ from szal.stores import Sink
 __all__ = ["recover", "rerun", "resume"]
 
 
-_id_argument = click.argument("execution_id", metavar="[ID]", required=False)
-_target_argument = click.argument("target", metavar="[FILE|MODULE:ATTRIBUTE]", required=False)
+_id_argument = click.argument(
+    "execution_id", metavar="[ID]", required=False, callback=not_empty, shell_complete=completion.ids
+)
+_target_argument = click.argument(
+    "target", metavar="[FILE|MODULE:ATTRIBUTE]", required=False, shell_complete=completion.targets
+)
 
 
 @click.command(short_help="Go on with an execution that was interrupted, or waits.")
@@ -50,7 +53,7 @@ _target_argument = click.argument("target", metavar="[FILE|MODULE:ATTRIBUTE]", r
 @many_options
 @run_options
 def resume(*, execution_id: str | None, target: str | None, many: Many, settings: Settings) -> None:
-    """Go on with an execution that was interrupted, or waits. The beginning of its ID is enough.
+    """Go on with an execution that was interrupted, or waits.
 
     Steps that have ended are not run again; of an execution that has ended the result is shown. The definition is
     the stored one: where FILE says something else, it is refused, with the differences (rerun runs what a corrected
@@ -72,7 +75,14 @@ def resume(*, execution_id: str | None, target: str | None, many: Many, settings
 @click.command(short_help="Run a flow again, keeping what completed.")
 @_id_argument
 @_target_argument
-@click.option("--from", "from_step", metavar="STEP", help="Run this step, and all that comes after it, again.")
+@click.option(
+    "--from",
+    "from_step",
+    metavar="STEP",
+    callback=not_empty,
+    shell_complete=completion.recorded_steps,
+    help="Run this step, and all that comes after it, again.",
+)
 @inputs_option
 @many_options
 @run_options
@@ -96,11 +106,10 @@ def rerun(
     becomes ID-rerun-1, and what was run again already is left out, so the same command can be given once more.
     """
 
-    def do(engine: Engine, name: str, token: CancellationToken, flow: FlowDef | None) -> FlowResult:
+    def do(engine: Engine, name: str, token: CancellationToken, wanted: Wanted) -> FlowResult:
         new_id = id_of_rerun(name) if many else None
-        given = _given(engine, name, flow, inputs)
         try:
-            return engine.rerun(name, from_step, given, flow=flow, new_id=new_id, cancel=token)
+            return engine.rerun(name, from_step, wanted.inputs, flow=wanted.flow, new_id=new_id, cancel=token)
         except InvalidInputs:
             raise
         except ValueError as error:
@@ -108,21 +117,9 @@ def rerun(
 
     name, target = one_or_many(many, execution_id, target)
     if name is None:
-        _go_on_with_many(Action.RERUN, many, target, settings, do)
+        _go_on_with_many(Action.RERUN, many, target, settings, do, again=inputs)
     else:
-        _go_on(name, target, settings, do, is_new=True)
-
-
-def _given(engine: Engine, execution_id: str, flow: FlowDef | None, texts: Mapping[str, str]) -> dict[str, Json]:
-    """Return the inputs that are typed as *texts*, for a rerun of that execution as *flow*; None: as it is recorded."""
-    store: Any = engine.config.execution_store
-    record = store.get(execution_id)
-    stored = None if record is None else standing_of(store, record).flow
-    if stored is None or not texts:
-        return {}
-    registry = engine.config.migrations.get(stored.name)
-    recorded = stored if registry is None else registry.migrate_latest(stored)
-    return inputs_given(recorded if flow is None else flow, texts, record.inputs)
+        _go_on(name, target, settings, do, again=inputs)
 
 
 def _go_on(
@@ -131,7 +128,7 @@ def _go_on(
     settings: Settings,
     do: GoOn,
     *,
-    is_new: bool = False,
+    again: Mapping[str, str] | None = None,
 ) -> None:
     check_exists(needed(settings.store))
     with documents(divert=settings.recorded) as document:
@@ -140,7 +137,7 @@ def _go_on(
         with sink_of(settings) as store:
             assert store is not None
             record = find_record(store, execution_id)
-            outcome = Continuing(settings, console, store, do, is_new).take_up(record, found, target)
+            outcome = Continuing(settings, console, store, do, again).take_up(record, found, target)
         close(document, console, outcome, settings, target)
     end(outcome)
 
@@ -148,9 +145,17 @@ def _go_on(
 # -- many -----------------------------------------------------------------------------------------------
 
 
-def _go_on_with_many(action: Action, many: Many, named: str | None, settings: Settings, do: GoOn) -> None:
+def _go_on_with_many(
+    action: Action,
+    many: Many,
+    named: str | None,
+    settings: Settings,
+    do: GoOn,
+    *,
+    again: Mapping[str, str] | None = None,
+) -> None:
     """Do that with all that *many* chooses: those of the target's flow, unless it says another."""
-    is_new = action is Action.RERUN
+    is_new = again is not None
     with documents(divert=settings.recorded):
         target = target_of_many(named)
 
@@ -163,13 +168,13 @@ def _go_on_with_many(action: Action, many: Many, named: str | None, settings: Se
         if record is None:
             raise ExecutionNotFound(execution_id)
         if not is_new and not record.state.is_live:
-            raise Already(f"it has ended ({record.state})".replace("_", " "))
-        again = sink.get(id_of_rerun(execution_id)) if is_new else None
-        if again is not None:
-            raise Already(f"it was run again as {again.execution_id} ({again.state})".replace("_", " "))
-        continuing = Continuing(settings, console_for(stderr()), sink, do, is_new)
+            raise Already(f"it has ended ({record.state})")
+        rerun = sink.get(id_of_rerun(execution_id)) if is_new else None
+        if rerun is not None:
+            raise Already(f"it was run again as {rerun.execution_id} ({rerun.state})")
+        continuing = Continuing(settings, console_for(stderr()), sink, do, again)
         found = continuing.prepare(record, target, named)
-        return do(engine, execution_id, CancellationToken(), found.flow)
+        return do(engine, execution_id, CancellationToken(), found.wanted)
 
     if target is not None and many.which.flow is None:
         many = attrs.evolve(many, which=attrs.evolve(many.which, flow=target.flow.name))
@@ -186,7 +191,7 @@ def _go_on_with_many(action: Action, many: Many, named: str | None, settings: Se
 
 
 @click.command(short_help="Go on with every execution that can.")
-@click.argument("targets", metavar="[FILE|MODULE:ATTRIBUTE]...", nargs=-1)
+@click.argument("targets", metavar="[FILE|MODULE:ATTRIBUTE]...", nargs=-1, shell_complete=completion.targets)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Go on with this many at most.")
 @run_options
 def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) -> None:
@@ -195,7 +200,8 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
     With FILE or MODULE:ATTRIBUTE (as for run, any number), with those of these flows; without, with those of flows
     that need no handlers of their own (see resume). Others are left alone, and so is what another process takes
     first. What one of them raises is said, and the others go on: so is one whose directory is gone, or which differs
-    from FILE. With --json, a record on each line.
+    from FILE. With --json, a record on each line, or an object with
+    its id and the error.
 
     Exit status: 0 all succeeded, or there was none; 1 one of them failed or could not go on; 3 none did, but one
     waits again; 130 Ctrl-C, which pauses the execution that is under way, and ends this.
@@ -221,14 +227,15 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
                 except SzalError as error:  # the others go on
                     left_alone += 1
                     problems += bool(targets) or not isinstance(error, CannotGoOn)
-                    write(stderr(), f"szal: {error}")
+                    _tell(document, settings, execution_id, error, str(error))
                     continue
                 except (Exception, SystemExit) as error:  # so they do whatever code of the flow's raises
                     if is_interruption(error):
                         raise
                     left_alone += 1
                     problems += 1
-                    write(stderr(), f"szal: execution {one_line(execution_id)}: {one_line(describe(error))}")
+                    said = f"execution {one_line(execution_id)}: {one_line(describe(error))}"
+                    _tell(document, settings, execution_id, error, said)
                     continue
                 close(document, console, outcome, settings, name)
                 outcomes.append(outcome)
@@ -240,7 +247,14 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
     end(outcomes, _worst(statuses))
 
 
-def _resume(engine: Engine, name: str, token: CancellationToken, _: FlowDef | None) -> FlowResult:
+def _tell(document: Stream, settings: Settings, execution_id: str, error: BaseException, message: str) -> None:
+    """Say why an execution does not go on."""
+    write(stderr(), f"szal: {clean(message)}")
+    if settings.recorded:
+        write(document, error_json(error, message, {"execution_id": execution_id}))
+
+
+def _resume(engine: Engine, name: str, token: CancellationToken, _: Wanted) -> FlowResult:
     return engine.resume(name, cancel=token)
 
 

@@ -26,6 +26,7 @@ from szal.engine.engine import Engine
 from szal.errors import StoreError, SzalError
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import InBulk
+from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.scheduler.cancel import CancellationToken
@@ -45,11 +46,12 @@ _PATIENCE: Final = 0.5  # seconds for threads that were left behind to end by th
 class RecordLost(SzalError):
     """The flow has run, or has begun to, but its store failed."""
 
-    execution_id: str
+    execution_id: str | None
     problem: str
 
     def __str__(self) -> str:
-        return f"execution {self.execution_id} could not be recorded: {self.problem}"
+        what = "what has run" if self.execution_id is None else f"execution {self.execution_id}"
+        return f"{what} could not be recorded: {self.problem}"
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +93,7 @@ class Outcome:
 
     `is_old`: it had ended before, and nothing was run. `is_interrupted`: by a signal; `is_left`: it did not end by
     that, and goes on where it stands. `standing`: how far one has come that has not ended. `differences`: how what was
-    run differs from what an earlier execution had begun with.
+    run differs from what an earlier execution had begun with. `flow`: what its steps are, if that is known.
     """
 
     status: int
@@ -104,6 +106,7 @@ class Outcome:
     is_left: bool = False
     standing: Standing = attrs.field(factory=Standing)
     differences: Sequence[str] = ()
+    flow: FlowDef | None = None
 
 
 def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: View) -> Outcome:
@@ -116,8 +119,24 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
     began = monotonic()
     result = running.run()
     took = monotonic() - began
+    try:
+        return _outcome(running, store, before, result, took)
+    except StoreError as error:  # it has run: that its store fails now is no wrong command
+        raise RecordLost(running.execution_id or job.execution_id, str(error)) from error
+
+
+def _outcome(
+    running: "_Running",
+    store: ExecutionStore | None,
+    before: ExecutionRecord | None,
+    result: FlowResult | None,
+    took: float,
+) -> Outcome:
+    """Return how it ended, as its store has it."""
     # What was to go on may be a sub-flow: then that is the execution that it belongs to.
-    execution_id = (None if result is None else result.execution_id) or running.execution_id or job.execution_id or ""
+    execution_id = (
+        (None if result is None else result.execution_id) or running.execution_id or running.job.execution_id or ""
+    )
     record = None if store is None else store.get(execution_id)
     came = running.interruption.signal
     standing = Standing()
@@ -140,6 +159,7 @@ def execute(job: Job, settings: Settings, store: ExecutionStore | None, view: Vi
         is_interrupted=came is not None,
         is_left=is_left,
         standing=standing,
+        flow=None if record is None else running.job.target.named(record.flow_name),
     )
 
 
@@ -175,7 +195,7 @@ class _Running:
         is_kept = self._is_kept = settings.store is not None and keeps(settings.store)
         self.execution_id: str | None = None
         """Of what runs: the first that is heard of."""
-        self._job = job
+        self.job = job
         self._view = view
         self._token = CancellationToken()
         self._on_first = _FIRST_KEPT if is_kept else _FIRST
@@ -199,7 +219,7 @@ class _Running:
         try:
             with self._until_it_is_told(), self.engine, self._view:
                 try:
-                    return self._job.do(self.engine, self._token)
+                    return self.job.do(self.engine, self._token)
                 finally:
                     self.interruption.is_over = True
         except (KeyboardInterrupt, Terminated):
@@ -207,7 +227,7 @@ class _Running:
                 raise
             return None
         except StoreError as error:
-            raise RecordLost(self.execution_id or self._job.execution_id or "(new)", str(error)) from error
+            raise RecordLost(self.execution_id or self.job.execution_id, str(error)) from error
 
     @contextlib.contextmanager
     def _until_it_is_told(self) -> Iterator[None]:
@@ -244,10 +264,17 @@ _SECOND: Final = "waiting no longer; once more to leave at once"
 
 @contextlib.contextmanager
 def sink_of(settings: Settings) -> Iterator[ExecutionStore | None]:
-    """Open what runs are recorded in, if they are; on leaving, all is written."""
+    """Open what runs are recorded in, if they are; on leaving, all is written, or `RecordLost` raised."""
     if settings.store is not None:
-        with opened(settings.store) as store, store.engine_sink() as sink:
-            yield sink
+        is_over = False
+        try:
+            with opened(settings.store) as store, store.engine_sink() as sink:
+                yield sink
+                is_over = True
+        except StoreError as error:
+            if not is_over:
+                raise
+            raise RecordLost(None, str(error)) from error
     else:
         yield InMemoryExecutionStore() if settings.recorded else None
 

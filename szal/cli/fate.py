@@ -18,7 +18,7 @@ class Fate(Enum):
     COMPLETED = "completed"
     ASKED = "asked to cancel"
     FAILED = "failed"
-    ROLLED_BACK = "rolled back"
+    ROLLED_BACK = "rolled_back"
     CANCELLED = "cancelled"
     PAUSED = "paused"
     TAKEN = "taken by another process"

@@ -5,7 +5,8 @@ The edges are the plan's, so that what is drawn is what is run. A condition stan
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -42,8 +43,21 @@ def _lines(step: StepDef) -> list[str]:
 
 # -- Mermaid ------------------------------------------------------------------------------------------
 
-# Its labels are read as Markdown and HTML. Every character that means something there is written as an entity.
-_ENTITIES = {ord(char): f"#{ord(char)};" for char in '"#&;<>`\\*~|[]{}%'}
+# Its labels are read as Markdown, HTML, formulas and icons: what means something there is written as an entity.
+_ENTITIES = {ord(char): f"#{ord(char)};" for char in '"#&;<>`\\*~|[]{}%:$@'}
+_AT_THE_BEGINNING = re.compile(r"^([0-9]*)([-+=.)])")  # of a list, or a line
+_AT_THE_EDGE_OF_A_WORD = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")  # inside one it means nothing
+
+
+def _label(lines: Sequence[str]) -> str:
+    """Return the label of a box; Mermaid takes no empty one."""
+    return "<br/>".join(map(_escaped, lines)) or " "
+
+
+def _escaped(line: str) -> str:
+    text = line.translate(_ENTITIES)
+    text = _AT_THE_BEGINNING.sub(lambda found: f"{found[1]}#{ord(found[2])};", text)
+    return _AT_THE_EDGE_OF_A_WORD.sub(lambda found: "#95;" * len(found[0]), text).replace("www.", "www#46;")
 
 
 def to_mermaid(flow: FlowDef) -> str:
@@ -60,9 +74,7 @@ def to_mermaid(flow: FlowDef) -> str:
     """
     plan = Plan.of(flow)
     lines = ["---", f"title: {json.dumps(one_line(flow.name), ensure_ascii=False)}", "---", "flowchart TD"]
-    for node in plan.nodes:
-        label = "<br/>".join(line.translate(_ENTITIES) for line in _lines(node.step))
-        lines.append(f'    s{node.place}["{label}"]')
+    lines += [f'    s{node.place}["{_label(_lines(node.step))}"]' for node in plan.nodes]
     for edge in _edges(plan):
         arrow = "-.->" if edge.dotted else "-->"
         label = f'|"{edge.label}"|' if edge.label else ""
@@ -98,4 +110,5 @@ def to_dot(flow: FlowDef) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    """Return *text* for a string in which Graphviz reads escapes and the entities of HTML."""
+    return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

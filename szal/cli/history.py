@@ -1,19 +1,33 @@
 """Opening stores, and finding executions in them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from szal.cli.standing import INTERRUPTED, interrupted_among, shown_state
 from szal.cli.text import one_line
 from szal.errors import SzalError
 from szal.model.results import ExecutionRecord
-from szal.stores import ExecutionStore, Store, open_store
+from szal.model.state import WorkflowState
+from szal.stores import ExecutionStore, ExecutionSummary, Store, open_store
+from szal.stores.filters import LIVE
 from szal.stores.url import SqliteFile, scheme_of
 
-__all__ = ["BadStore", "NotFound", "check_exists", "find_record", "keeps", "opened", "reading"]
+__all__ = [
+    "BadStore",
+    "NoneFound",
+    "NotFound",
+    "check_exists",
+    "find_by_prefix",
+    "find_executions",
+    "find_record",
+    "keeps",
+    "opened",
+    "reading",
+]
 
 _SOME: Final = 5
 
@@ -30,18 +44,34 @@ class BadStore(SzalError):
 
 @attrs.define
 class NotFound(SzalError):
-    """No execution, or more than one, has an id that begins so."""
+    """No execution has this id. `candidates` begin so; where *whole* ids are asked for, even one of them is none."""
 
-    prefix: str
+    execution_id: str
     candidates: tuple[str, ...] = ()
+    whole: bool = False
 
     def __str__(self) -> str:
-        prefix = one_line(self.prefix)
+        name = one_line(self.execution_id)
         if not self.candidates:
-            return f"there is no execution {prefix}"
+            return f"there is no execution {name}"
         some = "".join(f"\n  {one_line(candidate)}" for candidate in self.candidates[:_SOME])
         more = "\n  …" if len(self.candidates) > _SOME else ""
-        return f"{len(self.candidates)} executions begin with {prefix}:{some}{more}"
+        if self.whole:
+            return f"there is no execution {name}; give the whole id. These begin so:{some}{more}"
+        return f"{len(self.candidates)} executions begin with {name}:{some}{more}"
+
+
+@attrs.define
+class NoneFound(SzalError):
+    """No execution is of this flow, or in one of these states."""
+
+    flow: str | None
+    states: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        flow = "" if self.flow is None else f" of the flow {one_line(self.flow)}"
+        state = f" that is {' or '.join(self.states)}" if self.states else ""
+        return f"there is no execution{flow}{state}"
 
 
 @contextmanager
@@ -83,13 +113,61 @@ def _file(url: str) -> SqliteFile | None:
     return None
 
 
-def find_record(store: ExecutionStore, prefix: str) -> ExecutionRecord:
-    """Return the execution with this id, or else the only one whose id begins so; raise `NotFound`."""
+def find_record(store: ExecutionStore, execution_id: str) -> ExecutionRecord:
+    """Return the execution with this very id, for a command that acts on it; raise `NotFound`."""
+    record = store.get(execution_id)
+    if record is None:
+        raise NotFound(execution_id, _that_begin_with(store, execution_id), whole=True)
+    return record
+
+
+def find_by_prefix(store: ExecutionStore, prefix: str) -> ExecutionRecord:
+    """Return the execution with this id, or else the only one whose id begins so; raise `NotFound`. To read it."""
     record = store.get(prefix)
     if record is not None:
         return record
-    candidates = [execution_id for execution_id in store.list() if execution_id.startswith(prefix)]
+    candidates = _that_begin_with(store, prefix)
     record = store.get(candidates[0]) if len(candidates) == 1 else None
     if record is None:
-        raise NotFound(prefix, tuple(candidates))
+        raise NotFound(prefix, candidates)
     return record
+
+
+def find_executions(
+    store: Store,
+    states: Collection[str] = (),
+    *,
+    limit: int,
+    flow_name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> tuple[list[ExecutionSummary], frozenset[str]]:
+    """Return the newest executions whose state is shown as one of *states*, and which of them nobody runs.
+
+    "interrupted" is none that stores know: what counts as running is looked through for it.
+    """
+    if not states or not {INTERRUPTED, *_MAY_BE_INTERRUPTED} & set(states):
+        found = store.find(states=_known(states) or None, limit=limit, flow_name=flow_name, labels=labels)
+        return found, interrupted_among(store, found)
+    asked = {*_known(states), *(_known(_MAY_BE_INTERRUPTED) if INTERRUPTED in states else ())}
+    chosen: list[ExecutionSummary] = []
+    left: frozenset[str] = frozenset()
+    last: ExecutionSummary | None = None
+    while len(chosen) < limit and (
+        page := store.find(states=asked, limit=_PAGE, after=last, flow_name=flow_name, labels=labels)
+    ):
+        left |= (new := interrupted_among(store, page))
+        chosen += [each for each in page if shown_state(each.state, is_interrupted=each.execution_id in new) in states]
+        last = page[-1]
+    return chosen[:limit], left
+
+
+_PAGE: Final = 200
+_MAY_BE_INTERRUPTED: Final = tuple(str(state) for state in LIVE if state is not WorkflowState.PAUSED)
+
+
+def _known(states: Collection[str]) -> list[WorkflowState]:
+    return [state for state in WorkflowState if str(state) in states]
+
+
+def _that_begin_with(store: ExecutionStore, prefix: str) -> tuple[str, ...]:
+    return tuple(execution_id for execution_id in store.list() if execution_id.startswith(prefix))

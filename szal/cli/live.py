@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from szal.cli.board import Board, Row, Snapshot, Stage
+from szal.cli.standing import Standing
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean_lines, elapsed, one_line
 from szal.clock import monotonic, utc_now
@@ -46,14 +47,16 @@ def view_of(
     console: Console,
     environment: Mapping[str, str] = os.environ,
     *,
-    before: Sequence[StepResult] = (),
+    standing: Standing | None = None,
+    age: float = 0.0,
 ) -> View:
     """Return the view that *console* can show: a log where it is no terminal, or one without cursor and colour.
 
-    *before* is what became of the steps of an execution that goes on.
+    *standing* is how far an execution has come that goes on, *age* how many seconds ago it began.
     """
+    before = () if standing is None else standing.steps
     plain = console.is_dumb_terminal or "NO_COLOR" in environment
-    return PlainLog(flow, console) if plain or not console.file.isatty() else LiveView(flow, console, before)
+    return PlainLog(flow, console) if plain or not console.file.isatty() else LiveView(flow, console, before, age)
 
 
 class LiveView:
@@ -62,10 +65,10 @@ class LiveView:
     It is gone when the run is over: the closing table takes its place.
     """
 
-    def __init__(self, flow: FlowDef, console: Console, before: Sequence[StepResult] = ()) -> None:
+    def __init__(self, flow: FlowDef, console: Console, before: Sequence[StepResult] = (), age: float = 0.0) -> None:
         self._name = one_line(flow.name)
         self._console = console
-        self._board = Board(flow, before=before)
+        self._board = Board(flow, before=before, age=age)
         self._notice = ""
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=_PER_SECOND, transient=True)
         self.event = self._board.event
@@ -123,14 +126,14 @@ class LiveView:
             frames = _PLAIN_FRAMES if self._console.options.ascii_only else _FRAMES
             sign = frames[int(now * _PER_SECOND) % len(frames)]
         seconds = row.seconds(now)
-        dim = "bright_black" if row.stage in (Stage.WAITING, Stage.SKIPPED) else ""
+        dim = "dim" if row.stage in (Stage.WAITING, Stage.SKIPPED) else ""
         return [
             Text(sign, style=colour),
             Text("  " * row.depth + one_line(row.name), style=dim),
             Text(row.stage.value, style=colour),
             Text("" if seconds is None else elapsed(seconds)),
             Text(f"{row.attempt}/{row.tries}" if row.tries > 1 and row.attempt else "", style="yellow"),
-            Text(row.note(now), style="red" if row.stage is Stage.FAILED else "bright_black"),
+            Text(row.note(now), style="red" if row.stage is Stage.FAILED else "dim"),
         ]
 
 
@@ -169,7 +172,7 @@ class PlainLog:
         if event.event_type == "step_retry":
             return f"attempt {event.attempt} failed, again in {elapsed(event.duration or 0.0)}: {error}"
         if event.event_type == "step_rollback":
-            return f"could not be rolled back: {error}" if error else "rolled back"
+            return f"could not be rolled back: {error}" if error else "rolled_back"
         word = self._WORDS.get(event.event_type)
         if word is None:
             return None

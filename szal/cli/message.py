@@ -7,6 +7,7 @@ from typing import get_args
 
 import click
 
+from szal.cli import completion
 from szal.cli.advice import advice_on
 from szal.cli.chosen import Action
 from szal.cli.console import stderr, stdout, write
@@ -14,7 +15,16 @@ from szal.cli.continuing import CannotGoOn
 from szal.cli.fate import Already
 from szal.cli.history import find_record, reading
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many
-from szal.cli.options import duration_of, json_option, needed, states_of, store_option, value_argument
+from szal.cli.options import (
+    duration_of,
+    json_option,
+    live_id_argument,
+    needed,
+    not_empty,
+    states_of,
+    store_option,
+    value_argument,
+)
 from szal.cli.standing import Standing, signals_of, standing_of
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
@@ -28,8 +38,6 @@ from szal.stores import Sink
 
 __all__ = ["cancel", "prune", "resolve", "signal"]
 
-_id_argument = click.argument("execution_id", metavar="ID")
-
 
 def _tell(answer: Mapping[str, Json], text: str, *, as_json: bool) -> None:
     """Print what was done: *answer* for a program, or *text* for a person."""
@@ -38,21 +46,26 @@ def _tell(answer: Mapping[str, Json], text: str, *, as_json: bool) -> None:
 
 @contextmanager
 def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, ExecutionRecord, Standing]]:
-    """Yield an execution that has not ended, and an engine that reaches it; the beginning of its id is enough."""
+    """Yield an execution that has not ended, and an engine that reaches it."""
     with reading(needed(store)) as opened, opened.engine_sink() as sink:
         record = find_record(sink, execution_id)
         if not record.state.is_live:
-            state = str(record.state).replace("_", " ")
-            raise CannotGoOn(record.execution_id, f"it has ended ({state})")
+            raise CannotGoOn(record.execution_id, f"it has ended ({record.state})")
         with Engine(Handlers(), EngineConfig(execution_store=sink)) as engine:
             yield engine, record, standing_of(sink, record)
 
 
 @click.command(short_help="Send a signal to an execution.")
-@_id_argument
-@click.argument("name")
+@live_id_argument
+@click.argument("name", callback=not_empty, shell_complete=completion.signals)
 @click.argument("value", metavar="[JSON]", required=False, callback=value_argument)
-@click.option("--id", "signal_id", metavar="SIGNAL_ID", help="A second signal with this id does nothing.")
+@click.option(
+    "--id",
+    "signal_id",
+    metavar="SIGNAL_ID",
+    callback=not_empty,
+    help="A second signal with this id does nothing.",
+)
 @store_option
 @json_option
 def signal(
@@ -61,8 +74,7 @@ def signal(
     """Send the signal NAME to an execution: to the first of its steps that waits for it, now or later.
 
     A value that is JSON is taken as such, any other is text, and so is a number that would be printed in another way;
-    without one it is null. The execution need not be running: it goes on with resume or recover. The beginning of its
-    ID is enough.
+    without one it is null. The execution need not be running: it goes on with resume or recover.
     """
     with _reached(store, execution_id) as (engine, record, standing):
         sent = engine.signal(record.execution_id, name, value, signal_id=signal_id)
@@ -81,15 +93,14 @@ def signal(
 
 
 @click.command(short_help="Cancel an execution, wherever it runs.")
-@click.argument("execution_id", metavar="[ID]", required=False)
+@click.argument("execution_id", metavar="[ID]", required=False, callback=not_empty, shell_complete=completion.live_ids)
 @many_options
 @store_option
 @json_option
 def cancel(*, execution_id: str | None, many: Many, store: str | None, as_json: bool) -> None:
     """Cancel an execution, wherever it runs: its process sees it within ten seconds (a third of its --lease-ttl).
 
-    One that waits, or was interrupted, is cancelled when it goes on: with resume or recover. The beginning of its ID
-    is enough.
+    One that waits, or was interrupted, is cancelled when it goes on: with resume or recover.
 
     Without an ID, many: all that have not ended and pass --flow, --state, --label, --since and --until. It says how
     many, and asks.
@@ -128,8 +139,8 @@ def _cancel(execution_id: str, store: str | None, *, as_json: bool) -> None:
 
 
 @click.command(short_help="Decide on a step of which nobody knows whether it was done.")
-@_id_argument
-@click.argument("step")
+@live_id_argument
+@click.argument("step", callback=not_empty, shell_complete=completion.recorded_steps)
 @click.argument("decision", type=click.Choice(get_args(Resolution)))
 @click.argument("output", metavar="[JSON]", required=False, callback=value_argument)
 @store_option
@@ -139,8 +150,7 @@ def resolve(
 ) -> None:
     """Decide on a STEP that must not run twice, and that may or may not have been done when its process ended.
 
-    It counts as completed (with this output) or failed, or is run again. Then resume or recover goes on. The
-    beginning of the ID is enough.
+    It counts as completed (with this output) or failed, or is run again. Then resume or recover goes on.
     """
     if output is not None and decision != "completed":
         raise click.UsageError("only a completed step has an output")
@@ -169,6 +179,7 @@ def resolve(
     metavar="STATE",
     multiple=True,
     callback=states_of,
+    shell_complete=completion.states,
     help="Only this state: completed, failed, … Without it, whatever has ended.",
 )
 @json_option

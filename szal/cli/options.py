@@ -1,42 +1,50 @@
-"""What stands behind options: ``key=value`` pairs, durations, states."""
+"""What stands behind options and arguments: ids, ``key=value`` pairs, durations, times, states."""
 
 import contextlib
-import re
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import click
 
+from szal.cli import completion
 from szal.cli.inputs import Unclear, value_of
+from szal.cli.standing import INTERRUPTED
 from szal.clock import utc_now
 from szal.expressions.path import Json
+from szal.files.fields import parse_duration
 from szal.model.state import WorkflowState
+from szal.number import JSON_NUMBER
 
 __all__ = [
     "duration_of",
+    "id_argument",
     "inputs_option",
     "json_option",
+    "live_id_argument",
     "moment_of",
     "needed",
+    "not_empty",
     "pairs_of",
+    "shown_states_of",
     "states_of",
     "store_option",
     "target_argument",
     "value_argument",
 ]
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
 
 def duration_of(_ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
-    """Return seconds: ``90``, ``90s``, ``1.5m``, ``250ms``, ``2h``, ``1d``."""
+    """Return seconds: a number of them, or what flow files call a duration (``90s``, ``1h30m``, ``250ms``)."""
     if text is None:
         return None
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is not a duration: write 90s, 10m, 1.5h or 250ms", param=param)
-    return float(match[1]) * _SECONDS[match[2]]
+    if JSON_NUMBER.fullmatch(text) and 0 <= (seconds := float(text)) < math.inf:
+        return seconds
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from None
 
 
 def moment_of(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
@@ -61,11 +69,22 @@ def moment_of(ctx: click.Context, param: click.Parameter, text: str | None) -> d
 
 def states_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[WorkflowState, ...]:
     """Return states, written as they are printed (rolled_back) or as in JSON (RolledBack)."""
-    known = {name: state for state in WorkflowState for name in (str(state), state.value)}
-    for text in texts:
-        if text not in known:
-            raise click.BadParameter(f"{text!r} is none of {', '.join(map(str, WorkflowState))}", param=param)
-    return tuple(known[text] for text in texts)
+    return tuple(_KNOWN_STATES[_known_state(text, param)] for text in texts)
+
+
+def shown_states_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[str, ...]:
+    """Return states as they are printed, "interrupted" among them."""
+    return tuple(text if text == INTERRUPTED else _known_state(text, param, INTERRUPTED) for text in texts)
+
+
+_KNOWN_STATES: Final = {str(state): state for state in WorkflowState}
+
+
+def _known_state(text: str, param: click.Parameter, *more: str) -> str:
+    name = next((str(state) for state in WorkflowState if text in (str(state), state.value)), None)
+    if name is None:
+        raise click.BadParameter(f"{text!r} is none of {', '.join([*_KNOWN_STATES, *more])}", param=param)
+    return name
 
 
 def _pairs(texts: Sequence[str], param: click.Parameter) -> list[tuple[str, str]]:
@@ -91,6 +110,13 @@ def value_argument(_ctx: click.Context, param: click.Parameter, text: str | None
         raise click.BadParameter(str(error), param=param) from None
 
 
+def not_empty(_ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    """Return *text*; refuse an empty one, which a variable of a shell script is that was not set."""
+    if text is not None and not text.strip():
+        raise click.BadParameter("it is empty (is a variable not set?)", param=param)
+    return text
+
+
 def needed(store: str | None) -> str:
     """Return the store's URL, for a command that does nothing without one."""
     if store is None:
@@ -98,16 +124,23 @@ def needed(store: str | None) -> str:
     return store
 
 
+id_argument = click.argument("execution_id", metavar="ID", callback=not_empty, shell_complete=completion.ids)
+"""The id of an execution, whole."""
+
+live_id_argument = click.argument("execution_id", metavar="ID", callback=not_empty, shell_complete=completion.live_ids)
+"""That of one that has not ended."""
+
 store_option = click.option(
     "--store",
     metavar="URL",
+    callback=not_empty,
     envvar="SZAL_STORE",
     help="Where executions are recorded: sqlite:///szal.db, postgresql://… Taken from SZAL_STORE too.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
-target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE")
+target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE", shell_complete=completion.targets)
 
 inputs_option = click.option(
     "-i",
@@ -116,6 +149,7 @@ inputs_option = click.option(
     metavar="KEY=VALUE",
     multiple=True,
     callback=pairs_of,
+    shell_complete=completion.inputs,
     help="An input of the flow, read as the type that it declares. Where it declares none, JSON is taken as such, all"
     " else is text; so is a number that would be printed in another way (1.10, 007).",
 )

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import attrs
 import click
 
+from szal.cli import completion
 from szal.cli.history import check_exists, find_record
-from szal.cli.options import needed
+from szal.cli.options import needed, not_empty
 from szal.cli.text import one_line
 from szal.engine.correction import Correction
 from szal.engine.engine import Engine
@@ -95,11 +96,13 @@ class Chosen:
         self, engine: Engine, name: str, inputs: Mapping[str, Json], labels: Mapping[str, str], token: CancellationToken
     ) -> FlowResult:
         """Run it as the execution *name*."""
-        if self.part is None or self.reuse is None:
-            return engine.run(self.flow, inputs, execution_id=name, cancel=token, labels=labels)
         try:
+            if self.part is None or self.reuse is None:
+                return engine.run(self.flow, inputs, execution_id=name, cancel=token, labels=labels)
             return engine.rerun(self.reuse, inputs=inputs, flow=self.part, new_id=name, labels=labels, cancel=token)
-        except ValueError as error:  # the execution is of another flow
+        except SzalError:
+            raise
+        except ValueError as error:  # the execution is of another flow, or the store cannot hold this id
             raise CannotRunPart(one_line(str(error))) from error
 
     def differences(self, whole: FlowDef, store: ExecutionStore | None, engine_config: Any) -> tuple[str, ...]:
@@ -121,11 +124,22 @@ def part_options(function: _F) -> _F:
 
 
 _OPTIONS = (
-    click.option("--from", "from_step", metavar="STEP", help="Run this step, and all that comes after it; no other."),
-    click.option("--only", metavar="STEP", help="Run this step alone."),
+    click.option(
+        "--from",
+        "from_step",
+        metavar="STEP",
+        callback=not_empty,
+        shell_complete=completion.steps,
+        help="Run this step, and all that comes after it; no other.",
+    ),
+    click.option(
+        "--only", metavar="STEP", callback=not_empty, shell_complete=completion.steps, help="Run this step alone."
+    ),
     click.option(
         "--reuse",
         metavar="ID",
+        callback=not_empty,
+        shell_complete=completion.ids,
         help="The execution that has completed what comes before the step: its outcomes are taken from there, and its"
         " inputs and labels, where no others are given.",
     ),

@@ -92,7 +92,7 @@ class Report:
         became = "" if done.became in (None, execution_id) else f" as {one_line(done.became or '')}"
         self._console.print(
             Text.assemble(
-                (f"{count:>{len(str(total))}}/{total} ", "bright_black"),
+                (f"{count:>{len(str(total))}}/{total} ", "dim"),
                 (f"{sign} ", colour),
                 one_line(execution_id),
                 became,
@@ -114,7 +114,7 @@ class Report:
         for problem, count in self._problems.most_common(_MOST_PROBLEMS):
             self._say(f"  {count}: {problem}")
         for line in self._next(is_stopped=is_stopped):
-            self._console.print(Text(line, style="bright_black"), soft_wrap=True)
+            self._console.print(Text(line, style="dim"), soft_wrap=True)
 
     def _next(self, *, is_stopped: bool) -> Iterator[str]:
         action, which, advice = self._action, self._which, self._advice

@@ -2,29 +2,36 @@
 
 import contextlib
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 import click
 from rich.console import Console
 
+from szal.cli import completion
 from szal.cli.advice import advice_on
-from szal.cli.console import console_for, documents, stderr
+from szal.cli.announcement import Announcement, announce
+from szal.cli.console import console_for, diverted_stdout, documents, stderr
 from szal.cli.differences import Differs, tell_differences
 from szal.cli.dry_run import preview_of, show_preview, spec_for
 from szal.cli.execute import Job, Settings, execute, sink_of
 from szal.cli.history import reading
 from szal.cli.inputs import inputs_given
 from szal.cli.live import view_of
-from szal.cli.options import inputs_option, needed, pairs_of, target_argument
+from szal.cli.options import inputs_option, needed, not_empty, pairs_of, target_argument
 from szal.cli.parts import Chosen, Selection, part_options
-from szal.cli.session import check_waits, close, console_of, end, run_options, standing_under
+from szal.cli.session import check_waits, close, console_of, end, run_options
+from szal.cli.standing import Standing, age_of, standing_of
 from szal.cli.target import STDIN, Target, find_target
+from szal.cli.text import one_line
 from szal.cli.usage import FlowCommand
 from szal.engine.engine import Engine
 from szal.errors import DefinitionMismatch
+from szal.expressions.path import Json
 from szal.model.results import FlowResult
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.plan import Plan
 from szal.stores import ExecutionStore
 
 __all__ = ["run"]
@@ -40,6 +47,8 @@ __all__ = ["run"]
     "--id",
     "execution_id",
     metavar="ID",
+    callback=not_empty,
+    shell_complete=completion.live_ids,
     help="The execution's id. One that was interrupted or waits goes on; one that has ended is only shown.",
 )
 @part_options
@@ -71,8 +80,6 @@ def run(
     """
     if execution_id is not None:
         needed(settings.store)
-        if not execution_id:
-            raise click.BadParameter("it is empty", param_hint="--id")
     selection = Selection(from_step=from_step, only=only, reuse=reuse)
     selection.check(settings.store)
     if dry_run:
@@ -93,8 +100,14 @@ def run(
             def do(engine: Engine, token: CancellationToken) -> FlowResult:
                 return chosen.run(engine, name, given, labels, token)
 
-            standing = standing_under(store, name)
-            view = view_of(chosen.flow, console, before=standing.steps)
+            record = None if store is None else store.get(name)
+            standing = Standing() if record is None or store is None else standing_of(store, record)
+            if record is None:
+                about = _announcement(chosen, given, execution_id=name, labels=labels, directory=settings.cwd)
+                announce(about, console, settings)
+            elif record.state.is_live:
+                announce(Announcement.of_record(record, standing, settings.cwd), console, settings)
+            view = view_of(chosen.flow, console, standing=standing, age=age_of(record))
             try:
                 outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
             except DefinitionMismatch as error:
@@ -105,6 +118,24 @@ def run(
         named = None if target == STDIN or (chosen.part is not None and found.is_read) else target
         close(document, console, attrs.evolve(outcome, differences=differences), settings, named)
     end(outcome)
+
+
+def _announcement(chosen: Chosen, given: Mapping[str, Json], **facts: Any) -> Announcement:
+    """Return what is told of a new execution."""
+    note, part = None, chosen.part
+    if part is not None:
+        step = one_line(part.step)
+        note = f"only step {step}" if len(part.runs) == 1 else f"from step {step} on"
+    if chosen.reuse is not None:
+        note = f"{note}, with what execution {one_line(chosen.reuse)} has completed"
+    inputs = {**(chosen.earlier or {}), **given}
+    return Announcement(
+        flow=chosen.flow,
+        inputs={**Plan.of(chosen.flow).inputs.defaults, **inputs},
+        given=inputs,
+        note=note,
+        **facts,
+    )
 
 
 def _chosen(
@@ -119,7 +150,7 @@ def _chosen(
 
 def _preview(target: str, inputs: Mapping[str, str], selection: Selection, settings: Settings) -> None:
     """Say what a run would do."""
-    with documents(divert=True) as document, contextlib.ExitStack() as stack:
+    with diverted_stdout() as document, contextlib.ExitStack() as stack:
         found = find_target(target)
         found.check()
         reads = selection.reuse is not None and settings.store is not None

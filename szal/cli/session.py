@@ -9,14 +9,13 @@ import click
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from szal.cli.advice import Advice, advice_on
+from szal.cli.advice import Advice, advice_on, command_line
+from szal.cli.closing import closing
 from szal.cli.console import Stream, console_for, stderr, write
 from szal.cli.document import record_json
 from szal.cli.execute import Outcome, Settings, leave
 from szal.cli.history import keeps
 from szal.cli.options import duration_of, needed, store_option
-from szal.cli.show import closing, command_line
-from szal.cli.standing import Standing, standing_of
 from szal.cli.target import Target
 from szal.cli.text import one_line
 from szal.engine.config import Durability
@@ -24,7 +23,7 @@ from szal.errors import SzalError
 from szal.model.state import WorkflowState
 from szal.stores.url import without_password
 
-__all__ = ["check_waits", "close", "console_of", "end", "run_options", "standing_under"]
+__all__ = ["check_waits", "close", "console_of", "end", "run_options"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -131,12 +130,6 @@ class NotKept(SzalError):
         return f"{which} for a signal, and {lost} nothing is kept of the run that could go on: {do}"
 
 
-def standing_under(store: Any, execution_id: str) -> Standing:
-    """Return how far the execution of this id has come, if there is one."""
-    record = None if store is None else store.get(execution_id)
-    return Standing() if record is None else standing_of(store, record)
-
-
 def close(document: Stream, console: Console, outcome: Outcome, settings: Settings, target: str | None) -> None:
     """Print how a run ended, and how it can go on; with ``--json``, its record."""
     console.print(_ending(outcome, console, settings))
@@ -160,7 +153,9 @@ def _ending(outcome: Outcome, console: Console, settings: Settings) -> Renderabl
         return Text(f"{text}\nexecution {one_line(outcome.execution_id)}" if outcome.execution_id else text)
     word = "interrupted" if outcome.is_left and outcome.result.state is not WorkflowState.PAUSED else None
     recorded = settings.store is not None
-    table = closing(console, outcome.result, recorded=recorded, state=word, standing=outcome.standing)
+    table = closing(
+        console, outcome.result, recorded=recorded, record=outcome.record, state=word, standing=outcome.standing
+    )
     return Group(Text("This had ended before; nothing was run."), table) if outcome.is_old else table
 
 
@@ -173,6 +168,8 @@ def _how_to_go_on(outcome: Outcome, advice: Advice) -> Iterator[str]:
         is_decision = all(wait.signal is None and wait.until is None for wait in waits)
         word = "once that is decided" if is_decision else "then"
         yield f"{word}: {advice.resume(outcome.execution_id, standing.flow)}"
+    elif outcome.status and outcome.record is not None:
+        yield from advice.after_failure(outcome.record, outcome.flow)
 
 
 def end(outcomes: Outcome | Sequence[Outcome], status: int | None = None) -> NoReturn:

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import attrs
 
+from szal.clock import utc_now
 from szal.engine.lineage import sub_flows_of
 from szal.engine.owners import is_gone
 from szal.errors import DecodeError, ExecutionNotFound
@@ -20,16 +22,23 @@ from szal.stores import ExecutionStore, ExecutionSummary
 from szal.stores.ledger import Ledger, Snapshot, ledger_of
 
 __all__ = [
+    "INTERRUPTED",
     "Standing",
     "Wait",
+    "age_of",
     "explained",
     "idle_run",
     "interrupted_among",
     "is_left_by_a_person",
     "put_back",
+    "shown_state",
     "signals_of",
     "standing_of",
 ]
+
+
+INTERRUPTED: Final = "interrupted"
+"""The word for what counts as running, but nobody runs."""
 
 
 @attrs.frozen
@@ -83,6 +92,23 @@ def standing_of(store: ExecutionStore, record: ExecutionRecord) -> Standing:
         and (is_left_by_a_person(record) or record.execution_id in _left_in(ledger)),
         is_cancelling=record.state.is_live and known.cancelled,
     )
+
+
+def age_of(record: ExecutionRecord | None) -> float:
+    """Return how many seconds ago an execution began that has not ended; 0 for any other."""
+    if record is None or not record.state.is_live:
+        return 0.0
+    return max(0.0, (utc_now() - record.started_at).total_seconds())
+
+
+def shown_state(state: WorkflowState | None, *, is_interrupted: bool) -> str:
+    """Return the word for a state, as it is printed, and as ``--state`` takes it. None: nobody can tell.
+
+    What counts as running, but nobody runs, is "interrupted"; what is paused is told to be just that.
+    """
+    if is_interrupted and state is not WorkflowState.PAUSED:
+        return INTERRUPTED
+    return "unknown" if state is None else str(state)
 
 
 def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) -> frozenset[str]:

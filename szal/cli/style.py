@@ -13,10 +13,10 @@ Look = tuple[str, str, str]
 
 _DONE: Look = ("✓", "+", "green")
 _FAILED: Look = ("✗", "x", "red")
-_SKIPPED: Look = ("\N{EN DASH}", "-", "bright_black")
+_SKIPPED: Look = ("\N{EN DASH}", "-", "dim")
 _UNDONE: Look = ("↶", "<", "yellow")
 _BUSY: Look = ("●", "*", "cyan")
-_WAITING: Look = ("·", ".", "bright_black")
+_WAITING: Look = ("·", ".", "dim")
 
 _LOOKS: Mapping[str, Look] = {
     "completed": _DONE,
@@ -24,7 +24,6 @@ _LOOKS: Mapping[str, Look] = {
     "skipped": _SKIPPED,
     "cancelled": _UNDONE,
     "rolled_back": _UNDONE,
-    "rolled back": _UNDONE,
     "rolling_back": _UNDONE,
     "running": _BUSY,
     "retrying": ("↻", "r", "yellow"),

@@ -7,6 +7,7 @@ function that does every step), further flows that its sub_flow steps name, and 
 definitions of these flows forward. Or it is a function without required parameters that returns one of these.
 """
 
+import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,7 @@ from szal.steps.handlers import Handlers, type_done_by
 from szal.steps.lookup import NotThere, import_object, look_in
 from szal.steps.machine import first_steps, missing_for
 
-__all__ = ["STDIN", "BadTarget", "Target", "find_target", "recorded_target"]
+__all__ = ["STDIN", "BadTarget", "Target", "attributes_of", "find_target", "recorded_target"]
 
 STDIN: Final = "-"
 """What names a flow that is read from standard input."""
@@ -168,11 +169,22 @@ def _look_up(name: str, module: str) -> Any:
             raise BadTarget(name, str(error)) from None
 
 
+def attributes_of(module: str) -> list[str]:
+    """Return the attributes of a module that are flows, alone or with what belongs to them."""
+    look_in(Path.cwd())
+    found = vars(importlib.import_module(module)).items()
+    return [name for name, value in found if any(isinstance(part, FlowDef) for part in _parts(value))]
+
+
+def _parts(found: Any) -> tuple[Any, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
 def _target(name: str, found: Any) -> Target:
     if callable(found) and not isinstance(found, type | Handlers):
         with _foreign(name, "the function failed"):
             found = found()
-    parts = found if isinstance(found, tuple) else (found,)
+    parts = _parts(found)
     flows = [part for part in parts if isinstance(part, FlowDef)]
     migrations = [part for part in parts if isinstance(part, MigrationRegistry)]
     others = [part for part in parts if not isinstance(part, FlowDef | MigrationRegistry)]

@@ -2,13 +2,15 @@
 
 import json
 import re
+import shlex
+from collections.abc import Mapping
 from datetime import datetime
 
 from szal.events.progress import Printed
 from szal.expressions.path import Json
 from szal.storable import standing_in
 
-__all__ = ["brief", "clean", "clean_lines", "elapsed", "moment", "one_line"]
+__all__ = ["brief", "clean", "clean_lines", "elapsed", "moment", "one_line", "pairs", "shell_word"]
 
 # Escape sequences: CSI (colours, cursor), strings (titles, links) up to their end, character sets, and the short ones.
 _ESCAPE = re.compile(
@@ -82,6 +84,36 @@ def brief(value: Json) -> str:
         return one_line(repr(value))
     except Exception:  # noqa: BLE001 (a foreign __repr__ may itself be broken)
         return f"<unprintable {type(value).__name__}>"
+
+
+def pairs(values: Mapping[str, Json]) -> str:
+    """Return inputs or labels as one clean line.
+
+    >>> pairs({"n": 3, "who": "me"})
+    'n=3  who=me'
+    """
+    return "  ".join(f"{one_line(key)}={brief(value)}" for key, value in values.items())
+
+
+def shell_word(text: str) -> str:
+    r"""Return *text* as one word of a shell that reads as just that: bash, zsh, ksh and newer ones where it is odd.
+
+    >>> print(shell_word("order-42"), shell_word("it's"), shell_word("a\nb\x1b"))
+    order-42 'it'"'"'s' $'a\nb\x1b'
+    """
+    if clean(text) == text and "\n" not in text:
+        return shlex.quote(text)
+    return "$'" + "".join(_escaped(char) for char in text) + "'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char == "\n":
+        return "\\n"
+    if clean(char) == char and char != "\t":
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def elapsed(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """Which executions a command is about: the filters of ``list``, and of what acts on many at once."""
 
 import functools
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -9,7 +8,8 @@ from typing import Any, Final, TypeVar
 import attrs
 import click
 
-from szal.cli.options import moment_of, pairs_of, states_of
+from szal.cli import completion
+from szal.cli.options import moment_of, not_empty, pairs_of, states_of
 from szal.cli.text import moment, one_line
 from szal.model.state import WorkflowState
 from szal.stores import ExecutionSummary, Store
@@ -57,21 +57,21 @@ class Which:
         """Return them for people to read."""
         said = [
             "" if self.flow is None else f"of {one_line(self.flow)}",
-            " or ".join(str(state).replace("_", " ") for state in self.states),
+            " or ".join(map(str, self.states)),
             " and ".join(f"labelled {one_line(f'{key}={value}')}" for key, value in self.labels.items()),
             "" if self.since is None else f"started since {moment(self.since)}",
             "" if self.until is None else f"started before {moment(self.until)}",
         ]
         return ", ".join(part for part in said if part)
 
-    def words(self) -> str:
-        """Return them as they are typed, with times that stay the same."""
+    def words(self) -> list[str]:
+        """Return the words that say them, with times that stay the same."""
         words = [] if self.flow is None else ["--flow", self.flow]
         words += [word for state in self.states for word in ("--state", str(state))]
         words += [word for key, value in self.labels.items() for word in ("--label", f"{key}={value}")]
         for option, time in (("--since", self.since), ("--until", self.until)):
             words += [] if time is None else [option, time.isoformat(timespec="microseconds")]
-        return " ".join(shlex.quote(one_line(word)) for word in words)
+        return words
 
 
 def which_options(function: _F) -> _F:
@@ -96,13 +96,20 @@ def which_options(function: _F) -> _F:
 
 
 _OPTIONS = (
-    click.option("--flow", metavar="NAME", help="Only executions of this flow."),
+    click.option(
+        "--flow",
+        metavar="NAME",
+        callback=not_empty,
+        shell_complete=completion.flows,
+        help="Only executions of this flow.",
+    ),
     click.option(
         "--state",
         "states",
         metavar="STATE",
         multiple=True,
         callback=states_of,
+        shell_complete=completion.states,
         help="Only this state: completed, failed, paused, …",
     ),
     click.option(

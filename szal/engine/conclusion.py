@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final, cast
 
-from szal.clock import monotonic
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
 from szal.errors import cut
@@ -23,7 +22,7 @@ ENDS: Final[Mapping[WorkflowState, EventType]] = {
 """The event that tells of the end in a state."""
 
 
-def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowState, error: str | None) -> FlowResult:
+def result_of(spec: ExecutionSpec, run: Run, took: float, state: WorkflowState, error: str | None) -> FlowResult:
     """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING.
 
     One that an earlier run left is there also where its step still waits for others.
@@ -37,7 +36,7 @@ def result_of(spec: ExecutionSpec, run: Run, started: float, state: WorkflowStat
     return FlowResult(
         spec.flow.name,
         cast("list[StepResult]", steps),
-        monotonic() - started,
+        took,
         success=state is WorkflowState.COMPLETED,
         rolled_back=state is WorkflowState.ROLLED_BACK,
         execution_id=spec.record.execution_id,

@@ -210,7 +210,7 @@ class Driver:
             family.leave(lifecycle, stop)
             if stop is Stop.DRAINED:
                 spec, run, state = lifecycle.spec, lifecycle.run, lifecycle.record.state
-                self._ended(lifecycle, result_of(spec, run, lifecycle.started, state, stop.reason))
+                self._ended(lifecycle, result_of(spec, run, lifecycle.took(), state, stop.reason))
             return
         with contextlib.suppress(Exception):  # what broke it is raised; a lease that is not given back runs out
             if lifecycle.recording.can_go_on:

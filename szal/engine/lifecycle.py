@@ -64,6 +64,8 @@ class Lifecycle(Supervised):
         self.record = copy_of(spec.record)  # the result becomes part of it, and leads to frames that hold the spec
         self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now)
         self.started = 0.0
+        self._before = 0.0
+        """How long it had been there when it was taken up here."""
         self.undo: Rollback | None = None
         self.undecided: list[Node] = []
         self.recording = recording_of(spec, config, leased, self)
@@ -161,6 +163,7 @@ class Lifecycle(Supervised):
         from szal.engine.restoring import open_sub_flows
 
         run, scheduler = self.run, self.scheduler
+        self._before = self._age()
         backing_off = self.restore(snapshot)
         if self.record.state is WorkflowState.PAUSED:
             self._become(_RUNNING)
@@ -209,6 +212,13 @@ class Lifecycle(Supervised):
                     child._become(_RUNNING)
                 yield child
 
+    def _age(self) -> float:
+        return max(0.0, self.scheduler.now() - self.record.started_at.timestamp())
+
+    def took(self) -> float:
+        """Return how long it has taken since it began, in whatever process that was."""
+        return self._before + monotonic() - self.started
+
     def _become(self, state: WorkflowState) -> None:
         assert self.record.state.can_become(state), f"{self.record.state} -> {state}"
         self.record.state = state
@@ -251,7 +261,7 @@ class Lifecycle(Supervised):
         So it becomes ROLLING_BACK although no table has that: under a new lease, where there are any.
         """
         record, snapshot = self.record, self.spec.snapshot
-        self.started = monotonic()
+        self.started, self._before = monotonic(), self._age()
         record.state, record.result, record.finished_at = _ROLLING_BACK, None, None
         self.recording.open(record, self)
         if snapshot is not None and self.recording.journal is not None:
@@ -273,7 +283,7 @@ class Lifecycle(Supervised):
 
     def _conclude(self, state: WorkflowState, error: str | None = None) -> None:
         self._become(state)
-        result = result_of(self.spec, self.run, self.started, state, error or reason_of(self.run, self.undo))
+        result = result_of(self.spec, self.run, self.took(), state, error or reason_of(self.run, self.undo))
         self.record.result, self.record.error = result, result.error
         self.record.finished_at = max(self.record.started_at, datetime.fromtimestamp(self.scheduler.now(), UTC))
         self.recording.save(self.record)
@@ -298,7 +308,7 @@ class Lifecycle(Supervised):
         That is at *wake* (Unix time), or when one of the signals *awaits* has come; with neither, when a person asks.
         """
         self._become(WorkflowState.PAUSED)
-        result = result_of(self.spec, self.run, self.started, WorkflowState.PAUSED, error)
+        result = result_of(self.spec, self.run, self.took(), WorkflowState.PAUSED, error)
         self.record.result, self.record.error = result, error
         self.recording.save(self.record)
         self.recording.release(wake, awaits)

@@ -72,6 +72,8 @@ class StepResult:
 class FlowResult:
     """How a run ended: one `StepResult` for every step, in the flow's own order.
 
+    `total_duration` is from the start of the execution to its end, with what it waited for, in whatever processes.
+
     >>> result = FlowResult("ci", [StepResult("1", "build", StepStatus.COMPLETED, output=42)])
     >>> result["build"].output, result.outputs, result.completed_count
     (42, {'build': 42}, 1)

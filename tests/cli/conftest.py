@@ -58,6 +58,13 @@ mixed = flow(
     StepDef("after", depends_on=_fail), StepDef("cond", condition="inputs.env == 'prod'"), mode=FlowMode.DAG,
 ), work
 
+def close_stdout(ctx):
+    sys.stdout.close()
+
+closes = flow("closes", StepDef("one"), StepDef("two")), close_stdout
+
+prints = flow("prints", StepDef("one")), lambda ctx: print("printed")
+
 def undo(ctx):
     print("undone", ctx.step.name)
 

@@ -247,8 +247,8 @@ class TestStore:
 
 
 def test_what_steps_say_cannot_act_on_the_terminal(szal, database):
-    ran = szal("run", "flows:evil", "--store", database)
-    shown = szal("show", ran.stdout.split()[-1], "--store", database)
+    ran = szal("run", "flows:evil", "--store", database, "--id", "e1")
+    shown = szal("show", "e1", "--store", database)
     listed = szal("list", "--store", database)
     drawn = [szal("graph", "flows:evil", "--format", language) for language in ("mermaid", "dot")]
     for output in (ran.stdout, shown.stdout, listed.stdout, *(each.stdout for each in drawn)):
@@ -259,7 +259,7 @@ def test_what_steps_say_cannot_act_on_the_terminal(szal, database):
 
 def test_help_names_every_command(szal):
     text = szal("--help").stdout
-    said = [line for line in text.partition("Commands:")[2].splitlines() if line]
+    said = [line for line in text.partition("Commands:")[2].partition("\n\n")[0].splitlines() if line]
     assert [line.split()[0] for line in said][:3] == ["run", "validate", "graph"]
     assert all(line.endswith(".") and not line.endswith("...") for line in said), "each is said in full"
 

@@ -228,7 +228,7 @@ class TestWhatIsUnfinished:
         assert result.exit_code == 0
         told = found(result)
         assert (told["signal"]["grade"], told["signal"]["execution_ids"]) == ("note", ["a"])
-        assert told["signal"]["do"] == "szal signal a go"
+        assert told["signal"]["do"] == 'szal signal a go --store "$SZAL_STORE"'
 
     def test_whose_signal_has_come_waits_for_somebody_to_go_on(self, szal, begin):
         begin("waits", "a")

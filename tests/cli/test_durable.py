@@ -3,7 +3,9 @@
 import json
 import re
 import signal
+import subprocess
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -143,8 +145,8 @@ class TestRun:
         assert "approval paused" in result.stdout
         last = result.stdout.splitlines()[-2:]
         assert last == [
-            "waits for the signal approve (step approved): szal signal order-42 approve",
-            "then: szal resume order-42 lasting:approval",
+            'waits for the signal approve (step approved): szal signal order-42 approve --store "$SZAL_STORE"',
+            'then: szal resume order-42 lasting:approval --store "$SZAL_STORE"',
         ]
 
     @pytest.mark.parametrize("store", [[], ["--store", "memory:"], ["--json"]], ids=" ".join)
@@ -180,6 +182,12 @@ class TestRun:
         assert "--id" in result.stderr
         assert not (here / "done.txt").exists()
 
+    @pytest.mark.parametrize("database", ["postgres"], indirect=True)
+    def test_an_id_that_the_store_cannot_hold(self, szal):
+        result = szal("run", "lasting:other", "--id", "x" * 5000)
+        assert result.exit_code == 2
+        assert result.stderr == "szal: execution_id is 5000 bytes long: an index of this store takes 1300\n"
+
     def test_an_id_of_another_flow(self, szal):
         szal("run", "lasting:other", "--id", "e1")
         result = szal("run", "lasting:approval", "--id", "e1")
@@ -204,7 +212,7 @@ class TestSignal:
         szal("run", "lasting:approval", "--id", "e1")
         sent = szal("signal", "e1", "approve", '{"by": "ann"}')
         assert (sent.exit_code, sent.stdout) == (0, "sent approve to e1\n")
-        assert sent.stderr == "to go on: szal resume e1 MODULE:ATTRIBUTE\n"
+        assert sent.stderr == 'to go on: szal resume e1 MODULE:ATTRIBUTE --store "$SZAL_STORE"\n'
         assert szal("resume", "e1", "lasting:approval").exit_code == 0
         assert record(url).result["approved"].output == {"by": "ann"}
 
@@ -370,6 +378,17 @@ class TestRecover:
         assert error.partition("(")[0] in result.stderr
         states = [str(record(url, name).state) for name in ("e1", "e2")]
         assert states == ["running", "completed"]
+
+    def test_json_has_a_line_for_what_does_not_go_on_too(self, szal, here, crashed):
+        crashed("crashes")
+        szal("run", "deploy.yaml", "--id", "e2")
+        szal("signal", "e2", "go")
+        (here / "newer.py").write_text(NEWER.replace("flow.steps =", "raise ValueError('a bug')\n    flow.steps ="))
+        lines = szal("recover", "newer:crashes", "deploy.yaml", "--json").stdout.splitlines()
+        told = {each["execution_id"]: each for each in map(json.loads, lines)}
+        assert told["e1"]["error_type"]
+        assert "a bug" in told["e1"]["error"]
+        assert told["e2"]["state"] == "Completed"
 
     def test_only_the_flows_that_are_named(self, szal, url, crashed):
         crashed("crashes")
@@ -557,6 +576,36 @@ class TestShow:
         found = json.loads(szal("list", "--json").stdout)
         assert {each["execution_id"]: each["interrupted"] for each in found} == {"e1": True, "e2": False}
 
+    @on_both_databases
+    def test_it_is_found_by_the_state_that_is_printed(self, szal, crashed):
+        crashed("crashes")
+        szal("run", "lasting:other", "--id", "e2")
+        szal("run", "lasting:approval", "--id", "e3")
+
+        def listed(*states):
+            words = [word for state in states for word in ("--state", state)]
+            return [each["execution_id"] for each in json.loads(szal("list", "--json", *words).stdout)]
+
+        assert listed("interrupted") == ["e1"]
+        assert listed("running") == []
+        assert listed("interrupted", "completed") == ["e2", "e1"]
+        assert listed("interrupted", "paused", "completed") == ["e3", "e2", "e1"]
+        assert json.loads(szal("show", "--state", "interrupted", "--json").stdout)["execution_id"] == "e1"
+
+    def test_the_newest_of_a_flow_or_state(self, szal):
+        for name in ("e1", "e2"):
+            szal("run", "lasting:breaks", "--id", name)
+        szal("run", "lasting:other", "--id", "e3")
+        assert "execution  e2" in szal("show", "--state", "failed").stdout
+        assert "execution  e3" in szal("show", "--flow", "other").stdout
+        result = szal("show", "--state", "cancelled")
+        assert (result.exit_code, result.stderr) == (2, "szal: there is no execution that is cancelled\n")
+
+    @pytest.mark.parametrize("arguments", [[], ["e1", "--state", "failed"]], ids=" ".join)
+    def test_one_is_named_in_one_way(self, szal, arguments):
+        szal("run", "lasting:breaks", "--id", "e1")
+        assert szal("show", *arguments).exit_code == 2
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
     def test_that_a_signal_interrupted_it_and_how_it_goes_on(self, szal, spawn, number):
         process = spawn("run", "lasting:sleeps", "--id", "e1")
@@ -564,11 +613,13 @@ class TestShow:
         process.signal(number)
         process.end()
         text = szal("show", "e1").stdout
-        assert re.search(r"interrupted.*; to go on: szal resume e1 MODULE:ATTRIBUTE\n", text)
+        assert re.search(r"interrupted.*; to go on: szal resume e1 MODULE:ATTRIBUTE --store", text)
         assert re.search(r"nap +pending", text)
         listed = szal("list")
         assert "interrupted" in listed.stdout
-        assert listed.stderr == "to go on with what was interrupted: szal resume ID MODULE:ATTRIBUTE\n"
+        assert listed.stderr == (
+            'to go on with what was interrupted: szal resume ID MODULE:ATTRIBUTE --store "$SZAL_STORE"\n'
+        )
 
     def test_why_steps_were_skipped(self, szal):
         szal("run", "lasting:skips", "--id", "e1")
@@ -585,6 +636,75 @@ class TestShow:
         result = szal("resume", "rust")
         assert result.exit_code == 2
         assert "its definition is not recorded" in result.stderr
+
+
+class TestDurations:
+    """How long one took is one number: from its start to its end, with what it waited for."""
+
+    @on_both_databases
+    def test_of_one_that_went_on(self, szal, url):
+        szal("run", "deploy.yaml", "--id", "e1")
+        with open_store(url) as store:  # as if it had waited for an hour
+            paused = store.get("e1")
+            paused.started_at -= timedelta(hours=1)
+            store.save(paused)
+        szal("signal", "e1", "go")
+        closed = szal("resume", "e1").stdout
+        ended = record(url)
+        assert "deploy completed in 1h00m" in closed
+        assert "deploy completed in 1h00m" in szal("show", "e1").stdout
+        assert re.search(r"completed .* 1h00m", szal("list").stdout)
+        took = (ended.finished_at - ended.started_at).total_seconds()
+        assert ended.result.total_duration == pytest.approx(took, abs=1)
+
+
+class TestWhatToType:
+    """What is printed can be copied: each command is whole, in one line, and a shell reads it as it is meant."""
+
+    def commands(self, text):
+        return re.findall(r"(szal (?:resume|rerun|signal|show|cancel|resolve) .*)", text)
+
+    def words(self, command):
+        done = subprocess.run(
+            ["bash", "-c", f"szal() {{ printf '%s\\0' \"$@\"; }}; {command}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.removesuffix("\0").split("\0")
+
+    @pytest.mark.parametrize(
+        "odd", ["an id with spaces", "it's", "$HOME", "-x", "x\ny", "tab\tbed", "\u202eevil", "é" * 90]
+    )
+    def test_odd_ids_are_quoted(self, szal, url, odd):
+        result = szal("run", "deploy.yaml", "--id", odd)
+        told, then = map(self.words, self.commands(result.stdout))
+        assert szal(*told).exit_code == 0
+        assert szal(*then).exit_code == 0
+        assert record(url, odd).state is WorkflowState.COMPLETED
+
+    @pytest.mark.parametrize("environment", [True, False], ids=["variable", "option"])
+    def test_they_name_the_store(self, szal, url, monkeypatch, environment):
+        store = [] if environment else ["--store", url]
+        if not environment:
+            monkeypatch.delenv("SZAL_STORE")
+        result = szal("run", "lasting:breaks", "--id", "e1", *store)
+        (again,) = self.commands(result.stdout)
+        assert self.words(again) == ["rerun", "e1", "lasting:breaks", "--store", url]
+        assert again.endswith('--store "$SZAL_STORE"') is environment
+
+    def test_what_failed_is_run_again_by_what_is_printed(self, szal, here):
+        (here / "fails.yaml").write_text("name: fails\nsteps:\n  - {name: a, run: test -e repaired}\n")
+        assert szal("run", "fails.yaml", "--id", "e1").exit_code == 1
+        (here / "repaired").touch()
+        first, second = self.commands(szal("show", "e1").stdout)
+        assert self.words(first)[:2] == ["rerun", "e1"]
+        assert self.words(second)[2] == str(here / "fails.yaml")
+        assert [szal(*self.words(each)).exit_code for each in (first, second)] == [0, 0]
+
+    def test_none_for_what_went_well(self, szal):
+        result = szal("run", "lasting:other", "--id", "e1")
+        assert self.commands(result.stdout + szal("show", "e1").stdout) == []
 
 
 class TestPrune:

@@ -225,7 +225,7 @@ class TestAPartOfAFlow:
 
     @on_both_databases
     def test_one_step_only(self, szal, day1, log):
-        assert szal("run", "etl.yaml", "--only", "load", "--reuse", "day").exit_code == 0
+        assert szal("run", "etl.yaml", "--only", "load", "--reuse", "day1").exit_code == 0
         assert log() == ["load"]
 
     def test_one_that_needs_nothing_runs_without_a_store(self, szal, write, log, monkeypatch):
@@ -287,7 +287,7 @@ class TestAPartOfAFlow:
     def test_how_one_goes_on_names_no_file_which_has_the_whole(self, szal, here, url):
         (here / "clean.yaml").write_text(WAITS)
         result = szal("run", "clean.yaml", "--only", "approved")
-        assert re.search(r"then: szal resume \S+\n", result.stdout)
+        assert re.search(r'then: szal resume \S+ --store "\$SZAL_STORE"\n', result.stdout)
 
 
 class TestADryRun:
@@ -400,4 +400,4 @@ class TestStandardInput:
 
     def test_what_waits_goes_on_without_it(self, szal_with, url):
         result = szal_with(WAITS, "run", "-")
-        assert re.search(r"then: szal resume \S+\n", result.stdout)
+        assert re.search(r'then: szal resume \S+ --store "\$SZAL_STORE"\n', result.stdout)

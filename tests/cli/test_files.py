@@ -75,7 +75,7 @@ class TestSubFlows:
     def test_what_to_type_next_names_the_file_only_where_it_was_given(self, szal):
         result = szal("run", "release.yaml", "--id", "e1")
         assert "then: szal resume e1 release.yaml" in result.stdout
-        assert "szal resume e1\n" in szal("show", "e1").stdout + szal("signal", "e1", "go").stderr
+        assert 'szal resume e1 --store "$SZAL_STORE"\n' in szal("show", "e1").stdout + szal("signal", "e1", "go").stderr
 
     def test_they_are_undone_without_the_file(self, szal, here, url):
         szal("run", "release.yaml", "--id", "e1")

@@ -231,9 +231,9 @@ class TestReruns:
         """The id of an execution that failed."""
         text = DECLARED.replace("exit 0", "test {{inputs.n}} -gt 3")
         (here / "failing.yaml").write_text(text)
-        result = szal("run", "failing.yaml", "-i", "day=2026-06-10", "--store", database)
+        result = szal("run", "failing.yaml", "-i", "day=2026-06-10", "--id", "e1", "--store", database)
         assert result.exit_code == 1
-        return next(line.split()[-1] for line in result.stdout.splitlines() if line.startswith("execution "))
+        return "e1"
 
     def test_inputs_are_read_as_their_types_and_laid_over_the_earlier_ones(self, szal, failed, database):
         result = szal("rerun", failed, "-i", "n=4", "-i", "name=1.10", "--store", database, "--json")

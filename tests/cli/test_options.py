@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from szal import load_flow
+
 
 @pytest.mark.parametrize(
     "options",
@@ -13,6 +15,8 @@ import pytest
         ["--label", "x"],
         ["--timeout", "3x"],
         ["--timeout", "-1"],
+        ["--timeout", "1m1m"],
+        ["--timeout", "1e400"],
         ["--lease-ttl", "soon"],
         ["--lease-ttl", "0s"],
         ["--max-concurrency", 0],
@@ -36,8 +40,12 @@ def test_a_timeout_limits_the_run(spawn, limit):  # in a process: one that leave
     assert '"error":"flow timeout exceeded"' in process.seen
 
 
-@pytest.mark.parametrize(("written", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
-def test_durations(written, seconds):
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("1h30m", 5400), ("1d", 86400)]
+)
+def test_durations_are_those_of_files(here, written, seconds):
     from szal.cli.options import duration_of
 
     assert duration_of(None, None, written) == seconds
+    (here / "f.yaml").write_text(f"name: f\ntimeout: {written}\nsteps:\n  - name: a\n    run: echo\n")
+    assert load_flow("f.yaml").timeout == seconds

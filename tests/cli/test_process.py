@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from processes import run_command_line as szal
+from processes import zygote
+from zygote import COMMAND_LINE, Process
 
 from szal import ExecutionRecord, StepStatus, WorkflowState, open_store
 from szal.model.json import decode_record
@@ -21,6 +23,14 @@ from szal.model.json import decode_record
 def python_m_szal(*arguments, **more):
     command = [sys.executable, "-m", "szal", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, **more)
+
+
+def with_files(doing, *arguments, **environment):
+    """Run szal after *doing* something to its files; return exit status, stdout and stderr."""
+    code = f"import os\nfull = lambda: os.open('/dev/full', os.O_WRONLY)\n{doing}\n{COMMAND_LINE}"
+    process = Process(zygote(), code, [*map(str, arguments)], environ={**os.environ, **environment})
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
 
 
 def only_record(database):
@@ -112,12 +122,12 @@ class TestSignals:
         assert typed(told_commands(process.seen)[word]).returncode == 1
         assert str(only_record(database).state) == state
 
-    def test_a_store_from_the_environment_is_not_told_again(self, spawn, database):
+    def test_a_store_from_the_environment_is_told_as_that(self, spawn, database):
         process = spawn("run", "flows:waits", "--id", "e1", SZAL_STORE=database)
         process.until("| ready")
         process.signal(signal.SIGINT)
         process.end()
-        assert told_commands(process.seen)["go on"] == "szal resume e1 flows:waits"
+        assert told_commands(process.seen)["go on"] == 'szal resume e1 flows:waits --store "$SZAL_STORE"'
 
     @pytest.mark.parametrize(
         ("number", "word", "state"), [(signal.SIGINT, "pausing", "paused"), (signal.SIGTERM, "stopping", "running")]
@@ -202,7 +212,7 @@ class TestSignals:
         process.signal(signal.SIGINT)
         assert process.end() == 130
         assert "undone one" in process.seen
-        assert "rolls rolled back in" in process.seen
+        assert "rolls rolled_back in" in process.seen
 
     def test_and_a_second_one_ends_the_waiting_there_too(self, spawn):
         process = spawn("run", "flows:hangs")
@@ -267,23 +277,51 @@ class TestStreams:
         for text in ("while making the flow", "printed", "written", "from a child process", "| reported", "logged"):
             assert text in done.stderr
 
+    FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+
     @pytest.mark.parametrize("arguments", [["run", "flows:large"], ["graph", "flows:large"], ["list"]])
     def test_a_reader_that_leaves_is_no_error(self, here, database, arguments):
         with open_store(database) as store:
             store.save(ExecutionRecord("e1", "ci"))
-        reader, writer = os.pipe()
-        os.close(reader)
-        with os.fdopen(writer, "w") as stdout:
-            done = subprocess.run(
-                [sys.executable, "-m", "szal", *arguments],
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=30,
-                env={**os.environ, "SZAL_STORE": database},
-            )
-        assert done.stderr == ""
-        assert done.returncode == 0
+        leave = "end, other = os.pipe(); os.dup2(other, 1); os.close(end)"
+        status, _, err = with_files(leave, *arguments, SZAL_STORE=database)
+        message = "szal: stdout cannot be written: Broken pipe; the run goes on without it\n"
+        assert (status, err) == (0, message if "run" in arguments else "")
+
+    @FULL
+    @pytest.mark.parametrize(
+        ("arguments", "status"),
+        [
+            (["run", "flows:good"], 0),
+            (["run", "flows:good", "--json"], 0),
+            (["run", "flows:prints"], 0),
+            (["run", "flows:bad"], 1),
+            (["validate", "flows:good"], 0),
+            (["prune", "--keep", "9"], 0),
+            (["list"], 1),
+            (["show", "e1", "--json"], 1),
+            (["graph", "flows:good"], 1),
+            (["schema"], 1),
+            (["--help"], 1),
+            (["run", "--help", "flows:good"], 1),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_a_full_disk_is_one_message_and_the_status_is_that_of_what_was_done(
+        self, here, database, arguments, status
+    ):
+        with open_store(database) as store:
+            store.save(ExecutionRecord("e1", "ci", WorkflowState.RUNNING))
+        ended, _, err = with_files("os.dup2(full(), 1)", *arguments, SZAL_STORE=database)
+        said = [line for line in err.splitlines() if "No space left" in line]
+        assert (ended, len(said)) == (status, 1), err
+        assert said[0].startswith("szal: stdout cannot be written: ")
+        assert "Traceback" not in err
+
+    @FULL
+    @pytest.mark.parametrize(("arguments", "status"), [(["run", "flows:good"], 0), (["run", "flows:nothing"], 2)])
+    def test_where_nothing_can_be_written_the_status_still_tells(self, here, arguments, status):
+        assert with_files("os.dup2(full(), 1); os.dup2(1, 2)", *arguments)[0] == status
 
     @pytest.mark.parametrize("closed", ["1", "2"])
     def test_a_stream_that_was_closed_before(self, here, closed):
@@ -291,6 +329,18 @@ class TestStreams:
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
         assert done.returncode == 0
         assert "Traceback" not in done.stderr
+        told = "szal: stdout cannot be written: it is closed; the run goes on without it\n"
+        assert done.stderr == (told if closed == "1" else "")
+
+    def test_a_step_that_closes_stdout_fails_nothing(self, here):
+        done = szal("run", "flows:closes")
+        assert done.returncode == 0
+        assert done.stderr == "szal: stdout cannot be written: it is closed; the run goes on without it\n"
+
+    def test_json_is_a_document_where_stderr_was_closed(self, here):
+        command = f'exec "{sys.executable}" -m szal run flows:noisy --json 2>&-'
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
+        assert json.loads(done.stdout)["state"] == "Completed"
 
     def test_an_encoding_without_the_signs(self, here):
         done = python_m_szal("run", "flows:mixed", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})

@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from szal import ExecutionRecord, FlowResult, StepResult, StepStatus, WorkflowState
-from szal.cli.show import closing, executions, full_record
+from szal import ExecutionRecord, FlowDef, FlowResult, StepDef, StepResult, StepStatus, WorkflowState
+from szal.cli.advice import Advice
+from szal.cli.closing import closing
+from szal.cli.listing import executions
+from szal.cli.show import full_record
+from szal.cli.standing import Standing
 from szal.stores import ExecutionSummary
 
 START = datetime(2026, 6, 10, 12, 0, 0, tzinfo=UTC)
@@ -21,6 +25,19 @@ def drawn(make, *args, width=80, encoding="utf-8", **more):
     console.print(make(console, *args, **more))
     file.flush()
     return re.sub(" +\n", "\n", raw.getvalue().decode(encoding))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def on_terminal(make, *args, width, **more):
+    """As `drawn`, on a terminal without colours."""
+    file = Terminal()
+    console = Console(file=file, width=width, markup=False, emoji=False, highlight=False, color_system=None)
+    console.print(make(console, *args, **more), crop=False)
+    return re.sub(" +\n", "\n", file.getvalue())
 
 
 def step(name, status=StepStatus.COMPLETED, start=None, duration=0.0, attempts=1, **more):
@@ -53,12 +70,12 @@ def test_a_record_has_its_steps_with_states_tries_and_times(record):
     assert line(text, "build").split()[:5] == ["✓", "build", "completed", "1", "5.0s"]
     assert line(text, "✗ test  ").split()[:5] == ["✗", "test", "failed", "3", "2.5s"]
     assert line(text, "notify").split(maxsplit=3) == ["\N{EN DASH}", "notify", "skipped", "prior step failed"]
-    assert "↶ undo   rolled back" in text
+    assert "↶ undo   rolled_back" in text
 
 
 def test_a_record_has_its_facts(record):
     text = drawn(full_record, record)
-    assert "ci failed in 10.0s  1 completed, 1 failed, 1 skipped, 1 rolled back" in text
+    assert "ci failed in 10.0s  1 completed, 1 failed, 1 skipped, 1 rolled_back" in text
     assert line(text, "execution").split() == ["execution", "order-42"]
     assert line(text, "inputs").split() == ["inputs", "n=3", "who=me"]
     assert line(text, "labels").split() == ["labels", "team=a"]
@@ -121,6 +138,12 @@ def test_closing_says_what_is_not_rolled_back(record):
     assert "not rolled back: build (OSError: busy)" in drawn(closing, record.result, recorded=True, width=200)
 
 
+def test_closing_lists_good_steps_of_a_flow_that_is_not_small():
+    steps = [step(f"s{number}", output=number) for number in range(61)]
+    text = drawn(closing, FlowResult("good", steps), recorded=True)
+    assert [line.split()[1] for line in text.splitlines() if "✓ s" in line] == [f"s{number}" for number in range(61)]
+
+
 def test_closing_of_a_large_flow_lists_failures_and_counts_the_rest():
     steps = [
         step(f"s{number}", StepStatus.FAILED if number % 10 == 0 else StepStatus.COMPLETED, error="no")
@@ -128,8 +151,8 @@ def test_closing_of_a_large_flow_lists_failures_and_counts_the_rest():
     ]
     text = drawn(closing, FlowResult("big", steps, success=False), recorded=True)
     assert "1800 completed, 200 failed" in text
-    assert "… and 1940 more steps" in text
-    assert text.count("\n") < 80
+    assert "… and 1800 more steps" in text
+    assert len([line for line in text.splitlines() if "✗ s" in line and "no" in line]) == 200
 
 
 def summary(execution_id, state=WorkflowState.COMPLETED, **more):
@@ -138,8 +161,14 @@ def summary(execution_id, state=WorkflowState.COMPLETED, **more):
 
 def test_a_list_cuts_ids_to_what_tells_them_apart():
     found = [summary("0123456789-a-long-one"), summary("0123456789-b-long-one"), summary("f" * 36)]
-    text = drawn(executions, found, whole_ids=False)
+    text = on_terminal(executions, found, width=80)
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["0123456789-a", "0123456789-b", "f" * 12]
+
+
+def test_a_wide_list_and_one_in_a_file_have_them_whole():
+    found = [summary("f" * 36)]
+    for text in (on_terminal(executions, found, width=120), drawn(executions, found)):
+        assert "f" * 36 in text
 
 
 def test_a_list_shows_state_time_and_error():
@@ -148,9 +177,69 @@ def test_a_list_shows_state_time_and_error():
         summary("two", WorkflowState.ROLLED_BACK, error="step 'x' failed: " + "no " * 50),
         summary("three", WorkflowState.RUNNING),
     ]
-    text = drawn(executions, found, whole_ids=True)
+    text = drawn(executions, found)
     assert "3m00s" in line(text, "one")
-    assert "↶ rolled back" in line(text, "two")
+    assert "↶ rolled_back" in line(text, "two")
     assert "…" in line(text, "two")
     assert "● running" in line(text, "three")
     assert max(map(len, text.splitlines())) <= 80
+
+
+class TestOutputs:
+    """What steps returned is in show, a few lines of each."""
+
+    def shown(self, *outputs, width=80):
+        steps = [step(f"s{number}", output=output) for number, output in enumerate(outputs)]
+        result = FlowResult("ci", steps, 1.0, execution_id="e1", state=WorkflowState.COMPLETED)
+        record = ExecutionRecord("e1", "ci", WorkflowState.COMPLETED, result, START, START)
+        text = on_terminal(full_record, record, None, Advice("memory:"), width=width)
+        return text.partition("outputs\n")[2]
+
+    def test_values_in_a_line(self):
+        assert self.shown({"n": [1, "é"]}, 3, None, "text") == '  s0  {"n": [1, "é"]}\n  s1  3\n  s3  text\n'
+
+    def test_of_a_long_text_the_beginning_and_how_to_see_the_rest(self):
+        text = self.shown("\n".join(map(str, range(9))))
+        words = "s0 0 1 2 … 6 more lines all of s0: szal show e1 --output s0 --store memory:"
+        assert " ".join(text.split()) == words
+
+    def test_of_a_command_the_last_lines(self):
+        text = self.shown({"exit_code": 0, "stdout": "a\nb\nc\nd\n", "stderr": "careful\n"})
+        assert text.split()[:8] == ["s0", "…", "1", "more", "line", "b", "c", "d"]
+        assert "stderr: careful\n" in text
+
+    def test_of_a_silent_one_nothing(self):
+        assert self.shown({"exit_code": 0, "stdout": "", "stderr": ""}) == ""
+
+    def test_a_wide_one_is_cut(self):
+        text = self.shown("x" * 500)
+        assert max(map(len, text.splitlines()[:1])) == 80
+        assert "szal show e1 --output s0" in text
+
+
+class TestAFailure:
+    def shown(self, error="command failed with exit status 3", **more):
+        failed = step("ship", StepStatus.FAILED, error=error, **more)
+        result = FlowResult("ci", [failed], 1.0, False, execution_id="e1", state=WorkflowState.FAILED)
+        record = ExecutionRecord("e1", "ci", WorkflowState.FAILED, result, START, START)
+        flow = FlowDef("ci", steps=[StepDef("ship", step_type="shell", config={"run": "x"})])
+        return drawn(full_record, record, Standing(flow=flow, steps=[failed]), Advice("memory:"), width=60)
+
+    def test_it_ends_with_the_error_what_was_printed_last_and_the_next_command(self):
+        output = {"exit_code": 3, "signal": None, "stdout": "connecting\nsending", "stderr": "no route\n"}
+        lines = [
+            "✗ ship",
+            "command failed with exit status 3",
+            "stdout:",
+            "  connecting",
+            "  sending",
+            "stderr:",
+            "  no route",
+            "",
+            "to run what failed again: szal rerun e1 --store memory:",
+        ]
+        assert self.shown(output=output).splitlines()[-len(lines) :] == lines
+
+    def test_nothing_is_said_twice(self):
+        output = {"exit_code": 3, "stdout": "", "stderr": "no route\n"}
+        assert self.shown("command failed with exit status 3: no route", output=output).count("no route") == 1

@@ -94,7 +94,7 @@ def test_what_steps_print_stands_above_the_view(spawn):
     process.signal(signal.SIGTERM)
     assert process.end() == 143
     assert "undone one" in frames(process.seen)
-    assert "rolls rolled back in" in after(process.seen)
+    assert "rolls rolled_back in" in after(process.seen)
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)

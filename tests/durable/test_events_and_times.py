@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -160,3 +161,22 @@ def test_a_signal_from_another_engine_is_heard_while_a_handler_is_at_work(new_en
     threading.Thread(target=send, daemon=True).start()
     result = bounded(engine.run, FlowDef("f", FlowMode.DAG, steps=steps), execution_id="e", timeout=10)
     assert result["long"].output is True
+
+
+def test_what_went_on_took_as_long_as_from_its_start_to_its_end(new_engine, store):
+    """It begins, waits for an hour, and goes on; what is run again begins then."""
+    told = []
+    engine = new_engine(event_sink=lambda event: told.append((event.event_type, event.duration)))
+    flow = FlowDef("f", steps=[StepDef("ask", step_type="wait", config={"signal": "go"}), StepDef("fail")])
+    engine.run(flow, execution_id="e")
+    paused = store.get("e")
+    paused.started_at -= timedelta(hours=1)
+    store.save(paused)
+    engine.signal("e", "go")
+    result = engine.resume("e")
+    assert 3600 <= result.total_duration < 3700
+    assert result.total_duration == pytest.approx(
+        (store.get("e").finished_at - store.get("e").started_at).total_seconds(), abs=1
+    )
+    assert told[-1] == (f"flow_{result.state}", result.total_duration)
+    assert engine.rerun("e", "ask").total_duration < 60

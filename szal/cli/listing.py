@@ -1,0 +1,59 @@
+"""Which executions there are, as a table."""
+
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from szal.cli.rows import DIM, took, width_of
+from szal.cli.standing import shown_state
+from szal.cli.style import look_of
+from szal.cli.text import elapsed, moment, one_line
+from szal.stores import ExecutionSummary
+
+__all__ = ["executions"]
+
+
+def executions(
+    console: Console, found: Sequence[ExecutionSummary], *, interrupted: Collection[str] = ()
+) -> RenderableType:
+    """Return a table of *found*. Ids are cut to what tells them apart where a terminal is too narrow for them.
+
+    One that counts as running, but is among *interrupted*, is shown as such: nobody runs it.
+    """
+    ids = [item.execution_id for item in found]
+    is_narrow = console.file.isatty() and width_of(list(map(one_line, ids))) > console.width // 3
+    length = _distinct(ids) if is_narrow else None
+    ids = [one_line(each[:length]) for each in ids]
+    flows = [one_line(item.flow_name) for item in found]
+    table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, expand=True)
+    widths = {"execution": width_of(ids), "flow": min(width_of(flows), console.width // 4), "state": 14, "started": 16}
+    for name, width in widths.items():
+        table.add_column(name, width=max(width, len(name)), no_wrap=True, overflow="ellipsis", header_style=DIM)
+    table.add_column("time", width=6, justify="right", no_wrap=True, header_style=DIM)
+    table.add_column("error", ratio=1, no_wrap=True, overflow="ellipsis", header_style=DIM)
+    for item, shown, flow in zip(found, ids, flows, strict=True):
+        state = shown_state(item.state, is_interrupted=item.execution_id in interrupted)
+        sign, colour = look_of(console, state)
+        seconds = took(item.started_at, item.finished_at)
+        table.add_row(
+            Text(shown),
+            Text(flow),
+            Text(f"{sign} {state}", style=colour),
+            Text("" if item.started_at is None else moment(item.started_at, "minutes"), style=DIM),
+            Text("" if seconds is None else elapsed(seconds)),
+            Text(one_line(item.error or ""), style=DIM),
+        )
+    return table
+
+
+def _distinct(ids: Sequence[str]) -> int:
+    """Return how many characters (at least eight) tell these ids apart."""
+    ordered = sorted(ids)
+    longest = 0
+    for one, other in pairwise(ordered):
+        common = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+        longest = max(longest, common)
+    return max(8, longest + 1)
