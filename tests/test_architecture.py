@@ -102,6 +102,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "plan": "a flow as nodes and typed edges",
         "call": "what is kept of one call of a handler",
         "seen": "what conditions and templates see of a run",
+        "run_info": "what the steps of one run share",
+        "step_logger": "what a handler logs",
         "context": "what a handler is given",
         "attempt": "a call on a thread of its own, which may be abandoned",
         "workers": "threads",

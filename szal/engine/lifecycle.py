@@ -22,10 +22,11 @@ from szal.engine.waiting import Waits
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
-from szal.scheduler.context import RunInfo, StepContext
+from szal.scheduler.context import StepContext
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
+from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import SUB_FLOW
 from szal.steps.handlers import Resolver
 

@@ -3,9 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-import attrs
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
@@ -17,53 +14,17 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import ROLLBACK, key_of
 from szal.model.results import StepResult
-from szal.model.state import StepStatus, Stop
+from szal.model.state import StepStatus
 from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
-from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.plan import Node, Plan
-from szal.scheduler.seen import Seen
+from szal.scheduler.plan import Node
+from szal.scheduler.run_info import RunInfo
+from szal.scheduler.step_logger import StepLogger
 from szal.waiters import wait_for, waitable
 
-__all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
+__all__ = ["Handler", "Outputs", "StepContext"]
 
 logger = SafeLogger(logging.getLogger(__name__))
-
-
-@attrs.define(eq=False, repr=False)
-class RunInfo:
-    """What all the steps of one run share, and their handlers may ask for.
-
-    Written by the coordinating thread alone, but for `stop`, which may be set by whoever asks for a stop, and
-    `sleepers`, which handlers add themselves to: the call, and a lock that is released to wake it.
-    """
-
-    flow_name: str
-    execution_id: str
-    inputs: dict[str, Json]
-    plan: Plan
-    results: list[StepResult | None]
-    settled_as: list[int]  # by place: how many steps had settled before it; kept for loose plans only
-    cwd: str | None = None
-    token: CancellationToken | None = None
-    progress: Callable[[StepProgress], object] | None = None
-    stop: Stop | None = None
-    settled: int = 0
-    sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
-    is_recorded: bool = False  # its inputs and outputs are JSON
-    seen: Seen = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.seen = Seen(self.inputs, is_recorded=self.is_recorded)
-
-    def wake(self, call: Call) -> None:
-        """Have every thread that sleeps for *call* see whether it is cancelled. From any thread."""
-        for sleeper in self.sleepers.copy():  # copying is atomic
-            if sleeper[0] is call and sleeper[1].locked():
-                try:
-                    sleeper[1].release()
-                except RuntimeError:  # somebody else has woken it
-                    continue
 
 
 class StepContext:
@@ -242,7 +203,7 @@ class StepContext:
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
         """A logger (``szal.step``) whose lines begin with the flow and the step. What logging raises fails no step."""
         extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
-        return _StepLogger(logging.getLogger("szal.step"), extra)
+        return StepLogger(logging.getLogger("szal.step"), extra)
 
     def wake(self) -> None:
         """Have what sleeps in this attempt see whether it is cancelled. The engine's own."""
@@ -335,17 +296,6 @@ class _Outcomes(Mapping[str, Json]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-class _StepLogger(SafeLogger):
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        extra = self.extra or {}
-        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
-        prefix = f"[{extra.get('flow')}/{extra.get('step')}]"
-        if args:  # only then does logging look for % in the message
-            prefix = prefix.replace("%", "%%")
-        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
-        super().log(level, f"{prefix} {msg}", *args, **kwargs)
 
 
 Handler = Callable[[StepContext], Json]
