@@ -34,6 +34,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "errors": "all of them, in one tree",
         "logs": "logging that cannot break what it tells of",
         "waiters": "threads that sleep until they are woken",
+        "process_table": "what the system tells of other processes",
         "process_events": "forks, and the end of the process",
         "collector": "the garbage collector, put off while something large is made",
     },
@@ -170,6 +171,8 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "steps": {
         "exit_status": "how a process has ended",
+        "stop_policy": "how a command is told to end",
+        "supervisor": "who ends the commands when this process has died",
         "stream": "what a command prints, taken in as it comes",
         "process": "processes and their groups",
         "lookup": "functions by name, and where they are looked for",

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
@@ -42,8 +43,11 @@ class StepContext:
     # Class attributes are the defaults, so that the thousands of contexts that never need them cost nothing.
     output: Json = None
     """In a rollback handler: what the step recorded when it completed."""
+    is_hurried: bool = False
+    """Whether the grace is over, too: what this attempt still waits for is to be ended by force."""
     _call: Call = UNLIMITED
     _is_undo = False
+    _is_told = False
     _inputs: dict[str, Json] | None = None  # its own copies, of what it has looked at
     _outputs: dict[str, Json] | None = None
     _before: frozenset[int] | None = None  # the places of the ancestors, once all of them were asked for
@@ -84,6 +88,14 @@ class StepContext:
     def cwd(self) -> str | None:
         """The directory that commands of this execution run in; None: the process's own."""
         return self._run.cwd
+
+    @property
+    def orphan_grace(self) -> float:
+        """How many seconds what this attempt has started may live on if this process dies, as another may go on then.
+
+        Infinite where nobody can. The engine's own.
+        """
+        return self._run.orphan_grace
 
     @property
     def inputs(self) -> dict[str, Json]:
@@ -135,7 +147,7 @@ class StepContext:
 
         An undo is not told of what stopped the run that it undoes.
         """
-        if self._call.abandoned:
+        if self._is_told or self._call.abandoned:
             return True
         if self._is_undo:
             return False
@@ -154,6 +166,34 @@ class StepContext:
         if self.cancelled:
             stop = self._run.stop
             raise Cancelled("cancelled" if stop is None else stop.reason)
+
+    @contextmanager
+    def ends_within(self, seconds: float) -> Iterator[None]:
+        """Promise, for a block, that this attempt ends at most *seconds* after it is `cancelled` or out of time.
+
+        The engine relies on that: it waits so long before it goes on, be it with another attempt, an undo, or to the
+        end of the run, and leaves nothing behind. `run_shell` does so for its command. Raises as `check` does.
+
+        >>> from szal import Engine, FlowDef, StepDef
+        >>> def upload(ctx):
+        ...     with ctx.ends_within(1.0):
+        ...         while ctx.sleep(0.01):
+        ...             pass
+        ...         print("the lock is given back")
+        >>> flow = FlowDef("demo", steps=[StepDef("upload", timeout=0.05, max_retries=1, retry_delay=0)])
+        >>> with Engine(upload) as engine:
+        ...     engine.run(flow)["upload"].error
+        the lock is given back
+        the lock is given back
+        'retry exhausted: upload after 2 attempts: step timeout: upload after 50ms'
+        """
+        promises: list[float] = self.__dict__.setdefault("_promises", [])
+        promises.append(seconds)  # first: who tells it to end later looks for it
+        try:
+            self.check()
+            yield
+        finally:
+            promises.remove(seconds)
 
     def sleep(self, seconds: float) -> bool:
         """Block for *seconds*, or until the attempt is cancelled or its deadline passes: then return False.
@@ -208,6 +248,16 @@ class StepContext:
     def wake(self) -> None:
         """Have what sleeps in this attempt see whether it is cancelled. The engine's own."""
         self._run.wake(self._call)
+
+    def tell_to_end(self, *, hurry: bool = False) -> float | None:
+        """Have this attempt be `cancelled`; return in how many seconds it ends, if it has promised that.
+
+        The engine's own. With *hurry* its grace is over, too.
+        """
+        self._is_told = True  # first: who promises something later sees it
+        self.is_hurried = self.is_hurried or hurry
+        self.wake()
+        return max(self.__dict__.get("_promises", ()), default=None)
 
     def give_up(self, call: Call) -> None:
         """Have this attempt be that call, which is abandoned. The engine's own."""

@@ -1,5 +1,6 @@
 """What the steps of one run share, and their handlers may ask for."""
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -36,6 +37,8 @@ class RunInfo:
     progress: Callable[[StepProgress], object] | None = None
     stop: Stop | None = None
     settled: int = 0
+    orphan_grace: float = math.inf
+    """How many seconds what handlers have started may live on if this process dies: until somebody else may go on."""
     sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
     is_recorded: bool = False  # its inputs and outputs are JSON
     seen: Seen = attrs.field(init=False)

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from processes import is_running, number_in, wait_until
 from szal.errors import ExitStatusUnknown
 from szal.events.progress import Hearing
 from szal.steps.process import ProcessGroup
+from szal.steps.stop_policy import StopPolicy
 from szal.steps.stream import MAX_OUTPUT
 
 
@@ -24,6 +26,9 @@ class Caller:
     """On whose behalf a process runs, in a test: cancels itself when a line *until* comes."""
 
     hearing = Hearing.LINES
+    is_hurried = False
+    orphan_grace = float("inf")
+    log = logging.getLogger("test")
 
     def __init__(self, until=None, seconds=None):
         self.cancelled = False
@@ -38,9 +43,12 @@ class Caller:
         self.lines.append((data["stream"], data["line"]))
         self.cancelled = self.cancelled or data["line"] == self._until
 
+    def ends_within(self, seconds):
+        return contextlib.nullcontext()
+
 
 def start(script, caller=None, grace=2.0, program="sh"):
-    return ProcessGroup([program, "-c", script], caller or Caller(), grace=grace)
+    return ProcessGroup([program, "-c", script], caller or Caller(), policy=StopPolicy(grace=grace))
 
 
 def group_of(process):
@@ -235,6 +243,7 @@ def test_many_at_once_leave_no_thread_file_or_zombie():
             processes.append(process)
             process.run()
 
+    start(":").run()  # which starts the supervisor
     gc.collect()
     files, others = len(list(Path("/dev/fd").iterdir())), set(threading.enumerate())
     threads = [threading.Thread(target=work) for _ in range(16)]
@@ -254,19 +263,22 @@ def test_many_at_once_leave_no_thread_file_or_zombie():
 class TestExit:
     def test_a_group_is_ended_when_the_interpreter_exits(self, tmp_path):
         source = """
-            import sys, threading
+            import contextlib, sys, threading
             from szal.events.progress import Hearing
             from szal.steps.process import ProcessGroup
+            from szal.steps.stop_policy import StopPolicy
 
             class Caller:
-                cancelled = False
                 hearing = Hearing.LINES
+                cancelled = is_hurried = False
+                orphan_grace = 1e9
                 def remaining(self): return None
                 def report(self, data): ready.set()
+                def ends_within(self, seconds): return contextlib.nullcontext()
 
             ready = threading.Event()
             script = f"trap '' TERM; echo $$ > {sys.argv[1]}; echo ready; while :; do sleep 100; done"
-            process = ProcessGroup(["sh", "-c", script], Caller(), grace=0.2)
+            process = ProcessGroup(["sh", "-c", script], Caller(), policy=StopPolicy(grace=0.2))
             threading.Thread(target=process.run, daemon=True).start()
             ready.wait()
         """
@@ -276,15 +288,17 @@ class TestExit:
 
     def test_a_fork_that_exits_leaves_the_groups_of_its_parent_alone(self, tmp_path):
         source = """
-            import os, sys, threading
+            import contextlib, os, sys, threading
             from szal.events.progress import Hearing
             from szal.steps.process import ProcessGroup
 
             class Caller:
-                cancelled = False
                 hearing = Hearing.LINES
+                cancelled = is_hurried = False
+                orphan_grace = 1e9
                 def remaining(self): return None
                 def report(self, data): ready.set()
+                def ends_within(self, seconds): return contextlib.nullcontext()
 
             ready = threading.Event()
             process = ProcessGroup(["sh", "-c", "echo ready; read x; sleep 0.2; exit 7"], Caller())
