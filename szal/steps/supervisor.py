@@ -9,12 +9,14 @@ A command is told of before it is started, as this process may die in between. O
 in its environment; elsewhere, one that had been started some 100 µs before is missed.
 """
 
+import contextlib
 import functools
 import itertools
 import logging
 import math
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import threading
@@ -124,6 +126,12 @@ class Supervised:
         self._group = group
         self._supervisor.tell(f"group {self.command} {group}\n")
 
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        if self._group is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._group, signal.SIGKILL)
+
     def over(self) -> None:
         """Take note that all of it has ended, or that it was not started."""
         self._supervisor.forget(self)
@@ -171,6 +179,11 @@ class Supervisor:
         """See to it that it is there, and knows all that it is to know."""
         with self._lock:
             self._look_after()
+
+    def kill(self) -> None:
+        """Kill all commands, without a grace. From any thread; it waits for nothing."""
+        for command in self._commands.copy().values():
+            command.kill()
 
     def close(self) -> None:
         """Have it end what still runs, and itself; the next command has another one started."""

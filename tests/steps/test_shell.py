@@ -614,7 +614,7 @@ class TestStopping:
             from szal import CancellationToken, Engine, EngineConfig, FlowDef, Handlers, StepDef
             token = CancellationToken()
             config = EngineConfig(cancel_grace=0, progress_sink=lambda _: token.cancel())
-            run = f"trap 'sleep 0.3; echo done > {sys.argv[1]}; exit' TERM; echo ready; while :; do sleep 0.01; done"
+            run = f"trap 'sleep 0.3; echo done > {sys.argv[1]}; exit' TERM; echo ready; while sleep 0.01; do :; done"
             step = StepDef("sh", step_type="shell", timeout=60, config={"run": run, "stop": {"grace": 15}})
             Engine(Handlers(), config).run(FlowDef("demo", steps=[step]), cancel=token)
         """
@@ -634,7 +634,7 @@ class TestNothingFollowsBeforeItHasEnded:
     @pytest.fixture
     def slow_to_end(self, log):
         release = f"sleep 0.3; echo attempt $SZAL_ATTEMPT has given the lock back >> {log}; exit 1"
-        work = f"trap '{release}' TERM; echo ready; while :; do sleep 0.02; done"
+        work = f"trap '{release}' TERM; echo ready; while :; do sleep 0.02 || :; done"
         return f"echo attempt $SZAL_ATTEMPT begins >> {log}; {work}"
 
     def lines(self, log):
@@ -696,7 +696,7 @@ class TestNothingFollowsBeforeItHasEnded:
 class TestHowItIsToldToEnd:
     def test_with_the_signal_that_it_asks_for(self, tmp_path):
         file = tmp_path / "told"
-        script = f"trap 'echo INT > {file}; exit' INT; while :; do sleep 0.02; done"
+        script = f"trap 'echo INT > {file}; exit' INT; while :; do sleep 0.02 || :; done"
         run(shell(script, timeout=0.3, stop={"signal": "INT"}))
         assert file.read_text() == "INT\n"
 
@@ -708,13 +708,20 @@ class TestHowItIsToldToEnd:
     def test_at_once_where_it_asks_for_that(self, tmp_path):
         file = tmp_path / "told"
         run(
-            shell(f"trap 'echo TERM > {file}' TERM; while :; do sleep 0.02; done", timeout=0.2, stop={"signal": "KILL"})
+            shell(
+                f"trap 'echo TERM > {file}' TERM; while :; do sleep 0.02 || :; done",
+                timeout=0.2,
+                stop={"signal": "KILL"},
+            )
         )
         assert not file.exists()
 
     def test_so_is_an_undo(self, tmp_path):
         file = tmp_path / "told"
-        undo = {"run": f"trap 'echo INT > {file}; exit' INT; while :; do sleep 0.02; done", "stop": {"signal": "INT"}}
+        undo = {
+            "run": f"trap 'echo INT > {file}; exit' INT; while :; do sleep 0.02 || :; done",
+            "stop": {"signal": "INT"},
+        }
         first = shell("true", "first", timeout=0.4, rollback=undo, rollbackable=True)
         with Engine(Handlers()) as engine:
             engine.run(FlowDef("demo", steps=[first, shell("exit 1")], rollback_on_failure=True))
