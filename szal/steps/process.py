@@ -201,8 +201,8 @@ class ProcessGroup:
 
     def _watch(self) -> int | None:
         while not (exited := self._status.has_ended()) and not self._is_over():
-            self._read(_TICK)
-            supervisor().look_after()
+            if not self._read(_TICK):
+                supervisor().look_after()
         self._linger()
         self._end()
         for _ in range(2 * MAX_OUTPUT // CHUNK):  # what has left the group may go on writing for ever

@@ -608,6 +608,30 @@ class TestStopping:
             assert "KeyboardInterrupt" in program.communicate(timeout=10)[1]
         assert not is_running(group)
 
+    @pytest.mark.parametrize("beside", [0, 1], ids=["on the main thread", "on a worker"])
+    def test_ctrl_c_twice_kills_it(self, tmp_path, beside):
+        source = """
+            import sys
+            from szal import Engine, EngineConfig, FlowDef, FlowMode, Handlers, StepDef
+            run = f"trap '' TERM; echo $$ > {sys.argv[1]}; echo ready; while :; do sleep 100; done"
+            config = {"run": run, "stop": {"grace": 60}}
+            steps = [StepDef("sh", step_type="shell", config=config)]
+            steps += [StepDef(f"other {n}", step_type="shell", config={"run": ":"}) for n in range(int(sys.argv[2]))]
+            config = EngineConfig(cancel_grace=60, progress_sink=lambda _: print("ready", flush=True))
+            Engine(Handlers(), config).run(FlowDef("demo", FlowMode.PARALLEL, steps=steps))
+        """
+        file = tmp_path / "pid"
+        command = [sys.executable, "-c", textwrap.dedent(source), file, str(beside)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+            program.stdout.readline()
+            group = number_in(file)
+            program.send_signal(signal.SIGINT)
+            time.sleep(0.3)  # a second one that comes at once is the first
+            assert is_running(group)
+            program.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in program.communicate(timeout=10)[1]
+        assert not is_running(group)
+
     def test_the_grace_is_kept_when_the_program_exits_meanwhile(self, tmp_path):
         source = """
             import sys
