@@ -4,6 +4,7 @@ An owner has a name that its rows bear: host, boot, namespaces, pid, start, and 
 this system does not tell is empty there, and then nothing can be proven: the lease decides alone.
 """
 
+import logging
 import os
 import time
 import uuid
@@ -13,10 +14,13 @@ from typing import Final
 import attrs
 
 from szal.clock import monotonic
+from szal.logs import SafeLogger
 from szal.process_table import sees_this_process, start_of
 from szal.steps.supervisor import is_ending_for
 
 __all__ = ["has_left", "is_alive", "is_gone", "owner_name", "process_of"]
+
+logger = SafeLogger(logging.getLogger(__name__))
 
 _MOST_TO_END: Final = 60.0
 """Seconds after which commands that do not end are no longer waited for: then the lease decides."""
@@ -98,7 +102,11 @@ def has_left(owner: str) -> bool:
         return False
     pid, start = owner.split("/")[3:5]
     until = monotonic() + _MOST_TO_END
+    is_told = False
     while is_ending_for(pid, start):
+        if not is_told:
+            logger.warning("waiting for the commands to end that process %s has left, which has died", pid)
+            is_told = True
         if monotonic() > until:
             return False
         time.sleep(_PAUSE)

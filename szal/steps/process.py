@@ -5,6 +5,7 @@ cancellation while it waits for output, so it asks for one every `_TICK` seconds
 either, if that dies, the supervisor knows of.
 """
 
+import contextlib
 import logging
 import os
 import selectors
@@ -21,7 +22,7 @@ from szal import process_events
 from szal.clock import monotonic
 from szal.errors import ExitStatusUnknown
 from szal.interrupts import Interrupts
-from szal.process_table import group_has_ended
+from szal.process_table import group_has_ended, sees_this_process
 from szal.steps.exit_status import ExitStatus
 from szal.steps.stop_policy import GRACE_OF_PARENT, StopPolicy, share_of_parents_grace
 from szal.steps.stream import CHUNK, MAX_OUTPUT, Listener, Stream
@@ -66,17 +67,20 @@ class _Ending:
     asked: float | None = None  # when the stop signal was sent
     is_over: bool = False
 
-    def send(self, number: int) -> bool:
-        """Send a signal (0: none) to all of the group; return whether there is any that can be sent one."""
-        try:
+    def send(self, number: int) -> None:
+        """Send a signal to all of the group that can be sent one."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.group, number)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
 
     def lives(self) -> bool:
         """Whether any of the group is still running. Costs more where the answer is not simply no."""
-        return self.send(0) and not group_has_ended(self.group)
+        try:
+            os.killpg(self.group, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # they are another user's; or, on macOS, wait to be reaped
+            return sees_this_process() and not group_has_ended(self.group)
+        return not group_has_ended(self.group)
 
     def ask(self) -> float:
         """Send the stop signal, once; return when the grace is over."""

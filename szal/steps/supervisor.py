@@ -214,7 +214,8 @@ class Supervisor:
     def _start(self) -> None:
         """Start it, and tell it of all that runs."""
         if self._socket is not None:
-            self._socket.close()
+            with contextlib.suppress(OSError):  # the program has closed all of its files, as old daemons do
+                self._socket.close()
         self._socket = None
         start = start_of("self") if sees_this_process() else None
         arguments = (_NAME, str(os.getpid()), start or "?", self._token)  # as `is_ending_for` looks for them

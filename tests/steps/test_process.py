@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -261,6 +262,33 @@ def test_many_at_once_leave_no_thread_file_or_zombie():
 
 
 class TestExit:
+    @pytest.mark.skipif(not os.environ.get("SZAL_TEST_FULL"), reason="takes 5 s")
+    @pytest.mark.skipif(os.geteuid() != 0, reason="what cannot be killed here belongs to another user")
+    def test_what_cannot_be_killed_is_given_up_on_and_told(self):
+        source = """
+            import contextlib, logging, os, sys
+            from szal.steps.process import ProcessGroup
+            from szal.steps.stop_policy import StopPolicy
+
+            class Caller:
+                cancelled = is_hurried = False
+                orphan_grace = 1e9
+                log = logging.getLogger("the step")
+                def remaining(self): return None
+                def ends_within(self, seconds): return contextlib.nullcontext()
+                def report(self, data):
+                    os.setresuid(65534, 65534, 65534)
+                    self.cancelled = True
+
+            logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stdout)
+            process = ProcessGroup(["sh", "-c", "echo ready; exec sleep 30"], Caller(), policy=StopPolicy(grace=0.1))
+            print(process.run())
+            sys.stdout.flush()
+            os._exit(0)
+        """
+        done = run_program(source)
+        assert re.fullmatch(r"the step: process group \d+ was killed, and does not end\nNone\n", done.stdout)
+
     def test_a_group_is_ended_when_the_interpreter_exits(self, tmp_path):
         source = """
             import contextlib, sys, threading

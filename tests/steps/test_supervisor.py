@@ -192,6 +192,18 @@ class TestTheSupervisor:
             process.kill()
             wait_until(lambda: not any(map(is_running, groups)))
 
+    def test_is_started_again_where_the_program_has_closed_all_of_its_files(self):
+        source = """
+            run('echo')
+            os.closerange(3, 100)
+            run('echo $$; exec sleep 100')
+        """
+        with program(source) as process:
+            process.stdout.readline()
+            group = int(process.stdout.readline())
+            process.kill()
+            wait_until(lambda: not is_running(group))
+
     @pytest.mark.parametrize("number", ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "PIPE"])
     def test_is_not_ended_by_a_signal_that_a_whole_session_or_service_gets(self, number):
         with program("run('echo $$; exec sleep 100')") as process:
