@@ -15,7 +15,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import ROLLBACK, key_of
 from szal.model.results import StepResult
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, Stop
 from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.plan import Node
@@ -245,9 +245,12 @@ class StepContext:
         extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
         return StepLogger(logging.getLogger("szal.step"), extra)
 
-    def wake(self) -> None:
-        """Have what sleeps in this attempt see whether it is cancelled. The engine's own."""
-        self._run.wake(self._call)
+    def hear_of(self, stop: Stop) -> None:
+        """Have what sleeps in this attempt see whether *stop* cancels it; one may hurry. The engine's own."""
+        if stop.hurries:
+            self.tell_to_end(hurry=True)
+        else:
+            self._run.wake(self._call)
 
     def tell_to_end(self, *, hurry: bool = False) -> float | None:
         """Have this attempt be `cancelled`; return in how many seconds it ends, if it has promised that.
@@ -256,7 +259,7 @@ class StepContext:
         """
         self._is_told = True  # first: who promises something later sees it
         self.is_hurried = self.is_hurried or hurry
-        self.wake()
+        self._run.wake(self._call)
         return max(self.__dict__.get("_promises", ()), default=None)
 
     def give_up(self, call: Call) -> None:

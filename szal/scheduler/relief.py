@@ -60,7 +60,7 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
         return
     c.told_at = c.told_at or monotonic()
     with suppress(IndexError):  # it has ended meanwhile
-        baton[0][0].wake()
+        baton[0][0].hear_of(stop)
     relief = c.relief = Relief(baton)
 
     def watch() -> None:

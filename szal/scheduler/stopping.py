@@ -214,7 +214,7 @@ def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
                 settling.forget(c, stage)
                 _take_back(run, node)
             elif not stop.is_patient:
-                run.info.wake(stage.call)
+                stage.context.hear_of(stop)
         elif isinstance(stage, BackingOff):
             c.timers.cancel(stage.timer)
             run.enter(node.place, READY)
