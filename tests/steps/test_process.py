@@ -267,10 +267,12 @@ class TestExit:
     def test_what_cannot_be_killed_is_given_up_on_and_told(self):
         source = """
             import contextlib, logging, os, sys
+            from szal.events.progress import Hearing
             from szal.steps.process import ProcessGroup
             from szal.steps.stop_policy import StopPolicy
 
             class Caller:
+                hearing = Hearing.LINES
                 cancelled = is_hurried = False
                 orphan_grace = 1e9
                 log = logging.getLogger("the step")

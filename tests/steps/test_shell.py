@@ -385,7 +385,6 @@ class TestWhatAFailedCommandLeaves:
     def test_it_is_there_where_the_printed_is_not_what_was_to_come(self):
         assert made("echo no json", "json").output == {"exit_code": 0, "stdout": "no json", "stderr": ""}
 
-    @pytest.mark.xfail(reason="an attempt that is out of time is left behind", strict=False)
     def test_it_is_there_after_a_time_out(self):
         result = run(shell("echo out; echo err >&2; exec sleep 100", timeout=0.3))
         assert result.error == "step timeout: sh after 300ms:\n  stderr:\n    err\n  stdout:\n    out"
@@ -630,7 +629,7 @@ class TestStopping:
             assert is_running(group)
             program.send_signal(signal.SIGINT)
             assert "KeyboardInterrupt" in program.communicate(timeout=10)[1]
-        assert not is_running(group)
+        wait_until(lambda: not is_running(group))
 
     def test_the_grace_is_kept_when_the_program_exits_meanwhile(self, tmp_path):
         source = """
@@ -666,7 +665,7 @@ class TestNothingFollowsBeforeItHasEnded:
 
     def test_another_attempt(self, slow_to_end, log):
         result = run(shell(slow_to_end, timeout=0.5, max_retries=1))
-        assert result.error == "retry exhausted: sh after 2 attempts: step timeout: sh after 500ms"
+        assert result.error.startswith("retry exhausted: sh after 2 attempts: step timeout: sh after 500ms")
         assert self.lines(log) == [
             "attempt 1 begins",
             "attempt 1 has given the lock back",
@@ -706,7 +705,7 @@ class TestNothingFollowsBeforeItHasEnded:
 
         with Engine(handler) as engine:
             result = engine.run(FlowDef("demo", steps=[StepDef("a", timeout=0.5, max_retries=1, retry_delay=0)]))
-        assert result["a"].error == "retry exhausted: a after 2 attempts: step timeout: a after 500ms"
+        assert result["a"].error.startswith("retry exhausted: a after 2 attempts: step timeout: a after 500ms")
         assert self.lines(log)[1:3] == ["attempt 1 has given the lock back", "attempt 2 begins"]
 
     def test_an_undo_that_is_out_of_time_is_tried_again(self, slow_to_end, log):

@@ -18,12 +18,14 @@ from szal.steps.supervisor import Supervisor, is_ending_for
 
 PROGRAM = """
     import contextlib, logging, os, signal, sys, threading, time
+    from szal.events.progress import Hearing
     from szal.steps.process import ProcessGroup
     from szal.steps.stop_policy import StopPolicy
     from szal.steps.supervisor import supervisor
 
     class Caller:
         cancelled = is_hurried = False
+        hearing = Hearing.LINES
         orphan_grace = float("inf")
         log = logging.getLogger("test")
         def remaining(self): return None
