@@ -198,6 +198,7 @@ class Supervisor:
         if self._socket is None or self._has_ended():
             is_first = self._socket is None
             self._start()
+            self._send("")
             if not is_first and self._socket is not None:
                 logger.warning("the supervisor of this process's commands was ended, and has been started again")
         self._send("")

@@ -657,15 +657,15 @@ class TestNothingFollowsBeforeItHasEnded:
     @pytest.fixture
     def slow_to_end(self, log):
         release = f"sleep 0.3; echo attempt $SZAL_ATTEMPT has given the lock back >> {log}; exit 1"
-        work = f"trap '{release}' TERM; echo ready; while :; do sleep 0.02 || :; done"
-        return f"echo attempt $SZAL_ATTEMPT begins >> {log}; {work}"
+        work = "echo ready; while :; do sleep 0.02 || :; done"
+        return f"trap '{release}' TERM; echo attempt $SZAL_ATTEMPT begins >> {log}; {work}"
 
     def lines(self, log):
         return log.read_text().splitlines()
 
     def test_another_attempt(self, slow_to_end, log):
-        result = run(shell(slow_to_end, timeout=0.5, max_retries=1))
-        assert result.error.startswith("retry exhausted: sh after 2 attempts: step timeout: sh after 500ms")
+        result = run(shell(slow_to_end, timeout=0.8, max_retries=1))
+        assert result.error.startswith("retry exhausted: sh after 2 attempts: step timeout: sh after 800ms")
         assert self.lines(log) == [
             "attempt 1 begins",
             "attempt 1 has given the lock back",
@@ -674,7 +674,7 @@ class TestNothingFollowsBeforeItHasEnded:
         ]
 
     def test_a_step_after_it(self, slow_to_end, log):
-        slow = shell(slow_to_end, timeout=0.5)
+        slow = shell(slow_to_end, timeout=0.8)
         after = attrs.evolve(
             shell(f"echo after >> {log}", "after"), depends_on=[slow], trigger_mode=TriggerMode.ALL_DONE
         )
@@ -686,8 +686,8 @@ class TestNothingFollowsBeforeItHasEnded:
     @pytest.mark.parametrize("store", [None, "memory:"])
     def test_the_undoing_and_the_end_of_the_run(self, slow_to_end, log, limit, store):
         undone = shell("true", "first", rollback={"run": f"echo undone >> {log}"}, rollbackable=True)
-        slow = shell(slow_to_end, timeout=0.5 if limit == "step" else None)
-        flow = FlowDef("demo", steps=[undone, slow], rollback_on_failure=True, timeout=0.7 if limit == "flow" else None)
+        slow = shell(slow_to_end, timeout=0.8 if limit == "step" else None)
+        flow = FlowDef("demo", steps=[undone, slow], rollback_on_failure=True, timeout=0.9 if limit == "flow" else None)
         token = CancellationToken()
         config = EngineConfig(
             execution_store=None if store is None else open_store(store),
@@ -704,12 +704,12 @@ class TestNothingFollowsBeforeItHasEnded:
             return run_shell(ctx, {"run": slow_to_end})
 
         with Engine(handler) as engine:
-            result = engine.run(FlowDef("demo", steps=[StepDef("a", timeout=0.5, max_retries=1, retry_delay=0)]))
-        assert result["a"].error.startswith("retry exhausted: a after 2 attempts: step timeout: a after 500ms")
+            result = engine.run(FlowDef("demo", steps=[StepDef("a", timeout=0.8, max_retries=1, retry_delay=0)]))
+        assert result["a"].error.startswith("retry exhausted: a after 2 attempts: step timeout: a after 800ms")
         assert self.lines(log)[1:3] == ["attempt 1 has given the lock back", "attempt 2 begins"]
 
     def test_an_undo_that_is_out_of_time_is_tried_again(self, slow_to_end, log):
-        first = shell("true", "first", timeout=0.5, max_retries=1, rollback={"run": slow_to_end}, rollbackable=True)
+        first = shell("true", "first", timeout=0.8, max_retries=1, rollback={"run": slow_to_end}, rollbackable=True)
         with Engine(Handlers()) as engine:
             flow = FlowDef("demo", steps=[first, shell("exit 1")], rollback_on_failure=True)
             assert engine.run(flow).state is WorkflowState.FAILED
