@@ -195,13 +195,12 @@ class Supervisor:
     # -- with the lock ---------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        if self._socket is None or self._has_ended():
-            is_first = self._socket is None
+        is_lost = self._socket is not None and self._has_ended()
+        if is_lost or self._socket is None:
             self._start()
-            self._send("")
-            if not is_first and self._socket is not None:
-                logger.warning("the supervisor of this process's commands was ended, and has been started again")
         self._send("")
+        if is_lost and self._socket is not None:
+            logger.warning("the supervisor of this process's commands was ended, and has been started again")
 
     def _has_ended(self) -> bool:
         assert self._socket is not None
