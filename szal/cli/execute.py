@@ -30,6 +30,8 @@ from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.scheduler.cancel import CancellationToken
+from szal.steps.stop_policy import share_of_parents_grace
+from szal.steps.supervisor import supervisor
 from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
 from szal.stores.ledger import ledger_of
@@ -40,6 +42,10 @@ PAUSED: Final = 3
 """The exit status for an execution that waits for something."""
 
 _PATIENCE: Final = 0.5  # seconds for threads that were left behind to end by themselves
+_GRACE: Final = 5.0
+"""Seconds for what runs to end once it is told to; commands have their own."""
+_SHARE_OF_GRACE: Final = 0.6
+"""Of the seconds that this szal itself has, where it is a command of another: the rest is for what it has to write."""
 
 
 @attrs.define
@@ -74,6 +80,7 @@ class Settings:
             durability=self.durability,
             lease_ttl=self.lease_ttl,
             cwd=self.cwd,
+            cancel_grace=min(_GRACE, share_of_parents_grace(_SHARE_OF_GRACE)),
             **more,
         )
 
@@ -259,7 +266,7 @@ _FIRST_KEPT: Final = {
     signal.SIGINT: "pausing as soon as what runs has ended; once more to stop waiting",
     signal.SIGTERM: "stopping as soon as what runs has ended; once more to stop waiting",
 }
-_SECOND: Final = "waiting no longer; once more to leave at once"
+_SECOND: Final = "killing commands, and waiting for nothing else; once more to leave at once"
 
 
 @contextlib.contextmanager
@@ -303,6 +310,7 @@ def leave(status: int) -> NoReturn:
 def leave_at_once(status: int, said: str = "szal: left at once", *lasts: Callable[[], object]) -> NoReturn:
     """End the process from a thread that is not the main one, which may hang, once *lasts* were called."""
     time.sleep(_PATIENCE)  # the main thread has been told too, and may be on its way out
+    supervisor().kill()
     for last in (*lasts, _finish):
         thread = threading.Thread(target=last, name="szal-exit", daemon=True)
         thread.start()  # what holds up the main thread may hold up this one too

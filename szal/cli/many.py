@@ -251,5 +251,5 @@ def _without_id(text: str, execution_id: str) -> str:
 
 _SAID: Final = {
     1: "no other is begun, and what runs is stopped; once more to stop waiting",
-    2: "waiting no longer; once more to leave at once",
+    2: "killing commands, and waiting for nothing else; once more to leave at once",
 }

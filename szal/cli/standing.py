@@ -15,9 +15,10 @@ from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint, decode_flow
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
-from szal.scheduler.context import RunInfo, StepContext
+from szal.scheduler.context import StepContext
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import CONDITION_NOT_MET, Run
+from szal.scheduler.run_info import RunInfo
 from szal.stores import ExecutionStore, ExecutionSummary
 from szal.stores.ledger import Ledger, Snapshot, ledger_of
 

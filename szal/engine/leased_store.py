@@ -200,7 +200,7 @@ class LeasedStore:
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
-        from szal.engine.owners import is_gone
+        from szal.engine.owners import has_left
         from szal.stores.ledger import TakeOver
 
         self.heartbeat.start()
@@ -208,7 +208,7 @@ class LeasedStore:
             execution_id=execution_id,
             owner=self.owner,
             ttl=self.ttl,
-            is_gone=is_gone,
+            is_gone=has_left,
             under=under,
             reopen=reopen,
             rise=1 + _random_bits(20),

@@ -1,9 +1,10 @@
 """One execution from its first record to its last: its states, its steps, its undoing, its result."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -22,10 +23,11 @@ from szal.engine.waiting import Waits
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
-from szal.scheduler.context import RunInfo, StepContext
+from szal.scheduler.context import StepContext
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
+from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import SUB_FLOW
 from szal.steps.handlers import Resolver
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Lifecycle"]
 
 _RUNNING, _ROLLING_BACK = WorkflowState.RUNNING, WorkflowState.ROLLING_BACK
+_ORPHANS_SHARE: Final = 1 / 3
+"""Of the time that a lease lasts: at any moment two thirds of it are left, and the rest is for slow machines."""
 
 
 class Lifecycle(Supervised):
@@ -111,6 +115,7 @@ class Lifecycle(Supervised):
             token=spec.token,
             progress=config.progress_sink,
             is_recorded=self.recording.encode is not None,
+            orphan_grace=math.inf if journal is None else config.lease_ttl * _ORPHANS_SHARE,
         )
         return Run(
             plan=spec.plan,

@@ -1,17 +1,30 @@
-"""Who an owner of executions is, and whether it is known to have ended. All that szal asks the system of processes.
+"""Who an owner of executions is, and whether it is known to have ended.
 
 An owner has a name that its rows bear: host, boot, namespaces, pid, start, and a random part, between slashes. What
 this system does not tell is empty there, and then nothing can be proven: the lease decides alone.
 """
 
+import logging
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-__all__ = ["is_alive", "is_gone", "owner_name", "process_of"]
+from szal.clock import monotonic
+from szal.logs import SafeLogger
+from szal.process_table import sees_this_process, start_of
+from szal.steps.supervisor import is_ending_for
+
+__all__ = ["has_left", "is_alive", "is_gone", "owner_name", "process_of"]
+
+logger = SafeLogger(logging.getLogger(__name__))
+
+_MOST_TO_END: Final = 60.0
+"""Seconds after which commands that do not end are no longer waited for: then the lease decides."""
+_PAUSE: Final = 0.05
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACES: Final = ("pid", "time")
@@ -35,7 +48,7 @@ class _Place:
 def owner_name() -> str:
     """Return a name for an owner in this process, another at each call."""
     place = _place()
-    start = _start_of("self") if _sees_this_process() else None
+    start = start_of("self") if sees_this_process() else None
     return "/".join((place.host, place.boot, place.namespaces, str(os.getpid()), start or "", uuid.uuid4().hex))
 
 
@@ -56,9 +69,9 @@ def is_gone(owner: str) -> bool:
         return True
     except (OSError, OverflowError):  # it is another user's, or cannot be asked for
         pass
-    if not start or not _sees_this_process():
+    if not start or not sees_this_process():
         return False
-    found = _start_of(pid)
+    found = start_of(pid)
     return found is not None and found != start
 
 
@@ -78,6 +91,26 @@ def process_of(owner: str) -> str:
     """
     host, _, _, pid, *_ = owner.split("/") + [""] * 6
     return f"process {pid} on {host}" if host and pid.isdecimal() else owner
+
+
+def has_left(owner: str) -> bool:
+    """Return whether the process of *owner* has ended, by proof, once its commands have ended, too.
+
+    What runs them again must not begin beside them.
+    """
+    if not is_gone(owner):
+        return False
+    pid, start = owner.split("/")[3:5]
+    until = monotonic() + _MOST_TO_END
+    is_told = False
+    while is_ending_for(pid, start):
+        if not is_told:
+            logger.warning("waiting for the commands to end that process %s has left, which has died", pid)
+            is_told = True
+        if monotonic() > until:
+            return False
+        time.sleep(_PAUSE)
+    return True
 
 
 def _place() -> _Place:
@@ -109,22 +142,3 @@ def _own_namespaces() -> str:
             if kind == "pid":
                 return ""
     return "+".join(found)
-
-
-def _sees_this_process() -> bool:
-    """Whether /proc is of this pid namespace: it may have been mounted in another, and tell of other processes."""
-    try:
-        return str(Path("/proc/self").readlink()) == str(os.getpid())
-    except (OSError, NotImplementedError):
-        return False
-
-
-def _start_of(pid: str) -> str | None:
-    """Return when a process started, in ticks; "ended" of one that is only there to be reaped; None: it is not told."""
-    try:
-        stat = Path("/proc", pid, "stat").read_text("ascii", "replace")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    is_over = fields[0] in "ZX" and int(fields[17]) <= 1  # its first thread may have ended before others
-    return "ended" if is_over else fields[19]

@@ -15,7 +15,7 @@ from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
 from szal.engine.lineage import is_child_id, root_of, standing_sub_flow
-from szal.engine.owners import is_gone, owner_name
+from szal.engine.owners import has_left, owner_name
 from szal.engine.part import Part
 from szal.engine.rerun import kept_rows, with_descendants
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flow, stored_flow
@@ -239,7 +239,7 @@ class Recovery:
         """Raise `ExecutionOwned` for the first of these executions that has a live owner."""
         for record in records:
             holder = self.ledger.holder(record.execution_id) if record.state.is_live else None
-            if holder is not None and not is_gone(holder):
+            if holder is not None and not has_left(holder):
                 raise ExecutionOwned(record.execution_id)
 
     def rerun(self, execution_id: str, wanted: Rerun) -> ExecutionSpec:

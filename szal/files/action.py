@@ -6,7 +6,8 @@ from typing import Final
 from szal.expressions.path import Json
 from szal.files.checks import check_command, check_config, check_expansion
 from szal.files.fields import Fields
-from szal.files.vocabulary import SURROUNDINGS, WAIT
+from szal.files.vocabulary import STOP, SURROUNDINGS, WAIT
+from szal.model.config import STOP_SIGNALS
 
 __all__ = ["GOES_WITH", "KINDS", "call_of", "check_owners", "shell_of", "surroundings_of", "work_of"]
 
@@ -78,12 +79,26 @@ def surroundings_of(fields: Fields, around: Mapping[str, Json]) -> dict[str, Jso
     """Return what a command has beside its text. Variables are laid over those *around* it, the rest replaces them."""
     variables = fields.inner("env")
     env = {**around.get("env", {}), **{name: variables.text(name) or "" for name in variables.entries}}
-    own = {"cwd": fields.text("cwd"), "shell": fields.text("shell"), "grace": fields.duration("grace")}
+    own = {"cwd": fields.text("cwd"), "shell": fields.text("shell"), "stop": _stop_of(fields)}
     found = {key: value for key, value in around.items() if key in own}
     found.update((key, value) for key, value in own.items() if value is not None)
     check_config(fields, "shell", {**own, "env": {name: entry.value.raw for name, entry in variables.entries.items()}})
     check_expansion(fields)
     return {**found, "env": env} if env else found
+
+
+def _stop_of(fields: Fields) -> dict[str, Json] | None:
+    """Return how a command is told to end, if that is said."""
+    stop = fields.inner("stop")
+    stop.allow(STOP)
+    signal = stop.one_of("signal", {name: name for name in STOP_SIGNALS}, _hint_for_signal)
+    found = {"signal": signal, "grace": stop.duration("grace")}
+    return {key: value for key, value in found.items() if value is not None} or None
+
+
+def _hint_for_signal(text: str) -> str:
+    bare = text.upper().removeprefix("SIG")
+    return f"; did you mean {bare!r}?" if bare in STOP_SIGNALS else ""
 
 
 def _wait(step: Fields) -> dict[str, Json]:

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 from szal.expressions.path import Json
 from szal.files.action import GOES_WITH, KINDS
 from szal.files.fields import DURATION
-from szal.files.vocabulary import DEFAULTS, FLOW, OLD_TRIGGERS, RETRIES, ROLLBACK, STEP, SUB_FLOW, TRIGGERS, WAIT
-from szal.model.config import VARIABLE
+from szal.files.vocabulary import DEFAULTS, FLOW, OLD_TRIGGERS, RETRIES, ROLLBACK, STEP, STOP, SUB_FLOW, TRIGGERS, WAIT
+from szal.model.config import STOP_SIGNALS, VARIABLE
 from szal.model.state import NamedEnum
 from szal.model.step import BackoffStrategy
 from szal.model.validation import FlowMode
@@ -77,7 +77,8 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
         "Variables of commands. Nothing in them is expanded but {{…}}.",
     ),
     "shell": (_TEXT, "The shell of commands, with its options: sh -e by default."),
-    "grace": (_DURATION, "How long a command has between SIGTERM and SIGKILL."),
+    "stop": (_either(_part("stop")), "How a command is told to end: TERM, and 2s later SIGKILL, by default."),
+    "grace": (_DURATION, "How long it has until SIGKILL."),
     "output": ({"enum": ["text", "lines", "json", None]}, "What of a command's output is the step's."),
     "call": ({"type": ["string", "null"]}, 'A function, as "package.module:function".'),
     "with": ({"type": ["object", "array", "null"]}, "The arguments of 'call', or the inputs of 'flow'."),
@@ -115,6 +116,7 @@ def flow_schema() -> dict[str, Any]:
             "defaults": _object(DEFAULTS),
             "retries": _object(RETRIES, "max"),
             "wait": _object(WAIT, "signal"),
+            "stop": _stop(),
             "rollback": {**_object(ROLLBACK), "oneOf": [{"required": ["run"]}, {"required": ["call"]}]},
         },
     }
@@ -133,6 +135,13 @@ def _object(keys: Mapping[str, str], *required: str) -> _Schema:
         "additionalProperties": False,
         "required": list(required),
     }
+
+
+def _stop() -> _Schema:
+    """Return the schema of how a command is told to end: its signal is one of few, where that of a wait is any text."""
+    found = _object(STOP)
+    found["properties"]["signal"] = {"enum": [*STOP_SIGNALS, None], "description": "The signal, without SIG."}
+    return found
 
 
 def _one_thing() -> _Schema:

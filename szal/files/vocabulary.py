@@ -17,6 +17,7 @@ __all__ = [
     "RETRIES",
     "ROLLBACK",
     "STEP",
+    "STOP",
     "SUB_FLOW",
     "SURROUNDINGS",
     "TRIGGERS",
@@ -45,9 +46,13 @@ SURROUNDINGS: Final[Mapping[str, str]] = {
     "cwd": 'config["cwd"]',
     "env": 'config["env"]',
     "shell": 'config["shell"]',
-    "grace": 'config["grace"]',
+    "stop": 'config["stop"]',
 }
 """What a command has beside its text."""
+STOP: Final[Mapping[str, str]] = {
+    "signal": 'config["stop"]["signal"]',
+    "grace": 'config["stop"]["grace"]',
+}
 
 STEP: Final[Mapping[str, str]] = {
     "name": "StepDef.name",
@@ -157,6 +162,8 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("undo", "compensate"), "rollback"),
     **dict.fromkeys(("trigger", "trigger_mode", "trigger_rule"), "when"),
     **dict.fromkeys(("params", "parameters"), "inputs"),
+    **dict.fromkeys(("grace", "grace_period", "kill_after", "stop_grace_period"), "write 'stop: {grace: {n}s}'"),
+    **dict.fromkeys(("stop_signal", "signalOnStop", "kill_signal"), "write 'stop: {signal: INT}'"),
     "step_type": "type",
     "sub_flow": "flow",
     "sub_flows": "flows",

@@ -14,12 +14,24 @@ from szal.expressions.path import Json, Path
 from szal.model.shapes import COMMAND_OUTPUTS
 from szal.number import problem_of, shown
 
-__all__ = ["DEFAULT_SHELL", "VARIABLE", "Fault", "faults_in", "is_open", "misplaced_in", "undo_of", "words_of"]
+__all__ = [
+    "DEFAULT_SHELL",
+    "STOP_SIGNALS",
+    "VARIABLE",
+    "Fault",
+    "faults_in",
+    "is_open",
+    "misplaced_in",
+    "undo_of",
+    "words_of",
+]
 
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """The name of an environment variable, as POSIX has it."""
 DEFAULT_SHELL: Final = "sh -e"
 """What runs a command that says no other shell."""
+STOP_SIGNALS: Final = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT", "ALRM", "WINCH", "KILL")
+"""What a command may be told to end with."""
 _MAX_GRACE: Final = 1e6
 
 
@@ -115,9 +127,25 @@ def _env(value: Json) -> Iterator[tuple[str, str | None]]:
             yield f"contains a NUL character in {name}", name
 
 
-def _grace(value: Json) -> Iterator[tuple[str, str | None]]:
-    if problem_of(value) is not None or not 0 <= value < _MAX_GRACE:
-        yield f"must be a number of seconds, not {shown(value)}", None
+def _stop(value: Json) -> Iterator[tuple[str, str | None]]:
+    wanted = 'must be like {"signal": "INT", "grace": 10}'
+    if not isinstance(value, Mapping):
+        yield f"{wanted}, not {shown(value)}", None
+        return
+    for key in value:
+        if key not in ("signal", "grace"):
+            yield f"{wanted}; it has no {shown(key)}", key if isinstance(key, str) else None
+    name, grace = value.get("signal"), value.get("grace")
+    if name is not None and name not in STOP_SIGNALS:
+        bare = name.upper().removeprefix("SIG") if isinstance(name, str) else None
+        hint = f": write {bare!r}" if bare in STOP_SIGNALS else ""
+        yield f"has the signal {shown(name)}, which is none of {', '.join(STOP_SIGNALS)}{hint}", "signal"
+    if grace is not None and (problem_of(grace) is not None or not 0 <= grace < _MAX_GRACE):
+        yield f"has the grace {shown(grace)}, which must be a number of seconds", "grace"
+
+
+def _no_grace(_: Json) -> Iterator[tuple[str, str | None]]:
+    yield 'is a part of config.stop: write {"stop": {"grace": 10}}', None
 
 
 def _output(value: Json) -> Iterator[tuple[str, str | None]]:
@@ -162,7 +190,9 @@ def _kind(step_type: str, filled: tuple[str, ...], **fields: _Check) -> _Kind:
 
 
 _KINDS: Final[Mapping[str, _Kind]] = {
-    "shell": _kind("shell", ("run", "cwd"), run=_run, cwd=_cwd, env=_env, shell=_shell, grace=_grace, output=_output),
+    "shell": _kind(
+        "shell", ("run", "cwd"), run=_run, cwd=_cwd, env=_env, shell=_shell, stop=_stop, grace=_no_grace, output=_output
+    ),
     "python": _kind("python", ("args",), call=_call, args=_args),
     "sleep": _kind("sleep", ("seconds",), seconds=_seconds),
     "wait": _kind("wait", ("signal", "timeout"), signal=_of_text("the name of a signal"), timeout=_seconds),

@@ -81,6 +81,11 @@ class Stop(NamedEnum):
         """Whether handlers come to their end undisturbed, and an execution that they were the last of with them."""
         return self is Stop.DRAINED
 
+    @property
+    def hurries(self) -> bool:
+        """Whether what can be ended by force is, at once: somebody else runs the same by now."""
+        return self is Stop.LEASE_LOST
+
     def outranks(self, other: "Stop") -> bool:
         """Whether a run that is being left for *other* is left for this from now on."""
         return (self.breaks, not self.is_patient) > (other.breaks, not other.is_patient)

@@ -99,8 +99,8 @@ def _template(
 
 _FLOW_TEXTS: Final = ("name", "description")
 _STEP_TEXTS: Final = ("name", "description", "step_type")
-_CONFIG_TEXTS: Final = {"shell": ("shell", "output", "grace"), "python": ("call",)}
-_UNDO_TEXTS: Final = ("shell", "grace", "call")
+_CONFIG_TEXTS: Final = {"shell": ("shell", "output", "stop"), "python": ("call",)}
+_UNDO_TEXTS: Final = ("shell", "stop", "call")
 _UNREAD: Final = "holds {{, and nothing is filled in there"
 
 

@@ -44,6 +44,7 @@ class Attempt:
         "encoded",
         "error",
         "handler",
+        "is_last",
         "output",
         "pool",
         "timer",
@@ -65,6 +66,8 @@ class Attempt:
         self.encode = encode
         self.announce: Callable[[], None] | None = None
         """Put on the queue when it begins, for the coordinator to call."""
+        self.is_last = False
+        """Whether no other attempt follows, as it was told to end for good."""
         self.pool: Any = None  # of the worker that it is given to
         self.timer: Any = None
         self.output: Json = None

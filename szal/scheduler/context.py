@@ -3,9 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-import attrs
+from contextlib import contextmanager
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
@@ -20,50 +18,14 @@ from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
-from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.plan import Node, Plan
-from szal.scheduler.seen import Seen
+from szal.scheduler.plan import Node
+from szal.scheduler.run_info import RunInfo
+from szal.scheduler.step_logger import StepLogger
 from szal.waiters import wait_for, waitable
 
-__all__ = ["Handler", "Outputs", "RunInfo", "StepContext"]
+__all__ = ["Handler", "Outputs", "StepContext"]
 
 logger = SafeLogger(logging.getLogger(__name__))
-
-
-@attrs.define(eq=False, repr=False)
-class RunInfo:
-    """What all the steps of one run share, and their handlers may ask for.
-
-    Written by the coordinating thread alone, but for `stop`, which may be set by whoever asks for a stop, and
-    `sleepers`, which handlers add themselves to: the call, and a lock that is released to wake it.
-    """
-
-    flow_name: str
-    execution_id: str
-    inputs: dict[str, Json]
-    plan: Plan
-    results: list[StepResult | None]
-    settled_as: list[int]  # by place: how many steps had settled before it; kept for loose plans only
-    cwd: str | None = None
-    token: CancellationToken | None = None
-    progress: Callable[[StepProgress], object] | None = None
-    stop: Stop | None = None
-    settled: int = 0
-    sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
-    is_recorded: bool = False  # its inputs and outputs are JSON
-    seen: Seen = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.seen = Seen(self.inputs, is_recorded=self.is_recorded)
-
-    def wake(self, call: Call) -> None:
-        """Have every thread that sleeps for *call* see whether it is cancelled. From any thread."""
-        for sleeper in self.sleepers.copy():  # copying is atomic
-            if sleeper[0] is call and sleeper[1].locked():
-                try:
-                    sleeper[1].release()
-                except RuntimeError:  # somebody else has woken it
-                    continue
 
 
 class StepContext:
@@ -81,8 +43,11 @@ class StepContext:
     # Class attributes are the defaults, so that the thousands of contexts that never need them cost nothing.
     output: Json = None
     """In a rollback handler: what the step recorded when it completed."""
+    is_hurried: bool = False
+    """Whether the grace is over, too: what this attempt still waits for is to be ended by force."""
     _call: Call = UNLIMITED
     _is_undo = False
+    _is_told = False
     _inputs: dict[str, Json] | None = None  # its own copies, of what it has looked at
     _outputs: dict[str, Json] | None = None
     _before: frozenset[int] | None = None  # the places of the ancestors, once all of them were asked for
@@ -123,6 +88,14 @@ class StepContext:
     def cwd(self) -> str | None:
         """The directory that commands of this execution run in; None: the process's own."""
         return self._run.cwd
+
+    @property
+    def orphan_grace(self) -> float:
+        """How many seconds what this attempt has started may live on if this process dies, as another may go on then.
+
+        Infinite where nobody can. The engine's own.
+        """
+        return self._run.orphan_grace
 
     @property
     def inputs(self) -> dict[str, Json]:
@@ -174,7 +147,7 @@ class StepContext:
 
         An undo is not told of what stopped the run that it undoes.
         """
-        if self._call.abandoned:
+        if self._is_told or self._call.abandoned:
             return True
         if self._is_undo:
             return False
@@ -193,6 +166,34 @@ class StepContext:
         if self.cancelled:
             stop = self._run.stop
             raise Cancelled("cancelled" if stop is None else stop.reason)
+
+    @contextmanager
+    def ends_within(self, seconds: float) -> Iterator[None]:
+        """Promise, for a block, that this attempt ends at most *seconds* after it is `cancelled` or out of time.
+
+        The engine relies on that: it waits so long before it goes on, be it with another attempt, an undo, or to the
+        end of the run, and leaves nothing behind. `run_shell` does so for its command. Raises as `check` does.
+
+        >>> from szal import Engine, FlowDef, StepDef
+        >>> def upload(ctx):
+        ...     with ctx.ends_within(1.0):
+        ...         while ctx.sleep(0.01):
+        ...             pass
+        ...         print("the lock is given back")
+        >>> flow = FlowDef("demo", steps=[StepDef("upload", timeout=0.05, max_retries=1, retry_delay=0)])
+        >>> with Engine(upload) as engine:
+        ...     engine.run(flow)["upload"].error
+        the lock is given back
+        the lock is given back
+        'retry exhausted: upload after 2 attempts: step timeout: upload after 50ms'
+        """
+        promises: list[float] = self.__dict__.setdefault("_promises", [])
+        promises.append(seconds)  # first: who tells it to end later looks for it
+        try:
+            self.check()
+            yield
+        finally:
+            promises.remove(seconds)
 
     def sleep(self, seconds: float) -> bool:
         """Block for *seconds*, or until the attempt is cancelled or its deadline passes: then return False.
@@ -242,11 +243,24 @@ class StepContext:
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
         """A logger (``szal.step``) whose lines begin with the flow and the step. What logging raises fails no step."""
         extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
-        return _StepLogger(logging.getLogger("szal.step"), extra)
+        return StepLogger(logging.getLogger("szal.step"), extra)
 
-    def wake(self) -> None:
-        """Have what sleeps in this attempt see whether it is cancelled. The engine's own."""
+    def hear_of(self, stop: Stop) -> None:
+        """Have what sleeps in this attempt see whether *stop* cancels it; one may hurry. The engine's own."""
+        if stop.hurries:
+            self.tell_to_end(hurry=True)
+        else:
+            self._run.wake(self._call)
+
+    def tell_to_end(self, *, hurry: bool = False) -> float | None:
+        """Have this attempt be `cancelled`; return in how many seconds it ends, if it has promised that.
+
+        The engine's own. With *hurry* its grace is over, too.
+        """
+        self._is_told = True  # first: who promises something later sees it
+        self.is_hurried = self.is_hurried or hurry
         self._run.wake(self._call)
+        return max(self.__dict__.get("_promises", ()), default=None)
 
     def give_up(self, call: Call) -> None:
         """Have this attempt be that call, which is abandoned. The engine's own."""
@@ -335,17 +349,6 @@ class _Outcomes(Mapping[str, Json]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-class _StepLogger(SafeLogger):
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        extra = self.extra or {}
-        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
-        prefix = f"[{extra.get('flow')}/{extra.get('step')}]"
-        if args:  # only then does logging look for % in the message
-            prefix = prefix.replace("%", "%%")
-        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
-        super().log(level, f"{prefix} {msg}", *args, **kwargs)
 
 
 Handler = Callable[[StepContext], Json]

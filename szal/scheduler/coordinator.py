@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -23,9 +23,12 @@ from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
 from szal.scheduler.timers import Timers
 from szal.scheduler.workers import WorkerPool
-from szal.waiters import Mailbox
+from szal.waiters import Mailbox, waitable
 
-__all__ = ["Baton", "Coordinator", "InTurn", "Inbox", "Relief"]
+__all__ = ["MOST_IN_A_HURRY", "Baton", "Coordinator", "InTurn", "Inbox", "Relief"]
+
+MOST_IN_A_HURRY: Final = 10.0
+"""Seconds that an attempt which has promised to end is waited for once there is no grace: the system may be slow."""
 
 
 class Inbox:
@@ -123,15 +126,40 @@ class Relief:
     """
 
     baton: Baton
-    woken: threading.Event = attrs.field(factory=threading.Event)
+    has_ended: bool = False
+    """Whether the handler has come back: nobody has to stand by any more."""
+    is_hurried: bool = False
     given_up: tuple[StepContext, float] | None = None
     """The call that the handler's thread is held up in: it has begun to take over."""
+    _woken: threading.Event = attrs.field(factory=threading.Event)
 
-    def give_up(self) -> None:
-        """Give up on the handler, if it has not ended, and have the thread take over. From any thread."""
-        with contextlib.suppress(IndexError):
-            self.given_up = self.baton.pop()
-        self.woken.set()
+    def end(self) -> None:
+        """Take note that the handler has come back. The coordinating thread only."""
+        self.has_ended = True
+        self._woken.set()
+
+    def hurry(self) -> None:
+        """End the grace of the handler. From any thread."""
+        self.is_hurried = True
+        self._woken.set()
+
+    def outwait(self, grace: float) -> bool:
+        """Wait for the handler to end, so many seconds and as long as it has promised beyond; False if it has not.
+
+        Then it is given up on. The thread that stands by only.
+        """
+        self._woken.wait(waitable(grace))
+        with contextlib.suppress(IndexError):  # it has ended
+            while not self.has_ended:
+                self._woken.clear()
+                hurry = self.is_hurried
+                seconds = self.baton[0][0].tell_to_end(hurry=hurry)
+                if seconds is not None:
+                    self._woken.wait(waitable(min(seconds, MOST_IN_A_HURRY) if hurry else seconds))
+                if seconds is None or hurry == self.is_hurried:
+                    self.given_up = self.baton.pop()
+                    return False
+        return True
 
 
 @attrs.define(eq=False, repr=False)

@@ -99,11 +99,12 @@ class Scheduler:
         return is_heard
 
     def end_grace(self) -> None:
-        """Give up on every handler that still runs, where it was told to end."""
+        """Give up on every handler that still runs, where it was told to end: what can be ended by force, is."""
         c = self._c
-        c.inbox.call(partial(stopping.end_grace, c))
-        if c.relief is not None:
-            c.relief.give_up()
+        c.inbox.call(partial(stopping.end_grace, c, hurry=True))
+        relief = c.relief
+        if relief is not None:
+            relief.hurry()
 
     # -- on the coordinating thread ------------------------------------------------------------------
 

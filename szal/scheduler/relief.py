@@ -2,8 +2,9 @@
 
 The thread cannot be stopped, and nobody else can end its run for it, as long as it coordinates. So whoever asks for the
 stop starts a thread that stands by. It waits for the handler to end, as long as one on a thread of its own would be
-waited for; then it takes the baton, which the other has laid down meanwhile, and coordinates in its place. The other,
-whenever its handler returns, finds no baton: its word counts no more.
+waited for, which is longer where it has promised to end. Then it takes the baton, which the other has laid down
+meanwhile, and coordinates in its place. The other, whenever its handler returns, finds no baton: its word counts no
+more.
 """
 
 import logging
@@ -18,7 +19,6 @@ from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Relief
-from szal.waiters import waitable
 
 __all__ = ["Relieved", "come_back", "stand_by", "take_over"]
 
@@ -42,8 +42,8 @@ def come_back(c: Coordinator, here: object, error: BaseException | None = None) 
                 c.interruption = c.interruption or error
             raise Relieved from None
     c.in_handler = None
-    if c.relief is not None:  # nobody has to stand by any more
-        c.relief.woken.set()
+    if c.relief is not None:
+        c.relief.end()
         c.relief = None
 
 
@@ -60,13 +60,11 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
         return
     c.told_at = c.told_at or monotonic()
     with suppress(IndexError):  # it has ended meanwhile
-        baton[0][0].wake()
+        baton[0][0].hear_of(stop)
     relief = c.relief = Relief(baton)
 
     def watch() -> None:
-        if not relief.woken.wait(waitable(c.grace)):
-            relief.give_up()
-        if relief.given_up is not None:
+        if not relief.outwait(c.grace):
             go_on()
 
     try:

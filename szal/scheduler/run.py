@@ -15,9 +15,10 @@ from szal.expressions.path import Json
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.scheduler.call import Call
-from szal.scheduler.context import Handler, RunInfo, StepContext
+from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.observers import StepLog, StepWatcher
 from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
+from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
 

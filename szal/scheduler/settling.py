@@ -27,7 +27,7 @@ from szal.raised import is_a, name_of, set_cause
 from szal.scheduler import retry
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
-from szal.scheduler.coordinator import Coordinator
+from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import History, Run
 from szal.scheduler.spent import is_meant, spent
@@ -45,6 +45,7 @@ __all__ = [
     "end_between",
     "finish_if_done",
     "forget",
+    "give_up",
     "left_behind",
     "refuse",
 ]
@@ -93,7 +94,7 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
         announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
-    decide(c, call, attempt.output, attempt.encoded, error)
+    decide(c, call, attempt.output, attempt.encoded, error, last=attempt.is_last)
 
 
 def _hear(c: Coordinator, attempt: Attempt) -> None:
@@ -103,6 +104,22 @@ def _hear(c: Coordinator, attempt: Attempt) -> None:
     except BaseException:
         c.inbox.finished.put(attempt)  # it has ended all the same
         raise
+
+
+def give_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False, hurry: bool = False) -> None:
+    """Tell an attempt to end, and wait no longer than it has promised: without a promise, it is abandoned at once.
+
+    With *hurry* it has no grace any more either. *error* and *last* are as for `abandon`.
+    """
+    attempt.is_last = attempt.is_last or last
+    seconds = attempt.context.tell_to_end(hurry=hurry)
+    if seconds is None:
+        abandon(c, attempt, error, last=last)
+        return
+    if attempt.timer is not None:
+        c.timers.cancel(attempt.timer)
+    left = min(seconds, MOST_IN_A_HURRY) if hurry else seconds
+    attempt.timer = c.timers.add(monotonic() + left, partial(abandon, c, attempt, error, last=last))
 
 
 def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:

@@ -14,12 +14,12 @@ from szal.scheduler.coordinator import Baton, Coordinator
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
 from szal.scheduler.settling import (
-    abandon,
     announce,
     announce_attempt,
     decide,
     end,
     finish_if_done,
+    give_up,
     refuse,
 )
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING
@@ -251,4 +251,4 @@ def _check_limit(c: Coordinator, attempt: Attempt) -> None:
     elif call.deadline is not None and call.deadline > now:
         attempt.timer = c.timers.add(call.deadline, partial(_check_limit, c, attempt))
     else:
-        abandon(c, attempt, call.timed_out())
+        give_up(c, attempt, call.timed_out())

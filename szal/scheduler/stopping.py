@@ -53,7 +53,7 @@ def interrupt(c: Coordinator, error: BaseException, *, can_end: bool = True) -> 
     c.interruption = c.interruption or error
     stop = c.stop_for(error)
     if again:
-        end_grace(c)
+        end_grace(c, hurry=True)
     elif not stop.ends:
         leave(c, stop)
     elif can_end:
@@ -87,7 +87,7 @@ def refused(c: Coordinator, run: Run, node: Node, error: Exception) -> None:
 def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> None:
     """End *run* early: what has not begun is skipped. *why* says more than *stop* does.
 
-    At a flow's time-out, what runs fails at once; else it is given the grace to end by itself.
+    At a flow's time-out, what runs fails as it does at its own; else it is given the grace to end by itself.
     """
     if run.stop is not None or run.is_over or c.is_breaking_off:
         return
@@ -104,7 +104,7 @@ def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> No
         if attempt.call.withdraw():
             settling.forget(c, attempt)
         elif stop is Stop.TIMED_OUT:
-            settling.abandon(c, attempt, attempt.call.timed_out())
+            settling.give_up(c, attempt, attempt.call.timed_out())
         else:
             run.info.wake(attempt.call)
     if stop is not Stop.TIMED_OUT and any(isinstance(stage, Attempt) for _, stage in run.under_way()):
@@ -214,7 +214,7 @@ def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
                 settling.forget(c, stage)
                 _take_back(run, node)
             elif not stop.is_patient:
-                run.info.wake(stage.call)
+                stage.context.hear_of(stop)
         elif isinstance(stage, BackingOff):
             c.timers.cancel(stage.timer)
             run.enter(node.place, READY)
@@ -235,20 +235,23 @@ def _take_back(run: Run, node: Node) -> None:
         run.log.withdrawn(node)
 
 
-def end_grace(c: Coordinator) -> None:
-    """Give up on every handler that still runs, where it was told to end."""
+def end_grace(c: Coordinator, *, hurry: bool = False) -> None:
+    """Give up on every handler that still runs, where it was told to end.
+
+    With *hurry* also what it has promised to end in is cut short: a person asks for it.
+    """
     if not (c.is_breaking_off or c.is_cancelled):
         return
     for run in list(c.runs):
-        _give_up_on(c, run)
+        _give_up_on(c, run, hurry=hurry)
 
 
-def _give_up_on(c: Coordinator, run: Run) -> None:
+def _give_up_on(c: Coordinator, run: Run, *, hurry: bool = False) -> None:
     for node, stage in run.under_way():
         if run.is_over:  # by the one before
             return
         if isinstance(stage, Attempt):
-            settling.abandon(c, stage, still_running(c), last=True)
+            settling.give_up(c, stage, still_running(c), last=True, hurry=hurry)
         elif stage is COMMITTING and c.is_breaking_off:
             run.enter(node.place, READY)
 

@@ -1,7 +1,8 @@
 """A process group that never outlives the call that runs it, and its output as it comes.
 
 The thread that calls `ProcessGroup.run` does it all: none is started. Nothing can wake that thread for a
-cancellation while it waits for output, so it asks for one every `_TICK` seconds.
+cancellation while it waits for output, so it asks for one every `_TICK` seconds. What must not outlive this process
+either, if that dies, the supervisor knows of.
 """
 
 import contextlib
@@ -12,8 +13,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
 import attrs
 
@@ -21,15 +22,34 @@ from szal import process_events
 from szal.clock import monotonic
 from szal.errors import ExitStatusUnknown
 from szal.interrupts import Interrupts
-from szal.logs import SafeLogger
+from szal.process_table import group_has_ended, sees_this_process
 from szal.steps.exit_status import ExitStatus
-from szal.steps.stream import CHUNK, MAX_OUTPUT, Caller, Stream
+from szal.steps.stop_policy import GRACE_OF_PARENT, StopPolicy, share_of_parents_grace
+from szal.steps.stream import CHUNK, MAX_OUTPUT, Listener, Stream
+from szal.steps.supervisor import supervisor
 
-__all__ = ["ProcessGroup", "missing_here"]
-
-logger = SafeLogger(logging.getLogger(__name__))
+__all__ = ["Caller", "ProcessGroup", "missing_here"]
 
 _TICK: Final = 0.05
+_MOST_AFTER_KILL: Final = 5.0
+"""Seconds for what was killed to be gone: the kernel may hold it, as with a dead file server."""
+_MOST_BESIDE: Final = 2.0
+"""Seconds for all else at the end: the last output, and whoever is told of it."""
+
+
+class Caller(Listener, Protocol):
+    """On whose behalf a process runs; a `StepContext` is one."""
+
+    @property
+    def cancelled(self) -> bool: ...
+    @property
+    def is_hurried(self) -> bool: ...
+    @property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]": ...
+    @property
+    def orphan_grace(self) -> float: ...
+    def remaining(self) -> float | None: ...
+    def ends_within(self, seconds: float) -> AbstractContextManager[None]: ...
 
 
 def missing_here() -> str:
@@ -40,31 +60,34 @@ def missing_here() -> str:
 
 @attrs.define(eq=False)
 class _Ending:
-    """SIGTERM, the grace, SIGKILL: for one process group, once. Also done at the end of this process."""
+    """The stop signal, the grace, SIGKILL: for one process group, once. Also done at the end of this process."""
 
     group: int
-    grace: float
-    asked: float | None = None  # when SIGTERM was sent
+    policy: StopPolicy
+    asked: float | None = None  # when the stop signal was sent
     is_over: bool = False
 
-    def send(self, number: int) -> bool:
-        """Send a signal (0: none) to all of the group; return whether there is any that can be sent one."""
-        try:
+    def send(self, number: int) -> None:
+        """Send a signal to all of the group that can be sent one."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.group, number)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
 
     def lives(self) -> bool:
         """Whether any of the group is still running. Costs more where the answer is not simply no."""
-        return self.send(0) and not _only_zombies(self.group)
+        try:
+            os.killpg(self.group, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # they are another user's; or, on macOS, wait to be reaped
+            return sees_this_process() and not group_has_ended(self.group)
+        return not group_has_ended(self.group)
 
     def ask(self) -> float:
-        """Send SIGTERM, once; return when the grace is over."""
+        """Send the stop signal, once; return when the grace is over."""
         if self.asked is None:
             self.asked = monotonic()
-            self.send(signal.SIGTERM)
-        return self.asked + self.grace
+            self.send(self.policy.number)
+        return self.asked + self.policy.grace
 
     # -- forks and the end: see `process_events` -----------------------------------------------------------
 
@@ -93,24 +116,12 @@ class _Ending:
         self.send(signal.SIGKILL)
 
 
-def _only_zombies(group: int) -> bool:
-    """Whether *group* waits for nothing but to be reaped, for which the init of many a container takes its time."""
-    found = False
-    for file in Path("/proc").glob("[0-9]*/stat"):  # none, where this is not Linux
-        with contextlib.suppress(OSError):  # it has ended
-            state, _, its_group = file.read_bytes().rpartition(b") ")[2].split(maxsplit=3)[:3]
-            if int(its_group) == group:
-                found = True
-                if state not in (b"Z", b"X"):
-                    return False
-    return found
-
-
 class ProcessGroup:
     """A program in a session of its own, from its start to the end of its last process.
 
-    It is ended, with SIGTERM and *grace* seconds later SIGKILL, when *caller* is cancelled or out of time. What is
-    left of the group when the program itself has exited is ended likewise. Without standard input.
+    It is ended as *policy* says when *caller* is cancelled or out of time, and killed when that is hurried. What is
+    left of the group when the program itself has exited is ended likewise, and all of it if this process dies. Without
+    standard input.
     """
 
     has_started = False
@@ -123,13 +134,13 @@ class ProcessGroup:
         *,
         cwd: str | None = None,
         environment: Mapping[str, str] | None = None,
-        grace: float = 2.0,
+        policy: StopPolicy | None = None,
     ) -> None:
         self._caller = caller
         self._command = command
         self._cwd = cwd
         self._environment = environment
-        self._grace = grace
+        self._policy = (policy or StopPolicy()).within_parents_grace()
         self._selector = selectors.DefaultSelector()
         self._pause = 0.0
 
@@ -139,6 +150,10 @@ class ProcessGroup:
         None: the program had to be ended, for the caller's sake. Raises OSError where there is no such program, or
         directory, and `ExitStatusUnknown` where nobody can tell how it ended.
         """
+        with self._caller.ends_within(self._policy.grace + _MOST_AFTER_KILL + _MOST_BESIDE):
+            return self._run()
+
+    def _run(self) -> int | None:
         has_started = False
         with self._selector:
             try:
@@ -161,16 +176,26 @@ class ProcessGroup:
         return self._status.code if self.has_started else None
 
     def _start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command,
-            cwd=self._cwd,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._ending = _Ending(self._process.pid, self._grace)
+        # Who runs it again must not begin beside it, be it a szal that this one is a command of.
+        orphaned = min(self._policy.grace, self._caller.orphan_grace, share_of_parents_grace(0.0))
+        supervised = supervisor().begin(attrs.evolve(self._policy, grace=orphaned))
+        environment = os.environ if self._environment is None else self._environment
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._cwd,
+                env={**environment, **supervised.environment, GRACE_OF_PARENT: f"{self._policy.grace:g}"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except BaseException:
+            supervised.over()
+            raise
+        supervised.started(self._process.pid)
+        self._supervised = supervised
+        self._ending = _Ending(self._process.pid, self._policy)
         process_events.enroll(self._ending)
         self._status = ExitStatus(self._process)
         self.stdout = Stream("stdout", self._process.stdout, self._caller)
@@ -180,7 +205,8 @@ class ProcessGroup:
 
     def _watch(self) -> int | None:
         while not (exited := self._status.has_ended()) and not self._is_over():
-            self._read(_TICK)
+            if not self._read(_TICK):
+                supervisor().look_after()
         self._linger()
         self._end()
         for _ in range(2 * MAX_OUTPUT // CHUNK):  # what has left the group may go on writing for ever
@@ -210,33 +236,37 @@ class ProcessGroup:
 
     def _linger(self) -> None:
         """Let what the program has left behind write to the end, as in ``make > >(tee log)``."""
-        until = monotonic() + self._ending.grace
+        until = monotonic() + self._policy.grace
         while self._selector.get_map() and not self._is_over() and monotonic() < until:
             self._read(_TICK)
 
     def _end(self) -> None:
-        if not self._dies(self._ending.ask()):
+        if self._caller.is_hurried or not self._dies(self._ending.ask()):
             self._kill()
-        self._ending.is_over = True
+        self._has_ended()
 
     def _end_whatever_happens(self) -> None:
         try:
             self._end()
         except BaseException:
             self._kill()
-            self._ending.is_over = True
+            self._has_ended()
             raise
+
+    def _has_ended(self) -> None:
+        self._ending.is_over = True
+        self._supervised.over()
 
     def _kill(self) -> None:
         self._ending.send(signal.SIGKILL)
-        if not self._dies(monotonic() + self._ending.grace + 1):  # the kernel holds it, as with a dead file server
-            logger.error("process group %d was killed, and does not end", self._process.pid)
+        if not self._dies(monotonic() + _MOST_AFTER_KILL, is_killed=True):
+            self._caller.log.error("process group %d was killed, and does not end", self._process.pid)
 
-    def _dies(self, until: float) -> bool:
+    def _dies(self, until: float, *, is_killed: bool = False) -> bool:
         """Wait until all of the group has ended, taking in what it writes; return whether that was so in time."""
         pause = 0.002
         while self._lives():
-            if monotonic() >= until:
+            if monotonic() >= until or (self._caller.is_hurried and not is_killed):
                 return False
             self._read(pause)
             pause = min(2 * pause, _TICK)

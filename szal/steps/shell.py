@@ -27,12 +27,10 @@ from szal.scheduler.context import StepContext
 from szal.steps.machine import check_action, directory_of, missing_for, split_home
 from szal.steps.process import ProcessGroup, missing_here
 from szal.steps.script import script_of
+from szal.steps.stop_policy import StopPolicy
 from szal.steps.stream import MAX_OUTPUT
 
-__all__ = ["GRACE", "MAX_OUTPUT", "run_shell"]
-
-GRACE: Final = 2.0
-"""Seconds between SIGTERM and SIGKILL, unless ``config["grace"]`` says otherwise."""
+__all__ = ["MAX_OUTPUT", "run_shell"]
 
 _MAX_VARIABLE: Final = 100_000  # Linux takes 128 KiB in one variable
 
@@ -41,7 +39,7 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     """Run the command ``config["run"]`` and return ``{"exit_code": 0, "stdout": …, "stderr": …}``.
 
     *config* is the step's own unless given. Beside "run" it may hold "cwd", "env" (an object), "shell" (a POSIX
-    shell with its options, "sh -e" by default, so that a failing line ends the script), "grace" and "output". A "cwd"
+    shell with its options, "sh -e" by default, so that a failing line ends the script), "stop" and "output". A "cwd"
     that is relative is seen from `StepContext.cwd`, where the command runs without one. ``~`` and ``$HOME`` at its
     beginning are the home directory.
 
@@ -59,9 +57,11 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     when it ends. Of very long output the last `MAX_OUTPUT` bytes are returned, and "truncated" lists the streams that
     were cut.
 
-    When the time is up or the run is cancelled, the whole process group gets SIGTERM, and after the grace SIGKILL.
-    So does whatever the command leaves behind in the background when it ends, after the grace if that still has
-    the output open: what is to outlive a step needs a session of its own (``setsid``).
+    When the time is up or the run is cancelled, the whole process group gets SIGTERM, and two seconds later SIGKILL,
+    unless "stop" says otherwise: ``{"signal": "INT", "grace": 10}``. Nothing that follows begins before it has ended.
+    What the command leaves behind in the background when it ends is ended likewise, after the grace if that still has
+    the output open: what is to outlive a step needs a session of its own (``setsid``). All of it is also ended if this
+    process dies.
 
     A step that fails keeps the same object, whatever "output" says, as its output: "exit_code" (negative where a signal
     killed the shell, null where it is not known), "signal" then, and what was printed. The last lines are in the error.
@@ -79,7 +79,7 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
         raise ShellNotSupported((ctx.step.name,), missing=missing)
     task = _Task.of(ctx, ctx.step.config if config is None else config)
     process = ProcessGroup(
-        [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, grace=task.grace
+        [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, policy=task.policy
     )
     came_to: dict[str, Json] = {}
     try:
@@ -151,7 +151,7 @@ class _Task:
     interpreter: list[str]
     cwd: str | None
     environment: dict[str, str]
-    grace: float
+    policy: StopPolicy
     output: str | None
 
     @classmethod
@@ -172,7 +172,7 @@ class _Task:
             interpreter=[*words_of(config.get("shell") or DEFAULT_SHELL), "-c"],
             cwd=directory_of(home + (cwd or "") or None, ctx.cwd),
             environment=_environment(ctx, env),
-            grace=GRACE if config.get("grace") is None else config["grace"],
+            policy=StopPolicy.of(config.get("stop")),
             output=config.get("output"),
         )
 

@@ -6,7 +6,7 @@ from typing import IO, Final, Protocol
 from szal.events.progress import Hearing, Printed
 from szal.storable import as_text, standing_in
 
-__all__ = ["CHUNK", "MAX_OUTPUT", "Caller", "Listener", "Stream"]
+__all__ = ["CHUNK", "MAX_OUTPUT", "Listener", "Stream"]
 
 MAX_OUTPUT: Final = 1 << 20
 """How many bytes of each stream are kept: the last ones."""
@@ -23,14 +23,6 @@ class Listener(Protocol):
     @property
     def hearing(self) -> Hearing: ...
     def report(self, data: object) -> None: ...
-
-
-class Caller(Listener, Protocol):
-    """On whose behalf a process runs; a `StepContext` is one."""
-
-    @property
-    def cancelled(self) -> bool: ...
-    def remaining(self) -> float | None: ...
 
 
 class Stream:

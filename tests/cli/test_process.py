@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import is_running, number_in, wait_until
 from processes import run_command_line as szal
 from processes import zygote
 from zygote import COMMAND_LINE, Process
@@ -153,6 +154,38 @@ class TestSignals:
         process.signal(signal.SIGTERM)
         process.popen.send_signal(signal.SIGCONT)
         assert process.end(timeout=4) in (130, 143)  # the grace is 5s
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+    @pytest.mark.parametrize("store", [[], ["--store", "sqlite:///szal.db"]], ids=["none", "kept"])
+    def test_a_second_one_kills_what_still_runs(self, spawn, here, number, store):
+        process, group = self.run_what_ignores_sigterm(spawn, here, *store)
+        process.signal(number)
+        process.until("once more to stop waiting")
+        assert is_running(group)
+        process.signal(number)
+        assert process.end(timeout=10) == 128 + number  # the grace is 60s
+        assert "killing commands, and waiting for nothing else; once more to leave at once" in process.seen
+        assert not is_running(group)
+        assert "still running" not in process.seen
+
+    def run_what_ignores_sigterm(self, spawn, here, *options):
+        script = "trap '' TERM; echo $$ > group; echo ready; while :; do sleep 100; done"
+        (here / "long.yaml").write_text(f'name: long\nsteps: [{{name: a, run: "{script}", stop: {{grace: 60s}}}}]\n')
+        process = spawn("run", "long.yaml", *options)
+        process.until("| ready")
+        return process, number_in(here / "group")
+
+    def test_a_third_one_kills_it_though_the_database_hangs(self, spawn, here):
+        process, group = self.run_what_ignores_sigterm(
+            spawn, here, "--store", "sqlite:///szal.db", "--lease-ttl", "600"
+        )
+        with contextlib.closing(sqlite3.connect(here / "szal.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for told in ("once more to stop waiting", "once more to leave at once", "left at once"):
+                process.signal(signal.SIGINT)
+                process.until(told)
+            assert process.end(timeout=5) == 130
+            wait_until(lambda: not is_running(group))  # its grace is 60s
 
     def test_a_third_one_gets_out_though_the_database_hangs(self, spawn, here):
         process = spawn("run", "flows:waits", "--id", "e1", "--store", "sqlite:///szal.db")

@@ -10,7 +10,7 @@ import pytest
 from durable.children import Child, killed
 from helper_engine import statuses, waited
 from in_front import InFront
-from processes import wait_until
+from processes import is_running, number_in, wait_until
 
 from szal import (
     Engine,
@@ -18,6 +18,8 @@ from szal import (
     ExecutionOwned,
     ExecutionRecord,
     FlowDef,
+    FlowMode,
+    Handlers,
     InMemoryStorage,
     LeaseLost,
     StepDef,
@@ -266,6 +268,23 @@ def test_a_run_whose_lease_is_lost_ends_at_once_and_its_handler_is_told(new_engi
     waited(told)
     assert store.get("e").state is WorkflowState.RUNNING
     assert store.ledger.read("e").steps == []
+
+
+@pytest.mark.parametrize("beside", [0, 1], ids=["on the run's thread", "on a worker"])
+def test_a_command_of_a_run_whose_lease_is_lost_is_killed(store, tmp_path, beside):
+    """Another process runs it again by now."""
+    pid = tmp_path / "pid"
+    script = f"trap '' TERM; echo $$ > {pid}; while :; do sleep 100; done"
+    command = StepDef("a", step_type="shell", config={"run": script, "stop": {"grace": 60}})
+    others = [StepDef("other", step_type="shell", config={"run": ":"})] * beside
+    flow = FlowDef("f", FlowMode.PARALLEL, steps=[command, *others])
+    with Engine(Handlers(), EngineConfig(execution_store=store, lease_ttl=0.6)) as engine:
+        execution = engine.start(flow, execution_id="e")
+        group = wait_until(lambda: number_in(pid))
+        store.ledger.take_over(TakeOver(execution_id="e", owner="somebody else", ttl=30.0, is_gone=lambda owner: True))
+        with pytest.raises(LeaseLost):
+            execution.result(timeout=20)
+    assert not is_running(group)
 
 
 def test_a_write_under_an_old_lease_is_refused_and_disturbs_no_other(new_engine, store):

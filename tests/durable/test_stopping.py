@@ -259,6 +259,41 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
         assert results.get(timeout=5)["deaf"].error.startswith("Cancelled: still running")
         assert engine.abandoned == 1
 
+    def test_is_longer_for_one_that_promises_to_end(self, new_engine):
+        began = threading.Event()
+
+        def handler(ctx):
+            with ctx.ends_within(20):
+                began.set()
+                ctx.sleep(60)
+                time.sleep(0.3)
+            return "tidied up"
+
+        engine = new_engine(handler, cancel_grace=0.05)
+        results = in_background(engine.run, FlowDef("f", steps=[StepDef("a")]), execution_id="e")
+        waited(began)
+        engine.cancel("e")
+        assert results.get(timeout=8)["a"].output == "tidied up"
+        assert engine.abandoned == 0
+
+    def test_is_over_for_one_that_promises_to_end_when_a_person_wants_it_to(self, new_engine):
+        began = threading.Event()
+
+        def handler(ctx):
+            with ctx.ends_within(60):
+                began.set()
+                while not ctx.is_hurried:
+                    time.sleep(0.01)
+            return "broken off"
+
+        engine = new_engine(handler, cancel_grace=1000)
+        results = in_background(engine.run, FlowDef("f", steps=[StepDef("a")]), execution_id="e")
+        waited(began)
+        engine.cancel("e")
+        engine.end_grace()
+        assert results.get(timeout=8)["a"].output == "broken off"
+        assert engine.abandoned == 0
+
     def test_is_not_needed_by_one_that_listens(self, new_engine):
         began = threading.Event()
 

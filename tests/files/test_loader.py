@@ -120,10 +120,10 @@ class TestMeaning:
         assert made.config == {"run": "make", "rollback": {"call": "m:f", "args": [1]}}
 
     def test_shell_and_grace(self, load):
-        assert load(step("run: make\nshell: bash -e\ngrace: 10s")).steps[0].config == {
+        assert load(step("run: make\nshell: bash -e\nstop: {grace: 10s}")).steps[0].config == {
             "run": "make",
             "shell": "bash -e",
-            "grace": 10.0,
+            "stop": {"grace": 10.0},
         }
 
     def test_a_step_without_anything_to_do_is_for_a_handler_of_its_name(self, load):

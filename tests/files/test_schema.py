@@ -38,7 +38,8 @@ flows:
   other:
     steps: [{name: z, run: x, x-note: y}]
 steps:
-  - {name: a, run: make, cwd: src, env: {X: 1}, shell: sh, grace: 2s, rollback: {run: make clean, env: {A: 1}}}
+  - {name: a, run: make, cwd: src, env: {X: 1}, shell: sh, rollback: {run: make clean, env: {A: 1}},
+     stop: {signal: INT, grace: 2s}}
   - name: b
     needs: a
     when: all_done

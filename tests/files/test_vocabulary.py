@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from szal.files import vocabulary
-from szal.files.vocabulary import DEFAULTS, FLOW, RETRIES, ROLLBACK, STEP, TRIGGERS, WAIT
+from szal.files.vocabulary import DEFAULTS, FLOW, RETRIES, ROLLBACK, STEP, STOP, TRIGGERS, WAIT
 
 PAGE = Path(__file__).parents[2] / "docs" / "flows-as-files.md"
 
@@ -42,6 +42,9 @@ def step(line):
         ("params: {a: 1}", "did you mean 'inputs', at the top of the file?"),
         ("inputs: {a: 1}", "inputs stand at the top of the file; a sub-flow is given its own by 'with'"),
         ("defaults: {timeout: 1}", "it belongs at the top of the file"),
+        ("grace: 5s", "write 'stop: {grace: 10s}'"),
+        ("kill_after: 5", "write 'stop: {grace: 5s}'"),
+        ("stop_signal: SIGINT", "write 'stop: {signal: INT}'"),
         ("tiemout: 1", "did you mean 'timeout'?"),
     ],
 )
@@ -106,6 +109,7 @@ TABLES = {
     "`defaults`": DEFAULTS,
     "`retries`": RETRIES,
     "`wait`": WAIT,
+    "`stop`": STOP,
     "`rollback`": ROLLBACK,
     "`when`": {name: f"TriggerMode.{trigger.name}" for name, trigger in TRIGGERS.items()},
 }

@@ -11,6 +11,7 @@ from helper_engine import LONG, ForeignStore, bounded, errors, statuses, waited
 from stores.samples import run_python
 
 from szal import (
+    CancellationToken,
     Engine,
     EngineConfig,
     FlowDef,
@@ -160,6 +161,83 @@ class TestAStepsLimit:
         run(hung, StepDef("hung", timeout=0.05), event_sink=events.append)
         told = [event.event_type for event in events if event.step_name == "hung"]
         assert told == ["step_started", "step_timeout", "step_failed"]
+
+
+class TestAHandlerThatPromisesToEnd:
+    """Within a block of `ctx.ends_within`: what runs on until then, a process say, is not left behind."""
+
+    def test_is_waited_for_before_another_attempt(self):
+        told = []
+
+        def handler(ctx):
+            with ctx.ends_within(10):
+                told.append(f"{ctx.attempt} begins")
+                ctx.sleep(60)
+                time.sleep(0.1)  # what it cleans up takes its time
+                told.append(f"{ctx.attempt} has ended")
+
+        result = run(handler, StepDef("polite", timeout=0.05, max_retries=1, retry_delay=0))
+        assert result["polite"].error == "retry exhausted: polite after 2 attempts: step timeout: polite after 50ms"
+        assert told == ["1 begins", "1 has ended", "2 begins", "2 has ended"]
+
+    def test_is_left_behind_when_it_breaks_its_promise(self, hung):
+        def handler(ctx):
+            with ctx.ends_within(0.1):
+                hung(ctx)
+
+        with Engine(handler) as engine:
+            result = bounded(engine.run, FlowDef("demo", steps=[StepDef("hung liar", timeout=0.05)]))
+            assert engine.abandoned == 1
+        assert errors(result) == {"hung liar": "step timeout: hung liar after 50ms"}
+
+    def test_is_left_behind_at_once_where_the_promise_was_for_something_before(self, hung):
+        def handler(ctx):
+            with ctx.ends_within(60):
+                pass
+            hung(ctx)
+
+        assert errors(run(handler, StepDef("hung", timeout=0.05))) == {"hung": "step timeout: hung after 50ms"}
+
+    def test_keeps_the_longest_of_its_promises(self):
+        ended = []
+
+        def handler(ctx):
+            with ctx.ends_within(10), ctx.ends_within(0.01):
+                ctx.sleep(60)
+                time.sleep(0.1)
+                ended.append(True)
+
+        run(handler, StepDef("polite", timeout=0.05))
+        assert ended
+
+    def test_begins_nothing_where_its_time_is_up(self):
+        def handler(ctx):
+            ctx.sleep(60)
+            with ctx.ends_within(10):
+                begun.append(True)
+
+        begun = []
+        assert errors(run(handler, StepDef("late", timeout=0.05))) == {"late": "step timeout: late after 50ms"}
+        assert not begun
+
+    def test_is_told_when_a_person_does_not_want_to_wait_for_that(self):
+        def handler(ctx):
+            with ctx.ends_within(60):
+                entered.set()
+                while not ctx.is_hurried:
+                    time.sleep(0.01)
+                hurried.append(ctx.cancelled)
+
+        entered, hurried, token = threading.Event(), [], CancellationToken()
+        with Engine(handler, EngineConfig(cancel_grace=0)) as engine:
+            execution = engine.start(FlowDef("demo", steps=[StepDef("polite")]), cancel=token)
+            waited(entered)
+            token.cancel()
+            assert not execution.wait(0.1)
+            engine.end_grace()
+            assert execution.result(timeout=10).state is WorkflowState.CANCELLED
+            assert engine.abandoned == 0
+        assert hurried == [True]
 
 
 class TestAnAbandonedHandler:

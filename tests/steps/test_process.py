@@ -2,7 +2,9 @@
 
 import contextlib
 import gc
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from processes import is_running, number_in, wait_until
 from szal.errors import ExitStatusUnknown
 from szal.events.progress import Hearing
 from szal.steps.process import ProcessGroup
+from szal.steps.stop_policy import StopPolicy
 from szal.steps.stream import MAX_OUTPUT
 
 
@@ -24,6 +27,9 @@ class Caller:
     """On whose behalf a process runs, in a test: cancels itself when a line *until* comes."""
 
     hearing = Hearing.LINES
+    is_hurried = False
+    orphan_grace = float("inf")
+    log = logging.getLogger("test")
 
     def __init__(self, until=None, seconds=None):
         self.cancelled = False
@@ -38,9 +44,12 @@ class Caller:
         self.lines.append((data["stream"], data["line"]))
         self.cancelled = self.cancelled or data["line"] == self._until
 
+    def ends_within(self, seconds):
+        return contextlib.nullcontext()
+
 
 def start(script, caller=None, grace=2.0, program="sh"):
-    return ProcessGroup([program, "-c", script], caller or Caller(), grace=grace)
+    return ProcessGroup([program, "-c", script], caller or Caller(), policy=StopPolicy(grace=grace))
 
 
 def group_of(process):
@@ -235,6 +244,7 @@ def test_many_at_once_leave_no_thread_file_or_zombie():
             processes.append(process)
             process.run()
 
+    start(":").run()  # which starts the supervisor
     gc.collect()
     files, others = len(list(Path("/dev/fd").iterdir())), set(threading.enumerate())
     threads = [threading.Thread(target=work) for _ in range(16)]
@@ -252,21 +262,53 @@ def test_many_at_once_leave_no_thread_file_or_zombie():
 
 
 class TestExit:
-    def test_a_group_is_ended_when_the_interpreter_exits(self, tmp_path):
+    @pytest.mark.skipif(not os.environ.get("SZAL_TEST_FULL"), reason="takes 5 s")
+    @pytest.mark.skipif(os.geteuid() != 0, reason="what cannot be killed here belongs to another user")
+    def test_what_cannot_be_killed_is_given_up_on_and_told(self):
         source = """
-            import sys, threading
+            import contextlib, logging, os, sys
             from szal.events.progress import Hearing
             from szal.steps.process import ProcessGroup
+            from szal.steps.stop_policy import StopPolicy
 
             class Caller:
-                cancelled = False
                 hearing = Hearing.LINES
+                cancelled = is_hurried = False
+                orphan_grace = 1e9
+                log = logging.getLogger("the step")
+                def remaining(self): return None
+                def ends_within(self, seconds): return contextlib.nullcontext()
+                def report(self, data):
+                    os.setresuid(65534, 65534, 65534)
+                    self.cancelled = True
+
+            logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stdout)
+            process = ProcessGroup(["sh", "-c", "echo ready; exec sleep 30"], Caller(), policy=StopPolicy(grace=0.1))
+            print(process.run())
+            sys.stdout.flush()
+            os._exit(0)
+        """
+        done = run_program(source)
+        assert re.fullmatch(r"the step: process group \d+ was killed, and does not end\nNone\n", done.stdout)
+
+    def test_a_group_is_ended_when_the_interpreter_exits(self, tmp_path):
+        source = """
+            import contextlib, sys, threading
+            from szal.events.progress import Hearing
+            from szal.steps.process import ProcessGroup
+            from szal.steps.stop_policy import StopPolicy
+
+            class Caller:
+                hearing = Hearing.LINES
+                cancelled = is_hurried = False
+                orphan_grace = 1e9
                 def remaining(self): return None
                 def report(self, data): ready.set()
+                def ends_within(self, seconds): return contextlib.nullcontext()
 
             ready = threading.Event()
             script = f"trap '' TERM; echo $$ > {sys.argv[1]}; echo ready; while :; do sleep 100; done"
-            process = ProcessGroup(["sh", "-c", script], Caller(), grace=0.2)
+            process = ProcessGroup(["sh", "-c", script], Caller(), policy=StopPolicy(grace=0.2))
             threading.Thread(target=process.run, daemon=True).start()
             ready.wait()
         """
@@ -276,15 +318,17 @@ class TestExit:
 
     def test_a_fork_that_exits_leaves_the_groups_of_its_parent_alone(self, tmp_path):
         source = """
-            import os, sys, threading
+            import contextlib, os, sys, threading
             from szal.events.progress import Hearing
             from szal.steps.process import ProcessGroup
 
             class Caller:
-                cancelled = False
                 hearing = Hearing.LINES
+                cancelled = is_hurried = False
+                orphan_grace = 1e9
                 def remaining(self): return None
                 def report(self, data): ready.set()
+                def ends_within(self, seconds): return contextlib.nullcontext()
 
             ready = threading.Event()
             process = ProcessGroup(["sh", "-c", "echo ready; read x; sleep 0.2; exit 7"], Caller())

@@ -19,12 +19,13 @@ from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.errors import InvalidFlow, ShellFailed, SzalError
 from szal.model.catalogue import InMemoryStorage
+from szal.model.config import STOP_SIGNALS
 from szal.model.flow import FlowDef, FlowMode
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef, TriggerMode
 from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Handlers
-from szal.steps.shell import MAX_OUTPUT
+from szal.steps.shell import MAX_OUTPUT, run_shell
 from szal.stores import open_store
 
 
@@ -52,6 +53,10 @@ def stdout(run_, inputs=None, **config):
     return result.output["stdout"]
 
 
+LIKE = 'must be like {"signal": "INT", "grace": 10}'
+NO_SIGNAL = f"which is none of {', '.join(STOP_SIGNALS)}"
+NO_NUMBER = "which must be a number of seconds"
+NAN = float("nan")
 NAMES = "the name of a variable has letters, digits and _, and begins with no digit"
 
 
@@ -380,7 +385,6 @@ class TestWhatAFailedCommandLeaves:
     def test_it_is_there_where_the_printed_is_not_what_was_to_come(self):
         assert made("echo no json", "json").output == {"exit_code": 0, "stdout": "no json", "stderr": ""}
 
-    @pytest.mark.xfail(reason="an attempt that is out of time is left behind", strict=False)
     def test_it_is_there_after_a_time_out(self):
         result = run(shell("echo out; echo err >&2; exec sleep 100", timeout=0.3))
         assert result.error == "step timeout: sh after 300ms:\n  stderr:\n    err\n  stdout:\n    out"
@@ -499,10 +503,26 @@ class TestFailure:
             ({"run": "ls", "env": {"É": "1"}}, "config.env has the name 'É': " + NAMES),
             ({"run": "ls", "env": {"A\0": "1"}}, "config.env has the name 'A\\x00': " + NAMES),
             ({"run": "ls", "env": {"A": "1\0"}}, "config.env contains a NUL character in A"),
-            ({"run": "ls", "grace": "2s"}, "config.grace must be a number of seconds, not '2s'"),
-            ({"run": "ls", "grace": -1}, "config.grace must be a number of seconds, not -1"),
-            ({"run": "ls", "grace": True}, "config.grace must be a number of seconds, not True"),
-            ({"run": "ls", "grace": float("nan")}, "config.grace must be a number of seconds, not nan"),
+            ({"run": "ls", "stop": "INT"}, f"config.stop {LIKE}, not 'INT'"),
+            ({"run": "ls", "stop": {"after": 1}}, f"config.stop {LIKE}; it has no 'after'"),
+            ({"run": "ls", "stop": {"signal": "int"}}, f"config.stop has the signal 'int', {NO_SIGNAL}: write 'INT'"),
+            (
+                {"run": "ls", "stop": {"signal": "SIGINT"}},
+                f"config.stop has the signal 'SIGINT', {NO_SIGNAL}: write 'INT'",
+            ),
+            ({"run": "ls", "stop": {"signal": "STOP"}}, f"config.stop has the signal 'STOP', {NO_SIGNAL}"),
+            ({"run": "ls", "stop": {"signal": 15}}, f"config.stop has the signal 15, {NO_SIGNAL}"),
+            (
+                {"run": "ls", "stop": {"grace": "2s"}},
+                f"config.stop has the grace '2s', {NO_NUMBER}",
+            ),
+            ({"run": "ls", "stop": {"grace": -1}}, f"config.stop has the grace -1, {NO_NUMBER}"),
+            (
+                {"run": "ls", "stop": {"grace": True}},
+                f"config.stop has the grace True, {NO_NUMBER}",
+            ),
+            ({"run": "ls", "stop": {"grace": NAN}}, f"config.stop has the grace nan, {NO_NUMBER}"),
+            ({"run": "ls", "grace": 2}, 'config.grace is a part of config.stop: write {"stop": {"grace": 10}}'),
         ],
     )
     def test_a_config_that_cannot_work_is_refused_before_anything_runs(self, config, problem):
@@ -541,11 +561,14 @@ class TestFailure:
 
 
 class TestStopping:
-    def test_a_timeout_ends_the_process_although_nobody_waits_for_it(self, tmp_path):
+    def test_a_timeout_ends_it_before_the_step_has_failed(self, tmp_path):
         file = tmp_path / "pid"
-        result = run(shell(f"echo $$ > {file}; sleep 100", timeout=0.5))
-        assert result.error == "step timeout: sh after 500ms"
-        wait_until(lambda: not is_running(number_in(file)))
+        flow = FlowDef("demo", steps=[shell(f"echo $$ > {file}; sleep 100", timeout=0.5)])
+        with Engine(Handlers()) as engine:
+            result = engine.run(flow)["sh"]
+            assert (result.error, result.error_type) == ("step timeout: sh after 500ms", "StepTimeout")
+            assert not is_running(number_in(file))
+            assert engine.abandoned == 0
 
     def test_a_cancellation_ends_it_within_the_grace(self, tmp_path):
         file, token = tmp_path / "pid", CancellationToken()
@@ -564,15 +587,16 @@ class TestStopping:
         file = tmp_path / "pid"
         flow = FlowDef("demo", steps=[shell(f"echo $$ > {file}; sleep 100")], timeout=0.5)
         with Engine(Handlers()) as engine:
-            assert not engine.run(flow).success
-        wait_until(lambda: not is_running(number_in(file)))
+            result = engine.run(flow)
+        assert (result.state, result["sh"].error_type) == (WorkflowState.FAILED, "StepTimeout")
+        assert not is_running(number_in(file))
 
     def test_ctrl_c_in_the_calling_thread_ends_it(self, tmp_path):
         source = """
             import sys
             from szal import Engine, FlowDef, Handlers, StepDef
             run = f"trap '' TERM; echo $$ > {sys.argv[1]}; while :; do sleep 100; done"
-            step = StepDef("sh", step_type="shell", config={"run": run, "grace": 0.2})
+            step = StepDef("sh", step_type="shell", config={"run": run, "stop": {"grace": 0.2}})
             Engine(Handlers()).run(FlowDef("demo", steps=[step]))
         """
         file = tmp_path / "pid"
@@ -583,20 +607,156 @@ class TestStopping:
             assert "KeyboardInterrupt" in program.communicate(timeout=10)[1]
         assert not is_running(group)
 
+    @pytest.mark.parametrize("beside", [0, 1], ids=["on the main thread", "on a worker"])
+    def test_ctrl_c_twice_kills_it(self, tmp_path, beside):
+        source = """
+            import sys
+            from szal import Engine, EngineConfig, FlowDef, FlowMode, Handlers, StepDef
+            run = f"trap '' TERM; echo $$ > {sys.argv[1]}; echo ready; while :; do sleep 100; done"
+            config = {"run": run, "stop": {"grace": 60}}
+            steps = [StepDef("sh", step_type="shell", config=config)]
+            steps += [StepDef(f"other {n}", step_type="shell", config={"run": ":"}) for n in range(int(sys.argv[2]))]
+            config = EngineConfig(cancel_grace=60, progress_sink=lambda _: print("ready", flush=True))
+            Engine(Handlers(), config).run(FlowDef("demo", FlowMode.PARALLEL, steps=steps))
+        """
+        file = tmp_path / "pid"
+        command = [sys.executable, "-c", textwrap.dedent(source), file, str(beside)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+            program.stdout.readline()
+            group = number_in(file)
+            program.send_signal(signal.SIGINT)
+            time.sleep(0.3)  # a second one that comes at once is the first
+            assert is_running(group)
+            program.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in program.communicate(timeout=10)[1]
+        wait_until(lambda: not is_running(group))
+
     def test_the_grace_is_kept_when_the_program_exits_meanwhile(self, tmp_path):
         source = """
             import sys
             from szal import CancellationToken, Engine, EngineConfig, FlowDef, Handlers, StepDef
             token = CancellationToken()
             config = EngineConfig(cancel_grace=0, progress_sink=lambda _: token.cancel())
-            run = f"trap 'sleep 0.3; echo done > {sys.argv[1]}; exit' TERM; echo ready; while :; do sleep 0.01; done"
-            step = StepDef("sh", step_type="shell", timeout=60, config={"run": run, "grace": 15})
+            run = f"trap 'sleep 0.3; echo done > {sys.argv[1]}; exit' TERM; echo ready; while sleep 0.01; do :; done"
+            step = StepDef("sh", step_type="shell", timeout=60, config={"run": run, "stop": {"grace": 15}})
             Engine(Handlers(), config).run(FlowDef("demo", steps=[step]), cancel=token)
         """
         file = tmp_path / "cleaned-up"
         command = [sys.executable, "-c", textwrap.dedent(source), file]
         assert subprocess.run(command, capture_output=True, timeout=20).returncode == 0
         assert file.read_text() == "done\n"
+
+
+class TestNothingFollowsBeforeItHasEnded:
+    """It takes its time to end, within its grace: what follows waits for that."""
+
+    @pytest.fixture
+    def log(self, tmp_path):
+        return tmp_path / "log"
+
+    @pytest.fixture
+    def slow_to_end(self, log):
+        release = f"sleep 0.3; echo attempt $SZAL_ATTEMPT has given the lock back >> {log}; exit 1"
+        work = "echo ready; while :; do sleep 0.02 || :; done"
+        return f"trap '{release}' TERM; echo attempt $SZAL_ATTEMPT begins >> {log}; {work}"
+
+    def lines(self, log):
+        return log.read_text().splitlines()
+
+    def test_another_attempt(self, slow_to_end, log):
+        result = run(shell(slow_to_end, timeout=0.8, max_retries=1))
+        assert result.error.startswith("retry exhausted: sh after 2 attempts: step timeout: sh after 800ms")
+        assert self.lines(log) == [
+            "attempt 1 begins",
+            "attempt 1 has given the lock back",
+            "attempt 2 begins",
+            "attempt 2 has given the lock back",
+        ]
+
+    def test_a_step_after_it(self, slow_to_end, log):
+        slow = shell(slow_to_end, timeout=0.8)
+        after = attrs.evolve(
+            shell(f"echo after >> {log}", "after"), depends_on=[slow], trigger_mode=TriggerMode.ALL_DONE
+        )
+        with Engine(Handlers()) as engine:
+            engine.run(FlowDef("demo", FlowMode.DAG, steps=[slow, after]))
+        assert self.lines(log) == ["attempt 1 begins", "attempt 1 has given the lock back", "after"]
+
+    @pytest.mark.parametrize("limit", ["step", "flow", "cancelled"])
+    @pytest.mark.parametrize("store", [None, "memory:"])
+    def test_the_undoing_and_the_end_of_the_run(self, slow_to_end, log, limit, store):
+        undone = shell("true", "first", rollback={"run": f"echo undone >> {log}"}, rollbackable=True)
+        slow = shell(slow_to_end, timeout=0.8 if limit == "step" else None)
+        flow = FlowDef("demo", steps=[undone, slow], rollback_on_failure=True, timeout=0.9 if limit == "flow" else None)
+        token = CancellationToken()
+        config = EngineConfig(
+            execution_store=None if store is None else open_store(store),
+            cancel_grace=0.05,  # of handlers that promise nothing
+            progress_sink=lambda progress: limit == "cancelled" and token.cancel(),
+        )
+        with Engine(Handlers(), config) as engine:
+            result = engine.run(flow, cancel=token)
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert self.lines(log) == ["attempt 1 begins", "attempt 1 has given the lock back", "undone"]
+
+    def test_nor_where_a_function_in_python_runs_it(self, slow_to_end, log):
+        def handler(ctx):
+            return run_shell(ctx, {"run": slow_to_end})
+
+        with Engine(handler) as engine:
+            result = engine.run(FlowDef("demo", steps=[StepDef("a", timeout=0.8, max_retries=1, retry_delay=0)]))
+        assert result["a"].error.startswith("retry exhausted: a after 2 attempts: step timeout: a after 800ms")
+        assert self.lines(log)[1:3] == ["attempt 1 has given the lock back", "attempt 2 begins"]
+
+    def test_an_undo_that_is_out_of_time_is_tried_again(self, slow_to_end, log):
+        first = shell("true", "first", timeout=0.8, max_retries=1, rollback={"run": slow_to_end}, rollbackable=True)
+        with Engine(Handlers()) as engine:
+            flow = FlowDef("demo", steps=[first, shell("exit 1")], rollback_on_failure=True)
+            assert engine.run(flow).state is WorkflowState.FAILED
+        assert self.lines(log)[1:3] == ["attempt 1 has given the lock back", "attempt 2 begins"]
+
+
+class TestHowItIsToldToEnd:
+    def test_with_the_signal_that_it_asks_for(self, tmp_path):
+        file = tmp_path / "told"
+        script = f"trap 'echo INT > {file}; exit' INT; while :; do sleep 0.02 || :; done"
+        run(shell(script, timeout=0.3, stop={"signal": "INT"}))
+        assert file.read_text() == "INT\n"
+
+    def test_with_the_grace_that_it_asks_for(self):
+        result = run(shell("trap '' TERM; while :; do sleep 100; done", timeout=0.2, stop={"grace": 0.1}))
+        assert result.error == "step timeout: sh after 200ms"
+        assert result.duration < 2.0  # the grace is 2s where nothing is said
+
+    def test_at_once_where_it_asks_for_that(self, tmp_path):
+        file = tmp_path / "told"
+        run(
+            shell(
+                f"trap 'echo TERM > {file}' TERM; while :; do sleep 0.02 || :; done",
+                timeout=0.2,
+                stop={"signal": "KILL"},
+            )
+        )
+        assert not file.exists()
+
+    def test_so_is_an_undo(self, tmp_path):
+        file = tmp_path / "told"
+        undo = {
+            "run": f"trap 'echo INT > {file}; exit' INT; while :; do sleep 0.02 || :; done",
+            "stop": {"signal": "INT"},
+        }
+        first = shell("true", "first", timeout=0.4, rollback=undo, rollbackable=True)
+        with Engine(Handlers()) as engine:
+            engine.run(FlowDef("demo", steps=[first, shell("exit 1")], rollback_on_failure=True))
+        assert file.read_text() == "INT\n"
+
+    def test_a_command_knows_its_grace(self):
+        assert stdout("echo $SZAL_STOP_GRACE", stop={"grace": 7.5}) == "7.5"
+
+    @pytest.mark.parametrize(("outer", "grace"), [("3", "1.5"), ("100", "2"), ("none", "2"), ("-1", "2"), ("nan", "2")])
+    def test_within_a_command_of_szal_it_has_a_part_of_that_ones_grace(self, monkeypatch, outer, grace):
+        monkeypatch.setenv("SZAL_STOP_GRACE", outer)
+        assert stdout("echo $SZAL_STOP_GRACE") == grace
 
 
 class TestManyAtOnce:

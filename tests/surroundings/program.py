@@ -195,7 +195,7 @@ def shell_steps():
     """Run commands: to their end, past their time, and several at once. Or have them refused."""
     say("shell steps")
     steps = [StepDef(f"c{n}", step_type="shell", config={"run": f"echo {n}; exit {n}"}) for n in range(3)]
-    steps.append(StepDef("late", step_type="shell", timeout=0.1, config={"run": "sleep 20", "grace": 0.1}))
+    steps.append(StepDef("late", step_type="shell", timeout=0.1, config={"run": "sleep 20", "stop": {"grace": 0.1}}))
     with Engine(Handlers()) as engine:
         try:
             result = engine.run(FlowDef("f", FlowMode.PARALLEL, steps=steps))

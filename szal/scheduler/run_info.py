@@ -1,0 +1,56 @@
+"""What the steps of one run share, and their handlers may ask for."""
+
+import math
+import threading
+from collections.abc import Callable
+
+import attrs
+
+from szal.events.progress import StepProgress
+from szal.expressions.path import Json
+from szal.model.results import StepResult
+from szal.model.state import Stop
+from szal.scheduler.call import Call
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.plan import Plan
+from szal.scheduler.seen import Seen
+
+__all__ = ["RunInfo"]
+
+
+@attrs.define(eq=False, repr=False)
+class RunInfo:
+    """What all the steps of one run share, and their handlers may ask for.
+
+    Written by the coordinating thread alone, but for `stop`, which may be set by whoever asks for a stop, and
+    `sleepers`, which handlers add themselves to: the call, and a lock that is released to wake it.
+    """
+
+    flow_name: str
+    execution_id: str
+    inputs: dict[str, Json]
+    plan: Plan
+    results: list[StepResult | None]
+    settled_as: list[int]  # by place: how many steps had settled before it; kept for loose plans only
+    cwd: str | None = None
+    token: CancellationToken | None = None
+    progress: Callable[[StepProgress], object] | None = None
+    stop: Stop | None = None
+    settled: int = 0
+    orphan_grace: float = math.inf
+    """How many seconds what handlers have started may live on if this process dies: until somebody else may go on."""
+    sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
+    is_recorded: bool = False  # its inputs and outputs are JSON
+    seen: Seen = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.seen = Seen(self.inputs, is_recorded=self.is_recorded)
+
+    def wake(self, call: Call) -> None:
+        """Have every thread that sleeps for *call* see whether it is cancelled. From any thread."""
+        for sleeper in self.sleepers.copy():  # copying is atomic
+            if sleeper[0] is call and sleeper[1].locked():
+                try:
+                    sleeper[1].release()
+                except RuntimeError:  # somebody else has woken it
+                    continue
