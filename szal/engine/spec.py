@@ -138,6 +138,7 @@ def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Han
     return config.rollback_handler if own is None and step.rollbackable else own
 
 
+_KEPT: Final = 16  # flows
 _KEPT_UP_TO: Final = 16_000_000  # characters, together: some forty thousand steps
 _kept_flows: Final[dict[str, FlowDef]] = {}  # those that were asked for last come last
 
@@ -152,12 +153,8 @@ def recorded_flow(text: str) -> FlowDef:
         flow = without_collector(partial(_flow_of, text), len(text) // _OF_A_STEP)
     _kept_flows[text] = flow
     kept = [*_kept_flows]
-    size = sum(map(len, kept))
-    for oldest in kept:
-        if size <= _KEPT_UP_TO:
-            break
-        _kept_flows.pop(oldest, None)
-        size -= len(oldest)
+    while len(kept) > _KEPT or sum(map(len, kept)) > _KEPT_UP_TO:
+        _kept_flows.pop(kept.pop(0), None)
     return flow
 
 
