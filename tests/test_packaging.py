@@ -75,3 +75,26 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert child("import szal\ntry: szal.nothing\nexcept AttributeError as e: print(e)") == (
         "module 'szal' has no attribute 'nothing'"
     )
+
+
+def test_what_decides_on_a_failure_is_loaded_before_there_is_one() -> None:
+    child("""
+        import os, resource, szal
+
+        class Full(Exception): ...
+
+        opened = []
+
+        def handler(ctx):
+            if ctx.attempt > 1:
+                return len(opened)
+            try:
+                while True:
+                    opened.append(os.dup(0))
+            except OSError as error:
+                raise Full from error
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        step = szal.StepDef("a", max_retries=1, retry_delay=0, retry_jitter=0.5, retry_on=["Full", Full])
+        assert szal.run(szal.FlowDef("f", steps=[step]), handler=handler).success
+    """)

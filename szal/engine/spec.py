@@ -24,7 +24,7 @@ from szal.model.step import StepDef
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
-from szal.steps.handlers import Resolver, type_done_by, undo_as_configured
+from szal.steps.handlers import Resolver, call_python, do_shell, type_done_by, undo_as_configured
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -115,10 +115,11 @@ def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
     """
     named = plan.names_exceptions
     problems = [f"step {step.name!r}: {problem}" for step in named for problem in problems_of_names(step)]
-    for place, (step, handler) in enumerate(zip(plan.steps, binding.forward, strict=True)):
-        step_type = step.step_type if place in plan.engine_steps else type_done_by(handler)
-        if step_type is not None:
-            problems += [f"step {step.name!r}: {fault}" for fault in faults_in(step_type, step.config)]
+    forward, steps = binding.forward, plan.steps
+    # Each step of each run comes by here: no call is made for those of the program's own.
+    own = [place for place, by in enumerate(forward) if by is None or by is do_shell or by is call_python]
+    for step, step_type in ((steps[place], type_done_by(forward[place]) or steps[place].step_type) for place in own):
+        problems += [f"step {step.name!r}: {fault}" for fault in faults_in(str(step_type), step.config)]
     for step, handler in zip(plan.steps, binding.undo, strict=False):  # there are none where nothing is undone
         if handler is undo_as_configured:
             problems += [f"step {step.name!r}: config.rollback: {fault}" for fault in faults_in(*undo_of(step.config))]
@@ -137,6 +138,7 @@ def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Han
     return config.rollback_handler if own is None and step.rollbackable else own
 
 
+_KEPT: Final = 16  # flows
 _KEPT_UP_TO: Final = 16_000_000  # characters, together: some forty thousand steps
 _kept_flows: Final[dict[str, FlowDef]] = {}  # those that were asked for last come last
 
@@ -151,12 +153,8 @@ def recorded_flow(text: str) -> FlowDef:
         flow = without_collector(partial(_flow_of, text), len(text) // _OF_A_STEP)
     _kept_flows[text] = flow
     kept = [*_kept_flows]
-    size = sum(map(len, kept))
-    for oldest in kept:
-        if size <= _KEPT_UP_TO:
-            break
-        _kept_flows.pop(oldest, None)
-        size -= len(oldest)
+    while len(kept) > _KEPT or sum(map(len, kept)) > _KEPT_UP_TO:
+        _kept_flows.pop(kept.pop(0), None)
     return flow
 
 

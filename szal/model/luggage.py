@@ -30,9 +30,9 @@ class Luggage:
 
 
 def _packed(exception: BaseException | None) -> bytes | None:
-    import pickle  # whoever copies results has it
-
     try:
+        import pickle  # whoever copies results has it
+
         return None if exception is None else pickle.dumps(exception)
     except BaseException as problem:  # whatever the exception's own code makes of it
         if is_interruption(problem):
@@ -41,9 +41,9 @@ def _packed(exception: BaseException | None) -> bytes | None:
 
 
 def _loaded(packed: bytes | None) -> BaseException | None:
-    import pickle
-
     try:
+        import pickle
+
         loaded = None if packed is None else pickle.loads(packed)  # noqa: S301 - part of a pickle that is being loaded
     except BaseException as problem:  # the same; or this process does not have its class
         if is_interruption(problem):

@@ -24,6 +24,7 @@ from szal.model.kept import Kept
 from szal.model.recorded import as_read_again
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.model.validation import Analysis, FlowMode
+from szal.scheduler import retry
 
 __all__ = ["MARKS", "EdgeKind", "Mark", "Node", "Outcome", "Plan"]
 
@@ -253,6 +254,8 @@ def _compile(found: Analysis) -> Plan:
         plan.add_gate(*plan.nodes)
     plan.find_chains()
     _scopes(plan, found)
+    if any(step.max_retries for step in found.steps):
+        retry.get_ready()
     return plan
 
 

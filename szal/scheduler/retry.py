@@ -31,7 +31,7 @@ from szal.scheduler.spent import is_meant
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
 
-__all__ = ["Decision", "decide", "policy"]
+__all__ = ["Decision", "decide", "get_ready", "policy"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -42,6 +42,13 @@ class Decision:
 
     delay: float | None
     error: BaseException
+
+
+def get_ready() -> None:
+    """Import what decides on failures, before there is one: a step may fail because no file can be opened any more."""
+    import pathlib  # noqa: F401 (for the names of classes)
+
+    import tenacity  # noqa: F401
 
 
 def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
@@ -55,7 +62,7 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
     """
     if not step.max_retries:
         return Decision(None, error)
-    from tenacity import RetryCallState  # only steps that are tried again need it
+    from tenacity import RetryCallState
 
     strategies = policy(step)
     state = RetryCallState(strategies, None, (), {})

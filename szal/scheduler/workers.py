@@ -13,19 +13,17 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import attrs
 
 from szal.clock import monotonic
 from szal.scheduler.attempt import Attempt
 from szal.waiters import Mailbox, get_within, waitable
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["Threads", "WorkerPool"]
 
@@ -107,20 +105,18 @@ class PoolThreads:
                 self._watch(executor, use)
                 self._executor = kept
 
-    def forget(self, executor: "ThreadPoolExecutor | None") -> None:
+    def forget(self, executor: ThreadPoolExecutor | None) -> None:
         """Submit nothing more to *executor*."""
         kept = self._executor
         if kept is not None and kept[0] is executor:
             self._executor = None
 
     def _new(self, size: int) -> "tuple[ThreadPoolExecutor, _Use]":
-        from concurrent.futures import ThreadPoolExecutor  # only steps beside others need it
-
         use = _Use(size)
         use.begin()
         return ThreadPoolExecutor(size, self._name), use
 
-    def _watch(self, executor: "ThreadPoolExecutor", use: "_Use") -> None:
+    def _watch(self, executor: ThreadPoolExecutor, use: "_Use") -> None:
         """Start the thread that sees to it that *executor* is forgotten when it was idle for long enough."""
         gone = threading.Lock()
         gone.acquire()

@@ -10,7 +10,7 @@ from szal.model.config import undo_of
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
 
-__all__ = ["Handlers", "call_python", "type_done_by", "undo_as_configured"]
+__all__ = ["Handlers", "call_python", "do_shell", "type_done_by", "undo_as_configured"]
 
 _F = TypeVar("_F", bound=Handler)
 

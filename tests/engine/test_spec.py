@@ -18,3 +18,10 @@ def test_definitions_that_nobody_asks_for_any_more_are_forgotten():
     first, *_, last = [recorded_flow(text) for text in texts]
     assert recorded_flow(texts[-1]) is last
     assert recorded_flow(texts[0]) is not first
+
+
+def test_of_small_definitions_too_only_a_few_are_kept():
+    texts = [encode_flow(FlowDef(f"small{number}")) for number in range(100)]
+    first, *_, last = [recorded_flow(text) for text in texts]
+    assert recorded_flow(texts[-1]) is last
+    assert recorded_flow(texts[0]) is not first
