@@ -12,10 +12,11 @@ from szal.storable import standing_in
 
 __all__ = ["brief", "clean", "clean_lines", "elapsed", "moment", "one_line", "pairs", "shell_word"]
 
-# Escape sequences: CSI (colours, cursor), strings (titles, links) up to their end, character sets, and the short ones.
+# Escape sequences: CSI (colours, cursor), strings (titles, links) up to their end or that of the line, character sets,
+# and the short ones.
 _ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
 # Other control characters, those that reorder or hide text, and halves of surrogate pairs.
@@ -51,10 +52,11 @@ def clean_lines(text: str) -> list[str]:
     >>> clean_lines("  one\n\x1b[31m10%\r20%\x1b[0m\r\n")
     ['  one', '20%', '']
     """
-    lines = text.split("\n")
-    if text.replace("\n", "").isprintable():  # most are, and this is what much output is asked
-        return lines
-    return [line if line.isprintable() else clean(standing_in(line)).rstrip() for line in lines]
+    if text.replace("\n", "").isprintable():  # most is, and a command that prints much waits for this
+        return text.split("\n")
+    if "\r" in text:
+        text = "\n".join(map(standing_in, text.split("\n")))
+    return clean(text).split("\n")
 
 
 def brief(value: Json) -> str:

@@ -44,9 +44,11 @@ hangs = flow("hangs", StepDef("hang"), StepDef("after")), work
 large = flow("large", *[StepDef(f"step-{n}") for n in range(300)], mode=FlowMode.PARALLEL), work
 shell = flow("shell", StepDef("hello", step_type="shell", config={"run": "echo hello; sleep 0.01; echo bye"}))
 floods = flow("floods", StepDef("flood", step_type="shell", config={"run": "yes | head -c 3000000"}))
-bar = flow("bar", StepDef("load", step_type="shell", config={
-    "run": "printf '10%%\\r'; sleep 0.3; printf '20%%\\r'; sleep 0.3; printf '90%%\\r100%%\\n'",
-}))
+bar = flow("bar", StepDef("load", step_type="shell", config={"run": '''
+printf "10%%\\r"
+until [ -e go ]; do sleep 0.02; done
+printf "90%%\\r100%%\\n"
+'''}))
 unhandled = flow("unhandled", StepDef("one"), StepDef("two"))
 twice = flow("twice", StepDef("a"), StepDef("a", max_retries=-1))
 inner = flow("inner", StepDef("leaf"))

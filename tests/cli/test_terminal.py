@@ -105,19 +105,12 @@ def test_a_plain_log_where_a_view_is_not_wanted(spawn, environment):
     assert "hello  | bye" in process.seen
 
 
-def test_a_progress_bar_moves_while_its_command_runs(spawn):
+def test_a_progress_bar_moves_while_its_command_runs(spawn, here):
     process = spawn("run", "flows:bar", terminal=True)
     process.until("10%")
-    process.until("20%")
+    (here / "go").touch()
     assert process.end() == 0
-    assert "90%" not in process.seen
     assert re.search(r"✓ load +completed .* 100%", after(process.seen))
-
-
-def test_a_log_has_one_that_moves_fast_once_a_second_and_its_end(spawn):
-    process = spawn("run", "flows:bar")
-    assert process.end() == 0
-    assert re.findall(r"load  \| (\d+%)", process.seen) == ["10%", "100%"]
 
 
 def test_output_that_was_cut_is_told_when_it_ends_and_later(spawn, szal, database):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal.cli.text import brief, clean, elapsed, one_line
+from szal.cli.text import brief, clean, clean_lines, elapsed, one_line
 
 HARMLESS = {"\n"}
 
@@ -20,6 +20,17 @@ def test_clean_text_has_nothing_that_a_terminal_acts_on(text):
 def test_one_line_is_one_line(text):
     assert len(one_line(text).splitlines()) <= 1
     assert len(brief(text).splitlines()) <= 1
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\n") | st.sampled_from("\x1b\x9b\x07[];m\r\t")), min_size=1))
+def test_many_lines_are_as_many_clean_ones(lines):
+    found = clean_lines("\n".join(lines))
+    assert len(found) == len(lines)
+    assert not {char for char in "".join(found) if unicodedata.category(char) in ("Cc", "Cs")}
+
+
+def test_a_title_without_an_end_hides_no_line_that_follows():
+    assert clean_lines("\x1b]0;title\nnext") == ["", "next"]
 
 
 @pytest.mark.parametrize(

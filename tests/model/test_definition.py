@@ -189,7 +189,7 @@ def steps_named(labels: list[str]) -> st.SearchStrategy[list[StepDef]]:
                 timeout=SECONDS,
                 max_retry_delay=SECONDS,
                 retry_jitter=st.sampled_from([0, 0.0, 1, 1.0, 0.5]),
-                retry_on=st.lists(st.sampled_from([OSError, "OSError", "http.client.NotConnected"]), max_size=2),
+                retry_on=st.lists(st.sampled_from([OSError, "OSError", "http.client.NotConnected", 75]), max_size=2),
                 config=JSON,
                 trigger_mode=st.sampled_from(list(TriggerMode)),
             )
