@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import is_running, number_in, wait_until
+from processes import is_running, number_in, wait_until, zygote
 from processes import run_command_line as szal
-from processes import zygote
 from zygote import COMMAND_LINE, Process
 
 from szal import ExecutionRecord, StepStatus, WorkflowState, open_store
