@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from szal.errors import GiveUp, ShellNotSupported
 from szal.expressions.path import Json
@@ -10,7 +10,7 @@ from szal.model.config import undo_of
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
 
-__all__ = ["Handlers", "call_python", "type_done_by", "undo_as_configured"]
+__all__ = ["Handlers", "call_python", "has_own", "type_done_by", "undo_as_configured"]
 
 _F = TypeVar("_F", bound=Handler)
 
@@ -169,6 +169,14 @@ def do_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json
     from szal.steps.shell import run_shell
 
     return run_shell(ctx, config)
+
+
+def has_own(handlers: Sequence[Handler | None]) -> bool:
+    """Whether szal brings any of *handlers*, and so knows what the configs of their steps are to be."""
+    return any(own in handlers for own in _OWN)  # as long as it takes to walk through a list, in C
+
+
+_OWN: Final = (do_shell, call_python, undo_as_configured)
 
 
 def _takes_ctx(function: Callable[..., Json]) -> bool:
