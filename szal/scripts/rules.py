@@ -181,10 +181,13 @@ def test(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
 
 def printf(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
     """Take no name of a variable, and no format that may be an option."""
-    if words and words[0].text.startswith(MARK):
-        words[0].refuse(Refusal("may be an option of printf", "write printf '%s' {placeholder}"))
-    if words and words[0].text.startswith("-v"):
-        _refuse(words[:1] if len(words[0].text) > len("-v") else words[1:2], read_by(f"{name} -v", NAMES_ONLY))
+    place = 0
+    while place < len(words) and words[place].text.startswith("-v"):
+        taken = 1 if len(words[place].text) > len("-v") else 2
+        _refuse(words[place : place + taken], read_by(f"{name} -v", NAMES_ONLY))
+        place += taken
+    if place < len(words) and words[place].text.startswith(MARK):
+        words[place].refuse(Refusal("may be an option of printf", "write printf '%s' {placeholder}"))
 
 
 def make(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
