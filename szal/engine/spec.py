@@ -114,7 +114,8 @@ def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
     And for names of exceptions that there are not.
     """
     named = plan.names_exceptions
-    problems = [f"step {step.name!r}: {problem}" for step in named for problem in problems_of_names(step)]
+    problems = [*plan.clashes]
+    problems += [f"step {step.name!r}: {problem}" for step in named for problem in problems_of_names(step)]
     forward, steps = binding.forward, plan.steps
     # Each step of each run comes by here: no call is made for those of the program's own.
     own = [place for place, by in enumerate(forward) if by is None or by is do_shell or by is call_python]

@@ -7,7 +7,13 @@ the time that importing this package takes.
 Each is of ``szal.errors``, whichever module here it stands in: records and pickles name it so.
 """
 
-from szal.errors.command import CommandOutputUnusable, ExitStatusUnknown, ShellFailed
+from szal.errors.command import (
+    CommandFilesUnusable,
+    CommandOutputUnusable,
+    CommandResultUnusable,
+    ExitStatusUnknown,
+    ShellFailed,
+)
 from szal.errors.description import MAX_TEXT, UNPRINTABLE, cut, describe, text_of
 from szal.errors.execution import (
     CannotReuse,
@@ -63,7 +69,9 @@ __all__ = [
     "UNPRINTABLE",
     "Cancelled",
     "CannotReuse",
+    "CommandFilesUnusable",
     "CommandOutputUnusable",
+    "CommandResultUnusable",
     "ConditionError",
     "CycleDetected",
     "DecodeError",

@@ -7,7 +7,13 @@ import attrs
 from szal.errors.step import StepError
 from szal.errors.tail import signal_name, with_tails
 
-__all__ = ["CommandOutputUnusable", "ExitStatusUnknown", "ShellFailed"]
+__all__ = [
+    "CommandFilesUnusable",
+    "CommandOutputUnusable",
+    "CommandResultUnusable",
+    "ExitStatusUnknown",
+    "ShellFailed",
+]
 
 
 @attrs.define(repr=False, slots=False)
@@ -63,6 +69,36 @@ class CommandOutputUnusable(StepError):
 
     def __str__(self) -> str:
         return f"the command's stdout is not what output: {self.output} takes: {self.problem}"
+
+
+@attrs.define(repr=False, slots=False)
+class CommandResultUnusable(StepError):
+    """A command that succeeded, and wrote to the file ``$SZAL_RESULT`` what is no outputs, or may not be there.
+
+    >>> print(CommandResultUnusable("line 2: there is no = in it"))
+    what the command wrote to $SZAL_RESULT cannot be used: line 2: there is no = in it
+    """
+
+    problem: str
+
+    def __str__(self) -> str:
+        return f"what the command wrote to $SZAL_RESULT cannot be used: {self.problem}"
+
+
+@attrs.define(repr=False, slots=False)
+class CommandFilesUnusable(StepError):
+    """The files that a command is given cannot be made: for its values, what it is to know, and what it comes to.
+
+    >>> print(CommandFilesUnusable("/tmp", "No space left on device"))
+    no files for the command in /tmp: No space left on device: have TMPDIR name a folder that has room
+    """
+
+    folder: str | None
+    problem: str
+
+    def __str__(self) -> str:
+        where = "" if self.folder is None else f" in {self.folder}"
+        return f"no files for the command{where}: {self.problem}: have TMPDIR name a folder that has room"
 
 
 @attrs.define(repr=False, slots=False)

@@ -76,7 +76,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
         },
         "Variables of commands. Nothing in them is expanded but {{…}}.",
     ),
-    "shell": (_TEXT, "The shell of commands, with its options: sh -e by default."),
+    "shell": (_TEXT, "The shell of commands: sh by default. Without options it stops where a line fails."),
     "stop": (_either(_part("stop")), "How a command is told to end: TERM, and 2s later SIGKILL, by default."),
     "grace": (_DURATION, "How long it has until SIGKILL."),
     "output": ({"enum": ["text", "lines", "json", None]}, "What of a command's output is the step's."),

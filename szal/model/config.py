@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from szal.errors import ConditionError
 from szal.expressions.path import Json, Path
 from szal.model.shapes import COMMAND_OUTPUTS
+from szal.model.variables import is_szals
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """The name of an environment variable, as POSIX has it."""
-DEFAULT_SHELL: Final = "sh -e"
+DEFAULT_SHELL: Final = "sh"
 """What runs a command that says no other shell."""
 STOP_SIGNALS: Final = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT", "ALRM", "WINCH", "KILL")
 """What a command may be told to end with."""
@@ -123,6 +124,8 @@ def _env(value: Json) -> Iterator[tuple[str, str | None]]:
         if not isinstance(name, str) or not VARIABLE.fullmatch(name):
             rule = "the name of a variable has letters, digits and _, and begins with no digit"
             yield f"has the name {shown(name)}: {rule}", name if isinstance(name, str) else None
+        elif is_szals(name):
+            yield f"has the name {name}, which szal itself gives a value: take another", name
         elif isinstance(text, str) and "\0" in text:
             yield f"contains a NUL character in {name}", name
 

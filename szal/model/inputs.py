@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +12,7 @@ from szal.errors import InvalidInputs, did_you_mean
 from szal.expressions.comparison import TESTS
 from szal.expressions.path import Json
 from szal.model.fields import problem_of_text
+from szal.model.variables import INPUT, clashes
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -145,7 +146,9 @@ class Inputs:
     `defaults` has what each is where it is not given: null where nothing is said of that.
     """
 
-    def __init__(self, said: Mapping[str, Json]) -> None:
+    def __init__(self, said: Mapping[str, Json], *, are_variables: bool = False) -> None:
+        """Take what a flow says of its inputs; *are_variables*: it has commands, which find them in variables."""
+        self._are_variables = are_variables
         self.by_name: Mapping[str, Input] = {name: Input.of(name, value) for name, value in said.items()}
         self.defaults = {name: each.default for name, each in self.by_name.items()}
         self._checked = [each for each in self.by_name.values() if not each.takes_anything]
@@ -176,7 +179,10 @@ class Inputs:
             raise InvalidInputs(flow_name, (f"they are no mapping of names to values, but {shown(given)}",))
         given, earlier = given or {}, earlier or {}
         if not self.by_name and not unreadable:
-            return {**earlier, **given}
+            found = {**earlier, **given}
+            if self._are_variables and len(found) > 1:
+                _check_variables(flow_name, found)
+            return found
         found = {**self.defaults, **earlier, **given}
         if len(found) > len(self.defaults) or self._checked or unreadable:
             self._check(flow_name, given, earlier, unreadable or {})
@@ -206,6 +212,12 @@ class Inputs:
         known = list(self.by_name)
         hint = did_you_mean(name, known) if isinstance(name, str) else ""
         return f"unknown input {shown(name)}{hint or f'; the flow takes {_listed(list(map(repr, known)))}'}"
+
+
+def _check_variables(flow_name: str, names: Iterable[object]) -> None:
+    found = clashes(INPUT, (name for name in names if isinstance(name, str)))
+    if problems := tuple(f"the inputs {clash}" for clash in found):
+        raise InvalidInputs(flow_name, problems)
 
 
 ANY_INPUTS: Final = Inputs({})

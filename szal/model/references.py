@@ -8,7 +8,7 @@ import attrs
 
 from szal.errors import closest
 from szal.expressions.path import Path, spelled
-from szal.model.shapes import Steps, nothing_at
+from szal.model.shapes import Steps, nothing_at, writes_outputs
 
 __all__ = ["Scope", "problem_of_reference"]
 
@@ -63,7 +63,7 @@ def _step(path: Path, scope: Scope) -> str | None:
     match path.segments:
         case (_, str(), str(attribute), *rest):
             if attribute not in _ATTRIBUTES:
-                return f"a step has no {attribute!r}: did you mean {spelled(_outcome(path.segments[1:]))}?"
+                return f"a step has no {attribute!r}: did you mean {spelled(_outcome(path.segments[1:], scope))}?"
             if attribute != "output" and rest:
                 return f"{spelled(path.segments[:3])} is text, and has nothing in it"
             return nothing_at(path, scope.steps)
@@ -124,18 +124,18 @@ def _meant(path: Path, scope: Scope) -> _Segments | None:
     if root in _LIKE_OUTPUTS:
         return ("steps", rest[0], "output", *rest[1:])
     if root in _LIKE_STEPS:
-        return _outcome(tuple(rest))
+        return _outcome(tuple(rest), scope)
     if root in scope.steps.named:
-        return _outcome(path.segments)
+        return _outcome(path.segments, scope)
     if scope.inputs is not None and root in scope.inputs:
         return ("inputs", *path.segments)
     close = closest(str(root), list(_ROOTS))
     if close is not None:
-        return (close, *rest) if close == "inputs" else _outcome(tuple(rest))
+        return (close, *rest) if close == "inputs" else _outcome(tuple(rest), scope)
     return None if root in ("env", "github", "secrets", "matrix") else ("inputs", *path.segments)
 
 
-def _outcome(segments: _Segments) -> _Segments:
+def _outcome(segments: _Segments, scope: Scope) -> _Segments:
     """Return the path of how a step ended: its name, and what may be called otherwise here."""
     name, *rest = segments
     if not rest:
@@ -143,6 +143,8 @@ def _outcome(segments: _Segments) -> _Segments:
     attribute, *inner = rest
     if not isinstance(attribute, str):
         return ("steps", name, "output", attribute, *inner)
+    if attribute == "outputs" and inner and writes_outputs(name, scope.steps):
+        return ("steps", name, "output", "outputs", *inner)
     known = attribute if attribute in _ATTRIBUTES else None
     found = (known,) if known else _LIKE_ATTRIBUTES.get(attribute)
     if found is None:

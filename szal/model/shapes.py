@@ -10,7 +10,7 @@ from szal.expressions.comparison import Kind
 from szal.expressions.path import Path, spelled
 from szal.model.step import StepDef
 
-__all__ = ["COMMAND_OUTPUTS", "Steps", "kind_at", "nothing_at", "remedy"]
+__all__ = ["COMMAND_OUTPUTS", "Steps", "kind_at", "nothing_at", "remedy", "writes_outputs"]
 
 
 @attrs.frozen
@@ -30,6 +30,7 @@ _COMMAND: Final = {
     "stderr": Kind.STRING,
     "truncated": Kind.LIST,
     "signal": Kind.STRING,
+    "outputs": Kind.OBJECT,
 }
 _WRITTEN_AS: Final = {"text": Kind.STRING, "lines": Kind.LIST}
 
@@ -66,6 +67,8 @@ def nothing_at(path: Path, steps: Steps) -> str | None:
         outer = Path("", path.segments[:length])
         kind = kind_at(outer, steps)
         segment, where = path.segments[length], spelled(outer.segments)
+        if kind is Kind.OBJECT and length > 3:
+            return f"{where} has names, and no numbers" if isinstance(segment, int) else None
         if kind is Kind.OBJECT and segment not in _COMMAND:
             hint = did_you_mean(segment, list(_COMMAND)) if isinstance(segment, str) else ""
             return f"{where} is what a command came to, and has {', '.join(_COMMAND)}{hint}{remedy(path, steps)}"
@@ -79,10 +82,18 @@ def nothing_at(path: Path, steps: Steps) -> str | None:
 def remedy(path: Path, steps: Steps) -> str:
     """Return what to write so that what a command prints is more than text, as the end of a sentence."""
     match path.segments:
+        case ("steps", str(name), "output", "outputs", *_):
+            if _command_output(name, steps):
+                return f": leave out 'output' of step {name!r} to have what it writes to $SZAL_RESULT here"
         case ("steps", str(name), "output", *rest) if _command_output(name, steps) in ("", "text", "lines"):
             inner = rest[1:] if rest[:1] == ["stdout"] else rest
             return f": write output: json on step {name!r}, and name {spelled(('steps', name, 'output', *inner))}"
     return ""
+
+
+def writes_outputs(name: object, steps: Steps) -> bool:
+    """Whether the step called *name* is a command that may write outputs to ``$SZAL_RESULT``."""
+    return isinstance(name, str) and _command_output(name, steps) == ""
 
 
 def _command_output(name: str, steps: Steps) -> str | None:

@@ -18,6 +18,7 @@ from szal.model.references import Scope
 from szal.model.shapes import Steps
 from szal.model.state import NamedEnum
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
+from szal.model.variables import INPUT, OUTPUT, clashes
 from szal.number import shown
 
 __all__ = ["Analysis", "FlowMode", "analyse", "walk"]
@@ -64,6 +65,10 @@ class Analysis:
     order: list[int]  # a topological order
     conditions: dict[int, CompiledCondition] = attrs.Factory(dict)
     templates: dict[int, CompiledTemplate] = attrs.Factory(dict)
+    has_commands: bool = False
+    """Whether some step is a command, or is undone by one."""
+    clashes: list[str] = attrs.Factory(list)
+    """The names that make one variable for commands: a flow that is to be begun has none."""
 
 
 def _misfits(mode: object, steps: Sequence[object]) -> tuple[str, ...]:
@@ -156,6 +161,9 @@ class _Analyser:
                     self._problem(step, str(fault))
             for problem in texts.misplaced_in_step(step) if self._configs else ():
                 self._problem(step, problem)
+        self._variables()
+        if self._configs:
+            self.problems += self.found.clashes
         cycle = self._dependencies()
         if not cycle:
             self._references()
@@ -187,6 +195,17 @@ class _Analyser:
                 self._problem(step, f"duplicate step id {step.id!r}")
             else:
                 ids.add(step.id)
+
+    def _variables(self) -> None:
+        """Take note of commands, and of names that make one variable for them."""
+        found = self.found
+        has_undo = any("run" in (texts.undo_of(step) or ()) for step in found.steps)
+        found.has_commands = has_undo or any(step.step_type == "shell" for step in found.steps)
+        if found.has_commands:
+            inputs = clashes(INPUT, filter(_is_text, self._inputs or ()))
+            found.clashes += [f"the flow's inputs: {clash}" for clash in inputs]
+            steps = clashes(OUTPUT, found.places, has_undo=has_undo)
+            found.clashes += [f"step {clash.name!r}: {clash}" for clash in steps]
 
     def _shape(self, step: StepDef) -> None:
         mode = self.found.mode

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from contextlib import contextmanager
 
 from szal.clock import monotonic
@@ -123,7 +124,7 @@ class StepContext:
         """
         if "_config" not in self.__dict__:
             template = self._node.template
-            value = self._node.step.config if template is None else template.render(self._values())
+            value = self._node.step.config if template is None else template.render(self.values)
             self.__dict__.setdefault("_config", own_copy(value))  # another thread may have been faster
         return self.__dict__["_config"]
 
@@ -133,7 +134,7 @@ class StepContext:
         What it returns is the caller's own. Raises `ConditionError` where a template does not parse, and `MissingValue`
         where it finds nothing.
         """
-        return own_copy(CompiledTemplate.compile(text, strict=True).render(self._values(), quote))
+        return own_copy(CompiledTemplate.compile(text, strict=True).render(self.values, quote))
 
     @property
     def idempotency_key(self) -> str:
@@ -267,8 +268,26 @@ class StepContext:
         before, self._call = self._call, call
         self._run.wake(before)
 
-    def _values(self) -> Mapping[str, Json]:
+    @property
+    def values(self) -> Mapping[str, Mapping[str, Json]]:
+        """What templates see: ``inputs``, and ``steps`` with how each ancestor has ended. Not to be changed.
+
+        Without a store it is made JSON where somebody looks at it, which raises `ValueNotJson` for what has none.
+        """
         return {"inputs": self._run.seen.inputs, "steps": _Outcomes(self)}
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What szal's own handlers keep from one step of a run for the next. From any thread."""
+        return self._run.kept
+
+    def before(self) -> Iterator[StepResult]:
+        """Yield the results of the ancestors that had ended when this step started, in the flow's own order."""
+        run = self._run
+        places = run.plan.all_before(self._node.place)
+        if not run.plan.linear:
+            self._before = frozenset(places)
+        return (result for place in places if (result := self._ended_before(place)) is not None)
 
     def _output_of(self, name: str) -> Json:
         """Return the output of the ancestor called *name*, as this attempt may have changed it; or raise KeyError."""
@@ -301,12 +320,6 @@ class StepContext:
             return None  # settled since: what a step sees does not change under its hands
         return run.results[place]
 
-    def _ancestors(self) -> Iterator[StepResult]:
-        places = self._run.plan.all_before(self._node.place)
-        if not self._run.plan.linear:
-            self._before = frozenset(places)
-        return (result for place in places if (result := self._ended_before(place)) is not None)
-
 
 class Outputs(Mapping[str, Json]):
     """The outputs that a step may see; a look-up finds its step without copying any other."""
@@ -320,7 +333,7 @@ class Outputs(Mapping[str, Json]):
         return self._context._output_of(name)
 
     def __iter__(self) -> Iterator[str]:
-        return (result.step_name for result in self._context._ancestors() if result.status is StepStatus.COMPLETED)
+        return (result.step_name for result in self._context.before() if result.status is StepStatus.COMPLETED)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -345,7 +358,7 @@ class _Outcomes(Mapping[str, Json]):
         return run.seen.outcome(run.plan.places[name], result)
 
     def __iter__(self) -> Iterator[str]:
-        return (result.step_name for result in self._context._ancestors())
+        return (result.step_name for result in self._context.before())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -142,6 +142,7 @@ class Plan:
     linear: bool = False
     may_run_commands: bool = False  # some step is a command, or is undone by one, or is a sub-flow, which may have some
     names_exceptions: Sequence[StepDef] = ()  # the steps that do, in what they are tried again after
+    clashes: Sequence[str] = ()  # names that make one variable for its commands
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
     """The flow as whoever reads what is recorded of it sees it, where that is not the same."""
@@ -227,9 +228,10 @@ class Plan:
 
 
 def _made(flow: FlowDef) -> Plan:
-    plan = _compile(flow.analyse())
+    found = flow.analyse()
+    plan = _compile(found)
     plan.read_again = as_read_again(flow)
-    plan.inputs = Inputs(flow.inputs)
+    plan.inputs = Inputs(flow.inputs, are_variables=found.has_commands)
     return plan
 
 
@@ -245,6 +247,7 @@ def _compile(found: Analysis) -> Plan:
         linear=found.mode.is_linear,
         may_run_commands=any(map(_may_run_commands, found.steps)),
         names_exceptions=[step for step in found.steps if _names_exceptions(step)],
+        clashes=found.clashes,
     )
     if found.mode is FlowMode.DAG:
         _wire_dag(plan)

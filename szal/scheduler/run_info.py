@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -42,6 +43,8 @@ class RunInfo:
     sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
     is_recorded: bool = False  # its inputs and outputs are JSON
     seen: Seen = attrs.field(init=False)
+    kept: dict[str, Any] = attrs.field(factory=dict)
+    """What szal's own handlers keep from one step for the next: under a name of theirs."""
 
     def __attrs_post_init__(self) -> None:
         self.seen = Seen(self.inputs, is_recorded=self.is_recorded)

@@ -5,15 +5,14 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Final
+from functools import partial
 
 import attrs
 
 from szal.errors import (
     Cancelled,
     CommandOutputUnusable,
-    DecodeError,
-    EncodeError,
+    CommandResultUnusable,
     GiveUp,
     ShellFailed,
     ShellNotSupported,
@@ -21,36 +20,41 @@ from szal.errors import (
     signal_name,
 )
 from szal.expressions.path import Json
-from szal.model.config import DEFAULT_SHELL, words_of
-from szal.model.json.text import as_recorded, loads
 from szal.scheduler.context import StepContext
+from szal.steps.folder import CommandFiles
+from szal.steps.interpreter import Interpreter
 from szal.steps.machine import check_action, directory_of, missing_for, split_home
+from szal.steps.printed import json_in
 from szal.steps.process import ProcessGroup, missing_here
+from szal.steps.results_file import read_outputs
 from szal.steps.script import script_of
 from szal.steps.stop_policy import StopPolicy
 from szal.steps.stream import MAX_OUTPUT
+from szal.steps.values import loading
+from szal.steps.variables import environment_of
 
 __all__ = ["MAX_OUTPUT", "run_shell"]
-
-_MAX_VARIABLE: Final = 100_000  # Linux takes 128 KiB in one variable
 
 
 def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json:
     """Run the command ``config["run"]`` and return ``{"exit_code": 0, "stdout": …, "stderr": …}``.
 
-    *config* is the step's own unless given. Beside "run" it may hold "cwd", "env" (an object), "shell" (a POSIX
-    shell with its options, "sh -e" by default, so that a failing line ends the script), "stop" and "output". A "cwd"
+    *config* is the step's own unless given. Beside "run" it may hold "cwd", "env" (an object), "shell" (a shell, or
+    another program that takes a script after ``-c``, with its options), "stop" and "output". A shell without options,
+    "sh" by default, gets ``-e``, so that a failing line ends the script, and where it has that ``-o pipefail``. A "cwd"
     that is relative is seen from `StepContext.cwd`, where the command runs without one. ``~`` and ``$HOME`` at its
     beginning are the home directory.
 
     The two texts come without the line ends that they end with, as in a shell's ``$( )``. With "output" the stdout
     alone is what is returned: as it is ("text"), as a list of its lines ("lines"), or as the value that it is the
     JSON of ("json"). Where that cannot be, or more was printed than is kept, the attempt fails as any other does.
+    What the command writes to the file ``$SZAL_RESULT``, as lines ``name=value`` or one JSON object, is "outputs".
 
     A value that a template puts into the command is one word, whatever it contains, and inside quotes it is a part
-    of the quoted text: it cannot become syntax (docs/shell.md has where it may stand). The command finds the
-    variables ``SZAL_EXECUTION_ID``, ``SZAL_FLOW``, ``SZAL_STEP``, ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, and
-    when it undoes a step ``SZAL_OUTPUT``: that step's output as JSON (left out where it is over 100 kB, or has none).
+    of the quoted text: it cannot become syntax. It may have any size, and is not in
+    the process list. The command finds the variables ``SZAL_EXECUTION_ID``, ``SZAL_FLOW``, ``SZAL_STEP``,
+    ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, ``SZAL_INPUT_NAME`` and ``SZAL_OUTPUT_STEP``, and when it undoes a step
+    ``SZAL_OUTPUT``: that step's output as JSON. What is too large for a variable is the file ``SZAL_OUTPUT_STEP_FILE``.
 
     Each line is reported as ``{"stream": "stdout", "line": …}`` when it comes. One that is written over after a
     carriage return, as progress bars are, is reported each time it has changed, with ``"end": "\\r"``, and once more
@@ -66,8 +70,9 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     A step that fails keeps the same object, whatever "output" says, as its output: "exit_code" (negative where a signal
     killed the shell, null where it is not known), "signal" then, and what was printed. The last lines are in the error.
 
-    Raises `ShellFailed` if the exit status is not 0, `CommandOutputUnusable`, `MissingValue`, `GiveUp` for a *config*
-    that no attempt could run, `StepTimeout` and `Cancelled` as `StepContext.check` does.
+    Raises `ShellFailed` if the exit status is not 0, `CommandOutputUnusable`, `CommandResultUnusable`,
+    `CommandFilesUnusable`, `MissingValue`, `GiveUp` for a *config* that no attempt could run, `StepTimeout` and
+    `Cancelled` as `StepContext.check` does.
 
     >>> from szal import Engine, FlowDef, Handlers, StepDef
     >>> greet = StepDef("greet", step_type="shell", config={"run": "echo Hello, {{inputs.who}}"})
@@ -77,10 +82,12 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     """
     if missing := missing_here():
         raise ShellNotSupported((ctx.step.name,), missing=missing)
-    task = _Task.of(ctx, ctx.step.config if config is None else config)
-    process = ProcessGroup(
-        [*task.interpreter, task.script], ctx, cwd=task.cwd, environment=task.environment, policy=task.policy
-    )
+    with CommandFiles() as files:
+        return _run(ctx, _Task.of(ctx, ctx.step.config if config is None else config, files))
+
+
+def _run(ctx: StepContext, task: "_Task") -> Json:
+    process = ProcessGroup(task.command, ctx, cwd=task.cwd, environment=task.environment, policy=task.policy)
     came_to: dict[str, Json] = {}
     try:
         exit_code = process.run()
@@ -89,10 +96,14 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
             raise Cancelled
         came_to = _came_to(process)
         if exit_code:
-            raise ShellFailed(task.command, exit_code, came_to["stderr"], came_to["stdout"])
+            command = ctx.render(task.run, quote=shlex.quote)
+            raise ShellFailed(command, exit_code, came_to["stderr"], came_to["stdout"])
+        outputs = read_outputs(task.result)
         if task.output is not None:
+            if outputs:
+                raise CommandResultUnusable(_beside(task.output))
             return _made_into(task.output, came_to["stdout"], is_cut=process.stdout.truncated)
-        return came_to
+        return {**came_to, "outputs": outputs} if outputs else came_to
     except OSError as error:
         task.give_up(ctx, error)
         raise
@@ -114,6 +125,10 @@ def _came_to(process: ProcessGroup) -> dict[str, Json]:
     return output
 
 
+def _beside(output: str) -> str:
+    return f"output: {output} makes stdout the whole output of the step: leave out one of the two"
+
+
 def _made_into(output: str, stdout: str, *, is_cut: bool) -> Json:
     """Return what *output* makes of all that a command has printed."""
     if is_cut:
@@ -122,21 +137,7 @@ def _made_into(output: str, stdout: str, *, is_cut: bool) -> Json:
         return stdout
     if output == "lines":
         return [line.removesuffix("\r") for line in stdout.split("\n")] if stdout else []
-    try:
-        return loads(stdout)
-    except DecodeError as error:
-        raise CommandOutputUnusable(output, _place_of(error, stdout)) from None
-
-
-def _place_of(error: DecodeError, stdout: str) -> str:
-    """Return what is wrong with the JSON in *stdout*, with line and column where that has a place."""
-    try:
-        json.loads(stdout)
-    except json.JSONDecodeError as syntax:
-        return f"line {syntax.lineno}, column {syntax.colno}: {syntax.msg[:1].lower()}{syntax.msg[1:]}"
-    except (ValueError, RecursionError):
-        pass
-    return str(error)
+    return json_in(stdout, partial(CommandOutputUnusable, output))
 
 
 # -- what is to be run -------------------------------------------------------------------------------
@@ -144,75 +145,62 @@ def _place_of(error: DecodeError, stdout: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class _Task:
-    """A step's `config` with everything filled in."""
+    """A step's `config` with everything filled in, and its files made."""
 
-    command: str  # for people to read
-    script: str
-    interpreter: list[str]
+    run: str  # as it is written
+    interpreter: Interpreter
+    command: list[str]
     cwd: str | None
-    environment: dict[str, str]
+    own: Mapping[str, str]  # what "env" says
+    environment: Mapping[str, str]
+    result: str  # the file for what it comes to
     policy: StopPolicy
     output: str | None
 
     @classmethod
-    def of(cls, ctx: StepContext, config: Json) -> "_Task":
+    def of(cls, ctx: StepContext, config: Json, files: CommandFiles) -> "_Task":
         """Check and render *config*; raise `GiveUp` naming the step and what is wrong."""
         check_action(ctx, "shell", config)
-        text, values = script_of(ctx, config["run"], config.get("shell"))
-        script = "".join(f"{name}={shlex.quote(value)}; " for name, value in values.items()) + text
-        if "\0" in script:
-            raise GiveUp(f"step {ctx.step.name!r}: a value in config.run contains a NUL character")
+        run = config["run"]
+        script, values = script_of(ctx, run, config.get("shell"))
         home, rest = split_home(config.get("cwd") or "")
         cwd = _rendered(ctx, rest) if rest else None
-        env = {name: _rendered(ctx, value) for name, value in (config.get("env") or {}).items()}
-        check_action(ctx, "shell", {"run": script, "cwd": cwd, "env": env}, rendered=True)
+        own = {name: _rendered(ctx, value) for name, value in (config.get("env") or {}).items()}
+        check_action(ctx, "shell", {"run": script, "cwd": cwd, "env": own}, rendered=True)
+        if any("\0" in value for value in values.values()):
+            raise GiveUp(f"step {ctx.step.name!r}: a value in config.run contains a NUL character")
+        directory = directory_of(home + (cwd or "") or None, ctx.cwd)
+        interpreter = Interpreter.of(config.get("shell"), directory=directory, path=own.get("PATH"))
+        result = files.add("result", is_open=True)
         return cls(
-            command=ctx.render(config["run"], quote=shlex.quote),
-            script=script,
-            interpreter=[*words_of(config.get("shell") or DEFAULT_SHELL), "-c"],
-            cwd=directory_of(home + (cwd or "") or None, ctx.cwd),
-            environment=_environment(ctx, env),
+            run=run,
+            interpreter=interpreter,
+            command=interpreter.command_for(loading(values, files) + script, files),
+            cwd=directory,
+            own=own,
+            environment=environment_of(ctx, run, own, files, result=result),
+            result=result,
             policy=StopPolicy.of(config.get("stop")),
             output=config.get("output"),
         )
 
     def give_up(self, ctx: StepContext, error: OSError) -> None:
         """Raise `GiveUp` where *error* came of what is not there, or cannot be given to a process: it stays so."""
-        config = {"cwd": self.cwd, "shell": shlex.join(self.interpreter), "env": self.environment}
+        config = {"cwd": self.cwd, "shell": str(self.interpreter), "env": self.own}
         if missing := missing_for("shell", config, None):
             raise GiveUp(f"step {ctx.step.name!r}: {missing[0]}") from error
         if error.errno == errno.E2BIG:
-            problem = "the command, with its values and variables, is larger than this system takes"
-            raise GiveUp(f"step {ctx.step.name!r}: {problem}") from error
+            raise GiveUp(f"step {ctx.step.name!r}: {self._too_large()}") from error
 
-
-def _environment(ctx: StepContext, own: dict[str, str]) -> dict[str, str]:
-    found = {
-        **os.environ,
-        "SZAL_EXECUTION_ID": ctx.execution_id,
-        "SZAL_FLOW": ctx.flow_name,
-        "SZAL_STEP": ctx.step.name,
-        "SZAL_ATTEMPT": str(ctx.attempt),
-        "SZAL_IDEMPOTENCY_KEY": ctx.idempotency_key,
-    }
-    if (output := _output(ctx)) is not None:
-        found["SZAL_OUTPUT"] = output
-    return found | own
-
-
-def _output(ctx: StepContext) -> str | None:
-    """Return the output of the step that is undone, as JSON; None where there is none that fits a variable."""
-    if ctx.output is None:
-        return None
-    try:
-        output = json.dumps(as_recorded(ctx.output, "output")[1])
-    except EncodeError as error:  # without a store it may be any object
-        ctx.log.warning("SZAL_OUTPUT is left out: %s", error)
-        return None
-    if len(output) > _MAX_VARIABLE:
-        ctx.log.warning("SZAL_OUTPUT is left out: %d bytes are too many for a variable", len(output))
-        return None
-    return output
+    def _too_large(self) -> str:
+        """Return which variable is too large, as far as one can tell, and what to do about it."""
+        sizes = {name: len(os.fsencode(value)) for name, value in self.environment.items()}
+        largest = max(sizes, key=sizes.__getitem__)
+        if largest in self.own:
+            instead = "put the {{…}} into the command, where a value may have any size"
+            return f"config.env {largest} has {sizes[largest]} bytes, more than this system takes: {instead}"
+        total = f"the variables of this process have {sum(sizes.values())} bytes together, more than this system takes"
+        return f"{total}: {largest} is the largest, with {sizes[largest]}"
 
 
 def _rendered(ctx: StepContext, value: Json) -> str:

@@ -55,6 +55,33 @@ def test_inputs_and_how_steps_ended_may_be_named(path: str, template: bool) -> N
     assert told(f"{{{{{path}}}}}" if template else path, template=template) == ""
 
 
+def told_of_a_command(text: str, **config: Any) -> str:
+    """Return what is said of a step with that template after the step "a", which is a command."""
+    a = StepDef("a", step_type="shell", config={"run": "true", **config})
+    return problems_of(FlowDef("f", steps=[a, StepDef("b", config={"x": text})]))
+
+
+@pytest.mark.parametrize("path", ["outputs", "outputs.tag", 'outputs["a.b"].c[0]'])
+def test_outputs_that_a_command_writes_by_name_may_be_named(path: str) -> None:
+    assert told_of_a_command(f"{{{{steps.a.output.{path}}}}}") == ""
+
+
+@pytest.mark.parametrize("output", ["text", "lines"])
+def test_beside_output_there_are_none(output: str) -> None:
+    told = told_of_a_command("{{steps.a.output.outputs.tag}}", output=output)
+    assert ("leave out 'output' of step 'a'" in told) == (output == "text")
+    assert "steps.a.output is" in told
+
+
+def test_the_spelling_of_others_leads_to_them() -> None:
+    assert "did you mean steps.a.output.outputs.tag?" in told_of_a_command("{{steps.a.outputs.tag}}")
+    assert "did you mean steps.a.output.tag?" in told_of_a_command("{{steps.a.outputs.tag}}", output="json")
+
+
+def test_they_have_names_and_no_numbers() -> None:
+    assert "steps.a.output.outputs has names, and no numbers" in told_of_a_command("{{steps.a.output.outputs[0]}}")
+
+
 def test_texts_of_a_step_may_be_named_in_comparisons() -> None:
     assert told("steps.a.status == 'failed' || steps.a.error contains 'disk' || steps.a.error != null") == ""
     assert told("{{steps.a.status}} {{steps.a.error?}}", template=True) == ""
