@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from szal.errors import ConditionError
 from szal.expressions.path import Json, Path
 from szal.model.shapes import COMMAND_OUTPUTS
-from szal.model.variables import is_szals
+from szal.model.variables import INPUT, OUTPUT, is_szals, variable_of
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -253,14 +253,10 @@ def _variable_with(path: Path) -> tuple[str, str]:
     """Return the name of a variable that has what is at *path*, and what to write for it to be there."""
     match path.segments:
         case ("inputs", str(name)):
-            return f"SZAL_INPUT_{_upper(name)}", ""
+            return variable_of(INPUT, name), ""
         case ("steps", str(name), "output"):
-            return f"SZAL_OUTPUT_{_upper(name)}", ""
+            return variable_of(OUTPUT, name), ""
     return "VALUE", f", with VALUE: \"{{{{{path}}}}}\" under 'env'"
-
-
-def _upper(name: str) -> str:
-    return re.sub(r"[^A-Z0-9_]", "_", name.upper())
 
 
 def _expanded_in(config: Mapping[str, Json]) -> list[Fault]:

@@ -3,8 +3,8 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 from contextlib import contextmanager
+from typing import Any
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
