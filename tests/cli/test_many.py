@@ -25,6 +25,8 @@ def work(ctx):
         file.write(f"{ctx.execution_id} {ctx.step.name}\\n")
     if ctx.step.name == "pay" and not Path("repaired").exists():
         raise OSError("the bank is down")
+    while ctx.step.name == "ship" and Path("hangs").exists():
+        time.sleep(0.05)
     if ctx.step.name == "ship" and Path("slow").exists():
         ctx.report("ready now")
         ctx.sleep(60)
@@ -168,7 +170,9 @@ class TestRerun:
 
         rerun = Engine.rerun
         monkeypatch.setattr(Engine, "rerun", rerun_by_both)
-        assert szal("rerun", "market:shop", "--flow", "shop", "--yes").exit_code == 0
+        result = szal("rerun", "market:shop", "--flow", "shop", "--yes")
+        assert result.exit_code == 0
+        assert "a done already: another process has run it: completed" in result.stdout
         assert [line for line in done(here) if line.endswith("ship")] == ["a-rerun-1 ship"]
 
     def test_one_that_cannot_go_on_stops_no_other_and_is_told(self, szal, begin, here):
@@ -369,6 +373,18 @@ class TestASignal:
             "b-rerun-1",
             "c-rerun-1",
         }
+
+    def test_a_second_one_does_not_wait_for_what_hangs(self, spawn, begin, repair):
+        begin("shop", "a")
+        here = repair()
+        (here / "hangs").touch()
+        process = spawn("rerun", "market:shop", "--flow", "shop", "--yes")
+        wait_until(lambda: "a-rerun-1 ship" in done(here), 20)
+        process.signal(signal.SIGINT)
+        process.until("once more to stop waiting")
+        process.signal(signal.SIGINT)
+        assert process.end() == 130
+        assert "1 stopped" in process.seen
 
 
 def test_the_id_of_a_rerun_is_the_same_for_whoever_reruns_it():
