@@ -268,6 +268,20 @@ class TestChoosing:
         begin("shop", "a")
         assert szal("rerun", "--since", time, "--dry-run").stdout.startswith("1 execution ")
 
+    def test_list_and_show_take_the_same_filters(self, szal, begin):
+        begin("shop", "a")
+        begin("other", "b")
+        listed = json.loads(szal("list", "--since", "1h", "--flow", "shop", "--state", "failed", "--json").stdout)
+        assert [each["execution_id"] for each in listed] == ["a"]
+        assert json.loads(szal("list", "--until", "1h", "--json").stdout) == []
+        assert json.loads(szal("show", "--since", "1h", "--json").stdout)["execution_id"] == "b"
+
+    def test_what_is_shown_as_interrupted_is_chosen_by_that_word(self, szal, market, repair, url):
+        repair()
+        interrupted(url, market.shop[0], "a")
+        result = szal("resume", "market:shop", "--state", "interrupted", "--yes")
+        assert result.stdout.rstrip().endswith("1 execution: 1 completed")
+
     def test_more_than_a_page_of_them(self, szal, url):
         with open_store(url) as store, store.engine_sink() as sink:
             for number in range(2500):
