@@ -17,7 +17,7 @@ from szal.cli.history import reading
 from szal.cli.options import json_option, needed, store_option
 from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
-from szal.cli.which import Which
+from szal.cli.which import UNFINISHED
 from szal.engine.correction import Correction
 from szal.engine.engine import Engine
 from szal.engine.lineage import is_child_id
@@ -33,7 +33,6 @@ from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord
 from szal.stores import ExecutionSummary, Store
-from szal.stores.filters import LIVE
 
 __all__ = ["check"]
 
@@ -79,7 +78,7 @@ def check(*, targets: tuple[str, ...], store: str | None, as_json: bool) -> None
         known = {flow.name: (name, target) for name in targets for target in [_checked(name)] for flow in target.flows}
     with reading(needed(store)) as opened, ExitStack() as engines:
         checking = _Checking(opened, known, engines)
-        for page in Which(states=LIVE).pages(opened):
+        for page, _ in UNFINISHED.pages(opened):
             checking.look_at(page)
     found = checking.found
     if as_json:

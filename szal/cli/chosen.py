@@ -2,19 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final
 
 import attrs
 import click
 
-from szal.cli.standing import interrupted_among
-from szal.cli.which import Which
+from szal.cli.which import UNFINISHED, Which
 from szal.engine.lineage import is_child_id
 from szal.model.state import WorkflowState
 from szal.stores import ExecutionSummary, Store
-from szal.stores.filters import LIVE
 
 __all__ = ["Action", "Chosen", "choose", "id_of_rerun"]
 
@@ -53,11 +51,11 @@ class Action(Enum):
 
     def check(self, which: Which) -> None:
         """Raise `click.UsageError` for states in which it does nothing."""
-        ended = [state for state in which.states if not state.is_live]
-        wrong = [state for state in which.states if state.is_live] if self is Action.RERUN else ended
+        ended = [state for state in which.states if state not in _LIVE]
+        wrong = [state for state in which.states if state in _LIVE] if self is Action.RERUN else ended
         if not wrong:
             return
-        said = " and ".join(map(str, wrong))
+        said = " and ".join(wrong)
         problem = {
             Action.RERUN: f"what is {said} has not ended: it goes on with szal resume",
             Action.RESUME: f"what is {said} has ended: it runs again with szal rerun",
@@ -66,9 +64,13 @@ class Action(Enum):
         raise click.UsageError(problem[self])
 
     @property
-    def states(self) -> tuple[WorkflowState, ...]:
+    def states(self) -> tuple[str, ...]:
         """The states that it is for where no other are named."""
-        return (WorkflowState.FAILED, WorkflowState.ROLLED_BACK) if self is Action.RERUN else LIVE
+        return _FAILED if self is Action.RERUN else _LIVE
+
+
+_LIVE: Final = UNFINISHED.states
+_FAILED: Final = (str(WorkflowState.FAILED), str(WorkflowState.ROLLED_BACK))
 
 
 @attrs.frozen(kw_only=True)
@@ -94,10 +96,9 @@ def choose(store: Store, action: Action, which: Which, limit: int | None) -> Cho
     found: dict[str, ExecutionSummary] = {}
     left_out: Counter[str] = Counter()
     asked = attrs.evolve(which, states=which.states or action.states)
-    for page in asked.pages(store):
-        reason_of = _reasons(store, action, which, page)
-        for summary in page:
-            reason = reason_of(summary)
+    for found_here, can_go_on in asked.pages(store):
+        for summary in found_here:
+            reason = _reason(action, which, summary, can_go_on)
             if reason is None:
                 found[summary.execution_id] = attrs.evolve(summary, labels={}, error=None)
             else:
@@ -115,22 +116,15 @@ def choose(store: Store, action: Action, which: Which, limit: int | None) -> Cho
     )
 
 
-def _reasons(
-    store: Store, action: Action, which: Which, page: list[ExecutionSummary]
-) -> Callable[[ExecutionSummary], str | None]:
-    """Return what tells why an execution of *page* is left out; None: it is not."""
-    can_go_on = interrupted_among(store, page) if action is Action.RESUME else frozenset()
-
-    def reason(summary: ExecutionSummary) -> str | None:
-        if summary.parent_execution_id is not None and is_child_id(summary.execution_id):
-            return _SUB_FLOW
-        if action is not Action.RESUME or summary.execution_id in can_go_on:
-            return None
-        if summary.state is not WorkflowState.PAUSED:
-            return _RUNNING
-        return None if WorkflowState.PAUSED in which.states else _WAITING
-
-    return reason
+def _reason(action: Action, which: Which, summary: ExecutionSummary, can_go_on: frozenset[str]) -> str | None:
+    """Return why an execution is left out; None: it is not."""
+    if summary.parent_execution_id is not None and is_child_id(summary.execution_id):
+        return _SUB_FLOW
+    if action is not Action.RESUME or summary.execution_id in can_go_on:
+        return None
+    if summary.state is not WorkflowState.PAUSED:
+        return _RUNNING
+    return None if str(WorkflowState.PAUSED) in which.states else _WAITING
 
 
 def _run_again(store: Store, which: Which, found: Mapping[str, ExecutionSummary]) -> Iterator[str]:
@@ -138,7 +132,7 @@ def _run_again(store: Store, which: Which, found: Mapping[str, ExecutionSummary]
     if not found:
         return
     oldest = [*found.values()][-1].started_at
-    for page in Which(flow=which.flow, since=oldest).pages(store):
+    for page, _ in Which(flow=which.flow, since=oldest).pages(store):
         for summary in page:
             parent = summary.parent_execution_id
             if parent is not None and parent in found and not is_child_id(summary.execution_id):

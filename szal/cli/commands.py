@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
 
 import attrs
 import click
@@ -17,11 +16,11 @@ from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
 from szal.cli.failure import Commands, fails_with
 from szal.cli.graph import to_dot, to_mermaid
-from szal.cli.history import NoneFound, find_by_prefix, find_executions, reading
+from szal.cli.history import NoneFound, find_by_prefix, reading
 from szal.cli.interrupt import hear_of_children
 from szal.cli.listing import executions
 from szal.cli.message import cancel, prune, resolve, signal
-from szal.cli.options import json_option, needed, not_empty, pairs_of, shown_states_of, store_option, target_argument
+from szal.cli.options import json_option, needed, not_empty, store_option, target_argument
 from szal.cli.outputs import whole
 from szal.cli.run import run
 from szal.cli.session import check_waits
@@ -29,6 +28,7 @@ from szal.cli.show import full_record
 from szal.cli.standing import Standing, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
+from szal.cli.which import Which, which_options
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
 
@@ -137,25 +137,9 @@ def _checked(target: str) -> Target:
 # -- executions -----------------------------------------------------------------------------------------
 
 
-_flow_option = click.option(
-    "--flow", metavar="NAME", callback=not_empty, shell_complete=completion.flows, help="Only executions of this flow."
-)
-_states_option = click.option(
-    "--state",
-    "states",
-    metavar="STATE",
-    multiple=True,
-    callback=shown_states_of,
-    shell_complete=completion.states,
-    help="Only this state, as it is printed: completed, failed, paused, interrupted, rolled_back, …",
-)
-
-
 @szal.command("list")
 @store_option
-@_flow_option
-@_states_option
-@click.option("-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="With this label.")
+@which_options
 @click.option(
     "--limit",
     type=click.IntRange(1, 1_000_000),
@@ -165,22 +149,14 @@ _states_option = click.option(
     help="How many, the newest first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_(
-    *,
-    store: str | None,
-    flow: str | None,
-    states: tuple[str, ...],
-    labels: Mapping[str, str],
-    limit: int,
-    as_json: bool,
-) -> None:
+def list_(*, store: str | None, which: Which, limit: int, as_json: bool) -> None:
     """List executions, the newest first.
 
     Where ids do not fit, they are cut to what tells them apart: "szal show" takes that, and prints the commands that go
     on with one.
     """
     with reading(needed(store)) as opened:
-        found, interrupted = find_executions(opened, states, limit=limit, flow_name=flow, labels=labels)
+        found, interrupted = which.newest(opened, limit)
     out = stdout()
     if as_json:
         write(out, summaries_json(found, interrupted))
@@ -191,15 +167,14 @@ def list_(
             command = advice_on(store, "MODULE:ATTRIBUTE").resume("ID")
             write(stderr(), f"to go on with what was interrupted: {command}")
     else:
-        write(stderr(), "There is no such execution." if flow or states or labels else "There is no execution yet.")
+        write(stderr(), "There is no such execution." if which else "There is no execution yet.")
     printed(out)
 
 
 @szal.command(short_help="Show an execution: its steps, and what it waits for.")
 @click.argument("execution_id", metavar="[ID]", required=False, callback=not_empty, shell_complete=completion.ids)
 @store_option
-@_flow_option
-@_states_option
+@which_options
 @click.option(
     "--output",
     "step",
@@ -218,23 +193,22 @@ def show(
     *,
     execution_id: str | None,
     store: str | None,
-    flow: str | None,
-    states: tuple[str, ...],
+    which: Which,
     step: str | None,
     as_json: bool,
 ) -> None:
     """Show an execution: its steps, when each ran, what it returned, errors in full, and the next command.
 
-    The beginning of its ID is enough. With --flow or --state and no ID it is the newest of these. Outputs are folded;
+    The beginning of its ID is enough. With --flow, --state, … and no ID it is the newest of these. Outputs are folded;
     --output STEP prints one whole: text as it is (of a command what it printed to stdout), anything else as JSON.
     """
-    if (execution_id is None) is not bool(flow or states):
-        raise click.UsageError("which execution? Give its ID, or --flow or --state for the newest of these.")
+    if (execution_id is None) is not bool(which):
+        raise click.UsageError("which execution? Give its ID, or --flow, --state, … for the newest of these.")
     with reading(needed(store)) as opened:
         if execution_id is None:
-            found, _ = find_executions(opened, states, limit=1, flow_name=flow)
+            found, _ = which.newest(opened, 1)
             if not found:
-                raise NoneFound(flow, states)
+                raise NoneFound(str(which))
             execution_id = found[0].execution_id
         record = find_by_prefix(opened, execution_id)
         standing = standing_of(opened, record)

@@ -1,6 +1,6 @@
 """The commands that take executions up again: resume, recover, rerun."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -29,6 +29,7 @@ from szal.errors import (
     SzalError,
     describe,
 )
+from szal.events.bus import WorkflowEvent
 from szal.interruption import is_interruption
 from szal.model.flow import FlowDef
 from szal.model.results import FlowResult
@@ -159,9 +160,9 @@ def _go_on_with_many(
     with documents(divert=settings.recorded):
         target = target_of_many(named)
 
-    def engine(sink: Sink) -> Engine:
+    def engine(sink: Sink, on_event: Callable[[WorkflowEvent], object]) -> Engine:
         does = Target(FlowDef("recorded")) if target is None else target
-        return Engine(does.handler, settings.config(does, execution_store=sink))
+        return Engine(does.handler, settings.config(does, execution_store=sink, event_sink=on_event))
 
     def go_on(engine: Engine, sink: Sink, execution_id: str) -> FlowResult:
         record = sink.get(execution_id)

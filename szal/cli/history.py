@@ -1,19 +1,16 @@
 """Opening stores, and finding executions in them."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from szal.cli.standing import INTERRUPTED, interrupted_among, shown_state
 from szal.cli.text import one_line
 from szal.errors import SzalError
 from szal.model.results import ExecutionRecord
-from szal.model.state import WorkflowState
-from szal.stores import ExecutionStore, ExecutionSummary, Store, open_store
-from szal.stores.filters import LIVE
+from szal.stores import ExecutionStore, Store, open_store
 from szal.stores.url import SqliteFile, scheme_of
 
 __all__ = [
@@ -22,7 +19,6 @@ __all__ = [
     "NotFound",
     "check_exists",
     "find_by_prefix",
-    "find_executions",
     "find_record",
     "keeps",
     "opened",
@@ -63,15 +59,12 @@ class NotFound(SzalError):
 
 @attrs.define
 class NoneFound(SzalError):
-    """No execution is of this flow, or in one of these states."""
+    """No execution passes the filters, which `asked` tells."""
 
-    flow: str | None
-    states: tuple[str, ...] = ()
+    asked: str
 
     def __str__(self) -> str:
-        flow = "" if self.flow is None else f" of the flow {one_line(self.flow)}"
-        state = f" that is {' or '.join(self.states)}" if self.states else ""
-        return f"there is no execution{flow}{state}"
+        return f"there is no such execution ({self.asked})"
 
 
 @contextmanager
@@ -131,42 +124,6 @@ def find_by_prefix(store: ExecutionStore, prefix: str) -> ExecutionRecord:
     if record is None:
         raise NotFound(prefix, candidates)
     return record
-
-
-def find_executions(
-    store: Store,
-    states: Collection[str] = (),
-    *,
-    limit: int,
-    flow_name: str | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> tuple[list[ExecutionSummary], frozenset[str]]:
-    """Return the newest executions whose state is shown as one of *states*, and which of them nobody runs.
-
-    "interrupted" is none that stores know: what counts as running is looked through for it.
-    """
-    if not states or not {INTERRUPTED, *_MAY_BE_INTERRUPTED} & set(states):
-        found = store.find(states=_known(states) or None, limit=limit, flow_name=flow_name, labels=labels)
-        return found, interrupted_among(store, found)
-    asked = {*_known(states), *(_known(_MAY_BE_INTERRUPTED) if INTERRUPTED in states else ())}
-    chosen: list[ExecutionSummary] = []
-    left: frozenset[str] = frozenset()
-    last: ExecutionSummary | None = None
-    while len(chosen) < limit and (
-        page := store.find(states=asked, limit=_PAGE, after=last, flow_name=flow_name, labels=labels)
-    ):
-        left |= (new := interrupted_among(store, page))
-        chosen += [each for each in page if shown_state(each.state, is_interrupted=each.execution_id in new) in states]
-        last = page[-1]
-    return chosen[:limit], left
-
-
-_PAGE: Final = 200
-_MAY_BE_INTERRUPTED: Final = tuple(str(state) for state in LIVE if state is not WorkflowState.PAUSED)
-
-
-def _known(states: Collection[str]) -> list[WorkflowState]:
-    return [state for state in WorkflowState if str(state) in states]
 
 
 def _that_begin_with(store: ExecutionStore, prefix: str) -> tuple[str, ...]:

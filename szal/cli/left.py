@@ -10,7 +10,7 @@ import attrs
 from szal.cli.advice import Advice
 from szal.cli.standing import is_left_by_a_person, standing_of
 from szal.cli.text import elapsed, one_line
-from szal.cli.which import Which
+from szal.cli.which import UNFINISHED
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.lineage import is_child_id
@@ -19,7 +19,6 @@ from szal.errors import DecodeError, ExecutionNotFound, HandlerNotFound, SzalErr
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores import ExecutionSummary, Store
-from szal.stores.filters import LIVE
 from szal.stores.ledger import Holding
 
 __all__ = ["Group", "Lives", "Reason", "unfinished"]
@@ -93,7 +92,7 @@ def unfinished(
     keeps no more than some ids.
     """
     looking = _Looking(store, engine_of, advice_on)
-    for page in Which(states=LIVE).pages(store):
+    for page, _ in UNFINISHED.pages(store):
         looking.look_at(page)
     groups = [looking.groups[reason] for reason in Reason if reason in looking.groups]
     return groups, Lives(held=looking.held, first_ends=looking.first_ends)

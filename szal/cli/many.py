@@ -26,6 +26,7 @@ from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.side_by_side import each_on_a_thread
 from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError, describe
+from szal.events.bus import WorkflowEvent
 from szal.interruption import is_interruption
 from szal.model.results import FlowResult
 from szal.stores import Sink, Store
@@ -53,12 +54,12 @@ class Many:
 class Plan:
     """What is to be done with each: `do` returns how it ended, or None where it was only told something.
 
-    `becomes` is the id that each goes on under.
+    `engine` makes what it is done with, and has the events go there; `becomes` is the id that each goes on under.
     """
 
     action: Action
     becomes: Callable[[str], str]
-    engine: Callable[[Sink], Engine]
+    engine: Callable[[Sink, Callable[[WorkflowEvent], object]], Engine]
     do: Callable[[Engine, Sink, str], FlowResult | None]
     store: str | None
     target: str | None
@@ -175,7 +176,8 @@ class _Acting:
         self._at_once = many.at_once
         self._sink = sink
         self._report = report
-        self._engine = plan.engine(sink)
+        self._engine = plan.engine(sink, self._on_event)
+        self._ran: set[str] = set()  # what runs here, and not elsewhere
         self._is_stopped = False
         self._statuses: set[int] = set()
 
@@ -194,6 +196,7 @@ class _Acting:
                 room=lambda: 0 if self._is_stopped else self._at_once,
                 on_end=self._tell,
                 stop=lambda _ids, _error: self._stop(),
+                is_waited_for=True,  # `leave` ends without those that hang
             )
             interruption.is_over = True
             self._report.end(is_stopped=self._is_stopped)
@@ -201,6 +204,10 @@ class _Acting:
 
     def _status(self) -> int:
         return next((status for status in (1, PAUSED) if status in self._statuses), 0)
+
+    def _on_event(self, event: WorkflowEvent) -> None:
+        if event.execution_id is not None:
+            self._ran.add(event.execution_id)
 
     def _stop(self) -> None:
         if not self._is_stopped:
@@ -237,6 +244,9 @@ class _Acting:
             return done(Fate.CANNOT, describe(error))
         if result is None:
             return done(Fate.ASKED)
+        if result.execution_id not in self._ran:
+            return done(Fate.ALREADY, f"another process has run it: {result.state}")
+        self._ran.discard(result.execution_id)
         fate = Fate.of(result.state)
         said = "" if result.error == fate.value else result.error or ""
         return done(fate, said, result.execution_id)

@@ -1,7 +1,7 @@
 """The commands that tell an execution something, without running it: signal, cancel, resolve, prune."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import get_args
 
@@ -30,6 +30,7 @@ from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.recovery import Resolution
+from szal.events.bus import WorkflowEvent
 from szal.expressions.path import Json
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -117,7 +118,7 @@ def _cancel_many(many: Many, store: str | None, *, as_json: bool) -> None:
         if not engine.cancel(execution_id):
             raise Already("it has ended meanwhile")
 
-    def engine(sink: Sink) -> Engine:
+    def engine(sink: Sink, _: Callable[[WorkflowEvent], object]) -> Engine:
         return Engine(Handlers(), EngineConfig(execution_store=sink))
 
     plan = Plan(action=Action.CANCEL, becomes=str, engine=engine, do=cancel, store=store, target=None, as_json=as_json)

@@ -13,17 +13,17 @@ from szal.cli.advice import Advice
 from szal.cli.chosen import Action, Chosen
 from szal.cli.console import Stream, console_for, stderr, write
 from szal.cli.fate import Done, Fate
+from szal.cli.standing import INTERRUPTED
 from szal.cli.style import look_of
 from szal.cli.text import elapsed, one_line
 from szal.cli.which import Which
 from szal.expressions.path import Json
-from szal.model.state import WorkflowState
 
 __all__ = ["Report", "number_of"]
 
 _MOST_PROBLEMS: Final = 5
 _MOST_LISTED: Final = 20
-_UNDER_WAY: Final = Which(states=(WorkflowState.RUNNING,))
+_UNDER_WAY: Final = Which(states=(INTERRUPTED,))
 
 
 def number_of(count: int) -> str:

@@ -22,6 +22,7 @@ def each_on_a_thread(
     room: Callable[[], int],
     on_end: Callable[[int, str, Made | None], object],
     stop: Stopper,
+    is_waited_for: bool = False,
 ) -> None:
     """Call ``work(execution_id, is_wanted)`` for each, with as many under way as there is *room* for, until all ended.
 
@@ -29,7 +30,8 @@ def each_on_a_thread(
     raised. The ids are taken as they are needed.
 
     Where this thread is interrupted meanwhile, it calls *stop* with those that are under way and with what came up,
-    and waits all the same. From then on *is_wanted* tells that nothing is to be begun any more.
+    and waits all the same. With *is_waited_for* the interpreter does not end before these threads, and what they start.
+    From then on *is_wanted* tells that nothing is to be begun any more.
     """
     pending = enumerate(execution_ids)
     under_way: set[_Task[Made]] = set()
@@ -46,7 +48,7 @@ def each_on_a_thread(
                 task = _Task(following, work, is_wanted, done)
                 under_way.add(task)
                 following = next(pending, None)
-                if not start_thread(task.run, name=task.execution_id):
+                if not start_thread(task.run, name=task.execution_id, is_waited_for=is_waited_for):
                     task.run()  # no thread to be had: this one does it
             elif under_way:
                 task = done.next()
@@ -96,11 +98,12 @@ class _Task(Generic[Made]):
             self.is_done = True
 
 
-def start_thread(work: Callable[[], None], *, name: str) -> bool:
+def start_thread(work: Callable[[], None], *, name: str, is_waited_for: bool = False) -> bool:
     """Have a run thread do some work, with a copy of this one's context; False where there is none to be had."""
     context = contextvars.copy_context()
     try:
-        threading.Thread(target=context.run, args=(work,), name=f"szal-run-{name}", daemon=True).start()
+        thread = threading.Thread(target=context.run, args=(work,), name=f"szal-run-{name}", daemon=not is_waited_for)
+        thread.start()
     except RuntimeError:
         return False
     return True

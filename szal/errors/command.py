@@ -22,6 +22,10 @@ class ShellFailed(StepError):
 
     `stderr` and `stdout` are what it printed: the end of each, where that was very much.
 
+    Cause: the command ended with another exit status than 0, or was killed.
+    Next: read the last lines of its output, which the message has; run the command by hand in the same folder. Then
+        `szal rerun ID`.
+
     >>> print(ShellFailed("make", 2, "cc: hello.c: No such file\\n"))
     command failed with exit status 2: cc: hello.c: No such file
     """
@@ -59,6 +63,9 @@ class ShellFailed(StepError):
 @attrs.define(repr=False, slots=False)
 class CommandOutputUnusable(StepError):
     """A command that succeeded, and printed what its ``output`` cannot be made of.
+
+    Cause: the command printed something else beside its output, or nothing.
+    Next: have it print nothing else to stdout (logs go to stderr), or leave `output` out.
 
     >>> print(CommandOutputUnusable("json", "line 1, column 1: expecting value"))
     the command's stdout is not what output: json takes: line 1, column 1: expecting value
@@ -104,6 +111,9 @@ class CommandFilesUnusable(StepError):
 @attrs.define(repr=False, slots=False)
 class ExitStatusUnknown(StepError):
     """A command has ended, and nobody can tell how: it may have failed.
+
+    Cause: something in this process waits for all children, or ignores SIGCHLD.
+    Next: remove `signal(SIGCHLD, SIG_IGN)`, or run the flow in a process of its own (`szal run`).
 
     >>> print(ExitStatusUnknown("this process ignores SIGCHLD"))
     the command has ended, but its exit status is not known: this process ignores SIGCHLD

@@ -19,6 +19,10 @@ __all__ = [
 class ExecutionOwned(SzalError):
     """Somebody is running this execution now.
 
+    Cause: another process runs the execution, or another thread of this one; or it died within the last `lease_ttl`
+        seconds (30), on a machine that cannot be looked at from here.
+    Next: wait for it; `szal doctor` tells which process that is, and until when it holds the lease.
+
     >>> print(ExecutionOwned("order-42"))
     execution order-42 is being run already
     """
@@ -33,6 +37,9 @@ class ExecutionOwned(SzalError):
 class EngineClosed(SzalError):
     """The engine is closed: it runs nothing any more; what it ran and has not ended goes on elsewhere.
 
+    Cause: `close` or `release` was called, or the `with` block of the engine has ended.
+    Next: make a new `Engine`; what this one has left goes on there with `recover`.
+
     >>> print(EngineClosed())
     this engine is closed
     """
@@ -44,6 +51,9 @@ class EngineClosed(SzalError):
 @attrs.define(repr=False, slots=False)
 class ExecutionNotFound(SzalError):
     """The store knows no execution with this id, or none that it could continue.
+
+    Cause: the id is another one, the store is another one, or the execution was pruned.
+    Next: `szal list` shows those that there are; compare the URL of the store (`--store`, `SZAL_STORE`).
 
     >>> print(ExecutionNotFound("order-42"))
     no execution order-42
@@ -58,6 +68,11 @@ class ExecutionNotFound(SzalError):
 @attrs.define(repr=False, slots=False)
 class LeaseLost(SzalError):
     """Another process has taken this execution over: what this one does for it is no longer recorded.
+
+    Cause: this process did not renew its lease in time, as it was suspended, starved or cut off from the database;
+        another one goes on.
+    Next: nothing: what was committed is kept, and the other process has it. If that happens often, raise
+        `EngineConfig.lease_ttl`, and see whether the database is slow: `szal doctor`.
 
     >>> print(LeaseLost("order-42"))
     execution order-42 was taken over by another process
@@ -74,6 +89,10 @@ class LeaseLost(SzalError):
 @attrs.define(repr=False, slots=False)
 class DefinitionMismatch(SzalError):
     """An execution has another definition than the flow it was to go on with; a line for each difference.
+
+    Cause: the id was used for another flow, or the code has changed; or a migration drops a step that has run.
+    Next: `szal show ID` shows what it began with. Go on as it was recorded (`szal resume ID`), run what changed again
+        (`szal rerun ID FILE`), or use another id.
 
     >>> print(DefinitionMismatch("order-42", ("step 'pay' was removed", "step 'ship' is new")))
     execution order-42 was started with a different definition: 2 differences
@@ -97,6 +116,9 @@ class DefinitionMismatch(SzalError):
 class CannotReuse(SzalError):
     """A part of a flow needs steps that the execution has not completed whose outcomes it was to take.
 
+    Cause: a part of a flow was to be run, and what comes before it has not completed in the execution that was named.
+    Next: name an execution in which it has (`--reuse ID`), or begin further up (`--from STEP`).
+
     >>> print(CannotReuse("day1", "load", ("extract (failed)",)))
     step 'load' needs what execution day1 has not completed: extract (failed)
     """
@@ -114,6 +136,9 @@ class WorkingDirectoryGone(SzalError):
     """The directory that an execution's commands run in is not there. It is left as it is.
 
     `directory` is None where it is the process's own, and there is no other yet.
+
+    Cause: the folder was moved or deleted, or the execution began on another machine.
+    Next: make it again, or say where it is now: `szal resume ID --cwd DIR`.
 
     >>> print(WorkingDirectoryGone("o42", "/srv/shop"))
     execution o42: its commands ran in /srv/shop, which is not there: say where that is (--cwd DIR, EngineConfig.cwd)

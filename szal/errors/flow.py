@@ -22,6 +22,11 @@ __all__ = [
 class InvalidFlow(SzalError):
     """A flow that cannot be run. Lists every problem found, each naming its step.
 
+    Cause: the flow says something that cannot be, as a step that needs one that is not there; or szal could not make
+        sense of a value.
+    Next: mend what each line names; `szal validate FILE` (or `flow.validate()`) tells all of it without running
+        anything.
+
     >>> print(InvalidFlow("ci", ("step 'test': max_retries is negative (-1)",)))
     invalid flow 'ci': step 'test': max_retries is negative (-1)
     """
@@ -37,6 +42,9 @@ class InvalidFlow(SzalError):
 class CycleDetected(InvalidFlow):
     """The dependencies of a flow form a cycle; `path` names its steps, the first one again at the end.
 
+    Cause: steps wait for each other in a circle.
+    Next: take one `depends_on` (in a file: `needs`) of the path out; `szal graph FILE` draws the flow.
+
     >>> print(CycleDetected("ci", ("dependency cycle: a -> b -> a",), ("a", "b", "a")))
     invalid flow 'ci': dependency cycle: a -> b -> a
     """
@@ -49,6 +57,10 @@ class InvalidInputs(SzalError, ValueError):
     """What a flow was given is not what it declares. Lists every problem found; raised before anything is recorded.
 
     `missing` are the names of required inputs that were not given.
+
+    Cause: an input is missing, is of another type than the flow declares, or is none that it declares.
+    Next: `szal run FILE --help` lists the inputs with their types; give each as `-i NAME=VALUE`, or in `run(flow,
+        {...})`.
 
     >>> print(InvalidInputs("ci", ("unknown input 'oot'; did you mean 'out'?",)))
     invalid inputs for flow 'ci': unknown input 'oot'; did you mean 'out'?
@@ -73,6 +85,11 @@ def _with_problems(what: str, problems: Sequence[str]) -> str:
 class HandlerNotFound(SzalError):
     """Some steps have nothing to run (or undo) them. Raised before anything runs.
 
+    Cause: the engine was made without a function for these steps; or the program is newer than the execution, and has
+        renamed or dropped it.
+    Next: register it (`Handlers.step`), or give the target that has it: `szal resume ID MODULE:ATTRIBUTE`. Before a
+        release, `szal check MODULE:ATTRIBUTE` finds these.
+
     >>> print(HandlerNotFound(("build", "test")))
     no handler for steps: build, test
     """
@@ -87,6 +104,9 @@ class HandlerNotFound(SzalError):
 @attrs.define(repr=False, slots=False)
 class ShellNotSupported(HandlerNotFound):
     """Some steps are commands, and this system cannot run them: it is not a POSIX one. Raised before anything runs.
+
+    Cause: the flow has commands, and this is no POSIX system.
+    Next: run it on Linux or macOS, or replace the commands by functions; docs/platforms.md says what runs where.
 
     >>> print(ShellNotSupported(("build",), missing="os.killpg"))
     step build is a command: that needs a POSIX system, and this one has no os.killpg
@@ -107,6 +127,11 @@ class ShellNotSupported(HandlerNotFound):
 class MigrationFailed(SzalError):
     """A definition that cannot be brought to another version, or a migration that cannot be registered.
 
+    Cause: the stored definition has a version from which no registered migration leads to the newest one; or a
+        migration raised, or was registered twice.
+    Next: register the missing step (`MigrationRegistry.register(from, to)`), or go on with the program that began the
+        execution.
+
     >>> print(MigrationFailed("ci", "no migration from version 2 is registered"))
     flow 'ci': no migration from version 2 is registered
     """
@@ -122,6 +147,10 @@ class MigrationFailed(SzalError):
 class LoadError(SzalError):
     """A flow file that cannot be read; one line per problem, each with its place in the file.
 
+    Cause: the file is not what szal reads, at each place that is named.
+    Next: open it at that line; `szal schema > szal.schema.json` has an editor check it as you type;
+        docs/flows-as-files.md has all words.
+
     >>> print(LoadError("ci.yaml", (":3:5: step 'test' needs an unknown step",)))
     ci.yaml:3:5: step 'test' needs an unknown step
     """
@@ -136,6 +165,9 @@ class LoadError(SzalError):
 @attrs.define(repr=False, slots=False)
 class MissingExtra(SzalError, ImportError):
     """An optional library is not installed; the message says which extra brings it.
+
+    Cause: an optional library is not installed where szal is.
+    Next: run the `pip install` of the message, in the same environment as szal (`python -m pip`).
 
     >>> print(MissingExtra("the command line", "cli"))
     the command line needs an optional part of szal: pip install "szal[cli]"

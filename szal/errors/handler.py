@@ -12,6 +12,9 @@ __all__ = ["Cancelled", "GiveUp", "RetryAfter", "SkipStep"]
 class GiveUp(SzalError):
     """Raised by a handler: fail now, whatever retries are left.
 
+    Cause: the handler has decided that trying again is of no use.
+    Next: mend what its text names, then `szal rerun ID`.
+
     >>> raise GiveUp("the licence has expired")
     Traceback (most recent call last):
     szal.errors.GiveUp: the licence has expired
@@ -29,6 +32,9 @@ class RetryAfter(SzalError):
 
     Takes the place of the step's own backoff, and is not capped by ``max_retry_delay``. A time that is past, a negative
     number, is at once. Raises TypeError or ValueError for what is no number of seconds.
+
+    Cause: the handler has asked for another attempt, and none is left.
+    Next: allow more (`max_retries`), or run it again later: `szal rerun ID`.
 
     >>> raise RetryAfter(30)
     Traceback (most recent call last):
@@ -49,6 +55,9 @@ class RetryAfter(SzalError):
 class SkipStep(SzalError):
     """Raised by a handler: there is nothing to do. The step is skipped with this reason, not failed.
 
+    Cause: the handler has found nothing to do; the step counts as skipped.
+    Next: nothing. Steps that need it are skipped too, unless their trigger says otherwise.
+
     >>> raise SkipStep("nothing has changed")
     Traceback (most recent call last):
     szal.errors.SkipStep: nothing has changed
@@ -68,6 +77,9 @@ class SkipStep(SzalError):
 @attrs.define(repr=False, slots=False)
 class Cancelled(SzalError):
     """Raised by `StepContext.check` in a handler that is to end: its run is stopped, or nobody waits for it any more.
+
+    Cause: the run was cancelled or interrupted, or nobody waits for this handler any more.
+    Next: let it pass: a handler that catches it keeps the run from ending. `szal show ID` tells who stopped it.
 
     >>> print(Cancelled("flow timeout exceeded"))
     flow timeout exceeded

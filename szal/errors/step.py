@@ -33,6 +33,10 @@ class StepError(SzalError):
 class StepTimeout(StepError):
     """An attempt ran past its limit (or past its flow's). Of a command, the text ends with what it printed last.
 
+    Cause: the handler took longer than the step's `timeout`, or than what was left of the flow's.
+    Next: raise `timeout`, have the handler look at `ctx.cancelled` so that it ends in time, or retry it
+        (`max_retries`).
+
     >>> print(StepTimeout("build", 2.5))
     step timeout: build after 2500ms
     """
@@ -48,6 +52,9 @@ class StepTimeout(StepError):
 @attrs.define(repr=False, slots=False)
 class RetryExhausted(StepError):
     """The last allowed attempt failed; `__cause__` is its exception.
+
+    Cause: each attempt that was allowed has failed; the text tells of the last.
+    Next: mend what the text names, then `szal rerun ID`; what completed is kept.
 
     >>> print(RetryExhausted("fetch", 3, "OSError: no route to host"))
     retry exhausted: fetch after 3 attempts: OSError: no route to host
@@ -65,6 +72,9 @@ class RetryExhausted(StepError):
 class StepFailed(StepError):
     """What `FlowResult.raise_for_failure` raises for a step whose handler raised; `__cause__` is that exception.
 
+    Cause: the step's handler raised.
+    Next: `szal show ID` has the error in full; mend it, then `szal rerun ID`: what completed is kept.
+
     >>> print(StepFailed("build", "ValueError: no such file"))
     step failed: build: ValueError: no such file
     """
@@ -79,6 +89,9 @@ class StepFailed(StepError):
 @attrs.define(repr=False, slots=False)
 class FlowFailed(SzalError):
     """What `FlowResult.raise_for_failure` raises where no step failed: a cancelled, timed out or paused flow.
+
+    Cause: the flow was cancelled, ran out of time, or waits.
+    Next: `szal show ID` tells why, and the command with which it goes on.
 
     >>> print(FlowFailed("ci", "cancelled"))
     flow 'ci' did not succeed: cancelled
@@ -95,6 +108,9 @@ class FlowFailed(SzalError):
 class OutputNotSerializable(EncodeError, StepError):
     """A handler returned something that JSON cannot hold; `path` says where, as in ``output["when"]``.
 
+    Cause: a handler returned something that JSON has no form for; outputs are recorded, and read by conditions.
+    Next: return text, numbers, lists and objects, as with `str(value)` or `value.isoformat()`.
+
     >>> print(OutputNotSerializable("output['when']", "datetime"))
     output['when']: datetime
     """
@@ -103,6 +119,9 @@ class OutputNotSerializable(EncodeError, StepError):
 @attrs.define(repr=False, slots=False)
 class ValueNotJson(EncodeError, StepError):
     """A condition or a template reads what has no JSON; `path` says where, as in ``steps.load.output["when"]``.
+
+    Cause: a condition or template reads an output that JSON has no form for.
+    Next: have that step return JSON, or read a part of it that is.
 
     >>> print(ValueNotJson('steps.load.output["when"]', "datetime"))
     steps.load.output["when"]: datetime (conditions and templates read nothing but JSON)
@@ -115,6 +134,10 @@ class ValueNotJson(EncodeError, StepError):
 @attrs.define(repr=False, slots=False)
 class MissingValue(StepError):
     """A template of a flow that found nothing. The step fails, and is not tried again.
+
+    Cause: the name is misspelt, or what a step returned does not have it.
+    Next: compare with what the message says there is; `szal show ID` prints outputs. Where it may be missing, write
+        `{{path?}}` or `{{path | default('x')}}`.
 
     >>> print(MissingValue("inputs.oot", "inputs has 'out'"))
     nothing at inputs.oot: inputs has 'out' (where it may be missing, write {{inputs.oot?}})
@@ -131,6 +154,9 @@ class MissingValue(StepError):
 @attrs.define(repr=False, slots=False)
 class NotComparable(StepError):
     """A condition of a flow that asks which of two values comes first, where they have no order. The step fails.
+
+    Cause: an input or output is of another type than the condition takes it for, as text that looks like a number.
+    Next: declare the input's `type`, have the step return a number (in a file `output: json`), or compare with text.
 
     >>> print(NotComparable("steps.a.output > 3", "text", "a number", step="b"))
     condition of step 'b': steps.a.output > 3: text and a number have no order
@@ -150,6 +176,10 @@ class NotComparable(StepError):
 class SubFlowError(StepError):
     """A sub_flow step that names no flow, names an unknown one, or whose flow did not succeed.
 
+    Cause: the step names no flow, or one that is not there; or that flow has failed.
+    Next: bring the flow along (`FlowDef.sub_flows`, or the target's tuple), or see why it failed: `szal show` with the
+        id of the sub-flow.
+
     >>> print(SubFlowError("sub-flow 'deploy' not found in storage"))
     sub-flow 'deploy' not found in storage
     """
@@ -162,7 +192,15 @@ class SubFlowError(StepError):
 
 @attrs.define(repr=False, slots=False)
 class Undecided(StepError):
-    """A step that must not run twice may or may not have been done when its process died, and nobody has said."""
+    """A step that must not run twice may or may not have been done when its process died, and nobody has said.
+
+    Cause: a step with `idempotent=False` had begun when its process died, and the flow was cancelled before anybody
+        said whether it had been done.
+    Next: see for yourself whether it was done, and undo it by hand if it has to be.
+
+    >>> print(Undecided("charge"))
+    charge ended before it was decided whether it had been done
+    """
 
     step: str
 

@@ -11,6 +11,10 @@ __all__ = ["ConditionError", "DecodeError", "EncodeError"]
 class DecodeError(SzalError):
     """JSON that is not what it should be. `path` says where, as in ``result.steps[3].status``.
 
+    Cause: a row or a file was written by something else, or was damaged.
+    Next: look at it where the message says; `szal show ID --json` prints a record. A damaged one can be taken out with
+        `store.remove(ID)`.
+
     >>> print(DecodeError("result.steps[3].status", "unknown status 'Done'"))
     result.steps[3].status: unknown status 'Done'
     """
@@ -26,6 +30,9 @@ class DecodeError(SzalError):
 class EncodeError(SzalError):
     """A value that JSON cannot hold; `path` says where, `problem` what stands there.
 
+    Cause: something was given that JSON has no form for, as a set, a date or NaN.
+    Next: turn it into text, a number, a list or an object first, as with `str(value)` or `value.isoformat()`.
+
     >>> print(EncodeError("inputs['when']", "datetime"))
     inputs['when']: datetime
     """
@@ -40,6 +47,9 @@ class EncodeError(SzalError):
 @attrs.define(repr=False, slots=False)
 class ConditionError(SzalError):
     """A condition, path or template that does not parse; prints the text with a caret at `position`.
+
+    Cause: the text of a condition, a path or a template has a mistake where the caret stands.
+    Next: correct it there; docs/semantics.md has the grammar.
 
     >>> print(ConditionError("a = 1", 2, "use == to compare"))
     use == to compare at position 2

@@ -599,7 +599,7 @@ class TestShow:
         assert "execution  e2" in szal("show", "--state", "failed").stdout
         assert "execution  e3" in szal("show", "--flow", "other").stdout
         result = szal("show", "--state", "cancelled")
-        assert (result.exit_code, result.stderr) == (2, "szal: there is no execution that is cancelled\n")
+        assert (result.exit_code, result.stderr) == (2, "szal: there is no such execution (cancelled)\n")
 
     @pytest.mark.parametrize("arguments", [[], ["e1", "--state", "failed"]], ids=" ".join)
     def test_one_is_named_in_one_way(self, szal, arguments):

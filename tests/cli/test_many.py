@@ -25,6 +25,8 @@ def work(ctx):
         file.write(f"{ctx.execution_id} {ctx.step.name}\\n")
     if ctx.step.name == "pay" and not Path("repaired").exists():
         raise OSError("the bank is down")
+    while ctx.step.name == "ship" and Path("hangs").exists():
+        time.sleep(0.05)
     if ctx.step.name == "ship" and Path("slow").exists():
         ctx.report("ready now")
         ctx.sleep(60)
@@ -168,7 +170,9 @@ class TestRerun:
 
         rerun = Engine.rerun
         monkeypatch.setattr(Engine, "rerun", rerun_by_both)
-        assert szal("rerun", "market:shop", "--flow", "shop", "--yes").exit_code == 0
+        result = szal("rerun", "market:shop", "--flow", "shop", "--yes")
+        assert result.exit_code == 0
+        assert "a done already: another process has run it: completed" in result.stdout
         assert [line for line in done(here) if line.endswith("ship")] == ["a-rerun-1 ship"]
 
     def test_one_that_cannot_go_on_stops_no_other_and_is_told(self, szal, begin, here):
@@ -263,6 +267,20 @@ class TestChoosing:
     def test_a_time_is_an_age_or_a_date(self, szal, begin, time):
         begin("shop", "a")
         assert szal("rerun", "--since", time, "--dry-run").stdout.startswith("1 execution ")
+
+    def test_list_and_show_take_the_same_filters(self, szal, begin):
+        begin("shop", "a")
+        begin("other", "b")
+        listed = json.loads(szal("list", "--since", "1h", "--flow", "shop", "--state", "failed", "--json").stdout)
+        assert [each["execution_id"] for each in listed] == ["a"]
+        assert json.loads(szal("list", "--until", "1h", "--json").stdout) == []
+        assert json.loads(szal("show", "--since", "1h", "--json").stdout)["execution_id"] == "b"
+
+    def test_what_is_shown_as_interrupted_is_chosen_by_that_word(self, szal, market, repair, url):
+        repair()
+        interrupted(url, market.shop[0], "a")
+        result = szal("resume", "market:shop", "--state", "interrupted", "--yes")
+        assert result.stdout.rstrip().endswith("1 execution: 1 completed")
 
     def test_more_than_a_page_of_them(self, szal, url):
         with open_store(url) as store, store.engine_sink() as sink:
@@ -369,6 +387,18 @@ class TestASignal:
             "b-rerun-1",
             "c-rerun-1",
         }
+
+    def test_a_second_one_does_not_wait_for_what_hangs(self, spawn, begin, repair):
+        begin("shop", "a")
+        here = repair()
+        (here / "hangs").touch()
+        process = spawn("rerun", "market:shop", "--flow", "shop", "--yes")
+        wait_until(lambda: "a-rerun-1 ship" in done(here), 20)
+        process.signal(signal.SIGINT)
+        process.until("once more to stop waiting")
+        process.signal(signal.SIGINT)
+        assert process.end() == 130
+        assert "1 stopped" in process.seen
 
 
 def test_the_id_of_a_rerun_is_the_same_for_whoever_reruns_it():
