@@ -82,6 +82,9 @@ class CommandOutputUnusable(StepError):
 class CommandResultUnusable(StepError):
     """A command that succeeded, and wrote to the file ``$SZAL_RESULT`` what is no outputs, or may not be there.
 
+    Cause: what the command wrote to the file that $SZAL_RESULT names is not what szal reads there.
+    Next: have it write what docs/shell.md says, then `szal rerun ID`.
+
     >>> print(CommandResultUnusable("line 2: there is no = in it"))
     what the command wrote to $SZAL_RESULT cannot be used: line 2: there is no = in it
     """
@@ -95,6 +98,9 @@ class CommandResultUnusable(StepError):
 @attrs.define(repr=False, slots=False)
 class CommandFilesUnusable(StepError):
     """The files that a command is given cannot be made: for its values, what it is to know, and what it comes to.
+
+    Cause: the folder for temporary files is full, not there, or not this user's to write.
+    Next: have TMPDIR name a folder that has room, then `szal rerun ID`.
 
     >>> print(CommandFilesUnusable("/tmp", "No space left on device"))
     no files for the command in /tmp: No space left on device: have TMPDIR name a folder that has room
