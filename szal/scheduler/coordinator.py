@@ -30,6 +30,8 @@ __all__ = ["MOST_IN_A_HURRY", "Baton", "Coordinator", "InTurn", "Inbox", "Relief
 MOST_IN_A_HURRY: Final = 10.0
 """Seconds that an attempt which has promised to end is waited for once there is no grace: the system may be slow."""
 
+_NEXT: Final = 0.01  # seconds for a thread to come to its next line
+
 
 class Inbox:
     """What other threads have for the coordinating thread: attempts that ended, and functions to be called by it."""
@@ -139,8 +141,11 @@ class Relief:
         self._woken.set()
 
     def hurry(self) -> None:
-        """End the grace of the handler. From any thread."""
+        """End the grace of the handler: it is given up on at once, unless it has promised to end. From any thread."""
         self.is_hurried = True
+        with contextlib.suppress(IndexError):  # it has ended
+            if self.baton[0][0].tell_to_end(hurry=True) is None:
+                self.given_up = self.baton.pop()
         self._woken.set()
 
     def outwait(self, grace: float) -> bool:
@@ -149,17 +154,18 @@ class Relief:
         Then it is given up on. The thread that stands by only.
         """
         self._woken.wait(waitable(grace))
-        with contextlib.suppress(IndexError):  # it has ended
-            while not self.has_ended:
-                self._woken.clear()
-                hurry = self.is_hurried
+        while not (self.has_ended or self.given_up is not None):
+            self._woken.clear()
+            hurry = self.is_hurried
+            try:
                 seconds = self.baton[0][0].tell_to_end(hurry=hurry)
                 if seconds is not None:
                     self._woken.wait(waitable(min(seconds, MOST_IN_A_HURRY) if hurry else seconds))
                 if seconds is None or hurry == self.is_hurried:
                     self.given_up = self.baton.pop()
-                    return False
-        return True
+            except IndexError:  # it has ended, or was given up on: whoever took it says so next
+                self._woken.wait(_NEXT)
+        return self.given_up is None
 
 
 @attrs.define(eq=False, repr=False)
