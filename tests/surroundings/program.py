@@ -204,8 +204,8 @@ def shell_steps():
             return
     assert result["c0"].output["stdout"] == "0"
     assert [step.error for step in result.steps[1:]] == [
-        "command failed with exit status 1",
-        "command failed with exit status 2",
+        "command failed with exit status 1: 1",
+        "command failed with exit status 2: 2",
         "step timeout: late after 100ms",
     ]
     assert result.failed_count == 3
