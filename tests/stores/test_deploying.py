@@ -389,7 +389,7 @@ def test_what_can_only_be_read_is_listed_and_shown(mode: str, journal: str, bits
         from szal.errors import StoreUnavailable
         from szal.model.results import ExecutionRecord
         from szal.model.state import WorkflowState
-        from szal.cli.history import find_record, reading
+        from szal.cli.history import find_by_prefix, reading
         from szal.stores import open_store
 
         mode, journal, bits = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -408,7 +408,7 @@ def test_what_can_only_be_read_is_listed_and_shown(mode: str, journal: str, bits
                     os.setuid(65534)
                 with reading(url + mode) as store:
                     assert store.list() == [each.execution_id for each in store.find()] == ["e1"]
-                    assert find_record(store, "e") == store.get("e1")
+                    assert find_by_prefix(store, "e") == store.get("e1")
                     with contextlib.suppress(StoreUnavailable):
                         store.save(record)
                         raise AssertionError
