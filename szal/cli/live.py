@@ -20,6 +20,7 @@ from szal.events.bus import EventType, WorkflowEvent
 from szal.events.progress import Printed, StepProgress
 from szal.model.flow import FlowDef
 from szal.model.results import StepResult
+from szal.model.state import StepStatus
 
 __all__ = ["LiveView", "PlainLog", "View", "view_of"]
 
@@ -56,7 +57,9 @@ def view_of(
     """
     before = () if standing is None else standing.steps
     plain = console.is_dumb_terminal or "NO_COLOR" in environment
-    return PlainLog(flow, console) if plain or not console.file.isatty() else LiveView(flow, console, before, age)
+    if plain or not console.file.isatty():
+        return PlainLog(flow, console, before)
+    return LiveView(flow, console, before, age)
 
 
 class LiveView:
@@ -143,7 +146,10 @@ def _name_width(rows: list[Row], width: int) -> int:
 
 
 class PlainLog:
-    """One line for each event and for each line that a step reports; each begins with the time and the step's name."""
+    """One line for each event and for each line that a step reports; each begins with the time and the step's name.
+
+    What a step reports at once may come before the event that it has started. Its start is told first all the same.
+    """
 
     _WORDS: Final[Mapping[EventType, str]] = {
         "flow_started": "started",
@@ -155,14 +161,21 @@ class PlainLog:
         "flow_paused": "paused",
     }
 
-    def __init__(self, flow: FlowDef, console: Console) -> None:
+    def __init__(self, flow: FlowDef, console: Console, before: Sequence[StepResult] = ()) -> None:
         self._file = console.file
         self._lock = threading.Lock()  # whole lines: steps report on their own threads
+        self._run_here: set[str | None] = set()  # executions; of others there are undos only
+        self._ended_before = {step.step_id for step in before if step.status is not StepStatus.PENDING}
+        self._begun: set[tuple[str | None, str | None]] = set()  # execution and step: their start has been told
         self._next_bar: dict[str, float] = {}  # by step: when the next progress bar may be written
         self._width = min(24, max((len(one_line(step.name)) for step in flow.walk()), default=0))
 
     def event(self, event: WorkflowEvent) -> None:
         """Write what happened."""
+        if event.event_type == "flow_started":
+            self._run_here.add(event.execution_id)
+        if event.event_type == "step_started" and not self._begins(event.execution_id, event.step_id):
+            return
         text = self._text(event)
         if text is not None:
             self._line(event.step_name or event.flow_name, text)
@@ -182,6 +195,9 @@ class PlainLog:
     def progress(self, progress: StepProgress) -> None:
         """Write what a step reported. On any thread. How a line stands that is written over, not too often."""
         name, data = progress.step_name, progress.data
+        is_undo = progress.execution_id not in self._run_here or progress.step_id in self._ended_before
+        if not is_undo and self._begins(progress.execution_id, progress.step_id):
+            self._line(name, self._WORDS["step_started"])
         if not isinstance(data, Printed):
             self._line(name, f"| {brief(data)}")
         elif data.is_final:
@@ -193,6 +209,14 @@ class PlainLog:
     def say(self, text: str) -> None:
         """Write *text*."""
         self._line("szal", text)
+
+    def _begins(self, execution_id: str | None, step_id: str | None) -> bool:
+        """Whether the start of this step has not been told; from now on it has."""
+        key = (execution_id, step_id)
+        with self._lock:
+            is_new = key not in self._begun
+            self._begun.add(key)
+        return is_new
 
     def _line(self, name: str, text: str) -> None:
         self._lines(name, (text,))

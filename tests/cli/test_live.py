@@ -6,9 +6,11 @@ import re
 import pytest
 from rich.console import Console
 
-from szal import FlowDef, StepDef, StepProgress
+from szal import FlowDef, StepDef, StepProgress, WorkflowEvent
 from szal.cli.live import PlainLog
 from szal.events.progress import Printed
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
 
 
 @pytest.fixture
@@ -45,3 +47,31 @@ def test_what_is_printed_cannot_act_on_a_terminal(told):
 
 def test_whatever_else_is_reported_is_a_line(told):
     assert told({"percent": 5}, "text") == ['| {"percent": 5}', "| text"]
+
+
+class TestTheStartOfAStep:
+    @pytest.fixture
+    def lines(self):
+        """``lines(*happened)``: the log of an execution in which this happens, in this order."""
+
+        def lines(*happened, before=()):
+            file = io.StringIO()
+            log = PlainLog(FlowDef("f", steps=[StepDef("load")]), Console(file=file), before)
+            for each in happened:
+                log.event(each) if isinstance(each, WorkflowEvent) else log.progress(each)
+            return [line[9:].split(maxsplit=1) for line in file.getvalue().splitlines()]
+
+        return lines
+
+    flow = WorkflowEvent("flow_started", "f", execution_id="e")
+    step = WorkflowEvent("step_started", "f", "load", "1", 1, execution_id="e")
+    report = StepProgress("load", "1", "e", "one")
+
+    def test_is_told_once_and_before_what_it_reports_whichever_comes_first(self, lines):
+        told = [["f", "started"], ["load", "started"], ["load", "| one"]]
+        assert lines(self.flow, self.report, self.step) == lines(self.flow, self.step, self.report) == told
+
+    def test_is_not_told_where_only_its_undo_reports(self, lines):
+        assert lines(self.report) == [["load", "| one"]]
+        ended = StepResult("1", "load", StepStatus.COMPLETED)
+        assert lines(self.flow, self.report, before=[ended]) == [["f", "started"], ["load", "| one"]]

@@ -29,7 +29,9 @@ PROGRAM = """
         orphan_grace = float("inf")
         log = logging.getLogger("test")
         def remaining(self): return None
-        def report(self, data): print(data["line"], flush=True)
+        def report(self, data):
+            sys.stdout.write(data["line"] + chr(10))  # at once: it is called on several threads
+            sys.stdout.flush()
         def ends_within(self, seconds): return contextlib.nullcontext()
 
     def run(script, shell="sh", **policy):
