@@ -2,14 +2,13 @@
 
 import gc
 import os
-import signal
 import threading
 from contextlib import suppress
 
 import pytest
 from forking import in_child
 from helper_engine import bounded, waited
-from injection import alarm_in, alarms
+from injection import alarm_in, alarm_off, alarms
 
 from szal import FlowDef, StepDef, collector
 from szal.collector import without_collector
@@ -87,7 +86,7 @@ def test_an_interruption_at_any_moment_leaves_it_on(monkeypatch):
                     for _ in range(20):
                         without_collector(lambda: 1)
                 finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    alarm_off()
             assert (gc.isenabled(), collector._collector._uses) == (True, {}), number
             assert bounded(without_collector, gc.isenabled) is False, number
 

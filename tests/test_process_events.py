@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import pytest
 from forking import in_child
-from injection import Injection, alarm_in, alarms
+from injection import Injection, alarm_in, alarm_off, alarms
 
 from szal import interruption, logs, process_events
 from szal.logs import SafeLogger
@@ -442,7 +442,7 @@ def test_signals_at_any_moment_of_a_fork_leave_every_lock_free(dropped):
                         if child == 0:
                             os._exit(0)
                     finally:
-                        signal.setitimer(signal.ITIMER_REAL, 0)
+                        alarm_off()
                 with suppress(ChildProcessError):
                     os.waitpid(-1, 0)
         assert all(is_free(member.lock) for member in members if isinstance(member, Counter))

@@ -8,7 +8,7 @@ import threading
 import weakref
 
 import pytest
-from injection import Injection, alarm_in, alarms
+from injection import Injection, alarm_in, alarm_off, alarms
 
 from szal import interruption, waiters
 from szal.scheduler import cancel
@@ -443,7 +443,7 @@ class TestSignals:
                 try:
                     alarm_in(round_ % 60)
                     token.cancel()
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    alarm_off()
                 except Interrupted:
                     interrupted += token.cancelled
                 if token.cancelled:
