@@ -76,6 +76,7 @@ def without_exception(result: StepResult) -> StepResult:
         result.error,
         result.error_type,
         result.started_at,
+        items=None if result.items is None else list(map(without_exception, result.items)),
     )
 
 

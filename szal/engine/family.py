@@ -62,7 +62,7 @@ def pause_if_idle(lifecycle: Lifecycle) -> None:
 
 def _open_questions(lifecycle: Lifecycle) -> str | None:
     """Return which steps have to be decided on; its sub-flows have been paused before."""
-    own = ", ".join(node.step.name for node in lifecycle.undecided)
+    own = ", ".join(node.key for node in lifecycle.undecided)
     found = [f"needs a decision: {own}"] if own else []
     found += [
         f"sub-flow {child.execution_id} {child.record.error}" for child in lifecycle.children if child.record.error

@@ -118,16 +118,16 @@ class Journal:
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         """Write the outcome of a step, unless `commit` has."""
-        name = node.step.name
+        name = node.key
         if name not in self._committed:
-            self._write(name, self._encoded(name, result, outcome), None, self._recovered)
+            self._write(name, self._encoded(node, result, outcome), None, self._recovered)
             self._recovered = None
 
     def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Then) -> None:
         """Write the outcome of a step, and call *then*, on another thread, once it is committed or refused."""
-        name = node.step.name
+        name = node.key
         self._committed.add(name)
-        self._write(name, self._encoded(name, result, outcome), then, self._recovered)
+        self._write(name, self._encoded(node, result, outcome), then, self._recovered)
         self._recovered = None
 
     def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
@@ -136,11 +136,12 @@ class Journal:
         sub_flow = self._stands_for(name, result)
         self._write(name, encode_checkpoint(result, int(outcome), age=age, sub_flow=sub_flow), None)
 
-    def undone(self, step_name: str, result: StepResult, error: str | None, then: Then | None) -> None:
+    def undone(self, node: Node, result: StepResult, error: str | None, then: Then | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays.
 
         Where it was an earlier execution that did it, others may keep that too: they have to know.
         """
+        step_name = node.key
         kept = self._kept.get(step_name)
         age, sub_flow, origin = (0, None, None) if kept is None else (kept.age, kept.sub_flow, kept.origin)
         data = encode_checkpoint(
@@ -151,6 +152,7 @@ class Journal:
             sub_flow=sub_flow,
             origin=origin,
             attempts=self._attempts.ends(step_name),
+            item=_digest_of(node),
         )
         if origin is not None and error is None:
             self._leased.undone(origin, step_name, data)
@@ -159,8 +161,9 @@ class Journal:
 
     def begun(self, node: Node, result: StepResult, due: float | None, then: Then | None = None) -> None:
         """Write that a step has begun (to wait until *due*), where that has to be known after a crash."""
-        name = node.step.name
-        self._write(name, encode_checkpoint(result, due=due, sub_flow=self._stands_for(name, result)), then)
+        name = node.key
+        data = encode_checkpoint(result, due=due, sub_flow=self._stands_for(name, result), item=_digest_of(node))
+        self._write(name, data, then)
 
     def withdrawn(self, node: Node) -> None:
         """Write that a step has not begun after all."""
@@ -168,7 +171,7 @@ class Journal:
 
     def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
         """Take note of how an attempt ended: it is written with the step's outcome."""
-        self._attempts.add(node.step.name, started, ended, error)
+        self._attempts.add(node.key, started, ended, error)
 
     def backing_off(self, node: Node, attempt: int, delay: float) -> None:
         """Write when the attempt that follows number *attempt* begins, so that it is not waited for twice."""
@@ -184,12 +187,13 @@ class Journal:
         """Whether a signal was delivered to a step, be that committed or not."""
         return signal_id in self._delivered
 
-    def _encoded(self, step_name: str, result: StepResult, outcome: Outcome) -> str:
-        sub_flow = self._stands_for(step_name, result)
+    def _encoded(self, node: Node, result: StepResult, outcome: Outcome) -> str:
+        name, item = node.key, _digest_of(node)
+        sub_flow = self._stands_for(name, result)
         if not self._attempts:
-            return encode_checkpoint(result, int(outcome), sub_flow=sub_flow)
-        attempts, traceback = self._attempts.ends(step_name), self._attempts.take_traceback(step_name)
-        return encode_checkpoint(result, int(outcome), sub_flow=sub_flow, attempts=attempts, traceback=traceback)
+            return encode_checkpoint(result, int(outcome), sub_flow=sub_flow, item=item)
+        ends, trace = self._attempts.ends(name), self._attempts.take_traceback(name)
+        return encode_checkpoint(result, int(outcome), sub_flow=sub_flow, attempts=ends, traceback=trace, item=item)
 
     def _stands_for(self, step_name: str, result: StepResult) -> str | None:
         """Return the sub-flow that a step has taken over, until it completes with one of its own."""
@@ -237,6 +241,10 @@ class Journal:
     def _check(self, error: Exception | None) -> None:
         if error is not None:
             self._losses.write_failed(error)
+
+
+def _digest_of(node: Node) -> str | None:
+    return None if node.item is None else node.item.digest
 
 
 class _Nobody:

@@ -28,7 +28,7 @@ from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.run_info import RunInfo
-from szal.scheduler.stage import SUB_FLOW
+from szal.scheduler.stage import FAN_OUT, SUB_FLOW
 from szal.steps.handlers import Resolver
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ class Lifecycle(Supervised):
         """Whether it is under way, and it and its sub-flows in none of the moments between two states."""
         if self.record.state not in (_RUNNING, _ROLLING_BACK) or not self.scheduler.drives(self.driven):
             return False
-        return self.sub_flows.beginning is None and self.driven.stages.count(SUB_FLOW) == len(self.children)
+        fan_outs = sum(map(self.scheduler.drives, self.driven.fan_outs.values()))
+        stages = self.driven.stages
+        is_between = self.sub_flows.beginning is not None or stages.count(FAN_OUT) != fan_outs
+        return not is_between and stages.count(SUB_FLOW) == len(self.children)
 
     def _forward(self) -> Run:
         spec, config, journal = self.spec, self._config, self.recording.journal
@@ -295,6 +298,8 @@ class Lifecycle(Supervised):
         if self.recording.encode is not None:
             for step in result.steps:  # the user's own from here on
                 step.encoded = step.encoded_output = None
+                for item in step.items or ():
+                    item.encoded = item.encoded_output = None
         self.recording.release()
         if self.spec.parent is None:
             self.recording.flush()
@@ -330,6 +335,10 @@ class Lifecycle(Supervised):
         """Let go of everything, now that the run is over: nothing of it has to be found by the garbage collector."""
         self.recording.close()
         self.waits.forget()
+        for items in self.run.fan_outs.values():
+            for result in (items.results[index] for index in items.raised):
+                if result is not None and result.exception is not None:
+                    clear_engine_frames(result.exception)
         self.run.release()
         for place in self.run.raised:  # a traceback leads to a context, and that to these results
             result = self.run.results[place]

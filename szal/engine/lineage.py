@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
+
 from szal.engine.rollback import in_texts
 from szal.engine.spec import recorded_flow
 from szal.errors import DecodeError, ExecutionNotFound
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING_LEFT",
+    "Undone",
     "can_be_undone",
     "child_id",
     "is_child_id",
@@ -30,7 +33,6 @@ __all__ = [
     "standing_sub_flow",
     "sub_flows_of",
     "was_overtaken",
-    "was_undone",
 ]
 
 NOTHING_LEFT = (StepStatus.COMPLETED, StepStatus.ROLLED_BACK)
@@ -109,14 +111,25 @@ def last_sub_flow(ledger: Reading, parent: str, step: StepDef, taken_over: str |
     return last
 
 
-def was_undone(ledger: Reading, execution_id: str, step_name: str) -> bool:
-    """Whether what an execution did in a step has been undone since, by itself or by a rerun that had kept it."""
-    try:
-        steps = ledger.read(execution_id).steps
-    except ExecutionNotFound:
-        return False
-    found = (decode_checkpoint(data, name) for name, _, data in steps if name == step_name)
-    return any(checkpoint.result.status is StepStatus.ROLLED_BACK for checkpoint in found)
+@attrs.define
+class Undone:
+    """What executions did in their steps and has been undone since: by themselves, or by a rerun that had kept it."""
+
+    _ledger: Reading
+    _found: dict[str, frozenset[str]] = attrs.field(factory=dict)
+
+    def by(self, execution_id: str) -> frozenset[str]:
+        """Return what is undone of that execution: the names of the rows."""
+        found = self._found.get(execution_id)
+        if found is None:
+            found = self._found[execution_id] = frozenset(self._read(execution_id))
+        return found
+
+    def _read(self, execution_id: str) -> "Iterator[str]":
+        with contextlib.suppress(ExecutionNotFound):
+            for name, _, data in self._ledger.read(execution_id).steps:
+                if decode_checkpoint(data, name).result.status is StepStatus.ROLLED_BACK:
+                    yield name
 
 
 def left_by(ledger: Reading, known: "Snapshot") -> list[str]:
@@ -154,7 +167,7 @@ def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepD
         return False
     plan = Plan.of(recorded_flow(known.flow))
     for name, _, data in known.steps:
-        checkpoint, step = decode_checkpoint(data, name), plan.nodes[plan.places[name]].step
+        checkpoint, step = decode_checkpoint(data, name), plan.node_called(name).step
         if checkpoint.outcome is None or checkpoint.result.status is not StepStatus.COMPLETED:
             continue
         if is_undone(step):

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from szal.engine.lineage import Reading, was_undone
+from szal.engine.lineage import Reading, Undone
 from szal.engine.rerun import with_descendants
 from szal.errors import CannotReuse, did_you_mean
 from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint, encode_checkpoint
+from szal.model.key import item_in
 from szal.model.state import StepStatus
 from szal.model.step import StepDef
 from szal.scheduler.plan import Outcome, Plan
@@ -72,18 +73,22 @@ class Part:
         checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
         rows: list[StepRow] = []
         missing: dict[str, str] = {}
+        undone = Undone(ledger)
         for name, checkpoint in checkpoints.items():  # in the order in which they settled
-            if name not in self.needs:
-                continue
             result, outcome = checkpoint.result, checkpoint.outcome
-            is_undone = checkpoint.origin is not None and was_undone(ledger, checkpoint.origin, name)
+            is_item = name not in self.needs and (item := item_in(name)) is not None and item[0] in self.needs
+            if not (is_item or name in self.needs):
+                continue
+            is_undone = checkpoint.origin is not None and name in undone.by(checkpoint.origin)
             if outcome is None or outcome not in (Outcome.COMPLETED, Outcome.PASSED) or is_undone:
                 missing[name] = str(StepStatus.ROLLED_BACK if is_undone else result.status)
             elif result.status not in (StepStatus.COMPLETED, StepStatus.SKIPPED):
                 missing[name] = str(result.status)
             else:
                 origin = checkpoint.origin or execution_id
-                data = encode_checkpoint(result, outcome, age=1, origin=origin, lent=True)
+                data = encode_checkpoint(
+                    result, outcome, age=1, origin=origin, lent=True, item=checkpoint.item, item_count=checkpoint.items
+                )
                 rows.append(StepRow(name, len(rows), data))
         not_there = {name: "not run" for name in self.needs if name not in checkpoints}
         if missing or not_there:

@@ -34,11 +34,12 @@ from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.fields import problem_of_text
 from szal.model.flow import FlowDef
-from szal.model.json import decode_checkpoint
+from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.json.text import as_recorded
+from szal.model.key import item_in
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
-from szal.model.step import new_id
+from szal.model.step import StepDef, new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.steps.handlers import Resolver
@@ -294,9 +295,14 @@ class Recovery:
         named = with_descendants(plan, () if wanted.from_step is None else [wanted.from_step])
         names = {plan.steps[place].name for place in named}
         for step in stored.walk():
-            if not step.idempotent and step.name not in names and _undecided(known, step.name) is not None:
-                problem = f"step {step.name!r} may have been done: resolve it first, or name it as from_step"
-                raise ValueError(f"execution {execution_id}: {problem}")
+            if step.idempotent or step.name in names:
+                continue
+            for key in _rows_of(known, step):
+                if _undecided(known, key) is not None:
+                    problem = (
+                        f"step {key!r} may have been done: resolve it first, or name step {step.name!r} as from_step"
+                    )
+                    raise ValueError(f"execution {execution_id}: {problem}")
         return kept_rows(self.ledger, known, plan, named | with_descendants(plan, corrected.changed))
 
     def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
@@ -351,7 +357,7 @@ class Recovery:
         begun = _undecided(snapshot, step)
         if begun is not None:
             plan = Plan.of(recorded_flow(snapshot.flow))
-            self._decide(journal, plan.nodes[plan.places[step]], begun, decision, output)
+            self._decide(journal, _node(plan, step, begun), begun.result, decision, output)
         journal.release(wake=0.0)
         leased.flush([execution_id])
         if begun is None:  # somebody else has decided meanwhile
@@ -372,13 +378,27 @@ def _nothing_to_decide(execution_id: str, step: str) -> ValueError:
     return ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
 
 
-def _undecided(snapshot: Snapshot, step: str) -> StepResult | None:
-    """Return what is known of a step that began and was not heard of again; None where that is not so."""
+def _node(plan: Plan, key: str, begun: Checkpoint) -> Node:
+    node = plan.node_called(key)
+    if node.item is not None:
+        node.item.digest = begun.item
+    return node
+
+
+def _rows_of(known: Snapshot, step: StepDef) -> list[str]:
+    """Return what the rows of a step are called: by its name, or those of its items by theirs."""
+    if step.foreach is None:
+        return [step.name]
+    return [name for name, _, _ in known.steps if (item := item_in(name)) is not None and item[0] == step.name]
+
+
+def _undecided(snapshot: Snapshot, step: str) -> Checkpoint | None:
+    """Return what is known of a step, or of an item, that began and was not heard of again; None: that is not so."""
     if snapshot.epoch is None:
         return None
     for name, _, data in snapshot.steps:
         if name == step:
             checkpoint = decode_checkpoint(data, name)
             is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
-            return checkpoint.result if is_open and checkpoint.due is None else None
+            return checkpoint if is_open and checkpoint.due is None else None
     return None

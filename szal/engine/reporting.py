@@ -10,7 +10,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
-from szal.scheduler.plan import Node
+from szal.scheduler.plan import Item, Node
 
 __all__ = ["Reporter"]
 
@@ -71,7 +71,8 @@ class Reporter:
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
             now = self._now()
-            self._emit(WorkflowEvent(event_type, flow, step.name, step.id, attempt, duration, error, now, execution))
+            event = WorkflowEvent(event_type, flow, step.name, step.id, attempt, duration, error, now, execution)
+            self._emit(event if node.item is None else _of_item(event, node.item))
 
     # The next two are called for each step: the events are made by position, and no call is made that can be spared.
 
@@ -79,8 +80,9 @@ class Reporter:
         """Emit step_started, once per step, with the time at which it really started."""
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
+            event = WorkflowEvent("step_started", flow, step.name, step.id, 1, None, None, moment, execution)
             try:
-                self._sink(WorkflowEvent("step_started", flow, step.name, step.id, 1, None, None, moment, execution))
+                self._sink(event if node.item is None else _of_item(event, node.item))
             except BaseException as error:  # noqa: BLE001
                 self._failed(self._sink, error)
 
@@ -91,11 +93,12 @@ class Reporter:
         if self._sink is not None:
             flow, now, execution = self._flow_name, self._now(), self._execution_id
             tries, problem = result.attempts, result.error
+            event = WorkflowEvent(kind, flow, step.name, step.id, tries, duration, problem, now, execution)
             try:
-                self._sink(WorkflowEvent(kind, flow, step.name, step.id, tries, duration, problem, now, execution))
+                self._sink(event if node.item is None else _of_item(event, node.item))
             except BaseException as error:  # noqa: BLE001
                 self._failed(self._sink, error)
-        if self._metrics is not None:
+        if self._metrics is not None and node.item is None:
             try:
                 self._metrics(step.step_type or "default", status, duration)
             except BaseException as error:  # noqa: BLE001
@@ -112,3 +115,9 @@ class Reporter:
     def undone(self, node: Node, result: StepResult) -> None:
         """Emit step_rollback; its error says why undoing failed, where it did."""
         self._step("step_rollback", node, result.attempts, result.duration, result.error)
+
+
+def _of_item(event: WorkflowEvent, item: Item) -> WorkflowEvent:
+    """Return *event*, which is nobody's yet, as one of an item of a step."""
+    event.index, event.items = item.index, item.count
+    return event

@@ -2,8 +2,9 @@
 
 from collections.abc import Container, Iterable
 
-from szal.engine.lineage import Reading, last_sub_flow, was_undone
+from szal.engine.lineage import Reading, Undone, last_sub_flow
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
+from szal.model.key import item_in
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
@@ -28,16 +29,18 @@ def kept_rows(
     execution_id = known.record.execution_id
     rows: list[StepRow] = []
     checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
+    undone = Undone(ledger)
     begun = (node.step.name for node in plan.nodes if node.step.step_type == "sub_flow")
     for name in dict.fromkeys([*checkpoints, *begun]):
-        place = plan.places.get(name)
+        item = None if name in plan.places else item_in(name)
+        place = plan.places.get(name if item is None else item[0])
         if place is None or place in again:  # it is not there any more, or is to run
             continue
         step, checkpoint = plan.nodes[place].step, checkpoints.get(name)
         if step.step_type == "sub_flow":
             child = last_sub_flow(ledger, execution_id, step, None if checkpoint is None else checkpoint.sub_flow)
             row = _row_of_sub_flow(step, checkpoint, child, execution_id)
-        elif checkpoint is None or (checkpoint.origin is not None and was_undone(ledger, checkpoint.origin, name)):
+        elif checkpoint is None or (item is not None and not _is_done(checkpoint)) or (checkpoint.origin is not None and name in undone.by(checkpoint.origin)):  # that item runs again
             row = None
         else:
             row = _row_of(checkpoint, execution_id)
@@ -62,7 +65,15 @@ def _row_of(checkpoint: Checkpoint, execution_id: str) -> str | None:
     if _is_done(checkpoint):
         origin = checkpoint.origin or execution_id
         age, lent = checkpoint.age + 1, checkpoint.is_lent
-        return encode_checkpoint(result, int(Outcome.COMPLETED), age=age, origin=origin, lent=lent)
+        return encode_checkpoint(
+            result,
+            int(Outcome.COMPLETED),
+            age=age,
+            origin=origin,
+            lent=lent,
+            item=checkpoint.item,
+            item_count=checkpoint.items,
+        )
     if _is_skipped(result):
         return encode_checkpoint(result, age=checkpoint.age + 1)
     return None

@@ -8,11 +8,13 @@ import attrs
 
 from szal.collector import without_collector
 from szal.engine.journal import Journal
+from szal.engine.restored_items import RestoredItems
 from szal.engine.waiting import Waits
 from szal.model.json import decode_checkpoint
 from szal.model.state import StepStatus
+from szal.scheduler.before import History
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.run import History, Run
+from szal.scheduler.run import Run
 from szal.scheduler.stage import READY, UNDECIDED
 
 if TYPE_CHECKING:
@@ -43,12 +45,13 @@ def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> R
 def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     restored = Restored([], [], {}, {})
     backing_off: list[tuple[Node, int, float]] = []
-    places, nodes = run.plan.places, run.plan.nodes
+    places, nodes, items = run.plan.places, run.plan.nodes, RestoredItems(run, journal)
     outcomes: dict[int | None, Outcome | None] = {None: None, **{outcome.value: outcome for outcome in Outcome}}
     journal.restore(snapshot.steps)
     for name, _, data in snapshot.steps:
         place = places.get(name)
         if place is None:
+            items.put_back(name, data)
             continue
         node = nodes[place]
         checkpoint = decode_checkpoint(data, name, node.step.id)
@@ -57,6 +60,7 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
         if checkpoint.sub_flow is not None:
             restored.sub_flows[place] = checkpoint.sub_flow
         result, due = checkpoint.result, checkpoint.due
+        items.note_whole(place, checkpoint)
         if checkpoint.outcome is not None or checkpoint.age:
             run.put_back(node, result, outcomes[checkpoint.outcome], checkpoint.age, is_lent=checkpoint.is_lent)
             if checkpoint.undo_error is not None:
@@ -69,6 +73,9 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
         elif not node.step.idempotent and result.status is StepStatus.RUNNING:
             run.enter(place, UNDECIDED)
             restored.undecided.append(node)
+    items.gather()
+    restored.undecided.extend(items.undecided)
+    restored.not_undone.update(items.not_undone)
     run.take_back_all()
     for node, attempts, due in backing_off:
         if run.is_open(node):  # otherwise it waits for a step that is new here, and then begins anew

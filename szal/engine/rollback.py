@@ -12,13 +12,16 @@ import attrs
 
 from szal.engine.reporting import Reporter
 from szal.logs import SafeLogger
+from szal.model.key import item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.model.step import StepDef
+from szal.scheduler.before import Undoable
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
+from szal.scheduler.fan_out import items_of
 from szal.scheduler.observers import Then
-from szal.scheduler.plan import Node, Outcome, Plan
+from szal.scheduler.plan import Item, Node, Outcome, Plan
 from szal.scheduler.run import Run
 
 if TYPE_CHECKING:
@@ -44,11 +47,18 @@ class Undo:
     """None: it is a sub-flow, which has a rollback of its own."""
     is_last: bool = True
     """Whether the step is undone with it. A sub_flow step that has a rollback handler has two: its sub-flow is last."""
+    item: Item | None = None
+    """The one item that is undone, of a step that ran over a list."""
 
     def step(self, plan: Plan) -> StepDef:
         """Return the step as it is in the chain: the steps of a sub-flow have retries and limits of their own."""
         step = plan.nodes[self.place].step
-        return step if self.handler is not None else attrs.evolve(step, max_retries=0, timeout=None)
+        is_plain = self.handler is not None and self.handler is not _all_items_are_undone
+        return step if is_plain else attrs.evolve(step, max_retries=0, timeout=None)
+
+
+def _all_items_are_undone(_: StepContext) -> None:
+    """Do nothing: a step that ran over a list is undone when each of its items is."""
 
 
 class Rollback:
@@ -72,16 +82,23 @@ class Rollback:
         self._completed_below = completed_below
         self._journal = journal
         self._handlers = handlers
+        self._items: dict[int, list[Item]] = {}  # by place, of steps that ran over a list
         backwards = dict.fromkeys(reversed(forward.completed))  # of one that ran again the last time counts
-        self._chain = [undo for place in backwards for undo in self._undos(place, given_up)]
+        self._chain = [undo for undoable in backwards for undo in self._undos(undoable, given_up)]
+        self._add_ends(given_up)
         self._reporter = reporter
         self._errors: dict[int, str] = {}  # by place
         self.left = in_texts(given_up)
 
-    def _undos(self, place: int, given_up: Mapping[str, str]) -> Iterator[Undo]:
-        """Yield what undoes a completed step, if it is to be undone, and was not before a crash."""
-        step, result = self._forward.plan.nodes[place].step, self._forward.results[place]
-        if result is None or step.name in given_up:
+    def _undos(self, undoable: Undoable, given_up: Mapping[str, str]) -> Iterator[Undo]:
+        """Yield what undoes a completed step or item, if it is to be undone, and was not before a crash."""
+        if isinstance(undoable, tuple):
+            yield from self._undo_of_item(*undoable, given_up)
+            return
+        place = undoable
+        node, result = self._forward.plan.nodes[place], self._forward.results[place]
+        step = node.step
+        if result is None or step.name in given_up or node.foreach is not None:
             return
         if result.status is StepStatus.FAILED and place in self._completed_below:
             yield Undo(place, None)
@@ -93,11 +110,36 @@ class Rollback:
         if is_sub_flow:
             yield Undo(place, None)
 
+    def _undo_of_item(self, place: int, index: int, given_up: Mapping[str, str]) -> Iterator[Undo]:
+        handler, result, node = self._handlers[place], self._forward.results[place], self._forward.plan.nodes[place]
+        items = None if result is None else result.items
+        if handler is None or items is None or item_key(node.step.name, index) in given_up:
+            return
+        if index < len(items) and items[index].status is StepStatus.COMPLETED:
+            if place not in self._items:
+                self._items[place] = items_of(self._forward, node)
+            yield Undo(place, handler, item=self._items[place][index])
+
+    def _add_ends(self, given_up: Mapping[str, str]) -> None:
+        """Have each step that ran over a list, and completed, undone with its last item: the first that completed."""
+        last = {undo.place: at for at, undo in enumerate(self._chain) if undo.item is not None}
+        ends: dict[int, list[Undo]] = {}
+        for node in self._forward.plan.nodes:
+            place, result = node.place, self._forward.results[node.place]
+            if node.foreach is None or result is None or result.status is not StepStatus.COMPLETED:
+                continue
+            left = any(item_key(node.step.name, index) in given_up for index in range(len(result.items or ())))
+            was_done = any(item.status is StepStatus.ROLLED_BACK for item in result.items or ())
+            if not left and (place in last or was_done):
+                ends.setdefault(last.get(place, -1), []).append(Undo(place, _all_items_are_undone))
+        chain = [undo for at, undo in enumerate(self._chain) for undo in (undo, *ends.get(at, ()))]
+        self._chain = [*ends.get(-1, ()), *chain]
+
     def run(self, on_done: Callable[[Run], None], launch: Callable[[Call], None]) -> Run:
         """Return the run that does it; *launch* begins the undoing of the sub-flow that a call is for."""
         plan = self._forward.plan
         return Run(
-            plan=Plan.chain(undo.step(plan) for undo in self._chain),
+            plan=Plan.chain((undo.step(plan), undo.item) for undo in self._chain),
             handlers=[undo.handler for undo in self._chain],
             results=[None] * len(self._chain),
             info=self._forward.info,
@@ -112,15 +154,18 @@ class Rollback:
         )
 
     def target(self, node: Node) -> tuple[Node, StepResult]:
-        """Return the step that *node* of the chain undoes, and its result."""
-        place = self._chain[node.place].place
-        result = self._forward.results[place]
+        """Return the step that *node* of the chain undoes, and its result, or that of the one item."""
+        undo = self._chain[node.place]
+        result = self._forward.results[undo.place]
         assert result is not None
-        return self._forward.plan.nodes[place], result
+        if undo.item is not None:
+            assert result.items is not None
+            result = result.items[undo.item.index]
+        return self._forward.plan.nodes[undo.place], result
 
     def _context(self, node: Node, attempt: int, call: Call | None) -> StepContext:
         target, done = self.target(node)
-        return StepContext.of_undo(self._forward.info, target, attempt, call, done.output)
+        return StepContext.of_undo(self._forward.info, target, attempt, call, done.output, item=node.item)
 
     def outcome(self, node: Node, result: StepResult) -> tuple[StepResult, str | None] | None:
         """Return what the step is now that *node* of the chain has ended, and why it is not undone, if it is not.
@@ -128,10 +173,11 @@ class Rollback:
         None: nothing has changed yet, or nothing had to be undone.
         """
         undo = self._chain[node.place]
-        if not undo.is_last:
+        if not undo.is_last or (undo.handler is _all_items_are_undone and undo.place in self._errors):
             return None
         _, done = self.target(node)
-        errors = [self._errors.get(undo.place), result.error if result.status is StepStatus.FAILED else None]
+        before = None if undo.item is not None else self._errors.get(undo.place)
+        errors = [before, result.error if result.status is StepStatus.FAILED else None]
         error = "; ".join(filter(None, errors))
         if error:
             return done, error
@@ -162,17 +208,24 @@ class Rollback:
         changed = self.outcome(node, result)
         if result.status is StepStatus.FAILED:
             self._errors[place] = str(result.error)
-            self.left.append(f"{node.step.name} ({result.error})")
+            self.left.append(f"{node.key} ({result.error})")
             logger.error(
                 "rollback of step %s failed, execution %s: %s",
-                node.step.name,
+                node.key,
                 self._forward.info.execution_id,
                 result.error,
             )
         if changed is not None:
-            self._forward.results[place] = changed[0]
+            self._replace(place, node.item, changed[0])
         if changed is not None or result.status is StepStatus.FAILED:
             self._reporter.undone(node, result)
+
+    def _replace(self, place: int, item: Item | None, result: StepResult) -> None:
+        whole = self._forward.results[place]
+        if item is None or whole is None or whole.items is None:
+            self._forward.results[place] = result
+        else:
+            whole.items[item.index] = result
 
 
 class _UndoLog:
@@ -219,6 +272,6 @@ class _UndoLog:
     def _write(self, node: Node, result: StepResult, then: Then | None) -> None:
         outcome = self._rollback.outcome(node, result)
         if outcome is not None:
-            self._journal.undone(node.step.name, *outcome, then)
+            self._journal.undone(node, *outcome, then)
         elif then is not None:
             then(None)

@@ -47,4 +47,4 @@ class Supervised:
         if self.undo is not None:  # then there is nothing left that could be undone for it
             self.write_failed(error)
             return False
-        return self.scheduler.refused(self.run, self.run.plan.nodes[self.run.plan.places[step_name]], error)
+        return self.scheduler.refused(self.run, step_name, error)

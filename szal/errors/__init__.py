@@ -35,6 +35,7 @@ from szal.errors.flow import (
     ShellNotSupported,
 )
 from szal.errors.handler import Cancelled, GiveUp, RetryAfter, SkipStep
+from szal.errors.items import ItemsFailed, NoList, TooManyItems
 from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
     FlowFailed,
@@ -87,12 +88,14 @@ __all__ = [
     "HandlerNotFound",
     "InvalidFlow",
     "InvalidInputs",
+    "ItemsFailed",
     "LeaseLost",
     "LoadError",
     "MigrationFailed",
     "MissingDriver",
     "MissingExtra",
     "MissingValue",
+    "NoList",
     "NotComparable",
     "NotMigrated",
     "OutputNotSerializable",
@@ -111,6 +114,7 @@ __all__ = [
     "StoreUnavailable",
     "SubFlowError",
     "SzalError",
+    "TooManyItems",
     "Undecided",
     "ValueNotJson",
     "WorkingDirectoryGone",

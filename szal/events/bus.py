@@ -42,6 +42,9 @@ EventType = Literal[
 class WorkflowEvent:
     """One thing that happened in a run. Nobody changes it once made; one object goes to every subscriber.
 
+    What happens to one item of a step that runs over a list is told as of a step, with its `index`, and in `items` how
+    many there are; what happens to the step as a whole has neither.
+
     >>> WorkflowEvent("step_failed", "ci", "unit/fast", error="ValueError: no").topic
     'szal/step/unit%2Ffast/step_failed'
     """
@@ -55,6 +58,8 @@ class WorkflowEvent:
     error: str | None = None
     _timestamp: datetime | float = attrs.field(factory=clock.wall, eq=as_datetime, repr=False)
     execution_id: str | None = None
+    index: int | None = None
+    items: int | None = None
 
     @property
     def timestamp(self) -> datetime:

@@ -121,6 +121,7 @@ _HOW: Final = frozenset(
     {
         *("description", "timeout_ms", "max_retries", "retry_delay_ms", "backoff", "max_retry_delay_ms"),
         *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
+        *("max_parallel", "max_items"),
     }
 )
 """What a step says of how it is tried and undone: another one is no reason to do again what it did."""

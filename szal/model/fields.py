@@ -60,6 +60,11 @@ def _problem_of_count(value: object) -> str | None:
     return f"is more than {MAX_COUNT} ({shown(value)})" if problem is None and value > MAX_COUNT else problem  # type: ignore[operator]
 
 
+def _problem_of_size(value: object) -> str | None:
+    problem = _problem_of_count(value)
+    return f"is not at least 1 ({shown(value)})" if problem is None and not value else problem
+
+
 def _problem_of_flag(value: object) -> str | None:
     return None if isinstance(value, bool) else f"is neither True nor False ({shown(value)})"
 
@@ -106,11 +111,13 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
     ("idempotent", _problem_of_flag),
+    ("max_items", _problem_of_size),
 )
 _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("timeout", _problem_of_number),
     ("max_retry_delay", _problem_of_number),
     ("step_type", problem_of_text),
+    ("max_parallel", _problem_of_size),
 )
 
 

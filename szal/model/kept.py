@@ -27,7 +27,8 @@ class Kept(Generic[_T]):
     def __init__(self, flow: FlowDef, fields: Sequence[object], made: _T) -> None:
         self.made = made
         self._fields = [*fields, *flow.steps]
-        self._configs = [step.config for step, _ in walk(flow.steps) if step.config is not None]
+        said = (said for step, _ in walk(flow.steps) for said in (step.config, step.foreach))
+        self._configs = [each for each in said if each is not None]
         self._texts = self._said(flow)
 
     def is_of(self, flow: FlowDef, fields: Sequence[object]) -> bool:

@@ -1,6 +1,9 @@
 """Keys that are made of names: what they name is never mixed up, whatever the names contain."""
 
-__all__ = ["ROLLBACK", "key_of"]
+import re
+from typing import Final
+
+__all__ = ["ROLLBACK", "item_in", "item_key", "key_of"]
 
 ROLLBACK = "rollback"
 """The last part of the key of an undo."""
@@ -22,3 +25,25 @@ def key_of(*parts: str) -> str:
 
 def _escaped(part: str) -> str:
     return ":" + part.replace("%", "%25").replace(":", "%3A") if ":" in part else part
+
+
+_ITEM: Final = re.compile(r"(.+)\[(0|[1-9][0-9]{0,9})\]", re.DOTALL)
+
+
+def item_key(step_name: str, index: int) -> str:
+    """Return what one item of a step is called, where steps are called by their names: no other step may be.
+
+    >>> item_key("thumbnail", 3)
+    'thumbnail[3]'
+    """
+    return f"{step_name}[{index}]"
+
+
+def item_in(key: str) -> tuple[str, int] | None:
+    """Return the name of the step and the index of the item that *key* may be of; None: it is a step's own name.
+
+    >>> item_in("thumbnail[3]"), item_in("thumbnail")
+    (('thumbnail', 3), None)
+    """
+    found = _ITEM.fullmatch(key) if key.endswith("]") else None
+    return None if found is None else (found[1], int(found[2]))

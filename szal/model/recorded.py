@@ -22,7 +22,7 @@ def as_read_again(flow: FlowDef) -> FlowDef | None:
     >>> flow.steps[0].config
     {'sizes': [1, 2]}
     """
-    if all(_is_json(step.config) for step in flow.walk()):
+    if all(_is_json(step.config) and _is_json(step.foreach) for step in flow.walk()):
         return None
     try:
         return attrs.evolve(flow, steps=_again(flow.steps))
@@ -32,7 +32,12 @@ def as_read_again(flow: FlowDef) -> FlowDef | None:
 
 def _again(steps: Sequence[StepDef]) -> list[StepDef]:
     return [
-        attrs.evolve(step, config=loads(dumps(step.config, "config")), sub_steps=_again(step.sub_steps))
+        attrs.evolve(
+            step,
+            config=loads(dumps(step.config, "config")),
+            foreach=loads(dumps(step.foreach, "foreach")),
+            sub_steps=_again(step.sub_steps),
+        )
         for step in steps
     ]
 

@@ -23,6 +23,8 @@ class Scope:
     is_condition: bool = False
     may_guess: Callable[[], bool] = lambda: True
     """Whether to look for the input that was meant: that takes long where there are many."""
+    has_item: bool = False
+    """Whether the text is filled in once for each element of a list."""
 
 
 def problem_of_reference(path: Path, scope: Scope) -> str | None:
@@ -33,6 +35,9 @@ def problem_of_reference(path: Path, scope: Scope) -> str | None:
     """
     root = path.segments[0]
     check = _ROOTS.get(root) if isinstance(root, str) else None
+    if check is None and scope.has_item and root in _OF_AN_ITEM:
+        inside = len(path.segments) > 1 and root == "index"
+        return "index is a number, and has nothing in it" if inside else None
     if check is not None:
         return check(path, scope)
     if len(path.segments) == 1:
@@ -78,6 +83,9 @@ _ROOTS: Final[dict[str, Callable[[Path, Scope], str | None]]] = {
 }
 """What a path may begin with, and what is wrong with the rest of it."""
 
+_OF_AN_ITEM: Final = ("item", "index")
+"""What a path may begin with besides, where a step runs once for each element of a list."""
+
 
 # -- what was meant ----------------------------------------------------------------------------------
 
@@ -118,7 +126,8 @@ def _meant(path: Path, scope: Scope) -> _Segments | None:
     root, *rest = path.segments
     if root == "ctx" and rest:
         inner = Path("", tuple(rest))
-        return inner.segments if rest[0] in _ROOTS else _meant(inner, scope) if len(rest) > 1 else ("inputs", *rest)
+        is_root = rest[0] in _ROOTS or (scope.has_item and rest[0] in _OF_AN_ITEM)
+        return inner.segments if is_root else _meant(inner, scope) if len(rest) > 1 else ("inputs", *rest)
     if root in _LIKE_INPUTS:
         return ("inputs", *rest)
     if root in _LIKE_OUTPUTS:

@@ -1,6 +1,6 @@
 """What running a flow leaves behind: a result for each step, one for the flow, and the record of it all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.raised import is_a
 from szal.storable import storable
 
-__all__ = ["ExecutionRecord", "FlowResult", "StepResult", "as_message"]
+__all__ = ["ExecutionRecord", "FlowResult", "StepResult", "as_message", "outputs_of"]
 
 
 def as_message(text: Any) -> Any:
@@ -29,7 +29,8 @@ class StepResult:
     """How one step ended. A value that nobody changes once it is made; equal to another that is recorded alike.
 
     `duration` is in seconds, from the first attempt's start to the end of the last one, waits included.
-    `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception.
+    `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception. `items` has
+    the results of a step that ran once for each element of a list, in its order; of any other it is None.
 
     >>> result = StepResult("1", "build", StepStatus.SKIPPED, error="condition not met")
     >>> str(result.status), result.output, result.attempts
@@ -49,6 +50,7 @@ class StepResult:
     """What the last attempt raised: never in a record. Pickled it is left out, where it cannot be unpickled."""
     encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
     """The output as JSON text, where the step's own thread has encoded it for the store."""
+    items: "list[StepResult] | None" = None
     encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
     """How it ended as JSON text, from when its row is written until the record is."""
 
@@ -66,6 +68,15 @@ class StepResult:
     def started_at(self) -> datetime | None:
         """When the first attempt started (aware, UTC); None where there was none."""
         return as_datetime(self._started_at)
+
+
+def outputs_of(items: Iterable[StepResult]) -> list[Json]:
+    """Return the output of a step that ran over a list: those of its items, in order; null for one that was skipped.
+
+    One that was undone had an output as well.
+    """
+    done = (StepStatus.COMPLETED, StepStatus.ROLLED_BACK)
+    return [item.output if item.status in done else None for item in items]
 
 
 @attrs.define

@@ -32,6 +32,7 @@ _COMMAND: Final = {
     "signal": Kind.STRING,
     "outputs": Kind.OBJECT,
 }
+_OUTPUT: Final = len(("steps", "NAME", "output"))
 _WRITTEN_AS: Final = {"text": Kind.STRING, "lines": Kind.LIST}
 
 
@@ -45,6 +46,8 @@ def kind_at(path: Path, steps: Steps) -> Kind | None:
     match path.segments:
         case ("steps", str(), "status" | "error"):
             return Kind.STRING
+        case ("steps", str(name), "output", *rest) if _runs_over_a_list(name, steps):
+            return None if rest else Kind.LIST
         case ("steps", str(name), "output", *rest) if (output := _command_output(name, steps)) is not None:
             match output, rest:
                 case "", []:
@@ -73,7 +76,8 @@ def nothing_at(path: Path, steps: Steps) -> str | None:
             hint = did_you_mean(segment, list(_COMMAND)) if isinstance(segment, str) else ""
             return f"{where} is what a command came to, and has {', '.join(_COMMAND)}{hint}{remedy(path, steps)}"
         if kind is Kind.LIST and isinstance(segment, str):
-            return f"{where} is a list, and has no {segment!r}"
+            one = f": name an element, as in {where}[0]" if length == _OUTPUT and outer.step is not None else ""
+            return f"{where} is a list, and has no {segment!r}{one}"
         if kind is Kind.STRING or kind is Kind.NUMBER:
             return f"{where} is {kind.value}, and has nothing in it{remedy(path, steps)}"
     return None
@@ -96,10 +100,15 @@ def writes_outputs(name: object, steps: Steps) -> bool:
     return isinstance(name, str) and _command_output(name, steps) == ""
 
 
+def _runs_over_a_list(name: str, steps: Steps) -> bool:
+    step = steps.named.get(name)
+    return step is not None and step.foreach is not None
+
+
 def _command_output(name: str, steps: Steps) -> str | None:
     """Return what the output of the step called *name* is made into, "" for all that is known; None: no command."""
     step = steps.named.get(name)
-    if step is None or step.step_type != "shell" or not isinstance(step.config, Mapping):
+    if step is None or step.foreach is not None or step.step_type != "shell" or not isinstance(step.config, Mapping):
         return None
     output = step.config.get("output")
     if output is None:

@@ -9,15 +9,18 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from szal.expressions.copies import as_written
-from szal.expressions.path import Json
+from szal.expressions.path import Json, spelled
 from szal.model.class_name import class_name
 from szal.model.moment import in_ms, kept_limit
 from szal.model.state import NamedEnum
 
-__all__ = ["MAX_COUNT", "BackoffStrategy", "Failure", "StepDef", "TriggerMode"]
+__all__ = ["MAX_COUNT", "MAX_ITEMS", "BackoffStrategy", "Failure", "StepDef", "TriggerMode"]
 
 MAX_COUNT: Final = 2**32 - 1
 """The largest number of retries, of attempts, of a version: szal-rs keeps them in a u32."""
+
+MAX_ITEMS: Final = 100_000
+"""Over how many elements a step runs at most, where it does not say otherwise."""
 
 WAIT_TYPES = frozenset({"wait", "sleep"})
 """The step types that do nothing but wait."""
@@ -101,6 +104,13 @@ def _names(kinds: tuple[Failure, ...]) -> tuple[object, ...]:
     return tuple(class_name(kind) if isinstance(kind, type) else kind for kind in kinds)
 
 
+def _elements(value: Any) -> Any:
+    """Return what a step runs over as it is kept: a path, or a list of its own."""
+    if isinstance(value, StepDef):
+        return spelled(("steps", value.name, "output"))
+    return list(value) if isinstance(value, list | tuple) else value
+
+
 def _number(value: Any) -> Any:
     """Return a number as a float, as it comes back from a record; anything else as it is."""
     try:
@@ -123,6 +133,9 @@ class StepDef:
     With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
     for `Engine.resolve`. `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is
     registered for, and what a sub-flow did. `depends_on` takes steps or their ids, and stores ids.
+    With `foreach` it runs once for each element of a list, at most `max_parallel` of these *items* at a time: a path
+    ("steps.list.output.files", "inputs.files") to a list of at most `max_items`, a step whose output is one, or the
+    list itself. Each item has attempts, retries and limits as the step says, and a result of its own.
 
     >>> build = StepDef("build", timeout=60, max_retries=2)
     >>> StepDef("test", depends_on=[build]).depends_on == (build.id,)
@@ -148,3 +161,6 @@ class StepDef:
     trigger_mode: TriggerMode = TriggerMode.ALL
     sub_steps: "tuple[StepDef, ...]" = attrs.field(default=(), converter=_steps)
     idempotent: bool = True
+    foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)
+    max_parallel: int | None = None
+    max_items: int = MAX_ITEMS

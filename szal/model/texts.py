@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from szal.errors import ConditionError
+from szal.expressions.comparison import Kind
 from szal.expressions.condition import CompiledCondition
 from szal.expressions.parser import parse
-from szal.expressions.path import Json
+from szal.expressions.path import Json, Path
 from szal.expressions.template import CompiledTemplate
 from szal.model.comparisons import problems_of_comparisons
 from szal.model.config import misplaced_in
 from szal.model.references import Scope, problem_of_reference
+from szal.model.shapes import kind_at, remedy
 from szal.model.step import StepDef
 from szal.number import shown
 
 __all__ = [
     "ROLLBACK",
     "condition_of",
+    "foreach_of",
     "has_braces",
     "misplaced_in_step",
     "template_of",
@@ -47,11 +50,49 @@ def condition_of(step: StepDef, scope: Scope, report: Report) -> CompiledConditi
         report(f"condition: {error}")
         return None
     for path in parsed.references:
-        if (problem := problem_of_reference(path, scope)) is not None:
+        if step.foreach is not None and path.segments[0] in ("item", "index"):
+            report(f"condition: {path} is of an item, and the condition of the step as a whole")
+        elif (problem := problem_of_reference(path, scope)) is not None:
             report(f"condition: {problem}")
     for problem in problems_of_comparisons(parsed, scope.steps):
         report(f"condition: {problem}")
     return CompiledCondition.of(condition, parsed, strict=True)
+
+
+def foreach_of(step: StepDef, scope: Scope, report: Report) -> Path | None:
+    """Return the path to the list that *step* runs over; None where it has none, or one that leads to no list."""
+    given: object = step.foreach
+    if given is None or isinstance(given, list):
+        _check_list(given or [], report)
+        return None
+    if not isinstance(given, str):
+        report(f"foreach is neither a path nor a list ({shown(given)})")
+        return None
+    try:
+        path = Path.parse(given)
+    except ConditionError as error:
+        inner = given.strip().removeprefix("{{").removesuffix("}}").strip()
+        report(f"foreach is a path: write {inner!r}" if has_braces(given) else f"foreach: {error}")
+        return None
+    problem, kind = problem_of_reference(path, scope), kind_at(path, scope.steps)
+    if problem is None and path.segments == ("inputs",):
+        problem = "inputs is no list: name one of them, as in inputs.files"
+    if problem is None and kind is not None and kind is not Kind.LIST:
+        problem = f"{path} is {kind.value}, and no list{remedy(path, scope.steps)}"
+    if problem is not None:
+        report(f"foreach: {problem}")
+        return None
+    return path
+
+
+def _check_list(elements: list[Json], report: Report) -> None:
+    try:
+        is_constant = CompiledTemplate.compile(elements).is_constant
+    except ConditionError as error:
+        report(f"foreach: {error}")
+        return
+    if not is_constant:
+        report(f"its foreach {_UNREAD}")
 
 
 def template_of(step: StepDef, scope: Scope, report: Report) -> CompiledTemplate | None:

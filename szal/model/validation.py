@@ -11,13 +11,14 @@ import attrs
 
 from szal.errors import CycleDetected, InvalidFlow, did_you_mean
 from szal.expressions.condition import CompiledCondition
+from szal.expressions.path import Path
 from szal.expressions.template import CompiledTemplate
-from szal.model import fields, graph, texts
+from szal.model import fields, graph, key, texts
 from szal.model.config import faults_in
 from szal.model.references import Scope
 from szal.model.shapes import Steps
 from szal.model.state import NamedEnum
-from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
+from szal.model.step import ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
 from szal.model.variables import INPUT, OUTPUT, clashes
 from szal.number import shown
 
@@ -65,6 +66,8 @@ class Analysis:
     order: list[int]  # a topological order
     conditions: dict[int, CompiledCondition] = attrs.Factory(dict)
     templates: dict[int, CompiledTemplate] = attrs.Factory(dict)
+    lists: dict[int, Path] = attrs.Factory(dict)
+    """Where the lists are that steps run over, which do not hold one themselves."""
     has_commands: bool = False
     """Whether some step is a command, or is undone by one."""
     clashes: list[str] = attrs.Factory(list)
@@ -152,8 +155,11 @@ class _Analyser:
         )
         for place, step in enumerate(self.found.steps):
             self._shape(step)
+            if step.foreach is not None:
+                self._list(place, step, in_config)
             if step.condition is not None or step.config is not None:
-                self._texts(place, step, in_condition, in_config)
+                own = in_config if step.foreach is None else attrs.evolve(in_config, has_item=True)
+                self._texts(place, step, in_condition, own)
             for problem in fields.problems_of_names(step) if self._configs else ():
                 self._problem(step, problem)
             if self._configs and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
@@ -195,6 +201,11 @@ class _Analyser:
                 self._problem(step, f"duplicate step id {step.id!r}")
             else:
                 ids.add(step.id)
+        for name, place in self.found.places.items():
+            owner = key.item_in(name)
+            other = None if owner is None else self.found.places.get(owner[0])
+            if owner is not None and other is not None and self.found.steps[other].foreach is not None:
+                self._problem(self.found.steps[place], f"an item of step {owner[0]!r} is called that")
 
     def _variables(self) -> None:
         """Take note of commands, and of names that make one variable for them."""
@@ -220,6 +231,20 @@ class _Analyser:
             self._problem(step, "trigger mode any without dependencies: it would never run")
         elif mode is not FlowMode.DAG and isinstance(trigger, TriggerMode) and trigger is not TriggerMode.ALL:
             self._problem(step, f"trigger mode {trigger} in {mode} mode: only dag mode has triggers")
+
+        if step.foreach is None and step.max_parallel is not None:
+            self._problem(step, "max_parallel without foreach")
+        if step.foreach is None and step.max_items != MAX_ITEMS:
+            self._problem(step, "max_items without foreach")
+        if step.foreach is not None and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
+            self._problem(step, f"foreach with step type {step.step_type!r}: only what a handler does runs over a list")
+
+    def _list(self, place: int, step: StepDef, scope: Scope) -> None:
+        path = texts.foreach_of(step, scope, partial(self._problem, step))
+        if path is not None:
+            self.found.lists[place] = path
+            if path.step is not None:
+                self._mentions.append((place, "foreach", frozenset({path.step})))
 
     def _texts(self, place: int, step: StepDef, in_condition: Scope, in_config: Scope) -> None:
         report = partial(self._problem, step)

@@ -4,13 +4,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.events.progress import Hearing, InBulk, StepProgress
+from szal.expressions.comparison import Kind, kind_of
 from szal.expressions.copies import own_copy
-from szal.expressions.path import Json
+from szal.expressions.missing import there_is
+from szal.expressions.path import Json, Path, outcome_values
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
@@ -19,8 +21,9 @@ from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.model.step import StepDef
 from szal.scheduler.call import UNLIMITED, Call
-from szal.scheduler.plan import Node
+from szal.scheduler.plan import Item, Node
 from szal.scheduler.run_info import RunInfo
+from szal.scheduler.seen import Seen
 from szal.scheduler.step_logger import StepLogger
 from szal.waiters import wait_for, waitable
 
@@ -47,6 +50,7 @@ class StepContext:
     is_hurried: bool = False
     """Whether the grace is over, too: what this attempt still waits for is to be ended by force."""
     _call: Call = UNLIMITED
+    _item: Item | None = None
     _is_undo = False
     _is_told = False
     _inputs: dict[str, Json] | None = None  # its own copies, of what it has looked at
@@ -63,11 +67,21 @@ class StepContext:
             self._call = call
 
     @classmethod
-    def of_undo(cls, run: RunInfo, node: Node, attempt: int, call: Call | None, output: Json) -> "StepContext":
-        """Return the context of a call of a rollback handler, for the step *node*, which recorded *output*."""
+    def of_undo(
+        cls, run: RunInfo, node: Node, attempt: int, call: Call | None, output: Json, *, item: Item | None = None
+    ) -> "StepContext":
+        """Return the context of a rollback handler, for the step *node*, or its *item*: what recorded *output*."""
         context = cls(run, node, attempt, call)
+        context._item = item
         context._is_undo = True
         context.output = own_copy(output)
+        return context
+
+    @classmethod
+    def of_item(cls, run: RunInfo, node: Node, attempt: int, call: Call | None, item: Item) -> "StepContext":
+        """Return the context of a call for one *item* of the step *node*, which runs over a list."""
+        context = cls(run, node, attempt, call)
+        context._item = item
         return context
 
     @property
@@ -116,6 +130,20 @@ class StepContext:
         return Outputs(self)
 
     @property
+    def item(self) -> Json:
+        """The element that this call is for, where the step runs over a list; this attempt's own, as `inputs` are."""
+        if self._item is None:
+            return None
+        if "_element" not in self.__dict__:
+            self.__dict__.setdefault("_element", own_copy(self._item.value))  # another thread may have been faster
+        return self.__dict__["_element"]
+
+    @property
+    def index(self) -> int | None:
+        """The place of that element in the list, from 0; None where the step does not run over one."""
+        return None if self._item is None else self._item.index
+
+    @property
     def config(self) -> Json:
         """The step's `config` with its templates rendered; this attempt's own, as `inputs` are.
 
@@ -138,8 +166,12 @@ class StepContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt and every resume of this step of this execution; its undo has another."""
-        parts = (self.execution_id, self.step.name)
+        """The same for every attempt and every resume of this step of this execution; its undo has another.
+
+        So has each item of a step that runs over a list.
+        """
+        item = () if self._item is None else (str(self._item.index),)
+        parts = (self.execution_id, self.step.name, *item)
         return key_of(*parts, ROLLBACK) if self._is_undo else key_of(*parts)
 
     @property
@@ -272,9 +304,28 @@ class StepContext:
     def values(self) -> Mapping[str, Mapping[str, Json]]:
         """What templates see: ``inputs``, and ``steps`` with how each ancestor has ended. Not to be changed.
 
-        Without a store it is made JSON where somebody looks at it, which raises `ValueNotJson` for what has none.
+        Where the step runs over a list, ``item`` and ``index`` too. Without a store it is made JSON where somebody
+        looks at it, which raises `ValueNotJson` for what has none.
         """
-        return {"inputs": self._run.seen.inputs, "steps": _Outcomes(self)}
+        seen = self._run.seen
+        values = {"inputs": seen.inputs, "steps": _Outcomes(self)}
+        return values if self._item is None else _ValuesOfItem(values, seen, self._item)
+
+    def look_up(self, path: Path) -> tuple[Json, str]:
+        """Return what *path* finds, as handlers see it; where that is no list, what there is instead. The engine's own.
+
+        A step that did not complete has handed on nothing.
+        """
+        run, steps = self._run, {}
+        if path.step is not None and (result := self._visible(path.step)) is not None:
+            if result.status is not StepStatus.COMPLETED:
+                return None, f"step {path.step!r} {_ENDED[result.status]}"
+            steps[path.step] = outcome_values(result)
+        context = {"inputs": run.inputs, "steps": steps}
+        found = path.resolve(context, _NOTHING)
+        if found is _NOTHING:
+            return None, there_is(path, context)
+        return found, f"it is {_called(found)}"
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -362,6 +413,41 @@ class _Outcomes(Mapping[str, Json]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+class _ValuesOfItem(Mapping[str, Json]):
+    """What templates see of a call for one element of a list."""
+
+    __slots__ = ("_item", "_seen", "_values")
+
+    def __init__(self, values: Mapping[str, Json], seen: Seen, item: Item) -> None:
+        self._values = values
+        self._seen = seen
+        self._item = item
+
+    def __getitem__(self, name: str) -> Json:
+        if name == "item":
+            return self._seen.element(self._item.value)
+        return self._item.index if name == "index" else self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._values, "item", "index"))
+
+    def __len__(self) -> int:
+        return len(self._values) + 2
+
+
+_NOTHING: Final = object()
+_ENDED: Final = {
+    StepStatus.FAILED: "failed",
+    StepStatus.SKIPPED: "was skipped",
+    StepStatus.ROLLED_BACK: "was undone",
+}
+
+
+def _called(value: Json) -> str:
+    kind = kind_of(value)
+    return f"a {type(value).__name__}" if kind is Kind.OTHER else kind.value
 
 
 Handler = Callable[[StepContext], Json]

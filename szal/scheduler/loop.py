@@ -17,7 +17,7 @@ from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.raised import is_a
-from szal.scheduler import relief, settling, starting, stopping
+from szal.scheduler import beginning, fan_out, relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Inbox
@@ -88,9 +88,9 @@ class Scheduler:
         act = partial(stopping.stop_all, c, stop) if stop.ends else partial(stopping.leave, c, stop, error)
         return self._ask_for(stop, act)
 
-    def refused(self, run: Run, node: Node, error: Exception) -> bool:
-        """As `request_stop`, as the store refuses for good what was to be recorded of *node*."""
-        return self._ask_for(Stop.REFUSED, partial(stopping.refused, self._c, run, node, error))
+    def refused(self, run: Run, key: str, error: Exception) -> bool:
+        """As `request_stop`, as the store refuses for good what was to be recorded of the step or item called *key*."""
+        return self._ask_for(Stop.REFUSED, partial(stopping.refused, self._c, run, key, error))
 
     def _ask_for(self, stop: Stop, act: Callable[[], None]) -> bool:
         is_heard = self._c.inbox.offer(act)
@@ -119,19 +119,7 @@ class Scheduler:
 
     def add(self, run: Run) -> None:
         """Start *run*; its `on_done` is called, on this thread, when every step has its result."""
-        c = self._c
-        c.runs[run] = None
-        run.start(c.ready, c.tally)
-        if run.deadline is not None:
-            run.timer = c.timers.add(run.deadline, partial(stopping.stop_run, c, run, Stop.TIMED_OUT))
-        if not run.unsettled:
-            settling.finish_if_done(c, run)
-        elif run.stop is not None:  # its process died in the midst of stopping it
-            stopping.wind_up(c, run, run.stop)
-        elif run.stoppable and run.info.token is not None and run.info.token.cancelled:
-            stopping.stop_run(c, run, Stop.CANCELLED)
-        elif run.deadline is not None and run.deadline <= monotonic():
-            stopping.stop_run(c, run, Stop.TIMED_OUT)
+        beginning.begin(self._c, run, fan_out.take_up)
 
     def launch(self, run: Run, node: Node, attempt: int) -> None:
         """Take up attempt number *attempt* of a sub-flow step, which a crash has interrupted; now, or in its turn."""
@@ -174,7 +162,9 @@ class Scheduler:
         return run in self._c.runs
 
     def drop(self, run: Run) -> None:
-        """Drive *run* no further, if it is being driven; it is told nothing."""
+        """Drive *run* no further, nor the items of its steps, if it is being driven; it is told nothing."""
+        for items in run.fan_outs.values():
+            self.drop(items)
         self._c.runs.pop(run, None)
         run.is_over = True
         if run.timer is not None:

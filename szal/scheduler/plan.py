@@ -16,17 +16,19 @@ import attrs
 
 from szal.collector import without_collector
 from szal.expressions.condition import CompiledCondition
+from szal.expressions.path import Json, Path
 from szal.expressions.template import CompiledTemplate
 from szal.model import graph
 from szal.model.flow import FlowDef
 from szal.model.inputs import ANY_INPUTS, Inputs
 from szal.model.kept import Kept
+from szal.model.key import item_in, item_key
 from szal.model.recorded import as_read_again
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.model.validation import Analysis, FlowMode
 from szal.scheduler import retry
 
-__all__ = ["MARKS", "EdgeKind", "Mark", "Node", "Outcome", "Plan"]
+__all__ = ["MARKS", "EdgeKind", "Item", "Mark", "Node", "Outcome", "Plan"]
 
 
 class Outcome(enum.IntEnum):
@@ -83,6 +85,16 @@ _BLOCKED_BY: Final = {
 
 
 @attrs.define(eq=False, repr=False)
+class Item:
+    """One element of the list that a step runs over: `index` of `count`. `digest` is what is recorded of it."""
+
+    index: int
+    count: int
+    value: Json = None
+    digest: str | None = None
+
+
+@attrs.define(eq=False, repr=False)
 class Node:
     """One step in a plan. `edges` lead to (gate, kind of the edge)."""
 
@@ -93,6 +105,10 @@ class Node:
     condition: CompiledCondition | None = None
     seen_by_condition: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
     template: CompiledTemplate | None = None
+    foreach: Path | list[Json] | None = None  # the list that it runs over, or where that is
+    item: Item | None = None  # that it is, of a step that runs over a list
+    key: str = attrs.field(init=False)
+    """What it is called where each has another name: in events and rows of stores."""
     gate: int = attrs.field(default=-1, init=False)  # that it stands behind
     edges: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
     may_be_skipped: bool = attrs.field(init=False)
@@ -103,8 +119,11 @@ class Node:
     """The plain node without a limit that waits for this one alone, where no other waits for this one."""
 
     def __attrs_post_init__(self) -> None:
+        step = self.step
+        self.key = step.name if self.item is None else item_key(step.name, self.item.index)
         self.may_be_skipped = self.condition is not None or self.needs != 0
-        self.plain = not self.may_be_skipped and self.step.idempotent and self.step.step_type not in ENGINE_TYPES
+        is_called = step.idempotent and self.foreach is None and step.step_type not in ENGINE_TYPES
+        self.plain = not self.may_be_skipped and is_called
 
     def blocked(self, marks: int, parent_reason: str | None) -> tuple[str, Outcome] | None:
         """Return why the *marks* keep this node from running and what that is to its successors, or None.
@@ -169,10 +188,10 @@ class Plan:
         return kept.made
 
     @classmethod
-    def chain(cls, steps: Iterable[StepDef]) -> "Plan":
-        """Return a plan that takes *steps* one after another, whatever their outcomes: rollback's."""
-        steps = list(steps)
-        nodes = [Node(place, step) for place, step in enumerate(steps)]
+    def chain(cls, links: Iterable[tuple[StepDef, Item | None]]) -> "Plan":
+        """Return a plan that takes steps, or items of some, one after another, whatever their outcomes: rollback's."""
+        nodes = [Node(place, step, item=item) for place, (step, item) in enumerate(links)]
+        steps = [node.step for node in nodes]
         plan = cls(nodes, steps, {step.name: place for place, step in enumerate(steps)}, linear=True)
         for node in nodes:
             plan.add_gate(node)
@@ -180,6 +199,27 @@ class Plan:
             plan.connect(node.place - 1, node.gate, EdgeKind.AFTER)
         plan.find_chains()
         return plan
+
+    @classmethod
+    def of_items(cls, node: Node, items: Sequence[Item]) -> "Plan":
+        """Return the plan of the *items* of a step: none waits for another."""
+        step = node.step
+        nodes = [Node(item.index, step, template=node.template, item=item) for item in items]
+        plan = cls(nodes, [step] * len(nodes), {})
+        if nodes:
+            plan.add_gate(*nodes)
+            plan.roots = nodes
+        return plan
+
+    def node_called(self, key: str) -> Node:
+        """Return the step, or an item of one, that is called *key* in rows of stores. Raises KeyError."""
+        place = self.places.get(key)
+        if place is not None:
+            return self.nodes[place]
+        found = item_in(key)
+        if found is None or (node := self.nodes[self.places[found[0]]]).foreach is None:
+            raise KeyError(key)
+        return Node(found[1], node.step, template=node.template, item=Item(found[1], 0))
 
     def add_gate(self, *behind: Node) -> int:
         """Put nodes behind a gate of their own, which nothing leads to yet; return it."""
@@ -281,6 +321,7 @@ def _node(place: int, found: Analysis) -> Node:
         needs=Mark.COMPLETED if step.trigger_mode is TriggerMode.ANY else 0,
         condition=found.conditions.get(place),
         template=found.templates.get(place),
+        foreach=step.foreach if isinstance(step.foreach, list) else found.lists.get(place),
     )
 
 

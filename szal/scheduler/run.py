@@ -12,8 +12,10 @@ import attrs
 
 from szal.errors import NotComparable
 from szal.expressions.path import Json
+from szal.model.key import item_in
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
+from szal.scheduler.before import History, Kept, KeptItem, Order, Undoable
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.observers import StepLog, StepWatcher
@@ -22,33 +24,10 @@ from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
 
-__all__ = ["CONDITION_NOT_MET", "FLOW_FAILED", "History", "Kept", "Ready", "Run"]
+__all__ = ["CONDITION_NOT_MET", "FLOW_FAILED", "Ready", "Run"]
 
 CONDITION_NOT_MET: Final = "condition not met"
 FLOW_FAILED: Final = "flow failed"
-
-
-@attrs.define(eq=False, repr=False)
-class History:
-    """What is kept of a step from its first failed attempt to its end."""
-
-    started: float  # of the first attempt
-    ended: float  # of the last attempt
-    attempt: int  # the last one's number
-    settled_before: int
-    error: BaseException | None  # of the last attempt; None: it failed before a crash
-
-
-# Made for each step that is done, and never changed: not frozen, which would triple its cost.
-@attrs.define(eq=False, repr=False)
-class Kept:
-    """What is known of a step from before this run began."""
-
-    result: StepResult
-    outcome: Outcome | None
-    """What that is to its successors, if nothing before it has run again since; None: it is decided on again."""
-    age: int
-    """How many reruns ago it ended; 0: in this very execution, before a crash or a pause."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -59,7 +38,8 @@ class Run:
     `attempt_begins` and `attempt_ends`. Where neither the old stage nor the new one is work, `stages` is set as it is:
     by `settle`, and in the straight pieces of a plan, whose steps settle one after the other. `completed` holds the
     places of the completed nodes in the order in which they completed, and with them those of sub_flow steps that
-    failed, as the sub-flow may have completed all the same; one that is kept and runs again is in it twice. `launch`
+    failed, as the sub-flow may have completed all the same; one that is kept and runs again is in it twice. Items of
+    a step that runs over a list complete by themselves, and are in it with their index. `launch`
     begins what the engine does itself (sub-flows, waits).
     """
 
@@ -80,6 +60,7 @@ class Run:
     )
     deadline: float | None = None
     inline: bool = True  # the coordinating thread may call handlers itself
+    at_once: int | None = None  # so many of its steps have begun and not settled at one time, at most
     relievable: bool = False  # it lays down the baton before that, so that another may take its place (`relief`)
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
@@ -97,7 +78,10 @@ class Run:
     stop: Stop | None = None
     why: str | None = None  # it was stopped, in words, where the stop alone does not tell
     is_over: bool = False
-    completed: list[int] = attrs.field(factory=list)
+    completed: Order = attrs.field(factory=list[Undoable])
+    fan_outs: "dict[int, Run]" = attrs.field(factory=dict)  # by place: the items of steps that ran over a list here
+    items_before: dict[int, dict[int, KeptItem]] = attrs.field(factory=dict)  # by place and index: from before
+    held: "deque[Node]" = attrs.field(factory=deque)  # what may begin, and is too many at once
     raised: list[int] = attrs.field(factory=list)  # the places whose results hold what a handler raised
     history: dict[int, History] = attrs.field(factory=dict)
     kept: dict[int, Kept] = attrs.field(factory=dict)  # by place: what was put back and has not settled
@@ -116,10 +100,13 @@ class Run:
         tally.work += self.tally.work
         tally.waits += self.tally.waits
         self.tally = tally
-        stages, append = self.stages, ready.append
+        stages, append, room = self.stages, ready.append, self.at_once
         for node in self.plan.roots:
             stage = stages[node.place]
-            if stage is PENDING:
+            if stage is PENDING and room == 0:
+                self.held.append(node)
+            elif stage is PENDING:
+                room = None if room is None else room - 1
                 stages[node.place] = READY
                 append((self, node))
             elif stage is KEPT:
@@ -243,7 +230,7 @@ class Run:
             self.completed.pop()  # it has a place there
 
     def _is_outdated(self, node: Node, kept: Kept) -> bool:
-        return bool(kept.age) and kept.age > self._newest_before(node)
+        return self.is_outdated(node, kept.age)
 
     def _newest_before(self, node: Node) -> float:
         """Return how many reruns ago the last of those ended that *node* waited for; of an ANY node, the first."""
@@ -307,6 +294,26 @@ class Run:
         if self.watch is not None:
             self.watch.settled(node, result)
 
+    def release_next(self) -> None:
+        """Make the next of those ready that were too many at once, if there are any, as one has settled."""
+        while self.held:
+            node = self.held.popleft()
+            if self.stages[node.place] is PENDING:
+                self.stages[node.place] = READY
+                self.ready.append((self, node))
+                return
+
+    def find(self, key: str) -> "tuple[Run, Node]":
+        """Return the step called *key* in rows, or the item, in its run; the step itself where that is over."""
+        found = item_in(key)
+        if found is None or key in self.plan.places:
+            return self, self.plan.nodes[self.plan.places[key]]
+        place = self.plan.places[found[0]]
+        items = self.fan_outs.get(place)
+        if items is None or items.is_over:
+            return self, self.plan.nodes[place]
+        return items, items.plan.nodes[found[1]]
+
     def _failed(self, node: Node, outcome: Outcome) -> None:
         is_first, self.failed = not self.failed, True
         if outcome is Outcome.OVERTAKEN:
@@ -315,6 +322,16 @@ class Run:
             self.completed.append(node.place)
         if is_first and self.on_failing is not None:
             self.on_failing()
+
+    def is_outdated(self, node: Node, age: int) -> bool:
+        """Whether something before *node* has run again since what was kept of it, so many reruns ago."""
+        return bool(age) and age > self._newest_before(node)
+
+    def stand(self, place: int, result: StepResult, outcome: Outcome) -> None:
+        """Have an item, that waits for nothing and has a place in the order of completion, settle as it did before."""
+        self.results[place], self.stages[place] = result, SETTLED
+        self.unsettled -= 1
+        self.failed = self.failed or outcome is Outcome.FAILED
 
     def fail_settled(self, node: Node, result: StepResult) -> None:
         """Put *result*, a failure, in the place of the one that *node* had completed with: what follows may have begun.
@@ -346,6 +363,10 @@ class Run:
     def release(self) -> None:
         """Let go of whom it tells: it is over, and its results may outlive it."""
         self.is_over = True
+        for items in self.fan_outs.values():
+            items.release()
+        self.fan_outs, self.items_before = {}, {}
+        self.held.clear()
         self.launch = self.on_stop = self.on_failing = self.log = self.watch = None
         self.stages = []
         self.on_done = _nobody

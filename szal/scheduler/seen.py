@@ -30,6 +30,10 @@ class Seen:
             return outcome_values(result)
         return _Outcome(self, place, result)
 
+    def element(self, value: Json) -> Json:
+        """Return an element of a list as JSON."""
+        return value if self._is_recorded or is_plain_scalar(value) else _as_json(value, "item")
+
     def output(self, place: int, result: StepResult) -> Json:
         """Return the output of the step at *place* as JSON."""
         if place not in self._outputs:

@@ -26,10 +26,11 @@ from szal.model.state import StepStatus, Stop
 from szal.raised import is_a, name_of, set_cause
 from szal.scheduler import retry
 from szal.scheduler.attempt import Attempt
+from szal.scheduler.before import History
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.run import History, Run
+from szal.scheduler.run import Run
 from szal.scheduler.spent import is_meant, spent
 from szal.scheduler.stage import CALLED, COMMITTING, READY, SETTLED, BackingOff
 from szal.storable import storable
@@ -48,6 +49,7 @@ __all__ = [
     "give_up",
     "left_behind",
     "refuse",
+    "settle",
 ]
 
 logger = SafeLogger(logging.getLogger(__name__))
@@ -191,7 +193,7 @@ def decide(
             result = StepResult(  # positional: a tenth of the cost of a step
                 step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
             )
-            _settle(c, run, node, result, _COMPLETED)
+            settle(c, run, node, result, _COMPLETED)
         else:
             _failed(c, call, error, last=last)
     except BaseException as problem:
@@ -299,7 +301,7 @@ def end(
         encoded_output=encoded,
     )
     call.run.raised.append(node.place)
-    _settle(c, call.run, node, result, outcome)
+    settle(c, call.run, node, result, outcome)
 
 
 def _partial_output(run: Run, node: Node, error: BaseException) -> tuple[Json, str | None]:
@@ -316,7 +318,7 @@ def _partial_output(run: Run, node: Node, error: BaseException) -> tuple[Json, s
     return output, encoded
 
 
-def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
+def settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
     """Settle a step, at once or when its outcome is committed: steps that end together share a commit."""
     if c.leaving is not None and c.leaving.breaks:
         return  # nothing more is recorded, and so nothing more is told
@@ -324,6 +326,8 @@ def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: O
         run.settle(node, result, outcome)
         if not run.unsettled:
             finish_if_done(c, run)
+        elif run.held:
+            run.release_next()
         return
 
     def committed(error: Exception | None) -> None:
@@ -334,6 +338,7 @@ def _settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: O
             return
         run.enter(node.place, READY)
         run.settle(node, result, outcome)
+        run.release_next()
         finish_if_done(c, run)
 
     run.enter(node.place, COMMITTING)
@@ -355,6 +360,7 @@ def refuse(c: Coordinator, run: Run, node: Node, error: Exception, result: StepR
         return
     run.enter(node.place, READY)
     run.settle(node, failed, Outcome.FAILED)
+    run.release_next()
     finish_if_done(c, run)
 
 

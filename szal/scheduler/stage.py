@@ -9,6 +9,8 @@
     CALLED                         (as READY)           starting, settling: when that has ended
     READY                          Waiting, SUB_FLOW    engine.waiting, engine.launching: the engine does it
     Attempt, Waiting, SUB_FLOW     READY                settling: until what follows is decided, at once
+    READY                          FAN_OUT              fan_out: its items have begun
+    FAN_OUT                        READY                fan_out: all of them have ended
     READY                          SETTLED              Run.settle: it has its result
     READY                          COMMITTING           settling: its result is being committed
     COMMITTING                     READY, then SETTLED  settling: it is committed
@@ -19,7 +21,7 @@
     KEPT                           SETTLED, READY       Run.take_back: its gate has opened
     Waiting, BackingOff            SETTLED              stopping.end_waits, of waits: the run is to be undone
     all but the next four          SETTLED              stopping.wind_up: a stop that ends the run
-    Attempt, CALLED, SUB_FLOW, COMMITTING  (as above)   settling: such a stop lets them come to their end
+    Attempt, CALLED, SUB_FLOW, FAN_OUT, COMMITTING  (as above)  settling: such a stop lets them come to their end
     BackingOff, Waiting            READY                stopping.leave: a stop that leaves the run
     STARTING, STARTED              READY                stopping.leave
     Attempt, COMMITTING            READY                stopping.end_grace, of a run that is being left
@@ -37,6 +39,7 @@ from szal.scheduler.timers import Timer
 __all__ = [
     "CALLED",
     "COMMITTING",
+    "FAN_OUT",
     "KEPT",
     "PENDING",
     "READY",
@@ -88,6 +91,8 @@ STARTED = Plain("started")
 """That is committed: it is ready, and is called as soon as there is room."""
 SUB_FLOW = Plain("sub-flow")
 """It is a run of its own, whose steps have stages of theirs."""
+FAN_OUT = Plain("fan-out")
+"""It runs once for each element of a list: that is a run of its own, whose steps are these items."""
 COMMITTING = Plain("committing", work=1)
 """It has its result, which is being committed."""
 UNDECIDED = Plain("undecided")

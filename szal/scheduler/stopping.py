@@ -15,6 +15,7 @@ from szal.scheduler.run import FLOW_FAILED, Run
 from szal.scheduler.stage import (
     CALLED,
     COMMITTING,
+    FAN_OUT,
     KEPT,
     READY,
     SETTLED,
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 
-_GOING_ON = (SETTLED, CALLED, SUB_FLOW, COMMITTING)
+_GOING_ON = (SETTLED, CALLED, SUB_FLOW, FAN_OUT, COMMITTING)
 """What a stop that ends a run lets be."""
 
 
@@ -70,14 +71,15 @@ def stop_all(c: Coordinator, stop: Stop, why: str | None = None) -> None:
         stop_run(c, run, stop, why)
 
 
-def refused(c: Coordinator, run: Run, node: Node, error: Exception) -> None:
-    """End every run, as the store takes everything but what was to be recorded of *node*, which fails for that.
+def refused(c: Coordinator, run: Run, key: str, error: Exception) -> None:
+    """End every run, as the store takes everything but what was to be recorded of a step, which fails for that.
 
-    Nothing follows for one that has ended: its record has it all.
+    It may be an item of one: *key* says which. Nothing follows for a run that has ended: its record has it all.
     """
     if run.is_over:
         return
-    why = f"step {node.step.name!r} failed: {describe(error)}"
+    why = f"step {key!r} failed: {describe(error)}"
+    run, node = run.find(key)
     result = run.results[node.place]
     if result is not None and result.status is StepStatus.COMPLETED:
         settling.refuse(c, run, node, error, result)

@@ -18,8 +18,12 @@ MOST_ATTEMPTS: Final = 20
 """Of so many attempts of a step it is kept how they ended: of the last ones."""
 
 
-_PLAIN: Final = {"status", "output", "duration_ms", "attempts", "error", "error_type", "started_at", "outcome"}
+_PLAIN: Final = {"status", "output", "duration_ms", "attempts", "error", "error_type", "started_at", "outcome", "item"}
 """The keys of most checkpoints: what they tell of is all that happened."""
+
+
+_WHOLE: Final = (int, type(None))
+_TEXT: Final = (str, type(None))
 
 
 @attrs.frozen
@@ -39,6 +43,8 @@ class Checkpoint:
     `undo_error` why undoing it failed. `age` says how many reruns ago it ended; 0: in this execution. `sub_flow` is the
     execution that it stands for, where that belongs to an earlier one; `origin` the earlier one that did it. `is_lent`:
     that one alone undoes it.
+    `items` is how many there are of a step that ran once for each element of a list: each has a row of its own, and its
+    output is theirs. `item` is a digest of the element, in the row of an item.
     `attempts` tells of the last attempts, where there was more than one; `traceback` is that of the last failure.
     """
 
@@ -52,6 +58,8 @@ class Checkpoint:
     attempts: Sequence[AttemptEnd] = ()
     traceback: str | None = None
     is_lent: bool = False
+    items: int | None = None
+    item: str | None = None
 
 
 def encode_checkpoint(
@@ -66,14 +74,21 @@ def encode_checkpoint(
     attempts: Sequence[AttemptEnd] = (),
     traceback: str | None = None,
     lent: bool = False,
+    item: str | None = None,
+    item_count: int | None = None,
 ) -> str:
     """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
 
-    Neither the step's name nor its id are in it: the one is in the row, the other in the definition.
+    Neither the step's name nor its id are in it: the one is in the row, the other in the definition. Nor are the
+    outputs of items, which have rows of their own.
     """
-    text = result.encoded = outcome_json(result)
+    text = _how_it_ended(result)
     if outcome is not None:
         text += f',"outcome":{outcome}'
+    if item is not None:
+        text += f',"item":"{item}"'
+    if item_count is not None or result.items is not None:
+        text += f',"item_count":{item_count if result.items is None else len(result.items)}'
     if due is not None:
         text += f',"due":{dumps(due)}'
     if undo_error is not None:
@@ -93,6 +108,13 @@ def encode_checkpoint(
     return f"{{{text}}}"
 
 
+def _how_it_ended(result: StepResult) -> str:
+    if result.items is None:
+        result.encoded = outcome_json(result)
+        return result.encoded
+    return outcome_json(attrs.evolve(result, output=None, items=None))
+
+
 def _attempt_json(attempt: AttemptEnd) -> str:
     text = f'{{"started_at":"{time_json(attempt.started_at, "started_at")}"'
     text += f',"ended_at":"{time_json(attempt.ended_at, "ended_at")}"'
@@ -105,12 +127,12 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
     """Return the checkpoint in *text*, of that step; raise `DecodeError` naming the path of what is wrong."""
     values = loads_own(text)
     if type(values) is dict and values.keys() <= _PLAIN:
-        result, outcome = plain_outcome(values, step_id, step_name), values.get("outcome")
-        if result is not None and (outcome is None or type(outcome) is int):
-            rest = f',"outcome":{outcome}}}'
+        result, outcome, item = plain_outcome(values, step_id, step_name), values.get("outcome"), values.get("item")
+        if result is not None and type(outcome) in _WHOLE and type(item) in _TEXT:
+            rest = f',"outcome":{outcome}}}' if item is None else f',"outcome":{outcome},"item":"{item}"}}'
             if text.endswith(rest):
                 result.encoded = text[1 : -len(rest)]  # as it was written, for the record that it is written with again
-            return Checkpoint(result, outcome)
+            return Checkpoint(result, outcome, item=item)
     read = ObjectReader(values, "")
     due = read.values.get("due")
     return Checkpoint(
@@ -124,6 +146,8 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
         read.many("attempts_made", _read_attempt) if "attempts_made" in read.values else (),
         read.maybe("traceback", str),
         read.get("lent", bool, False),
+        None if read.values.get("item_count") is None else read.count("item_count"),
+        read.maybe("item", str),
     )
 
 

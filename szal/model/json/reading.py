@@ -12,7 +12,7 @@ from szal.model.json.text import loads
 from szal.model.moment import NO_LIMIT_MS
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
-from szal.model.step import BackoffStrategy, StepDef, TriggerMode
+from szal.model.step import MAX_ITEMS, BackoffStrategy, StepDef, TriggerMode
 from szal.model.validation import FlowMode
 
 __all__ = ["ObjectReader", "decode_flow", "decode_record", "decode_step_result", "plain_outcome", "read_outcome"]
@@ -151,7 +151,15 @@ def _read_step(value: Json, path: str) -> StepDef:
         trigger_mode=read.enum("trigger_mode", TriggerMode, TriggerMode.ALL),
         sub_steps=read.many("sub_steps", _read_step, []),
         idempotent=read.get("idempotent", bool, True),
+        foreach=_read_foreach(read),
+        max_parallel=None if read.values.get("max_parallel") is None else read.count("max_parallel"),
+        max_items=read.count("max_items", MAX_ITEMS),
     )
+
+
+def _read_foreach(read: ObjectReader) -> str | list[Json] | None:
+    value = read.values.get("foreach")
+    return value if type(value) is list else read.maybe("foreach", str)
 
 
 def decode_flow(text: str) -> FlowDef:
@@ -218,6 +226,7 @@ def plain_outcome(values: dict[str, Json], step_id: str, step_name: str) -> Step
         and (error is None or type(error) is str)
         and (error_type is None or type(error_type) is str)
         and (moment is None or moment.tzinfo is UTC)
+        and get("items") is None
     )
     if not is_plain:
         return None
@@ -240,6 +249,7 @@ def read_outcome(read: ObjectReader, step_id: str, step_name: str) -> StepResult
         error=read.maybe("error", str),
         error_type=read.maybe("error_type", str),
         started_at=None if read.values.get("started_at") is None else read.time("started_at"),
+        items=None if read.values.get("items") is None else read.many("items", _read_step_result),
     )
 
 

@@ -9,11 +9,11 @@ from szal.errors import EncodeError
 from szal.expressions.path import Json
 from szal.model.class_name import class_name
 from szal.model.flow import FlowDef
-from szal.model.json.text import MAX_DEPTH_OF_A_DOCUMENT, dumps, encode_text
+from szal.model.json.text import MAX_DEPTH, MAX_DEPTH_OF_A_DOCUMENT, dumps, encode_text
 from szal.model.moment import NO_LIMIT_MS, as_ms
 from szal.model.results import ExecutionRecord, FlowResult, StepResult, as_message
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
-from szal.model.step import MAX_COUNT, BackoffStrategy, Failure, StepDef, TriggerMode
+from szal.model.step import MAX_COUNT, MAX_ITEMS, BackoffStrategy, Failure, StepDef, TriggerMode
 from szal.model.validation import FlowMode
 from szal.number import problem_of, shown
 
@@ -150,18 +150,34 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
         fields["condition"] = _string(step.condition, "condition")
     fields["depends_on"] = [_string(id_, "depends_on") for id_ in step.depends_on]
     fields["trigger_mode"] = _member(step.trigger_mode, TriggerMode, "trigger_mode")
-    return fields | _filled(
-        {
-            "sub_steps": [step_fields(sub) for sub in step.sub_steps],
-            "max_retry_delay_ms": None
-            if step.max_retry_delay is None
-            else _set_ms(step.max_retry_delay, "max_retry_delay"),
-            "retry_jitter": _number(step.retry_jitter, "retry_jitter") or None,
-            "retry_on": [_failure(kind, "retry_on") for kind in step.retry_on],
-            "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
-            "idempotent": None if _flag(step.idempotent, "idempotent") else False,
-        }
+    return (
+        fields
+        | _filled(
+            {
+                "sub_steps": [step_fields(sub) for sub in step.sub_steps],
+                "max_retry_delay_ms": None
+                if step.max_retry_delay is None
+                else _set_ms(step.max_retry_delay, "max_retry_delay"),
+                "retry_jitter": _number(step.retry_jitter, "retry_jitter") or None,
+                "retry_on": [_failure(kind, "retry_on") for kind in step.retry_on],
+                "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
+                "idempotent": None if _flag(step.idempotent, "idempotent") else False,
+            }
+        )
+        | _fan_out(step)
     )
+
+
+def _fan_out(step: StepDef) -> dict[str, Json]:
+    """Return what a step says of the list that it runs over."""
+    fields: dict[str, Json] = {}
+    if step.foreach is not None:
+        fields["foreach"] = step.foreach if isinstance(step.foreach, list) else _string(step.foreach, "foreach")
+    if step.max_parallel is not None:
+        fields["max_parallel"] = _count(step.max_parallel, "max_parallel")
+    if step.max_items != MAX_ITEMS:
+        fields["max_items"] = _count(step.max_items, "max_items")
+    return fields
 
 
 def _failure(kind: Failure, path: str) -> str | int:
@@ -201,7 +217,8 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
 def encode_step_result(result: StepResult) -> str:
     """Return *result* as JSON text; what the engine has encoded before is not encoded again."""
     name = f',"step_name":{name_json(result.step_name, "step_name")}' if result.step_name != "" else ""
-    return f'{{"step_id":{name_json(result.step_id, "step_id")},{result.encoded or outcome_json(result)}{name}}}'
+    items = "" if result.items is None else f',"items":[{",".join(map(encode_step_result, result.items))}]'
+    return f'{{"step_id":{name_json(result.step_id, "step_id")},{result.encoded or outcome_json(result)}{items}{name}}}'
 
 
 def outcome_json(result: StepResult) -> str:
@@ -209,7 +226,8 @@ def outcome_json(result: StepResult) -> str:
     try:
         output = result.encoded_output
         if output is None:
-            output = "null" if result.output is None else dumps(result.output, "output")
+            depth = MAX_DEPTH if result.items is None else MAX_DEPTH + 1  # a list of outputs
+            output = "null" if result.output is None else dumps(result.output, "output", depth=depth)
         # the look-up costs as much as the rest
         status = "Completed" if result.status is _COMPLETED else _member(result.status, StepStatus, "status")
         duration, attempts = result.duration, result.attempts

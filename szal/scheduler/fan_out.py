@@ -1,0 +1,177 @@
+"""A step that runs once for each element of a list: that is a run of its own, whose steps are the items.
+
+So an item is what a step is to the scheduler: it has attempts, retries, limits, a row, and is stopped as a step is.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+
+from szal.clock import monotonic
+from szal.errors import ItemsFailed, NoList, TooManyItems, describe
+from szal.expressions.path import Json
+from szal.interruption import is_interruption
+from szal.model.json.text import dumps
+from szal.model.results import StepResult, outputs_of
+from szal.model.state import StepStatus, Stop
+from szal.raised import set_cause
+from szal.scheduler import beginning, settling, stopping
+from szal.scheduler.before import OrderOfItems
+from szal.scheduler.call import Call
+from szal.scheduler.context import StepContext
+from szal.scheduler.coordinator import Coordinator
+from szal.scheduler.plan import Item, Node, Outcome, Plan
+from szal.scheduler.run import Run
+from szal.scheduler.stage import FAN_OUT, READY, UNDECIDED
+
+__all__ = ["begin", "elements_of", "items_of", "take_up"]
+
+_MOST_TOLD = 3  # failures, in the error of the step
+
+
+def begin(c: Coordinator, run: Run, node: Node) -> None:
+    """Begin the items of *node*, which is ready: with the last of them the step ends. It fails where there is no list.
+
+    What is known of items from before stands, where they are of the same elements.
+    """
+    call = Call(run, node, 1, run.deadline, run.info.settled)
+    call.started = monotonic()
+    settling.announce(c, call)
+    try:
+        items = _run_of(c, run, node, call)
+    except BaseException as error:
+        if is_interruption(error):
+            raise
+        call.ended = monotonic()
+        settling.end(c, call, error, Outcome.FAILED)
+        return
+    run.items_before.pop(node.place, None)
+    run.fan_outs[node.place] = items
+    run.enter(node.place, FAN_OUT)
+    beginning.begin(c, items)
+
+
+def take_up(c: Coordinator, run: Run) -> None:
+    """Begin the items of all steps of *run* that had begun theirs: it is being stopped, and no step is to begin.
+
+    So what these items did is known, and can be undone.
+    """
+    for place in list(run.items_before):
+        if run.stages[place] is READY and not all(kept.age for kept in run.items_before[place].values()):
+            begin(c, run, run.plan.nodes[place])
+
+
+def elements_of(run: Run, node: Node) -> Sequence[Json]:
+    """Return the list that *node* runs over. Raises `NoList`, `TooManyItems`."""
+    foreach, step = node.foreach, node.step
+    if isinstance(foreach, list):
+        elements: Sequence[Json] = foreach
+    else:
+        assert foreach is not None
+        call = Call(run, node, 1, None, run.info.settled)
+        found, there_is = StepContext(run.info, node, 1, call).look_up(foreach)
+        if not isinstance(found, list | tuple):
+            raise NoList(step.name, foreach.text, there_is)
+        elements = found
+    if len(elements) > step.max_items:
+        raise TooManyItems(step.name, len(elements), step.max_items)
+    return elements
+
+
+def items_of(run: Run, node: Node) -> list[Item]:
+    """Return the items of *node*. Raises as `elements_of` does."""
+    elements, digest = elements_of(run, node), _no_digest if run.log is None else _digest
+    count = len(elements)
+    return [Item(index, count, value, digest(value)) for index, value in enumerate(elements)]
+
+
+def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> Run:
+    """Return the run of the items of *node*, with what is known of them from before."""
+    listed = items_of(run, node)
+    count = len(listed)
+    items = Run(
+        plan=Plan.of_items(node, listed),
+        handlers=[run.handlers[node.place]] * count,
+        results=[None] * count,
+        info=run.info,
+        on_done=partial(_ended, c, call),
+        new_context=partial(_context, run, node),
+        watch=run.watch,
+        on_stop=partial(_stop_all_of_it, c, run),
+        log=run.log,
+        commit_first=run.commit_first,
+        encode=run.encode,
+        deadline=run.deadline,
+        inline=run.inline and not run.relievable,
+        at_once=node.step.max_parallel,
+        stoppable=run.stoppable,
+        stop=run.stop,
+        completed=OrderOfItems(run.completed, node.place),
+    )
+    for index, kept in run.items_before.get(node.place, {}).items():
+        if index >= count or kept.digest != listed[index].digest or run.is_outdated(node, kept.age):
+            continue
+        if kept.outcome is None:
+            items.stages[index] = UNDECIDED
+        else:
+            items.stand(index, kept.result, kept.outcome)
+    return items
+
+
+def _context(run: Run, node: Node, of_item: Node, attempt: int, call: Call | None) -> StepContext:
+    assert of_item.item is not None
+    return StepContext.of_item(run.info, node, attempt, call, of_item.item)
+
+
+def _no_digest(_: Json) -> None:
+    """Return nothing: it would be compared with nothing."""
+
+
+def _digest(value: Json) -> str:
+    return hashlib.blake2b(dumps(value).encode(), digest_size=8).hexdigest()
+
+
+def _stop_all_of_it(c: Coordinator, run: Run, items: Run, stop: Stop) -> None:
+    """Stop the run that the step of these items is in: they alone are never stopped."""
+    stopping.stop_run(c, run, stop, items.why)
+
+
+def _ended(c: Coordinator, call: Call, items: Run) -> None:
+    """End the step, as all of its items have ended."""
+    run, node = call.run, call.node
+    call.ended = monotonic()
+    results: list[StepResult] = [result for result in items.results if result is not None]
+    error = _failure_of(items, results)
+    is_done = error is None
+    result = StepResult(
+        node.step.id,
+        node.step.name,
+        StepStatus.COMPLETED if is_done else StepStatus.FAILED,
+        outputs_of(results) if is_done else None,
+        call.ended - call.started,
+        1,
+        error=None if error is None else describe(error),
+        error_type=None if error is None else "ItemsFailed",
+        started_at=c.clock + call.started,
+        exception=error,
+        items=results,
+    )
+    if not is_done:
+        run.raised.append(node.place)
+    run.enter(node.place, READY)
+    settling.settle(c, run, node, result, Outcome.COMPLETED if is_done else Outcome.FAILED)
+
+
+def _failure_of(items: Run, results: Sequence[StepResult]) -> ItemsFailed | None:
+    """Return what the end of its items is to a step that does not complete with them."""
+    failed = [index for index, result in enumerate(results) if result.status is StepStatus.FAILED]
+    is_unrun = [result.status is StepStatus.SKIPPED and not result.attempts for result in results]
+    not_run = is_unrun.count(True)
+    if not failed and not not_run:
+        return None
+    first = tuple((index, results[index].error or "") for index in failed[:_MOST_TOLD])
+    reason = results[is_unrun.index(True)].error or "" if not_run else ""
+    error = ItemsFailed(items.plan.steps[0].name, len(results), len(failed), first, not_run, reason)
+    if failed:
+        set_cause(error, results[failed[0]].exception)
+    return error
