@@ -26,6 +26,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "errors.flow": "a flow that cannot be run as it is",
         "errors.execution": "an execution that cannot be begun, or gone on with",
         "errors.step": "a step, or a flow, that did not succeed",
+        "errors.items": "a step that was to run over a list, and did not",
         "errors.command": "a command that did not",
         "errors.handler": "what handlers raise to tell the engine something",
         "errors.description": "an exception as text",

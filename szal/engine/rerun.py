@@ -40,10 +40,10 @@ def kept_rows(
         if step.step_type == "sub_flow":
             child = last_sub_flow(ledger, execution_id, step, None if checkpoint is None else checkpoint.sub_flow)
             row = _row_of_sub_flow(step, checkpoint, child, execution_id)
-        elif checkpoint is None or (item is not None and not _is_done(checkpoint)) or (checkpoint.origin is not None and name in undone.by(checkpoint.origin)):  # that item runs again
+        elif checkpoint is None or (checkpoint.origin is not None and name in undone.by(checkpoint.origin)):
             row = None
         else:
-            row = _row_of(checkpoint, execution_id)
+            row = _row_of(checkpoint, execution_id, is_item=item is not None)
         if row is not None:
             rows.append(StepRow(name, len(rows), row))
     return rows
@@ -60,7 +60,7 @@ def _is_skipped(result: StepResult) -> bool:
     return result.status is StepStatus.SKIPPED and not result.attempts
 
 
-def _row_of(checkpoint: Checkpoint, execution_id: str) -> str | None:
+def _row_of(checkpoint: Checkpoint, execution_id: str, *, is_item: bool = False) -> str | None:
     result = checkpoint.result
     if _is_done(checkpoint):
         origin = checkpoint.origin or execution_id
@@ -74,7 +74,7 @@ def _row_of(checkpoint: Checkpoint, execution_id: str) -> str | None:
             item=checkpoint.item,
             item_count=checkpoint.items,
         )
-    if _is_skipped(result):
+    if _is_skipped(result) and not is_item:  # an item that did not run, runs
         return encode_checkpoint(result, age=checkpoint.age + 1)
     return None
 

@@ -153,7 +153,7 @@ def test_parallel_steps_have_no_edges():
 
 
 def test_a_rollback_goes_on_whatever_happens():
-    plan = Plan.chain([StepDef(name) for name in "abc"])
+    plan = Plan.chain((StepDef(name), None) for name in "abc")
     assert edges(plan) == [("a", "b", EdgeKind.AFTER), ("b", "c", EdgeKind.AFTER)]
     assert waiting(plan) == [0, 1, 1]
     assert Plan.chain([]).nodes == []
