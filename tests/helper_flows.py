@@ -40,6 +40,10 @@ COMPLETED, FAILED, SKIPPED, ROLLED_BACK = (
 )
 
 
+EARLY = (TriggerMode.ANY, TriggerMode.ONE_FAILED, TriggerMode.ONE_DONE)
+"""The triggers under which a step need not wait for all that it depends on."""
+
+
 class Gate(threading.Event):
     """An event that fails the test, in words, when it does not come."""
 
@@ -326,7 +330,7 @@ class Model:
         ended: dict[str, set[str]] = {}
         for spec in self.flow.steps:
             each = [{need} | ended[need] for need in spec.needs]
-            join = set.intersection if spec.trigger is TriggerMode.ANY else set.union
+            join = set.intersection if spec.trigger in EARLY else set.union
             ended[spec.name] = join(*each) if each else set()
             why = refusal(spec.trigger, [self.done[need] for need in spec.needs])
             self.done[spec.name] = self._settle(spec, spec.needs, why, ended[spec.name])
@@ -438,7 +442,11 @@ def refusal(trigger: TriggerMode, needs: list[Outcome]) -> str | None:
         TriggerMode.ANY: any(completed),
         TriggerMode.ALL_COMPLETED: all(completed),
         TriggerMode.ALL_DONE: True,
+        TriggerMode.ONE_FAILED: any(need.status is FAILED for need in needs),
+        TriggerMode.ONE_DONE: True,
     }[trigger]
+    if not runs and trigger is TriggerMode.ONE_FAILED:
+        return "no dependency failed"
     return None if runs else "dependency failed" if failed else "dependency skipped"
 
 

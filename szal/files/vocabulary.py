@@ -102,6 +102,8 @@ TRIGGERS: Final[Mapping[str, TriggerMode]] = {
     "any": TriggerMode.ANY,
     "all_succeeded": TriggerMode.ALL_COMPLETED,
     "all_done": TriggerMode.ALL_DONE,
+    "one_failed": TriggerMode.ONE_FAILED,
+    "one_done": TriggerMode.ONE_DONE,
 }
 """What stands under "when"."""
 
@@ -112,7 +114,7 @@ OLD_TRIGGERS: Final[Mapping[str, TriggerMode]] = {"all_completed": TriggerMode.A
 _TRIGGER_WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("always", "all_finished", "completed", "done", "finally"), "all_done"),
     **dict.fromkeys(("on_success", "success", "succeeded"), "all"),
-    **dict.fromkeys(("one_done", "one_success", "one_succeeded"), "any"),
+    **dict.fromkeys(("one_success", "one_succeeded"), "any"),
 }
 
 
@@ -124,8 +126,10 @@ def hint_for_trigger(text: str) -> str:
     """
     if text in _TRIGGER_WORDS:
         return f"; did you mean {_TRIGGER_WORDS[text]!r}?"
-    if text in ("failure", "failed", "on_failure", "one_failed", "all_failed"):
-        return "; write 'when: all_done', and in 'if' which step's status is 'failed'"
+    if text in ("failure", "failed", "on_failure"):
+        return "; did you mean 'one_failed'?"
+    if text == "all_failed":
+        return "; write 'when: all_done', and in 'if' that the status of each is 'failed'"
     return "; a condition goes into 'if'" if re.search(r"[^\w-]", text) else did_you_mean(text, list(TRIGGERS))
 
 

@@ -67,8 +67,9 @@ class TriggerMode(NamedEnum):
     """When a step of a DAG runs, seen from its dependencies (docs/semantics.md has the table).
 
     ALL: every one is done and none failed or was blocked. ANY: the first one completed.
-    ALL_COMPLETED: every one completed. ALL_DONE: every one is done, whatever its outcome.
-    The last two are szal's own: szal-rs refuses a flow that uses them.
+    ALL_COMPLETED: every one completed. ALL_DONE: every one is done, whatever its outcome. ONE_FAILED: the first one
+    failed. ONE_DONE: the first one is done, whatever its outcome.
+    The last four are szal's own: szal-rs refuses a flow that uses them.
 
     >>> StepDef("clean up", depends_on=[StepDef("test")], trigger_mode=TriggerMode.ALL_DONE).trigger_mode.value
     'AllDone'
@@ -78,6 +79,13 @@ class TriggerMode(NamedEnum):
     ANY = "Any"
     ALL_COMPLETED = "AllCompleted"
     ALL_DONE = "AllDone"
+    ONE_FAILED = "OneFailed"
+    ONE_DONE = "OneDone"
+
+    @property
+    def is_early(self) -> bool:
+        """Whether a step may run before all that it depends on is done, and so has to depend on something."""
+        return self in (TriggerMode.ANY, TriggerMode.ONE_FAILED, TriggerMode.ONE_DONE)
 
 
 def _ids(value: "str | StepDef | Iterable[str | StepDef]") -> tuple[str, ...]:

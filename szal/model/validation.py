@@ -216,9 +216,11 @@ class _Analyser:
             self._problem(step, f"sub_steps in {mode} mode: only hierarchical mode has them")
         if step.depends_on and mode is not FlowMode.DAG:
             self._problem(step, f"depends_on in {mode} mode: only dag mode has it")
-        if step.trigger_mode is TriggerMode.ANY and not step.depends_on:
-            self._problem(step, "trigger mode any without dependencies: it would never run")
-        elif mode is not FlowMode.DAG and isinstance(trigger, TriggerMode) and trigger is not TriggerMode.ALL:
+        if not isinstance(trigger, TriggerMode):
+            return
+        if trigger.is_early and not step.depends_on:
+            self._problem(step, f"trigger mode {trigger} without dependencies: it would never run")
+        elif mode is not FlowMode.DAG and trigger is not TriggerMode.ALL:
             self._problem(step, f"trigger mode {trigger} in {mode} mode: only dag mode has triggers")
 
     def _texts(self, place: int, step: StepDef, in_condition: Scope, in_config: Scope) -> None:

@@ -14,10 +14,11 @@ from szal.errors import NotComparable
 from szal.expressions.path import Json
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
+from szal.model.step import TriggerMode
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.observers import StepLog, StepWatcher
-from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
+from szal.scheduler.plan import MARKS, OPENS, EdgeKind, Node, Outcome, Plan
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
@@ -246,10 +247,10 @@ class Run:
         return bool(kept.age) and kept.age > self._newest_before(node)
 
     def _newest_before(self, node: Node) -> float:
-        """Return how many reruns ago the last of those ended that *node* waited for; of an ANY node, the first."""
+        """Return how many reruns ago the last of those ended that *node* waited for; of ANY and ONE_DONE, the first."""
         settled = [place for place in self.plan.sources(node.place) if self.stages[place] is SETTLED]
         ages = (self.ages.get(place, 0) for place in settled)
-        return (max if node.needs else min)(ages, default=inf)
+        return (max if node.step.trigger_mode in _FIRST else min)(ages, default=inf)
 
     def _settle_untold(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         watch, log, self.watch, self.log = self.watch, self.log, None, None
@@ -295,7 +296,7 @@ class Run:
             if outcome is not _COMPLETED or kind is _EITHER:
                 self.marks[gate] |= MARKS[kind][outcome]
             left = waiting[gate] = waiting[gate] - 1
-            if left > 0 and kind is _EITHER and outcome is _COMPLETED:
+            if left > 0 and OPENS[kind][outcome]:
                 waiting[gate] = -left  # opened: the edges still to come count away from zero
                 left = 0
             if not left:
@@ -362,5 +363,7 @@ def _may_be_undone(node: Node, outcome: Outcome | None) -> bool:
 _COMPLETED = Outcome.COMPLETED
 _OUTCOMES: Final = {StepStatus.COMPLETED: _COMPLETED, StepStatus.FAILED: Outcome.FAILED}
 _EITHER = EdgeKind.EITHER
+_FIRST: Final = (TriggerMode.ANY, TriggerMode.ONE_DONE)
+"""Triggers under which a step follows the first of its dependencies, whatever becomes of the others."""
 
 Ready = tuple[Run, Node]

@@ -8,6 +8,7 @@ import attrs
 import pytest
 from helper_flows import (
     COMPLETED,
+    EARLY,
     FAILED,
     ROLLED_BACK,
     SKIPPED,
@@ -136,7 +137,7 @@ def wired(
 ) -> tuple[Spec, set[int]]:
     """Draw what *spec* depends on; return it, and the steps that it waits for, directly or not."""
     needs = draw(st.lists(st.sampled_from(range(len(before))), max_size=3)) if before else []
-    trigger = draw(st.sampled_from([mode for mode in triggers if needs or mode is not TriggerMode.ANY]))
+    trigger = draw(st.sampled_from([mode for mode in triggers if needs or mode not in EARLY]))
     behind = set().union(*({need} | before[need] for need in needs))
     return change(spec, needs=tuple(f"s{need}" for need in needs), trigger=trigger), behind
 
@@ -292,7 +293,7 @@ def check_order(flow: FlowSpec, run: Run) -> None:
     before: list[str] = []
     for spec in flow.in_order:
         if flow.mode is FlowMode.DAG:
-            before = [] if spec.trigger is TriggerMode.ANY else list(spec.needs)
+            before = [] if spec.trigger in EARLY else list(spec.needs)
         if spec.name in began:
             assert all(ended[name] < began[spec.name] for name in before if name in ended)
         if flow.mode in {FlowMode.SEQUENTIAL, FlowMode.HIERARCHICAL}:

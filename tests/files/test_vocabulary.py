@@ -93,7 +93,9 @@ def test_a_condition_under_when_is_told_where_it_belongs(problems):
         ("always", "did you mean 'all_done'?"),
         ("all_success", "did you mean 'all_succeeded'?"),
         ("success", "did you mean 'all'?"),
-        ("one_failed", "write 'when: all_done', and in 'if' which step's status is 'failed'"),
+        ("failure", "did you mean 'one_failed'?"),
+        ("all_failed", "write 'when: all_done', and in 'if' that the status of each is 'failed'"),
+        ("one_success", "did you mean 'any'?"),
     ],
 )
 def test_triggers_of_other_tools(problems, word, hint):
