@@ -333,8 +333,10 @@ class TestProblems:
             ("when: any", ":4:5: 'when: any' without 'needs': the step would never run"),
             (
                 "when: allways",
-                ":4:11: 'when' in step 'a' must be one of all, any, all_succeeded, all_done, one_failed, one_done, "
-                "not 'allways'",
+                (
+                    ":4:11: 'when' in step 'a' must be one of all, any, all_succeeded, all_done, one_failed, one_done, "
+                    "not 'allways'"
+                ),
             ),
             ("steps: []", ":4:5: steps within a step are for mode hierarchical, and this flow is dag"),
             ("if: [x]", ":4:9: 'if' in step 'a' must be text, not a list"),
