@@ -105,6 +105,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("backoff", _member_of(BackoffStrategy)),
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
+    ("continue_on_error", _problem_of_flag),
     ("idempotent", _problem_of_flag),
 )
 _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (

@@ -130,7 +130,9 @@ class StepDef:
     tells it: 137 also where the shell itself was killed by SIGKILL.
     With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
     for `Engine.resolve`. `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is
-    registered for, and what a sub-flow did. `depends_on` takes steps or their ids, and stores ids.
+    registered for, and what a sub-flow did. `continue_on_error`: its failure is caught, so its flow may succeed all the
+    same, and what depends on it runs as if it had completed without an output. `depends_on` takes steps or their ids,
+    and stores ids.
 
     >>> build = StepDef("build", timeout=60, max_retries=2)
     >>> StepDef("test", depends_on=[build]).depends_on == (build.id,)
@@ -149,6 +151,7 @@ class StepDef:
     retry_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     give_up_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     rollbackable: bool = False
+    continue_on_error: bool = False
     step_type: str | None = None
     config: Json = attrs.field(default=None, hash=False, eq=as_written)
     condition: str | None = None

@@ -145,7 +145,9 @@ class _Analyser:
         self._names()
         named = Steps(
             {name: self.found.steps[place] for name, place in self.found.places.items()},
-            may_have_failed=any(step.trigger_mode not in _AFTER_SUCCESS for step in self.found.steps),
+            may_have_failed=any(
+                step.trigger_mode not in _AFTER_SUCCESS or step.continue_on_error for step in self.found.steps
+            ),
         )
         in_condition, in_config = (
             Scope(named, self._inputs, is_condition, self._may_guess) for is_condition in (True, False)

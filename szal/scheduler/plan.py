@@ -39,6 +39,7 @@ class Outcome(enum.IntEnum):
     BLOCKED = 3  # skipped because of a failure before it
     UNMET = 4  # skipped because of a skip before it
     OVERTAKEN = 5  # a wait, or a sub-flow that waits, is skipped as its flow, or what that belongs to, has failed
+    CAUGHT = 6  # failed, and what follows runs as if it had completed
 
 
 class EdgeKind(enum.IntEnum):
@@ -67,15 +68,15 @@ class Mark:
 
 
 _M = Mark
-MARKS: Final[tuple[tuple[int, int, int, int, int, int], ...]] = (
-    # by Outcome: COMPLETED, PASSED, FAILED, BLOCKED, UNMET, OVERTAKEN
-    (0, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED),  # DEPENDENCY
-    (_M.MET, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED),  # EITHER
-    (0, 0, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED),  # PRIOR
-    (0, _M.PARENT_PASSED, _M.PARENT_FAILED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED),  # PARENT
-    (0, 0, 0, 0, 0, 0),  # AFTER
-    (0, 0, _M.MET, 0, 0, 0),  # FAILING
-    (0, 0, 0, 0, 0, 0),  # FIRST
+MARKS: Final[tuple[tuple[int, ...], ...]] = (
+    # by Outcome: COMPLETED, PASSED, FAILED, BLOCKED, UNMET, OVERTAKEN, CAUGHT
+    (0, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED, 0),  # DEPENDENCY
+    (_M.MET, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED, _M.MET),  # EITHER
+    (0, 0, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED, 0),  # PRIOR
+    (0, _M.PARENT_PASSED, _M.PARENT_FAILED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED, 0),  # PARENT
+    (0, 0, 0, 0, 0, 0, 0),  # AFTER
+    (0, 0, _M.MET, 0, 0, 0, 0),  # FAILING
+    (0, 0, 0, 0, 0, 0, 0),  # FIRST
 )
 """What an outcome at the source of an edge of each kind leaves at its gate."""
 
@@ -83,7 +84,7 @@ OPENS: Final[tuple[tuple[bool, ...], ...]] = tuple(
     tuple(outcome in early for outcome in Outcome)
     for early in (
         (),  # DEPENDENCY
-        (Outcome.COMPLETED,),  # EITHER
+        (Outcome.COMPLETED, Outcome.CAUGHT),  # EITHER
         (),  # PRIOR
         (),  # PARENT
         (),  # AFTER
@@ -118,6 +119,7 @@ class Node:
     step: StepDef
     blocked_by: int = 0
     needs: int = 0  # a mark without which it does not run
+    failure: Outcome = Outcome.FAILED  # what it is to its successors, and its run, that it fails
     condition: CompiledCondition | None = None
     seen_by_condition: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
     template: CompiledTemplate | None = None
@@ -309,6 +311,7 @@ def _node(place: int, found: Analysis) -> Node:
         step,
         blocked_by=_BLOCKED_BY[step.trigger_mode],
         needs=Mark.MET if step.trigger_mode in (TriggerMode.ANY, TriggerMode.ONE_FAILED) else 0,
+        failure=Outcome.CAUGHT if step.continue_on_error else Outcome.FAILED,
         condition=found.conditions.get(place),
         template=found.templates.get(place),
     )

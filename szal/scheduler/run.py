@@ -291,6 +291,8 @@ class Run:
             self.completed.append(place)
         elif outcome is Outcome.FAILED or outcome is Outcome.OVERTAKEN:
             self._failed(node, outcome)
+        elif _may_be_undone(node, outcome):
+            self.completed.append(place)
         waiting = self.waiting
         for gate, kind in node.edges:
             if outcome is not _COMPLETED or kind is _EITHER:
@@ -339,7 +341,7 @@ class Run:
                     self.stages[node.place] = READY
             else:
                 self.stages[node.place] = SETTLED
-                outcome = _OUTCOMES.get(result.status, Outcome.PASSED)
+                outcome = {StepStatus.COMPLETED: _COMPLETED, StepStatus.FAILED: node.failure}.get(result.status)
                 if _may_be_undone(node, outcome) and node.place not in self.lent.union(self.completed):
                     self.completed.append(node.place)
         self.unsettled = sum(stage is not SETTLED for stage in self.stages)
@@ -357,11 +359,11 @@ def _nobody(_: Run) -> None:
 
 
 def _may_be_undone(node: Node, outcome: Outcome | None) -> bool:
-    return outcome is _COMPLETED or (outcome is Outcome.FAILED and node.step.step_type == "sub_flow")
+    return outcome is _COMPLETED or (outcome in _FAILURES and node.step.step_type == "sub_flow")
 
 
 _COMPLETED = Outcome.COMPLETED
-_OUTCOMES: Final = {StepStatus.COMPLETED: _COMPLETED, StepStatus.FAILED: Outcome.FAILED}
+_FAILURES: Final = (Outcome.FAILED, Outcome.CAUGHT)
 _EITHER = EdgeKind.EITHER
 _FIRST: Final = (TriggerMode.ANY, TriggerMode.ONE_DONE)
 """Triggers under which a step follows the first of its dependencies, whatever becomes of the others."""

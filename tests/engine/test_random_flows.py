@@ -88,6 +88,7 @@ def bare_steps(draw: st.DrawFn, name: str, words: tuple[str, ...]) -> Spec:
         limited=draw(st.booleans()),
         rollbackable=draw(st.booleans()),
         stubborn=draw(st.integers(0, 9)) == 9,
+        caught=draw(st.integers(0, 5)) == 5,
         reason=draw(st.sampled_from(["nothing to do", "dependency failed", "prior step failed", "cancelled"])),
     )
 
@@ -114,7 +115,7 @@ def flows(
             options = {"nesting": nesting - 1, "undone": undone, "triggers": triggers}
             flow = draw(flows(words=words, name=f"{name}-{place}", most=4, **options))
             spec = Spec(spec.name, flow=flow if undone else without_rollback(flow))
-            spec = change(spec, retries=draw(st.integers(0, 1)) if undone else 0)
+            spec = change(spec, retries=draw(st.integers(0, 1)) if undone else 0, caught=draw(st.integers(0, 5)) == 5)
         if mode is FlowMode.DAG:
             spec, behind = draw(wired(spec, before, triggers))
         else:
