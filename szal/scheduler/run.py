@@ -289,10 +289,8 @@ class Run:
             self.info.settled += 1
         if outcome is _COMPLETED:
             self.completed.append(place)
-        elif outcome is Outcome.FAILED or outcome is Outcome.OVERTAKEN:
-            self._failed(node, outcome)
-        elif _may_be_undone(node, outcome):
-            self.completed.append(place)
+        elif outcome is not Outcome.PASSED:
+            self._did_not_complete(node, outcome)
         waiting = self.waiting
         for gate, kind in node.edges:
             if outcome is not _COMPLETED or kind is _EITHER:
@@ -310,12 +308,14 @@ class Run:
         if self.watch is not None:
             self.watch.settled(node, result)
 
-    def _failed(self, node: Node, outcome: Outcome) -> None:
-        is_first, self.failed = not self.failed, True
-        if outcome is Outcome.OVERTAKEN:
-            self.overtaken.add(node.place)
+    def _did_not_complete(self, node: Node, outcome: Outcome) -> None:
         if _may_be_undone(node, outcome):
             self.completed.append(node.place)
+        if outcome is Outcome.OVERTAKEN:
+            self.overtaken.add(node.place)
+        elif outcome is not Outcome.FAILED:
+            return
+        is_first, self.failed = not self.failed, True
         if is_first and self.on_failing is not None:
             self.on_failing()
 
@@ -326,7 +326,7 @@ class Run:
         """
         self.results[node.place] = result
         self.completed.remove(node.place)
-        self._failed(node, Outcome.FAILED)
+        self._did_not_complete(node, Outcome.FAILED)
         if self.log is not None:
             self.log.settled(node, result, Outcome.FAILED)
 
