@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from helper_engine import LONG, bounded, waited
+from helper_flows import run_flow
 
 from szal import (
     CancellationToken,
@@ -248,7 +249,7 @@ class TestSteps:
         script = {"root": {"n": [1]}, "broken": ValueError("no"), "last": lambda ctx: seen.update(ctx.steps)}
         result = run_flow(flow, script)
         assert list(seen) == ["root", "broken", "skipped"]
-        assert {name: each for name, each in seen.items()} == {name: result[name] for name in seen}
+        assert seen == {name: result[name] for name in seen}
         assert (str(seen["broken"].status), seen["broken"].error) == ("failed", "ValueError: no")
 
     def test_a_name_that_is_none_of_theirs_is_a_key_error(self):
