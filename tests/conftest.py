@@ -31,8 +31,9 @@ if hasattr(os, "fork"):
 settings.register_profile("szal", settings(), deadline=None)
 settings.load_profile("szal")
 
-# A shell's background job inherits that the one is ignored, what nohup runs that the other is.
+# A shell's background job inherits that the first two are ignored, what nohup runs that the last is.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 

@@ -40,6 +40,10 @@ COMPLETED, FAILED, SKIPPED, ROLLED_BACK = (
 )
 
 
+EARLY = (TriggerMode.ANY, TriggerMode.ONE_FAILED, TriggerMode.ONE_DONE)
+"""The triggers under which a step need not wait for all that it depends on."""
+
+
 class Gate(threading.Event):
     """An event that fails the test, in words, when it does not come."""
 
@@ -137,6 +141,7 @@ class Spec:
     limited: bool = False
     rollbackable: bool = False
     stubborn: bool = False
+    caught: bool = False
     reason: str = "nothing to do"
     condition: Condition | None = None
     needs: tuple[str, ...] = ()
@@ -205,6 +210,7 @@ def _build(spec: Spec, ids: Mapping[str, str]) -> StepDef:
         retry_delay=0.0,
         give_up_on=(LookupError,),
         rollbackable=spec.rollbackable,
+        continue_on_error=spec.caught,
         condition=None if spec.condition is None else spec.condition.text(),
         depends_on=[ids[need] for need in spec.needs],
         trigger_mode=spec.trigger,
@@ -226,6 +232,12 @@ class Outcome:
     output: Any = None
     attempts: int = 0
     blocked: bool = False
+    caught: bool = False
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it is one to what follows, and to its flow."""
+        return self.status is FAILED and not self.caught
 
 
 @dataclass
@@ -268,8 +280,8 @@ class Model:
 
     @property
     def success(self) -> bool:
-        """Whether no step failed."""
-        return all(outcome.status is not FAILED for outcome in self.done.values())
+        """Whether no step failed, but for those whose failure is caught."""
+        return not any(outcome.is_failure for outcome in self.done.values())
 
     @property
     def rolls_back(self) -> bool:
@@ -308,7 +320,7 @@ class Model:
         failed, sources = False, []
         for spec in self.flow.steps:
             self.done[spec.name] = self._settle(spec, sources, "prior step failed" if failed else None)
-            failed, sources = failed or self.done[spec.name].status is FAILED, [spec.name]
+            failed, sources = failed or self.done[spec.name].is_failure, [spec.name]
 
     def _siblings(self, specs: tuple[Spec, ...], reason: str | None) -> bool:
         """Settle *specs* and all under them, skipped where there is a *reason*; return whether any failed."""
@@ -317,8 +329,9 @@ class Model:
             why = reason or ("prior step failed" if failed else None)
             outcome = self.done[spec.name] = self._settle(spec, [*self.done][-1:], why)
             below = why or {COMPLETED: None, FAILED: "parent step failed", SKIPPED: outcome.error}[outcome.status]
+            below = None if outcome.caught and not why else below
             failed_below = self._siblings(spec.sub_steps, below)
-            failed = failed or outcome.status is FAILED or failed_below
+            failed = failed or outcome.is_failure or failed_below
         return failed
 
     def _dag(self) -> None:
@@ -326,7 +339,7 @@ class Model:
         ended: dict[str, set[str]] = {}
         for spec in self.flow.steps:
             each = [{need} | ended[need] for need in spec.needs]
-            join = set.intersection if spec.trigger is TriggerMode.ANY else set.union
+            join = set.intersection if spec.trigger in EARLY else set.union
             ended[spec.name] = join(*each) if each else set()
             why = refusal(spec.trigger, [self.done[need] for need in spec.needs])
             self.done[spec.name] = self._settle(spec, spec.needs, why, ended[spec.name])
@@ -340,9 +353,9 @@ class Model:
         seen = self.done if ended is None else {name: self.done[name] for name in ended}
         if spec.condition is not None and not spec.condition.holds(seen, self.inputs):
             return skip("condition not met")
-        if spec.flow is not None:
-            return self._run_below(spec)
-        return attempt(spec)
+        outcome = attempt(spec) if spec.flow is None else self._run_below(spec)
+        outcome.caught = spec.caught and outcome.status is FAILED
+        return outcome
 
     def _run_below(self, spec: Spec) -> Outcome:
         """Run the sub-flow of *spec*, again where it fails, but not on top of what it has left."""
@@ -431,14 +444,18 @@ def skip(reason: str, *, blocked: bool = False, attempts: int = 0) -> Outcome:
 
 def refusal(trigger: TriggerMode, needs: list[Outcome]) -> str | None:
     """Return why a step with these dependencies does not run, or None: the table of triggers."""
-    completed = [need.status is COMPLETED and not need.blocked for need in needs]
-    failed = any(need.status is FAILED or (need.blocked and need.error == "dependency failed") for need in needs)
+    completed = [(need.status is COMPLETED or need.caught) and not need.blocked for need in needs]
+    failed = any(need.is_failure or (need.blocked and need.error == "dependency failed") for need in needs)
     runs = {
         TriggerMode.ALL: not failed and not any(need.blocked for need in needs),
         TriggerMode.ANY: any(completed),
         TriggerMode.ALL_COMPLETED: all(completed),
         TriggerMode.ALL_DONE: True,
+        TriggerMode.ONE_FAILED: any(need.is_failure for need in needs),
+        TriggerMode.ONE_DONE: True,
     }[trigger]
+    if not runs and trigger is TriggerMode.ONE_FAILED:
+        return "no dependency failed"
     return None if runs else "dependency failed" if failed else "dependency skipped"
 
 

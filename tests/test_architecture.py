@@ -107,6 +107,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "seen": "what conditions and templates see of a run",
         "run_info": "what the steps of one run share",
         "step_logger": "what a handler logs",
+        "ancestors": "what an attempt sees of the steps before its own",
         "context": "what a handler is given",
         "attempt": "a call on a thread of its own, which may be abandoned",
         "workers": "threads",

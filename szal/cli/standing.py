@@ -278,5 +278,6 @@ def _explained(plan: Plan, results: Mapping[str, StepResult], result: StepResult
         others = (results.get(other) for other in step.depends_on)
         cause = ", ".join(other.step_name for other in others if other and other.status is not StepStatus.COMPLETED)
     elif result.error == "prior step failed":
-        cause = next((other.step_name for other in results.values() if other.status is StepStatus.FAILED), None)
+        failed = (other for other in results.values() if other.status is StepStatus.FAILED)
+        cause = next((other.step_name for other in failed if not other.is_caught), None)
     return attrs.evolve(result, error=f"{result.error}: {cause}") if cause else result

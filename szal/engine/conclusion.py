@@ -54,14 +54,19 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
     if run.stop is not None:
         error = run.why or run.stop.reason
     elif run.failed:
-        failed = (step for step in run.results if step is not None and step.status is StepStatus.FAILED)
-        first = next(failed, None)
+        first = first_failure(run)
         error = FLOW_FAILED if first is None else f"step {first.step_name!r} failed: {first.error}"
     elif undo is not None:
         error = "undone with what it belongs to"
     if undo is not None and undo.left:
         error = cut(f"{error}; not rolled back: {', '.join(undo.left)}")
     return error
+
+
+def first_failure(run: Run) -> StepResult | None:
+    """Return the first step, in the flow's order, whose failure is that of the flow; None: there is none."""
+    failed = (step for step in run.results if step is not None and step.status is StepStatus.FAILED)
+    return next((step for step in failed if not step.is_caught), None)
 
 
 def without_exception(result: StepResult) -> StepResult:
@@ -77,6 +82,7 @@ def without_exception(result: StepResult) -> StepResult:
         result.error_type,
         result.started_at,
         items=None if result.items is None else list(map(without_exception, result.items)),
+        is_caught=result.is_caught,
     )
 
 

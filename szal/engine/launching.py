@@ -105,7 +105,7 @@ class Launcher(Generic[C]):
             if failure is None and self.keeps_completed:
                 self._sub_flows.completed[call.node.place] = child.as_completed()
             is_overtaken = child.run.stop is None and bool(child.run.overtaken)
-            is_overtaken = is_overtaken and not left and not any(result.failures())
+            is_overtaken = is_overtaken and not left and all(step.is_caught for step in result.failures())
             self._leave(child)
             self._ended(call, Ended(result.outputs, failure, is_final=bool(left), is_overtaken=is_overtaken))
 

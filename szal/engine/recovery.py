@@ -371,7 +371,8 @@ class Recovery:
             journal.settled(node, done, Outcome.COMPLETED)
         else:
             failed = attrs.evolve(begun, status=StepStatus.FAILED, attempts=1, error="resolved as failed")
-            journal.settled(node, failed, Outcome.FAILED)
+            failed.is_caught = node.failure is Outcome.CAUGHT
+            journal.settled(node, failed, node.failure)
 
 
 def _nothing_to_decide(execution_id: str, step: str) -> ValueError:

@@ -99,7 +99,8 @@ class Ended:
     def of(cls, known: "Snapshot", result: FlowResult, left: Sequence[str]) -> "Ended":
         """Return how a sub-flow ended that has *left* steps not undone: on top of that it must not run again."""
         error = None if result.success else sub_flow_failed(result)
-        is_overtaken = not (result.success or left or any(result.failures())) and was_overtaken(known)
+        failed = any(not step.is_caught for step in result.failures())
+        is_overtaken = not (result.success or left or failed) and was_overtaken(known)
         return cls(result.outputs, error, bool(left), is_overtaken)
 
 

@@ -122,8 +122,8 @@ _FUNCTIONS: Final = {
     "always": "write when: all_done, in Python trigger_mode=TriggerMode.ALL_DONE",
     "cancelled": "once a flow is cancelled, no step begins any more",
     "contains": "write a contains b",
-    "failure": "write when: all_done, in Python trigger_mode=TriggerMode.ALL_DONE, "
-    "and ask for steps.NAME.status == 'failed'",
+    "failure": "write when: one_failed, in Python trigger_mode=TriggerMode.ONE_FAILED; or ask for "
+    "steps.NAME.status == 'failed', under ALL_DONE",
     "fromJSON": "write output: json on the step, and name what is in it",
     "not": "write !(...)",
     "success": "leave it out: a step begins when all that it needs has succeeded",

@@ -11,7 +11,7 @@ from szal.files.document import Problem, Value
 from szal.files.fields import Fields
 from szal.files.inputs import read_inputs
 from szal.files.shared import Shared
-from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS, hint_for_trigger
+from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS, hint_for_trigger, name_of_trigger
 from szal.model.flow import FlowDef, FlowMode
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 
@@ -152,8 +152,8 @@ class FlowReader:
             _check_doable(step, step_type, config)
         trigger = self._trigger(step)
         own = (Shared() if step_type in ENGINE_TYPES else self._shared).over(step, {})
-        if trigger is TriggerMode.ANY and "needs" not in step.entries:
-            step.problem("'when: any' without 'needs': the step would never run", key="when")
+        if trigger.is_early and "needs" not in step.entries:
+            step.problem(f"'when: {name_of_trigger(trigger)}' without 'needs': the step would never run", key="when")
         if "steps" in step.entries and self._mode is not FlowMode.HIERARCHICAL:
             step.problem(f"steps within a step are for mode hierarchical, and this flow is {self._mode}", key="steps")
         return StepDef(
@@ -168,6 +168,7 @@ class FlowReader:
             depends_on=needs,
             trigger_mode=trigger,
             sub_steps=self._step_list(step),
+            continue_on_error=step.flag("continue_on_error"),
             idempotent=step.flag("idempotent", True),
             **own.retries,
         )

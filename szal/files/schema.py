@@ -64,6 +64,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "when": ({"enum": [*TRIGGERS, *OLD_TRIGGERS, None]}, "How what it needs must have ended; all by default."),
     "if": (_TEXT, "A condition: where it is false, the step is skipped."),
     "retries": (_either(_WHOLE, _part("retries")), "How many times to try again after the first."),
+    "continue_on_error": (_FLAG, "True: what follows goes on where it fails, and the flow may succeed."),
     "idempotent": (_FLAG, "False: it must not run twice."),
     "rollback": (_either(_FLAG, _part("rollback")), "How to undo it."),
     "run": (_TEXT, "A shell command."),

@@ -62,6 +62,7 @@ STEP: Final[Mapping[str, str]] = {
     "if": "StepDef.condition",
     "timeout": "StepDef.timeout",
     "retries": "StepDef.max_retries",
+    "continue_on_error": "StepDef.continue_on_error",
     "idempotent": "StepDef.idempotent",
     "rollback": "StepDef.rollbackable",
     "steps": "StepDef.sub_steps",
@@ -102,6 +103,8 @@ TRIGGERS: Final[Mapping[str, TriggerMode]] = {
     "any": TriggerMode.ANY,
     "all_succeeded": TriggerMode.ALL_COMPLETED,
     "all_done": TriggerMode.ALL_DONE,
+    "one_failed": TriggerMode.ONE_FAILED,
+    "one_done": TriggerMode.ONE_DONE,
 }
 """What stands under "when"."""
 
@@ -112,7 +115,7 @@ OLD_TRIGGERS: Final[Mapping[str, TriggerMode]] = {"all_completed": TriggerMode.A
 _TRIGGER_WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("always", "all_finished", "completed", "done", "finally"), "all_done"),
     **dict.fromkeys(("on_success", "success", "succeeded"), "all"),
-    **dict.fromkeys(("one_done", "one_success", "one_succeeded"), "any"),
+    **dict.fromkeys(("one_success", "one_succeeded"), "any"),
 }
 
 
@@ -124,8 +127,10 @@ def hint_for_trigger(text: str) -> str:
     """
     if text in _TRIGGER_WORDS:
         return f"; did you mean {_TRIGGER_WORDS[text]!r}?"
-    if text in ("failure", "failed", "on_failure", "one_failed", "all_failed"):
-        return "; write 'when: all_done', and in 'if' which step's status is 'failed'"
+    if text in ("failure", "failed", "on_failure"):
+        return "; did you mean 'one_failed'?"
+    if text == "all_failed":
+        return "; write 'when: all_done', and in 'if' that the status of each is 'failed'"
     return "; a condition goes into 'if'" if re.search(r"[^\w-]", text) else did_you_mean(text, list(TRIGGERS))
 
 
@@ -147,7 +152,6 @@ _AFTERWARDS = "write a step that needs the others, with 'when: all_done'; its 'i
 _INCLUDED = "write a step with 'flow': a name under 'flows', or a file beside this one"
 _VALUES = "write 'inputs' for what a run is given, and 'env' for variables of commands"
 _TRIES = "write 'retries: 2', how many times to try again after the first, or 'retries: {max: 2, delay: 10s}'"
-_IGNORED = "let what follows have 'when: all_done', or end the command with '|| true'"
 
 _HINTS: Final[Mapping[str, str]] = {
     # another name for a key, alone
@@ -184,8 +188,8 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("finally", "always", "handlers", "handlerOn", "handler_on", "notify", "on_exit"), _AFTERWARDS),
     **dict.fromkeys(("on_failure", "on_success", "onFailure", "onSuccess"), _AFTERWARDS),
     **dict.fromkeys(("vars", "variables"), _VALUES),
-    **dict.fromkeys(("allow_failure", "continueOn", "continue-on-error", "continue_on", "ignore_errors"), _IGNORED),
-    **dict.fromkeys(("continue_on_error", "continue_on_failure", "ignore_error"), _IGNORED),
+    **dict.fromkeys(("allow_failure", "continueOn", "continue-on-error", "continue_on"), "continue_on_error"),
+    **dict.fromkeys(("continue_on_failure", "ignore_error", "ignore_errors"), "continue_on_error"),
     **dict.fromkeys(("container", "executor", "hosts", "image", "runs-on", "runs_on", "services"), _HERE),
     "uses": "there are no actions: write 'run', a command, or 'call', a function as \"package.module:function\"",
     "parallel": "steps run at once where their 'needs' allow (with 'mode: parallel' all of them do); a step runs once",

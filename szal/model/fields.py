@@ -110,6 +110,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("backoff", _member_of(BackoffStrategy)),
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
+    ("continue_on_error", _problem_of_flag),
     ("idempotent", _problem_of_flag),
     ("max_items", _problem_of_size),
 )

@@ -29,8 +29,9 @@ class StepResult:
     """How one step ended. A value that nobody changes once it is made; equal to another that is recorded alike.
 
     `duration` is in seconds, from the first attempt's start to the end of the last one, waits included.
-    `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception. `items` has
-    the results of a step that ran once for each element of a list, in its order; of any other it is None.
+    `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception. `is_caught`: it
+    failed, and its flow may succeed all the same (`StepDef.continue_on_error`). `items` has the results of a step that
+    ran once for each element of a list, in its order; of any other it is None.
 
     >>> result = StepResult("1", "build", StepStatus.SKIPPED, error="condition not met")
     >>> str(result.status), result.output, result.attempts
@@ -50,6 +51,7 @@ class StepResult:
     """What the last attempt raised: never in a record. Pickled it is left out, where it cannot be unpickled."""
     encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
     """The output as JSON text, where the step's own thread has encoded it for the store."""
+    is_caught: bool = False
     items: "list[StepResult] | None" = None
     encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
     """How it ended as JSON text, from when its row is written until the record is."""
@@ -110,7 +112,7 @@ class FlowResult:
 
     @property
     def failed_count(self) -> int:
-        """How many steps failed."""
+        """How many steps failed, those whose failure was caught included."""
         return self._count(StepStatus.FAILED)
 
     @property
@@ -131,7 +133,7 @@ class FlowResult:
         return self._by_name[step_name]
 
     def failures(self) -> Iterator[StepResult]:
-        """Yield the steps that failed, in the flow's order."""
+        """Yield the steps that failed, in the flow's order; those whose failure was caught included."""
         return (step for step in self.steps if step.status is StepStatus.FAILED)
 
     def raise_for_failure(self) -> "FlowResult":
@@ -146,6 +148,8 @@ class FlowResult:
         if self.state in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
             raise EngineClosed
         for step in self.failures():
+            if step.is_caught:
+                continue
             if step.exception is not None and is_a(step.exception, StepError):
                 raise step.exception
             raise StepFailed(step.step_name or step.step_id, step.error or "") from step.exception

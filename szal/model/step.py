@@ -70,8 +70,9 @@ class TriggerMode(NamedEnum):
     """When a step of a DAG runs, seen from its dependencies (docs/semantics.md has the table).
 
     ALL: every one is done and none failed or was blocked. ANY: the first one completed.
-    ALL_COMPLETED: every one completed. ALL_DONE: every one is done, whatever its outcome.
-    The last two are szal's own: szal-rs refuses a flow that uses them.
+    ALL_COMPLETED: every one completed. ALL_DONE: every one is done, whatever its outcome. ONE_FAILED: the first one
+    failed. ONE_DONE: the first one is done, whatever its outcome.
+    The last four are szal's own: szal-rs refuses a flow that uses them.
 
     >>> StepDef("clean up", depends_on=[StepDef("test")], trigger_mode=TriggerMode.ALL_DONE).trigger_mode.value
     'AllDone'
@@ -81,6 +82,13 @@ class TriggerMode(NamedEnum):
     ANY = "Any"
     ALL_COMPLETED = "AllCompleted"
     ALL_DONE = "AllDone"
+    ONE_FAILED = "OneFailed"
+    ONE_DONE = "OneDone"
+
+    @property
+    def is_early(self) -> bool:
+        """Whether a step may run before all that it depends on is done, and so has to depend on something."""
+        return self in (TriggerMode.ANY, TriggerMode.ONE_FAILED, TriggerMode.ONE_DONE)
 
 
 def _ids(value: "str | StepDef | Iterable[str | StepDef]") -> tuple[str, ...]:
@@ -132,7 +140,9 @@ class StepDef:
     tells it: 137 also where the shell itself was killed by SIGKILL.
     With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
     for `Engine.resolve`. `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is
-    registered for, and what a sub-flow did. `depends_on` takes steps or their ids, and stores ids.
+    registered for, and what a sub-flow did. `continue_on_error`: its failure is caught, so its flow may succeed all the
+    same, and what depends on it runs as if it had completed without an output. `depends_on` takes steps or their ids,
+    and stores ids.
     With `foreach` it runs once for each element of a list, at most `max_parallel` of these *items* at a time: a path
     ("steps.list.output.files", "inputs.files") to a list of at most `max_items`, a step whose output is one, or the
     list itself. Each item has attempts, retries and limits as the step says, and a result of its own.
@@ -154,6 +164,7 @@ class StepDef:
     retry_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     give_up_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     rollbackable: bool = False
+    continue_on_error: bool = False
     step_type: str | None = None
     config: Json = attrs.field(default=None, hash=False, eq=as_written)
     condition: str | None = None

@@ -148,7 +148,9 @@ class _Analyser:
         self._names()
         named = Steps(
             {name: self.found.steps[place] for name, place in self.found.places.items()},
-            may_have_failed=any(step.trigger_mode not in _AFTER_SUCCESS for step in self.found.steps),
+            may_have_failed=any(
+                step.trigger_mode not in _AFTER_SUCCESS or step.continue_on_error for step in self.found.steps
+            ),
         )
         in_condition, in_config = (
             Scope(named, self._inputs, is_condition, self._may_guess) for is_condition in (True, False)
@@ -227,9 +229,11 @@ class _Analyser:
             self._problem(step, f"sub_steps in {mode} mode: only hierarchical mode has them")
         if step.depends_on and mode is not FlowMode.DAG:
             self._problem(step, f"depends_on in {mode} mode: only dag mode has it")
-        if step.trigger_mode is TriggerMode.ANY and not step.depends_on:
-            self._problem(step, "trigger mode any without dependencies: it would never run")
-        elif mode is not FlowMode.DAG and isinstance(trigger, TriggerMode) and trigger is not TriggerMode.ALL:
+        if not isinstance(trigger, TriggerMode):
+            return
+        if trigger.is_early and not step.depends_on:
+            self._problem(step, f"trigger mode {trigger} without dependencies: it would never run")
+        elif mode is not FlowMode.DAG and trigger is not TriggerMode.ALL:
             self._problem(step, f"trigger mode {trigger} in {mode} mode: only dag mode has triggers")
 
         if step.foreach is None and step.max_parallel is not None:

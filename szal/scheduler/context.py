@@ -4,30 +4,29 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.events.progress import Hearing, InBulk, StepProgress
-from szal.expressions.comparison import Kind, kind_of
 from szal.expressions.copies import own_copy
-from szal.expressions.missing import there_is
-from szal.expressions.path import Json, Path, outcome_values
+from szal.expressions.path import Json
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import ROLLBACK, key_of
 from szal.model.results import StepResult
-from szal.model.state import StepStatus, Stop
+from szal.model.state import Stop
 from szal.model.step import StepDef
+from szal.scheduler.ancestors import Ancestors, Outcomes, Outputs, Results
 from szal.scheduler.call import UNLIMITED, Call
 from szal.scheduler.plan import Item, Node
 from szal.scheduler.run_info import RunInfo
-from szal.scheduler.seen import Seen
+from szal.scheduler.seen import ValuesOfItem
 from szal.scheduler.step_logger import StepLogger
 from szal.waiters import wait_for, waitable
 
-__all__ = ["Handler", "Outputs", "StepContext"]
+__all__ = ["Handler", "StepContext"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -54,8 +53,7 @@ class StepContext:
     _is_undo = False
     _is_told = False
     _inputs: dict[str, Json] | None = None  # its own copies, of what it has looked at
-    _outputs: dict[str, Json] | None = None
-    _before: frozenset[int] | None = None  # the places of the ancestors, once all of them were asked for
+    _ancestors: Ancestors | None = None  # once it has looked at them
 
     def __init__(self, run: RunInfo, node: Node, attempt: int, call: Call | None = None) -> None:
         """Made by the engine; *call* is there where it may stop waiting for the handler."""
@@ -121,13 +119,38 @@ class StepContext:
         return self._inputs
 
     @property
-    def outputs(self) -> "Outputs":
+    def outputs(self) -> Outputs:
         """The outputs of the completed ancestors of this step, by step name: a read-only mapping.
 
         Lists and dicts in it are this attempt's own, as in `inputs`, each made when it is first looked at. A step
         triggered by ANY sees those of its dependencies that had completed when it started.
         """
-        return Outputs(self)
+        return Outputs(self._before)
+
+    @property
+    def steps(self) -> Results:
+        """The results of the ancestors of this step that had ended when it started, by step name, whatever they were.
+
+        A read-only mapping of copies, which are this attempt's own. In an undo the step itself is among them.
+
+        >>> from szal import Engine, FlowDef, StepDef
+        >>> def handler(ctx):
+        ...     if ctx.step.name == "load":
+        ...         raise OSError("no such file")
+        ...     return f"load {ctx.steps['load'].status}: {ctx.steps['load'].error}"
+        >>> flow = FlowDef("demo", steps=[StepDef("load", continue_on_error=True), StepDef("report")])
+        >>> with Engine(handler) as engine:
+        ...     engine.run(flow)["report"].output
+        'load failed: OSError: no such file'
+        """
+        return Results(self._before)
+
+    @property
+    def _before(self) -> Ancestors:
+        if self._ancestors is None:
+            made = Ancestors(self._run, self._node.place, self._call.settled_before, self._is_undo)
+            self._ancestors = self.__dict__.setdefault("_ancestors", made)  # another thread may have been faster
+        return self._ancestors
 
     @property
     def item(self) -> Json:
@@ -307,25 +330,8 @@ class StepContext:
         Where the step runs over a list, ``item`` and ``index`` too. Without a store it is made JSON where somebody
         looks at it, which raises `ValueNotJson` for what has none.
         """
-        seen = self._run.seen
-        values = {"inputs": seen.inputs, "steps": _Outcomes(self)}
-        return values if self._item is None else _ValuesOfItem(values, seen, self._item)
-
-    def look_up(self, path: Path) -> tuple[Json, str]:
-        """Return what *path* finds, as handlers see it; where that is no list, what there is instead. The engine's own.
-
-        A step that did not complete has handed on nothing.
-        """
-        run, steps = self._run, {}
-        if path.step is not None and (result := self._visible(path.step)) is not None:
-            if result.status is not StepStatus.COMPLETED:
-                return None, f"step {path.step!r} {_ENDED[result.status]}"
-            steps[path.step] = outcome_values(result)
-        context = {"inputs": run.inputs, "steps": steps}
-        found = path.resolve(context, _NOTHING)
-        if found is _NOTHING:
-            return None, there_is(path, context)
-        return found, f"it is {_called(found)}"
+        values = {"inputs": self._run.seen.inputs, "steps": Outcomes(self._before)}
+        return values if self._item is None else ValuesOfItem(values, self._run.seen, self._item)
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -334,120 +340,7 @@ class StepContext:
 
     def before(self) -> Iterator[StepResult]:
         """Yield the results of the ancestors that had ended when this step started, in the flow's own order."""
-        run = self._run
-        places = run.plan.all_before(self._node.place)
-        if not run.plan.linear:
-            self._before = frozenset(places)
-        return (result for place in places if (result := self._ended_before(place)) is not None)
-
-    def _output_of(self, name: str) -> Json:
-        """Return the output of the ancestor called *name*, as this attempt may have changed it; or raise KeyError."""
-        result = self._visible(name)
-        if result is None or result.status is not StepStatus.COMPLETED:
-            raise KeyError(name)
-        value = result.output
-        if not isinstance(value, list | dict):
-            return value
-        own = self._outputs
-        if own is None:
-            own = self._outputs = self.__dict__.setdefault("_outputs", {})
-        return own[name] if name in own else own.setdefault(name, own_copy(value))
-
-    def _visible(self, name: str) -> StepResult | None:
-        """Return the result of the ancestor called *name*, if it had ended when this step started."""
-        plan = self._run.plan
-        place = plan.places.get(name)
-        if place is None:
-            return None
-        if place == self._node.place:
-            return self._run.results[place] if self._is_undo else None
-        known = self._before
-        is_before = plan.is_before(place, self._node.place) if known is None else place in known
-        return self._ended_before(place) if is_before else None
-
-    def _ended_before(self, place: int) -> StepResult | None:
-        run = self._run
-        if run.plan.starts_early and run.settled_as[place] >= self._call.settled_before:
-            return None  # settled since: what a step sees does not change under its hands
-        return run.results[place]
-
-
-class Outputs(Mapping[str, Json]):
-    """The outputs that a step may see; a look-up finds its step without copying any other."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: StepContext) -> None:
-        self._context = context
-
-    def __getitem__(self, name: str) -> Json:
-        return self._context._output_of(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return (result.step_name for result in self._context.before() if result.status is StepStatus.COMPLETED)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-class _Outcomes(Mapping[str, Json]):
-    """What templates see under ``steps``: every ancestor that has ended."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: StepContext) -> None:
-        self._context = context
-
-    def __getitem__(self, name: str) -> Json:
-        result = self._context._visible(name)
-        if result is None:
-            raise KeyError(name)
-        run = self._context._run
-        return run.seen.outcome(run.plan.places[name], result)
-
-    def __iter__(self) -> Iterator[str]:
-        return (result.step_name for result in self._context.before())
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-class _ValuesOfItem(Mapping[str, Json]):
-    """What templates see of a call for one element of a list."""
-
-    __slots__ = ("_item", "_seen", "_values")
-
-    def __init__(self, values: Mapping[str, Json], seen: Seen, item: Item) -> None:
-        self._values = values
-        self._seen = seen
-        self._item = item
-
-    def __getitem__(self, name: str) -> Json:
-        if name == "item":
-            return self._seen.element(self._item.value)
-        return self._item.index if name == "index" else self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((*self._values, "item", "index"))
-
-    def __len__(self) -> int:
-        return len(self._values) + 2
-
-
-_NOTHING: Final = object()
-_ENDED: Final = {
-    StepStatus.FAILED: "failed",
-    StepStatus.SKIPPED: "was skipped",
-    StepStatus.ROLLED_BACK: "was undone",
-}
-
-
-def _called(value: Json) -> str:
-    kind = kind_of(value)
-    return f"a {type(value).__name__}" if kind is Kind.OTHER else kind.value
+        return self._before.all()
 
 
 Handler = Callable[[StepContext], Json]

@@ -6,16 +6,20 @@ So an item is what a step is to the scheduler: it has attempts, retries, limits,
 import hashlib
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from szal.clock import monotonic
 from szal.errors import ItemsFailed, NoList, TooManyItems, describe
-from szal.expressions.path import Json
+from szal.expressions.comparison import Kind, kind_of
+from szal.expressions.missing import there_is
+from szal.expressions.path import Json, Path, outcome_values
 from szal.interruption import is_interruption
 from szal.model.json.text import dumps
 from szal.model.results import StepResult, outputs_of
 from szal.model.state import StepStatus, Stop
 from szal.raised import set_cause
 from szal.scheduler import beginning, settling, stopping
+from szal.scheduler.ancestors import Ancestors
 from szal.scheduler.before import OrderOfItems
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
@@ -26,7 +30,13 @@ from szal.scheduler.stage import FAN_OUT, READY, UNDECIDED
 
 __all__ = ["begin", "elements_of", "items_of", "take_up"]
 
-_MOST_TOLD = 3  # failures, in the error of the step
+_NOTHING: Final = object()
+_ENDED: Final = {
+    StepStatus.FAILED: "failed",
+    StepStatus.SKIPPED: "was skipped",
+    StepStatus.ROLLED_BACK: "was undone",
+}
+_MOST_TOLD: Final = 3  # failures, in the error of the step
 
 
 def begin(c: Coordinator, run: Run, node: Node) -> None:
@@ -43,7 +53,7 @@ def begin(c: Coordinator, run: Run, node: Node) -> None:
         if is_interruption(error):
             raise
         call.ended = monotonic()
-        settling.end(c, call, error, Outcome.FAILED)
+        settling.end(c, call, error, node.failure)
         return
     run.items_before.pop(node.place, None)
     run.fan_outs[node.place] = items
@@ -68,14 +78,29 @@ def elements_of(run: Run, node: Node) -> Sequence[Json]:
         elements: Sequence[Json] = foreach
     else:
         assert foreach is not None
-        call = Call(run, node, 1, None, run.info.settled)
-        found, there_is = StepContext(run.info, node, 1, call).look_up(foreach)
+        found, there_is = _look_up(run, node, foreach)
         if not isinstance(found, list | tuple):
             raise NoList(step.name, foreach.text, there_is)
         elements = found
     if len(elements) > step.max_items:
         raise TooManyItems(step.name, len(elements), step.max_items)
     return elements
+
+
+def _look_up(run: Run, node: Node, path: Path) -> tuple[Json, str]:
+    """Return what *path* finds, as handlers see it, and what that is; a step that did not complete hands on nothing."""
+    steps = {}
+    if path.step is not None:
+        result = Ancestors(run.info, node.place, run.info.settled, False).find(path.step)
+        if result is not None and result.status is not StepStatus.COMPLETED:
+            return None, f"step {path.step!r} {_ENDED[result.status]}"
+        steps = {} if result is None else {path.step: outcome_values(result)}
+    context = {"inputs": run.info.inputs, "steps": steps}
+    found = path.resolve(context, _NOTHING)
+    if found is _NOTHING:
+        return None, there_is(path, context)
+    kind = kind_of(found)
+    return found, f"it is a {type(found).__name__}" if kind is Kind.OTHER else f"it is {kind.value}"
 
 
 def items_of(run: Run, node: Node) -> list[Item]:
@@ -154,12 +179,13 @@ def _ended(c: Coordinator, call: Call, items: Run) -> None:
         error_type=None if error is None else "ItemsFailed",
         started_at=c.clock + call.started,
         exception=error,
+        is_caught=not is_done and node.failure is Outcome.CAUGHT,
         items=results,
     )
     if not is_done:
         run.raised.append(node.place)
     run.enter(node.place, READY)
-    settling.settle(c, run, node, result, Outcome.COMPLETED if is_done else Outcome.FAILED)
+    settling.settle(c, run, node, result, Outcome.COMPLETED if is_done else node.failure)
 
 
 def _failure_of(items: Run, results: Sequence[StepResult]) -> ItemsFailed | None:

@@ -1,10 +1,11 @@
 """A flow compiled for execution: nodes, gates and typed edges, the only thing that the scheduler sees.
 
-An edge leads from a node to a gate, which opens once all edges into it are settled (for ANY nodes: once the first
-source completed). Nodes that wait for the same sources stand behind one gate, so that a layer which waits for all of
-another costs the sum of their sizes, not the product. The modes differ only in their edges. An edge's kind says what
-an outcome at its source means for its target: it may leave a mark at the gate. When that opens, the marks decide
-whether a node behind it runs or is skipped. Reading a plan costs O(1) per node and per edge.
+An edge leads from a node to a gate, which opens once all edges into it are settled, or sooner: `OPENS` says which
+outcome opens a gate at once (for ANY nodes that the first source completed). Nodes that wait for the same sources stand
+behind one gate, so that a layer which waits for all of another costs the sum of their sizes, not the product. The modes
+differ only in their edges. An edge's kind says what an outcome at its source means for its target: it may leave a mark
+at the gate. When that opens, the marks decide whether a node behind it runs or is skipped. Reading a plan costs O(1)
+per node and per edge.
 """
 
 import enum
@@ -28,7 +29,7 @@ from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.model.validation import Analysis, FlowMode
 from szal.scheduler import retry
 
-__all__ = ["MARKS", "EdgeKind", "Item", "Mark", "Node", "Outcome", "Plan"]
+__all__ = ["MARKS", "OPENS", "EdgeKind", "Item", "Mark", "Node", "Outcome", "Plan"]
 
 
 class Outcome(enum.IntEnum):
@@ -40,6 +41,7 @@ class Outcome(enum.IntEnum):
     BLOCKED = 3  # skipped because of a failure before it
     UNMET = 4  # skipped because of a skip before it
     OVERTAKEN = 5  # a wait, or a sub-flow that waits, is skipped as its flow, or what that belongs to, has failed
+    CAUGHT = 6  # failed, and what follows runs as if it had completed
 
 
 class EdgeKind(enum.IntEnum):
@@ -50,12 +52,14 @@ class EdgeKind(enum.IntEnum):
     PRIOR = 2  # the step before it, in sequential and hierarchical mode
     PARENT = 3
     AFTER = 4  # nothing but order
+    FAILING = 5  # a dependency of a ONE_FAILED step
+    FIRST = 6  # a dependency of a ONE_DONE step
 
 
 class Mark:
     """What edges leave at a gate: bits, plain integers for speed."""
 
-    COMPLETED: Final = 1
+    MET: Final = 1  # a dependency has ended as an ANY or a ONE_FAILED step waits for
     SKIPPED: Final = 2
     FAILED: Final = 4
     UNMET: Final = 8
@@ -66,14 +70,31 @@ class Mark:
 
 
 _M = Mark
-MARKS: Final[tuple[tuple[int, int, int, int, int, int], ...]] = (
-    # by Outcome: COMPLETED, PASSED, FAILED, BLOCKED, UNMET, OVERTAKEN
-    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED),  # DEPENDENCY
-    (_M.COMPLETED, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED),  # EITHER
-    (0, 0, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED),  # PRIOR
-    (0, _M.PARENT_PASSED, _M.PARENT_FAILED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED),  # PARENT
-    (0, 0, 0, 0, 0, 0),  # AFTER
+MARKS: Final[tuple[tuple[int, ...], ...]] = (
+    # by Outcome: COMPLETED, PASSED, FAILED, BLOCKED, UNMET, OVERTAKEN, CAUGHT
+    (0, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED, 0),  # DEPENDENCY
+    (_M.MET, _M.SKIPPED, _M.FAILED, _M.FAILED, _M.UNMET, _M.FAILED, _M.MET),  # EITHER
+    (0, 0, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED, _M.PRIOR_FAILED, 0),  # PRIOR
+    (0, _M.PARENT_PASSED, _M.PARENT_FAILED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED, _M.PARENT_BLOCKED, 0),  # PARENT
+    (0, 0, 0, 0, 0, 0, 0),  # AFTER
+    (0, 0, _M.MET, 0, 0, 0, 0),  # FAILING
+    (0, 0, 0, 0, 0, 0, 0),  # FIRST
 )
+"""What an outcome at the source of an edge of each kind leaves at its gate."""
+
+OPENS: Final[tuple[tuple[bool, ...], ...]] = tuple(
+    tuple(outcome in early for outcome in Outcome)
+    for early in (
+        (),  # DEPENDENCY
+        (Outcome.COMPLETED, Outcome.CAUGHT),  # EITHER
+        (),  # PRIOR
+        (),  # PARENT
+        (),  # AFTER
+        (Outcome.FAILED,),  # FAILING
+        tuple(Outcome),  # FIRST
+    )
+)
+"""Whether it opens the gate, by kind and outcome, though other edges are still to come."""
 
 _LINEAR = _M.PRIOR_FAILED | _M.PARENT_FAILED | _M.PARENT_PASSED | _M.PARENT_BLOCKED
 _BLOCKED_BY: Final = {
@@ -81,7 +102,15 @@ _BLOCKED_BY: Final = {
     TriggerMode.ANY: 0,  # but see Node.needs
     TriggerMode.ALL_COMPLETED: _M.FAILED | _M.UNMET | _M.SKIPPED,
     TriggerMode.ALL_DONE: 0,
+    TriggerMode.ONE_FAILED: 0,  # but see Node.needs
+    TriggerMode.ONE_DONE: 0,
 }
+_EDGES: Final = {
+    TriggerMode.ANY: EdgeKind.EITHER,
+    TriggerMode.ONE_FAILED: EdgeKind.FAILING,
+    TriggerMode.ONE_DONE: EdgeKind.FIRST,
+}
+"""What the edges into a step of a dag are, by its trigger; DEPENDENCY where nothing else is said."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -102,6 +131,7 @@ class Node:
     step: StepDef
     blocked_by: int = 0
     needs: int = 0  # a mark without which it does not run
+    failure: Outcome = Outcome.FAILED  # what it is to its successors, and its run, that it fails
     condition: CompiledCondition | None = None
     seen_by_condition: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
     template: CompiledTemplate | None = None
@@ -138,6 +168,8 @@ class Node:
             return parent_reason or "", Outcome.PASSED if marks & Mark.PARENT_PASSED else Outcome.BLOCKED
         if marks & Mark.PRIOR_FAILED:
             return "prior step failed", Outcome.BLOCKED
+        if self.step.trigger_mode is TriggerMode.ONE_FAILED:
+            return "no dependency failed", Outcome.UNMET
         if marks & Mark.FAILED:
             return "dependency failed", Outcome.BLOCKED
         return "dependency skipped", Outcome.UNMET
@@ -242,7 +274,7 @@ class Plan:
             if len(node.edges) == 1:
                 gate, kind = node.edges[0]
                 behind = self.gates[gate]
-                alone = len(behind) == 1 and self.waiting[gate] == 1 and kind is not EdgeKind.EITHER
+                alone = len(behind) == 1 and self.waiting[gate] == 1 and not any(OPENS[kind])
                 if alone and behind[0].plain and behind[0].step.timeout is None:
                     node.next_in_chain = behind[0]
 
@@ -318,7 +350,8 @@ def _node(place: int, found: Analysis) -> Node:
         place,
         step,
         blocked_by=_BLOCKED_BY[step.trigger_mode],
-        needs=Mark.COMPLETED if step.trigger_mode is TriggerMode.ANY else 0,
+        needs=Mark.MET if step.trigger_mode in (TriggerMode.ANY, TriggerMode.ONE_FAILED) else 0,
+        failure=Outcome.CAUGHT if step.continue_on_error else Outcome.FAILED,
         condition=found.conditions.get(place),
         template=found.templates.get(place),
         foreach=step.foreach if isinstance(step.foreach, list) else found.lists.get(place),
@@ -336,8 +369,8 @@ def _wire_dag(plan: Plan) -> None:
     gates: dict[tuple[EdgeKind, frozenset[int]], int] = {}
     for node in plan.nodes:
         sources = plan.before[node.place]
-        kind = EdgeKind.EITHER if node.needs else EdgeKind.DEPENDENCY
-        plan.starts_early = plan.starts_early or (kind is EdgeKind.EITHER and len(sources) > 1)
+        kind = _EDGES.get(node.step.trigger_mode, EdgeKind.DEPENDENCY)
+        plan.starts_early = plan.starts_early or (node.step.trigger_mode.is_early and len(sources) > 1)
         key = kind, frozenset(sources)
         gate = gates.get(key)
         if gate is not None:
@@ -366,8 +399,8 @@ def _scopes(plan: Plan, found: Analysis) -> None:
     ]
     unsure = set()
     if plan.starts_early:
-        either = {node.place for node in plan.nodes if node.needs}
-        unsure = set(graph.not_ancestors(found.before, found.order, questions, meet=either))
+        early = {node.place for node in plan.nodes if node.step.trigger_mode.is_early}
+        unsure = set(graph.not_ancestors(found.before, found.order, questions, meet=early))
     for question in questions:
         if question not in unsure:
             node = plan.nodes[question[0]]

@@ -15,11 +15,12 @@ from szal.expressions.path import Json
 from szal.model.key import item_in
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
+from szal.model.step import TriggerMode
 from szal.scheduler.before import History, Kept, KeptItem, Order, Undoable
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.observers import StepLog, StepWatcher
-from szal.scheduler.plan import MARKS, EdgeKind, Node, Outcome, Plan
+from szal.scheduler.plan import MARKS, OPENS, EdgeKind, Node, Outcome, Plan
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
 from szal.scheduler.timers import Timer
@@ -233,10 +234,10 @@ class Run:
         return self.is_outdated(node, kept.age)
 
     def _newest_before(self, node: Node) -> float:
-        """Return how many reruns ago the last of those ended that *node* waited for; of an ANY node, the first."""
+        """Return how many reruns ago the last of those ended that *node* waited for; of ANY and ONE_DONE, the first."""
         settled = [place for place in self.plan.sources(node.place) if self.stages[place] is SETTLED]
         ages = (self.ages.get(place, 0) for place in settled)
-        return (max if node.needs else min)(ages, default=inf)
+        return (max if node.step.trigger_mode in _FIRST else min)(ages, default=inf)
 
     def _settle_untold(self, node: Node, result: StepResult, outcome: Outcome) -> None:
         watch, log, self.watch, self.log = self.watch, self.log, None, None
@@ -275,14 +276,14 @@ class Run:
             self.info.settled += 1
         if outcome is _COMPLETED:
             self.completed.append(place)
-        elif outcome is Outcome.FAILED or outcome is Outcome.OVERTAKEN:
-            self._failed(node, outcome)
+        elif outcome is not Outcome.PASSED:
+            self._did_not_complete(node, outcome)
         waiting = self.waiting
         for gate, kind in node.edges:
             if outcome is not _COMPLETED or kind is _EITHER:
                 self.marks[gate] |= MARKS[kind][outcome]
             left = waiting[gate] = waiting[gate] - 1
-            if left > 0 and kind is _EITHER and outcome is _COMPLETED:
+            if left > 0 and OPENS[kind][outcome]:
                 waiting[gate] = -left  # opened: the edges still to come count away from zero
                 left = 0
             if not left:
@@ -314,12 +315,14 @@ class Run:
             return self, self.plan.nodes[place]
         return items, items.plan.nodes[found[1]]
 
-    def _failed(self, node: Node, outcome: Outcome) -> None:
-        is_first, self.failed = not self.failed, True
-        if outcome is Outcome.OVERTAKEN:
-            self.overtaken.add(node.place)
+    def _did_not_complete(self, node: Node, outcome: Outcome) -> None:
         if _may_be_undone(node, outcome):
             self.completed.append(node.place)
+        if outcome is Outcome.OVERTAKEN:
+            self.overtaken.add(node.place)
+        elif outcome is not Outcome.FAILED:
+            return
+        is_first, self.failed = not self.failed, True
         if is_first and self.on_failing is not None:
             self.on_failing()
 
@@ -340,7 +343,7 @@ class Run:
         """
         self.results[node.place] = result
         self.completed.remove(node.place)
-        self._failed(node, Outcome.FAILED)
+        self._did_not_complete(node, Outcome.FAILED)
         if self.log is not None:
             self.log.settled(node, result, Outcome.FAILED)
 
@@ -355,7 +358,7 @@ class Run:
                     self.stages[node.place] = READY
             else:
                 self.stages[node.place] = SETTLED
-                outcome = _OUTCOMES.get(result.status, Outcome.PASSED)
+                outcome = {StepStatus.COMPLETED: _COMPLETED, StepStatus.FAILED: node.failure}.get(result.status)
                 if _may_be_undone(node, outcome) and node.place not in self.lent.union(self.completed):
                     self.completed.append(node.place)
         self.unsettled = sum(stage is not SETTLED for stage in self.stages)
@@ -377,11 +380,13 @@ def _nobody(_: Run) -> None:
 
 
 def _may_be_undone(node: Node, outcome: Outcome | None) -> bool:
-    return outcome is _COMPLETED or (outcome is Outcome.FAILED and node.step.step_type == "sub_flow")
+    return outcome is _COMPLETED or (outcome in _FAILURES and node.step.step_type == "sub_flow")
 
 
 _COMPLETED = Outcome.COMPLETED
-_OUTCOMES: Final = {StepStatus.COMPLETED: _COMPLETED, StepStatus.FAILED: Outcome.FAILED}
+_FAILURES: Final = (Outcome.FAILED, Outcome.CAUGHT)
 _EITHER = EdgeKind.EITHER
+_FIRST: Final = (TriggerMode.ANY, TriggerMode.ONE_DONE)
+"""Triggers under which a step follows the first of its dependencies, whatever becomes of the others."""
 
 Ready = tuple[Run, Node]

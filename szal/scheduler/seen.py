@@ -7,8 +7,9 @@ from szal.errors import EncodeError, ValueNotJson
 from szal.expressions.path import Json, outcome_values, quoted_name
 from szal.model.json.text import as_recorded, is_plain_scalar
 from szal.model.results import StepResult
+from szal.scheduler.plan import Item
 
-__all__ = ["Seen"]
+__all__ = ["Seen", "ValuesOfItem"]
 
 
 class Seen:
@@ -88,3 +89,25 @@ class _Outcome(Mapping[str, Json]):
 
     def __len__(self) -> int:
         return len(_FIELDS)
+
+
+class ValuesOfItem(Mapping[str, Json]):
+    """What templates see of a call for one element of a list: *values*, and the element."""
+
+    __slots__ = ("_item", "_seen", "_values")
+
+    def __init__(self, values: Mapping[str, Json], seen: Seen, item: Item) -> None:
+        self._values = values
+        self._seen = seen
+        self._item = item
+
+    def __getitem__(self, name: str) -> Json:
+        if name == "item":
+            return self._seen.element(self._item.value)
+        return self._item.index if name == "index" else self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._values, "item", "index"))
+
+    def __len__(self) -> int:
+        return len(self._values) + 2

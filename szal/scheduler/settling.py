@@ -203,7 +203,7 @@ def decide(
             raise
         execution_id = call.run.info.execution_id
         logger.exception("cannot tell what became of step %s of %s", call.node.step.name, execution_id)
-        end(c, call, problem, Outcome.FAILED)
+        end(c, call, problem, call.node.failure)
 
 
 def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> None:
@@ -221,9 +221,9 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     decision, kept = retry.decide(node.step, call.number, error), spent(error)
     if decision.error is not error:  # it says that the attempts are exhausted
         set_cause(decision.error, kept)
-        end(c, call, decision.error, Outcome.FAILED, kind=type(error))
+        end(c, call, decision.error, node.failure, kind=type(error))
     elif decision.delay is None or last or run.stop is not None:
-        end(c, call, kept, Outcome.FAILED)
+        end(c, call, kept, node.failure)
     elif c.leaving is None:
         if run.watch is not None:
             run.watch.retrying(node, call.number, decision.delay, describe(error))
@@ -269,7 +269,7 @@ def end_between(c: Coordinator, run: Run, node: Node) -> None:
     history = run.history[node.place]
     call = Call(run, node, history.attempt)
     call.started, call.ended = history.started, history.ended
-    end(c, call, history.error or Cancelled("cancelled between two attempts"), Outcome.FAILED)
+    end(c, call, history.error or Cancelled("cancelled between two attempts"), node.failure)
 
 
 def end(
@@ -285,7 +285,7 @@ def end(
     history = call.run.history.pop(node.place, None)
     if history is not None:
         started = history.started
-    skipped = outcome is not Outcome.FAILED
+    skipped = outcome is not Outcome.FAILED and outcome is not Outcome.CAUGHT
     output, encoded = (None, None) if skipped else _partial_output(call.run, node, error)
     result = StepResult(
         node.step.id,
@@ -299,6 +299,7 @@ def end(
         started_at=c.clock + started,
         exception=error,
         encoded_output=encoded,
+        is_caught=outcome is Outcome.CAUGHT,
     )
     call.run.raised.append(node.place)
     settle(c, call.run, node, result, outcome)
@@ -359,7 +360,7 @@ def refuse(c: Coordinator, run: Run, node: Node, error: Exception, result: StepR
         run.fail_settled(node, failed)
         return
     run.enter(node.place, READY)
-    run.settle(node, failed, Outcome.FAILED)
+    run.settle(node, attrs.evolve(failed, is_caught=node.failure is Outcome.CAUGHT), node.failure)
     run.release_next()
     finish_if_done(c, run)
 

@@ -96,7 +96,7 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
                 raise
             call = Call(run, node, 0)
             call.started = call.ended = monotonic()
-            end(c, call, error, Outcome.FAILED)
+            end(c, call, error, node.failure)
             return False
         if skip is not None:
             run.skip(node, *skip)

@@ -178,7 +178,7 @@ def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
     call = Call(run, node, 1)
     call.started = call.ended = monotonic()
     run.enter(node.place, READY)
-    settling.end(c, call, Undecided(node.step.name), Outcome.FAILED)
+    settling.end(c, call, Undecided(node.step.name), node.failure)
 
 
 def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> None:

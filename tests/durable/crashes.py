@@ -216,6 +216,7 @@ def modes() -> Scenario:
     answer = step("answer", ask, step_type="wait", config={"signal": "approve"})
     broken = step("broken", once, max_retries=1)
     step("cut off", broken)
+    step("then", step("caught", flaky, continue_on_error=True))
     line = step("line", once, step_type="sub_flow", config={"flow_name": "line"})
     step("tree", answer, step_type="sub_flow", config={"flow_name": "tree"})
     step("bundle", line, step_type="sub_flow", config={"flow_name": "bundle"})
@@ -262,7 +263,7 @@ def _act_in_modes(ctx: StepContext, engine: Engine) -> Any:
     if name == "p1":
         for signal_id in ("1", "2"):
             engine.signal(ctx.execution_id, "soon", f"signal {signal_id}", signal_id=signal_id)
-    if (name, ctx.attempt) in {("flaky", 1), ("flaky", 2), ("l2", 1)} or name == "broken":
+    if (name, ctx.attempt) in {("flaky", 1), ("flaky", 2), ("l2", 1)} or name in ("broken", "caught"):
         raise ValueError(f"{name} fails")
     return name if name != "once" else {"seen": dict(ctx.outputs)}
 

@@ -34,12 +34,12 @@ AGAIN = 1 if FULL else 4
 # or for undoing it; of calls that always raise, there is none after. How many writes there are differs.
 PASSED = {
     "modes": "create, take_over, apply, send, act first, act ask, act flaky, act once, act l1, act l2, act l3, act t, "
-    "act t1, act t2, act u, act b1, act b2, act b3, act p1, act p2",
+    "act t1, act t2, act u, act b1, act b2, act b3, act p1, act p2, act then",
     "undoing": "create, apply, act a, act b, act c, act d, act plain, undo d, undo b, undo a",
     "undoing a family": "create, take_over, apply, act a, act m1, act i1, act i2, act b, act p1, "
     "undo b, undo i1, undo i2, undo m1, undo a",
 }
-RAISING = {"modes": "act broken", "undoing": "act boom, undo c", "undoing a family": "act boom"}
+RAISING = {"modes": "act broken, act caught", "undoing": "act boom, undo c", "undoing a family": "act boom"}
 
 SCRIPT = Path(__file__).with_name("crashes.py")
 

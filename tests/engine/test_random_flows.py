@@ -8,6 +8,7 @@ import attrs
 import pytest
 from helper_flows import (
     COMPLETED,
+    EARLY,
     FAILED,
     ROLLED_BACK,
     SKIPPED,
@@ -87,6 +88,7 @@ def bare_steps(draw: st.DrawFn, name: str, words: tuple[str, ...]) -> Spec:
         limited=draw(st.booleans()),
         rollbackable=draw(st.booleans()),
         stubborn=draw(st.integers(0, 9)) == 9,
+        caught=draw(st.integers(0, 5)) == 5,
         reason=draw(st.sampled_from(["nothing to do", "dependency failed", "prior step failed", "cancelled"])),
     )
 
@@ -113,7 +115,7 @@ def flows(
             options = {"nesting": nesting - 1, "undone": undone, "triggers": triggers}
             flow = draw(flows(words=words, name=f"{name}-{place}", most=4, **options))
             spec = Spec(spec.name, flow=flow if undone else without_rollback(flow))
-            spec = change(spec, retries=draw(st.integers(0, 1)) if undone else 0)
+            spec = change(spec, retries=draw(st.integers(0, 1)) if undone else 0, caught=draw(st.integers(0, 5)) == 5)
         if mode is FlowMode.DAG:
             spec, behind = draw(wired(spec, before, triggers))
         else:
@@ -136,7 +138,7 @@ def wired(
 ) -> tuple[Spec, set[int]]:
     """Draw what *spec* depends on; return it, and the steps that it waits for, directly or not."""
     needs = draw(st.lists(st.sampled_from(range(len(before))), max_size=3)) if before else []
-    trigger = draw(st.sampled_from([mode for mode in triggers if needs or mode is not TriggerMode.ANY]))
+    trigger = draw(st.sampled_from([mode for mode in triggers if needs or mode not in EARLY]))
     behind = set().union(*({need} | before[need] for need in needs))
     return change(spec, needs=tuple(f"s{need}" for need in needs), trigger=trigger), behind
 
@@ -292,7 +294,7 @@ def check_order(flow: FlowSpec, run: Run) -> None:
     before: list[str] = []
     for spec in flow.in_order:
         if flow.mode is FlowMode.DAG:
-            before = [] if spec.trigger is TriggerMode.ANY else list(spec.needs)
+            before = [] if spec.trigger in EARLY else list(spec.needs)
         if spec.name in began:
             assert all(ended[name] < began[spec.name] for name in before if name in ended)
         if flow.mode in {FlowMode.SEQUENTIAL, FlowMode.HIERARCHICAL}:

@@ -7,6 +7,7 @@ import attrs
 from engine.test_random_flows import INPUTS, MOSTLY_GOOD, ROOM, change, flows, runs
 from helper_flows import (
     COMPLETED,
+    EARLY,
     FAILED,
     FlowSpec,
     Model,
@@ -37,7 +38,7 @@ from szal.stores import open_store
 from szal.stores.ledger import NewExecution
 from szal.stores.writes import SaveStep
 
-TRIGGERS = tuple(trigger for trigger in TriggerMode if trigger is not TriggerMode.ANY)  # what it waits for is a race
+TRIGGERS = tuple(trigger for trigger in TriggerMode if trigger not in EARLY)  # what these wait for is a race
 WORDS = (*["ok"] * 6, "fail", "fail", "skip", "fatal")
 OTHER_INPUTS = ({}, {"no": True}, {"yes": ""})
 

@@ -333,7 +333,10 @@ class TestProblems:
             ("when: any", ":4:5: 'when: any' without 'needs': the step would never run"),
             (
                 "when: allways",
-                ":4:11: 'when' in step 'a' must be one of all, any, all_succeeded, all_done, not 'allways'",
+                (
+                    ":4:11: 'when' in step 'a' must be one of all, any, all_succeeded, all_done, one_failed, one_done, "
+                    "not 'allways'"
+                ),
             ),
             ("steps: []", ":4:5: steps within a step are for mode hierarchical, and this flow is dag"),
             ("if: [x]", ":4:9: 'if' in step 'a' must be text, not a list"),
@@ -810,6 +813,8 @@ def test_all_succeeded_has_an_earlier_name(load, name):
 
 
 def test_a_step_that_must_not_run_twice(load):
+    assert load(step("run: x\ncontinue_on_error: true")).steps[0].continue_on_error is True
+    assert load(step("run: x")).steps[0].continue_on_error is False
     assert load(step("run: x\nidempotent: false")).steps[0].idempotent is False
     assert load(step("run: x\nidempotent: true")).steps[0].idempotent is True
     assert load(step("run: x")).steps[0].idempotent is True

@@ -49,6 +49,7 @@ steps:
     retries: {max: 1, delay: 1s, backoff: linear, max_delay: 1m, jitter: 0.5, on: [75, OSError], give_up_on: [a.A, a.B]}
     rollback: {call: "m:g", with: {a: 1}}
     idempotent: false
+    continue_on_error: true
   - {name: c, needs: [a, b], flow: other, with: {x: 1}, timeout: null}
   - {name: d, wait: go}
   - {name: e, wait: {signal: go, timeout: 1d, default: null}}

@@ -37,7 +37,7 @@ def step(line):
         ("attempts: 3", "write 'retries: 2', how many times to try again after the first"),
         ("retry: 3", "write 'retries: 2'"),
         ("on_failure: x", "write a step that needs the others, with 'when: all_done'"),
-        ("ignore_errors: true", "let what follows have 'when: all_done', or end the command with '|| true'"),
+        ("ignore_errors: true", "did you mean 'continue_on_error'?"),
         ("vars: {a: 1}", "write 'inputs' for what a run is given, and 'env' for variables of commands"),
         ("params: {a: 1}", "did you mean 'inputs', at the top of the file?"),
         ("inputs: {a: 1}", "inputs stand at the top of the file; a sub-flow is given its own by 'with'"),
@@ -93,7 +93,9 @@ def test_a_condition_under_when_is_told_where_it_belongs(problems):
         ("always", "did you mean 'all_done'?"),
         ("all_success", "did you mean 'all_succeeded'?"),
         ("success", "did you mean 'all'?"),
-        ("one_failed", "write 'when: all_done', and in 'if' which step's status is 'failed'"),
+        ("failure", "did you mean 'one_failed'?"),
+        ("all_failed", "write 'when: all_done', and in 'if' that the status of each is 'failed'"),
+        ("one_success", "did you mean 'any'?"),
     ],
 )
 def test_triggers_of_other_tools(problems, word, hint):

@@ -118,6 +118,7 @@ STEP = st.builds(
     retry_jitter=st.floats(0, 1),
     retry_on=st.lists(st.sampled_from(["ValueError", "http.client.NotConnected", 75]), max_size=2),
     rollbackable=st.booleans(),
+    continue_on_error=st.booleans(),
     step_type=st.none() | TEXT,
     config=JSON,
     condition=st.none() | TEXT,
@@ -148,6 +149,7 @@ STEP_RESULT = st.builds(
     st.none() | TEXT,
     st.none() | TEXT.filter(bool),
     st.none() | MOMENT,
+    is_caught=st.booleans(),
 )
 FLOW_RESULT = st.builds(
     FlowResult,

@@ -43,6 +43,8 @@ def test_live_states_are_those_that_an_engine_may_still_work_on() -> None:
         (FlowMode.DAG, "Dag", "dag"),
         (BackoffStrategy.EXPONENTIAL, "Exponential", "exponential"),
         (TriggerMode.ALL_DONE, "AllDone", "all_done"),
+        (TriggerMode.ONE_FAILED, "OneFailed", "one_failed"),
+        (TriggerMode.ONE_DONE, "OneDone", "one_done"),
     ],
 )
 def test_an_enum_is_pascal_case_in_json_and_snake_case_as_text(member: object, value: str, text: str) -> None:

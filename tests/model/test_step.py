@@ -26,6 +26,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "retry_on": (),
         "give_up_on": (),
         "rollbackable": False,
+        "continue_on_error": False,
         "step_type": None,
         "config": None,
         "condition": None,

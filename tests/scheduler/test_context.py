@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from helper_engine import LONG, bounded, waited
+from helper_flows import run_flow
 
 from szal import (
     CancellationToken,
@@ -232,6 +233,50 @@ class TestOutputs:
             return bounded(lambda: dict(ctx.outputs))
 
         assert seen_by(StepDef("b"), StepDef("a"), look=look) == {"a": "a"}
+
+
+class TestSteps:
+    """The results of the ancestors, whatever became of them."""
+
+    def test_are_those_that_had_ended_however_that_was(self):
+        flow, seen = FlowDef("seen", FlowMode.DAG), {}
+        root = flow.add_step(StepDef("root"))
+        broken = flow.add_step(StepDef("broken", depends_on=root))
+        skipped = flow.add_step(StepDef("skipped", depends_on=root, condition="false"))
+        flow.add_step(StepDef("stranger"))
+        last = StepDef("last", depends_on=[broken, skipped], trigger_mode=TriggerMode.ALL_DONE)
+        flow.add_step(last)
+        script = {"root": {"n": [1]}, "broken": ValueError("no"), "last": lambda ctx: seen.update(ctx.steps)}
+        result = run_flow(flow, script)
+        assert list(seen) == ["root", "broken", "skipped"]
+        assert seen == {name: result[name] for name in seen}
+        assert (str(seen["broken"].status), seen["broken"].error) == ("failed", "ValueError: no")
+
+    def test_a_name_that_is_none_of_theirs_is_a_key_error(self):
+        asked = []
+
+        def handle(ctx):
+            asked.append([name in ctx.steps for name in ("a", "b", "nobody")])
+            with pytest.raises(KeyError):
+                ctx.steps["b"]
+
+        assert run_flow(FlowDef("line", steps=[StepDef("a"), StepDef("b")]), handle).success
+        assert asked == [[False, False, False], [True, False, False]]
+
+    def test_what_a_handler_does_to_one_nobody_else_sees(self):
+        def change(ctx):
+            ctx.steps["a"].output.append(2)
+            return ctx.steps["a"].output
+
+        result = run_flow(FlowDef("line", steps=[StepDef("a"), StepDef("b")]), {"a": [1], "b": change})
+        assert (result["a"].output, result["b"].output) == ([1], [1])
+
+    def test_in_an_undo_the_step_itself_is_among_them(self):
+        seen = []
+        flow = FlowDef("undone", steps=[StepDef("a", rollbackable=True), StepDef("b")], rollback_on_failure=True)
+        undo = lambda ctx: seen.append(ctx.steps["a"])  # noqa: E731
+        run_flow(flow, {"b": ValueError("no")}, rollback_handler=undo)
+        assert [(str(each.status), each.output) for each in seen] == [("completed", "a")]
 
 
 class TestConfig:

@@ -19,12 +19,7 @@ from szal import (
     WorkflowState,
 )
 
-ALL, ANY, ALL_COMPLETED, ALL_DONE = (
-    TriggerMode.ALL,
-    TriggerMode.ANY,
-    TriggerMode.ALL_COMPLETED,
-    TriggerMode.ALL_DONE,
-)
+ALL, ANY, ALL_COMPLETED, ALL_DONE, ONE_FAILED, ONE_DONE = TriggerMode
 BROKEN = ValueError("broken")
 DONE = (COMPLETED, None)
 BROKE = (FAILED, "ValueError: broken")
@@ -95,19 +90,20 @@ KINDS = {  # kind of dependency: what its result says
 SKIPS = {"condition", "handler", "handler, posing as blocked"}
 NOTHING_FAILED = {"completed", "blocked by a skip", *SKIPS}
 SKIPPED_DEPENDENCY = skipped("dependency skipped")
+NONE_FAILED = skipped("no dependency failed")
 
 # One dependency: the whole table, spelled out.
 ONE = [
-    # dependency                    ALL      ANY      ALL_COMPLETED       ALL_DONE
-    ("completed", DONE, DONE, DONE, DONE),
-    ("failed", BLOCKED, BLOCKED, BLOCKED, DONE),
-    ("raised BaseException", BLOCKED, BLOCKED, BLOCKED, DONE),
-    ("timed out", BLOCKED, BLOCKED, BLOCKED, DONE),
-    ("blocked", BLOCKED, BLOCKED, BLOCKED, DONE),
-    ("blocked by a skip", SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
-    ("condition", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
-    ("handler", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
-    ("handler, posing as blocked", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE),
+    # dependency                    ALL      ANY      ALL_COMPLETED       ALL_DONE  ONE_FAILED  ONE_DONE
+    ("completed", DONE, DONE, DONE, DONE, NONE_FAILED, DONE),
+    ("failed", BLOCKED, BLOCKED, BLOCKED, DONE, DONE, DONE),
+    ("raised BaseException", BLOCKED, BLOCKED, BLOCKED, DONE, DONE, DONE),
+    ("timed out", BLOCKED, BLOCKED, BLOCKED, DONE, DONE, DONE),
+    ("blocked", BLOCKED, BLOCKED, BLOCKED, DONE, NONE_FAILED, DONE),
+    ("blocked by a skip", SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE, NONE_FAILED, DONE),
+    ("condition", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE, NONE_FAILED, DONE),
+    ("handler", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE, NONE_FAILED, DONE),
+    ("handler, posing as blocked", DONE, SKIPPED_DEPENDENCY, SKIPPED_DEPENDENCY, DONE, NONE_FAILED, DONE),
 ]
 
 
@@ -135,13 +131,16 @@ def decide(trigger, kinds, **config):
 @pytest.mark.parametrize("row", ONE, ids=lambda row: row[0])
 def test_one_dependency(row):
     kind, *expected = row
-    assert [decide(trigger, [kind]) for trigger in (ALL, ANY, ALL_COMPLETED, ALL_DONE)] == expected
+    assert [decide(trigger, [kind]) for trigger in TriggerMode] == expected
 
 
 def expect(trigger, kinds):
     """The sentences of the table, read for several dependencies."""
     good, bad = [kind == "completed" for kind in kinds], [kind not in {"completed", *SKIPS} for kind in kinds]
-    runs = {ALL: not any(bad), ANY: any(good), ALL_COMPLETED: all(good)}.get(trigger, True)
+    failed = any(KINDS[kind][0] is FAILED for kind in kinds)
+    runs = {ALL: not any(bad), ANY: any(good), ALL_COMPLETED: all(good), ONE_FAILED: failed}.get(trigger, True)
+    if trigger is ONE_FAILED and not runs:
+        return NONE_FAILED
     return DONE if runs else SKIPPED_DEPENDENCY if NOTHING_FAILED.issuperset(kinds) else BLOCKED
 
 
@@ -178,7 +177,7 @@ def test_a_dependency_named_twice_is_one_dependency(trigger):
     flow = FlowDef("twice", FlowMode.DAG)
     once = flow.add_step(StepDef("once"))
     flow.add_step(StepDef("target", depends_on=[once, once], trigger_mode=trigger))
-    assert outcomes(run_flow(flow, {})) == {"once": DONE, "target": DONE}
+    assert outcomes(run_flow(flow, {})) == {"once": DONE, "target": NONE_FAILED if trigger is ONE_FAILED else DONE}
 
 
 @pytest.mark.parametrize("trigger", TriggerMode, ids=str)
@@ -189,6 +188,59 @@ def test_a_condition_is_asked_only_where_the_trigger_lets_the_step_run(trigger, 
     flow.add_step(StepDef("target", depends_on=need, trigger_mode=trigger, condition="false"))
     expected = expect(trigger, [kind])
     assert outcomes(run_flow(flow, script))["target"] == (CONDITION if expected == DONE else expected)
+
+
+def starts_at_once(trigger, first, *, done=True):
+    """Return the results of a flow in which *first* ends while the other dependency of the target still runs."""
+    flow, started = FlowDef("early", FlowMode.DAG), Gate()
+    needs = [flow.add_step(StepDef(name)) for name in ("first", "slow")]
+    flow.add_step(StepDef("target", depends_on=needs, trigger_mode=trigger))
+    script = {"first": first, "slow": lambda ctx: started.pass_through(), "target": lambda ctx: started.set()}
+    return run_flow(flow, script)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "first", "ended"),
+    [
+        (ONE_FAILED, BROKEN, BROKE),
+        (ONE_DONE, BROKEN, BROKE),
+        (ONE_DONE, "first", DONE),
+        (ONE_DONE, SkipStep("nothing to do"), skipped("nothing to do")),
+    ],
+)
+def test_the_first_that_fails_or_is_done_is_followed_at_once(trigger, first, ended):
+    result = starts_at_once(trigger, first)
+    assert outcomes(result) == {"first": ended, "slow": DONE, "target": DONE}
+
+
+@pytest.mark.parametrize("trigger", [ONE_FAILED, ONE_DONE], ids=str)
+def test_a_step_that_follows_the_first_runs_once_though_others_end_alike(trigger):
+    flow, calls = FlowDef("once", FlowMode.DAG), []
+    needs = [flow.add_step(StepDef(f"d{number}")) for number in range(5)]
+    flow.add_step(StepDef("target", depends_on=needs, trigger_mode=trigger))
+    result = run_flow(flow, {need.name: BROKEN for need in needs} | {"target": lambda ctx: calls.append(1)})
+    assert (result["target"].status, result["target"].attempts, calls) == (COMPLETED, 1, [1])
+
+
+def test_what_handles_a_failure_does_not_make_up_for_it():
+    flow = FlowDef("handled", FlowMode.DAG)
+    load = flow.add_step(StepDef("load"))
+    tell = flow.add_step(StepDef("tell", depends_on=load, trigger_mode=ONE_FAILED))
+    flow.add_step(StepDef("after", depends_on=tell))
+    failed, fine = run_flow(flow, {"load": BROKEN}), run_flow(flow, {})
+    assert (failed.success, outcomes(failed)) == (False, {"load": BROKE, "tell": DONE, "after": DONE})
+    assert outcomes(fine) == {"load": DONE, "tell": NONE_FAILED, "after": SKIPPED_DEPENDENCY}
+    assert fine.success
+
+
+@pytest.mark.parametrize("trigger", [ONE_FAILED, ONE_DONE], ids=str)
+def test_a_condition_of_a_step_that_follows_the_first_sees_what_every_way_to_it_has_passed(trigger):
+    flow = FlowDef("scope", FlowMode.DAG)
+    root = flow.add_step(StepDef("root"))
+    needs = [flow.add_step(StepDef(name, depends_on=root)) for name in ("a", "b")]
+    condition = "steps.root.output == 'root' && steps.a.status == null && steps.b.status == null"
+    flow.add_step(StepDef("target", depends_on=needs, trigger_mode=trigger, condition=condition))
+    assert outcomes(run_flow(flow, {"a": BROKEN, "b": BROKEN}))["target"] == DONE
 
 
 @pytest.mark.parametrize("last", [ALL, ANY, ALL_COMPLETED])

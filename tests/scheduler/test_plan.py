@@ -38,7 +38,7 @@ def dags(draw: st.DrawFn) -> FlowDef:
     steps = []
     for number in range(count):
         needs = draw(st.lists(st.sampled_from([uid(n) for n in range(number)]), max_size=3)) if number else []
-        trigger = draw(st.sampled_from([mode for mode in TriggerMode if needs or mode is not TriggerMode.ANY]))
+        trigger = draw(st.sampled_from([mode for mode in TriggerMode if needs or not mode.is_early]))
         steps.append(StepDef(f"s{number}", id=uid(number), depends_on=needs, trigger_mode=trigger))
     return FlowDef("dag", FlowMode.DAG, steps=draw(st.permutations(steps)))
 
@@ -95,8 +95,13 @@ def test_a_flow_walks_in_the_same_order(steps):
 def test_a_dag_has_one_edge_for_each_dependency(flow):
     plan = Plan.of(flow)
     names = {step.id: step.name for step in flow.steps}
+    kinds = {
+        TriggerMode.ANY: EdgeKind.EITHER,
+        TriggerMode.ONE_FAILED: EdgeKind.FAILING,
+        TriggerMode.ONE_DONE: EdgeKind.FIRST,
+    }
     expected = [
-        (names[need], step.name, EdgeKind.EITHER if step.trigger_mode is TriggerMode.ANY else EdgeKind.DEPENDENCY)
+        (names[need], step.name, kinds.get(step.trigger_mode, EdgeKind.DEPENDENCY))
         for step in flow.steps
         for need in set(step.depends_on)
     ]
@@ -110,8 +115,8 @@ def test_nodes_that_wait_for_the_same_stand_behind_one_gate(flow):
     plan = Plan.of(flow)
     gates = {}
     for node in plan.nodes:
-        any_one = node.step.trigger_mode is TriggerMode.ANY
-        gates.setdefault((any_one, frozenset(node.step.depends_on)), []).append(node)
+        trigger = node.step.trigger_mode if node.step.trigger_mode.is_early else None
+        gates.setdefault((trigger, frozenset(node.step.depends_on)), []).append(node)
     assert plan.gates == list(gates.values())
 
 

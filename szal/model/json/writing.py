@@ -161,6 +161,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "retry_jitter": _number(step.retry_jitter, "retry_jitter") or None,
                 "retry_on": [_failure(kind, "retry_on") for kind in step.retry_on],
                 "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
+                "continue_on_error": _flag(step.continue_on_error, "continue_on_error") or None,
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
             }
         )
@@ -242,7 +243,9 @@ def outcome_json(result: StepResult) -> str:
         started = _start(result)
     except EncodeError as error:
         raise EncodeError(f"{_shown_name(result)}.{error.path}", error.problem) from None
-    return text if started is None else f'{text},"started_at":"{started}"'
+    if started is not None:
+        text += f',"started_at":"{started}"'
+    return f'{text},"caught":true' if result.is_caught else text
 
 
 def _shown_name(result: StepResult) -> str:

@@ -1,0 +1,136 @@
+"""What an attempt sees of the steps before its own: their results, their outputs, and what texts may name of them."""
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from szal.expressions.copies import own_copy
+from szal.expressions.path import Json
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.run_info import RunInfo
+
+__all__ = ["Ancestors", "Outcomes", "Outputs", "Results"]
+
+
+@attrs.define(eq=False, repr=False)
+class Ancestors:
+    """The steps before the one at *place*, of which *settled_before* had settled when it started.
+
+    Whatever settles later is not seen, so what a step sees does not change under its hands. With *sees_itself* its own
+    result is among them: it is being undone. From any thread of a handler.
+    """
+
+    _run: RunInfo
+    _place: int
+    _settled_before: int
+    _sees_itself: bool
+    _outputs: dict[str, Json] = attrs.field(factory=dict, init=False)  # copies of its own, of what it has looked at
+    _places: frozenset[int] | None = attrs.field(default=None, init=False)  # of all, once all of them were asked for
+
+    def all(self) -> Iterator[StepResult]:
+        """Yield their results, in the flow's own order."""
+        run = self._run
+        places = run.plan.all_before(self._place)
+        if not run.plan.linear:
+            self._places = frozenset(places)
+        return (result for place in places if (result := self._ended(place)) is not None)
+
+    def find(self, name: str) -> StepResult | None:
+        """Return the result of the one called *name*, if it had ended."""
+        plan = self._run.plan
+        place = plan.places.get(name)
+        if place is None:
+            return None
+        if place == self._place:
+            return self._run.results[place] if self._sees_itself else None
+        known = self._places
+        is_before = plan.is_before(place, self._place) if known is None else place in known
+        return self._ended(place) if is_before else None
+
+    def _ended(self, place: int) -> StepResult | None:
+        run = self._run
+        if run.plan.starts_early and run.settled_as[place] >= self._settled_before:
+            return None
+        return run.results[place]
+
+    def output(self, name: str) -> Json:
+        """Return the output of the one called *name*, as this attempt may have changed it; raise KeyError."""
+        result = self.find(name)
+        if result is None or result.status is not StepStatus.COMPLETED:
+            raise KeyError(name)
+        value = result.output
+        if not isinstance(value, list | dict):
+            return value
+        own = self._outputs
+        return own[name] if name in own else own.setdefault(name, own_copy(value))
+
+    def outcome(self, name: str) -> Json:
+        """Return how the one called *name* has ended, as texts see it; raise KeyError."""
+        result = self.find(name)
+        if result is None:
+            raise KeyError(name)
+        return self._run.seen.outcome(self._run.plan.places[name], result)
+
+
+class Outputs(Mapping[str, Json]):
+    """The outputs that a step may see; a look-up finds its step without copying any other."""
+
+    __slots__ = ("_ancestors",)
+
+    def __init__(self, ancestors: Ancestors) -> None:
+        self._ancestors = ancestors
+
+    def __getitem__(self, name: str) -> Json:
+        return self._ancestors.output(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (result.step_name for result in self._ancestors.all() if result.status is StepStatus.COMPLETED)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Results(Mapping[str, StepResult]):
+    """The results that a step may see. Each look-up makes a copy: what a handler does to it, nobody else sees."""
+
+    __slots__ = ("_ancestors",)
+
+    def __init__(self, ancestors: Ancestors) -> None:
+        self._ancestors = ancestors
+
+    def __getitem__(self, name: str) -> StepResult:
+        result = self._ancestors.find(name)
+        if result is None:
+            raise KeyError(name)
+        return attrs.evolve(result, output=own_copy(result.output), encoded_output=None)
+
+    def __iter__(self) -> Iterator[str]:
+        return (result.step_name for result in self._ancestors.all())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Outcomes(Mapping[str, Json]):
+    """What templates see under ``steps``: every ancestor that has ended."""
+
+    __slots__ = ("_ancestors",)
+
+    def __init__(self, ancestors: Ancestors) -> None:
+        self._ancestors = ancestors
+
+    def __getitem__(self, name: str) -> Json:
+        return self._ancestors.outcome(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (result.step_name for result in self._ancestors.all())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
