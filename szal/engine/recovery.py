@@ -299,9 +299,8 @@ class Recovery:
                 continue
             for key in _rows_of(known, step):
                 if _undecided(known, key) is not None:
-                    problem = (
-                        f"step {key!r} may have been done: resolve it first, or name step {step.name!r} as from_step"
-                    )
+                    step_too = "it" if key == step.name else f"step {step.name!r}"
+                    problem = f"step {key!r} may have been done: resolve it first, or name {step_too} as from_step"
                     raise ValueError(f"execution {execution_id}: {problem}")
         return kept_rows(self.ledger, known, plan, named | with_descendants(plan, corrected.changed))
 

@@ -1,6 +1,5 @@
 """How runs begin: a flow's, a sub-flow's, an undoing, the items of a step."""
 
-from collections.abc import Callable
 from functools import partial
 
 from szal.clock import monotonic
@@ -12,11 +11,8 @@ from szal.scheduler.run import Run
 __all__ = ["begin"]
 
 
-def begin(c: Coordinator, run: Run, take_up: Callable[[Coordinator, Run], None] | None = None) -> None:
-    """Start *run*; its `on_done` is called, on this thread, when every step has its result.
-
-    *take_up* is called before all that is left of it is skipped, if it has been stopped.
-    """
+def begin(c: Coordinator, run: Run) -> None:
+    """Start *run*; its `on_done` is called, on this thread, when every step has its result."""
     c.runs[run] = None
     run.start(c.ready, c.tally)
     if run.deadline is not None:
@@ -24,8 +20,6 @@ def begin(c: Coordinator, run: Run, take_up: Callable[[Coordinator, Run], None] 
     if not run.unsettled:
         settling.finish_if_done(c, run)
     elif run.stop is not None:  # its process died in the midst of stopping it
-        if take_up is not None:
-            take_up(c, run)
         stopping.wind_up(c, run, run.stop)
     elif run.stoppable and run.info.token is not None and run.info.token.cancelled:
         stopping.stop_run(c, run, Stop.CANCELLED)

@@ -215,6 +215,8 @@ class Coordinator:
     """Who stands by to take this thread's place, if the handler does not end (`relief`)."""
     stop_for: Callable[[BaseException], Stop] = lambda _: Stop.CANCELLED
     """Which stop an interruption is."""
+    take_up: "Callable[[Coordinator, Run], None]" = lambda _, __: None
+    """Begins the items of steps that had begun theirs (`fan_out`), before the rest of a run is skipped."""
     afterwards: list[Callable[[], None]] = attrs.field(factory=list)
     """What is to be called once what is ready has been started."""
     interruption: BaseException | None = None

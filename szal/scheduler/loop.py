@@ -67,6 +67,7 @@ class Scheduler:
             inbox=inbox,
             stop_for=stop_for,
         )
+        self._c.take_up = fan_out.take_up
         self.variables = self._c.variables
         """Every handler is called with a copy of this context."""
         self.on_idle: Callable[[], None] | None = None
@@ -119,7 +120,7 @@ class Scheduler:
 
     def add(self, run: Run) -> None:
         """Start *run*; its `on_done` is called, on this thread, when every step has its result."""
-        beginning.begin(self._c, run, fan_out.take_up)
+        beginning.begin(self._c, run)
 
     def launch(self, run: Run, node: Node, attempt: int) -> None:
         """Take up attempt number *attempt* of a sub-flow step, which a crash has interrupted; now, or in its turn."""

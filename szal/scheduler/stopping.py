@@ -116,6 +116,8 @@ def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> No
 
 def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
     """Settle every step but those that run or are being committed: between two attempts it has failed, else skipped."""
+    if run.items_before:
+        c.take_up(c, run)
     for node in run.plan.nodes:
         if run.is_over:
             return

@@ -95,6 +95,7 @@ class TestItems:
             if ctx.step.name == "each":
                 ctx.item.append("spoilt")
                 return len(ctx.item)
+            return None
 
         files = [[1], [2, 3]]
         assert run(spoil, files)["each"].output == [2, 3]
@@ -295,6 +296,7 @@ class TestStopping:
             begun.set()
             ctx.sleep(20)
             ctx.check()
+            return None
 
         with Engine(hold, EngineConfig(max_concurrency=2)) as engine:
             execution = engine.start(fan_out(max_parallel=1), {"files": [0, 1, 2, 3]}, cancel=token)

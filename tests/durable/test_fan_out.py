@@ -1,0 +1,322 @@
+"""Items of a step that runs over a list, across crashes, pauses, reruns and undoing, on every kind of store."""
+
+import signal
+import threading
+
+import pytest
+from durable.children import killed
+from helper_engine import bounded, waited
+
+from szal import (
+    CancellationToken,
+    FlowDef,
+    FlowMode,
+    StepDef,
+    StepStatus,
+    WorkflowState,
+)
+from szal.model.json import decode_checkpoint
+
+DONE, FAILED, SKIPPED, UNDONE = StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.ROLLED_BACK
+
+
+DYING = """
+    log, durability, last = sys.argv[2], sys.argv[3], int(sys.argv[4])
+
+    def act(ctx):
+        if ctx.step.name == "list":
+            return list("abcdef")
+        add(log, f"item {ctx.index}")
+        if ctx.index == last:
+            die()
+        return {"file": ctx.item}
+
+    make = StepDef("list")
+    each = StepDef("each", foreach=make, depends_on=[make], max_parallel=1, idempotent=last != 0)
+    flow = FlowDef("fan", FlowMode.DAG, steps=[make, each])
+    new_engine(act, durability=durability).run(flow, execution_id="e")
+"""
+"""A process that dies in an item; with the first as the last, that must not run twice."""
+
+
+def fan_out(*more, **options):
+    """A step that makes a list, one that runs over it, and more after that."""
+    make = StepDef("list")
+    each = StepDef("each", **{"foreach": make, "depends_on": [make], "retry_delay": 0.0, **options})
+    steps = [make, each]
+    for name in more:
+        steps.append(StepDef(name, depends_on=steps[-1:]))
+    return FlowDef("fan", FlowMode.DAG, steps=steps)
+
+
+class Acts:
+    """Does the steps, and notes for which items; `bad` ones fail."""
+
+    def __init__(self, *bad, files=("a", "b", "c", "d")):
+        self.bad, self.files = set(bad), list(files)
+        self.ran, self.undone = [], []
+
+    def __call__(self, ctx):
+        if ctx.step.name == "list":
+            return self.files
+        self.ran.append(ctx.step.name if ctx.index is None else ctx.index)
+        if (ctx.item or ctx.step.name) in self.bad:
+            raise ValueError(f"{ctx.item or ctx.step.name} is bad")
+        return ctx.outputs["each"] if ctx.index is None else {"file": ctx.item}
+
+    def undo(self, ctx):
+        self.undone.append((ctx.index, ctx.item, ctx.output))
+
+
+def rows(store, execution_id):
+    """What the store has of each step and item: the name of the row, and what is in it."""
+    return {name: data for name, _, data in store.ledger.read(execution_id).steps}
+
+
+def outputs(files):
+    return [{"file": file} for file in files]
+
+
+def test_the_record_has_the_items(new_engine, store):
+    engine = new_engine(Acts("c"))
+    result = engine.run(fan_out(), execution_id="e")
+    recorded = store.get("e").result
+    assert recorded == result
+    assert [item.status for item in recorded["each"].items] == [DONE, DONE, FAILED, DONE]
+    assert recorded["each"].error == "1 of 4 items failed; [2]: ValueError: c is bad"
+
+
+def test_each_item_has_a_row_of_its_own_and_the_step_does_not_have_them_again(new_engine, store):
+    engine = new_engine(Acts(files=["x" * 1000] * 50))
+    engine.run(fan_out(), execution_id="e")
+    found = rows(store, "e")
+    assert set(found) == {"list", "each", *(f"each[{index}]" for index in range(50))}
+    assert len(found["each"]) < 400
+    assert max(len(found[f"each[{index}]"]) for index in range(50)) < 1400
+
+
+@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+def test_after_a_crash_only_the_missing_items_run(store_url, new_engine, log, durability):
+    """The process dies in the fourth of six items, which run one after the other."""
+    killed(DYING, store_url, log.path, durability, "3")
+    ran_before = [line for line in log.lines if line.startswith("item")]
+    assert ran_before == [f"item {index}" for index in range(4)]
+    acts = Acts(files="abcdef")
+    [result] = new_engine(acts).recover()
+    assert result.state is WorkflowState.COMPLETED
+    assert result["each"].output == outputs("abcdef")
+    assert sorted(acts.ran) == [3, 4, 5]
+
+
+def test_decided_items_stay_decided(new_engine, store):
+    """One that failed before an interruption is not tried again, and the step fails for it."""
+    acts = Acts("a")
+    interrupted(new_engine, acts, fan_out(max_parallel=1))
+    assert store.get("e").state is WorkflowState.PAUSED
+    assert acts.ran == [0, 1]
+    acts.bad.clear()
+    result = bounded(new_engine(acts).resume, "e")
+    assert acts.ran == [0, 1, 2, 3]
+    assert result["each"].error == "1 of 4 items failed; [0]: ValueError: a is bad"
+
+
+def hit(ctx):
+    """Interrupt the run that the handler is in, and end as that asks for."""
+    signal.raise_signal(signal.SIGINT)
+    ctx.sleep(20)
+    ctx.check()
+
+
+def interrupted(new_engine, acts, flow, at=2):
+    """Run *flow* until item number *at* is interrupted."""
+    engine = new_engine(lambda ctx: hit(ctx) if ctx.index == at else acts(ctx), rollback_handler=acts.undo)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(flow, execution_id="e")
+
+
+class TestRerun:
+    def test_of_a_step_that_failed_the_items_that_completed_are_kept(self, new_engine):
+        acts = Acts("b")
+        engine = new_engine(acts)
+        engine.run(fan_out("after"), execution_id="e")
+        acts.bad.clear()
+        acts.ran.clear()
+        result = engine.rerun("e")
+        assert acts.ran == [1, "after"]
+        assert result["each"].output == result["after"].output == outputs("abcd")
+
+    def test_a_rerun_of_a_rerun_keeps_them_too(self, new_engine):
+        acts = Acts("b", "c")
+        engine = new_engine(acts)
+        first = engine.run(fan_out())
+        acts.bad = {"c"}
+        second = engine.rerun(first.execution_id)
+        acts.bad.clear()
+        acts.ran.clear()
+        assert engine.rerun(second.execution_id)["each"].output == outputs("abcd")
+        assert acts.ran == [2]
+
+    def test_a_step_that_completed_is_kept_with_its_items(self, new_engine, store):
+        acts = Acts("after")
+        engine = new_engine(acts)
+        first = engine.run(fan_out("after"))
+        acts.bad.clear()
+        acts.ran.clear()
+        result = engine.rerun(first.execution_id)
+        assert acts.ran == ["after"]
+        assert result["after"].output == outputs("abcd")
+        assert [item.output for item in result["each"].items] == outputs("abcd")
+        assert store.get(result.execution_id).result == result
+
+    def test_from_the_step_itself_every_item_runs(self, new_engine):
+        acts = Acts("b")
+        engine = new_engine(acts)
+        first = engine.run(fan_out())
+        acts.bad.clear()
+        acts.ran.clear()
+        engine.rerun(first.execution_id, from_step="each")
+        assert sorted(acts.ran) == [0, 1, 2, 3]
+
+    def test_what_is_kept_of_an_item_is_of_the_same_element(self, new_engine):
+        flow = FlowDef("fan", steps=[StepDef("each", foreach="inputs.files")])
+        acts = Acts("b")
+
+        def act(ctx):
+            acts.ran.append(ctx.index)
+            if ctx.item in acts.bad:
+                raise ValueError
+            return ctx.item
+
+        engine = new_engine(act)
+        first = engine.run(flow, {"files": ["a", "b", "c"]})
+        acts.bad.clear()
+        acts.ran.clear()
+        result = engine.rerun(first.execution_id, inputs={"files": ["a", "b", "C", "d"]})
+        assert result["each"].output == ["a", "b", "C", "d"]
+        assert sorted(acts.ran) == [1, 2, 3]
+
+    def test_a_corrected_step_runs_for_every_element(self, new_engine):
+        acts = Acts("b")
+        engine = new_engine(acts)
+        first = engine.run(fan_out(config={"size": 1}))
+        acts.bad.clear()
+        acts.ran.clear()
+        result = engine.rerun(first.execution_id, flow=fan_out(config={"size": 2}))
+        assert sorted(acts.ran) == [0, 1, 2, 3]
+        assert result.success
+
+    def test_one_that_is_only_tried_otherwise_keeps_its_items(self, new_engine):
+        acts = Acts("b")
+        engine = new_engine(acts)
+        first = engine.run(fan_out())
+        acts.bad.clear()
+        acts.ran.clear()
+        assert engine.rerun(first.execution_id, flow=fan_out(max_parallel=1, max_items=7)).success
+        assert acts.ran == [1]
+
+
+class TestUndo:
+    def undone(self, *more, **options):
+        flow = fan_out(*more, rollbackable=True, **options)
+        flow.rollback_on_failure = True
+        return flow
+
+    def test_each_undo_is_in_the_row_of_its_item(self, new_engine, store):
+        acts = Acts("boom")
+        engine = new_engine(acts, rollback_handler=acts.undo)
+        result = engine.run(self.undone("boom", max_parallel=1), execution_id="e")
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert acts.undone == [(index, file, {"file": file}) for index, file in reversed(list(enumerate("abcd")))]
+        found = {name: decode_checkpoint(data, name).result.status for name, data in rows(store, "e").items()}
+        assert found["each"] is UNDONE
+        assert {found[f"each[{index}]"] for index in range(4)} == {UNDONE}
+        assert store.get("e").result["each"].items[1].status is UNDONE
+
+    def test_an_undoing_that_was_interrupted_goes_on_with_the_next_item(self, new_engine):
+        acts, released = Acts("boom"), threading.Event()
+
+        def undo(ctx):
+            if ctx.index == 1:
+                signal.raise_signal(signal.SIGINT)
+                waited(released)  # it is left behind, and what it does does not count
+            else:
+                acts.undo(ctx)
+
+        engine = new_engine(acts, rollback_handler=undo, cancel_grace=0.05)
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(self.undone("boom", max_parallel=1), execution_id="e")
+        released.set()
+        assert [index for index, *_ in acts.undone] == [3, 2]
+        result = bounded(new_engine(acts, rollback_handler=acts.undo).resume, "e")
+        assert [index for index, *_ in acts.undone] == [3, 2, 1, 0]
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert (result["each"].status, {item.status for item in result["each"].items}) == (UNDONE, {UNDONE})
+
+    def test_what_completed_of_a_step_under_way_is_undone_after_a_cancellation_in_another_process(self, new_engine):
+        acts = Acts()
+        interrupted(new_engine, acts, self.undone(max_parallel=1))
+        engine = new_engine(acts, rollback_handler=acts.undo)
+        engine.cancel("e")
+        result = bounded(engine.resume, "e")
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert [index for index, *_ in acts.undone] == [1, 0]
+        assert [item.status for item in result["each"].items] == [UNDONE, UNDONE, SKIPPED, SKIPPED]
+        assert result["each"].error == "2 of 4 items not run: cancelled"
+
+    def test_what_was_undone_runs_again_in_a_rerun(self, new_engine):
+        acts = Acts("boom")
+        engine = new_engine(acts, rollback_handler=acts.undo)
+        first = engine.run(self.undone("boom"))
+        acts.bad.clear()
+        acts.ran.clear()
+        result = engine.rerun(first.execution_id)
+        assert sorted(acts.ran[:-1]) == [0, 1, 2, 3]
+        assert result["boom"].output == outputs("abcd")
+
+    def test_a_rerun_undoes_the_items_that_it_kept(self, new_engine):
+        acts = Acts("b")
+        engine = new_engine(acts, rollback_handler=acts.undo)
+        first = engine.run(fan_out("boom", rollbackable=True, max_parallel=1))
+        acts.bad = {"boom"}
+        result = engine.rerun(first.execution_id, flow=self.undone("boom", max_parallel=1))
+        assert result.state is WorkflowState.ROLLED_BACK
+        assert sorted(index for index, *_ in acts.undone) == [0, 1, 2, 3]
+
+
+class TestDecisions:
+    @pytest.mark.parametrize("decision", ["completed", "failed", "retry"])
+    def test_an_item_that_must_not_run_twice_needs_a_decision(self, store_url, new_engine, log, decision):
+        killed(DYING, store_url, log.path, "step", "0")
+        acts = Acts(files="abcdef")
+        engine = new_engine(acts)
+        [result] = engine.recover()
+        assert (result.state, result.error) == (WorkflowState.PAUSED, "needs a decision: each[0]")
+        assert sorted(acts.ran) == [1, 2, 3, 4, 5]
+        engine.resolve("e", "each[0]", decision, "decided")
+        result = bounded(engine.resume, "e")
+        if decision == "failed":
+            assert result["each"].error == "1 of 6 items failed; [0]: resolved as failed"
+        else:
+            first = "decided" if decision == "completed" else {"file": "a"}
+            assert result["each"].output == [first, *outputs("bcdef")]
+        assert acts.ran[5:] == ([0] if decision == "retry" else [])
+
+
+def test_a_cancellation_from_anywhere_ends_the_items(new_engine, store):
+    begun = threading.Event()
+
+    def act(ctx):
+        if ctx.step.name == "list":
+            return [1, 2, 3]
+        begun.set()
+        ctx.sleep(20)
+        ctx.check()
+        return None
+
+    engine = new_engine(act, lease_ttl=0.5)
+    execution = engine.start(fan_out(max_parallel=1), cancel=CancellationToken())
+    waited(begun)
+    engine.cancel(execution.execution_id)
+    result = execution.result(20)
+    assert result.state is WorkflowState.CANCELLED
+    assert store.get(execution.execution_id).result["each"].items[2].error == "cancelled"
