@@ -34,7 +34,7 @@ from szal.errors.flow import (
     MissingExtra,
     ShellNotSupported,
 )
-from szal.errors.handler import Cancelled, GiveUp, RetryAfter, SkipStep
+from szal.errors.handler import Cancelled, GiveUp, NotAHandler, RetryAfter, SkipStep
 from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
     FlowFailed,
@@ -93,6 +93,7 @@ __all__ = [
     "MissingDriver",
     "MissingExtra",
     "MissingValue",
+    "NotAHandler",
     "NotComparable",
     "NotMigrated",
     "OutputNotSerializable",
