@@ -47,6 +47,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "parser": "a condition's text, read",
         "condition": "when a step runs, as text",
         "template": "values put into a step's config",
+        "renaming": "texts that name steps, once these are called otherwise",
     },
     "scripts": {
         "cursor": "a position in a script, and the placeholders up to there",
@@ -234,6 +235,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "binding": "handlers made of functions",
         "step": "a function that is a step of a flow",
         "wiring": "what each parameter is bound to, and what each step waits for",
+        "including": "the steps of one flow as steps of another",
         "flow": "a flow written as functions",
     },
     "files": {

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, Ty
 
 import attrs
 
+from szal.authoring.including import included
 from szal.authoring.parameters import parameters_of
 from szal.authoring.step import Each, Step
 from szal.authoring.wiring import Function, Wired, Written, wire
 from szal.engine.one_shot import run
 from szal.errors import InvalidFlow, did_you_mean
 from szal.expressions.path import Json, spelled
-from szal.model.flow import FlowDef
+from szal.model.flow import FlowDef, definition_of
+from szal.model.migration import Migration, MigrationRegistry
 from szal.model.results import FlowResult
 from szal.model.step import StepDef
 from szal.model.validation import FlowMode
@@ -21,7 +23,6 @@ from szal.steps.handlers import Handlers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from szal.model.migration import MigrationRegistry
     from szal.steps.resolving import Resolver
 
 __all__ = ["Flow"]
@@ -73,9 +74,13 @@ class Flow:
     def __init__(self, name: str, mode: FlowMode = FlowMode.DAG, **fields: Any) -> None:
         _check_fields(f"flow {name!r}", fields, _OF_A_FLOW)
         self._definition = FlowDef(name, mode, **fields)
+        self._functions = _Functions(self)
         self._written: dict[str, Written] = {}
+        self._brought: dict[str, Json] = {}  # inputs that included flows declare, where this one declares none
+        self._sub_flows: list[Flow | FlowDef] = []
+        self._migrations = MigrationRegistry(name)
         self._wired: Wired | None = None
-        self._wired_steps: list[StepDef] = []
+        self._wired_of: tuple[list[StepDef], list[FlowDef]] = ([], [])
 
     @property
     def name(self) -> str:
@@ -182,7 +187,7 @@ class Flow:
         self._write(StepDef(name, **fields), names, does)
 
     def _write(self, step: StepDef, needs: "Needed | Iterable[Needed]", does: Function | None) -> StepDef:
-        if step.name in self._written or any(step.name == other.name for other in self._definition.steps):
+        if step.name in self._written:
             raise InvalidFlow(self.name, (f"step {step.name!r}: duplicate step name",))
         written = Written(step, does, needs=tuple(self._names(step.name, needs)))
         self._written[step.name] = written
@@ -211,22 +216,133 @@ class Flow:
         self._wired = None
 
     def _wire(self) -> Wired:
-        definition = self._definition
-        if self._wired is None or definition.steps != self._wired_steps:
-            wired = wire(definition, self._written)
+        definition, below = self._definition, [definition_of(flow) for flow in self._sub_flows]
+        if self._wired is None or self._wired_of != (definition.steps, below):
+            latest = self._migrations.latest_version
+            if latest is not None and latest > definition.version:
+                problem = f"there is a migration to version {latest}, and this is version {definition.version}"
+                raise InvalidFlow(self.name, (f"{problem}: write Flow({self.name!r}, version={latest})",))
+            definition.sub_flows = tuple(_side_by_side(below))
+            wired = wire(definition, self._written, self._brought)
             definition.parameters = wired.parameters
-            self._wired, self._wired_steps = wired, list(definition.steps)
+            self._wired, self._wired_of = wired, (list(definition.steps), below)
         return self._wired
+
+    # -- other flows -----------------------------------------------------------------------------------
+
+    def include(self, other: "Flow", *, prefix: str = "") -> list[StepDef]:
+        """Add the steps that *other* has now, under names that begin with *prefix*, and return them.
+
+        What their parameters, conditions, templates and `foreach` name is what it was in *other*. Its inputs become
+        this flow's; its time limit, its rollback and its migrations do not.
+
+        >>> table = Flow("table")
+        >>> @table.step
+        ... def extract(day): return [day]
+        >>> @table.step
+        ... def load(extract): return len(extract)
+        >>> etl = Flow("etl")
+        >>> _, done = etl.include(table, prefix="eu_")
+        >>> etl.run({"day": "2026-11-26"}).outputs
+        {'eu_extract': ['2026-11-26'], 'eu_load': 1}
+        """
+        theirs = other.definition
+        if theirs.mode is not self._definition.mode:
+            problem = f"it is of mode {self._definition.mode}, and cannot include flow {other.name!r}, of {theirs.mode}"
+            raise InvalidFlow(self.name, (problem,))
+        found = included(theirs, other._written, prefix)
+        taken = [each.step.name for each in found if each.step.name in self._written]
+        if taken:
+            raise InvalidFlow(self.name, tuple(f"step {name!r}: duplicate step name" for name in taken))
+        self._take_inputs(other, theirs.inputs or other._brought)
+        self._sub_flows += [flow for flow in other._sub_flows if flow not in self._sub_flows]
+        for each in found:
+            self._written[each.step.name] = each
+            self._definition.add_step(each.step)
+        self._wired = None
+        return [each.step for each in found]
+
+    def _take_inputs(self, other: "Flow", declared: Mapping[str, Json]) -> None:
+        ours = self._definition.inputs or self._brought
+        for name, said in declared.items():
+            if name in ours and ours[name] != said:
+                problem = f"input {name!r}: flow {other.name!r}, which it includes, declares it otherwise"
+                raise InvalidFlow(self.name, (problem,))
+        if self._definition.inputs:
+            self._definition.inputs = {**self._definition.inputs, **declared}
+        else:
+            self._brought.update(declared)
+
+    def sub_flow(
+        self,
+        name: str,
+        other: "Flow | FlowDef",
+        *,
+        inputs: "Mapping[str, Json | Step[..., Any]] | None" = None,
+        needs: "Needed | Iterable[Needed]" = (),
+        **fields: Any,
+    ) -> StepDef:
+        """Add a step that runs *other* as an execution of its own, with *inputs*; its outputs are the step's output.
+
+        An input that is a step is its output, and templates are filled in. *other* brings what does its steps.
+
+        >>> deploy = Flow("deploy")
+        >>> @deploy.step
+        ... def push(wheel): return f"pushed {wheel}"
+        >>> ci = Flow("ci")
+        >>> @ci.step
+        ... def build(): return "ci.whl"
+        >>> _ = ci.sub_flow("deploy", deploy, inputs={"wheel": build})
+        >>> ci.run()["deploy"].output
+        {'push': 'pushed ci.whl'}
+        """
+        if other is self or (isinstance(other, Flow) and self in other._below()):
+            raise InvalidFlow(self.name, (f"step {name!r}: a flow cannot be its own sub-flow",))
+        _check_fields(f"step {name!r}", fields, _OF_A_STEP - {"step_type", "config"})
+        given, names = {}, [*self._names(name, needs)]
+        for key, value in (inputs or {}).items():
+            given[key] = f"{{{{{spelled(('steps', value.name, 'output'))}}}}}" if isinstance(value, Step) else value
+            names += self._names(name, value) if isinstance(value, Step) else ()
+        config = {"flow_name": other.name, "inputs": given}
+        step = self._write(StepDef(name, step_type="sub_flow", config=config, **fields), names, None)
+        if other not in self._sub_flows:
+            self._sub_flows.append(other)
+        return step
+
+    def _below(self) -> "list[Flow]":
+        """Return all flows that are sub-flows of this one, directly or not."""
+        own = [flow for flow in self._sub_flows if isinstance(flow, Flow)]
+        return [*own, *(below for flow in own for below in flow._below())]
+
+    def migration(self, from_version: int, to_version: int) -> Callable[[Migration], Migration]:
+        """Return a decorator for what brings recorded definitions of this flow forward (`MigrationRegistry`).
+
+        >>> ci = Flow("ci", version=2)
+        >>> @ci.migration(1, 2)
+        ... def test_became_check(flow):
+        ...     flow.steps = [attrs.evolve(step, name="check") if step.name == "test" else step for step in flow.steps]
+        ...     return flow
+        """
+        self._wired = None
+        return self._migrations.register(from_version, to_version)
 
     # -- for engines -----------------------------------------------------------------------------------
 
     def resolvers(self) -> "Mapping[str, Resolver]":
         """Return what does the steps of this flow and its sub-flows, by the flows' names."""
-        return {self.name: _Functions(self)}
+        found: dict[str, Resolver] = {self.name: self._functions}
+        for flow in self._sub_flows:
+            if isinstance(flow, Flow):
+                found.update(flow.resolvers())
+        return found
 
     def registries(self) -> "Mapping[str, MigrationRegistry]":
         """Return the migrations of this flow and its sub-flows, by the flows' names."""
-        return {}
+        found = {} if self._migrations.latest_version is None else {self.name: self._migrations}
+        for flow in self._sub_flows:
+            if isinstance(flow, Flow):
+                found.update(flow.registries())
+        return found
 
     def run(self, inputs: Mapping[str, Json] | None = None, **options: Any) -> FlowResult:
         """Run it with an engine made for that: `szal.run`, which has the *options*."""
@@ -244,6 +360,16 @@ class _Functions:
 
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
         return self._flow.handlers.resolve_rollback(step, flow_name)
+
+
+def _side_by_side(flows: Iterable[FlowDef]) -> Iterable[FlowDef]:
+    """Yield *flows*, and what is below them, each once: a definition brings all of them itself."""
+    seen: set[str] = set()
+    for flow in flows:
+        for each in (flow, *flow.sub_flows):
+            if each.id not in seen:
+                seen.add(each.id)
+                yield attrs.evolve(each, sub_flows=()) if each.sub_flows else each
 
 
 def _name_of(function: object) -> str | None:

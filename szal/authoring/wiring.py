@@ -8,6 +8,7 @@ import attrs
 from szal.authoring.binding import Argument, bound, input_of, item_of, output_of, own_output_of, whole_context
 from szal.authoring.parameters import NOTHING, Parameter
 from szal.errors import InvalidFlow, did_you_mean
+from szal.expressions.path import Json
 from szal.model import graph
 from szal.model.flow import FlowDef
 from szal.model.inputs import Input, is_declaration
@@ -48,23 +49,26 @@ class Wired:
     parameters: Mapping[str, Input]
 
 
-def wire(definition: FlowDef, written: Mapping[str, Written]) -> Wired:
+def wire(definition: FlowDef, written: Mapping[str, Written], brought: Mapping[str, Json]) -> Wired:
     """Give the steps of *definition* their dependencies, and return what does them.
+
+    *brought* are declarations of inputs, by name, in a flow that takes others besides.
 
     Raises `InvalidFlow` with every problem, those of the definition included.
     """
-    return _Wiring(definition, written).run()
+    return _Wiring(definition, written, brought).run()
 
 
 class _Wiring:
-    def __init__(self, definition: FlowDef, written: Mapping[str, Written]) -> None:
+    def __init__(self, definition: FlowDef, written: Mapping[str, Written], brought: Mapping[str, Json]) -> None:
         self.definition = definition
         self.steps = {step.name: step for step in definition.walk()}
         self.written = {name: each for name, each in written.items() if name in self.steps}
         self.problems: list[str] = []
-        self.parameters: dict[str, Input] = {}
+        self.parameters: dict[str, Input] = {name: Input.of(name, said) for name, said in brought.items()}
         self._questions: list[tuple[str, str, str]] = []  # step, which function of it, the step that it takes
-        self._declared = definition.inputs
+        self._declared = definition.inputs or brought
+        self._is_closed = bool(definition.inputs)
         self._is_dag = definition.mode is FlowMode.DAG
 
     def run(self) -> Wired:
@@ -135,7 +139,7 @@ class _Wiring:
 
     def _input(self, name: str, parameter: Parameter) -> Argument:
         key = parameter.name
-        if not self._declared:
+        if key not in self._declared and not self._is_closed:
             self.parameters[key] = _as_input(name, parameter, self.parameters.get(key))
             return input_of(parameter, null_is_none=False)
         if key not in self._declared:
