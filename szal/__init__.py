@@ -7,6 +7,8 @@ Synchronous and thread-based. The names below are the public ones; ``szal.errors
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from szal.authoring.flow import Flow
+from szal.authoring.step import each
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.execution import Execution
@@ -37,6 +39,7 @@ from szal.errors import (
     MigrationFailed,
     MissingExtra,
     MissingValue,
+    NotAHandler,
     NotComparable,
     OutputNotSerializable,
     RetryAfter,
@@ -129,6 +132,7 @@ __all__ = [
     "ExecutionStore",
     "ExecutionSummary",
     "ExitStatusUnknown",
+    "Flow",
     "FlowDef",
     "FlowFailed",
     "FlowMode",
@@ -148,6 +152,7 @@ __all__ = [
     "MigrationRegistry",
     "MissingExtra",
     "MissingValue",
+    "NotAHandler",
     "NotComparable",
     "OutputNotSerializable",
     "Part",
@@ -179,6 +184,7 @@ __all__ = [
     "WorkingDirectoryGone",
     "WriteFailed",
     "build_step_context",
+    "each",
     "evaluate",
     "load_flow",
     "open_store",

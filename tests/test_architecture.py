@@ -48,6 +48,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "parser": "a condition's text, read",
         "condition": "when a step runs, as text",
         "template": "values put into a step's config",
+        "renaming": "texts that name steps, once these are called otherwise",
     },
     "scripts": {
         "cursor": "a position in a script, and the placeholders up to there",
@@ -65,6 +66,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "key": "keys that are made of names",
         "class_name": "names of exceptions, however they were loaded",
         "exception_name": "whether there is an exception of a name, as far as one can tell",
+        "duration": "durations as people write them",
         "moment": "times, as they are kept and as they are shown",
         "step": "a step's definition",
         "graph": "algorithms on lists of edges",
@@ -77,6 +79,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "comparisons": "comparisons that cannot be meant",
         "texts": "the conditions and templates of a flow",
         "validation": "what can be known of a flow before it runs",
+        "known_inputs": "the inputs of a flow that declares none",
         "flow": "a flow's definition",
         "bounds": "what one store cannot hold and others can",
         "luggage": "exceptions that travel to another process, if they can",
@@ -191,7 +194,9 @@ ROOMS: dict[str, dict[str, str]] = {
         "values": "how values come into a script",
         "variables": "the environment of a command",
         "shell": "a step that is a command",
+        "function": "what can be a handler",
         "handlers": "which function does which step",
+        "resolving": "which does which step of which flow",
     },
     "engine": {
         "config": "what an engine can be told",
@@ -229,6 +234,14 @@ ROOMS: dict[str, dict[str, str]] = {
         "admission": "what an engine may run",
         "engine": "the facade",
         "one_shot": "a flow run by an engine made for it",
+    },
+    "authoring": {
+        "parameters": "what a function asks for",
+        "binding": "handlers made of functions",
+        "step": "a function that is a step of a flow",
+        "wiring": "what each parameter is bound to, and what each step waits for",
+        "including": "the steps of one flow as steps of another",
+        "flow": "a flow written as functions",
     },
     "files": {
         "document": "values that know where they stand in a text",

@@ -27,7 +27,7 @@ from szal.model.texts import ROLLBACK
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import CONDITION_NOT_MET, Ready
 from szal.scheduler.stage import KEPT, Tally
-from szal.steps.handlers import EveryStep, Handlers, Resolver
+from szal.steps.resolving import resolver_of
 from szal.stores import ExecutionStore
 
 __all__ = ["Preview", "StepPreview", "preview_of", "show_preview", "spec_for"]
@@ -53,8 +53,7 @@ def spec_for(
 ) -> ExecutionSpec:
     """Return what would be run, checked as `run` checks it; nothing is recorded."""
     handler = target.handler
-    resolver: Resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
-    admission = Admission(config, resolver)
+    admission = Admission(config, resolver_of(handler))
     if store is None or chosen.reuse is None:
         return admission.spec_of(chosen.flow, inputs, None, None, None)
     try:

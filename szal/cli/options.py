@@ -13,7 +13,7 @@ from szal.cli.inputs import Unclear, value_of
 from szal.cli.standing import INTERRUPTED
 from szal.clock import utc_now
 from szal.expressions.path import Json
-from szal.files.fields import parse_duration
+from szal.model.duration import parse_duration
 from szal.model.state import WorkflowState
 from szal.number import JSON_NUMBER
 

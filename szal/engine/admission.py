@@ -17,14 +17,14 @@ from szal.errors import SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
 from szal.model.fields import problem_of_text
-from szal.model.flow import FlowDef
+from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
 from szal.model.json.text import as_recorded
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
-from szal.steps.handlers import Resolver
+from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
     from szal.engine.health import Health, Probe
@@ -49,7 +49,7 @@ class Admission:
 
     def spec_of(
         self,
-        flow: FlowDef,
+        flow: "FlowDef | Defined",
         inputs: Mapping[str, Json] | None,
         execution_id: str | None,
         cancel: CancellationToken | None,
@@ -58,6 +58,7 @@ class Admission:
         """Return what is to be run, checked; nothing is recorded yet."""
         self.active.check_open()
         self.check_id(execution_id)
+        flow = definition_of(flow)
         if execution_id is not None:
             id_from = IdFrom.CALLER
         else:

@@ -26,7 +26,7 @@ from szal.raised import is_a
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
-from szal.steps.handlers import Resolver
+from szal.steps.resolving import Resolver
 from szal.waiters import Flag
 
 if TYPE_CHECKING:

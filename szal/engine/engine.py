@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
+
+import attrs
 
 from szal.engine.admission import Admission, under_new_id
 from szal.engine.config import EngineConfig
@@ -15,16 +17,15 @@ from szal.engine.spec import ExecutionSpec
 from szal.errors import EngineClosed, ExecutionOwned
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
-from szal.model.flow import FlowDef
+from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
 from szal.model.results import FlowResult
 from szal.model.state import Stop
 from szal.number import check, check_wait
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.context import StepContext
 from szal.scheduler.workers import Threads
-from szal.steps.handlers import EveryStep, Handlers, Resolver
+from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 
 if TYPE_CHECKING:
     from szal.engine.health import Health
@@ -36,12 +37,18 @@ __all__ = ["Engine"]
 logger = SafeLogger(logging.getLogger(__name__))
 
 
+def _with_migrations(config: EngineConfig, handler: Handling | Sequence[Handling]) -> EngineConfig:
+    """Return *config* with the migrations that flows bring; those that it has itself come first."""
+    brought = migrations_of(handler)
+    return attrs.evolve(config, migrations={**brought, **config.migrations}) if brought else config
+
+
 class Engine:
     """Runs flows. One engine serves many threads at once; `close` it, or use it in a ``with``, when done.
 
-    `handler` does every step (``handler(ctx) -> JSON value``), or is a `Handlers` registry. A handler fails its
-    step by raising. Runs share the engine's threads, which are started when first needed; what bounds a run
-    (`EngineConfig.max_concurrency`) is each run's own.
+    `handler` is a `szal.Flow` or several, a function that does every step (``handler(ctx) -> JSON value``), or a
+    `Handlers` registry. A handler fails its step by raising. Runs share the engine's threads, which are started when
+    first needed; what bounds a run (`EngineConfig.max_concurrency`) is each run's own.
 
     >>> from szal import Engine, FlowDef, StepDef
     >>> with Engine(lambda ctx: ctx.inputs["n"] * 2) as engine:
@@ -49,9 +56,9 @@ class Engine:
     {'twice': 42}
     """
 
-    def __init__(self, handler: Callable[[StepContext], Json] | Handlers, config: EngineConfig | None = None) -> None:
-        self.config = EngineConfig() if config is None else config
-        self.resolver: Resolver = handler if isinstance(handler, Handlers) else EveryStep(handler)
+    def __init__(self, handler: Handling | Sequence[Handling], config: EngineConfig | None = None) -> None:
+        self.resolver: Resolver = resolver_of(handler)
+        self.config = _with_migrations(EngineConfig() if config is None else config, handler)
         self.threads = Threads(idle_timeout=self.config.idle_timeout)
         self._admission = Admission(self.config, self.resolver)
         self._background: list[BackgroundRecovery] = []
@@ -141,7 +148,7 @@ class Engine:
 
     def run(
         self,
-        flow: FlowDef,
+        flow: FlowDef | Defined,
         inputs: Mapping[str, Json] | None = None,
         *,
         execution_id: str | None = None,
@@ -177,7 +184,7 @@ class Engine:
 
     def start(
         self,
-        flow: FlowDef,
+        flow: FlowDef | Defined,
         inputs: Mapping[str, Json] | None = None,
         *,
         execution_id: str | None = None,
@@ -250,7 +257,7 @@ class Engine:
         Raises `HandlerNotFound`, `DefinitionMismatch`, `MigrationFailed`, `WorkingDirectoryGone`, `ExecutionNotFound`,
         and `StoreError` where its definition is not recorded.
 
-        >>> from szal import StepDef, open_store
+        >>> from szal import Handlers, StepDef, open_store
         >>> store = open_store("memory:")
         >>> flow = FlowDef("shop", steps=[StepDef("ask", step_type="wait", config={"signal": "go"}), StepDef("pay")])
         >>> with Engine(lambda ctx: None, EngineConfig(execution_store=store)) as engine:
@@ -310,7 +317,7 @@ class Engine:
         from_step: str | None = None,
         inputs: Mapping[str, Json] | None = None,
         *,
-        flow: "FlowDef | Part | None" = None,
+        flow: "FlowDef | Defined | Part | None" = None,
         new_id: str | None = None,
         labels: Mapping[str, str] | None = None,
         cancel: CancellationToken | None = None,
@@ -337,7 +344,7 @@ class Engine:
         wanted = Rerun(
             from_step=from_step,
             inputs=inputs or {},
-            flow=part.flow if part is not None else flow,  # type: ignore[arg-type]
+            flow=part.flow if part is not None else None if flow is None else definition_of(flow),  # type: ignore[arg-type]
             part=part,
             new_id=new_id,
             labels=checked_labels(labels or {}),

@@ -29,7 +29,7 @@ from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import FAN_OUT, SUB_FLOW
-from szal.steps.handlers import Resolver
+from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot

@@ -158,10 +158,10 @@ def was_overtaken(known: "Snapshot") -> bool:
     return known.record.stop is None and any(row.outcome == Outcome.OVERTAKEN for row in rows)
 
 
-def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepDef], bool]) -> bool:
+def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepDef, str], bool]) -> bool:
     """Whether there is anything to undo of an execution that has completed, or of its sub-flows.
 
-    *is_undone* says whether anything undoes a step.
+    *is_undone* says whether anything undoes a step of the flow of some name.
     """
     if known.flow is None:
         return False
@@ -170,7 +170,7 @@ def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepD
         checkpoint, step = decode_checkpoint(data, name), plan.node_called(name).step
         if checkpoint.outcome is None or checkpoint.result.status is not StepStatus.COMPLETED:
             continue
-        if is_undone(step):
+        if is_undone(step, known.record.flow_name):
             return True
         if step.step_type == "sub_flow":
             child = last_sub_flow(ledger, known.record.execution_id, step, checkpoint.sub_flow)

@@ -8,7 +8,7 @@ import attrs
 from szal.engine.lineage import Reading, Undone
 from szal.engine.rerun import with_descendants
 from szal.errors import CannotReuse, did_you_mean
-from szal.model.flow import FlowDef
+from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import decode_checkpoint, encode_checkpoint
 from szal.model.key import item_in
 from szal.model.state import StepStatus
@@ -41,14 +41,16 @@ class Part:
     needs: tuple[str, ...]
 
     @classmethod
-    def from_step(cls, flow: FlowDef, step: str) -> "Part":
+    def from_step(cls, flow: FlowDef | Defined, step: str) -> "Part":
         """Return *step* and all that comes after it. Raises ValueError: there is no such step."""
+        flow = definition_of(flow)
         _check_there_is(flow, step)
         return cls._of(flow, step, with_descendants(Plan.of(flow), [step]))
 
     @classmethod
-    def only(cls, flow: FlowDef, step: str) -> "Part":
+    def only(cls, flow: FlowDef | Defined, step: str) -> "Part":
         """Return *step* alone. Raises ValueError: there is no such step."""
+        flow = definition_of(flow)
         _check_there_is(flow, step)
         return cls._of(flow, step, {Plan.of(flow).places[step]})
 

@@ -42,7 +42,7 @@ from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef, new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Outcome, Plan
-from szal.steps.handlers import Resolver
+from szal.steps.resolving import Resolver
 from szal.stores.ledger import Ledger, Signal, Snapshot, StepRows
 
 __all__ = ["Recovery", "Rerun", "Resolution"]

@@ -24,7 +24,8 @@ from szal.model.step import StepDef
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
-from szal.steps.handlers import Resolver, call_python, do_shell, type_done_by, undo_as_configured
+from szal.steps.handlers import call_python, do_shell, type_done_by, undo_as_configured
+from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -83,7 +84,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     *rolls_back*: what it is a sub-flow of does.
     """
     steps = plan.steps
-    forward = resolver.resolve_all(steps)
+    forward = resolver.resolve_all(steps, flow.name)
     if None in forward:
         unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.engine_steps)
         missing = [steps[place].name for place in unknown]
@@ -100,7 +101,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
                 forward[place] = partial(_refused, problem)
     if not (flow.rollback_on_failure or rolls_back):
         return Binding(forward, ())
-    undo = [undo_handler(step, resolver, config) for step in steps]
+    undo = [undo_handler(step, flow.name, resolver, config) for step in steps]
     without = (step for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None)
     missing = [step.name for step in without if step.step_type != "sub_flow"]  # whose own rollback undoes it
     if missing:
@@ -133,9 +134,9 @@ def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler
     raise GiveUp(f"the name of this step {problem}")
 
 
-def undo_handler(step: StepDef, resolver: Resolver, config: EngineConfig) -> Handler | None:
+def undo_handler(step: StepDef, flow_name: str, resolver: Resolver, config: EngineConfig) -> Handler | None:
     """Return what undoes *step*: what is registered for it, or for a rollbackable one the engine's; else None."""
-    own = resolver.resolve_rollback(step)
+    own = resolver.resolve_rollback(step, flow_name)
     return config.rollback_handler if own is None and step.rollbackable else own
 
 

@@ -49,7 +49,7 @@ from szal.raised import is_a, name_of
 from szal.scheduler.call import Call
 from szal.scheduler.plan import Node, Plan
 from szal.scheduler.run import Run
-from szal.steps.handlers import Resolver
+from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -379,5 +379,5 @@ class SubFlows:
             snapshot=snapshot,
         )
 
-    def _is_undone(self, step: StepDef) -> bool:
-        return undo_handler(step, self._resolver, self._config) is not None
+    def _is_undone(self, step: StepDef, flow_name: str) -> bool:
+        return undo_handler(step, flow_name, self._resolver, self._config) is not None

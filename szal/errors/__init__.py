@@ -34,7 +34,7 @@ from szal.errors.flow import (
     MissingExtra,
     ShellNotSupported,
 )
-from szal.errors.handler import Cancelled, GiveUp, RetryAfter, SkipStep
+from szal.errors.handler import Cancelled, GiveUp, NotAHandler, RetryAfter, SkipStep
 from szal.errors.items import ItemsFailed, NoList, TooManyItems
 from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
@@ -96,6 +96,7 @@ __all__ = [
     "MissingExtra",
     "MissingValue",
     "NoList",
+    "NotAHandler",
     "NotComparable",
     "NotMigrated",
     "OutputNotSerializable",

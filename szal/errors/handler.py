@@ -5,7 +5,7 @@ import attrs
 from szal.errors.root import SzalError
 from szal.number import check
 
-__all__ = ["Cancelled", "GiveUp", "RetryAfter", "SkipStep"]
+__all__ = ["Cancelled", "GiveUp", "NotAHandler", "RetryAfter", "SkipStep"]
 
 
 @attrs.define(repr=False, slots=False)
@@ -89,3 +89,22 @@ class Cancelled(SzalError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@attrs.define(repr=False, slots=False)
+class NotAHandler(SzalError, TypeError):
+    """What is to do a step cannot: it is no function, or one that has done nothing yet when it returns.
+
+    Cause: a class, a dict, an async function or a generator function was given as a handler; or a function has
+        parameters that nothing can be bound to.
+    Next: give a plain function, or an object that can be called; what the text names says more.
+
+    >>> print(NotAHandler("the handler of step 'build'", "is no function, but of type dict"))
+    the handler of step 'build' is no function, but of type dict
+    """
+
+    what: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.problem}"

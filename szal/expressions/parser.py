@@ -58,6 +58,8 @@ class Parsed:
     comparisons: tuple[Comparison, ...]
     truths: tuple[Operand, ...]
     """The operands that are asked whether they hold."""
+    places: tuple[tuple[int, Path], ...]
+    """Where in the text its paths stand, in order."""
 
 
 def parse(text: str, *, strict: bool = False) -> Parsed:
@@ -70,7 +72,8 @@ def parse(text: str, *, strict: bool = False) -> Parsed:
         raise ConditionError(text, MAX_LENGTH, f"a condition is at most {MAX_LENGTH} characters long")
     parser = _Parser(text, strict)
     term = parser.parse()
-    return Parsed(term, tuple(dict.fromkeys(parser.references)), tuple(parser.comparisons), tuple(parser.truths))
+    references = tuple(dict.fromkeys(path for _, path in parser.places))
+    return Parsed(term, references, tuple(parser.comparisons), tuple(parser.truths), tuple(parser.places))
 
 
 def _constant(value: Json) -> Term:
@@ -137,7 +140,7 @@ class _Parser:
         self._scanner = Scanner(text)
         self._strict = strict
         self._nesting = 0
-        self.references: list[Path] = []
+        self.places: list[tuple[int, Path]] = []
         self.comparisons: list[Comparison] = []
         self.truths: list[Operand] = []
 
@@ -216,7 +219,7 @@ class _Parser:
             return self._literal(start, WORDS[word])
         scanner.position = start
         path = scanner.path()
-        self.references.append(path)
+        self.places.append((start, path))
         scanner.skip_space()
         return Operand(path.resolver(), path.text, path=path)
 

@@ -42,6 +42,8 @@ class CompiledTemplate:
     """The paths it mentions, each once, in order."""
     steps: frozenset[str] = attrs.field(repr=False)
     """The names of the steps among them."""
+    needed: frozenset[Path] = attrs.field(repr=False)
+    """Those of the paths where there has to be something: no ``?`` and no default stands in its place."""
     is_constant: bool
     """Whether it has no placeholder at all; `render` then returns `value` itself."""
     strict: bool
@@ -68,7 +70,8 @@ class CompiledTemplate:
         program = compiler.compile(value)
         references = tuple(dict.fromkeys(compiler.references))
         constant = len(program) == 1 and isinstance(program[0], _Constant)
-        return cls(value, references, step_names(references), constant, strict, verbatim, program)
+        needed = frozenset(compiler.needed)
+        return cls(value, references, step_names(references), needed, constant, strict, verbatim, program)
 
     def render(self, context: Context, quote: Quote | None = None) -> Json:
         """Return the structure with its placeholders filled in from *context*; see `render_template`.
@@ -183,6 +186,7 @@ class _Compiler:
         self._strict = strict
         self._verbatim = verbatim
         self.references: list[Path] = []
+        self.needed: list[Path] = []
 
     def compile(self, value: Json) -> tuple[_Instruction, ...]:
         program: list[_Instruction] = []
@@ -226,7 +230,9 @@ class _Compiler:
 
     def _parts(self, text: str) -> tuple[str | _Placeholder, ...]:
         parts = [part for _, part in _split(text, self._strict)]
-        self.references += [part.path for part in parts if isinstance(part, _Placeholder)]
+        placeholders = [part for part in parts if isinstance(part, _Placeholder)]
+        self.references += [part.path for part in placeholders]
+        self.needed += [part.path for part in placeholders if not part.is_optional]
         return tuple(part for part in parts if part != "") or ("",)
 
 

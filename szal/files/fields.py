@@ -1,9 +1,7 @@
 """Reading the fields of an object in a file: each has its type, and what is wrong is noted with its place."""
 
-import math
-import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -11,18 +9,14 @@ from szal.errors import did_you_mean
 from szal.expressions.path import Json
 from szal.files.document import Entry, Place, Problem, Value
 from szal.files.vocabulary import hint_for
+from szal.model.duration import parse_duration
 from szal.model.state import NamedEnum
-from szal.number import shown
 
-__all__ = ["DURATION", "Fields", "parse_duration"]
+__all__ = ["Fields"]
 
 _E = TypeVar("_E", bound=NamedEnum)
 _T = TypeVar("_T")
 
-_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
-DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
-"""Roughly what a duration is as text; no unit comes twice."""
 _CALLED = {
     str: "text",
     bool: "true or false",
@@ -31,19 +25,6 @@ _CALLED = {
     list: "a list",
     dict: "an object",
 }
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds that a text like "90s" stands for; raise ValueError if it is none.
-
-    >>> [parse_duration(text) for text in ("250ms", "1h30m", "2d", "1.5s")]
-    [0.25, 5400.0, 172800.0, 1.5]
-    """
-    parts = _PART.findall(text) if DURATION.fullmatch(text) else []
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)  # infinite, where it is too large
-    if not parts or len({unit for _, unit in parts}) < len(parts) or math.isinf(seconds):
-        raise ValueError(f'{shown(text)} is no duration, as "90s", "10m", "1h30m" and "250ms" are')
-    return seconds
 
 
 @attrs.define(eq=False)

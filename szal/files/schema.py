@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 
 from szal.expressions.path import Json
 from szal.files.action import GOES_WITH, KINDS
-from szal.files.fields import DURATION
 from szal.files.vocabulary import DEFAULTS, FLOW, OLD_TRIGGERS, RETRIES, ROLLBACK, STEP, STOP, SUB_FLOW, TRIGGERS, WAIT
 from szal.model.config import STOP_SIGNALS, VARIABLE
+from szal.model.duration import DURATION
 from szal.model.state import NamedEnum
 from szal.model.step import BackoffStrategy
 from szal.model.validation import FlowMode

@@ -1,9 +1,10 @@
 """Where sub-flows are looked up."""
 
 import threading
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from szal.model.flow import FlowDef
+from szal.model.flow import Defined, FlowDef, definition_of
 
 __all__ = ["InMemoryStorage", "WorkflowStorage"]
 
@@ -34,15 +35,16 @@ class InMemoryStorage:
     ('deploy', None)
     """
 
-    def __init__(self, flows: "list[FlowDef] | tuple[FlowDef, ...]" = ()) -> None:
+    def __init__(self, flows: "Sequence[FlowDef | Defined]" = ()) -> None:
         self._lock = threading.Lock()
         self._by_id: dict[str, FlowDef] = {}
         self._by_name: dict[str, FlowDef] = {}
         for flow in flows:
             self.insert(flow)
 
-    def insert(self, flow: FlowDef) -> None:
+    def insert(self, flow: FlowDef | Defined) -> None:
         """Add *flow*; one with the same id, or else the same name, gives way to it."""
+        flow = definition_of(flow)
         with self._lock:
             old = self._by_id.get(flow.id) or self._by_name.get(flow.name)
             if old is not None:

@@ -1,7 +1,7 @@
 """The definition of a flow: its steps and the mode that wires them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -9,27 +9,43 @@ from szal.errors import InvalidFlow
 from szal.expressions.copies import as_written
 from szal.expressions.path import Json
 from szal.model.fields import problems_of_flow
-from szal.model.inputs import problems_of_inputs
+from szal.model.inputs import Input, problems_of_inputs
 from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
 from szal.model.texts import unread_in_flow
 from szal.model.validation import Analysis, FlowMode, analyse, walk
 from szal.number import shown
 
-__all__ = ["FlowDef", "FlowMode"]
+__all__ = ["FlowDef", "FlowMode", "definition_of"]
+
+
+class Defined(Protocol):
+    """What has a definition: a `szal.Flow`."""
+
+    @property
+    def definition(self) -> "FlowDef": ...
+
+
+def definition_of(flow: "FlowDef | Defined") -> "FlowDef":
+    """Return the definition of what is taken as a flow; raise TypeError for what is none."""
+    if isinstance(flow, FlowDef):
+        return flow
+    if not hasattr(type(flow), "definition"):
+        raise TypeError(f"this is no flow, but of type {type(flow).__name__}: a FlowDef or a szal.Flow is wanted")
+    return flow.definition
 
 
 def _steps(value: Iterable[StepDef]) -> list[StepDef]:
     return list(value)
 
 
-def _flows(value: "Iterable[FlowDef]") -> "tuple[FlowDef, ...]":
-    return tuple(value)
+def _flows(value: "Iterable[Any]") -> "tuple[FlowDef, ...]":
+    return tuple(each.definition if hasattr(type(each), "definition") else each for each in value)
 
 
 @attrs.define(kw_only=True)
 class FlowDef:
-    """Steps, and the mode that wires them. `timeout` limits a whole run, in seconds; None means no limit.
+    """Steps, and the mode that wires them. `timeout` limits a whole run, as that of a step; None means no limit.
 
     `inputs` has the inputs that a run takes, each with its default or a declaration: an object with only the keys
     `type` (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other
@@ -37,7 +53,9 @@ class FlowDef:
     given. `rollback_on_failure`: a run that does not succeed is undone, the sub-flows that it ran included, whatever
     they say themselves. `file` is where it was loaded from, and no part of the definition: its commands run in that
     folder. `sub_flows` are what its sub_flow steps name, and those of these flows: they are recorded with it, and come
-    before those of `EngineConfig.storage`.
+    before those of `EngineConfig.storage`. `parameters`, no part of the definition either, are the inputs that its
+    functions take, where all of these are known (`szal.Flow`): a flow that declares no `inputs` then takes these, and
+    those that its texts name.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))
@@ -56,6 +74,7 @@ class FlowDef:
     inputs: Mapping[str, Json] = attrs.field(factory=dict, eq=as_written)
     sub_flows: "tuple[FlowDef, ...]" = attrs.field(default=(), converter=_flows)
     file: str | None = attrs.field(default=None, eq=False)
+    parameters: Mapping[str, Input] | None = attrs.field(default=None, eq=False, repr=False)
     _plan: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # `Plan.of` keeps its work here
     _definition: Any = attrs.field(default=None, init=False, repr=False, eq=False)  # and `Definition.of`
 

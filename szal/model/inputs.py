@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
 import attrs
 
-from szal.errors import InvalidInputs, did_you_mean
+from szal.errors import InvalidInputs, closest, did_you_mean
 from szal.expressions.comparison import TESTS
 from szal.expressions.path import Json
 from szal.model.fields import problem_of_text
@@ -90,6 +90,13 @@ class Input:
     required: bool = False
     enum: tuple[Json, ...] | None = None
     help: str = ""
+    taken_by: str | None = None
+    """The step that takes it, in a flow that declares none. Then null is a value as others are, and an input that is
+    not given is not there."""
+    reads_as: str | None = None
+    """The type that it is read as where it is written as text, although it takes anything."""
+    standing_in: str = ""
+    """What takes its place where it is not given, for people to read."""
 
     @classmethod
     def of(cls, name: str, said: Json) -> "Input":
@@ -141,16 +148,30 @@ class Input:
 
 
 class Inputs:
-    """The inputs that a flow declares; where it declares none, it takes whatever it is given.
+    """The inputs that a flow declares, or that are known of one that declares none; else it takes whatever it is given.
 
     `defaults` has what each is where it is not given: null where nothing is said of that.
     """
 
-    def __init__(self, said: Mapping[str, Json], *, are_variables: bool = False) -> None:
-        """Take what a flow says of its inputs; *are_variables*: it has commands, which find them in variables."""
+    def __init__(
+        self,
+        said: Mapping[str, Json],
+        *,
+        known: Mapping[str, Input] | None = None,
+        steps: Collection[str] = (),
+        are_variables: bool = False,
+    ) -> None:
+        """Take what a flow says of its inputs, or all that is *known* of them.
+
+        *are_variables*: it has commands, which find them in variables. One that is missing may have been meant to be
+        one of the *steps*.
+        """
         self._are_variables = are_variables
-        self.by_name: Mapping[str, Input] = {name: Input.of(name, value) for name, value in said.items()}
-        self.defaults = {name: each.default for name, each in self.by_name.items()}
+        self._steps = steps
+        declared = {name: Input.of(name, value) for name, value in said.items()}
+        self.by_name: Mapping[str, Input] = declared or known or {}
+        self.is_closed = bool(declared) or known is not None
+        self.defaults = {name: each.default for name, each in self.by_name.items() if each.taken_by is None}
         self._checked = [each for each in self.by_name.values() if not each.takes_anything]
 
     def effective(
@@ -178,20 +199,20 @@ class Inputs:
         if given is not None and type(given) is not dict and not isinstance(given, Mapping):
             raise InvalidInputs(flow_name, (f"they are no mapping of names to values, but {shown(given)}",))
         given, earlier = given or {}, earlier or {}
-        if not self.by_name and not unreadable:
+        if not self.is_closed and not unreadable:
             found = {**earlier, **given}
             if self._are_variables and len(found) > 1:
                 _check_variables(flow_name, found)
             return found
         found = {**self.defaults, **earlier, **given}
-        if len(found) > len(self.defaults) or self._checked or unreadable:
+        if self._checked or unreadable or not self.by_name.keys() >= found.keys():
             self._check(flow_name, given, earlier, unreadable or {})
         return found
 
     def _check(
         self, flow_name: str, given: Mapping[str, Json], earlier: Mapping[str, Json], unreadable: Mapping[str, str]
     ) -> None:
-        problems = [self._unknown(name) for name in given if self.by_name and name not in self.by_name]
+        problems = [self._unknown(name) for name in given if self.is_closed and name not in self.by_name]
         problems += [f"input {name!r}: {problem}" for name, problem in unreadable.items()]
         missing = []
         for each in self._checked:
@@ -199,11 +220,13 @@ class Inputs:
             if name in unreadable:
                 continue
             if name in given or name in earlier:
+                if each.taken_by is not None:
+                    continue
                 problem = each.problem_with(given[name] if name in given else earlier[name])
                 if problem is not None:
                     problems.append(f"input {name!r}: {problem}")
             elif each.required:
-                problems.append(f"input {name!r} is required: {each.expected}")
+                problems.append(f"input {name!r} is required: {self._wanted(each)}")
                 missing.append(name)
         if problems:
             raise InvalidInputs(flow_name, tuple(problems), tuple(missing))
@@ -211,7 +234,15 @@ class Inputs:
     def _unknown(self, name: object) -> str:
         known = list(self.by_name)
         hint = did_you_mean(name, known) if isinstance(name, str) else ""
-        return f"unknown input {shown(name)}{hint or f'; the flow takes {_listed(list(map(repr, known)))}'}"
+        takes = _listed(list(map(repr, known))) or "none: make it a parameter of a step, or declare it"
+        return f"unknown input {shown(name)}{hint or f'; the flow takes {takes}'}"
+
+    def _wanted(self, missing: Input) -> str:
+        if missing.taken_by is None:
+            return missing.expected
+        meant = closest(missing.name, list(self._steps))
+        hint = "" if meant is None else f"; did you mean the step {meant!r}?"
+        return f"step {missing.taken_by!r} takes it{hint}"
 
 
 def _check_variables(flow_name: str, names: Iterable[object]) -> None:

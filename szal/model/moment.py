@@ -7,6 +7,8 @@ for durations, as szal-rs does.
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
+from szal.model.duration import in_seconds
+
 __all__ = ["NO_LIMIT_MS", "as_datetime", "as_ms", "in_ms", "in_utc", "kept_limit"]
 
 NO_LIMIT_MS: Final = 2**64 - 1  # Rust's u64::MAX: how a StepDef without a time limit is written
@@ -72,14 +74,15 @@ def in_ms(seconds: Any) -> Any:
 
 
 def kept_limit(seconds: Any) -> Any:
-    """Return a limit as it comes back from a record: in milliseconds, a positive one at least 1.
+    """Return a limit in seconds, as it comes back from a record: whole milliseconds, a positive one at least 1.
 
     One that is longer than a record can tell is none.
     What is no duration stays as it is: `validate` says so.
 
-    >>> kept_limit(0.0004), kept_limit(1.23456), kept_limit(60), kept_limit("1s")
-    (0.001, 1.235, 60.0, '1s')
+    >>> kept_limit(0.0004), kept_limit(1.23456), kept_limit("1m30s"), kept_limit("soon")
+    (0.001, 1.235, 90.0, 'soon')
     """
+    seconds = in_seconds(seconds)
     ms = as_ms(seconds)
     if ms is None or seconds < 0:
         return seconds

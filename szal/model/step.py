@@ -11,6 +11,7 @@ import attrs
 from szal.expressions.copies import as_written
 from szal.expressions.path import Json, spelled
 from szal.model.class_name import class_name
+from szal.model.duration import in_seconds
 from szal.model.moment import in_ms, kept_limit
 from szal.model.state import NamedEnum
 
@@ -131,7 +132,8 @@ def _number(value: Any) -> Any:
 class StepDef:
     """One unit of work. A value: change it with `attrs.evolve`, and never its `config` in place.
 
-    Durations are seconds, recorded in whole milliseconds; a limit is kept so, and a positive one is never 0. `timeout`
+    Durations are seconds, a `timedelta`, or a text like "1m30s". They are kept as seconds, and recorded in whole
+    milliseconds; a limit is kept so, and a positive one is never 0. `timeout`
     limits one attempt, counted from its start; None means no limit.
     `retry_jitter` spreads each wait by that fraction, both ways. `retry_on` and `give_up_on` take exception
     classes or their dotted names (``"requests.exceptions.Timeout"``; builtins need no module); a name
@@ -157,7 +159,7 @@ class StepDef:
     description: str = ""
     timeout: float | None = attrs.field(default=None, converter=kept_limit)
     max_retries: int = 0
-    retry_delay: float = attrs.field(default=1.0, eq=in_ms)
+    retry_delay: float = attrs.field(default=1.0, converter=in_seconds, eq=in_ms)
     backoff: BackoffStrategy = BackoffStrategy.FIXED
     max_retry_delay: float | None = attrs.field(default=None, converter=kept_limit)
     retry_jitter: float = attrs.field(default=0.0, converter=_number)

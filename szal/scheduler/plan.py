@@ -24,6 +24,7 @@ from szal.model.flow import FlowDef
 from szal.model.inputs import ANY_INPUTS, Inputs
 from szal.model.kept import Kept
 from szal.model.key import item_in, item_key
+from szal.model.known_inputs import known_inputs
 from szal.model.recorded import as_read_again
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
 from szal.model.validation import Analysis, FlowMode
@@ -212,6 +213,7 @@ class Plan:
             flow.version,
             flow.timeout,
             flow.rollback_on_failure,
+            flow.parameters,
             *flow.sub_flows,
         )
         kept: Kept[Plan] | None = flow._plan
@@ -303,7 +305,8 @@ def _made(flow: FlowDef) -> Plan:
     found = flow.analyse()
     plan = _compile(found)
     plan.read_again = as_read_again(flow)
-    plan.inputs = Inputs(flow.inputs, are_variables=found.has_commands)
+    known = None if flow.parameters is None or flow.inputs else known_inputs(flow.parameters, found)
+    plan.inputs = Inputs(flow.inputs, known=known, steps=found.places, are_variables=found.has_commands)
     return plan
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from szal.errors import GiveUp, ShellNotSupported
 from szal.expressions.path import Json
@@ -13,13 +13,6 @@ from szal.scheduler.context import Handler, StepContext
 __all__ = ["Handlers", "call_python", "do_shell", "type_done_by", "undo_as_configured"]
 
 _F = TypeVar("_F", bound=Handler)
-
-
-class Resolver(Protocol):
-    """What an engine asks for handlers: `Handlers`, or a function that does every step."""
-
-    def resolve_all(self, steps: Sequence[StepDef]) -> list[Handler | None]: ...
-    def resolve_rollback(self, step: StepDef) -> Handler | None: ...
 
 
 class Handlers:
@@ -71,14 +64,14 @@ class Handlers:
         """Return what does *step*, or None."""
         return self._steps.get(step.name, self._types.get(step.step_type or "", self._default))
 
-    def resolve_all(self, steps: Sequence[StepDef]) -> list[Handler | None]:
+    def resolve_all(self, steps: Sequence[StepDef], flow_name: str = "") -> list[Handler | None]:  # noqa: ARG002
         """Return what does each of *steps*, or None; raise `ShellNotSupported` for commands that cannot run here."""
         found = [self.resolve(step) for step in steps]
         if do_shell in found:
             _check_shell(step.name for step, handler in zip(steps, found, strict=True) if handler is do_shell)
         return found
 
-    def resolve_rollback(self, step: StepDef) -> Handler | None:
+    def resolve_rollback(self, step: StepDef, flow_name: str = "") -> Handler | None:  # noqa: ARG002
         """Return what undoes *step*, or None: its ``config["rollback"]`` comes last."""
         found = self._rollbacks.get(step.name, self._type_rollbacks.get(step.step_type or ""))
         if found is None and isinstance(step.config, Mapping) and "rollback" in step.config:
@@ -114,21 +107,6 @@ def undo_as_configured(ctx: StepContext) -> Json:
 def type_done_by(handler: Handler | None) -> str | None:
     """Return the type that szal brings *handler* for, if it is one of these."""
     return "shell" if handler is do_shell else "python" if handler is call_python else None
-
-
-class EveryStep:
-    """One function for every step, as a resolver."""
-
-    def __init__(self, function: Handler) -> None:
-        self._function = function
-
-    def resolve_all(self, steps: Sequence[StepDef]) -> list[Handler | None]:
-        """Return the function, for each."""
-        return [self._function] * len(steps)
-
-    def resolve_rollback(self, step: StepDef) -> Handler | None:  # noqa: ARG002
-        """Return None: undoing is `EngineConfig.rollback_handler`'s."""
-        return None
 
 
 def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Json:

@@ -37,7 +37,7 @@ def bus():
 
 
 class TestWorkflowEvent:
-    def test_has_its_fields_in_the_order_of_szal_rs(self):
+    def test_has_its_fields_in_the_order_of_szal_rs_and_those_of_items(self):
         names = [field.alias for field in WorkflowEvent.__attrs_attrs__]
         assert names == [
             "event_type",
@@ -49,6 +49,8 @@ class TestWorkflowEvent:
             "error",
             "timestamp",
             "execution_id",
+            "index",
+            "items",
         ]
 
     def test_is_stamped_with_the_present_in_utc(self):

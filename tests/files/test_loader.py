@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from szal.engine.engine import Engine
 from szal.errors import LoadError, MissingExtra
 from szal.files.document import Unreadable
-from szal.files.fields import parse_duration
 from szal.files.json import read_json
 from szal.files.loader import load_flow
 from szal.files.yaml import read_yaml
+from szal.model.duration import parse_duration
 from szal.model.flow import FlowMode
 from szal.model.state import WorkflowState
 from szal.model.step import BackoffStrategy, TriggerMode

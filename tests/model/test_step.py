@@ -1,13 +1,14 @@
 """Step definitions, and the arithmetic of backoff."""
 
 import math
+from datetime import timedelta
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal import BackoffStrategy, StepDef, TriggerMode
+from szal import BackoffStrategy, FlowDef, InvalidFlow, StepDef, TriggerMode
 
 FINITE = st.floats(min_value=0, max_value=1e308)
 
@@ -99,3 +100,17 @@ def test_backoff_never_overflows_and_keeps_to_its_maximum(
     assert math.isfinite(delay)
     assert delay >= 0
     assert maximum is None or delay <= maximum
+
+
+@pytest.mark.parametrize("minute", [60, 60.0, timedelta(minutes=1), "1m", "60s"])
+def test_durations_are_seconds_a_timedelta_or_a_text(minute: object) -> None:
+    step = StepDef("build", timeout=minute, retry_delay=minute, max_retry_delay=minute)
+    assert (step.timeout, step.retry_delay, step.max_retry_delay) == (60.0, 60.0, 60.0)
+    assert FlowDef("ci", timeout=minute).timeout == 60.0
+
+
+def test_a_text_that_is_no_duration_is_told_by_validate() -> None:
+    flow = FlowDef("ci", steps=[StepDef("build", timeout="soon", retry_delay="1 parsec")])
+    with pytest.raises(InvalidFlow, match=r"timeout .*'soon'") as caught:
+        flow.validate()
+    assert len(caught.value.problems) == 2

@@ -1,0 +1,383 @@
+"""A flow written as functions."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+
+import attrs
+
+from szal.authoring.including import included
+from szal.authoring.parameters import parameters_of
+from szal.authoring.step import Each, Step
+from szal.authoring.wiring import Function, Wired, Written, wire
+from szal.engine.one_shot import run
+from szal.errors import InvalidFlow, did_you_mean
+from szal.expressions.path import Json, spelled
+from szal.model.flow import FlowDef, definition_of
+from szal.model.migration import Migration, MigrationRegistry
+from szal.model.results import FlowResult
+from szal.model.step import StepDef
+from szal.model.validation import FlowMode
+from szal.scheduler.context import Handler
+from szal.steps.handlers import Handlers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from szal.steps.resolving import Resolver
+
+__all__ = ["Flow"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Needed: TypeAlias = "Step[..., Any] | StepDef | str"
+"""A step that another one needs: a decorated function, a definition, or its name."""
+
+
+class _Decorator(Protocol):
+    """What makes a step of a function."""
+
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+_OF_A_STEP: Final = frozenset(field.name for field in attrs.fields(StepDef)) - {"name"}
+_OF_A_FLOW: Final = frozenset(field.name for field in attrs.fields(FlowDef) if field.init) - {
+    *("name", "mode", "steps", "sub_flows", "file", "parameters"),
+}
+
+
+class Flow:
+    """A flow whose steps are functions. What a step needs, its parameters say, by name.
+
+    ``ctx`` is the step's context; ``item`` and ``index`` are an element of what it is done for each of (`foreach`) and
+    its place; the name of a step makes that a dependency, and is its output; any other name is an input of the flow.
+    The default of a parameter is what it is where the input was not given, or the step has no output.
+
+    It owns a `FlowDef` (`definition`; mode DAG unless said otherwise, and all its other fields as keywords), and what
+    does its steps, which an engine that goes on with an execution finds by the names of flow and step. Everything that
+    takes a flow takes this. Where `inputs` declares none, it takes those that parameters and texts name, and no other.
+
+    >>> ci = Flow("ci", rollback_on_failure=True)
+    >>> @ci.step(max_retries=2, timeout="1m")
+    ... def build(revision):
+    ...     return {"wheel": f"ci-{revision}.whl"}
+    >>> @ci.step
+    ... def publish(build, channel="staging"):
+    ...     return f"{build['wheel']} to {channel}"
+    >>> @publish.rollback
+    ... def unpublish(publish):
+    ...     print("took back", publish)
+    >>> ci.run({"revision": 7})["publish"].output
+    'ci-7.whl to staging'
+    """
+
+    def __init__(self, name: str, mode: FlowMode = FlowMode.DAG, **fields: Any) -> None:
+        _check_fields(f"flow {name!r}", fields, _OF_A_FLOW)
+        self._definition = FlowDef(name, mode, **fields)
+        self._functions = _Functions(self)
+        self._written: dict[str, Written] = {}
+        self._brought: dict[str, Json] = {}  # inputs that included flows declare, where this one declares none
+        self._sub_flows: list[Flow | FlowDef] = []
+        self._migrations = MigrationRegistry(name)
+        self._wired: Wired | None = None
+        self._wired_of: tuple[list[StepDef], list[FlowDef]] = ([], [])
+
+    @property
+    def name(self) -> str:
+        """The name of the flow."""
+        return self._definition.name
+
+    @property
+    def definition(self) -> FlowDef:
+        """What is run and recorded. Raises `InvalidFlow` with all that is wrong with it."""
+        self._wire()
+        return self._definition
+
+    @property
+    def handlers(self) -> Handlers:
+        """What does its steps, as `definition` has them."""
+        return self._wire().handlers
+
+    def __repr__(self) -> str:
+        return f"<flow {self.name!r}>"
+
+    # -- steps -----------------------------------------------------------------------------------------
+
+    @overload
+    def step(
+        self,
+        function: Callable[P, R],
+        /,
+        *,
+        name: str | None = None,
+        needs: "Needed | Iterable[Needed]" = (),
+        **fields: Any,
+    ) -> Step[P, R]: ...
+
+    @overload
+    def step(
+        self, /, *, name: str | None = None, needs: "Needed | Iterable[Needed]" = (), **fields: Any
+    ) -> _Decorator: ...
+
+    def step(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        needs: "Needed | Iterable[Needed]" = (),
+        **fields: Any,
+    ) -> "Step[..., Any] | _Decorator":
+        """Make a step of a function, or of anything that can be called: as a decorator, or in a call.
+
+        *name* is that of the function, if it says no other; *needs* are steps that come first, without their outputs.
+        *fields* are those of `StepDef`. `foreach` is a path, a step (``foreach=list_files``), or an input
+        (``foreach=szal.each("files")``).
+
+        Raises `NotAHandler` where nothing can be bound to the function's parameters, `InvalidFlow` for a name that is
+        taken, and TypeError for a field that there is not.
+
+        >>> flow = Flow("tables")
+        >>> for table in ("orders", "clients"):
+        ...     _ = flow.step(lambda ctx: f"loading {ctx.step.name}", name=table)
+        >>> flow.run().outputs
+        {'orders': 'loading orders', 'clients': 'loading clients'}
+        """
+        if function is None:
+
+            def decorate(function: Callable[P, R], /) -> Step[P, R]:
+                return self.step(function, name=name, needs=needs, **fields)
+
+            return decorate
+        if isinstance(function, Step):
+            function = function.function
+        name = _name_of(function) if name is None else name
+        if name is None:
+            raise InvalidFlow(self.name, ("a step of what has no name of its own needs one: flow.step(…, name=…)",))
+        _check_fields(f"step {name!r}", fields, _OF_A_STEP)
+        does = Function(function, parameters_of(function, f"the function of step {name!r}"))
+        self._add(name, needs, fields, does)
+        return Step(self, name, function)
+
+    def add_step(self, step: StepDef, *, needs: "Needed | Iterable[Needed]" = ()) -> StepDef:
+        """Add a step that is no function: a wait, a sleep, a command. Its name is what parameters call it.
+
+        >>> flow = Flow("order")
+        >>> approve = flow.add_step(StepDef("approve", step_type="wait", config={"signal": "ok", "default": "yes"}))
+        >>> @flow.step
+        ... def ship(approve): ...
+        >>> flow.definition.steps[1].depends_on == (approve.id,)
+        True
+        """
+        return self._write(step, needs, None)
+
+    def _add(self, name: str, needs: "Needed | Iterable[Needed]", fields: dict[str, Any], does: Function) -> None:
+        names = [*self._names(name, needs)]
+        source = fields.get("foreach")
+        if isinstance(source, Each):
+            fields = {**fields, "foreach": spelled(("inputs", source.name))}
+        elif isinstance(source, Step):
+            names += self._names(name, source)
+            fields = {**fields, "foreach": spelled(("steps", source.name, "output"))}
+        if "depends_on" in fields:
+            several = fields.pop("depends_on")
+            several = (several,) if isinstance(several, str | StepDef | Step) else several
+            names += self._names(name, [each for each in several if isinstance(each, Step)])
+            fields["depends_on"] = [each for each in several if not isinstance(each, Step)]
+        self._write(StepDef(name, **fields), names, does)
+
+    def _write(self, step: StepDef, needs: "Needed | Iterable[Needed]", does: Function | None) -> StepDef:
+        if step.name in self._written:
+            raise InvalidFlow(self.name, (f"step {step.name!r}: duplicate step name",))
+        written = Written(step, does, needs=tuple(self._names(step.name, needs)))
+        self._written[step.name] = written
+        self._definition.add_step(step)
+        self._wired = None
+        return step
+
+    def _names(self, step: str, needs: "Needed | Iterable[Needed]") -> Iterable[str]:
+        """Yield the names of the steps that *step* needs; they may be written later."""
+        for each in (needs,) if isinstance(needs, str | StepDef | Step) else needs:
+            if isinstance(each, Step) and each.flow is not self:
+                problem = f"step {step!r} needs {each.name!r}, which is a step of flow {each.flow.name!r}"
+                raise InvalidFlow(self.name, (problem,))
+            given: object = each
+            if not isinstance(given, str | StepDef | Step):
+                problem = f"step {step!r} needs what is no step and no name of one ({each!r})"
+                raise InvalidFlow(self.name, (problem,))
+            yield each if isinstance(each, str) else each.name
+
+    def register_undo(self, step: str, function: Callable[..., Any]) -> None:
+        """Have *function* undo the step of that name: what `Step.rollback` does."""
+        written = self._written[step]
+        if written.undoes is not None:
+            raise InvalidFlow(self.name, (f"step {step!r} has a rollback already",))
+        written.undoes = Function(function, parameters_of(function, f"the rollback of step {step!r}"))
+        self._wired = None
+
+    def _wire(self) -> Wired:
+        definition, below = self._definition, [definition_of(flow) for flow in self._sub_flows]
+        if self._wired is None or self._wired_of != (definition.steps, below):
+            latest = self._migrations.latest_version
+            if latest is not None and latest > definition.version:
+                problem = f"there is a migration to version {latest}, and this is version {definition.version}"
+                raise InvalidFlow(self.name, (f"{problem}: write Flow({self.name!r}, version={latest})",))
+            definition.sub_flows = tuple(_side_by_side(below))
+            wired = wire(definition, self._written, self._brought)
+            definition.parameters = wired.parameters
+            self._wired, self._wired_of = wired, (list(definition.steps), below)
+        return self._wired
+
+    # -- other flows -----------------------------------------------------------------------------------
+
+    def include(self, other: "Flow", *, prefix: str = "") -> list[StepDef]:
+        """Add the steps that *other* has now, under names that begin with *prefix*, and return them.
+
+        What their parameters, conditions, templates and `foreach` name is what it was in *other*. Its inputs become
+        this flow's; its time limit, its rollback and its migrations do not.
+
+        >>> table = Flow("table")
+        >>> @table.step
+        ... def extract(day): return [day]
+        >>> @table.step
+        ... def load(extract): return len(extract)
+        >>> etl = Flow("etl")
+        >>> _, done = etl.include(table, prefix="eu_")
+        >>> etl.run({"day": "2026-11-26"}).outputs
+        {'eu_extract': ['2026-11-26'], 'eu_load': 1}
+        """
+        theirs = other.definition
+        if theirs.mode is not self._definition.mode:
+            problem = f"it is of mode {self._definition.mode}, and cannot include flow {other.name!r}, of {theirs.mode}"
+            raise InvalidFlow(self.name, (problem,))
+        found = included(theirs, other._written, prefix)
+        taken = [each.step.name for each in found if each.step.name in self._written]
+        if taken:
+            raise InvalidFlow(self.name, tuple(f"step {name!r}: duplicate step name" for name in taken))
+        self._take_inputs(other, theirs.inputs or other._brought)
+        self._sub_flows += [flow for flow in other._sub_flows if flow not in self._sub_flows]
+        for each in found:
+            self._written[each.step.name] = each
+            self._definition.add_step(each.step)
+        self._wired = None
+        return [each.step for each in found]
+
+    def _take_inputs(self, other: "Flow", declared: Mapping[str, Json]) -> None:
+        ours = self._definition.inputs or self._brought
+        for name, said in declared.items():
+            if name in ours and ours[name] != said:
+                problem = f"input {name!r}: flow {other.name!r}, which it includes, declares it otherwise"
+                raise InvalidFlow(self.name, (problem,))
+        if self._definition.inputs:
+            self._definition.inputs = {**self._definition.inputs, **declared}
+        else:
+            self._brought.update(declared)
+
+    def sub_flow(
+        self,
+        name: str,
+        other: "Flow | FlowDef",
+        *,
+        inputs: "Mapping[str, Json | Step[..., Any]] | None" = None,
+        needs: "Needed | Iterable[Needed]" = (),
+        **fields: Any,
+    ) -> StepDef:
+        """Add a step that runs *other* as an execution of its own, with *inputs*; its outputs are the step's output.
+
+        An input that is a step is its output, and templates are filled in. *other* brings what does its steps.
+
+        >>> deploy = Flow("deploy")
+        >>> @deploy.step
+        ... def push(wheel): return f"pushed {wheel}"
+        >>> ci = Flow("ci")
+        >>> @ci.step
+        ... def build(): return "ci.whl"
+        >>> _ = ci.sub_flow("deploy", deploy, inputs={"wheel": build})
+        >>> ci.run()["deploy"].output
+        {'push': 'pushed ci.whl'}
+        """
+        if other is self or (isinstance(other, Flow) and self in other._below()):
+            raise InvalidFlow(self.name, (f"step {name!r}: a flow cannot be its own sub-flow",))
+        _check_fields(f"step {name!r}", fields, _OF_A_STEP - {"step_type", "config"})
+        given, names = {}, [*self._names(name, needs)]
+        for key, value in (inputs or {}).items():
+            given[key] = f"{{{{{spelled(('steps', value.name, 'output'))}}}}}" if isinstance(value, Step) else value
+            names += self._names(name, value) if isinstance(value, Step) else ()
+        config = {"flow_name": other.name, "inputs": given}
+        step = self._write(StepDef(name, step_type="sub_flow", config=config, **fields), names, None)
+        if other not in self._sub_flows:
+            self._sub_flows.append(other)
+        return step
+
+    def _below(self) -> "list[Flow]":
+        """Return all flows that are sub-flows of this one, directly or not."""
+        own = [flow for flow in self._sub_flows if isinstance(flow, Flow)]
+        return [*own, *(below for flow in own for below in flow._below())]
+
+    def migration(self, from_version: int, to_version: int) -> Callable[[Migration], Migration]:
+        """Return a decorator for what brings recorded definitions of this flow forward (`MigrationRegistry`).
+
+        >>> ci = Flow("ci", version=2)
+        >>> @ci.migration(1, 2)
+        ... def test_became_check(flow):
+        ...     flow.steps = [attrs.evolve(step, name="check") if step.name == "test" else step for step in flow.steps]
+        ...     return flow
+        """
+        self._wired = None
+        return self._migrations.register(from_version, to_version)
+
+    # -- for engines -----------------------------------------------------------------------------------
+
+    def resolvers(self) -> "Mapping[str, Resolver]":
+        """Return what does the steps of this flow and its sub-flows, by the flows' names."""
+        found: dict[str, Resolver] = {self.name: self._functions}
+        for flow in self._sub_flows:
+            if isinstance(flow, Flow):
+                found.update(flow.resolvers())
+        return found
+
+    def registries(self) -> "Mapping[str, MigrationRegistry]":
+        """Return the migrations of this flow and its sub-flows, by the flows' names."""
+        found = {} if self._migrations.latest_version is None else {self.name: self._migrations}
+        for flow in self._sub_flows:
+            if isinstance(flow, Flow):
+                found.update(flow.registries())
+        return found
+
+    def run(self, inputs: Mapping[str, Json] | None = None, **options: Any) -> FlowResult:
+        """Run it with an engine made for that: `szal.run`, which has the *options*."""
+        return run(self, inputs, **options)
+
+
+class _Functions:
+    """What does the steps of a flow, for an engine: that which the flow has when a run begins."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+
+    def resolve_all(self, steps: "Sequence[StepDef]", flow_name: str) -> list[Handler | None]:
+        return self._flow.handlers.resolve_all(steps, flow_name)
+
+    def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
+        return self._flow.handlers.resolve_rollback(step, flow_name)
+
+
+def _side_by_side(flows: Iterable[FlowDef]) -> Iterable[FlowDef]:
+    """Yield *flows*, and what is below them, each once: a definition brings all of them itself."""
+    seen: set[str] = set()
+    for flow in flows:
+        for each in (flow, *flow.sub_flows):
+            if each.id not in seen:
+                seen.add(each.id)
+                yield attrs.evolve(each, sub_flows=()) if each.sub_flows else each
+
+
+def _name_of(function: object) -> str | None:
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) and name.isidentifier() else None
+
+
+def _check_fields(what: str, fields: Mapping[str, object], known: frozenset[str]) -> None:
+    for field in fields:
+        if field not in known:
+            raise TypeError(f"{what}: there is no {field!r}{did_you_mean(field, sorted(known))}")

@@ -1,0 +1,104 @@
+"""Which function does which step of which flow, as an engine asks for it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from szal.expressions.path import Json
+from szal.model.step import StepDef
+from szal.scheduler.context import Handler, StepContext
+from szal.steps.function import check_handler
+from szal.steps.handlers import Handlers
+
+if TYPE_CHECKING:
+    from szal.model.migration import MigrationRegistry
+
+__all__ = ["Authored", "ByFlow", "EveryStep", "Handling", "Resolver", "migrations_of", "resolver_of"]
+
+
+class Resolver(Protocol):
+    """What an engine asks for handlers. A flow is told by its name, by which it is known in every process."""
+
+    def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]: ...
+    def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None: ...
+
+
+@runtime_checkable
+class Authored(Protocol):
+    """What brings flows and what does their steps: a `szal.Flow`. By the flows' names: its own, and its sub-flows'."""
+
+    def resolvers(self) -> "Mapping[str, Resolver]": ...
+    def registries(self) -> "Mapping[str, MigrationRegistry]": ...
+
+
+Handling: TypeAlias = Callable[[StepContext], Json] | Handlers | Authored
+"""What does the steps of flows."""
+
+
+class EveryStep:
+    """One function for every step, as a resolver."""
+
+    def __init__(self, function: Handler) -> None:
+        self._function = function
+
+    def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]:  # noqa: ARG002
+        """Return the function, for each."""
+        return [self._function] * len(steps)
+
+    def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:  # noqa: ARG002
+        """Return None: undoing is `EngineConfig.rollback_handler`'s."""
+        return None
+
+
+class ByFlow:
+    """What does the steps of each flow, by its name; *others* does those of all other flows."""
+
+    def __init__(self, by_name: Mapping[str, Resolver], others: Resolver) -> None:
+        self._by_name = by_name
+        self._others = others
+
+    def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]:
+        """Return what does each of *steps*, or None."""
+        return self._by_name.get(flow_name, self._others).resolve_all(steps, flow_name)
+
+    def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
+        """Return what undoes *step*, or None."""
+        return self._by_name.get(flow_name, self._others).resolve_rollback(step, flow_name)
+
+
+def resolver_of(handler: "Handling | Iterable[Handling]") -> Resolver:
+    """Return what an engine asks that is given *handler*: several are flows, and a `Handlers` for all others.
+
+    Raises `NotAHandler`, and ValueError for two flows of one name.
+    """
+    if isinstance(handler, Handlers):
+        return handler
+    if isinstance(handler, Authored | list | tuple):
+        return _by_flow(_parts(handler))
+    check_handler(handler, "the handler of an engine")
+    return EveryStep(handler)  # type: ignore[arg-type]
+
+
+def migrations_of(handler: "Handling | Iterable[Handling]") -> "dict[str, MigrationRegistry]":
+    """Return the migrations that the flows among *handler* bring, by flow name."""
+    flows = (part for part in _parts(handler) if isinstance(part, Authored))
+    return {name: registry for flow in flows for name, registry in flow.registries().items()}
+
+
+def _parts(handler: "Handling | Iterable[Handling]") -> Sequence[object]:
+    return handler if isinstance(handler, list | tuple) else (handler,)
+
+
+def _by_flow(parts: Sequence[object]) -> ByFlow:
+    by_name: dict[str, Resolver] = {}
+    others: Resolver | None = None
+    for part in parts:
+        if isinstance(part, Handlers) and others is None:
+            others = part
+        elif not isinstance(part, Authored):
+            check_handler(part, "one of the handlers of an engine")
+            raise ValueError("an engine of several flows takes flows, and one Handlers for all others")
+        else:
+            for name, resolver in part.resolvers().items():
+                if by_name.setdefault(name, resolver) is not resolver:
+                    raise ValueError(f"two flows of this engine are called {name!r}")
+    return ByFlow(by_name, Handlers() if others is None else others)

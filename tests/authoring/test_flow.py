@@ -1,0 +1,514 @@
+"""Flows written as functions: how parameters are bound, and what is refused where it is written."""
+
+import functools
+import pickle
+import textwrap
+from datetime import timedelta
+
+import attrs
+import pytest
+
+import szal
+from szal import (
+    Engine,
+    Flow,
+    FlowDef,
+    FlowMode,
+    InvalidFlow,
+    InvalidInputs,
+    NotAHandler,
+    StepDef,
+    StepStatus,
+    TriggerMode,
+    WorkflowState,
+)
+
+module_flow = Flow("module")
+
+
+@module_flow.step
+def at_the_top(ctx, n=1):
+    """Return n, doubled."""
+    return 2 * n
+
+
+@pytest.fixture
+def flow():
+    return Flow("ci")
+
+
+def steps_before(flow, name):
+    names = {step.id: step.name for step in flow.definition.steps}
+    step = next(step for step in flow.definition.steps if step.name == name)
+    return [names[id_] for id_ in step.depends_on]
+
+
+# -- binding -----------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_named_after_a_step_is_a_dependency_and_its_output(flow):
+    @flow.step
+    def build():
+        return {"wheel": "ci.whl"}
+
+    @flow.step
+    def test(build):
+        return f"tested {build['wheel']}"
+
+    assert steps_before(flow, "test") == ["build"]
+    assert flow.run()["test"].output == "tested ci.whl"
+
+
+def test_any_other_parameter_is_an_input(flow):
+    @flow.step
+    def build(revision):
+        return revision
+
+    assert flow.run({"revision": "HEAD"})["build"].output == "HEAD"
+    assert steps_before(flow, "build") == []
+
+
+def test_ctx_is_the_context_wherever_it_stands(flow):
+    @flow.step
+    def build(revision, ctx):
+        return [ctx.step.name, ctx.attempt, revision]
+
+    assert flow.run({"revision": "HEAD"})["build"].output == ["build", 1, "HEAD"]
+
+
+def test_a_plain_handler_is_called_as_it_is(flow):
+    def build(ctx): ...
+
+    flow.step(build)
+    assert flow.handlers.resolve(flow.definition.steps[0]) is build
+
+
+def test_keyword_only_parameters_are_bound_too(flow):
+    @flow.step
+    def build(*, ctx):
+        return ctx.step.name
+
+    @flow.step
+    def test(*, build, level="full"):
+        return f"{build} {level}"
+
+    assert flow.run()["test"].output == "build full"
+
+
+def test_the_step_that_a_parameter_names_may_be_written_later(flow):
+    @flow.step
+    def test(build):
+        return f"tested {build}"
+
+    @flow.step
+    def build():
+        return "ci.whl"
+
+    assert flow.run()["test"].output == "tested ci.whl"
+
+
+def test_two_steps_may_have_different_defaults_of_one_input_and_what_is_given_replaces_both(flow):
+    @flow.step
+    def small(size=1):
+        return size
+
+    @flow.step
+    def large(size=100):
+        return size
+
+    assert flow.run().outputs == {"small": 1, "large": 100}
+    assert flow.run({"size": 7}).outputs == {"small": 7, "large": 7}
+    assert flow.run({"size": None}).outputs == {"small": None, "large": None}
+
+
+def test_a_step_without_output_is_the_default_or_none(flow):
+    @flow.step(condition="false")
+    def lint(): ...
+
+    @flow.step
+    def report(lint):
+        return lint
+
+    @flow.step
+    def count(lint=0):
+        return lint
+
+    result = flow.run()
+    assert result["lint"].status is StepStatus.SKIPPED
+    assert [result["report"].output, result["count"].output] == [None, 0]
+
+
+def test_an_undo_is_bound_as_steps_are_and_its_own_name_is_what_the_step_came_to(capsys):
+    flow = Flow("ci", rollback_on_failure=True)
+
+    @flow.step
+    def build():
+        return "ci.whl"
+
+    @flow.step
+    def publish(build):
+        return f"https://example.org/{build}"
+
+    @publish.rollback
+    def unpublish(ctx, publish, build, revision, dry=False):
+        print("took back", publish, build, revision, dry, ctx.output == publish)
+
+    @flow.step
+    def announce(publish):
+        raise ConnectionError("no network")
+
+    result = flow.run({"revision": "HEAD"})
+    assert result.state is WorkflowState.ROLLED_BACK
+    assert capsys.readouterr().out == "took back https://example.org/ci.whl ci.whl HEAD False True\n"
+
+
+def test_a_registered_undo_makes_its_step_rollbackable(flow):
+    @flow.step
+    def publish(): ...
+
+    assert not flow.definition.steps[0].rollbackable
+    publish.rollback(lambda ctx: None)
+    assert flow.definition.steps[0].rollbackable
+
+
+# -- inputs ------------------------------------------------------------------------------------------------
+
+
+def test_missing_and_unknown_inputs_are_told_at_once_before_anything_starts(flow):
+    ran = []
+
+    @flow.step
+    def build(revision):
+        ran.append(revision)
+
+    with pytest.raises(InvalidInputs) as caught:
+        flow.run({"revison": "HEAD"})
+    assert caught.value.problems == (
+        "unknown input 'revison'; did you mean 'revision'?",
+        "input 'revision' is required: step 'build' takes it",
+    )
+    assert ran == []
+
+
+def test_a_flow_whose_functions_take_nothing_takes_no_input(flow):
+    flow.step(lambda ctx: None, name="build")
+    with pytest.raises(InvalidInputs, match="unknown input 'revision'; the flow takes none"):
+        flow.run({"revision": "HEAD"})
+
+
+def test_a_missing_input_may_have_been_meant_to_be_a_step(flow):
+    @flow.step
+    def build(): ...
+
+    @flow.step
+    def test(biuld): ...
+
+    with pytest.raises(InvalidInputs, match=r"input 'biuld' is required.*did you mean the step 'build'\?"):
+        flow.run()
+
+
+def test_an_input_that_one_step_has_a_default_for_is_required_where_another_has_none(flow):
+    flow.step(lambda size=1: size, name="small")
+    flow.step(lambda size: size, name="large")
+    with pytest.raises(InvalidInputs, match="'size' is required: step 'large' takes it"):
+        flow.run()
+
+
+def test_what_conditions_and_templates_name_is_an_input_too(flow):
+    flow.step(lambda ctx: ctx.config, name="a", condition="inputs.env == 'prod'", config={"to": "{{inputs.to}}"})
+    flow.step(lambda ctx: ctx.config, name="b", config={"cc": "{{inputs.cc?}}"})
+    with pytest.raises(InvalidInputs) as caught:
+        flow.run({"enw": "prod"})
+    assert caught.value.missing == ("env", "to")
+    assert "unknown input 'enw'; did you mean 'env'?" in caught.value.problems
+    assert flow.run({"env": "prod", "to": "x"}).outputs == {"a": {"to": "x"}, "b": {"cc": None}}
+
+
+def test_where_a_flow_declares_its_inputs_another_name_is_refused_with_a_suggestion():
+    flow = Flow("ci", inputs={"revision": {"type": "string"}})
+
+    @flow.step
+    def build(revison): ...
+
+    @flow.step
+    def test(biuld): ...
+
+    with pytest.raises(InvalidFlow) as caught:
+        flow.run()
+    assert caught.value.problems == (
+        "step 'build' takes 'revison', which is no step and no input of the flow; did you mean 'revision'?",
+        "step 'test' takes 'biuld', which is no step and no input of the flow; did you mean 'build'?",
+    )
+
+
+def test_a_declared_input_that_was_not_given_leaves_the_parameter_its_default():
+    flow = Flow("ci", inputs={"size": {"type": "integer"}, "level": 3, "day": None})
+
+    @flow.step
+    def build(size=128, level=1, day="today"):
+        return [size, level, day]
+
+    assert flow.run()["build"].output == [128, 3, None]
+    assert flow.run({"size": 5, "level": 6, "day": 7})["build"].output == [5, 6, 7]
+
+
+def test_the_inputs_are_known_with_a_store_and_when_the_definition_is_run(flow, tmp_path):
+    @flow.step
+    def build(revision, size=(1, 2)):
+        return [revision, list(size)]
+
+    with Engine(flow) as engine, pytest.raises(InvalidInputs, match="unknown input 'x'"):
+        engine.run(flow.definition, {"x": 1, "revision": 1})
+    result = szal.run(flow, {"revision": 1}, store=f"sqlite:///{tmp_path}/ci.db")
+    assert result["build"].output == [1, [1, 2]]
+
+
+# -- what is written ---------------------------------------------------------------------------------------
+
+
+def test_every_field_of_a_step_is_a_keyword(flow):
+    values = {
+        "max_retries": 2,
+        "retry_delay": "1m30s",
+        "timeout": timedelta(minutes=2),
+        "trigger_mode": TriggerMode.ALL_DONE,
+        "idempotent": False,
+        "description": "builds",
+    }
+    flow.step(lambda ctx: None, name="build", **values)
+    step = flow.definition.steps[0]
+    assert {name: getattr(step, name) for name in values} == {**values, "retry_delay": 90.0, "timeout": 120.0}
+
+
+def test_a_field_that_there_is_not_is_refused_with_a_suggestion(flow):
+    with pytest.raises(TypeError, match=r"step 'build': there is no 'timeuot'; did you mean 'timeout'?"):
+        flow.step(lambda ctx: None, name="build", timeuot=3)
+    with pytest.raises(TypeError, match=r"flow 'ci': there is no 'tiemout'; did you mean 'timeout'?"):
+        Flow("ci", tiemout=3)
+
+
+def test_needs_is_order_without_data(flow):
+    order = []
+
+    @flow.step
+    def build():
+        order.append("build")
+
+    @flow.step(needs=build)
+    def test():
+        order.append("test")
+
+    wait = flow.add_step(StepDef("wait", step_type="sleep", config={"seconds": 0}), needs=["test"])
+
+    @flow.step(needs=[wait, "lint"])
+    def publish():
+        order.append("publish")
+
+    @flow.step(needs="build")
+    def lint():
+        order.append("lint")
+
+    assert flow.run().success
+    assert (order[0], sorted(order[1:3]), order[3]) == ("build", ["lint", "test"], "publish")
+
+
+def test_a_need_of_a_step_that_there_is_not_is_told_with_a_suggestion(flow):
+    flow.step(lambda ctx: None, name="build")
+    flow.step(lambda ctx: None, name="test", needs="biuld")
+    with pytest.raises(InvalidFlow, match=r"needs a step 'biuld', which there is not; did you mean 'build'?"):
+        flow.definition  # noqa: B018
+
+
+def test_a_need_of_a_step_of_another_flow_is_refused_where_it_is_written(flow):
+    other = Flow("other").step(lambda ctx: None, name="build")
+    with pytest.raises(InvalidFlow, match=r"step 'test' needs 'build', which is a step of flow 'other'"):
+        flow.step(lambda ctx: None, name="test", needs=other)
+
+
+def test_methods_partials_and_callable_objects_are_steps(flow):
+    class Loader:
+        def load(self, table="orders"):
+            return f"loads {table}"
+
+        def __call__(self, ctx):
+            return f"called in {ctx.step.name}"
+
+    def load(ctx, region, table="clients"):
+        return f"{ctx.step.name}: {table} of {region}"
+
+    flow.step(Loader().load)
+    flow.step(Loader(), name="object")
+    for region in ("eu", "us"):
+        flow.step(functools.partial(load, region=region), name=f"load_{region}")
+    assert flow.run().outputs == {
+        "load": "loads orders",
+        "object": "called in object",
+        "load_eu": "load_eu: clients of eu",
+        "load_us": "load_us: clients of us",
+    }
+
+
+def test_everything_wrong_is_told_at_once():
+    flow = Flow("ci", inputs={"a": 1})
+    flow.step(lambda b: None, name="build", max_retries=-1)
+    flow.step(lambda ctx: None, name="test", needs="nothing")
+    with pytest.raises(InvalidFlow) as caught:
+        flow.run()
+    assert caught.value.problems == (
+        "step 'build' takes 'b', which is no step and no input of the flow",
+        "step 'test' needs a step 'nothing', which there is not",
+        "step 'build': max_retries is negative (-1)",
+    )
+
+
+def test_steps_that_take_each_other_are_a_cycle(flow):
+    flow.step(lambda b: None, name="a")
+    flow.step(lambda a: None, name="b")
+    with pytest.raises(szal.CycleDetected, match="a -> b -> a"):
+        flow.run()
+
+
+@pytest.mark.parametrize(
+    ("write", "problem"),
+    [
+        (lambda flow: flow.step(lambda *rows: None, name="a"), r"step 'a' takes \*rows"),
+        (lambda flow: flow.step(lambda **rows: None, name="a"), r"step 'a' takes \*\*rows"),
+        (lambda flow: flow.step(lambda row, /: None, name="a"), "step 'a' has the positional-only parameter 'row'"),
+        (lambda flow: flow.step(dict.fromkeys, name="a"), "step 'a' .*positional-only"),
+        (lambda flow: flow.step({}, name="a"), "step 'a' is no function, but of type dict"),
+        (lambda flow: flow.step(dict, name="a"), "step 'a' is the class dict"),
+        (lambda flow: flow.step(Flow.step, name="a"), "step 'a' takes 'self', as a method of a class does"),
+    ],
+)
+def test_what_cannot_be_bound_is_refused_where_it_is_written(flow, write, problem):
+    with pytest.raises(NotAHandler, match=problem):
+        write(flow)
+
+
+def test_functions_that_do_nothing_when_they_are_called_are_refused_where_they_are_written(flow):
+    async def fetch(ctx): ...
+
+    def rows(ctx):
+        yield 1
+
+    async def stream(ctx):
+        yield 1
+
+    for function in (fetch, functools.partial(fetch), stream):
+        with pytest.raises(NotAHandler, match=r"step 'a' is .*, an async function"):
+            flow.step(function, name="a")
+    with pytest.raises(NotAHandler, match=r"step 'rows' is .*rows, a generator function"):
+        flow.step(rows)
+    build = flow.step(lambda ctx: None, name="build")
+    with pytest.raises(NotAHandler, match=r"the rollback of step 'build' is .*, an async function"):
+        build.rollback(fetch)
+
+
+def test_a_name_taken_twice_is_refused_where_it_is_written(flow):
+    flow.step(lambda ctx: None, name="build")
+    with pytest.raises(InvalidFlow, match=r"step 'build': duplicate step name"):
+        flow.step(lambda ctx: None, name="build")
+    with pytest.raises(InvalidFlow, match=r"step 'build': duplicate step name"):
+        flow.add_step(StepDef("build"))
+
+
+def test_a_step_that_takes_its_own_output_is_refused(flow):
+    flow.step(lambda build: None, name="build")
+    with pytest.raises(InvalidFlow, match=r"step 'build' takes its own output"):
+        flow.run()
+
+
+def test_an_item_without_foreach_is_refused(flow):
+    flow.step(lambda item: None, name="build")
+    with pytest.raises(InvalidFlow, match=r"step 'build' takes 'item', and has no foreach="):
+        flow.run()
+
+
+def test_a_function_without_a_name_needs_one(flow):
+    with pytest.raises(InvalidFlow, match=r"needs one: flow.step\(…, name=…\)"):
+        flow.step(lambda ctx: None)
+
+
+def test_an_undo_takes_only_what_comes_before_its_step(flow):
+    build = flow.step(lambda ctx: None, name="build")
+    flow.step(lambda build: None, name="test")
+    build.rollback(lambda test: None)
+    with pytest.raises(InvalidFlow, match="the undo of step 'build' takes the output of step 'test', which cannot"):
+        flow.run()
+
+
+def test_in_a_sequential_flow_a_step_takes_the_outputs_of_those_before_it():
+    flow = Flow("line", FlowMode.SEQUENTIAL)
+    flow.step(lambda: 1, name="one")
+    flow.step(lambda: 2, name="two")
+    flow.step(lambda one, two: one + two, name="sum")
+    assert flow.run()["sum"].output == 3
+
+
+def test_in_a_sequential_flow_a_step_takes_no_output_of_those_after_it():
+    flow = Flow("line", FlowMode.SEQUENTIAL)
+    flow.step(lambda later: 1, name="first")
+    flow.step(lambda: 2, name="later")
+    with pytest.raises(InvalidFlow, match=r"step 'first' takes the output of step 'later', which cannot have run"):
+        flow.run()
+
+
+# -- what it stays -----------------------------------------------------------------------------------------
+
+
+def test_a_decorated_function_stays_callable_and_keeps_what_it_says(flow):
+    assert at_the_top(None, n=4) == 8
+    assert at_the_top.__doc__ == "Return n, doubled."
+    assert at_the_top.__name__ == "at_the_top"
+
+
+def test_a_decorated_function_can_be_pickled():
+    assert pickle.loads(pickle.dumps(at_the_top)) is at_the_top
+    assert pickle.loads(pickle.dumps(Flow("f").step(textwrap.dedent))) is textwrap.dedent
+
+
+def test_the_definition_is_a_flow_def_of_mode_dag(flow):
+    flow.step(lambda ctx: None, name="build")
+    definition = flow.definition
+    assert isinstance(definition, FlowDef)
+    assert (definition.name, definition.mode) == ("ci", FlowMode.DAG)
+    flow.step(lambda build: None, name="test")
+    assert flow.definition is definition
+    assert [step.name for step in definition.steps] == ["build", "test"]
+    assert attrs.evolve(definition) == definition
+
+
+# -- engines -----------------------------------------------------------------------------------------------
+
+
+def test_an_engine_of_several_flows_has_the_functions_of_each():
+    flows = [Flow("one"), Flow("two")]
+    for flow in flows:
+        flow.step(lambda ctx: f"{ctx.step.name} of {ctx.flow_name}", name="load")
+    with Engine(flows) as engine:
+        assert [engine.run(flow)["load"].output for flow in flows] == ["load of one", "load of two"]
+        assert engine.start(flows[1]).result(timeout=10)["load"].output == "load of two"
+
+
+def test_an_engine_takes_a_registry_for_all_other_flows(flow):
+    flow.step(lambda: "a function", name="build")
+    handlers = szal.Handlers(lambda ctx: "the registry")
+    with Engine([flow, handlers]) as engine:
+        assert engine.run(flow)["build"].output == "a function"
+        assert engine.run(FlowDef("other", steps=[StepDef("build")]))["build"].output == "the registry"
+
+
+def test_two_flows_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two flows of this engine are called 'ci'"):
+        Engine([Flow("ci"), Flow("ci")])
+
+
+def test_an_engine_that_does_not_know_a_flow_says_so(flow):
+    flow.step(lambda ctx: None, name="build")
+    with Engine(Flow("other")) as engine, pytest.raises(szal.HandlerNotFound, match="no handler for step: build"):
+        engine.run(flow)
+
+
+def test_what_is_no_flow_is_refused():
+    with Engine(lambda ctx: None) as engine, pytest.raises(TypeError, match="this is no flow, but of type str"):
+        engine.run("ci")  # type: ignore[arg-type]
