@@ -61,6 +61,9 @@ class Row:
     retry_at: float = 0.0
     said: object = None
     error: str | None = None
+    items: int | None = None  # of a step that runs over a list: how many there are, have ended, and have failed
+    ended: int = 0
+    failed: int = 0
 
     def seconds(self, now: float) -> float | None:
         """Return how long it took, or has taken so far; None where it has not begun."""
@@ -72,6 +75,8 @@ class Row:
         """Return what is to be said of it, in one clean line."""
         if self.stage is Stage.RETRYING and self.retry_at > now:
             return f"again in {elapsed(self.retry_at - now)}: {one_line(self.error or '')}"
+        if self.items is not None and self.stage.is_active:
+            return f"{self.ended} of {self.items}{f', {self.failed} failed' if self.failed else ''}"
         if self.stage.is_active or self.error is None:
             return brief(self.said)
         return one_line(self.error)
@@ -122,6 +127,9 @@ class Board:
         if row is not None and stage is not None:
             row.stage, row.attempt, row.error = stage, result.attempts, result.error
             row.duration = result.duration if result.attempts else None
+        if row is not None and result.items:
+            row.ended = sum(item.status in _STAGES for item in result.items)
+            row.failed = sum(item.status is StepStatus.FAILED for item in result.items)
 
     def event(self, event: WorkflowEvent) -> None:
         """Take note of what happened."""
@@ -129,6 +137,11 @@ class Board:
             self._execution_id = self._execution_id or event.execution_id
             row = self._row(event)
             if row is None:
+                return
+            if event.index is not None:
+                row.items = event.items
+                row.ended += event.event_type in _ENDS
+                row.failed += event.event_type == "step_failed"
                 return
             before = row.stage
             self._follow(row, event)
@@ -147,7 +160,7 @@ class Board:
         if event.execution_id == self._execution_id:
             return self._own.get(event.step_id)
         key = (event.execution_id, event.step_id)
-        if event.event_type == "step_started":
+        if event.event_type == "step_started" and event.index is None:
             self._inner[key] = Row(f"{event.flow_name}: {event.step_name}", depth=1)
         return self._inner.get(key)
 

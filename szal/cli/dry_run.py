@@ -16,6 +16,7 @@ from szal.cli.text import clean, one_line
 from szal.engine.admission import Admission
 from szal.engine.config import EngineConfig
 from szal.engine.recovery import Rerun
+from szal.engine.restored_items import items_in_rows, with_items
 from szal.engine.spec import ExecutionSpec
 from szal.errors import SzalError
 from szal.expressions.path import Json, build_step_context, outcome_values
@@ -46,6 +47,7 @@ class StepPreview:
     why: str | None = None
     step_type: str | None = None
     config: Json = None
+    foreach: Json = None
 
 
 def spec_for(
@@ -113,9 +115,15 @@ class _Simulation:
         self._made: dict[int, tuple[Does, str | None]] = {}
         self._open: set[int] = set()
         """The places of steps whose conditions only outputs decide."""
-        for name, _, data in () if spec.snapshot is None else spec.snapshot.steps:
-            node = spec.plan.nodes[spec.plan.places[name]]
-            put_back(self._run, name, decode_checkpoint(data, name, node.step.id))
+        rows = () if spec.snapshot is None else spec.snapshot.steps
+        items = items_in_rows(rows, spec.plan)
+        for name, _, data in rows:
+            place = spec.plan.places.get(name)
+            if place is not None:
+                checkpoint = decode_checkpoint(data, name, spec.plan.nodes[place].step.id)
+                if checkpoint.items is not None:
+                    checkpoint.result = with_items(checkpoint.result, items.get(name, {}), checkpoint.items)
+                put_back(self._run, name, checkpoint)
 
     def order(self) -> list[Node]:
         """Settle every step, and return them in that order."""
@@ -182,6 +190,7 @@ class _Simulation:
             why=why,
             step_type=step.step_type,
             config=config,
+            foreach=step.foreach,
         )
 
     def _rendered(self, value: Json, key: str = "") -> Json:
@@ -196,7 +205,9 @@ class _Simulation:
         if not isinstance(value, str):
             return value
         template = CompiledTemplate.compile(value, strict=True)
-        if not template.steps <= self._known.keys():
+        if not template.steps <= self._known.keys() or any(
+            path.segments[0] in _OF_AN_ITEM for path in template.references
+        ):
             return value
         context = build_step_context(self._inputs, self._known)
         return template.render(context, shlex.quote if key == "run" else None)
@@ -204,6 +215,7 @@ class _Simulation:
 
 # -- for people, and for programs ----------------------------------------------------------------------
 
+_OF_AN_ITEM = ("item", "index")
 _WORDS: Mapping[Does, str] = {"skip": "skipped", "take": "taken", "fail": "would fail"}
 
 
@@ -226,11 +238,18 @@ def _lines(step: StepPreview, mark: str, reuse: str | None) -> list[str]:
     head = f"{mark:>4} {one_line(step.name)}"
     if step.does == "run":
         head += f" (if {one_line(step.condition)})" if step.condition is not None else ""
+        head += f" for each of {_elements(step.foreach)}" if step.foreach is not None else ""
         return [head, *(f"       {line}" for line in _work(step))]
     if step.does == "take":
         return [f"{head}: taken from execution {one_line(reuse or '')} ({step.why})"]
     condition = f": {one_line(step.condition)}" if step.condition is not None else ""
     return [f"{head}: {_WORDS[step.does]}, {one_line(step.why or '')}{condition}"]
+
+
+def _elements(foreach: Json) -> str:
+    if isinstance(foreach, str):
+        return one_line(foreach)
+    return f"{len(foreach)} element{'s' * (len(foreach) != 1)}"
 
 
 def _work(step: StepPreview) -> list[str]:
@@ -256,6 +275,7 @@ def _document(found: Preview) -> dict[str, Any]:
             "why": step.why,
             "type": step.step_type,
             "config": step.config,
+            **({} if step.foreach is None else {"foreach": step.foreach}),
         }
         for step in found.steps
     ]

@@ -19,6 +19,7 @@ from szal.clock import monotonic, utc_now
 from szal.events.bus import EventType, WorkflowEvent
 from szal.events.progress import Printed, StepProgress
 from szal.model.flow import FlowDef
+from szal.model.key import item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 
@@ -166,7 +167,9 @@ class PlainLog:
         self._lock = threading.Lock()  # whole lines: steps report on their own threads
         self._run_here: set[str | None] = set()  # executions; of others there are undos only
         self._ended_before = {step.step_id for step in before if step.status is not StepStatus.PENDING}
-        self._begun: set[tuple[str | None, str | None]] = set()  # execution and step: their start has been told
+        self._begun: set[tuple[str | None, str | None, int | None]] = (
+            set()
+        )  # execution, step and item: their start is told
         self._next_bar: dict[str, float] = {}  # by step: when the next progress bar may be written
         self._width = min(24, max((len(one_line(step.name)) for step in flow.walk()), default=0))
 
@@ -174,11 +177,11 @@ class PlainLog:
         """Write what happened."""
         if event.event_type == "flow_started":
             self._run_here.add(event.execution_id)
-        if event.event_type == "step_started" and not self._begins(event.execution_id, event.step_id):
+        if event.event_type == "step_started" and not self._begins(event.execution_id, event.step_id, event.index):
             return
         text = self._text(event)
         if text is not None:
-            self._line(event.step_name or event.flow_name, text)
+            self._line(_called(event.step_name or event.flow_name, event.index), text)
 
     def _text(self, event: WorkflowEvent) -> str | None:
         error = one_line(event.error or "")
@@ -194,9 +197,9 @@ class PlainLog:
 
     def progress(self, progress: StepProgress) -> None:
         """Write what a step reported. On any thread. How a line stands that is written over, not too often."""
-        name, data = progress.step_name, progress.data
+        name, data = _called(progress.step_name, progress.index), progress.data
         is_undo = progress.execution_id not in self._run_here or progress.step_id in self._ended_before
-        if not is_undo and self._begins(progress.execution_id, progress.step_id):
+        if not is_undo and self._begins(progress.execution_id, progress.step_id, progress.index):
             self._line(name, self._WORDS["step_started"])
         if not isinstance(data, Printed):
             self._line(name, f"| {brief(data)}")
@@ -210,9 +213,9 @@ class PlainLog:
         """Write *text*."""
         self._line("szal", text)
 
-    def _begins(self, execution_id: str | None, step_id: str | None) -> bool:
-        """Whether the start of this step has not been told; from now on it has."""
-        key = (execution_id, step_id)
+    def _begins(self, execution_id: str | None, step_id: str | None, index: int | None) -> bool:
+        """Whether the start of this step, or item, has not been told; from now on it has."""
+        key = (execution_id, step_id, index)
         with self._lock:
             is_new = key not in self._begun
             self._begun.add(key)
@@ -235,3 +238,7 @@ class PlainLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+
+def _called(step_name: str, index: int | None) -> str:
+    return step_name if index is None else item_key(step_name, index)

@@ -1,5 +1,6 @@
 """A row for each step, the line above them, and what goes wrong in one: what all tables of steps have in common."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -19,6 +20,7 @@ from szal.steps.stream import MAX_OUTPUT
 
 __all__ = [
     "DIM",
+    "counts_of_items",
     "failure_of",
     "headline",
     "name_of",
@@ -96,9 +98,23 @@ def name_of(step: StepResult) -> str:
 
 def note_of(step: StepResult) -> Text:
     """Return what went wrong, or what it returned, in a line."""
+    if step.items and step.status is StepStatus.PENDING:
+        return Text(counts_of_items(step.items), style=DIM)
     if step.error is not None:
         return Text(one_line(step.error), style="red" if step.status is StepStatus.FAILED else DIM)
     return Text(last_line(step.output), style=DIM)
+
+
+def counts_of_items(items: Sequence[StepResult]) -> str:
+    """Return how many items of a step are in each state, of how many.
+
+    >>> done, failed = (StepResult("1", "each", status) for status in (StepStatus.COMPLETED, StepStatus.FAILED))
+    >>> counts_of_items([done, done, failed])
+    '3 items: 2 completed, 1 failed'
+    """
+    counts = Counter(item.status for item in items)
+    told = ", ".join(f"{counts[status]} {status}" for status in StepStatus if counts[status])
+    return f"{len(items)} item{'s' * (len(items) != 1)}: {told}"
 
 
 def failure_of(console: Console, step: StepResult) -> list[RenderableType]:

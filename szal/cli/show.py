@@ -10,7 +10,17 @@ from rich.text import Text
 
 from szal.cli.advice import Advice, command_line
 from szal.cli.outputs import folded
-from szal.cli.rows import DIM, failure_of, headline, name_of, states_of_steps, took, what_was_cut, width_of
+from szal.cli.rows import (
+    DIM,
+    counts_of_items,
+    failure_of,
+    headline,
+    name_of,
+    states_of_steps,
+    took,
+    what_was_cut,
+    width_of,
+)
 from szal.cli.standing import Standing, explained, shown_state
 from szal.cli.style import look_of
 from szal.cli.text import moment, one_line, pairs
@@ -38,12 +48,35 @@ def full_record(
         parts += [Text(""), timeline(console, record, steps, _record_states(record, standing))]
     elif record.result is None:
         parts.append(Text("No step is recorded yet.", style=DIM))
+    parts += _items(console, steps)
     parts += _outputs(console, record, steps, advice)
     parts += [part for step in failures for part in failure_of(console, step)]
     parts += what_was_cut(steps)
     if commands := [command_line(line) for line in _how_to_go_on(record, standing, advice)]:
         parts += [Text(""), *commands]
     return Group(*parts)
+
+
+_MOST_ITEMS = 5  # that are shown of those which did not complete
+
+
+def _items(console: Console, steps: Sequence[StepResult]) -> Iterator[RenderableType]:
+    """Yield how the items of steps that ran over a list have ended, and of those that did not complete why."""
+    for step in steps:
+        if not step.items:
+            continue
+        yield Text(f"\n{name_of(step)}: {counts_of_items(step.items)}", style=DIM)
+        open_ones = [
+            (index, item)
+            for index, item in enumerate(step.items)
+            if item.status in (StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.RUNNING)
+        ]
+        for index, item in open_ones[:_MOST_ITEMS]:
+            sign, colour = look_of(console, item.status)
+            told = one_line(item.error or str(item.status))
+            yield Text.assemble((f"  {sign} ", colour), f"[{index}] ", (told, DIM), overflow="fold")
+        if len(open_ones) > _MOST_ITEMS:
+            yield Text(f"  … and {len(open_ones) - _MOST_ITEMS} more", style=DIM)
 
 
 def _outputs(

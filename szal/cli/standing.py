@@ -10,9 +10,11 @@ import attrs
 from szal.clock import utc_now
 from szal.engine.lineage import sub_flows_of
 from szal.engine.owners import is_gone
+from szal.engine.restored_items import items_in_rows, with_items
 from szal.errors import DecodeError, ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint, decode_flow
+from szal.model.key import item_key
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.scheduler.context import StepContext
@@ -82,9 +84,10 @@ def standing_of(store: ExecutionStore, record: ExecutionRecord) -> Standing:
         return Standing(flow=flow, steps=steps)
     plan = Plan.of(flow)
     checkpoints = _checkpoints(known, plan)
-    found = [_result(node, checkpoints) for node in plan.nodes]
+    items = items_in_rows(known.steps, plan)
+    found = [_result(node, checkpoints, items.get(node.step.name)) for node in plan.nodes]
     paused = record.state is WorkflowState.PAUSED
-    waits = list(_unanswered(ledger, _waits(ledger, record, flow, checkpoints))) if paused else []
+    waits = list(_unanswered(ledger, _waits(ledger, record, flow, known))) if paused else []
     return Standing(
         flow=flow,
         steps=found,
@@ -147,22 +150,33 @@ def _checkpoints(known: Snapshot, plan: Plan) -> dict[str, Checkpoint]:
     return {name: decode_checkpoint(data, name, ids[name]) for name, _, data in known.steps if name in ids}
 
 
-def _result(node: Node, checkpoints: Mapping[str, Checkpoint]) -> StepResult:
+def _result(
+    node: Node, checkpoints: Mapping[str, Checkpoint], items: Mapping[int, StepResult] | None = None
+) -> StepResult:
     checkpoint = checkpoints.get(node.step.name)
     if checkpoint is None or (checkpoint.age and checkpoint.outcome is None):  # it is decided on again
-        return StepResult(node.step.id, node.step.name, StepStatus.PENDING)
-    return checkpoint.result
+        pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+        return pending if items is None else with_items(pending, items)
+    return (
+        checkpoint.result if checkpoint.items is None else with_items(checkpoint.result, items or {}, checkpoint.items)
+    )
 
 
-def _waits(
-    ledger: Ledger, record: ExecutionRecord, flow: FlowDef, checkpoints: Mapping[str, Checkpoint]
-) -> Iterator[Wait]:
+def _waits(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapshot) -> Iterator[Wait]:
     """Yield what each step waits for that could go on otherwise: an undecided one comes before all others."""
-    run = _restored(record, Plan.of(flow), checkpoints)
+    plan = Plan.of(flow)
+    checkpoints, items = _checkpoints(known, plan), items_in_rows(known.steps, plan)
+    run = _restored(record, plan, checkpoints)
     open_nodes = [node for node in run.plan.nodes if run.results[node.place] is None]
-    undecided = [node for node in open_nodes if _is_undecided(node, checkpoints.get(node.step.name))]
+    undecided = [node.step.name for node in open_nodes if _is_undecided(node, checkpoints.get(node.step.name))]
+    undecided += [
+        item_key(node.step.name, index)
+        for node in open_nodes
+        for index, item in items.get(node.step.name, {}).items()
+        if item.status is StepStatus.RUNNING
+    ]
     if undecided:
-        yield from (Wait(record.execution_id, node.step.name) for node in undecided)
+        yield from (Wait(record.execution_id, name) for name in undecided)
         return
     for node in open_nodes:
         if run.waiting[node.gate] > 0:
@@ -204,7 +218,7 @@ def _waits_below(ledger: Ledger, record: ExecutionRecord, node: Node) -> Iterato
     for _, known in sub_flows_of(ledger, record.execution_id, node.step):
         if known.record.state is WorkflowState.PAUSED and known.flow is not None:
             flow = decode_flow(known.flow)
-            yield from _waits(ledger, known.record, flow, _checkpoints(known, Plan.of(flow)))
+            yield from _waits(ledger, known.record, flow, known)
 
 
 def idle_run(record: ExecutionRecord, plan: Plan) -> Run:

@@ -39,6 +39,8 @@ class StepProgress:
     step_id: str
     execution_id: str
     data: object
+    index: int | None = None
+    """Of the item, where the step runs over a list."""
 
 
 class Hearing(Enum):

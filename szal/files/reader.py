@@ -13,11 +13,12 @@ from szal.files.inputs import read_inputs
 from szal.files.shared import Shared
 from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS, hint_for_trigger, name_of_trigger
 from szal.model.flow import FlowDef, FlowMode
-from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
+from szal.model.step import ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
 
 __all__ = ["FlowReader", "SubFlows"]
 
 _IN_PYTHON: Final = "a flow in Python can have a handler for it: name that as MODULE:ATTRIBUTE"
+_FAN_OUT: Final = ("foreach", "max_parallel", "max_items")
 _MAX_HINTS: Final = 20  # they take their time in a large flow
 
 
@@ -107,10 +108,10 @@ class FlowReader:
                         self._steps[error.path[0]].problem(text, key="name")
                     continue
                 finding = text.removeprefix(f"step {name!r}: ")
-                if finding.startswith(("condition: ", "config: ")) or not (
+                if finding.startswith(("condition: ", "config: ", "foreach")) or not (
                     name in faulty or (faulty and finding.endswith("cannot have run before it"))
                 ):
-                    self._steps[name].problem(text, key="if" if finding.startswith("condition") else "name")
+                    self._steps[name].problem(text, key=_key_of(finding))
 
     def _step_of(self, text: str) -> str | None:
         """Return the name of the step that a problem begins with, as in ``step 'test': …``."""
@@ -170,6 +171,9 @@ class FlowReader:
             sub_steps=self._step_list(step),
             continue_on_error=step.flag("continue_on_error"),
             idempotent=step.flag("idempotent", True),
+            foreach=step.plain("foreach", (list, str)),
+            max_parallel=None if step.get("max_parallel") is None else step.whole("max_parallel", 1),
+            max_items=step.whole("max_items", MAX_ITEMS),
             **own.retries,
         )
 
@@ -210,6 +214,12 @@ class FlowReader:
             check_owners(undo, ["call"])
             config["rollback"] = call_of(undo)
         return True
+
+
+def _key_of(finding: str) -> str:
+    """Return the key of a step that a problem is about: its name, where that is not told."""
+    word = finding.removeprefix("its ").partition(" ")[0].rstrip(":")
+    return "if" if word == "condition" else word if word in _FAN_OUT else "name"
 
 
 def _check_doable(step: Fields, step_type: str | None, config: dict[str, Json]) -> None:

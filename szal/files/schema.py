@@ -39,6 +39,7 @@ _TEXT: Final[_Schema] = {
 }  # what is no text stands for how it is written
 _FLAG: Final[_Schema] = {"type": ["boolean", "null"]}
 _WHOLE: Final[_Schema] = {"type": ["integer", "null"], "minimum": 0}
+_POSITIVE: Final[_Schema] = {"type": ["integer", "null"], "minimum": 1}
 _OBJECT: Final[_Schema] = {"type": ["object", "null"]}
 _TEXTS: Final = _either({"type": "string"}, {"type": "array", "items": {"type": "string"}})
 _FAILURE: Final[_Schema] = {"type": ["string", "integer"], "minimum": 1, "maximum": 255}
@@ -63,6 +64,9 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "needs": (_TEXTS, "The steps that it waits for."),
     "when": ({"enum": [*TRIGGERS, *OLD_TRIGGERS, None]}, "How what it needs must have ended; all by default."),
     "if": (_TEXT, "A condition: where it is false, the step is skipped."),
+    "foreach": (_either({"type": "string"}, {"type": "array"}), "The list that it runs over, or the path to one."),
+    "max_parallel": (_POSITIVE, "How many elements of it at a time, at most."),
+    "max_items": (_POSITIVE, "How many elements it may have; 100000 by default."),
     "retries": (_either(_WHOLE, _part("retries")), "How many times to try again after the first."),
     "continue_on_error": (_FLAG, "True: what follows goes on where it fails, and the flow may succeed."),
     "idempotent": (_FLAG, "False: it must not run twice."),

@@ -60,6 +60,9 @@ STEP: Final[Mapping[str, str]] = {
     "needs": "StepDef.depends_on",
     "when": "StepDef.trigger_mode",
     "if": "StepDef.condition",
+    "foreach": "StepDef.foreach",
+    "max_parallel": "StepDef.max_parallel",
+    "max_items": "StepDef.max_items",
     "timeout": "StepDef.timeout",
     "retries": "StepDef.max_retries",
     "continue_on_error": "StepDef.continue_on_error",
@@ -145,7 +148,7 @@ def name_of_trigger(trigger: TriggerMode) -> str:
 
 # -- words of other tools ----------------------------------------------------------------------------
 
-_ONCE = "a step runs once: loop in its command or function, or write a step for each"
+_EACH = "write 'foreach', a list or the path to one: the step runs once for each {{item}} of it"
 _HERE = "commands run on this machine"
 _STARTED = "szal run starts a flow: call that from cron, a timer or a hook"
 _AFTERWARDS = "write a step that needs the others, with 'when: all_done'; its 'if' may ask how they ended"
@@ -182,7 +185,9 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("attempts", "max_attempts", "max_retries", "retry", "retry_count", "retry_policy"), _TRIES),
     **dict.fromkeys(("backoff", "retryPolicy", "retryStrategy", "retry_delay", "retry_on", "until"), _TRIES),
     **dict.fromkeys(("jobs", "tasks", "stages", "pipeline"), "write 'steps', a list: each step has its 'name'"),
-    **dict.fromkeys(("foreach", "for_each", "for", "items", "loop", "matrix", "strategy", "with_items"), _ONCE),
+    **dict.fromkeys(("for_each", "for-each", "forEach"), "foreach"),
+    **dict.fromkeys(("for", "items", "loop", "matrix", "strategy", "withItems", "withParam", "with_items"), _EACH),
+    **dict.fromkeys(("max-parallel", "maxParallel", "parallelism"), "max_parallel"),
     **dict.fromkeys(("cron", "on", "schedule", "schedule_interval", "triggers"), _STARTED),
     **dict.fromkeys(("import", "imports", "include", "includes", "extends", "from", "call_flow"), _INCLUDED),
     **dict.fromkeys(("finally", "always", "handlers", "handlerOn", "handler_on", "notify", "on_exit"), _AFTERWARDS),
@@ -192,7 +197,7 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("continue_on_failure", "ignore_error", "ignore_errors"), "continue_on_error"),
     **dict.fromkeys(("container", "executor", "hosts", "image", "runs-on", "runs_on", "services"), _HERE),
     "uses": "there are no actions: write 'run', a command, or 'call', a function as \"package.module:function\"",
-    "parallel": "steps run at once where their 'needs' allow (with 'mode: parallel' all of them do); a step runs once",
+    "parallel": "steps run at once where their 'needs' allow ('mode: parallel': all of them); over a list with 'foreach'",
     "concurrency": "write 'szal run --max-concurrency N'",
     "max_concurrency": "write 'szal run --max-concurrency N'",
     **dict.fromkeys(("outputs", "register"), "every output is kept: steps.NAME.output, in a template or a condition"),

@@ -4,18 +4,33 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["INPUT", "OUTPUT", "RESULT", "UNDONE", "Clash", "clashes", "file_of", "is_szals", "variable_of"]
+__all__ = [
+    "INDEX",
+    "INPUT",
+    "ITEM",
+    "OUTPUT",
+    "RESULT",
+    "UNDONE",
+    "Clash",
+    "clashes",
+    "file_of",
+    "is_szals",
+    "variable_of",
+]
 
 INPUT: Final = "SZAL_INPUT_"
 OUTPUT: Final = "SZAL_OUTPUT_"
 UNDONE: Final = "SZAL_OUTPUT"
 """In an undo: the output of the step that is undone."""
 RESULT: Final = "SZAL_RESULT"
+ITEM: Final = "SZAL_ITEM"
+"""Of a step that runs over a list: the element."""
+INDEX: Final = "SZAL_INDEX"
 
 _FILE: Final = "_FILE"
 _OTHER: Final = re.compile(r"[^A-Za-z0-9]")
 _FIXED: Final = frozenset(
-    {"SZAL_EXECUTION_ID", "SZAL_FLOW", "SZAL_STEP", "SZAL_ATTEMPT", "SZAL_IDEMPOTENCY_KEY", RESULT, UNDONE}
+    {"SZAL_EXECUTION_ID", "SZAL_FLOW", "SZAL_STEP", "SZAL_ATTEMPT", "SZAL_IDEMPOTENCY_KEY", RESULT, UNDONE, ITEM, INDEX}
 )
 
 

@@ -283,7 +283,7 @@ class StepContext:
             return
         step = self._node.step
         try:
-            sink(StepProgress(step.name, step.id, self._run.execution_id, data))
+            sink(StepProgress(step.name, step.id, self._run.execution_id, data, self.index))
         except BaseException as error:
             if is_interruption(error):
                 raise

@@ -53,8 +53,9 @@ def run_shell(ctx: StepContext, config: Mapping[str, Json] | None = None) -> Jso
     A value that a template puts into the command is one word, whatever it contains, and inside quotes it is a part
     of the quoted text: it cannot become syntax. It may have any size, and is not in
     the process list. The command finds the variables ``SZAL_EXECUTION_ID``, ``SZAL_FLOW``, ``SZAL_STEP``,
-    ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, ``SZAL_INPUT_NAME`` and ``SZAL_OUTPUT_STEP``, and when it undoes a step
-    ``SZAL_OUTPUT``: that step's output as JSON. What is too large for a variable is the file ``SZAL_OUTPUT_STEP_FILE``.
+    ``SZAL_ATTEMPT``, ``SZAL_IDEMPOTENCY_KEY``, ``SZAL_INPUT_NAME`` and ``SZAL_OUTPUT_STEP``; where the step runs over a
+    list, ``SZAL_ITEM`` and ``SZAL_INDEX``; and when it undoes a step ``SZAL_OUTPUT``: that step's output as JSON. What
+    is too large for a variable is the file ``SZAL_OUTPUT_STEP_FILE``.
 
     Each line is reported as ``{"stream": "stdout", "line": …}`` when it comes. One that is written over after a
     carriage return, as progress bars are, is reported each time it has changed, with ``"end": "\\r"``, and once more

@@ -12,7 +12,7 @@ from szal.errors import EncodeError, GiveUp
 from szal.expressions.path import Json, quoted_name
 from szal.model.json.text import as_recorded, dumps
 from szal.model.state import StepStatus
-from szal.model.variables import INPUT, OUTPUT, RESULT, UNDONE, file_of, is_szals, variable_of
+from szal.model.variables import INDEX, INPUT, ITEM, OUTPUT, RESULT, UNDONE, file_of, is_szals, variable_of
 from szal.scheduler.context import StepContext
 from szal.steps.folder import CommandFiles, KeptFiles
 
@@ -23,7 +23,7 @@ MAX_VARIABLE: Final = 100_000
 
 _LARGEST_LIMIT: Final = 2 << 20
 """Bytes. What is said of it where there is no limit on the stack is more than the system takes."""
-_NAMED: Final = re.compile(r"SZAL_(?:INPUT|OUTPUT)\w*", re.ASCII)
+_NAMED: Final = re.compile(r"SZAL_(?:INPUT|OUTPUT|ITEM)\w*", re.ASCII)
 
 
 def environment_of(
@@ -44,6 +44,8 @@ def environment_of(
         "SZAL_IDEMPOTENCY_KEY": ctx.idempotency_key,
         RESULT: result,
     }
+    if ctx.index is not None:
+        about[INDEX] = str(ctx.index)
     named = frozenset(_NAMED.findall(run))
     return {**around, **about, **_values(ctx, named, files), **own}
 
@@ -94,7 +96,7 @@ def _values(ctx: StepContext, named: frozenset[str], files: CommandFiles) -> dic
 
 
 def _file(ctx: StepContext, value: _Value, text_of: Callable[[], str], files: CommandFiles) -> str:
-    if value.variable == UNDONE:  # which is of this step alone
+    if value.variable in (UNDONE, ITEM):  # which is of this attempt alone
         return files.add(value.variable, text_of().encode())
     kept: KeptFiles = ctx.kept.get(_FILES) or ctx.kept.setdefault(_FILES, KeptFiles())
     return kept.give(value.what, files, value.variable, lambda: text_of().encode())
@@ -141,6 +143,9 @@ def _found(ctx: StepContext) -> list[tuple[_Value, Callable[[], str]]]:
             text_of = partial(_output_of, values["steps"], name)
             what = f"the output of step {name!r}"
             found.append((known.get((OUTPUT, name)) or _known(known, OUTPUT, name, what, text_of), text_of))
+    if ctx.index is not None:
+        text_of = partial(_item_of, ctx.values)
+        found.append((_Value.of(ITEM, "this element", text_of), text_of))
     if ctx.output is not None:
         path = f"steps{quoted_name(ctx.step.name)}.output"
         text_of = lambda: as_recorded(ctx.output, path, nul=True)[0]  # noqa: E731
@@ -163,9 +168,18 @@ def _input_of(inputs: Mapping[str, Json], name: str) -> str:
     return _text(inputs[name], "inputs", name, "")
 
 
+def _item_of(values: Mapping[str, Json]) -> str:
+    item = values["item"]
+    return item if isinstance(item, str) and item.isascii() else _json_or_text(item, "item")
+
+
 def _text(value: Json, root: str, name: str, rest: str) -> str:
     """Return *value* as a variable has it; raise `EncodeError`, with its path, where it has no JSON."""
     if isinstance(value, str) and value.isascii():
         return value
-    text = dumps(value, f"{root}{quoted_name(name)}{rest}")  # refuses lone surrogates too
+    return _json_or_text(value, f"{root}{quoted_name(name)}{rest}")
+
+
+def _json_or_text(value: Json, path: str) -> str:
+    text = dumps(value, path)  # refuses lone surrogates too
     return value if isinstance(value, str) else text
