@@ -215,6 +215,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "rerun": "what a rerun keeps",
         "part": "a part of a flow, and what it takes from an execution",
         "correction": "what a corrected definition is to an execution",
+        "inspection": "what tools ask of a store beside its records",
+        "status": "how far an execution has come",
         "sub_flows": "the executions that sub_flow steps stand for",
         "launching": "beginning what the engine does itself",
         "restored_items": "putting back what a store has of items",
@@ -310,6 +312,12 @@ def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
 
 def test_every_line_of_the_order_is_a_module() -> None:
     assert [module for module in ORDER if module not in FILES] == []
+
+
+def test_the_command_line_reaches_into_no_ledger() -> None:
+    modules = [path for module, path in FILES.items() if module.split(".")[0] == "cli"]
+    assert modules
+    assert [path.name for path in modules if re.search(r"\bledger_of\b|\.ledger\.", path.read_text())] == []
 
 
 def test_nothing_uses_asyncio() -> None:

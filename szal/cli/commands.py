@@ -25,10 +25,10 @@ from szal.cli.outputs import whole
 from szal.cli.run import run
 from szal.cli.session import check_waits
 from szal.cli.show import full_record
-from szal.cli.standing import Standing, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.cli.which import Which, which_options
+from szal.engine.status import ExecutionStatus, status_of
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
 
@@ -211,7 +211,7 @@ def show(
                 raise NoneFound(str(which))
             execution_id = found[0].execution_id
         record = find_by_prefix(opened, execution_id)
-        standing = standing_of(opened, record)
+        standing = status_of(opened, record)
     out = stdout()
     if step is not None:
         write(out, _output(record.execution_id, standing, step, as_json=as_json))
@@ -223,11 +223,11 @@ def show(
     printed(out)
 
 
-def _output(execution_id: str, standing: Standing, name: str, *, as_json: bool) -> str:
+def _output(execution_id: str, standing: ExecutionStatus, name: str, *, as_json: bool) -> str:
     """Return what a step returned, for a person or as JSON."""
-    step = next((each for each in standing.steps if name in (each.step_name, each.step_id)), None)
+    step = next((each for each in standing.results if name in (each.step_name, each.step_id)), None)
     if step is None:
-        raise NoSuchStep(execution_id, name, tuple(each.step_name or each.step_id for each in standing.steps))
+        raise NoSuchStep(execution_id, name, tuple(each.step_name or each.step_id for each in standing.results))
     return json.dumps(step.output, ensure_ascii=False) if as_json else clean(whole(step.output))
 
 

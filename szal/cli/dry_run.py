@@ -10,13 +10,13 @@ import attrs
 
 from szal.cli.console import Stream, write
 from szal.cli.parts import CannotRunPart, Chosen
-from szal.cli.standing import idle_run, put_back
 from szal.cli.target import Target
 from szal.cli.text import clean, one_line
 from szal.engine.admission import Admission
 from szal.engine.config import EngineConfig
 from szal.engine.recovery import Rerun
 from szal.engine.spec import ExecutionSpec
+from szal.engine.status import idle_run, put_back
 from szal.errors import SzalError
 from szal.expressions.path import Json, build_step_context, outcome_values
 from szal.expressions.template import CompiledTemplate

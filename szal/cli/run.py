@@ -21,11 +21,12 @@ from szal.cli.live import view_of
 from szal.cli.options import inputs_option, needed, not_empty, pairs_of, target_argument
 from szal.cli.parts import Chosen, Selection, part_options
 from szal.cli.session import check_waits, close, console_of, end, run_options
-from szal.cli.standing import Standing, age_of, standing_of
+from szal.cli.standing import age_of
 from szal.cli.target import STDIN, Target, find_target
 from szal.cli.text import one_line
 from szal.cli.usage import FlowCommand
 from szal.engine.engine import Engine
+from szal.engine.status import status_of
 from szal.errors import DefinitionMismatch
 from szal.expressions.path import Json
 from szal.model.results import FlowResult
@@ -101,17 +102,17 @@ def run(
                 return chosen.run(engine, name, given, labels, token)
 
             record = None if store is None else store.get(name)
-            standing = Standing() if record is None or store is None else standing_of(store, record)
+            standing = None if record is None or store is None else status_of(store, record)
             if record is None:
                 about = _announcement(chosen, given, execution_id=name, labels=labels, directory=settings.cwd)
                 announce(about, console, settings)
-            elif record.state.is_live:
-                announce(Announcement.of_record(record, standing, settings.cwd), console, settings)
+            elif standing is not None and record.state.is_live:
+                announce(Announcement.of_status(standing, settings.cwd), console, settings)
             view = view_of(chosen.flow, console, standing=standing, age=age_of(record))
             try:
                 outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
             except DefinitionMismatch as error:
-                if standing.flow is None or standing.flow.name != chosen.flow.name:
+                if standing is None or standing.flow is None or standing.flow.name != chosen.flow.name:
                     raise
                 raise Differs(name, target, error.differences, advice_on(settings.store, target)) from error
         # A part of a file's flow goes on as it is recorded, and so does what was read from standard input.

@@ -140,8 +140,8 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
         standing = outcome.standing
         told = record_json(
             outcome.record,
-            standing.waits,
-            is_interrupted=standing.is_interrupted,
+            () if standing is None else standing.waits,
+            is_interrupted=standing is not None and standing.is_interrupted,
             differences=outcome.differences,
         )
         write(document, told)
@@ -160,14 +160,14 @@ def _ending(outcome: Outcome, console: Console, settings: Settings) -> Renderabl
 
 
 def _how_to_go_on(outcome: Outcome, advice: Advice) -> Iterator[str]:
-    standing, waits = outcome.standing, outcome.standing.waits
+    waits, recorded = ((), None) if outcome.standing is None else (outcome.standing.waits, outcome.standing.flow)
     yield from advice.waits(waits)
     if outcome.is_left and outcome.record is not None:
-        yield from advice.after_interruption(outcome.record, standing.flow)
+        yield from advice.after_interruption(outcome.record, recorded)
     elif waits:
         is_decision = all(wait.signal is None and wait.until is None for wait in waits)
         word = "once that is decided" if is_decision else "then"
-        yield f"{word}: {advice.resume(outcome.execution_id, standing.flow)}"
+        yield f"{word}: {advice.resume(outcome.execution_id, recorded)}"
     elif outcome.status and outcome.record is not None:
         yield from advice.after_failure(outcome.record, outcome.flow)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from szal.engine.health import Health
     from szal.engine.mass_recovery import BackgroundRecovery
     from szal.engine.part import Part
+    from szal.engine.status import ExecutionStatus
 
 __all__ = ["Engine"]
 
@@ -218,7 +219,7 @@ class Engine:
 
     def _start(self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread) -> Execution | None:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
-        execution = Execution(spec.record.execution_id, token)
+        execution = Execution(spec.record.execution_id, token, self._admission.look)
         driver = self._driver(execution.execution_id, execution=execution)
         return driver.start(partial(self._admission.admit, spec, is_handed_out=True), thread, execution)
 
@@ -247,6 +248,22 @@ class Engine:
         with contextlib.suppress(NotAdmitted):
             return driver.run(lambda: recovery.resume(root, cancel) if is_wanted() else None)
         raise ExecutionOwned(root)
+
+    def look(self, execution_id: str) -> "ExecutionStatus":
+        """Return how far an execution has come, whichever process runs it: its steps, what it waits for.
+
+        What runs in this engine is told as it stands, anything else as it is stored. Waits for nothing but the store.
+        Raises `ExecutionNotFound`, and what the store raises.
+
+        >>> from szal import StepDef, open_store
+        >>> store = open_store("memory:")
+        >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=store)) as engine:
+        ...     _ = engine.run(FlowDef("shop", steps=[StepDef("order")]), execution_id="order-42")
+        >>> status = Engine([], EngineConfig(execution_store=store)).look("order-42")
+        >>> str(status.state), status.steps["order"].output
+        ('completed', 42)
+        """
+        return self._admission.look(execution_id)
 
     def check(self, execution_id: str, *, elsewhere: bool = False) -> None:
         """Raise what would keep an execution that has not ended from going on with this engine; it only reads.
