@@ -234,6 +234,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "mass_recovery": "many of them recovered",
         "health": "whether an engine can work",
         "admission": "what an engine may run",
+        "base": "what an engine has, and how it ends",
+        "steering": "what is told to executions, wherever they run",
         "engine": "the facade",
         "one_shot": "a flow run by an engine made for it",
     },
