@@ -132,7 +132,7 @@ class Continuing:
 
     def _wanted(self, record: ExecutionRecord, recorded: FlowDef, target: Target | None) -> Wanted:
         """Return what it is to be: the flow that *target* has of this name, and the inputs that are typed."""
-        flow = None if target is None else target.named(record.flow_name)
+        flow = None if target is None or target.is_any else target.named(record.flow_name)
         if not self.again:
             return Wanted(flow)
         registry = None if target is None else target.migrations.get(recorded.name)
@@ -161,6 +161,8 @@ class Continuing:
             if self.is_new or record.state.is_live:
                 found.check(is_new=self.is_new)
             return found
+        if target.is_any:
+            return attrs.evolve(target, flow=flow)
         if target.named(record.flow_name) is None:
             problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(target.flow.name)}"
             raise CannotGoOn(record.execution_id, problem)

@@ -117,7 +117,7 @@ def target_of_many(name: str | None) -> Target | None:
     if name is None:
         return None
     try:
-        return find_target(name)
+        return find_target(name, is_recorded=True)
     except BadTarget as error:
         if ":" in name or "/" in name:
             raise

@@ -39,9 +39,9 @@ class CannotRunPart(SzalError):
 class Selection:
     """What the options say, as one argument."""
 
-    from_step: str | None
-    only: str | None
-    reuse: str | None
+    from_step: str | None = None
+    only: str | None = None
+    reuse: str | None = None
 
     def check(self, store: str | None) -> None:
         """Raise `click.UsageError` for options that do not go together, and `BadStore`."""
