@@ -65,7 +65,7 @@ from szal.expressions.path import build_step_context, resolve_path
 from szal.expressions.template import CompiledTemplate, render_template
 from szal.model.catalogue import InMemoryStorage, WorkflowStorage
 from szal.model.flow import FlowDef, FlowMode
-from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.results import ExecutionRecord, FlowEnd, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import BackoffStrategy, StepDef, TriggerMode
 from szal.scheduler.cancel import CancellationToken
@@ -137,6 +137,7 @@ __all__ = [
     "ExitStatusUnknown",
     "Flow",
     "FlowDef",
+    "FlowEnd",
     "FlowFailed",
     "FlowMode",
     "FlowResult",

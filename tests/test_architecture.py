@@ -208,6 +208,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "attempt_log": "how attempts ended, for the rows of their steps",
         "journal": "what an execution writes as it goes",
         "waiting": "steps that wait for a signal or a time",
+        "finishing": "the finally steps of an execution",
         "rollback": "undoing a run",
         "spec": "what is to be run",
         "recording": "the three ways to record",

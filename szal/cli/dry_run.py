@@ -107,6 +107,7 @@ class _Simulation:
 
     def __init__(self, spec: ExecutionSpec) -> None:
         self._inputs = spec.record.inputs
+        self._record = spec.record
         self._run = idle_run(spec.record, spec.plan)
         self._known: dict[str, StepResult] = {}
         """By name: the steps of which it is known how they end."""
@@ -119,6 +120,13 @@ class _Simulation:
 
     def order(self) -> list[Node]:
         """Settle every step, and return them in that order."""
+        found = self._settle_all()
+        if self._run.plan.finals:
+            self._run = idle_run(self._record, self._run.plan, self._run)
+            found += self._settle_all()
+        return found
+
+    def _settle_all(self) -> list[Node]:
         run, found = self._run, list[Node]()
         ready: deque[Ready] = deque()
         run.start(ready, Tally())

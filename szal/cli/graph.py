@@ -37,8 +37,10 @@ def _edges(plan: Plan) -> Iterator[_Edge]:
 
 def _lines(step: StepDef) -> list[str]:
     """Return what is written into a step's box."""
-    name = one_line(step.name)
-    return [name] if step.condition is None else [name, f"if {' '.join(clean(step.condition).split())}"]
+    lines = [one_line(step.name)]
+    if step.condition is not None:
+        lines.append(f"if {' '.join(clean(step.condition).split())}")
+    return [*lines, "finally"] if step.finally_ else lines
 
 
 # -- Mermaid ------------------------------------------------------------------------------------------

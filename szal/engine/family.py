@@ -118,7 +118,7 @@ def leave(lifecycle: Lifecycle, stop: Stop) -> None:
     for member in reversed(family_of(lifecycle)):
         if stop is not Stop.INTERRUPTED:
             member.recording.release(wake=0.0)
-        elif member.record.state is WorkflowState.RUNNING:
+        elif member.record.state is WorkflowState.RUNNING and member.final is None:
             member.record.stop = stop
             member.pause(stop.reason, None, ())
         else:

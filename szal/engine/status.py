@@ -205,7 +205,7 @@ def _waits(
         yield from (Wait(record.execution_id, node.step.name) for node in undecided)
         return
     for node in open_nodes:
-        if run.waiting[node.gate] > 0:
+        if run.waiting[node.gate] > 0 or node.place in run.plan.finals:
             continue
         name = node.step.name
         if node.step.step_type == "sub_flow":
@@ -247,9 +247,12 @@ def _waits_below(ledger: Ledger, record: ExecutionRecord, node: Node) -> Iterato
             yield from _waits(ledger, known.record, flow, _checkpoints(known, Plan.of(flow)))
 
 
-def idle_run(record: ExecutionRecord, plan: Plan) -> Run:
-    """Return a run of an execution in which nothing is called: its bookkeeping is the scheduler's own."""
-    results: list[StepResult | None] = [None] * len(plan.nodes)
+def idle_run(record: ExecutionRecord, plan: Plan, before: Run | None = None) -> Run:
+    """Return a run of an execution in which nothing is called: its bookkeeping is the scheduler's own.
+
+    With the run *before* it is that of the finally steps.
+    """
+    results: list[StepResult | None] = [None] * len(plan.nodes) if before is None else before.results
     settled_as = [0] * len(results) if plan.starts_early else []
     info = RunInfo(
         record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as, is_recorded=True
@@ -261,6 +264,7 @@ def idle_run(record: ExecutionRecord, plan: Plan) -> Run:
         info=info,
         new_context=lambda node, attempt, call: StepContext(info, node, attempt, call),
         on_done=lambda _: None,
+        is_final=before is not None,
     )
 
 
@@ -268,6 +272,9 @@ def put_back(run: Run, name: str, checkpoint: Checkpoint) -> None:
     """Have a step settle in *run* as it did before."""
     outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
     node = run.plan.nodes[run.plan.places[name]]
+    if node.place in run.plan.finals:
+        run.results[node.place] = checkpoint.result
+        return
     run.put_back(node, checkpoint.result, outcome, checkpoint.age, is_lent=checkpoint.is_lent)
 
 

@@ -169,6 +169,7 @@ class FlowReader:
             trigger_mode=trigger,
             sub_steps=self._step_list(step),
             continue_on_error=step.flag("continue_on_error"),
+            finally_=step.flag("finally"),
             idempotent=step.flag("idempotent", True),
             **own.retries,
         )

@@ -63,6 +63,7 @@ STEP: Final[Mapping[str, str]] = {
     "timeout": "StepDef.timeout",
     "retries": "StepDef.max_retries",
     "continue_on_error": "StepDef.continue_on_error",
+    "finally": "StepDef.finally_",
     "idempotent": "StepDef.idempotent",
     "rollback": "StepDef.rollbackable",
     "steps": "StepDef.sub_steps",
@@ -148,7 +149,7 @@ def name_of_trigger(trigger: TriggerMode) -> str:
 _ONCE = "a step runs once: loop in its command or function, or write a step for each"
 _HERE = "commands run on this machine"
 _STARTED = "szal run starts a flow: call that from cron, a timer or a hook"
-_AFTERWARDS = "write a step that needs the others, with 'when: all_done'; its 'if' may ask how they ended"
+_AFTERWARDS = "write a step with 'finally: true', which runs whatever happened; its 'if' may ask how the others ended"
 _INCLUDED = "write a step with 'flow': a name under 'flows', or a file beside this one"
 _VALUES = "write 'inputs' for what a run is given, and 'env' for variables of commands"
 _TRIES = "write 'retries: 2', how many times to try again after the first, or 'retries: {max: 2, delay: 10s}'"

@@ -36,7 +36,7 @@ def step(line):
         ("import: x.yml", "write a step with 'flow': a name under 'flows', or a file beside this one"),
         ("attempts: 3", "write 'retries: 2', how many times to try again after the first"),
         ("retry: 3", "write 'retries: 2'"),
-        ("on_failure: x", "write a step that needs the others, with 'when: all_done'"),
+        ("on_failure: x", "write a step with 'finally: true'"),
         ("ignore_errors: true", "did you mean 'continue_on_error'?"),
         ("vars: {a: 1}", "write 'inputs' for what a run is given, and 'env' for variables of commands"),
         ("params: {a: 1}", "did you mean 'inputs', at the top of the file?"),
