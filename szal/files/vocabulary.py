@@ -186,7 +186,7 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("foreach", "for_each", "for", "items", "loop", "matrix", "strategy", "with_items"), _ONCE),
     **dict.fromkeys(("cron", "on", "schedule", "schedule_interval", "triggers"), _STARTED),
     **dict.fromkeys(("import", "imports", "include", "includes", "extends", "from", "call_flow"), _INCLUDED),
-    **dict.fromkeys(("finally", "always", "handlers", "handlerOn", "handler_on", "notify", "on_exit"), _AFTERWARDS),
+    **dict.fromkeys(("always", "handlers", "handlerOn", "handler_on", "notify", "on_exit"), _AFTERWARDS),
     **dict.fromkeys(("on_failure", "on_success", "onFailure", "onSuccess"), _AFTERWARDS),
     **dict.fromkeys(("vars", "variables"), _VALUES),
     **dict.fromkeys(("allow_failure", "continueOn", "continue-on-error", "continue_on"), "continue_on_error"),

@@ -63,7 +63,7 @@ def test_a_word_of_another_tool_in_a_step(problems, line, hint):
         ("tasks: {}", "write 'steps', a list"),
         ("vars: {a: 1}", "write 'inputs' for what a run is given"),
         ("params: {a: 1}", "did you mean 'inputs'?"),
-        ("handlerOn: {}", "write a step that needs the others"),
+        ("handlerOn: {}", "write a step with 'finally: true'"),
         ("includes: {}", "write a step with 'flow'"),
         ("run: make", "it belongs in a step"),
         ("cmd: make", "did you mean 'run', in a step?"),
