@@ -177,7 +177,7 @@ class Flow:
         source = fields.get("foreach")
         if isinstance(source, Each):
             fields = {**fields, "foreach": spelled(("inputs", source.name))}
-        elif isinstance(source, Step):
+        elif isinstance(source, Step | StepDef):
             names += self._names(name, source)
             fields = {**fields, "foreach": spelled(("steps", source.name, "output"))}
         if "depends_on" in fields:
