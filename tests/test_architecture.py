@@ -229,6 +229,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "execution": "a run in the background, as seen by who started it",
         "driver": "one top-level run",
         "active": "which executions an engine runs now",
+        "ending": "waiting for executions that anybody runs",
         "interrupted": "which executions can go on, and nobody runs them",
         "recovery": "taking executions up again",
         "side_by_side": "work on many executions, several at a time",

@@ -11,6 +11,7 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
+from szal.engine.ending import Endings
 from szal.engine.leased_store import LeasedStore
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs
 from szal.errors import ExecutionNotFound, SzalError
@@ -129,6 +130,10 @@ class Admission:
         if store is None or record is None:
             raise ExecutionNotFound(execution_id)
         return status_of(store, record)
+
+    def endings(self) -> Endings:
+        """Return what waits for executions."""
+        return Endings(self._config.execution_store, self.active)
 
     def recovery(self) -> "Recovery":
         """Return what deals with the ledger, made at first use in the process that uses it.

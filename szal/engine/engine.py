@@ -47,12 +47,15 @@ class Engine(Steering):
         execution_id: str | None = None,
         cancel: CancellationToken | None = None,
         labels: Mapping[str, str] | None = None,
+        if_running: Literal["raise", "wait"] = "raise",
     ) -> FlowResult:
         """Run *flow* on this thread, and return how it ended once that is recorded. A flow that fails returns.
 
         `execution_id` defaults to the flow's id where the store has no execution under it, else to a new UUID.
         Giving one is an idempotent start: an execution that was interrupted or waits is continued, of one that has
-        ended the stored result is returned, and nothing runs twice.
+        ended the stored result is returned, and nothing runs twice. Where somebody is running it, `if_running` says
+        what then: "raise" `ExecutionOwned`, or "wait" until they do no more, and do as above; *cancel* ends the waiting
+        (`Cancelled`), not what they run.
 
         Raises, before anything runs: `InvalidFlow`, `InvalidInputs` (they are not what the flow declares),
         `HandlerNotFound`, `EncodeError` (inputs, labels or a config that JSON cannot hold), `ExecutionOwned` (somebody
@@ -65,12 +68,25 @@ class Engine(Steering):
         ...     engine.run(FlowDef("demo", steps=[])).success
         True
         """
-        spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
+        if if_running not in ("raise", "wait"):
+            raise ValueError(f"if_running is 'raise' or 'wait', not {if_running!r}")
+        if if_running == "wait" and execution_id is None:
+            raise ValueError("if_running='wait' needs an execution_id: without one, a run is new")
+        while True:
+            spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
+            try:
+                return self._run(spec, is_claimed=execution_id is not None)
+            except ExecutionOwned as error:
+                if if_running == "raise" or execution_id is None or error.execution_id != execution_id:
+                    raise
+                self._admission.endings().until_free(execution_id, cancel)
+
+    def _run(self, spec: ExecutionSpec, *, is_claimed: bool) -> FlowResult:
         driver = self._driver(spec.record.execution_id)
         with contextlib.suppress(NotAdmitted):
             return driver.run(partial(self._admission.admit, spec))
-        if execution_id is not None:
-            raise ExecutionOwned(execution_id)
+        if is_claimed:
+            raise ExecutionOwned(spec.record.execution_id)
         spec = under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
         return driver.run(partial(self._admission.admit, spec))
@@ -156,6 +172,23 @@ class Engine(Steering):
         ('completed', 42)
         """
         return self._admission.look(execution_id)
+
+    def result(self, execution_id: str, timeout: float | None = None) -> FlowResult:
+        """Wait until an execution has ended, whichever process runs it, and return its result, as it is recorded.
+
+        Blocks for at most *timeout* seconds (None: for as long as it takes), then raises TimeoutError; one that is
+        PAUSED has not ended. Another process is heard of by looking at the store, twice a second at least. Raises
+        `ExecutionNotFound`, RuntimeError in a step of that very execution, `SzalError` where nothing is recorded.
+
+        >>> from szal import StepDef, open_store
+        >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=open_store("memory:"))) as engine:
+        ...     _ = engine.start(FlowDef("shop", steps=[StepDef("order")]), execution_id="order-42")
+        ...     engine.result("order-42", timeout=10).outputs
+        {'order': 42}
+        """
+        if timeout is not None:
+            check_wait("timeout", timeout)
+        return self._admission.endings().result(execution_id, timeout)
 
     def check(self, execution_id: str, *, elsewhere: bool = False) -> None:
         """Raise what would keep an execution that has not ended from going on with this engine; it only reads.
