@@ -10,7 +10,7 @@ import os
 from flask import Flask
 from flask.typing import ResponseReturnValue
 
-from szal import Engine, EngineConfig, FlowDef, FlowMode, StepContext, StepDef, WorkflowState, open_store
+from szal import Engine, EngineConfig, ExecutionNotFound, FlowDef, FlowMode, StepContext, StepDef, open_store
 
 store = open_store(os.environ.get("SZAL_STORE", "memory:"))
 sink = store.engine_sink()
@@ -36,8 +36,8 @@ def start_report(customer: str) -> ResponseReturnValue:
 
 @app.get("/executions/<execution_id>")
 def show(execution_id: str) -> ResponseReturnValue:
-    record = sink.get(execution_id)
-    if record is None:
+    try:
+        status = engine.look(execution_id)
+    except ExecutionNotFound:
         return {"error": "no such execution"}, 404
-    outputs = record.result.outputs if record.state is WorkflowState.COMPLETED and record.result else {}
-    return {"state": str(record.state), "outputs": outputs}
+    return {"state": str(status.state), "steps": {name: str(step.status) for name, step in status.steps.items()}}

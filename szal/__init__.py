@@ -65,7 +65,7 @@ from szal.expressions.path import build_step_context, resolve_path
 from szal.expressions.template import CompiledTemplate, render_template
 from szal.model.catalogue import InMemoryStorage, WorkflowStorage
 from szal.model.flow import FlowDef, FlowMode
-from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.results import ExecutionRecord, FlowEnd, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import BackoffStrategy, StepDef, TriggerMode
 from szal.scheduler.cancel import CancellationToken
@@ -75,6 +75,7 @@ from szal.steps.handlers import Handlers
 if TYPE_CHECKING:
     from szal.engine.health import Health
     from szal.engine.part import Part
+    from szal.engine.status import ExecutionStatus
     from szal.files.loader import load_flow
     from szal.model.migration import MigrationRegistry
     from szal.stores import (
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
 
 # Slow to import, or needed by few: loaded at first use (PEP 562).
 _LAZY = {
+    "ExecutionStatus": "szal.engine.status",
     "Health": "szal.engine.health",
     "MigrationRegistry": "szal.model.migration",
     "Part": "szal.engine.part",
@@ -129,11 +131,13 @@ __all__ = [
     "ExecutionNotFound",
     "ExecutionOwned",
     "ExecutionRecord",
+    "ExecutionStatus",
     "ExecutionStore",
     "ExecutionSummary",
     "ExitStatusUnknown",
     "Flow",
     "FlowDef",
+    "FlowEnd",
     "FlowFailed",
     "FlowMode",
     "FlowResult",

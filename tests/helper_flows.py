@@ -142,6 +142,7 @@ class Spec:
     rollbackable: bool = False
     stubborn: bool = False
     caught: bool = False
+    final: bool = False
     reason: str = "nothing to do"
     condition: Condition | None = None
     needs: tuple[str, ...] = ()
@@ -182,6 +183,16 @@ class FlowSpec:
         places = range(len(self.steps)) if self.listed is None else self.listed
         return [spec for place in places for spec in self.steps[place].walk()]
 
+    @property
+    def finals(self) -> tuple[Spec, ...]:
+        """The finally steps."""
+        return tuple(spec for spec in self.steps if spec.final)
+
+    @property
+    def others(self) -> tuple[Spec, ...]:
+        """The top steps that are none."""
+        return tuple(spec for spec in self.steps if not spec.final)
+
     def sub_flows(self) -> "Iterator[FlowSpec]":
         """Yield every flow that a step of this one runs, and theirs."""
         for spec in self.in_order:
@@ -211,6 +222,7 @@ def _build(spec: Spec, ids: Mapping[str, str]) -> StepDef:
         give_up_on=(LookupError,),
         rollbackable=spec.rollbackable,
         continue_on_error=spec.caught,
+        finally_=spec.final,
         condition=None if spec.condition is None else spec.condition.text(),
         depends_on=[ids[need] for need in spec.needs],
         trigger_mode=spec.trigger,
@@ -268,7 +280,7 @@ class Model:
         if self.flow.mode is FlowMode.SEQUENTIAL:
             self._sequential()
         elif self.flow.mode is FlowMode.HIERARCHICAL:
-            self._siblings(self.flow.steps, None)
+            self._siblings(self.flow.others, None)
         else:
             self._dag()
         self.final = {name: outcome.status for name, outcome in self.done.items()}
@@ -276,7 +288,15 @@ class Model:
         self.left = [name for name, below in self.below.items() if self.final[name] in stands and below.left]
         if not self.success and self.rolls_back:
             self.undo()
+        for spec in self.flow.finals:
+            outcome = self.done[spec.name] = self._finally(spec)
+            outcome.caught = outcome.status is FAILED
+            self.final[spec.name] = outcome.status
         return self
+
+    def _finally(self, spec: Spec) -> Outcome:
+        """Return how a finally step ends, which nothing keeps from running."""
+        return attempt(spec)
 
     @property
     def success(self) -> bool:
@@ -305,7 +325,7 @@ class Model:
                 self.final[spec.name] = ROLLED_BACK
 
     def _undoable(self) -> list[Spec]:
-        done = [spec for spec in self.flow.in_order if self.final[spec.name] is COMPLETED]
+        done = [spec for spec in self.flow.in_order if not spec.final and self.final[spec.name] is COMPLETED]
         return [spec for spec in done if (self.below[spec.name]._undoable() if spec.flow else spec.rollbackable)]
 
     def all_undone(self) -> "Iterator[tuple[str, str]]":
@@ -318,7 +338,7 @@ class Model:
 
     def _sequential(self) -> None:
         failed, sources = False, []
-        for spec in self.flow.steps:
+        for spec in self.flow.others:
             self.done[spec.name] = self._settle(spec, sources, "prior step failed" if failed else None)
             failed, sources = failed or self.done[spec.name].is_failure, [spec.name]
 
@@ -337,7 +357,7 @@ class Model:
     def _dag(self) -> None:
         """Settle each step after what it needs; a condition sees what must have ended, however threads race."""
         ended: dict[str, set[str]] = {}
-        for spec in self.flow.steps:
+        for spec in self.flow.others:
             each = [{need} | ended[need] for need in spec.needs]
             join = set.intersection if spec.trigger in EARLY else set.union
             ended[spec.name] = join(*each) if each else set()
@@ -425,6 +445,9 @@ class Resumption(Model):
     """Says how an execution ends that goes on after the steps *kept*, with other steps before them, perhaps."""
 
     kept: Mapping[str, Outcome] = field(default_factory=dict)
+
+    def _finally(self, spec: Spec) -> Outcome:
+        return self.kept.get(spec.name) or super()._finally(spec)
 
     def _settle(
         self, spec: Spec, sources: Collection[str], why: str | None, ended: Collection[str] | None = None

@@ -1,12 +1,13 @@
 """A flow written as functions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import attrs
 
 from szal.authoring.including import included
 from szal.authoring.parameters import parameters_of
+from szal.authoring.script import run_as_program
 from szal.authoring.step import Each, Step
 from szal.authoring.wiring import Function, Wired, Written, wire
 from szal.engine.one_shot import run
@@ -176,7 +177,7 @@ class Flow:
         source = fields.get("foreach")
         if isinstance(source, Each):
             fields = {**fields, "foreach": spelled(("inputs", source.name))}
-        elif isinstance(source, Step):
+        elif isinstance(source, Step | StepDef):
             names += self._names(name, source)
             fields = {**fields, "foreach": spelled(("steps", source.name, "output"))}
         if "depends_on" in fields:
@@ -347,6 +348,15 @@ class Flow:
     def run(self, inputs: Mapping[str, Json] | None = None, **options: Any) -> FlowResult:
         """Run it with an engine made for that: `szal.run`, which has the *options*."""
         return run(self, inputs, **options)
+
+    def main(self, arguments: "Sequence[str] | None" = None) -> NoReturn:
+        """Run it as the command line says, and end the process: the last line of a script.
+
+        Each input is an option (``python etl.py --day 2026-11-26``; ``--help`` lists them), beside those of
+        ``szal run``: ``--store``, ``--id``, ``--timeout``, … The exit statuses are those of ``szal run``, too. This
+        needs the extra ``szal[cli]``.
+        """
+        run_as_program(self, arguments)
 
 
 class _Functions:

@@ -16,7 +16,7 @@ __all__ = ["included"]
 _RENAMED: Final[Mapping[str, Callable[[Any, Mapping[str, str]], Any]]] = {
     "condition": renamed_condition,
     "until": renamed_condition,
-    "foreach": renamed_path,
+    "foreach": lambda value, names: renamed_path(value, names) if isinstance(value, str) else value,
     "config": renamed_template,
 }
 """The fields of a step that may name other steps, and how they are changed."""

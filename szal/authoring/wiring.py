@@ -7,8 +7,8 @@ import attrs
 
 from szal.authoring.binding import Argument, bound, input_of, item_of, output_of, own_output_of, whole_context
 from szal.authoring.parameters import NOTHING, Parameter
-from szal.errors import InvalidFlow, did_you_mean
-from szal.expressions.path import Json
+from szal.errors import ConditionError, InvalidFlow, did_you_mean
+from szal.expressions.path import Json, Path
 from szal.model import graph
 from szal.model.flow import FlowDef
 from szal.model.inputs import Input, is_declaration
@@ -92,7 +92,9 @@ class _Wiring:
             if other not in self.steps:
                 hint = did_you_mean(other, list(self.steps))
                 self.problems.append(f"step {name!r} needs a step {other!r}, which there is not{hint}")
-        ids = [self.steps[other].id for other in before if other in self.steps]
+        source = _list_of(each.step) if self._is_dag else None
+        named = [*before, *([] if source is None else [source])]
+        ids = [self.steps[other].id for other in named if other in self.steps]
         return attrs.evolve(
             each.step,
             depends_on=tuple(dict.fromkeys([*each.step.depends_on, *ids])),
@@ -128,7 +130,7 @@ class _Wiring:
         return name if name in self.steps else None
 
     def _item(self, name: str, each: Written, parameter: Parameter) -> Argument:
-        if getattr(each.step, "foreach", None) is None:
+        if each.step.foreach is None:
             self.problems.append(f"step {name!r} takes {parameter.name!r}, and has no foreach= to take it from")
         return item_of(parameter.name)
 
@@ -170,6 +172,16 @@ class _Wiring:
             problems.append(f"{what} {name!r} takes the output of step {source!r}, which cannot have run before it")
         if problems:
             raise InvalidFlow(self.definition.name, tuple(problems))
+
+
+def _list_of(step: StepDef) -> str | None:
+    """Return the name of the step whose output *step* runs over, or a list in it."""
+    if not isinstance(step.foreach, str):
+        return None
+    try:
+        return Path.parse(step.foreach).step
+    except ConditionError:  # which `validate` tells
+        return None
 
 
 def _again(step: StepDef, wired: Mapping[str, StepDef]) -> StepDef:

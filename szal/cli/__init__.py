@@ -4,9 +4,15 @@ Nothing here is imported by the rest of szal, and importing this module imports 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    import click
+
+    from szal.authoring.flow import Flow
+
+__all__ = ["main", "run_program"]
 
 _OPTIONAL = ("click", "rich")
 _INTERRUPTED = 130
@@ -19,21 +25,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     that cannot be read, an execution that is not there or is being run already. 3: the execution waits. 128 and the
     signal's number (130 for Ctrl-C): it was interrupted by that.
     """
+    return _ended(_szal, arguments, "szal")
+
+
+def run_program(flow: "Flow", arguments: Sequence[str] | None = None) -> int:
+    """Run *flow* as the command line of a program says, with an option for each of its inputs; else as `main`."""
+
+    def command() -> "click.Command":
+        from szal.cli.program import program
+
+        return program(flow)
+
+    return _ended(command, arguments, None)
+
+
+def _szal() -> "click.Command":
+    from szal.cli.commands import szal
+
+    return szal
+
+
+def _ended(command: "Callable[[], click.Command]", arguments: Sequence[str] | None, name: str | None) -> int:
     try:
-        return _main(arguments)
+        return _main(command, arguments, name)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(command: "Callable[[], click.Command]", arguments: Sequence[str] | None, name: str | None) -> int:
     try:
         import click
 
-        from szal.cli.commands import szal
         from szal.cli.console import flush_standard_files, open_standard_files
         from szal.cli.execute import leave
+
+        made = command()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _OPTIONAL:
             raise
@@ -41,7 +69,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 2
     open_standard_files()
     try:
-        return int(szal.main(arguments, prog_name="szal", standalone_mode=False))
+        return int(made.main(arguments, prog_name=name, standalone_mode=False))
     except click.Abort:  # what click makes of KeyboardInterrupt; a flow that runs has dealt with it before
         leave(_INTERRUPTED)
     finally:

@@ -9,10 +9,10 @@ import click
 from click.core import ParameterSource
 from rich.text import Text
 
-from szal.cli.standing import Wait
 from szal.cli.target import Target
 from szal.cli.text import moment, one_line, shell_word
 from szal.cli.which import Which
+from szal.engine.status import Wait
 from szal.errors import HandlerNotFound
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord

@@ -12,11 +12,10 @@ from szal.cli.advice import is_from_variable
 from szal.cli.execute import Settings
 from szal.cli.history import keeps
 from szal.cli.rows import DIM
-from szal.cli.standing import Standing
 from szal.cli.text import one_line, pairs
+from szal.engine.status import ExecutionStatus
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
-from szal.model.results import ExecutionRecord
 from szal.model.state import StepStatus
 from szal.stores.url import without_password
 
@@ -42,18 +41,18 @@ class Announcement:
     note: str | None = None
 
     @classmethod
-    def of_record(cls, record: ExecutionRecord, standing: Standing, directory: str | None) -> "Announcement | None":
+    def of_status(cls, found: ExecutionStatus, directory: str | None) -> "Announcement | None":
         """Return what is told of an execution that goes on."""
-        if standing.flow is None:
+        if found.flow is None:
             return None
-        ended = sum(step.status not in _TO_COME for step in standing.steps)
+        ended = sum(step.status not in _TO_COME for step in found.results)
         return cls(
-            flow=standing.flow,
-            execution_id=record.execution_id,
-            inputs=record.inputs,
-            given=record.inputs,
-            labels=record.labels,
-            directory=directory or record.cwd,
+            flow=found.flow,
+            execution_id=found.record.execution_id,
+            inputs=found.record.inputs,
+            given=found.record.inputs,
+            labels=found.record.labels,
+            directory=directory or found.record.cwd,
             note=f"goes on: {ended} step{'s' * (ended != 1)} had ended",
         )
 

@@ -18,8 +18,8 @@ from szal.cli.options import json_option, needed, store_option
 from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
 from szal.cli.which import UNFINISHED
-from szal.engine.correction import Correction
 from szal.engine.engine import Engine
+from szal.engine.inspection import differences_from
 from szal.engine.lineage import is_child_id
 from szal.errors import (
     DefinitionMismatch,
@@ -144,15 +144,15 @@ class _Checking:
 
     def _check_definition(self, execution_id: str, name: str, target: Target) -> None:
         """Raise what is wrong with going on as it was recorded, where the code says something else."""
-        known = self._store.ledger.read(execution_id)
-        flow = target.named(known.record.flow_name)
-        if flow is None or not known.record.state.is_live:
+        record = self._store.get(execution_id)
+        flow = None if record is None else target.named(record.flow_name)
+        if record is None or flow is None or not record.state.is_live:
             return
         if target.is_read:
-            found = Correction.of(self._store.ledger, known, flow, target.config()).differences
+            found = differences_from(self._store, execution_id, flow, target.config())
             if found:
                 raise Differs(execution_id, name, found, advice_on(None, name))
-        _check_version(known.record, flow, target)
+        _check_version(record, flow, target)
 
 
 def _check_version(record: ExecutionRecord, flow: FlowDef, target: Target) -> None:

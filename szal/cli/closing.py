@@ -18,8 +18,8 @@ from szal.cli.rows import (
     took,
     what_was_cut,
 )
-from szal.cli.standing import Standing
 from szal.cli.text import one_line
+from szal.engine.status import ExecutionStatus
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 
@@ -37,7 +37,7 @@ def closing(
     recorded: bool,
     record: ExecutionRecord | None = None,
     state: str | None = None,
-    standing: Standing | None = None,
+    standing: ExecutionStatus | None = None,
 ) -> RenderableType:
     """Return what is shown when a run is over: a row for each step, the first failures, and the execution's id.
 

@@ -1,8 +1,6 @@
 """The commands of ``szal``."""
 
-import contextlib
 import json
-import logging
 
 import attrs
 import click
@@ -17,31 +15,21 @@ from szal.cli.durable import recover, rerun, resume
 from szal.cli.failure import Commands, fails_with
 from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.history import NoneFound, find_by_prefix, reading
-from szal.cli.interrupt import hear_of_children
 from szal.cli.listing import executions
 from szal.cli.message import cancel, prune, resolve, signal
 from szal.cli.options import json_option, needed, not_empty, store_option, target_argument
 from szal.cli.outputs import whole
 from szal.cli.run import run
-from szal.cli.session import check_waits
+from szal.cli.session import check_waits, get_ready
 from szal.cli.show import full_record
-from szal.cli.standing import Standing, standing_of
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.cli.which import Which, which_options
+from szal.engine.status import ExecutionStatus, status_of
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
 
 __all__ = ["szal"]
-
-
-class _StepLogs(logging.Handler):
-    """Log records, as clean lines on what is stderr at the time."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write the record."""
-        with contextlib.suppress(Exception):  # a log line that cannot be written ends nothing
-            write(stderr(), f"{record.levelname.lower()}: {clean(self.format(record))}")
 
 
 _COMPLETION = """
@@ -57,9 +45,7 @@ A shell completes flows, ids and steps too (ids are those of SZAL_STORE):
 @click.version_option(package_name="szal", message="szal %(version)s")
 def szal() -> None:
     """Run workflows, and look at what they did."""
-    hear_of_children()
-    if not logging.root.handlers:
-        logging.root.addHandler(_StepLogs())
+    get_ready()
 
 
 # -- flows ----------------------------------------------------------------------------------------------
@@ -211,7 +197,7 @@ def show(
                 raise NoneFound(str(which))
             execution_id = found[0].execution_id
         record = find_by_prefix(opened, execution_id)
-        standing = standing_of(opened, record)
+        standing = status_of(opened, record)
     out = stdout()
     if step is not None:
         write(out, _output(record.execution_id, standing, step, as_json=as_json))
@@ -223,11 +209,11 @@ def show(
     printed(out)
 
 
-def _output(execution_id: str, standing: Standing, name: str, *, as_json: bool) -> str:
+def _output(execution_id: str, standing: ExecutionStatus, name: str, *, as_json: bool) -> str:
     """Return what a step returned, for a person or as JSON."""
-    step = next((each for each in standing.steps if name in (each.step_name, each.step_id)), None)
+    step = next((each for each in standing.results if name in (each.step_name, each.step_id)), None)
     if step is None:
-        raise NoSuchStep(execution_id, name, tuple(each.step_name or each.step_id for each in standing.steps))
+        raise NoSuchStep(execution_id, name, tuple(each.step_name or each.step_id for each in standing.results))
     return json.dumps(step.output, ensure_ascii=False) if as_json else clean(whole(step.output))
 
 

@@ -12,8 +12,9 @@ from click.shell_completion import CompletionItem
 
 from szal.cli.console import diverted_stdout
 from szal.cli.history import find_by_prefix, reading
-from szal.cli.standing import INTERRUPTED, signals_of, standing_of
+from szal.cli.standing import INTERRUPTED, signals_of
 from szal.cli.target import attributes_of, find_target
+from szal.engine.status import status_of
 from szal.model.flow import FlowDef
 from szal.model.state import WorkflowState
 from szal.scheduler.plan import Plan
@@ -76,7 +77,7 @@ def _named(typed: Mapping[str, Any]) -> FlowDef:
 def _recorded(typed: Mapping[str, Any]) -> FlowDef | None:
     """Return the flow of the execution that was named."""
     with reading(typed["store"]) as store:
-        return standing_of(store, find_by_prefix(store, typed["execution_id"])).flow
+        return status_of(store, find_by_prefix(store, typed["execution_id"])).flow
 
 
 def _steps(flow: FlowDef | None) -> _Found:

@@ -12,18 +12,18 @@ from szal.cli.differences import Differs, tell_differences
 from szal.cli.execute import Job, Outcome, Settings, execute
 from szal.cli.inputs import inputs_given
 from szal.cli.live import view_of
-from szal.cli.standing import Standing, age_of, standing_of
+from szal.cli.standing import age_of
 from szal.cli.target import Target, recorded_target
 from szal.cli.text import one_line
-from szal.engine.correction import Correction
 from szal.engine.engine import Engine
+from szal.engine.inspection import differences_from
+from szal.engine.status import ExecutionStatus, status_of
 from szal.errors import HandlerNotFound, SzalError
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Plan
-from szal.stores.ledger import ledger_of
 
 __all__ = ["CannotGoOn", "Continuing", "GoOn", "Prepared", "Wanted"]
 
@@ -58,7 +58,7 @@ class Prepared:
     target: Target
     wanted: Wanted
     recorded: FlowDef
-    standing: Standing
+    standing: ExecutionStatus
     differences: tuple[str, ...]
 
 
@@ -91,7 +91,7 @@ class Continuing:
         if self.is_new:
             about = _told_again(record, shown, found.wanted, self.settings.cwd)
         elif record.state.is_live:
-            about = Announcement.of_record(record, found.standing, self.settings.cwd)
+            about = Announcement.of_status(found.standing, self.settings.cwd)
         announce(about, self.console, self.settings)
         view = view_of(shown, self.console, standing=None if self.is_new else found.standing, age=age_of(record))
         job = Job(
@@ -108,7 +108,7 @@ class Continuing:
     def prepare(self, record: ExecutionRecord, target: Target | None, named: str | None) -> Prepared:
         """Return how an execution goes on; raises `CannotGoOn`, `Differs`, and what the engine raises."""
         name = record.execution_id
-        standing = standing_of(self.store, record)
+        standing = status_of(self.store, record)
         if standing.flow is None:
             raise CannotGoOn(name, "its definition is not recorded: szal's engine did not run it")
         wanted = self._wanted(record, standing.flow, target)
@@ -132,7 +132,7 @@ class Continuing:
 
     def _wanted(self, record: ExecutionRecord, recorded: FlowDef, target: Target | None) -> Wanted:
         """Return what it is to be: the flow that *target* has of this name, and the inputs that are typed."""
-        flow = None if target is None else target.named(record.flow_name)
+        flow = None if target is None or target.is_any else target.named(record.flow_name)
         if not self.again:
             return Wanted(flow)
         registry = None if target is None else target.migrations.get(recorded.name)
@@ -148,9 +148,8 @@ class Continuing:
         """
         if flow is None or (not self.is_new and not record.state.is_live and not target.is_read):
             return ()
-        name, ledger = record.execution_id, ledger_of(self.store)
-        assert ledger is not None, "its definition is recorded"
-        found = Correction.of(ledger, ledger.read(name), flow, target.config()).differences
+        name = record.execution_id
+        found = differences_from(self.store, name, flow, target.config())
         if found and not self.is_new and target.is_read:
             raise Differs(name, named or flow.name, found, advice_on(self.settings.store, named))
         return found
@@ -162,6 +161,8 @@ class Continuing:
             if self.is_new or record.state.is_live:
                 found.check(is_new=self.is_new)
             return found
+        if target.is_any:
+            return attrs.evolve(target, flow=flow)
         if target.named(record.flow_name) is None:
             problem = f"it is of the flow {one_line(record.flow_name)}, not of {one_line(target.flow.name)}"
             raise CannotGoOn(record.execution_id, problem)

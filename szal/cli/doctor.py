@@ -22,6 +22,7 @@ from szal.cli.text import elapsed, one_line
 from szal.clock import monotonic, wall
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
+from szal.engine.inspection import check_writable, store_time
 from szal.errors import NotMigrated, StoreError
 from szal.expressions.path import Json
 from szal.steps.handlers import Handlers
@@ -111,7 +112,7 @@ def _findings(url: str, targets: Sequence[tuple[str, Target]], advice: Advice) -
 def _of_the_store(url: str, store: Store) -> Iterator[Finding]:
     began = monotonic()
     try:
-        its_time = store.ledger.clock()
+        its_time = store_time(store)
     except NotMigrated as error:
         yield Finding(what="reach", grade=Grade.GOOD, text=f"{store.name} is reached")
         text = str(error).removeprefix(f"{store.name}: ").removesuffix(": call store.migrate() once")
@@ -124,7 +125,7 @@ def _of_the_store(url: str, store: Store) -> Iterator[Finding]:
     yield Finding(what="schema", grade=Grade.GOOD, text="its tables are those of this version of szal")
     began = monotonic()
     try:
-        store.ledger.check_writable()
+        check_writable(store)
     except StoreError as error:
         text = f"it cannot be written to: {one_line(str(error)).removeprefix(f'{store.name}: ')}"
         yield Finding(what="write", grade=Grade.WRONG, text=text, do=remedy_for(url, error))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from szal.cli.standing import Wait
+from szal.engine.status import Wait
 from szal.expressions.path import Json
 from szal.model.json import encode_record
 from szal.model.results import ExecutionRecord

@@ -10,7 +10,6 @@ import attrs
 
 from szal.cli.console import Stream, write
 from szal.cli.parts import CannotRunPart, Chosen
-from szal.cli.standing import idle_run, put_back
 from szal.cli.target import Target
 from szal.cli.text import clean, one_line
 from szal.engine.admission import Admission
@@ -18,6 +17,7 @@ from szal.engine.config import EngineConfig
 from szal.engine.recovery import Rerun
 from szal.engine.restored_items import items_in_rows, with_items
 from szal.engine.spec import ExecutionSpec
+from szal.engine.status import idle_run, put_back
 from szal.errors import SzalError
 from szal.expressions.path import Json, build_step_context, outcome_values
 from szal.expressions.template import CompiledTemplate
@@ -109,6 +109,7 @@ class _Simulation:
 
     def __init__(self, spec: ExecutionSpec) -> None:
         self._inputs = spec.record.inputs
+        self._record = spec.record
         self._run = idle_run(spec.record, spec.plan)
         self._known: dict[str, StepResult] = {}
         """By name: the steps of which it is known how they end."""
@@ -127,6 +128,13 @@ class _Simulation:
 
     def order(self) -> list[Node]:
         """Settle every step, and return them in that order."""
+        found = self._settle_all()
+        if self._run.plan.finals:
+            self._run = idle_run(self._record, self._run.plan, self._run)
+            found += self._settle_all()
+        return found
+
+    def _settle_all(self) -> list[Node]:
         run, found = self._run, list[Node]()
         ready: deque[Ready] = deque()
         run.start(ready, Tally())

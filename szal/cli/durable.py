@@ -1,7 +1,7 @@
 """The commands that take executions up again: resume, recover, rerun."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 import click
@@ -31,7 +31,6 @@ from szal.errors import (
 )
 from szal.events.bus import WorkflowEvent
 from szal.interruption import is_interruption
-from szal.model.flow import FlowDef
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Handlers
@@ -56,11 +55,11 @@ _target_argument = click.argument(
 def resume(*, execution_id: str | None, target: str | None, many: Many, settings: Settings) -> None:
     """Go on with an execution that was interrupted, or waits.
 
-    Steps that have ended are not run again; of an execution that has ended the result is shown. The definition is
-    the stored one: where FILE says something else, it is refused, with the differences (rerun runs what a corrected
-    file says). FILE or MODULE:ATTRIBUTE (as for run) brings what does the steps: it may be left out where all of them
-    are shell commands, "call" a function, or wait. Commands run where they ran first, unless --cwd says where that is
-    now. Exit status as of run; 2 also where it is being run already.
+    Steps that have ended are not run again; of an execution that has ended the result is shown. The definition is the
+    stored one: where FILE says something else, it is refused, with the differences (rerun runs what a corrected file
+    says). FILE or MODULE:ATTRIBUTE (as for run, or a Handlers alone) brings what does the steps: it may be left out
+    where all of them are shell commands, "call" a function, or wait. Commands run where they ran first, unless --cwd
+    says where that is now. Exit status as of run; 2 also where it is being run already.
 
     Without an ID, many: all that pass --flow, --state, --label, --since and --until, and that nobody runs although they
     could go on; with --state paused, also what waits. It says how many, asks, and tells what became of each. What
@@ -133,7 +132,7 @@ def _go_on(
 ) -> None:
     check_exists(needed(settings.store))
     with documents(divert=settings.recorded) as document:
-        found = None if target is None else find_target(target)
+        found = None if target is None else find_target(target, is_recorded=True)
         console = console_of(document, settings)
         with sink_of(settings) as store:
             assert store is not None
@@ -161,7 +160,7 @@ def _go_on_with_many(
         target = target_of_many(named)
 
     def engine(sink: Sink, on_event: Callable[[WorkflowEvent], object]) -> Engine:
-        does = Target(FlowDef("recorded")) if target is None else target
+        does = Target.of_any() if target is None else target
         return Engine(does.handler, settings.config(does, execution_store=sink, event_sink=on_event))
 
     def go_on(engine: Engine, sink: Sink, execution_id: str) -> FlowResult:
@@ -177,7 +176,7 @@ def _go_on_with_many(
         found = continuing.prepare(record, target, named)
         return do(engine, execution_id, CancellationToken(), found.wanted)
 
-    if target is not None and many.which.flow is None:
+    if target is not None and not target.is_any and many.which.flow is None:
         many = attrs.evolve(many, which=attrs.evolve(many.which, flow=target.flow.name))
     plan = Plan(
         action=action,
@@ -198,11 +197,10 @@ def _go_on_with_many(
 def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) -> None:
     """Go on with every execution that was interrupted, or that waits no longer, one after another.
 
-    With FILE or MODULE:ATTRIBUTE (as for run, any number), with those of these flows; without, with those of flows
-    that need no handlers of their own (see resume). Others are left alone, and so is what another process takes
-    first. What one of them raises is said, and the others go on: so is one whose directory is gone, or which differs
-    from FILE. With --json, a record on each line, or an object with
-    its id and the error.
+    With FILE or MODULE:ATTRIBUTE (as for run, any number), with those of these flows, and of a Handlers with all;
+    without, with those of flows that need no handlers of their own (see resume). Others are left alone, and so is what
+    another process takes first. What one of them raises is said, and the others go on: so is one whose directory is
+    gone, or which differs from FILE. With --json, a record on each line, or an object with its id and the error.
 
     Exit status: 0 all succeeded, or there was none; 1 one of them failed or could not go on; 3 none did, but one
     waits again; 130 Ctrl-C, which pauses the execution that is under way, and ends this.
@@ -211,7 +209,7 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
     outcomes: list[Outcome] = []
     left_alone = problems = 0
     with documents(divert=settings.recorded) as document:
-        known = {target.flow.name: (name, target) for name in targets for target in [find_target(name)]}
+        known, of_any = _known(targets)
         console = console_of(document, settings)
         with sink_of(settings) as store:
             assert store is not None
@@ -219,9 +217,9 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
             for execution_id in _interrupted(store):
                 try:
                     record = store.get(execution_id)
-                    if record is None or (known and record.flow_name not in known):
+                    name, target = (None, None) if record is None else known.get(record.flow_name, of_any)
+                    if record is None or (targets and target is None):
                         continue
-                    name, target = known.get(record.flow_name, (None, None))
                     outcome = continuing.take_up(record, target, name)
                 except (ExecutionOwned, ExecutionNotFound, LeaseLost):  # another process was faster
                     continue
@@ -246,6 +244,17 @@ def recover(*, targets: tuple[str, ...], limit: int | None, settings: Settings) 
             write(stderr(), "There is nothing to go on with.")
     statuses = [outcome.status for outcome in outcomes] + [1] * (problems > 0)
     end(outcomes, _worst(statuses))
+
+
+_Named: TypeAlias = tuple[str | None, Target | None]
+
+
+def _known(names: Sequence[str]) -> tuple[Mapping[str, _Named], _Named]:
+    """Return the targets of these names by flow, and the one that does the steps of any other, if there is one."""
+    targets = [(name, find_target(name, is_recorded=True)) for name in names]
+    known: dict[str, _Named] = {target.flow.name: (name, target) for name, target in targets if not target.is_any}
+    of_any: _Named = next(((name, target) for name, target in targets if target.is_any), (None, None))
+    return known, of_any
 
 
 def _tell(document: Stream, settings: Settings, execution_id: str, error: BaseException, message: str) -> None:

@@ -18,11 +18,12 @@ from szal.cli.console import stderr, write
 from szal.cli.history import keeps, opened
 from szal.cli.interrupt import Interruption, Terminated
 from szal.cli.live import View
-from szal.cli.standing import Standing, is_left_by_a_person, standing_of
 from szal.cli.target import Target
 from szal.clock import monotonic
 from szal.engine.config import Durability, EngineConfig
 from szal.engine.engine import Engine
+from szal.engine.inspection import await_pending
+from szal.engine.status import ExecutionStatus, is_left_by_a_person, status_of
 from szal.errors import StoreError, SzalError
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import InBulk
@@ -34,7 +35,6 @@ from szal.steps.stop_policy import share_of_parents_grace
 from szal.steps.supervisor import supervisor
 from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
-from szal.stores.ledger import ledger_of
 
 __all__ = ["PAUSED", "Job", "Outcome", "RecordLost", "Settings", "execute", "leave", "leave_at_once", "sink_of"]
 
@@ -111,7 +111,7 @@ class Outcome:
     is_old: bool = False
     is_interrupted: bool = False
     is_left: bool = False
-    standing: Standing = attrs.field(factory=Standing)
+    standing: ExecutionStatus | None = None
     differences: Sequence[str] = ()
     flow: FlowDef | None = None
 
@@ -146,12 +146,11 @@ def _outcome(
     )
     record = None if store is None else store.get(execution_id)
     came = running.interruption.signal
-    standing = Standing()
+    standing = None
     is_left = False
     if store is not None and record is not None and record.state.is_live:
-        if (ledger := ledger_of(store)) is not None:
-            ledger.flush()  # it does not know what is pending
-        standing = standing_of(store, record)
+        await_pending(store)
+        standing = status_of(store, record)
         is_left = came is not None and (record.state is not WorkflowState.PAUSED or is_left_by_a_person(record))
         standing = attrs.evolve(standing, is_interrupted=standing.is_interrupted or is_left)
     if result is None and record is not None:
@@ -178,11 +177,11 @@ def _status(result: FlowResult | None, interrupted: int | None) -> int:
     return PAUSED if result is not None and result.state is WorkflowState.PAUSED else 1
 
 
-def _as_it_stands(record: ExecutionRecord, standing: Standing, took: float) -> FlowResult:
+def _as_it_stands(record: ExecutionRecord, standing: ExecutionStatus | None, took: float) -> FlowResult:
     """Return what is known of an execution that has not ended, and is not paused either."""
     return FlowResult(
         record.flow_name,
-        list(standing.steps),
+        [] if standing is None else list(standing.results),
         took,
         success=False,
         rolled_back=False,

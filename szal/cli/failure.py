@@ -3,19 +3,19 @@
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import click
 
 from szal.cli.console import stderr, stdout, write
 from szal.cli.execute import RecordLost
-from szal.cli.inputs import how_to_give
+from szal.cli.inputs import as_input, how_to_give
 from szal.cli.text import clean
 from szal.errors import InvalidFlow, InvalidInputs, LoadError, SzalError
 from szal.expressions.path import Json
 
-__all__ = ["Commands", "error_json", "fails_with"]
+__all__ = ["Commands", "Telling", "error_json", "fails_with"]
 
 _PLACE: Final = re.compile(r":(\d+):(\d+): ")
 _ANSWER: Final = "szal.answer"
@@ -34,12 +34,12 @@ class _Failure(click.ClickException):
         write(stderr(), clean(self.message))
 
 
-class Commands(click.Group):
-    """Commands whose errors are told in one message, never as a traceback; in help they stand in order of use."""
+class Telling(click.Command):
+    """A command whose errors are told in one message, never as a traceback."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
-        """Return their names."""
-        return list(self.commands)
+    def form_of_input(self, name: str) -> str:
+        """Return how an input is given to it."""
+        return as_input(name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -49,7 +49,7 @@ class Commands(click.Group):
             if isinstance(error, OSError):
                 _end_if_unwritable()
             status = 1 if isinstance(error, RecordLost) else 2
-            raise _Failure(_message(error), status, ctx.meta.get(_ANSWER, {})) from error
+            raise _Failure(_message(error, self.form_of_input), status, ctx.meta.get(_ANSWER, {})) from error
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> click.Context:
         """Read the command line; help is printed in the course of that."""
@@ -81,6 +81,14 @@ class Commands(click.Group):
         if standalone_mode:
             sys.exit(status)
         return status
+
+
+class Commands(Telling, click.Group):
+    """Several of these; in help they stand in order of use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Return their names."""
+        return list(self.commands)
 
 
 def _end_if_unwritable() -> None:
@@ -133,10 +141,10 @@ def _placed(file: str, problem: str) -> Json:
     return {"message": problem[place.end() :], "file": file, "line": int(place[1]), "column": int(place[2])}
 
 
-def _message(error: SzalError | OSError) -> str:
+def _message(error: SzalError | OSError, form: Callable[[str], str]) -> str:
     if isinstance(error, LoadError):  # begins with the place in the file, as editors like to find it
         return str(error)
-    return f"szal: {error}{how_to_give(error) if isinstance(error, InvalidInputs) else ''}"
+    return f"szal: {error}{how_to_give(error, form) if isinstance(error, InvalidInputs) else ''}"
 
 
 def _asks_for_json(words: Sequence[str]) -> bool:

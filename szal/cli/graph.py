@@ -44,7 +44,7 @@ def _lines(step: StepDef) -> list[str]:
         lines.append(f"for each of {len(step.foreach)}")
     if step.condition is not None:
         lines.append(f"if {' '.join(clean(step.condition).split())}")
-    return lines
+    return [*lines, "finally"] if step.finally_ else lines
 
 
 # -- Mermaid ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from szal.model.json.text import loads
 from szal.number import JSON_NUMBER, as_typed, problem_of
 from szal.scheduler.plan import Plan
 
-__all__ = ["Unclear", "how_to_give", "inputs_given", "type_of", "value_of"]
+__all__ = ["Unclear", "as_input", "how_to_give", "inputs_given", "type_of", "value_of"]
 
 _MEANT: Final = {  # what words mean elsewhere that are text here
     **dict.fromkeys(("True", "TRUE"), "true"),
@@ -69,17 +69,22 @@ def inputs_given(flow: FlowDef, texts: Mapping[str, str], earlier: Mapping[str, 
 
 def type_of(declared: Input) -> str | None:
     """Return the type that an input is read as: its own, or where it takes anything, that of its default; None: any."""
-    if not declared.takes_anything:
-        return declared.type
+    if not declared.takes_anything or declared.taken_by is not None:
+        return declared.type or declared.reads_as
     return {str: "string", bool: "boolean"}.get(type(declared.default))
 
 
-def how_to_give(error: InvalidInputs) -> str:
+def as_input(name: str) -> str:
+    """Return how an input is given to ``szal run``."""
+    return f"-i {shlex.quote(name)}=…"
+
+
+def how_to_give(error: InvalidInputs, form: Callable[[str], str] = as_input) -> str:
     """Return how the inputs are given that are missing, as further text for the message of *error*."""
     if not error.missing:
         return ""
     word = "it" if len(error.missing) == 1 else "them"
-    return f"\ngive {word} with {' '.join(f'-i {shlex.quote(name)}=…' for name in error.missing)}"
+    return f"\ngive {word} with {' '.join(map(form, error.missing))}"
 
 
 def _read(declared: Input | None, text: str) -> Json:

@@ -8,13 +8,14 @@ from typing import Final
 import attrs
 
 from szal.cli.advice import Advice
-from szal.cli.standing import is_left_by_a_person, standing_of
 from szal.cli.text import elapsed, one_line
 from szal.cli.which import UNFINISHED
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
+from szal.engine.inspection import holdings, nobody_runs, store_time
 from szal.engine.lineage import is_child_id
 from szal.engine.owners import is_alive, is_gone, process_of
+from szal.engine.status import is_left_by_a_person, status_of
 from szal.errors import DecodeError, ExecutionNotFound, HandlerNotFound, SzalError
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -106,18 +107,18 @@ class _Looking:
         self._store = store
         self._engine_of = engine_of
         self._advice_on = advice_on
-        self._free = frozenset(store.ledger.interrupted(is_gone))
+        self._free = nobody_runs(store)
         self._read = 0
 
     def look_at(self, page: Sequence[ExecutionSummary]) -> None:
         """Count each, by its reason."""
-        now = self._store.ledger.clock()
+        now = store_time(self._store)
         ids = [summary.execution_id for summary in page]
-        holdings = {each.execution_id: each for each in self._store.ledger.holdings(ids)}
+        held = holdings(self._store, ids)
         for summary in page:
             if summary.parent_execution_id is not None and is_child_id(summary.execution_id):
                 continue
-            holding = holdings.get(summary.execution_id)
+            holding = held.get(summary.execution_id)
             for reason, detail, do in self._reasons(summary, holding, now):
                 group = self.groups.setdefault(reason, Group(reason=reason))
                 group.add(summary.execution_id, one_line(detail), do)
@@ -155,7 +156,7 @@ class _Looking:
         if record is None:
             return
         if is_left_by_a_person(record) and not holding.cancelled:
-            flow, advice = standing_of(self._store, record).flow, self._advice_on(record.flow_name)
+            flow, advice = status_of(self._store, record).flow, self._advice_on(record.flow_name)
             yield Reason.PERSON, record.flow_name, advice.resume(name, flow)
         elif record.state is WorkflowState.PAUSED and name not in self._free:
             yield from self._waiting(record)
@@ -163,7 +164,7 @@ class _Looking:
             yield self._why_left(record, holding)
 
     def _waiting(self, record: ExecutionRecord) -> Iterator[tuple[Reason, str, str | None]]:
-        waits = standing_of(self._store, record).waits
+        waits = status_of(self._store, record).waits
         for wait in waits[:1]:
             said = next(self._advice_on(record.flow_name).waits([wait]), "")
             command = said.rpartition(": ")[2]

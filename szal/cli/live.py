@@ -12,10 +12,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from szal.cli.board import Board, Row, Snapshot, Stage
-from szal.cli.standing import Standing
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean_lines, elapsed, one_line
 from szal.clock import monotonic, utc_now
+from szal.engine.status import ExecutionStatus
 from szal.events.bus import EventType, WorkflowEvent
 from szal.events.progress import Printed, StepProgress
 from szal.model.flow import FlowDef
@@ -49,14 +49,14 @@ def view_of(
     console: Console,
     environment: Mapping[str, str] = os.environ,
     *,
-    standing: Standing | None = None,
+    standing: ExecutionStatus | None = None,
     age: float = 0.0,
 ) -> View:
     """Return the view that *console* can show: a log where it is no terminal, or one without cursor and colour.
 
     *standing* is how far an execution has come that goes on, *age* how many seconds ago it began.
     """
-    before = () if standing is None else standing.steps
+    before = () if standing is None else standing.results
     plain = console.is_dumb_terminal or "NO_COLOR" in environment
     if plain or not console.file.isatty():
         return PlainLog(flow, console, before)

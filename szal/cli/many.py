@@ -17,7 +17,6 @@ from szal.cli.history import reading
 from szal.cli.interrupt import Interruption
 from szal.cli.options import needed
 from szal.cli.report import Report, number_of
-from szal.cli.standing import standing_of
 from szal.cli.target import BadTarget, Target, find_target
 from szal.cli.text import one_line
 from szal.cli.which import Which, which_options
@@ -25,6 +24,7 @@ from szal.clock import monotonic
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.side_by_side import each_on_a_thread
+from szal.engine.status import status_of
 from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError, describe
 from szal.events.bus import WorkflowEvent
 from szal.interruption import is_interruption
@@ -117,7 +117,7 @@ def target_of_many(name: str | None) -> Target | None:
     if name is None:
         return None
     try:
-        return find_target(name)
+        return find_target(name, is_recorded=True)
     except BadTarget as error:
         if ":" in name or "/" in name:
             raise
@@ -150,7 +150,7 @@ def act_on_many(plan: Plan, many: Many) -> NoReturn:
 def _placeholder(store: Store, chosen: Chosen) -> str | None:
     """Return what stands for a target that the first of them needs to go on, if it needs one."""
     record = store.get(chosen.execution_ids[0]) if chosen.execution_ids else None
-    flow = None if record is None else standing_of(store, record).flow
+    flow = None if record is None else status_of(store, record).flow
     return None if flow is None else target_for(flow)
 
 

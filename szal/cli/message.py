@@ -25,11 +25,12 @@ from szal.cli.options import (
     store_option,
     value_argument,
 )
-from szal.cli.standing import Standing, signals_of, standing_of
+from szal.cli.standing import signals_of
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.recovery import Resolution
+from szal.engine.status import ExecutionStatus, status_of
 from szal.events.bus import WorkflowEvent
 from szal.expressions.path import Json
 from szal.model.results import ExecutionRecord
@@ -46,14 +47,14 @@ def _tell(answer: Mapping[str, Json], text: str, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, ExecutionRecord, Standing]]:
+def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, ExecutionRecord, ExecutionStatus]]:
     """Yield an execution that has not ended, and an engine that reaches it."""
     with reading(needed(store)) as opened, opened.engine_sink() as sink:
         record = find_record(sink, execution_id)
         if not record.state.is_live:
             raise CannotGoOn(record.execution_id, f"it has ended ({record.state})")
         with Engine(Handlers(), EngineConfig(execution_store=sink)) as engine:
-            yield engine, record, standing_of(sink, record)
+            yield engine, record, status_of(sink, record)
 
 
 @click.command(short_help="Send a signal to an execution.")

@@ -20,8 +20,10 @@ from szal.number import JSON_NUMBER
 __all__ = [
     "duration_of",
     "id_argument",
+    "id_option",
     "inputs_option",
     "json_option",
+    "labels_option",
     "live_id_argument",
     "moment_of",
     "needed",
@@ -141,6 +143,19 @@ store_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 target_argument = click.argument("target", metavar="FILE|MODULE:ATTRIBUTE", shell_complete=completion.targets)
+
+labels_option = click.option(
+    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="To find the execution by."
+)
+
+id_option = click.option(
+    "--id",
+    "execution_id",
+    metavar="ID",
+    callback=not_empty,
+    shell_complete=completion.live_ids,
+    help="The execution's id. One that was interrupted or waits goes on; one that has ended is only shown.",
+)
 
 inputs_option = click.option(
     "-i",

@@ -10,8 +10,8 @@ from szal.cli import completion
 from szal.cli.history import check_exists, find_record
 from szal.cli.options import needed, not_empty
 from szal.cli.text import one_line
-from szal.engine.correction import Correction
 from szal.engine.engine import Engine
+from szal.engine.inspection import differences_from
 from szal.engine.part import Part
 from szal.errors import SzalError
 from szal.expressions.path import Json
@@ -19,7 +19,6 @@ from szal.model.flow import FlowDef
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.stores import ExecutionStore
-from szal.stores.ledger import ledger_of
 
 __all__ = ["CannotRunPart", "Chosen", "Selection", "part_options"]
 
@@ -40,9 +39,9 @@ class CannotRunPart(SzalError):
 class Selection:
     """What the options say, as one argument."""
 
-    from_step: str | None
-    only: str | None
-    reuse: str | None
+    from_step: str | None = None
+    only: str | None = None
+    reuse: str | None = None
 
     def check(self, store: str | None) -> None:
         """Raise `click.UsageError` for options that do not go together, and `BadStore`."""
@@ -107,11 +106,10 @@ class Chosen:
 
     def differences(self, whole: FlowDef, store: ExecutionStore | None, engine_config: Any) -> tuple[str, ...]:
         """Return how the flow that it is a part of differs from what the execution was that it takes things from."""
-        ledger = None if store is None or self.reuse is None else ledger_of(store)
-        if ledger is None or self.reuse is None:
+        if self.reuse is None:
             return ()
         try:
-            return Correction.of(ledger, ledger.read(self.reuse), whole, engine_config).differences
+            return differences_from(store, self.reuse, whole, engine_config)
         except ValueError as error:
             raise CannotRunPart(one_line(str(error))) from error
 

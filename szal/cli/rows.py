@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from szal.cli.outputs import last_line, tails
-from szal.cli.standing import Standing
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, one_line
+from szal.engine.status import ExecutionStatus
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.steps.stream import MAX_OUTPUT
@@ -144,9 +144,9 @@ def what_was_cut(steps: Sequence[StepResult]) -> list[RenderableType]:
     return [Text(line, style="yellow") for line in lines]
 
 
-def states_of_steps(execution_id: str | None, standing: Standing) -> Mapping[str, str]:
+def states_of_steps(execution_id: str | None, standing: ExecutionStatus) -> Mapping[str, str]:
     """Return, by name, how steps stand that had begun, but that nobody works on."""
-    states = {step.step_name: "interrupted" for step in standing.steps if step.status is StepStatus.RUNNING}
+    states = {step.step_name: "interrupted" for step in standing.results if step.status is StepStatus.RUNNING}
     for wait in standing.waits:
         if wait.execution_id == execution_id:
             is_decision = wait.signal is None and wait.until is None

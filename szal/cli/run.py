@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import click
 from rich.console import Console
 
-from szal.cli import completion
 from szal.cli.advice import advice_on
 from szal.cli.announcement import Announcement, announce
 from szal.cli.console import console_for, diverted_stdout, documents, stderr
@@ -18,14 +17,15 @@ from szal.cli.execute import Job, Settings, execute, sink_of
 from szal.cli.history import reading
 from szal.cli.inputs import inputs_given
 from szal.cli.live import view_of
-from szal.cli.options import inputs_option, needed, not_empty, pairs_of, target_argument
+from szal.cli.options import id_option, inputs_option, labels_option, needed, target_argument
 from szal.cli.parts import Chosen, Selection, part_options
 from szal.cli.session import check_waits, close, console_of, end, run_options
-from szal.cli.standing import Standing, age_of, standing_of
+from szal.cli.standing import age_of
 from szal.cli.target import STDIN, Target, find_target
 from szal.cli.text import one_line
 from szal.cli.usage import FlowCommand
 from szal.engine.engine import Engine
+from szal.engine.status import status_of
 from szal.errors import DefinitionMismatch
 from szal.expressions.path import Json
 from szal.model.results import FlowResult
@@ -34,23 +34,14 @@ from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Plan
 from szal.stores import ExecutionStore
 
-__all__ = ["run"]
+__all__ = ["run", "run_target"]
 
 
 @click.command(cls=FlowCommand)
 @target_argument
 @inputs_option
-@click.option(
-    "-l", "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs_of, help="To find the execution by."
-)
-@click.option(
-    "--id",
-    "execution_id",
-    metavar="ID",
-    callback=not_empty,
-    shell_complete=completion.live_ids,
-    help="The execution's id. One that was interrupted or waits goes on; one that has ended is only shown.",
-)
+@labels_option
+@id_option
 @part_options
 @run_options
 def run(
@@ -68,8 +59,8 @@ def run(
     """Run a flow, or a part of it.
 
     It is named by its FILE (YAML or JSON; - is standard input), or by the MODULE and the ATTRIBUTE that holds it: a
-    FlowDef, a tuple of a FlowDef with its Handlers, its sub-flows and its MigrationRegistry, or a function that returns
-    one of these. Commands run in the folder of the FILE. With --help, the inputs that it takes are listed, too.
+    Flow, a FlowDef, a tuple of one with its Handlers, its sub-flows and its MigrationRegistry, or a function that
+    returns one of these. Commands run in the folder of the FILE. With --help, the inputs that it takes are listed, too.
 
     Ctrl-C pauses the run: what has ended is kept, what runs is told to end, nothing is undone, and it says how to go
     on. SIGTERM leaves it to whoever recovers. Without a store it is cancelled, and rolled back where it says so. Once
@@ -87,8 +78,25 @@ def run(
             raise click.UsageError("--dry-run says what a new execution would do: leave --id out")
         _preview(target, inputs, selection, settings)
         return
+    run_target(target, inputs, settings, selection, execution_id=execution_id, labels=labels)
+
+
+def run_target(
+    target: str,
+    inputs: Mapping[str, str],
+    settings: Settings,
+    selection: Selection,
+    *,
+    execution_id: str | None,
+    labels: Mapping[str, str],
+    known: Target | None = None,
+) -> NoReturn:
+    """Run what is named *target*, and is *known* where it need not be looked for, and end the process.
+
+    *inputs* are as they were typed.
+    """
     with documents(divert=settings.recorded) as document:
-        found = find_target(target)
+        found = find_target(target) if known is None else known
         found.check()
         check_waits(found, settings.store)
         name = new_id() if execution_id is None else execution_id
@@ -101,17 +109,17 @@ def run(
                 return chosen.run(engine, name, given, labels, token)
 
             record = None if store is None else store.get(name)
-            standing = Standing() if record is None or store is None else standing_of(store, record)
+            standing = None if record is None or store is None else status_of(store, record)
             if record is None:
                 about = _announcement(chosen, given, execution_id=name, labels=labels, directory=settings.cwd)
                 announce(about, console, settings)
-            elif record.state.is_live:
-                announce(Announcement.of_record(record, standing, settings.cwd), console, settings)
+            elif standing is not None and record.state.is_live:
+                announce(Announcement.of_status(standing, settings.cwd), console, settings)
             view = view_of(chosen.flow, console, standing=standing, age=age_of(record))
             try:
                 outcome = execute(Job(target=found, do=do, execution_id=name), settings, store, view)
             except DefinitionMismatch as error:
-                if standing.flow is None or standing.flow.name != chosen.flow.name:
+                if standing is None or standing.flow is None or standing.flow.name != chosen.flow.name:
                     raise
                 raise Differs(name, target, error.differences, advice_on(settings.store, target)) from error
         # A part of a file's flow goes on as it is recorded, and so does what was read from standard input.

@@ -1,6 +1,8 @@
 """What the commands that run something have in common: their options, and how they end."""
 
+import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -15,15 +17,16 @@ from szal.cli.console import Stream, console_for, stderr, write
 from szal.cli.document import record_json
 from szal.cli.execute import Outcome, Settings, leave
 from szal.cli.history import keeps
+from szal.cli.interrupt import hear_of_children
 from szal.cli.options import duration_of, needed, store_option
 from szal.cli.target import Target
-from szal.cli.text import one_line
+from szal.cli.text import clean, one_line
 from szal.engine.config import Durability
 from szal.errors import SzalError
 from szal.model.state import WorkflowState
 from szal.stores.url import without_password
 
-__all__ = ["check_waits", "close", "console_of", "end", "run_options"]
+__all__ = ["check_waits", "close", "console_of", "end", "get_ready", "run_options"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -66,6 +69,22 @@ _OPTIONS = (
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the execution's record on stdout, all else on stderr."),
 )
+
+
+class _StepLogs(logging.Handler):
+    """Log records, as clean lines on what is stderr at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        with contextlib.suppress(Exception):  # a log line that cannot be written ends nothing
+            write(stderr(), f"{record.levelname.lower()}: {clean(self.format(record))}")
+
+
+def get_ready() -> None:
+    """Do what a process of the command line begins with."""
+    hear_of_children()
+    if not logging.root.handlers:
+        logging.root.addHandler(_StepLogs())
 
 
 def run_options(function: _F) -> _F:
@@ -140,8 +159,8 @@ def close(document: Stream, console: Console, outcome: Outcome, settings: Settin
         standing = outcome.standing
         told = record_json(
             outcome.record,
-            standing.waits,
-            is_interrupted=standing.is_interrupted,
+            () if standing is None else standing.waits,
+            is_interrupted=standing is not None and standing.is_interrupted,
             differences=outcome.differences,
         )
         write(document, told)
@@ -160,14 +179,14 @@ def _ending(outcome: Outcome, console: Console, settings: Settings) -> Renderabl
 
 
 def _how_to_go_on(outcome: Outcome, advice: Advice) -> Iterator[str]:
-    standing, waits = outcome.standing, outcome.standing.waits
+    waits, recorded = ((), None) if outcome.standing is None else (outcome.standing.waits, outcome.standing.flow)
     yield from advice.waits(waits)
     if outcome.is_left and outcome.record is not None:
-        yield from advice.after_interruption(outcome.record, standing.flow)
+        yield from advice.after_interruption(outcome.record, recorded)
     elif waits:
         is_decision = all(wait.signal is None and wait.until is None for wait in waits)
         word = "once that is decided" if is_decision else "then"
-        yield f"{word}: {advice.resume(outcome.execution_id, standing.flow)}"
+        yield f"{word}: {advice.resume(outcome.execution_id, recorded)}"
     elif outcome.status and outcome.record is not None:
         yield from advice.after_failure(outcome.record, outcome.flow)
 

@@ -21,10 +21,11 @@ from szal.cli.rows import (
     what_was_cut,
     width_of,
 )
-from szal.cli.standing import Standing, explained, shown_state
+from szal.cli.standing import explained, shown_state
 from szal.cli.style import look_of
 from szal.cli.text import moment, one_line, pairs
 from szal.cli.timeline import timeline
+from szal.engine.status import ExecutionStatus
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
 
@@ -32,16 +33,16 @@ __all__ = ["full_record"]
 
 
 def full_record(
-    console: Console, record: ExecutionRecord, standing: Standing | None = None, advice: Advice | None = None
+    console: Console, record: ExecutionRecord, standing: ExecutionStatus | None = None, advice: Advice | None = None
 ) -> RenderableType:
     """Return all that a person wants to know of an execution, the commands that go on with it last.
 
     To be printed with crop=False: commands are not cut.
     """
     if standing is None:
-        standing = Standing(steps=() if record.result is None else record.result.steps)
+        standing = ExecutionStatus(record=record, results=() if record.result is None else record.result.steps)
     advice = advice or Advice()
-    steps = explained(standing, standing.steps)
+    steps = explained(standing.flow, standing.results)
     failures = [step for step in steps if step.status is StepStatus.FAILED]
     parts: list[RenderableType] = [_facts(console, record, standing, failures)]
     if any(step.status is not StepStatus.PENDING for step in steps):
@@ -104,7 +105,7 @@ def _outputs(
         yield command_line(f"all of {name_of(cut)}: {advice.output(record.execution_id, cut.step_name or cut.step_id)}")
 
 
-def _how_to_go_on(record: ExecutionRecord, standing: Standing, advice: Advice) -> Iterator[str]:
+def _how_to_go_on(record: ExecutionRecord, standing: ExecutionStatus, advice: Advice) -> Iterator[str]:
     """Yield why an execution that could go on does not, and the next command; of one that has not succeeded too."""
     command = advice.resume(record.execution_id, standing.flow)
     if standing.is_cancelling:
@@ -122,14 +123,14 @@ def _how_to_go_on(record: ExecutionRecord, standing: Standing, advice: Advice) -
     yield from advice.waits(standing.waits)
 
 
-def _record_states(record: ExecutionRecord, standing: Standing) -> Mapping[str, str]:
+def _record_states(record: ExecutionRecord, standing: ExecutionStatus) -> Mapping[str, str]:
     if record.state is not WorkflowState.PAUSED and not standing.is_interrupted:
         return {}
     return states_of_steps(record.execution_id, standing)
 
 
 def _facts(
-    console: Console, record: ExecutionRecord, standing: Standing, failures: Sequence[StepResult]
+    console: Console, record: ExecutionRecord, standing: ExecutionStatus, failures: Sequence[StepResult]
 ) -> RenderableType:
     state = shown_state(record.state, is_interrupted=standing.is_interrupted)
     if record.result is None:

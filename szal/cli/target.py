@@ -2,21 +2,24 @@
 
 A target is a file (YAML or JSON, see `szal.load_flow`; ``-`` is standard input), or ``module:attribute``. Modules,
 those of "call" steps too, are looked for beside the flow's file, in the current directory, and then where Python looks.
-The attribute is a `FlowDef`, or a tuple of one and what belongs to it, in any order: a `Handlers` registry (or a
-function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s that bring stored
-definitions of these flows forward. Or it is a function without required parameters that returns one of these.
+The attribute is a `szal.Flow`; a `FlowDef`; or a tuple of one and what belongs to it, in any order: a `Handlers`
+registry (or a function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s that
+bring stored definitions of these flows forward. Or it is a function without required parameters that returns one of
+these. What goes on with executions, whose definitions are recorded, takes a `Handlers` alone, too.
 """
 
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from szal.authoring.flow import Flow
+from szal.authoring.step import Step
 from szal.engine.config import EngineConfig
 from szal.engine.spec import Binding, bind, check_configs
 from szal.engine.sub_flows import is_found
@@ -30,6 +33,7 @@ from szal.scheduler.plan import Plan
 from szal.steps.handlers import Handlers, type_done_by
 from szal.steps.lookup import NotThere, import_object, look_in
 from szal.steps.machine import first_steps, missing_for
+from szal.steps.resolving import EveryStep, Handling, migrations_of, resolver_of
 
 __all__ = ["STDIN", "BadTarget", "Target", "attributes_of", "find_target", "recorded_target"]
 
@@ -53,11 +57,23 @@ class Target:
     """A flow, what does its steps, the flows that are part of it, and (by flow name) migrations of any of these."""
 
     flow: FlowDef
-    handler: Handlers | Callable[..., Any] = attrs.field(factory=Handlers)
+    handler: Handling | Sequence[Handling] = attrs.field(factory=Handlers)
     sub_flows: tuple[FlowDef, ...] = ()
     migrations: Mapping[str, MigrationRegistry] = attrs.field(factory=dict)
     is_read: bool = False
     """Whether the flow was read, and not made by a program."""
+    is_any: bool = False
+    """Whether it does the steps of whatever flow is recorded: it has none of its own."""
+
+    @classmethod
+    def of(cls, flow: Flow) -> "Target":
+        """Return a flow of functions as a target."""
+        return cls(flow.definition, [flow], migrations=migrations_of(flow))
+
+    @classmethod
+    def of_any(cls, handler: Handling | None = None) -> "Target":
+        """Return what does the steps of any flow; without *handler*, as far as szal itself does."""
+        return cls(FlowDef("recorded"), Handlers() if handler is None else handler, is_any=True)
 
     @property
     def flows(self) -> tuple[FlowDef, ...]:
@@ -82,8 +98,9 @@ class Target:
         """
         for flow in self.flows:
             plan = Plan.of(flow)
-            if isinstance(self.handler, Handlers):
-                binding = bind(flow, plan, self.handler, self.config(), rolls_back=self.flow.rollback_on_failure)
+            resolver = resolver_of(self.handler)
+            if not isinstance(resolver, EveryStep):
+                binding = bind(flow, plan, resolver, self.config(), rolls_back=self.flow.rollback_on_failure)
                 if is_new:
                     check_configs(flow, plan, binding)
                 if here:
@@ -120,10 +137,11 @@ def recorded_target(record: ExecutionRecord, flow: FlowDef) -> Target:
     return Target(flow)
 
 
-def find_target(name: str, *, here: bool = False) -> Target:
+def find_target(name: str, *, here: bool = False, is_recorded: bool = False) -> Target:
     """Return what *name* stands for; raise `BadTarget`, or `LoadError` for a file that is no flow.
 
-    *here*: a file is to name nothing that is not on this machine.
+    *here*: a file is to name nothing that is not on this machine. *is_recorded*: the flow is, so that it may stand for
+    handlers alone.
     """
     if name == STDIN:
         return Target(_read_stdin(here=here), is_read=True)
@@ -135,7 +153,7 @@ def find_target(name: str, *, here: bool = False) -> Target:
         return Target(_read(name, path, here=here), is_read=True)
     if not attribute or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise BadTarget(name, "there is no such file, and it is not of the form module:attribute")
-    return _target(name, _look_up(name, module))
+    return _target(name, _look_up(name, module), is_recorded=is_recorded)
 
 
 def _read(name: str, path: Path, *, here: bool) -> FlowDef:
@@ -173,29 +191,35 @@ def attributes_of(module: str) -> list[str]:
     """Return the attributes of a module that are flows, alone or with what belongs to them."""
     look_in(Path.cwd())
     found = vars(importlib.import_module(module)).items()
-    return [name for name, value in found if any(isinstance(part, FlowDef) for part in _parts(value))]
+    return [name for name, value in found if any(isinstance(part, FlowDef | Flow) for part in _parts(value))]
 
 
 def _parts(found: Any) -> tuple[Any, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def _target(name: str, found: Any) -> Target:
+def _target(name: str, found: Any, *, is_recorded: bool) -> Target:
+    if isinstance(found, Step):
+        raise BadTarget(name, f"this is the step {found.name!r} of the flow {found.flow.name!r}: name the flow")
     if callable(found) and not isinstance(found, type | Handlers):
         with _foreign(name, "the function failed"):
             found = found()
     parts = _parts(found)
-    flows = [part for part in parts if isinstance(part, FlowDef)]
+    if is_recorded and len(parts) == 1 and isinstance(found, Handlers):
+        return Target.of_any(found)
+    written = [part for part in parts if isinstance(part, Flow)]
+    flows = [part.definition if isinstance(part, Flow) else part for part in parts if isinstance(part, FlowDef | Flow)]
     migrations = [part for part in parts if isinstance(part, MigrationRegistry)]
-    others = [part for part in parts if not isinstance(part, FlowDef | MigrationRegistry)]
-    strange = [part for part in others if not callable(part) and not isinstance(part, Handlers)]
+    others = [part for part in parts if not isinstance(part, FlowDef | Flow | MigrationRegistry)]
+    strange = [part for part in others if not (isinstance(part, Handlers) or (callable(part) and not written))]
     if not flows or strange or len(others) > 1:
-        wanted = "a FlowDef, or a tuple of a FlowDef, its Handlers (or a function), its sub-flows and its migrations"
+        wanted = "a Flow, a FlowDef, or a tuple of one, its Handlers (or a function), its sub-flows and its migrations"
         raise BadTarget(name, f"this is {_kind(found)}, not {wanted}, nor a function that returns one of these")
     by_flow = {registry.flow_name or flows[0].name: registry for registry in migrations}
     if len(by_flow) < len(migrations):
         raise BadTarget(name, "this has more than one MigrationRegistry for one flow: give them the flows' names")
-    return Target(flows[0], others[0] if others else Handlers(), tuple(flows[1:]), by_flow)
+    handler = [*written, *others] if written else others[0] if others else Handlers()
+    return Target(flows[0], handler, tuple(flows[1:]), {**migrations_of(written), **by_flow})
 
 
 def _kind(found: Any) -> str:

@@ -13,7 +13,7 @@ from szal.errors import SzalError
 from szal.model.inputs import Input, Inputs, written
 from szal.scheduler.plan import Plan
 
-__all__ = ["FlowCommand"]
+__all__ = ["FlowCommand", "form_of", "said_of"]
 
 _ARGUMENTS: Final = "szal.arguments"
 _LONGEST: Final = 60  # characters of a value
@@ -55,7 +55,7 @@ class FlowCommand(click.Command):
 def _table(ctx: click.Context, name: str, inputs: Inputs) -> str:
     """Return how each of the *inputs* of the target is given, and what is said of it."""
     formatter = ctx.make_formatter()
-    rows = [(_form(each), "; ".join(_said(each))) for each in inputs.by_name.values()]
+    rows = [(_given(each), "; ".join(said_of(each))) for each in inputs.by_name.values()]
     with formatter.section(f"Inputs of {one_line(name)}"):
         if rows:
             formatter.write_dl(rows, col_max=40)
@@ -64,16 +64,22 @@ def _table(ctx: click.Context, name: str, inputs: Inputs) -> str:
     return formatter.getvalue().rstrip("\n")
 
 
-def _form(declared: Input) -> str:
+def _given(declared: Input) -> str:
+    return one_line(f"-i {declared.name}={form_of(declared)}")
+
+
+def form_of(declared: Input) -> str:
+    """Return what stands for the value of an input in help: its type, or which values it may have."""
     if declared.enum is not None:
         value = "|".join(each if isinstance(each, str) else written(each) for each in declared.enum)
     else:
         type_ = type_of(declared)
         value = "true|false" if type_ == "boolean" else (type_ or "value").upper()
-    return one_line(f"-i {declared.name}={value if len(value) <= _LONGEST else f'{value[:_LONGEST]}…'}")
+    return one_line(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
 
 
-def _said(declared: Input) -> Iterator[str]:
+def said_of(declared: Input) -> Iterator[str]:
+    """Yield what help says of an input."""
     if declared.help:
         yield one_line(declared.help)
     if declared.type is not None and declared.enum is not None:
@@ -82,3 +88,5 @@ def _said(declared: Input) -> Iterator[str]:
         yield "required"
     elif declared.default is not None:
         yield one_line(f"default {written(declared.default)}")
+    elif declared.standing_in:
+        yield one_line(f"default {declared.standing_in}")

@@ -10,8 +10,9 @@ import click
 
 from szal.cli import completion
 from szal.cli.options import moment_of, not_empty, pairs_of, shown_states_of
-from szal.cli.standing import INTERRUPTED, interrupted_among, shown_state
+from szal.cli.standing import INTERRUPTED, shown_state
 from szal.cli.text import moment, one_line
+from szal.engine.status import interrupted_among
 from szal.model.state import WorkflowState
 from szal.stores import ExecutionSummary, Store
 from szal.stores.filters import LIVE, Filters

@@ -66,6 +66,15 @@ class ActiveRuns:
             wait_unless(self._waiters, partial(self._has_changed, others), left)
         return True
 
+    def wait_for_change(self, execution_id: str, timeout: float) -> None:
+        """Wait until a run has been given back or somebody calls `wake`, so many seconds at most."""
+        before = execution_id in self
+        wait_unless(self._waiters, lambda: (execution_id in self) != before, timeout)
+
+    def wake(self) -> None:
+        """Have all that wait look again."""
+        wake_all(self._waiters)
+
     def _has_changed(self, others: list[str]) -> bool:
         return self._others() != others
 

@@ -11,9 +11,10 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
+from szal.engine.ending import Endings
 from szal.engine.leased_store import LeasedStore
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs
-from szal.errors import SzalError
+from szal.errors import ExecutionNotFound, SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
 from szal.model.fields import problem_of_text
@@ -29,6 +30,7 @@ from szal.steps.resolving import Resolver
 if TYPE_CHECKING:
     from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
+    from szal.engine.status import ExecutionStatus
     from szal.stores.ledger import Ledger
 
 __all__ = ["Admission", "under_new_id"]
@@ -115,6 +117,23 @@ class Admission:
     def has_ledger(self) -> bool:
         """Whether the store is one of szal's own: somebody else could go on with what is in it."""
         return self._ledger is not None
+
+    def look(self, execution_id: str) -> "ExecutionStatus":
+        """Return how far an execution has come: as it runs here, else as the store has it."""
+        from szal.engine.status import status_of  # few ask
+
+        for driver in self.active.having(execution_id):
+            if (found := driver.look(execution_id)) is not None:
+                return found
+        store = self._config.execution_store
+        record = None if store is None else store.get(execution_id)
+        if store is None or record is None:
+            raise ExecutionNotFound(execution_id)
+        return status_of(store, record)
+
+    def endings(self) -> Endings:
+        """Return what waits for executions."""
+        return Endings(self._config.execution_store, self.active)
 
     def recovery(self) -> "Recovery":
         """Return what deals with the ledger, made at first use in the process that uses it.

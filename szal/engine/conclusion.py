@@ -1,17 +1,17 @@
 """What an execution comes to: its result, and what is said of it in a line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
 from szal.errors import cut
 from szal.events.bus import EventType
-from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.results import ExecutionRecord, FlowEnd, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.run import FLOW_FAILED, Run
 
-__all__ = ["ENDS", "copy_of", "reason_of", "result_of", "without_exception"]
+__all__ = ["ENDS", "copy_of", "end_of", "reason_of", "result_of", "without_exception"]
 
 ENDS: Final[Mapping[WorkflowState, EventType]] = {
     WorkflowState.COMPLETED: "flow_completed",
@@ -22,13 +22,18 @@ ENDS: Final[Mapping[WorkflowState, EventType]] = {
 """The event that tells of the end in a state."""
 
 
+def end_of(run: Run, undo: Rollback | None, state: WorkflowState) -> FlowEnd:
+    """Return what finally steps are told: how a run is about to end."""
+    return FlowEnd(state, reason_of(run, undo), tuple(step.step_name for step in failures(run)))
+
+
 def result_of(spec: ExecutionSpec, run: Run, took: float, state: WorkflowState, error: str | None) -> FlowResult:
     """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING.
 
     One that an earlier run left is there also where its step still waits for others.
     """
     steps = run.results.copy()
-    for node in run.plan.nodes if run.unsettled else ():
+    for node in run.plan.nodes if run.unsettled or run.plan.finals else ():
         if steps[node.place] is None:
             kept = run.kept.get(node.place)
             pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
@@ -54,7 +59,7 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
     if run.stop is not None:
         error = run.why or run.stop.reason
     elif run.failed:
-        first = first_failure(run)
+        first = next(failures(run), None)
         error = FLOW_FAILED if first is None else f"step {first.step_name!r} failed: {first.error}"
     elif undo is not None:
         error = "undone with what it belongs to"
@@ -63,10 +68,10 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
     return error
 
 
-def first_failure(run: Run) -> StepResult | None:
-    """Return the first step, in the flow's order, whose failure is that of the flow; None: there is none."""
+def failures(run: Run) -> Iterator[StepResult]:
+    """Yield the steps, in the flow's order, whose failure is that of the flow."""
     failed = (step for step in run.results if step is not None and step.status is StepStatus.FAILED)
-    return next((step for step in failed if not step.is_caught), None)
+    return (step for step in failed if not step.is_caught)
 
 
 def without_exception(result: StepResult) -> StepResult:

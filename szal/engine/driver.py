@@ -30,6 +30,7 @@ from szal.steps.resolving import Resolver
 from szal.waiters import Flag
 
 if TYPE_CHECKING:
+    from szal.engine.status import ExecutionStatus
     from szal.stores.ledger import Signal
 
 __all__ = ["Driver", "Host", "NotAdmitted"]
@@ -184,6 +185,8 @@ class Driver:
     def _ended(self, lifecycle: Lifecycle, result: FlowResult) -> None:
         self._store_error = lifecycle.store_error
         self._result = result
+        if self._execution is not None:
+            self._execution.last = family.look(lifecycle, self.execution_id)
         self.has_paused = result.state is WorkflowState.PAUSED
 
     def _finish(self, error: BaseException | None = None) -> None:
@@ -266,6 +269,11 @@ class Driver:
         if execution_id == self.execution_id or lifecycle is None:
             return execution_id == self.execution_id
         return family.has(lifecycle, execution_id)
+
+    def look(self, execution_id: str) -> "ExecutionStatus | None":
+        """Return how far this execution, or a sub-flow of it, has come; None where it is just being begun, or over."""
+        lifecycle = self._lifecycle
+        return None if lifecycle is None else family.look(lifecycle, execution_id)
 
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have it stopped; False where it has come to its end before."""

@@ -1,49 +1,32 @@
 """The engine: what a program calls to run flows."""
 
 import contextlib
-import logging
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING
 
-import attrs
-
-from szal.engine.admission import Admission, under_new_id
-from szal.engine.config import EngineConfig
-from szal.engine.driver import Driver, NotAdmitted
+from szal.engine.admission import under_new_id
+from szal.engine.driver import NotAdmitted
 from szal.engine.execution import Execution, RunThread
 from szal.engine.spec import ExecutionSpec
-from szal.errors import EngineClosed, ExecutionOwned
+from szal.engine.steering import Steering
+from szal.errors import ExecutionOwned
 from szal.expressions.path import Json
-from szal.logs import SafeLogger
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
 from szal.model.results import FlowResult
 from szal.model.state import Stop
-from szal.number import check, check_wait
-from szal.scheduler.attempt import Attempt
+from szal.number import check
 from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.workers import Threads
-from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 
 if TYPE_CHECKING:
-    from szal.engine.health import Health
-    from szal.engine.mass_recovery import BackgroundRecovery
     from szal.engine.part import Part
+    from szal.engine.status import ExecutionStatus
 
 __all__ = ["Engine"]
 
-logger = SafeLogger(logging.getLogger(__name__))
 
-
-def _with_migrations(config: EngineConfig, handler: Handling | Sequence[Handling]) -> EngineConfig:
-    """Return *config* with the migrations that flows bring; those that it has itself come first."""
-    brought = migrations_of(handler)
-    return attrs.evolve(config, migrations={**brought, **config.migrations}) if brought else config
-
-
-class Engine:
+class Engine(Steering):
     """Runs flows. One engine serves many threads at once; `close` it, or use it in a ``with``, when done.
 
     `handler` is a `szal.Flow` or several, a function that does every step (``handler(ctx) -> JSON value``), or a
@@ -56,96 +39,6 @@ class Engine:
     {'twice': 42}
     """
 
-    def __init__(self, handler: Handling | Sequence[Handling], config: EngineConfig | None = None) -> None:
-        self.resolver: Resolver = resolver_of(handler)
-        self.config = _with_migrations(EngineConfig() if config is None else config, handler)
-        self.threads = Threads(idle_timeout=self.config.idle_timeout)
-        self._admission = Admission(self.config, self.resolver)
-        self._background: list[BackgroundRecovery] = []
-        self._abandoned: list[None] = []  # its length counts
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close(drain=self.config.cancel_grace if self._admission.has_ledger else math.inf)
-
-    def close(self, drain: float | None = None) -> None:
-        """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed.
-
-        With *drain*, nothing new starts in them, and this waits for them, so many seconds at most. In one of szal's
-        stores what runs comes to its end, and is recorded; the execution stays RUNNING, with its lease given back:
-        another process goes on at once. One that has nothing left to start ends as ever. What outlasts the seconds
-        keeps its lease until it ends, or the process does: the store has to stay open for that. Without such a store
-        nobody could go on: there each run goes on to its end.
-
-        A run that is left returns with the state RUNNING (or ROLLING_BACK). The end of a ``with engine`` block drains
-        for `EngineConfig.cancel_grace` seconds; without one of szal's stores, it waits for all that was started. May be
-        called by a handler, and a signal handler: a run that it is in is not waited for, and ends after that.
-
-        >>> engine = Engine(lambda ctx: ctx.step.name)
-        >>> execution = engine.start(FlowDef("demo", steps=[]))
-        >>> engine.close(drain=20)
-        >>> str(execution.result(timeout=10).state)
-        'completed'
-        """
-        if drain is not None:
-            check_wait("drain", drain)
-        for background in self._background:
-            background.close()
-        active = self._admission.active
-        if drain is not None:
-            active.drain()  # before runs are refused: whoever sees that may go by it
-        if active.close():
-            self._shut_down()
-        elif drain is not None:
-            active.drain()  # what has begun meanwhile
-            if not active.wait_for_others(drain):
-                logger.warning("the engine is closed, and still running: %s", ", ".join(active.ids()))
-
-    def release(self) -> None:
-        """Refuse further runs, and have those that go on told to end, as SIGTERM has them. Waits for nothing.
-
-        With one of szal's stores, what has not ended within `EngineConfig.cancel_grace` is left behind, each execution
-        stays RUNNING with its lease given back, so that another process goes on with it at once, and `run` raises
-        `EngineClosed`. Without one, what runs is cancelled. From any thread, and from a signal handler.
-        """
-        for background in self._background:
-            background.close()
-        active = self._admission.active
-        if active.close():
-            self._shut_down()
-        for driver in active.all():
-            closed = EngineClosed()
-            driver.request_stop(driver.stop_for(closed), closed)
-
-    def _shut_down(self) -> None:
-        self.threads.close()
-        self._admission.close()
-
-    @property
-    def abandoned(self) -> int:
-        """How many handlers this engine has left behind so far, because they ran past their time.
-
-        Each still occupies a thread until it ends by itself.
-        """
-        return len(self._abandoned)
-
-    def healthy(self, timeout: float = 2.0) -> "Health":
-        """Return whether this engine can work, and record what it does: what a ``/healthz`` asks.
-
-        The store is asked to take a write, which is taken back: nothing is left of it. It has *timeout* seconds for
-        that; then it counts as broken. Never raises for a store that is. docs/recipes.md has it in a web application,
-        and ``szal doctor`` looks at a store from outside.
-
-        >>> from szal import open_store
-        >>> health = Engine(lambda ctx: None, EngineConfig(execution_store=open_store("memory:"))).healthy()
-        >>> health.ok, health.problems, health.store
-        (True, (), 'memory:')
-        """
-        check_wait("timeout", timeout)
-        return self._admission.health(timeout, self.abandoned)
-
     def run(
         self,
         flow: FlowDef | Defined,
@@ -154,12 +47,15 @@ class Engine:
         execution_id: str | None = None,
         cancel: CancellationToken | None = None,
         labels: Mapping[str, str] | None = None,
+        if_running: Literal["raise", "wait"] = "raise",
     ) -> FlowResult:
         """Run *flow* on this thread, and return how it ended once that is recorded. A flow that fails returns.
 
         `execution_id` defaults to the flow's id where the store has no execution under it, else to a new UUID.
         Giving one is an idempotent start: an execution that was interrupted or waits is continued, of one that has
-        ended the stored result is returned, and nothing runs twice.
+        ended the stored result is returned, and nothing runs twice. Where somebody is running it, `if_running` says
+        what then: "raise" `ExecutionOwned`, or "wait" until they do no more, and do as above; *cancel* ends the waiting
+        (`Cancelled`), not what they run.
 
         Raises, before anything runs: `InvalidFlow`, `InvalidInputs` (they are not what the flow declares),
         `HandlerNotFound`, `EncodeError` (inputs, labels or a config that JSON cannot hold), `ExecutionOwned` (somebody
@@ -172,12 +68,25 @@ class Engine:
         ...     engine.run(FlowDef("demo", steps=[])).success
         True
         """
-        spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
+        if if_running not in ("raise", "wait"):
+            raise ValueError(f"if_running is 'raise' or 'wait', not {if_running!r}")
+        if if_running == "wait" and execution_id is None:
+            raise ValueError("if_running='wait' needs an execution_id: without one, a run is new")
+        while True:
+            spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
+            try:
+                return self._run(spec, is_claimed=execution_id is not None)
+            except ExecutionOwned as error:
+                if if_running == "raise" or execution_id is None or error.execution_id != execution_id:
+                    raise
+                self._admission.endings().until_free(execution_id, cancel)
+
+    def _run(self, spec: ExecutionSpec, *, is_claimed: bool) -> FlowResult:
         driver = self._driver(spec.record.execution_id)
         with contextlib.suppress(NotAdmitted):
             return driver.run(partial(self._admission.admit, spec))
-        if execution_id is not None:
-            raise ExecutionOwned(execution_id)
+        if is_claimed:
+            raise ExecutionOwned(spec.record.execution_id)
         spec = under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
         return driver.run(partial(self._admission.admit, spec))
@@ -218,7 +127,7 @@ class Engine:
 
     def _start(self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread) -> Execution | None:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
-        execution = Execution(spec.record.execution_id, token)
+        execution = Execution(spec.record.execution_id, token, self._admission.look)
         driver = self._driver(execution.execution_id, execution=execution)
         return driver.start(partial(self._admission.admit, spec, is_handed_out=True), thread, execution)
 
@@ -248,6 +157,39 @@ class Engine:
             return driver.run(lambda: recovery.resume(root, cancel) if is_wanted() else None)
         raise ExecutionOwned(root)
 
+    def look(self, execution_id: str) -> "ExecutionStatus":
+        """Return how far an execution has come, whichever process runs it: its steps, what it waits for.
+
+        What runs in this engine is told as it stands, anything else as it is stored. Waits for nothing but the store.
+        Raises `ExecutionNotFound`, and what the store raises.
+
+        >>> from szal import StepDef, open_store
+        >>> store = open_store("memory:")
+        >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=store)) as engine:
+        ...     _ = engine.run(FlowDef("shop", steps=[StepDef("order")]), execution_id="order-42")
+        >>> status = Engine([], EngineConfig(execution_store=store)).look("order-42")
+        >>> str(status.state), status.steps["order"].output
+        ('completed', 42)
+        """
+        return self._admission.look(execution_id)
+
+    def result(self, execution_id: str, timeout: float | None = None) -> FlowResult:
+        """Wait until an execution has ended, whichever process runs it, and return its result, as it is recorded.
+
+        Blocks for at most *timeout* seconds (None: for as long as it takes), then raises TimeoutError; one that is
+        PAUSED has not ended. Another process is heard of by looking at the store, twice a second at least. Raises
+        `ExecutionNotFound`, RuntimeError in a step of that very execution, `SzalError` where nothing is recorded.
+
+        >>> from szal import StepDef, open_store
+        >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=open_store("memory:"))) as engine:
+        ...     _ = engine.start(FlowDef("shop", steps=[StepDef("order")]), execution_id="order-42")
+        ...     engine.result("order-42", timeout=10).outputs
+        {'order': 42}
+        """
+        if timeout is not None:
+            check_wait("timeout", timeout)
+        return self._admission.endings().result(execution_id, timeout)
+
     def check(self, execution_id: str, *, elsewhere: bool = False) -> None:
         """Raise what would keep an execution that has not ended from going on with this engine; it only reads.
 
@@ -257,7 +199,7 @@ class Engine:
         Raises `HandlerNotFound`, `DefinitionMismatch`, `MigrationFailed`, `WorkingDirectoryGone`, `ExecutionNotFound`,
         and `StoreError` where its definition is not recorded.
 
-        >>> from szal import Handlers, StepDef, open_store
+        >>> from szal import EngineConfig, Handlers, StepDef, open_store
         >>> store = open_store("memory:")
         >>> flow = FlowDef("shop", steps=[StepDef("ask", step_type="wait", config={"signal": "go"}), StepDef("pay")])
         >>> with Engine(lambda ctx: None, EngineConfig(execution_store=store)) as engine:
@@ -280,6 +222,12 @@ class Engine:
         self._admission.active.check_open()
         found, at_once = self.interrupted(flow_name), self.config.max_recovering
         return recover_all(found, self._resume, limit=limit, at_once=at_once, stop=self._release)
+
+    def _release(self, execution_ids: Iterable[str], error: BaseException) -> None:
+        """Have runs given back where they stand, for *error*, which they raise."""
+        for driver in self._admission.active.all():
+            if driver.execution_id in execution_ids:
+                driver.request_stop(Stop.RELEASED, error)
 
     def interrupted(self, flow_name: str | None = None) -> list[str]:
         """Return the executions that nobody runs although they could go on: what `recover` looks at.
@@ -355,82 +303,3 @@ class Engine:
         with contextlib.suppress(NotAdmitted):
             return driver.run(partial(self._admission.admit, spec))
         raise ExecutionOwned(spec.record.execution_id)
-
-    def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
-        """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
-
-        It may come before the step is reached. False, and nothing is done: one with the same *signal_id* was sent
-        before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`, at
-        once where this engine recovers in the background. Raises `ExecutionNotFound`, `EncodeError`.
-        """
-        signal = self._admission.recovery().signal(execution_id, name, value, signal_id)
-        if signal is None:
-            return False
-        for driver in self._admission.active.having(execution_id):
-            driver.offer(execution_id, signal)
-        for background in self._background:
-            background.wake(execution_id)
-        return True
-
-    def cancel(self, execution_id: str) -> bool:
-        """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
-
-        One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
-        False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
-        """
-        here = self._admission.active.having(execution_id)
-        asked = self._admission.recovery().cancel(execution_id, runs_here=bool(here))
-        told = [driver.request_stop(Stop.CANCELLED) for driver in here]
-        return asked and all(told)
-
-    def end_grace(self) -> None:
-        """End the grace of runs that were told to stop: give up on handlers that still run, undoing ones included.
-
-        From any thread, and from a signal handler. Other runs are not touched.
-        """
-        for driver in self._admission.active.all():
-            driver.end_grace()
-
-    def resolve(
-        self, execution_id: str, step: str, decision: Literal["completed", "failed", "retry"], output: Json = None
-    ) -> None:
-        """Decide on a step with ``idempotent=False`` that may or may not have been done when its process died.
-
-        "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
-        Raises `ExecutionNotFound`, `ExecutionOwned`, `EncodeError` (an output that cannot be recorded), ValueError
-        where nothing is to be decided on that step.
-        """
-        self._admission.recovery().resolve(execution_id, step, decision, output)
-
-    # -- inside --------------------------------------------------------------------------------------
-
-    def _driver(self, execution_id: str, *, background: bool = False, execution: Execution | None = None) -> Driver:
-        return Driver(self, execution_id, self._admission.leased, background=background, execution=execution)
-
-    def _release(self, execution_ids: Iterable[str], error: BaseException) -> None:
-        """Have runs given back where they stand, for *error*, which they raise."""
-        for driver in self._admission.active.all():
-            if driver.execution_id in execution_ids:
-                driver.request_stop(Stop.RELEASED, error)
-
-    def take(self, driver: Driver) -> bool:
-        """Take the id of a run for it; called by its driver."""
-        return self._admission.active.take(driver.execution_id, driver)
-
-    def give_back(self, driver: Driver) -> None:
-        """Take note that a run is over; called by its driver."""
-        if self._admission.active.give_back(driver.execution_id, driver):
-            self._shut_down()
-        if driver.has_paused:  # what it waits for may have come meanwhile, when it could not be taken up yet
-            for background in self._background:
-                background.wake(driver.execution_id)
-
-    def on_abandoned(self, attempt: Attempt) -> None:
-        """Take note that a handler was left behind; called by the run's coordinating thread."""
-        self._abandoned.append(None)
-        logger.warning(
-            "step %s of %s (execution %s) runs past its time: its thread is left behind",
-            attempt.context.step.name,
-            attempt.context.flow_name,
-            attempt.context.execution_id,
-        )

@@ -6,11 +6,15 @@ import threading
 import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.waiters import Flag, get_within
+
+if TYPE_CHECKING:
+    from szal.engine.status import ExecutionStatus
 
 __all__ = ["Execution", "RunThread"]
 
@@ -28,9 +32,12 @@ class Execution:
     ('cancelled', True)
     """
 
-    def __init__(self, execution_id: str, token: CancellationToken) -> None:
+    def __init__(self, execution_id: str, token: CancellationToken, look: "Callable[[str], ExecutionStatus]") -> None:
         self.execution_id = execution_id
+        self.last: ExecutionStatus | None = None
+        """How it stood when it ended here; set by whoever runs it."""
         self._token = token
+        self._look = look
         self._result: FlowResult | None = None
         self._error: BaseException | None = None
         self._over = Flag()
@@ -52,6 +59,21 @@ class Execution:
             raise self._error
         assert self._result is not None
         return self._result
+
+    def progress(self) -> "ExecutionStatus":
+        """Return how far it is: what `Engine.look` tells, also without a store, and after its end. Waits for nothing.
+
+        Where the run ended by an error before it came to an end, that is what `Engine.look` finds, or raises.
+
+        >>> from szal import Engine, FlowDef, StepDef
+        >>> with Engine(lambda ctx: "done") as engine:
+        ...     execution = engine.start(FlowDef("night", steps=[StepDef("sleep")]))
+        ...     _ = execution.wait(timeout=10)
+        >>> {name: str(step.status) for name, step in execution.progress().steps.items()}
+        {'sleep': 'completed'}
+        """
+        last = self.last
+        return self._look(self.execution_id) if last is None else last
 
     def cancel(self) -> None:
         """Cancel the run. Returns at once; `result` then has the state CANCELLED, or ROLLED_BACK."""

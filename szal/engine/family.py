@@ -23,11 +23,20 @@ on, so what is LOST there is recorded as FAILED.
 """
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
+from szal.engine.conclusion import copy_of
 from szal.engine.lifecycle import Lifecycle
-from szal.model.state import Stop, WorkflowState
+from szal.model.results import StepResult
+from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.scheduler.plan import Node
+from szal.scheduler.run import Run
+from szal.scheduler.stage import KEPT, PENDING, READY, SETTLED
 
-__all__ = ["family_of", "has", "is_whole", "leave", "pause_if_idle", "record_failure", "release"]
+if TYPE_CHECKING:
+    from szal.engine.status import ExecutionStatus
+
+__all__ = ["family_of", "has", "is_whole", "leave", "look", "pause_if_idle", "record_failure", "release"]
 
 
 def family_of(lifecycle: Lifecycle) -> list[Lifecycle]:
@@ -43,6 +52,37 @@ def has(lifecycle: Lifecycle, execution_id: str) -> bool:
     if any(member.sub_flows.beginning == execution_id for member in family_of(lifecycle)):
         return True
     return any(member.execution_id == execution_id for member in family_of(lifecycle))  # it may have begun meanwhile
+
+
+def look(lifecycle: Lifecycle, execution_id: str) -> "ExecutionStatus | None":
+    """Return how far one of them has come, be that committed or not; None: it is just being begun. From any thread."""
+    from szal.engine.status import ExecutionStatus  # few ask
+
+    for member in family_of(lifecycle):
+        if member.execution_id == execution_id:
+            run = member.run
+            return ExecutionStatus(
+                record=copy_of(member.record),
+                flow=member.spec.flow,
+                results=[_as_it_stands(run, node) for node in run.plan.nodes],
+                is_running=member.record.state.is_live,
+                is_cancelling=run.stop is Stop.CANCELLED and member.record.state.is_live,
+            )
+    return None
+
+
+def _as_it_stands(run: Run, node: Node) -> StepResult:
+    """Return what a step has come to, or that it is under way. From any thread."""
+    result = run.results[node.place]
+    if result is not None:
+        return result
+    stages, kept, before = run.stages, run.kept.get(node.place), run.history.get(node.place)
+    stage = stages[node.place] if node.place < len(stages) else SETTLED  # one that is over has none any more
+    if stage is KEPT and kept is not None:
+        return kept.result
+    is_under_way = stage not in (PENDING, KEPT, READY, SETTLED)
+    status = StepStatus.RUNNING if is_under_way else StepStatus.PENDING
+    return StepResult(node.step.id, node.step.name, status, attempts=0 if before is None else before.attempt)
 
 
 def is_whole(lifecycle: Lifecycle) -> bool:
@@ -78,7 +118,7 @@ def leave(lifecycle: Lifecycle, stop: Stop) -> None:
     for member in reversed(family_of(lifecycle)):
         if stop is not Stop.INTERRUPTED:
             member.recording.release(wake=0.0)
-        elif member.record.state is WorkflowState.RUNNING:
+        elif member.record.state is WorkflowState.RUNNING and member.final is None:
             member.record.stop = stop
             member.pause(stop.reason, None, ())
         else:

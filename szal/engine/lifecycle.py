@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from szal.clock import monotonic
-from szal.engine.conclusion import ENDS, copy_of, reason_of, result_of, without_exception
+from szal.engine.conclusion import ENDS, copy_of, end_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
+from szal.engine.finishing import final_run
 from szal.engine.launching import Launcher
 from szal.engine.leased_store import LeasedStore
 from szal.engine.recording import recording_of
@@ -82,7 +83,10 @@ class Lifecycle(Supervised):
             self.sub_flows.completed.update(what.sub_flows)
         else:
             self.run = self._forward()
-        self.driven = self.run  # or its undoing
+        self.final: Run | None = None
+        """Its finally steps, once all else is over."""
+        self.driven = self.run
+        """What is under way of it: its steps, their undoing, or its finally steps."""
 
     @property
     def children(self) -> "dict[Lifecycle, None]":
@@ -181,7 +185,8 @@ class Lifecycle(Supervised):
         if self.spec.parent is None and snapshot.recoveries > self._config.max_recoveries:
             self.give_up(f"gave up after {self._config.max_recoveries} recoveries")
             return
-        all_stop = Stop.CANCELLED if snapshot.cancelled or scheduler.is_cancelled else run.stop
+        is_cancelled = run.stoppable and (snapshot.cancelled or scheduler.is_cancelled)
+        all_stop = Stop.CANCELLED if is_cancelled else run.stop
         stopping = all_stop is not None
         if all_stop is Stop.TIMED_OUT:  # which ends this one and its sub-flows, and not what it belongs to
             run.deadline, all_stop = monotonic(), None
@@ -259,9 +264,9 @@ class Lifecycle(Supervised):
                 self.recording.flush()
             self._undo()
         elif run.stop is Stop.CANCELLED:
-            self._conclude(WorkflowState.CANCELLED)
+            self._finish(WorkflowState.CANCELLED)
         else:
-            self._conclude(WorkflowState.FAILED if failed else WorkflowState.COMPLETED)
+            self._finish(WorkflowState.FAILED if failed else WorkflowState.COMPLETED)
 
     def start_undoing(self) -> None:
         """Have it undone, or go on with that, as what it belongs to rolls back: it has completed itself.
@@ -287,7 +292,27 @@ class Lifecycle(Supervised):
 
     def _undo_done(self, run: Run) -> None:  # noqa: ARG002
         assert self.undo is not None
-        self._conclude(WorkflowState.FAILED if self.undo.left else WorkflowState.ROLLED_BACK)
+        self._finish(WorkflowState.FAILED if self.undo.left else WorkflowState.ROLLED_BACK)
+
+    def _finish(self, state: WorkflowState) -> None:
+        """End in *state*, once the finally steps have run: nothing that stopped the others stops these."""
+        if not self.spec.plan.finals:
+            self._conclude(state)
+            return
+        run = final_run(self.run, end_of(self.run, self.undo, state), partial(self._finished, state))
+        snapshot, journal = self.spec.snapshot, self.recording.journal
+        backing_off: list[tuple[Node, float]] = []
+        if snapshot is not None and journal is not None:
+            from szal.engine.restoring import restore
+
+            backing_off = restore(snapshot, run, journal, self.waits).backing_off
+        self.driven = self.final = run
+        self.scheduler.add(run)
+        for node, due in backing_off:
+            self.scheduler.back_off(run, node, max(0.0, due - self.waits.now()))
+
+    def _finished(self, state: WorkflowState, run: Run) -> None:  # noqa: ARG002
+        self._conclude(state)
 
     def _conclude(self, state: WorkflowState, error: str | None = None) -> None:
         self._become(state)
@@ -322,7 +347,7 @@ class Lifecycle(Supervised):
         self.record.result, self.record.error = result, error
         self.recording.save(self.record)
         self.recording.release(wake, awaits)
-        self.scheduler.drop(self.run)
+        self.scheduler.drop(self.driven)
         if self.spec.parent is None:
             self.recording.flush()
         try:
@@ -340,6 +365,9 @@ class Lifecycle(Supervised):
                 if result is not None and result.exception is not None:
                     clear_engine_frames(result.exception)
         self.run.release()
+        if self.final is not None:
+            self.final.release()
+            self.run.raised += self.final.raised
         for place in self.run.raised:  # a traceback leads to a context, and that to these results
             result = self.run.results[place]
             if result is not None and result.exception is not None:
@@ -356,8 +384,12 @@ class Lifecycle(Supervised):
         self, what: ExecutionSpec | Completed, on_end: "Callable[[Lifecycle, FlowResult], None]"
     ) -> "Lifecycle":
         """Return the lifecycle of a sub-flow, that is to run or to be undone."""
+        is_final = self.final is not None or not self.run.stoppable
+        if is_final and isinstance(what, ExecutionSpec):
+            what = attrs.evolve(what, token=None)
         child = Lifecycle(what, self.scheduler, self._resolver, self._config, on_end, leased=self._leased)
-        child.run.ends_waits = child.run.ends_waits or self.run.ends_waits
+        child.run.ends_waits = child.run.ends_waits or self.run.ends_waits or is_final
+        child.run.stoppable = not is_final
         return child
 
     def as_completed(self) -> Completed:

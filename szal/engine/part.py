@@ -26,8 +26,8 @@ __all__ = ["Part"]
 class Part:
     """A part of a flow, which is a flow itself: `flow`. Of its steps, those in `runs` are run.
 
-    `needs` are the others: all that comes before those. Their outcomes are taken from an execution that has them, and
-    are not undone with this one.
+    The flow's finally steps are among these. `needs` are the others: all that comes before those. Their outcomes are
+    taken from an execution that has them, and are not undone with this one.
 
     >>> ci = FlowDef("ci", steps=[StepDef("build"), StepDef("test"), StepDef("deploy")])
     >>> part = Part.only(ci, "test")
@@ -57,6 +57,8 @@ class Part:
     @classmethod
     def _of(cls, flow: FlowDef, step: str, places: set[int]) -> "Part":
         plan = Plan.of(flow)
+        if not places <= plan.finals:
+            places |= plan.finals
         before = _all_before(plan, places)
         names = {plan.steps[place].name for place in places | before}
         return cls(
@@ -108,7 +110,8 @@ def _check_there_is(flow: FlowDef, step: str) -> None:
 def _all_before(plan: Plan, places: set[int]) -> set[int]:
     """Return the places of all that comes before some steps, but for these themselves."""
     if plan.linear:
-        return set(range(max(places))) - places
+        last = max(places - plan.finals, default=0)
+        return set(range(last)) - places - plan.finals
     found: set[int] = set()
     pending = list(places)
     for place in pending:  # grows while it is read

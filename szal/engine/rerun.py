@@ -34,7 +34,7 @@ def kept_rows(
     for name in dict.fromkeys([*checkpoints, *begun]):
         item = None if name in plan.places else item_in(name)
         place = plan.places.get(name if item is None else item[0])
-        if place is None or place in again:  # it is not there any more, or is to run
+        if place is None or place in again or place in plan.finals:  # it is not there any more, or is to run
             continue
         step, checkpoint = plan.nodes[place].step, checkpoints.get(name)
         if step.step_type == "sub_flow":

@@ -13,6 +13,7 @@ from szal.model.state import StepStatus
 from szal.scheduler.before import KeptItem
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import Run
+from szal.scheduler.stage import SETTLED
 
 if TYPE_CHECKING:
     from szal.stores.ledger import StepRow
@@ -37,6 +38,8 @@ class RestoredItems:
         run, found = self.run, item_in(key)
         place = None if found is None else run.plan.places.get(found[0])
         if found is None or place is None or run.plan.nodes[place].foreach is None:
+            return
+        if run.stages[place] is SETTLED:  # it belongs to the other run: of finally steps, or of all others
             return
         node, index = run.plan.nodes[place], found[1]
         checkpoint = decode_checkpoint(data, node.step.name, node.step.id)

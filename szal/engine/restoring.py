@@ -15,7 +15,7 @@ from szal.model.state import StepStatus
 from szal.scheduler.before import History
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
-from szal.scheduler.stage import READY, UNDECIDED
+from szal.scheduler.stage import READY, SETTLED, UNDECIDED
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -39,21 +39,21 @@ class Restored:
 
 def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     """Put back what has settled, and what had begun. Raises `DecodeError`."""
+    if not run.is_final:  # else that has been done, with the first run
+        journal.restore(snapshot.steps)
     return without_collector(partial(_restore, snapshot, run, journal, waits), len(snapshot.steps))
 
 
 def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     restored = Restored([], [], {}, {})
     backing_off: list[tuple[Node, int, float]] = []
-    places, nodes, items = run.plan.places, run.plan.nodes, RestoredItems(run, journal)
+    items = RestoredItems(run, journal)
     outcomes: dict[int | None, Outcome | None] = {None: None, **{outcome.value: outcome for outcome in Outcome}}
-    journal.restore(snapshot.steps)
-    for name, _, data in snapshot.steps:
-        place = places.get(name)
-        if place is None:
+    for name, node, data in _rows_of(run, snapshot):
+        if node is None:
             items.put_back(name, data)
             continue
-        node = nodes[place]
+        place = node.place
         checkpoint = decode_checkpoint(data, name, node.step.id)
         if checkpoint.age:
             journal.keep(name, checkpoint)
@@ -85,7 +85,18 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
     return restored
 
 
+def _rows_of(run: Run, snapshot: "Snapshot") -> Iterator[tuple[str, Node | None, str]]:
+    """Yield what is recorded of the steps of *run*, and of what is none: finally steps have a run of their own."""
+    places, nodes, stages = run.plan.places, run.plan.nodes, run.stages
+    for name, _, data in snapshot.steps:
+        place = places.get(name)
+        if place is None:
+            yield name, None, data
+        elif stages[place] is not SETTLED:
+            yield name, nodes[place], data
+
+
 def open_sub_flows(run: Run) -> Iterator[Node]:
-    """Yield the sub_flow steps that have no result yet."""
-    nodes, results = run.plan.nodes, run.results
-    return (node for node in nodes if node.step.step_type == "sub_flow" and results[node.place] is None)
+    """Yield the sub_flow steps that have no result yet, but for finally steps."""
+    nodes, stages = run.plan.nodes, run.stages
+    return (node for node in nodes if node.step.step_type == "sub_flow" and stages[node.place] is not SETTLED)

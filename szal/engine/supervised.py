@@ -19,6 +19,7 @@ class Supervised:
     scheduler: Scheduler
     waits: Waits
     run: Run
+    final: Run | None
     undo: Rollback | None
 
     @property
@@ -44,6 +45,8 @@ class Supervised:
 
     def write_refused(self, step_name: str, error: Exception) -> bool:
         """End it: the store takes everything but what was to be recorded of that step. False: it has ended."""
+        if self.final is not None and self.run.plan.place_of(step_name) in self.run.plan.finals:
+            return self.scheduler.refused(self.final, step_name, error)
         if self.undo is not None:  # then there is nothing left that could be undone for it
             self.write_failed(error)
             return False

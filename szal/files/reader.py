@@ -170,6 +170,7 @@ class FlowReader:
             trigger_mode=trigger,
             sub_steps=self._step_list(step),
             continue_on_error=step.flag("continue_on_error"),
+            finally_=step.flag("finally"),
             idempotent=step.flag("idempotent", True),
             foreach=step.plain("foreach", (list, str)),
             max_parallel=None if step.get("max_parallel") is None else step.whole("max_parallel", 1),

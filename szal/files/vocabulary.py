@@ -66,6 +66,7 @@ STEP: Final[Mapping[str, str]] = {
     "timeout": "StepDef.timeout",
     "retries": "StepDef.max_retries",
     "continue_on_error": "StepDef.continue_on_error",
+    "finally": "StepDef.finally_",
     "idempotent": "StepDef.idempotent",
     "rollback": "StepDef.rollbackable",
     "steps": "StepDef.sub_steps",
@@ -151,7 +152,7 @@ def name_of_trigger(trigger: TriggerMode) -> str:
 _EACH = "write 'foreach', a list or the path to one: the step runs once for each {{item}} of it"
 _HERE = "commands run on this machine"
 _STARTED = "szal run starts a flow: call that from cron, a timer or a hook"
-_AFTERWARDS = "write a step that needs the others, with 'when: all_done'; its 'if' may ask how they ended"
+_AFTERWARDS = "write a step with 'finally: true', which runs whatever happened; its 'if' may ask how the others ended"
 _INCLUDED = "write a step with 'flow': a name under 'flows', or a file beside this one"
 _VALUES = "write 'inputs' for what a run is given, and 'env' for variables of commands"
 _TRIES = "write 'retries: 2', how many times to try again after the first, or 'retries: {max: 2, delay: 10s}'"
@@ -190,14 +191,14 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("max-parallel", "maxParallel", "parallelism"), "max_parallel"),
     **dict.fromkeys(("cron", "on", "schedule", "schedule_interval", "triggers"), _STARTED),
     **dict.fromkeys(("import", "imports", "include", "includes", "extends", "from", "call_flow"), _INCLUDED),
-    **dict.fromkeys(("finally", "always", "handlers", "handlerOn", "handler_on", "notify", "on_exit"), _AFTERWARDS),
+    **dict.fromkeys(("always", "handlers", "handlerOn", "handler_on", "notify", "on_exit"), _AFTERWARDS),
     **dict.fromkeys(("on_failure", "on_success", "onFailure", "onSuccess"), _AFTERWARDS),
     **dict.fromkeys(("vars", "variables"), _VALUES),
     **dict.fromkeys(("allow_failure", "continueOn", "continue-on-error", "continue_on"), "continue_on_error"),
     **dict.fromkeys(("continue_on_failure", "ignore_error", "ignore_errors"), "continue_on_error"),
     **dict.fromkeys(("container", "executor", "hosts", "image", "runs-on", "runs_on", "services"), _HERE),
     "uses": "there are no actions: write 'run', a command, or 'call', a function as \"package.module:function\"",
-    "parallel": "steps run at once where their 'needs' allow ('mode: parallel': all of them); over a list with 'foreach'",
+    "parallel": "steps run at once where their 'needs' allow ('mode: parallel': all do); over a list with 'foreach'",
     "concurrency": "write 'szal run --max-concurrency N'",
     "max_concurrency": "write 'szal run --max-concurrency N'",
     **dict.fromkeys(("outputs", "register"), "every output is kept: steps.NAME.output, in a template or a condition"),

@@ -111,6 +111,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
     ("continue_on_error", _problem_of_flag),
+    ("finally_", _problem_of_flag),
     ("idempotent", _problem_of_flag),
     ("max_items", _problem_of_size),
 )
@@ -139,6 +140,23 @@ def problems_of_step(step: StepDef) -> Iterator[str]:
     for item in named:
         if not isinstance(item, str):
             yield f"depends_on holds what is no step and no id of one ({shown(item)})"
+    if step.finally_ is True:
+        yield from _problems_of_finally(step)
+
+
+def _problems_of_finally(step: StepDef) -> Iterator[str]:
+    """Yield what does not go together with running when all else is over."""
+    trigger: object = step.trigger_mode  # anything may stand there
+    if isinstance(trigger, TriggerMode) and trigger is not TriggerMode.ALL:
+        yield f"trigger mode {trigger} of a finally step: it runs whatever became of the others"
+    if step.sub_steps:
+        yield "sub_steps of a finally step: it stands alone"
+    if step.rollbackable is True:
+        yield "rollbackable and finally_: a finally step runs after the undoing, and is not undone"
+    if step.idempotent is False:
+        yield "idempotent=False of a finally step: after a crash it runs again, as nobody can decide on it then"
+    if step.step_type == "wait":
+        yield "a finally step cannot wait for a signal: its flow is over"
 
 
 def problems_of_flow(flow: Any) -> Iterator[str]:

@@ -37,6 +37,8 @@ def _named(found: Analysis) -> Iterator[tuple[str, Path, bool]]:
         yield from ((found.steps[place].name, path, True) for path in condition.references)
     for place, template in found.templates.items():
         yield from ((found.steps[place].name, path, path in template.needed) for path in template.references)
+    for place, path in found.lists.items():
+        yield found.steps[place].name, path, True
     for step in found.steps:
         undo = undo_of(step)
         if undo is not None:

@@ -16,7 +16,7 @@ from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.raised import is_a
 from szal.storable import storable
 
-__all__ = ["ExecutionRecord", "FlowResult", "StepResult", "as_message", "outputs_of"]
+__all__ = ["ExecutionRecord", "FlowEnd", "FlowResult", "StepResult", "as_message", "outputs_of"]
 
 
 def as_message(text: Any) -> Any:
@@ -154,6 +154,22 @@ class FlowResult:
                 raise step.exception
             raise StepFailed(step.step_name or step.step_id, step.error or "") from step.exception
         raise FlowFailed(self.flow_name, self.error or str(self.state))
+
+
+@attrs.frozen
+class FlowEnd:
+    """What a flow has come to when its finally steps run: `StepContext.flow`.
+
+    `state` is the one in which the execution is about to end, and `error` what went wrong, in a line. `failed` names
+    the steps that failed, in the flow's order, but for those whose failure was caught.
+
+    >>> FlowEnd(WorkflowState.FAILED, "step 'load' failed: OSError: disk full", ("load",)).state is WorkflowState.FAILED
+    True
+    """
+
+    state: WorkflowState
+    error: str | None = None
+    failed: tuple[str, ...] = ()
 
 
 def _now() -> datetime:

@@ -64,6 +64,8 @@ class Analysis:
     places: dict[str, int]  # by name
     before: list[list[int]]  # declared dependencies; only DAG mode has any
     order: list[int]  # a topological order
+    finals: frozenset[int] = frozenset()
+    """The finally steps."""
     conditions: dict[int, CompiledCondition] = attrs.Factory(dict)
     templates: dict[int, CompiledTemplate] = attrs.Factory(dict)
     lists: dict[int, Path] = attrs.Factory(dict)
@@ -229,13 +231,8 @@ class _Analyser:
             self._problem(step, f"sub_steps in {mode} mode: only hierarchical mode has them")
         if step.depends_on and mode is not FlowMode.DAG:
             self._problem(step, f"depends_on in {mode} mode: only dag mode has it")
-        if not isinstance(trigger, TriggerMode):
-            return
-        if trigger.is_early and not step.depends_on:
-            self._problem(step, f"trigger mode {trigger} without dependencies: it would never run")
-        elif mode is not FlowMode.DAG and trigger is not TriggerMode.ALL:
-            self._problem(step, f"trigger mode {trigger} in {mode} mode: only dag mode has triggers")
-
+        if isinstance(trigger, TriggerMode):
+            self._trigger(step, trigger)
         if step.foreach is None and step.max_parallel is not None:
             self._problem(step, "max_parallel without foreach")
         if step.foreach is None and step.max_items != MAX_ITEMS:
@@ -243,12 +240,34 @@ class _Analyser:
         if step.foreach is not None and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
             self._problem(step, f"foreach with step type {step.step_type!r}: only what a handler does runs over a list")
 
+    def _trigger(self, step: StepDef, trigger: TriggerMode) -> None:
+        if trigger.is_early and not step.depends_on:
+            self._problem(step, f"trigger mode {trigger} without dependencies: it would never run")
+        elif self.found.mode is not FlowMode.DAG and trigger is not TriggerMode.ALL and step.finally_ is not True:
+            self._problem(step, f"trigger mode {trigger} in {self.found.mode} mode: only dag mode has triggers")
+
     def _list(self, place: int, step: StepDef, scope: Scope) -> None:
         path = texts.foreach_of(step, scope, partial(self._problem, step))
         if path is not None:
             self.found.lists[place] = path
             if path.step is not None:
                 self._mentions.append((place, "foreach", frozenset({path.step})))
+
+    def _finals(self) -> None:
+        """Take note of the finally steps; report what comes before one that is none, and one below another step."""
+        found = self.found
+        found.finals = frozenset(place for place, step in enumerate(found.steps) if step.finally_ is True)
+        if not found.finals:
+            return
+        for place, step in enumerate(found.steps):
+            if place in found.finals:
+                if found.parents[place] >= 0:
+                    self._problem(step, "a finally step below another: it stands at the top of its flow")
+                continue
+            for source in found.before[place]:
+                if source in found.finals:
+                    name = found.steps[source].name
+                    self._problem(step, f"depends on the finally step {name!r}, which runs when all else is over")
 
     def _texts(self, place: int, step: StepDef, in_condition: Scope, in_config: Scope) -> None:
         report = partial(self._problem, step)
@@ -276,6 +295,7 @@ class _Analyser:
                         continue
                     hint = "; depends_on takes steps or their ids, not names" if dependency in found.places else ""
                     self._problem(step, f"depends on an unknown step {dependency!r}{hint}")
+        self._finals()
         found.order = graph.topological_order(found.before)
         if len(found.order) == len(found.steps):
             return ()
@@ -303,6 +323,11 @@ class _Analyser:
             self._problem(found.steps[place], f"{what} refers to step {name!r}, which cannot have run before it")
 
     def _impossible(self, questions: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-        if self.found.mode.is_linear:
-            return [(place, source) for place, source in questions if source >= place]
-        return sorted(graph.not_ancestors(self.found.before, self.found.order, questions))
+        found = self.found
+        if found.finals:  # all others have ended before one of these begins
+            questions = [
+                (node, source) for node, source in questions if node not in found.finals or source in found.finals
+            ]
+        if found.mode.is_linear:
+            return [(node, source) for node, source in questions if source >= node or source in found.finals]
+        return sorted(graph.not_ancestors(found.before, found.order, questions))

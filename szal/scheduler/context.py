@@ -15,7 +15,7 @@ from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import ROLLBACK, key_of
-from szal.model.results import StepResult
+from szal.model.results import FlowEnd, StepResult
 from szal.model.state import Stop
 from szal.model.step import StepDef
 from szal.scheduler.ancestors import Ancestors, Outcomes, Outputs, Results
@@ -144,6 +144,26 @@ class StepContext:
         'load failed: OSError: no such file'
         """
         return Results(self._before)
+
+    @property
+    def flow(self) -> FlowEnd:
+        """In a finally step: what the flow has come to. Raises AttributeError in any other.
+
+        >>> from szal import Engine, FlowDef, StepDef
+        >>> def handler(ctx):
+        ...     if ctx.step.name == "load":
+        ...         raise OSError("no such file")
+        ...     print(f"{ctx.flow_name} {ctx.flow.state}: {ctx.flow.error}")
+        >>> flow = FlowDef("etl", steps=[StepDef("load"), StepDef("tell", finally_=True)])
+        >>> with Engine(handler) as engine:
+        ...     str(engine.run(flow).state)
+        etl failed: step 'load' failed: OSError: no such file
+        'failed'
+        """
+        end = self._run.end
+        if end is None:
+            raise AttributeError("ctx.flow is there in finally steps only: before, nobody knows how the flow ends")
+        return end
 
     @property
     def _before(self) -> Ancestors:

@@ -190,6 +190,8 @@ class Plan:
     before: list[list[int]] = attrs.field(factory=list)  # dependencies; empty lists in linear modes
     rank: Sequence[int] = ()
     roots: list[Node] = attrs.field(factory=list)  # they wait for nothing
+    finals: frozenset[int] = frozenset()  # the finally steps: they have a run of their own, when all else is over
+    final_roots: list[Node] = attrs.field(factory=list)  # those of them that wait for no other
     engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
     may_run_commands: bool = False  # some step is a command, or is undone by one, or is a sub-flow, which may have some
@@ -245,6 +247,11 @@ class Plan:
             plan.roots = nodes
         return plan
 
+    def place_of(self, key: str) -> int | None:
+        """Return the place of the step that is called *key* in rows of stores, or that such an item is of."""
+        found = None if key in self.places else item_in(key)
+        return self.places.get(key if found is None else found[0])
+
     def node_called(self, key: str) -> Node:
         """Return the step, or an item of one, that is called *key* in rows of stores. Raises KeyError."""
         place = self.places.get(key)
@@ -272,6 +279,9 @@ class Plan:
     def find_chains(self) -> None:
         """Take note of where runs begin and of the straight pieces, once all edges are there."""
         self.roots = [node for node in self.nodes if not self.waiting[node.gate]]
+        if self.finals:
+            self.final_roots = [node for node in self.roots if node.place in self.finals]
+            self.roots = [node for node in self.roots if node.place not in self.finals]
         for node in self.nodes:
             if len(node.edges) == 1:
                 gate, kind = node.edges[0]
@@ -286,19 +296,30 @@ class Plan:
 
     def sources(self, place: int) -> Sequence[int]:
         """Return the places of the nodes whose end the one at *place* waits for; of a line only the last of them."""
-        if self.linear:
-            return (place - 1,) if place else ()
-        return self.before[place]
+        if not self.linear or place in self.finals:
+            return self.before[place]
+        prior = place - 1
+        while prior in self.finals:
+            prior -= 1
+        return (prior,) if prior >= 0 else ()
 
     def is_before(self, source: int, node: int) -> bool:
         """Whether *source* is an ancestor of *node*: something it waits for, directly or not."""
-        if self.linear:
+        if self.finals and (source in self.finals) != (node in self.finals):
+            return node in self.finals
+        if self.linear and not (self.finals and node in self.finals):
             return source < node
         return graph.is_ancestor(self.before, self.rank, source, node)
 
     def all_before(self, node: int) -> Iterable[int]:
         """Return the ancestors of *node*, in the flow's own order."""
-        return range(node) if self.linear else sorted(graph.ancestors(self.before, node))
+        if not self.finals:
+            return range(node) if self.linear else sorted(graph.ancestors(self.before, node))
+        if node in self.finals:
+            behind = set(graph.ancestors(self.before, node))
+            return [place for place in range(len(self.nodes)) if place in behind or place not in self.finals]
+        before = range(node) if self.linear else sorted(graph.ancestors(self.before, node))
+        return [place for place in before if place not in self.finals]
 
 
 def _made(flow: FlowDef) -> Plan:
@@ -317,7 +338,8 @@ def _compile(found: Analysis) -> Plan:
         places=found.places,
         parents=found.parents,
         engine_steps=frozenset(place for place, step in enumerate(found.steps) if step.step_type in ENGINE_TYPES),
-        before=found.before,
+        before=_before(found),
+        finals=found.finals,
         rank=_ranks(found.order),
         linear=found.mode.is_linear,
         may_run_commands=any(map(_may_run_commands, found.steps)),
@@ -329,12 +351,25 @@ def _compile(found: Analysis) -> Plan:
     elif plan.linear:
         _wire_line(plan)
     elif plan.nodes:
-        plan.add_gate(*plan.nodes)
+        plan.add_gate(*(node for node in plan.nodes if node.place not in plan.finals))
+        for place in plan.finals:
+            plan.add_gate(plan.nodes[place])
     plan.find_chains()
     _scopes(plan, found)
     if any(step.max_retries for step in found.steps):
         retry.get_ready()
     return plan
+
+
+def _before(found: Analysis) -> list[list[int]]:
+    """Return what each node waits for by edges: a finally step only for others of its kind."""
+    if not found.finals:
+        return found.before
+    finals = found.finals
+    return [
+        [source for source in sources if place not in finals or source in finals]
+        for place, sources in enumerate(found.before)
+    ]
 
 
 def _names_exceptions(step: StepDef) -> bool:
@@ -354,7 +389,7 @@ def _node(place: int, found: Analysis) -> Node:
         step,
         blocked_by=_BLOCKED_BY[step.trigger_mode],
         needs=Mark.MET if step.trigger_mode in (TriggerMode.ANY, TriggerMode.ONE_FAILED) else 0,
-        failure=Outcome.CAUGHT if step.continue_on_error else Outcome.FAILED,
+        failure=Outcome.CAUGHT if step.continue_on_error or step.finally_ else Outcome.FAILED,
         condition=found.conditions.get(place),
         template=found.templates.get(place),
         foreach=step.foreach if isinstance(step.foreach, list) else found.lists.get(place),
@@ -373,6 +408,8 @@ def _wire_dag(plan: Plan) -> None:
     for node in plan.nodes:
         sources = plan.before[node.place]
         kind = _EDGES.get(node.step.trigger_mode, EdgeKind.DEPENDENCY)
+        if node.place in plan.finals:
+            kind = EdgeKind.AFTER
         plan.starts_early = plan.starts_early or (node.step.trigger_mode.is_early and len(sources) > 1)
         key = kind, frozenset(sources)
         gate = gates.get(key)
@@ -387,12 +424,16 @@ def _wire_dag(plan: Plan) -> None:
 
 def _wire_line(plan: Plan) -> None:
     """Wire a depth-first order: each node waits for the one before it and for its parent."""
+    prior = -1
     for node, parent in zip(plan.nodes, plan.parents, strict=True):
         gate = plan.add_gate(node)
+        if node.place in plan.finals:
+            continue
         if parent >= 0:
             plan.connect(parent, gate, EdgeKind.PARENT)
-        if 0 <= node.place - 1 != parent:
-            plan.connect(node.place - 1, gate, EdgeKind.PRIOR)
+        if 0 <= prior != parent:
+            plan.connect(prior, gate, EdgeKind.PRIOR)
+        prior = node.place
 
 
 def _scopes(plan: Plan, found: Analysis) -> None:
@@ -404,6 +445,7 @@ def _scopes(plan: Plan, found: Analysis) -> None:
     if plan.starts_early:
         early = {node.place for node in plan.nodes if node.step.trigger_mode.is_early}
         unsure = set(graph.not_ancestors(found.before, found.order, questions, meet=early))
+        unsure = {(node, source) for node, source in unsure if node not in found.finals}
     for question in questions:
         if question not in unsure:
             node = plan.nodes[question[0]]

@@ -37,7 +37,9 @@ class Run:
 
     `stages` says what each step is doing, and `tally` how much of that is work: the two change together, in `enter`,
     `attempt_begins` and `attempt_ends`. Where neither the old stage nor the new one is work, `stages` is set as it is:
-    by `settle`, and in the straight pieces of a plan, whose steps settle one after the other. `completed` holds the
+    by `settle`, and in the straight pieces of a plan, whose steps settle one after the other. A plan with finally steps
+    has two runs, with the same results: one of all others, and when that is over, and perhaps undone, one of those
+    (`is_final`). `completed` holds the
     places of the completed nodes in the order in which they completed, and with them those of sub_flow steps that
     failed, as the sub-flow may have completed all the same; one that is kept and runs again is in it twice. Items of
     a step that runs over a list complete by themselves, and are in it with their index. `launch`
@@ -64,6 +66,7 @@ class Run:
     at_once: int | None = None  # so many of its steps have begun and not settled at one time, at most
     relievable: bool = False  # it lays down the baton before that, so that another may take its place (`relief`)
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
+    is_final: bool = False  # it has the finally steps
     ready: "deque[Ready]" = attrs.field(factory=deque)  # the scheduler's own, once it is added
     tally: Tally = attrs.field(factory=Tally)  # likewise
     stages: list[Stage] = attrs.field(init=False)
@@ -95,6 +98,15 @@ class Run:
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
         self.unsettled = len(self.plan.nodes)
+        if self.plan.finals:
+            self._leave_to_the_other()
+
+    def _leave_to_the_other(self) -> None:
+        """Have nothing to do with the steps of the other run, nor with finally steps that have run before."""
+        for place in range(len(self.stages)):
+            if (place in self.plan.finals) is not self.is_final or (self.is_final and self.results[place] is not None):
+                self.stages[place] = SETTLED
+                self.unsettled -= 1
 
     def start(self, ready: "deque[Ready]", tally: Tally) -> None:
         """Put on *ready* what waits for nothing, what `settle` has made ready, and from now on what it does."""
@@ -102,7 +114,7 @@ class Run:
         tally.waits += self.tally.waits
         self.tally = tally
         stages, append, room = self.stages, ready.append, self.at_once
-        for node in self.plan.roots:
+        for node in self.plan.final_roots if self.is_final else self.plan.roots:
             stage = stages[node.place]
             if stage is PENDING and room == 0:
                 self.held.append(node)
@@ -343,9 +355,9 @@ class Run:
         """
         self.results[node.place] = result
         self.completed.remove(node.place)
-        self._did_not_complete(node, Outcome.FAILED)
+        self._did_not_complete(node, node.failure)
         if self.log is not None:
-            self.log.settled(node, result, Outcome.FAILED)
+            self.log.settled(node, result, node.failure)
 
     def repair(self) -> None:
         """Make the counts agree with the stages and results, of which an exception may have come in between.

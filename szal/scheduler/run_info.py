@@ -9,7 +9,7 @@ import attrs
 
 from szal.events.progress import StepProgress
 from szal.expressions.path import Json
-from szal.model.results import StepResult
+from szal.model.results import FlowEnd, StepResult
 from szal.model.state import Stop
 from szal.scheduler.call import Call
 from szal.scheduler.cancel import CancellationToken
@@ -37,6 +37,7 @@ class RunInfo:
     token: CancellationToken | None = None
     progress: Callable[[StepProgress], object] | None = None
     stop: Stop | None = None
+    end: FlowEnd | None = None  # what it has come to: for finally steps
     settled: int = 0
     orphan_grace: float = math.inf
     """How many seconds what handlers have started may live on if this process dies: until somebody else may go on."""

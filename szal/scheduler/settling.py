@@ -354,13 +354,14 @@ def refuse(c: Coordinator, run: Run, node: Node, error: Exception, result: StepR
     failed = StepResult(node.step.id, node.step.name, StepStatus.FAILED)
     if result is not None:
         failed = attrs.evolve(result, status=StepStatus.FAILED, output=None, encoded_output=None)
-    failed = attrs.evolve(failed, error=describe(error), error_type=name_of(type(error)), exception=error)
+    told, is_caught = describe(error), node.failure is Outcome.CAUGHT
+    failed = attrs.evolve(failed, error=told, error_type=name_of(type(error)), exception=error, is_caught=is_caught)
     run.raised.append(node.place)
     if run.stages[node.place] is SETTLED:
         run.fail_settled(node, failed)
         return
     run.enter(node.place, READY)
-    run.settle(node, attrs.evolve(failed, is_caught=node.failure is Outcome.CAUGHT), node.failure)
+    run.settle(node, failed, node.failure)
     run.release_next()
     finish_if_done(c, run)
 

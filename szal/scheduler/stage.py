@@ -98,7 +98,7 @@ COMMITTING = Plain("committing", work=1)
 UNDECIDED = Plain("undecided")
 """It must not run twice, and may have been done before a crash: somebody has to decide on it."""
 SETTLED = Plain("settled")
-"""It has its result."""
+"""It has its result. Or it belongs to the other run of its plan: a finally step, or what comes before all of these."""
 
 
 @attrs.frozen(eq=False, repr=False)

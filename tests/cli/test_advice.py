@@ -4,7 +4,7 @@ import pytest
 
 from szal import ExecutionRecord, FlowDef, StepDef, WorkflowState
 from szal.cli.advice import Advice
-from szal.cli.standing import Wait
+from szal.engine.status import Wait
 
 
 def test_the_store_and_the_target_are_in_it():

@@ -12,7 +12,7 @@ from szal.cli.advice import Advice
 from szal.cli.closing import closing
 from szal.cli.listing import executions
 from szal.cli.show import full_record
-from szal.cli.standing import Standing
+from szal.engine.status import ExecutionStatus
 from szal.stores import ExecutionSummary
 
 START = datetime(2026, 6, 10, 12, 0, 0, tzinfo=UTC)
@@ -223,7 +223,13 @@ class TestAFailure:
         result = FlowResult("ci", [failed], 1.0, False, execution_id="e1", state=WorkflowState.FAILED)
         record = ExecutionRecord("e1", "ci", WorkflowState.FAILED, result, START, START)
         flow = FlowDef("ci", steps=[StepDef("ship", step_type="shell", config={"run": "x"})])
-        return drawn(full_record, record, Standing(flow=flow, steps=[failed]), Advice("memory:"), width=60)
+        return drawn(
+            full_record,
+            record,
+            ExecutionStatus(record=record, flow=flow, results=[failed]),
+            Advice("memory:"),
+            width=60,
+        )
 
     def test_it_ends_with_the_error_what_was_printed_last_and_the_next_command(self):
         output = {"exit_code": 3, "signal": None, "stdout": "connecting\nsending", "stderr": "no route\n"}

@@ -193,9 +193,12 @@ class Scenario:
         flow = self.flows[flow_name]
         names = {step.id: step.name for step in flow.walk()}
         order = [step.name for step in flow.walk()]
+        others = [step.name for step in flow.walk() if not step.finally_]
         if flow.mode is FlowMode.SEQUENTIAL:
-            return {name: order[:place][-1:] for place, name in enumerate(order)}
-        return {step.name: [names[need] for need in step.depends_on] for step in flow.walk()}
+            needs = {name: order[:place][-1:] for place, name in enumerate(order)}
+        else:
+            needs = {step.name: [names[need] for need in step.depends_on] for step in flow.walk()}
+        return needs | {step.name: [*others, *needs[step.name]] for step in flow.walk() if step.finally_}
 
 
 def modes() -> Scenario:
@@ -222,7 +225,9 @@ def modes() -> Scenario:
     step("bundle", line, step_type="sub_flow", config={"flow_name": "bundle"})
     step("nap", ask, step_type="sleep", config={"seconds": 0.002})
     step("patience", first, step_type="sub_flow", config={"flow_name": "patience"})
-    steps = [StepDef("l1"), StepDef("l2", max_retries=1, retry_delay=0.0), StepDef("l3")]
+    clean = step("clean", finally_=True)
+    step("tell", clean, finally_=True)
+    steps = [StepDef("l1"), StepDef("l2", max_retries=1, retry_delay=0.0), StepDef("l3"), StepDef("l4", finally_=True)]
     return Scenario(
         main,
         (
@@ -284,6 +289,8 @@ def undoing() -> Scenario:
     hold = flow.add_step(StepDef("hold", step_type="wait", config={"signal": "never"}))
     flow.add_step(StepDef("held", depends_on=[hold]))
     flow.add_step(StepDef("nap", step_type="sleep", config={"seconds": 3600}, depends_on=[c]))
+    flow.add_step(StepDef("tell", finally_=True))
+    flow.add_step(StepDef("clean", finally_=True, max_retries=1, retry_delay=0.0))
     return Scenario(flow, act=_act_in_undoing, undo=_undo)
 
 
@@ -301,15 +308,19 @@ def undoing_a_family() -> Scenario:
 
     inner = FlowDef("inner", FlowMode.PARALLEL, steps=[made("i1"), made("i2")])
     middle = FlowDef("middle", steps=[made("m1"), sub_flow("inner"), made("b", max_retries=1)])
+    middle.add_step(StepDef("m2", finally_=True))
     plain = FlowDef("plain", steps=[StepDef("p1")])
-    steps = [made("a"), sub_flow("middle"), sub_flow("plain"), StepDef("boom")]
+    last = FlowDef("last", FlowMode.PARALLEL, steps=[StepDef("z1"), StepDef("z2")])
+    steps = [made("a"), sub_flow("middle"), sub_flow("plain"), StepDef("boom"), sub_flow("last", finally_=True)]
     flow = FlowDef("family", steps=steps, rollback_on_failure=True)
-    return Scenario(flow, (middle, inner, plain), act=_act_in_undoing, undo=_undo)
+    return Scenario(flow, (middle, inner, plain, last), act=_act_in_undoing, undo=_undo)
 
 
 def _act_in_undoing(ctx: StepContext, engine: Engine) -> Any:
-    if ctx.step.name == "boom":
+    if ctx.step.name == "boom" or (ctx.step.name, ctx.attempt) == ("clean", 1):
         raise ValueError("boom")
+    if ctx.step.finally_:
+        return [str(ctx.flow.state), ctx.flow.error, list(ctx.flow.failed)]
     return ctx.step.name
 
 
@@ -656,8 +667,8 @@ class Verdict:
         kinds = {note["what"] for note in life}
         if self.durability != "none":
             for name in {note["flow"] for note in life if note["what"] == "undo"}:
-                steps = {step.name for step in self.scenario.flows[name].walk()}
-                assert recorded[name].keys() == steps, f"{name} was undone before it was committed"
+                steps = {step.name for step in self.scenario.flows[name].walk() if not step.finally_}
+                assert recorded[name].keys() >= steps, f"{name} was undone before it was committed"
         if self.durability != "none" and "returned" in kinds:
             last = max(place for place, note in enumerate(life) if note["what"] == "returned")
             for note in life[:last]:

@@ -34,10 +34,11 @@ AGAIN = 1 if FULL else 4
 # or for undoing it; of calls that always raise, there is none after. How many writes there are differs.
 PASSED = {
     "modes": "create, take_over, apply, send, act first, act ask, act flaky, act once, act l1, act l2, act l3, act t, "
-    "act t1, act t2, act u, act b1, act b2, act b3, act p1, act p2, act then",
-    "undoing": "create, apply, act a, act b, act c, act d, act plain, undo d, undo b, undo a",
+    "act t1, act t2, act u, act b1, act b2, act b3, act p1, act p2, act then, "
+    "act l4, act clean, act tell",
+    "undoing": "create, apply, act a, act b, act c, act d, act plain, undo d, undo b, undo a, act tell, act clean",
     "undoing a family": "create, take_over, apply, act a, act m1, act i1, act i2, act b, act p1, "
-    "undo b, undo i1, undo i2, undo m1, undo a",
+    "undo b, undo i1, undo i2, undo m1, undo a, act m2, act z1, act z2",
 }
 RAISING = {"modes": "act broken, act caught", "undoing": "act boom, undo c", "undoing a family": "act boom"}
 

@@ -17,6 +17,7 @@ from szal import (
     EncodeError,
     Engine,
     EngineConfig,
+    ExecutionNotFound,
     ExecutionOwned,
     ExecutionRecord,
     FlowDef,
@@ -652,3 +653,30 @@ def test_nothing_is_logged_where_nothing_is_wrong(caplog):
     with Engine(echo, EngineConfig(execution_store=ForeignStore(), event_sink=lambda event: None)) as engine:
         bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps("a", "b", timeout=60)))
     assert [record for record in caplog.records if record.name.startswith("szal")] == []
+
+
+class TestProgress:
+    """Of an execution in the background, without a store."""
+
+    def test_tells_each_step_as_it_stands_and_still_after_the_end(self):
+        begun, go = threading.Event(), threading.Event()
+
+        def handler(ctx):
+            if ctx.step.name == "b":
+                begun.set()
+                waited(go)
+
+        flow = FlowDef("f", steps=[StepDef("a"), StepDef("b"), StepDef("c")])
+        with Engine(handler) as engine:
+            execution = engine.start(flow, {"n": 1})
+            waited(begun)
+            before = execution.progress()
+            go.set()
+            execution.result(timeout=10)
+            after = execution.progress()
+            with pytest.raises(ExecutionNotFound):
+                engine.look(execution.execution_id)
+        assert [str(step.status) for step in before.steps.values()] == ["completed", "running", "pending"]
+        assert (before.is_running, str(before.state), before.inputs) == (True, "running", {"n": 1})
+        assert [str(step.status) for step in after.steps.values()] == ["completed"] * 3
+        assert (after.is_running, str(after.state)) == (False, "completed")

@@ -104,15 +104,19 @@ def flows(
     most: int = 8,
     undone: bool = False,
     triggers: tuple[TriggerMode, ...] = tuple(TriggerMode),
+    finals: int = 2,
 ) -> FlowSpec:
-    """Draw a flow; with *nesting*, some of its steps run flows of their own, that deep; *undone*: they roll back."""
+    """Draw a flow; with *nesting*, some of its steps run flows of their own, that deep; *undone*: they roll back.
+
+    It has up to so many *finals*, finally steps.
+    """
     mode = draw(st.sampled_from(modes))
     steps: list[Spec] = []
     before: list[set[int]] = []  # the places of the steps that each one waits for, directly or not
     for place in range(draw(st.integers(1, most))):
         spec = draw(bare_steps(f"s{place}", words))
         if nesting and draw(st.integers(0, 2)) == 0:
-            options = {"nesting": nesting - 1, "undone": undone, "triggers": triggers}
+            options = {"nesting": nesting - 1, "undone": undone, "triggers": triggers, "finals": finals}
             flow = draw(flows(words=words, name=f"{name}-{place}", most=4, **options))
             spec = Spec(spec.name, flow=flow if undone else without_rollback(flow))
             spec = change(spec, retries=draw(st.integers(0, 1)) if undone else 0, caught=draw(st.integers(0, 5)) == 5)
@@ -127,7 +131,12 @@ def flows(
     listed = None
     if mode is FlowMode.HIERARCHICAL:
         steps = draw(trees(steps))
-    elif mode is FlowMode.DAG:
+    for number in range(draw(st.sampled_from((0, 0, 1, 2))) if finals else 0):
+        spec = change(draw(bare_steps(f"f{number}", words)), rollbackable=False, final=True)
+        steps.insert(draw(st.integers(0, len(steps))), spec)
+    if mode is FlowMode.HIERARCHICAL:
+        return FlowSpec(mode, tuple(steps), draw(st.booleans()), name, listed)
+    if mode is FlowMode.DAG:
         listed = tuple(draw(st.permutations(range(len(steps)))))
     return FlowSpec(mode, tuple(steps), draw(st.booleans()), name, listed)
 
@@ -296,8 +305,9 @@ def check_order(flow: FlowSpec, run: Run) -> None:
         if flow.mode is FlowMode.DAG:
             before = [] if spec.trigger in EARLY else list(spec.needs)
         if spec.name in began:
-            assert all(ended[name] < began[spec.name] for name in before if name in ended)
-        if flow.mode in {FlowMode.SEQUENTIAL, FlowMode.HIERARCHICAL}:
+            needs = [each.name for each in flow.in_order if not each.final] if spec.final else before
+            assert all(ended[name] < began[spec.name] for name in needs if name in ended)
+        if flow.mode in {FlowMode.SEQUENTIAL, FlowMode.HIERARCHICAL} and not spec.final:
             before.append(spec.name)
 
 
@@ -332,7 +342,7 @@ def test_what_completed_before_a_failure_is_undone_in_reverse(flow, room, data):
 def _rollbackable(spec: Spec, failing: str) -> Spec:
     sub_steps = tuple(_rollbackable(sub_step, failing) for sub_step in spec.sub_steps)
     script = ("fatal",) if spec.name == failing else spec.script
-    return change(spec, sub_steps=sub_steps, script=script, rollbackable=True)
+    return change(spec, sub_steps=sub_steps, script=script, rollbackable=not spec.final)
 
 
 @runs(40)
@@ -380,7 +390,8 @@ def test_a_sequence_is_a_hierarchy_without_sub_steps_and_a_chain_of_a_dag_unless
     first, second = perform(flow, room).result, perform(as_hierarchy, room).result
     assert outcomes(first) == outcomes(second)
     chain = [
-        change(spec, needs=tuple(each.name for each in flow.steps[:place])) for place, spec in enumerate(flow.steps)
+        change(spec, needs=tuple(each.name for each in flow.steps[:place] if spec.final or not each.final))
+        for place, spec in enumerate(flow.steps)
     ]
     third = perform(FlowSpec(FlowMode.DAG, tuple(chain), flow.rollback), room).result
     as_chain = {
@@ -400,6 +411,8 @@ def check_cancelled(flow: FlowSpec, run: Run) -> None:
     calls = Counter(name for entry, name, _ in run.performer.log if entry == "begin")
     undone = {spec.name for spec in to_undo(flow, run) if not spec.stubborn} if flow.rollback else set()
     for spec, step in zip(flow.in_order, run.result.steps, strict=True):
+        if spec.final:  # nothing of that reaches it
+            assert (step.status, step.attempts) == (model.final[spec.name], model.done[spec.name].attempts)
         if spec.flow is None:
             expect_consistent(spec, step, calls[spec.name], model.done[spec.name])
         if not run.result.success:
@@ -441,11 +454,12 @@ def expect_consistent(spec: Spec, step: Any, calls: int, outcome: Outcome) -> No
 def test_whenever_a_run_is_cancelled_every_step_has_its_one_result(flow, room, moment):
     run = perform(flow, room, cancel_at=moment)
     check_cancelled(flow, run)
-    calls = len(run.performer.logged("begin"))
+    finals = {spec.name for spec in flow.finals}
+    calls = sum(name not in finals for name in run.performer.logged("begin"))
     if moment == 0:
         assert calls == 0
-        assert {step.error for step in run.result.steps} == {"cancelled"}
-    else:  # the others had room - 1 handlers at work, or just about to be
+        assert {step.error for step in run.result.steps if step.step_name not in finals} == {"cancelled"}
+    elif moment <= calls:  # the others had room - 1 handlers at work, or just about to be
         assert calls <= moment + room - 1, "a handler was called after the cancellation"
 
 
@@ -456,7 +470,7 @@ def test_cancelled_among_time_outs(flow, room, moment):
 
 
 @runs(40)
-@given(flow=flows(nesting=2, most=4), room=ROOM, moment=st.integers(0, 6))
+@given(flow=flows(nesting=2, most=4, finals=0), room=ROOM, moment=st.integers(0, 6))
 def test_cancelled_in_a_flow_in_a_flow(flow, room, moment):
     run = perform(flow, room, cancel_at=moment)
     check_cancelled(flow, run)
@@ -483,7 +497,7 @@ def test_cancelled_from_another_thread(flow, room):
 @given(data=st.data(), room=st.integers(2, 4))
 def test_past_its_limit_every_step_of_a_flow_has_its_one_result(data, mode, room):
     flow = data.draw(flows(modes=(mode,), most=6))
-    stuck = data.draw(st.sampled_from(flow.in_order)).name
+    stuck = data.draw(st.sampled_from([spec for spec in flow.in_order if not spec.final])).name
     flow = FlowSpec(mode, tuple(_with_stuck(spec, stuck) for spec in flow.steps), flow.rollback, listed=flow.listed)
     model = Model(flow, INPUTS).run()  # for which the step that is stuck fails at its own limit
     run = perform(flow, room, timeout=0.03)
@@ -498,6 +512,7 @@ def test_past_its_limit_every_step_of_a_flow_has_its_one_result(data, mode, room
     )
     for spec, step in zip(flow.in_order, result.steps, strict=True):
         late = step.error == "flow timeout exceeded" or step.error_type == "StepTimeout"
+        assert not (late and spec.final)
         done = model.done[spec.name]
         is_cut_short = step.attempts < done.attempts  # between two of them
         assert late or is_cut_short or done.error.endswith(step.error or "")

@@ -68,9 +68,11 @@ def sources_of(flow: FlowSpec) -> dict[str, set[str]]:
     if flow.mode is FlowMode.DAG:
         for spec in flow.steps:
             found[spec.name] = set().union(*({need} | found[need] for need in spec.needs))
-        return found
-    names = [spec.name for spec in flow.in_order]
-    return {name: set() if flow.mode is FlowMode.PARALLEL else set(names[:at]) for at, name in enumerate(names)}
+    else:
+        names = [spec.name for spec in flow.in_order if not spec.final]
+        found = {name: set() if flow.mode is FlowMode.PARALLEL else set(names[:at]) for at, name in enumerate(names)}
+    others = {spec.name for spec in flow.in_order if not spec.final}
+    return found | {spec.name: others for spec in flow.finals}
 
 
 def check_order(flow: FlowSpec, performer: Performer) -> None:
@@ -108,7 +110,7 @@ def change_steps(flow: FlowSpec, change_one: object) -> FlowSpec:
 def calls_of(model: Model, top: str) -> Iterator[tuple[str, int]]:
     """Yield how often each handler is called, here and below."""
     for spec in model.flow.in_order:
-        if spec.flow is None and (not isinstance(model, Rerun) or spec.name in model.again):
+        if spec.flow is None and (not isinstance(model, Rerun) or spec.final or spec.name in model.again):
             name = spec.name if model.flow.name == top else f"{model.flow.name}/{spec.name}"
             yield name, model.done[spec.name].attempts
     for below in model.tried:
@@ -185,12 +187,12 @@ def migrated(draw: st.DrawFn, flow: FlowSpec) -> FlowSpec:
         at = draw(st.integers(0, len(steps)))
         new = Spec(f"n{number}", script=draw(st.sampled_from([("ok",), ("fail",)])), rollbackable=True)
         if flow.mode is FlowMode.DAG:
-            before = [spec.name for spec in steps[:at]]
+            before = [spec.name for spec in steps[:at] if not spec.final]
             new = change(
-                new, needs=tuple(draw(st.lists(st.sampled_from(before), max_size=2, unique=True)) if at else ())
+                new, needs=tuple(draw(st.lists(st.sampled_from(before), max_size=2, unique=True)) if before else ())
             )
             for place in range(at, len(steps)):
-                if draw(st.booleans()):
+                if not steps[place].final and draw(st.booleans()):
                     steps[place] = change(steps[place], needs=(*steps[place].needs, new.name))
         steps.insert(at, new)
     return FlowSpec(flow.mode, tuple(steps), flow.rollback, flow.name)
@@ -206,6 +208,8 @@ OUTCOMES = {
 
 def outcome_of(done: Outcome) -> plan.Outcome:
     """Return what a step's end is to its successors."""
+    if done.caught:
+        return plan.Outcome.CAUGHT
     if done.status in (COMPLETED, FAILED):
         return plan.Outcome.COMPLETED if done.status is COMPLETED else plan.Outcome.FAILED
     return OUTCOMES.get(done.error, plan.Outcome.PASSED)
@@ -222,7 +226,7 @@ def leave(store: object, flow: FlowSpec, kept: dict[str, Outcome]) -> str:
     )
     for seq, (name, done) in enumerate(kept.items()):
         result = StepResult(f"{flow.name}/{name}", name, done.status, done.output, attempts=done.attempts)
-        result = attrs.evolve(result, error=done.error or None)
+        result = attrs.evolve(result, error=done.error or None, is_caught=done.caught)
         data = encode_checkpoint(result, int(outcome_of(done)))
         store.ledger.apply([SaveStep("e", name, seq, data, None, epoch)])
     return "e"

@@ -23,7 +23,7 @@ CALM = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.functio
 WORDS = st.sampled_from(
     r"""
     name mode steps inputs run call flow wait sleep with env cwd shell needs when if timeout retries rollback defaults
-    flows output json text lines type config idempotent continue_on_error one_failed version x-a <<
+    flows output json text lines type config idempotent continue_on_error one_failed finally version x-a <<
     true false null 1.10 007 1e309 9m ~ $HOME {{ }}
     {{inputs.a}} {{steps.a.output.b?}} {{inputs.a|default('x')}} ${{inputs.a}} steps.a.output inputs.a inputs['a'] == !=
     <= > && || ! in contains ( ) [ ] 'a' "b" always() not yes item output dag sequential all_done any a b \u0000 - : , {

@@ -56,6 +56,7 @@ steps:
   - {name: f, sleep: 250ms}
   - {name: g, type: http, config: {url: x}, rollback: true}
   - {name: h, config: {x: 1}}
+  - {name: z, run: x, needs: a, finally: true}
 """
 
 

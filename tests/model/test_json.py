@@ -119,6 +119,7 @@ STEP = st.builds(
     retry_on=st.lists(st.sampled_from(["ValueError", "http.client.NotConnected", 75]), max_size=2),
     rollbackable=st.booleans(),
     continue_on_error=st.booleans(),
+    finally_=st.booleans(),
     step_type=st.none() | TEXT,
     config=JSON,
     condition=st.none() | TEXT,

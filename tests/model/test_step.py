@@ -28,6 +28,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "give_up_on": (),
         "rollbackable": False,
         "continue_on_error": False,
+        "finally_": False,
         "step_type": None,
         "config": None,
         "condition": None,

@@ -209,6 +209,7 @@ STEP = fields_of(
     retry_on=st.lists(ANYTHING | st.just(ValueError), max_size=2),
     rollbackable=ODD,
     continue_on_error=ODD,
+    finally_=ODD,
     step_type=ANYTHING,
     config=ANYTHING,
     condition=ANYTHING,

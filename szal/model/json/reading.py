@@ -145,6 +145,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         give_up_on=read.many("give_up_on", _read_failure, []),
         rollbackable=read.get("rollbackable", bool, False),
         continue_on_error=read.get("continue_on_error", bool, False),
+        finally_=read.get("finally", bool, False),
         step_type=read.maybe("step_type", str),
         config=read.values.get("config"),
         condition=read.maybe("condition", str),

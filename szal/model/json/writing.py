@@ -162,6 +162,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "retry_on": [_failure(kind, "retry_on") for kind in step.retry_on],
                 "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
                 "continue_on_error": _flag(step.continue_on_error, "continue_on_error") or None,
+                "finally": _flag(step.finally_, "finally_") or None,
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
             }
         )

@@ -1,0 +1,155 @@
+"""What an engine has, and how it ends."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from szal.engine.admission import Admission
+from szal.engine.config import EngineConfig
+from szal.engine.driver import Driver
+from szal.engine.execution import Execution
+from szal.errors import EngineClosed
+from szal.logs import SafeLogger
+from szal.number import check_wait
+from szal.scheduler.attempt import Attempt
+from szal.scheduler.workers import Threads
+from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
+
+if TYPE_CHECKING:
+    from szal.engine.health import Health
+    from szal.engine.mass_recovery import BackgroundRecovery
+
+__all__ = ["EngineBase"]
+
+logger = SafeLogger(logging.getLogger(__name__))
+
+
+def _with_migrations(config: EngineConfig, handler: Handling | Sequence[Handling]) -> EngineConfig:
+    """Return *config* with the migrations that flows bring; those that it has itself come first."""
+    brought = migrations_of(handler)
+    return attrs.evolve(config, migrations={**brought, **config.migrations}) if brought else config
+
+
+class EngineBase:
+    """An engine's threads, its store, and the runs that it has; and their end."""
+
+    def __init__(self, handler: Handling | Sequence[Handling], config: EngineConfig | None = None) -> None:
+        self.resolver: Resolver = resolver_of(handler)
+        self.config = _with_migrations(EngineConfig() if config is None else config, handler)
+        self.threads = Threads(idle_timeout=self.config.idle_timeout)
+        self._admission = Admission(self.config, self.resolver)
+        self._background: list[BackgroundRecovery] = []
+        self._abandoned: list[None] = []  # its length counts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close(drain=self.config.cancel_grace if self._admission.has_ledger else math.inf)
+
+    def close(self, drain: float | None = None) -> None:
+        """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed.
+
+        With *drain*, nothing new starts in them, and this waits for them, so many seconds at most. In one of szal's
+        stores what runs comes to its end, and is recorded; the execution stays RUNNING, with its lease given back:
+        another process goes on at once. One that has nothing left to start ends as ever. What outlasts the seconds
+        keeps its lease until it ends, or the process does: the store has to stay open for that. Without such a store
+        nobody could go on: there each run goes on to its end.
+
+        A run that is left returns with the state RUNNING (or ROLLING_BACK). The end of a ``with engine`` block drains
+        for `EngineConfig.cancel_grace` seconds; without one of szal's stores, it waits for all that was started. May be
+        called by a handler, and a signal handler: a run that it is in is not waited for, and ends after that.
+
+        >>> from szal import Engine, FlowDef
+        >>> engine = Engine(lambda ctx: ctx.step.name)
+        >>> execution = engine.start(FlowDef("demo", steps=[]))
+        >>> engine.close(drain=20)
+        >>> str(execution.result(timeout=10).state)
+        'completed'
+        """
+        if drain is not None:
+            check_wait("drain", drain)
+        for background in self._background:
+            background.close()
+        active = self._admission.active
+        if drain is not None:
+            active.drain()  # before runs are refused: whoever sees that may go by it
+        if active.close():
+            self._shut_down()
+        elif drain is not None:
+            active.drain()  # what has begun meanwhile
+            if not active.wait_for_others(drain):
+                logger.warning("the engine is closed, and still running: %s", ", ".join(active.ids()))
+
+    def release(self) -> None:
+        """Refuse further runs, and have those that go on told to end, as SIGTERM has them. Waits for nothing.
+
+        With one of szal's stores, what has not ended within `EngineConfig.cancel_grace` is left behind, each execution
+        stays RUNNING with its lease given back, so that another process goes on with it at once, and `run` raises
+        `EngineClosed`. Without one, what runs is cancelled. From any thread, and from a signal handler.
+        """
+        for background in self._background:
+            background.close()
+        active = self._admission.active
+        if active.close():
+            self._shut_down()
+        for driver in active.all():
+            closed = EngineClosed()
+            driver.request_stop(driver.stop_for(closed), closed)
+
+    def _shut_down(self) -> None:
+        self.threads.close()
+        self._admission.close()
+
+    @property
+    def abandoned(self) -> int:
+        """How many handlers this engine has left behind so far, because they ran past their time.
+
+        Each still occupies a thread until it ends by itself.
+        """
+        return len(self._abandoned)
+
+    def healthy(self, timeout: float = 2.0) -> "Health":
+        """Return whether this engine can work, and record what it does: what a ``/healthz`` asks.
+
+        The store is asked to take a write, which is taken back: nothing is left of it. It has *timeout* seconds for
+        that; then it counts as broken. Never raises for a store that is. docs/recipes.md has it in a web application,
+        and ``szal doctor`` looks at a store from outside.
+
+        >>> from szal import Engine, EngineConfig, open_store
+        >>> health = Engine(lambda ctx: None, EngineConfig(execution_store=open_store("memory:"))).healthy()
+        >>> health.ok, health.problems, health.store
+        (True, (), 'memory:')
+        """
+        check_wait("timeout", timeout)
+        return self._admission.health(timeout, self.abandoned)
+
+    # -- what runs need of it -------------------------------------------------------------------------
+
+    def _driver(self, execution_id: str, *, background: bool = False, execution: Execution | None = None) -> Driver:
+        return Driver(self, execution_id, self._admission.leased, background=background, execution=execution)
+
+    def take(self, driver: Driver) -> bool:
+        """Take the id of a run for it; called by its driver."""
+        return self._admission.active.take(driver.execution_id, driver)
+
+    def give_back(self, driver: Driver) -> None:
+        """Take note that a run is over; called by its driver."""
+        if self._admission.active.give_back(driver.execution_id, driver):
+            self._shut_down()
+        if driver.has_paused:  # what it waits for may have come meanwhile, when it could not be taken up yet
+            for background in self._background:
+                background.wake(driver.execution_id)
+
+    def on_abandoned(self, attempt: Attempt) -> None:
+        """Take note that a handler was left behind; called by the run's coordinating thread."""
+        self._abandoned.append(None)
+        logger.warning(
+            "step %s of %s (execution %s) runs past its time: its thread is left behind",
+            attempt.context.step.name,
+            attempt.context.flow_name,
+            attempt.context.execution_id,
+        )

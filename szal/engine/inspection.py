@@ -1,0 +1,59 @@
+"""What tools ask of a store beside its records: who could go on, who holds what, and whether it works at all."""
+
+from collections.abc import Collection
+
+from szal.clock import wall
+from szal.engine.config import EngineConfig
+from szal.engine.correction import Correction
+from szal.engine.owners import is_gone
+from szal.model.flow import FlowDef
+from szal.stores.base import ExecutionStore
+from szal.stores.ledger import Holding, ledger_of
+
+__all__ = ["await_pending", "check_writable", "differences_from", "holdings", "nobody_runs", "store_time"]
+
+
+def nobody_runs(store: ExecutionStore) -> frozenset[str]:
+    """Return the executions with which whoever recovers goes on."""
+    ledger = ledger_of(store)
+    return frozenset() if ledger is None else frozenset(ledger.interrupted(is_gone))
+
+
+def holdings(store: ExecutionStore, execution_ids: Collection[str]) -> dict[str, Holding]:
+    """Return the leases of those of these executions that have one, by execution."""
+    ledger = ledger_of(store)
+    return {} if ledger is None else {each.execution_id: each for each in ledger.holdings(execution_ids)}
+
+
+def store_time(store: ExecutionStore) -> float:
+    """Return the time that leases and waits go by, as Unix time: the database's, else this machine's.
+
+    Raises what the store raises.
+    """
+    ledger = ledger_of(store)
+    return wall() if ledger is None else ledger.clock()
+
+
+def check_writable(store: ExecutionStore) -> None:
+    """Have it write something, and take it back; raise what keeps it from being written."""
+    ledger = ledger_of(store)
+    if ledger is not None:
+        ledger.check_writable()
+
+
+def await_pending(store: ExecutionStore) -> None:
+    """Return once all that is queued is committed; raise what was lost."""
+    ledger = ledger_of(store)
+    if ledger is not None:
+        ledger.flush()
+
+
+def differences_from(
+    store: ExecutionStore | None, execution_id: str, flow: FlowDef, config: EngineConfig
+) -> tuple[str, ...]:
+    """Return how *flow* differs from what an execution began with; nothing, where no definition is kept.
+
+    Raises what `Correction.of` does, and `ExecutionNotFound`.
+    """
+    ledger = ledger_of(store)
+    return () if ledger is None else Correction.of(ledger, ledger.read(execution_id), flow, config).differences

@@ -1,0 +1,298 @@
+"""How far an execution has come, as its store knows it, whichever process runs it: its steps, what it waits for."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import attrs
+
+from szal.engine.inspection import nobody_runs
+from szal.engine.lineage import sub_flows_of
+from szal.engine.owners import is_gone
+from szal.engine.restored_items import items_in_rows, with_items
+from szal.engine.spec import recorded_flow
+from szal.errors import DecodeError, ExecutionNotFound
+from szal.expressions.path import Json
+from szal.model.flow import FlowDef
+from szal.model.json import Checkpoint, decode_checkpoint
+from szal.model.key import item_key
+from szal.model.results import ExecutionRecord, StepResult
+from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.scheduler.context import StepContext
+from szal.scheduler.plan import Node, Outcome, Plan
+from szal.scheduler.run import Run
+from szal.scheduler.run_info import RunInfo
+from szal.stores.base import ExecutionStore
+from szal.stores.filters import ExecutionSummary
+from szal.stores.ledger import Ledger, Snapshot, ledger_of
+
+__all__ = [
+    "ExecutionStatus",
+    "Wait",
+    "idle_run",
+    "interrupted_among",
+    "is_left_by_a_person",
+    "put_back",
+    "status_of",
+]
+
+
+@attrs.frozen
+class Wait:
+    """What a step of a paused execution waits for: a signal, a time or both; or, with neither, a decision."""
+
+    execution_id: str
+    step: str
+    signal: str | None = None
+    until: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionStatus:
+    """How far an execution has come, as `Engine.look` found it. What is told of the record is read from it.
+
+    >>> from szal import Engine, EngineConfig, StepDef, open_store
+    >>> flow = FlowDef("shop", steps=[StepDef("order"), StepDef("ask", step_type="wait", config={"signal": "paid"})])
+    >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=open_store("memory:"))) as engine:
+    ...     _ = engine.run(flow, execution_id="order-42")
+    ...     status = engine.look("order-42")
+    >>> str(status.state), {name: str(step.status) for name, step in status.steps.items()}
+    ('paused', {'order': 'completed', 'ask': 'pending'})
+    >>> [(wait.step, wait.signal) for wait in status.waits], status.is_running
+    ([('ask', 'paid')], False)
+    """
+
+    record: ExecutionRecord
+    """As it is stored; its result is there once the execution has ended."""
+    results: Sequence[StepResult] = ()
+    """How each step stands, in the flow's order; those that have not begun, or of which that is not known, are PENDING.
+
+    That a step has begun is recorded only where it must not run twice: of others it is known where they run, and after
+    a failed attempt.
+    """
+    waits: Sequence[Wait] = ()
+    """What its steps wait for, where it is PAUSED."""
+    is_running: bool = False
+    """Whether somebody runs it: a process that is there, as far as anybody knows, holds its lease."""
+    is_interrupted: bool = False
+    """Whether nobody runs it, although it could go on: by itself, or where a person interrupted it, when told to."""
+    is_cancelling: bool = False
+    """Whether it was asked to cancel, and has not ended yet."""
+    flow: FlowDef | None = None
+    """Its definition. None where szal's engine did not run it, or its store keeps none."""
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id."""
+        return self.record.execution_id
+
+    @property
+    def flow_name(self) -> str:
+        """Which flow it is an execution of."""
+        return self.record.flow_name
+
+    @property
+    def state(self) -> WorkflowState:
+        """Its state; RUNNING also where nobody runs it any more: see `is_interrupted`."""
+        return self.record.state
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began."""
+        return self.record.started_at
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended; None: it has not."""
+        return self.record.finished_at
+
+    @property
+    def inputs(self) -> Mapping[str, Json]:
+        """What it was given."""
+        return self.record.inputs
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What it can be found by."""
+        return self.record.labels
+
+    @property
+    def error(self) -> str | None:
+        """Why it ended as it did, or stopped where it stands."""
+        return self.record.error
+
+    @property
+    def steps(self) -> dict[str, StepResult]:
+        """How each step stands, by name, in the flow's order."""
+        return {result.step_name: result for result in self.results}
+
+
+def status_of(store: ExecutionStore, record: ExecutionRecord) -> ExecutionStatus:
+    """Return how far *record*'s execution has come. *store* may be any; only szal's own know more than the record."""
+    ledger = ledger_of(store)
+    steps = () if record.result is None else record.result.steps
+    if ledger is None:
+        return ExecutionStatus(record=record, results=steps)
+    try:
+        known = ledger.read(record.execution_id)
+    except ExecutionNotFound:
+        return ExecutionStatus(record=record, results=steps)
+    if known.flow is None:
+        return ExecutionStatus(record=record, results=steps)
+    flow = recorded_flow(known.flow)
+    if not record.state.is_live and steps:
+        return ExecutionStatus(record=record, flow=flow, results=steps)
+    plan = Plan.of(flow)
+    checkpoints = _checkpoints(known, plan)
+    items = items_in_rows(known.steps, plan)
+    found = [_result(node, checkpoints, items.get(node.step.name)) for node in plan.nodes]
+    paused = record.state is WorkflowState.PAUSED
+    waits = list(_unanswered(ledger, _waits(ledger, record, flow, known))) if paused else []
+    owner = ledger.holder(record.execution_id) if record.state.is_live else None
+    return ExecutionStatus(
+        record=record,
+        flow=flow,
+        results=found,
+        waits=waits,
+        is_running=owner is not None and not is_gone(owner),
+        is_interrupted=record.state.is_live
+        and (is_left_by_a_person(record) or record.execution_id in nobody_runs(store)),
+        is_cancelling=record.state.is_live and known.cancelled,
+    )
+
+
+def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) -> frozenset[str]:
+    """Return those that nobody runs, although they could go on, as far as *store* knows."""
+    live = {summary.execution_id: summary for summary in found if summary.state and summary.state.is_live}
+    if not live:
+        return frozenset()
+    marked = (name for name, summary in live.items() if summary.error == Stop.INTERRUPTED.reason)
+    by_people = {name for name in marked if _is_left_by_a_person(store, name)}
+    return frozenset(by_people | (nobody_runs(store) & live.keys()))
+
+
+def _is_left_by_a_person(store: ExecutionStore, execution_id: str) -> bool:
+    try:
+        record = store.get(execution_id)
+    except DecodeError:  # nobody can go on with it
+        return False
+    return record is not None and is_left_by_a_person(record)
+
+
+def is_left_by_a_person(record: ExecutionRecord) -> bool:
+    """Whether a person interrupted it, and has to go on with it."""
+    return record.state is WorkflowState.PAUSED and record.stop is Stop.INTERRUPTED
+
+
+def _checkpoints(known: Snapshot, plan: Plan) -> dict[str, Checkpoint]:
+    """Return what is known of the steps of *plan*, by name."""
+    ids = {node.step.name: node.step.id for node in plan.nodes}
+    return {name: decode_checkpoint(data, name, ids[name]) for name, _, data in known.steps if name in ids}
+
+
+def _result(node: Node, checkpoints: Mapping[str, Checkpoint], items: Mapping[int, StepResult] | None) -> StepResult:
+    """Return how a step stands, with its *items* as far as they are known, where it runs over a list."""
+    checkpoint = checkpoints.get(node.step.name)
+    if checkpoint is None or (checkpoint.age and checkpoint.outcome is None):  # it is decided on again
+        pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+        return pending if items is None else with_items(pending, items)
+    if checkpoint.items is None:
+        return checkpoint.result
+    return with_items(checkpoint.result, items or {}, checkpoint.items)
+
+
+def _waits(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapshot) -> Iterator[Wait]:
+    """Yield what each step waits for that could go on otherwise: an undecided one comes before all others."""
+    plan = Plan.of(flow)
+    checkpoints, items = _checkpoints(known, plan), items_in_rows(known.steps, plan)
+    run = _restored(record, plan, checkpoints)
+    open_nodes = [node for node in run.plan.nodes if run.results[node.place] is None]
+    undecided = [node.step.name for node in open_nodes if _is_undecided(node, checkpoints.get(node.step.name))]
+    for node in open_nodes:
+        of_node = items.get(node.step.name, {}).items()
+        undecided += [item_key(node.step.name, index) for index, item in of_node if item.status is StepStatus.RUNNING]
+    if undecided:
+        yield from (Wait(record.execution_id, name) for name in undecided)
+        return
+    for node in open_nodes:
+        if run.waiting[node.gate] > 0 or node.place in run.plan.finals:
+            continue
+        name = node.step.name
+        if node.step.step_type == "sub_flow":
+            yield from _waits_below(ledger, record, node)
+        elif node.step.step_type in ("wait", "sleep"):
+            due = checkpoints[name].due if name in checkpoints else None
+            until = None if due is None else datetime.fromtimestamp(due, UTC)
+            config = StepContext(run.info, node, 1).config
+            signal = config.get("signal") if isinstance(config, Mapping) else None
+            yield Wait(record.execution_id, name, signal, until)
+
+
+def _unanswered(ledger: Ledger, waits: Iterator[Wait]) -> Iterator[Wait]:
+    """Leave out what has been sent already: it is delivered when the execution goes on."""
+    sent: dict[str, Counter[str]] = {}  # by execution: how many signals of a name are still to be delivered
+    for wait in waits:
+        if wait.execution_id not in sent:
+            sent[wait.execution_id] = Counter(signal.name for signal in ledger.signals(wait.execution_id))
+        if wait.signal is not None and sent[wait.execution_id][wait.signal] > 0:
+            sent[wait.execution_id][wait.signal] -= 1
+        else:
+            yield wait
+
+
+def _is_undecided(node: Node, checkpoint: Checkpoint | None) -> bool:
+    return (
+        checkpoint is not None
+        and not node.step.idempotent
+        and checkpoint.due is None
+        and checkpoint.result.status is StepStatus.RUNNING
+    )
+
+
+def _waits_below(ledger: Ledger, record: ExecutionRecord, node: Node) -> Iterator[Wait]:
+    """Yield what the sub-flow waits for that the step *node* stands for: signals go to its own execution."""
+    for _, known in sub_flows_of(ledger, record.execution_id, node.step):
+        if known.record.state is WorkflowState.PAUSED and known.flow is not None:
+            flow = recorded_flow(known.flow)
+            yield from _waits(ledger, known.record, flow, known)
+
+
+def idle_run(record: ExecutionRecord, plan: Plan, before: Run | None = None) -> Run:
+    """Return a run of an execution in which nothing is called: its bookkeeping is the scheduler's own.
+
+    With the run *before* it is that of the finally steps.
+    """
+    results: list[StepResult | None] = [None] * len(plan.nodes) if before is None else before.results
+    settled_as = [0] * len(results) if plan.starts_early else []
+    info = RunInfo(
+        record.flow_name, record.execution_id, dict(record.inputs), plan, results, settled_as, is_recorded=True
+    )
+    return Run(
+        plan=plan,
+        handlers=[None] * len(results),
+        results=results,
+        info=info,
+        new_context=lambda node, attempt, call: StepContext(info, node, attempt, call),
+        on_done=lambda _: None,
+        is_final=before is not None,
+    )
+
+
+def put_back(run: Run, name: str, checkpoint: Checkpoint) -> None:
+    """Have a step settle in *run* as it did before."""
+    outcome = None if checkpoint.outcome is None else Outcome(checkpoint.outcome)
+    node = run.plan.nodes[run.plan.places[name]]
+    if node.place in run.plan.finals:
+        run.results[node.place] = checkpoint.result
+        return
+    run.put_back(node, checkpoint.result, outcome, checkpoint.age, is_lent=checkpoint.is_lent)
+
+
+def _restored(record: ExecutionRecord, plan: Plan, checkpoints: Mapping[str, Checkpoint]) -> Run:
+    """Return the run as it would go on: what has settled, and what that made ready."""
+    run = idle_run(record, plan)
+    for name, checkpoint in checkpoints.items():
+        if checkpoint.outcome is not None:  # no other has settled
+            put_back(run, name, checkpoint)
+    run.take_back_all()
+    return run

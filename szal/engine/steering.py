@@ -1,0 +1,59 @@
+"""What is told to executions, wherever they run."""
+
+from typing import Literal
+
+from szal.engine.base import EngineBase
+from szal.expressions.path import Json
+from szal.model.state import Stop
+
+__all__ = ["Steering"]
+
+
+class Steering(EngineBase):
+    """An engine that tells executions what came, and what is to become of them."""
+
+    def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
+        """Send a signal to an execution: committed on return, delivered once, to the first step that waits for it.
+
+        It may come before the step is reached. False, and nothing is done: one with the same *signal_id* was sent
+        before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`, at
+        once where this engine recovers in the background. Raises `ExecutionNotFound`, `EncodeError`.
+        """
+        signal = self._admission.recovery().signal(execution_id, name, value, signal_id)
+        if signal is None:
+            return False
+        for driver in self._admission.active.having(execution_id):
+            driver.offer(execution_id, signal)
+        for background in self._background:
+            background.wake(execution_id)
+        return True
+
+    def cancel(self, execution_id: str) -> bool:
+        """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
+
+        One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
+        False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
+        """
+        here = self._admission.active.having(execution_id)
+        asked = self._admission.recovery().cancel(execution_id, runs_here=bool(here))
+        told = [driver.request_stop(Stop.CANCELLED) for driver in here]
+        return asked and all(told)
+
+    def end_grace(self) -> None:
+        """End the grace of runs that were told to stop: give up on handlers that still run, undoing ones included.
+
+        From any thread, and from a signal handler. Other runs are not touched.
+        """
+        for driver in self._admission.active.all():
+            driver.end_grace()
+
+    def resolve(
+        self, execution_id: str, step: str, decision: Literal["completed", "failed", "retry"], output: Json = None
+    ) -> None:
+        """Decide on a step with ``idempotent=False`` that may or may not have been done when its process died.
+
+        "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
+        Raises `ExecutionNotFound`, `ExecutionOwned`, `EncodeError` (an output that cannot be recorded), ValueError
+        where nothing is to be decided on that step.
+        """
+        self._admission.recovery().resolve(execution_id, step, decision, output)

@@ -1,0 +1,95 @@
+"""How far an execution is, from the process that runs it, from another, and without a store."""
+
+import threading
+
+import pytest
+from durable.children import killed
+from helper_engine import waited
+
+from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, WorkflowState
+
+ASKING = FlowDef("shop", steps=[StepDef("order"), StepDef("ask", step_type="wait", config={"signal": "paid"})])
+
+
+DIES = """
+    flow = FlowDef("f", steps=[StepDef("a"), StepDef("b", idempotent=False), StepDef("c")])
+    new_engine(lambda ctx: die() if ctx.step.name == "b" else 1).run(flow, execution_id="e")
+"""
+
+
+def statuses(status):
+    return {name: str(step.status) for name, step in status.steps.items()}
+
+
+def test_what_waits_is_told_with_what_it_waits_for(new_engine):
+    with new_engine(lambda ctx: 42) as engine:
+        engine.run(ASKING, {"n": 1}, execution_id="e", labels={"of": "me"})
+    status = new_engine().look("e")
+    assert (status.execution_id, status.flow_name, status.state) == ("e", "shop", WorkflowState.PAUSED)
+    assert (status.inputs, status.labels, status.error, status.finished_at) == ({"n": 1}, {"of": "me"}, None, None)
+    assert statuses(status) == {"order": "completed", "ask": "pending"}
+    assert status.steps["order"].output == 42
+    assert [(wait.step, wait.signal, wait.until) for wait in status.waits] == [("ask", "paid", None)]
+    assert (status.is_running, status.is_interrupted) == (False, False)
+
+
+def test_what_has_ended_is_told_with_its_steps(new_engine, store):
+    flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("good"), StepDef("bad")])
+    with new_engine(lambda ctx: 1 / (ctx.step.name == "good")) as engine:
+        engine.run(flow, execution_id="e")
+    status = new_engine().look("e")
+    assert (status.state, statuses(status)) == (WorkflowState.FAILED, {"good": "completed", "bad": "failed"})
+    assert (status.record, status.finished_at) == (store.get("e"), store.get("e").finished_at)
+    assert not status.is_running
+
+
+@pytest.mark.parametrize("mode", [FlowMode.SEQUENTIAL, FlowMode.PARALLEL])
+def test_what_runs_here_is_told_as_it_stands(new_engine, mode):
+    begun, go = threading.Event(), threading.Event()
+
+    def handler(ctx):
+        if ctx.step.name == "b":
+            begun.set()
+            waited(go)
+        return ctx.step.name
+
+    flow = FlowDef("f", mode, steps=[StepDef("a"), StepDef("b"), StepDef("c")])
+    with new_engine(handler, max_concurrency=2) as engine:
+        execution = engine.start(flow, execution_id="e")
+        try:
+            waited(begun)
+            status = engine.look("e")
+            assert (status.is_running, statuses(status)["b"]) == (True, "running")
+            assert statuses(execution.progress())["b"] == "running"
+            elsewhere = new_engine().look("e")
+            assert (elsewhere.is_running, elsewhere.is_interrupted) == (True, False)
+            assert statuses(elsewhere)["b"] == "pending"
+        finally:
+            go.set()
+        execution.result(timeout=10)
+        assert statuses(engine.look("e")) == statuses(execution.progress()) == dict.fromkeys("abc", "completed")
+
+
+def test_what_died_is_told_as_interrupted(store_url, new_engine):
+    killed(
+        DIES,
+        store_url,
+    )
+    status = new_engine().look("e")
+    assert (status.state, status.is_running, status.is_interrupted) == (WorkflowState.RUNNING, False, True)
+    assert statuses(status) == {"a": "completed", "b": "running", "c": "pending"}
+
+
+def test_a_cancellation_that_was_asked_for_is_told(new_engine):
+    with new_engine() as engine:
+        engine.run(ASKING, execution_id="e")
+        engine.cancel("e")
+        assert engine.look("e").is_cancelling
+        engine.resume("e")
+        status = engine.look("e")
+        assert (status.state, status.is_cancelling) == (WorkflowState.CANCELLED, False)
+
+
+def test_what_is_not_there_is_not_found(new_engine):
+    with new_engine() as engine, pytest.raises(ExecutionNotFound, match="none"):
+        engine.look("none")
