@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from szal.engine.admission import under_new_id
 from szal.engine.driver import NotAdmitted
@@ -16,7 +16,7 @@ from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
 from szal.model.results import FlowResult
 from szal.model.state import Stop
-from szal.number import check
+from szal.number import check, check_wait
 from szal.scheduler.cancel import CancellationToken
 
 if TYPE_CHECKING:
