@@ -216,6 +216,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "rerun": "what a rerun keeps",
         "part": "a part of a flow, and what it takes from an execution",
         "correction": "what a corrected definition is to an execution",
+        "rows_of_items": "what the rows of items come to together",
         "inspection": "what tools ask of a store beside its records",
         "status": "how far an execution has come",
         "sub_flows": "the executions that sub_flow steps stand for",

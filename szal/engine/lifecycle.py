@@ -360,12 +360,10 @@ class Lifecycle(Supervised):
         """Let go of everything, now that the run is over: nothing of it has to be found by the garbage collector."""
         self.recording.close()
         self.waits.forget()
-        for items in self.run.fan_outs.values():
-            for result in (items.results[index] for index in items.raised):
-                if result is not None and result.exception is not None:
-                    clear_engine_frames(result.exception)
+        _clear_items(self.run)
         self.run.release()
         if self.final is not None:
+            _clear_items(self.final)
             self.final.release()
             self.run.raised += self.final.raised
         for place in self.run.raised:  # a traceback leads to a context, and that to these results
@@ -395,6 +393,14 @@ class Lifecycle(Supervised):
     def as_completed(self) -> Completed:
         """Return what is kept of a sub-flow that has completed, so that it can be undone."""
         return Completed(attrs.evolve(self.spec, record=self.record), self.run, {**self.sub_flows.completed})
+
+
+def _clear_items(run: Run) -> None:
+    """Have what items raised lead to no frame of the engine's."""
+    for items in run.fan_outs.values():
+        for result in (items.results[index] for index in items.raised):
+            if result is not None and result.exception is not None:
+                clear_engine_frames(result.exception)
 
 
 def _nobody(*_: object) -> None: ...

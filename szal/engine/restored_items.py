@@ -1,24 +1,19 @@
 """Putting back what a store has of the items of steps that run over a list: each has a row of its own."""
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
-
 import attrs
 
 from szal.engine.journal import Journal
+from szal.engine.rows_of_items import gather
 from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.key import item_in
-from szal.model.results import StepResult, outputs_of
+from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.before import KeptItem
-from szal.scheduler.plan import Node, Outcome, Plan
+from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
 from szal.scheduler.stage import SETTLED
 
-if TYPE_CHECKING:
-    from szal.stores.ledger import StepRow
-
-__all__ = ["RestoredItems", "items_in_rows", "with_items"]
+__all__ = ["RestoredItems"]
 
 
 @attrs.define
@@ -69,31 +64,3 @@ class RestoredItems:
         for place, result, count in self._wholes:
             kept = self.run.items_before.get(place, {})
             gather(result, {index: item.result for index, item in kept.items()}, count)
-
-
-def items_in_rows(rows: "Iterable[StepRow]", plan: Plan) -> dict[str, dict[int, StepResult]]:
-    """Return what is known of items, by the name of their step, and index: as whoever looks at an execution sees it."""
-    found: dict[str, dict[int, StepResult]] = {}
-    for key, _, data in rows:
-        item = None if key in plan.places else item_in(key)
-        place = None if item is None else plan.places.get(item[0])
-        if item is not None and place is not None and plan.nodes[place].foreach is not None:
-            name, index = item
-            found.setdefault(name, {})[index] = decode_checkpoint(data, name, plan.nodes[place].step.id).result
-    return found
-
-
-def with_items(result: StepResult, items: Mapping[int, StepResult], count: int | None = None) -> StepResult:
-    """Return the result of a step that ran over a list, or is about to, with its *items* as far as they are known."""
-    known = max(items, default=-1) + 1 if count is None else count
-    found = attrs.evolve(result)
-    gather(found, items, known)
-    return found
-
-
-def gather(whole: StepResult, items: Mapping[int, StepResult], count: int) -> None:
-    """Give the result of a step that ran over a list its items, and its output, which is made of theirs."""
-    missing = StepResult(whole.step_id, whole.step_name, StepStatus.PENDING)
-    whole.items = [items.get(index, missing) for index in range(count)]
-    if whole.status in (StepStatus.COMPLETED, StepStatus.ROLLED_BACK):
-        whole.output = outputs_of(whole.items)

@@ -9,7 +9,7 @@ import attrs
 from szal.engine.inspection import nobody_runs
 from szal.engine.lineage import sub_flows_of
 from szal.engine.owners import is_gone
-from szal.engine.restored_items import items_in_rows, with_items
+from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.spec import recorded_flow
 from szal.errors import DecodeError, ExecutionNotFound
 from szal.expressions.path import Json

@@ -320,3 +320,30 @@ def test_a_cancellation_from_anywhere_ends_the_items(new_engine, store):
     result = execution.result(20)
     assert result.state is WorkflowState.CANCELLED
     assert store.get(execution.execution_id).result["each"].items[2].error == "cancelled"
+
+
+class TestFinally:
+    def flow(self):
+        finish = StepDef("each", foreach=["a", "b", "c"], finally_=True, max_parallel=1)
+        return FlowDef("fan", FlowMode.DAG, steps=[StepDef("boom"), finish])
+
+    def test_a_finally_step_may_run_over_a_list(self, new_engine):
+        result = new_engine(Acts("boom")).run(self.flow())
+        assert (result.state, result["each"].status) == (WorkflowState.FAILED, DONE)
+        assert [item.output for item in result["each"].items] == outputs("abc")
+
+    def test_one_that_was_interrupted_goes_on_with_the_missing_items(self, new_engine):
+        acts = Acts("boom")
+        interrupted(new_engine, acts, self.flow())
+        assert acts.ran == ["boom", 0, 1]
+        result = bounded(new_engine(acts).resume, "e")
+        assert acts.ran == ["boom", 0, 1, 2]
+        assert [item.output for item in result["each"].items] == outputs("abc")
+
+
+def test_engine_look_has_the_items_of_a_step_under_way(new_engine):
+    acts = Acts("a")
+    interrupted(new_engine, acts, fan_out(max_parallel=1))
+    step = new_engine(acts).look("e").steps["each"]
+    assert step.status is StepStatus.PENDING
+    assert [item.status for item in step.items] == [FAILED, DONE]
