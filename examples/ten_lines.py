@@ -2,12 +2,16 @@
 
 import szal
 
-flow = szal.FlowDef("release", szal.FlowMode.DAG)
-build = flow.add_step(szal.StepDef("build", max_retries=2, retry_delay=0.1))
-test = flow.add_step(szal.StepDef("test", depends_on=[build]))
-lint = flow.add_step(szal.StepDef("lint", depends_on=[build]))
-flow.add_step(szal.StepDef("publish", depends_on=[test, lint], condition="inputs.channel == 'prod'"))
+release = szal.Flow("release")
+build = release.step(lambda revision: f"app-{revision}.whl", name="build", max_retries=2, retry_delay=0.1)
+test = release.step(lambda build: f"tested {build}", name="test")
+lint = release.step(lambda build: f"{build} has no complaints", name="lint")
 
-result = szal.run(flow, {"channel": "prod"}, handler=lambda ctx: f"{ctx.step.name} done")
-for step in result.raise_for_failure().steps:
+
+@release.step(needs=[test, lint], condition="inputs.channel == 'prod'")
+def publish(build: str, channel: str) -> str:
+    return f"{build} is in {channel}"
+
+
+for step in release.run({"revision": 7, "channel": "prod"}).raise_for_failure().steps:
     print(step.step_name, step.status, step.output)

@@ -237,6 +237,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "mass_recovery": "many of them recovered",
         "health": "whether an engine can work",
         "admission": "what an engine may run",
+        "opening": "what a program names as its store, as an engine has it",
         "base": "what an engine has, and how it ends",
         "steering": "what is told to executions, wherever they run",
         "engine": "the facade",
@@ -268,7 +269,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "schema": "the format for editors, as a JSON Schema",
     },
 }
-UPWARDS = {"engine.one_shot": ("stores",), "authoring.script": ("cli",)}
+UPWARDS = {"engine.opening": ("stores",), "authoring.script": ("cli",)}
 """What modules import from the top, when they are called."""
 ON_TOP = ("", "stores", "cli", "__main__")
 """The public names, those of the stores, and the command line: they may import everything."""

@@ -1,13 +1,18 @@
 """Every example runs as it is, and shows what it says it shows."""
 
+import ast
 import runpy
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from processes import UNMEASURED
+
+from szal import StepStatus
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CLEAN = {key: value for key, value in UNMEASURED.items() if key != "COLUMNS"}
@@ -20,11 +25,30 @@ def output_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert output_of("ten_lines.py", capsys).splitlines() == [
-        "build completed build done",
-        "test completed test done",
-        "lint completed lint done",
-        "publish completed publish done",
+        "build completed app-7.whl",
+        "test completed tested app-7.whl",
+        "lint completed app-7.whl has no complaints",
+        "publish completed app-7.whl is in prod",
     ]
+
+
+def test_etl_loads_each_order_once_and_takes_a_bad_day_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    etl = runpy.run_path(str(EXAMPLES / "etl.py"))["etl"]
+    for _ in range(2):
+        result = etl.run({"day": "2026-11-26"}, store="sqlite:///etl.db")
+        assert result["report"].output == "2026-11-26: 8 orders, 584.94 EUR"
+    assert [len(item.output) for item in result["clean"].items] == [3, 3, 2]
+    with closing(sqlite3.connect("warehouse.db")) as warehouse:
+        assert warehouse.execute("SELECT count(*), sum(euros) FROM orders").fetchone() == (8, 584.94)
+    assert etl.run({"day": "2026-11-25"})["load"].status is StepStatus.ROLLED_BACK
+
+
+def test_etl_is_at_most_45_lines_of_code() -> None:
+    text = (EXAMPLES / "etl.py").read_text()
+    docstring = range(1, ast.parse(text).body[0].end_lineno + 1)  # type: ignore[operator]
+    code = [line for number, line in enumerate(text.splitlines(), 1) if line.strip() and number not in docstring]
+    assert len(code) <= 45
 
 
 def test_mirrors_installs_from_the_first_that_answers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ import attrs
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
-from szal.engine.ending import Endings
 from szal.engine.leased_store import LeasedStore
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs
 from szal.errors import ExecutionNotFound, SzalError
@@ -28,6 +27,7 @@ from szal.scheduler.cancel import CancellationToken
 from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
+    from szal.engine.ending import Endings
     from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
     from szal.engine.status import ExecutionStatus
@@ -131,8 +131,10 @@ class Admission:
             raise ExecutionNotFound(execution_id)
         return status_of(store, record)
 
-    def endings(self) -> Endings:
+    def endings(self) -> "Endings":
         """Return what waits for executions."""
+        from szal.engine.ending import Endings  # few wait
+
         return Endings(self._config.execution_store, self.active)
 
     def recovery(self) -> "Recovery":

@@ -11,6 +11,7 @@ from szal.engine.admission import Admission
 from szal.engine.config import EngineConfig
 from szal.engine.driver import Driver
 from szal.engine.execution import Execution
+from szal.engine.opening import Closed, StoreLike, close_all, config_of, opened
 from szal.errors import EngineClosed
 from szal.logs import SafeLogger
 from szal.number import check_wait
@@ -43,6 +44,39 @@ class EngineBase:
         self._admission = Admission(self.config, self.resolver)
         self._background: list[BackgroundRecovery] = []
         self._abandoned: list[None] = []  # its length counts
+        self._owned: list[Closed] = []
+
+    @classmethod
+    def open(cls, store: StoreLike, *flows: Handling, **config: object) -> Self:
+        """Return an engine of *flows* that records in *store*, with *config* as the settings of `EngineConfig`.
+
+        *store* is a URL ("sqlite:///app.db", "postgresql://…") or the path of a file: it is opened and migrated, seen
+        through a sink, and closed with the engine. A store that is given as such stays open, and a sink of it is made
+        and closed; a sink, and any other store of four methods, is used as it is. A function of ``ctx``, or a
+        `Handlers`, may stand for the flows. Without any, it looks, signals and waits, and runs nothing.
+
+        Raises TypeError for what is no store or no setting, and what `open_store` raises.
+
+        >>> from szal import Engine, Flow
+        >>> greet = Flow("greet")
+        >>> @greet.step
+        ... def hello(name):
+        ...     return f"hello {name}"
+        >>> with Engine.open("memory:", greet, durability="step") as engine:
+        ...     _ = engine.run(greet, {"name": "Ada"}, execution_id="first")
+        ...     engine.look("first").steps["hello"].output
+        'hello Ada'
+        """
+        handler: Handling | Sequence[Handling] = flows[0] if len(flows) == 1 else flows
+        resolver_of(handler), config_of(None, config)  # before anything is opened
+        recorded_in, owned = opened(store)
+        try:
+            engine = cls(handler, config_of(recorded_in, config))
+        except BaseException:
+            close_all(owned)
+            raise
+        engine._owned = owned
+        return engine
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +96,8 @@ class EngineBase:
         A run that is left returns with the state RUNNING (or ROLLING_BACK). The end of a ``with engine`` block drains
         for `EngineConfig.cancel_grace` seconds; without one of szal's stores, it waits for all that was started. May be
         called by a handler, and a signal handler: a run that it is in is not waited for, and ends after that.
+
+        The store that `open` opened is closed once nothing runs, and all is written that was queued for it.
 
         >>> from szal import Engine, FlowDef
         >>> engine = Engine(lambda ctx: ctx.step.name)
@@ -83,6 +119,8 @@ class EngineBase:
             active.drain()  # what has begun meanwhile
             if not active.wait_for_others(drain):
                 logger.warning("the engine is closed, and still running: %s", ", ".join(active.ids()))
+            elif not active.ids():
+                self._shut_down()  # who ran last does so too: here it is waited for
 
     def release(self) -> None:
         """Refuse further runs, and have those that go on told to end, as SIGTERM has them. Waits for nothing.
@@ -101,8 +139,10 @@ class EngineBase:
             driver.request_stop(driver.stop_for(closed), closed)
 
     def _shut_down(self) -> None:
+        """Let go of what runs have used, now that there is none."""
         self.threads.close()
         self._admission.close()
+        close_all(self._owned)
 
     @property
     def abandoned(self) -> int:
@@ -139,7 +179,10 @@ class EngineBase:
     def give_back(self, driver: Driver) -> None:
         """Take note that a run is over; called by its driver."""
         if self._admission.active.give_back(driver.execution_id, driver):
-            self._shut_down()
+            try:
+                self._shut_down()
+            except Exception:  # the run has ended as it has
+                logger.exception("the engine is closed, and its store cannot be")
         if driver.has_paused:  # what it waits for may have come meanwhile, when it could not be taken up yet
             for background in self._background:
                 background.wake(driver.execution_id)

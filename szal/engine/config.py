@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from szal.model.migration import MigrationRegistry
     from szal.stores.base import ExecutionStore
 
-__all__ = ["Durability", "EngineConfig"]
+__all__ = ["Durability", "EngineConfig", "check_store"]
 
 Durability = Literal["none", "flow", "step"]
 OnInterrupt = Literal["pause", "cancel"]
@@ -28,6 +28,16 @@ _DEEPEST: Final = 64
 
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
+
+
+_METHODS: Final = ("save", "get", "list", "remove")
+
+
+def check_store(name: str, store: object, wanted: str) -> None:
+    """Raise TypeError for what is no store, called *name*, where *wanted* says what would be one."""
+    if isinstance(store, type) or not all(callable(getattr(store, method, None)) for method in _METHODS):
+        told = f"the class {store.__name__}" if isinstance(store, type) else type(store).__name__
+        raise TypeError(f"{name} must be {wanted}, not {told}")
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +84,7 @@ class EngineConfig:
 
     max_concurrency: int = attrs.field(default=16)
     timeout: float | None = attrs.field(default=None)
-    execution_store: "ExecutionStore | None" = None
+    execution_store: "ExecutionStore | None" = attrs.field(default=None)
     storage: WorkflowStorage | None = None
     rollback_handler: Handler | None = None
     event_sink: Callable[[WorkflowEvent], object] | None = None
@@ -92,6 +102,14 @@ class EngineConfig:
     max_sub_flows: int = attrs.field(default=100_000)
     cwd: str | None = attrs.field(default=None, converter=_absolute)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
+
+    @execution_store.validator
+    def _a_store(self, attribute: "attrs.Attribute[ExecutionStore | None]", value: object) -> None:
+        if isinstance(value, str | os.PathLike):
+            told = "a URL or a path: Engine.open(url, flow) opens one, and open_store(url).engine_sink() gives a sink"
+            raise TypeError(f"{attribute.name} must be a store or its sink, not {told}")
+        if value is not None:
+            check_store(attribute.name, value, "a store or its sink")
 
     @max_concurrency.validator
     @max_recovering.validator

@@ -163,7 +163,7 @@ class Engine(Steering):
         What runs in this engine is told as it stands, anything else as it is stored. Waits for nothing but the store.
         Raises `ExecutionNotFound`, and what the store raises.
 
-        >>> from szal import StepDef, open_store
+        >>> from szal import EngineConfig, StepDef, open_store
         >>> store = open_store("memory:")
         >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=store)) as engine:
         ...     _ = engine.run(FlowDef("shop", steps=[StepDef("order")]), execution_id="order-42")
@@ -180,7 +180,7 @@ class Engine(Steering):
         PAUSED has not ended. Another process is heard of by looking at the store, twice a second at least. Raises
         `ExecutionNotFound`, RuntimeError in a step of that very execution, `SzalError` where nothing is recorded.
 
-        >>> from szal import StepDef, open_store
+        >>> from szal import EngineConfig, StepDef, open_store
         >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=open_store("memory:"))) as engine:
         ...     _ = engine.start(FlowDef("shop", steps=[StepDef("order")]), execution_id="order-42")
         ...     engine.result("order-42", timeout=10).outputs

@@ -134,7 +134,7 @@ class Lifecycle(Supervised):
             watch=self.reporter if self.reporter.has_listeners else None,
             launch=self._launcher.launch,
             on_stop=self._stopped,
-            on_failing=self._failing if spec.rolls_back else None,
+            on_failing=self._failing if spec.rolls_back or spec.flow.fail_fast else None,
             log=journal,
             commit_first=journal is not None and config.durability == "step",
             encode=self.recording.encode,
@@ -243,9 +243,22 @@ class Lifecycle(Supervised):
             self.recording.save(self.record)
 
     def _failing(self) -> None:
-        """Have it wait for nothing any more, soon: it is going to be undone, and that begins at once."""
-        self.run.ends_waits = True  # what is put back before it is driven, too
-        self.scheduler.afterwards(self.end_waits)
+        """Have it wait for nothing any more, soon: it is going to be undone, and that begins at once. Or end it."""
+        if self.spec.flow.fail_fast:
+            self.scheduler.call(self._fail_fast)
+        if self.spec.rolls_back:
+            self.run.ends_waits = True  # what is put back before it is driven, too
+            self.scheduler.afterwards(self.end_waits)
+
+    def _fail_fast(self) -> None:
+        """Stop what still runs of it, its sub-flows too, and skip the rest: a step has failed."""
+        if not self.run.unsettled or self.run.is_over or self.scheduler.leaving is not None:
+            return
+        family = [self]
+        for member in family:  # grows while it is read
+            family += member.children
+            why = reason_of(self.run, None) if member is self else None
+            self.scheduler.end(member.run, Stop.FAILED_FAST, why)
 
     def end_waits(self) -> None:
         """Skip what it and its sub-flows wait for."""

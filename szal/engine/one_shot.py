@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from szal.engine.config import EngineConfig
+from szal.engine.config import Durability
 from szal.engine.engine import Engine
+from szal.engine.opening import StoreLike, config_of
 from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef
 from szal.model.results import FlowResult
@@ -19,27 +20,30 @@ def run(
     inputs: Mapping[str, Json] | None = None,
     *,
     handler: Handling | Sequence[Handling] | None = None,
-    store: str | None = None,
+    store: "StoreLike | None" = None,
+    execution_id: str | None = None,
+    durability: Durability = "flow",
     labels: Mapping[str, str] | None = None,
     cancel: CancellationToken | None = None,
+    **config: object,
 ) -> FlowResult:
-    """Run *flow* with an engine made for it, recorded in the store at the URL `store` ("sqlite:///szal.db").
+    """Run *flow* with an engine made for it, recorded in `store`: a URL, a path, a store or its sink, as `Engine.open`.
 
-    `handler` is as for `Engine`; a `szal.Flow` brings its own. Without one the flow's steps must be of the types that
-    `Handlers` brings.
+    Without a store nothing is recorded. `handler` is as for `Engine`; a `szal.Flow` brings its own. Without one the
+    flow's steps must be of the types that `Handlers` brings. `config` are settings of `EngineConfig`, and
+    `execution_id`, `labels` and `cancel` as for `Engine.run`.
 
     >>> run(FlowDef("hello"), handler=lambda ctx: "world").success
     True
+    >>> run(FlowDef("hello"), store=42)
+    Traceback (most recent call last):
+    TypeError: store must be a URL, a path, a store or its sink, not int
     """
-    from szal.stores import open_store  # the databases' libraries are slow to import, and optional here
-
-    resolver: Handling | Sequence[Handling] = handler or (flow if isinstance(flow, Authored) else Handlers())
+    does: Handling | Sequence[Handling] = handler or (flow if isinstance(flow, Authored) else Handlers())
+    settings = {"durability": durability, **config}
     if store is None:
-        with Engine(resolver) as engine:
-            return engine.run(flow, inputs, labels=labels, cancel=cancel)
-    with (
-        open_store(store) as opened,
-        opened.engine_sink() as sink,
-        Engine(resolver, EngineConfig(execution_store=sink)) as engine,
-    ):
-        return engine.run(flow, inputs, labels=labels, cancel=cancel)
+        engine = Engine(does, config_of(None, settings))
+    else:
+        engine = Engine.open(store, *(does if isinstance(does, list | tuple) else (does,)), **settings)
+    with engine:
+        return engine.run(flow, inputs, execution_id=execution_id, labels=labels, cancel=cancel)

@@ -70,6 +70,7 @@ class FlowReader:
             version=top.whole("version", 1),
             steps=self._step_list(top),
             rollback_on_failure=top.flag("rollback_on_failure"),
+            fail_fast=top.flag("fail_fast"),
             timeout=top.duration("timeout"),
             inputs=read_inputs(top),
         )

@@ -55,6 +55,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "inputs": (_OBJECT, "What a run is given: defaults by name."),
     "timeout": (_DURATION, "A limit, as seconds or like 90s, 10m, 1h30m."),
     "rollback_on_failure": (_FLAG, "Whether what was done is undone where the run fails."),
+    "fail_fast": (_FLAG, "Whether the first failure stops what still runs."),
     "defaults": (_either(_part("defaults")), "What steps have that say nothing else."),
     "steps": (_STEPS, "What is to be done."),
     "flows": (

@@ -34,6 +34,7 @@ SUB_FLOW: Final[Mapping[str, str]] = {
     "inputs": "FlowDef.inputs",
     "timeout": "FlowDef.timeout",
     "rollback_on_failure": "FlowDef.rollback_on_failure",
+    "fail_fast": "FlowDef.fail_fast",
     "env": 'config["env"] of each command',
     "cwd": 'config["cwd"] of each command',
     "shell": 'config["shell"] of each command',

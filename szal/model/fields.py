@@ -167,6 +167,7 @@ def problems_of_flow(flow: Any) -> Iterator[str]:
         "description": problem_of_text,
         "version": _problem_of_count,
         "rollback_on_failure": _problem_of_flag,
+        "fail_fast": _problem_of_flag,
         "timeout": lambda value: None if value is None else _problem_of_number(value),
         "file": lambda value: None if value is None else problem_of_text(value),
         "inputs": lambda value: None if isinstance(value, Mapping) else f"are no mapping ({shown(value)})",

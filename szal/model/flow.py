@@ -51,7 +51,8 @@ class FlowDef:
     `type` (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other
     input is refused, and conditions and templates may name no other; a flow without `inputs` takes whatever it is
     given. `rollback_on_failure`: a run that does not succeed is undone, the sub-flows that it ran included, whatever
-    they say themselves. `file` is where it was loaded from, and no part of the definition: its commands run in that
+    they say themselves. `fail_fast`: the first failure that ends it stops what still runs, its sub-flows too, and skips
+    what has not begun. `file` is where it was loaded from, and no part of the definition: its commands run in that
     folder. `sub_flows` are what its sub_flow steps name, and those of these flows: they are recorded with it, and come
     before those of `EngineConfig.storage`. `parameters`, no part of the definition either, are the inputs that its
     functions take, where all of these are known (`szal.Flow`): a flow that declares no `inputs` then takes these, and
@@ -70,6 +71,7 @@ class FlowDef:
     version: int = 1
     steps: list[StepDef] = attrs.field(factory=list, converter=_steps)
     rollback_on_failure: bool = False
+    fail_fast: bool = False
     timeout: float | None = attrs.field(default=None, converter=kept_limit)
     inputs: Mapping[str, Json] = attrs.field(factory=dict, eq=as_written)
     sub_flows: "tuple[FlowDef, ...]" = attrs.field(default=(), converter=_flows)

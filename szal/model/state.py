@@ -30,7 +30,7 @@ class StepStatus(NamedEnum):
 class Stop(NamedEnum):
     """Why a run stops before all its steps have ended.
 
-    The first five *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
+    The first six *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
     what has not begun stays as it is, for whoever goes on with it; after GAVE_UP, that is nobody. Those that end it,
     INTERRUPTED and GAVE_UP are stored with the execution (`ExecutionRecord.stop`).
 
@@ -40,6 +40,8 @@ class Stop(NamedEnum):
 
     CANCELLED = "Cancelled"
     TIMED_OUT = "TimedOut"
+    FAILED_FAST = "FailedFast"
+    """One of its steps has failed, and its flow says `fail_fast`."""
     OVER_LIMIT = "OverLimit"
     """It has more sub-flows than it may, or they are nested too deeply."""
     REFUSED = "Refused"
@@ -69,7 +71,10 @@ class Stop(NamedEnum):
     @property
     def ends(self) -> bool:
         """Whether the execution ends by it; otherwise somebody else goes on with it."""
-        return self in (Stop.CANCELLED, Stop.TIMED_OUT, Stop.OVER_LIMIT, Stop.REFUSED, Stop.BROKEN)
+        return self in (
+            *(Stop.CANCELLED, Stop.TIMED_OUT, Stop.FAILED_FAST),
+            *(Stop.OVER_LIMIT, Stop.REFUSED, Stop.BROKEN),
+        )
 
     @property
     def breaks(self) -> bool:
@@ -93,6 +98,7 @@ class Stop(NamedEnum):
 
 _REASONS = {
     Stop.TIMED_OUT: "flow timeout exceeded",
+    Stop.FAILED_FAST: "flow failed",
     Stop.OVER_LIMIT: "flow failed",
     Stop.REFUSED: "flow failed",
     Stop.BROKEN: "flow failed",

@@ -142,6 +142,12 @@ class Scheduler:
         """Have *run* wait for nothing any more: waits are skipped, as the flow has failed and is to be undone."""
         stopping.end_waits(self._c, run)
 
+    def end(self, run: Run, stop: Stop, why: str | None = None) -> None:
+        """End *run*, and the items of its steps; *why* says more than *stop* does."""
+        stopping.stop_run(self._c, run, stop, why)
+        for items in list(run.fan_outs.values()):
+            stopping.stop_run(self._c, items, stop)
+
     def cancel(self) -> None:
         """Stop every run that can be stopped."""
         self.end_all(Stop.CANCELLED)

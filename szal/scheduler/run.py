@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from szal.errors import NotComparable
+from szal.errors import Cancelled, NotComparable
 from szal.expressions.path import Json
 from szal.model.key import item_in
 from szal.model.results import StepResult
@@ -81,6 +81,8 @@ class Run:
     )  # the places that were skipped for that: waits, sub-flows that waited
     stop: Stop | None = None
     why: str | None = None  # it was stopped, in words, where the stop alone does not tell
+    overruled: "dict[int, tuple[Cancelled, Outcome]]" = attrs.field(factory=dict)
+    """By place: the end of steps that are under way and have been stopped, whatever they come to."""
     is_over: bool = False
     completed: Order = attrs.field(factory=list[Undoable])
     fan_outs: "dict[int, Run]" = attrs.field(factory=dict)  # by place: the items of steps that ran over a list here

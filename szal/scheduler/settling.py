@@ -96,6 +96,8 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
         announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
+    if run.overruled and _end_overruled(c, call, error):
+        return
     decide(c, call, attempt.output, attempt.encoded, error, last=attempt.is_last)
 
 
@@ -147,6 +149,8 @@ def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: b
     announce_attempt(c, attempt)
     forget(c, attempt, abandoned=runs)
     attempt.call.ended = monotonic()
+    if attempt.call.run.overruled and _end_overruled(c, attempt.call, error):
+        return
     decide(c, attempt.call, None, None, error, last=last)
 
 
@@ -159,6 +163,8 @@ def delegated_ended(
         return
     run.enter(call.node.place, READY)
     call.ended = monotonic()
+    if run.overruled and _end_overruled(c, call, error):
+        return
     encoded = None
     if error is None and run.encode is not None:
         try:
@@ -233,6 +239,19 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
+
+
+def _end_overruled(c: Coordinator, call: Call, error: BaseException | None) -> bool:
+    """End a step that was stopped as that says, whatever it has come to; False where it was not."""
+    end_of_it = call.run.overruled.pop(call.node.place, None)
+    if end_of_it is None:
+        return False
+    cancelled, outcome = end_of_it
+    if error is not None and is_a(error, Cancelled):
+        cancelled.partial_output = partial_output_of(error)  # of a command: what it had printed
+    _note_attempt(c, call, cancelled)
+    end(c, call, cancelled, outcome)
+    return True
 
 
 def _note_attempt(c: Coordinator, call: Call, error: BaseException | None) -> None:

@@ -99,11 +99,14 @@ def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> No
     run.why = why
     if run.on_stop is not None:
         run.on_stop(run, stop)
+    if stop is Stop.FAILED_FAST:
+        _overrule(run, stop)
     attempts = [stage for _, stage in run.under_way() if isinstance(stage, Attempt)]
     for attempt in attempts:
         if run not in c.runs:  # ended by the one before
             return
         if attempt.call.withdraw():
+            run.overruled.pop(attempt.call.node.place, None)
             settling.forget(c, attempt)
         elif stop is Stop.TIMED_OUT:
             settling.give_up(c, attempt, attempt.call.timed_out())
@@ -112,6 +115,13 @@ def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> No
     if stop is not Stop.TIMED_OUT and any(isinstance(stage, Attempt) for _, stage in run.under_way()):
         c.timers.add(monotonic() + c.grace, partial(_give_up_on, c, run))
     wind_up(c, run, stop)
+
+
+def _overrule(run: Run, stop: Stop) -> None:
+    """Have what is under way fail, whatever it comes to."""
+    for node, stage in run.under_way():
+        if isinstance(stage, Attempt) or stage is SUB_FLOW:
+            run.overruled[node.place] = Cancelled(stop.reason), node.failure
 
 
 def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:

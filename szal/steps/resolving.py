@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from szal.errors import HandlerNotFound
 from szal.expressions.path import Json
 from szal.model.step import StepDef
 from szal.scheduler.context import Handler, StepContext
@@ -65,8 +66,23 @@ class ByFlow:
         return self._by_name.get(flow_name, self._others).resolve_rollback(step, flow_name)
 
 
+class NoFlows:
+    """What does the steps of an engine that was given no flow, and so runs none."""
+
+    def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]:
+        """Raise `HandlerNotFound`, also where no step needs one."""
+        kind = f"flow {flow_name!r} in this engine, and so no handler"
+        raise HandlerNotFound(tuple(step.name for step in steps), kind)
+
+    def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:  # noqa: ARG002
+        """Return None: nothing is undone."""
+        return None
+
+
 def resolver_of(handler: "Handling | Iterable[Handling]") -> Resolver:
     """Return what an engine asks that is given *handler*: several are flows, and a `Handlers` for all others.
+
+    Of none at all it runs nothing.
 
     Raises `NotAHandler`, and ValueError for two flows of one name.
     """
@@ -88,7 +104,9 @@ def _parts(handler: "Handling | Iterable[Handling]") -> Sequence[object]:
     return handler if isinstance(handler, list | tuple) else (handler,)
 
 
-def _by_flow(parts: Sequence[object]) -> ByFlow:
+def _by_flow(parts: Sequence[object]) -> Resolver:
+    if not parts:
+        return NoFlows()
     by_name: dict[str, Resolver] = {}
     others: Resolver | None = None
     for part in parts:

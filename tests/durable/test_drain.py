@@ -24,7 +24,7 @@ from szal import (
     StepStatus,
     WorkflowState,
 )
-from szal.engine import engine as engine_module
+from szal.engine import base
 from szal.model.json import decode_checkpoint
 from szal.stores import open_store
 
@@ -116,7 +116,7 @@ def test_whoever_is_refused_a_run_may_rely_on_that_nothing_starts_any_more(new_e
                 assert execution.wait(10)
 
         try:
-            with Injection(moment, [engine_module], act, opcodes=False) as injection:
+            with Injection(moment, [base], act, opcodes=False) as injection:
                 engine.close(drain=0)
         finally:
             gate.open.set()

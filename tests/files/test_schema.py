@@ -29,6 +29,7 @@ mode: dag
 inputs: {a: 1, b: [x]}
 timeout: 1h30m
 rollback_on_failure: true
+fail_fast: false
 env: {A: 1, B: null, C: true, D: text}
 cwd: ~/x
 shell: bash -e

@@ -336,7 +336,14 @@ def test_it_is_made_once_for_as_long_as_the_flow_stays_the_same() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"name": "cd"}, {"version": 2}, {"rollback_on_failure": True}, {"timeout": 5.0}, {"inputs": {"a": 1}}],
+    [
+        {"name": "cd"},
+        {"version": 2},
+        {"rollback_on_failure": True},
+        {"fail_fast": True},
+        {"timeout": 5.0},
+        {"inputs": {"a": 1}},
+    ],
     ids=str,
 )
 def test_a_change_of_the_flow_itself_is_seen(change: dict[str, Any]) -> None:

@@ -135,6 +135,7 @@ FLOW = st.builds(
     version=st.integers(0, 99),
     steps=st.lists(STEP, max_size=3),
     rollback_on_failure=st.booleans(),
+    fail_fast=st.booleans(),
     timeout=st.none() | SECONDS,
     inputs=st.dictionaries(TEXT, JSON, max_size=2),
     sub_flows=st.lists(st.builds(FlowDef, TEXT, steps=st.lists(STEP, max_size=1)), max_size=2),

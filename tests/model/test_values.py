@@ -225,6 +225,7 @@ FLOW = fields_of(
     version=ANYTHING,
     steps=st.lists(STEP, max_size=2),
     rollback_on_failure=ODD,
+    fail_fast=ODD,
     timeout=ANYTHING,
     inputs=ANYTHING,
 ).map(lambda odd: FlowDef(**{"name": "f", **odd}))
@@ -353,6 +354,7 @@ def test_whatever_is_recorded_rust_can_read() -> None:
         ({"version": 2**32}, "the flow's version is more than 4294967295"),
         ({"version": 1.0}, "the flow's version is not a whole number (1.0)"),
         ({"description": None}, "the flow's description is not a string (None)"),
+        ({"fail_fast": 1}, "the flow's fail_fast is neither True nor False (1)"),
         ({"rollback_on_failure": 1}, "the flow's rollback_on_failure is neither True nor False (1)"),
         ({"inputs": [("a", 1)]}, "the flow's inputs are no mapping ([('a', 1)])"),
         ({"name": "\ud800"}, "the flow's name holds a lone surrogate"),

@@ -186,6 +186,7 @@ def _read_flow(value: Json, path: str) -> FlowDef:
         version=read.count("version", 1),
         steps=steps,
         rollback_on_failure=read.get("rollback_on_failure", bool, False),
+        fail_fast=read.get("fail_fast", bool, False),
         timeout=read.limit("timeout_ms"),
         inputs=read.get("inputs", dict, {}),
         sub_flows=read.many("sub_flows", _read_flow, []),

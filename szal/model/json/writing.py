@@ -210,7 +210,13 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
         "timeout_ms": None if flow.timeout is None else _set_ms(flow.timeout, "timeout"),
         "version": _count(flow.version, "version"),
     }
-    return fields | _filled({"inputs": _object(flow.inputs, "inputs"), "sub_flows": sub_flows})
+    return fields | _filled(
+        {
+            "fail_fast": _flag(flow.fail_fast, "fail_fast") or None,
+            "inputs": _object(flow.inputs, "inputs"),
+            "sub_flows": sub_flows,
+        }
+    )
 
 
 # -- results -----------------------------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""What a program names as its store, as an engine has it: a URL and a path are opened for it, and closed with it."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
+
+import attrs
+
+from szal.engine.config import EngineConfig, check_store
+from szal.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from szal.stores.base import ExecutionStore
+    from szal.stores.store import Store
+
+__all__ = ["Closed", "StoreLike", "close_all", "config_of", "opened"]
+
+StoreLike: TypeAlias = "str | os.PathLike[str] | ExecutionStore"
+"""A URL, the path of an SQLite file, a store, or its sink."""
+
+_FILES: Final = (".db", ".sqlite", ".sqlite3")
+_SETTINGS: Final = [field.name for field in attrs.fields(EngineConfig)]
+
+
+class Closed(Protocol):
+    """What has to be closed."""
+
+    def close(self) -> None: ...
+
+
+def opened(store: StoreLike) -> tuple["ExecutionStore", list[Closed]]:
+    """Return *store* as an engine has it, and what is to be closed in the end, in that order.
+
+    A store of szal's is seen through a sink of its own; it stays open itself, as it is the caller's.
+    Raises TypeError for what is none of these, and what `szal.open_store` raises.
+    """
+    from szal.stores import open_store  # the databases' libraries are slow to import, and optional here
+
+    if isinstance(store, str | os.PathLike):
+        url = _url_of(store)
+        behind = open_store(url)
+        try:
+            sink = behind.engine_sink()
+        except BaseException:
+            behind.close()
+            raise
+        return sink, [sink, behind]
+    check_store("store", store, "a URL, a path, a store or its sink")
+    if hasattr(store, "engine_sink"):
+        made = cast("Store", store).engine_sink()
+        return made, [made]
+    return store, []
+
+
+def _url_of(store: "str | os.PathLike[str]") -> str:
+    """Return the URL of a store; that of an SQLite file for a path: any `Path`, and a name such as ``app.db``."""
+    text = os.fspath(store)
+    if not isinstance(text, str):
+        raise TypeError("the path of a store is text, not bytes")
+    is_path = not isinstance(store, str) or (text.lower().endswith(_FILES) and ":" not in text)
+    return f"sqlite:///{text}" if is_path else text
+
+
+def close_all(owned: Sequence[Closed]) -> None:
+    """Close all of them, in order, whatever one raises; that is raised in the end."""
+    with contextlib.ExitStack() as closing:
+        for each in reversed(owned):
+            closing.callback(each.close)
+
+
+def config_of(store: "ExecutionStore | None", settings: dict[str, object]) -> EngineConfig:
+    """Return a config with these *settings*; raise TypeError for one that there is not."""
+    for name in settings:
+        if name == "execution_store":
+            raise TypeError("the store is given once: execution_store does not go with it")
+        if name not in _SETTINGS:
+            raise TypeError(f"an engine has no setting {name!r}{did_you_mean(name, _SETTINGS)}")
+    return EngineConfig(execution_store=store, **settings)  # type: ignore[arg-type]
