@@ -86,6 +86,14 @@ def _durable_cases(database: str, title: str) -> Iterator[Case]:
             Versus("szal", subject='szal, "step"'),
         ),
     )
+    yield Case(
+        name=f"items-{database}",
+        title=f"a step that runs over a list, on 16 workers, recorded in {title}",
+        sizes=(1000, 10_000),
+        quick=(10_000,),
+        needs=needs,
+        targets=(Versus("szal, as many steps", 1.0, least=10_000),),
+    )
     for name, what, sizes, unit in (
         ("chain-timeouts", "a chain whose steps have a time limit each", (1000,), "step"),
         ("retry", "a chain with a retry policy that never fires", (1000,), "step"),
@@ -254,6 +262,13 @@ CASES = (
         sizes=(100, 1000, 10_000),
         quick=(100, 1000, 10_000),
         targets=(Versus(POOL, 0.8, least=1000), Versus("pool of 16, map"), Versus("loop with results")),
+    ),
+    Case(
+        name="items",
+        title="a step that runs over a list, on 16 workers",
+        sizes=(100, 1000, 10_000),
+        quick=(1000, 10_000),
+        targets=(Versus("szal, as many steps", 1.0, least=10_000), Versus("szal, as many steps, made before")),
     ),
     Case(
         name="layers-2",

@@ -13,7 +13,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from benchmarks.floors.drivers import BATCH, DATABASES, Batch, Database, Driver, Row
-from benchmarks.szal_cases.flows import RETRIES, chain_of, doze, independent, layers_of
+from benchmarks.szal_cases.flows import RETRIES, chain_of, doze, independent, items_of, layers_of
 from szal import (
     Engine,
     EngineConfig,
@@ -307,6 +307,10 @@ def _cases(name: str, database: Database) -> "dict[str, dict[str, Subject]]":
         f"chains-{name}-step": {
             "szal": partial(chains, CALLERS, database),
             "szal, one chain": partial(chains, 1, database),
+        },
+        f"items-{name}": {
+            "szal": partial(run, items_of, rows_of_step, database, "flow"),
+            "szal, as many steps": partial(run, independent, rows_of_step, database, "flow"),
         },
         f"written-{name}": {
             "szal": partial(grown, database, methodcaller("written")),

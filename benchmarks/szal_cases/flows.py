@@ -26,6 +26,11 @@ def independent(size: int) -> FlowDef:
     return FlowDef("fan-out", FlowMode.PARALLEL, steps=[StepDef(f"step {place}") for place in range(size)])
 
 
+def items_of(size: int) -> FlowDef:
+    """Return a flow of one step that runs over a list."""
+    return FlowDef("items", FlowMode.PARALLEL, steps=[StepDef("each", foreach=list(range(size)))])
+
+
 def layers_of(size: int, dependencies: int) -> FlowDef:
     """Return a DAG of layers of 50 steps."""
     flow = FlowDef("layers", FlowMode.DAG)

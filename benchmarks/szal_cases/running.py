@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.szal_cases.flows import RETRIES, WORKERS, chain_of, doze, independent, layers_of
+from benchmarks.szal_cases.flows import RETRIES, WORKERS, chain_of, doze, independent, items_of, layers_of
 from szal import Engine, EngineConfig, EventBus, FlowDef, StepContext, WorkflowEvent
 
 if TYPE_CHECKING:
@@ -56,6 +56,17 @@ def chain_timeouts(job: "Job") -> "Iterator[Repetition]":
 def fan_out(job: "Job") -> "Iterator[Repetition]":
     """Independent steps."""
     yield from runs(independent(job.size), EngineConfig(max_concurrency=WORKERS))
+
+
+def items(job: "Job") -> "Iterator[Repetition]":
+    """One step over a list."""
+    yield from runs(items_of(job.size), EngineConfig(max_concurrency=WORKERS))
+
+
+def fan_out_new(job: "Job") -> "Iterator[Repetition]":
+    """Independent steps that are made of a list in the run's time, as items are."""
+    with Engine(one, EngineConfig(max_concurrency=WORKERS)) as engine:
+        yield lambda: run(engine, independent(job.size))
 
 
 def layers_2(job: "Job") -> "Iterator[Repetition]":
@@ -147,6 +158,7 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "chain-new": {"szal": chain_new},
     "chain-timeouts": {"szal": chain_timeouts},
     "fan-out": {"szal": fan_out},
+    "items": {"szal": items, "szal, as many steps": fan_out_new, "szal, as many steps, made before": fan_out},
     "layers-2": {"szal": layers_2},
     "layers-50": {"szal": layers_50},
     "sleeps": {"szal": sleeps},

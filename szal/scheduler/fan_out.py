@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from szal.clock import monotonic
+from szal.collector import without_collector
 from szal.errors import ItemsFailed, NoList, TooManyItems, describe
 from szal.expressions.comparison import Kind, kind_of
 from szal.expressions.missing import there_is
@@ -107,15 +108,20 @@ def items_of(run: Run, node: Node) -> list[Item]:
     """Return the items of *node*. Raises as `elements_of` does."""
     elements, digest = elements_of(run, node), _no_digest if run.log is None else _digest
     count = len(elements)
-    return [Item(index, count, value, digest(value)) for index, value in enumerate(elements)]
+
+    def listed() -> list[Item]:
+        return [Item(index, count, value, digest(value)) for index, value in enumerate(elements)]
+
+    return without_collector(listed, count)
 
 
 def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> Run:
     """Return the run of the items of *node*, with what is known of them from before."""
     listed = items_of(run, node)
     count = len(listed)
+    plan = without_collector(partial(Plan.of_items, node, listed), count)
     items = Run(
-        plan=Plan.of_items(node, listed),
+        plan=plan,
         handlers=[run.handlers[node.place]] * count,
         results=[None] * count,
         info=run.info,

@@ -240,7 +240,8 @@ class Plan:
     def of_items(cls, node: Node, items: Sequence[Item]) -> "Plan":
         """Return the plan of the *items* of a step: none waits for another."""
         step = node.step
-        nodes = [Node(item.index, step, template=node.template, item=item) for item in items]
+        edges: list[tuple[int, EdgeKind]] = []  # one for all: nothing waits for an item
+        nodes = [Node(item.index, step, template=node.template, item=item, edges=edges) for item in items]
         plan = cls(nodes, [step] * len(nodes), {})
         if nodes:
             plan.add_gate(*nodes)

@@ -47,6 +47,8 @@ from szal import (
 from szal.engine.lineage import child_id
 from szal.errors import StoreUnavailable
 from szal.model.json import decode_checkpoint
+from szal.model.key import item_in, item_key
+from szal.model.results import StepResult
 from szal.stores import PostgresExecutionStore, SqliteExecutionStore, Store, open_store
 from szal.stores.base import read_record
 from szal.stores.sink.sink import Sink
@@ -316,6 +318,37 @@ def undoing_a_family() -> Scenario:
     return Scenario(flow, (middle, inner, plain, last), act=_act_in_undoing, undo=_undo)
 
 
+def items() -> Scenario:
+    """A step that runs over a list, two elements at a time, one of them flaky; then one of which an item fails."""
+    flow = FlowDef("items", FlowMode.DAG)
+    listed = flow.add_step(StepDef("listed"))
+    options: dict[str, Any] = {"max_retries": 1, "retry_delay": 0.0}
+    each = flow.add_step(StepDef("each", foreach=listed, depends_on=[listed], max_parallel=2, **options))
+    flow.add_step(StepDef("all of it", depends_on=[each]))
+    flow.add_step(StepDef("some", foreach=["x", "bad", "y"], depends_on=[each]))
+    flow.add_step(StepDef("none", foreach=[]))
+    return Scenario(flow, act=_act_in_items)
+
+
+def _act_in_items(ctx: StepContext, engine: Engine) -> Any:
+    if ctx.step.name == "listed":
+        return ["a", "flaky", "b", "c"]
+    if ctx.index is None:
+        return ctx.outputs["each"]
+    if ctx.item == "bad" or (ctx.item == "flaky" and ctx.attempt == 1):
+        raise ValueError(ctx.item)
+    return {ctx.item: ctx.index}
+
+
+def undoing_items() -> Scenario:
+    """A flow that fails when two steps have run over lists: one completed, and an item of the other failed."""
+    flow = FlowDef("undone items", FlowMode.DAG, rollback_on_failure=True)
+    options: dict[str, Any] = {"rollbackable": True, "max_parallel": 2}
+    each = flow.add_step(StepDef("each", foreach=["a", "b", "c"], **options))
+    flow.add_step(StepDef("some", foreach=["x", "bad", "y"], depends_on=[each], **options))
+    return Scenario(flow, act=_act_in_items, undo=lambda ctx: None)
+
+
 def _act_in_undoing(ctx: StepContext, engine: Engine) -> Any:
     if ctx.step.name == "boom" or (ctx.step.name, ctx.attempt) == ("clean", 1):
         raise ValueError("boom")
@@ -395,6 +428,8 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "modes": modes,
     "undoing": undoing,
     "undoing a family": undoing_a_family,
+    "items": items,
+    "undoing items": undoing_items,
 }
 
 
@@ -496,17 +531,24 @@ class Life:
         os.write(self._log, json.dumps({"what": what, **values}).encode() + b"\n")
 
     def _act(self, ctx: StepContext) -> Any:
-        self.faults.point(f"before act {ctx.step.name}")
-        self._note("act", flow=ctx.flow_name, step=ctx.step.name, attempt=ctx.attempt, key=ctx.idempotency_key)
+        name = called(ctx)
+        self.faults.point(f"before act {name}")
+        self._note("act", flow=ctx.flow_name, step=name, attempt=ctx.attempt, key=ctx.idempotency_key)
         output = self.scenario.act(ctx, self._engine)
-        self.faults.point(f"after act {ctx.step.name}")
+        self.faults.point(f"after act {name}")
         return output
 
     def _undo(self, ctx: StepContext) -> None:
-        self.faults.point(f"before undo {ctx.step.name}")
-        self._note("undo", flow=ctx.flow_name, step=ctx.step.name, attempt=ctx.attempt, key=ctx.idempotency_key)
+        name = called(ctx)
+        self.faults.point(f"before undo {name}")
+        self._note("undo", flow=ctx.flow_name, step=name, attempt=ctx.attempt, key=ctx.idempotency_key)
         self.scenario.undo(ctx)
-        self.faults.point(f"after undo {ctx.step.name}")
+        self.faults.point(f"after undo {name}")
+
+
+def called(ctx: StepContext) -> str:
+    """Return the name of the row of the step, or of the item, that a call is for."""
+    return ctx.step.name if ctx.index is None else item_key(ctx.step.name, ctx.index)
 
 
 def in_child(setting: Setting, execution_id: str, log: str, faults: Faults, *, known: bool) -> bool:
@@ -604,10 +646,15 @@ class Witness:
             result = record.result
             assert result is not None, record
             assert record.finished_at is not None
-            steps = [[s.step_name, str(s.status), s.output, s.attempts, s.error, s.error_type] for s in result.steps]
+            steps = [_end_of(step) for step in result.steps]
             ends = [str(record.state), record.error, result.success, result.rolled_back, result.error]
             found.append([record.flow_name, dict(record.inputs), ends, steps])
         return found
+
+
+def _end_of(step: StepResult) -> list[Any]:
+    end = [step.step_name, str(step.status), step.output, step.attempts, step.error, step.error_type]
+    return end if step.items is None else [*end, [_end_of(item) for item in step.items]]
 
 
 # -- what must hold -----------------------------------------------------------------------------------
@@ -622,6 +669,13 @@ class Verdict:
         self.expected = expected
         self._skipped = {
             (flow, step) for flow, *_, steps in expected for step, status, *_ in steps if status == "skipped"
+        }
+
+        self._items = {  # by flow and step, the rows of its items
+            (flow, end[0]): {item_key(end[0], index) for index in range(len(end[-1]))}
+            for flow, *_, steps in expected
+            for end in steps
+            if isinstance(end[-1], list)
         }
 
     def judge(self, notes: list[dict[str, Any]]) -> None:
@@ -664,6 +718,8 @@ class Verdict:
             for name, needs in self.scenario.needs(flow).items():
                 if name in steps:
                     assert set(needs) <= steps.keys(), f"{name} of {flow} is recorded, of {needs} only {steps}"
+                    missing = self._items.get((flow, name), set()) - steps.keys()
+                    assert not missing, f"{name} of {flow} is recorded, and not its items {missing}"
         kinds = {note["what"] for note in life}
         if self.durability != "none":
             for name in {note["flow"] for note in life if note["what"] == "undo"}:
@@ -677,7 +733,8 @@ class Verdict:
         if self.durability == "step":
             for note in life:
                 if note["what"] == "act":
-                    needs = self.scenario.needs(note["flow"])[note["step"]]
+                    item = item_in(note["step"])
+                    needs = self.scenario.needs(note["flow"])[note["step"] if item is None else item[0]]
                     needs = [need for need in needs if (note["flow"], need) not in self._skipped]  # decided anew
                     assert set(needs) <= recorded[note["flow"]].keys(), f"{note['step']} began before {needs} was safe"
 

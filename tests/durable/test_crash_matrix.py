@@ -29,6 +29,8 @@ from zygote import Process
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 EVERY = 1 if FULL else 13
 AGAIN = 1 if FULL else 4
+FEWER = {"undoing a family": 2 * EVERY, "items": 5, "undoing items": 5}
+"""Every how manieth is taken of flows that have more of them, or fewer."""
 
 # The fault points that a flow must have: before and after each kind of write, and each call of a handler for a step
 # or for undoing it; of calls that always raise, there is none after. How many writes there are differs.
@@ -39,8 +41,18 @@ PASSED = {
     "undoing": "create, apply, act a, act b, act c, act d, act plain, undo d, undo b, undo a, act tell, act clean",
     "undoing a family": "create, take_over, apply, act a, act m1, act i1, act i2, act b, act p1, "
     "undo b, undo i1, undo i2, undo m1, undo a, act m2, act z1, act z2",
+    "items": "create, apply, act listed, act each[0], act each[1], act each[2], act each[3], act all of it, "
+    "act some[0], act some[2]",
+    "undoing items": "create, apply, act each[0], act each[1], act each[2], act some[0], act some[2], "
+    "undo each[0], undo each[1], undo each[2], undo some[0], undo some[2]",
 }
-RAISING = {"modes": "act broken, act caught", "undoing": "act boom, undo c", "undoing a family": "act boom"}
+RAISING = {
+    "modes": "act broken, act caught",
+    "undoing": "act boom, undo c",
+    "undoing a family": "act boom",
+    "items": "act some[1]",
+    "undoing items": "act some[1]",
+}
 
 SCRIPT = Path(__file__).with_name("crashes.py")
 
@@ -84,11 +96,11 @@ def matrices(store_url: str, fast_path: Path) -> Iterator[Matrices]:
 
 @pytest.mark.timeout(600 if FULL else 120)
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
-@pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family"])
+@pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family", "items", "undoing items"])
 def test_after_dying_anywhere_recover_ends_as_if_nothing_had_happened(
     matrices: Matrices, durability: str, flow: str
 ) -> None:
-    every = EVERY * (1 if FULL or flow != "undoing a family" else 2)
+    every = 1 if FULL else FEWER.get(flow, EVERY)
     minor = sys.version_info.minor
     options = {"every": every, "first": 1 + minor % every, "again": AGAIN, "again_first": minor % AGAIN}
     done = matrices.try_points(flow, durability, **options)
@@ -126,7 +138,7 @@ def unsteady(request: pytest.FixtureRequest, server: PostgresServer) -> Iterator
 @pytest.mark.timeout(140)
 @pytest.mark.skipif(not FULL, reason="takes some five minutes")
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
-@pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family"])
+@pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family", "items", "undoing items"])
 def test_after_dying_while_there_is_trouble_with_the_server_it_is_the_same(
     unsteady: Unsteady, fast_path: Path, durability: str, flow: str
 ) -> None:

@@ -2,15 +2,21 @@
 
 import signal
 import threading
+import uuid
+from collections import Counter
+from contextlib import suppress
 
 import pytest
 from durable.children import killed
 from helper_engine import bounded, waited
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from szal import (
     CancellationToken,
     FlowDef,
     FlowMode,
+    SkipStep,
     StepDef,
     StepStatus,
     WorkflowState,
@@ -347,3 +353,50 @@ def test_engine_look_has_the_items_of_a_step_under_way(new_engine):
     step = new_engine(acts).look("e").steps["each"]
     assert step.status is StepStatus.PENDING
     assert [item.status for item in step.items] == [FAILED, DONE]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(st.sampled_from(["ok", "bad", "skip", "flaky"]), min_size=1, max_size=7),
+    max_parallel=st.none() | st.integers(1, 3),
+    breaks=st.lists(st.integers(0, 6), max_size=2),
+    durability=st.sampled_from(["flow", "step"]),
+)
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_random_lists_interrupted_anywhere_end_as_a_loop_over_them_would(
+    new_engine, kinds, max_parallel, breaks, durability
+):
+    """What a run of one process does: each item is decided once, whatever comes in between, and tried as often."""
+    flow = FlowDef(
+        "loop", steps=[StepDef("each", foreach=kinds, max_retries=1, retry_delay=0.0, max_parallel=max_parallel)]
+    )
+    decided, lock, left = Counter(), threading.Lock(), [at for at in breaks if at < len(kinds)]
+
+    def act(ctx):
+        with lock:
+            is_hit = ctx.index in left
+            if is_hit:
+                left.remove(ctx.index)
+        if is_hit:
+            hit(ctx)
+        if ctx.item == "flaky" and ctx.attempt == 1:
+            raise ValueError("again")
+        with lock:
+            decided[ctx.index] += ctx.item != "bad" or ctx.attempt == 2
+        if ctx.item == "skip":
+            raise SkipStep("nothing to do")
+        if ctx.item == "bad":
+            raise ValueError("bad")
+        return ctx.index
+
+    execution_id, result = str(uuid.uuid4()), None
+    engine = new_engine(act, durability=durability, cancel_grace=20.0)
+    for _ in range(len(left) + 1):
+        with suppress(KeyboardInterrupt):
+            result = engine.run(flow, execution_id=execution_id)
+    good = {"ok": DONE, "flaky": DONE, "skip": SKIPPED, "bad": FAILED}
+    assert [item.status for item in result["each"].items] == [good[kind] for kind in kinds]
+    assert decided == Counter(range(len(kinds)))
+    failed = kinds.count("bad")
+    assert (result["each"].status is FAILED) == bool(failed)
+    assert (result["each"].error or "").startswith(f"{failed} of {len(kinds)} items failed; " if failed else "")
