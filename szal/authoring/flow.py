@@ -22,7 +22,7 @@ from szal.scheduler.context import Handler
 from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from szal.steps.resolving import Resolver
 
@@ -370,6 +370,9 @@ class _Functions:
 
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
         return self._flow.handlers.resolve_rollback(step, flow_name)
+
+    def step_types(self, flow_name: str) -> "Collection[str]":
+        return self._flow.handlers.step_types(flow_name)
 
 
 def _side_by_side(flows: Iterable[FlowDef]) -> Iterable[FlowDef]:

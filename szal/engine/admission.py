@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
-from szal.steps.resolving import Resolver
+from szal.steps.resolving import Resolver, check_all_used
 
 if TYPE_CHECKING:
     from szal.engine.ending import Endings
@@ -68,6 +68,7 @@ class Admission:
         flow, plan = compiled(flow, self._config)
         binding = bind(flow, plan, self._resolver, self._config)
         check_configs(flow, plan, binding)
+        check_all_used(self._resolver, self._flows_with(flow))
         execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
         record = ExecutionRecord(
             execution_id,
@@ -81,6 +82,12 @@ class Admission:
             file=flow.file,
         )
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
+
+    def _flows_with(self, flow: FlowDef) -> Iterator[FlowDef]:
+        """Yield *flow* and all others that are known."""
+        yield from (flow, *flow.sub_flows)
+        if self._config.storage is not None:
+            yield from self._config.storage.list()
 
     def check_id(self, execution_id: str | None) -> None:
         """Raise TypeError or ValueError for what can be no execution's id."""

@@ -25,7 +25,7 @@ from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import call_python, do_shell, type_done_by, undo_as_configured
-from szal.steps.resolving import Resolver
+from szal.steps.resolving import Resolver, why_not_done
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -87,9 +87,10 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     forward = resolver.resolve_all(steps, flow.name)
     if None in forward:
         unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.engine_steps)
-        missing = [steps[place].name for place in unknown]
-        if missing:
-            raise HandlerNotFound(tuple(missing))
+        undone = [steps[place] for place in unknown]
+        if undone:
+            hints = tuple(why_not_done(undone, resolver, flow.name))
+            raise HandlerNotFound(tuple(step.name for step in undone), hints=hints)
     for place in plan.engine_steps:
         forward[place] = None
     if config.execution_store is not None:
