@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
     from szal.engine.status import ExecutionStatus
-    from szal.stores.ledger import Ledger
+    from szal.stores.ledger import Ledger, Signal
 
 __all__ = ["Admission", "under_new_id"]
 
@@ -101,11 +101,14 @@ class Admission:
             if problem is not None:
                 raise ValueError(f"execution_id {problem}")
 
-    def admit(self, spec: ExecutionSpec, *, is_handed_out: bool = False) -> ExecutionSpec | FlowResult | None:
+    def admit(
+        self, spec: ExecutionSpec, *, is_handed_out: bool = False, signal: "Signal | None" = None
+    ) -> ExecutionSpec | FlowResult | None:
         """Return *spec* as it is to run, or the result that there is under its id.
 
         What may be somebody else's id is recorded then; where it *is_handed_out* every execution is, or, with the
         durability "none", queued. None: no id was given, and the flow's own is taken by an earlier execution.
+        What runs is sent *signal* before it does.
         """
         store = self._config.execution_store
         if store is None:
@@ -118,6 +121,8 @@ class Admission:
             found = spec if record is None else record.result if ended else None
         if spec.id_from is IdFrom.FLOW:
             self._taken.add(spec.record.execution_id)
+        if signal is not None and isinstance(found, ExecutionSpec):
+            self.recovery().send(spec.record.execution_id, signal)
         return found
 
     @property
