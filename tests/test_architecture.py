@@ -247,6 +247,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "parameters": "what a function asks for",
         "binding": "handlers made of functions",
         "step": "a function that is a step of a flow",
+        "fields": "the fields of a step, as they are written for a flow of functions",
+        "functions": "what does the steps of a flow of functions, for an engine",
         "wiring": "what each parameter is bound to, and what each step waits for",
         "script": "a flow as a program of its own",
         "including": "the steps of one flow as steps of another",
