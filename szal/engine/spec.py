@@ -103,7 +103,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     if not (flow.rollback_on_failure or rolls_back):
         return Binding(forward, ())
     undo = [undo_handler(step, flow.name, resolver, config) for step in steps]
-    without = (step for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None)
+    without = (step for step, handler in zip(steps, undo, strict=True) if is_undoable(step) and handler is None)
     missing = [step.name for step in without if step.step_type != "sub_flow"]  # whose own rollback undoes it
     if missing:
         raise HandlerNotFound(tuple(missing), "rollback handler")
@@ -138,7 +138,12 @@ def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler
 def undo_handler(step: StepDef, flow_name: str, resolver: Resolver, config: EngineConfig) -> Handler | None:
     """Return what undoes *step*: what is registered for it, or for a rollbackable one the engine's; else None."""
     own = resolver.resolve_rollback(step, flow_name)
-    return config.rollback_handler if own is None and step.rollbackable else own
+    return config.rollback_handler if own is None and is_undoable(step) else own
+
+
+def is_undoable(step: StepDef) -> bool:
+    """Whether *step* says that something undoes it."""
+    return step.rollbackable or step.undo_on_failure
 
 
 _KEPT: Final = 16  # flows

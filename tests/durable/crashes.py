@@ -285,7 +285,7 @@ def undoing() -> Scenario:
     c = flow.add_step(StepDef("c", rollbackable=True, depends_on=[a]))
     d = flow.add_step(StepDef("d", rollbackable=True, depends_on=[b, c]))
     flow.add_step(StepDef("plain", depends_on=[c]))
-    flow.add_step(StepDef("boom", depends_on=[d]))
+    flow.add_step(StepDef("boom", depends_on=[d], undo_on_failure=True))
     hold = flow.add_step(StepDef("hold", step_type="wait", config={"signal": "never"}))
     flow.add_step(StepDef("held", depends_on=[hold]))
     flow.add_step(StepDef("nap", step_type="sleep", config={"seconds": 3600}, depends_on=[c]))
@@ -324,10 +324,12 @@ def _act_in_undoing(ctx: StepContext, engine: Engine) -> Any:
     return ctx.step.name
 
 
-def _undo(ctx: StepContext) -> None:
-    assert ctx.output == ctx.step.name
+def _undo(ctx: StepContext) -> str:
+    assert ctx.output == (ctx.step.name if ctx.step.name != "boom" else None)
+    assert ctx.reason in ("step 'boom' failed: ValueError: boom", "undone with what it belongs to")
     if (ctx.step.name, ctx.attempt) == ("b", 1) or ctx.step.name == "c":
         raise ValueError(f"{ctx.step.name} stays")
+    return f"{ctx.step.name} is undone"
 
 
 def random_dag(seed: int) -> Scenario:
@@ -502,11 +504,12 @@ class Life:
         self.faults.point(f"after act {ctx.step.name}")
         return output
 
-    def _undo(self, ctx: StepContext) -> None:
+    def _undo(self, ctx: StepContext) -> Any:
         self.faults.point(f"before undo {ctx.step.name}")
         self._note("undo", flow=ctx.flow_name, step=ctx.step.name, attempt=ctx.attempt, key=ctx.idempotency_key)
-        self.scenario.undo(ctx)
+        output = self.scenario.undo(ctx)
         self.faults.point(f"after undo {ctx.step.name}")
+        return output
 
 
 def in_child(setting: Setting, execution_id: str, log: str, faults: Faults, *, known: bool) -> bool:
@@ -604,7 +607,10 @@ class Witness:
             result = record.result
             assert result is not None, record
             assert record.finished_at is not None
-            steps = [[s.step_name, str(s.status), s.output, s.attempts, s.error, s.error_type] for s in result.steps]
+            steps = [
+                [s.step_name, str(s.status), s.output, s.attempts, s.error, s.error_type, s.undo_output]
+                for s in result.steps
+            ]
             ends = [str(record.state), record.error, result.success, result.rolled_back, result.error]
             found.append([record.flow_name, dict(record.inputs), ends, steps])
         return found
