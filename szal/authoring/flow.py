@@ -84,13 +84,13 @@ class Flow:
     @property
     def definition(self) -> FlowDef:
         """What is run and recorded. Raises `InvalidFlow` with all that is wrong with it."""
-        self._wire()
+        _ = self.wired
         return self._definition
 
     @property
     def handlers(self) -> Handlers:
         """What does its steps, as `definition` has them."""
-        return self._wire().handlers
+        return self.wired.handlers
 
     def __repr__(self) -> str:
         return f"<flow {self.name!r}>"
@@ -204,7 +204,9 @@ class Flow:
         written.undoes = Function(function, parameters_of(function, f"the rollback of step {step!r}"))
         self._wired = None
 
-    def _wire(self) -> Wired:
+    @property
+    def wired(self) -> Wired:
+        """What its functions are bound to: made once for as long as it says the same."""
         definition, below = self._definition, [definition_of(flow) for flow in self._sub_flows]
         if self._wired is None or self._wired_of != (definition.steps, below):
             latest = self._migrations.latest_version

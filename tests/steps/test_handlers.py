@@ -4,6 +4,7 @@ import functools
 
 import pytest
 
+import szal
 from szal.authoring.flow import Flow
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
@@ -248,6 +249,7 @@ def rows(ctx):
 
 NO_HANDLERS = [
     (dict, "is the class dict"),
+    ({}, "of type dict"),
     ({"build": len}, r"of type dict: register functions in a Handlers\(\)"),
     (fetch, "is fetch, an async function"),
     (functools.partial(fetch), "is fetch, an async function"),
@@ -265,6 +267,7 @@ GIVEN = {
     "an undo": Handlers().rollback("build"),
     "an undo of a type": Handlers().type_rollback("build"),
     "a default": Handlers,
+    "a run": lambda handler: szal.run(FlowDef("demo"), handler=handler),
     "the engine's undo": lambda handler: EngineConfig(rollback_handler=handler),
 }
 
