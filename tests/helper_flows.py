@@ -141,6 +141,7 @@ class Spec:
     limited: bool = False
     rollbackable: bool = False
     stubborn: bool = False
+    half: bool = False
     caught: bool = False
     final: bool = False
     reason: str = "nothing to do"
@@ -149,6 +150,11 @@ class Spec:
     trigger: TriggerMode = TriggerMode.ALL
     sub_steps: "tuple[Spec, ...]" = ()
     flow: "FlowSpec | None" = None
+
+    @property
+    def undoable(self) -> bool:
+        """Whether something undoes it."""
+        return self.rollbackable or self.half
 
     def word(self, attempt: int) -> str:
         """Return what attempt number *attempt* does."""
@@ -221,6 +227,7 @@ def _build(spec: Spec, ids: Mapping[str, str]) -> StepDef:
         retry_delay=0.0,
         give_up_on=(LookupError,),
         rollbackable=spec.rollbackable,
+        undo_on_failure=spec.half,
         continue_on_error=spec.caught,
         finally_=spec.final,
         condition=None if spec.condition is None else spec.condition.text(),
@@ -326,7 +333,8 @@ class Model:
 
     def _undoable(self) -> list[Spec]:
         done = [spec for spec in self.flow.in_order if not spec.final and self.final[spec.name] is COMPLETED]
-        return [spec for spec in done if (self.below[spec.name]._undoable() if spec.flow else spec.rollbackable)]
+        done = [spec for spec in done if (self.below[spec.name]._undoable() if spec.flow else spec.undoable)]
+        return [*done, *(spec for spec in self.flow.in_order if spec.half and self.final[spec.name] is FAILED)]
 
     def all_undone(self) -> "Iterator[tuple[str, str]]":
         """Yield flow and step of every undo that was called, here and below."""
@@ -554,7 +562,10 @@ class Performer:
 
     def undo(self, ctx: StepContext) -> None:
         """Undo a step: the rollback handler."""
-        assert ctx.output == self.specs[ctx.flow_name, ctx.step.name].output
+        if ctx.steps[ctx.step.name].status is COMPLETED:
+            assert ctx.output == self.specs[ctx.flow_name, ctx.step.name].output
+        else:
+            assert ctx.reason.startswith(f"step '{ctx.step.name}' failed: ")
         self.note("undo", ctx)
         if self.specs[ctx.flow_name, ctx.step.name].stubborn:
             raise RuntimeError("will not be undone")

@@ -1,29 +1,31 @@
 """A flow written as functions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 import attrs
 
-from szal.authoring.including import included
+from szal.authoring.fields import OF_A_FLOW, OF_A_STEP, Needed, check_fields, listed, name_of, said_of
+from szal.authoring.functions import Functions
+from szal.authoring.including import included, side_by_side, with_inputs
 from szal.authoring.parameters import parameters_of
 from szal.authoring.script import run_as_program
-from szal.authoring.step import Each, Step
+from szal.authoring.step import Step
 from szal.authoring.wiring import Function, Wired, Written, wire
 from szal.engine.one_shot import run
-from szal.errors import InvalidFlow, did_you_mean
+from szal.errors import InvalidFlow
 from szal.expressions.path import Json, spelled
 from szal.model.flow import FlowDef, definition_of
 from szal.model.migration import Migration, MigrationRegistry
 from szal.model.results import FlowResult
 from szal.model.step import StepDef
 from szal.model.validation import FlowMode
-from szal.scheduler.context import Handler
 from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from szal.engine.opening import StoreLike
     from szal.steps.resolving import Resolver
 
 __all__ = ["Flow"]
@@ -31,20 +33,11 @@ __all__ = ["Flow"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Needed: TypeAlias = "Step[..., Any] | StepDef | str"
-"""A step that another one needs: a decorated function, a definition, or its name."""
-
 
 class _Decorator(Protocol):
     """What makes a step of a function."""
 
     def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
-
-
-_OF_A_STEP: Final = frozenset(field.name for field in attrs.fields(StepDef)) - {"name"}
-_OF_A_FLOW: Final = frozenset(field.name for field in attrs.fields(FlowDef) if field.init) - {
-    *("name", "mode", "steps", "sub_flows", "file", "parameters"),
-}
 
 
 class Flow:
@@ -73,9 +66,9 @@ class Flow:
     """
 
     def __init__(self, name: str, mode: FlowMode = FlowMode.DAG, **fields: Any) -> None:
-        _check_fields(f"flow {name!r}", fields, _OF_A_FLOW)
+        check_fields(f"flow {name!r}", fields, OF_A_FLOW)
         self._definition = FlowDef(name, mode, **fields)
-        self._functions = _Functions(self)
+        self._functions = Functions(self)
         self._written: dict[str, Written] = {}
         self._brought: dict[str, Json] = {}  # inputs that included flows declare, where this one declares none
         self._sub_flows: list[Flow | FlowDef] = []
@@ -91,13 +84,13 @@ class Flow:
     @property
     def definition(self) -> FlowDef:
         """What is run and recorded. Raises `InvalidFlow` with all that is wrong with it."""
-        self._wire()
+        _ = self.wired
         return self._definition
 
     @property
     def handlers(self) -> Handlers:
         """What does its steps, as `definition` has them."""
-        return self._wire().handlers
+        return self.wired.handlers
 
     def __repr__(self) -> str:
         return f"<flow {self.name!r}>"
@@ -152,10 +145,10 @@ class Flow:
             return decorate
         if isinstance(function, Step):
             function = function.function
-        name = _name_of(function) if name is None else name
+        name = name_of(function) if name is None else name
         if name is None:
             raise InvalidFlow(self.name, ("a step of what has no name of its own needs one: flow.step(…, name=…)",))
-        _check_fields(f"step {name!r}", fields, _OF_A_STEP)
+        check_fields(f"step {name!r}", fields, OF_A_STEP)
         does = Function(function, parameters_of(function, f"the function of step {name!r}"))
         self._add(name, needs, fields, does)
         return Step(self, name, function)
@@ -172,20 +165,15 @@ class Flow:
         """
         return self._write(step, needs, None)
 
-    def _add(self, name: str, needs: "Needed | Iterable[Needed]", fields: dict[str, Any], does: Function) -> None:
-        names = [*self._names(name, needs)]
-        source = fields.get("foreach")
-        if isinstance(source, Each):
-            fields = {**fields, "foreach": spelled(("inputs", source.name))}
-        elif isinstance(source, Step | StepDef):
-            names += self._names(name, source)
-            fields = {**fields, "foreach": spelled(("steps", source.name, "output"))}
-        if "depends_on" in fields:
-            several = fields.pop("depends_on")
-            several = (several,) if isinstance(several, str | StepDef | Step) else several
-            names += self._names(name, [each for each in several if isinstance(each, Step)])
-            fields["depends_on"] = [each for each in several if not isinstance(each, Step)]
-        self._write(StepDef(name, **fields), names, does)
+    def _add(self, name: str, needs: "Needed | Iterable[Needed]", fields: Mapping[str, Any], does: Function) -> None:
+        said = said_of(fields)
+        below = [*self._names(name, said.below)]
+        own = {step.name: step for step in self._definition.steps if step.name in below}
+        if below:
+            sub_steps = [own[each.name] if isinstance(each, Step) else each for each in fields["sub_steps"]]
+            said = attrs.evolve(said, fields={**said.fields, "sub_steps": sub_steps})
+        self._write(StepDef(name, **said.fields), [*listed(needs), *said.needs], does)
+        self._definition.steps[:] = [step for step in self._definition.steps if step.name not in own]
 
     def _write(self, step: StepDef, needs: "Needed | Iterable[Needed]", does: Function | None) -> StepDef:
         if step.name in self._written:
@@ -198,7 +186,7 @@ class Flow:
 
     def _names(self, step: str, needs: "Needed | Iterable[Needed]") -> Iterable[str]:
         """Yield the names of the steps that *step* needs; they may be written later."""
-        for each in (needs,) if isinstance(needs, str | StepDef | Step) else needs:
+        for each in listed(needs):
             if isinstance(each, Step) and each.flow is not self:
                 problem = f"step {step!r} needs {each.name!r}, which is a step of flow {each.flow.name!r}"
                 raise InvalidFlow(self.name, (problem,))
@@ -216,14 +204,16 @@ class Flow:
         written.undoes = Function(function, parameters_of(function, f"the rollback of step {step!r}"))
         self._wired = None
 
-    def _wire(self) -> Wired:
+    @property
+    def wired(self) -> Wired:
+        """What its functions are bound to: made once for as long as it says the same."""
         definition, below = self._definition, [definition_of(flow) for flow in self._sub_flows]
         if self._wired is None or self._wired_of != (definition.steps, below):
             latest = self._migrations.latest_version
             if latest is not None and latest > definition.version:
                 problem = f"there is a migration to version {latest}, and this is version {definition.version}"
                 raise InvalidFlow(self.name, (f"{problem}: write Flow({self.name!r}, version={latest})",))
-            definition.sub_flows = tuple(_side_by_side(below))
+            definition.sub_flows = tuple(side_by_side(below))
             wired = wire(definition, self._written, self._brought)
             definition.parameters = wired.parameters
             self._wired, self._wired_of = wired, (list(definition.steps), below)
@@ -255,24 +245,17 @@ class Flow:
         taken = [each.step.name for each in found if each.step.name in self._written]
         if taken:
             raise InvalidFlow(self.name, tuple(f"step {name!r}: duplicate step name" for name in taken))
-        self._take_inputs(other, theirs.inputs or other._brought)
+        inputs = with_inputs(self._definition, self._brought, other.name, theirs.inputs or other._brought)
+        if self._definition.inputs:
+            self._definition.inputs = inputs
+        else:
+            self._brought = inputs
         self._sub_flows += [flow for flow in other._sub_flows if flow not in self._sub_flows]
         for each in found:
             self._written[each.step.name] = each
             self._definition.add_step(each.step)
         self._wired = None
         return [each.step for each in found]
-
-    def _take_inputs(self, other: "Flow", declared: Mapping[str, Json]) -> None:
-        ours = self._definition.inputs or self._brought
-        for name, said in declared.items():
-            if name in ours and ours[name] != said:
-                problem = f"input {name!r}: flow {other.name!r}, which it includes, declares it otherwise"
-                raise InvalidFlow(self.name, (problem,))
-        if self._definition.inputs:
-            self._definition.inputs = {**self._definition.inputs, **declared}
-        else:
-            self._brought.update(declared)
 
     def sub_flow(
         self,
@@ -299,7 +282,7 @@ class Flow:
         """
         if other is self or (isinstance(other, Flow) and self in other._below()):
             raise InvalidFlow(self.name, (f"step {name!r}: a flow cannot be its own sub-flow",))
-        _check_fields(f"step {name!r}", fields, _OF_A_STEP - {"step_type", "config"})
+        check_fields(f"step {name!r}", fields, OF_A_STEP - {"step_type", "config"})
         given, names = {}, [*self._names(name, needs)]
         for key, value in (inputs or {}).items():
             given[key] = f"{{{{{spelled(('steps', value.name, 'output'))}}}}}" if isinstance(value, Step) else value
@@ -345,9 +328,16 @@ class Flow:
                 found.update(flow.registries())
         return found
 
-    def run(self, inputs: Mapping[str, Json] | None = None, **options: Any) -> FlowResult:
+    def run(
+        self,
+        inputs: Mapping[str, Json] | None = None,
+        *,
+        store: "StoreLike | None" = None,
+        execution_id: str | None = None,
+        **options: Any,
+    ) -> FlowResult:
         """Run it with an engine made for that: `szal.run`, which has the *options*."""
-        return run(self, inputs, **options)
+        return run(self, inputs, store=store, execution_id=execution_id, **options)
 
     def main(self, arguments: "Sequence[str] | None" = None) -> NoReturn:
         """Run it as the command line says, and end the process: the last line of a script.
@@ -357,37 +347,3 @@ class Flow:
         needs the extra ``szal[cli]``.
         """
         run_as_program(self, arguments)
-
-
-class _Functions:
-    """What does the steps of a flow, for an engine: that which the flow has when a run begins."""
-
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
-
-    def resolve_all(self, steps: "Sequence[StepDef]", flow_name: str) -> list[Handler | None]:
-        return self._flow.handlers.resolve_all(steps, flow_name)
-
-    def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
-        return self._flow.handlers.resolve_rollback(step, flow_name)
-
-
-def _side_by_side(flows: Iterable[FlowDef]) -> Iterable[FlowDef]:
-    """Yield *flows*, and what is below them, each once: a definition brings all of them itself."""
-    seen: set[str] = set()
-    for flow in flows:
-        for each in (flow, *flow.sub_flows):
-            if each.id not in seen:
-                seen.add(each.id)
-                yield attrs.evolve(each, sub_flows=()) if each.sub_flows else each
-
-
-def _name_of(function: object) -> str | None:
-    name = getattr(function, "__name__", None)
-    return name if isinstance(name, str) and name.isidentifier() else None
-
-
-def _check_fields(what: str, fields: Mapping[str, object], known: frozenset[str]) -> None:
-    for field in fields:
-        if field not in known:
-            raise TypeError(f"{what}: there is no {field!r}{did_you_mean(field, sorted(known))}")

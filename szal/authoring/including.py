@@ -1,17 +1,19 @@
 """The steps of one flow as steps of another, under names that begin with a prefix."""
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 
 from szal.authoring.wiring import Written
+from szal.errors import InvalidFlow
+from szal.expressions.path import Json
 from szal.expressions.renaming import renamed_condition, renamed_path, renamed_template
 from szal.model.flow import FlowDef
 from szal.model.step import StepDef
 
-__all__ = ["included"]
+__all__ = ["included", "side_by_side", "with_inputs"]
 
 _RENAMED: Final[Mapping[str, Callable[[Any, Mapping[str, str]], Any]]] = {
     "condition": renamed_condition,
@@ -64,3 +66,28 @@ def _renamed(step: StepDef, names: Mapping[str, str], ids: Mapping[str, str]) ->
 
 def _each(depends_on: Iterable[str], ids: Mapping[str, str]) -> list[str]:
     return [ids.get(id_, id_) for id_ in depends_on]
+
+
+def with_inputs(
+    flow: FlowDef, brought: Mapping[str, Json], other: str, declared: Mapping[str, Json]
+) -> dict[str, Json]:
+    """Return the inputs that *flow* declares, or those that were *brought*, with those that the flow *other* declares.
+
+    Raises `InvalidFlow` for one that they declare differently.
+    """
+    ours = flow.inputs or brought
+    for name, said in declared.items():
+        if name in ours and ours[name] != said:
+            problem = f"input {name!r}: flow {other!r}, which it includes, declares it otherwise"
+            raise InvalidFlow(flow.name, (problem,))
+    return {**ours, **declared}
+
+
+def side_by_side(flows: Iterable[FlowDef]) -> Iterator[FlowDef]:
+    """Yield *flows*, and what is below them, each once: a definition brings all of them itself."""
+    seen: set[str] = set()
+    for flow in flows:
+        for each in (flow, *flow.sub_flows):
+            if each.id not in seen:
+                seen.add(each.id)
+                yield attrs.evolve(each, sub_flows=()) if each.sub_flows else each

@@ -43,10 +43,11 @@ class Written:
 
 @attrs.frozen(eq=False)
 class Wired:
-    """What a flow comes to: its handlers, and the inputs that its functions take."""
+    """What a flow comes to: its handlers, the inputs that its functions take, and whose outputs each step takes."""
 
     handlers: Handlers
     parameters: Mapping[str, Input]
+    sources: Mapping[str, Sequence[str]]
 
 
 def wire(definition: FlowDef, written: Mapping[str, Written], brought: Mapping[str, Json]) -> Wired:
@@ -66,6 +67,7 @@ class _Wiring:
         self.written = {name: each for name, each in written.items() if name in self.steps}
         self.problems: list[str] = []
         self.parameters: dict[str, Input] = {name: Input.of(name, said) for name, said in brought.items()}
+        self._sources: dict[str, list[str]] = {}  # by step: those whose outputs its functions take
         self._questions: list[tuple[str, str, str]] = []  # step, which function of it, the step that it takes
         self._declared = definition.inputs or brought
         self._is_closed = bool(definition.inputs)
@@ -84,7 +86,7 @@ class _Wiring:
             wired[name] = self._step(name, each, before)
         self.definition.steps[:] = [_again(step, wired) for step in self.definition.steps]
         self._check()
-        return Wired(handlers, self.parameters)
+        return Wired(handlers, self.parameters, self._sources)
 
     def _step(self, name: str, each: Written, before: Sequence[str]) -> StepDef:
         """Return the definition of a step with what it waits for, and whether it is undone."""
@@ -118,6 +120,7 @@ class _Wiring:
                     yield parameter, self._itself(name, parameter, is_undo=before is None)
                 else:
                     yield parameter, output_of(source, parameter)
+                    self._sources.setdefault(name, []).append(source)
                     if before is None or not self._is_dag:
                         self._questions.append((name, "the undo of step" if before is None else "step", source))
                     else:

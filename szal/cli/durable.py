@@ -15,7 +15,7 @@ from szal.cli.failure import error_json
 from szal.cli.fate import Already
 from szal.cli.history import check_exists, find_record
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many, target_of_many
-from szal.cli.options import inputs_option, needed, not_empty
+from szal.cli.options import inputs_option, needed, not_empty, values_of
 from szal.cli.session import close, console_of, end, run_options
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
@@ -30,6 +30,7 @@ from szal.errors import (
     describe,
 )
 from szal.events.bus import WorkflowEvent
+from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
@@ -84,6 +85,17 @@ def resume(*, execution_id: str | None, target: str | None, many: Many, settings
     help="Run this step, and all that comes after it, again.",
 )
 @inputs_option
+@click.option(
+    "--output",
+    "outputs",
+    metavar="STEP=VALUE",
+    multiple=True,
+    callback=values_of,
+    help="Do not run this step: it has completed with this output, which is read as an input is. What follows it runs.",
+)
+@click.option(
+    "--new-id", metavar="ID", callback=not_empty, help="The id of the new execution. Given again, nothing runs twice."
+)
 @many_options
 @run_options
 def rerun(
@@ -92,6 +104,8 @@ def rerun(
     target: str | None,
     from_step: str | None,
     inputs: Mapping[str, str],
+    outputs: Mapping[str, Json],
+    new_id: str | None,
     many: Many,
     settings: Settings,
 ) -> None:
@@ -107,15 +121,20 @@ def rerun(
     """
 
     def do(engine: Engine, name: str, token: CancellationToken, wanted: Wanted) -> FlowResult:
-        new_id = id_of_rerun(name) if many else None
+        becomes = id_of_rerun(name) if many else new_id
+        flow = wanted.flow
         try:
-            return engine.rerun(name, from_step, wanted.inputs, flow=wanted.flow, new_id=new_id, cancel=token)
+            return engine.rerun(
+                name, from_step, wanted.inputs, flow=flow, outputs=outputs, new_id=becomes, cancel=token
+            )
         except InvalidInputs:
             raise
         except ValueError as error:
             raise CannotGoOn(name, str(error)) from error
 
     name, target = one_or_many(many, execution_id, target)
+    if name is None and new_id is not None:
+        raise click.UsageError("--new-id is for one execution: of many, each has an id made of its own")
     if name is None:
         _go_on_with_many(Action.RERUN, many, target, settings, do, again=inputs)
     else:

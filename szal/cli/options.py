@@ -34,6 +34,7 @@ __all__ = [
     "store_option",
     "target_argument",
     "value_argument",
+    "values_of",
 ]
 
 
@@ -102,6 +103,14 @@ def _pairs(texts: Sequence[str], param: click.Parameter) -> list[tuple[str, str]
 def pairs_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> Mapping[str, str]:
     """Return ``key=value`` options by key, as they are typed; the last one for a key counts."""
     return dict(_pairs(texts, param))
+
+
+def values_of(_ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> Mapping[str, Json]:
+    """Return ``key=value`` options by key, each value as `value_of` reads it; the last one for a key counts."""
+    try:
+        return {key: value_of(text) for key, text in _pairs(texts, param)}
+    except Unclear as error:
+        raise click.BadParameter(str(error), param=param) from None
 
 
 def value_argument(_ctx: click.Context, param: click.Parameter, text: str | None) -> Json:

@@ -119,7 +119,7 @@ def counts_of_items(items: Sequence[StepResult]) -> str:
 
 def failure_of(console: Console, step: StepResult) -> list[RenderableType]:
     """Return the whole error of a step that failed, and what its command printed last, unless the error tells that."""
-    if step.error is None or step.status is not StepStatus.FAILED:
+    if step.error is None or not step.has_failed:
         return []
     sign, colour = look_of(console, step.status)
     error = clean(step.error).rstrip()

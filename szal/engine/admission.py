@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,14 +24,14 @@ from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
-from szal.steps.resolving import Resolver
+from szal.steps.resolving import Resolver, check_all_used
 
 if TYPE_CHECKING:
     from szal.engine.ending import Endings
     from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
     from szal.engine.status import ExecutionStatus
-    from szal.stores.ledger import Ledger
+    from szal.stores.ledger import Ledger, Signal
 
 __all__ = ["Admission", "under_new_id"]
 
@@ -68,6 +68,7 @@ class Admission:
         flow, plan = compiled(flow, self._config)
         binding = bind(flow, plan, self._resolver, self._config)
         check_configs(flow, plan, binding)
+        check_all_used(self._resolver, self._flows_with(flow))
         execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
         record = ExecutionRecord(
             execution_id,
@@ -82,6 +83,12 @@ class Admission:
         )
         return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
 
+    def _flows_with(self, flow: FlowDef) -> Iterator[FlowDef]:
+        """Yield *flow* and all others that are known."""
+        yield from (flow, *flow.sub_flows)
+        if self._config.storage is not None:
+            yield from self._config.storage.list()
+
     def check_id(self, execution_id: str | None) -> None:
         """Raise TypeError or ValueError for what can be no execution's id."""
         if not isinstance(execution_id, str | None):
@@ -94,11 +101,14 @@ class Admission:
             if problem is not None:
                 raise ValueError(f"execution_id {problem}")
 
-    def admit(self, spec: ExecutionSpec, *, is_handed_out: bool = False) -> ExecutionSpec | FlowResult | None:
+    def admit(
+        self, spec: ExecutionSpec, *, is_handed_out: bool = False, signal: "Signal | None" = None
+    ) -> ExecutionSpec | FlowResult | None:
         """Return *spec* as it is to run, or the result that there is under its id.
 
         What may be somebody else's id is recorded then; where it *is_handed_out* every execution is, or, with the
         durability "none", queued. None: no id was given, and the flow's own is taken by an earlier execution.
+        What runs is sent *signal* before it does.
         """
         store = self._config.execution_store
         if store is None:
@@ -111,6 +121,8 @@ class Admission:
             found = spec if record is None else record.result if ended else None
         if spec.id_from is IdFrom.FLOW:
             self._taken.add(spec.record.execution_id)
+        if signal is not None and isinstance(found, ExecutionSpec):
+            self.recovery().send(spec.record.execution_id, signal)
         return found
 
     @property

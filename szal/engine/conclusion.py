@@ -11,7 +11,7 @@ from szal.model.results import ExecutionRecord, FlowEnd, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.run import FLOW_FAILED, Run
 
-__all__ = ["ENDS", "copy_of", "end_of", "reason_of", "result_of", "without_exception"]
+__all__ = ["ENDS", "UNDONE_WITH_PARENT", "copy_of", "end_of", "reason_of", "result_of", "without_exception"]
 
 ENDS: Final[Mapping[WorkflowState, EventType]] = {
     WorkflowState.COMPLETED: "flow_completed",
@@ -20,6 +20,10 @@ ENDS: Final[Mapping[WorkflowState, EventType]] = {
     WorkflowState.CANCELLED: "flow_cancelled",
 }
 """The event that tells of the end in a state."""
+
+
+UNDONE_WITH_PARENT: Final = "undone with what it belongs to"
+"""Why an execution is undone that has completed."""
 
 
 def end_of(run: Run, undo: Rollback | None, state: WorkflowState) -> FlowEnd:
@@ -62,7 +66,7 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
         first = next(failures(run), None)
         error = FLOW_FAILED if first is None else f"step {first.step_name!r} failed: {first.error}"
     elif undo is not None:
-        error = "undone with what it belongs to"
+        error = UNDONE_WITH_PARENT
     if undo is not None and undo.left:
         error = cut(f"{error}; not rolled back: {', '.join(undo.left)}")
     return error
@@ -70,8 +74,7 @@ def reason_of(run: Run, undo: Rollback | None) -> str | None:
 
 def failures(run: Run) -> Iterator[StepResult]:
     """Yield the steps, in the flow's order, whose failure is that of the flow."""
-    failed = (step for step in run.results if step is not None and step.status is StepStatus.FAILED)
-    return (step for step in failed if not step.is_caught)
+    return (step for step in run.results if step is not None and step.has_failed and not step.is_caught)
 
 
 def without_exception(result: StepResult) -> StepResult:
@@ -88,6 +91,7 @@ def without_exception(result: StepResult) -> StepResult:
         result.started_at,
         items=None if result.items is None else list(map(without_exception, result.items)),
         is_caught=result.is_caught,
+        undo_output=result.undo_output,
     )
 
 

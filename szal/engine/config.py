@@ -12,6 +12,7 @@ from szal.model.catalogue import WorkflowStorage
 from szal.model.state import StepStatus
 from szal.number import check
 from szal.scheduler.context import Handler
+from szal.steps.function import check_handler
 
 if TYPE_CHECKING:
     from szal.model.migration import MigrationRegistry
@@ -86,7 +87,7 @@ class EngineConfig:
     timeout: float | None = attrs.field(default=None)
     execution_store: "ExecutionStore | None" = attrs.field(default=None)
     storage: WorkflowStorage | None = None
-    rollback_handler: Handler | None = None
+    rollback_handler: Handler | None = attrs.field(default=None)
     event_sink: Callable[[WorkflowEvent], object] | None = None
     progress_sink: Callable[[StepProgress], object] | None = None
     step_type_metrics: Callable[[str, StepStatus, float], object] | None = None
@@ -123,6 +124,11 @@ class EngineConfig:
         check(attribute.name, value, whole=True)
         if not 0 <= value <= _DEEPEST:
             raise ValueError(f"{attribute.name} must be from 0 to {_DEEPEST}, not {value}")
+
+    @rollback_handler.validator
+    def _a_function(self, attribute: "attrs.Attribute[Handler | None]", value: Handler | None) -> None:
+        if value is not None:
+            check_handler(value, attribute.name)
 
     @cwd.validator
     def _a_directory(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:

@@ -10,7 +10,7 @@ from szal.engine.driver import NotAdmitted
 from szal.engine.execution import Execution, RunThread
 from szal.engine.spec import ExecutionSpec
 from szal.engine.steering import Steering
-from szal.errors import ExecutionOwned
+from szal.errors import ExecutionNotFound, ExecutionOwned
 from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
@@ -22,6 +22,7 @@ from szal.scheduler.cancel import CancellationToken
 if TYPE_CHECKING:
     from szal.engine.part import Part
     from szal.engine.status import ExecutionStatus
+    from szal.stores.ledger import Signal
 
 __all__ = ["Engine"]
 
@@ -99,11 +100,16 @@ class Engine(Steering):
         execution_id: str | None = None,
         cancel: CancellationToken | None = None,
         labels: Mapping[str, str] | None = None,
+        signal: tuple[str, Json] | None = None,
     ) -> "Execution":
         """Run *flow* on a thread of its own, and return at once. Raises what `run` raises before anything runs.
 
         The interpreter waits for that thread at exit. What the run then raises is logged, and raised by
         `Execution.result`.
+
+        *signal*, a name and a value, is sent to it before anything of it runs, once for all calls with the same
+        `execution_id`: so who calls again after a crash does no harm. Somebody else's execution is sent it too, before
+        `ExecutionOwned` is raised; one that has ended is not.
 
         >>> with Engine(lambda ctx: "done") as engine:
         ...     execution = engine.start(FlowDef("demo", steps=[]))
@@ -112,24 +118,29 @@ class Engine(Steering):
         """
         token = CancellationToken() if cancel is None else cancel.child()
         spec = self._admission.spec_of(flow, inputs, execution_id, token, labels)
+        sent = None if signal is None else self._admission.recovery().signal_of(*signal, f"start:{signal[0]}")
         thread = RunThread(f"szal-run-{spec.record.execution_id}")  # before anything is recorded
         try:
-            execution = self._start(spec, token, thread)
+            execution = self._start(spec, token, thread, sent)
             if execution is None and execution_id is None:
                 spec = under_new_id(spec)
-                execution = self._start(spec, token, thread)
+                execution = self._start(spec, token, thread, sent)
             if execution is None:
                 raise ExecutionOwned(spec.record.execution_id)
-        except BaseException:
+        except BaseException as error:
             thread.give(None)
+            if sent is not None and isinstance(error, ExecutionOwned):
+                self._send(spec.record.execution_id, sent)
             raise
         return execution
 
-    def _start(self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread) -> Execution | None:
+    def _start(
+        self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread, signal: "Signal | None"
+    ) -> Execution | None:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token, self._admission.look)
         driver = self._driver(execution.execution_id, execution=execution)
-        return driver.start(partial(self._admission.admit, spec, is_handed_out=True), thread, execution)
+        return driver.start(partial(self._admission.admit, spec, is_handed_out=True, signal=signal), thread, execution)
 
     def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.
@@ -266,6 +277,7 @@ class Engine(Steering):
         inputs: Mapping[str, Json] | None = None,
         *,
         flow: "FlowDef | Defined | Part | None" = None,
+        outputs: Mapping[str, Json] | None = None,
         new_id: str | None = None,
         labels: Mapping[str, str] | None = None,
         cancel: CancellationToken | None = None,
@@ -277,7 +289,9 @@ class Engine(Steering):
 
         *flow* is the corrected definition: a step that is new or changed runs, with all that comes after it, and one
         that is not there any more is dropped. A `Part` of it runs alone, and takes what comes before it from the other
-        execution. With *new_id* that is the id, and giving it is an idempotent start, as for `run`.
+        execution. *outputs* are those of steps, by name, that are not to run: they count as completed, what comes after
+        them runs, and nothing undoes them. With *new_id* that is the id, and giving it is an idempotent start, as for
+        `run`: the second call goes on with the same rerun, or returns its result.
 
         Raises `ExecutionNotFound`, `ExecutionOwned`, `CannotReuse` (what a part needs did not complete), ValueError (no
         such step, one to resolve first, another flow), and what `run` raises.
@@ -289,16 +303,25 @@ class Engine(Steering):
         part = flow if isinstance(flow, Part) else None
         if part is not None and from_step is not None:
             raise ValueError("from_step does not go with a part of a flow: Part.from_step says where that begins")
+        if part is not None and outputs:
+            raise ValueError("outputs do not go with a part of a flow: that takes them from the other execution")
         wanted = Rerun(
             from_step=from_step,
             inputs=inputs or {},
             flow=part.flow if part is not None else None if flow is None else definition_of(flow),  # type: ignore[arg-type]
             part=part,
+            outputs=outputs or {},
             new_id=new_id,
             labels=checked_labels(labels or {}),
             token=cancel,
         )
-        spec = self._admission.recovery().rerun(execution_id, wanted)
+        recovery = self._admission.recovery()
+        try:
+            spec = recovery.rerun(execution_id, wanted)
+        except (ExecutionNotFound, ExecutionOwned):  # what it was made of is gone, or runs; it is there all the same
+            if new_id is None or not recovery.is_rerun(new_id, execution_id):
+                raise
+            return self._resume(new_id, cancel)
         driver = self._driver(spec.record.execution_id)
         with contextlib.suppress(NotAdmitted):
             return driver.run(partial(self._admission.admit, spec))

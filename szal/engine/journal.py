@@ -136,8 +136,8 @@ class Journal:
         sub_flow = self._stands_for(name, result)
         self._write(name, encode_checkpoint(result, int(outcome), age=age, sub_flow=sub_flow), None)
 
-    def undone(self, node: Node, result: StepResult, error: str | None, then: Then | None) -> None:
-        """Write what became of the undoing of a step; its place in the order of settling stays.
+    def undone(self, node: Node, result: StepResult, outcome: Outcome, error: str | None, then: Then | None) -> None:
+        """Write what became of the undoing of a step; its place in the order of settling stays, and its *outcome*.
 
         Where it was an earlier execution that did it, others may keep that too: they have to know.
         """
@@ -146,7 +146,7 @@ class Journal:
         age, sub_flow, origin = (0, None, None) if kept is None else (kept.age, kept.sub_flow, kept.origin)
         data = encode_checkpoint(
             result,
-            int(Outcome.COMPLETED),
+            int(outcome),
             undo_error=error,
             age=age,
             sub_flow=sub_flow,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from szal.clock import monotonic
-from szal.engine.conclusion import ENDS, copy_of, end_of, reason_of, result_of, without_exception
+from szal.engine.conclusion import ENDS, UNDONE_WITH_PARENT, copy_of, end_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
 from szal.engine.finishing import final_run
 from szal.engine.launching import Launcher
@@ -299,7 +299,10 @@ class Lifecycle(Supervised):
     def _undo(self) -> None:
         run, handlers, launcher, journal = self.run, self.spec.binding.undo, self._launcher, self.recording.journal
         left = launcher.left_in(run, below := launcher.completed_below(run))
-        rollback = self.undo = Rollback(run, handlers, self.reporter, journal, left, completed_below=below)
+        reason = reason_of(run, None) or UNDONE_WITH_PARENT
+        rollback = self.undo = Rollback(
+            run, handlers, self.reporter, journal, left, completed_below=below, reason=reason
+        )
         self.driven = rollback.run(self._undo_done, partial(launcher.launch_undo, rollback=rollback, forward=run))
         self.scheduler.add(self.driven)
 

@@ -168,7 +168,9 @@ def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepD
     plan = Plan.of(recorded_flow(known.flow))
     for name, _, data in known.steps:
         checkpoint, step = decode_checkpoint(data, name), plan.node_called(name).step
-        if checkpoint.outcome is None or checkpoint.result.status is not StepStatus.COMPLETED:
+        status = checkpoint.result.status
+        is_half_done = status is StepStatus.FAILED and step.undo_on_failure
+        if checkpoint.outcome is None or not (status is StepStatus.COMPLETED or is_half_done):
             continue
         if is_undone(step, known.record.flow_name):
             return True

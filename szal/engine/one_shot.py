@@ -39,7 +39,9 @@ def run(
     Traceback (most recent call last):
     TypeError: store must be a URL, a path, a store or its sink, not int
     """
-    does: Handling | Sequence[Handling] = handler or (flow if isinstance(flow, Authored) else Handlers())
+    does: Handling | Sequence[Handling] = flow if isinstance(flow, Authored) else Handlers()
+    if handler is not None:
+        does = handler
     settings = {"durability": durability, **config}
     if store is None:
         engine = Engine(does, config_of(None, settings))

@@ -17,7 +17,7 @@ from szal.engine.leases import Heartbeat
 from szal.engine.lineage import is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import has_left, owner_name
 from szal.engine.part import Part
-from szal.engine.rerun import kept_rows, with_descendants
+from szal.engine.rerun import given_rows, kept_rows, with_descendants
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
@@ -56,13 +56,14 @@ Resolution = Literal["completed", "failed", "retry"]
 class Rerun:
     """What a new execution is to be that keeps what completed in an earlier one. `flow`: None, that of the earlier one.
 
-    With `part` it is that part of a flow.
+    With `part` it is that part of a flow. `outputs` are those of steps that are not to run: they count as completed.
     """
 
     from_step: str | None = None
     inputs: Mapping[str, Json] = attrs.field(factory=dict)
     flow: FlowDef | None = None
     part: Part | None = None
+    outputs: Mapping[str, Json] = attrs.field(factory=dict)
     new_id: str | None = None
     labels: Mapping[str, str] = attrs.field(factory=dict)
     token: CancellationToken | None = None
@@ -292,26 +293,39 @@ class Recovery:
             logger.info("what is run again of execution %s differs: %s", execution_id, line)
         if part is not None:
             return part.rows_from(self.ledger, known)
+        given = given_rows(plan, wanted.outputs, wanted.from_step)
         named = with_descendants(plan, () if wanted.from_step is None else [wanted.from_step])
         names = {plan.steps[place].name for place in named}
         for step in stored.walk():
-            if step.idempotent or step.name in names:
+            if step.idempotent or step.name in names or step.name in wanted.outputs:
                 continue
             for key in _rows_of(known, step):
                 if _undecided(known, key) is not None:
                     step_too = "it" if key == step.name else f"step {step.name!r}"
                     problem = f"step {key!r} may have been done: resolve it first, or name {step_too} as from_step"
                     raise ValueError(f"execution {execution_id}: {problem}")
-        return kept_rows(self.ledger, known, plan, named | with_descendants(plan, corrected.changed))
+        again = named | with_descendants(plan, corrected.changed) | {plan.places[name] for name in wanted.outputs}
+        kept = kept_rows(self.ledger, known, plan, again)
+        return [*kept, *(row._replace(seq=len(kept) + at) for at, row in enumerate(given))]
 
-    def signal(self, execution_id: str, name: str, value: Json, signal_id: str | None) -> Signal | None:
-        """Keep a signal, and return it; None where one of that id was sent before, or the execution has ended."""
+    def is_rerun(self, execution_id: str, of: str) -> bool:
+        """Whether there is an execution of that id, and it is a rerun of that other one."""
+        try:
+            return self.ledger.read(execution_id, steps=False).record.parent_execution_id == of
+        except ExecutionNotFound:
+            return False
+
+    def signal_of(self, name: str, value: Json, signal_id: str | None) -> Signal:
+        """Return a signal as it is sent. Raises `EncodeError`."""
         for what, text in (("name", name), ("signal_id", signal_id)):
             if text is not None and (problem := problem_of_text(text)) is not None:
                 raise EncodeError(what, problem)
-        signal = Signal(new_signal_id() if signal_id is None else signal_id, name, as_recorded(value, "value")[0])
+        return Signal(new_signal_id() if signal_id is None else signal_id, name, as_recorded(value, "value")[0])
+
+    def send(self, execution_id: str, signal: Signal) -> bool:
+        """Keep a signal; False where one of that id was sent before, or the execution has ended."""
         self.leased.await_begin(execution_id)
-        return signal if self.ledger.send(execution_id, signal) else None
+        return self.ledger.send(execution_id, signal)
 
     def cancel(self, execution_id: str, *, runs_here: bool) -> bool:
         """Ask whoever runs an execution to cancel it; False where it has ended, be that committed or not."""

@@ -1,9 +1,12 @@
 """What an execution that is run again as a new one keeps of its steps."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 from szal.engine.lineage import Reading, Undone, last_sub_flow
+from szal.errors import did_you_mean
+from szal.expressions.path import Json
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
+from szal.model.json.text import as_recorded
 from szal.model.key import item_in
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, WorkflowState
@@ -11,7 +14,7 @@ from szal.model.step import StepDef
 from szal.scheduler.plan import Outcome, Plan
 from szal.stores.ledger import Snapshot, StepRow, StepRows
 
-__all__ = ["kept_rows", "with_descendants"]
+__all__ = ["given_rows", "kept_rows", "with_descendants"]
 
 
 def kept_rows(
@@ -46,6 +49,27 @@ def kept_rows(
             row = _row_of(checkpoint, execution_id, is_item=item is not None)
         if row is not None:
             rows.append(StepRow(name, len(rows), row))
+    return rows
+
+
+def given_rows(plan: Plan, outputs: Mapping[str, Json], from_step: str | None) -> "StepRows":
+    """Return rows of steps that count as completed with *outputs*, in this execution, which has not run them.
+
+    So they are not undone with it; and what comes after them runs again, as it is older than they are. Raises
+    ValueError for what is no such step, and `EncodeError`.
+    """
+    rows: list[StepRow] = []
+    for name, output in outputs.items():
+        place = plan.places.get(name)
+        if place is None:
+            raise ValueError(f"outputs: no step {name!r} in this flow{did_you_mean(name, [*plan.places])}")
+        if place in plan.finals:
+            raise ValueError(f"outputs: step {name!r} is a finally step, which runs whatever happened")
+        if name == from_step:
+            raise ValueError(f"outputs: step {name!r} is given one, and is the step that is to run again (from_step)")
+        value = as_recorded(output, f"outputs[{name!r}]")[1]
+        done = StepResult(plan.steps[place].id, name, StepStatus.COMPLETED, value)
+        rows.append(StepRow(name, len(rows), encode_checkpoint(done, int(Outcome.COMPLETED), lent=True)))
     return rows
 
 

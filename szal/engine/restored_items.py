@@ -51,7 +51,8 @@ class RestoredItems:
         if checkpoint.undo_error is not None:
             self.not_undone[key] = checkpoint.undo_error
         run.items_before.setdefault(place, {})[index] = KeptItem(result, outcome, checkpoint.age, checkpoint.item)
-        if outcome is Outcome.COMPLETED and not checkpoint.is_lent:
+        is_half_done = outcome is Outcome.FAILED and node.step.undo_on_failure
+        if (outcome is Outcome.COMPLETED or is_half_done) and not checkpoint.is_lent:
             run.completed.append((place, index))
 
     def note_whole(self, place: int, checkpoint: Checkpoint) -> None:

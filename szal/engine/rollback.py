@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.reporting import Reporter
+from szal.errors import describe
+from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.key import item_key
 from szal.model.results import StepResult
@@ -27,7 +29,7 @@ from szal.scheduler.run import Run
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
 
-__all__ = ["Rollback", "in_texts"]
+__all__ = ["Rollback", "in_texts", "may_be_undone"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -35,6 +37,11 @@ logger = SafeLogger(logging.getLogger(__name__))
 def in_texts(left: Mapping[str, str]) -> list[str]:
     """Return the steps that could not be undone, each with why, as messages name them."""
     return [f"{name} ({error})" for name, error in left.items()]
+
+
+def may_be_undone(step: StepDef, result: StepResult) -> bool:
+    """Whether a step that ended so is undone, if anything undoes it: it completed, or may have done half of it."""
+    return result.status is StepStatus.COMPLETED or (result.status is StepStatus.FAILED and step.undo_on_failure)
 
 
 @attrs.frozen(eq=False)
@@ -65,7 +72,8 @@ class Rollback:
     """The undoing of one run. Steps that it undoes get the status ROLLED_BACK in the results of that run.
 
     `left` names what could not be undone, with why; *given_up* what could not be before, in a run that a crash has
-    ended, or in a sub-flow. Steps at *completed_below* failed, but their sub-flows are undone all the same.
+    ended, or in a sub-flow. Steps at *completed_below* failed, but their sub-flows are undone all the same. *reason* is
+    what ended the run.
     """
 
     def __init__(
@@ -77,8 +85,10 @@ class Rollback:
         given_up: Mapping[str, str],
         *,
         completed_below: Container[int],
+        reason: str,
     ) -> None:
         self._forward = forward
+        self._reason = reason
         self._completed_below = completed_below
         self._journal = journal
         self._handlers = handlers
@@ -102,7 +112,7 @@ class Rollback:
             return
         if result.status is StepStatus.FAILED and place in self._completed_below:
             yield Undo(place, None)
-        if result.status is not StepStatus.COMPLETED:
+        if not may_be_undone(step, result):
             return
         is_sub_flow = step.step_type == "sub_flow"
         if self._handlers[place] is not None:
@@ -115,7 +125,7 @@ class Rollback:
         items = None if result is None else result.items
         if handler is None or items is None or item_key(node.step.name, index) in given_up:
             return
-        if index < len(items) and items[index].status is StepStatus.COMPLETED:
+        if index < len(items) and may_be_undone(node.step, items[index]):
             if place not in self._items:
                 self._items[place] = items_of(self._forward, node)
             yield Undo(place, handler, item=self._items[place][index])
@@ -126,7 +136,7 @@ class Rollback:
         ends: dict[int, list[Undo]] = {}
         for node in self._forward.plan.nodes:
             place, result = node.place, self._forward.results[node.place]
-            if node.foreach is None or result is None or result.status is not StepStatus.COMPLETED:
+            if node.foreach is None or result is None or not may_be_undone(node.step, result):
                 continue
             left = any(item_key(node.step.name, index) in given_up for index in range(len(result.items or ())))
             was_done = any(item.status is StepStatus.ROLLED_BACK for item in result.items or ())
@@ -149,6 +159,7 @@ class Rollback:
             launch=launch,
             log=None if self._journal is None else _UndoLog(self, self._journal),
             commit_first=self._forward.commit_first,
+            encode=None if self._forward.encode is None else self._kept,
             inline=self._forward.inline and not self._forward.relievable,  # it can be given up on, too
             stoppable=False,
         )
@@ -165,7 +176,21 @@ class Rollback:
 
     def _context(self, node: Node, attempt: int, call: Call | None) -> StepContext:
         target, done = self.target(node)
-        return StepContext.of_undo(self._forward.info, target, attempt, call, done.output, item=node.item)
+        failed = done.status is StepStatus.FAILED
+        reason = f"step {node.key!r} failed: {done.error}" if failed else self._reason
+        return StepContext.of_undo(
+            self._forward.info, target, attempt, call, done.output, item=node.item, reason=reason
+        )
+
+    def _kept(self, output: Json) -> tuple[str, Json]:
+        """Return what an undo returned as it is recorded; what cannot be is left out, as it is undone all the same."""
+        assert self._forward.encode is not None
+        try:
+            return self._forward.encode(output)
+        except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
+            execution_id = self._forward.info.execution_id
+            logger.warning("what an undo of %s returned is left out: %s", execution_id, describe(refused))
+            return "null", None
 
     def outcome(self, node: Node, result: StepResult) -> tuple[StepResult, str | None] | None:
         """Return what the step is now that *node* of the chain has ended, and why it is not undone, if it is not.
@@ -175,17 +200,23 @@ class Rollback:
         undo = self._chain[node.place]
         if not undo.is_last or (undo.handler is _all_items_are_undone and undo.place in self._errors):
             return None
-        _, done = self.target(node)
+        target, done = self.target(node)
         before = None if undo.item is not None else self._errors.get(undo.place)
         errors = [before, result.error if result.status is StepStatus.FAILED else None]
         error = "; ".join(filter(None, errors))
         if error:
             return done, error
-        if done.status is StepStatus.FAILED:
+        if not may_be_undone(target.step, done):
             return None
         if result.status is StepStatus.SKIPPED and undo.handler is None and not self._has_other(node):
             return None
-        return attrs.evolve(done, status=StepStatus.ROLLED_BACK), None
+        return attrs.evolve(done, status=StepStatus.ROLLED_BACK, undo_output=result.output), None
+
+    def before(self, node: Node) -> Outcome:
+        """Return what the step that *node* undoes was to its successors."""
+        target, done = self.target(node)
+        failure = target.failure if node.item is None else Outcome.FAILED
+        return failure if done.status is StepStatus.FAILED else Outcome.COMPLETED
 
     def _has_other(self, node: Node) -> bool:
         """Whether the step that *node* undoes has a rollback handler besides."""
@@ -272,6 +303,7 @@ class _UndoLog:
     def _write(self, node: Node, result: StepResult, then: Then | None) -> None:
         outcome = self._rollback.outcome(node, result)
         if outcome is not None:
-            self._journal.undone(node, *outcome, then)
+            changed, error = outcome
+            self._journal.undone(node, changed, self._rollback.before(node), error, then)
         elif then is not None:
             then(None)

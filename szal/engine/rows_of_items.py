@@ -41,5 +41,5 @@ def gather(whole: StepResult, items: Mapping[int, StepResult], count: int) -> No
     """Give the result of a step that ran over a list its items, and its output, which is made of theirs."""
     missing = StepResult(whole.step_id, whole.step_name, StepStatus.PENDING)
     whole.items = [items.get(index, missing) for index in range(count)]
-    if whole.status in (StepStatus.COMPLETED, StepStatus.ROLLED_BACK):
+    if whole.status in (StepStatus.COMPLETED, StepStatus.ROLLED_BACK) and whole.error is None:
         whole.output = outputs_of(whole.items)

@@ -25,7 +25,7 @@ from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import call_python, do_shell, type_done_by, undo_as_configured
-from szal.steps.resolving import Resolver
+from szal.steps.resolving import Resolver, why_not_done
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -87,9 +87,10 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     forward = resolver.resolve_all(steps, flow.name)
     if None in forward:
         unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.engine_steps)
-        missing = [steps[place].name for place in unknown]
-        if missing:
-            raise HandlerNotFound(tuple(missing))
+        undone = [steps[place] for place in unknown]
+        if undone:
+            hints = tuple(why_not_done(undone, resolver, flow.name))
+            raise HandlerNotFound(tuple(step.name for step in undone), hints=hints)
     for place in plan.engine_steps:
         forward[place] = None
     if config.execution_store is not None:
@@ -102,7 +103,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     if not (flow.rollback_on_failure or rolls_back):
         return Binding(forward, ())
     undo = [undo_handler(step, flow.name, resolver, config) for step in steps]
-    without = (step for step, handler in zip(steps, undo, strict=True) if step.rollbackable and handler is None)
+    without = (step for step, handler in zip(steps, undo, strict=True) if is_undoable(step) and handler is None)
     missing = [step.name for step in without if step.step_type != "sub_flow"]  # whose own rollback undoes it
     if missing:
         raise HandlerNotFound(tuple(missing), "rollback handler")
@@ -137,7 +138,12 @@ def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler
 def undo_handler(step: StepDef, flow_name: str, resolver: Resolver, config: EngineConfig) -> Handler | None:
     """Return what undoes *step*: what is registered for it, or for a rollbackable one the engine's; else None."""
     own = resolver.resolve_rollback(step, flow_name)
-    return config.rollback_handler if own is None and step.rollbackable else own
+    return config.rollback_handler if own is None and is_undoable(step) else own
+
+
+def is_undoable(step: StepDef) -> bool:
+    """Whether *step* says that something undoes it."""
+    return step.rollbackable or step.undo_on_failure
 
 
 _KEPT: Final = 16  # flows

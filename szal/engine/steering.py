@@ -1,10 +1,13 @@
 """What is told to executions, wherever they run."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from szal.engine.base import EngineBase
 from szal.expressions.path import Json
 from szal.model.state import Stop
+
+if TYPE_CHECKING:
+    from szal.stores.ledger import Signal
 
 __all__ = ["Steering"]
 
@@ -19,8 +22,10 @@ class Steering(EngineBase):
         before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`, at
         once where this engine recovers in the background. Raises `ExecutionNotFound`, `EncodeError`.
         """
-        signal = self._admission.recovery().signal(execution_id, name, value, signal_id)
-        if signal is None:
+        return self._send(execution_id, self._admission.recovery().signal_of(name, value, signal_id))
+
+    def _send(self, execution_id: str, signal: "Signal") -> bool:
+        if not self._admission.recovery().send(execution_id, signal):
             return False
         for driver in self._admission.active.having(execution_id):
             driver.offer(execution_id, signal)

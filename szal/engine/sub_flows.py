@@ -17,6 +17,7 @@ from szal.engine.lineage import (
     sub_flows_of,
     was_overtaken,
 )
+from szal.engine.rollback import may_be_undone
 from szal.engine.spec import (
     Binding,
     ExecutionSpec,
@@ -43,7 +44,7 @@ from szal.model.catalogue import WorkflowStorage
 from szal.model.config import faults_in
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult
-from szal.model.state import StepStatus, WorkflowState
+from szal.model.state import WorkflowState
 from szal.model.step import StepDef
 from szal.raised import is_a, name_of
 from szal.scheduler.call import Call
@@ -121,7 +122,7 @@ class Completed:
     def can_be_undone(self) -> bool:
         """Whether there is anything to undo."""
         results = zip(self.run.plan.nodes, self.run.results, strict=True)
-        done = [node for node, result in results if result is not None and result.status is StepStatus.COMPLETED]
+        done = [node for node, result in results if result is not None and may_be_undone(node.step, result)]
         return any(self.spec.binding.undo[node.place] is not None for node in done) or any(
             self.sub_flows[node.place].can_be_undone for node in done if node.place in self.sub_flows
         )

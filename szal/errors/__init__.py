@@ -33,6 +33,7 @@ from szal.errors.flow import (
     MigrationFailed,
     MissingExtra,
     ShellNotSupported,
+    UnusedHandlers,
 )
 from szal.errors.handler import Cancelled, GiveUp, NotAHandler, RetryAfter, SkipStep
 from szal.errors.items import ItemsFailed, NoList, TooManyItems
@@ -117,6 +118,7 @@ __all__ = [
     "SzalError",
     "TooManyItems",
     "Undecided",
+    "UnusedHandlers",
     "ValueNotJson",
     "WorkingDirectoryGone",
     "WriteFailed",

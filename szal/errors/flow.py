@@ -15,6 +15,7 @@ __all__ = [
     "MigrationFailed",
     "MissingExtra",
     "ShellNotSupported",
+    "UnusedHandlers",
 ]
 
 
@@ -96,9 +97,32 @@ class HandlerNotFound(SzalError):
 
     steps: tuple[str, ...]
     kind: str = "handler"
+    hints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
+        text = f"no {self.kind} for step{'s' * (len(self.steps) > 1)}: {', '.join(self.steps)}"
+        return f"{text} ({'; '.join(self.hints)})" if self.hints else text
+
+
+@attrs.define(repr=False, slots=False)
+class UnusedHandlers(SzalError):
+    """A strict registry has handlers for steps, or types of steps, that no flow of its engine has.
+
+    Cause: the name of a step is misspelt where its handler is registered; or the step is in a flow that the engine
+        does not know yet.
+    Next: mend the name; put further flows into `EngineConfig.storage`; or leave `strict=True` out.
+
+    >>> print(UnusedHandlers(("step 'biuld'; did you mean 'build'?",)))
+    a handler is registered for what no flow has: step 'biuld'; did you mean 'build'?
+    """
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if len(self.names) == 1:
+            return f"a handler is registered for what no flow has: {self.names[0]}"
+        lines = "".join(f"\n  - {name}" for name in self.names)
+        return f"handlers are registered for what no flow has:{lines}"
 
 
 @attrs.define(repr=False, slots=False)

@@ -66,6 +66,7 @@ STEP: Final[Mapping[str, str]] = {
     "max_items": "StepDef.max_items",
     "timeout": "StepDef.timeout",
     "retries": "StepDef.max_retries",
+    "undo_on_failure": "StepDef.undo_on_failure",
     "continue_on_error": "StepDef.continue_on_error",
     "finally": "StepDef.finally_",
     "idempotent": "StepDef.idempotent",

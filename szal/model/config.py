@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from szal.errors import ConditionError
+from szal.errors import ConditionError, did_you_mean
 from szal.expressions.path import Json, Path
+from szal.model.key import ROLLBACK
 from szal.model.shapes import COMMAND_OUTPUTS
 from szal.model.variables import INPUT, OUTPUT, is_szals, variable_of
 from szal.number import problem_of, shown
@@ -184,12 +185,14 @@ class _Kind(NamedTuple):
     filled: frozenset[str]
     needed: str
     missing: Fault
+    keys: tuple[str, ...]
 
 
-def _kind(step_type: str, filled: tuple[str, ...], **fields: _Check) -> _Kind:
+def _kind(step_type: str, filled: tuple[str, ...], *more: str, **fields: _Check) -> _Kind:
+    """Return the kind of that type; *more* keys than its *fields* may have any value."""
     needed = next(iter(fields))
     missing = Fault(needed, f"{step_type} step requires config.{needed}", is_sentence=True)
-    return _Kind(fields, frozenset(filled), needed, missing)
+    return _Kind(fields, frozenset(filled), needed, missing, (*fields, *more, ROLLBACK))
 
 
 _KINDS: Final[Mapping[str, _Kind]] = {
@@ -198,7 +201,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     ),
     "python": _kind("python", ("args",), call=_call, args=_args),
     "sleep": _kind("sleep", ("seconds",), seconds=_seconds),
-    "wait": _kind("wait", ("signal", "timeout"), signal=_of_text("the name of a signal"), timeout=_seconds),
+    "wait": _kind("wait", ("signal", "timeout"), "default", signal=_of_text("the name of a signal"), timeout=_seconds),
     "sub_flow": _kind("sub_flow", ("flow_name", "inputs"), flow_name=_of_text("the name of a flow"), inputs=_inputs),
 }
 
@@ -206,7 +209,8 @@ _KINDS: Final[Mapping[str, _Kind]] = {
 def faults_in(step_type: str, config: Json, *, rendered: bool = False, partial: bool = False) -> list[Fault]:
     """Return what is wrong with the *config* of a step of one of szal's own types; null stands for a missing field.
 
-    *rendered*: its templates are filled in. *partial*: it is a part of one, and what is missing stands elsewhere.
+    *rendered*: its templates are filled in, and keys that mean nothing are left alone, as what was recorded goes on.
+    *partial*: it is a part of one, and what is missing stands elsewhere.
 
     >>> for fault in faults_in("shell", {"run": "{{inputs.command}}", "shell": "bash '", "env": {"A-B": "1"}}):
     ...     print(fault)
@@ -220,9 +224,19 @@ def faults_in(step_type: str, config: Json, *, rendered: bool = False, partial: 
         value = given.get(field)
         if value is not None and (rendered or field not in kind.filled or not is_open(value)):
             found += [Fault(field, text, part) for text, part in check(value)]
+    if not rendered:
+        found += [_unknown(key, step_type, kind) for key in given if key not in kind.keys and not is_open(key)]
     if rendered or step_type != "shell":
         return found
     return [*found, *(_expanded_in(given) if partial else misplaced_in(given))]
+
+
+def _unknown(key: object, step_type: str, kind: _Kind) -> Fault:
+    known = [name for name in kind.keys if name != "grace"]
+    hint = did_you_mean(key, known) if isinstance(key, str) else ""
+    rest = hint or f", which has {', '.join(known)}"
+    text = f"config.{key} is unknown in a {step_type} step{rest}"
+    return Fault(str(key), text, is_sentence=True)
 
 
 def misplaced_in(config: Mapping[str, Json]) -> list[Fault]:

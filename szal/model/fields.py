@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from szal.model.exception_name import problem_of_exception_name
-from szal.model.step import MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
+from szal.model.step import ENGINE_TYPES, MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -110,6 +110,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("backoff", _member_of(BackoffStrategy)),
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
+    ("undo_on_failure", _problem_of_flag),
     ("continue_on_error", _problem_of_flag),
     ("finally_", _problem_of_flag),
     ("idempotent", _problem_of_flag),
@@ -140,6 +141,8 @@ def problems_of_step(step: StepDef) -> Iterator[str]:
     for item in named:
         if not isinstance(item, str):
             yield f"depends_on holds what is no step and no id of one ({shown(item)})"
+    if step.undo_on_failure is True and step.step_type in sorted(ENGINE_TYPES):
+        yield f"undo_on_failure of a step of type {step.step_type!r}: what fails there is undone, or did nothing"
     if step.finally_ is True:
         yield from _problems_of_finally(step)
 
@@ -151,7 +154,7 @@ def _problems_of_finally(step: StepDef) -> Iterator[str]:
         yield f"trigger mode {trigger} of a finally step: it runs whatever became of the others"
     if step.sub_steps:
         yield "sub_steps of a finally step: it stands alone"
-    if step.rollbackable is True:
+    if step.rollbackable is True or step.undo_on_failure is True:
         yield "rollbackable and finally_: a finally step runs after the undoing, and is not undone"
     if step.idempotent is False:
         yield "idempotent=False of a finally step: after a crash it runs again, as nobody can decide on it then"

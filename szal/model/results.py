@@ -52,6 +52,8 @@ class StepResult:
     encoded_output: str | None = attrs.field(default=None, eq=False, repr=False)
     """The output as JSON text, where the step's own thread has encoded it for the store."""
     is_caught: bool = False
+    undo_output: Json = attrs.field(default=None, eq=as_written)
+    """What its undo returned, where it was undone."""
     items: "list[StepResult] | None" = None
     encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
     """How it ended as JSON text, from when its row is written until the record is."""
@@ -65,6 +67,12 @@ class StepResult:
         """Become that copy."""
         for name, value in state.items():
             setattr(self, name, value.exception if isinstance(value, Luggage) else value)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed, be it that it was undone since (`StepDef.undo_on_failure`)."""
+        is_undone = self.status is StepStatus.ROLLED_BACK and self.error is not None
+        return is_undone or self.status is StepStatus.FAILED
 
     @property
     def started_at(self) -> datetime | None:
@@ -133,8 +141,8 @@ class FlowResult:
         return self._by_name[step_name]
 
     def failures(self) -> Iterator[StepResult]:
-        """Yield the steps that failed, in the flow's order; those whose failure was caught included."""
-        return (step for step in self.steps if step.status is StepStatus.FAILED)
+        """Yield the steps that failed, in the flow's order; those that were caught or undone since included."""
+        return (step for step in self.steps if step.has_failed)
 
     def raise_for_failure(self) -> "FlowResult":
         """Return this result if the run succeeded, else raise its first failure.

@@ -142,10 +142,11 @@ class StepDef:
     tells it: 137 also where the shell itself was killed by SIGKILL.
     With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
     for `Engine.resolve`. `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is
-    registered for, and what a sub-flow did. `continue_on_error`: its failure is caught, so its flow may succeed all the
-    same, and what depends on it runs as if it had completed without an output. `finally_`: it runs when everything
-    else, the undoing included, is over, whatever the end was; it has `StepContext.flow`. `depends_on` takes steps or
-    their ids, and stores ids.
+    registered for, and what a sub-flow did. `undo_on_failure`, which implies that: it is undone also where it failed or
+    ran out of time, as it may have done half of it. `continue_on_error`: its failure is caught, so its flow may succeed
+    all the same, and what depends on it runs as if it had completed without an output. `finally_`: it runs when
+    everything else, the undoing included, is over, whatever the end was; it has `StepContext.flow`. `depends_on` takes
+    steps or their ids, and stores ids.
     With `foreach` it runs once for each element of a list, at most `max_parallel` of these *items* at a time: a path
     ("steps.list.output.files", "inputs.files") to a list of at most `max_items`, a step whose output is one, or the
     list itself. Each item has attempts, retries and limits as the step says, and a result of its own.
@@ -167,6 +168,7 @@ class StepDef:
     retry_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     give_up_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     rollbackable: bool = False
+    undo_on_failure: bool = False
     continue_on_error: bool = False
     finally_: bool = False
     step_type: str | None = None

@@ -48,6 +48,8 @@ class StepContext:
     """In a rollback handler: what the step recorded when it completed."""
     is_hurried: bool = False
     """Whether the grace is over, too: what this attempt still waits for is to be ended by force."""
+    reason: str | None = None
+    """In a rollback handler: why it is undone: how the step failed, where it did, else what ended the flow."""
     _call: Call = UNLIMITED
     _item: Item | None = None
     _is_undo = False
@@ -66,12 +68,21 @@ class StepContext:
 
     @classmethod
     def of_undo(
-        cls, run: RunInfo, node: Node, attempt: int, call: Call | None, output: Json, *, item: Item | None = None
+        cls,
+        run: RunInfo,
+        node: Node,
+        attempt: int,
+        call: Call | None,
+        output: Json,
+        *,
+        item: Item | None = None,
+        reason: str | None = None,
     ) -> "StepContext":
         """Return the context of a rollback handler, for the step *node*, or its *item*: what recorded *output*."""
         context = cls(run, node, attempt, call)
         context._item = item
         context._is_undo = True
+        context.reason = reason
         context.output = own_copy(output)
         return context
 

@@ -394,7 +394,9 @@ def _nobody(_: Run) -> None:
 
 
 def _may_be_undone(node: Node, outcome: Outcome | None) -> bool:
-    return outcome is _COMPLETED or (outcome in _FAILURES and node.step.step_type == "sub_flow")
+    if outcome is _COMPLETED:
+        return True
+    return outcome in _FAILURES and (node.step.undo_on_failure or node.step.step_type == "sub_flow")
 
 
 _COMPLETED = Outcome.COMPLETED

@@ -6,7 +6,7 @@ from functools import partial
 
 from szal.errors import NotAHandler
 
-__all__ = ["check_handler"]
+__all__ = ["check_handler", "does_nothing_yet"]
 
 
 def check_handler(handler: object, what: str) -> None:
@@ -27,7 +27,17 @@ def _problem_of(handler: object) -> str | None:
     if not callable(handler):
         hint = ": register functions in a Handlers()" if isinstance(handler, Mapping) else ""
         return f"is no function, but of type {type(handler).__name__}{hint}"
-    inner: object = handler
+    return does_nothing_yet(handler)
+
+
+def does_nothing_yet(function: object) -> str | None:
+    """Return why a call of *function* would return before it has done anything, as the end of a sentence; None: not.
+
+    >>> async def fetch(ctx): ...
+    >>> does_nothing_yet(fetch)
+    'is fetch, an async function: szal calls plain functions, each on a thread'
+    """
+    inner = function
     while isinstance(inner, partial):
         inner = inner.func
     name = getattr(inner, "__qualname__", type(inner).__name__)

@@ -1,7 +1,7 @@
 """Which function does which step."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from szal.errors import GiveUp, ShellNotSupported
@@ -9,6 +9,7 @@ from szal.expressions.path import Json
 from szal.model.config import undo_of
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
+from szal.steps.function import check_handler, does_nothing_yet
 
 __all__ = ["Handlers", "call_python", "do_shell", "type_done_by", "undo_as_configured"]
 
@@ -19,7 +20,8 @@ class Handlers:
     """A registry: a step is done by what is registered for its name, else for its type, else by the default.
 
     It brings the types "shell" (`szal.steps.shell.run_shell`) and "python" (`call_python`). Fill it before the
-    engine runs.
+    engine runs. With `strict`, an engine refuses to begin a flow while it has handlers for steps, or types of steps,
+    that are neither in that flow, its sub-flows nor in `EngineConfig.storage` (`UnusedHandlers`).
 
     >>> handlers = Handlers()
     >>> @handlers.step("build")
@@ -32,7 +34,10 @@ class Handlers:
     True
     """
 
-    def __init__(self, default: Handler | None = None) -> None:
+    def __init__(self, default: Handler | None = None, *, strict: bool = False) -> None:
+        if default is not None:
+            check_handler(default, "the default handler")
+        self.strict = strict
         self._default = default
         self._steps: dict[str, Handler] = {}
         self._types: dict[str, Handler] = {"shell": do_shell, "python": call_python}
@@ -41,24 +46,25 @@ class Handlers:
 
     def step(self, name: str) -> Callable[[_F], _F]:
         """Return a decorator that registers a function for the step called *name*."""
-        return _register(self._steps, name)
+        return _register(self._steps, name, "step")
 
     def step_type(self, name: str) -> Callable[[_F], _F]:
         """Return a decorator that registers a function for all steps of the type *name*.
 
         Raises ValueError for a type that is the engine's own ("sub_flow", "wait", "sleep").
         """
-        if name in ENGINE_TYPES:
+        given: object = name
+        if isinstance(given, str) and given in ENGINE_TYPES:
             raise ValueError(f"step type {name!r} is the engine's own")
-        return _register(self._types, name)
+        return _register(self._types, name, "step_type")
 
     def rollback(self, name: str) -> Callable[[_F], _F]:
         """Return a decorator that registers a function that undoes the step called *name*."""
-        return _register(self._rollbacks, name)
+        return _register(self._rollbacks, name, "rollback")
 
     def type_rollback(self, name: str) -> Callable[[_F], _F]:
         """Return a decorator that registers a function that undoes steps of the type *name*."""
-        return _register(self._type_rollbacks, name)
+        return _register(self._type_rollbacks, name, "type_rollback")
 
     def resolve(self, step: StepDef) -> Handler | None:
         """Return what does *step*, or None."""
@@ -80,6 +86,16 @@ class Handlers:
             return undo_as_configured
         return found
 
+    def step_types(self, flow_name: str = "") -> Collection[str]:  # noqa: ARG002
+        """Return the types of steps that it does."""
+        return self._types.keys()
+
+    def registered_for(self) -> Iterator[tuple[str, str]]:
+        """Yield what it has handlers for that it did not bring: each name, and whether that is a step or a type."""
+        brought = ("shell", "python")
+        yield from (("step", name) for name in {**self._steps, **self._rollbacks})
+        yield from (("step type", name) for name in {**self._types, **self._type_rollbacks} if name not in brought)
+
 
 def _check_shell(steps: Iterable[str]) -> None:
     from szal.steps.process import missing_here
@@ -88,8 +104,14 @@ def _check_shell(steps: Iterable[str]) -> None:
         raise ShellNotSupported(tuple(steps), missing=missing)
 
 
-def _register(table: dict[str, Handler], name: str) -> Callable[[_F], _F]:
+def _register(table: dict[str, Handler], name: str, decorator: str) -> Callable[[_F], _F]:
+    given: object = name
+    if not isinstance(given, str):
+        called = getattr(given, "__name__", "…")
+        raise TypeError(f"the name is missing: write @handlers.{decorator}({called!r})")
+
     def register(function: _F) -> _F:
+        check_handler(function, f"the handler of {decorator} {name!r}")
         if name in table:
             raise ValueError(f"{name!r} is registered already: {table[name]!r}")
         table[name] = function
@@ -139,6 +161,8 @@ def _function(step: str, name: str) -> Callable[..., Json]:
         raise GiveUp(f"step {step!r}: config.call {name!r}: {error}") from error
     if not callable(function):
         raise GiveUp(f"step {step!r}: config.call {name!r} is no function, but of type {type(function).__name__}")
+    if (problem := does_nothing_yet(function)) is not None:
+        raise GiveUp(f"step {step!r}: config.call {name!r} {problem}")
     return function  # type: ignore[no-any-return]
 
 

@@ -1,11 +1,12 @@
 """Which function does which step of which flow, as an engine asks for it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from szal.errors import HandlerNotFound
+from szal.errors import HandlerNotFound, UnusedHandlers, did_you_mean
 from szal.expressions.path import Json
-from szal.model.step import StepDef
+from szal.model.flow import FlowDef
+from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
 from szal.steps.function import check_handler
 from szal.steps.handlers import Handlers
@@ -13,7 +14,17 @@ from szal.steps.handlers import Handlers
 if TYPE_CHECKING:
     from szal.model.migration import MigrationRegistry
 
-__all__ = ["Authored", "ByFlow", "EveryStep", "Handling", "Resolver", "migrations_of", "resolver_of"]
+__all__ = [
+    "Authored",
+    "ByFlow",
+    "EveryStep",
+    "Handling",
+    "Resolver",
+    "check_all_used",
+    "migrations_of",
+    "resolver_of",
+    "why_not_done",
+]
 
 
 class Resolver(Protocol):
@@ -21,6 +32,7 @@ class Resolver(Protocol):
 
     def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]: ...
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None: ...
+    def step_types(self, flow_name: str) -> Collection[str]: ...
 
 
 @runtime_checkable
@@ -49,13 +61,26 @@ class EveryStep:
         """Return None: undoing is `EngineConfig.rollback_handler`'s."""
         return None
 
+    def step_types(self, flow_name: str) -> Collection[str]:  # noqa: ARG002
+        """Return none: it does all of them."""
+        return ()
+
 
 class ByFlow:
     """What does the steps of each flow, by its name; *others* does those of all other flows."""
 
-    def __init__(self, by_name: Mapping[str, Resolver], others: Resolver) -> None:
+    def __init__(self, by_name: Mapping[str, Resolver], others: Handlers) -> None:
         self._by_name = by_name
         self._others = others
+
+    def has(self, flow_name: str) -> bool:
+        """Whether it was given that flow."""
+        return flow_name in self._by_name
+
+    @property
+    def others(self) -> Handlers:
+        """What does the steps of all other flows."""
+        return self._others
 
     def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]:
         """Return what does each of *steps*, or None."""
@@ -64,6 +89,10 @@ class ByFlow:
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
         """Return what undoes *step*, or None."""
         return self._by_name.get(flow_name, self._others).resolve_rollback(step, flow_name)
+
+    def step_types(self, flow_name: str) -> Collection[str]:
+        """Return the types of steps that are done."""
+        return self._by_name.get(flow_name, self._others).step_types(flow_name)
 
 
 class NoFlows:
@@ -77,6 +106,10 @@ class NoFlows:
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:  # noqa: ARG002
         """Return None: nothing is undone."""
         return None
+
+    def step_types(self, flow_name: str) -> Collection[str]:  # noqa: ARG002
+        """Return none."""
+        return ()
 
 
 def resolver_of(handler: "Handling | Iterable[Handling]") -> Resolver:
@@ -94,6 +127,29 @@ def resolver_of(handler: "Handling | Iterable[Handling]") -> Resolver:
     return EveryStep(handler)  # type: ignore[arg-type]
 
 
+def why_not_done(steps: Iterable[StepDef], resolver: Resolver, flow_name: str) -> Iterator[str]:
+    """Yield what is wrong with *steps* that nothing does, as far as that is known: types that there are not."""
+    if isinstance(resolver, ByFlow) and not resolver.has(flow_name):
+        yield f"no flow {flow_name!r} was given to the engine"
+    known = [*resolver.step_types(flow_name), *sorted(ENGINE_TYPES)]
+    for name in dict.fromkeys(step.step_type for step in steps):
+        if name is not None and name not in known:
+            yield f"there is no step type {name!r}{did_you_mean(name, known)}"
+
+
+def check_all_used(resolver: Resolver, flows: Iterable[FlowDef]) -> None:
+    """Raise `UnusedHandlers` where a strict registry has handlers for what is in none of *flows*, which are all."""
+    registry = resolver.others if isinstance(resolver, ByFlow) else resolver
+    if not isinstance(registry, Handlers) or not registry.strict:
+        return
+    steps = [step for flow in flows for step in flow.walk()]
+    types = {step.step_type or "" for step in steps}
+    known: dict[str, set[str]] = {"step": {step.name for step in steps}, "step type": types}
+    unused = [(kind, name) for kind, name in registry.registered_for() if name not in known[kind]]
+    if unused:
+        raise UnusedHandlers(tuple(f"{kind} {name!r}{did_you_mean(name, [*known[kind]])}" for kind, name in unused))
+
+
 def migrations_of(handler: "Handling | Iterable[Handling]") -> "dict[str, MigrationRegistry]":
     """Return the migrations that the flows among *handler* bring, by flow name."""
     flows = (part for part in _parts(handler) if isinstance(part, Authored))
@@ -108,7 +164,7 @@ def _by_flow(parts: Sequence[object]) -> Resolver:
     if not parts:
         return NoFlows()
     by_name: dict[str, Resolver] = {}
-    others: Resolver | None = None
+    others: Handlers | None = None
     for part in parts:
         if isinstance(part, Handlers) and others is None:
             others = part

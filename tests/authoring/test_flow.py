@@ -3,10 +3,13 @@
 import functools
 import pickle
 import textwrap
+import threading
 from datetime import timedelta
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import szal
 from szal import (
@@ -512,3 +515,102 @@ def test_an_engine_that_does_not_know_a_flow_says_so(flow):
 def test_what_is_no_flow_is_refused():
     with Engine(lambda ctx: None) as engine, pytest.raises(TypeError, match="this is no flow, but of type str"):
         engine.run("ci")  # type: ignore[arg-type]
+
+
+# -- what other features make of it ------------------------------------------------------------------------
+
+
+def test_a_failure_that_is_caught_has_no_output(flow):
+    @flow.step(continue_on_error=True)
+    def fetch():
+        raise ConnectionError("no network")
+
+    @flow.step
+    def use(ctx, fetch="the copy of yesterday"):
+        return [fetch, ctx.steps["fetch"].error]
+
+    assert flow.run()["use"].output == ["the copy of yesterday", "ConnectionError: no network"]
+
+
+def test_a_finally_step_is_bound_as_any_other(flow, capsys):
+    @flow.step
+    def build():
+        return "ci.whl"
+
+    @flow.step
+    def fail(build):
+        raise ValueError("no")
+
+    @flow.step(needs=fail, finally_=True)
+    def tell(ctx, build, fail=None):
+        print(ctx.flow.failed, build, fail)
+
+    flow.run()
+    assert capsys.readouterr().out == "('fail',) ci.whl None\n"
+
+
+def test_a_step_of_the_first_trigger_has_the_outputs_that_were_there(flow):
+    go = threading.Event()
+
+    @flow.step
+    def fast():
+        return "fast"
+
+    @flow.step
+    def slow():
+        go.wait(10)
+        return "slow"
+
+    @flow.step(trigger_mode=TriggerMode.ANY)
+    def first(fast, slow):
+        go.set()
+        return [fast, slow]
+
+    assert flow.run()["first"].output == ["fast", None]
+
+
+def test_a_hierarchy_has_steps_below_steps():
+    flow = Flow("tree", FlowMode.HIERARCHICAL)
+    leaf = flow.step(lambda root: f"{root} leaf", name="leaf")
+    plain = StepDef("sleep", step_type="sleep", config={"seconds": 0})
+    flow.step(lambda: "root", name="root", sub_steps=[leaf, plain])
+    flow.step(lambda leaf: f"{leaf}, then last", name="last")
+    leaf.rollback(lambda ctx: None)
+    assert [step.name for step in flow.definition.walk()] == ["root", "leaf", "sleep", "last"]
+    assert flow.definition.steps[0].sub_steps[0].rollbackable
+    assert flow.run().outputs["last"] == "root leaf, then last"
+
+
+def test_depends_on_takes_decorated_steps_too(flow):
+    build = flow.step(lambda ctx: 1, name="build")
+    flow.step(lambda ctx: 2, name="test", depends_on=[build])
+    other = flow.add_step(StepDef("other", step_type="sleep", config={"seconds": 0}))
+    flow.step(lambda ctx: 3, name="last", depends_on=[other.id, flow.step(lambda ctx: 0, name="more")])
+    assert [steps_before(flow, "test"), steps_before(flow, "last")] == [["build"], ["other", "more"]]
+
+
+def test_steps_that_are_added_to_the_definition_count(flow):
+    flow.step(lambda echo: echo["stdout"], name="use")
+    flow.definition.parameters  # noqa: B018
+    flow.definition.add_step(StepDef("echo", step_type="shell", config={"run": "echo hello"}))
+    assert flow.run()["use"].output == "hello"
+
+
+# -- random flows ------------------------------------------------------------------------------------------
+
+
+@given(edges=st.lists(st.sets(st.integers(0, 7)), min_size=1, max_size=8), order=st.randoms(use_true_random=False))
+def test_every_flow_of_functions_is_its_graph(edges, order):
+    """Each step takes some of those before it, and an input; they are written in any order."""
+    before = {f"s{place}": [f"s{other}" for other in sorted(some) if other < place] for place, some in enumerate(edges)}
+    flow, names = Flow("random"), [*before]
+    order.shuffle(names)
+    for name in names:
+        parameters = ", ".join([*before[name], "start=1"])
+        function = eval(f"lambda {parameters}: start + sum([{', '.join(before[name])}])")
+        flow.step(function, name=name)
+    expected = {}
+    for name, some in before.items():
+        expected[name] = 2 + sum(expected[other] for other in some)
+    assert flow.run({"start": 2}).outputs == expected
+    assert all(set(steps_before(flow, name)) == set(some) for name, some in before.items())

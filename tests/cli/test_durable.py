@@ -449,6 +449,37 @@ class TestRerun:
         assert szal("rerun", "e1", "lasting:breaks", "--from", "broken").exit_code == 0
         assert done(here) == ["first", "broken", "last", "broken", "last"]
 
+    def test_with_the_output_of_a_step_given(self, szal, here, url):
+        szal("run", "lasting:breaks", "--id", "e1")
+        for _ in "12":
+            given = ["--output", 'broken={"by": "hand"}', "--new-id", "e2"]
+            result = szal("rerun", "e1", "lasting:breaks", *given)
+            assert result.exit_code == 0, result.stderr
+        assert record(url, "e2").result.outputs == {"first": "first", "broken": {"by": "hand"}, "last": "last"}
+        assert done(here) == ["first", "broken", "last"]
+        shown = szal("show", "e2")
+        assert re.search(r"broken +{\"by\": \"hand\"}", shown.stdout), shown.stdout
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (["--output", "brocken=1"], "did you mean 'broken'"),
+            (["--output", "broken"], "not of the form key=value"),
+            (["--output", "broken=None"], "write null"),
+            (["--new-id", ""], "it is empty"),
+        ],
+    )
+    def test_what_is_wrong_with_what_is_given_is_told(self, szal, url, given, told):
+        szal("run", "lasting:breaks", "--id", "e1")
+        result = szal("rerun", "e1", "lasting:breaks", *given)
+        assert result.exit_code == 2
+        assert told in result.stderr
+
+    def test_an_id_is_for_one(self, szal):
+        result = szal("rerun", "--flow", "breaks", "--new-id", "e2")
+        assert result.exit_code == 2
+        assert "--new-id is for one execution" in result.stderr
+
     def test_from_a_step_that_is_not_there(self, szal):
         szal("run", "lasting:breaks", "--id", "e1")
         result = szal("rerun", "e1", "lasting:breaks", "--from", "brocken")

@@ -287,7 +287,7 @@ def undoing() -> Scenario:
     c = flow.add_step(StepDef("c", rollbackable=True, depends_on=[a]))
     d = flow.add_step(StepDef("d", rollbackable=True, depends_on=[b, c]))
     flow.add_step(StepDef("plain", depends_on=[c]))
-    flow.add_step(StepDef("boom", depends_on=[d]))
+    flow.add_step(StepDef("boom", depends_on=[d], undo_on_failure=True))
     hold = flow.add_step(StepDef("hold", step_type="wait", config={"signal": "never"}))
     flow.add_step(StepDef("held", depends_on=[hold]))
     flow.add_step(StepDef("nap", step_type="sleep", config={"seconds": 3600}, depends_on=[c]))
@@ -357,10 +357,12 @@ def _act_in_undoing(ctx: StepContext, engine: Engine) -> Any:
     return ctx.step.name
 
 
-def _undo(ctx: StepContext) -> None:
-    assert ctx.output == ctx.step.name
+def _undo(ctx: StepContext) -> str:
+    assert ctx.output == (ctx.step.name if ctx.step.name != "boom" else None)
+    assert ctx.reason in ("step 'boom' failed: ValueError: boom", "undone with what it belongs to")
     if (ctx.step.name, ctx.attempt) == ("b", 1) or ctx.step.name == "c":
         raise ValueError(f"{ctx.step.name} stays")
+    return f"{ctx.step.name} is undone"
 
 
 def random_dag(seed: int) -> Scenario:
@@ -538,12 +540,13 @@ class Life:
         self.faults.point(f"after act {name}")
         return output
 
-    def _undo(self, ctx: StepContext) -> None:
+    def _undo(self, ctx: StepContext) -> Any:
         name = called(ctx)
         self.faults.point(f"before undo {name}")
         self._note("undo", flow=ctx.flow_name, step=name, attempt=ctx.attempt, key=ctx.idempotency_key)
-        self.scenario.undo(ctx)
+        output = self.scenario.undo(ctx)
         self.faults.point(f"after undo {name}")
+        return output
 
 
 def called(ctx: StepContext) -> str:
@@ -653,8 +656,8 @@ class Witness:
 
 
 def _end_of(step: StepResult) -> list[Any]:
-    end = [step.step_name, str(step.status), step.output, step.attempts, step.error, step.error_type]
-    return end if step.items is None else [*end, [_end_of(item) for item in step.items]]
+    end = [step.step_name, str(step.status), step.output, step.attempts, step.error, step.error_type, step.undo_output]
+    return [*end, None if step.items is None else [_end_of(item) for item in step.items]]
 
 
 # -- what must hold -----------------------------------------------------------------------------------
@@ -675,7 +678,7 @@ class Verdict:
             (flow, end[0]): {item_key(end[0], index) for index in range(len(end[-1]))}
             for flow, *_, steps in expected
             for end in steps
-            if isinstance(end[-1], list)
+            if end[-1] is not None
         }
 
     def judge(self, notes: list[dict[str, Any]]) -> None:

@@ -38,7 +38,8 @@ PASSED = {
     "modes": "create, take_over, apply, send, act first, act ask, act flaky, act once, act l1, act l2, act l3, act t, "
     "act t1, act t2, act u, act b1, act b2, act b3, act p1, act p2, act then, "
     "act l4, act clean, act tell",
-    "undoing": "create, apply, act a, act b, act c, act d, act plain, undo d, undo b, undo a, act tell, act clean",
+    "undoing": "create, apply, act a, act b, act c, act d, act plain, undo boom, undo d, undo b, undo a, "
+    "act tell, act clean",
     "undoing a family": "create, take_over, apply, act a, act m1, act i1, act i2, act b, act p1, "
     "undo b, undo i1, undo i2, undo m1, undo a, act m2, act z1, act z2",
     "items": "create, apply, act listed, act each[0], act each[1], act each[2], act each[3], act all of it, "
@@ -106,7 +107,7 @@ def test_after_dying_anywhere_recover_ends_as_if_nothing_had_happened(
     done = matrices.try_points(flow, durability, **options)
     assert set(done["places"]) == _places(flow)
     deaths = done["points"] / every * (1 + 1 / AGAIN)
-    assert done["once"] + done["twice"] > deaths / 2  # threads race: the last few points are not there in every run
+    assert done["once"] + done["twice"] > deaths / 2 - 1  # threads race: the last points are not there in every run
 
 
 def _places(flow: str) -> set[str]:

@@ -1,8 +1,9 @@
 """Flows of functions across processes: another one finds the functions by the names of flow and step."""
 
+import pytest
 from durable.children import killed
 
-from szal import Engine, EngineConfig, Flow, WorkflowState
+from szal import Engine, EngineConfig, Flow, InvalidFlow, StepDef, WorkflowState
 
 FLOWS = """
 import szal
@@ -82,3 +83,31 @@ def test_an_engine_without_the_flow_leaves_it_alone(store_url, store):
     with Engine(Flow("other"), EngineConfig(execution_store=store)) as engine:
         assert engine.recover() == []
     assert store.get("e").state is WorkflowState.RUNNING
+
+
+def test_functions_that_take_what_did_not_come_before_are_refused_and_nothing_is_taken_over(store):
+    old = Flow("ci")
+    old.step(lambda: "built", name="build")
+    old.step(lambda: "linted", name="lint")
+    old.add_step(StepDef("ask", step_type="wait", config={"signal": "go"}), needs="build")
+    old.step(lambda ask: "tested", name="test")
+    with Engine(old, EngineConfig(execution_store=store)) as engine:
+        engine.run(old, execution_id="e")
+
+    def engine_of(**functions):
+        new = Flow("ci")
+        new.step(lambda: "built", name="build")
+        new.step(lambda: "linted", name="lint")
+        new.step(lambda: "new", name="new")
+        new.add_step(StepDef("ask", step_type="wait", config={"signal": "go"}), needs="build")
+        new.step(functions["test"], name="test")
+        return Engine(new, EngineConfig(execution_store=store))
+
+    for name, function in {"lint": lambda ask, lint: lint, "new": lambda ask, new: new}.items():
+        problem = f"step 'test' takes the output of step '{name}', which does not come before it in the definition"
+        with engine_of(test=function) as engine, pytest.raises(InvalidFlow, match=problem):
+            engine.resume("e")
+    assert store.get("e").state is WorkflowState.PAUSED
+    with engine_of(test=lambda ask, build: f"{ask} {build}") as engine:  # which came before by way of another
+        engine.signal("e", "go", "yes")
+        assert engine.resume("e")["test"].output == "yes built"

@@ -131,7 +131,9 @@ class TestWhatIsWrongWithTheCall:
         flow = FlowDef("f", steps=[*steps("known", "x"), StepDef("y", step_type="nowhere")])
         with (
             Engine(handlers, EngineConfig(execution_store=store)) as engine,
-            pytest.raises(HandlerNotFound, match=r"^no handler for steps: x, y$") as caught,
+            pytest.raises(
+                HandlerNotFound, match=r"^no handler for steps: x, y \(there is no step type 'nowhere'\)$"
+            ) as caught,
         ):
             getattr(engine, call)(flow)
         assert caught.value.steps == ("x", "y")

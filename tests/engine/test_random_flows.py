@@ -88,6 +88,7 @@ def bare_steps(draw: st.DrawFn, name: str, words: tuple[str, ...]) -> Spec:
         limited=draw(st.booleans()),
         rollbackable=draw(st.booleans()),
         stubborn=draw(st.integers(0, 9)) == 9,
+        half=draw(st.integers(0, 5)) == 5,
         caught=draw(st.integers(0, 5)) == 5,
         reason=draw(st.sampled_from(["nothing to do", "dependency failed", "prior step failed", "cancelled"])),
     )
@@ -132,7 +133,7 @@ def flows(
     if mode is FlowMode.HIERARCHICAL:
         steps = draw(trees(steps))
     for number in range(draw(st.sampled_from((0, 0, 1, 2))) if finals else 0):
-        spec = change(draw(bare_steps(f"f{number}", words)), rollbackable=False, final=True)
+        spec = change(draw(bare_steps(f"f{number}", words)), rollbackable=False, half=False, final=True)
         steps.insert(draw(st.integers(0, len(steps))), spec)
     if mode is FlowMode.HIERARCHICAL:
         return FlowSpec(mode, tuple(steps), draw(st.booleans()), name, listed)
@@ -177,7 +178,7 @@ def without_rollback(flow: FlowSpec) -> FlowSpec:
 
 
 def _not_rollbackable(spec: Spec) -> Spec:
-    return change(spec, rollbackable=False, sub_steps=tuple(map(_not_rollbackable, spec.sub_steps)))
+    return change(spec, rollbackable=False, half=False, sub_steps=tuple(map(_not_rollbackable, spec.sub_steps)))
 
 
 INPUTS = {"yes": True, "no": ""}
@@ -197,8 +198,9 @@ class Run:
 
     @property
     def completion_order(self) -> list[str]:
-        """The names of the completed steps, as the engine announced them."""
-        return [event.step_name or "" for event in self.own_events if event.event_type == "step_completed"]
+        """The names of the steps that completed or failed, as the engine announced them."""
+        ends = ("step_completed", "step_failed")
+        return [event.step_name or "" for event in self.own_events if event.event_type in ends]
 
     @property
     def own_events(self) -> list[WorkflowEvent]:
@@ -253,9 +255,9 @@ def check_outcomes(flow: FlowSpec, run: Run, model: Model) -> None:
 
 def to_undo(flow: FlowSpec, run: Run) -> list[Spec]:
     """Return the steps that have to be undone if the flow rolls back."""
-    return [
-        spec for spec in flow.in_order if spec.rollbackable and run.result[spec.name].status in {COMPLETED, ROLLED_BACK}
-    ]
+    ends = {spec.name: run.result[spec.name].status for spec in flow.in_order}
+    done = [spec for spec in flow.in_order if spec.undoable and ends[spec.name] in {COMPLETED, ROLLED_BACK}]
+    return [*done, *(spec for spec in flow.in_order if spec.half and ends[spec.name] is FAILED)]
 
 
 def check_undo(flow: FlowSpec, run: Run) -> None:
@@ -273,7 +275,7 @@ def check_undo(flow: FlowSpec, run: Run) -> None:
         if entry != "undo":
             (begin if entry == "begin" else end)[name] = place
     for place, later in enumerate(undone):
-        assert not any(end[later] < begin[earlier] for earlier in undone[place + 1 :])
+        assert not any(later in end and end[later] < begin[earlier] for earlier in undone[place + 1 :])
 
 
 def check_events(run: Run) -> None:
@@ -281,7 +283,7 @@ def check_events(run: Run) -> None:
     ends = Counter((event.step_name, event.event_type) for event in run.own_events if event.event_type in END_EVENTS)
     expected = Counter()
     for step in run.result.steps:
-        status = COMPLETED if step.status is ROLLED_BACK else step.status
+        status = (FAILED if step.error else COMPLETED) if step.status is ROLLED_BACK else step.status
         expected[step.step_name, next(kind for kind, each in END_EVENTS.items() if each is status)] += 1
     assert ends == expected
     kinds = [event.event_type for event in run.own_events]
@@ -444,7 +446,7 @@ def expect_consistent(spec: Spec, step: Any, calls: int, outcome: Outcome) -> No
     elif last == "skip":
         assert (step.status, step.error) == (SKIPPED, spec.reason)
     else:
-        assert step.status is FAILED
+        assert step.status is FAILED or (spec.half and step.status is ROLLED_BACK)
         if calls == attempt(spec).attempts:  # cancelled in its last attempt, a step may not speak of retries
             assert attempt(spec).error.endswith(step.error)
 

@@ -51,6 +51,7 @@ steps:
     rollback: {call: "m:g", with: {a: 1}}
     idempotent: false
     continue_on_error: true
+    undo_on_failure: true
   - {name: c, needs: [a, b], flow: other, with: {x: 1}, timeout: null}
   - {name: d, wait: go}
   - {name: e, wait: {signal: go, timeout: 1d, default: null}}

@@ -118,6 +118,7 @@ STEP = st.builds(
     retry_jitter=st.floats(0, 1),
     retry_on=st.lists(st.sampled_from(["ValueError", "http.client.NotConnected", 75]), max_size=2),
     rollbackable=st.booleans(),
+    undo_on_failure=st.booleans(),
     continue_on_error=st.booleans(),
     finally_=st.booleans(),
     step_type=st.none() | TEXT,
@@ -152,6 +153,7 @@ STEP_RESULT = st.builds(
     st.none() | TEXT.filter(bool),
     st.none() | MOMENT,
     is_caught=st.booleans(),
+    undo_output=st.none() | JSON,
 )
 FLOW_RESULT = st.builds(
     FlowResult,

@@ -1,9 +1,15 @@
 """Which function does which step, and the step type "python"."""
 
+import functools
+
 import pytest
 
+import szal
+from szal.authoring.flow import Flow
+from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
-from szal.errors import HandlerNotFound, InvalidFlow
+from szal.errors import HandlerNotFound, InvalidFlow, NotAHandler, UnusedHandlers
+from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
@@ -223,3 +229,160 @@ class TestImporting:
             import_object("no_such_module:function")
         with pytest.raises(NotThere, match="no no_such_function in json"):
             import_object("json:no_such_function")
+
+
+# -- slips ---------------------------------------------------------------------------------------------------
+
+
+class AsyncCallable:
+    async def __call__(self, ctx):
+        return 1
+
+
+async def fetch(ctx):
+    return 1
+
+
+def rows(ctx):
+    yield 1
+
+
+NO_HANDLERS = [
+    (dict, "is the class dict"),
+    ({}, "of type dict"),
+    ({"build": len}, r"of type dict: register functions in a Handlers\(\)"),
+    (fetch, "is fetch, an async function"),
+    (functools.partial(fetch), "is fetch, an async function"),
+    (AsyncCallable(), "is AsyncCallable, an async function"),
+    (rows, "is rows, a generator function"),
+    (Handlers, "is the class Handlers: give an instance"),
+]
+
+
+GIVEN = {
+    "an engine": Engine,
+    "several": lambda handler: Engine([Handlers(), handler]),
+    "a step": Handlers().step("build"),
+    "a type": Handlers().step_type("build"),
+    "an undo": Handlers().rollback("build"),
+    "an undo of a type": Handlers().type_rollback("build"),
+    "a default": Handlers,
+    "a run": lambda handler: szal.run(FlowDef("demo"), handler=handler),
+    "the engine's undo": lambda handler: EngineConfig(rollback_handler=handler),
+}
+
+
+@pytest.mark.parametrize(("handler", "problem"), NO_HANDLERS)
+@pytest.mark.parametrize("give", GIVEN.values(), ids=GIVEN)
+def test_what_does_nothing_when_it_is_called_is_no_handler(give, handler, problem):
+    with pytest.raises(NotAHandler, match=problem):
+        give(handler)
+
+
+def test_none_is_no_handler_of_an_engine():
+    with pytest.raises(NotAHandler, match="of type NoneType"):
+        Engine(None)
+
+
+@pytest.mark.parametrize("decorator", ["step", "step_type", "rollback", "type_rollback"])
+def test_a_decorator_without_a_name_is_refused(handlers, decorator):
+    with pytest.raises(TypeError, match=rf"the name is missing: write @handlers\.{decorator}\('plain'\)"):
+        getattr(handlers, decorator)(plain)
+
+
+def test_an_async_function_that_is_called_by_name_is_refused_and_not_counted_as_done():
+    assert call("fetch").error.endswith("is fetch, an async function: szal calls plain functions, each on a thread")
+    assert "is rows, a generator function" in call("rows").error
+
+
+def test_an_unknown_type_of_step_is_named_with_the_one_that_was_meant(handlers):
+    handlers.step_type("http")(plain)
+    flow = FlowDef("demo", steps=[StepDef("a", step_type="shel"), StepDef("b", step_type="htpp"), StepDef("c")])
+    with Engine(handlers) as engine, pytest.raises(HandlerNotFound) as caught:
+        engine.run(flow)
+    assert str(caught.value) == (
+        "no handler for steps: a, b, c (there is no step type 'shel'; did you mean 'shell'?; "
+        "there is no step type 'htpp'; did you mean 'http'?)"
+    )
+    with Engine(handlers) as engine, pytest.raises(HandlerNotFound, match=r"'wiat'; did you mean 'wait'?"):
+        engine.run(FlowDef("demo", steps=[StepDef("a", step_type="wiat")]))
+
+
+@pytest.mark.parametrize(
+    ("step_type", "config", "problem"),
+    [
+        ("wait", {"signal": "go", "timout": 5}, "config.timout is unknown in a wait step; did you mean 'timeout'?"),
+        ("sleep", {"seconds": 0, "secnods": 1}, "config.secnods is unknown in a sleep step; did you mean 'seconds'?"),
+        ("shell", {"run": "true", "cdw": "/"}, "config.cdw is unknown in a shell step; did you mean 'cwd'?"),
+        ("python", {"call": "a:b", "x": 1}, "config.x is unknown in a python step, which has call, args, rollback"),
+        (
+            "sub_flow",
+            {"flow_name": "x", "input": {}},
+            "config.input is unknown in a sub_flow step; did",
+        ),
+        ("shell", {"run": "true", "rollback": {"run": "x", "dir": 1}}, "config.rollback: config.dir is unknown in a"),
+    ],
+)
+def test_a_key_that_means_nothing_is_refused(step_type, config, problem):
+    flow = FlowDef("demo", steps=[StepDef("a", step_type=step_type, config=config)], rollback_on_failure=True)
+    with Engine(Handlers()) as engine, pytest.raises(InvalidFlow) as caught:
+        engine.run(flow)
+    assert problem in str(caught.value)
+
+
+def test_keys_of_other_types_are_the_programs_own(handlers):
+    handlers.step_type("http")(lambda ctx: ctx.config)
+    assert run(StepDef("a", step_type="http", config={"timout": 1}), handlers=handlers).output == {"timout": 1}
+
+
+def test_an_undo_that_is_registered_makes_its_step_rollbackable(handlers):
+    undone = []
+    handlers.step("a")(lambda ctx: 1)
+    handlers.step("b")(lambda ctx: 1 / 0)
+    handlers.rollback("a")(lambda ctx: undone.append(ctx.output))
+    with Engine(handlers) as engine:
+        engine.run(FlowDef("demo", steps=[StepDef("a"), StepDef("b")], rollback_on_failure=True))
+    assert undone == [1]
+
+
+class TestStrict:
+    """`Handlers(strict=True)`: a handler for nothing is an error."""
+
+    def test_a_handler_for_no_step_is_named_with_the_one_that_was_meant(self):
+        handlers = Handlers(lambda ctx: "the default", strict=True)
+        handlers.step("biuld")(plain)
+        handlers.rollback("tset")(plain)
+        handlers.step_type("htpp")(plain)
+        flow = FlowDef("demo", steps=[StepDef("build", step_type="http"), StepDef("test")])
+        with Engine(handlers) as engine, pytest.raises(UnusedHandlers) as caught:
+            engine.run(flow)
+        assert caught.value.names == (
+            "step 'biuld'; did you mean 'build'?",
+            "step 'tset'; did you mean 'test'?",
+            "step type 'htpp'; did you mean 'http'?",
+        )
+
+    def test_all_flows_of_the_engine_count(self):
+        handlers = Handlers(strict=True)
+        for name in "abc":
+            handlers.step(name)(lambda ctx: ctx.step.name)
+        sub_flow = FlowDef("sub", steps=[StepDef("b")])
+        other = FlowDef("other", steps=[StepDef("c")])
+        flow = FlowDef("demo", steps=[StepDef("a")], sub_flows=[sub_flow])
+        with Engine(handlers, EngineConfig(storage=InMemoryStorage([other]))) as engine:
+            assert engine.run(flow).success
+        with Engine(handlers) as engine, pytest.raises(UnusedHandlers, match="step 'c'"):
+            engine.run(flow)
+
+    def test_beside_flows_of_functions_too(self):
+        handlers = Handlers(strict=True)
+        handlers.step("nothing")(plain)
+        flow = Flow("ci")
+        flow.step(lambda ctx: 1, name="build")
+        with Engine([flow, handlers]) as engine, pytest.raises(UnusedHandlers, match="step 'nothing'"):
+            engine.run(flow)
+
+    def test_otherwise_it_is_none(self, handlers):
+        handlers.step("biuld")(plain)
+        handlers.step("build")(lambda ctx: 1)
+        assert run(StepDef("build"), handlers=handlers).output == 1

@@ -144,6 +144,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         retry_on=read.many("retry_on", _read_failure, []),
         give_up_on=read.many("give_up_on", _read_failure, []),
         rollbackable=read.get("rollbackable", bool, False),
+        undo_on_failure=read.get("undo_on_failure", bool, False),
         continue_on_error=read.get("continue_on_error", bool, False),
         finally_=read.get("finally", bool, False),
         step_type=read.maybe("step_type", str),
@@ -202,7 +203,7 @@ def _read_steps(read: ObjectReader) -> list[StepResult]:
 
 def _plain_step(value: Json) -> StepResult | None:
     """Return the result of a step, read quickly; None: it is not as most are, or something is wrong with it."""
-    if type(value) is not dict or "caught" in value:
+    if type(value) is not dict or "caught" in value or "undo_output" in value:
         return None
     step_id, step_name = value.get("step_id"), value.get("step_name", "")
     return plain_outcome(value, step_id, step_name) if type(step_id) is type(step_name) is str else None
@@ -254,6 +255,7 @@ def read_outcome(read: ObjectReader, step_id: str, step_name: str) -> StepResult
         started_at=None if read.values.get("started_at") is None else read.time("started_at"),
         items=None if read.values.get("items") is None else read.many("items", _read_step_result),
         is_caught=read.get("caught", bool, False),
+        undo_output=read.values.get("undo_output"),
     )
 
 

@@ -161,6 +161,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "retry_jitter": _number(step.retry_jitter, "retry_jitter") or None,
                 "retry_on": [_failure(kind, "retry_on") for kind in step.retry_on],
                 "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
+                "undo_on_failure": _flag(step.undo_on_failure, "undo_on_failure") or None,
                 "continue_on_error": _flag(step.continue_on_error, "continue_on_error") or None,
                 "finally": _flag(step.finally_, "finally_") or None,
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
@@ -252,7 +253,16 @@ def outcome_json(result: StepResult) -> str:
         raise EncodeError(f"{_shown_name(result)}.{error.path}", error.problem) from None
     if started is not None:
         text += f',"started_at":"{started}"'
+    if result.undo_output is not None:
+        text += f',"undo_output":{_undo_output_json(result)}'
     return f'{text},"caught":true' if result.is_caught else text
+
+
+def _undo_output_json(result: StepResult) -> str:
+    try:
+        return dumps(result.undo_output, "undo_output")
+    except EncodeError as error:
+        raise EncodeError(f"{_shown_name(result)}.{error.path}", error.problem) from None
 
 
 def _shown_name(result: StepResult) -> str:
