@@ -274,7 +274,8 @@ class TestRunAgainWhatFailed:
     @pytest.fixture
     def file(self, tmp_path):
         file = tmp_path / "night.yaml"
-        file.write_text("name: night\nmode: sequential\nsteps:\n  - {name: a, run: echo a}\n  - {name: b, run: 'test -e came'}\n")
+        steps = "  - {name: a, run: echo a}\n  - {name: b, run: 'test -e came'}\n"
+        file.write_text(f"name: night\nmode: sequential\nsteps:\n{steps}")
         return file
 
     def test_runs_that_and_keeps_the_rest(self, file, database, szal):
