@@ -274,6 +274,8 @@ class SubFlows:
         flow: object = self._parent.sub_flow(name)
         if flow is None and storage is not None:
             flow = _looked_up(storage, name)
+        if hasattr(type(flow), "definition"):
+            flow = flow.definition  # type: ignore[attr-defined]
         if flow is None:
             raise SubFlowError(f"sub-flow {name!r} not found in storage")
         if not isinstance(flow, FlowDef):
