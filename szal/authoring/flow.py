@@ -202,7 +202,7 @@ class Flow:
             yield each if isinstance(each, str) else each.name
 
     def register_undo(self, step: str, function: Callable[..., Any]) -> None:
-        """Have *function* undo the step of that name: what `Step.rollback` does."""
+        """Have *function* undo the step of that name: what `Step.rollback` does. The engine's own."""
         written = self._written[step]
         if written.undoes is not None:
             raise InvalidFlow(self.name, (f"step {step!r} has a rollback already",))
@@ -318,7 +318,7 @@ class Flow:
     # -- for engines -----------------------------------------------------------------------------------
 
     def resolvers(self) -> "Mapping[str, Resolver]":
-        """Return what does the steps of this flow and its sub-flows, by the flows' names."""
+        """Return what does the steps of this flow and its sub-flows, by the flows' names. The engine's own."""
         found: dict[str, Resolver] = {self.name: self._functions}
         for flow in self._sub_flows:
             if isinstance(flow, Flow):
@@ -326,7 +326,7 @@ class Flow:
         return found
 
     def registries(self) -> "Mapping[str, MigrationRegistry]":
-        """Return the migrations of this flow and its sub-flows, by the flows' names."""
+        """Return the migrations of this flow and its sub-flows, by the flows' names. The engine's own."""
         found = {} if self._migrations.latest_version is None else {self.name: self._migrations}
         for flow in self._sub_flows:
             if isinstance(flow, Flow):
