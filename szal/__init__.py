@@ -15,6 +15,7 @@ from szal.engine.execution import Execution
 from szal.engine.one_shot import run
 from szal.errors import (
     Cancelled,
+    CannotRetry,
     CannotReuse,
     CommandFilesUnusable,
     CommandOutputUnusable,
@@ -112,6 +113,7 @@ __all__ = [
     "BackoffStrategy",
     "CancellationToken",
     "Cancelled",
+    "CannotRetry",
     "CannotReuse",
     "CommandFilesUnusable",
     "CommandOutputUnusable",

@@ -13,12 +13,12 @@ from szal.authoring.script import run_as_program
 from szal.authoring.step import Step
 from szal.authoring.wiring import Function, Wired, Written, wire
 from szal.engine.one_shot import run
-from szal.errors import InvalidFlow
+from szal.errors import InvalidFlow, NotAHandler
 from szal.expressions.path import Json, spelled
 from szal.model.flow import FlowDef, definition_of
 from szal.model.migration import Migration, MigrationRegistry
 from szal.model.results import FlowResult
-from szal.model.step import StepDef
+from szal.model.step import ENGINE_TYPES, StepDef
 from szal.model.validation import FlowMode
 from szal.steps.handlers import Handlers
 
@@ -145,10 +145,15 @@ class Flow:
             return decorate
         if isinstance(function, Step):
             function = function.function
+        if isinstance(function, str):
+            raise NotAHandler("what flow.step is given", f"is a text: write @flow.step(name={function!r})")
         name = name_of(function) if name is None else name
         if name is None:
             raise InvalidFlow(self.name, ("a step of what has no name of its own needs one: flow.step(…, name=…)",))
         check_fields(f"step {name!r}", fields, OF_A_STEP)
+        if fields.get("step_type") in ENGINE_TYPES:
+            problem = f"step {name!r} is of type {fields['step_type']!r}, which calls no function: use flow.add_step"
+            raise InvalidFlow(self.name, (problem,))
         does = Function(function, parameters_of(function, f"the function of step {name!r}"))
         self._add(name, needs, fields, does)
         return Step(self, name, function)
@@ -197,7 +202,7 @@ class Flow:
             yield each if isinstance(each, str) else each.name
 
     def register_undo(self, step: str, function: Callable[..., Any]) -> None:
-        """Have *function* undo the step of that name: what `Step.rollback` does."""
+        """Have *function* undo the step of that name: what `Step.rollback` does. The engine's own."""
         written = self._written[step]
         if written.undoes is not None:
             raise InvalidFlow(self.name, (f"step {step!r} has a rollback already",))
@@ -313,7 +318,7 @@ class Flow:
     # -- for engines -----------------------------------------------------------------------------------
 
     def resolvers(self) -> "Mapping[str, Resolver]":
-        """Return what does the steps of this flow and its sub-flows, by the flows' names."""
+        """Return what does the steps of this flow and its sub-flows, by the flows' names. The engine's own."""
         found: dict[str, Resolver] = {self.name: self._functions}
         for flow in self._sub_flows:
             if isinstance(flow, Flow):
@@ -321,7 +326,7 @@ class Flow:
         return found
 
     def registries(self) -> "Mapping[str, MigrationRegistry]":
-        """Return the migrations of this flow and its sub-flows, by the flows' names."""
+        """Return the migrations of this flow and its sub-flows, by the flows' names. The engine's own."""
         found = {} if self._migrations.latest_version is None else {self.name: self._migrations}
         for flow in self._sub_flows:
             if isinstance(flow, Flow):

@@ -161,12 +161,19 @@ def _outcome(
         result=result,
         record=record,
         left_behind=running.engine.abandoned,
-        is_old=before is not None and before.result is not None and not before.state.is_live,
+        is_old=_had_ended(before, record),
         is_interrupted=came is not None,
         is_left=is_left,
         standing=standing,
         flow=None if record is None else running.job.target.named(record.flow_name),
     )
+
+
+def _had_ended(before: ExecutionRecord | None, record: ExecutionRecord | None) -> bool:
+    """Whether it had ended *before*, and was not run again since."""
+    if before is None or before.result is None or before.state.is_live:
+        return False
+    return record is None or record.reopened == before.reopened
 
 
 def _status(result: FlowResult | None, interrupted: int | None) -> int:

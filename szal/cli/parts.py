@@ -92,12 +92,21 @@ class Chosen:
     """The inputs of that execution, which it takes where no others are given."""
 
     def run(
-        self, engine: Engine, name: str, inputs: Mapping[str, Json], labels: Mapping[str, str], token: CancellationToken
+        self,
+        engine: Engine,
+        name: str,
+        inputs: Mapping[str, Json],
+        labels: Mapping[str, str],
+        token: CancellationToken,
+        *,
+        retry_failed: bool = False,
     ) -> FlowResult:
         """Run it as the execution *name*."""
         try:
             if self.part is None or self.reuse is None:
-                return engine.run(self.flow, inputs, execution_id=name, cancel=token, labels=labels)
+                return engine.run(
+                    self.flow, inputs, execution_id=name, cancel=token, labels=labels, retry_failed=retry_failed
+                )
             return engine.rerun(self.reuse, inputs=inputs, flow=self.part, new_id=name, labels=labels, cancel=token)
         except SzalError:
             raise

@@ -42,6 +42,7 @@ __all__ = ["run", "run_target"]
 @inputs_option
 @labels_option
 @id_option
+@click.option("--retry-failed", is_flag=True, help="Run what has failed under that --id again; what completed stands.")
 @part_options
 @run_options
 def run(
@@ -50,6 +51,7 @@ def run(
     inputs: Mapping[str, str],
     labels: Mapping[str, str],
     execution_id: str | None,
+    retry_failed: bool,
     from_step: str | None,
     only: str | None,
     reuse: str | None,
@@ -73,12 +75,14 @@ def run(
         needed(settings.store)
     selection = Selection(from_step=from_step, only=only, reuse=reuse)
     selection.check(settings.store)
+    if retry_failed and (execution_id is None or from_step or only or reuse):
+        raise click.UsageError("--retry-failed needs the --id of what has failed, and runs a whole flow")
     if dry_run:
         if execution_id is not None:
             raise click.UsageError("--dry-run says what a new execution would do: leave --id out")
         _preview(target, inputs, selection, settings)
         return
-    run_target(target, inputs, settings, selection, execution_id=execution_id, labels=labels)
+    run_target(target, inputs, settings, selection, execution_id=execution_id, labels=labels, retry_failed=retry_failed)
 
 
 def run_target(
@@ -90,6 +94,7 @@ def run_target(
     execution_id: str | None,
     labels: Mapping[str, str],
     known: Target | None = None,
+    retry_failed: bool = False,
 ) -> NoReturn:
     """Run what is named *target*, and is *known* where it need not be looked for, and end the process.
 
@@ -106,7 +111,7 @@ def run_target(
             given = inputs_given(chosen.flow, inputs, chosen.earlier)
 
             def do(engine: Engine, token: CancellationToken) -> FlowResult:
-                return chosen.run(engine, name, given, labels, token)
+                return chosen.run(engine, name, given, labels, token, retry_failed=retry_failed)
 
             record = None if store is None else store.get(name)
             standing = None if record is None or store is None else status_of(store, record)

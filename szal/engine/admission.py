@@ -87,7 +87,7 @@ class Admission:
         """Yield *flow* and all others that are known."""
         yield from (flow, *flow.sub_flows)
         if self._config.storage is not None:
-            yield from self._config.storage.list()
+            yield from map(definition_of, self._config.storage.list())
 
     def check_id(self, execution_id: str | None) -> None:
         """Raise TypeError or ValueError for what can be no execution's id."""

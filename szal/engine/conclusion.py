@@ -113,4 +113,5 @@ def copy_of(record: ExecutionRecord) -> ExecutionRecord:
         cwd=record.cwd,
         file=record.file,
         stop=record.stop,
+        reopened=record.reopened,
     )

@@ -50,9 +50,10 @@ class EngineConfig:
     `execution_store`: where runs are recorded; anything with ``save``, ``get``, ``list`` and ``remove``.
     `storage`: where sub-flows are looked up that a flow does not bring itself (`FlowDef.sub_flows`).
     `rollback_handler`: undoes every rollbackable step for which the handlers bring nothing of their own.
-    `event_sink` is called with every `WorkflowEvent`, and `step_type_metrics` with
-    ``(step_type or "default", status, seconds)`` after each step, on the run's coordinating thread;
-    `progress_sink` with every `StepProgress`, on the step's thread. One that raises is logged, and fails nothing.
+    `event_sink`: called with every `WorkflowEvent`, on the run's coordinating thread. A sink that raises is logged, and
+    fails nothing.
+    `step_type_metrics`: called with ``(step_type or "default", status, seconds)`` after each step, likewise.
+    `progress_sink`: called with every `StepProgress`, on the step's thread.
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
     "step": also each step, before anything that depends on it starts). An `execution_id` that is given, or the flow's
     own, is recorded before anything runs, whatever it is. docs/stores.md says what a crash can lose.
@@ -68,9 +69,9 @@ class EngineConfig:
     continued later; "cancel": it is cancelled, and undone where it rolls back. Without one of szal's own stores it is
     always cancelled.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
-    `max_depth`: how deeply sub-flows may be nested, at most 64. `max_sub_flows`: how many a run may have in all, each
-    attempt and those of its sub-flows counted (by each process that goes on with it, anew). More of either ends the
-    whole run.
+    `max_depth`: how deeply sub-flows may be nested, at most 64.
+    `max_sub_flows`: how many a run may have in all, each attempt and those of its sub-flows counted (by each process
+    that goes on with it, anew). More of either ends the whole run.
     `cwd`: the directory that commands run in, of executions that begin and of those that go on. Without it that is the
     folder of the flow's file, or the working directory of the process in which the execution began: it is recorded, and
     where it is gone, the execution is not gone on with (`WorkingDirectoryGone`).

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.config import EngineConfig
-from szal.engine.lineage import Reading, last_sub_flow
+from szal.engine.lineage import Reading, family_key, last_sub_flow
 from szal.engine.spec import stored_flow
 from szal.expressions.path import Json
 from szal.model.definition import changed_steps, differences
@@ -51,7 +51,7 @@ class Correction:
             step = plan.steps[place]
             if step.step_type != "sub_flow" or step.name in changed:
                 continue
-            child = last_sub_flow(ledger, execution_id, step, sub_flows.get(step.name))
+            child = last_sub_flow(ledger, family_key(known.record), step, sub_flows.get(step.name))
             if child is None:
                 continue
             name = child.record.flow_name

@@ -78,7 +78,7 @@ class Driver:
         execution: Execution | None = None,
     ) -> None:
         self.execution_id = execution_id
-        self._thread = threading.get_ident()  # that it goes on on
+        self._thread: int | None = threading.get_ident()  # that it goes on on; None: on one that is about to
         self._execution = execution
         self._host = host
         self._leased = leased
@@ -231,6 +231,7 @@ class Driver:
                     return None
                 found = admit()
                 if isinstance(found, ExecutionSpec):
+                    self._thread = None
                     thread.give(partial(self._run_started, found, execution))
                     if signals.pending is not None:  # nobody will hear of this run: it is interrupted, too
                         self.request_stop(self.stop_for(signals.pending), signals.pending)

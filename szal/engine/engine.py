@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+import attrs
+
 from szal.engine.admission import under_new_id
 from szal.engine.driver import NotAdmitted
 from szal.engine.execution import Execution, RunThread
@@ -48,6 +50,7 @@ class Engine(Steering):
         execution_id: str | None = None,
         cancel: CancellationToken | None = None,
         labels: Mapping[str, str] | None = None,
+        retry_failed: bool = False,
         if_running: Literal["raise", "wait"] = "raise",
     ) -> FlowResult:
         """Run *flow* on this thread, and return how it ended once that is recorded. A flow that fails returns.
@@ -57,6 +60,10 @@ class Engine(Steering):
         ended the stored result is returned, and nothing runs twice. Where somebody is running it, `if_running` says
         what then: "raise" `ExecutionOwned`, or "wait" until they do no more, and do as above; *cancel* ends the waiting
         (`Cancelled`), not what they run.
+
+        With *retry_failed*, an execution that has failed is run again under its id, with the inputs that it had: what
+        failed, what that skipped, and what comes after either; the rest stands. One that was undone or cancelled is
+        refused (`CannotRetry`). `rerun` makes a new execution instead.
 
         Raises, before anything runs: `InvalidFlow`, `InvalidInputs` (they are not what the flow declares),
         `HandlerNotFound`, `EncodeError` (inputs, labels or a config that JSON cannot hold), `ExecutionOwned` (somebody
@@ -73,8 +80,12 @@ class Engine(Steering):
             raise ValueError(f"if_running is 'raise' or 'wait', not {if_running!r}")
         if if_running == "wait" and execution_id is None:
             raise ValueError("if_running='wait' needs an execution_id: without one, a run is new")
+        if retry_failed and (execution_id is None or not self._admission.has_ledger):
+            raise ValueError("retry_failed=True needs an execution_id, and one of szal's own stores")
         while True:
             spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
+            if retry_failed:
+                spec = attrs.evolve(spec, retries_failed=True)
             try:
                 return self._run(spec, is_claimed=execution_id is not None)
             except ExecutionOwned as error:

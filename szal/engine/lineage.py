@@ -25,6 +25,7 @@ __all__ = [
     "Undone",
     "can_be_undone",
     "child_id",
+    "family_key",
     "is_child_id",
     "last_sub_flow",
     "left_by",
@@ -50,8 +51,16 @@ class Reading(Protocol):
 
 
 def child_id(parent: str, step: str, attempt: int) -> str:
-    """Return the id of a sub-flow's execution: the same when it is taken up after a crash."""
+    """Return the id of the execution of a sub-flow of *parent*, a `family_key`: the same when it is taken up again."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, key_of(parent, step, str(attempt))))
+
+
+def family_key(record: "ExecutionRecord") -> str:
+    """Return what the ids of an execution's sub-flows are made of: its own id, or another each time it is reopened.
+
+    So what runs again does not take the sub-flows that there were for its own.
+    """
+    return key_of(record.execution_id, str(record.reopened)) if record.reopened else record.execution_id
 
 
 def is_child_id(execution_id: str) -> bool:
@@ -145,7 +154,7 @@ def left_by(ledger: Reading, known: "Snapshot") -> list[str]:
         if checkpoint.undo_error is not None:
             left[name] = checkpoint.undo_error
         elif step is not None and step.step_type == "sub_flow" and checkpoint.result.status not in NOTHING_LEFT:
-            child = last_sub_flow(ledger, known.record.execution_id, step, checkpoint.sub_flow)
+            child = last_sub_flow(ledger, family_key(known.record), step, checkpoint.sub_flow)
             below = [] if child is None else left_by(ledger, child)
             if below:
                 left[name] = ", ".join(below)
@@ -175,7 +184,7 @@ def can_be_undone(ledger: Reading, known: "Snapshot", is_undone: Callable[[StepD
         if is_undone(step, known.record.flow_name):
             return True
         if step.step_type == "sub_flow":
-            child = last_sub_flow(ledger, known.record.execution_id, step, checkpoint.sub_flow)
+            child = last_sub_flow(ledger, family_key(known.record), step, checkpoint.sub_flow)
             if child is not None and can_be_undone(ledger, child, is_undone):
                 return True
     return False

@@ -1,6 +1,7 @@
 """A flow run by an engine made for it: what a script needs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from szal.engine.config import Durability
 from szal.engine.engine import Engine
@@ -25,13 +26,15 @@ def run(
     durability: Durability = "flow",
     labels: Mapping[str, str] | None = None,
     cancel: CancellationToken | None = None,
+    retry_failed: bool = False,
+    if_running: Literal["raise", "wait"] = "raise",
     **config: object,
 ) -> FlowResult:
     """Run *flow* with an engine made for it, recorded in `store`: a URL, a path, a store or its sink, as `Engine.open`.
 
     Without a store nothing is recorded. `handler` is as for `Engine`; a `szal.Flow` brings its own. Without one the
     flow's steps must be of the types that `Handlers` brings. `config` are settings of `EngineConfig`, and
-    `execution_id`, `labels` and `cancel` as for `Engine.run`.
+    `execution_id`, `labels`, `cancel`, `retry_failed` and `if_running` as for `Engine.run`.
 
     >>> run(FlowDef("hello"), handler=lambda ctx: "world").success
     True
@@ -48,4 +51,12 @@ def run(
     else:
         engine = Engine.open(store, *(does if isinstance(does, list | tuple) else (does,)), **settings)
     with engine:
-        return engine.run(flow, inputs, execution_id=execution_id, labels=labels, cancel=cancel)
+        return engine.run(
+            flow,
+            inputs,
+            execution_id=execution_id,
+            cancel=cancel,
+            labels=labels,
+            retry_failed=retry_failed,
+            if_running=if_running,
+        )

@@ -14,7 +14,7 @@ from szal.engine.interrupted import interrupted
 from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
-from szal.engine.lineage import is_child_id, root_of, standing_sub_flow
+from szal.engine.lineage import family_key, is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import has_left, owner_name
 from szal.engine.part import Part
 from szal.engine.rerun import given_rows, kept_rows, with_descendants
@@ -22,6 +22,7 @@ from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flo
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
+    CannotRetry,
     DefinitionMismatch,
     EncodeError,
     ExecutionNotFound,
@@ -44,6 +45,7 @@ from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.steps.resolving import Resolver
 from szal.stores.ledger import Ledger, Signal, Snapshot, StepRows
+from szal.stores.writes import Lease, Release
 
 __all__ = ["Recovery", "Rerun", "Resolution"]
 
@@ -113,7 +115,42 @@ class Recovery:
         root = root_of(self.ledger, known.record)
         if root.execution_id != record.execution_id:
             self._check_not_run(root)  # whose owner has its sub-flows too
+        if spec.retries_failed and not known.record.state.is_live and known.record.state is not WorkflowState.COMPLETED:
+            _check_failed(known.record)
+            return self._reopened(spec, definition)
         return self.take_over(spec)
+
+    def _reopened(self, spec: ExecutionSpec, definition: Definition) -> ExecutionSpec | FlowResult:
+        """Return *spec* as it begins again under its own id, with what completed before.
+
+        Raises `CannotRetry` where it has not failed by now, and `ExecutionOwned`.
+        """
+        execution_id = spec.record.execution_id
+        known = self.leased.take_over(execution_id, reopen=True)
+        assert known.epoch is not None
+        lease = Lease(execution_id, known.epoch)
+        try:
+            _check_failed(known.record)  # somebody else may have had it run again meanwhile
+            check_directory(known.record, spec.plan, self._config)
+            steps = kept_rows(self.ledger, known, spec.plan, (), in_place=True)
+            record = attrs.evolve(
+                moved(known.record, self._config.cwd),
+                state=WorkflowState.RUNNING,
+                result=None,
+                finished_at=None,
+                error=None,
+                stop=None,
+                flow_version=spec.flow.version,
+                reopened=known.record.reopened + 1,
+            )
+            new = self.leased.new(record, definition, steps=steps, under=lease, replace=True)
+            self.leased.claim(new)
+        except BaseException:
+            self.leased.write(Release(execution_id, known.epoch))
+            raise
+        return attrs.evolve(
+            spec, record=record, epoch=new.epoch, snapshot=Snapshot(record=record, epoch=new.epoch, steps=steps)
+        )
 
     def _before_take_over(self, execution_id: str) -> Snapshot:
         """Return what has to be known of an execution before it is taken over.
@@ -221,7 +258,7 @@ class Recovery:
             is_open = checkpoint is None or checkpoint.outcome is None
             if not is_open and not is_undone:
                 continue
-            _, child = standing_sub_flow(self.ledger, known.record.execution_id, step)
+            _, child = standing_sub_flow(self.ledger, family_key(known.record), step)
             if child is not None:
                 below = stored_flow(child.record.execution_id, child, self._config)
                 plan_below = Plan.of(below)
@@ -386,6 +423,14 @@ class Recovery:
             failed = attrs.evolve(begun, status=StepStatus.FAILED, attempts=1, error="resolved as failed")
             failed.is_caught = node.failure is Outcome.CAUGHT
             journal.settled(node, failed, node.failure)
+
+
+def _check_failed(record: ExecutionRecord) -> None:
+    """Raise `CannotRetry` unless an execution has failed and can begin again by itself."""
+    if record.state is not WorkflowState.FAILED:
+        raise CannotRetry(record.execution_id, f"is {record.state}, and not failed")
+    if is_child_id(record.execution_id):
+        raise CannotRetry(record.execution_id, "is a sub-flow: run what it belongs to again")
 
 
 def _nothing_to_decide(execution_id: str, step: str) -> ValueError:

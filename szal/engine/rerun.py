@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Mapping
 
-from szal.engine.lineage import Reading, Undone, last_sub_flow
+from szal.engine.lineage import Reading, Undone, family_key, last_sub_flow
 from szal.errors import did_you_mean
 from szal.expressions.path import Json
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
@@ -22,14 +22,16 @@ def kept_rows(
     known: "Snapshot",
     plan: Plan,
     again: Container[int],
+    *,
+    in_place: bool = False,
 ) -> "StepRows":
     """Return what a rerun of *known* begins with, but of the steps at the places *again*.
 
     Of what completed and was not undone, by this execution or by a rerun, the outcome, which stands unless something
     before it runs again (`Run.kept`); that a step was skipped, so that it is known to be as it was if it is skipped
-    again; and which sub-flows there were that did not complete.
+    again; and which sub-flows there were that did not complete. *in_place*: that is the same execution, reopened.
     """
-    execution_id = known.record.execution_id
+    execution_id = None if in_place else known.record.execution_id
     rows: list[StepRow] = []
     checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
     undone = Undone(ledger)
@@ -41,7 +43,8 @@ def kept_rows(
             continue
         step, checkpoint = plan.nodes[place].step, checkpoints.get(name)
         if step.step_type == "sub_flow":
-            child = last_sub_flow(ledger, execution_id, step, None if checkpoint is None else checkpoint.sub_flow)
+            taken_over = None if checkpoint is None else checkpoint.sub_flow
+            child = last_sub_flow(ledger, family_key(known.record), step, taken_over)
             row = _row_of_sub_flow(step, checkpoint, child, execution_id)
         elif checkpoint is None or (checkpoint.origin is not None and name in undone.by(checkpoint.origin)):
             row = None
@@ -84,7 +87,7 @@ def _is_skipped(result: StepResult) -> bool:
     return result.status is StepStatus.SKIPPED and not result.attempts
 
 
-def _row_of(checkpoint: Checkpoint, execution_id: str, *, is_item: bool = False) -> str | None:
+def _row_of(checkpoint: Checkpoint, execution_id: str | None, *, is_item: bool = False) -> str | None:
     result = checkpoint.result
     if _is_done(checkpoint):
         origin = checkpoint.origin or execution_id
@@ -104,24 +107,24 @@ def _row_of(checkpoint: Checkpoint, execution_id: str, *, is_item: bool = False)
 
 
 def _row_of_sub_flow(
-    step: StepDef, checkpoint: Checkpoint | None, child: "Snapshot | None", execution_id: str
+    step: StepDef, checkpoint: Checkpoint | None, child: "Snapshot | None", execution_id: str | None
 ) -> str | None:
     """Return what is kept of a sub_flow step: that it completed, or which execution the next one is a rerun of."""
     if child is None:
         return None if checkpoint is None else _row_of(checkpoint, execution_id)
-    execution_id, state = child.record.execution_id, child.record.state
+    child_id, state = child.record.execution_id, child.record.state
     age = 1
-    if checkpoint is not None and checkpoint.sub_flow == execution_id:  # taken over from an earlier one
+    if checkpoint is not None and checkpoint.sub_flow == child_id:  # taken over from an earlier one
         age = checkpoint.age + 1
     if state is WorkflowState.ROLLED_BACK:
         return None
     if checkpoint is not None and _is_done(checkpoint) and state is WorkflowState.COMPLETED:
-        return encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED), age=age, sub_flow=execution_id)
+        return encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED), age=age, sub_flow=child_id)
     if checkpoint is not None and _is_skipped(checkpoint.result):
         result = checkpoint.result
     else:
         result = StepResult(step.id, step.name, StepStatus.FAILED, error=child.record.error)
-    return encode_checkpoint(result, age=age, sub_flow=execution_id)
+    return encode_checkpoint(result, age=age, sub_flow=child_id)
 
 
 def with_descendants(plan: Plan, steps: Iterable[str]) -> set[int]:

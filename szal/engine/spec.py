@@ -258,6 +258,7 @@ class ExecutionSpec:
     epoch: int | None = None  # of the lease
     new: "NewExecution | None" = None  # what is to be written before anything else: it is not recorded yet
     snapshot: "Snapshot | None" = None
+    retries_failed: bool = False  # what has failed under its id is run again
 
     @property
     def lease(self) -> "Lease | None":

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import attrs
 
 from szal.engine.inspection import nobody_runs
-from szal.engine.lineage import sub_flows_of
+from szal.engine.lineage import family_key, sub_flows_of
 from szal.engine.owners import is_gone
 from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.spec import recorded_flow
@@ -251,7 +251,7 @@ def _is_undecided(node: Node, checkpoint: Checkpoint | None) -> bool:
 
 def _waits_below(ledger: Ledger, record: ExecutionRecord, node: Node) -> Iterator[Wait]:
     """Yield what the sub-flow waits for that the step *node* stands for: signals go to its own execution."""
-    for _, known in sub_flows_of(ledger, record.execution_id, node.step):
+    for _, known in sub_flows_of(ledger, family_key(record), node.step):
         if known.record.state is WorkflowState.PAUSED and known.flow is not None:
             flow = recorded_flow(known.flow)
             yield from _waits(ledger, known.record, flow, known)

@@ -11,6 +11,7 @@ from szal.engine.leased_store import LeasedStore
 from szal.engine.lineage import (
     can_be_undone,
     child_id,
+    family_key,
     last_sub_flow,
     left_by,
     standing_sub_flow,
@@ -156,7 +157,7 @@ class SubFlows:
         if faults := faults_in("sub_flow", config, rendered=True):
             raise SubFlowError(str(faults[0]))
         inputs = config.get("inputs") or {}
-        execution_id = child_id(self._parent.record.execution_id, call.node.step.name, call.number)
+        execution_id = child_id(family_key(self._parent.record), call.node.step.name, call.number)
         known = self._known(execution_id)
         if known is not None and known.epoch is None and known.record.result is not None:
             return Ended.of(known, known.record.result, self._left_by(known))
@@ -273,6 +274,8 @@ class SubFlows:
         flow: object = self._parent.sub_flow(name)
         if flow is None and storage is not None:
             flow = _looked_up(storage, name)
+        if hasattr(type(flow), "definition"):
+            flow = flow.definition  # type: ignore[attr-defined]
         if flow is None:
             raise SubFlowError(f"sub-flow {name!r} not found in storage")
         if not isinstance(flow, FlowDef):
@@ -288,12 +291,12 @@ class SubFlows:
     def under_way(self, node: Node) -> int:
         """Return the attempt whose sub-flow has begun and not ended, or completed, as the store has it; 0: none."""
         assert self._leased is not None
-        return standing_sub_flow(self._leased, self._parent.record.execution_id, node.step)[0]
+        return standing_sub_flow(self._leased, family_key(self._parent.record), node.step)[0]
 
     def interrupted(self, node: Node) -> Iterator[ExecutionSpec]:
         """Take over, one after another, the sub-flows of the step *node* that a crash interrupted: to end them."""
         assert self._leased is not None
-        begun = sub_flows_of(self._leased, self._parent.record.execution_id, node.step)
+        begun = sub_flows_of(self._leased, family_key(self._parent.record), node.step)
         execution_ids = [child.record.execution_id for _, child in begun]
         if node.place in self.taken_over:
             execution_ids.append(self.taken_over[node.place])
@@ -323,7 +326,7 @@ class SubFlows:
         """
         if self._leased is None or self._parent.snapshot is None:
             return False
-        last = last_sub_flow(self._leased, self._parent.record.execution_id, node.step)
+        last = last_sub_flow(self._leased, family_key(self._parent.record), node.step)
         return last is not None and last.record.state in (WorkflowState.COMPLETED, WorkflowState.ROLLING_BACK)
 
     def left_before(self, node: Node) -> list[str]:
@@ -334,7 +337,7 @@ class SubFlows:
         if self._leased is None or self._parent.snapshot is None:
             return []
         taken_over = self.taken_over.get(node.place)
-        last = last_sub_flow(self._leased, self._parent.record.execution_id, node.step, taken_over)
+        last = last_sub_flow(self._leased, family_key(self._parent.record), node.step, taken_over)
         return [] if last is None else self._left_by(last)
 
     def _left_by(self, known: "Snapshot") -> list[str]:
@@ -352,9 +355,8 @@ class SubFlows:
         if self._leased is None:
             done = self.completed.get(node.place)
             return done if done is not None and done.can_be_undone else None
-        parent_id = self._parent.record.execution_id
         execution_id = self.taken_over.get(node.place) if is_taken_over else None
-        execution_id = execution_id or child_id(parent_id, node.step.name, attempt)
+        execution_id = execution_id or child_id(family_key(self._parent.record), node.step.name, attempt)
         self._leased.drain()
         known = self._read(execution_id)
         if known is None:

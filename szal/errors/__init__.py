@@ -16,6 +16,7 @@ from szal.errors.command import (
 )
 from szal.errors.description import MAX_TEXT, UNPRINTABLE, cut, describe, text_of
 from szal.errors.execution import (
+    CannotRetry,
     CannotReuse,
     DefinitionMismatch,
     EngineClosed,
@@ -70,6 +71,7 @@ __all__ = [
     "MAX_TEXT",
     "UNPRINTABLE",
     "Cancelled",
+    "CannotRetry",
     "CannotReuse",
     "CommandFilesUnusable",
     "CommandOutputUnusable",

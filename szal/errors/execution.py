@@ -5,6 +5,7 @@ import attrs
 from szal.errors.root import SzalError
 
 __all__ = [
+    "CannotRetry",
     "CannotReuse",
     "DefinitionMismatch",
     "EngineClosed",
@@ -129,6 +130,24 @@ class CannotReuse(SzalError):
 
     def __str__(self) -> str:
         return f"step {self.step!r} needs what execution {self.execution_id} has not completed: {', '.join(self.steps)}"
+
+
+@attrs.define(repr=False, slots=False)
+class CannotRetry(SzalError):
+    """The failed steps of an execution cannot be run again under its own id: it is left as it is.
+
+    Cause: it was undone or cancelled, so that what completed does not stand any more; or it is a sub-flow.
+    Next: `szal rerun ID` runs it as a new execution.
+
+    >>> print(CannotRetry("order-42", "is rolled_back, and not failed"))
+    execution order-42 is rolled_back, and not failed
+    """
+
+    execution_id: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"execution {self.execution_id} {self.problem}"
 
 
 @attrs.define(repr=False, slots=False)

@@ -45,18 +45,27 @@ def _flows(value: "Iterable[Any]") -> "tuple[FlowDef, ...]":
 
 @attrs.define(kw_only=True)
 class FlowDef:
-    """Steps, and the mode that wires them. `timeout` limits a whole run, as that of a step; None means no limit.
+    """Steps, and the mode that wires them.
 
-    `inputs` has the inputs that a run takes, each with its default or a declaration: an object with only the keys
-    `type` (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other
-    input is refused, and conditions and templates may name no other; a flow without `inputs` takes whatever it is
-    given. `rollback_on_failure`: a run that does not succeed is undone, the sub-flows that it ran included, whatever
-    they say themselves. `fail_fast`: the first failure that ends it stops what still runs, its sub-flows too, and skips
-    what has not begun. `file` is where it was loaded from, and no part of the definition: its commands run in that
-    folder. `sub_flows` are what its sub_flow steps name, and those of these flows: they are recorded with it, and come
-    before those of `EngineConfig.storage`. `parameters`, no part of the definition either, are the inputs that its
-    functions take, where all of these are known (`szal.Flow`): a flow that declares no `inputs` then takes these, and
-    those that its texts name.
+    `name`: what executions are recorded and found under.
+    `mode`: what a step waits for: its dependencies (DAG), the step before it (SEQUENTIAL), nothing (PARALLEL), the step
+    that it is a part of (HIERARCHICAL).
+    `id`: that of its first execution, where that is given none.
+    `description`: what it is for, in words.
+    `version`: what migrations count from; to be raised where executions are to go on with changed steps.
+    `steps`: in the order in which their results stand.
+    `rollback_on_failure`: a run that does not succeed is undone, the sub-flows that it ran included, whatever they say
+    themselves.
+    `fail_fast`: the first failure that ends it stops what still runs, its sub-flows too, and skips what has not begun.
+    `timeout`: limits a whole run, as that of a step; None: nothing does.
+    `inputs`: the inputs that a run takes, each with its default or a declaration: an object with only the keys `type`
+    (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other input is
+    refused, and conditions and templates may name no other; a flow without them takes whatever it is given.
+    `sub_flows`: what its sub_flow steps name, and those of these flows: they are recorded with it, and come before
+    those of `EngineConfig.storage`.
+    `file`: where it was loaded from, and no part of the definition: its commands run in that folder.
+    `parameters`: no part of the definition either: the inputs that its functions take, where all of these are known
+    (`szal.Flow`). A flow that declares no `inputs` then takes these, and those that its texts name.
 
     >>> flow = FlowDef("ci", FlowMode.DAG)
     >>> build = flow.add_step(StepDef("build"))

@@ -190,7 +190,8 @@ class ExecutionRecord:
 
     `result` is what it came to, or had come to when it paused: one that runs has none. `inputs` are what the run was
     given; `labels` the caller's own (str to str), to find executions by; `stop` is why it was stopped, if it was. `cwd`
-    is the directory that its commands run in, wherever it goes on; `file` the flow's file, where it has one.
+    is the directory that its commands run in, wherever it goes on; `file` the flow's file, where it has one. `reopened`
+    is how often its failed steps were run again under its own id (`Engine.run` with `retry_failed`).
 
     >>> record = ExecutionRecord("order-42", "orders", labels={"customer": "7"})
     >>> str(record.state), record.finished_at, record.stop
@@ -212,6 +213,7 @@ class ExecutionRecord:
     stop: Stop | None = attrs.field(default=None, kw_only=True)
     cwd: str | None = attrs.field(default=None, kw_only=True)
     file: str | None = attrs.field(default=None, kw_only=True)
+    reopened: int = attrs.field(default=0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Give a result the id and the state that it has not: szal-rs keeps them in the record alone."""

@@ -133,23 +133,44 @@ class StepDef:
     """One unit of work. A value: change it with `attrs.evolve`, and never its `config` in place.
 
     Durations are seconds, a `timedelta`, or a text like "1m30s". They are kept as seconds, and recorded in whole
-    milliseconds; a limit is kept so, and a positive one is never 0. `timeout`
-    limits one attempt, counted from its start; None means no limit.
-    `retry_jitter` spreads each wait by that fraction, both ways. `retry_on` and `give_up_on` take exception
-    classes or their dotted names (``"requests.exceptions.Timeout"``; builtins need no module); a name
-    matches a class and everything derived from it, and nothing is imported to find out. A class that a script defines
-    has the name that it has where the script is imported. A whole number is the exit status of a command, as a shell
-    tells it: 137 also where the shell itself was killed by SIGKILL.
-    With ``idempotent=False`` a step whose process died while it ran is never simply run again: its execution waits
-    for `Engine.resolve`. `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is
-    registered for, and what a sub-flow did. `undo_on_failure`, which implies that: it is undone also where it failed or
-    ran out of time, as it may have done half of it. `continue_on_error`: its failure is caught, so its flow may succeed
-    all the same, and what depends on it runs as if it had completed without an output. `finally_`: it runs when
-    everything else, the undoing included, is over, whatever the end was; it has `StepContext.flow`. `depends_on` takes
-    steps or their ids, and stores ids.
-    With `foreach` it runs once for each element of a list, at most `max_parallel` of these *items* at a time: a path
-    ("steps.list.output.files", "inputs.files") to a list of at most `max_items`, a step whose output is one, or the
-    list itself. Each item has attempts, retries and limits as the step says, and a result of its own.
+    milliseconds; a limit is kept so, and a positive one is never 0.
+
+    `name`: what outputs, conditions and parameters call it; no two steps of a flow have the same.
+    `id`: what `depends_on` of other steps has.
+    `description`: what it is for, in words.
+    `timeout`: limits one attempt, counted from its start; None: nothing does.
+    `max_retries`: how many attempts there may be after the first.
+    `retry_delay`: how long to wait before the second attempt.
+    `backoff`: how that wait grows from one attempt to the next.
+    `max_retry_delay`: the longest wait.
+    `retry_jitter`: spreads each wait by that fraction, both ways.
+    `retry_on`: what is worth another attempt; nothing given: everything. Exception classes, or their dotted names
+    (``"requests.exceptions.Timeout"``; builtins need no module), of which nothing is imported to find out: a name
+    matches a class and everything derived from it. A class that a script defines has the name that it has where the
+    script is imported. A whole number is the exit status of a command, as a shell tells it: 137 also where the shell
+    itself was killed by SIGKILL.
+    `give_up_on`: what is not; it beats `retry_on`, and takes the same.
+    `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is registered for, and what a
+    sub-flow did.
+    `undo_on_failure`: it is undone also where it failed or ran out of time, as it may have done half of it. Implies
+    `rollbackable`.
+    `continue_on_error`: its failure is caught, so its flow may succeed all the same, and what depends on it runs as if
+    it had completed without an output.
+    `finally_`: it runs when everything else, the undoing included, is over, whatever the end was; it has
+    `StepContext.flow`.
+    `step_type`: which handler does it, where none is registered for its name: "shell", "python", "wait", "sleep",
+    "sub_flow", or one of `Handlers.step_type`.
+    `config`: what its handler is told; templates in it are filled in (`StepContext.config`).
+    `condition`: what must hold when its turn has come (``"inputs.env == 'prod'"``); else it is skipped.
+    `depends_on`: what it waits for, in a DAG. Takes steps or their ids, and stores ids.
+    `trigger_mode`: what must have become of these.
+    `sub_steps`: its parts, in a hierarchical flow.
+    `idempotent`: whether it may run again where its process died while it ran. If not, its execution waits for
+    `Engine.resolve`.
+    `foreach`: it runs once for each element of a list, its *items*, which have attempts, retries, limits and results of
+    their own. A path ("steps.list.output.files", "inputs.files"), a step whose output is a list, or the list itself.
+    `max_parallel`: how many items may run at a time.
+    `max_items`: a list that is longer fails the step.
 
     >>> build = StepDef("build", timeout=60, max_retries=2)
     >>> StepDef("test", depends_on=[build]).depends_on == (build.id,)

@@ -47,7 +47,7 @@ class StepContext:
     output: Json = None
     """In a rollback handler: what the step recorded when it completed."""
     is_hurried: bool = False
-    """Whether the grace is over, too: what this attempt still waits for is to be ended by force."""
+    """Whether the grace is over, too: what this attempt still waits for is to be ended by force. The engine's own."""
     reason: str | None = None
     """In a rollback handler: why it is undone: how the step failed, where it did, else what ended the flow."""
     _call: Call = UNLIMITED
@@ -78,7 +78,10 @@ class StepContext:
         item: Item | None = None,
         reason: str | None = None,
     ) -> "StepContext":
-        """Return the context of a rollback handler, for the step *node*, or its *item*: what recorded *output*."""
+        """Return the context of a rollback handler, for the step *node*, or its *item*: what recorded *output*.
+
+        The engine's own.
+        """
         context = cls(run, node, attempt, call)
         context._item = item
         context._is_undo = True
@@ -88,7 +91,7 @@ class StepContext:
 
     @classmethod
     def of_item(cls, run: RunInfo, node: Node, attempt: int, call: Call | None, item: Item) -> "StepContext":
-        """Return the context of a call for one *item* of the step *node*, which runs over a list."""
+        """Return the context of a call for one *item* of the step *node*, which runs over a list. The engine's own."""
         context = cls(run, node, attempt, call)
         context._item = item
         return context
@@ -322,7 +325,7 @@ class StepContext:
 
     @property
     def hearing(self) -> Hearing:
-        """What the progress sink is to hear of what a command prints."""
+        """What the progress sink is to hear of what a command prints. The engine's own."""
         sink = self._run.progress
         return Hearing.NOTHING if sink is None else Hearing.PRINTED if isinstance(sink, InBulk) else Hearing.LINES
 
@@ -366,11 +369,14 @@ class StepContext:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """What szal's own handlers keep from one step of a run for the next. From any thread."""
+        """What szal's own handlers keep from one step of a run for the next. From any thread. The engine's own."""
         return self._run.kept
 
     def before(self) -> Iterator[StepResult]:
-        """Yield the results of the ancestors that had ended when this step started, in the flow's own order."""
+        """Yield the results of the ancestors that had ended when this step started, in the flow's own order.
+
+        The engine's own.
+        """
         return self._before.all()
 
 

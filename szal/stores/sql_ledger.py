@@ -163,8 +163,10 @@ class SqlLedger(Ledger):
         if said.lock is not None:
             for row in ids:
                 transaction.rows(said.lock, row)
+        again = [(each.execution_id,) for each in new if each.begins_again]
+        transaction.many(said.forget_delivered, again)
         transaction.many(said.remove, ids)
-        forget(transaction, said, ids)
+        forget(transaction, said, ids, keep_signals=again)
         transaction.rows_for(said.begin, [each.row() for each in new])
 
     def _lease(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
@@ -335,13 +337,15 @@ def _kind_place(item: tuple[type[Write], list[Write]]) -> int:
     return _KINDS.index(item[0])
 
 
-def forget(transaction: Transaction, statements: Statements, rows: Sequence[Row]) -> None:
+def forget(
+    transaction: Transaction, statements: Statements, rows: Sequence[Row], *, keep_signals: Sequence[Row] = ()
+) -> None:
     """Delete what there is of executions beside their records, given as rows of their ids.
 
-    With the last execution of a definition that goes too.
+    With the last execution of a definition that goes too. Of *keep_signals* the signals stay.
     """
     transaction.many(statements.forget_steps, rows)
-    transaction.many(statements.forget_signals, rows)
+    transaction.many(statements.forget_signals, [row for row in rows if row not in keep_signals])
     flows = sorted({row[0] for row in transaction.rows_of(statements.forget_leases, [row[0] for row in rows])})
     if statements.hold_flows is not None and flows:
         flows = [row[0] for row in transaction.rows_of(statements.hold_flows, flows)]

@@ -167,6 +167,8 @@ class Statements:
     # -- what is left of executions that are deleted
     forget_steps: Statement
     forget_signals: Statement
+    forget_delivered: Statement
+    """Deletes the signals that steps have taken: of an execution that begins again, before its steps go."""
     forget_leases: Statement
     """Returns the definitions that they were of."""
     hold_flows: Statement | None

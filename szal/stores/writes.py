@@ -219,9 +219,9 @@ class NewExecution:
     steps: StepRows = ()
     """Those that have settled before it begins."""
     under: Lease | None = None
-    """Of the execution whose sub-flow it is."""
+    """Of the execution whose sub-flow it is; or of this very one, which begins again."""
     replace: bool = False
-    """Whether what there is under that id is left over, and goes."""
+    """Whether what there is under that id is left over, and goes; of one that begins again its signals stay."""
     first_epoch: int = 1
     """Of the lease. Who may have had a lease for that id, of an execution that was removed, must not have had this."""
     done: Done | None = attrs.field(default=None, repr=False, eq=False)
@@ -255,6 +255,11 @@ class NewExecution:
     @property
     def key(self) -> Hashable:
         return self.record.execution_id
+
+    @property
+    def begins_again(self) -> bool:
+        """Whether whoever has its lease begins it anew."""
+        return self.replace and self.under is not None and self.under.execution_id == self.execution_id
 
     @property
     def release(self) -> Release | None:

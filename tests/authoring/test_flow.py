@@ -432,6 +432,16 @@ def test_a_function_without_a_name_needs_one(flow):
         flow.step(lambda ctx: None)
 
 
+def test_a_name_in_the_place_of_the_function_is_refused(flow):
+    with pytest.raises(NotAHandler, match=r"is a text: write @flow.step\(name='build'\)"):
+        flow.step("build")
+
+
+def test_a_type_that_calls_no_function_is_refused(flow):
+    with pytest.raises(InvalidFlow, match=r"step 'a' is of type 'wait', which calls no function: use flow.add_step"):
+        flow.step(lambda ctx: None, name="a", step_type="wait", config={"signal": "go"})
+
+
 def test_an_undo_takes_only_what_comes_before_its_step(flow):
     build = flow.step(lambda ctx: None, name="build")
     flow.step(lambda build: None, name="test")

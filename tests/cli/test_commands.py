@@ -266,3 +266,33 @@ def test_help_names_every_command(szal):
 
 def test_an_unknown_command(szal):
     assert szal("rum").exit_code == 2
+
+
+class TestRunAgainWhatFailed:
+    """``szal run --id ID --retry-failed``."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        file = tmp_path / "night.yaml"
+        steps = "  - {name: a, run: echo a}\n  - {name: b, run: 'test -e came'}\n"
+        file.write_text(f"name: night\nmode: sequential\nsteps:\n{steps}")
+        return file
+
+    def test_runs_that_and_keeps_the_rest(self, file, database, szal):
+        open_store(database).close()
+        command = ("run", str(file), "--id", "e", "--store", database)
+        first = szal(*command)
+        assert first.exit_code == 1, first.output
+        (file.parent / "came").touch()
+        before = szal(*command)
+        assert (before.exit_code, "had ended before" in before.stdout) == (1, True)
+        after = szal(*command, "--retry-failed")
+        assert (after.exit_code, "had ended before" in after.stdout) == (0, False), after.output
+        with open_store(database) as store:
+            assert store.get("e").reopened == 1
+
+    def test_needs_the_id_and_the_whole_flow(self, file, database, szal):
+        open_store(database).close()
+        for more in ((), ("--id", "e", "--only", "a", "--reuse", "x")):
+            found = szal("run", str(file), "--retry-failed", "--store", database, *more)
+            assert (found.exit_code, "--retry-failed needs the --id" in found.stderr) == (2, True), found.output

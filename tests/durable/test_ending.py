@@ -107,6 +107,12 @@ class TestResult:
             engine.resume("e")
             assert waiting.result().outputs == {"a": "a", "b": "b"}
 
+    def test_can_be_waited_for_by_the_thread_that_has_just_started_it(self, new_engine):
+        engine = new_engine()
+        for number in range(30):
+            engine.start(FLOW, execution_id=str(number))
+            assert engine.result(str(number), timeout=LONG).success
+
     def test_of_a_failed_one_is_returned(self, new_engine):
         engine = new_engine(lambda ctx: 1 / 0)
         engine.run(FLOW, execution_id="e")

@@ -334,4 +334,5 @@ def decode_record(text: str, *, to_go_on: bool = False) -> ExecutionRecord:
         stop=None if read.values.get("stop") is None else read.enum("stop", Stop),
         cwd=read.maybe("cwd", str),
         file=read.maybe("file", str),
+        reopened=read.count("reopened", 0),
     )

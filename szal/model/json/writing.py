@@ -344,8 +344,10 @@ def encode_record(record: ExecutionRecord) -> str:
 
 
 def _place_json(record: ExecutionRecord) -> str:
-    cwd = "" if record.cwd is None else f',"cwd":{name_json(record.cwd, "cwd")}'
-    return cwd if record.file is None else f'{cwd},"file":{name_json(record.file, "file")}'
+    text = "" if record.cwd is None else f',"cwd":{name_json(record.cwd, "cwd")}'
+    if record.file is not None:
+        text += f',"file":{name_json(record.file, "file")}'
+    return f'{text},"reopened":{_count(record.reopened, "reopened"):d}' if record.reopened else text
 
 
 def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:

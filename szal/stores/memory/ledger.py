@@ -112,6 +112,9 @@ class MemoryLedger(Ledger):
         if new.release is not None:
             entry.lease = _released(lease, new.release)
         if new.replace:
+            before = of.get(new.execution_id)
+            if new.begins_again and before is not None:
+                entry.signals = {signal.signal_id: signal for signal in before.undelivered()}
             of[new.execution_id] = entry
             return True
         return of.setdefault(new.execution_id, entry) is entry

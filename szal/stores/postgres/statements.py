@@ -511,6 +511,14 @@ STATEMENTS = PostgresStatements(
         by="remove, prune",
         indexes="szal_steps_pkey",
     ),
+    forget_delivered=Statement(
+        """
+        DELETE FROM szal.szal_signals s USING szal.szal_steps t
+        WHERE s.execution_id = ANY (%b::text[]) AND t.execution_id = s.execution_id AND t.signal_id = s.signal_id
+        """,
+        by="Ledger.create",
+        indexes="szal_signals_pkey szal_steps_pkey",
+    ),
     forget_signals=Statement(
         "DELETE FROM szal.szal_signals WHERE execution_id = ANY (%b::text[])",
         by="remove, prune",

@@ -305,6 +305,14 @@ STATEMENTS = Statements(
     ),
     # -- what is left of executions that are deleted: remove, prune, Ledger.apply, Ledger.create ------
     forget_steps=Statement("DELETE FROM szal_steps WHERE execution_id = ?", by="remove, prune", indexes=_STEPS),
+    forget_delivered=Statement(
+        """
+        DELETE FROM szal_signals WHERE execution_id = ?1 AND signal_id IN
+            (SELECT signal_id FROM szal_steps WHERE execution_id = ?1 AND signal_id IS NOT NULL)
+        """,
+        by="Ledger.create",
+        indexes=f"{_SIGNALS} {_STEPS}",
+    ),
     forget_signals=Statement("DELETE FROM szal_signals WHERE execution_id = ?", by="remove, prune", indexes=_SIGNALS),
     forget_leases=Statement(
         f"DELETE FROM szal_leases WHERE execution_id {_EACH} RETURNING content_id", by="remove, prune", indexes=_LEASES
