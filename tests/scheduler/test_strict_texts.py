@@ -100,9 +100,9 @@ def test_a_handler_that_renders_fails_likewise_unless_it_catches_that():
     assert run_flow(FlowDef("f", steps=[StepDef("a")]), handler)["a"].output == "inputs.x"
 
 
-@pytest.mark.parametrize("step_type", ["sleep", "sub_flow", "wait"])
-def test_a_step_of_the_engines_own_fails_likewise(step_type):
-    config = {"seconds": "{{inputs.x}}", "flow_name": "{{inputs.x}}", "signal": "{{inputs.x}}"}
+@pytest.mark.parametrize(("step_type", "key"), [("sleep", "seconds"), ("sub_flow", "flow_name"), ("wait", "signal")])
+def test_a_step_of_the_engines_own_fails_likewise(step_type, key):
+    config = {key: "{{inputs.x}}"}
     flow = FlowDef("f", steps=[StepDef("a", step_type=step_type, config=config, max_retries=2, retry_delay=0)])
     result = run_flow(flow, {}, execution_store=None)["a"]
     assert result.status is StepStatus.FAILED
