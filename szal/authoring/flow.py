@@ -1,7 +1,7 @@
 """A flow written as functions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 import attrs
 
@@ -10,7 +10,7 @@ from szal.authoring.functions import Functions
 from szal.authoring.including import included, side_by_side, with_inputs
 from szal.authoring.parameters import parameters_of
 from szal.authoring.script import run_as_program
-from szal.authoring.step import Step
+from szal.authoring.step import Step, StepDecorator
 from szal.authoring.wiring import Function, Wired, Written, wire
 from szal.engine.one_shot import run
 from szal.errors import InvalidFlow, NotAHandler
@@ -32,12 +32,6 @@ __all__ = ["Flow"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class _Decorator(Protocol):
-    """What makes a step of a function."""
-
-    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
 
 
 class Flow:
@@ -111,7 +105,7 @@ class Flow:
     @overload
     def step(
         self, /, *, name: str | None = None, needs: "Needed | Iterable[Needed]" = (), **fields: Any
-    ) -> _Decorator: ...
+    ) -> StepDecorator: ...
 
     def step(
         self,
@@ -121,7 +115,7 @@ class Flow:
         name: str | None = None,
         needs: "Needed | Iterable[Needed]" = (),
         **fields: Any,
-    ) -> "Step[..., Any] | _Decorator":
+    ) -> "Step[..., Any] | StepDecorator":
         """Make a step of a function, or of anything that can be called: as a decorator, or in a call.
 
         *name* is that of the function, if it says no other; *needs* are steps that come first, without their outputs.
@@ -173,12 +167,14 @@ class Flow:
     def _add(self, name: str, needs: "Needed | Iterable[Needed]", fields: Mapping[str, Any], does: Function) -> None:
         said = said_of(fields)
         below = [*self._names(name, said.below)]
-        own = {step.name: step for step in self._definition.steps if step.name in below}
+        steps = self._definition.steps
         if below:
+            own = {step.name: step for step in steps if step.name in below}
             sub_steps = [own[each.name] if isinstance(each, Step) else each for each in fields["sub_steps"]]
             said = attrs.evolve(said, fields={**said.fields, "sub_steps": sub_steps})
         self._write(StepDef(name, **said.fields), [*listed(needs), *said.needs], does)
-        self._definition.steps[:] = [step for step in self._definition.steps if step.name not in own]
+        if below:
+            steps[:] = [step for step in steps if step.name not in below]
 
     def _write(self, step: StepDef, needs: "Needed | Iterable[Needed]", does: Function | None) -> StepDef:
         if step.name in self._written:

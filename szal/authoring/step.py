@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-__all__ = ["Each", "Step", "each"]
+__all__ = ["Each", "Step", "StepDecorator", "each"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +55,12 @@ class Step(Generic[P, R]):
 
 def _function(function: Callable[P, R]) -> Callable[P, R]:
     return function
+
+
+class StepDecorator(Protocol):
+    """What makes a step of a function: what `Flow.step` returns without one."""
+
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
 
 
 class Each:

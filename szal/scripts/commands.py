@@ -78,7 +78,8 @@ class _Frame:
 
     `words` are those of a simple command, `input` what its redirections have it read. `pipeline` is how many
     placeholders came before the pipeline that is being read; `fed`, those in the commands before this one in it, or
-    before the compound command around it; `goes_on`, whether the line ended with ``|``, so that the next belongs to it.
+    before the compound command around it; `input_of_all`, what all commands here may read; `goes_on`, whether the line
+    ended with ``|``, so that the next belongs to it.
     """
 
     pipeline: int
@@ -86,8 +87,14 @@ class _Frame:
     words: list[Word] = attrs.field(factory=list)
     fed: list[Spot] = attrs.field(factory=list)
     input: list[Spot] = attrs.field(factory=list)
+    input_of_all: list[Spot] = attrs.field(factory=list)
     goes_on: bool = False
     has_ended: bool = False  # a compound command has: only redirections and operators may follow
+
+    @property
+    def input_around(self) -> list[Spot]:
+        """What the first command of a pipeline reads: the input of the compound command around it, or of all."""
+        return self.groups[-1].fed if self.groups else self.input_of_all
 
 
 class _Commands:
@@ -105,8 +112,8 @@ class _Commands:
             pass
         self.understood = len(self._at.spots)
 
-    def _within_brackets(self) -> None:
-        frame = _Frame(len(self._at.spots))
+    def _within_brackets(self, read: list[Spot]) -> None:
+        frame = _Frame(len(self._at.spots), fed=read, input_of_all=read)
         waiting = len(self._at.here_documents)
         while self._token(frame, is_whole=False):
             pass
@@ -159,7 +166,7 @@ class _Commands:
 
     def _next_pipeline(self, frame: _Frame, *, is_whole: bool) -> None:
         frame.pipeline = len(self._at.spots)
-        frame.fed = frame.groups[-1].fed if frame.groups else []
+        frame.fed = frame.input_around
         if is_whole and not frame.groups and not self._at.here_documents:
             self.understood = frame.pipeline
 
@@ -174,7 +181,7 @@ class _Commands:
             self._next_pipeline(frame, is_whole=False)
         elif char == "|" and not at.at("||"):
             at.position += 2 if at.at("|&") else 1
-            frame.fed, frame.goes_on = at.spots[frame.pipeline :], True
+            frame.fed, frame.goes_on = [*frame.input_around, *at.spots[frame.pipeline :]], True
         else:
             at.position += 2 if at.at("||") or at.at("&&") else 1
             self._next_pipeline(frame, is_whole=is_whole)
@@ -223,6 +230,8 @@ class _Commands:
         word = self._words.word()
         if not frame.words and word.is_plain and word.text in _RESERVED:
             self._reserved(frame, word.text)
+        elif at.peek() in ("<", ">") and word.is_plain and _NUMBER.fullmatch(word.text):
+            pass  # the number of what is redirected
         elif frame.has_ended:
             raise NotUnderstood(start)
         elif not frame.words and (match := FUNCTION.match(at.text, at.position)):
@@ -234,8 +243,6 @@ class _Commands:
             for element in self._constructs.array():
                 word.spots += element.spots
             frame.words.append(word)
-        elif at.peek() in ("<", ">") and word.is_plain and _NUMBER.fullmatch(word.text):
-            pass  # the number of what is redirected
         else:
             frame.words.append(word)
 

@@ -54,7 +54,8 @@ class Word:
     """A word of a command, without its quotes: `EXPANSION` and `MARK` stand for what is put there.
 
     `is_plain`: nothing in it is quoted, or put there; `plain` is how many of its characters come before the first that
-    is. `spots` are those within, also in commands the output of which becomes a part of it; `direct` are its own.
+    is. `spots` are those within, also in commands the output of which becomes a part of it; `direct` are its own;
+    `handed_on`, those that stand for what another program puts there.
     """
 
     text: str = ""
@@ -62,6 +63,15 @@ class Word:
     plain: int = 0
     spots: list[Spot] = attrs.field(factory=list)
     direct: list[Spot] = attrs.field(factory=list)
+    handed_on: list[Spot] = attrs.field(factory=list)
+
+    def filled(self, name: str) -> "Word":
+        """Return the word with a placeholder of its own (`handed_on`) wherever *name* is in it."""
+        if name not in self.text:
+            return self
+        spot = Spot(0, Quotes.NONE)
+        text = self.text.replace(name, MARK)
+        return attrs.evolve(self, text=text, is_plain=False, spots=[spot], direct=[spot], handed_on=[spot])
 
     def refuse(self, refusal: Refusal) -> None:
         """Refuse all placeholders in it."""

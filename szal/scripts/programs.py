@@ -24,11 +24,14 @@ from szal.scripts.rules import (
     file,
     make,
     printf,
+    read,
     read_by,
     shell,
+    sudo,
     test,
     wait,
     xargs,
+    xargs_command,
 )
 
 __all__ = ["NAME", "check_assigned", "check_command"]
@@ -46,9 +49,18 @@ def _interpreter(letters: str, instead: str, *long: str, others: str = "", last:
     return Interpreter(code, instead, Options(letters + others + last, long, last=last))
 
 
-def _client(letters: str, instead: str, *long: str) -> Interpreter:
-    options = Options(letters, long, permutes=True)
-    return Interpreter((*(f"-{letter}" for letter in letters), *long), instead, options, reads_input=False)
+def _client(
+    letters: str,
+    instead: str,
+    *long: str,
+    others: str = "",
+    files: tuple[str, ...] = (),
+    operands: int | None = None,
+    reads_input: bool = True,
+) -> Interpreter:
+    code = (*(f"-{letter}" for letter in letters), *long)
+    options = Options(letters + others, (*long, *files), permutes=True)
+    return Interpreter(code, instead, options, files, False, operands, reads_input)
 
 
 _ANYWHERE: Final[Mapping[str, Rule]] = {
@@ -57,17 +69,20 @@ _ANYWHERE: Final[Mapping[str, Rule]] = {
     "perl": _interpreter("eE", f"{_ARGUMENT}$ARGV[0]", others="I"),
     "ruby": _interpreter("e", f"{_ARGUMENT}ARGV[0]", others="IrC"),
     **dict.fromkeys(
-        ("node", "nodejs", "bun"), _interpreter("ep", f"{_ARGUMENT}process.argv[1]", "--eval", "--print", others="r")
+        ("node", "nodejs", "bun"),
+        _interpreter("ep", f"{_ARGUMENT}process.argv[1]", "-pe", "--eval", "--print", others="r"),
     ),
     "php": _interpreter("rRBE", f"{_ARGUMENT}$argv[1]", "--run", others="dc"),
     **dict.fromkeys(
-        ("lua", "luajit", "Rscript", "osascript", "groovy", "julia", "elixir"),
+        ("lua", "luajit", "R", "Rscript", "osascript", "groovy", "julia", "elixir", "gnuplot"),
         _interpreter("e", _ENVIRONMENT, "--eval"),
     ),
     **dict.fromkeys(("pwsh", "powershell"), _interpreter("", _ENVIRONMENT, "-c", "-C", "-Command", "-command")),
 }
 """Programs that are looked for in every word of a command: some other program may run them."""
 
+_SQL: Final = "send SQL without it, with parameters, from a program"
+_SUDO: Final = "run the command itself, as by sudo -u USER"
 _AWK: Final = Program(
     Options("feviFE", ("--file", "--source", "--assign", "--include")),
     'write ENVIRON["{variable}"] in the program',
@@ -97,10 +112,12 @@ _COMMANDS: Final[Mapping[str, Rule]] = {
         every_word("write it to the input of the other side: printf '%s' {placeholder} | ssh HOST 'cat > FILE'"),
     ),
     "xargs": xargs,
-    **dict.fromkeys(("parallel", "watch"), every_word('write "${variable}" in single quotes')),
+    **dict.fromkeys(("parallel", "watch", "hyperfine", "tmux"), every_word('write "${variable}" in single quotes')),
+    **dict.fromkeys(("sudo", "doas"), sudo),
     "let": every_word("compute with expr {placeholder} + 1"),
     **dict.fromkeys(("declare", "typeset", "local"), every_word(_ATTRIBUTE)),
-    **dict.fromkeys(("unset", "read", "mapfile", "readarray", "getopts"), every_word(NAMES_ONLY)),
+    **dict.fromkeys(("unset", "mapfile", "readarray", "getopts"), every_word(NAMES_ONLY)),
+    "read": read,
     **dict.fromkeys(("alias", "bind", "compgen", "complete", "enable", "fc"), every_word("write the word itself")),
     **dict.fromkeys(("export", "readonly"), assigned),
     **dict.fromkeys((".", "source"), file),
@@ -112,13 +129,22 @@ _COMMANDS: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(("awk", "gawk", "mawk", "nawk"), _AWK),
     **dict.fromkeys(("sed", "gsed"), _SED),
     **dict.fromkeys(("jq", "yq"), _JQ),
-    "psql": _client("c", "have psql read the variable: \\set and \\getenv", "--command"),
-    **dict.fromkeys(
-        ("mysql", "mariadb"), _client("e", "send SQL without it, with parameters, from a program", "--execute")
+    "psql": _client(
+        "c",
+        "have psql read the variable: \\set and \\getenv",
+        "--command",
+        others="dfFhLopPRTUv",
+        files=("-f", "--file"),
     ),
-    **dict.fromkeys(
-        ("su", "runuser", "script", "flock"), _client("c", "run the command itself, as by sudo -u USER", "--command")
-    ),
+    **dict.fromkeys(("mysql", "mariadb"), _client("e", _SQL, "--execute", others="DhPSu")),
+    "sqlite3": _client("", _SQL, "-cmd", files=("-init",), operands=1),
+    **dict.fromkeys(("mongosh", "mongo"), _client("", _ENVIRONMENT, "--eval")),
+    **dict.fromkeys(("su", "runuser", "script"), _client("c", _SUDO, "--command")),
+    "flock": _client("c", _SUDO, "--command", reads_input=False),
+    **dict.fromkeys(("npx", "npm"), _client("c", _SUDO, "--call", reads_input=False)),
+    **dict.fromkeys(("at", "batch", "crontab", "ed", "tclsh"), _client("", 'write "${variable}" in single quotes')),
+    **dict.fromkeys(("dc", "expect"), _client("ec", _ENVIRONMENT, "--expression")),
+    **dict.fromkeys(("vi", "vim", "nvim", "ex"), _client("c", _ENVIRONMENT, "--cmd")),
 }
 """Programs as the command itself, also behind those that run another one."""
 
@@ -180,6 +206,11 @@ def _check_words(command: Sequence[Word], stdin: Sequence[Spot]) -> None:
         rule = _COMMANDS.get(_name_of(command[place]))
         if rule is not None:
             rule(_name_of(command[place]), command[place + 1 :], stdin)
+        if command[place].text == "xargs":
+            _check_handed_on(xargs_command(command[place + 1 :]), stdin)
+        elif place and command[place - 1].text in _FIND_ACTIONS:
+            sources = [spot for word in command[:place] for spot in word.spots]
+            _check_handed_on([word.filled("{}") for word in command[place:]], sources)
     inner = [place for place, word in enumerate(command) if _name_of(word) in _ANYWHERE]
     fed = stdin if _name_of(command[0]) in _REMOTE else ()
     for place in inner[:_MOST]:
@@ -187,8 +218,18 @@ def _check_words(command: Sequence[Word], stdin: Sequence[Spot]) -> None:
         _ANYWHERE[name](name, command[place + 1 :], fed)
     for word in command if len(inner) > _MOST else ():
         word.refuse(_TOO_MANY)
-    if _UNKNOWN.search(command[0].text):
+    is_unknown = command[0].text != "[" and _UNKNOWN.search(command[0].text)
+    if is_unknown or any(word.text.startswith("--entrypoint") for word in command):
         _check_unknown(command)
+
+
+def _check_handed_on(command: Sequence[Word], sources: Sequence[Spot]) -> None:
+    """Refuse *sources*, which stand for themselves in a *command* of its own, where they are code in that."""
+    if sources and command:
+        check_command(command, [])
+        for refusal in [spot.refusal for word in command for spot in word.handed_on if spot.refusal is not None]:
+            for source in sources:
+                source.refuse(Refusal(f"is handed on, and {refusal.reason}", refusal.instead))
 
 
 def _assigns(word: Word) -> bool:

@@ -24,11 +24,14 @@ __all__ = [
     "file",
     "make",
     "printf",
+    "read",
     "read_by",
     "shell",
+    "sudo",
     "test",
     "wait",
     "xargs",
+    "xargs_command",
 ]
 
 ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\[[^\]]*\])?\+?=", re.ASCII)
@@ -83,6 +86,26 @@ def xargs(name: str, words: Sequence[Word], stdin: Sequence[Spot]) -> None:
             spot.refuse(Refusal("is given to xargs, which splits what it reads, and takes its quotes away", instead))
 
 
+_XARGS: Final = Options(
+    "adEILnPs", ("--arg-file", "--delimiter", "--max-args", "--max-chars", "--max-lines", "--max-procs", "--replace")
+)
+
+
+def xargs_command(words: Sequence[Word]) -> list[Word]:
+    """Return the command that ``xargs`` runs, with a placeholder of its own for what it hands on."""
+    stands_for, operands = None, list[Word]()
+    for option, word in _XARGS.arguments(words):
+        if not option and word is not None:
+            operands.append(word)
+        elif option == "-I" and word is not None:
+            stands_for = word.text.removeprefix("-I")
+        elif option in ("-i", "--replace"):
+            stands_for = "{}"
+    if stands_for:
+        return [word.filled(stands_for) for word in operands]
+    return [*operands, Word("{}").filled("{}")] if operands else []
+
+
 def assigned(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
     """Take ``NAME=VALUE`` only, as ``export`` has it; with options the value may be read again."""
     has_options = any(word.text[:1] == "-" for word in words)
@@ -94,23 +117,32 @@ def assigned(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
 
 @attrs.frozen
 class Interpreter:
-    """A program that runs code which stands after one of the options *code*, or what it reads, where it has no operand.
+    """A program that runs code which stands after one of the options *code*, or else what it reads.
 
-    *instead* says how that code gets a value.
+    *files*: options for files with code. *takes_file*: whether an operand is one, too; otherwise those after the first
+    *operands* are code. *instead* says how that code gets a value.
     """
 
     code: tuple[str, ...]
     instead: str
     options: Options
+    files: tuple[str, ...] = ("-m",)
+    takes_file: bool = True
+    operands: int | None = None
     reads_input: bool = True
 
     def __call__(self, name: str, words: Sequence[Word], stdin: Sequence[Spot]) -> None:
         """Be its rule."""
-        has_code = False
+        has_code, operands = False, list[Word]()
         for option, word in self.options.arguments(words):
             if option in self.code and word is not None:
                 word.refuse(read_by(f"{name} {option}", self.instead))
-            has_code |= option in (*self.code, "-m") or (not option and word is not None and word.text not in _INPUT)
+            elif not option and word is not None and word.text not in _INPUT:
+                operands.append(word)
+            has_code |= option in (*self.code, *self.files)
+        code = [] if self.operands is None else operands[self.operands :]
+        _refuse(code, read_by(name, self.instead))
+        has_code |= bool(code or (self.takes_file and operands))
         if self.reads_input and not has_code:
             _refuse_input(name, self.instead, stdin)
 
@@ -170,6 +202,9 @@ class Program:
         _refuse([word for word in operands if self.values and ASSIGNMENT.match(word.text)], refusal)
 
 
+_SUDO_LONG: Final = ("--user", "--group", "--host", "--prompt", "--chdir", "--chroot", "--other-user")
+
+
 def test(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
     """Take no names: bash runs commands in the index of an array. What a value says may be such an operator."""
     for operator, word in pairwise(words):
@@ -185,9 +220,29 @@ def printf(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
     while place < len(words) and words[place].text.startswith("-v"):
         taken = 1 if len(words[place].text) > len("-v") else 2
         _refuse(words[place : place + taken], read_by(f"{name} -v", NAMES_ONLY))
+        if words[place : place + taken][-1].text.removeprefix("-v") in EXPANDED | COMPUTED:
+            _refuse(words, read_by("bash in that variable", "give the variable another name"))
         place += taken
-    if place < len(words) and words[place].text.startswith(MARK):
-        words[place].refuse(Refusal("may be an option of printf", "write printf '%s' {placeholder}"))
+    if place < len(words) and words[place].text == "--":
+        place += 1
+    if place < len(words) and MARK in words[place].text:
+        words[place].refuse(
+            Refusal("stands in the format of printf, which reads % and \\ in it", "write printf '%s' {placeholder}")
+        )
+
+
+def read(name: str, words: Sequence[Word], stdin: Sequence[Spot]) -> None:
+    """Take the names of variables, but none that bash expands."""
+    _refuse(words, read_by(name, NAMES_ONLY))
+    if any(word.text in EXPANDED | COMPUTED for word in words):
+        _refuse_input("bash in that variable", "give the variable another name", stdin)
+
+
+def sudo(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:
+    """Take no command that it hands to a shell, which expands variables in it."""
+    for option, _word in Options("CDghpRTtUu", _SUDO_LONG).arguments(words):
+        if option in ("-s", "-i", "--shell", "--login"):
+            _refuse(words, read_by(f"{name} {option}", f"write {name} without {option}"))
 
 
 def make(name: str, words: Sequence[Word], _: Sequence[Spot]) -> None:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from szal.scripts.cursor import EXPANSION, MARK, Cursor, NotUnderstood, Quotes, Refusal, Word
+from szal.scripts.cursor import EXPANSION, MARK, Cursor, NotUnderstood, Quotes, Refusal, Spot, Word
 
 __all__ = ["ARITHMETIC", "WORD_ENDS", "Commands", "WordReader"]
 
-Commands = Callable[[], None]
-"""Reads the commands after an opening bracket, and the bracket that closes them."""
+Commands = Callable[[list[Spot]], None]
+"""Reads the commands after an opening bracket, and the bracket that closes them; is told what is written to them."""
 
 WORD_ENDS: Final = frozenset(" \t\n;&|()<>")
 ARITHMETIC: Final = Refusal(
@@ -88,7 +88,7 @@ class WordReader:
             word.text += self.backticks()
         else:
             at.position += 2
-            self._nested(at.position - 2)
+            self._nested(at.position - 2, is_written_to=char == ">")
             word.text += EXPANSION
 
     def _single(self, word: Word) -> None:
@@ -138,12 +138,15 @@ class WordReader:
         at.position += 1
         return "" if found == "\n" else found
 
-    def _nested(self, start: int) -> None:
+    def _nested(self, start: int, *, is_written_to: bool = False) -> None:
         at = self._at
         if at.depth == _MAX_DEPTH:
             raise NotUnderstood(start)
         at.depth += 1
-        self._commands()
+        anything = Spot(0, Quotes.NONE)  # what the commands around it may write to it
+        self._commands([anything] if is_written_to else [])
+        if anything.refusal is not None:
+            raise NotUnderstood(start)
         at.depth -= 1
 
     # -- what is expanded ------------------------------------------------------------------------------
