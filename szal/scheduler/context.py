@@ -14,7 +14,7 @@ from szal.expressions.path import Json
 from szal.expressions.template import CompiledTemplate
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
-from szal.model.key import ROLLBACK, key_of
+from szal.model.key import ROLLBACK, item_key, key_of
 from szal.model.results import FlowEnd, StepResult
 from szal.model.state import Stop
 from szal.model.step import StepDef
@@ -332,7 +332,8 @@ class StepContext:
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
         """A logger (``szal.step``) whose lines begin with the flow and the step. What logging raises fails no step."""
-        extra = {"flow": self.flow_name, "step": self.step.name, "execution_id": self.execution_id}
+        name = self.step.name if self._item is None else item_key(self.step.name, self._item.index)
+        extra = {"flow": self.flow_name, "step": name, "execution_id": self.execution_id}
         return StepLogger(logging.getLogger("szal.step"), extra)
 
     def hear_of(self, stop: Stop) -> None:

@@ -112,6 +112,8 @@ def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> No
             settling.give_up(c, attempt, attempt.call.timed_out())
         else:
             run.info.wake(attempt.call)
+    for items in list(run.fan_outs.values()):
+        stop_run(c, items, stop, why)
     if stop is not Stop.TIMED_OUT and any(isinstance(stage, Attempt) for _, stage in run.under_way()):
         c.timers.add(monotonic() + c.grace, partial(_give_up_on, c, run))
     wind_up(c, run, stop)

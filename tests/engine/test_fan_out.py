@@ -316,6 +316,24 @@ class TestStopping:
         assert "not run: flow timeout exceeded" in result["each"].error
         assert (result["after"].status, result["after"].error) == (SKIPPED, "flow timeout exceeded")
 
+    @pytest.mark.parametrize("max_parallel", [None, 1])
+    def test_the_first_failure_of_a_flow_that_fails_fast_ends_items_too(self, max_parallel):
+        begun, flow = threading.Event(), FlowDef("f", FlowMode.PARALLEL, fail_fast=True)
+        flow.add_step(StepDef("each", foreach=[0, 1, 2], max_parallel=max_parallel))
+        flow.add_step(StepDef("boom"))
+
+        def act(ctx):
+            if ctx.step.name == "boom":
+                waited(begun)
+                raise ValueError
+            begun.set()
+            ctx.sleep(20)
+            return "done"
+
+        result = run(act, [], flow, max_concurrency=2)
+        assert result["each"].status is FAILED
+        assert {item.error for item in result["each"].items} == {"Cancelled: flow failed", "flow failed"}
+
 
 class TestUndo:
     def test_items_are_undone_one_by_one_in_the_reverse_order_of_completion(self):
