@@ -121,6 +121,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "coordinator": "what one coordinating thread owns",
         "settling": "what follows an attempt",
         "stopping": "how runs end before their time",
+        "racing": "what becomes of what has lost",
         "beginning": "how runs begin",
         "fan_out": "a step that runs over a list",
         "relief": "who coordinates when a handler does not let go",

@@ -55,7 +55,7 @@ class Launcher(Generic[C]):
     """Begins what steps of one execution stand for. `children` are its sub-flows under way."""
 
     def __init__(self, scheduler: Scheduler, waits: Waits, sub_flows: SubFlows, make: MakeChild[C]) -> None:
-        self.children: dict[C, None] = {}  # in the order in which they began
+        self.children: dict[C, Call] = {}  # in the order in which they began, with what they were begun for
         self.store_error: Exception | None = None
         """What the store of a sub-flow raised first, where the run goes on all the same."""
         self.not_undone: dict[str, str] = {}
@@ -181,7 +181,7 @@ class Launcher(Generic[C]):
         return self._sub_flows.beginning is not None or is_interruption(error)
 
     def _begin(self, call: Call, child: C, start: Callable[[], None]) -> None:
-        self.children[child] = None
+        self.children[child] = call
         self._sub_flows.beginning = None
         call.run.enter(call.node.place, SUB_FLOW)
         try:

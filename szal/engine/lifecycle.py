@@ -24,6 +24,7 @@ from szal.engine.waiting import Waits
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
+from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
@@ -89,7 +90,7 @@ class Lifecycle(Supervised):
         """What is under way of it: its steps, their undoing, or its finally steps."""
 
     @property
-    def children(self) -> "dict[Lifecycle, None]":
+    def children(self) -> "dict[Lifecycle, Call]":
         """Its sub-flows under way."""
         return self._launcher.children
 
@@ -133,6 +134,7 @@ class Lifecycle(Supervised):
             on_done=self._forward_done,
             watch=self.reporter if self.reporter.has_listeners else None,
             launch=self._launcher.launch,
+            end_sub_flow=self._end_sub_flow,
             on_stop=self._stopped,
             on_failing=self._failing if spec.rolls_back or spec.flow.fail_fast else None,
             log=journal,
@@ -199,6 +201,8 @@ class Lifecycle(Supervised):
         for node, due in () if stopping else backing_off:
             if node not in children:
                 scheduler.back_off(run, node, max(0.0, due - self.waits.now()))
+        if run.plan.races and not stopping:
+            scheduler.call(partial(scheduler.end_losers, run))
         if all_stop is not None:
             scheduler.end_all(all_stop, run.why)  # before they begin: they ask, and do the same
         for node, attempt in children.items():
@@ -252,13 +256,19 @@ class Lifecycle(Supervised):
 
     def _fail_fast(self) -> None:
         """Stop what still runs of it, its sub-flows too, and skip the rest: a step has failed."""
-        if not self.run.unsettled or self.run.is_over or self.scheduler.leaving is not None:
-            return
-        family = [self]
+        if self.run.unsettled and not self.run.is_over and self.scheduler.leaving is None:
+            self._end([self], Stop.FAILED_FAST, reason_of(self.run, None))
+
+    def _end_sub_flow(self, node: Node) -> None:
+        """Stop the sub-flow of a step, which has lost."""
+        self._end([child for child, call in self.children.items() if call.node is node], Stop.CANCELLED)
+
+    def _end(self, family: "list[Lifecycle]", stop: Stop, why: str | None = None) -> None:
+        """Stop these, and their sub-flows; *why* says more of the first."""
         for member in family:  # grows while it is read
             family += member.children
-            why = reason_of(self.run, None) if member is self else None
-            self.scheduler.end(member.run, Stop.FAILED_FAST, why)
+            self.scheduler.end(member.run, stop, why)
+            why = None
 
     def end_waits(self) -> None:
         """Skip what it and its sub-flows wait for."""

@@ -172,6 +172,7 @@ class FlowReader:
             sub_steps=self._step_list(step),
             undo_on_failure=step.flag("undo_on_failure"),
             continue_on_error=step.flag("continue_on_error"),
+            cancel_losers=step.flag("cancel_losers"),
             finally_=step.flag("finally"),
             idempotent=step.flag("idempotent", True),
             foreach=step.plain("foreach", (list, str)),

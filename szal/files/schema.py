@@ -71,6 +71,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "retries": (_either(_WHOLE, _part("retries")), "How many times to try again after the first."),
     "undo_on_failure": (_FLAG, "True: it is undone also where it failed itself."),
     "continue_on_error": (_FLAG, "True: what follows goes on where it fails, and the flow may succeed."),
+    "cancel_losers": (_FLAG, "True, with 'when: any': when it starts, what only it waits for ends."),
     "finally": (_FLAG, "True: it runs when all else is over, whatever happened."),
     "idempotent": (_FLAG, "False: it must not run twice."),
     "rollback": (_either(_FLAG, _part("rollback")), "How to undo it."),

@@ -68,6 +68,7 @@ STEP: Final[Mapping[str, str]] = {
     "retries": "StepDef.max_retries",
     "undo_on_failure": "StepDef.undo_on_failure",
     "continue_on_error": "StepDef.continue_on_error",
+    "cancel_losers": "StepDef.cancel_losers",
     "finally": "StepDef.finally_",
     "idempotent": "StepDef.idempotent",
     "rollback": "StepDef.rollbackable",

@@ -120,15 +120,8 @@ def _changed_sub_flows(old: FlowDef, new: FlowDef) -> Iterator[str]:
 _HOW: Final = frozenset(
     {
         *("description", "timeout_ms", "max_retries", "retry_delay_ms", "backoff", "max_retry_delay_ms"),
-        *(
-            "retry_jitter",
-            "retry_on",
-            "give_up_on",
-            "rollbackable",
-            "undo_on_failure",
-            "continue_on_error",
-            "idempotent",
-        ),
+        *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
+        *("undo_on_failure", "continue_on_error", "cancel_losers"),
         *("max_parallel", "max_items"),
     }
 )

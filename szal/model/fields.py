@@ -112,6 +112,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("rollbackable", _problem_of_flag),
     ("undo_on_failure", _problem_of_flag),
     ("continue_on_error", _problem_of_flag),
+    ("cancel_losers", _problem_of_flag),
     ("finally_", _problem_of_flag),
     ("idempotent", _problem_of_flag),
     ("max_items", _problem_of_size),

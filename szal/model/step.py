@@ -156,6 +156,7 @@ class StepDef:
     `rollbackable`.
     `continue_on_error`: its failure is caught, so its flow may succeed all the same, and what depends on it runs as if
     it had completed without an output.
+    `cancel_losers`: of an ANY step: when it starts, what only it waits for has lost, and ends.
     `finally_`: it runs when everything else, the undoing included, is over, whatever the end was; it has
     `StepContext.flow`.
     `step_type`: which handler does it, where none is registered for its name: "shell", "python", "wait", "sleep",
@@ -191,6 +192,7 @@ class StepDef:
     rollbackable: bool = False
     undo_on_failure: bool = False
     continue_on_error: bool = False
+    cancel_losers: bool = False
     finally_: bool = False
     step_type: str | None = None
     config: Json = attrs.field(default=None, hash=False, eq=as_written)

@@ -233,6 +233,8 @@ class _Analyser:
             self._problem(step, f"depends_on in {mode} mode: only dag mode has it")
         if isinstance(trigger, TriggerMode):
             self._trigger(step, trigger)
+        if step.cancel_losers is True and trigger is not TriggerMode.ANY:
+            self._problem(step, "cancel_losers without trigger mode any: there is no race")
         if step.foreach is None and step.max_parallel is not None:
             self._problem(step, "max_parallel without foreach")
         if step.foreach is None and step.max_items != MAX_ITEMS:

@@ -172,7 +172,10 @@ def _ended(c: Coordinator, call: Call, items: Run) -> None:
     run, node = call.run, call.node
     call.ended = monotonic()
     results: list[StepResult] = [result for result in items.results if result is not None]
-    error = _failure_of(items, results)
+    error: Exception | None = _failure_of(items, results)
+    outcome = Outcome.COMPLETED if error is None else node.failure
+    if node.place in run.overruled:
+        error, outcome = run.overruled.pop(node.place)
     is_done = error is None
     result = StepResult(
         node.step.id,
@@ -182,16 +185,16 @@ def _ended(c: Coordinator, call: Call, items: Run) -> None:
         call.ended - call.started,
         1,
         error=None if error is None else describe(error),
-        error_type=None if error is None else "ItemsFailed",
+        error_type=None if error is None else type(error).__name__,
         started_at=c.clock + call.started,
         exception=error,
-        is_caught=not is_done and node.failure is Outcome.CAUGHT,
+        is_caught=outcome is Outcome.CAUGHT,
         items=results,
     )
     if not is_done:
         run.raised.append(node.place)
     run.enter(node.place, READY)
-    settling.settle(c, run, node, result, Outcome.COMPLETED if is_done else node.failure)
+    settling.settle(c, run, node, result, outcome)
 
 
 def _failure_of(items: Run, results: Sequence[StepResult]) -> ItemsFailed | None:

@@ -17,7 +17,7 @@ from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.raised import is_a
-from szal.scheduler import beginning, fan_out, relief, settling, starting, stopping
+from szal.scheduler import beginning, fan_out, racing, relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Inbox
@@ -147,6 +147,10 @@ class Scheduler:
         stopping.stop_run(self._c, run, stop, why)
         for items in list(run.fan_outs.values()):
             stopping.stop_run(self._c, items, stop)
+
+    def end_losers(self, run: Run) -> None:
+        """End what only steps of *run* waited for that have started before: a crash came in between."""
+        racing.end_all_losers(self._c, run)
 
     def cancel(self) -> None:
         """Stop every run that can be stopped."""

@@ -142,6 +142,7 @@ class Node:
     """What it is called where each has another name: in events and rows of stores."""
     gate: int = attrs.field(default=-1, init=False)  # that it stands behind
     edges: list[tuple[int, EdgeKind]] = attrs.field(factory=list)
+    losers: tuple[int, ...] = ()  # the places of what ends when it starts: only it waits for them
     may_be_skipped: bool = attrs.field(init=False)
     """Whether it may be skipped although no edge has left a mark."""
     plain: bool = attrs.field(init=False)
@@ -191,6 +192,7 @@ class Plan:
     rank: Sequence[int] = ()
     roots: list[Node] = attrs.field(factory=list)  # they wait for nothing
     finals: frozenset[int] = frozenset()  # the finally steps: they have a run of their own, when all else is over
+    races: list[Node] = attrs.field(factory=list)  # the nodes that have losers
     final_roots: list[Node] = attrs.field(factory=list)  # those of them that wait for no other
     engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
@@ -421,6 +423,19 @@ def _wire_dag(plan: Plan) -> None:
         gate = gates[key] = plan.add_gate(node)
         for source in sources:
             plan.connect(source, gate, kind)
+    plan.races = [node for node in plan.nodes if node.step.cancel_losers]
+    for node in plan.races:
+        node.losers = _losers(plan, node)
+
+
+def _losers(plan: Plan, winner: Node) -> tuple[int, ...]:
+    """Return the places of the nodes that *winner* alone waits for, directly or not."""
+    found: set[int] = set()
+    behind = sorted(graph.ancestors(plan.before, winner.place), key=plan.rank.__getitem__, reverse=True)
+    for place in behind:
+        if all(target == winner.place or target in found for target, _ in plan.successors(place)):
+            found.add(place)
+    return tuple(sorted(found, key=plan.rank.__getitem__))
 
 
 def _wire_line(plan: Plan) -> None:

@@ -54,6 +54,7 @@ class Run:
     new_context: Callable[[Node, int, Call | None], StepContext]  # None: of a call that nobody stops waiting for
     watch: StepWatcher | None = None
     launch: Callable[[Call], None] | None = None
+    end_sub_flow: "Callable[[Node], None] | None" = None  # stops the sub-flow under way of a step
     on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for a stop
     on_failing: Callable[[], None] | None = None  # called once, when a step has failed: it cannot succeed any more
     log: StepLog | None = None
@@ -384,7 +385,7 @@ class Run:
             items.release()
         self.fan_outs, self.items_before = {}, {}
         self.held.clear()
-        self.launch = self.on_stop = self.on_failing = self.log = self.watch = None
+        self.launch = self.end_sub_flow = self.on_stop = self.on_failing = self.log = self.watch = None
         self.stages = []
         self.on_done = _nobody
 

@@ -149,7 +149,7 @@ def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: b
     announce_attempt(c, attempt)
     forget(c, attempt, abandoned=runs)
     attempt.call.ended = monotonic()
-    if attempt.call.run.overruled and _end_overruled(c, attempt.call, error):
+    if attempt.call.run.overruled and _end_overruled(c, attempt.call, error, given_up=True):
         return
     decide(c, attempt.call, None, None, error, last=last)
 
@@ -241,16 +241,21 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         back_off(c, run, node, decision.delay)
 
 
-def _end_overruled(c: Coordinator, call: Call, error: BaseException | None) -> bool:
-    """End a step that was stopped as that says, whatever it has come to; False where it was not."""
+def _end_overruled(c: Coordinator, call: Call, error: BaseException | None, *, given_up: bool = False) -> bool:
+    """End a step that was stopped as that says, whatever it has come to; False where it was not.
+
+    Where it was *given_up* on, its error says so.
+    """
     end_of_it = call.run.overruled.pop(call.node.place, None)
     if end_of_it is None:
         return False
     cancelled, outcome = end_of_it
+    ended: BaseException = cancelled
     if error is not None and is_a(error, Cancelled):
         cancelled.partial_output = partial_output_of(error)  # of a command: what it had printed
-    _note_attempt(c, call, cancelled)
-    end(c, call, cancelled, outcome)
+        ended = error if given_up else cancelled
+    _note_attempt(c, call, ended)
+    end(c, call, ended, outcome)
     return True
 
 
@@ -283,11 +288,20 @@ def _again(c: Coordinator, run: Run, node: Node) -> None:
     c.ready.append((run, node))
 
 
-def end_between(c: Coordinator, run: Run, node: Node) -> None:
-    """End a step between two attempts with the failure of the last one; of one before a crash that is not known."""
-    history = run.history[node.place]
-    call = Call(run, node, history.attempt)
-    call.started, call.ended = history.started, history.ended
+def end_between(c: Coordinator, run: Run, node: Node, how: tuple[Exception, Outcome] | None = None) -> None:
+    """End a step between two attempts with the failure of the last one; of one before a crash that is not known.
+
+    With *how* it ends so, be it that it is known of no attempt.
+    """
+    history = run.history.get(node.place)
+    call = Call(run, node, 1 if history is None else history.attempt)
+    call.started = call.ended = monotonic()
+    if history is not None:
+        call.started, call.ended = history.started, history.ended
+    if how is not None or history is None:
+        error, outcome = how or (Cancelled("cancelled between two attempts"), node.failure)
+        end(c, call, error, outcome)
+        return
     end(c, call, history.error or Cancelled("cancelled between two attempts"), node.failure)
 
 

@@ -7,7 +7,7 @@ from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.model.step import WAIT_TYPES
-from szal.scheduler import fan_out, relief, stopping
+from szal.scheduler import fan_out, racing, relief, stopping
 from szal.scheduler.attempt import Attempt, without_engine_frames
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Baton, Coordinator
@@ -105,6 +105,8 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     if node.foreach is not None:
         fan_out.begin(c, run, node)
         return False
+    if node.losers:
+        racing.end_losers(c, run, node)
     if run.handlers[place] is None:
         if run.ends_waits and node.step.step_type in WAIT_TYPES:
             stopping.overtake(c, run, node)

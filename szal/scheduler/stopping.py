@@ -37,6 +37,7 @@ __all__ = [
     "still_running",
     "stop_all",
     "stop_run",
+    "take_back_start",
     "wind_up",
 ]
 
@@ -228,24 +229,24 @@ def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
         if isinstance(stage, Attempt):
             if stage.call.withdraw():
                 settling.forget(c, stage)
-                _take_back(run, node)
+                take_back_start(run, node)
             elif not stop.is_patient:
                 stage.context.hear_of(stop)
         elif isinstance(stage, BackingOff):
             c.timers.cancel(stage.timer)
             run.enter(node.place, READY)
-            _take_back(run, node)
+            take_back_start(run, node)
         elif isinstance(stage, Waiting):
             stage.withdraw()
             run.enter(node.place, READY)
         elif stage is STARTING or stage is STARTED:
             run.enter(node.place, READY)
-            _take_back(run, node)
+            take_back_start(run, node)
         elif stage is COMMITTING and stop.breaks:
             run.enter(node.place, READY)
 
 
-def _take_back(run: Run, node: Node) -> None:
+def take_back_start(run: Run, node: Node) -> None:
     """Record that a step which must not run twice has not begun, where it was said to have."""
     if run.log is not None and not node.step.idempotent:
         run.log.withdrawn(node)

@@ -227,6 +227,9 @@ def modes() -> Scenario:
     step("bundle", line, step_type="sub_flow", config={"flow_name": "bundle"})
     step("nap", ask, step_type="sleep", config={"seconds": 0.002})
     step("patience", first, step_type="sub_flow", config={"flow_name": "patience"})
+    quick = step("quick", first)
+    hold = step("hold", first, step_type="wait", config={"signal": "nobody"})
+    step("won", quick, hold, trigger_mode=TriggerMode.ANY, cancel_losers=True)
     clean = step("clean", finally_=True)
     step("tell", clean, finally_=True)
     steps = [StepDef("l1"), StepDef("l2", max_retries=1, retry_delay=0.0), StepDef("l3"), StepDef("l4", finally_=True)]

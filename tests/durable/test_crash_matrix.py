@@ -37,7 +37,7 @@ FEWER = {"undoing a family": 2 * EVERY, "items": 5, "undoing items": 5}
 PASSED = {
     "modes": "create, take_over, apply, send, act first, act ask, act flaky, act once, act l1, act l2, act l3, act t, "
     "act t1, act t2, act u, act b1, act b2, act b3, act p1, act p2, act then, "
-    "act l4, act clean, act tell",
+    "act l4, act clean, act tell, act quick, act won",
     "undoing": "create, apply, act a, act b, act c, act d, act plain, undo boom, undo d, undo b, undo a, "
     "act tell, act clean",
     "undoing a family": "create, take_over, apply, act a, act m1, act i1, act i2, act b, act p1, "

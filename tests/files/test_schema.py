@@ -43,7 +43,8 @@ steps:
      stop: {signal: INT, grace: 2s}}
   - name: b
     needs: a
-    when: all_done
+    when: any
+    cancel_losers: true
     if: false
     call: m:f
     with: [1, {a: b}]

@@ -120,6 +120,7 @@ STEP = st.builds(
     rollbackable=st.booleans(),
     undo_on_failure=st.booleans(),
     continue_on_error=st.booleans(),
+    cancel_losers=st.booleans(),
     finally_=st.booleans(),
     step_type=st.none() | TEXT,
     config=JSON,

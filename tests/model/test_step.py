@@ -29,6 +29,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "rollbackable": False,
         "undo_on_failure": False,
         "continue_on_error": False,
+        "cancel_losers": False,
         "finally_": False,
         "step_type": None,
         "config": None,

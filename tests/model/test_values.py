@@ -210,6 +210,7 @@ STEP = fields_of(
     rollbackable=ODD,
     undo_on_failure=ODD,
     continue_on_error=ODD,
+    cancel_losers=ODD,
     finally_=ODD,
     step_type=ANYTHING,
     config=ANYTHING,

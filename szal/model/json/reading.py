@@ -146,6 +146,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         rollbackable=read.get("rollbackable", bool, False),
         undo_on_failure=read.get("undo_on_failure", bool, False),
         continue_on_error=read.get("continue_on_error", bool, False),
+        cancel_losers=read.get("cancel_losers", bool, False),
         finally_=read.get("finally", bool, False),
         step_type=read.maybe("step_type", str),
         config=read.values.get("config"),

@@ -163,6 +163,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
                 "undo_on_failure": _flag(step.undo_on_failure, "undo_on_failure") or None,
                 "continue_on_error": _flag(step.continue_on_error, "continue_on_error") or None,
+                "cancel_losers": _flag(step.cancel_losers, "cancel_losers") or None,
                 "finally": _flag(step.finally_, "finally_") or None,
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
             }
