@@ -145,8 +145,6 @@ class Scheduler:
     def end(self, run: Run, stop: Stop, why: str | None = None) -> None:
         """End *run*, and the items of its steps; *why* says more than *stop* does."""
         stopping.stop_run(self._c, run, stop, why)
-        for items in list(run.fan_outs.values()):
-            stopping.stop_run(self._c, items, stop)
 
     def end_losers(self, run: Run) -> None:
         """End what only steps of *run* waited for that have started before: a crash came in between."""
