@@ -13,6 +13,7 @@ from rich.text import Text
 from szal.cli.advice import advice_on
 from szal.cli.console import console_for, diverted_stdout, stderr, stdout, write
 from szal.cli.differences import Differs
+from szal.cli.help import Command
 from szal.cli.history import reading
 from szal.cli.options import json_option, needed, store_option
 from szal.cli.target import Target, find_target
@@ -61,7 +62,7 @@ class Findings:
     foreign: int = 0
 
 
-@click.command(short_help="Before a release: say which executions could not go on with it.")
+@click.command(cls=Command, short_help="Before a release: say which executions could not go on with it.")
 @click.argument("targets", metavar="FILE|MODULE:ATTRIBUTE...", nargs=-1, required=True)
 @store_option
 @json_option

@@ -1,6 +1,7 @@
 """The commands of ``szal``."""
 
 import json
+from importlib.metadata import version
 
 import attrs
 import click
@@ -14,6 +15,7 @@ from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
 from szal.cli.failure import Commands, fails_with
 from szal.cli.graph import to_dot, to_mermaid
+from szal.cli.help import print_and_end
 from szal.cli.history import NoneFound, find_by_prefix, reading
 from szal.cli.listing import executions
 from szal.cli.message import cancel, prune, resolve, signal
@@ -41,8 +43,15 @@ A shell completes flows, ids and steps too (ids are those of SZAL_STORE):
 """
 
 
+def _version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        print_and_end(context, f"szal {version('szal')}")
+
+
 @click.group(cls=Commands, epilog=_COMPLETION, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="szal", message="szal %(version)s")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit."
+)
 def szal() -> None:
     """Run workflows, and look at what they did."""
     get_ready()

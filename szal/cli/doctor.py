@@ -12,6 +12,7 @@ from rich.text import Text
 
 from szal.cli.advice import Advice, advice_on
 from szal.cli.console import console_for, diverted_stdout, stdout, write
+from szal.cli.help import Command
 from szal.cli.history import BadStore, check_exists
 from szal.cli.left import Group, Lives, Reason, unfinished
 from szal.cli.options import json_option, needed, store_option
@@ -56,7 +57,7 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-@click.command(short_help="Say whether a store works, and why work in it does not go on.")
+@click.command(cls=Command, short_help="Say whether a store works, and why work in it does not go on.")
 @click.argument("targets", metavar="[FILE|MODULE:ATTRIBUTE]...", nargs=-1)
 @store_option
 @json_option

@@ -13,6 +13,7 @@ from szal.cli.continuing import CannotGoOn, Continuing, GoOn, Wanted
 from szal.cli.execute import PAUSED, Outcome, Settings, sink_of
 from szal.cli.failure import error_json
 from szal.cli.fate import Already
+from szal.cli.help import Command
 from szal.cli.history import check_exists, find_record
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many, target_of_many
 from szal.cli.options import inputs_option, needed, not_empty, values_of
@@ -48,7 +49,7 @@ _target_argument = click.argument(
 )
 
 
-@click.command(short_help="Go on with an execution that was interrupted, or waits.")
+@click.command(cls=Command, short_help="Go on with an execution that was interrupted, or waits.")
 @_id_argument
 @_target_argument
 @many_options
@@ -73,7 +74,7 @@ def resume(*, execution_id: str | None, target: str | None, many: Many, settings
         _go_on(name, target, settings, _resume)
 
 
-@click.command(short_help="Run a flow again, keeping what completed.")
+@click.command(cls=Command, short_help="Run a flow again, keeping what completed.")
 @_id_argument
 @_target_argument
 @click.option(
@@ -209,7 +210,7 @@ def _go_on_with_many(
     act_on_many(plan, many)
 
 
-@click.command(short_help="Go on with every execution that can.")
+@click.command(cls=Command, short_help="Go on with every execution that can.")
 @click.argument("targets", metavar="[FILE|MODULE:ATTRIBUTE]...", nargs=-1, shell_complete=completion.targets)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Go on with this many at most.")
 @run_options

@@ -10,6 +10,7 @@ import click
 
 from szal.cli.console import stderr, stdout, write
 from szal.cli.execute import RecordLost
+from szal.cli.help import Command
 from szal.cli.inputs import as_input, how_to_give
 from szal.cli.text import clean
 from szal.errors import InvalidFlow, InvalidInputs, LoadError, SzalError
@@ -34,7 +35,7 @@ class _Failure(click.ClickException):
         write(stderr(), clean(self.message))
 
 
-class Telling(click.Command):
+class Telling(Command):
     """A command whose errors are told in one message, never as a traceback."""
 
     def form_of_input(self, name: str) -> str:
@@ -46,18 +47,8 @@ class Telling(click.Command):
         try:
             return super().invoke(ctx)
         except (SzalError, OSError) as error:
-            if isinstance(error, OSError):
-                _end_if_unwritable()
             status = 1 if isinstance(error, RecordLost) else 2
             raise _Failure(_message(error, self.form_of_input), status, ctx.meta.get(_ANSWER, {})) from error
-
-    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> click.Context:
-        """Read the command line; help is printed in the course of that."""
-        try:
-            return super().make_context(info_name, args, *more, **extra)
-        except OSError:
-            _end_if_unwritable()
-            raise
 
     def main(
         self,
@@ -86,17 +77,11 @@ class Telling(click.Command):
 class Commands(Telling, click.Group):
     """Several of these; in help they stand in order of use."""
 
+    command_class = Command
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """Return their names."""
         return list(self.commands)
-
-
-def _end_if_unwritable() -> None:
-    """End with status 1 where an OSError is that click could not print something, as help is."""
-    out = stdout()
-    out.flush()  # which fails again, and tells it
-    if out.is_lost:
-        raise click.exceptions.Exit(1)
 
 
 def fails_with(answer: Mapping[str, Json]) -> None:

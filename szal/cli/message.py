@@ -13,6 +13,7 @@ from szal.cli.chosen import Action
 from szal.cli.console import stderr, stdout, write
 from szal.cli.continuing import CannotGoOn
 from szal.cli.fate import Already
+from szal.cli.help import Command
 from szal.cli.history import find_record, reading
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many
 from szal.cli.options import (
@@ -57,7 +58,7 @@ def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, Exe
             yield engine, record, status_of(sink, record)
 
 
-@click.command(short_help="Send a signal to an execution.")
+@click.command(cls=Command, short_help="Send a signal to an execution.")
 @live_id_argument
 @click.argument("name", callback=not_empty, shell_complete=completion.signals)
 @click.argument("value", metavar="[JSON]", required=False, callback=value_argument)
@@ -94,7 +95,7 @@ def signal(
         write(stderr(), f"to go on: {advice_on(store).resume(record.execution_id, standing.flow)}")
 
 
-@click.command(short_help="Cancel an execution, wherever it runs.")
+@click.command(cls=Command, short_help="Cancel an execution, wherever it runs.")
 @click.argument("execution_id", metavar="[ID]", required=False, callback=not_empty, shell_complete=completion.live_ids)
 @many_options
 @store_option
@@ -140,7 +141,7 @@ def _cancel(execution_id: str, store: str | None, *, as_json: bool) -> None:
         write(stderr(), f"nobody runs it; to end it: {advice_on(store).resume(record.execution_id, standing.flow)}")
 
 
-@click.command(short_help="Decide on a step of which nobody knows whether it was done.")
+@click.command(cls=Command, short_help="Decide on a step of which nobody knows whether it was done.")
 @live_id_argument
 @click.argument("step", callback=not_empty, shell_complete=completion.recorded_steps)
 @click.argument("decision", type=click.Choice(get_args(Resolution)))
@@ -169,7 +170,7 @@ def resolve(
     write(stderr(), f"to go on: {advice_on(store).resume(record.execution_id, standing.flow)}")
 
 
-@click.command(short_help="Delete executions that have ended.")
+@click.command(cls=Command, short_help="Delete executions that have ended.")
 @store_option
 @click.option(
     "--older-than", callback=duration_of, metavar="TIME", help="Only those that ended before that (30d, 12h)."

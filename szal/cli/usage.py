@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import click
 
-from szal.cli.console import diverted_stdout
+from szal.cli.console import diverted_stdout, stdout, write
+from szal.cli.help import Command
 from szal.cli.inputs import type_of
 from szal.cli.target import find_target
 from szal.cli.text import one_line
@@ -19,7 +20,7 @@ _ARGUMENTS: Final = "szal.arguments"
 _LONGEST: Final = 60  # characters of a value
 
 
-class FlowCommand(click.Command):
+class FlowCommand(Command):
     """A command on a target: where one stands beside ``--help``, its inputs are listed, too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -37,7 +38,7 @@ class FlowCommand(click.Command):
             with diverted_stdout():
                 inputs = Plan.of(find_target(name).flow).inputs
         except SzalError:
-            click.echo(text)
+            write(stdout(), text)
             raise
         return f"{text}\n\n{_table(ctx, name, inputs)}"
 

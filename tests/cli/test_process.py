@@ -351,6 +351,13 @@ class TestStreams:
         assert "Traceback" not in err
 
     @FULL
+    @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help", "flows:good"], ["list", "-h"]])
+    def test_help_that_cannot_be_written_is_one_message_where_nothing_is_buffered_either(self, here, arguments):
+        command = f'exec "{sys.executable}" -um szal {" ".join(arguments)} >/dev/full'
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stderr) == (1, "szal: stdout cannot be written: No space left on device\n")
+
+    @FULL
     @pytest.mark.parametrize(("arguments", "status"), [(["run", "flows:good"], 0), (["run", "flows:nothing"], 2)])
     def test_where_nothing_can_be_written_the_status_still_tells(self, here, arguments, status):
         assert with_files("os.dup2(full(), 1); os.dup2(1, 2)", *arguments)[0] == status
