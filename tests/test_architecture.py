@@ -233,6 +233,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "active": "which executions an engine runs now",
         "ending": "waiting for executions that anybody runs",
         "interrupted": "which executions can go on, and nobody runs them",
+        "holding": "pausing an execution that nobody runs",
         "recovery": "taking executions up again",
         "side_by_side": "work on many executions, several at a time",
         "mass_recovery": "many of them recovered",

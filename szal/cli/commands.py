@@ -18,7 +18,7 @@ from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.help import print_and_end
 from szal.cli.history import NoneFound, find_by_prefix, reading
 from szal.cli.listing import executions
-from szal.cli.message import cancel, prune, resolve, signal
+from szal.cli.message import cancel, pause, prune, resolve, signal
 from szal.cli.options import json_option, needed, not_empty, store_option, target_argument
 from szal.cli.outputs import whole
 from szal.cli.run import run
@@ -241,5 +241,5 @@ class NoSuchStep(SzalError):
 
 # -- what goes on -----------------------------------------------------------------------------------------
 
-for command in (resume, recover, rerun, signal, cancel, resolve, check, doctor, prune):
+for command in (resume, recover, rerun, signal, pause, cancel, resolve, check, doctor, prune):
     szal.add_command(command)

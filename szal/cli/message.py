@@ -1,4 +1,4 @@
-"""The commands that tell an execution something, without running it: signal, cancel, resolve, prune."""
+"""The commands that tell an execution something, without running it: signal, pause, cancel, resolve, prune."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +39,7 @@ from szal.model.state import WorkflowState
 from szal.steps.handlers import Handlers
 from szal.stores import Sink
 
-__all__ = ["cancel", "prune", "resolve", "signal"]
+__all__ = ["cancel", "pause", "prune", "resolve", "signal"]
 
 
 def _tell(answer: Mapping[str, Json], text: str, *, as_json: bool) -> None:
@@ -139,6 +139,30 @@ def _cancel(execution_id: str, store: str | None, *, as_json: bool) -> None:
     )
     if not runs:
         write(stderr(), f"nobody runs it; to end it: {advice_on(store).resume(record.execution_id, standing.flow)}")
+
+
+@click.command(cls=Command, short_help="Pause an execution, wherever it runs.")
+@live_id_argument
+@store_option
+@json_option
+def pause(*, execution_id: str, store: str | None, as_json: bool) -> None:
+    """Pause an execution, wherever it runs: its process sees it within ten seconds (a third of its --lease-ttl).
+
+    Nothing new starts in it then, and what runs comes to its end. It stays paused until resume: recover leaves it
+    alone, whatever it waits for.
+    """
+    with _reached(store, execution_id) as (engine, record, standing):
+        if not engine.pause(record.execution_id):
+            raise CannotGoOn(record.execution_id, "it has ended meanwhile, or is being undone")
+        state = engine.look(record.execution_id).state
+    is_paused = state is WorkflowState.PAUSED
+    name = one_line(record.execution_id)
+    _tell(
+        {"execution_id": record.execution_id, "state": state.value, "asked": True, "runs": not is_paused},
+        f"paused {name}" if is_paused else f"asked {name} to pause",
+        as_json=as_json,
+    )
+    write(stderr(), f"to go on: {advice_on(store).resume(record.execution_id, standing.flow)}")
 
 
 @click.command(cls=Command, short_help="Decide on a step of which nobody knows whether it was done.")

@@ -25,9 +25,9 @@ from szal.cli.standing import explained, shown_state
 from szal.cli.style import look_of
 from szal.cli.text import moment, one_line, pairs
 from szal.cli.timeline import timeline
-from szal.engine.status import ExecutionStatus
+from szal.engine.status import ExecutionStatus, is_left_by_a_person
 from szal.model.results import ExecutionRecord, StepResult
-from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.model.state import StepStatus, WorkflowState
 
 __all__ = ["full_record"]
 
@@ -114,7 +114,7 @@ def _how_to_go_on(record: ExecutionRecord, standing: ExecutionStatus, advice: Ad
         return
     if not record.state.is_live and record.state is not WorkflowState.COMPLETED:
         yield from advice.after_failure(record, standing.flow)
-    elif record.state is WorkflowState.PAUSED and record.stop is Stop.INTERRUPTED:
+    elif is_left_by_a_person(record):
         yield from advice.after_interruption(record, standing.flow)
     elif standing.is_interrupted and record.state is not WorkflowState.PAUSED:
         yield f"interrupted: nobody runs it any more; to go on: {command}"

@@ -211,7 +211,7 @@ class Driver:
             return
         if not stop.breaks and not stop.ends:
             family.leave(lifecycle, stop)
-            if stop is Stop.DRAINED:
+            if stop.is_patient and self._result is None:
                 spec, run, state = lifecycle.spec, lifecycle.run, lifecycle.record.state
                 self._ended(lifecycle, result_of(spec, run, lifecycle.took(), state, stop.reason))
             return
@@ -284,6 +284,10 @@ class Driver:
         """Have nothing new started, and what runs come to its end, where somebody else can go on after that."""
         if self._leased is not None:
             self.request_stop(Stop.DRAINED)
+
+    def pause(self) -> bool:
+        """Have it paused, if it is not undone; False where it has come to its end before."""
+        return self._scheduler.request_pause()
 
     def offer(self, execution_id: str, signal: "Signal") -> None:
         """Have it take a signal for that execution, which is committed."""

@@ -18,8 +18,8 @@ what is in memory and what is in the store may be two things, and whoever goes o
 What the store raises is what comes of asking it (`leased_store`), whatever its class; `LeaseLost` is LEASE_LOST
 instead. Where it takes everything but the outcome of one step, that step has failed, and the run ends: REFUSED. A stop
 that *leaves* them, whichever, gives back every lease, due at once: the store may have one as PAUSED, and what that
-waited for was not written or is over. Only INTERRUPTED leaves them PAUSED for a person. Without leases nobody could go
-on, so what is LOST there is recorded as FAILED.
+waited for was not written or is over. Only INTERRUPTED and PAUSED leave them PAUSED for a person. Without leases nobody
+could go on, so what is LOST there is recorded as FAILED.
 """
 
 from datetime import UTC, datetime
@@ -116,7 +116,7 @@ def leave(lifecycle: Lifecycle, stop: Stop) -> None:
     Whoever goes on does so at once, even if the store has it PAUSED: it may have what that waited for no more.
     """
     for member in reversed(family_of(lifecycle)):
-        if stop is not Stop.INTERRUPTED:
+        if not stop.is_of_a_person:
             member.recording.release(wake=0.0)
         elif member.record.state is WorkflowState.RUNNING and member.final is None:
             member.record.stop = stop

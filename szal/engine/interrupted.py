@@ -9,7 +9,7 @@ from szal.engine.lineage import parent_of
 from szal.engine.owners import is_gone
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
-from szal.model.state import Stop, WorkflowState
+from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.ledger import Ledger
 
@@ -39,8 +39,9 @@ class _Known:
 
     @property
     def may_go_on(self) -> bool:
-        """Whether nobody but a person has to go on with it: one that a person interrupted waits for a person."""
-        if self.record.stop is Stop.INTERRUPTED and self.record.state is WorkflowState.PAUSED:
+        """Whether others than a person may go on with it: what a person interrupted or paused waits for a person."""
+        stop = self.record.stop
+        if stop is not None and stop.is_of_a_person and self.record.state is WorkflowState.PAUSED:
             return self.cancelled
         return self.record.state.is_live
 

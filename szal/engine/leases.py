@@ -3,7 +3,7 @@
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import attrs
@@ -11,7 +11,7 @@ import attrs
 from szal import process_events
 from szal.clock import monotonic
 from szal.logs import SafeLogger
-from szal.stores.ledger import Lease, Ledger, Renewal
+from szal.stores.ledger import Lease, Ledger, Renewal, Wish
 from szal.waiters import waitable
 
 __all__ = ["Heartbeat"]
@@ -22,10 +22,10 @@ logger = SafeLogger(logging.getLogger(__name__))
 @attrs.define(eq=False)
 class _HeldLease:
     on_lost: Callable[[], None]
-    on_cancel: Callable[[], None]
+    on_wish: Mapping[Wish, Callable[[], None]]
     on_beat: Callable[[], None]
     is_recorded: bool
-    cancelled: bool = False
+    heard: Wish = Wish.NOTHING
 
 
 class Heartbeat:
@@ -33,8 +33,8 @@ class Heartbeat:
 
     The thread is started by the first lease, in the process that holds it, and does nothing else, so a busy engine
     never makes it late. It ends when nothing was held for as long as a lease lasts, when this is closed, or when
-    nobody refers to this any more; the next lease starts another. Where a lease is lost, or cancelling was asked
-    for, it calls back, once.
+    nobody refers to this any more; the next lease starts another. Where a lease is lost, or cancelling or a pause was
+    asked for, it calls back, once.
     """
 
     def __init__(self, ledger: Ledger, owner: str, ttl: float) -> None:
@@ -56,6 +56,7 @@ class Heartbeat:
         on_cancel: Callable[[], None],
         on_beat: Callable[[], None],
         *,
+        on_pause: Callable[[], None] = lambda: None,
         is_recorded: bool = True,
     ) -> None:
         """Keep the lease of *execution_id* until `drop`; *on_beat* is called with each renewal.
@@ -69,7 +70,9 @@ class Heartbeat:
             self._idle_beats = 0
             if not self._held:
                 self._last_beat = monotonic()
-            self._held[Lease(execution_id, epoch)] = _HeldLease(on_lost, on_cancel, on_beat, is_recorded)
+            self._held[Lease(execution_id, epoch)] = _HeldLease(
+                on_lost, {Wish.CANCEL: on_cancel, Wish.PAUSE: on_pause}, on_beat, is_recorded
+            )
 
     def recorded(self, execution_id: str, epoch: int) -> None:
         """Take note that a lease is in the store, if it is still held. From any thread."""
@@ -141,19 +144,19 @@ class Heartbeat:
             name, epoch = key
             self._tell(key, lease, kept.get(name) if epoch == epochs[name] else None)
 
-    def _tell(self, key: Lease, lease: _HeldLease, cancelled: bool | None) -> None:
+    def _tell(self, key: Lease, lease: _HeldLease, wish: Wish | None) -> None:
         with self._lock:
             if self._held.get(key) is not lease:  # dropped since the renewal began
                 return
-            if cancelled is None:
+            if wish is None:
                 del self._held[key]
-        if cancelled is None:
+        if wish is None:
             _call(key, lease.on_lost)
             return
         _call(key, lease.on_beat)
-        if cancelled and not lease.cancelled:
-            lease.cancelled = True
-            _call(key, lease.on_cancel)
+        if wish and wish is not lease.heard:
+            lease.heard = wish
+            _call(key, lease.on_wish[wish])
 
     # -- forks and exits ------------------------------------------------------------------------------
 

@@ -33,6 +33,9 @@ class Supervision(Protocol):
     def cancel_asked(self) -> None:
         """Somebody has asked for its cancellation, here or elsewhere."""
 
+    def pause_asked(self) -> None:
+        """Somebody elsewhere has asked for a pause."""
+
     def signals_due(self) -> None:
         """A signal may have come."""
 
@@ -180,6 +183,7 @@ class RecordedUnderLease:
             supervision.lease_lost,
             supervision.cancel_asked,
             supervision.signals_due,
+            on_pause=supervision.pause_asked,
             is_recorded=self._new is None,
         )
         self._begin()

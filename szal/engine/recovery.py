@@ -10,6 +10,7 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.correction import Correction, inputs_given_to
 from szal.engine.directory import check_directory, moved
+from szal.engine.holding import hold
 from szal.engine.interrupted import interrupted
 from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
@@ -373,6 +374,21 @@ class Recovery:
         asked = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:
             raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")
+        return asked
+
+    def pause(self, execution_id: str) -> bool:
+        """Have whoever runs an execution pause it, or record that it is paused where nobody does.
+
+        False where it has ended, or is undone.
+        """
+        asked = self.ledger.request_pause(execution_id)
+        if asked and self._active.take(execution_id, pausing := object()):
+            try:
+                hold(self.leased, self._config.execution_store, execution_id)
+            except ExecutionOwned:  # its owner hears of it
+                pass
+            finally:
+                self._active.give_back(execution_id, pausing)
         return asked
 
     def resolve(self, execution_id: str, step: str, decision: Resolution, output: Json) -> None:

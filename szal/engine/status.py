@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import attrs
 
@@ -35,6 +36,9 @@ __all__ = [
     "put_back",
     "status_of",
 ]
+
+
+_OF_A_PERSON: Final = frozenset(stop.reason for stop in Stop if stop.is_of_a_person)
 
 
 @attrs.frozen
@@ -166,7 +170,7 @@ def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) 
     live = {summary.execution_id: summary for summary in found if summary.state and summary.state.is_live}
     if not live:
         return frozenset()
-    marked = (name for name, summary in live.items() if summary.error == Stop.INTERRUPTED.reason)
+    marked = (name for name, summary in live.items() if summary.error in _OF_A_PERSON)
     by_people = {name for name in marked if _is_left_by_a_person(store, name)}
     return frozenset(by_people | (nobody_runs(store) & live.keys()))
 
@@ -180,8 +184,8 @@ def _is_left_by_a_person(store: ExecutionStore, execution_id: str) -> bool:
 
 
 def is_left_by_a_person(record: ExecutionRecord) -> bool:
-    """Whether a person interrupted it, and has to go on with it."""
-    return record.state is WorkflowState.PAUSED and record.stop is Stop.INTERRUPTED
+    """Whether a person interrupted or paused it, and has to go on with it."""
+    return record.state is WorkflowState.PAUSED and record.stop is not None and record.stop.is_of_a_person
 
 
 def _checkpoints(known: Snapshot, plan: Plan) -> dict[str, Checkpoint]:

@@ -44,6 +44,39 @@ class Steering(EngineBase):
         told = [driver.request_stop(Stop.CANCELLED) for driver in here]
         return asked and all(told)
 
+    def pause(self, execution_id: str) -> bool:
+        """Have an execution paused, wherever it runs: its owner hears of it at its next heartbeat, this engine at once.
+
+        Nothing new starts in it then; what runs comes to its end, untold, however long that takes, and is recorded.
+        Then it is PAUSED, and `run` returns. It stays so until `resume`, or `run` with its id: `recover` leaves it
+        alone, whatever it waited for has come. One that nobody runs is PAUSED at once; a sub-flow with all that it
+        belongs to. What is being undone, and finally steps, come to their end.
+
+        False where it has ended, or is undone. Raises `ExecutionNotFound`, `SzalError` without one of szal's stores.
+
+        >>> from szal import Engine, EngineConfig, FlowDef, StepDef, open_store
+        >>> flow = FlowDef("load", steps=[StepDef("one"), StepDef("two")])
+        >>> def handler(ctx):
+        ...     if ctx.step.name == "one":
+        ...         engine.pause(ctx.execution_id)
+        >>> with Engine(handler, EngineConfig(execution_store=open_store("memory:"))) as engine:
+        ...     result = engine.run(flow, execution_id="night")
+        ...     str(result.state), str(result["one"].status), str(result["two"].status)
+        ...     engine.recover(), engine.resume("night").success
+        ('paused', 'completed', 'pending')
+        ([], True)
+        """
+        recovery = self._admission.recovery()
+        here = self._admission.active.having(execution_id)
+        root = here[0].execution_id if here else recovery.root_of(execution_id)
+        if here:
+            recovery.leased.await_begin(root)
+        else:
+            recovery.leased.drain()
+        asked = recovery.pause(root)
+        told = [driver.pause() for driver in here]
+        return asked and all(told)
+
     def end_grace(self) -> None:
         """End the grace of runs that were told to stop: give up on handlers that still run, undoing ones included.
 

@@ -35,6 +35,10 @@ class Supervised:
         """Cancel it, with all that it belongs to."""
         self.scheduler.request_stop(Stop.CANCELLED)
 
+    def pause_asked(self) -> None:
+        """Pause it, with all that it belongs to, unless it is being undone."""
+        self.scheduler.request_pause()
+
     def signals_due(self) -> None:
         """See whether a signal has come."""
         self.scheduler.call(self.waits.check_signals)

@@ -32,7 +32,7 @@ class Stop(NamedEnum):
 
     The first six *end* the execution: what has not begun is skipped, and it may be undone. The others *leave* it:
     what has not begun stays as it is, for whoever goes on with it; after GAVE_UP, that is nobody. Those that end it,
-    INTERRUPTED and GAVE_UP are stored with the execution (`ExecutionRecord.stop`).
+    INTERRUPTED, PAUSED and GAVE_UP are stored with the execution (`ExecutionRecord.stop`).
 
     >>> Stop.TIMED_OUT.reason, Stop.TIMED_OUT.ends, Stop.INTERRUPTED.ends
     ('flow timeout exceeded', True, False)
@@ -50,6 +50,8 @@ class Stop(NamedEnum):
     """Something that the engine called, or the engine itself, raised what nobody can take for a step's failure."""
     INTERRUPTED = "Interrupted"
     """By a person: it is PAUSED until a person goes on with it."""
+    PAUSED = "Paused"
+    """By `Engine.pause`: as INTERRUPTED, but what runs may take its time, and is told nothing."""
     RELEASED = "Released"
     """By a machine: it stays RUNNING with its lease given back, and any process may go on with it at once."""
     DRAINED = "Drained"
@@ -84,7 +86,12 @@ class Stop(NamedEnum):
     @property
     def is_patient(self) -> bool:
         """Whether handlers come to their end undisturbed, and an execution that they were the last of with them."""
-        return self is Stop.DRAINED
+        return self in (Stop.DRAINED, Stop.PAUSED)
+
+    @property
+    def is_of_a_person(self) -> bool:
+        """Whether a person has to go on with the execution: nobody recovers it."""
+        return self in (Stop.INTERRUPTED, Stop.PAUSED)
 
     @property
     def hurries(self) -> bool:
@@ -105,6 +112,7 @@ _REASONS = {
     Stop.INTERRUPTED: "interrupted",
     Stop.RELEASED: "interrupted",
     Stop.DRAINED: "the engine was closed",
+    Stop.PAUSED: "paused",
 }
 
 

@@ -89,6 +89,13 @@ class Scheduler:
         act = partial(stopping.stop_all, c, stop) if stop.ends else partial(stopping.leave, c, stop, error)
         return self._ask_for(stop, act)
 
+    def request_pause(self) -> bool:
+        """Have nothing new started, and every run left once what runs has ended; not where one ends, or is undone.
+
+        False where all of them have ended.
+        """
+        return self._ask_for(Stop.PAUSED, partial(stopping.pause, self._c))
+
     def refused(self, run: Run, key: str, error: Exception) -> bool:
         """As `request_stop`, as the store refuses for good what was to be recorded of the step or item called *key*."""
         return self._ask_for(Stop.REFUSED, partial(stopping.refused, self._c, run, key, error))

@@ -33,6 +33,7 @@ __all__ = [
     "interrupt",
     "leave",
     "overtake",
+    "pause",
     "refused",
     "still_running",
     "stop_all",
@@ -216,6 +217,12 @@ def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> Non
     c.told_at = c.told_at or monotonic()
     if c.tally.work:
         c.timers.add(monotonic() + c.grace, partial(end_grace, c))
+
+
+def pause(c: Coordinator) -> None:
+    """Leave every run once what runs has ended, unless they are about to end by themselves, or are undone."""
+    if all(run.stoppable and run.stop is None for run in c.runs):
+        leave(c, Stop.PAUSED)
 
 
 def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:

@@ -5,6 +5,7 @@ beyond the four methods of `ExecutionStore` goes through it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import IntEnum
 from typing import Protocol, cast
 
 import attrs
@@ -25,6 +26,7 @@ __all__ = [
     "StepRow",
     "StepRows",
     "TakeOver",
+    "Wish",
     "bounds_of",
     "ledger_of",
 ]
@@ -67,6 +69,14 @@ class Renewal:
     owner: str
     epochs: Mapping[str, int]
     ttl: float
+
+
+class Wish(IntEnum):
+    """What whoever runs an execution is to do with it, as somebody asks."""
+
+    NOTHING = 0
+    CANCEL = 1
+    PAUSE = 2
 
 
 # -- what it answers ----------------------------------------------------------------------------------
@@ -199,8 +209,8 @@ class Ledger(Protocol):
         lease that it is under is held no more, and `ExecutionNotFound`.
         """
 
-    def renew(self, renewal: Renewal, /) -> dict[str, bool]:
-        """Extend leases; return those that are still held, each with whether it is to be cancelled."""
+    def renew(self, renewal: Renewal, /) -> dict[str, Wish]:
+        """Extend leases; return those that are still held, each with what is wished of its execution."""
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
         """Return the executions that nobody runs although they could go on, those that wait no longer last."""
@@ -220,6 +230,12 @@ class Ledger(Protocol):
         """Have an execution cancelled by whoever runs it, at its next heartbeat; False where it has ended.
 
         Raises `ExecutionNotFound`.
+        """
+
+    def request_pause(self, execution_id: str) -> bool:
+        """Have an execution paused by whoever runs it, at its next heartbeat, and left alone by who recovers.
+
+        Until it is taken over. False where it has ended, or is undone. Raises `ExecutionNotFound`.
         """
 
     def clock(self) -> float:

@@ -15,7 +15,7 @@ from szal.model.step import new_id
 from szal.stores.base import read_record
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
-from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.statements import Statements
 from szal.stores.writes import (
     Lease,
@@ -271,13 +271,13 @@ class SqlLedger(Ledger):
             cancelled=bool(cancelled),
         )
 
-    def renew(self, renewal: Renewal, /) -> dict[str, bool]:
+    def renew(self, renewal: Renewal, /) -> dict[str, Wish]:
         return self._database.transact(partial(self._renew, renewal))
 
-    def _renew(self, renewal: Renewal, transaction: Transaction) -> dict[str, bool]:
+    def _renew(self, renewal: Renewal, transaction: Transaction) -> dict[str, Wish]:
         rows = [(renewal.ttl, execution_id, renewal.owner, epoch) for execution_id, epoch in renewal.epochs.items()]
         held = transaction.rows_for(self._statements.renew, rows) if rows else []
-        return {execution_id: bool(cancelled) for execution_id, cancelled in held}
+        return {execution_id: Wish(wish) for execution_id, wish in held}
 
     def _check_held(self, transaction: Transaction, leases: Collection[Lease]) -> None:
         """Raise `LeaseLost`, with all of them, if *leases* are held no more; those held stay so until the end."""
@@ -305,6 +305,10 @@ class SqlLedger(Ledger):
     def request_cancel(self, execution_id: str) -> bool:
         row = (execution_id,)
         return self._database.transact(lambda transaction: self._act(transaction, self._statements.cancel, row))
+
+    def request_pause(self, execution_id: str) -> bool:
+        row = (execution_id,)
+        return self._database.transact(lambda transaction: self._act(transaction, self._statements.pause, row))
 
     def _act(self, transaction: Transaction, statement: str, row: Row) -> bool:
         """Return whether *statement* has done anything to the execution that *row* ends with; or ExecutionNotFound."""

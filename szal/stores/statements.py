@@ -161,6 +161,7 @@ class Statements:
     candidates: Statement
     awake: Statement
     cancel: Statement
+    pause: Statement
     # -- signals
     send: Statement
     signals: Statement

@@ -22,6 +22,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "cancelled",
         "wake",
         "awaits",
+        "pausing",
     ),
     "szal_steps": ("execution_id", "step_name", "seq", "result", "signal_id"),
     "szal_signals": ("execution_id", "signal_id", "name", "value", "sent"),

@@ -24,7 +24,7 @@ from szal import (
 )
 from szal.model.json import encode_checkpoint
 from szal.stores import Sink, Store, open_store
-from szal.stores.ledger import Lease, Ledger, NewExecution, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.ledger import Lease, Ledger, NewExecution, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.writes import Release, Remove, Save, SaveStep
 
 RUNNING = WorkflowState.RUNNING
@@ -287,7 +287,7 @@ def test_renewing_keeps_what_is_held_and_tells_what_is_lost(ledger: Ledger) -> N
     epochs = {name: begun(ledger, name) for name in ("e1", "e2", "e3")}
     take_over(ledger, "e2", "other", gone)
     ledger.request_cancel("e3")
-    assert ledger.renew(Renewal(owner="me", epochs=epochs, ttl=60)) == {"e1": False, "e3": True}
+    assert ledger.renew(Renewal(owner="me", epochs=epochs, ttl=60)) == {"e1": Wish.NOTHING, "e3": Wish.CANCEL}
 
 
 def test_what_is_written_to_see_whether_it_can_be_is_not_there_afterwards(store: Store | Sink, ledger: Ledger) -> None:
@@ -393,6 +393,7 @@ def test_what_has_ended_takes_no_signal_and_cannot_be_cancelled(ledger: Ledger) 
     ledger.apply([Save.of(record(state=WorkflowState.COMPLETED), epoch), Release("e1", epoch)])
     assert not ledger.send("e1", Signal("s1", "go", "1"))
     assert not ledger.request_cancel("e1")
+    assert not ledger.request_pause("e1")
     assert ledger.signals("e1") == []
 
 
@@ -400,6 +401,39 @@ def test_who_takes_over_learns_that_it_is_to_be_cancelled(ledger: Ledger) -> Non
     begun(ledger)
     assert ledger.request_cancel("e1")
     assert take_over(ledger, "e1", "other", gone).cancelled
+
+
+@pytest.mark.parametrize("state", [WorkflowState.RUNNING, WorkflowState.PAUSED, WorkflowState.ROLLING_BACK])
+def test_what_is_to_be_paused_is_left_alone_until_it_is_taken_over(ledger: Ledger, state: WorkflowState) -> None:
+    """Where it may still be paused; an undoing goes on."""
+    epoch = begun(ledger)
+    assert ledger.request_pause("e1")
+    assert ledger.renew(Renewal(owner="me", epochs={"e1": epoch}, ttl=60)) == {"e1": Wish.PAUSE}
+    ledger.apply([Save.of(record(state=state), epoch), Release("e1", epoch, wake=0.0)])
+    is_undone = state is WorkflowState.ROLLING_BACK
+    assert ledger.interrupted(gone) == (["e1"] if is_undone else [])
+    assert ledger.request_pause("e1") is not is_undone
+    epoch = take_over(ledger, "e1", "other", gone).epoch or 0
+    assert ledger.renew(Renewal(owner="other", epochs={"e1": epoch}, ttl=60)) == {"e1": Wish.NOTHING}
+    ledger.apply([Release("e1", epoch, wake=0.0)])
+    assert ledger.interrupted(gone) == ["e1"]
+
+
+def test_what_is_to_be_paused_and_cancelled_is_cancelled(ledger: Ledger) -> None:
+    epoch = begun(ledger)
+    ledger.request_pause("e1")
+    ledger.request_cancel("e1")
+    assert ledger.renew(Renewal(owner="me", epochs={"e1": epoch}, ttl=60)) == {"e1": Wish.CANCEL}
+    ledger.apply([Release("e1", epoch)])
+    assert ledger.interrupted(gone) == ["e1"]
+
+
+def test_a_new_execution_of_that_id_is_not_to_be_paused(ledger: Ledger) -> None:
+    epoch = begun(ledger)
+    ledger.request_pause("e1")
+    ledger.apply([Save.of(record(state=WorkflowState.COMPLETED), epoch), Release("e1", epoch), Remove("e1")])
+    epoch = begun(ledger)
+    assert ledger.renew(Renewal(owner="me", epochs={"e1": epoch}, ttl=60)) == {"e1": Wish.NOTHING}
 
 
 def test_a_signal_is_kept_once_in_order_until_a_step_has_taken_it(ledger: Ledger) -> None:
@@ -422,6 +456,7 @@ def test_what_is_unknown_is_an_error(ledger: Ledger) -> None:
         lambda: take_over(ledger, "no", "me", gone),
         lambda: ledger.send("no", Signal("s1", "go", "1")),
         lambda: ledger.request_cancel("no"),
+        lambda: ledger.request_pause("no"),
     ):
         with pytest.raises(ExecutionNotFound):
             call()

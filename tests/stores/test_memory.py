@@ -279,6 +279,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def request_cancel(self, name: str) -> None:
         self.both(lambda store: store.ledger.request_cancel(name))
 
+    @rule(name=IDS)
+    def request_pause(self, name: str) -> None:
+        self.both(lambda store: store.ledger.request_pause(name))
+
     @rule(writes=st.lists(WRITES, min_size=1, max_size=4), behind=st.sampled_from([0, 0, 0, 1, None]))
     def apply(self, writes: list[Drawn], behind: int | None) -> None:
         batch = [self.write(write, behind) for write in writes]

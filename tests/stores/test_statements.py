@@ -105,7 +105,7 @@ FILL = """
     INSERT INTO szal_executions (execution_id, flow_name, data)
     SELECT 'e' || n, 'flow' || (n % 4), {record} FROM {numbers};
     INSERT INTO szal_flows SELECT 'c' || n, '{{}}' FROM {numbers};
-    INSERT INTO szal_leases SELECT 'e' || n, NULL, 1, 0, 'c1', 0, 0, NULL, NULL FROM {numbers};
+    INSERT INTO szal_leases SELECT 'e' || n, NULL, 1, 0, 'c1', 0, 0, NULL, NULL, 0 FROM {numbers};
     INSERT INTO szal_steps SELECT 'e' || n, 'a', 0, '{{}}', NULL FROM {numbers};
     INSERT INTO szal_steps SELECT 'e' || n, 'b', 1, '{{}}', 's' || n FROM {numbers};
     INSERT INTO szal_signals SELECT 'e' || n, 's' || n, 'go', '1', 0 FROM {numbers};

@@ -65,6 +65,7 @@ class HeldLease:
     definition: Definition
     recoveries: int = 0
     cancelled: bool = False
+    pausing: bool = False
     wake: float | None = None
     awaits: frozenset[str] | None = None
 
@@ -124,8 +125,9 @@ class Entry:
 
     def can_go_on(self, lease: HeldLease, now: float) -> bool:
         """Whether there is something to do: it was interrupted, or what it waits for has come."""
-        if self.state is not WorkflowState.PAUSED:
-            return self.state in _UNDER_WAY
+        is_left_alone = lease.pausing and not lease.cancelled and self.state is not WorkflowState.ROLLING_BACK
+        if is_left_alone or self.state is not WorkflowState.PAUSED:
+            return self.state in _UNDER_WAY and not is_left_alone
         if lease.owner is not None:  # who died before it said what it waits for
             return True
         if lease.cancelled or (lease.wake is not None and lease.wake <= now):

@@ -10,7 +10,7 @@ from szal.clock import monotonic
 from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
 from szal.stores.batch import leases_of, merged
-from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
 from szal.stores.writes import (
     Lease,
@@ -217,11 +217,12 @@ class MemoryLedger(Ledger):
                 epoch=lease.epoch + wanted.rise,
                 expires=monotonic() + wanted.ttl,
                 recoveries=lease.recoveries + has_died,
+                pausing=False,
             )
             return entry.found()
 
-    def renew(self, renewal: Renewal, /) -> dict[str, bool]:
-        held: dict[str, bool] = {}
+    def renew(self, renewal: Renewal, /) -> dict[str, Wish]:
+        held: dict[str, Wish] = {}
         with self._entries.lock:
             expires = monotonic() + renewal.ttl
             for execution_id, epoch in renewal.epochs.items():
@@ -229,7 +230,8 @@ class MemoryLedger(Ledger):
                 lease = None if entry is None else entry.lease
                 if entry is not None and lease is not None and (lease.owner, lease.epoch) == (renewal.owner, epoch):
                     entry.lease = attrs.evolve(lease, expires=expires)
-                    held[execution_id] = lease.cancelled
+                    wished = Wish.PAUSE if lease.pausing else Wish.NOTHING
+                    held[execution_id] = Wish.CANCEL if lease.cancelled else wished
         return held
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
@@ -270,6 +272,14 @@ class MemoryLedger(Ledger):
             if entry.lease is None or not entry.state.is_live:
                 return False
             entry.lease = attrs.evolve(entry.lease, cancelled=True)
+        return True
+
+    def request_pause(self, execution_id: str) -> bool:
+        with self._entries.lock:
+            entry = self._entries.entry(execution_id)
+            if entry.lease is None or entry.state not in (WorkflowState.RUNNING, WorkflowState.PAUSED):
+                return False
+            entry.lease = attrs.evolve(entry.lease, pausing=True)
         return True
 
     def clock(self) -> float:

@@ -60,6 +60,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             f"{_INDEX} szal_commits_made ON szal.szal_commits (made)",
         ),
     ),
+    ("m011_pausing", ("ALTER TABLE szal.szal_leases ADD COLUMN IF NOT EXISTS pausing BIGINT NOT NULL DEFAULT 0",)),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

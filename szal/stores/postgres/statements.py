@@ -106,6 +106,10 @@ _PARTS = Parts(
     many_states=lambda names: [names],
 )
 
+# What its owner is to do with an execution (szal.stores.ledger.Wish), and whether others may take it up.
+_WISH = "CASE WHEN l.cancelled <> 0 THEN 1 WHEN l.pausing <> 0 THEN 2 ELSE 0 END"
+_MAY_GO_ON = "(l.pausing = 0 OR l.cancelled = 1)"
+
 STATEMENTS = PostgresStatements(
     parts=_PARTS,
     # -- records --------------------------------------------------------------------------------------
@@ -333,7 +337,7 @@ STATEMENTS = PostgresStatements(
         AS r (execution_id, owner, epoch, ttl, content_id, wake, awaits)
         ON CONFLICT (execution_id) DO UPDATE
         SET owner = excluded.owner, epoch = greatest(l.epoch, excluded.epoch) + 1, expires = excluded.expires,
-            content_id = excluded.content_id, recoveries = 0, cancelled = 0, wake = excluded.wake,
+            content_id = excluded.content_id, recoveries = 0, cancelled = 0, pausing = 0, wake = excluded.wake,
             awaits = excluded.awaits
         RETURNING execution_id, epoch
         """,
@@ -367,7 +371,7 @@ STATEMENTS = PostgresStatements(
     take_over=Statement(
         f"""
         UPDATE szal.szal_leases SET owner = %s, epoch = epoch + %s, expires = {NOW} + %s,
-            recoveries = recoveries + %s
+            recoveries = recoveries + %s, pausing = 0
         WHERE execution_id = %s RETURNING epoch
         """,
         by="Ledger.take_over",
@@ -387,7 +391,7 @@ STATEMENTS = PostgresStatements(
             UPDATE szal.szal_leases AS l SET expires = {NOW} + f.ttl FROM free AS f
             WHERE l.execution_id = f.execution_id
         )
-        SELECT l.execution_id, l.cancelled FROM szal.szal_leases AS l JOIN given AS r USING (execution_id)
+        SELECT l.execution_id, {_WISH} FROM szal.szal_leases AS l JOIN given AS r USING (execution_id)
         WHERE l.owner = r.owner AND l.epoch = r.epoch
         """,
         by="Ledger.renew",
@@ -454,7 +458,8 @@ STATEMENTS = PostgresStatements(
         f"""
         SELECT l.execution_id, l.owner, l.expires > {NOW}
         FROM szal.szal_leases AS l JOIN szal.szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} IN ('Running', 'RollingBack') ORDER BY l.expires
+        WHERE {STATE} IN ('Running', 'RollingBack') AND ({STATE} = 'RollingBack' OR {_MAY_GO_ON})
+        ORDER BY l.expires
         """,
         by="Ledger.interrupted",
         indexes="szal_executions_state szal_leases_pkey",
@@ -464,7 +469,7 @@ STATEMENTS = PostgresStatements(
         f"""
         SELECT l.execution_id, l.owner, l.expires > {NOW}
         FROM szal.szal_leases AS l JOIN szal.szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} = 'Paused' AND (
+        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON} AND (
             l.owner IS NOT NULL OR l.wake <= {NOW} OR l.cancelled = 1
             OR EXISTS (
                 SELECT 1 FROM szal.szal_signals AS s WHERE s.execution_id = l.execution_id AND {_UNDELIVERED}
@@ -483,6 +488,15 @@ STATEMENTS = PostgresStatements(
         RETURNING execution_id
         """,
         by="Ledger.request_cancel",
+        indexes="szal_leases_pkey szal_executions_pkey",
+    ),
+    pause=Statement(
+        f"""
+        UPDATE szal.szal_leases SET pausing = 1 WHERE execution_id IN
+            (SELECT execution_id FROM szal.szal_executions WHERE execution_id = %s AND {STATE} IN ('Running', 'Paused'))
+        RETURNING execution_id
+        """,
+        by="Ledger.request_pause",
         indexes="szal_leases_pkey szal_executions_pkey",
     ),
     # -- signals --------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 
 from szal.model.bounds import Bounds
-from szal.stores.ledger import Holding, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver
+from szal.stores.ledger import Holding, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.sink.writer import Writer
 from szal.stores.writes import Write
 
@@ -76,6 +76,9 @@ class SinkLedger(Ledger):
     def request_cancel(self, execution_id: str) -> bool:
         return self._past(execution_id).request_cancel(execution_id)
 
+    def request_pause(self, execution_id: str) -> bool:
+        return self._past(execution_id).request_pause(execution_id)
+
     # -- past it ---------------------------------------------------------------------------------------
 
     def signals(self, execution_id: str) -> list[Signal]:
@@ -90,7 +93,7 @@ class SinkLedger(Ledger):
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         return self._behind.records(execution_ids)
 
-    def renew(self, renewal: Renewal, /) -> dict[str, bool]:
+    def renew(self, renewal: Renewal, /) -> dict[str, Wish]:
         return self._behind.renew(renewal)
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:

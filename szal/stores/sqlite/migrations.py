@@ -84,6 +84,13 @@ def m009_labels(db: Database) -> None:
     keep_labels(db)
 
 
+@MIGRATIONS()
+def m010_pausing(db: Database) -> None:
+    """Keep that a person wants an execution paused."""
+    if "pausing" not in db["szal_leases"].columns_dict:
+        db.execute("ALTER TABLE szal_leases ADD COLUMN pausing BIGINT NOT NULL DEFAULT 0")
+
+
 with closing(Database(memory=True, execute_plugins=False)) as _empty:
     _NAMES = [migration.name for migration in MIGRATIONS.pending(_empty)]
 _STRUCTURE = """

@@ -84,6 +84,10 @@ _PARTS = Parts(
     many_states=_many_states,
 )
 
+# What its owner is to do with an execution (szal.stores.ledger.Wish), and whether others may take it up.
+_WISH = "CASE WHEN cancelled <> 0 THEN 1 WHEN pausing <> 0 THEN 2 ELSE 0 END"
+_MAY_GO_ON = "(l.pausing = 0 OR l.cancelled = 1)"
+
 STATEMENTS = Statements(
     parts=_PARTS,
     # -- records --------------------------------------------------------------------------------------
@@ -177,7 +181,7 @@ STATEMENTS = Statements(
         VALUES (?, ?, ?, coalesce({NOW} + ?, 0), ?, 0, 0, ?, ?)
         ON CONFLICT (execution_id) DO UPDATE
         SET owner = excluded.owner, epoch = max(l.epoch, excluded.epoch) + 1, expires = excluded.expires,
-            content_id = excluded.content_id, recoveries = 0, cancelled = 0, wake = excluded.wake,
+            content_id = excluded.content_id, recoveries = 0, cancelled = 0, pausing = 0, wake = excluded.wake,
             awaits = excluded.awaits
         RETURNING execution_id, epoch
         """,
@@ -205,7 +209,8 @@ STATEMENTS = Statements(
     ),
     take_over=Statement(
         f"""
-        UPDATE szal_leases SET owner = ?, epoch = epoch + ?, expires = {NOW} + ?, recoveries = recoveries + ?
+        UPDATE szal_leases
+        SET owner = ?, epoch = epoch + ?, expires = {NOW} + ?, recoveries = recoveries + ?, pausing = 0
         WHERE execution_id = ? RETURNING epoch
         """,
         by="Ledger.take_over",
@@ -214,7 +219,7 @@ STATEMENTS = Statements(
     renew=Statement(
         f"""
         UPDATE szal_leases SET expires = {NOW} + ? WHERE execution_id = ? AND owner = ? AND epoch = ?
-        RETURNING execution_id, cancelled
+        RETURNING execution_id, {_WISH}
         """,
         by="Ledger.renew",
         indexes=_LEASES,
@@ -254,7 +259,8 @@ STATEMENTS = Statements(
         f"""
         SELECT l.execution_id, l.owner, l.expires > {NOW}
         FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} IN ('Running', 'RollingBack') ORDER BY l.expires
+        WHERE {STATE} IN ('Running', 'RollingBack') AND ({STATE} = 'RollingBack' OR {_MAY_GO_ON})
+        ORDER BY l.expires
         """,
         by="Ledger.interrupted",
         indexes=f"szal_executions_state {_LEASES}",
@@ -264,7 +270,7 @@ STATEMENTS = Statements(
         f"""
         SELECT l.execution_id, l.owner, l.expires > {NOW}
         FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} = 'Paused' AND (
+        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON} AND (
             l.owner IS NOT NULL OR l.wake <= {NOW} OR l.cancelled = 1
             OR EXISTS (
                 SELECT 1 FROM szal_signals AS s WHERE s.execution_id = l.execution_id AND {_UNDELIVERED}
@@ -283,6 +289,15 @@ STATEMENTS = Statements(
         RETURNING execution_id
         """,
         by="Ledger.request_cancel",
+        indexes=f"{_LEASES} {_EXECUTIONS}",
+    ),
+    pause=Statement(
+        f"""
+        UPDATE szal_leases SET pausing = 1 WHERE execution_id IN
+            (SELECT execution_id FROM szal_executions WHERE execution_id = ? AND {STATE} IN ('Running', 'Paused'))
+        RETURNING execution_id
+        """,
+        by="Ledger.request_pause",
         indexes=f"{_LEASES} {_EXECUTIONS}",
     ),
     # -- signals --------------------------------------------------------------------------------------
