@@ -400,3 +400,33 @@ def test_random_lists_interrupted_anywhere_end_as_a_loop_over_them_would(
     failed = kinds.count("bad")
     assert (result["each"].status is FAILED) == bool(failed)
     assert (result["each"].error or "").startswith(f"{failed} of {len(kinds)} items failed; " if failed else "")
+
+
+def test_a_failed_execution_that_runs_again_under_its_id_runs_the_items_that_failed(new_engine):
+    acts = Acts("b")
+    engine = new_engine(acts)
+    assert engine.run(fan_out("after"), execution_id="e").state is WorkflowState.FAILED
+    acts.bad.clear()
+    acts.ran.clear()
+    result = engine.run(fan_out("after"), execution_id="e", retry_failed=True)
+    assert (acts.ran, result["after"].output) == ([1, "after"], outputs("abcd"))
+
+
+def test_a_paused_execution_goes_on_with_the_missing_items(new_engine):
+    acts, begun, released = Acts(), threading.Event(), threading.Event()
+
+    def act(ctx):
+        if ctx.index == 1:
+            begun.set()
+            waited(released)
+        return acts(ctx)
+
+    engine = new_engine(act)
+    execution = engine.start(fan_out("after", max_parallel=1), execution_id="e")
+    waited(begun)
+    engine.pause("e")
+    released.set()
+    assert execution.result(20).state is WorkflowState.PAUSED
+    assert acts.ran == [0, 1]
+    assert bounded(engine.resume, "e")["after"].output == outputs("abcd")
+    assert acts.ran == [0, 1, 2, 3, "after"]
