@@ -108,6 +108,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "plan": "a flow as nodes and typed edges",
         "call": "what is kept of one call of a handler",
         "seen": "what conditions and templates see of a run",
+        "memos": "what handlers have found out once and for all",
         "run_info": "what the steps of one run share",
         "step_logger": "what a handler logs",
         "ancestors": "what an attempt sees of the steps before its own",

@@ -27,6 +27,7 @@ from szal.scheduler.attempt import clear_engine_frames
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 from szal.scheduler.loop import Scheduler
+from szal.scheduler.memos import Memos
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.run_info import RunInfo
@@ -123,6 +124,7 @@ class Lifecycle(Supervised):
             token=spec.token,
             progress=config.progress_sink,
             is_recorded=self.recording.encode is not None,
+            memos=Memos(None if journal is None else journal.memo),
             orphan_grace=math.inf if journal is None else config.lease_ttl * _ORPHANS_SHARE,
         )
         return Run(
