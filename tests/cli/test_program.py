@@ -1,6 +1,7 @@
 """Flows of functions on the command line: as programs of their own, and as targets; and handlers without a flow."""
 
 import importlib
+import json
 import subprocess
 import sys
 import textwrap
@@ -81,6 +82,16 @@ def test_inputs_are_options_with_their_types(start, here):
         (execution_id,) = store.list()
         assert store.get(execution_id).result.outputs == {"extract": ["007", 5, True], "load": ["a", "here"]}
     assert "etl completed" in ended.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("--day", "1", "--json")])
+def test_a_flow_that_cannot_be_run_is_one_message(start, here, words):
+    program = here / "etl.py"
+    program.write_text(program.read_text() + "\netl.step(lambda item: item, name='each')\n")
+    ended = start("etl", *words)
+    problem = "step 'each' takes 'item', and has no foreach= to take it from: an input needs another name"
+    assert (ended.returncode, ended.stderr) == (2, f"szal: invalid flow 'etl': {problem}\n")
+    assert ("--json" not in words) or json.loads(ended.stdout)["error_type"] == "InvalidFlow"
 
 
 def test_help_lists_them_beside_those_of_run(start):
