@@ -3,8 +3,12 @@
 import json
 import runpy
 import sqlite3
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -119,3 +123,51 @@ def test_the_thumbnailer_makes_those_that_are_missing(store_url: str, tmp_path: 
     assert {name: (small / name).stat().st_ino for name in done} == before
     assert [(small / f"{shade:02}.ppm").read_bytes() for shade in range(12)] == [picture(n, 2, 1) for n in range(12)]
     assert (small / "index.html").read_text().count("<img") == 12
+
+
+class Api(ThreadingHTTPServer):
+    """Pages of three items, of which each is counted when it is asked for; the first request for *missing* fails."""
+
+    def __init__(self, pages: int, missing: int = 0) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.pages, self.missing, self.asked = pages, missing, Counter[int]()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/1.json"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Api
+
+    def do_GET(self) -> None:
+        page = int(self.path.strip("/").partition(".")[0])
+        self.server.asked[page] += 1
+        if page == self.server.missing and self.server.asked[page] == 1:
+            self.send_error(503)
+            return
+        body: dict[str, Any] = {"items": [f"{page}.{n}" for n in range(3)]}
+        if page < self.server.pages:
+            body["next"] = f"{page + 1}.json"
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with Api(5, missing=4) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_the_crawl_fetches_each_page_once(store_url: str, api: Api) -> None:
+    dies(store_url, "crawl", {"url": api.url}, "2.json", 1)
+    dies(store_url, "crawl", {"url": api.url}, "3.json", 1)
+    result = example("crawl").run({"url": api.url}, store=store_url, execution_id="e")
+    assert result["summary"].output == "15 items, from 1.0 to 5.2"
+    assert result["items"].attempts == 2
+    assert api.asked == {1: 1, 2: 1, 3: 1, 4: 2, 5: 1}
