@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -40,8 +40,8 @@ def executions(
         widths["flow"] = max(1, widths["flow"] - max(0, missing))
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, expand=True)
     for name, width in widths.items():
-        right = "right" if name == "time" else "left"
-        table.add_column(name, width=width, justify=right, no_wrap=True, overflow="ellipsis", header_style=DIM)
+        side: Literal["left", "right"] = "right" if name == "time" else "left"
+        table.add_column(name, width=width, justify=side, no_wrap=True, overflow="ellipsis", header_style=DIM)
     if has_room:
         table.add_column("error", ratio=1, no_wrap=True, overflow="ellipsis", header_style=DIM)
     for item, shown, flow in zip(found, ids, flows, strict=True):
