@@ -132,5 +132,7 @@ def _modules() -> Iterator[tuple[str, Any]]:
     script = sys.modules.get("__main__")
     if script is not None:
         spec = getattr(script, "__spec__", None)  # there is one where it was run with -m
-        yield Path(sys.argv[0]).stem if spec is None else spec.name, script
+        path = Path(sys.argv[0])
+        elsewhere = path.suffix == ".py" and path.parent.absolute() != Path.cwd()
+        yield spec.name if spec is not None else str(path) if elsewhere else path.stem, script
     yield from ((name, module) for name, module in list(sys.modules.items()) if hasattr(module, "__dict__"))

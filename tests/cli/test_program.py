@@ -121,12 +121,15 @@ def test_exit_statuses_are_those_of_run(start):
     assert "szal resume w etl:waiting --store sqlite:///a.db" in waits.stdout
 
 
-def test_a_script_prints_what_goes_on_with_it(program, szal):
-    words = [sys.executable, "etl.py", "waiting", "--store", "sqlite:///a.db", "--id", "w"]
+@pytest.mark.parametrize(("script", "named"), [("etl.py", "etl"), ("flows/etl.py", "flows/etl.py")])
+def test_a_script_prints_what_goes_on_with_it(program, szal, script, named):
+    (program.parent / script).parent.mkdir(exist_ok=True)
+    program.rename(program.parent / script)
+    words = [sys.executable, script, "waiting", "--store", "sqlite:///a.db", "--id", "w"]
     ended = subprocess.run(words, cwd=program.parent, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 3, ended.stderr
     *_, line = ended.stdout.splitlines()
-    assert line == "then: szal resume w etl:waiting --store sqlite:///a.db"
+    assert line == f"then: szal resume w {named}:waiting --store sqlite:///a.db"
     szal("signal", "w", "go", "now", "--store", "sqlite:///a.db")
     assert "now" in szal(*line.split()[2:]).output
 
