@@ -51,6 +51,17 @@ def test_etl_is_at_most_45_lines_of_code() -> None:
     assert len(code) <= 45
 
 
+def test_thumbnails_are_made_of_the_photos_that_ship(tmp_path: Path) -> None:
+    result = runpy.run_path(str(EXAMPLES / "thumbnails.py"))["thumbnails"].run({"to": str(tmp_path)})
+    assert result["shrink"].output == ["dawn.ppm", "dusk.ppm", "noon.ppm"]
+    assert (tmp_path / "noon.ppm").read_bytes().startswith(b"P6 8 6 255\n")
+
+
+def test_the_crawl_reads_the_pages_that_ship() -> None:
+    result = runpy.run_path(str(EXAMPLES / "crawl.py"))["crawl"].run()
+    assert result["summary"].output == "8 items, from anchor to hammer"
+
+
 def test_mirrors_installs_from_the_first_that_answers(capsys: pytest.CaptureFixture[str]) -> None:
     shown = output_of("mirrors.py", capsys)
     assert "installed szal-0.1.0.whl" in shown

@@ -134,7 +134,10 @@ class _Wiring:
 
     def _item(self, name: str, each: Written, parameter: Parameter) -> Argument:
         if each.step.foreach is None:
-            self.problems.append(f"step {name!r} takes {parameter.name!r}, and has no foreach= to take it from")
+            self.problems.append(
+                f"step {name!r} takes {parameter.name!r}, and has no foreach= to take it from: "
+                "an input needs another name"
+            )
         return item_of(parameter.name)
 
     def _itself(self, name: str, parameter: Parameter, *, is_undo: bool) -> Argument:

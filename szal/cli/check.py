@@ -209,6 +209,8 @@ def _print(found: Findings, targets: Sequence[str]) -> None:
         )
     if found.blocked:
         summary = f"{len(found.blocked)} of {found.checked} unfinished executions cannot go on with {named}"
+    elif not found.checked:
+        summary = f"there is no unfinished execution of {named}"
     else:
         summary = f"all of {found.checked} unfinished executions can go on with {named}"
     console.print(Text(summary), soft_wrap=True)

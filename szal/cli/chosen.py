@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 import click
 
+from szal.cli.standing import shown_state
 from szal.cli.which import UNFINISHED, Which
 from szal.engine.lineage import is_child_id
 from szal.model.state import WorkflowState
@@ -94,13 +95,16 @@ def choose(store: Store, action: Action, which: Which, limit: int | None) -> Cho
     Only ids are kept, so that it is no matter how many there are.
     """
     found: dict[str, ExecutionSummary] = {}
+    shown: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     asked = attrs.evolve(which, states=which.states or action.states)
     for found_here, can_go_on in asked.pages(store):
         for summary in found_here:
             reason = _reason(action, which, summary, can_go_on)
             if reason is None:
-                found[summary.execution_id] = attrs.evolve(summary, labels={}, error=None)
+                name = summary.execution_id
+                found[name] = attrs.evolve(summary, labels={}, error=None)
+                shown[name] = shown_state(summary.state, is_interrupted=name in can_go_on)
             else:
                 left_out[reason] += 1
     if action is Action.RERUN:
@@ -108,7 +112,7 @@ def choose(store: Store, action: Action, which: Which, limit: int | None) -> Cho
             del found[execution_id]
             left_out[_RUN_AGAIN] += 1
     chosen = [*reversed(found.values())][:limit]
-    states = Counter(str(summary.state) for summary in chosen)
+    states = Counter(shown[summary.execution_id] for summary in chosen)
     return Chosen(
         execution_ids=tuple(summary.execution_id for summary in chosen),
         states=states,

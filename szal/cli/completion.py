@@ -14,6 +14,7 @@ from szal.cli.console import diverted_stdout
 from szal.cli.history import find_by_prefix, reading
 from szal.cli.standing import INTERRUPTED, signals_of
 from szal.cli.target import attributes_of, find_target
+from szal.cli.text import one_line
 from szal.engine.status import status_of
 from szal.model.flow import FlowDef
 from szal.model.state import WorkflowState
@@ -28,13 +29,16 @@ _Completes: TypeAlias = Callable[[click.Context, click.Parameter, str], list[Com
 
 
 def _completer(find: Callable[[Mapping[str, Any]], _Found]) -> _Completes:
-    """Return what click asks; *find* says what there is, by what has been typed before."""
+    """Return what click asks; *find* says what there is, by what has been typed before.
+
+    What has a line break is left out, or a control character: a shell reads one candidate from each line.
+    """
 
     def complete(ctx: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
         found: list[CompletionItem] = []
         with contextlib.suppress(Exception, SystemExit), diverted_stdout():
             items = (each if isinstance(each, CompletionItem) else CompletionItem(each) for each in find(_typed(ctx)))
-            found += [each for each in items if each.value.startswith(begun)]
+            found += [each for each in items if each.value.startswith(begun) and each.value.isprintable()]
         return found
 
     return complete
@@ -56,13 +60,13 @@ def _executions(typed: Mapping[str, Any]) -> list[ExecutionSummary]:
 
 def _ids(typed: Mapping[str, Any]) -> Iterator[CompletionItem]:
     for each in _executions(typed):
-        yield CompletionItem(each.execution_id, help=f"{each.flow_name} {each.state or ''}")
+        yield CompletionItem(each.execution_id, help=one_line(f"{each.flow_name} {each.state or ''}"))
 
 
 def _live_ids(typed: Mapping[str, Any]) -> Iterator[CompletionItem]:
     for each in _executions(typed):
         if each.state is not None and each.state.is_live:
-            yield CompletionItem(each.execution_id, help=f"{each.flow_name} {each.state}")
+            yield CompletionItem(each.execution_id, help=one_line(f"{each.flow_name} {each.state}"))
 
 
 def _flows(typed: Mapping[str, Any]) -> _Found:

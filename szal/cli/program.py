@@ -18,6 +18,7 @@ from szal.cli.run import run_target
 from szal.cli.session import get_ready, run_options
 from szal.cli.target import Target
 from szal.cli.usage import form_of, said_of
+from szal.errors import InvalidFlow
 from szal.model.inputs import Input
 from szal.scheduler.plan import Plan
 
@@ -37,7 +38,11 @@ class Program(Telling):
 
 
 def program(flow: Flow) -> click.Command:
-    """Return the command that runs *flow*."""
+    """Return the command that runs *flow*; of one that cannot be run, that which says why."""
+    try:
+        _ = flow.definition
+    except InvalidFlow as error:
+        return _refusing(error)
 
     @click.command(cls=Program, help=_help(flow), context_settings={"help_option_names": ["-h", "--help"]})
     @inputs_option
@@ -75,6 +80,16 @@ def program(flow: Flow) -> click.Command:
             names[f"input_{number}"] = declared.name
             own.append(option)
     command.params[:0] = own
+    return command
+
+
+def _refusing(error: InvalidFlow) -> click.Command:
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    @click.command(cls=Program, add_help_option=False, context_settings=anything)
+    def command() -> None:
+        raise error
+
     return command
 
 
@@ -117,5 +132,7 @@ def _modules() -> Iterator[tuple[str, Any]]:
     script = sys.modules.get("__main__")
     if script is not None:
         spec = getattr(script, "__spec__", None)  # there is one where it was run with -m
-        yield Path(sys.argv[0]).stem if spec is None else spec.name, script
+        path = Path(sys.argv[0])
+        elsewhere = path.suffix == ".py" and path.parent.absolute() != Path.cwd()
+        yield spec.name if spec is not None else str(path) if elsewhere else path.stem, script
     yield from ((name, module) for name, module in list(sys.modules.items()) if hasattr(module, "__dict__"))

@@ -1,6 +1,7 @@
 """From what a person names on the command line to a flow that can be run.
 
-A target is a file (YAML or JSON, see `szal.load_flow`; ``-`` is standard input), or ``module:attribute``. Modules,
+A target is a file (YAML or JSON, see `szal.load_flow`; ``-`` is standard input), or ``module:attribute``, or the same
+with the module's file (``flows/etl.py:etl``), which is looked for in the folder of that, too. Modules,
 those of "call" steps too, are looked for beside the flow's file, in the current directory, and then where Python looks.
 The attribute is a `szal.Flow`; a `FlowDef`; or a tuple of one and what belongs to it, in any order: a `Handlers`
 registry (or a function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s that
@@ -151,9 +152,12 @@ def find_target(name: str, *, here: bool = False, is_recorded: bool = False) -> 
         raise BadTarget(name, "this is a directory: name a flow's file in it")
     if path.exists() or not colon:
         return Target(_read(name, path, here=here), is_read=True)
+    if module.endswith(".py") and Path(module).is_file():
+        look_in(Path(module).parent, Path.cwd())
+        module = Path(module).stem
     if not attribute or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise BadTarget(name, "there is no such file, and it is not of the form module:attribute")
-    return _target(name, _look_up(name, module), is_recorded=is_recorded)
+    return _target(name, _look_up(name, module, attribute), is_recorded=is_recorded)
 
 
 def _read(name: str, path: Path, *, here: bool) -> FlowDef:
@@ -178,11 +182,11 @@ def _read_stdin(*, here: bool) -> FlowDef:
     return flow_in(content, Path("<stdin>"), is_json=is_json, is_whole=True, here=here)
 
 
-def _look_up(name: str, module: str) -> Any:
+def _look_up(name: str, module: str, attribute: str) -> Any:
     look_in(Path.cwd())
     with _foreign(name, f"cannot import {module}"):
         try:
-            return import_object(name)
+            return import_object(f"{module}:{attribute}")
         except NotThere as error:
             raise BadTarget(name, str(error)) from None
 

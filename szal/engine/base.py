@@ -10,6 +10,7 @@ import attrs
 from szal.engine.admission import Admission
 from szal.engine.config import EngineConfig
 from szal.engine.driver import Driver
+from szal.engine.durations import Durations
 from szal.engine.execution import Execution
 from szal.engine.opening import Closed, StoreLike, close_all, config_of, opened
 from szal.errors import EngineClosed
@@ -41,6 +42,7 @@ class EngineBase:
         self.resolver: Resolver = resolver_of(handler)
         self.config = _with_migrations(EngineConfig() if config is None else config, handler)
         self.threads = Threads(idle_timeout=self.config.idle_timeout)
+        self.durations = Durations()
         self._admission = Admission(self.config, self.resolver)
         self._background: list[BackgroundRecovery] = []
         self._abandoned: list[None] = []  # its length counts

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from szal.engine import family
 from szal.engine.conclusion import result_of
 from szal.engine.config import EngineConfig
+from szal.engine.durations import Durations
 from szal.engine.execution import Execution, RunThread
 from szal.engine.leased_store import LeasedStore
 from szal.engine.lifecycle import Lifecycle
@@ -47,6 +48,7 @@ class Host(Protocol):
     config: EngineConfig
     resolver: Resolver
     threads: Threads
+    durations: Durations
 
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind."""
@@ -157,7 +159,9 @@ class Driver:
 
     def _start(self, spec: ExecutionSpec) -> None:
         scheduler, host, token = self._scheduler, self._host, spec.token
-        lifecycle = Lifecycle(spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased)
+        lifecycle = Lifecycle(
+            spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased, durations=host.durations
+        )
         self._lifecycle = lifecycle
         scheduler.is_whole = partial(family.is_whole, lifecycle)
         if lifecycle.recording.can_go_on:

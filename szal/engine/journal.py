@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from szal.clock import monotonic
 from szal.engine.attempt_log import AttemptLog
 from szal.engine.leased_store import Beginning, LeasedStore, failure
-from szal.errors import StoreFailed
+from szal.errors import Cancelled, LeaseLost, StoreFailed
 from szal.model.bounds import ANYTHING
 from szal.model.json import Checkpoint, encode_checkpoint
 from szal.model.results import ExecutionRecord, StepResult
@@ -177,6 +177,27 @@ class Journal:
         """Write when the attempt that follows number *attempt* begins, so that it is not waited for twice."""
         failed = StepResult(node.step.id, node.step.name, StepStatus.PENDING, attempts=attempt)
         self.begun(node, failed, self.now() + delay)
+
+    def memo(self, name: str, text: str) -> None:
+        """Write what a handler has found out, under its `memo_key`, and wait until that is committed. On any thread.
+
+        Raises ValueError for a key that the store cannot hold, `Cancelled` where the lease is lost, and what the store
+        raises.
+        """
+        if (problem := self._bounds.problem_of_key(name)) is not None:
+            raise ValueError(f"the key of ctx.once {problem}")
+        lost: list[Exception] = []
+
+        def done(error: Exception | None) -> bool:
+            lost.extend([] if error is None else [error])
+            return True  # it is raised here
+
+        self._leased.write(SaveStep(self.execution_id, name, 0, text, None, self.epoch, done))
+        self._leased.flush([self.execution_id])
+        for error in lost:
+            if isinstance(error, LeaseLost):
+                raise Cancelled("another process runs this execution now") from error
+            raise error
 
     def deliver(self, node: Node, signal_id: str) -> None:
         """Have the signal taken together with the outcome of *node*, which is written next."""

@@ -11,6 +11,7 @@ import attrs
 from szal.clock import monotonic
 from szal.engine.conclusion import ENDS, UNDONE_WITH_PARENT, copy_of, end_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
+from szal.engine.durations import Durations
 from szal.engine.finishing import final_run
 from szal.engine.launching import Launcher
 from szal.engine.leased_store import LeasedStore
@@ -27,6 +28,7 @@ from szal.scheduler.attempt import clear_engine_frames
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 from szal.scheduler.loop import Scheduler
+from szal.scheduler.memos import Memos
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.run_info import RunInfo
@@ -58,6 +60,7 @@ class Lifecycle(Supervised):
         on_end: "Callable[[Lifecycle, FlowResult], None]",
         *,
         leased: LeasedStore | None,
+        durations: Durations,
     ) -> None:
         self.spec = spec = what.spec if isinstance(what, Completed) else what
         self.store_error: Exception | None = None
@@ -67,6 +70,7 @@ class Lifecycle(Supervised):
         self._config = config
         self.on_end = on_end
         self._leased = leased
+        self._durations = durations
         self.record = copy_of(spec.record)  # the result becomes part of it, and leads to frames that hold the spec
         self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now)
         self.started = 0.0
@@ -123,6 +127,7 @@ class Lifecycle(Supervised):
             token=spec.token,
             progress=config.progress_sink,
             is_recorded=self.recording.encode is not None,
+            memos=Memos(None if journal is None else journal.memo),
             orphan_grace=math.inf if journal is None else config.lease_ttl * _ORPHANS_SHARE,
         )
         return Run(
@@ -152,6 +157,7 @@ class Lifecycle(Supervised):
         self.recording.open(self.record, self)
         limit = self.spec.flow.timeout if self._config.timeout is None else self._config.timeout
         ends = [self.spec.deadline, None if limit is None else self.started + limit]
+        self.run.urgency = self._durations.urgency(self.spec.flow.name, self.spec.plan)
         self.run.deadline = min((end for end in ends if end is not None), default=None)
         self.reporter.flow("flow_started")
         if self.spec.snapshot is None:
@@ -322,6 +328,7 @@ class Lifecycle(Supervised):
 
     def _finish(self, state: WorkflowState) -> None:
         """End in *state*, once the finally steps have run: nothing that stopped the others stops these."""
+        self._durations.learn(self.spec.flow.name, self.run)
         if not self.spec.plan.finals:
             self._conclude(state)
             return
@@ -411,7 +418,9 @@ class Lifecycle(Supervised):
         is_final = self.final is not None or not self.run.stoppable
         if is_final and isinstance(what, ExecutionSpec):
             what = attrs.evolve(what, token=None)
-        child = Lifecycle(what, self.scheduler, self._resolver, self._config, on_end, leased=self._leased)
+        child = Lifecycle(
+            what, self.scheduler, self._resolver, self._config, on_end, leased=self._leased, durations=self._durations
+        )
         child.run.ends_waits = child.run.ends_waits or self.run.ends_waits or is_final
         child.run.stoppable = not is_final
         return child

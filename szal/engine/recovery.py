@@ -18,7 +18,7 @@ from szal.engine.leases import Heartbeat
 from szal.engine.lineage import family_key, is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import has_left, owner_name
 from szal.engine.part import Part
-from szal.engine.rerun import given_rows, kept_rows, with_descendants
+from szal.engine.rerun import given_rows, kept_rows, memos_of_failed, with_descendants
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
@@ -144,13 +144,17 @@ class Recovery:
                 flow_version=spec.flow.version,
                 reopened=known.record.reopened + 1,
             )
-            new = self.leased.new(record, definition, steps=steps, under=lease, replace=True)
+            memos = memos_of_failed(known)
+            new = self.leased.new(record, definition, steps=[*steps, *memos], under=lease, replace=True)
             self.leased.claim(new)
         except BaseException:
             self.leased.write(Release(execution_id, known.epoch))
             raise
         return attrs.evolve(
-            spec, record=record, epoch=new.epoch, snapshot=Snapshot(record=record, epoch=new.epoch, steps=steps)
+            spec,
+            record=record,
+            epoch=new.epoch,
+            snapshot=Snapshot(record=record, epoch=new.epoch, steps=steps, memos=memos),
         )
 
     def _before_take_over(self, execution_id: str) -> Snapshot:

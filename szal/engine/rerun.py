@@ -7,14 +7,14 @@ from szal.errors import did_you_mean
 from szal.expressions.path import Json
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
 from szal.model.json.text import as_recorded
-from szal.model.key import item_in
+from szal.model.key import item_in, memo_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
 from szal.scheduler.plan import Outcome, Plan
 from szal.stores.ledger import Snapshot, StepRow, StepRows
 
-__all__ = ["given_rows", "kept_rows", "with_descendants"]
+__all__ = ["given_rows", "kept_rows", "memos_of_failed", "with_descendants"]
 
 
 def kept_rows(
@@ -125,6 +125,16 @@ def _row_of_sub_flow(
     else:
         result = StepResult(step.id, step.name, StepStatus.FAILED, error=child.record.error)
     return encode_checkpoint(result, age=age, sub_flow=child_id)
+
+
+def memos_of_failed(known: "Snapshot") -> "StepRows":
+    """Return what the failed steps of an execution, and items of them, have found out: they go on with that.
+
+    What runs again after one of them begins anew.
+    """
+    results = ((name, decode_checkpoint(data, name).result) for name, _, data in known.steps)
+    failed = tuple(memo_key(name, "") for name, result in results if result.status is StepStatus.FAILED)
+    return [row for row in known.memos if row.step_name.startswith(failed)]
 
 
 def with_descendants(plan: Plan, steps: Iterable[str]) -> set[int]:

@@ -41,6 +41,8 @@ def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> R
     """Put back what has settled, and what had begun. Raises `DecodeError`."""
     if not run.is_final:  # else that has been done, with the first run
         journal.restore(snapshot.steps)
+        for name, _, text in snapshot.memos:
+            run.info.memos.put_back(name, text)
     return without_collector(partial(_restore, snapshot, run, journal, waits), len(snapshot.steps))
 
 

@@ -119,6 +119,16 @@ class Fields:
             return default
         return given.data
 
+    def integer(self, key: str) -> int:
+        """Return a whole number, which may be negative; 0 where there is none."""
+        given = self.get(key)
+        if given is None:
+            return 0
+        if isinstance(given.data, bool) or not isinstance(given.data, int):
+            self.wrong(key, "a whole number", given)
+            return 0
+        return given.data
+
     def number(self, key: str) -> float | None:
         """Return a number that is not negative."""
         given = self.get(key)

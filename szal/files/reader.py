@@ -170,6 +170,7 @@ class FlowReader:
             depends_on=needs,
             trigger_mode=trigger,
             sub_steps=self._step_list(step),
+            priority=step.integer("priority"),
             undo_on_failure=step.flag("undo_on_failure"),
             continue_on_error=step.flag("continue_on_error"),
             cancel_losers=step.flag("cancel_losers"),

@@ -69,6 +69,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "max_parallel": (_POSITIVE, "How many elements of it at a time, at most."),
     "max_items": (_POSITIVE, "How many elements it may have; 100000 by default."),
     "retries": (_either(_WHOLE, _part("retries")), "How many times to try again after the first."),
+    "priority": ({"type": ["integer", "null"]}, "Of those that wait for a worker, higher ones go first."),
     "undo_on_failure": (_FLAG, "True: it is undone also where it failed itself."),
     "continue_on_error": (_FLAG, "True: what follows goes on where it fails, and the flow may succeed."),
     "cancel_losers": (_FLAG, "True, with 'when: any': when it starts, what only it waits for ends."),

@@ -66,6 +66,7 @@ STEP: Final[Mapping[str, str]] = {
     "max_items": "StepDef.max_items",
     "timeout": "StepDef.timeout",
     "retries": "StepDef.max_retries",
+    "priority": "StepDef.priority",
     "undo_on_failure": "StepDef.undo_on_failure",
     "continue_on_error": "StepDef.continue_on_error",
     "cancel_losers": "StepDef.cancel_losers",

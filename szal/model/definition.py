@@ -121,7 +121,7 @@ _HOW: Final = frozenset(
     {
         *("description", "timeout_ms", "max_retries", "retry_delay_ms", "backoff", "max_retry_delay_ms"),
         *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
-        *("undo_on_failure", "continue_on_error", "cancel_losers"),
+        *("undo_on_failure", "continue_on_error", "cancel_losers", "priority"),
         *("max_parallel", "max_items"),
     }
 )

@@ -65,6 +65,13 @@ def _problem_of_size(value: object) -> str | None:
     return f"is not at least 1 ({shown(value)})" if problem is None and not value else problem
 
 
+def _problem_of_whole(value: object) -> str | None:
+    problem = problem_of(value, whole=True)
+    if problem is None and abs(value) > MAX_COUNT:  # type: ignore[arg-type]
+        return f"is not between {-MAX_COUNT} and {MAX_COUNT} ({shown(value)})"
+    return problem
+
+
 def _problem_of_flag(value: object) -> str | None:
     return None if isinstance(value, bool) else f"is neither True nor False ({shown(value)})"
 
@@ -110,6 +117,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("backoff", _member_of(BackoffStrategy)),
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
+    ("priority", _problem_of_whole),
     ("undo_on_failure", _problem_of_flag),
     ("continue_on_error", _problem_of_flag),
     ("cancel_losers", _problem_of_flag),

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-__all__ = ["ROLLBACK", "item_in", "item_key", "key_of"]
+__all__ = ["MEMO", "ROLLBACK", "is_memo", "item_in", "item_key", "key_of", "memo_key"]
 
 ROLLBACK = "rollback"
 """The last part of the key of an undo."""
@@ -47,3 +47,21 @@ def item_in(key: str) -> tuple[str, int] | None:
     """
     found = _ITEM.fullmatch(key) if key.endswith("]") else None
     return None if found is None else (found[1], int(found[2]))
+
+
+MEMO: Final = "\x1fonce\x1f"
+"""What the row of a memo begins with, where steps are called by their names: no name of a step may."""
+
+
+def memo_key(step: str, key: str) -> str:
+    """Return what the memo *key* of a step, or of an item of one, is called where steps are called by their names.
+
+    >>> memo_key("crawl", "page 3")
+    '\\x1fonce\\x1fcrawl:page 3'
+    """
+    return MEMO + key_of(step, key)
+
+
+def is_memo(key: str) -> bool:
+    """Whether that is what `memo_key` returns."""
+    return key.startswith(MEMO)

@@ -152,6 +152,7 @@ class StepDef:
     `give_up_on`: what is not; it beats `retry_on`, and takes the same.
     `rollbackable`: it is undone where its flow rolls back, as is every step that an undo is registered for, and what a
     sub-flow did.
+    `priority`: of the steps that are ready, and wait for a worker, those with a higher one go first.
     `undo_on_failure`: it is undone also where it failed or ran out of time, as it may have done half of it. Implies
     `rollbackable`.
     `continue_on_error`: its failure is caught, so its flow may succeed all the same, and what depends on it runs as if
@@ -190,6 +191,7 @@ class StepDef:
     retry_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     give_up_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
     rollbackable: bool = False
+    priority: int = 0
     undo_on_failure: bool = False
     continue_on_error: bool = False
     cancel_losers: bool = False

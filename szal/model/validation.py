@@ -197,6 +197,8 @@ class _Analyser:
                 self.problems.append(f"step number {place + 1}: its name must be a non-empty string, not {shown(name)}")
             elif fields.problem_of_text(name) is not None:
                 self._problem(step, f"its name {fields.problem_of_text(name)}")
+            elif name.startswith(key.MEMO):
+                self._problem(step, f"its name begins with {key.MEMO!r}")
             elif self.found.places.setdefault(name, place) != place:
                 self._problem(step, "duplicate step name")
             if (problem := fields.problem_of_id(step.id)) is not None:

@@ -4,7 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from szal.clock import monotonic
 from szal.errors import Cancelled
@@ -29,6 +30,8 @@ from szal.waiters import wait_for, waitable
 __all__ = ["Handler", "StepContext"]
 
 logger = SafeLogger(logging.getLogger(__name__))
+
+T = TypeVar("T")
 
 
 class StepContext:
@@ -306,6 +309,40 @@ class StepContext:
         finally:
             self._run.sleepers.discard(sleeper)
         return False
+
+    def once(self, key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Return what is kept under *key* of this step; else call *function*, and keep what it returns from then on.
+
+        A durable memo, for loops whose length nobody knows: pages, batches, a conversation. Where the step runs again,
+        in another attempt or another process, what was done is not done again. With one of szal's stores the result is
+        committed before this returns, as it is recorded: it obeys the rules of outputs (`OutputNotSerializable`).
+        Without one it is kept for the other attempts. An item of a list has memos of its own, and an undo has those of
+        its step.
+
+        Blocks while another thread of the handler calls a function under the same key, and while the store works.
+        Raises what *function* raises, which keeps nothing, `Cancelled` where nobody waits for this attempt any more,
+        RuntimeError within itself, and what the store raises.
+
+        >>> from szal import Engine, FlowDef, StepDef
+        >>> def crawl(ctx):
+        ...     pages = [ctx.once(f"page {number}", lambda: print("fetch") or number) for number in range(2)]
+        ...     if ctx.attempt == 1:
+        ...         raise ConnectionError("on the way to page 3")
+        ...     return pages
+        >>> with Engine(crawl) as engine:
+        ...     engine.run(FlowDef("demo", steps=[StepDef("crawl", max_retries=1, retry_delay=0)])).outputs
+        fetch
+        fetch
+        {'crawl': [0, 1]}
+        """
+        owner = self.step.name if self._item is None else item_key(self.step.name, self._item.index)
+        found: T = self._run.memos.once(self, owner, key, partial(function, *args, **kwargs))
+        return found
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether nobody waits for this attempt any more: what it still does counts for nothing. The engine's own."""
+        return self._call.abandoned
 
     def report(self, data: Json) -> None:
         """Hand *data* to the engine's progress sink, on this thread. A sink that raises is logged.

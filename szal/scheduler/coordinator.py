@@ -18,6 +18,7 @@ from szal import clock
 from szal.clock import monotonic
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
+from szal.scheduler.backlog import Backlog
 from szal.scheduler.context import StepContext
 from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
@@ -187,7 +188,7 @@ class Coordinator:
     """Those that are driven, in the order in which they began; a dict, as any one of many may be the next to end."""
     ready: deque[Ready] = attrs.field(factory=deque)
     """What may start and has not been looked at yet."""
-    backlog: deque[Ready] = attrs.field(factory=deque)
+    backlog: Backlog = attrs.field(factory=Backlog)
     """What may start, needs a worker, and found none free."""
     ending: InTurn = attrs.field(factory=InTurn)
     """Ends runs."""

@@ -135,6 +135,7 @@ def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> Run:
         deadline=run.deadline,
         inline=run.inline and not run.relievable,
         at_once=node.step.max_parallel,
+        urgency=None if run.urgency is None else [run.urgency[node.place]] * count,
         stoppable=run.stoppable,
         stop=run.stop,
         completed=OrderOfItems(run.completed, node.place),

@@ -192,6 +192,7 @@ class Plan:
     rank: Sequence[int] = ()
     roots: list[Node] = attrs.field(factory=list)  # they wait for nothing
     finals: frozenset[int] = frozenset()  # the finally steps: they have a run of their own, when all else is over
+    has_priorities: bool = False  # not all are equal
     races: list[Node] = attrs.field(factory=list)  # the nodes that have losers
     final_roots: list[Node] = attrs.field(factory=list)  # those of them that wait for no other
     engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
@@ -343,6 +344,7 @@ def _compile(found: Analysis) -> Plan:
         engine_steps=frozenset(place for place, step in enumerate(found.steps) if step.step_type in ENGINE_TYPES),
         before=_before(found),
         finals=found.finals,
+        has_priorities=len({step.priority for step in found.steps}) > 1,
         rank=_ranks(found.order),
         linear=found.mode.is_linear,
         may_run_commands=any(map(_may_run_commands, found.steps)),

@@ -82,6 +82,8 @@ class Run:
     )  # the places that were skipped for that: waits, sub-flows that waited
     stop: Stop | None = None
     why: str | None = None  # it was stopped, in words, where the stop alone does not tell
+    urgency: "Sequence[tuple[int, float]] | None" = None  # by place: what sorts first goes first; None: as they come
+    was_crowded: bool = False  # some step that was ready had to wait for a worker
     overruled: "dict[int, tuple[Cancelled, Outcome]]" = attrs.field(factory=dict)
     """By place: the end of steps that are under way and have been stopped, whatever they come to."""
     is_over: bool = False

@@ -37,13 +37,8 @@ def start_ready(c: Coordinator) -> None:
         c.ready.clear()
         return
     backlog, ready = c.backlog, c.ready
-    while backlog and not c.inbox.has_calls:
-        run, node = backlog.popleft()
-        if run.is_over or run.stages[node.place] not in _STARTABLE:
-            continue
-        if not _start(c, run, node):
-            backlog.appendleft((run, node))
-            break
+    if backlog and not backlog.is_sorted:
+        _start_backlog(c)
     while ready and not c.inbox.has_calls:
         run, node = ready.popleft()
         if (run.is_over or run.stages[node.place] not in _STARTABLE) and not _is_to_run_again(c, run, node):
@@ -52,8 +47,23 @@ def start_ready(c: Coordinator) -> None:
             if c.timers.is_due():  # what needs no worker may make ready ever more of its kind
                 return
             continue
-        if backlog or not _start(c, run, node):
-            backlog.append((run, node))
+        if backlog or (run.urgency is not None and ready) or not _start(c, run, node):
+            backlog.add(run, node)
+    if backlog.is_sorted:  # all that are ready are there now: the most urgent go first
+        _start_backlog(c)
+
+
+def _start_backlog(c: Coordinator) -> None:
+    """Start what has waited for room, as far as there is some."""
+    backlog = c.backlog
+    while backlog and not c.inbox.has_calls:
+        entry = backlog.pop()
+        _, _, run, node = entry
+        if run.is_over or run.stages[node.place] not in _STARTABLE:
+            continue
+        if not _start(c, run, node):
+            backlog.put_back(entry)
+            return
 
 
 def _is_to_run_again(c: Coordinator, run: Run, node: Node) -> bool:
@@ -70,7 +80,7 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     """Call the handler on this thread, or queue it for a worker; False where there is no room for it.
 
     More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
-    worker at once that would let more than the limit run, so then it is not.
+    worker at once that would let more than the limit run, so then it is not; nor where a more urgent step may come.
     """
     has_limit = node.step.timeout is not None
     if not (has_limit or c.tally.work) and c.may_call_inline(run):
@@ -79,8 +89,11 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     pool, other = c.pooled, c.limited
     if has_limit or run.deadline is not None:
         pool, other = other, pool
-    if pool.load + other.load >= (c.limit if other.load else c.limit * 4):
-        return False
+    load = pool.load + other.load
+    if load >= c.limit:
+        run.was_crowded = True
+        if other.load or run.urgency is not None or load >= c.limit * 4:
+            return False
     _dispatch(c, run, node, pool)
     return True
 

@@ -95,6 +95,8 @@ class Snapshot:
     """The definition, as JSON."""
     content_id: str | None = None
     steps: StepRows = ()
+    memos: StepRows = ()
+    """What handlers have found out (`ctx.once`): each under its `memo_key`, as JSON."""
     recoveries: int = 0
     """How often it was taken over because its owner died, since it began or a step of it last settled."""
     cancelled: bool = False

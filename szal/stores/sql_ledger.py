@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError
+from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
@@ -261,12 +262,14 @@ class SqlLedger(Ledger):
         record = read_record(execution_id, data, to_go_on=True)
         flow = read(self._statements.flow, (content_id,)) if content_id is not None else []
         live = epoch is not None and record.state.is_live
+        found = [*map(StepRow._make, read(self._statements.steps, (execution_id,)))] if steps else ()
         return Snapshot(
             record=record,
             epoch=int(epoch) if live else None,
             flow=flow[0][0] if flow else None,
             content_id=content_id,
-            steps=[*map(StepRow._make, read(self._statements.steps, (execution_id,)))] if steps else (),
+            steps=[row for row in found if not is_memo(row.step_name)],
+            memos=[row for row in found if is_memo(row.step_name)],
             recoveries=recoveries or 0,
             cancelled=bool(cancelled),
         )

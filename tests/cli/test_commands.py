@@ -5,6 +5,8 @@ import json
 import pytest
 
 from szal import ExecutionRecord, WorkflowState, open_store
+from szal.cli.commands import szal as group
+from szal.cli.help import Command
 from szal.model.json import decode_record, encode_record
 
 
@@ -296,3 +298,8 @@ class TestRunAgainWhatFailed:
         for more in ((), ("--id", "e", "--only", "a", "--reuse", "x")):
             found = szal("run", str(file), "--retry-failed", "--store", database, *more)
             assert (found.exit_code, "--retry-failed needs the --id" in found.stderr) == (2, True), found.output
+
+
+@pytest.mark.parametrize("name", group.commands)
+def test_the_help_of_every_command_is_printed_as_all_else_is(name):
+    assert isinstance(group.commands[name], Command)

@@ -3,9 +3,10 @@
 import os
 
 import pytest
-from click.shell_completion import BashComplete
+from click.shell_completion import BashComplete, FishComplete
 from processes import command_line
 
+from szal import ExecutionRecord, open_store
 from szal.cli.commands import szal as group
 
 GATE = """
@@ -56,6 +57,16 @@ def completed(line):
 )
 def test_what_is_there(line, expected):
     assert completed(line) == expected
+
+
+def test_each_line_that_a_shell_reads_is_a_candidate_whatever_ids_and_flows_are_called(database):
+    with open_store(database) as store:
+        store.save(ExecutionRecord("new\nline", "ci"))
+        store.save(ExecutionRecord("odd flow", "two\nlines"))
+    complete = FishComplete(group, {}, "szal", "_SZAL_COMPLETE")
+    lines = [complete.format_completion(each) for each in complete.get_completions(["show"], "")]
+    assert all("\n" not in line.removeprefix("plain,") for line in lines), lines
+    assert completed("show ") == {"order-42", "good-1", "odd flow"}
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,8 @@ class TestResume:
         (here / "repaired").touch()
         interrupted(url, market.shop[0], "a", "b")
         begin("approval", "c")
+        dry = szal("resume", "--flow", "shop", "--dry-run")
+        assert dry.stdout.startswith("2 executions to resume (2 interrupted): ")
         result = szal("resume", "market:shop", "--since", "1h", "--flow", "shop", "--yes")
         assert result.exit_code == 0
         assert result.stdout.rstrip().endswith("2 executions: 2 completed")

@@ -1,6 +1,7 @@
 """Flows of functions on the command line: as programs of their own, and as targets; and handlers without a flow."""
 
 import importlib
+import json
 import subprocess
 import sys
 import textwrap
@@ -83,6 +84,16 @@ def test_inputs_are_options_with_their_types(start, here):
     assert "etl completed" in ended.stdout
 
 
+@pytest.mark.parametrize("words", [(), ("--help",), ("--day", "1", "--json")])
+def test_a_flow_that_cannot_be_run_is_one_message(start, here, words):
+    program = here / "etl.py"
+    program.write_text(program.read_text() + "\netl.step(lambda item: item, name='each')\n")
+    ended = start("etl", *words)
+    problem = "step 'each' takes 'item', and has no foreach= to take it from: an input needs another name"
+    assert (ended.returncode, ended.stderr) == (2, f"szal: invalid flow 'etl': {problem}\n")
+    assert ("--json" not in words) or json.loads(ended.stdout)["error_type"] == "InvalidFlow"
+
+
 def test_help_lists_them_beside_those_of_run(start):
     ended = start("etl", "--help")
     assert ended.returncode == 0
@@ -110,12 +121,15 @@ def test_exit_statuses_are_those_of_run(start):
     assert "szal resume w etl:waiting --store sqlite:///a.db" in waits.stdout
 
 
-def test_a_script_prints_what_goes_on_with_it(program, szal):
-    words = [sys.executable, "etl.py", "waiting", "--store", "sqlite:///a.db", "--id", "w"]
+@pytest.mark.parametrize(("script", "named"), [("etl.py", "etl"), ("flows/etl.py", "flows/etl.py")])
+def test_a_script_prints_what_goes_on_with_it(program, szal, script, named):
+    (program.parent / script).parent.mkdir(exist_ok=True)
+    program.rename(program.parent / script)
+    words = [sys.executable, script, "waiting", "--store", "sqlite:///a.db", "--id", "w"]
     ended = subprocess.run(words, cwd=program.parent, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 3, ended.stderr
     *_, line = ended.stdout.splitlines()
-    assert line == "then: szal resume w etl:waiting --store sqlite:///a.db"
+    assert line == f"then: szal resume w {named}:waiting --store sqlite:///a.db"
     szal("signal", "w", "go", "now", "--store", "sqlite:///a.db")
     assert "now" in szal(*line.split()[2:]).output
 

@@ -813,6 +813,7 @@ def test_all_succeeded_has_an_earlier_name(load, name):
 
 
 def test_a_step_that_must_not_run_twice(load):
+    assert load(step("run: x\npriority: -3")).steps[0].priority == -3
     assert load(step("run: x\nfinally: true")).steps[0].finally_ is True
     assert load(step("run: x\ncontinue_on_error: true")).steps[0].continue_on_error is True
     assert load(step("run: x")).steps[0].continue_on_error is False

@@ -45,6 +45,7 @@ steps:
     needs: a
     when: any
     cancel_losers: true
+    priority: -1
     if: false
     call: m:f
     with: [1, {a: b}]

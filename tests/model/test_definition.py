@@ -52,6 +52,7 @@ def step_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
         ({}, {"continue_on_error": True}, "continue_on_error none -> true"),
         ({}, {"undo_on_failure": True}, "undo_on_failure none -> true"),
         ({}, {"cancel_losers": True}, "cancel_losers none -> true"),
+        ({}, {"priority": -1}, "priority none -> -1"),
         ({}, {"finally_": True}, "finally none -> true"),
         ({}, {"retry_on": OSError}, 'retry_on none -> ["OSError"]'),
         ({}, {"condition": "inputs.go"}, "condition none -> 'inputs.go'"),

@@ -118,6 +118,7 @@ STEP = st.builds(
     retry_jitter=st.floats(0, 1),
     retry_on=st.lists(st.sampled_from(["ValueError", "http.client.NotConnected", 75]), max_size=2),
     rollbackable=st.booleans(),
+    priority=st.integers(-9, 9),
     undo_on_failure=st.booleans(),
     continue_on_error=st.booleans(),
     cancel_losers=st.booleans(),

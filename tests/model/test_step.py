@@ -27,6 +27,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "retry_on": (),
         "give_up_on": (),
         "rollbackable": False,
+        "priority": 0,
         "undo_on_failure": False,
         "continue_on_error": False,
         "cancel_losers": False,

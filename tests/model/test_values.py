@@ -208,6 +208,7 @@ STEP = fields_of(
     retry_jitter=ANYTHING,
     retry_on=st.lists(ANYTHING | st.just(ValueError), max_size=2),
     rollbackable=ODD,
+    priority=ANYTHING,
     undo_on_failure=ODD,
     continue_on_error=ODD,
     cancel_losers=ODD,

@@ -144,6 +144,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         retry_on=read.many("retry_on", _read_failure, []),
         give_up_on=read.many("give_up_on", _read_failure, []),
         rollbackable=read.get("rollbackable", bool, False),
+        priority=read.get("priority", int, 0),
         undo_on_failure=read.get("undo_on_failure", bool, False),
         continue_on_error=read.get("continue_on_error", bool, False),
         cancel_losers=read.get("cancel_losers", bool, False),

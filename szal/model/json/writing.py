@@ -92,6 +92,12 @@ def _count(value: object, path: str) -> int:
     return value
 
 
+def _whole(value: object, path: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_COUNT:
+        raise EncodeError(path, f"not a whole number between {-MAX_COUNT} and {MAX_COUNT} ({shown(value)})")
+    return value
+
+
 def _number(value: float, path: str) -> float:
     if (problem := problem_of(value)) is not None:
         raise EncodeError(path, problem)
@@ -161,6 +167,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "retry_jitter": _number(step.retry_jitter, "retry_jitter") or None,
                 "retry_on": [_failure(kind, "retry_on") for kind in step.retry_on],
                 "give_up_on": [_failure(kind, "give_up_on") for kind in step.give_up_on],
+                "priority": _whole(step.priority, "priority") or None,
                 "undo_on_failure": _flag(step.undo_on_failure, "undo_on_failure") or None,
                 "continue_on_error": _flag(step.continue_on_error, "continue_on_error") or None,
                 "cancel_losers": _flag(step.cancel_losers, "cancel_losers") or None,

@@ -13,6 +13,7 @@ from szal import process_events
 from szal.clock import monotonic
 from szal.errors import ExecutionNotFound
 from szal.model.json.text import loads
+from szal.model.key import is_memo
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.filters import HEAD, ExecutionSummary, Position, key_of, summary_of
@@ -86,15 +87,18 @@ class Found:
         """Return it as its owner gets to see it; decodes the record."""
         lease = self.lease
         record = read_record(self.row.summary.execution_id, self.row.data, to_go_on=True)
-        steps = [StepRow(*step[:3]) for step in sorted(self.steps, key=lambda step: step[1])]
+        rows = [StepRow(*step[:3]) for step in sorted(self.steps, key=lambda step: step[1])]
+        steps = [row for row in rows if not is_memo(row.step_name)]
+        memos = [row for row in rows if is_memo(row.step_name)]
         if lease is None:
-            return Snapshot(record=record, epoch=None, steps=steps)
+            return Snapshot(record=record, epoch=None, steps=steps, memos=memos)
         return Snapshot(
             record=record,
             epoch=lease.epoch if record.state.is_live or reopened else None,
             flow=lease.definition.flow,
             content_id=lease.definition.content_id,
             steps=steps,
+            memos=memos,
             recoveries=lease.recoveries,
             cancelled=lease.cancelled,
         )

@@ -1,0 +1,53 @@
+"""How long the steps of earlier runs took, as this engine remembers it: so it knows the longest way that is left."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from szal.model.state import StepStatus
+from szal.scheduler.plan import Plan
+from szal.scheduler.run import Run
+
+__all__ = ["Durations"]
+
+_MOST: Final = 256  # flows
+
+
+@attrs.define
+class Durations:
+    """By flow and step, in seconds. Only of flows in which steps had to wait for a worker: for others it is no matter.
+
+    Runs on several threads share it: what they change is one entry, at once.
+    """
+
+    _flows: dict[str, dict[str, float]] = attrs.field(factory=dict)
+
+    def learn(self, flow_name: str, run: Run) -> None:
+        """Take note of how long the steps of a run took that is over, where any of them had to wait for room."""
+        if not run.was_crowded or run.plan.linear:
+            return
+        known = self._flows.pop(flow_name, {})
+        took = {
+            result.step_name: result.duration
+            for result in run.results
+            if result is not None and result.status is StepStatus.COMPLETED
+        }
+        blended = {name: (seconds + known.get(name, seconds)) / 2 for name, seconds in took.items()}
+        self._flows[flow_name] = known | blended  # it comes last
+        for oldest in list(self._flows)[:-_MOST]:
+            self._flows.pop(oldest, None)
+
+    def urgency(self, flow_name: str, plan: Plan) -> Sequence[tuple[int, float]] | None:
+        """Return how urgent each step is: by its priority, then by the longest way from its beginning to the end.
+
+        None: one as the other, as far as anybody knows.
+        """
+        known = None if plan.linear else self._flows.get(flow_name)
+        if known is None:
+            return [(-step.priority, 0.0) for step in plan.steps] if plan.has_priorities else None
+        left = [0.0] * len(plan.nodes)
+        for node in sorted(plan.nodes, key=lambda node: plan.rank[node.place], reverse=True):
+            behind = max((left[target] for target, _ in plan.successors(node.place)), default=0.0)
+            left[node.place] = known.get(node.step.name, 0.0) + behind
+        return [(-step.priority, -way) for step, way in zip(plan.steps, left, strict=True)]

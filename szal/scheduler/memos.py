@@ -1,0 +1,108 @@
+"""What handlers have found out once and for all (`StepContext.once`): of one execution, by step and key.
+
+Handlers call this on their own threads. There is no lock: who calls a function is decided by one atomic operation on a
+dict, and who may speak for a call by one on a list, as with attempts (`call`).
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from szal.errors import Cancelled, EncodeError, OutputNotSerializable
+from szal.expressions.path import Json
+from szal.model.json.text import as_recorded, loads_own
+from szal.model.key import memo_key
+from szal.scheduler.call import take_claim
+from szal.waiters import Flag
+
+__all__ = ["Asker", "Memos"]
+
+_LOOK_AGAIN: Final = 0.1
+"""Seconds after which who waits for another thread looks whether anybody waits for itself."""
+
+
+class Asker(Protocol):
+    """The attempt that a memo is made in."""
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether nobody waits for it any more: what it finds out is not kept."""
+
+
+class _Making:
+    """One call of a function whose result is to be kept."""
+
+    def __init__(self, asker: Asker) -> None:
+        self.asker = asker
+        self.thread = threading.get_ident()
+        self.claim: list[None] = [None]  # who takes it decides: that it is kept, or that another call takes its place
+        self.is_over = Flag()
+
+
+class Memos:
+    """The memos of one execution. *write* records one, and returns once it is committed; None: nothing is recorded."""
+
+    def __init__(self, write: Callable[[str, str], None] | None = None) -> None:
+        self._write = write
+        self._texts: dict[str, str] = {}  # as JSON: each who asks gets a value of its own
+        self._values: dict[str, Json] = {}  # where nothing is recorded
+        self._making: dict[str, _Making] = {}
+
+    def put_back(self, name: str, text: str) -> None:
+        """Take note of a memo that is recorded, under its `memo_key`."""
+        self._texts[name] = text
+
+    def once(self, asker: Asker, step: str, key: object, function: Callable[[], Json]) -> Json:
+        """Return what is kept under *key* of *step*; else what *function* returns, kept from then on.
+
+        Blocks while another thread calls one under that key. Raises what *function* raises, which keeps nothing,
+        `Cancelled` in an attempt that nobody waits for any more, and what the store raises.
+        """
+        if not isinstance(key, str) or not key:
+            raise TypeError(f"the key of ctx.once must be a text that is not empty, not {key!r}")
+        name = memo_key(step, key)
+        making = _Making(asker)
+        while True:
+            if asker.is_left_behind:
+                raise Cancelled("nobody waits for this attempt any more")
+            other = self._making.setdefault(name, making)
+            if name in self._texts or name in self._values:  # after that: whoever kept it was in that dict until then
+                if other is making:
+                    self._making.pop(name, None)
+                return loads_own(self._texts[name]) if name in self._texts else self._values[name]
+            if other is making:
+                break
+            if other.thread == making.thread and not other.asker.is_left_behind:
+                raise RuntimeError(f"ctx.once({key!r}) is called within itself")
+            if other.asker.is_left_behind and take_claim(other.claim):
+                self._making[name] = making
+                break
+            other.is_over.wait(_LOOK_AGAIN)
+        return self._make(making, name, key, function)
+
+    def _make(self, making: _Making, name: str, key: str, function: Callable[[], Json]) -> Json:
+        is_ours = False
+        try:
+            value = function()
+            text, value = self._encoded(key, value)
+            is_ours = not making.asker.is_left_behind and take_claim(making.claim)
+            if not is_ours:
+                raise Cancelled("nobody waits for this attempt any more")
+            if self._write is None:
+                self._values[name] = value
+            else:
+                self._write(name, text)
+                self._texts[name] = text
+            return value
+        finally:
+            if is_ours or take_claim(making.claim):  # else another call has taken its place
+                self._making.pop(name, None)
+            making.is_over.set()
+
+    def _encoded(self, key: str, value: Json) -> tuple[str, Json]:
+        if self._write is None:
+            return "", value
+        try:
+            return as_recorded(value, f"once({key!r})")
+        except EncodeError as error:
+            raise OutputNotSerializable(error.path, error.problem) from None
