@@ -204,9 +204,10 @@ CRASH = """
     child = FlowDef("child", FlowMode.DAG, steps=[StepDef("inner", rollbackable=True)])
     child.add_step(StepDef("ask", step_type="wait", config={{"signal": "go"}}, depends_on=[child.steps[0]]))
     sub = StepDef("sub", step_type="sub_flow", config={{"flow_name": "child"}})
+    what = {{"wait": {{"signal": "approve"}}, "sleep": {{"seconds": 3600}}}}["{kind}"]
     flow = FlowDef("f", FlowMode.DAG, rollback_on_failure=True, steps=[
         StepDef("done", rollbackable=True),
-        StepDef("wait", step_type="{kind}", config={{"signal": "approve", "seconds": 3600}}),
+        StepDef("wait", step_type="{kind}", config=what),
         sub,
     ])
     flow.add_step(StepDef("bad", depends_on=[flow.steps[0]]))
