@@ -34,7 +34,7 @@ def _package() -> ModuleType:
 
 
 _package()
-from benchmarks import command, docs, page, plots, svg  # noqa: E402
+from benchmarks import command, docs, order, page, plots, svg  # noqa: E402
 from benchmarks.case import Case, Growth, Ideal, Series, Versus, VersusBest  # noqa: E402
 from benchmarks.catalogue import CASES, trace_case  # noqa: E402
 from benchmarks.measure import Found, Plan, measure  # noqa: E402
@@ -478,3 +478,16 @@ def test_a_bad_trace_is_refused_by_the_task(tmp_path: Path, tasks: object, probl
 def test_what_is_no_trace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadTrace, match="workflow"):
         _trace(tmp_path, [])
+
+
+def test_the_order_of_a_graph_is_told_before_and_after_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    order.main(["--makespan", "0.05"])
+    title, first, last = capsys.readouterr().out.splitlines()
+    assert title == "24 short tasks before a chain of 8, on 4 workers: 0.05 s at least"
+    assert re.fullmatch(r"  as its steps come: +\d+\.\d\d x the bound", first)
+    assert re.fullmatch(r"  the longest way left first: +\d+\.\d\d x the bound", last)
+
+
+def test_the_order_of_a_trace_can_be_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    order.main([str(MONTAGE), "--workers", "3", "--makespan", "0.05"])
+    assert capsys.readouterr().out.startswith("montage-small, on 3 workers: 0.05 s at least")

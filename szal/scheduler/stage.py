@@ -22,6 +22,7 @@
     Waiting, BackingOff            SETTLED              stopping.end_waits, of waits: the run is to be undone
     all but the next four          SETTLED              stopping.wind_up: a stop that ends the run
     Attempt, CALLED, SUB_FLOW, FAN_OUT, COMMITTING  (as above)  settling: such a stop lets them come to their end
+    all but SETTLED, COMMITTING    READY, then SETTLED  racing: another step has won; what runs is told, and overruled
     BackingOff, Waiting            READY                stopping.leave: a stop that leaves the run
     STARTING, STARTED              READY                stopping.leave
     Attempt, COMMITTING            READY                stopping.end_grace, of a run that is being left
