@@ -141,6 +141,7 @@ class Spec:
     limited: bool = False
     rollbackable: bool = False
     stubborn: bool = False
+    priority: int = 0
     half: bool = False
     caught: bool = False
     final: bool = False
@@ -182,6 +183,7 @@ class FlowSpec:
     rollback: bool = False
     name: str = "flow"
     listed: tuple[int, ...] | None = None
+    fast: bool = False  # it ends with its first failure: of a line, where that tells what has not begun
 
     @property
     def in_order(self) -> list[Spec]:
@@ -211,7 +213,7 @@ class FlowSpec:
         ids = {spec.name: uid(f"{self.name}/{spec.name}") for spec in self.in_order}
         places = range(len(self.steps)) if self.listed is None else self.listed
         steps = [_build(self.steps[place], ids) for place in places]
-        return FlowDef(self.name, self.mode, steps=steps, rollback_on_failure=self.rollback)
+        return FlowDef(self.name, self.mode, steps=steps, rollback_on_failure=self.rollback, fail_fast=self.fast)
 
     def storage(self) -> InMemoryStorage:
         """Return a storage with the flows that its steps run."""
@@ -227,6 +229,7 @@ def _build(spec: Spec, ids: Mapping[str, str]) -> StepDef:
         retry_delay=0.0,
         give_up_on=(LookupError,),
         rollbackable=spec.rollbackable,
+        priority=spec.priority,
         undo_on_failure=spec.half,
         continue_on_error=spec.caught,
         finally_=spec.final,
@@ -290,6 +293,8 @@ class Model:
             self._siblings(self.flow.others, None)
         else:
             self._dag()
+        if self.flow.fast:
+            self._end_with_the_first_failure()
         self.final = {name: outcome.status for name, outcome in self.done.items()}
         stands = (FAILED, SKIPPED)  # one that is skipped may stand for a sub-flow of an earlier execution
         self.left = [name for name, below in self.below.items() if self.final[name] in stands and below.left]
@@ -349,6 +354,13 @@ class Model:
         for spec in self.flow.others:
             self.done[spec.name] = self._settle(spec, sources, "prior step failed" if failed else None)
             failed, sources = failed or self.done[spec.name].is_failure, [spec.name]
+
+    def _end_with_the_first_failure(self) -> None:
+        has_failed = False
+        for spec in self.flow.in_order:
+            if has_failed and not spec.final:
+                self.done[spec.name] = skip("flow failed")
+            has_failed = has_failed or (not spec.final and self.done[spec.name].is_failure)
 
     def _siblings(self, specs: tuple[Spec, ...], reason: str | None) -> bool:
         """Settle *specs* and all under them, skipped where there is a *reason*; return whether any failed."""
