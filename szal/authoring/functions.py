@@ -9,6 +9,7 @@ from szal.model import graph
 from szal.model.flow import FlowDef
 from szal.model.step import StepDef
 from szal.scheduler.context import Handler
+from szal.steps.up_to_date import IsDone
 
 __all__ = ["Functions"]
 
@@ -45,6 +46,12 @@ class Functions:
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
         """Return what undoes *step*, or None."""
         return self._flow.wired.handlers.resolve_rollback(step, flow_name)
+
+    def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:
+        """Return what says of steps, by name, whether their work is there."""
+        steps = self._flow.definition.walk()
+        own = {step.name: step.done_when for step in steps if step.done_when is not None}
+        return {**self._flow.wired.handlers.all_done_when(flow_name), **own}
 
     def step_types(self, flow_name: str) -> Collection[str]:
         """Return the types of steps that are done whatever they are called."""

@@ -26,6 +26,7 @@ from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
 from szal.steps.handlers import call_python, do_shell, type_done_by, undo_as_configured
 from szal.steps.resolving import Resolver, why_not_done
+from szal.steps.up_to_date import Unless, has_files, is_up_to_date
 
 if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
@@ -91,6 +92,12 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
         if undone:
             hints = tuple(why_not_done(undone, resolver, flow.name))
             raise HandlerNotFound(tuple(step.name for step in undone), hints=hints)
+    named = resolver.all_done_when(flow.name)
+    for place in range(len(steps)) if named else plan.may_be_done:
+        step = steps[place]
+        is_done = step.done_when or named.get(step.name) or (is_up_to_date if has_files(step.config) else None)
+        if is_done is not None and (handler := forward[place]) is not None:
+            forward[place] = Unless(is_done, handler)
     for place in plan.engine_steps:
         forward[place] = None
     if config.execution_store is not None:
@@ -121,6 +128,7 @@ def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
     forward, steps = binding.forward, plan.steps
     # Each step of each run comes by here: no call is made for those of the program's own.
     own = [place for place, by in enumerate(forward) if by is None or by is do_shell or by is call_python]
+    own += [place for place in plan.may_be_done if isinstance(forward[place], Unless) and type_done_by(forward[place])]
     for step, step_type in ((steps[place], type_done_by(forward[place]) or steps[place].step_type) for place in own):
         problems += [f"step {step.name!r}: {fault}" for fault in faults_in(str(step_type), step.config)]
     for step, handler in zip(plan.steps, binding.undo, strict=False):  # there are none where nothing is undone

@@ -11,7 +11,15 @@ from szal.files.document import Problem, Value
 from szal.files.fields import Fields
 from szal.files.inputs import read_inputs
 from szal.files.shared import Shared
-from szal.files.vocabulary import OLD_TRIGGERS, ROLLBACK, STEP, TRIGGERS, hint_for_trigger, name_of_trigger
+from szal.files.vocabulary import (
+    OLD_TRIGGERS,
+    ROLLBACK,
+    STEP,
+    TRIGGERS,
+    UP_TO_DATE,
+    hint_for_trigger,
+    name_of_trigger,
+)
 from szal.model.flow import FlowDef, FlowMode
 from szal.model.step import ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
 
@@ -149,6 +157,7 @@ class FlowReader:
     def _step(self, step: Fields, name: str) -> StepDef:
         step_type, config = work_of(step, self._shared.around, self._sub_flows.find)
         needs = self._needs(step)
+        _up_to_date(step, step_type, config)
         rollbackable = self._rollback(step, config)
         if self._is_whole:
             _check_doable(step, step_type, config)
@@ -219,6 +228,21 @@ class FlowReader:
             check_owners(undo, ["call"])
             config["rollback"] = call_of(undo)
         return True
+
+
+def _up_to_date(step: Fields, step_type: str | None, config: dict[str, Json]) -> None:
+    """Put the files by which its work is there into the *config* of *step*."""
+    if step.get("up_to_date") is None:
+        return
+    if step_type in ENGINE_TYPES:
+        step.problem(f"'up_to_date' does not go with '{step_type}' in {step.label}", key="up_to_date")
+        return
+    files = step.inner("up_to_date")
+    files.allow(UP_TO_DATE)
+    named = {key: [text for _, text in files.texts(key)] for key in ("sources", "outputs")}
+    if not named["outputs"] and not files.is_faulty:
+        files.problem(f"{files.label} names no 'outputs': nobody knows whether they are there")
+    config["up_to_date"] = named
 
 
 def _key_of(finding: str) -> str:

@@ -10,7 +10,19 @@ from typing import Any, Final, TypeAlias
 
 from szal.expressions.path import Json
 from szal.files.action import GOES_WITH, KINDS
-from szal.files.vocabulary import DEFAULTS, FLOW, OLD_TRIGGERS, RETRIES, ROLLBACK, STEP, STOP, SUB_FLOW, TRIGGERS, WAIT
+from szal.files.vocabulary import (
+    DEFAULTS,
+    FLOW,
+    OLD_TRIGGERS,
+    RETRIES,
+    ROLLBACK,
+    STEP,
+    STOP,
+    SUB_FLOW,
+    TRIGGERS,
+    UP_TO_DATE,
+    WAIT,
+)
 from szal.model.config import STOP_SIGNALS, VARIABLE
 from szal.model.duration import DURATION
 from szal.model.state import NamedEnum
@@ -74,6 +86,9 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "continue_on_error": (_FLAG, "True: what follows goes on where it fails, and the flow may succeed."),
     "cancel_losers": (_FLAG, "True, with 'when: any': when it starts, what only it waits for ends."),
     "finally": (_FLAG, "True: it runs when all else is over, whatever happened."),
+    "up_to_date": (_part("up_to_date"), "Files by which its work is there: then it is skipped."),
+    "sources": (_TEXTS, "What it reads: files, or patterns."),
+    "outputs": (_TEXTS, "What it makes. Each must be there, and older than none of its sources."),
     "idempotent": (_FLAG, "False: it must not run twice."),
     "rollback": (_either(_FLAG, _part("rollback")), "How to undo it."),
     "run": (_TEXT, "A shell command."),
@@ -127,6 +142,7 @@ def flow_schema() -> dict[str, Any]:
             "retries": _object(RETRIES, "max"),
             "wait": _object(WAIT, "signal"),
             "stop": _stop(),
+            "up_to_date": _object(UP_TO_DATE, "outputs"),
             "rollback": {**_object(ROLLBACK), "oneOf": [{"required": ["run"]}, {"required": ["call"]}]},
         },
     }

@@ -21,6 +21,7 @@ __all__ = [
     "SUB_FLOW",
     "SURROUNDINGS",
     "TRIGGERS",
+    "UP_TO_DATE",
     "WAIT",
     "hint_for",
     "hint_for_trigger",
@@ -72,6 +73,7 @@ STEP: Final[Mapping[str, str]] = {
     "cancel_losers": "StepDef.cancel_losers",
     "finally": "StepDef.finally_",
     "idempotent": "StepDef.idempotent",
+    "up_to_date": 'config["up_to_date"]',
     "rollback": "StepDef.rollbackable",
     "steps": "StepDef.sub_steps",
     "run": 'step_type="shell", config["run"]',
@@ -93,6 +95,10 @@ RETRIES: Final[Mapping[str, str]] = {
     "jitter": "StepDef.retry_jitter",
     "on": "StepDef.retry_on",
     "give_up_on": "StepDef.give_up_on",
+}
+UP_TO_DATE: Final[Mapping[str, str]] = {
+    "sources": 'config["up_to_date"]["sources"]',
+    "outputs": 'config["up_to_date"]["outputs"]',
 }
 WAIT: Final[Mapping[str, str]] = {
     "signal": 'config["signal"]',

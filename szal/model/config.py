@@ -19,6 +19,7 @@ from szal.number import problem_of, shown
 __all__ = [
     "DEFAULT_SHELL",
     "STOP_SIGNALS",
+    "UP_TO_DATE",
     "VARIABLE",
     "Fault",
     "faults_in",
@@ -28,6 +29,8 @@ __all__ = [
     "words_of",
 ]
 
+UP_TO_DATE: Final = "up_to_date"
+"""Which files make a step needless, in the config of a step that is not the engine's own: a key of it."""
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """The name of an environment variable, as POSIX has it."""
 DEFAULT_SHELL: Final = "sh"
@@ -168,6 +171,20 @@ def _args(value: Json) -> Iterator[tuple[str, str | None]]:
         yield f"must be an object or an array, not {shown(value)}", None
 
 
+def _up_to_date(value: Json) -> Iterator[tuple[str, str | None]]:
+    wanted = 'must be like {"sources": ["in.csv"], "outputs": ["out.csv"]}'
+    if not isinstance(value, Mapping):
+        yield f"{wanted}, not {shown(value)}", None
+        return
+    for key, files in value.items():
+        if key not in ("sources", "outputs"):
+            yield f"{wanted}; it has no {shown(key)}", key if isinstance(key, str) else None
+        elif not isinstance(files, list | tuple) or not all(isinstance(each, str) and each for each in files):
+            yield f"{wanted}; its {key} are no list of texts ({shown(files)})", str(key)
+    if not value.get("outputs"):
+        yield f"{wanted}; without outputs nobody knows whether they are there", None
+
+
 def _seconds(value: Json) -> Iterator[tuple[str, str | None]]:
     if problem_of(value) is not None or value < 0:
         yield f"must be a number of seconds, not {shown(value)}", None
@@ -197,9 +214,18 @@ def _kind(step_type: str, filled: tuple[str, ...], *more: str, **fields: _Check)
 
 _KINDS: Final[Mapping[str, _Kind]] = {
     "shell": _kind(
-        "shell", ("run", "cwd"), run=_run, cwd=_cwd, env=_env, shell=_shell, stop=_stop, grace=_no_grace, output=_output
+        "shell",
+        ("run", "cwd"),
+        run=_run,
+        cwd=_cwd,
+        env=_env,
+        shell=_shell,
+        stop=_stop,
+        grace=_no_grace,
+        output=_output,
+        up_to_date=_up_to_date,
     ),
-    "python": _kind("python", ("args",), call=_call, args=_args),
+    "python": _kind("python", ("args",), call=_call, args=_args, up_to_date=_up_to_date),
     "sleep": _kind("sleep", ("seconds",), seconds=_seconds),
     "wait": _kind("wait", ("signal", "timeout"), "default", signal=_of_text("the name of a signal"), timeout=_seconds),
     "sub_flow": _kind("sub_flow", ("flow_name", "inputs"), flow_name=_of_text("the name of a flow"), inputs=_inputs),

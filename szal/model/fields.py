@@ -76,6 +76,10 @@ def _problem_of_flag(value: object) -> str | None:
     return None if isinstance(value, bool) else f"is neither True nor False ({shown(value)})"
 
 
+def _problem_of_function(value: object) -> str | None:
+    return None if callable(value) else f"is no function ({shown(value)})"
+
+
 _LAST_STATUS: Final = 255
 
 
@@ -130,6 +134,7 @@ _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("max_retry_delay", _problem_of_number),
     ("step_type", problem_of_text),
     ("max_parallel", _problem_of_size),
+    ("done_when", _problem_of_function),
 )
 
 

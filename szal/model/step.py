@@ -3,7 +3,7 @@
 import math
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -173,6 +173,9 @@ class StepDef:
     their own. A path ("steps.list.output.files", "inputs.files"), a step whose output is a list, or the list itself.
     `max_parallel`: how many items may run at a time.
     `max_items`: a list that is longer fails the step.
+    `done_when`: a function of the `StepContext`, asked before the first attempt, in its thread: where it returns true,
+    the work is there already, and the step is skipped, "up to date". It is not recorded: a process that goes on has its
+    own, found by the names of flow and step as handlers are (`Handlers.done_when`).
 
     >>> build = StepDef("build", timeout=60, max_retries=2)
     >>> StepDef("test", depends_on=[build]).depends_on == (build.id,)
@@ -206,3 +209,4 @@ class StepDef:
     foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)
     max_parallel: int | None = None
     max_items: int = MAX_ITEMS
+    done_when: Callable[[Any], object] | None = attrs.field(default=None, repr=False)

@@ -225,6 +225,8 @@ class _Analyser:
             found.clashes += [f"step {clash.name!r}: {clash}" for clash in steps]
 
     def _shape(self, step: StepDef) -> None:
+        if step.done_when is not None and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
+            self._problem(step, f"done_when does not go with the type {step.step_type!r}")
         mode = self.found.mode
         trigger: object = step.trigger_mode  # anything may stand there
         for problem in (*fields.problems_of_step(step), *texts.unread_in_step(step)):

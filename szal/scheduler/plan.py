@@ -20,6 +20,7 @@ from szal.expressions.condition import CompiledCondition
 from szal.expressions.path import Json, Path
 from szal.expressions.template import CompiledTemplate
 from szal.model import graph
+from szal.model.config import UP_TO_DATE
 from szal.model.flow import FlowDef
 from szal.model.inputs import ANY_INPUTS, Inputs
 from szal.model.kept import Kept
@@ -198,6 +199,7 @@ class Plan:
     engine_steps: frozenset[int] = frozenset()  # the steps that the engine does itself
     linear: bool = False
     may_run_commands: bool = False  # some step is a command, or is undone by one, or is a sub-flow, which may have some
+    may_be_done: Sequence[int] = ()  # the steps that say when their work is there
     names_exceptions: Sequence[StepDef] = ()  # the steps that do, in what they are tried again after
     clashes: Sequence[str] = ()  # names that make one variable for its commands
     starts_early: bool = False  # some node runs before all that it depends on is done
@@ -348,6 +350,7 @@ def _compile(found: Analysis) -> Plan:
         rank=_ranks(found.order),
         linear=found.mode.is_linear,
         may_run_commands=any(map(_may_run_commands, found.steps)),
+        may_be_done=[place for place, step in enumerate(found.steps) if _may_be_done(step)],
         names_exceptions=[step for step in found.steps if _names_exceptions(step)],
         clashes=found.clashes,
     )
@@ -375,6 +378,10 @@ def _before(found: Analysis) -> list[list[int]]:
         [source for source in sources if place not in finals or source in finals]
         for place, sources in enumerate(found.before)
     ]
+
+
+def _may_be_done(step: StepDef) -> bool:
+    return step.done_when is not None or (isinstance(step.config, dict) and UP_TO_DATE in step.config)
 
 
 def _names_exceptions(step: StepDef) -> bool:

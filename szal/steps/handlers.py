@@ -10,6 +10,7 @@ from szal.model.config import undo_of
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
 from szal.steps.function import check_handler, does_nothing_yet
+from szal.steps.up_to_date import IsDone, Unless
 
 __all__ = ["Handlers", "call_python", "do_shell", "type_done_by", "undo_as_configured"]
 
@@ -41,6 +42,7 @@ class Handlers:
         self._default = default
         self._steps: dict[str, Handler] = {}
         self._types: dict[str, Handler] = {"shell": do_shell, "python": call_python}
+        self._done: dict[str, IsDone] = {}
         self._rollbacks: dict[str, Handler] = {}
         self._type_rollbacks: dict[str, Handler] = {}
 
@@ -57,6 +59,23 @@ class Handlers:
         if isinstance(given, str) and given in ENGINE_TYPES:
             raise ValueError(f"step type {name!r} is the engine's own")
         return _register(self._types, name, "step_type")
+
+    def done_when(self, name: str) -> Callable[[_F], _F]:
+        """Return a decorator that registers a function of ``ctx`` which says whether the work of step *name* is there.
+
+        It is asked before the first attempt, on its thread; where it is true the step is skipped, "up to date". It
+        counts where `StepDef.done_when` says nothing.
+
+        >>> handlers = Handlers(lambda ctx: print("downloading"))
+        >>> @handlers.done_when("download")
+        ... def is_there(ctx):
+        ...     return True
+        >>> from szal import Engine, FlowDef
+        >>> with Engine(handlers) as engine:
+        ...     engine.run(FlowDef("f", steps=[StepDef("download")]))["download"].error
+        'up to date'
+        """
+        return _register(self._done, name, "done_when")
 
     def rollback(self, name: str) -> Callable[[_F], _F]:
         """Return a decorator that registers a function that undoes the step called *name*."""
@@ -86,6 +105,10 @@ class Handlers:
             return undo_as_configured
         return found
 
+    def all_done_when(self, flow_name: str = "") -> Mapping[str, IsDone]:  # noqa: ARG002
+        """Return what says of steps, by name, whether their work is there."""
+        return self._done
+
     def step_types(self, flow_name: str = "") -> Collection[str]:  # noqa: ARG002
         """Return the types of steps that it does."""
         return self._types.keys()
@@ -93,7 +116,7 @@ class Handlers:
     def registered_for(self) -> Iterator[tuple[str, str]]:
         """Yield what it has handlers for that it did not bring: each name, and whether that is a step or a type."""
         brought = ("shell", "python")
-        yield from (("step", name) for name in {**self._steps, **self._rollbacks})
+        yield from (("step", name) for name in {**self._steps, **self._rollbacks, **self._done})
         yield from (("step type", name) for name in {**self._types, **self._type_rollbacks} if name not in brought)
 
 
@@ -128,6 +151,8 @@ def undo_as_configured(ctx: StepContext) -> Json:
 
 def type_done_by(handler: Handler | None) -> str | None:
     """Return the type that szal brings *handler* for, if it is one of these."""
+    if isinstance(handler, Unless):
+        handler = handler.handler
     return "shell" if handler is do_shell else "python" if handler is call_python else None
 
 

@@ -10,6 +10,7 @@ from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
 from szal.steps.function import check_handler
 from szal.steps.handlers import Handlers
+from szal.steps.up_to_date import IsDone
 
 if TYPE_CHECKING:
     from szal.model.migration import MigrationRegistry
@@ -33,6 +34,7 @@ class Resolver(Protocol):
     def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]: ...
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None: ...
     def step_types(self, flow_name: str) -> Collection[str]: ...
+    def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]: ...
 
 
 @runtime_checkable
@@ -65,6 +67,10 @@ class EveryStep:
         """Return none: it does all of them."""
         return ()
 
+    def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:  # noqa: ARG002
+        """Return none: it knows no steps by name."""
+        return {}
+
 
 class ByFlow:
     """What does the steps of each flow, by its name; *others* does those of all other flows."""
@@ -94,6 +100,10 @@ class ByFlow:
         """Return the types of steps that are done."""
         return self._by_name.get(flow_name, self._others).step_types(flow_name)
 
+    def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:
+        """Return what says of steps, by name, whether their work is there."""
+        return self._by_name.get(flow_name, self._others).all_done_when(flow_name)
+
 
 class NoFlows:
     """What does the steps of an engine that was given no flow, and so runs none."""
@@ -110,6 +120,10 @@ class NoFlows:
     def step_types(self, flow_name: str) -> Collection[str]:  # noqa: ARG002
         """Return none."""
         return ()
+
+    def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:  # noqa: ARG002
+        """Return none."""
+        return {}
 
 
 def resolver_of(handler: "Handling | Iterable[Handling]") -> Resolver:

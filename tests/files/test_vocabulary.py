@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from szal.files import vocabulary
-from szal.files.vocabulary import DEFAULTS, FLOW, RETRIES, ROLLBACK, STEP, STOP, TRIGGERS, WAIT
+from szal.files.vocabulary import DEFAULTS, FLOW, RETRIES, ROLLBACK, STEP, STOP, TRIGGERS, UP_TO_DATE, WAIT
 
 PAGE = Path(__file__).parents[2] / "docs" / "flows-as-files.md"
 
@@ -112,6 +112,7 @@ TABLES = {
     "`retries`": RETRIES,
     "`wait`": WAIT,
     "`stop`": STOP,
+    "`up_to_date`": UP_TO_DATE,
     "`rollback`": ROLLBACK,
     "`when`": {name: f"TriggerMode.{trigger.name}" for name, trigger in TRIGGERS.items()},
 }

@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "foreach": None,
         "max_parallel": None,
         "max_items": 100_000,
+        "done_when": None,
     }
 
 
