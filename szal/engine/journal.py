@@ -165,6 +165,12 @@ class Journal:
         data = encode_checkpoint(result, due=due, sub_flow=self._stands_for(name, result), item=_digest_of(node))
         self._write(name, data, then)
 
+    def undecided(self, node: Node, result: StepResult) -> None:
+        """Write that it is to be decided whether a step was done."""
+        name = node.key
+        sub_flow = self._stands_for(name, result)
+        self._write(name, encode_checkpoint(result, sub_flow=sub_flow, item=_digest_of(node), undecided=True), None)
+
     def withdrawn(self, node: Node) -> None:
         """Write that a step has not begun after all."""
         self.begun(node, StepResult(node.step.id, node.step.name, StepStatus.PENDING), None)

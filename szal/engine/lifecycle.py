@@ -142,12 +142,16 @@ class Lifecycle(Supervised):
             end_sub_flow=self._end_sub_flow,
             on_stop=self._stopped,
             on_failing=self._failing if spec.rolls_back or spec.flow.fail_fast else None,
+            on_undecided=None if journal is None else self._needs_decision,
             log=journal,
             commit_first=journal is not None and config.durability == "step",
             encode=self.recording.encode,
             inline=spec.token is None,
             relievable=journal is not None,
         )
+
+    def _needs_decision(self, node: Node) -> None:
+        self.undecided.append(node)
 
     # -- the states ----------------------------------------------------------------------------------
 

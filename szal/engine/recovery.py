@@ -338,8 +338,9 @@ class Recovery:
         given = given_rows(plan, wanted.outputs, wanted.from_step)
         named = with_descendants(plan, () if wanted.from_step is None else [wanted.from_step])
         names = {plan.steps[place].name for place in named}
+        unknown = _steps_left_open(known)
         for step in stored.walk():
-            if step.idempotent or step.name in names or step.name in wanted.outputs:
+            if (step.idempotent and step.name not in unknown) or step.name in names or step.name in wanted.outputs:
                 continue
             for key in _rows_of(known, step):
                 if _undecided(known, key) is not None:
@@ -434,6 +435,7 @@ class Recovery:
             raise nothing
 
     def _decide(self, journal: Journal, node: Node, begun: StepResult, decision: Resolution, output: Json) -> None:
+        begun = attrs.evolve(begun, error=None)
         if decision == "retry":
             journal.begun(node, attrs.evolve(begun, status=StepStatus.PENDING), None)
         elif decision == "completed":
@@ -469,6 +471,12 @@ def _rows_of(known: Snapshot, step: StepDef) -> list[str]:
     if step.foreach is None:
         return [step.name]
     return [name for name, _, _ in known.steps if (item := item_in(name)) is not None and item[0] == step.name]
+
+
+def _steps_left_open(known: Snapshot) -> set[str]:
+    """Return the steps whose handlers did not know whether they were done, themselves or for an item."""
+    keys = (name for name, _, data in known.steps if decode_checkpoint(data, name).is_undecided)
+    return {key if (item := item_in(key)) is None else item[0] for key in keys}
 
 
 def _undecided(snapshot: Snapshot, step: str) -> Checkpoint | None:

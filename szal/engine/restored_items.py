@@ -41,7 +41,7 @@ class RestoredItems:
         result = checkpoint.result
         if checkpoint.outcome is not None:
             outcome = Outcome(checkpoint.outcome)
-        elif result.status is StepStatus.RUNNING and not node.step.idempotent:
+        elif result.status is StepStatus.RUNNING and (checkpoint.is_undecided or not node.step.idempotent):
             outcome = None
             self.undecided.append(run.plan.node_called(key))
         else:

@@ -72,7 +72,7 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
         elif due is not None:
             waits.due[name] = due
             waits.attempts[name] = result.attempts
-        elif not node.step.idempotent and result.status is StepStatus.RUNNING:
+        elif result.status is StepStatus.RUNNING and (checkpoint.is_undecided or not node.step.idempotent):
             run.enter(place, UNDECIDED)
             restored.undecided.append(node)
     items.gather()

@@ -288,6 +288,9 @@ class _UndoLog:
         if then is not None:
             then(None)
 
+    def undecided(self, node: Node, result: StepResult) -> None:
+        """Say nothing: an undo that does not know whether it was done has failed."""
+
     def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
         """Say nothing: nothing of an undoing is kept from an earlier one."""
 

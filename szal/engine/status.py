@@ -247,7 +247,7 @@ def _unanswered(ledger: Ledger, waits: Iterator[Wait]) -> Iterator[Wait]:
 def _is_undecided(node: Node, checkpoint: Checkpoint | None) -> bool:
     return (
         checkpoint is not None
-        and not node.step.idempotent
+        and (checkpoint.is_undecided or not node.step.idempotent)
         and checkpoint.due is None
         and checkpoint.result.status is StepStatus.RUNNING
     )

@@ -36,7 +36,7 @@ from szal.errors.flow import (
     ShellNotSupported,
     UnusedHandlers,
 )
-from szal.errors.handler import Cancelled, GiveUp, NotAHandler, RetryAfter, SkipStep
+from szal.errors.handler import Cancelled, GiveUp, NotAHandler, RetryAfter, SkipStep, UnknownOutcome
 from szal.errors.items import ItemsFailed, NoList, TooManyItems
 from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
@@ -120,6 +120,7 @@ __all__ = [
     "SzalError",
     "TooManyItems",
     "Undecided",
+    "UnknownOutcome",
     "UnusedHandlers",
     "ValueNotJson",
     "WorkingDirectoryGone",

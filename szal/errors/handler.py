@@ -5,7 +5,7 @@ import attrs
 from szal.errors.root import SzalError
 from szal.number import check
 
-__all__ = ["Cancelled", "GiveUp", "NotAHandler", "RetryAfter", "SkipStep"]
+__all__ = ["Cancelled", "GiveUp", "NotAHandler", "RetryAfter", "SkipStep", "UnknownOutcome"]
 
 
 @attrs.define(repr=False, slots=False)
@@ -21,6 +21,28 @@ class GiveUp(SzalError):
     """
 
     reason: str = "gave up"
+
+    def __str__(self) -> str:
+        return str(self.reason)
+
+
+@attrs.define(repr=False, slots=False)
+class UnknownOutcome(SzalError):
+    """Raised by a handler: it may have been done or not, as after a time-out at a payment gateway. Somebody decides.
+
+    The step is neither tried again nor failed: the execution becomes PAUSED, "needs a decision", as after a crash with
+    `idempotent=False`. Where nobody could decide, without one of szal's stores, or of a flow that was stopped, the
+    step fails, and is not tried again. So do an undo and a finally step.
+
+    Cause: the handler could not find out whether its work was done, and nobody could be asked.
+    Next: see for yourself whether it was done; then `szal rerun ID`, or undo it by hand.
+
+    >>> raise UnknownOutcome("the gateway did not answer")
+    Traceback (most recent call last):
+    szal.errors.UnknownOutcome: the gateway did not answer
+    """
+
+    reason: str = "nobody knows whether it was done"
 
     def __str__(self) -> str:
         return str(self.reason)

@@ -129,6 +129,7 @@ def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> Run:
         new_context=partial(_context, run, node),
         watch=run.watch,
         on_stop=partial(_stop_all_of_it, c, run),
+        on_undecided=run.on_undecided,
         log=run.log,
         commit_first=run.commit_first,
         encode=run.encode,

@@ -43,6 +43,9 @@ class StepLog(Protocol):
     def begun(self, node: Node, result: StepResult, due: float | None, then: "Then | None" = None) -> None:
         """The step has begun; *then* as in `commit`."""
 
+    def undecided(self, node: Node, result: StepResult) -> None:
+        """Nobody knows whether the step was done: it is to be decided on."""
+
     def skipped_again(self, node: Node, result: StepResult, outcome: Outcome, age: int) -> None:
         """The step is skipped as it was so many reruns ago: to what follows it has not run since."""
 

@@ -6,7 +6,7 @@ for having one. The wait itself is the scheduler's: it holds no worker and ends 
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -17,6 +17,7 @@ from szal.errors import (
     RetryAfter,
     RetryExhausted,
     ShellFailed,
+    UnknownOutcome,
     ValueNotJson,
     describe,
     partial_output_of,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Decision", "decide", "get_ready", "policy"]
 
 logger = SafeLogger(logging.getLogger(__name__))
+
+_FINAL: Final = (GiveUp, MissingValue, OutputNotSerializable, UnknownOutcome, ValueNotJson)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -96,7 +99,7 @@ def policy(step: StepDef) -> "Retrying":
 
 
 def _is_retried(step: StepDef, error: BaseException) -> bool:
-    if is_meant(error, GiveUp, MissingValue, OutputNotSerializable, ValueNotJson) or _matches(step.give_up_on, error):
+    if is_meant(error, *_FINAL) or _matches(step.give_up_on, error):
         return False
     if is_meant(error, RetryAfter):
         return True

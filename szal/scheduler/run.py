@@ -57,6 +57,9 @@ class Run:
     end_sub_flow: "Callable[[Node], None] | None" = None  # stops the sub-flow under way of a step
     on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for a stop
     on_failing: Callable[[], None] | None = None  # called once, when a step has failed: it cannot succeed any more
+    on_undecided: Callable[[Node], object] | None = (
+        None  # called when somebody has to decide on a step; None: nobody can
+    )
     log: StepLog | None = None
     commit_first: bool = False  # what depends on a step waits until its outcome is committed
     encode: Callable[[Json], tuple[str, Json]] | None = (

@@ -13,6 +13,7 @@ from szal.errors import (
     SkipStep,
     StepTimeout,
     StoreError,
+    UnknownOutcome,
     cut,
     describe,
     partial_output_of,
@@ -32,7 +33,7 @@ from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
 from szal.scheduler.spent import is_meant, spent
-from szal.scheduler.stage import CALLED, COMMITTING, READY, SETTLED, BackingOff
+from szal.scheduler.stage import CALLED, COMMITTING, READY, SETTLED, UNDECIDED, BackingOff
 from szal.storable import storable
 
 __all__ = [
@@ -222,6 +223,10 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         end(c, call, spent(error), Outcome.OVERTAKEN if is_overtaken else Outcome.PASSED)
         return
     _note_attempt(c, call, error)
+    can_be_decided = run.on_undecided is not None and run.stop is None and not last
+    if can_be_decided and is_meant(error, UnknownOutcome):
+        _leave_undecided(run, node, call.number, error)
+        return
     if run.watch is not None and _is_time_out(call, error):
         run.watch.timed_out(node, call.number, describe(error))
     decision, kept = retry.decide(node.step, call.number, error), spent(error)
@@ -239,6 +244,20 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
+
+
+def _leave_undecided(run: Run, node: Node, attempt: int, error: BaseException) -> None:
+    """Have somebody decide on a step, of which its handler does not know whether it was done."""
+    assert run.log is not None
+    assert run.on_undecided is not None
+    run.history.pop(node.place, None)
+    step, why = node.step, cut(storable(text_of(error)))
+    begun = StepResult(step.id, step.name, StepStatus.RUNNING, attempts=attempt, error=why)
+    run.log.undecided(node, begun)
+    run.on_undecided(node)
+    run.enter(node.place, UNDECIDED)
+    if run.held:
+        run.release_next()
 
 
 def _end_overruled(c: Coordinator, call: Call, error: BaseException | None, *, given_up: bool = False) -> bool:

@@ -10,13 +10,31 @@ one object many times.
 import copy
 from typing import Final
 
-from szal.errors import Cancelled, GiveUp, MissingValue, OutputNotSerializable, RetryAfter, SkipStep, ValueNotJson
+from szal.errors import (
+    Cancelled,
+    GiveUp,
+    MissingValue,
+    OutputNotSerializable,
+    RetryAfter,
+    SkipStep,
+    UnknownOutcome,
+    ValueNotJson,
+)
 from szal.interruption import is_interruption
 from szal.raised import attributes_of, is_a, take_after
 
 __all__ = ["is_meant", "spent"]
 
-_TELLING: Final = (SkipStep, GiveUp, RetryAfter, Cancelled, MissingValue, OutputNotSerializable, ValueNotJson)
+_TELLING: Final = (
+    SkipStep,
+    GiveUp,
+    UnknownOutcome,
+    RetryAfter,
+    Cancelled,
+    MissingValue,
+    OutputNotSerializable,
+    ValueNotJson,
+)
 _MARK: Final = "_ended_an_attempt"
 
 

@@ -17,6 +17,7 @@
     READY                          BackingOff           settling: another attempt follows
     BackingOff                     READY                settling: its time has come
     PENDING                        UNDECIDED            engine.restoring, of a run that goes on
+    READY, CALLED                  UNDECIDED            settling: its handler does not know whether it was done
     PENDING                        KEPT                 Run.put_back: it has an outcome from before
     KEPT                           SETTLED, READY       Run.take_back: its gate has opened
     Waiting, BackingOff            SETTLED              stopping.end_waits, of waits: the run is to be undone
@@ -97,7 +98,7 @@ FAN_OUT = Plain("fan-out")
 COMMITTING = Plain("committing", work=1)
 """It has its result, which is being committed."""
 UNDECIDED = Plain("undecided")
-"""It must not run twice, and may have been done before a crash: somebody has to decide on it."""
+"""It may have been done, before a crash or as far as its handler knows: somebody has to decide on it."""
 SETTLED = Plain("settled")
 """It has its result. Or it belongs to the other run of its plan: a finally step, or what comes before all of these."""
 

@@ -45,6 +45,7 @@ class Checkpoint:
     that one alone undoes it.
     `items` is how many there are of a step that ran once for each element of a list: each has a row of its own, and its
     output is theirs. `item` is a digest of the element, in the row of an item.
+    `is_undecided`: its handler does not know whether it was done.
     `attempts` tells of the last attempts, where there was more than one; `traceback` is that of the last failure.
     """
 
@@ -60,6 +61,7 @@ class Checkpoint:
     is_lent: bool = False
     items: int | None = None
     item: str | None = None
+    is_undecided: bool = False
 
 
 def encode_checkpoint(
@@ -76,6 +78,7 @@ def encode_checkpoint(
     lent: bool = False,
     item: str | None = None,
     item_count: int | None = None,
+    undecided: bool = False,
 ) -> str:
     """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
 
@@ -103,8 +106,7 @@ def encode_checkpoint(
         text += f',"attempts_made":[{",".join(map(_attempt_json, attempts[-MOST_ATTEMPTS:]))}]'
     if traceback is not None:
         text += f',"traceback":{message_json(traceback, "traceback")}'
-    if lent:
-        text += ',"lent":true'
+    text += ',"lent":true' * lent + ',"undecided":true' * undecided
     return f"{{{text}}}"
 
 
@@ -148,6 +150,7 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
         read.get("lent", bool, False),
         None if read.values.get("item_count") is None else read.count("item_count"),
         read.maybe("item", str),
+        read.get("undecided", bool, False),
     )
 
 
