@@ -15,7 +15,7 @@ from stores.test_ledger import alive, begun, create, gone, record, step, take_ov
 from szal import WorkflowState
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, WriteFailed
 from szal.stores import PostgresExecutionStore, Sink
-from szal.stores.ledger import Ledger, Renewal
+from szal.stores.ledger import Ledger, Renewal, Wish
 from szal.stores.writes import Release, Save
 
 SLOW_COMMIT = """
@@ -77,7 +77,7 @@ def test_a_renewal_does_not_wait_for_a_writer_whose_commit_takes_long(ledger: Le
     writing = elsewhere(ledger.apply, [step("e1", "a", 0, epoch)])
     held.await_one()
     renewal = Renewal(owner="me", epochs={"e1": epoch, "e2": other}, ttl=60)
-    assert bounded(ledger.renew, renewal) == {"e1": False, "e2": False}
+    assert bounded(ledger.renew, renewal) == {"e1": Wish.NOTHING, "e2": Wish.NOTHING}
     held.let_go()
     writing.result(20)
 
@@ -88,7 +88,7 @@ def test_a_lease_that_is_being_given_back_holds_up_the_renewal_of_no_other(
     epoch, other = begun(ledger, "e1"), begun(ledger, "e2", ttl=0.05)
     writing = elsewhere(ledger.apply, [step("e1", "a", 0, epoch), Release("e1", epoch)])
     held.await_one()
-    assert bounded(ledger.renew, Renewal(owner="me", epochs={"e1": epoch, "e2": other}, ttl=60))["e2"] is False
+    assert bounded(ledger.renew, Renewal(owner="me", epochs={"e1": epoch, "e2": other}, ttl=60))["e2"] is Wish.NOTHING
     with pytest.raises(ExecutionOwned):
         take_over(ledger, "e2", "you", alive)
     held.let_go()
@@ -103,7 +103,7 @@ def test_who_renews_while_another_waits_to_take_over_keeps_it(ledger: Ledger, he
     taking = elsewhere(take_over, ledger, "e1", "you", alive)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event <> 'advisory'"
     wait_until(lambda: admin.execute(waiting).fetchone() != (0,))
-    assert bounded(ledger.renew, Renewal(owner="me", epochs={"e1": epoch}, ttl=60)) == {"e1": False}
+    assert bounded(ledger.renew, Renewal(owner="me", epochs={"e1": epoch}, ttl=60)) == {"e1": Wish.NOTHING}
     held.let_go()
     writing.result(20)
     with pytest.raises(ExecutionOwned):
