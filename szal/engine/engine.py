@@ -82,26 +82,33 @@ class Engine(Steering):
             raise ValueError("if_running='wait' needs an execution_id: without one, a run is new")
         if retry_failed and (execution_id is None or not self._admission.has_ledger):
             raise ValueError("retry_failed=True needs an execution_id, and one of szal's own stores")
-        while True:
-            spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
-            if retry_failed:
-                spec = attrs.evolve(spec, retries_failed=True)
-            try:
-                return self._run(spec, is_claimed=execution_id is not None)
-            except ExecutionOwned as error:
-                if if_running == "raise" or execution_id is None or error.execution_id != execution_id:
-                    raise
-                self._admission.endings().until_free(execution_id, cancel)
-
-    def _run(self, spec: ExecutionSpec, *, is_claimed: bool) -> FlowResult:
+        if if_running == "wait":
+            assert execution_id is not None
+            run = partial(self.run, flow, inputs, execution_id=execution_id, cancel=cancel, labels=labels)
+            return self._run_once_free(execution_id, cancel, partial(run, retry_failed=retry_failed))
+        spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
+        if retry_failed:
+            spec = attrs.evolve(spec, retries_failed=True)
         driver = self._driver(spec.record.execution_id)
         with contextlib.suppress(NotAdmitted):
             return driver.run(partial(self._admission.admit, spec))
-        if is_claimed:
-            raise ExecutionOwned(spec.record.execution_id)
+        if execution_id is not None:
+            raise ExecutionOwned(execution_id)
         spec = under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
         return driver.run(partial(self._admission.admit, spec))
+
+    def _run_once_free(
+        self, execution_id: str, cancel: CancellationToken | None, run: Callable[[], FlowResult]
+    ) -> FlowResult:
+        """Return what *run* does, tried again as long as somebody else runs that execution."""
+        while True:
+            try:
+                return run()
+            except ExecutionOwned as error:
+                if error.execution_id != execution_id:
+                    raise
+                self._admission.endings().until_free(execution_id, cancel)
 
     def start(
         self,
