@@ -105,6 +105,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "cancel": "cancellation tokens",
         "spent": "exceptions that tell the engine something, and for whom",
         "retry": "whether another attempt follows",
+        "outcomes": "how steps end, and what that is to others",
         "plan": "a flow as nodes and typed edges",
         "call": "what is kept of one call of a handler",
         "seen": "what conditions and templates see of a run",
