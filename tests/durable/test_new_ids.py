@@ -189,7 +189,8 @@ def test_what_it_is_told_while_its_beginning_is_queued_is_heard(store):
     flow = FlowDef("f", steps=steps)
     with Sink(InFront(store, ledger=InFront(store.ledger, apply=apply))) as sink:
         config = EngineConfig(execution_store=sink, durability="none")
-        with Engine(lambda ctx: ids.append(ctx.execution_id), config) as engine, Engine(lambda ctx: None, config) as other:
+        other = Engine(lambda ctx: None, config)
+        with Engine(lambda ctx: ids.append(ctx.execution_id), config) as engine, other:
             engine.run(flow)
             sink.flush(20)
             is_slow = True
