@@ -85,10 +85,7 @@ class Advice:
                 yield f"waits for its time (step {step}){until}"
             else:
                 command = self._command("resolve", wait.execution_id, wait.step, choice="completed|failed|retry")
-                yield (
-                    f"waits for a decision: step {step} had begun when its process ended, and may have been done or"
-                    f" not: {command}"
-                )
+                yield f"waits for a decision: step {step} may have been done or not: {command}"
 
     def after_failure(self, record: ExecutionRecord, flow: FlowDef | None) -> Iterator[str]:
         """Yield how what failed, or was stopped, is run again."""

@@ -175,7 +175,7 @@ def pause(*, execution_id: str, store: str | None, as_json: bool) -> None:
 def resolve(
     *, execution_id: str, step: str, decision: Resolution, output: Json, store: str | None, as_json: bool
 ) -> None:
-    """Decide on a STEP that must not run twice, and that may or may not have been done when its process ended.
+    """Decide on a STEP that may or may not have been done: its process died, or it does not know.
 
     It counts as completed (with this output) or failed, or is run again. Then resume or recover goes on.
     """

@@ -88,7 +88,7 @@ class Steering(EngineBase):
     def resolve(
         self, execution_id: str, step: str, decision: Literal["completed", "failed", "retry"], output: Json = None
     ) -> None:
-        """Decide on a step with ``idempotent=False`` that may or may not have been done when its process died.
+        """Decide on a step that may or may not have been done: its process died, or it raised `UnknownOutcome`.
 
         "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
         Raises `ExecutionNotFound`, `ExecutionOwned`, `EncodeError` (an output that cannot be recorded), ValueError

@@ -33,7 +33,8 @@ class StepError(SzalError):
 class StepTimeout(StepError):
     """An attempt ran past its limit (or past its flow's). Of a command, the text ends with what it printed last.
 
-    Cause: the handler took longer than the step's `timeout`, or than what was left of the flow's.
+    Cause: the handler took longer than the step's `timeout`, or than what was left of the flow's, or its attempts took
+        longer together than its `total_timeout`.
     Next: raise `timeout`, have the handler look at `ctx.cancelled` so that it ends in time, or retry it
         (`max_retries`).
 
@@ -43,9 +44,14 @@ class StepTimeout(StepError):
 
     step: str
     timeout: float
+    in_all: bool = False
+    """Whether that is the limit of all attempts together (`StepDef.total_timeout`)."""
+    error: str | None = None
+    """What the last attempt failed with, where it was before the limit that no other may follow."""
 
     def __str__(self) -> str:
         how = f"step timeout: {self.step} after {self.timeout * 1000:.0f}ms"
+        how += ", all attempts together" * self.in_all + (f": {self.error}" if self.error else "")
         return with_tails(how, *tails_of(partial_output_of(self)))
 
 

@@ -172,6 +172,7 @@ class FlowReader:
             id=str(uuid.uuid5(self._flow_id, name)),
             description=step.text("description") or "",
             timeout=own.timeout,
+            total_timeout=step.duration("total_timeout"),
             rollbackable=rollbackable,
             step_type=step_type,
             config=config or None,

@@ -80,6 +80,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "foreach": (_either({"type": "string"}, {"type": "array"}), "The list that it runs over, or the path to one."),
     "max_parallel": (_POSITIVE, "How many elements of it at a time, at most."),
     "max_items": (_POSITIVE, "How many elements it may have; 100000 by default."),
+    "total_timeout": (_DURATION, "A limit for all attempts together, and the waits between them."),
     "retries": (_either(_WHOLE, _part("retries")), "How many times to try again after the first."),
     "priority": ({"type": ["integer", "null"]}, "Of those that wait for a worker, higher ones go first."),
     "undo_on_failure": (_FLAG, "True: it is undone also where it failed itself."),

@@ -66,6 +66,7 @@ STEP: Final[Mapping[str, str]] = {
     "max_parallel": "StepDef.max_parallel",
     "max_items": "StepDef.max_items",
     "timeout": "StepDef.timeout",
+    "total_timeout": "StepDef.total_timeout",
     "retries": "StepDef.max_retries",
     "priority": "StepDef.priority",
     "undo_on_failure": "StepDef.undo_on_failure",

@@ -119,7 +119,15 @@ def _changed_sub_flows(old: FlowDef, new: FlowDef) -> Iterator[str]:
 
 _HOW: Final = frozenset(
     {
-        *("description", "timeout_ms", "max_retries", "retry_delay_ms", "backoff", "max_retry_delay_ms"),
+        *(
+            "description",
+            "timeout_ms",
+            "total_timeout_ms",
+            "max_retries",
+            "retry_delay_ms",
+            "backoff",
+            "max_retry_delay_ms",
+        ),
         *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
         *("undo_on_failure", "continue_on_error", "cancel_losers", "priority"),
         *("max_parallel", "max_items"),
@@ -211,7 +219,7 @@ def _by_content(steps: list[_Fields]) -> list[_Fields]:
 def _settle(fields: _Fields) -> None:
     """Take out the id, and give what can be written in several ways one way."""
     del fields["id"]
-    for limit in ("timeout_ms", "max_retry_delay_ms"):
+    for limit in ("timeout_ms", "total_timeout_ms", "max_retry_delay_ms"):
         if fields.get(limit) in (None, NO_LIMIT_MS):
             fields.pop(limit, None)
     if "retry_jitter" in fields:

@@ -131,6 +131,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
 )
 _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("timeout", _problem_of_number),
+    ("total_timeout", _problem_of_number),
     ("max_retry_delay", _problem_of_number),
     ("step_type", problem_of_text),
     ("max_parallel", _problem_of_size),
@@ -155,10 +156,18 @@ def problems_of_step(step: StepDef) -> Iterator[str]:
     for item in named:
         if not isinstance(item, str):
             yield f"depends_on holds what is no step and no id of one ({shown(item)})"
-    if step.undo_on_failure is True and step.step_type in sorted(ENGINE_TYPES):
-        yield f"undo_on_failure of a step of type {step.step_type!r}: what fails there is undone, or did nothing"
+    if step.step_type in sorted(ENGINE_TYPES):
+        yield from _problems_of_engine_step(step)
     if step.finally_ is True:
         yield from _problems_of_finally(step)
+
+
+def _problems_of_engine_step(step: StepDef) -> Iterator[str]:
+    """Yield what does not go together with being done by the engine itself."""
+    if step.undo_on_failure is True:
+        yield f"undo_on_failure of a step of type {step.step_type!r}: what fails there is undone, or did nothing"
+    if step.total_timeout is not None:
+        yield f"total_timeout of a step of type {step.step_type!r}: it is for steps that a handler does"
 
 
 def _problems_of_finally(step: StepDef) -> Iterator[str]:

@@ -139,6 +139,7 @@ class StepDef:
     `id`: what `depends_on` of other steps has.
     `description`: what it is for, in words.
     `timeout`: limits one attempt, counted from its start; None: nothing does.
+    `total_timeout`: limits all attempts together, and the waits between them, counted from the first one's start.
     `max_retries`: how many attempts there may be after the first.
     `retry_delay`: how long to wait before the second attempt.
     `backoff`: how that wait grows from one attempt to the next.
@@ -186,6 +187,7 @@ class StepDef:
     id: str = attrs.field(factory=new_id)
     description: str = ""
     timeout: float | None = attrs.field(default=None, converter=kept_limit)
+    total_timeout: float | None = attrs.field(default=None, converter=kept_limit)
     max_retries: int = 0
     retry_delay: float = attrs.field(default=1.0, converter=in_seconds, eq=in_ms)
     backoff: BackoffStrategy = BackoffStrategy.FIXED

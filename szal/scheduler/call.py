@@ -27,6 +27,7 @@ class Call:
         "begun",
         "deadline",
         "ended",
+        "first",
         "node",
         "number",
         "run",
@@ -45,6 +46,8 @@ class Call:
         self.deadline = deadline
         self.begun = False
         self.abandoned = False
+        self.first: float | None = None
+        """When the first attempt began, where that counts and this is another one."""
         self.settled_before = settled_before
         """How many steps had settled when the first attempt of this one was made."""
         self._begin: list[None] = [None]
@@ -57,7 +60,7 @@ class Call:
             self._begin.pop()  # `take_claim`, written out: each attempt comes by here and at `report`
         except IndexError:
             return False
-        limit = self.node.step.timeout
+        limit = self.node.limit
         if limit is not None:
             own = self.started + limit
             self.deadline = own if self.deadline is None else min(own, self.deadline)
@@ -94,9 +97,11 @@ class Call:
         *error* is what the handler raised then, if it has: what that tells of the step's output is kept.
         """
         seconds = 0.0 if self.deadline is None else max(0.0, self.deadline - self.started)
-        limit = self.node.step.timeout
+        limit, total = self.node.step.timeout, self.node.step.total_timeout
         own = limit is not None and abs(seconds - limit) < 1e-6
-        late = StepTimeout(self.node.step.name, limit if own else seconds)
+        since = 0.0 if self.deadline is None else self.deadline - (self.started if self.first is None else self.first)
+        in_all = total is not None and abs(since - total) < 1e-6
+        late = StepTimeout(self.node.step.name, total if in_all else limit if own else seconds, in_all)
         if error is not None:
             late.partial_output = partial_output_of(error)
         return late

@@ -85,6 +85,8 @@ class Node:
     """Whether it may be skipped although no edge has left a mark."""
     plain: bool = attrs.field(init=False)
     """Whether, where no edge has left a mark, there is nothing to it but calling its handler."""
+    limit: float | None = attrs.field(init=False)
+    """Of its first attempt, in seconds; others may have less."""
     next_in_chain: "Node | None" = attrs.field(default=None, init=False)
     """The plain node without a limit that waits for this one alone, where no other waits for this one."""
 
@@ -93,6 +95,8 @@ class Node:
         self.key = step.name if self.item is None else item_key(step.name, self.item.index)
         self.may_be_skipped = self.condition is not None or self.needs != 0
         is_called = step.idempotent and self.foreach is None and step.step_type not in ENGINE_TYPES
+        limits = [limit for limit in (step.timeout, step.total_timeout) if limit is not None]
+        self.limit = min(limits, default=None)
         self.plain = not self.may_be_skipped and is_called
 
     def blocked(self, marks: int, parent_reason: str | None) -> tuple[str, Outcome] | None:
@@ -230,7 +234,7 @@ class Plan:
                 gate, kind = node.edges[0]
                 behind = self.gates[gate]
                 alone = len(behind) == 1 and self.waiting[gate] == 1 and not any(OPENS[kind])
-                if alone and behind[0].plain and behind[0].step.timeout is None:
+                if alone and behind[0].plain and behind[0].limit is None:
                     node.next_in_chain = behind[0]
 
     def successors(self, place: int) -> Iterator[tuple[int, EdgeKind]]:

@@ -233,6 +233,9 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     if decision.error is not error:  # it says that the attempts are exhausted
         set_cause(decision.error, kept)
         end(c, call, decision.error, node.failure, kind=type(error))
+    elif decision.delay is not None and (late := _too_late_for(call, decision.delay, error)) is not None:
+        set_cause(late, kept)
+        end(c, call, late, node.failure)
     elif decision.delay is None or last or run.stop is not None:
         end(c, call, kept, node.failure)
     elif c.leaving is None:
@@ -244,6 +247,20 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
+
+
+def _too_late_for(call: Call, delay: float, error: BaseException) -> StepTimeout | None:
+    """Return what a step fails with whose limit for all attempts is over before another one could begin."""
+    total = call.node.step.total_timeout
+    if total is None:
+        return None
+    before = call.run.history.get(call.node.place)
+    if monotonic() + delay < (call.started if before is None else before.started) + total:
+        return None
+    is_it = isinstance(error, StepTimeout) and error.in_all
+    late = StepTimeout(call.node.step.name, total, in_all=True, error=None if is_it else describe(error))
+    late.partial_output = partial_output_of(error)
+    return late
 
 
 def _leave_undecided(run: Run, node: Node, attempt: int, error: BaseException) -> None:

@@ -82,7 +82,7 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
     worker at once that would let more than the limit run, so then it is not; nor where a more urgent step may come.
     """
-    has_limit = node.step.timeout is not None
+    has_limit = node.limit is not None
     if not (has_limit or c.tally.work) and c.may_call_inline(run):
         _call(c, run, node)
         return True
@@ -168,7 +168,11 @@ def _new_call(run: Run, node: Node) -> Call:
     history = run.history.get(node.place)
     if history is None:
         return Call(run, node, 1, run.deadline, run.info.settled)  # names of arguments would cost a fifth of it
-    return Call(run, node, history.attempt + 1, run.deadline, history.settled_before)
+    call = Call(run, node, history.attempt + 1, run.deadline, history.settled_before)
+    if node.step.total_timeout is not None:
+        call.first, end = history.started, history.started + node.step.total_timeout
+        call.deadline = end if call.deadline is None else min(call.deadline, end)
+    return call
 
 
 def _call(c: Coordinator, run: Run, node: Node) -> None:
@@ -255,8 +259,11 @@ def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
     attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
     if run.watch is not None and call.number == 1:
         attempt.announce = partial(announce_attempt, c, attempt)
-    if node.step.timeout is not None:
-        attempt.timer = c.timers.add(monotonic() + node.step.timeout, partial(_check_limit, c, attempt))
+    if node.limit is not None:
+        due = monotonic() + node.limit
+        if call.first is not None and call.deadline is not None:
+            due = min(due, call.deadline)
+        attempt.timer = c.timers.add(due, partial(_check_limit, c, attempt))
     run.attempt_begins(node.place, attempt)
     pool.put(attempt)
 
@@ -265,7 +272,7 @@ def _check_limit(c: Coordinator, attempt: Attempt) -> None:
     """Look after an attempt's limit, which counts from its start: it may have been queued for long."""
     now, call = monotonic(), attempt.call
     if not call.begun:
-        attempt.timer = c.timers.add(now + call.node.step.timeout, partial(_check_limit, c, attempt))
+        attempt.timer = c.timers.add(now + call.node.limit, partial(_check_limit, c, attempt))
     elif call.deadline is not None and call.deadline > now:
         attempt.timer = c.timers.add(call.deadline, partial(_check_limit, c, attempt))
     else:

@@ -54,6 +54,7 @@ steps:
     idempotent: false
     continue_on_error: true
     undo_on_failure: true
+    total_timeout: 10m
   - {name: c, needs: [a, b], flow: other, with: {x: 1}, timeout: null}
   - {name: d, wait: go}
   - {name: e, wait: {signal: go, timeout: 1d, default: null}}

@@ -46,6 +46,7 @@ def step_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
         ({"max_retries": 1}, {"max_retries": 2}, "max_retries 1 -> 2"),
         ({}, {"retry_delay": 3}, "retry_delay 1.0 -> 3.0"),
         ({"max_retry_delay": 5}, {}, "max_retry_delay 5.0 -> none"),
+        ({}, {"total_timeout": 5}, "total_timeout none -> 5.0"),
         ({}, {"backoff": BackoffStrategy.LINEAR}, "backoff fixed -> linear"),
         ({}, {"trigger_mode": TriggerMode.ALL_DONE}, "trigger_mode all -> all_done"),
         ({}, {"rollbackable": True}, "rollbackable false -> true"),

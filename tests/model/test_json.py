@@ -115,6 +115,7 @@ STEP = st.builds(
     retry_delay=SECONDS,
     backoff=st.sampled_from(list(BackoffStrategy)),
     max_retry_delay=st.none() | SECONDS,
+    total_timeout=st.none() | SECONDS,
     retry_jitter=st.floats(0, 1),
     retry_on=st.lists(st.sampled_from(["ValueError", "http.client.NotConnected", 75]), max_size=2),
     rollbackable=st.booleans(),

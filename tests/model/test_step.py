@@ -19,6 +19,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "name": "build",
         "description": "",
         "timeout": None,
+        "total_timeout": None,
         "max_retries": 0,
         "retry_delay": 1.0,
         "backoff": BackoffStrategy.FIXED,

@@ -205,6 +205,7 @@ STEP = fields_of(
     retry_delay=ANYTHING,
     backoff=ODD | st.sampled_from(BackoffStrategy),
     max_retry_delay=ANYTHING,
+    total_timeout=ANYTHING,
     retry_jitter=ANYTHING,
     retry_on=st.lists(ANYTHING | st.just(ValueError), max_size=2),
     rollbackable=ODD,

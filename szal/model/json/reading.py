@@ -136,6 +136,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         id=read.get("id", str),
         description=read.get("description", str, ""),
         timeout=read.limit("timeout_ms"),
+        total_timeout=read.limit("total_timeout_ms"),
         max_retries=read.count("max_retries", 0),
         retry_delay=read.seconds("retry_delay_ms", 1000),
         backoff=read.enum("backoff", BackoffStrategy, BackoffStrategy.FIXED),

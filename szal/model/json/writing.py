@@ -161,6 +161,9 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
         | _filled(
             {
                 "sub_steps": [step_fields(sub) for sub in step.sub_steps],
+                "total_timeout_ms": None
+                if step.total_timeout is None
+                else _set_ms(step.total_timeout, "total_timeout"),
                 "max_retry_delay_ms": None
                 if step.max_retry_delay is None
                 else _set_ms(step.max_retry_delay, "max_retry_delay"),
