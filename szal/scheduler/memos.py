@@ -10,12 +10,16 @@ from typing import Final, Protocol
 
 from szal.errors import Cancelled, EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
+from szal.model.fields import problem_of_text
 from szal.model.json.text import as_recorded, loads_own
 from szal.model.key import memo_key
 from szal.scheduler.call import take_claim
 from szal.waiters import Flag
 
 __all__ = ["Asker", "Memos"]
+
+_MOST: Final = 200
+"""Characters of a key: it is part of a row's, and databases make an index of that."""
 
 _LOOK_AGAIN: Final = 0.1
 """Seconds after which who waits for another thread looks whether anybody waits for itself."""
@@ -60,6 +64,9 @@ class Memos:
         """
         if not isinstance(key, str) or not key:
             raise TypeError(f"the key of ctx.once must be a text that is not empty, not {key!r}")
+        problem = f"is longer than {_MOST} characters" if len(key) > _MOST else problem_of_text(key)
+        if problem is not None:
+            raise ValueError(f"the key of ctx.once {problem}")
         name = memo_key(step, key)
         making = _Making(asker)
         while True:

@@ -255,3 +255,10 @@ def test_killed_anywhere_each_is_found_out_once_and_stays_what_it_was(store_url,
     assert fetches == {f"fetch {each}": 1 + (where == "in" and each == int(number)) for each in range(3)}
     got = dict(line.split()[1:] for line in log.lines if line.startswith("got"))
     assert [got.get(str(each), "new") for each in range(3)] == result.outputs["crawl"]
+
+
+@pytest.mark.parametrize("key", ["x" * 201, "a\0b", "\ud800"])
+def test_a_key_that_not_every_store_can_hold_is_refused_by_all(key: str) -> None:
+    with Engine(lambda ctx: ctx.once(key, int)) as engine:
+        result = engine.run(FlowDef("demo", steps=[StepDef("a")]))
+    assert "ValueError: the key of ctx.once" in (result["a"].error or "")
