@@ -46,5 +46,6 @@ def test_each_command_prints_what_the_page_shows(tmp_path, monkeypatch):
         for command, expected in COMMAND.findall(text):
             said = typed(command)
             assert CHECK.check_output(expected, said, AS_SHOWN), f"$ {command}\n{said}\ninstead of\n{expected}"
+            assert said.count("fetching page 3") <= 1, "ctx.once has called twice"
             commands += 1
     assert commands >= 10
