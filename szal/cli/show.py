@@ -89,13 +89,15 @@ def _outputs(
     if not shown:
         return
     names = min(width_of([name_of(step) for step, *_ in shown]), console.width // 3)
+    room = max(1, console.width - names - 6)
     table = Table.grid(
-        Column(width=names, no_wrap=True, overflow="ellipsis"), Column(no_wrap=True, overflow="ellipsis")
+        Column(width=names, no_wrap=True, overflow="ellipsis"),
+        Column(max_width=room, no_wrap=True, overflow="ellipsis"),
     )
     table.padding = (0, 2, 0, 0)
     cut: StepResult | None = None
     for step, lines, is_more in shown:
-        is_wide = any(cell_len(line) > console.width - names - 4 for line in lines)
+        is_wide = any(cell_len(line) > room for line in lines)
         cut = step if cut is None and (is_more or is_wide) else cut
         for number, line in enumerate(lines):
             table.add_row(Text("" if number else name_of(step)), Text(line, style=DIM))

@@ -211,9 +211,14 @@ class TestOutputs:
     def test_of_a_silent_one_nothing(self):
         assert self.shown({"exit_code": 0, "stdout": "", "stderr": ""}) == ""
 
+    @pytest.mark.parametrize("width", [40, 80, 200])
+    def test_a_wide_one_leaves_the_names_whole(self, width):
+        text = self.shown("x" * 500, "short", width=width)
+        assert [line.split()[0] for line in text.splitlines()[:2]] == ["s0", "s1"]
+
     def test_a_wide_one_is_cut(self):
         text = self.shown("x" * 500)
-        assert max(map(len, text.splitlines()[:1])) == 80
+        assert max(map(len, text.splitlines()[:1])) == 78
         assert "szal show e1 --output s0" in text
 
 
