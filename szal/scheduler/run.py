@@ -390,7 +390,8 @@ class Run:
             items.release()
         self.fan_outs, self.items_before = {}, {}
         self.held.clear()
-        self.launch = self.end_sub_flow = self.on_stop = self.on_failing = self.log = self.watch = None
+        self.launch = self.end_sub_flow = self.on_stop = self.on_failing = self.on_undecided = None
+        self.log = self.watch = None
         self.stages = []
         self.on_done = _nobody
 
