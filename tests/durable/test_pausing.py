@@ -76,6 +76,7 @@ def test_parallel_steps_that_run_end_and_the_others_do_not_begin(new_engine):
     execution = engine.start(flow, execution_id="e")
     waited(gate.begun)
     engine.pause("e")
+    wait_until(lambda: str(engine.look("e").steps["c"].status) == "pending")  # it is taken from the worker's queue
     gate.go.set()
     assert statuses(execution.result(20)) == {"a": "completed", "b": "pending", "c": "pending"}
     assert engine.resume("e").success

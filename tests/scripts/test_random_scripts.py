@@ -115,7 +115,8 @@ SCRIPTS = st.lists(
     max_size=40,
 )
 TOKEN = "%Xq7z"  # means nothing to a shell, wherever it stands
-VALUES = ["$(touch pwned)", "'", '"', "`touch pwned`", "\\", "#x", ";touch pwned;"]
+# Without spaces: what a script prints in $( ), without quotes, a shell splits, whatever printed it.
+VALUES = ["$(touch${IFS}pwned)", "'", '"', "`touch${IFS}pwned`", "\\", "#x", ";touch${IFS}pwned;"]
 
 
 def without_places(text: str) -> str:
