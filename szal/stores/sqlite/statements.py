@@ -322,8 +322,10 @@ STATEMENTS = Statements(
     forget_steps=Statement("DELETE FROM szal_steps WHERE execution_id = ?", by="remove, prune", indexes=_STEPS),
     forget_delivered=Statement(
         """
-        DELETE FROM szal_signals WHERE execution_id = ?1 AND signal_id IN
-            (SELECT signal_id FROM szal_steps WHERE execution_id = ?1 AND signal_id IS NOT NULL)
+        DELETE FROM szal_signals WHERE execution_id = ? AND EXISTS (
+            SELECT 1 FROM szal_steps AS t
+            WHERE t.execution_id = szal_signals.execution_id AND t.signal_id = szal_signals.signal_id
+        )
         """,
         by="Ledger.create",
         indexes=f"{_SIGNALS} {_STEPS}",
