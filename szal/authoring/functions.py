@@ -47,11 +47,9 @@ class Functions:
         """Return what undoes *step*, or None."""
         return self._flow.wired.handlers.resolve_rollback(step, flow_name)
 
-    def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:
+    def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:  # noqa: ARG002
         """Return what says of steps, by name, whether their work is there."""
-        steps = self._flow.definition.walk()
-        own = {step.name: step.done_when for step in steps if step.done_when is not None}
-        return {**self._flow.wired.handlers.all_done_when(flow_name), **own}
+        return self._flow.wired.done_when
 
     def step_types(self, flow_name: str) -> Collection[str]:
         """Return the types of steps that are done whatever they are called."""

@@ -15,6 +15,7 @@ from szal.model.inputs import Input, is_declaration
 from szal.model.step import StepDef
 from szal.model.validation import FlowMode
 from szal.steps.handlers import Handlers
+from szal.steps.up_to_date import IsDone
 
 __all__ = ["Function", "Wired", "Written", "wire"]
 
@@ -43,11 +44,15 @@ class Written:
 
 @attrs.frozen(eq=False)
 class Wired:
-    """What a flow comes to: its handlers, the inputs that its functions take, and whose outputs each step takes."""
+    """What a flow comes to: its handlers, the inputs that its functions take, and whose outputs each step takes.
+
+    `done_when` has what says, by step, whether its work is there.
+    """
 
     handlers: Handlers
     parameters: Mapping[str, Input]
     sources: Mapping[str, Sequence[str]]
+    done_when: Mapping[str, IsDone]
 
 
 def wire(definition: FlowDef, written: Mapping[str, Written], brought: Mapping[str, Json]) -> Wired:
@@ -86,7 +91,8 @@ class _Wiring:
             wired[name] = self._step(name, each, before)
         self.definition.steps[:] = [_again(step, wired) for step in self.definition.steps]
         self._check()
-        return Wired(handlers, self.parameters, self._sources)
+        done_when = {name: step.done_when for name, step in self.steps.items() if step.done_when is not None}
+        return Wired(handlers, self.parameters, self._sources, done_when)
 
     def _step(self, name: str, each: Written, before: Sequence[str]) -> StepDef:
         """Return the definition of a step with what it waits for, and whether it is undone."""

@@ -93,7 +93,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
             hints = tuple(why_not_done(undone, resolver, flow.name))
             raise HandlerNotFound(tuple(step.name for step in undone), hints=hints)
     named = resolver.all_done_when(flow.name)
-    for place in range(len(steps)) if named else plan.may_be_done:
+    for place in {*plan.may_be_done, *(plan.places[name] for name in named if name in plan.places)}:
         step = steps[place]
         is_done = step.done_when or named.get(step.name) or (is_up_to_date if has_files(step.config) else None)
         if is_done is not None and (handler := forward[place]) is not None:
