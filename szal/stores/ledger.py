@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import attrs
 
 from szal.model.bounds import ANYTHING, Bounds
+from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
 from szal.stores.writes import Lease, NewExecution, StepRow, StepRows, Write
 
@@ -29,6 +30,7 @@ __all__ = [
     "Wish",
     "bounds_of",
     "ledger_of",
+    "parted",
 ]
 
 
@@ -124,6 +126,12 @@ class Holding:
     wake: float | None
     """When an execution that is PAUSED is due."""
     cancelled: bool
+
+
+def parted(rows: StepRows) -> tuple[StepRows, StepRows]:
+    """Return the rows of steps, and those of memos, as a `Snapshot` has them; both are rows of one table."""
+    memos = [row for row in rows if is_memo(row.step_name)]
+    return ([row for row in rows if not is_memo(row.step_name)] if memos else rows), memos
 
 
 class Ledger(Protocol):

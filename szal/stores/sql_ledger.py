@@ -9,14 +9,13 @@ from typing import Final
 import attrs
 
 from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError
-from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
 from szal.stores.base import read_record
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
-from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish, parted
 from szal.stores.statements import Statements
 from szal.stores.writes import (
     Lease,
@@ -262,14 +261,15 @@ class SqlLedger(Ledger):
         record = read_record(execution_id, data, to_go_on=True)
         flow = read(self._statements.flow, (content_id,)) if content_id is not None else []
         live = epoch is not None and record.state.is_live
-        found = [*map(StepRow._make, read(self._statements.steps, (execution_id,)))] if steps else ()
+        rows_of_steps = read(self._statements.steps, (execution_id,)) if steps else []
+        own, memos = parted([*map(StepRow._make, rows_of_steps)])
         return Snapshot(
             record=record,
             epoch=int(epoch) if live else None,
             flow=flow[0][0] if flow else None,
             content_id=content_id,
-            steps=[row for row in found if not is_memo(row.step_name)],
-            memos=[row for row in found if is_memo(row.step_name)],
+            steps=own,
+            memos=memos,
             recoveries=recoveries or 0,
             cancelled=bool(cancelled),
         )

@@ -13,11 +13,10 @@ from szal import process_events
 from szal.clock import monotonic
 from szal.errors import ExecutionNotFound
 from szal.model.json.text import loads
-from szal.model.key import is_memo
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.filters import HEAD, ExecutionSummary, Position, key_of, summary_of
-from szal.stores.ledger import Signal, Snapshot, StepRow
+from szal.stores.ledger import Signal, Snapshot, StepRow, parted
 from szal.stores.writes import Save
 
 __all__ = ["Definition", "Entries", "Entry", "Found", "HeldLease", "Row"]
@@ -87,9 +86,7 @@ class Found:
         """Return it as its owner gets to see it; decodes the record."""
         lease = self.lease
         record = read_record(self.row.summary.execution_id, self.row.data, to_go_on=True)
-        rows = [StepRow(*step[:3]) for step in sorted(self.steps, key=lambda step: step[1])]
-        steps = [row for row in rows if not is_memo(row.step_name)]
-        memos = [row for row in rows if is_memo(row.step_name)]
+        steps, memos = parted([StepRow(*step[:3]) for step in sorted(self.steps, key=lambda step: step[1])])
         if lease is None:
             return Snapshot(record=record, epoch=None, steps=steps, memos=memos)
         return Snapshot(
