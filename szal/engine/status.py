@@ -153,14 +153,15 @@ def status_of(store: ExecutionStore, record: ExecutionRecord) -> ExecutionStatus
     paused = record.state is WorkflowState.PAUSED
     waits = list(_unanswered(ledger, _waits(ledger, record, flow, known))) if paused else []
     owner = ledger.holder(record.execution_id) if record.state.is_live else None
+    is_running = owner is not None and not is_gone(owner)
     return ExecutionStatus(
         record=record,
         flow=flow,
         results=found,
         waits=waits,
-        is_running=owner is not None and not is_gone(owner),
+        is_running=is_running,
         is_interrupted=record.state.is_live
-        and (is_left_by_a_person(record) or record.execution_id in nobody_runs(store)),
+        and (is_left_by_a_person(record) or (not is_running and record.execution_id in nobody_runs(store))),
         is_cancelling=record.state.is_live and known.cancelled,
     )
 
