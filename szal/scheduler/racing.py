@@ -14,15 +14,11 @@ from szal.scheduler.stage import (
     CALLED,
     COMMITTING,
     FAN_OUT,
-    KEPT,
-    READY,
     SETTLED,
     STARTED,
     STARTING,
     SUB_FLOW,
     UNDECIDED,
-    BackingOff,
-    Waiting,
 )
 
 __all__ = ["ANOTHER_WON", "end_all_losers", "end_losers"]
@@ -63,9 +59,8 @@ def _lose(c: Coordinator, run: Run, node: Node) -> None:
         for item in items.plan.nodes:
             if not items.is_over:
                 _lose(c, items, item)
-    elif stage is KEPT and not run.kept[place].age:  # done in this very execution
-        run.take_back(node)
-        settling.finish_if_done(c, run)
+    elif stopping.is_done_before(run, node):
+        stopping.take_back_done(c, run, node)
     elif isinstance(stage, Attempt) and not stage.call.withdraw():
         _tell(c, run, node, stage)
     else:
@@ -92,19 +87,10 @@ def _give_up(c: Coordinator, run: Run, node: Node, attempt: Attempt) -> None:
 def _end_at_once(c: Coordinator, run: Run, node: Node) -> None:
     """End what is not under way: between two attempts it fails, and where it may have been done; else it is skipped."""
     stage = run.stages[node.place]
-    if isinstance(stage, Attempt):  # it was withdrawn
-        settling.forget(c, stage)
-    elif isinstance(stage, Waiting):
-        stage.withdraw()
-    elif isinstance(stage, BackingOff):
-        c.timers.cancel(stage.timer)
-    elif stage is STARTING or stage is STARTED:
+    if stage is STARTING or stage is STARTED:
         stopping.take_back_start(run, node)
-    run.enter(node.place, READY)
     if stage is UNDECIDED:
+        stopping.let_go(c, run, node)
         settling.end_between(c, run, node, (Undecided(node.step.name), Outcome.CAUGHT))
-    elif node.place in run.history:
-        settling.end_between(c, run, node, _lost())
     else:
-        run.skip(node, ANOTHER_WON, Outcome.PASSED)
-        settling.finish_if_done(c, run)
+        stopping.end_early(c, run, node, ANOTHER_WON, Outcome.PASSED, failure=_lost())

@@ -28,16 +28,20 @@ from szal.scheduler.stage import (
 )
 
 __all__ = [
+    "end_early",
     "end_grace",
     "end_waits",
     "interrupt",
+    "is_done_before",
     "leave",
+    "let_go",
     "overtake",
     "pause",
     "refused",
     "still_running",
     "stop_all",
     "stop_run",
+    "take_back_done",
     "take_back_start",
     "wind_up",
 ]
@@ -136,22 +140,16 @@ def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
         if run.is_over:
             return
         stage = run.stages[node.place]
-        if isinstance(stage, Waiting):
-            if stop is Stop.TIMED_OUT:
-                stage.time_out()
-                continue
-            stage.withdraw()
-            run.enter(node.place, READY)
-        elif stage in _GOING_ON or isinstance(stage, Attempt):
+        if stage in _GOING_ON or isinstance(stage, Attempt):
             continue
-        elif stage is KEPT and not run.kept[node.place].age:  # done in this very execution
-            run.take_back(node)
-            settling.finish_if_done(c, run)
-            continue
-        if stage is UNDECIDED:
+        if isinstance(stage, Waiting) and stop is Stop.TIMED_OUT:
+            stage.time_out()
+        elif is_done_before(run, node):
+            take_back_done(c, run, node)
+        elif stage is UNDECIDED:
             _leave_open(c, run, node)
         else:
-            _end_early(c, run, node, stop.reason, Outcome.PASSED)
+            end_early(c, run, node, stop.reason, Outcome.PASSED)
 
 
 def end_waits(c: Coordinator, run: Run) -> None:
@@ -164,27 +162,54 @@ def end_waits(c: Coordinator, run: Run) -> None:
             return
         stage = run.stages[node.place]
         if node.step.step_type in WAIT_TYPES and isinstance(stage, Waiting | BackingOff):
-            if isinstance(stage, Waiting):
-                stage.withdraw()
-                run.enter(node.place, READY)
             overtake(c, run, node)
 
 
 def overtake(c: Coordinator, run: Run, node: Node) -> None:
     """End a wait, as its run waits for nothing any more."""
-    _end_early(c, run, node, FLOW_FAILED, Outcome.OVERTAKEN)
+    end_early(c, run, node, FLOW_FAILED, Outcome.OVERTAKEN)
 
 
-def _end_early(c: Coordinator, run: Run, node: Node, reason: str, outcome: Outcome) -> None:
-    """End a step that is not under way: between two attempts it has failed, else it is skipped."""
+def is_done_before(run: Run, node: Node) -> bool:
+    """Whether a step has an outcome from before, in this very execution, that has not been taken back yet."""
+    return run.stages[node.place] is KEPT and not run.kept[node.place].age
+
+
+def take_back_done(c: Coordinator, run: Run, node: Node) -> None:
+    """Settle such a step as it did before."""
+    run.take_back(node)
+    settling.finish_if_done(c, run)
+
+
+def let_go(c: Coordinator, run: Run, node: Node) -> None:
+    """Have nothing go on for a step that is not being done: it is READY after that. An attempt has been withdrawn."""
     stage = run.stages[node.place]
-    if isinstance(stage, BackingOff):
+    if isinstance(stage, Attempt):
+        settling.forget(c, stage)
+    elif isinstance(stage, Waiting):
+        stage.withdraw()
+    elif isinstance(stage, BackingOff):
         c.timers.cancel(stage.timer)
-        run.enter(node.place, READY)
-    if node.place in run.history:
-        settling.end_between(c, run, node)
-        return
     run.enter(node.place, READY)
+
+
+def end_early(
+    c: Coordinator,
+    run: Run,
+    node: Node,
+    reason: str,
+    outcome: Outcome,
+    *,
+    failure: tuple[Exception, Outcome] | None = None,
+) -> None:
+    """End a step that is not being done: between two attempts it has failed, else it is skipped for *reason*.
+
+    *failure* says how it fails; None: as its last attempt did.
+    """
+    let_go(c, run, node)
+    if node.place in run.history:
+        settling.end_between(c, run, node, failure)
+        return
     run.skip(node, reason, outcome)
     settling.finish_if_done(c, run)
 
@@ -233,21 +258,13 @@ def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
     if stop.breaks:
         run.log = run.on_stop = None
     for node, stage in run.under_way():
-        if isinstance(stage, Attempt):
-            if stage.call.withdraw():
-                settling.forget(c, stage)
-                take_back_start(run, node)
-            elif not stop.is_patient:
+        if isinstance(stage, Attempt) and not stage.call.withdraw():
+            if not stop.is_patient:
                 stage.context.hear_of(stop)
-        elif isinstance(stage, BackingOff):
-            c.timers.cancel(stage.timer)
-            run.enter(node.place, READY)
-            take_back_start(run, node)
         elif isinstance(stage, Waiting):
-            stage.withdraw()
-            run.enter(node.place, READY)
-        elif stage is STARTING or stage is STARTED:
-            run.enter(node.place, READY)
+            let_go(c, run, node)
+        elif isinstance(stage, Attempt | BackingOff) or stage is STARTING or stage is STARTED:
+            let_go(c, run, node)
             take_back_start(run, node)
         elif stage is COMMITTING and stop.breaks:
             run.enter(node.place, READY)
