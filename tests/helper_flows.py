@@ -52,6 +52,19 @@ class Gate(threading.Event):
         assert self.wait(PATIENCE), "what this waits for never happened"
 
 
+def until_told(gate: Gate, then: Callable[[StepContext], Any] = lambda ctx: "late") -> Callable[[StepContext], Any]:
+    """Return a handler that says that it has started, waits until it is told to end, and does something then."""
+
+    def handle(ctx: StepContext) -> Any:
+        gate.set()
+        while ctx.sleep(20):
+            pass
+        assert ctx.cancelled
+        return then(ctx)
+
+    return handle
+
+
 def run_flow(
     flow: FlowDef,
     handler: "Callable[[StepContext], Any] | Mapping[str, Any]",

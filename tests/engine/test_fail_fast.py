@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from helper_flows import COMPLETED, FAILED, ROLLED_BACK, SKIPPED, Gate, outcomes, run_flow
+from helper_flows import COMPLETED, FAILED, ROLLED_BACK, SKIPPED, Gate, outcomes, run_flow, until_told
 
 from szal import FlowDef, FlowMode, InMemoryStorage, StepDef, TriggerMode, WorkflowState
 from szal.model.state import Stop
@@ -27,19 +27,6 @@ def breaking(*started):
     return handle
 
 
-def running(gate, then=lambda ctx: "done"):
-    """Return a handler that says that it has started, waits until it is told to end, and does something then."""
-
-    def handle(ctx):
-        gate.set()
-        while ctx.sleep(20):
-            pass
-        assert ctx.cancelled
-        return then(ctx)
-
-    return handle
-
-
 def fail(ctx):
     raise KeyError("late")
 
@@ -47,7 +34,7 @@ def fail(ctx):
 @pytest.mark.parametrize("then", [lambda ctx: "done", fail, lambda ctx: ctx.check()], ids=["returns", "raises", "ends"])
 def test_what_runs_is_told_and_fails_whatever_it_returns(then):
     flow, gate = FlowDef("flow", FlowMode.PARALLEL, steps=[StepDef("slow"), StepDef("broken")], fail_fast=True), Gate()
-    result = run_flow(flow, {"slow": running(gate, then), "broken": breaking(gate)})
+    result = run_flow(flow, {"slow": until_told(gate, then), "broken": breaking(gate)})
     assert outcomes(result) == {"slow": STOPPED, "broken": BROKE}
     assert (result["slow"].output, result["slow"].error_type) == (None, "Cancelled")
     assert (result.state, result.error) == (WorkflowState.FAILED, ERROR)
@@ -140,7 +127,7 @@ def test_it_rolls_back_at_once():
     done = flow.add_step(StepDef("done", rollbackable=True))
     flow.add_step(StepDef("slow", depends_on=done, rollbackable=True))
     flow.add_step(StepDef("broken", depends_on=done))
-    script = {"slow": running(gate), "broken": breaking(gate)}
+    script = {"slow": until_told(gate), "broken": breaking(gate)}
     result = run_flow(flow, script, rollback_handler=lambda ctx: undone.append(ctx.step.name))
     assert outcomes(result) == {"done": (ROLLED_BACK, None), "slow": STOPPED, "broken": BROKE}
     assert (result.state, undone) == (WorkflowState.ROLLED_BACK, ["done"])
@@ -155,7 +142,7 @@ def test_a_sub_flow_under_way_is_stopped_with_it():
     def handle(ctx):
         ran.append(ctx.step.name)
         if ctx.step.name == "slow":
-            return running(gate)(ctx)
+            return until_told(gate)(ctx)
         return breaking(gate)(ctx) if ctx.step.name == "broken" else None
 
     result = run_flow(flow, handle, storage=InMemoryStorage([inner]))
@@ -177,7 +164,7 @@ def test_items_that_run_are_stopped_too():
     gate = Gate()
     steps = [StepDef("each", foreach=[1, 2]), StepDef("broken")]
     flow = FlowDef("flow", FlowMode.PARALLEL, steps=steps, fail_fast=True)
-    result = run_flow(flow, {"each": running(gate), "broken": breaking(gate)})
+    result = run_flow(flow, {"each": until_told(gate), "broken": breaking(gate)})
     assert {item.status for item in result["each"].items} <= {FAILED, SKIPPED}
     assert (result["each"].status, result.error) == (FAILED, ERROR)
 

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from helper_flows import COMPLETED, FAILED, SKIPPED, Gate, outcomes, run_flow
+from helper_flows import COMPLETED, FAILED, SKIPPED, Gate, outcomes, run_flow, until_told
 
 from szal import FlowDef, FlowMode, InMemoryStorage, InvalidFlow, StepDef, TriggerMode
 
@@ -24,19 +24,6 @@ def fast(gate):
     return lambda ctx: gate.pass_through()
 
 
-def slow(gate, then=lambda ctx: "late"):
-    """Return a handler that says that it has started, waits until it is told to end, and does something then."""
-
-    def handle(ctx):
-        gate.set()
-        while ctx.sleep(20):
-            pass
-        assert ctx.cancelled
-        return then(ctx)
-
-    return handle
-
-
 def broken(ctx):
     raise KeyError("late")
 
@@ -47,7 +34,7 @@ def broken(ctx):
 def test_one_that_runs_fails_whatever_it_comes_to_and_the_flow_succeeds(then):
     gate = Gate()
     flow = race(StepDef("fast"), StepDef("slow"))
-    result = run_flow(flow, {"fast": fast(gate), "slow": slow(gate, then)})
+    result = run_flow(flow, {"fast": fast(gate), "slow": until_told(gate, then)})
     assert outcomes(result) == {"fast": DONE, "slow": LOST, "first": DONE}
     assert (result.success, result["slow"].is_caught, result["slow"].output) == (True, True, None)
 
@@ -59,7 +46,7 @@ def test_one_that_has_not_begun_is_skipped_and_so_is_what_leads_to_it():
     later = flow.add_step(StepDef("later", depends_on=held))
     quick = flow.add_step(StepDef("fast"))
     flow.add_step(StepDef("first", depends_on=[later, quick], trigger_mode=ANY, cancel_losers=True))
-    result = run_flow(flow, {"held": slow(gate), "fast": fast(gate)})
+    result = run_flow(flow, {"held": until_told(gate), "fast": fast(gate)})
     assert outcomes(result) == {"held": LOST, "later": NOT_BEGUN, "fast": DONE, "first": DONE}
     assert result.success
 
@@ -119,7 +106,7 @@ def test_a_sub_flow_that_runs_is_stopped():
     gate, ran = Gate(), []
     inner = FlowDef("inner", steps=[StepDef("deep"), StepDef("after"), StepDef("tidy", finally_=True)])
     flow = race(StepDef("fast"), StepDef("in", step_type="sub_flow", config={"flow_name": "inner"}))
-    script = {"fast": fast(gate), "deep": slow(gate), "after": lambda ctx: ran.append("after")}
+    script = {"fast": fast(gate), "deep": until_told(gate), "after": lambda ctx: ran.append("after")}
     script["tidy"] = lambda ctx: ran.append(str(ctx.flow.state))
     result = run_flow(flow, script, storage=InMemoryStorage([inner]))
     assert (outcomes(result)["in"], result.success, ran) == (LOST, True, ["cancelled"])
@@ -128,7 +115,7 @@ def test_a_sub_flow_that_runs_is_stopped():
 def test_a_step_over_a_list_ends_with_all_of_its_items():
     gate = Gate()
     flow = race(StepDef("fast"), StepDef("each", foreach=[1, 2, 3], max_parallel=1))
-    result = run_flow(flow, {"fast": fast(gate), "each": slow(gate)})
+    result = run_flow(flow, {"fast": fast(gate), "each": until_told(gate)})
     assert (outcomes(result)["each"], result.success) == (LOST, True)
     assert [(item.status, item.error) for item in result["each"].items] == [LOST, NOT_BEGUN, NOT_BEGUN]
 
