@@ -29,8 +29,8 @@ from szal.cli.options import (
 from szal.cli.standing import signals_of
 from szal.cli.text import one_line
 from szal.engine.config import EngineConfig
+from szal.engine.deciding import Resolution
 from szal.engine.engine import Engine
-from szal.engine.recovery import Resolution
 from szal.engine.status import ExecutionStatus, status_of
 from szal.events.bus import WorkflowEvent
 from szal.expressions.path import Json

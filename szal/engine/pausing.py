@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from szal.stores.base import ExecutionStore
     from szal.stores.ledger import Snapshot
 
-__all__ = ["hold"]
+__all__ = ["pause_left"]
 
 
-def hold(leased: LeasedStore, store: "ExecutionStore | None", execution_id: str) -> None:
+def pause_left(leased: LeasedStore, store: "ExecutionStore | None", execution_id: str) -> None:
     """Record an execution that nobody runs as paused by a person; leave it to others where it is to end.
 
     Raises `ExecutionOwned`, and `ExecutionNotFound`.

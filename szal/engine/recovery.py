@@ -2,22 +2,22 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import get_args
 
 import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.correction import Correction, inputs_given_to
+from szal.engine.deciding import Resolution, nothing_to_decide, resolve, rows_of, steps_left_open, undecided
 from szal.engine.directory import check_directory, moved
-from szal.engine.holding import hold
 from szal.engine.interrupted import interrupted
-from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
 from szal.engine.lineage import family_key, is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import has_left, owner_name
 from szal.engine.part import Part
+from szal.engine.pausing import pause_left
 from szal.engine.rerun import given_rows, kept_rows, memos_of_failed, with_descendants
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
@@ -36,23 +36,20 @@ from szal.logs import SafeLogger
 from szal.model.definition import Definition, content_id, differences
 from szal.model.fields import problem_of_text
 from szal.model.flow import FlowDef
-from szal.model.json import Checkpoint, decode_checkpoint
+from szal.model.json import decode_checkpoint
 from szal.model.json.text import as_recorded
-from szal.model.key import item_in
-from szal.model.results import ExecutionRecord, FlowResult, StepResult
-from szal.model.state import StepStatus, WorkflowState
-from szal.model.step import StepDef, new_id
+from szal.model.results import ExecutionRecord, FlowResult
+from szal.model.state import WorkflowState
+from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
-from szal.scheduler.plan import Node, Outcome, Plan
+from szal.scheduler.plan import Plan
 from szal.steps.resolving import Resolver
 from szal.stores.ledger import Ledger, Signal, Snapshot, StepRows
 from szal.stores.writes import Lease, Release
 
-__all__ = ["Recovery", "Rerun", "Resolution"]
+__all__ = ["Recovery", "Rerun"]
 
 logger = SafeLogger(logging.getLogger(__name__))
-
-Resolution = Literal["completed", "failed", "retry"]
 
 
 @attrs.frozen(kw_only=True)
@@ -338,12 +335,12 @@ class Recovery:
         given = given_rows(plan, wanted.outputs, wanted.from_step)
         named = with_descendants(plan, () if wanted.from_step is None else [wanted.from_step])
         names = {plan.steps[place].name for place in named}
-        unknown = _steps_left_open(known)
+        unknown = steps_left_open(known)
         for step in stored.walk():
             if (step.idempotent and step.name not in unknown) or step.name in names or step.name in wanted.outputs:
                 continue
-            for key in _rows_of(known, step):
-                if _undecided(known, key) is not None:
+            for key in rows_of(known, step):
+                if undecided(known, key) is not None:
                     step_too = "it" if key == step.name else f"step {step.name!r}"
                     problem = f"step {key!r} may have been done: resolve it first, or name {step_too} as from_step"
                     raise ValueError(f"execution {execution_id}: {problem}")
@@ -389,7 +386,7 @@ class Recovery:
         asked = self.ledger.request_pause(execution_id)
         if asked and self._active.take(execution_id, pausing := object()):
             try:
-                hold(self.leased, self._config.execution_store, execution_id)
+                pause_left(self.leased, self._config.execution_store, execution_id)
             except ExecutionOwned:  # its owner hears of it
                 pass
             finally:
@@ -403,48 +400,16 @@ class Recovery:
         output = as_recorded(output, "output")[1]
         self.leased.drain()
         known = self.ledger.read(execution_id)
-        if _undecided(known, step) is None:
-            raise _nothing_to_decide(execution_id, step)
+        if undecided(known, step) is None:
+            raise nothing_to_decide(execution_id, step)
         root = root_of(self.ledger, known.record).execution_id
         deciding = object()
         if not self._active.take(root, deciding):  # this engine runs it, and its lease would not keep this engine out
             raise ExecutionOwned(root)
         try:
-            self._resolve(execution_id, step, decision, output)
+            resolve(self.leased, execution_id, step, decision, output)
         finally:
             self._active.give_back(root, deciding)
-
-    def _resolve(self, execution_id: str, step: str, decision: Resolution, output: Json) -> None:
-        leased = self.leased
-        nothing = _nothing_to_decide(execution_id, step)
-        snapshot = leased.take_over(execution_id)
-        if snapshot.epoch is None or snapshot.flow is None:
-            raise nothing
-        journal = Journal(leased, execution_id, snapshot.epoch, NOBODY)  # what is lost, `flush` raises
-        journal.restore(snapshot.steps)
-        for name, _, data in snapshot.steps:
-            if (checkpoint := decode_checkpoint(data, name)).age:
-                journal.keep(name, checkpoint)
-        begun = _undecided(snapshot, step)
-        if begun is not None:
-            plan = Plan.of(recorded_flow(snapshot.flow))
-            self._decide(journal, _node(plan, step, begun), begun.result, decision, output)
-        journal.release(wake=0.0)
-        leased.flush([execution_id])
-        if begun is None:  # somebody else has decided meanwhile
-            raise nothing
-
-    def _decide(self, journal: Journal, node: Node, begun: StepResult, decision: Resolution, output: Json) -> None:
-        begun = attrs.evolve(begun, error=None)
-        if decision == "retry":
-            journal.begun(node, attrs.evolve(begun, status=StepStatus.PENDING), None)
-        elif decision == "completed":
-            done = attrs.evolve(begun, status=StepStatus.COMPLETED, output=output, attempts=1)
-            journal.settled(node, done, Outcome.COMPLETED)
-        else:
-            failed = attrs.evolve(begun, status=StepStatus.FAILED, attempts=1, error="resolved as failed")
-            failed.is_caught = node.failure is Outcome.CAUGHT
-            journal.settled(node, failed, node.failure)
 
 
 def _check_failed(record: ExecutionRecord) -> None:
@@ -453,39 +418,3 @@ def _check_failed(record: ExecutionRecord) -> None:
         raise CannotRetry(record.execution_id, f"is {record.state}, and not failed")
     if is_child_id(record.execution_id):
         raise CannotRetry(record.execution_id, "is a sub-flow: run what it belongs to again")
-
-
-def _nothing_to_decide(execution_id: str, step: str) -> ValueError:
-    return ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
-
-
-def _node(plan: Plan, key: str, begun: Checkpoint) -> Node:
-    node = plan.node_called(key)
-    if node.item is not None:
-        node.item.digest = begun.item
-    return node
-
-
-def _rows_of(known: Snapshot, step: StepDef) -> list[str]:
-    """Return what the rows of a step are called: by its name, or those of its items by theirs."""
-    if step.foreach is None:
-        return [step.name]
-    return [name for name, _, _ in known.steps if (item := item_in(name)) is not None and item[0] == step.name]
-
-
-def _steps_left_open(known: Snapshot) -> set[str]:
-    """Return the steps whose handlers did not know whether they were done, themselves or for an item."""
-    keys = (name for name, _, data in known.steps if decode_checkpoint(data, name).is_undecided)
-    return {key if (item := item_in(key)) is None else item[0] for key in keys}
-
-
-def _undecided(snapshot: Snapshot, step: str) -> Checkpoint | None:
-    """Return what is known of a step, or of an item, that began and was not heard of again; None: that is not so."""
-    if snapshot.epoch is None:
-        return None
-    for name, _, data in snapshot.steps:
-        if name == step:
-            checkpoint = decode_checkpoint(data, name)
-            is_open = checkpoint.outcome is None and checkpoint.result.status is StepStatus.RUNNING
-            return checkpoint if is_open and checkpoint.due is None else None
-    return None
