@@ -33,7 +33,7 @@ def printed(shell: str, scripts: Sequence[str], values: Sequence[str], folder: P
     for script in scripts:
         lines.append(f"script={shlex.quote(script)}")
         lines.append(f"for v in {shlex.join(values)}; do")
-        lines.append('(eval "$script"; exit $?) </dev/null; status=$?')
+        lines.append('(eval "$script"; exit "$?") </dev/null; status=$?')  # quoted: a script may set IFS
         lines.append("[ $status = 0 ] || printf '! %s' $status; printf '\\036'; done")
     command = [part for part in SHELLS[shell] if part != "-e"]
     run = subprocess.run(command, input="\n".join(lines).encode(), capture_output=True, timeout=300)
