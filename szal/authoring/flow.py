@@ -59,7 +59,7 @@ class Flow:
     'ci-7.whl to staging'
     """
 
-    def __init__(self, name: str, mode: FlowMode = FlowMode.DAG, **fields: Any) -> None:
+    def __init__(self, name: str, mode: FlowMode | str = FlowMode.DAG, **fields: Any) -> None:
         check_fields(f"flow {name!r}", fields, OF_A_FLOW)
         self._definition = FlowDef(name, mode, **fields)
         self._functions = Functions(self)

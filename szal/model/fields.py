@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from szal.model.exception_name import problem_of_exception_name
+from szal.model.state import NamedEnum
 from szal.model.step import ENGINE_TYPES, MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
 from szal.number import problem_of, shown
 
 __all__ = [
     "problem_of_id",
+    "problem_of_member",
     "problem_of_status",
     "problem_of_text",
     "problems_of_flow",
@@ -109,8 +111,17 @@ def problems_of_names(step: StepDef) -> Iterator[str]:
                 yield f"{field}: {problem}"
 
 
-def _member_of(kind: type) -> Callable[[object], str | None]:
-    return lambda value: None if isinstance(value, kind) else f"is not a {kind.__name__} ({shown(value)})"
+def problem_of_member(value: object, kind: type[NamedEnum]) -> str | None:
+    """Return what keeps *value* from being a member of that enum.
+
+    >>> problem_of_member("expo", BackoffStrategy)
+    "is none of fixed, linear, exponential ('expo')"
+    """
+    return None if isinstance(value, kind) else f"is none of {', '.join(map(str, kind))} ({shown(value)})"
+
+
+def _member_of(kind: type[NamedEnum]) -> Callable[[object], str | None]:
+    return lambda value: problem_of_member(value, kind)
 
 
 _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (

@@ -35,6 +35,10 @@ def definition_of(flow: "FlowDef | Defined") -> "FlowDef":
     return flow.definition
 
 
+def _mode(value: FlowMode | str) -> FlowMode:
+    return FlowMode.named(value)  # type: ignore[no-any-return]
+
+
 def _steps(value: Iterable[StepDef]) -> list[StepDef]:
     return list(value)
 
@@ -49,7 +53,7 @@ class FlowDef:
 
     `name`: what executions are recorded and found under.
     `mode`: what a step waits for: its dependencies (DAG), the step before it (SEQUENTIAL), nothing (PARALLEL), the step
-    that it is a part of (HIERARCHICAL).
+    that it is a part of (HIERARCHICAL). Its name will do, too: "dag".
     `id`: that of its first execution, where that is given none.
     `description`: what it is for, in words.
     `version`: what migrations count from; to be raised where executions are to go on with changed steps.
@@ -74,7 +78,7 @@ class FlowDef:
     """
 
     name: str = attrs.field(kw_only=False)
-    mode: FlowMode = attrs.field(default=FlowMode.SEQUENTIAL, kw_only=False)
+    mode: FlowMode = attrs.field(default=FlowMode.SEQUENTIAL, converter=_mode, kw_only=False)
     id: str = attrs.field(factory=new_id)
     description: str = ""
     version: int = 1

@@ -1,6 +1,7 @@
 """The states of an execution and of a step, and which may follow which."""
 
 import enum
+from typing import Any
 
 __all__ = ["StepStatus", "Stop", "WorkflowState"]
 
@@ -10,6 +11,19 @@ class NamedEnum(enum.Enum):
 
     def __str__(self) -> str:
         return self.name.lower()
+
+    @classmethod
+    def named(cls, name: Any) -> Any:
+        """Return the member that a text names, as `str` or JSON do; anything else as it is.
+
+        >>> StepStatus.named("rolled_back") is StepStatus.named("RolledBack") is StepStatus.ROLLED_BACK
+        True
+        >>> StepStatus.named("gone")
+        'gone'
+        """
+        if not isinstance(name, str):
+            return name
+        return next((member for member in cls if name in (str(member), member.value)), name)
 
 
 class StepStatus(NamedEnum):

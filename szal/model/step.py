@@ -92,6 +92,14 @@ class TriggerMode(NamedEnum):
         return self in (TriggerMode.ANY, TriggerMode.ONE_FAILED, TriggerMode.ONE_DONE)
 
 
+def _backoff(value: BackoffStrategy | str) -> BackoffStrategy:
+    return BackoffStrategy.named(value)  # type: ignore[no-any-return]
+
+
+def _trigger_mode(value: TriggerMode | str) -> TriggerMode:
+    return TriggerMode.named(value)  # type: ignore[no-any-return]
+
+
 def _ids(value: "str | StepDef | Iterable[str | StepDef]") -> tuple[str, ...]:
     several: Iterable[str | StepDef] = (value,) if isinstance(value, str | StepDef) else value
     return tuple(item.id if isinstance(item, StepDef) else item for item in several)
@@ -133,7 +141,8 @@ class StepDef:
     """One unit of work. A value: change it with `attrs.evolve`, and never its `config` in place.
 
     Durations are seconds, a `timedelta`, or a text like "1m30s". They are kept as seconds, and recorded in whole
-    milliseconds; a limit is kept so, and a positive one is never 0.
+    milliseconds; a limit is kept so, and a positive one is never 0. A member of an enum may be given by its name, as it
+    is printed or as JSON has it: ``backoff="exponential"``.
 
     `name`: what outputs, conditions and parameters call it; no two steps of a flow have the same.
     `id`: what `depends_on` of other steps has.
@@ -190,7 +199,7 @@ class StepDef:
     total_timeout: float | None = attrs.field(default=None, converter=kept_limit)
     max_retries: int = 0
     retry_delay: float = attrs.field(default=1.0, converter=in_seconds, eq=in_ms)
-    backoff: BackoffStrategy = BackoffStrategy.FIXED
+    backoff: BackoffStrategy = attrs.field(default=BackoffStrategy.FIXED, converter=_backoff)
     max_retry_delay: float | None = attrs.field(default=None, converter=kept_limit)
     retry_jitter: float = attrs.field(default=0.0, converter=_number)
     retry_on: tuple[Failure, ...] = attrs.field(default=(), converter=_failures, eq=_names)
@@ -205,7 +214,7 @@ class StepDef:
     config: Json = attrs.field(default=None, hash=False, eq=as_written)
     condition: str | None = None
     depends_on: tuple[str, ...] = attrs.field(default=(), converter=_ids)
-    trigger_mode: TriggerMode = TriggerMode.ALL
+    trigger_mode: TriggerMode = attrs.field(default=TriggerMode.ALL, converter=_trigger_mode)
     sub_steps: "tuple[StepDef, ...]" = attrs.field(default=(), converter=_steps)
     idempotent: bool = True
     foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)

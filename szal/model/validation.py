@@ -78,7 +78,8 @@ class Analysis:
 
 def _misfits(mode: object, steps: Sequence[object]) -> tuple[str, ...]:
     """Return what is of the wrong type altogether: with that, nothing else can be looked at."""
-    found = [] if isinstance(mode, FlowMode) else [f"the flow's mode is not a FlowMode ({shown(mode)})"]
+    problem = fields.problem_of_member(mode, FlowMode)
+    found = [] if problem is None else [f"the flow's mode {problem}"]
     pending = [(f"step number {number}", step) for number, step in enumerate(steps, 1)]
     for label, step in pending:  # grows while it is read
         if not isinstance(step, StepDef):

@@ -5,7 +5,7 @@ from typing import assert_type
 import szal
 from szal.authoring.step import Step
 
-ci = szal.Flow("ci")
+ci = szal.Flow("ci", "dag")
 
 
 @ci.step
@@ -13,7 +13,7 @@ def build(ctx: szal.StepContext, revision: str) -> dict[str, str]:
     return {"wheel": f"{revision}.whl"}
 
 
-@ci.step(max_retries=2, timeout="1m", needs=build)
+@ci.step(max_retries=2, timeout="1m", backoff="linear", needs=build)
 def count(n: int = 1) -> int:
     return n
 

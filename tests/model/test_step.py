@@ -1,14 +1,17 @@
 """Step definitions, and the arithmetic of backoff."""
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from szal import BackoffStrategy, FlowDef, InvalidFlow, StepDef, TriggerMode
+from szal import BackoffStrategy, FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
+from szal.model.state import NamedEnum
 
 FINITE = st.floats(min_value=0, max_value=1e308)
 
@@ -53,6 +56,22 @@ def test_a_step_is_frozen_and_changed_with_evolve() -> None:
         step.name = "other"  # type: ignore[misc]
     changed = attrs.evolve(step, timeout=5.0)
     assert (changed.timeout, changed.id, changed.name) == (5.0, step.id, "build")
+
+
+@pytest.mark.parametrize(
+    "spelled", [str, lambda member: member.value, lambda member: member], ids=["str", "JSON", "member"]
+)
+def test_members_of_enums_are_given_by_name_too(spelled: Callable[[NamedEnum], Any]) -> None:
+    for backoff in BackoffStrategy:
+        assert StepDef("a", backoff=spelled(backoff)).backoff is backoff
+    for trigger in TriggerMode:
+        assert StepDef("a", trigger_mode=spelled(trigger)).trigger_mode is trigger
+    for mode in FlowMode:
+        flow = FlowDef("f", spelled(mode))
+        assert flow.mode is mode
+        flow.mode = spelled(FlowMode.DAG)
+        assert flow.mode is FlowMode.DAG
+    assert attrs.evolve(StepDef("a"), backoff="linear").backoff is BackoffStrategy.LINEAR
 
 
 def test_everything_but_the_name_is_a_keyword() -> None:

@@ -424,16 +424,16 @@ def test_many_unknown_names_are_reported_in_little_time():
 
 
 def test_what_is_of_the_wrong_type_is_a_problem_not_a_crash():
-    wrong = FlowDef("f", "dag", steps=["a", StepDef("b", sub_steps=["c"])])
+    wrong = FlowDef("f", "tree", steps=["a", StepDef("b", sub_steps=["c"])])
     assert list(problems(wrong)) == [
-        "the flow's mode is not a FlowMode ('dag')",
+        "the flow's mode is none of sequential, parallel, dag, hierarchical ('tree')",
         "step number 1 is not a StepDef ('a')",
         "a sub-step of 'b' is not a StepDef ('c')",
     ]
-    strings = FlowDef("f", FlowMode.DAG, steps=[StepDef("r"), StepDef("a", trigger_mode="any", backoff="fixed")])
+    strings = FlowDef("f", FlowMode.DAG, steps=[StepDef("r"), StepDef("a", trigger_mode="some", backoff=7)])
     assert list(problems(strings)) == [
-        "step 'a': backoff is not a BackoffStrategy ('fixed')",
-        "step 'a': trigger_mode is not a TriggerMode ('any')",
+        "step 'a': backoff is none of fixed, linear, exponential (7)",
+        "step 'a': trigger_mode is none of all, any, all_completed, all_done, one_failed, one_done ('some')",
     ]
     assert problems(FlowDef("f", steps=[StepDef("a", retry_on=[None])]))
 
