@@ -14,6 +14,7 @@ from szal.engine.engine import Engine
 from szal.engine.execution import Execution
 from szal.engine.one_shot import run
 from szal.errors import (
+    AroundFailed,
     Cancelled,
     CannotRetry,
     CannotReuse,
@@ -111,6 +112,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AroundFailed",
     "BackoffStrategy",
     "CancellationToken",
     "Cancelled",

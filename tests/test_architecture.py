@@ -199,6 +199,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "variables": "the environment of a command",
         "shell": "a step that is a command",
         "function": "what can be a handler",
+        "around": "what is entered around every attempt",
         "up_to_date": "steps whose work is there already",
         "handlers": "which function does which step",
         "resolving": "which does which step of which flow",

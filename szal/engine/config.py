@@ -12,6 +12,7 @@ from szal.model.catalogue import WorkflowStorage
 from szal.model.state import StepStatus
 from szal.number import check
 from szal.scheduler.context import Handler
+from szal.steps.around import Surrounding, surrounding
 from szal.steps.function import check_handler
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class EngineConfig:
     `on_interrupt`: what it does to an execution that a signal handler raises (Ctrl-C). "pause": it stops, and can be
     continued later; "cancel": it is cancelled, and undone where it rolls back. Without one of szal's own stores it is
     always cancelled.
+    `around`: functions of the `StepContext`, each returning a context manager, that is entered in the attempt's thread
+    around every attempt and every undo, in order, and left in reverse: an application's context, a session, a span.
+    What one raises fails the attempt (`AroundFailed`); one that suppresses an exception changes nothing.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
     `max_depth`: how deeply sub-flows may be nested, at most 64.
     `max_sub_flows`: how many a run may have in all, each attempt and those of its sub-flows counted (by each process
@@ -99,6 +103,7 @@ class EngineConfig:
     max_recoveries: int = attrs.field(default=5)
     max_recovering: int = attrs.field(default=8)
     on_interrupt: OnInterrupt = attrs.field(default="pause")
+    around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
     idle_timeout: float = attrs.field(default=10.0)
     max_depth: int = attrs.field(default=32)
     max_sub_flows: int = attrs.field(default=100_000)

@@ -33,6 +33,7 @@ from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import FAN_OUT, SUB_FLOW
+from szal.steps.around import within
 from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Lifecycle(Supervised):
         )
         return Run(
             plan=spec.plan,
-            handlers=spec.binding.forward,
+            handlers=within(config.around, spec.binding.forward),
             results=results,
             info=info,
             new_context=partial(StepContext, info),
@@ -317,7 +318,8 @@ class Lifecycle(Supervised):
         self._undo()
 
     def _undo(self) -> None:
-        run, handlers, launcher, journal = self.run, self.spec.binding.undo, self._launcher, self.recording.journal
+        run, launcher, journal = self.run, self._launcher, self.recording.journal
+        handlers = within(self._config.around, self.spec.binding.undo)
         left = launcher.left_in(run, below := launcher.completed_below(run))
         reason = reason_of(run, None) or UNDONE_WITH_PARENT
         rollback = self.undo = Rollback(

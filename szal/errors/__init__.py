@@ -40,6 +40,7 @@ from szal.errors.handler import Cancelled, GiveUp, NotAHandler, RetryAfter, Skip
 from szal.errors.items import ItemsFailed, NoList, TooManyItems
 from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
+    AroundFailed,
     FlowFailed,
     MissingValue,
     NotComparable,
@@ -70,6 +71,7 @@ from szal.errors.value import ConditionError, DecodeError, EncodeError
 __all__ = [
     "MAX_TEXT",
     "UNPRINTABLE",
+    "AroundFailed",
     "Cancelled",
     "CannotRetry",
     "CannotReuse",

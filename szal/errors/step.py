@@ -7,6 +7,7 @@ from szal.errors.tail import tails_of, with_tails
 from szal.errors.value import EncodeError
 
 __all__ = [
+    "AroundFailed",
     "FlowFailed",
     "MissingValue",
     "NotComparable",
@@ -90,6 +91,31 @@ class StepFailed(StepError):
 
     def __str__(self) -> str:
         return f"step failed: {self.step}: {self.error}"
+
+
+@attrs.define(repr=False, slots=False)
+class AroundFailed(StepError):
+    """What is entered around every attempt raised, on entering or on leaving; `__cause__` is its exception.
+
+    Cause: a function of `EngineConfig.around`, or the context manager that it returned, raised.
+    Next: mend what the text names. `retry_on` and `give_up_on` of the step are asked about the cause.
+
+    >>> print(AroundFailed(0, "session", "leaving", "OSError: connection reset"))
+    around[0] (session), leaving: OSError: connection reset
+    """
+
+    place: int
+    """Of the function in `EngineConfig.around`."""
+    name: str
+    when: str
+    """"entering" or "leaving"."""
+    error: str
+    after: str | None = None
+    """What the attempt had failed with before, where it had."""
+
+    def __str__(self) -> str:
+        before = f", after {self.after}" if self.after else ""
+        return f"around[{self.place}] ({self.name}), {self.when}: {self.error}{before}"
 
 
 @attrs.define(repr=False, slots=False)

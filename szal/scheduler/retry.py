@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from szal.errors import (
+    AroundFailed,
     GiveUp,
     MissingValue,
     OutputNotSerializable,
@@ -26,7 +27,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.class_name import class_name, is_called
 from szal.model.step import Failure, StepDef
-from szal.raised import is_a, trace_of
+from szal.raised import cause_of, is_a, trace_of
 from szal.scheduler.spent import is_meant
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
     strategies = policy(step)
     state = RetryCallState(strategies, None, (), {})
     state.attempt_number = attempt
-    state.set_exception((type(error), error, trace_of(error)))
+    raised = _meant_by(error)
+    state.set_exception((type(raised), raised, trace_of(raised)))
     try:
         if not strategies.retry(state):
             return Decision(None, error)
@@ -85,6 +87,11 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
     exhausted.__cause__ = error
     exhausted.partial_output = partial_output_of(error)
     return Decision(None, exhausted)
+
+
+def _meant_by(error: BaseException) -> BaseException:
+    """Return what a step's policy is asked about: of what is entered around an attempt, what came up in it."""
+    return (cause_of(error) or error) if is_a(error, AroundFailed) else error
 
 
 def policy(step: StepDef) -> "Retrying":

@@ -23,7 +23,7 @@ from szal.errors import (
 from szal.interruption import is_interruption
 from szal.raised import attributes_of, is_a, take_after
 
-__all__ = ["is_meant", "spent"]
+__all__ = ["is_meant", "is_telling", "spent"]
 
 _TELLING: Final = (
     SkipStep,
@@ -48,12 +48,17 @@ def is_meant(error: BaseException, *kinds: type[BaseException]) -> bool:
     return is_a(error, *kinds) and _MARK not in attributes_of(error)
 
 
+def is_telling(error: BaseException) -> bool:
+    """Whether *error* tells the engine something for the attempt that it came from: to give up, to skip it, to wait."""
+    return is_meant(error, *_TELLING)
+
+
 def spent(error: BaseException) -> BaseException:
     """Return *error* as it is kept once an attempt has ended with it: for other attempts it means nothing.
 
     What could not mean anything is returned as it is; so is what cannot be copied, and then it is marked itself.
     """
-    if not is_meant(error, *_TELLING):
+    if not is_telling(error):
         return error
     kept = error
     try:
