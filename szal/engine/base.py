@@ -172,7 +172,8 @@ class EngineBase:
     # -- what runs need of it -------------------------------------------------------------------------
 
     def _driver(self, execution_id: str, *, background: bool = False, execution: Execution | None = None) -> Driver:
-        return Driver(self, execution_id, self._admission.leased, background=background, execution=execution)
+        is_background = background or self.config.daemon
+        return Driver(self, execution_id, self._admission.leased, background=is_background, execution=execution)
 
     def take(self, driver: Driver) -> bool:
         """Take the id of a run for it; called by its driver."""

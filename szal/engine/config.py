@@ -73,6 +73,9 @@ class EngineConfig:
     around every attempt and every undo, in order, and left in reverse: an application's context, a session, a span.
     What one raises fails the attempt (`AroundFailed`); one that suppresses an exception changes nothing.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
+    `daemon`: nothing that this engine runs keeps the interpreter from exiting: no thread of `start`, no handler.
+    Whoever says so closes it in time (`Engine.close` with *drain*, in an `atexit` function say); what then still runs
+    is left, as by a crash. The engines of `szal.contrib.flask` and `szal.contrib.django` are such.
     `max_depth`: how deeply sub-flows may be nested, at most 64.
     `max_sub_flows`: how many a run may have in all, each attempt and those of its sub-flows counted (by each process
     that goes on with it, anew). More of either ends the whole run.
@@ -105,6 +108,7 @@ class EngineConfig:
     on_interrupt: OnInterrupt = attrs.field(default="pause")
     around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
     idle_timeout: float = attrs.field(default=10.0)
+    daemon: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
     max_depth: int = attrs.field(default=32)
     max_sub_flows: int = attrs.field(default=100_000)
     cwd: str | None = attrs.field(default=None, converter=_absolute)

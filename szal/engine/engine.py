@@ -122,8 +122,8 @@ class Engine(Steering):
     ) -> "Execution":
         """Run *flow* on a thread of its own, and return at once. Raises what `run` raises before anything runs.
 
-        The interpreter waits for that thread at exit. What the run then raises is logged, and raised by
-        `Execution.result`.
+        The interpreter waits for that thread at exit (but see `EngineConfig.daemon`). What the run then raises is
+        logged, and raised by `Execution.result`.
 
         *signal*, a name and a value, is sent to it before anything of it runs, once for all calls with the same
         `execution_id`: so who calls again after a crash does no harm. Somebody else's execution is sent it too, before
@@ -137,7 +137,7 @@ class Engine(Steering):
         token = CancellationToken() if cancel is None else cancel.child()
         spec = self._admission.spec_of(flow, inputs, execution_id, token, labels)
         sent = None if signal is None else self._admission.recovery().signal_of(*signal, f"start:{signal[0]}")
-        thread = RunThread(f"szal-run-{spec.record.execution_id}")  # before anything is recorded
+        thread = RunThread(f"szal-run-{spec.record.execution_id}", daemon=self.config.daemon)  # before it is recorded
         try:
             execution = self._start(spec, token, thread, sent)
             if execution is None and execution_id is None:

@@ -90,13 +90,17 @@ class Execution:
 
 
 class RunThread:
-    """A thread that is there before anything is recorded, and runs what it is then given, or ends."""
+    """A thread that is there before anything is recorded, and runs what it is then given, or ends.
 
-    def __init__(self, name: str) -> None:
+    The interpreter waits for it at exit, unless it is a *daemon*, or the thread that makes it is one.
+    """
+
+    def __init__(self, name: str, *, daemon: bool = False) -> None:
         self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         arguments = (weakref.ref(self), self._given)
         work = contextvars.copy_context().run
-        threading.Thread(target=work, args=(_run_what_is_given, *arguments), name=name).start()  # RuntimeError: none
+        given = (_run_what_is_given, *arguments)
+        threading.Thread(target=work, args=given, name=name, daemon=daemon or None).start()  # RuntimeError: none
 
     def give(self, work: Callable[[], object] | None) -> None:
         """Have it call *work*, which must not raise; None: there is nothing to do. The first one counts."""

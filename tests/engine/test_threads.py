@@ -362,3 +362,22 @@ def test_the_interpreter_waits_for_a_run_that_was_started():
     """
     done = run_python(code, timeout=15)
     assert (done.returncode, done.stdout.split()) == (0, ["a", "b"]), done.stderr
+
+
+@pytest.mark.parametrize("mode", ["PARALLEL", "SEQUENTIAL"])
+def test_the_interpreter_waits_for_nothing_of_a_daemon_engine(mode):
+    """Its handlers wait for ever; nobody but the interpreter's own exit ends them."""
+    code = f"""
+    import threading
+    from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef
+    begun = threading.Semaphore(0)
+
+    def handler(ctx):
+        begun.release()
+        threading.Event().wait()
+
+    flow = FlowDef("f", FlowMode.{mode}, steps=[StepDef("a"), StepDef("b")])
+    Engine(handler, EngineConfig(daemon=True)).start(flow)
+    begun.acquire()
+    """
+    assert run_python(code, timeout=15).returncode == 0
