@@ -9,20 +9,18 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from szal.errors import Cancelled, EncodeError, OutputNotSerializable
+from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.fields import problem_of_text
 from szal.model.json.text import as_recorded, loads_own
 from szal.model.key import memo_key
 from szal.scheduler.call import take_claim
-from szal.waiters import Flag
+from szal.waiters import Waiters, wait_unless, wake_all
 
 __all__ = ["Asker", "Memos"]
 
 _MOST: Final = 200
 """Characters of a key: it is part of a row's, and databases make an index of that."""
-
-_LOOK_AGAIN: Final = 0.1
-"""Seconds after which who waits for another thread looks whether anybody waits for itself."""
 
 
 class Asker(Protocol):
@@ -40,7 +38,12 @@ class _Making:
         self.asker = asker
         self.thread = threading.get_ident()
         self.claim: list[None] = [None]  # who takes it decides: that it is kept, or that another call takes its place
-        self.is_over = Flag()
+        self.is_over = False
+
+    @property
+    def can_be_replaced(self) -> bool:
+        """Whether another call may take its place: what it finds out will not be kept."""
+        return self.asker.is_left_behind and bool(self.claim)
 
 
 class Memos:
@@ -49,12 +52,17 @@ class Memos:
     def __init__(self, write: Callable[[str, str], None] | None = None) -> None:
         self._write = write
         self._texts: dict[str, str] = {}  # as JSON: each who asks gets a value of its own
-        self._values: dict[str, Json] = {}  # where nothing is recorded
+        self._values: dict[str, Json] = {}  # where nothing is recorded: lists and dicts are copied for each who asks
         self._making: dict[str, _Making] = {}
+        self._waiters: Waiters = set()
 
     def put_back(self, name: str, text: str) -> None:
         """Take note of a memo that is recorded, under its `memo_key`."""
         self._texts[name] = text
+
+    def look_again(self) -> None:
+        """Have who waits here see whether it still has to: nobody waits for some attempt any more. From any thread."""
+        wake_all(self._waiters)
 
     def once(self, asker: Asker, step: str, key: object, function: Callable[[], Json]) -> Json:
         """Return what is kept under *key* of *step*; else what *function* returns, kept from then on.
@@ -76,16 +84,20 @@ class Memos:
             if name in self._texts or name in self._values:  # after that: whoever kept it was in that dict until then
                 if other is making:
                     self._making.pop(name, None)
-                return loads_own(self._texts[name]) if name in self._texts else self._values[name]
+                return loads_own(self._texts[name]) if name in self._texts else own_copy(self._values[name])
             if other is making:
                 break
             if other.thread == making.thread and not other.asker.is_left_behind:
                 raise RuntimeError(f"ctx.once({key!r}) is called within itself")
-            if other.asker.is_left_behind and take_claim(other.claim):
+            if other.can_be_replaced and take_claim(other.claim):
                 self._making[name] = making
                 break
-            other.is_over.wait(_LOOK_AGAIN)
+            self._await(other, asker)
         return self._make(making, name, key, function)
+
+    def _await(self, other: _Making, asker: Asker) -> None:
+        """Sleep until *other* is over or can be replaced, or nobody waits for *asker*; or a little less."""
+        wait_unless(self._waiters, lambda: other.is_over or other.can_be_replaced or asker.is_left_behind, None)
 
     def _make(self, making: _Making, name: str, key: str, function: Callable[[], Json]) -> Json:
         is_ours = False
@@ -96,7 +108,7 @@ class Memos:
             if not is_ours:
                 raise Cancelled("nobody waits for this attempt any more")
             if self._write is None:
-                self._values[name] = value
+                self._values[name] = own_copy(value)
             else:
                 self._write(name, text)
                 self._texts[name] = text
@@ -104,7 +116,8 @@ class Memos:
         finally:
             if is_ours or take_claim(making.claim):  # else another call has taken its place
                 self._making.pop(name, None)
-            making.is_over.set()
+            making.is_over = True
+            self.look_again()
 
     def _encoded(self, key: str, value: Json) -> tuple[str, Json]:
         if self._write is None:

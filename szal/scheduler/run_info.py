@@ -53,10 +53,11 @@ class RunInfo:
         self.seen = Seen(self.inputs, is_recorded=self.is_recorded)
 
     def wake(self, call: Call) -> None:
-        """Have every thread that sleeps for *call* see whether it is cancelled. From any thread."""
+        """Have who sleeps for *call*, and who waits for a memo, see whether that is over. From any thread."""
         for sleeper in self.sleepers.copy():  # copying is atomic
             if sleeper[0] is call and sleeper[1].locked():
                 try:
                     sleeper[1].release()
                 except RuntimeError:  # somebody else has woken it
                     continue
+        self.memos.look_again()

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from durable.children import killed
@@ -101,6 +102,40 @@ class TestInOneProcess:
         assert any_engine(handler).run(flow()).outputs == {"crawl": ["slow"] * 3 + ["fast"] * 3}
         assert calls == [1]
 
+    def test_who_waits_calls_it_where_the_first_fails(self, any_engine):
+        begun, go, calls = threading.Event(), threading.Event(), []
+
+        def find():
+            calls.append(len(calls))
+            if calls == [0]:
+                begun.set()
+                waited(go)
+                raise ConnectionError("reset")
+            return "found"
+
+        def handler(ctx):
+            with ThreadPoolExecutor(2) as threads:
+                first = threads.submit(ctx.once, "x", find)
+                waited(begun)
+                second = threads.submit(ctx.once, "x", find)
+                go.set()
+                return [str(first.exception(LONG)), second.result(LONG)]
+
+        assert any_engine(handler).run(flow()).outputs == {"crawl": ["reset", "found"]}
+
+    def test_what_a_caller_changes_in_it_nobody_else_sees(self, any_engine):
+        kept = {"pages": [1, [2]]}
+
+        def handler(ctx):
+            found = ctx.once("x", lambda: kept)
+            found["pages"][1].append(ctx.attempt)
+            found["pages"].pop(0)
+            if ctx.attempt < 3:
+                raise ConnectionError("again")
+            return found
+
+        assert any_engine(handler).run(flow(max_retries=2)).outputs == {"crawl": {"pages": [[2, 3]]}}
+
     def test_an_attempt_that_is_left_behind_keeps_nothing(self, any_engine):
         go, over, late = threading.Event(), threading.Event(), []
 
@@ -123,6 +158,32 @@ class TestInOneProcess:
         assert result.outputs == {"crawl": ["attempt 2"] * 2}
         waited(over)
         assert late == ["Cancelled: nobody waits for this attempt any more"]
+
+    def test_who_waits_in_one_that_is_left_behind_is_told_at_once(self, any_engine):
+        begun, go, over, late = threading.Event(), threading.Event(), threading.Event(), []
+
+        def find():
+            begun.set()
+            waited(go)
+
+        def ask(ctx):
+            waited(begun)
+            try:
+                ctx.once("x", find)
+            except BaseException as error:
+                late.append(f"{type(error).__name__}: {error}")
+            over.set()
+
+        def handler(ctx):
+            thread = threading.Thread(target=ask, args=(ctx,), daemon=True)
+            thread.start()
+            ctx.once("x", find)
+
+        result = any_engine(handler).run(flow(timeout=0.1))
+        assert result["crawl"].error_type == "StepTimeout"
+        waited(over)
+        assert late == ["Cancelled: nobody waits for this attempt any more"]
+        go.set()
 
     def test_each_step_and_each_item_has_its_own(self, any_engine):
         steps = [StepDef("a"), StepDef("b"), StepDef("each", foreach="inputs.names")]
@@ -154,6 +215,11 @@ class TestInOneProcess:
 def test_no_step_may_be_called_as_a_memo_is():
     with pytest.raises(InvalidFlow, match="its name begins with"):
         FlowDef("f", steps=[StepDef(memo_key("a", "b"))]).validate()
+
+
+def test_without_a_store_it_may_be_any_object():
+    with Engine(lambda ctx: [ctx.once("x", set) is ctx.once("x", set), ctx.once("y", lambda: (1, {2}))]) as engine:
+        assert engine.run(flow()).outputs == {"crawl": [True, (1, {2})]}
 
 
 class TestRecorded:
