@@ -316,7 +316,7 @@ class StepContext:
         A durable memo, for loops whose length nobody knows: pages, batches, a conversation. Where the step runs again,
         in another attempt or another process, what was done is not done again. With one of szal's stores the result is
         committed before this returns, as it is recorded: it obeys the rules of outputs (`OutputNotSerializable`).
-        Without one it may be any object, and is kept for the other attempts; lists and dicts in it are the caller's own.
+        Without one it may be any object, kept for the other attempts; lists and dicts in it are the caller's own.
         An item of a list has memos of its own, and an undo has those of its step.
 
         Blocks while another thread of the handler calls a function under the same key, and while the store works.
