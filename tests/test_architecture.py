@@ -102,6 +102,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "scheduler": {
         "timers": "due times",
+        "clock": "the clock that runs go by",
         "cancel": "cancellation tokens",
         "spent": "exceptions that tell the engine something, and for whom",
         "retry": "whether another attempt follows",
@@ -369,3 +370,13 @@ def test_a_module_takes_nothing_private_of_the_standard_library(module: str) -> 
 def test_a_module_reads_no_clock_but_szals_own(module: str) -> None:
     names = names_of(ast.parse(FILES[module].read_text()))
     assert [name for whole, name in names if name in CLOCKS and whole in ("time", "datetime", "date")] == []
+
+
+OF_THREADS = {"scheduler.clock", "scheduler.workers"}
+"""What goes by the machine's clock in any case: threads that are idle, and that clock itself."""
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("scheduler.") and name not in OF_THREADS])
+def test_what_is_scheduled_goes_by_the_clock_of_its_engine(module: str) -> None:
+    """Which a test may move."""
+    assert not {"clock", "clock.monotonic"} & set(imported(FILES[module]))

@@ -74,6 +74,7 @@ class Admission:
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
+            started_at=self._config.clock.utc_now(),
             inputs=given_inputs(flow, plan, inputs, self._config),
             flow_id=flow.id,
             flow_version=flow.version,

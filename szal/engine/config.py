@@ -11,6 +11,7 @@ from szal.events.progress import StepProgress
 from szal.model.catalogue import WorkflowStorage
 from szal.model.state import StepStatus
 from szal.number import check
+from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.context import Handler
 from szal.steps.around import Surrounding, surrounding
 from szal.steps.function import check_handler
@@ -82,6 +83,7 @@ class EngineConfig:
     `cwd`: the directory that commands run in, of executions that begin and of those that go on. Without it that is the
     folder of the flow's file, or the working directory of the process in which the execution began: it is recorded, and
     where it is gone, the execution is not gone on with (`WorkingDirectoryGone`).
+    `clock`: what limits, waits and back-offs go by: that of this machine, or one that a test moves.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
     the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
@@ -112,6 +114,7 @@ class EngineConfig:
     max_depth: int = attrs.field(default=32)
     max_sub_flows: int = attrs.field(default=100_000)
     cwd: str | None = attrs.field(default=None, converter=_absolute)
+    clock: Clock = attrs.field(default=REAL)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
 
     @execution_store.validator
@@ -139,6 +142,11 @@ class EngineConfig:
     def _a_function(self, attribute: "attrs.Attribute[Handler | None]", value: Handler | None) -> None:
         if value is not None:
             check_handler(value, attribute.name)
+
+    @clock.validator
+    def _a_clock(self, attribute: "attrs.Attribute[Clock]", value: object) -> None:
+        if not isinstance(value, Clock):
+            raise TypeError(f"{attribute.name} must be a Clock, not {type(value).__name__}")
 
     @cwd.validator
     def _a_directory(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:

@@ -102,8 +102,11 @@ class Driver:
             host.on_abandoned,
             self.stop_for,
             background=background,
+            clock=config.clock,
         )
         around = tuple(run for run in _AROUND.get() if run() is not None)
+        self.is_within = bool(around) and execution is None
+        """Whether it goes on on the thread of a handler, which is in another run."""
         self._scheduler.variables.run(_AROUND.set, (*around, weakref.ref(self)))
 
     # -- on the thread that runs it ------------------------------------------------------------------

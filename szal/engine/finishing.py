@@ -31,6 +31,7 @@ def final_run(forward: Run, end: FlowEnd, on_done: Callable[[Run], None]) -> Run
         orphan_grace=before.orphan_grace,
         is_recorded=before.is_recorded,
         memos=before.memos,
+        clock=before.clock,
         kept=before.kept,
     )
     return Run(

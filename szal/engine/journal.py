@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from szal.clock import monotonic
 from szal.engine.attempt_log import AttemptLog
 from szal.engine.leased_store import Beginning, LeasedStore, failure
 from szal.errors import Cancelled, LeaseLost, StoreFailed
@@ -74,8 +73,8 @@ class Journal:
     def now(self) -> float:
         """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
         if self._ahead is None:
-            self._ahead = self._leased.clock() - monotonic()
-        return self._ahead + monotonic()
+            self._ahead = self._leased.ahead()
+        return self._ahead + self._leased.clock.monotonic()
 
     def signals(self) -> "list[Signal]":
         """Return the signals that were sent and not delivered."""

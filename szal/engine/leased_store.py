@@ -90,6 +90,7 @@ class LeasedStore:
         self.heartbeat = heartbeat
         self.kind = type(config.execution_store).__name__
         self._commit_timeout = config.commit_timeout
+        self.clock = config.clock
         self._asking = Asking(self.kind)
 
     def drain(self) -> None:
@@ -129,10 +130,10 @@ class LeasedStore:
                 late = error
         raise FlushTimeout(late.store, late.execution_ids, limit, late.problem)
 
-    def clock(self) -> float:
-        """Return the time by the database's clock, as Unix time."""
+    def ahead(self) -> float:
+        """Return by how much the clock that waits go by, the database's, is ahead of the monotonic one here."""
         with self._asking:
-            return self.ledger.clock()
+            return self.clock.of_store(self.ledger.clock) - self.clock.monotonic()
 
     def signals(self, execution_id: str) -> "list[Signal]":
         """Return the signals that were sent and not delivered."""

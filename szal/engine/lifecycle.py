@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from szal.clock import monotonic
 from szal.engine.conclusion import ENDS, UNDONE_WITH_PARENT, copy_of, end_of, reason_of, result_of, without_exception
 from szal.engine.config import EngineConfig
 from szal.engine.durations import Durations
@@ -128,6 +127,7 @@ class Lifecycle(Supervised):
             token=spec.token,
             progress=config.progress_sink,
             is_recorded=self.recording.encode is not None,
+            clock=self.scheduler.clock,
             memos=Memos(None if journal is None else journal.memo),
             orphan_grace=math.inf if journal is None else config.lease_ttl * _ORPHANS_SHARE,
         )
@@ -158,7 +158,7 @@ class Lifecycle(Supervised):
 
     def start(self) -> None:
         """Record that the run has begun, or goes on, and have its steps started. Raises what the store raises."""
-        self.started = monotonic()
+        self.started = self.scheduler.clock.monotonic()
         self.recording.open(self.record, self)
         limit = self.spec.flow.timeout if self._config.timeout is None else self._config.timeout
         ends = [self.spec.deadline, None if limit is None else self.started + limit]
@@ -202,7 +202,7 @@ class Lifecycle(Supervised):
         all_stop = Stop.CANCELLED if is_cancelled else run.stop
         stopping = all_stop is not None
         if all_stop is Stop.TIMED_OUT:  # which ends this one and its sub-flows, and not what it belongs to
-            run.deadline, all_stop = monotonic(), None
+            run.deadline, all_stop = self.scheduler.clock.monotonic(), None
         # Sub-flows under way are taken up before anything can stop the run: nobody else would end them.
         begun = (node for node in open_sub_flows(run) if stopping or run.may_begin(node))
         children = {node: attempt for node in begun if (attempt := self.sub_flows.under_way(node))}
@@ -245,7 +245,7 @@ class Lifecycle(Supervised):
 
     def took(self) -> float:
         """Return how long it has taken since it began, in whatever process that was."""
-        return self._before + monotonic() - self.started
+        return self._before + self.scheduler.clock.monotonic() - self.started
 
     def _become(self, state: WorkflowState) -> None:
         assert self.record.state.can_become(state), f"{self.record.state} -> {state}"
@@ -308,7 +308,7 @@ class Lifecycle(Supervised):
         So it becomes ROLLING_BACK although no table has that: under a new lease, where there are any.
         """
         record, snapshot = self.record, self.spec.snapshot
-        self.started, self._before = monotonic(), self._age()
+        self.started, self._before = self.scheduler.clock.monotonic(), self._age()
         record.state, record.result, record.finished_at = _ROLLING_BACK, None, None
         self.recording.open(record, self)
         if snapshot is not None and self.recording.journal is not None:

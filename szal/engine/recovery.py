@@ -304,6 +304,7 @@ class Recovery:
             wanted.new_id or new_id(),
             flow.name,
             WorkflowState.RUNNING,
+            started_at=self._config.clock.utc_now(),
             inputs=as_recorded(given, "inputs")[1],
             flow_id=flow.id,
             flow_version=flow.version,

@@ -176,6 +176,7 @@ class SubFlows:
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
+            started_at=self._config.clock.utc_now(),
             inputs=inputs,
             flow_id=flow.id,
             flow_version=flow.version,

@@ -5,7 +5,6 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
-from szal.clock import monotonic
 from szal.errors import EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
 from szal.model.json.text import as_recorded
@@ -88,7 +87,7 @@ class Attempt:
             self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
-        call.ended = monotonic()
+        call.ended = call.run.info.clock.monotonic()
         if call.deadline is not None and call.is_late:
             self.error = call.timed_out(self.error)
         if not call.report():

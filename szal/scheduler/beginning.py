@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from szal.clock import monotonic
 from szal.model.state import Stop
 from szal.scheduler import settling, stopping
 from szal.scheduler.coordinator import Coordinator
@@ -23,5 +22,5 @@ def begin(c: Coordinator, run: Run) -> None:
         stopping.wind_up(c, run, run.stop)
     elif run.stoppable and run.info.token is not None and run.info.token.cancelled:
         stopping.stop_run(c, run, Stop.CANCELLED)
-    elif run.deadline is not None and run.deadline <= monotonic():
+    elif run.deadline is not None and run.deadline <= c.clock.monotonic():
         stopping.stop_run(c, run, Stop.TIMED_OUT)

@@ -8,7 +8,6 @@ lock.
 
 from typing import Any, Final
 
-from szal.clock import monotonic
 from szal.errors import StepTimeout, partial_output_of
 
 __all__ = ["UNLIMITED", "Call", "take_claim"]
@@ -55,7 +54,7 @@ class Call:
 
     def begin(self) -> bool:
         """Begin it, with the step's limit from now on; False where it was withdrawn. By whoever calls the handler."""
-        self.started = monotonic()  # first: who abandons it next needs to know
+        self.started = self.run.info.clock.monotonic()  # first: who abandons it next needs to know
         try:
             self._begin.pop()  # `take_claim`, written out: each attempt comes by here and at `report`
         except IndexError:

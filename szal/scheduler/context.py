@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.events.progress import Hearing, InBulk, StepProgress
 from szal.expressions.copies import own_copy
@@ -25,7 +24,7 @@ from szal.scheduler.plan import Item, Node
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.seen import ValuesOfItem
 from szal.scheduler.step_logger import StepLogger
-from szal.waiters import wait_for, waitable
+from szal.waiters import waitable
 
 __all__ = ["Handler", "StepContext"]
 
@@ -250,7 +249,7 @@ class StepContext:
     def remaining(self) -> float | None:
         """Return the seconds left to this attempt (0.0 when it is over), or None where it has no limit."""
         deadline = self._call.deadline
-        return None if deadline is None else max(0.0, deadline - monotonic())
+        return None if deadline is None else max(0.0, deadline - self._run.clock.monotonic())
 
     def check(self) -> None:
         """Raise `StepTimeout` past this attempt's deadline, `Cancelled` where it is `cancelled`; else do nothing."""
@@ -293,7 +292,8 @@ class StepContext:
 
         Several threads of one handler may sleep at a time.
         """
-        end, deadline = monotonic() + waitable(seconds), self._call.deadline
+        clock, deadline = self._run.clock, self._call.deadline
+        end = clock.monotonic() + waitable(seconds)
         cut = deadline is not None and deadline < end
         until = deadline if deadline is not None and cut else end
         waiter = threading.Lock()
@@ -302,10 +302,9 @@ class StepContext:
         self._run.sleepers.add(sleeper)
         try:
             while not self.cancelled:  # asked after it can be woken: whoever cancels later will find it
-                left = until - monotonic()
-                if left <= 0:
+                if until <= clock.monotonic():
                     return not cut
-                wait_for(waiter, left)
+                clock.sleep(self, waiter, until)
         finally:
             self._run.sleepers.discard(sleeper)
         return False

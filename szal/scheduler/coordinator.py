@@ -14,11 +14,10 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from szal import clock
-from szal.clock import monotonic
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.backlog import Backlog
+from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.context import StepContext
 from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
@@ -223,8 +222,13 @@ class Coordinator:
     interruption: BaseException | None = None
     """The first one, which is raised in the end."""
     variables: contextvars.Context = attrs.field(factory=contextvars.copy_context)
-    clock: float = attrs.field(factory=lambda: clock.wall() - monotonic())
-    """Unix time, of the monotonic clock: taken once, so that no clock that is set since dates a step of a run."""
+    clock: Clock = REAL
+    ahead: float = attrs.field(init=False)
+    """By how much Unix time is ahead of the monotonic clock: taken once, so that no clock that is set since dates a
+    step of a run."""
+
+    def __attrs_post_init__(self) -> None:
+        self.ahead = self.clock.wall() - self.clock.monotonic()
 
     def is_idle(self) -> bool:
         """Whether nothing is under way: what is left waits for something from outside."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from szal.clock import monotonic
 from szal.collector import without_collector
 from szal.errors import ItemsFailed, NoList, TooManyItems, describe
 from szal.expressions.comparison import Kind, kind_of
@@ -46,14 +45,14 @@ def begin(c: Coordinator, run: Run, node: Node) -> None:
     What is known of items from before stands, where they are of the same elements.
     """
     call = Call(run, node, 1, run.deadline, run.info.settled)
-    call.started = monotonic()
+    call.started = c.clock.monotonic()
     settling.announce(c, call)
     try:
         items = _run_of(c, run, node, call)
     except BaseException as error:
         if is_interruption(error):
             raise
-        call.ended = monotonic()
+        call.ended = c.clock.monotonic()
         settling.end(c, call, error, node.failure)
         return
     run.items_before.pop(node.place, None)
@@ -172,7 +171,7 @@ def _stop_all_of_it(c: Coordinator, run: Run, items: Run, stop: Stop) -> None:
 def _ended(c: Coordinator, call: Call, items: Run) -> None:
     """End the step, as all of its items have ended."""
     run, node = call.run, call.node
-    call.ended = monotonic()
+    call.ended = c.clock.monotonic()
     results: list[StepResult] = [result for result in items.results if result is not None]
     error: Exception | None = _failure_of(items, results)
     outcome = Outcome.COMPLETED if error is None else node.failure
@@ -188,7 +187,7 @@ def _ended(c: Coordinator, call: Call, items: Run) -> None:
         1,
         error=None if error is None else describe(error),
         error_type=None if error is None else type(error).__name__,
-        started_at=c.clock + call.started,
+        started_at=c.ahead + call.started,
         exception=error,
         is_caught=outcome is Outcome.CAUGHT,
         items=results,

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from szal.clock import monotonic
 from szal.errors import LeaseLost, StoreError, describe
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
@@ -20,9 +19,11 @@ from szal.raised import is_a
 from szal.scheduler import beginning, fan_out, racing, relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
+from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.coordinator import Coordinator, Inbox
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
+from szal.scheduler.stage import BackingOff, Waiting
 from szal.scheduler.timers import Timer
 from szal.scheduler.workers import Threads, WorkerPool
 
@@ -43,7 +44,8 @@ class Scheduler:
 
     `limit` bounds the handlers at work at one time; a sub-flow, a wait between attempts and an abandoned
     handler count for nothing. A handler that is told to stop has `grace` seconds. `stop_for` says which stop an
-    interruption is. With *background*, no handler keeps the interpreter from exiting.
+    interruption is. With *background*, no handler keeps the interpreter from exiting. Limits and back-offs go by
+    *clock*.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Scheduler:
         stop_for: Callable[[BaseException], Stop] = lambda _: Stop.CANCELLED,
         *,
         background: bool = False,
+        clock: Clock = REAL,
     ) -> None:
         inbox = Inbox()
         submits = (threads.daemon,) if background else (threads.pooled, threads.daemon)
@@ -66,6 +69,7 @@ class Scheduler:
             on_abandoned=on_abandoned,
             inbox=inbox,
             stop_for=stop_for,
+            clock=clock,
         )
         self._c.take_up = fan_out.take_up
         self.variables = self._c.variables
@@ -167,7 +171,7 @@ class Scheduler:
 
     def after(self, seconds: float, action: Callable[[], None]) -> Timer:
         """Have *action* called by this thread in so many seconds."""
-        return self._c.timers.add(monotonic() + seconds, action)
+        return self._c.timers.add(self._c.clock.monotonic() + seconds, action)
 
     def cancel_timer(self, timer: Timer) -> None:
         """Forget *timer*."""
@@ -188,7 +192,12 @@ class Scheduler:
 
     def now(self) -> float:
         """Return the time as Unix time, by a clock that nobody sets while this goes round."""
-        return self._c.clock + monotonic()
+        return self._c.ahead + self._c.clock.monotonic()
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that all of it goes by."""
+        return self._c.clock
 
     @property
     def leaving(self) -> Stop | None:
@@ -251,7 +260,7 @@ class Scheduler:
         while c.afterwards:
             c.afterwards.pop()()
         if c.ready:  # by that, or more than could be started before something came due
-            if c.timers.is_due() and not c.inbox.has_calls:
+            if c.timers.is_due(c.clock.monotonic()) and not c.inbox.has_calls:
                 self._take_note(due=True)
             return
         if c.is_idle():
@@ -265,9 +274,13 @@ class Scheduler:
         """Wait for something to end or to come due, and take note of all that has."""
         c = self._c
         due = c.timers.next_due()
-        left = longest if due is None else min(longest, max(0.0, due - monotonic()))
-        self._take(c.inbox.wait(left))
+        self._take(c.clock.wait(c.inbox, due, longest, self._under_way))
         self._take_note(due=due is not None)
+
+    def _under_way(self) -> int:
+        """Return how much of what is waited for is neither a time nor a signal: attempts, and commits."""
+        stages = (stage for run in self._c.runs for stage in run.stages)
+        return sum(stage.work for stage in stages if not isinstance(stage, BackingOff | Waiting))
 
     def _take_note(self, *, due: bool) -> None:
         """Take note of all that has ended, and then, with *due*, of what has come due."""
@@ -275,7 +288,7 @@ class Scheduler:
         while not c.inbox.finished.empty():
             self._take(c.inbox.finished.get())
         if due:
-            c.timers.fire(monotonic())
+            c.timers.fire(c.clock.monotonic())
 
     def _take(self, item: Attempt | Callable[[], None] | None) -> None:
         if isinstance(item, Attempt):

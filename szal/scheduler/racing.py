@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Final
 
-from szal.clock import monotonic
 from szal.errors import Cancelled, Undecided
 from szal.scheduler import settling, stopping
 from szal.scheduler.attempt import Attempt
@@ -75,7 +74,7 @@ def _tell(c: Coordinator, run: Run, node: Node, attempt: Attempt) -> None:
     """Have an attempt see that it is to end; it has the grace for that."""
     run.overruled[node.place] = _lost()
     attempt.context.tell_to_end()
-    c.timers.add(monotonic() + c.grace, partial(_give_up, c, run, node, attempt))
+    c.timers.add(c.clock.monotonic() + c.grace, partial(_give_up, c, run, node, attempt))
 
 
 def _give_up(c: Coordinator, run: Run, node: Node, attempt: Attempt) -> None:

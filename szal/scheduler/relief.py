@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from szal.clock import monotonic
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.state import Stop
@@ -58,7 +57,7 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     run.info.stop = run.info.stop or stop
     if baton is None or c.relief is not None:
         return
-    c.told_at = c.told_at or monotonic()
+    c.told_at = c.told_at or c.clock.monotonic()
     with suppress(IndexError):  # it has ended meanwhile
         baton[0][0].hear_of(stop)
     relief = c.relief = Relief(baton)

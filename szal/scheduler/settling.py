@@ -5,7 +5,6 @@ from functools import partial
 
 import attrs
 
-from szal.clock import monotonic
 from szal.errors import (
     Cancelled,
     EngineClosed,
@@ -62,7 +61,7 @@ def announce(c: Coordinator, call: Call) -> None:
     """Tell that the first attempt of a step has begun."""
     watch = call.run.watch
     if watch is not None and call.number == 1:
-        watch.started(call.node, c.clock + call.started)
+        watch.started(call.node, c.ahead + call.started)
 
 
 def announce_attempt(c: Coordinator, attempt: Attempt) -> None:
@@ -124,14 +123,14 @@ def give_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: boo
     if attempt.timer is not None:
         c.timers.cancel(attempt.timer)
     left = min(seconds, MOST_IN_A_HURRY) if hurry else seconds
-    attempt.timer = c.timers.add(monotonic() + left, partial(abandon, c, attempt, error, last=last))
+    attempt.timer = c.timers.add(c.clock.monotonic() + left, partial(abandon, c, attempt, error, last=last))
 
 
 def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:
     """Stop waiting for an attempt: it failed with *error*, unless it has just ended. *last*: none follows it."""
     call = attempt.call
     if call.withdraw():
-        call.started = monotonic()
+        call.started = c.clock.monotonic()
         _given_up(c, attempt, error, last=last, runs=False)
     elif call.abandoned or call.abandon():  # `relief` has done so before
         left_behind(c, attempt, error, last=last)
@@ -149,7 +148,7 @@ def left_behind(c: Coordinator, attempt: Attempt, error: BaseException, *, last:
 def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool, runs: bool) -> None:
     announce_attempt(c, attempt)
     forget(c, attempt, abandoned=runs)
-    attempt.call.ended = monotonic()
+    attempt.call.ended = c.clock.monotonic()
     if attempt.call.run.overruled and _end_overruled(c, attempt.call, error, given_up=True):
         return
     decide(c, attempt.call, None, None, error, last=last)
@@ -163,7 +162,7 @@ def delegated_ended(
     if run.is_over:
         return
     run.enter(call.node.place, READY)
-    call.ended = monotonic()
+    call.ended = c.clock.monotonic()
     if run.overruled and _end_overruled(c, call, error):
         return
     encoded = None
@@ -196,7 +195,7 @@ def decide(
             if history is not None:
                 started = history.started
                 _note_attempt(c, call, None)
-            step, spent, moment = node.step, call.ended - started, c.clock + started
+            step, spent, moment = node.step, call.ended - started, c.ahead + started
             result = StepResult(  # positional: a tenth of the cost of a step
                 step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
             )
@@ -255,7 +254,7 @@ def _too_late_for(call: Call, delay: float, error: BaseException) -> StepTimeout
     if total is None:
         return None
     before = call.run.history.get(call.node.place)
-    if monotonic() + delay < (call.started if before is None else before.started) + total:
+    if call.run.info.clock.monotonic() + delay < (call.started if before is None else before.started) + total:
         return None
     is_it = isinstance(error, StepTimeout) and error.in_all
     late = StepTimeout(call.node.step.name, total, in_all=True, error=None if is_it else describe(error))
@@ -298,7 +297,7 @@ def _end_overruled(c: Coordinator, call: Call, error: BaseException | None, *, g
 def _note_attempt(c: Coordinator, call: Call, error: BaseException | None) -> None:
     """Have it noted how an attempt ended: one that failed, or that followed one."""
     if call.run.log is not None:
-        call.run.log.attempt_ended(call.node, c.clock + call.started, c.clock + call.ended, error)
+        call.run.log.attempt_ended(call.node, c.ahead + call.started, c.ahead + call.ended, error)
 
 
 def _is_broken_off(leaving: Stop, run: Run, error: BaseException) -> bool:
@@ -315,7 +314,7 @@ def _is_time_out(call: Call, error: BaseException) -> bool:
 
 def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
     """Have another attempt follow in *delay* seconds."""
-    timer = c.timers.add(monotonic() + delay, partial(_again, c, run, node))
+    timer = c.timers.add(c.clock.monotonic() + delay, partial(_again, c, run, node))
     run.enter(node.place, BackingOff(timer))
 
 
@@ -331,7 +330,7 @@ def end_between(c: Coordinator, run: Run, node: Node, how: tuple[Exception, Outc
     """
     history = run.history.get(node.place)
     call = Call(run, node, 1 if history is None else history.attempt)
-    call.started = call.ended = monotonic()
+    call.started = call.ended = c.clock.monotonic()
     if history is not None:
         call.started, call.ended = history.started, history.ended
     if how is not None or history is None:
@@ -365,7 +364,7 @@ def end(
         attempts=call.number,
         error=text_of(error) if skipped else describe(error),
         error_type=cut(storable(name_of(kind or type(error)))),
-        started_at=c.clock + started,
+        started_at=c.ahead + started,
         exception=error,
         encoded_output=encoded,
         is_caught=outcome is Outcome.CAUGHT,

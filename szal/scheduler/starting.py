@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from szal.clock import monotonic
 from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
@@ -44,7 +43,7 @@ def start_ready(c: Coordinator) -> None:
         if (run.is_over or run.stages[node.place] not in _STARTABLE) and not _is_to_run_again(c, run, node):
             continue
         if (run.marks[node.gate] or not node.plain) and not _prepare(c, run, node):
-            if c.timers.is_due():  # what needs no worker may make ready ever more of its kind
+            if c.timers.is_due(c.clock.monotonic()):  # what needs no worker may make ready ever more of its kind
                 return
             continue
         if backlog or (run.urgency is not None and ready) or not _start(c, run, node):
@@ -108,7 +107,7 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
             if is_interruption(error):
                 raise
             call = Call(run, node, 0)
-            call.started = call.ended = monotonic()
+            call.started = call.ended = c.clock.monotonic()
             end(c, call, error, node.failure)
             return False
         if skip is not None:
@@ -181,8 +180,8 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
     All that a step of a chain costs is in this loop, so what others call is written out here.
     """
     results, stages, done, handlers = run.results, run.stages, run.completed, run.handlers
-    watch, log, encode = run.watch, run.log, run.encode
-    clock, new_context, copy_variables, inbox = c.clock, run.new_context, c.variables.copy, c.inbox
+    watch, log, encode, monotonic = run.watch, run.log, run.encode, c.clock.monotonic
+    ahead, new_context, copy_variables, inbox = c.ahead, run.new_context, c.variables.copy, c.inbox
     straight = not (run.commit_first or run.plan.starts_early or run.history)
     call = None if straight else _new_call(run, node)
     baton: Baton | None = [] if run.relievable else None
@@ -200,7 +199,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             if inbox.has_calls:  # asked after it is said: whoever asks for a stop later sees it
                 break
             if watch is not None and (call is None or call.number == 1):
-                watch.started(node, clock + started)
+                watch.started(node, ahead + started)
             output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
             if encode is not None:
                 encoded, output = encode(output)
@@ -219,7 +218,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             return
         step = node.step
         result = StepResult(
-            step.id, step.name, _DONE, output, ended - started, 1, None, None, clock + started, None, encoded
+            step.id, step.name, _DONE, output, ended - started, 1, None, None, ahead + started, None, encoded
         )
         if log is not None:
             log.settled(node, result, _COMPLETED)
@@ -260,7 +259,7 @@ def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
     if run.watch is not None and call.number == 1:
         attempt.announce = partial(announce_attempt, c, attempt)
     if node.limit is not None:
-        due = monotonic() + node.limit
+        due = c.clock.monotonic() + node.limit
         if call.first is not None and call.deadline is not None:
             due = min(due, call.deadline)
         attempt.timer = c.timers.add(due, partial(_check_limit, c, attempt))
@@ -270,7 +269,7 @@ def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
 
 def _check_limit(c: Coordinator, attempt: Attempt) -> None:
     """Look after an attempt's limit, which counts from its start: it may have been queued for long."""
-    now, call = monotonic(), attempt.call
+    now, call = c.clock.monotonic(), attempt.call
     if not call.begun:
         attempt.timer = c.timers.add(now + call.node.limit, partial(_check_limit, c, attempt))
     elif call.deadline is not None and call.deadline > now:

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from szal.clock import monotonic
 from szal.errors import Cancelled, Undecided, describe
 from szal.model.state import StepStatus, Stop
 from szal.model.step import WAIT_TYPES
@@ -72,7 +71,7 @@ def interrupt(c: Coordinator, error: BaseException, *, can_end: bool = True) -> 
 def stop_all(c: Coordinator, stop: Stop, why: str | None = None) -> None:
     """End every run that can be stopped."""
     c.is_cancelled = True
-    c.told_at = c.told_at or monotonic()
+    c.told_at = c.told_at or c.clock.monotonic()
     for run in [run for run in c.runs if run.stoppable]:
         stop_run(c, run, stop, why)
 
@@ -121,7 +120,7 @@ def stop_run(c: Coordinator, run: Run, stop: Stop, why: str | None = None) -> No
     for items in list(run.fan_outs.values()):
         stop_run(c, items, stop, why)
     if stop is not Stop.TIMED_OUT and any(isinstance(stage, Attempt) for _, stage in run.under_way()):
-        c.timers.add(monotonic() + c.grace, partial(_give_up_on, c, run))
+        c.timers.add(c.clock.monotonic() + c.grace, partial(_give_up_on, c, run))
     wind_up(c, run, stop)
 
 
@@ -217,7 +216,7 @@ def end_early(
 def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
     """End a step of which nobody has said whether it was done."""
     call = Call(run, node, 1)
-    call.started = call.ended = monotonic()
+    call.started = call.ended = c.clock.monotonic()
     run.enter(node.place, READY)
     settling.end(c, call, Undecided(node.step.name), node.failure)
 
@@ -239,9 +238,9 @@ def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> Non
         _leave_run(c, run, c.leaving)
     if c.leaving.is_patient:
         return
-    c.told_at = c.told_at or monotonic()
+    c.told_at = c.told_at or c.clock.monotonic()
     if c.tally.work:
-        c.timers.add(monotonic() + c.grace, partial(end_grace, c))
+        c.timers.add(c.clock.monotonic() + c.grace, partial(end_grace, c))
 
 
 def pause(c: Coordinator) -> None:
@@ -299,6 +298,6 @@ def _give_up_on(c: Coordinator, run: Run, *, hurry: bool = False) -> None:
 
 def still_running(c: Coordinator) -> Cancelled:
     """Return the error of what had to be left behind, after the grace or when that was ended."""
-    waited = monotonic() - c.told_at
+    waited = c.clock.monotonic() - c.told_at
     after = f"{c.grace:g}" if waited >= c.grace else f"{waited:.2g}"
     return Cancelled(f"still running {after}s after the cancellation")

@@ -4,8 +4,6 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-from szal.clock import monotonic
-
 __all__ = ["Timer", "Timers"]
 
 
@@ -64,10 +62,10 @@ class Timers:
             self._cancelled -= 1
         return self._heap[0][0] if self._heap else None
 
-    def is_due(self) -> bool:
+    def is_due(self, now: float) -> bool:
         """Whether `fire` would call anything now."""
         due = self.next_due()
-        return due is not None and due <= monotonic()
+        return due is not None and due <= now
 
     def fire(self, now: float) -> None:
         """Call the action of every timer that is due, earliest first."""

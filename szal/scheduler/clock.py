@@ -1,0 +1,84 @@
+"""The clock that runs go by: what the time is, and how it is waited for.
+
+That of the machine is `REAL`. A test may give an engine another one, which it moves by hand. Only what a flow says goes
+by it: limits, waits, back-offs, and when something was. Leases, commits and idle threads go by the machine's, whatever
+a test says.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from szal import clock
+from szal.waiters import wait_for
+
+__all__ = ["REAL", "Clock", "Inbox", "Sleeper"]
+
+
+class Inbox(Protocol):
+    """Where a coordinating thread hears of what ends by itself."""
+
+    has_calls: bool
+    finished: Any
+
+    def wait(self, timeout: float) -> Any:
+        """Wait, so many seconds at most, for something to end."""
+
+
+class Sleeper(Protocol):
+    """An attempt that sleeps."""
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+
+class Clock:
+    """The clock of this machine. One that stands in its place has its methods."""
+
+    monotonic: Callable[[], float] = staticmethod(clock.monotonic)
+    """Return seconds from some point on: for durations and deadlines."""
+    wall: Callable[[], float] = staticmethod(clock.wall)
+    """Return Unix time."""
+
+    def __repr__(self) -> str:
+        return "REAL" if type(self) is Clock else f"<{type(self).__name__}>"
+
+    def utc_now(self) -> datetime:
+        """Return the time, as an aware datetime.
+
+        >>> REAL.utc_now().tzinfo is UTC
+        True
+        """
+        return datetime.fromtimestamp(self.wall(), UTC)
+
+    def of_store(self, ask: Callable[[], float]) -> float:
+        """Return the Unix time that the waits of recorded executions go by: the database's own, which *ask* asks for.
+
+        It alone is the same for whoever goes on with them.
+        """
+        return ask()
+
+    def run_begins(self, run: object, *, within: bool) -> None:
+        """Take note that a run begins, on this thread or one that is about to; *within*: in a handler's own thread."""
+
+    def run_ends(self, run: object) -> None:
+        """Take note that it is over, or has never begun."""
+
+    def wait(self, inbox: Inbox, due: float | None, longest: float, under_way: Callable[[], int]) -> Any:  # noqa: ARG002
+        """Wait for something to end, until *due* (monotonic) comes, or for a signal of another thread.
+
+        For *longest* seconds at most: then, as in all other cases, it returns what `Inbox.wait` does. *under_way* says
+        how much of what is waited for is neither a time nor a signal from outside. Coordinating thread only.
+        """
+        left = longest if due is None else min(longest, max(0.0, due - self.monotonic()))
+        return inbox.wait(left)
+
+    def sleep(self, sleeper: Sleeper, waiter: threading.Lock, until: float) -> None:  # noqa: ARG002
+        """Wait until *until* (monotonic), or until somebody releases *waiter*, which is held; it may be for less."""
+        wait_for(waiter, until - self.monotonic())
+
+
+REAL: Final = Clock()
+"""The clock of this machine."""
