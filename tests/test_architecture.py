@@ -78,6 +78,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "references": "what conditions and templates may name",
         "comparisons": "comparisons that cannot be meant",
         "texts": "the conditions and templates of a flow",
+        "analysis": "the modes of flows, and what is known of one that has been looked through",
         "validation": "what can be known of a flow before it runs",
         "known_inputs": "the inputs of a flow that declares none",
         "flow": "a flow's definition",

@@ -15,11 +15,11 @@ from szal.authoring.wiring import Function, Wired, Written, wire
 from szal.engine.one_shot import run
 from szal.errors import InvalidFlow, NotAHandler
 from szal.expressions.path import Json, spelled
+from szal.model.analysis import FlowMode
 from szal.model.flow import FlowDef, definition_of
 from szal.model.migration import Migration, MigrationRegistry
 from szal.model.results import FlowResult
 from szal.model.step import ENGINE_TYPES, StepDef
-from szal.model.validation import FlowMode
 from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:

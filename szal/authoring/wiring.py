@@ -10,10 +10,10 @@ from szal.authoring.parameters import NOTHING, Parameter
 from szal.errors import ConditionError, InvalidFlow, did_you_mean
 from szal.expressions.path import Json, Path
 from szal.model import graph
+from szal.model.analysis import FlowMode
 from szal.model.flow import FlowDef
 from szal.model.inputs import Input, is_declaration
 from szal.model.step import StepDef
-from szal.model.validation import FlowMode
 from szal.steps.handlers import Handlers
 from szal.steps.up_to_date import IsDone
 

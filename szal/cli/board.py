@@ -11,10 +11,10 @@ from szal.cli.text import brief, elapsed, one_line
 from szal.clock import monotonic
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
+from szal.model.analysis import walk
 from szal.model.flow import FlowDef
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
-from szal.model.validation import walk
 
 __all__ = ["Board", "Row", "Snapshot", "Stage"]
 

@@ -118,12 +118,12 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
 
 
 def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
-    """Raise `InvalidFlow` for configs with which what szal itself does cannot work, in a flow that is to be begun.
+    """Raise `InvalidFlow` for what is wrong with a flow that is to be begun, though one that has begun goes on with it.
 
-    And for names of exceptions that there are not.
+    That is configs with which what szal itself does cannot work, names of exceptions that there are not, and `flaws`.
     """
     named = plan.names_exceptions
-    problems = [*plan.clashes]
+    problems = [*plan.flaws]
     problems += [f"step {step.name!r}: {problem}" for step in named for problem in problems_of_names(step)]
     forward, steps = binding.forward, plan.steps
     # Each step of each run comes by here: no call is made for those of the program's own.

@@ -23,11 +23,11 @@ from szal.files.vocabulary import (
     UP_TO_DATE,
     WAIT,
 )
+from szal.model.analysis import FlowMode
 from szal.model.config import STOP_SIGNALS, VARIABLE
 from szal.model.duration import DURATION
 from szal.model.state import NamedEnum
 from szal.model.step import BackoffStrategy
-from szal.model.validation import FlowMode
 
 __all__ = ["flow_schema"]
 

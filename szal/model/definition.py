@@ -17,6 +17,7 @@ import attrs
 
 from szal.errors import EncodeError
 from szal.expressions.path import Json
+from szal.model.analysis import FlowMode, walk
 from szal.model.class_name import may_be_one
 from szal.model.flow import FlowDef
 from szal.model.json import NO_LIMIT_MS, flow_fields, step_fields
@@ -24,7 +25,6 @@ from szal.model.json.text import MAX_DEPTH_OF_A_DOCUMENT, dumps, loads
 from szal.model.kept import Kept
 from szal.model.state import NamedEnum
 from szal.model.step import BackoffStrategy, TriggerMode
-from szal.model.validation import FlowMode, walk
 
 __all__ = ["Definition", "changed_steps", "content_id", "differences"]
 

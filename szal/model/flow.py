@@ -8,12 +8,13 @@ import attrs
 from szal.errors import InvalidFlow
 from szal.expressions.copies import as_written
 from szal.expressions.path import Json
+from szal.model.analysis import Analysis, FlowMode, walk
 from szal.model.fields import problems_of_flow
 from szal.model.inputs import Input, problems_of_inputs
 from szal.model.moment import kept_limit
 from szal.model.step import StepDef, new_id
 from szal.model.texts import unread_in_flow
-from szal.model.validation import Analysis, FlowMode, analyse, walk
+from szal.model.validation import analyse
 from szal.number import shown
 
 __all__ = ["FlowDef", "FlowMode", "definition_of"]

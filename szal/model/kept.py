@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from szal.errors import EncodeError
+from szal.model.analysis import walk
 from szal.model.flow import FlowDef
 from szal.model.json.text import dumps
-from szal.model.validation import walk
 
 __all__ = ["Kept"]
 

@@ -6,9 +6,9 @@ import attrs
 
 from szal.expressions.path import Path
 from szal.expressions.template import CompiledTemplate
+from szal.model.analysis import Analysis
 from szal.model.inputs import Input
 from szal.model.texts import undo_of
-from szal.model.validation import Analysis
 
 __all__ = ["known_inputs"]
 

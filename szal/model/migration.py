@@ -7,10 +7,10 @@ import attrs
 
 from szal.errors import MigrationFailed, describe
 from szal.expressions.path import Json
+from szal.model.analysis import walk
 from szal.model.flow import FlowDef
 from szal.model.json.text import dumps, loads
 from szal.model.step import StepDef
-from szal.model.validation import walk
 
 __all__ = ["Migration", "MigrationRegistry"]
 

@@ -3,77 +3,23 @@
 Linear in the size of the flow and not recursive: a chain of 100 000 steps is analysed in a second or two.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
 import attrs
 
 from szal.errors import CycleDetected, InvalidFlow, did_you_mean
-from szal.expressions.condition import CompiledCondition
-from szal.expressions.path import Path
-from szal.expressions.template import CompiledTemplate
 from szal.model import fields, graph, key, texts
+from szal.model.analysis import Analysis, FlowMode, walk
 from szal.model.config import faults_in
 from szal.model.references import Scope
 from szal.model.shapes import Steps
-from szal.model.state import NamedEnum
 from szal.model.step import ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
 from szal.model.variables import INPUT, OUTPUT, clashes
 from szal.number import shown
 
-__all__ = ["Analysis", "FlowMode", "analyse", "walk"]
-
-
-class FlowMode(NamedEnum):
-    """How the steps of a flow are wired (docs/semantics.md has the table).
-
-    >>> FlowMode.DAG.value, FlowMode.SEQUENTIAL.is_linear
-    ('Dag', True)
-    """
-
-    SEQUENTIAL = "Sequential"
-    PARALLEL = "Parallel"
-    DAG = "Dag"
-    HIERARCHICAL = "Hierarchical"
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the steps run one after another, in the order of `walk`."""
-        return self in (FlowMode.SEQUENTIAL, FlowMode.HIERARCHICAL)
-
-
-def walk(steps: Iterable[StepDef]) -> Iterator[tuple[StepDef, int]]:
-    """Yield every step and the place of its parent in this very order (-1 at the top), depth first."""
-    place = 0
-    stack = [(step, -1) for step in reversed(list(steps))]
-    while stack:
-        step, parent = stack.pop()
-        yield step, parent
-        stack.extend((sub, place) for sub in reversed(step.sub_steps))
-        place += 1
-
-
-@attrs.define(eq=False, repr=False)
-class Analysis:
-    """A flow that can be run. All lists are by place: the step's index in the depth-first order of the flow."""
-
-    mode: FlowMode
-    steps: list[StepDef]
-    parents: list[int]
-    places: dict[str, int]  # by name
-    before: list[list[int]]  # declared dependencies; only DAG mode has any
-    order: list[int]  # a topological order
-    finals: frozenset[int] = frozenset()
-    """The finally steps."""
-    conditions: dict[int, CompiledCondition] = attrs.Factory(dict)
-    templates: dict[int, CompiledTemplate] = attrs.Factory(dict)
-    lists: dict[int, Path] = attrs.Factory(dict)
-    """Where the lists are that steps run over, which do not hold one themselves."""
-    has_commands: bool = False
-    """Whether some step is a command, or is undone by one."""
-    clashes: list[str] = attrs.Factory(list)
-    """The names that make one variable for commands: a flow that is to be begun has none."""
+__all__ = ["analyse"]
 
 
 def _misfits(mode: object, steps: Sequence[object]) -> tuple[str, ...]:
@@ -117,6 +63,11 @@ def _name(step: StepDef) -> str:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _is_early(step: StepDef) -> bool:
+    trigger: object = step.trigger_mode
+    return isinstance(trigger, TriggerMode) and trigger.is_early
 
 
 _AFTER_SUCCESS = (TriggerMode.ALL, TriggerMode.ALL_COMPLETED)  # triggers under which nobody sees a step that failed
@@ -173,11 +124,11 @@ class _Analyser:
             for problem in texts.misplaced_in_step(step) if self._configs else ():
                 self._problem(step, problem)
         self._variables()
-        if self._configs:
-            self.problems += self.found.clashes
         cycle = self._dependencies()
         if not cycle:
             self._references()
+        if self._configs:
+            self.problems += self.found.flaws
         if cycle:
             raise CycleDetected(flow_name, tuple(self.problems), cycle)
         if self.problems:
@@ -221,9 +172,9 @@ class _Analyser:
         found.has_commands = has_undo or any(step.step_type == "shell" for step in found.steps)
         if found.has_commands:
             inputs = clashes(INPUT, filter(_is_text, self._inputs or ()))
-            found.clashes += [f"the flow's inputs: {clash}" for clash in inputs]
+            found.flaws += [f"the flow's inputs: {clash}" for clash in inputs]
             steps = clashes(OUTPUT, found.places, has_undo=has_undo)
-            found.clashes += [f"step {clash.name!r}: {clash}" for clash in steps]
+            found.flaws += [f"step {clash.name!r}: {clash}" for clash in steps]
 
     def _shape(self, step: StepDef) -> None:
         if step.done_when is not None and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
@@ -325,9 +276,32 @@ class _Analyser:
                     self._problem(found.steps[place], f"{what} refers to an unknown step {name!r}{hint}")
                 else:
                     questions.setdefault((place, source), what)
-        for place, source in self._impossible(questions):
+        impossible = self._impossible(questions)
+        for place, source in impossible:
             what, name = questions[place, source], found.steps[source].name
             self._problem(found.steps[place], f"{what} refers to step {name!r}, which cannot have run before it")
+        self._races({*impossible})
+
+    def _races(self, impossible: set[tuple[int, int]]) -> None:
+        """Note each condition of a step that may run early which names a step that need not have ended by then."""
+        found = self.found
+        early = {place for place in found.conditions if _is_early(found.steps[place]) and place not in found.finals}
+        questions = [
+            (place, found.places[name])
+            for place in sorted(early)
+            for name in sorted(found.conditions[place].steps)
+            if name in found.places
+        ]
+        if not questions:
+            return
+        meet = {place for place, step in enumerate(found.steps) if _is_early(step)}
+        for place, source in sorted({*graph.not_ancestors(found.before, found.order, questions, meet)} - impossible):
+            step, name = found.steps[place], found.steps[source].name
+            found.flaws.append(
+                f"step {_name(step)}: condition refers to step {name!r}, which may not have ended by then, as trigger "
+                f"mode {step.trigger_mode} waits for one of several: put the condition on a step that depends on "
+                f"{name!r} alone, or wait for all of them (trigger mode all_done)"
+            )
 
     def _impossible(self, questions: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         found = self.found

@@ -19,6 +19,7 @@ from szal.expressions.condition import CompiledCondition
 from szal.expressions.path import Json, Path
 from szal.expressions.template import CompiledTemplate
 from szal.model import graph
+from szal.model.analysis import Analysis, FlowMode
 from szal.model.config import UP_TO_DATE
 from szal.model.flow import FlowDef
 from szal.model.inputs import ANY_INPUTS, Inputs
@@ -27,7 +28,6 @@ from szal.model.key import item_in, item_key
 from szal.model.known_inputs import known_inputs
 from szal.model.recorded import as_read_again
 from szal.model.step import ENGINE_TYPES, StepDef, TriggerMode
-from szal.model.validation import Analysis, FlowMode
 from szal.scheduler import retry
 from szal.scheduler.outcomes import MARKS, OPENS, EdgeKind, Mark, Outcome
 
@@ -142,7 +142,7 @@ class Plan:
     may_run_commands: bool = False  # some step is a command, or is undone by one, or is a sub-flow, which may have some
     may_be_done: Sequence[int] = ()  # the steps that say when their work is there
     names_exceptions: Sequence[StepDef] = ()  # the steps that do, in what they are tried again after
-    clashes: Sequence[str] = ()  # names that make one variable for its commands
+    flaws: Sequence[str] = ()  # what keeps it from being begun, though not from going on
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
     """The flow as whoever reads what is recorded of it sees it, where that is not the same."""
@@ -293,7 +293,7 @@ def _compile(found: Analysis) -> Plan:
         may_run_commands=any(map(_may_run_commands, found.steps)),
         may_be_done=[place for place, step in enumerate(found.steps) if _may_be_done(step)],
         names_exceptions=[step for step in found.steps if _names_exceptions(step)],
-        clashes=found.clashes,
+        flaws=found.flaws,
     )
     if found.mode is FlowMode.DAG:
         _wire_dag(plan)

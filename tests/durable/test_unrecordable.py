@@ -4,6 +4,7 @@ import contextlib
 import random
 import sqlite3
 
+import attrs
 import pytest
 
 from szal import (
@@ -231,3 +232,27 @@ def test_a_recorded_definition_whose_ids_are_no_uuids_goes_on(new_engine, store,
     assert engine.resume("e").outputs == {"first": "first", "second": 1, "third": "third"}
     assert new_engine().run(flow, execution_id="e").state is WorkflowState.COMPLETED
     assert engine.rerun("e", from_step="third").success
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_recorded_condition_that_would_be_refused_today_goes_on(new_engine, store, store_url):
+    """Earlier versions let a condition name one of several that its step waits for; it sees nothing there."""
+    steps = [root := StepDef("root"), a := StepDef("a", depends_on=root), b := StepDef("b", depends_on=root)]
+    ask = StepDef("ask", depends_on=root, step_type="wait", config={"signal": "go"})
+    options = {"depends_on": [a, b, ask], "trigger_mode": "any"}
+    first = StepDef("first", depends_on=[ask], condition="steps.root.status == 'completed'", trigger_mode="any")
+    flow = FlowDef("f", FlowMode.DAG, steps=[*steps, ask, first])
+    assert new_engine().run(flow, execution_id="e").state is WorkflowState.PAUSED
+    with contextlib.closing(sqlite3.connect(store_url.removeprefix("sqlite:///"), isolation_level=None)) as db:
+        for old, new in (
+            (f'"depends_on":["{ask.id}"]', f'"depends_on":["{ask.id}","{a.id}"]'),
+            ("steps.root", "steps.a"),
+        ):
+            db.execute("UPDATE szal_flows SET data = replace(data, ?, ?)", (old, new))
+        assert "steps.a.status" in db.execute("SELECT data FROM szal_flows").fetchone()[0]
+    engine = new_engine()
+    result = engine.resume("e")
+    assert result["first"].error == "condition not met"
+    flow = FlowDef("f", FlowMode.DAG, steps=[*steps, ask, attrs.evolve(first, condition="steps.a.output", **options)])
+    with pytest.raises(InvalidFlow, match="may not have ended by then"):
+        engine.run(flow, execution_id="another")

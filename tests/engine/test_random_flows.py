@@ -117,6 +117,7 @@ def flows(
     mode = draw(st.sampled_from(modes))
     steps: list[Spec] = []
     before: list[set[int]] = []  # the places of the steps that each one waits for, directly or not
+    surely: list[set[int]] = []  # those of them that must have ended when it begins
     for place in range(draw(st.integers(1, most))):
         spec = draw(bare_steps(f"s{place}", words))
         if nesting and draw(st.integers(0, 2)) == 0:
@@ -125,13 +126,15 @@ def flows(
             spec = Spec(spec.name, flow=flow if undone else without_rollback(flow))
             spec = change(spec, retries=draw(st.integers(0, 1)) if undone else 0, caught=draw(st.integers(0, 5)) == 5)
         if mode is FlowMode.DAG:
-            spec, behind = draw(wired(spec, before, triggers))
+            spec, behind, sure = draw(wired(spec, before, surely, triggers))
         else:
-            behind = set() if mode is FlowMode.PARALLEL else set(range(place))
+            behind = sure = set() if mode is FlowMode.PARALLEL else set(range(place))
         if draw(st.integers(0, 2)) == 0:
-            spec = change(spec, condition=draw(conditions([steps[number] for number in sorted(behind)])))
+            seen = sure if spec.trigger in EARLY else behind
+            spec = change(spec, condition=draw(conditions([steps[number] for number in sorted(seen)])))
         steps.append(spec)
         before.append(behind)
+        surely.append(sure)
     listed = None
     if mode is FlowMode.HIERARCHICAL:
         steps = draw(trees(steps))
@@ -148,13 +151,15 @@ def flows(
 
 @st.composite
 def wired(
-    draw: st.DrawFn, spec: Spec, before: list[set[int]], triggers: tuple[TriggerMode, ...]
-) -> tuple[Spec, set[int]]:
-    """Draw what *spec* depends on; return it, and the steps that it waits for, directly or not."""
+    draw: st.DrawFn, spec: Spec, before: list[set[int]], surely: list[set[int]], triggers: tuple[TriggerMode, ...]
+) -> tuple[Spec, set[int], set[int]]:
+    """Draw what *spec* depends on; return it, what it waits for, directly or not, and which of it must have ended."""
     needs = draw(st.lists(st.sampled_from(range(len(before))), max_size=3)) if before else []
     trigger = draw(st.sampled_from([mode for mode in triggers if needs or mode not in EARLY]))
     behind = set().union(*({need} | before[need] for need in needs))
-    return change(spec, needs=tuple(f"s{need}" for need in needs), trigger=trigger), behind
+    join = set.intersection if trigger in EARLY else set.union
+    sure = join(*({need} | surely[need] for need in needs)) if needs else set()
+    return change(spec, needs=tuple(f"s{need}" for need in needs), trigger=trigger), behind, sure
 
 
 @st.composite

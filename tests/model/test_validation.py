@@ -168,6 +168,42 @@ def test_sub_steps_are_for_hierarchies(mode):
     only_problem(flow, "'a'", "sub")
 
 
+@pytest.mark.parametrize("trigger", [TriggerMode.ANY, TriggerMode.ONE_FAILED, TriggerMode.ONE_DONE], ids=str)
+class TestAConditionOfAStepThatWaitsForOneOfSeveral:
+    def test_may_not_name_one_of_them(self, trigger: TriggerMode) -> None:
+        a, b = StepDef("a"), StepDef("b")
+        first = StepDef("first", depends_on=[a, b], trigger_mode=trigger, condition="steps.b.status == 'failed'")
+        only_problem(
+            dag(a, b, first),
+            f"step 'first': condition refers to step 'b', which may not have ended by then, as trigger mode {trigger}",
+            "put the condition on a step that depends on 'b' alone, or wait for all of them (trigger mode all_done)",
+        )
+
+    def test_nor_what_only_one_of_them_waits_for(self, trigger: TriggerMode) -> None:
+        a, b = StepDef("a"), StepDef("b")
+        c = StepDef("c", depends_on=a)
+        first = StepDef("first", depends_on=[b, c], trigger_mode=trigger, condition="steps.a.status == 'failed'")
+        only_problem(dag(a, b, c, first), "'first'", "'a', which may not have ended by then")
+
+    def test_may_name_what_must_have_ended_on_every_path(self, trigger: TriggerMode) -> None:
+        root = StepDef("root")
+        a = StepDef("a", depends_on=root)
+        b = StepDef("b", depends_on=a)
+        condition = "steps.root.output && steps.a.status == 'failed'"
+        assert (
+            problems(dag(root, a, b, StepDef("c", depends_on=[a, b], trigger_mode=trigger, condition=condition))) == []
+        )
+
+    def test_may_name_the_only_one(self, trigger: TriggerMode) -> None:
+        a = StepDef("a")
+        assert problems(dag(a, StepDef("c", depends_on=a, trigger_mode=trigger, condition="steps.a.output"))) == []
+
+    def test_may_have_a_config_that_names_one_of_them(self, trigger: TriggerMode) -> None:
+        a, b = StepDef("a"), StepDef("b")
+        config = {"text": "{{steps.a.output?}}"}
+        assert problems(dag(a, b, StepDef("c", depends_on=[a, b], trigger_mode=trigger, config=config))) == []
+
+
 # -- cycles ------------------------------------------------------------------------------------------
 
 

@@ -7,13 +7,13 @@ from typing import Final, TypeVar
 
 from szal.errors import DecodeError
 from szal.expressions.path import Json
+from szal.model.analysis import FlowMode
 from szal.model.flow import FlowDef
 from szal.model.json.text import loads
 from szal.model.moment import NO_LIMIT_MS
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
 from szal.model.step import MAX_ITEMS, BackoffStrategy, StepDef, TriggerMode
-from szal.model.validation import FlowMode
 
 __all__ = ["ObjectReader", "decode_flow", "decode_record", "decode_step_result", "plain_outcome", "read_outcome"]
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from szal.errors import EncodeError
 from szal.expressions.path import Json
+from szal.model.analysis import FlowMode
 from szal.model.class_name import class_name
 from szal.model.flow import FlowDef
 from szal.model.json.text import MAX_DEPTH, MAX_DEPTH_OF_A_DOCUMENT, dumps, encode_text
@@ -14,7 +15,6 @@ from szal.model.moment import NO_LIMIT_MS, as_ms
 from szal.model.results import ExecutionRecord, FlowResult, StepResult, as_message
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
 from szal.model.step import MAX_COUNT, MAX_ITEMS, BackoffStrategy, Failure, StepDef, TriggerMode
-from szal.model.validation import FlowMode
 from szal.number import problem_of, shown
 
 __all__ = [
