@@ -219,6 +219,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "durations": "how long the steps of earlier runs took",
         "finishing": "the finally steps of an execution",
         "rollback": "undoing a run",
+        "so_far": "how the steps of a run stand that have not ended",
         "spec": "what is to be run",
         "recording": "the three ways to record",
         "lineage": "which executions are whose sub-flows",

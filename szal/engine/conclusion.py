@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from szal.engine.rollback import Rollback
+from szal.engine.so_far import as_it_is_left
 from szal.engine.spec import ExecutionSpec
 from szal.errors import cut
 from szal.events.bus import EventType
 from szal.model.results import ExecutionRecord, FlowEnd, FlowResult, StepResult
-from szal.model.state import StepStatus, WorkflowState
+from szal.model.state import WorkflowState
 from szal.scheduler.run import FLOW_FAILED, Run
 
 __all__ = ["ENDS", "UNDONE_WITH_PARENT", "copy_of", "end_of", "reason_of", "result_of", "without_exception"]
@@ -32,16 +33,11 @@ def end_of(run: Run, undo: Rollback | None, state: WorkflowState) -> FlowEnd:
 
 
 def result_of(spec: ExecutionSpec, run: Run, took: float, state: WorkflowState, error: str | None) -> FlowResult:
-    """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING.
-
-    One that an earlier run left is there also where its step still waits for others.
-    """
+    """Return the result of a run that ends, or pauses, in *state*; steps that have none yet are PENDING."""
     steps = run.results.copy()
     for node in run.plan.nodes if run.unsettled or run.plan.finals else ():
         if steps[node.place] is None:
-            kept = run.kept.get(node.place)
-            pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
-            steps[node.place] = pending if kept is None or kept.outcome is None else kept.result
+            steps[node.place] = as_it_is_left(run, node)
     return FlowResult(
         spec.flow.name,
         cast("list[StepResult]", steps),

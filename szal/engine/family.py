@@ -27,11 +27,8 @@ from typing import TYPE_CHECKING
 
 from szal.engine.conclusion import copy_of
 from szal.engine.lifecycle import Lifecycle
-from szal.model.results import StepResult
-from szal.model.state import StepStatus, Stop, WorkflowState
-from szal.scheduler.plan import Node
-from szal.scheduler.run import Run
-from szal.scheduler.stage import KEPT, PENDING, READY, SETTLED
+from szal.engine.so_far import as_it_stands
+from szal.model.state import Stop, WorkflowState
 
 if TYPE_CHECKING:
     from szal.engine.status import ExecutionStatus
@@ -60,29 +57,16 @@ def look(lifecycle: Lifecycle, execution_id: str) -> "ExecutionStatus | None":
 
     for member in family_of(lifecycle):
         if member.execution_id == execution_id:
-            run = member.run
+            run, final = member.run, member.final
+            nodes, finals = run.plan.nodes, () if final is None else run.plan.finals
             return ExecutionStatus(
                 record=copy_of(member.record),
                 flow=member.spec.flow,
-                results=[_as_it_stands(run, node) for node in run.plan.nodes],
+                results=[as_it_stands(final if final and node.place in finals else run, node) for node in nodes],
                 is_running=member.record.state.is_live,
                 is_cancelling=run.stop is Stop.CANCELLED and member.record.state.is_live,
             )
     return None
-
-
-def _as_it_stands(run: Run, node: Node) -> StepResult:
-    """Return what a step has come to, or that it is under way. From any thread."""
-    result = run.results[node.place]
-    if result is not None:
-        return result
-    stages, kept, before = run.stages, run.kept.get(node.place), run.history.get(node.place)
-    stage = stages[node.place] if node.place < len(stages) else SETTLED  # one that is over has none any more
-    if stage is KEPT and kept is not None:
-        return kept.result
-    is_under_way = stage not in (PENDING, KEPT, READY, SETTLED)
-    status = StepStatus.RUNNING if is_under_way else StepStatus.PENDING
-    return StepResult(node.step.id, node.step.name, status, attempts=0 if before is None else before.attempt)
 
 
 def is_whole(lifecycle: Lifecycle) -> bool:

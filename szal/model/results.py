@@ -31,7 +31,7 @@ class StepResult:
     `duration` is in seconds, from the first attempt's start to the end of the last one, waits included.
     `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception. `is_caught`: it
     failed, and its flow may succeed all the same (`StepDef.continue_on_error`). `items` has the results of a step that
-    ran once for each element of a list, in its order; of any other it is None.
+    ran once for each element of a list, in its order, as far as they are known; of any other it is None.
 
     >>> result = StepResult("1", "build", StepStatus.SKIPPED, error="condition not met")
     >>> str(result.status), result.output, result.attempts

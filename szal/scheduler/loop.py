@@ -358,7 +358,7 @@ class Scheduler:
         c.pooled.close()
         c.limited.close()
         for run in c.runs:
-            run.release()
+            run.hush()
         c.inline_run = c.relief = c.baton = None
         c.afterwards.clear()
         self.on_idle = self.on_relieved = None

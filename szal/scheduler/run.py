@@ -383,17 +383,23 @@ class Run:
                     self.completed.append(node.place)
         self.unsettled = sum(stage is not SETTLED for stage in self.stages)
 
-    def release(self) -> None:
-        """Let go of whom it tells: it is over, and its results may outlive it."""
+    def hush(self) -> None:
+        """Tell nobody of anything any more: it is over. How its steps stand, and their items, can still be seen."""
         self.is_over = True
         for items in self.fan_outs.values():
-            items.release()
-        self.fan_outs, self.items_before = {}, {}
+            items.hush()
         self.held.clear()
         self.launch = self.end_sub_flow = self.on_stop = self.on_failing = self.on_undecided = None
         self.log = self.watch = None
         self.stages = []
         self.on_done = _nobody
+
+    def release(self) -> None:
+        """Let go of all but its results, which may outlive it."""
+        self.hush()
+        for items in self.fan_outs.values():
+            items.release()
+        self.fan_outs, self.items_before = {}, {}
 
 
 def _nobody(_: Run) -> None:

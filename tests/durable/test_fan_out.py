@@ -11,9 +11,11 @@ from durable.children import killed
 from helper_engine import bounded, waited
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import run_command_line
 
 from szal import (
     CancellationToken,
+    Engine,
     FlowDef,
     FlowMode,
     SkipStep,
@@ -412,21 +414,95 @@ def test_a_failed_execution_that_runs_again_under_its_id_runs_the_items_that_fai
     assert (acts.ran, result["after"].output) == ([1, "after"], outputs("abcd"))
 
 
-def test_a_paused_execution_goes_on_with_the_missing_items(new_engine):
-    acts, begun, released = Acts(), threading.Event(), threading.Event()
+PENDING, RUNNING = StepStatus.PENDING, StepStatus.RUNNING
 
-    def act(ctx):
+
+class Held(Acts):
+    """Does the steps, but waits in item 1 until it is told to go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, ctx):
         if ctx.index == 1:
-            begun.set()
-            waited(released)
-        return acts(ctx)
+            self.begun.set()
+            waited(self.go)
+        return super().__call__(ctx)
 
-    engine = new_engine(act)
+
+def of_items(step):
+    return [item.status for item in step.items]
+
+
+@pytest.mark.parametrize("where", ["around", "finally"])
+def test_a_step_under_way_is_told_with_the_items_decided_so_far(new_engine, where):
+    acts = Held()
+    engine = new_engine(acts, durability="step")
+    flow = fan_out(max_parallel=1)
+    if where == "finally":
+        flow = FlowDef(
+            "fan", steps=[StepDef("first"), StepDef("each", foreach=list("abcd"), max_parallel=1, finally_=True)]
+        )
+    with engine:
+        execution = engine.start(flow, execution_id="e")
+        try:
+            waited(acts.begun)
+            for status in (execution.progress(), engine.look("e")):
+                step = status.steps["each"]
+                assert (step.status, of_items(step)) == (RUNNING, [DONE, RUNNING, PENDING, PENDING])
+                assert step.items[0].output == {"file": "a"}
+            elsewhere = new_engine().look("e").steps["each"]
+            assert (elsewhere.status, of_items(elsewhere)) == (PENDING, [DONE])
+        finally:
+            acts.go.set()
+        assert of_items(execution.result(20)["each"]) == [DONE] * 4
+        assert of_items(execution.progress().steps["each"]) == [DONE] * 4
+
+
+def test_without_a_store_it_is_told_so_too():
+    acts = Held()
+    with Engine(acts) as engine:
+        execution = engine.start(fan_out(max_parallel=1))
+        try:
+            waited(acts.begun)
+            assert of_items(execution.progress().steps["each"]) == [DONE, RUNNING, PENDING, PENDING]
+        finally:
+            acts.go.set()
+        execution.result(20)
+
+
+@pytest.mark.parametrize("durability", ["none", "flow", "step"])
+def test_a_paused_execution_has_the_items_decided_so_far_and_goes_on_with_the_others(new_engine, store, durability):
+    acts = Held()
+    engine = new_engine(acts, durability=durability)
     execution = engine.start(fan_out("after", max_parallel=1), execution_id="e")
-    waited(begun)
+    waited(acts.begun)
     engine.pause("e")
-    released.set()
-    assert execution.result(20).state is WorkflowState.PAUSED
-    assert acts.ran == [0, 1]
-    assert bounded(engine.resume, "e")["after"].output == outputs("abcd")
+    acts.go.set()
+    paused = execution.result(20)
+    engine.config.execution_store.flush()
+    for result in (paused, store.get("e").result, execution.progress().steps):
+        assert (result["each"].status, of_items(result["each"])) == (PENDING, [DONE, DONE, PENDING, PENDING])
+    other = new_engine(acts)
+    assert of_items(other.look("e").steps["each"]) == [DONE, DONE]
+    assert bounded(other.resume, "e")["after"].output == outputs("abcd")
     assert acts.ran == [0, 1, 2, 3, "after"]
+
+
+def test_one_that_is_paused_again_before_anything_has_begun_still_has_them(new_engine):
+    acts = Held()
+    acts.go.set()
+    engine = new_engine(lambda ctx: engine.pause("e") and acts(ctx) if ctx.index == 1 else acts(ctx))
+    assert engine.run(fan_out(max_parallel=1), execution_id="e").state is WorkflowState.PAUSED
+    again = new_engine(acts, event_sink=lambda event: again.pause("e"))
+    paused = bounded(again.resume, "e")
+    assert (paused.state, of_items(paused["each"])) == (WorkflowState.PAUSED, [DONE, DONE])
+    assert acts.ran == [0, 1]
+
+
+def test_szal_show_has_them(store_url, new_engine):
+    engine = new_engine(lambda ctx: engine.pause("e") and ctx.item if ctx.index == 1 else ctx.item)
+    engine.run(FlowDef("fan", steps=[StepDef("each", foreach=list("abcd"), max_parallel=1)]), execution_id="e")
+    engine.config.execution_store.flush()
+    assert "2 items: 2 completed" in run_command_line("show", "e", "--store", store_url).stdout

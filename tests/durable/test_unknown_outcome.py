@@ -85,6 +85,7 @@ def test_an_item_is_decided_on_by_its_name(new_engine: NewEngine, gateway: Gatew
     engine = new_engine(gateway)
     result = engine.run(order(foreach="inputs.list", max_parallel=1), {"list": ["a", "b", "c"]}, execution_id="o")
     assert result.error == "needs a decision: charge[1]"
+    assert [str(item.status) for item in result["charge"].items or ()] == ["completed", "pending", "completed"]
     assert gateway.calls == ["charge[0]", "charge[1]", "charge[2]"]
     assert [wait.step for wait in engine.look("o").waits] == ["charge[1]"]
     engine.resolve("o", "charge[1]", "completed", output="paid")

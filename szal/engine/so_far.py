@@ -1,0 +1,56 @@
+"""How the steps of a run stand that have not ended, with the items of those that run over a list."""
+
+from collections.abc import Callable
+
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.plan import Node
+from szal.scheduler.run import Run
+from szal.scheduler.stage import KEPT, PENDING, READY, SETTLED
+
+__all__ = ["as_it_is_left", "as_it_stands"]
+
+_NOT_UNDER_WAY = (PENDING, KEPT, READY, SETTLED)
+
+
+def as_it_stands(run: Run, node: Node) -> StepResult:
+    """Return what a step has come to, or that it is under way. From any thread."""
+    result = run.results[node.place]
+    if result is not None:
+        return result
+    stages, kept, before = run.stages, run.kept.get(node.place), run.history.get(node.place)
+    stage = stages[node.place] if node.place < len(stages) else SETTLED  # one that is over has none any more
+    if stage is KEPT and kept is not None:
+        return kept.result
+    status = StepStatus.PENDING if stage in _NOT_UNDER_WAY else StepStatus.RUNNING
+    found = StepResult(node.step.id, node.step.name, status, attempts=0 if before is None else before.attempt)
+    found.items = _items(run, node, as_it_stands)
+    return found
+
+
+def as_it_is_left(run: Run, node: Node) -> StepResult:
+    """Return what a step has come to where its run pauses, or is left: without an outcome, it is PENDING.
+
+    One that an earlier run left is there also where its step still waits for others.
+    """
+    result, kept = run.results[node.place], run.kept.get(node.place)
+    if result is not None:
+        return result
+    if kept is not None and kept.outcome is not None:
+        return kept.result
+    found = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+    found.items = _items(run, node, as_it_is_left)
+    return found
+
+
+def _items(run: Run, node: Node, look: Callable[[Run, Node], StepResult]) -> list[StepResult] | None:
+    """Return the items of a step as *look* has them, in order; None: none of them is known."""
+    items = run.fan_outs.get(node.place)
+    if items is not None:
+        return [look(items, item) for item in items.plan.nodes]
+    before = run.items_before.get(node.place)
+    if before is None:
+        return None
+    decided = {index: kept.result for index, kept in before.copy().items() if kept.outcome is not None}
+    missing = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+    return [decided.get(index, missing) for index in range(max(decided, default=-1) + 1)] or None
