@@ -16,6 +16,7 @@ from szal.errors import (
     ExecutionOwned,
     HandlerNotFound,
     LeaseLost,
+    StoreClosed,
     WorkingDirectoryGone,
 )
 from szal.interruption import is_interruption
@@ -93,6 +94,7 @@ class BackgroundRecovery:
         self._resume = resume
         self._is_active = is_active
         self._at_once = at_once
+        self._is_closed = False
         self._messages: Mailbox[_Message | None] = Mailbox()  # None: closed
         # The recovery thread's own:
         self._running: set[str] = set()
@@ -104,7 +106,8 @@ class BackgroundRecovery:
         self._messages.put(_Message(execution_id))
 
     def close(self) -> None:
-        """Take up nothing more. Waits for nothing."""
+        """Take up nothing more. Waits for nothing; what is just being looked for may find its store closed."""
+        self._is_closed = True
         self._messages.put(None)
 
     def _work(self) -> None:
@@ -138,7 +141,8 @@ class BackgroundRecovery:
         try:
             found = self._interrupted()
         except Exception:  # the store is away; the next time may be better
-            logger.exception("recovery failed; trying again in %gs", self._interval)
+            if not self._is_closed:
+                logger.exception("recovery failed; trying again in %gs", self._interval)
             return
         for execution_id in found:
             if len(self._running) >= self._at_once:
@@ -151,9 +155,17 @@ class BackgroundRecovery:
     def _recover(self, execution_id: str) -> None:
         result = None
         try:
-            result = _resume(self._resume, execution_id)
+            result = _resume(self._resume_if_open, execution_id)
         finally:
             self._messages.put(_Message(execution_id, result is not None))
+
+    def _resume_if_open(self, execution_id: str) -> FlowResult:
+        try:
+            return self._resume(execution_id)
+        except StoreClosed as error:
+            if self._is_closed:
+                raise EngineClosed from error
+            raise
 
 
 @attrs.frozen
