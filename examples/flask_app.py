@@ -1,43 +1,113 @@
-"""A Flask view that starts a flow and answers at once; another one tells how far it has come.
+"""Refunds that somebody has to approve: a Flask application with an inbox, and a page that shows how far each is.
 
-flask --app examples/flask_app run
-curl -X POST localhost:5000/reports/7
-curl localhost:5000/executions/ID
+pip install "szal[flask]"
+flask --app examples/flask_app.py run        then open http://localhost:5000 in a browser
+
+What waits for an answer is in no process: stop the server, start it again, and give the answer then. In earnest it is
+served by several processes, forked from one that has loaded it:
+
+gunicorn --preload --workers 2 --chdir examples flask_app:app
 """
 
 import os
+from contextlib import suppress
 
-from flask import Flask
+from flask import Flask, redirect, render_template_string, request
 from flask.typing import ResponseReturnValue
 
-from szal import Engine, EngineConfig, ExecutionNotFound, FlowDef, FlowMode, StepContext, StepDef, open_store
+import szal
+from szal.contrib.flask import Szal
 
-store = open_store(os.environ.get("SZAL_STORE", "memory:"))
-sink = store.engine_sink()
-
-
-def handler(ctx: StepContext) -> str:
-    return f"{ctx.step.name} of customer {ctx.inputs['customer']}"
+refund = szal.Flow("refund")
 
 
-engine = Engine(handler, EngineConfig(execution_store=sink))
-report = FlowDef("report", FlowMode.DAG)
-parts = [report.add_step(StepDef(name)) for name in ("invoices", "payments", "complaints")]
-report.add_step(StepDef("mail", depends_on=parts))
+@refund.step(max_retries=3)
+def check(ctx: szal.StepContext, order: str) -> float:
+    """Look up what was paid: slowly, so that there is something to be seen."""
+    ctx.sleep(float(os.environ.get("PAUSE", "2")))
+    return 10.0 * len(order)
+
+
+WEEK = 7 * 86400.0
+refund.add_step(szal.StepDef("approved", step_type="wait", config={"signal": "answer", "timeout": WEEK}), needs=check)
+
+
+@refund.step(condition="steps.approved.output.yes", idempotent=False)  # never twice: after a crash somebody looks
+def pay(check: float, approved: dict[str, object]) -> str:
+    return f"paid {check:.2f}, approved by {approved['by']}"
+
+
+@refund.step(needs=pay)
+def mail(ctx: szal.StepContext, order: str) -> str:
+    return f"mail about {order}: {ctx.outputs.get('pay', 'there is no refund')}"
+
 
 app = Flask(__name__)
+app.config["SZAL_STORE"] = os.environ.get("SZAL_STORE", "sqlite:///refunds.db")
+flows = Szal(refund, app=app)  # opens nothing: each process does that when it is first asked for something
+
+PAGE = """<!doctype html><title>{{ title }}</title><h1>{{ title }}</h1>
+<p><a href="/">Ask for a refund</a> · <a href="/inbox">Inbox</a></p>"""
 
 
-@app.post("/reports/<customer>")
-def start_report(customer: str) -> ResponseReturnValue:
-    execution = engine.start(report, {"customer": customer}, labels={"customer": customer})
-    return {"execution": execution.execution_id}, 202
+def page(title: str, main: str, **values: object) -> str:
+    return render_template_string(PAGE + main, title=title, **values)
 
 
-@app.get("/executions/<execution_id>")
+@app.get("/")
+def form() -> str:
+    form = '<form method="post" action="/refunds">Order <input name="order" required> <button>Ask</button></form>'
+    return page("Ask for a refund", form)
+
+
+@app.post("/refunds")
+def ask() -> ResponseReturnValue:
+    """Begin one, once for each order however often this is sent, and answer at once."""
+    order = request.form["order"]
+    with suppress(szal.ExecutionOwned):  # it runs already
+        flows.start(refund, {"order": order}, execution_id=f"refund-{order}")
+    return redirect(f"/refunds/refund-{order}", 303)
+
+
+@app.get("/refunds/<execution_id>")
 def show(execution_id: str) -> ResponseReturnValue:
+    """Tell how far it is, whichever process runs it; the page loads itself again until it waits or has ended."""
     try:
-        status = engine.look(execution_id)
-    except ExecutionNotFound:
-        return {"error": "no such execution"}, 404
-    return {"state": str(status.state), "steps": {name: str(step.status) for name, step in status.steps.items()}}
+        status = flows.engine.look(execution_id)
+    except szal.ExecutionNotFound:
+        return page("There is no such refund", ""), 404
+    if "application/json" in request.headers.get("Accept", ""):
+        steps = {name: {"status": str(step.status), "output": step.output} for name, step in status.steps.items()}
+        return {"state": str(status.state), "steps": steps}
+    main = """{% if status.is_running %}<meta http-equiv="refresh" content="0.5">{% endif %}
+    <p>{{ status.state }}: {{ done }} of {{ status.steps|length }} steps</p>
+    <progress max="{{ status.steps|length }}" value="{{ done }}"></progress>
+    <ul>{% for step in status.steps.values() %}<li>{{ step.step_name }}: {{ step.status }}
+      {{ step.error or step.output or "" }}{% endfor %}</ul>
+    {% for wait in status.waits %}<p>It waits for: {{ wait.signal }}, until {{ wait.until }}{% endfor %}"""
+    done = sum(str(step.status) not in ("pending", "running") for step in status.steps.values())
+    return page(execution_id, main, status=status, done=done)
+
+
+@app.get("/inbox")
+def inbox() -> ResponseReturnValue:
+    """List what waits for somebody's answer."""
+    paused = flows.store.find(flow_name="refund", states=[szal.WorkflowState.PAUSED])
+    found = [flows.engine.look(summary.execution_id) for summary in paused]
+    waiting = [(status, wait) for status in found for wait in status.waits if wait.signal == "answer"]
+    if "application/json" in request.headers.get("Accept", ""):
+        return [{"id": wait.execution_id, "step": wait.step} for _, wait in waiting]
+    main = """{% for status, wait in waiting %}<form method="post" action="/inbox/{{ wait.execution_id }}">
+    <a href="/refunds/{{ status.execution_id }}">{{ status.execution_id }}</a>: {{ status.steps.check.output }} EUR,
+    until {{ wait.until }} <input name="by" placeholder="your name" required>
+    <button name="yes" value="1">Approve</button> <button name="yes" value="">Refuse</button></form>
+    {% else %}<p>Nothing waits for an answer.{% endfor %}"""
+    return page("Inbox", main, waiting=waiting)
+
+
+@app.post("/inbox/<execution_id>")
+def answer(execution_id: str) -> ResponseReturnValue:
+    """Give the answer, of which the first counts: this process goes on with the refund at once."""
+    value = {"yes": bool(request.form.get("yes")), "by": request.form["by"]}
+    flows.engine.signal(execution_id, "answer", value, signal_id="answer")
+    return redirect(f"/refunds/{execution_id}", 303)

@@ -11,6 +11,8 @@ echo one > inbox/today.csv                      now it can be read
 curl localhost:8000/imports/today.csv           completed: accepted by the killed process, loaded by another
 
 With --config examples/gunicorn.conf.py a worker that is told to end (kill 4711, a deployment) lets its steps end first.
+
+Here all that is done by hand, as with any framework; szal.contrib.flask does it by itself (flask_app.py).
 """
 
 import os

@@ -282,6 +282,10 @@ ROOMS: dict[str, dict[str, str]] = {
         "loader": "flows as files",
         "schema": "the format for editors, as a JSON Schema",
     },
+    "contrib": {
+        "application": "the engine of an application, in each of its processes",
+        "flask": "szal in Flask",
+    },
 }
 UPWARDS = {"engine.opening": ("stores",), "authoring.script": ("cli",)}
 """What modules import from the top, when they are called."""

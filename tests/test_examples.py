@@ -5,12 +5,15 @@ import runpy
 import sqlite3
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
-from processes import UNMEASURED
+from processes import UNMEASURED, wait_until
+from web import ask, running, send
 
 from szal import StepStatus
 
@@ -84,21 +87,50 @@ def test_cancel_from_another_thread(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_flask_app_answers_at_once_and_shows_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SZAL_STORE", f"sqlite:///{tmp_path}/app.db")
-    module = runpy.run_path(str(EXAMPLES / "flask_app.py"))
-    client = module["app"].test_client()
-    assert client.get("/executions/none").status_code == 404
-    answer = client.post("/reports/7")
-    assert answer.status_code == 202
-    deadline = time.monotonic() + 20
-    shown = {"state": "running"}
-    while shown["state"] == "running" and time.monotonic() < deadline:
-        shown = client.get(f"/executions/{answer.json['execution']}").json
-    assert shown["state"] == "completed"
-    assert shown["steps"] == dict.fromkeys(("invoices", "payments", "complaints", "mail"), "completed")
-    module["sink"].close()
-    module["store"].close()
+class TestFlaskApp:
+    """Refunds that wait for an approval, served as the example says."""
+
+    @pytest.fixture
+    def address(self, tmp_path: Path) -> Iterator[str]:
+        environment = CLEAN | {"SZAL_STORE": f"sqlite:///{tmp_path}/app.db", "PAUSE": "0"}
+        app, host = str(EXAMPLES / "flask_app.py"), f"unix://{tmp_path}/http"
+        command = [sys.executable, "-m", "flask", "--app", app, "run", "--host", host]
+        with running(command, place=tmp_path, environment=environment) as address:
+            yield address
+
+    def post(self, address: str, path: str, **form: str) -> str:
+        """Send a form, and return where that leads."""
+        answer = send(address, "POST", path, urlencode(form), **{"Content-Type": "application/x-www-form-urlencoded"})
+        assert answer.status == 303
+        return answer.headers["Location"]
+
+    def await_state(self, address: str, place: str, state: str) -> Any:
+        def found() -> Any:
+            shown = ask(address, "GET", place, Accept="application/json")
+            return shown if shown["state"] == state else None
+
+        return wait_until(found, 20)
+
+    def test_a_refund_is_in_the_inbox_until_somebody_answers(self, address: str) -> None:
+        assert "Ask for a refund" in send(address, "GET", "/").text
+        assert send(address, "GET", "/refunds/none").status == 404
+        assert "Nothing waits" in send(address, "GET", "/inbox").text
+        for _ in range(2):  # twice is as good as once
+            place = self.post(address, "/refunds", order="lamp")
+        self.await_state(address, place, "paused")
+        assert "1 of 4 steps" in send(address, "GET", place).text
+        assert ask(address, "GET", "/inbox", Accept="application/json") == [{"id": "refund-lamp", "step": "approved"}]
+        assert "refund-lamp</a>: 40.0 EUR" in send(address, "GET", "/inbox").text
+        assert self.post(address, "/inbox/refund-lamp", yes="1", by="ann") == place
+        steps = self.await_state(address, place, "completed")["steps"]
+        assert steps["mail"]["output"] == "mail about lamp: paid 40.00, approved by ann"
+
+        place = self.post(address, "/refunds", order="desk")
+        self.await_state(address, place, "paused")
+        self.post(address, "/inbox/refund-desk", yes="", by="bob")
+        steps = self.await_state(address, place, "completed")["steps"]
+        assert steps["pay"]["status"] == "skipped"
+        assert steps["mail"]["output"] == "mail about desk: there is no refund"
 
 
 def test_the_demo_releases_szal_and_takes_a_release_back() -> None:

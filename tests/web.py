@@ -1,13 +1,16 @@
-"""WSGI applications under gunicorn, as tests serve them and talk to them: over a Unix socket."""
+"""WSGI applications in servers of their own, as tests talk to them: over a Unix socket."""
 
 import http.client
+import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import attrs
 from processes import wait_until
 
 
@@ -20,6 +23,31 @@ class Client(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
+@attrs.frozen
+class Answer:
+    """What a server has answered."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    text: str
+
+
+def send(address: str, method: str, path: str, body: str | None = None, **headers: str) -> Answer:
+    """Return what is answered."""
+    client = Client(address)
+    try:
+        client.request(method, path, body, headers={"Host": "szal", **headers})
+        answer = client.getresponse()
+        return Answer(answer.status, answer.headers, answer.read().decode())
+    finally:
+        client.close()
+
+
+def ask(address: str, method: str, path: str, body: str | None = None, **headers: str) -> Any:
+    """Return what is answered, as JSON says it."""
+    return json.loads(send(address, method, path, body, **headers).text)
+
+
 def is_listening(address: Path) -> bool:
     """Whether somebody would answer there: a socket that is bound may not listen yet."""
     with socket.socket(socket.AF_UNIX) as knock:
@@ -27,13 +55,12 @@ def is_listening(address: Path) -> bool:
 
 
 @contextmanager
-def served(app: str, *options: str, place: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Give the address at which gunicorn serves *app*, loaded before it forks its workers; then end it.
+def running(command: Sequence[str], *, place: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Give the address at which *command*, which listens to `place / "http"`, serves; then end it.
 
-    Files go to *place*. No traceback may be in what it says.
+    No traceback may be in what it says.
     """
     address, log = place / "http", place / "log"
-    command = [sys.executable, "-m", "gunicorn", "--preload", *options, "--bind", f"unix:{address}", app]
     with log.open("w") as said:
         server = subprocess.Popen(command, env=environment, cwd=place, stdout=said, stderr=said)
         try:
@@ -44,3 +71,15 @@ def served(app: str, *options: str, place: Path, environment: Mapping[str, str])
             server.terminate()
             server.wait(20)
     assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@contextmanager
+def served(app: str, *options: str, place: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Give the address at which gunicorn serves *app*, loaded before it forks its workers; then end it.
+
+    Files go to *place*. No traceback may be in what it says.
+    """
+    bind = ["--bind", f"unix:{place / 'http'}"]
+    command = [sys.executable, "-m", "gunicorn", "--preload", *options, *bind, app]
+    with running(command, place=place, environment=environment) as address:
+        yield address

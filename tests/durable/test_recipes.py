@@ -1,7 +1,6 @@
 """The examples of docs/recipes.md that outlive their processes, as whole files in processes of their own."""
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 from processes import wait_until
-from web import Client, served
+from web import ask, served
 
 import szal
 
@@ -112,16 +111,6 @@ def worker_exit(server, worker):
     example["worker_exit"](server, worker)
 """
 """The example's settings; in a worker that has closed its engine a file is made."""
-
-
-def ask(address: str, method: str, path: str) -> Any:
-    """Return what is answered, as JSON."""
-    client = Client(address)
-    try:
-        client.request(method, path, headers={"Host": "szal"})
-        return json.loads(client.getresponse().read())
-    finally:
-        client.close()
 
 
 def is_completed(address: str) -> Any:

@@ -1,0 +1,157 @@
+"""The engine of an application, in each process that serves it."""
+
+import atexit
+import contextvars
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import attrs
+
+from szal.engine.engine import Engine
+from szal.logs import SafeLogger
+from szal.number import check, check_wait
+from szal.process_events import enroll_lock
+from szal.steps.around import Surrounding, surrounding
+
+if TYPE_CHECKING:
+    from szal.engine.opening import StoreLike
+    from szal.steps.resolving import Handling
+
+__all__ = ["ApplicationEngine", "Settings", "without_context"]
+
+logger = SafeLogger(logging.getLogger(__name__))
+
+T = TypeVar("T")
+
+_RELOADED: Final = 1.0
+"""How often a server that begins again looks for what it has left before, in seconds."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What an application says of its engine; durations are seconds.
+
+    `around`: what the framework needs around attempts; what the application has there itself comes within. `more`: all
+    other settings of `EngineConfig`. `recover_every`: how often each process looks for executions that nobody runs, or
+    None. `drain`: how long a process that ends waits for the steps that it runs. `is_reloaded`: it begins again when a
+    file changes, and waits for none.
+    """
+
+    store: "StoreLike"
+    flows: "Sequence[Handling]"
+    around: Sequence[Surrounding]
+    more: Mapping[str, object] = attrs.field(factory=dict)
+    recover_every: float | None = attrs.field(default=10.0)
+    drain: float = attrs.field(default=20.0)
+    is_reloaded: bool = False
+
+    @recover_every.validator
+    def _an_interval(self, attribute: "attrs.Attribute[float | None]", value: float | None) -> None:
+        if value is not None:
+            check(attribute.name, value)
+            if not value > 0:
+                raise ValueError(f"{attribute.name} must be positive or None, and is {value}")
+
+    @drain.validator
+    def _a_wait(self, attribute: "attrs.Attribute[float]", value: float) -> None:
+        check_wait(attribute.name, value)
+
+    def open(self) -> Engine:
+        """Return an engine of the flows. It keeps no process from ending: its owner drains it."""
+        own = surrounding(self.more.get("around", ()))
+        config = {"daemon": True, **self.more, "around": (*self.around, *own)}
+        return Engine.open(self.store, *self.flows, **config)
+
+    def recover(self, engine: Engine) -> None:
+        """Have *engine* go on with what others have left, from now on."""
+        if self.recover_every is not None:
+            engine.start_recovery(min(self.recover_every, _RELOADED) if self.is_reloaded else self.recover_every)
+
+
+@attrs.frozen
+class _Opened:
+    """An engine, and the process in which it works."""
+
+    engine: Engine
+    settings: Settings
+    pid: int = attrs.field(factory=os.getpid)
+
+    @property
+    def is_here(self) -> bool:
+        return self.pid == os.getpid()
+
+
+class ApplicationEngine:
+    """Opens an engine where it is first asked for, and drains it when the process ends. From any thread.
+
+    Nothing is opened, and no thread started, before: so a process that loads the application and then forks its workers
+    hands on neither. What the parent of a fork has opened, the child uses, with connections of its own. Each process
+    that uses it goes on with what others have left.
+    """
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._opened: _Opened | None = None
+        self._begun_in: int | None = None  # the process
+        enroll_lock(self, ApplicationEngine._make_lock)
+
+    def _make_lock(self) -> threading.RLock:
+        self._lock = threading.RLock()
+        return self._lock
+
+    def get(self) -> Engine:
+        """Return the engine, which is opened for that, and recovers in this process. Raises what that does."""
+        opened = self._opened
+        if opened is None or not opened.is_here:
+            with self._lock:
+                opened = self._opened = self._here(self._opened)
+        return opened.engine
+
+    def _here(self, opened: _Opened | None) -> _Opened:
+        if opened is None:
+            settings = self._settings()
+            opened = _Opened(settings.open(), settings)
+            atexit.register(self._end)  # a child has that from its parent
+        elif opened.is_here:
+            return opened
+        opened.settings.recover(opened.engine)
+        return attrs.evolve(opened, pid=os.getpid())
+
+    def begin(self) -> None:
+        """Have it opened in this process, if it is not, on a thread: a store that is away fails no request."""
+        if self._begun_in != os.getpid():
+            self._begun_in = os.getpid()
+            with suppress(RuntimeError):  # no thread to be had: its first use opens it
+                threading.Thread(target=self._begin, name="szal-begin", daemon=True).start()
+
+    def _begin(self) -> None:
+        try:
+            self.get()
+        except Exception:
+            logger.exception("the engine cannot be opened: its first use tries that again")
+
+    def close(self, drain: float | None = None) -> None:
+        """Close the engine of this process, as `Engine.close` does; its next use opens another. Tests call it."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        atexit.unregister(self._end)
+        if opened is not None and opened.is_here:
+            opened.engine.close(drain)
+
+    def _end(self) -> None:
+        """Drain it at the end of the process, when nothing is served any more."""
+        opened = self._opened
+        if opened is not None and opened.is_here:
+            opened.engine.close(drain=0.0 if opened.settings.is_reloaded else opened.settings.drain)
+
+
+def without_context(function: Callable[[], T]) -> T:
+    """Return what *function* does, called without any of the caller's context variables.
+
+    A request's are there for as long as it lasts, in its process: what goes on after that has none of them.
+    """
+    return contextvars.Context().run(function)

@@ -1,0 +1,237 @@
+"""szal in a Flask application: under gunicorn, as its development server, and in tests of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, current_app, g, has_request_context
+from processes import UNMEASURED, wait_until
+from web import ask, running, served
+
+import szal
+from szal.contrib.flask import Szal
+
+SITE = Path(__file__).with_name("flask_site.py")
+PROC = Path("/proc")
+
+
+def environment(url: str, place: Path) -> dict[str, str]:
+    return UNMEASURED | {"PYTHONPATH": str(Path(szal.__file__).parents[1]), "SZAL_STORE": url, "PLACE": str(place)}
+
+
+class Site:
+    """The application, as it is served: *files* is where its steps look for them."""
+
+    def __init__(self, address: str, files: Path) -> None:
+        self.address = address
+        self.files = files
+
+    def begin(self, name: str) -> int:
+        """Begin a walk, and return the process in which its first step is at work."""
+        pid: int = ask(self.address, "POST", f"/walks/{name}")["pid"]
+        wait_until((self.files / f"{name}.busy").exists)
+        return pid
+
+    def go_on(self, name: str) -> None:
+        (self.files / f"{name}.go").touch()
+
+    def await_state(self, name: str, state: str) -> Any:
+        def found() -> Any:
+            shown = ask(self.address, "GET", f"/walks/{name}")
+            return shown if shown["state"] == state else None
+
+        return wait_until(found, 20)
+
+
+@pytest.fixture(scope="class", params=["sqlite", "postgres"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    place = tmp_path_factory.mktemp("flask")
+    url = f"sqlite:///{place}/szal.db"
+    if request.param == "postgres":
+        server = request.getfixturevalue("server")
+        schema = server.new_schema()
+        url = server.url_of(schema)
+    options = ["--workers=2", "--graceful-timeout=10", "--chdir", str(SITE.parent)]
+    with served("flask_site:app", *options, place=place, environment=environment(url, place)) as address:
+        yield Site(address, place)
+    if request.param == "postgres":
+        server.drop_schema(schema)
+
+
+class TestUnderGunicorn:
+    """With --preload and two workers, one server for all of them."""
+
+    def test_a_step_has_the_application_and_no_request_before_an_approval_and_after_it(self, site: Site) -> None:
+        site.go_on("a")
+        site.begin("a")
+        assert site.await_state("a", "paused")["waits"] == ["answer"]
+        assert ask(site.address, "POST", "/walks/a/answer", "yes") == {"sent": True}
+        outputs = site.await_state("a", "completed")["outputs"]
+        assert outputs["second"]["answer"] == "yes"
+        for step in ("first", "second"):
+            assert (outputs[step]["app"], outputs[step]["request"]) == ("site", False)
+
+    def test_what_a_killed_worker_left_another_goes_on_with_by_itself(self, site: Site) -> None:
+        killed = site.begin("b")
+        os.kill(killed, signal.SIGKILL)
+        site.go_on("b")
+        assert site.await_state("b", "paused")["outputs"]["first"]["pid"] != killed
+
+    def test_a_worker_that_is_told_to_end_lets_its_step_end_and_another_goes_on(self, site: Site) -> None:
+        told = site.begin("c")
+        os.kill(told, signal.SIGTERM)
+        wait_until((site.files / f"{told}.ends").exists)
+        ask(site.address, "POST", "/walks/c/answer", "yes")
+        site.go_on("c")
+        outputs = site.await_state("c", "completed")["outputs"]
+        assert outputs["first"]["pid"] == told
+        assert outputs["second"]["pid"] != told
+
+    def test_nothing_is_opened_and_no_thread_started_before_the_fork(self, site: Site) -> None:
+        site.begin("d")
+        process = ask(site.address, "GET", "/process")
+        assert "MainThread" in process["threads_at_fork"]
+        assert not [name for name in process["threads_at_fork"] if name.startswith("szal")]
+        assert not PROC.exists() or not files_of(process["parent"], "szal.db")
+        site.go_on("d")
+
+
+def files_of(pid: int, name: str) -> list[Path]:
+    """Return the files of that name, or one that begins so, that a process has open."""
+    return [each for each in (PROC / str(pid) / "fd").iterdir() if each.readlink().name.startswith(name)]
+
+
+def test_a_server_that_reloads_waits_for_no_flow_and_goes_on_with_it_and_opens_one_engine(tmp_path: Path) -> None:
+    script = shutil.copy(SITE, tmp_path)
+    command = [sys.executable, str(script), f"{tmp_path}/http"]
+    place = environment(f"sqlite:///{tmp_path}/szal.db", tmp_path)
+    with running(command, place=tmp_path, environment=place) as address:
+        site = Site(address, tmp_path)
+        before = site.begin("a")
+        if PROC.exists():
+            assert files_of(before, "szal.db")
+            assert not files_of(ask(address, "GET", "/process")["parent"], "szal.db")
+        Path(script).touch()
+        now = wait_until(lambda: is_another(address, before), 20)
+        site.go_on("a")
+        assert site.await_state("a", "paused")["outputs"]["first"]["pid"] == now
+
+
+def is_another(address: str, before: int) -> int | None:
+    try:
+        pid: int = ask(address, "GET", "/process")["pid"]
+    except OSError:  # of the one that was just ending
+        return None
+    return None if pid == before else pid
+
+
+class TestInOneProcess:
+    @pytest.fixture
+    def flow(self) -> szal.Flow:
+        flow = szal.Flow("walk")
+
+        @flow.step
+        def look() -> list[Any]:
+            g.times = [*g.get("times", []), 1]
+            return [current_app.name, has_request_context(), g.times]
+
+        @flow.step(needs=look)
+        def again() -> list[Any]:
+            return look()  # type: ignore[no-any-return]
+
+        return flow
+
+    @pytest.fixture
+    def app(self) -> Flask:
+        app = Flask("site")
+        app.config.update(SZAL_STORE="memory:", TESTING=True)
+        return app
+
+    def test_each_attempt_has_a_g_of_its_own_which_is_torn_down_after_it(self, app: Flask, flow: szal.Flow) -> None:
+        torn_down: list[Any] = []
+        app.teardown_appcontext(lambda _: torn_down.append(g.pop("times", None)))
+        flows = Szal(flow, app=app)
+        with app.app_context():
+            result = flows.engine.run(flow)
+        assert result.outputs == {"look": ["site", False, [1]], "again": ["site", False, [1]]}
+        assert torn_down == [[1], [1], None]
+        flows.close(app)
+
+    def test_what_is_run_in_a_request_sees_it_and_what_is_started_does_not(self, app: Flask, flow: szal.Flow) -> None:
+        flows = Szal(flow, app=app)
+        with app.test_request_context():
+            ran = flows.engine.run(flow)
+            started = flows.start(flow).result(10)
+        assert [ran.outputs["look"][1], started.outputs["look"][1]] == [True, False]
+        flows.close(app)
+
+    def test_the_surroundings_of_the_application_itself_come_within(self, app: Flask, flow: szal.Flow) -> None:
+        seen: list[str] = []
+
+        class Session:
+            def __enter__(self) -> None:
+                seen.append(current_app.name)
+
+            def __exit__(self, *_: object) -> None:
+                seen.append(current_app.name)
+
+        flows = Szal(flow, app=app, around=[lambda ctx: Session()])
+        with app.app_context():
+            flows.engine.run(flow).raise_for_failure()
+        assert seen == ["site"] * 4
+        flows.close(app)
+
+    def test_two_applications_have_an_engine_each(self, flow: szal.Flow) -> None:
+        flows = Szal(flow)
+        apps = [Flask(name) for name in ("one", "two")]
+        for app in apps:
+            app.config.update(SZAL_STORE="memory:", TESTING=True)
+            flows.init_app(app)
+            with app.app_context():
+                assert flows.engine.run(flow).outputs["look"][0] == app.name
+                assert flows.store.count() == 1
+        for app in apps:
+            flows.close(app)
+
+    def test_a_close_in_a_test_leaves_nothing_and_the_next_use_opens_another(self, app: Flask, flow: szal.Flow) -> None:
+        flows = Szal(flow, app=app)
+        with app.app_context():
+            first = flows.engine
+            flows.close(app)
+            with pytest.raises(szal.EngineClosed):
+                first.run(flow)
+            assert flows.engine.run(flow).success
+            flows.close(app)
+
+    def test_without_a_store_or_an_application_it_says_what_to_do(self, flow: szal.Flow) -> None:
+        app, flows = Flask("site"), Szal(flow)
+        with app.app_context():
+            with pytest.raises(RuntimeError, match=r"site has no engine: call Szal\(…\).init_app\(app\)"):
+                _ = flows.engine
+            flows.init_app(app)
+            with pytest.raises(RuntimeError, match=r'set app.config\["SZAL_STORE"\] = '):
+                _ = flows.engine
+        with pytest.raises(RuntimeError, match="site has an engine: give all flows to one Szal"):
+            flows.init_app(app)
+
+    @pytest.mark.parametrize(
+        ("key", "value", "error"),
+        [("SZAL_RECOVER_EVERY", 0, ValueError), ("SZAL_DRAIN", -1, ValueError), ("SZAL_DRAIN", "20", TypeError)],
+    )
+    def test_a_setting_that_makes_no_sense_is_refused(self, app: Flask, key: str, value: Any, error: Any) -> None:
+        app.config[key] = value
+        flows = Szal(app=app)
+        with app.app_context(), pytest.raises(error, match=key.removeprefix("SZAL_").lower()):
+            _ = flows.engine
+
+
+def test_without_flask_it_names_the_extra() -> None:
+    code = "import sys; sys.modules['flask'] = None\nimport szal.contrib.flask"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=UNMEASURED)
+    assert 'szal.contrib.flask needs Flask: pip install "szal[flask]"' in done.stderr
