@@ -183,6 +183,14 @@ class Journal:
         failed = StepResult(node.step.id, node.step.name, StepStatus.PENDING, attempts=attempt)
         self.begun(node, failed, self.now() + delay)
 
+    def polled(self, node: Node, result: StepResult, polls: int, delay: float, left: float | None) -> None:
+        """Write what a step that polls has come to, when it is called next, and until when at most."""
+        name, now = node.key, self.now()
+        until_by = None if left is None else now + left
+        sub_flow, item = self._stands_for(name, result), _digest_of(node)
+        data = encode_checkpoint(result, due=now + delay, sub_flow=sub_flow, item=item, polls=polls, until_by=until_by)
+        self._write(name, data, None)
+
     def memo(self, name: str, text: str) -> None:
         """Write what a handler has found out, under its `memo_key`, and wait until that is committed. On any thread.
 

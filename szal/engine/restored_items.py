@@ -4,16 +4,17 @@ import attrs
 
 from szal.engine.journal import Journal
 from szal.engine.rows_of_items import gather
+from szal.engine.waiting import Waits
 from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.key import item_in
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
-from szal.scheduler.before import KeptItem
+from szal.scheduler.before import History, KeptItem
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
 from szal.scheduler.stage import SETTLED
 
-__all__ = ["RestoredItems"]
+__all__ = ["RestoredItems", "history_of"]
 
 
 @attrs.define
@@ -22,6 +23,7 @@ class RestoredItems:
 
     run: Run
     journal: Journal
+    waits: Waits
     undecided: list[Node] = attrs.field(factory=list)
     """Those that must not run twice, and may have been done."""
     not_undone: dict[str, str] = attrs.field(factory=dict)
@@ -44,6 +46,9 @@ class RestoredItems:
         elif result.status is StepStatus.RUNNING and (checkpoint.is_undecided or not node.step.idempotent):
             outcome = None
             self.undecided.append(run.plan.node_called(key))
+        elif checkpoint.polls and checkpoint.due is not None:
+            self._put_back_poll(place, index, checkpoint, checkpoint.due)
+            return
         else:
             return
         if checkpoint.age:
@@ -55,6 +60,15 @@ class RestoredItems:
         if (outcome is Outcome.COMPLETED or is_half_done) and not checkpoint.is_lent:
             run.completed.append((place, index))
 
+    def _put_back_poll(self, place: int, index: int, checkpoint: Checkpoint, due: float) -> None:
+        """Have an item that polls go on with that."""
+        now = self.waits.now()
+        history = history_of(checkpoint, self.run, now)
+        kept = KeptItem(
+            checkpoint.result, None, 0, checkpoint.item, history, self.run.info.clock.monotonic() + due - now
+        )
+        self.run.items_before.setdefault(place, {})[index] = kept
+
     def note_whole(self, place: int, checkpoint: Checkpoint) -> None:
         """Take note of the row of a step as a whole, if it ran over a list."""
         if checkpoint.items is not None:
@@ -65,3 +79,15 @@ class RestoredItems:
         for place, result, count in self._wholes:
             kept = self.run.items_before.get(place, {})
             gather(result, {index: item.result for index, item in kept.items()}, count)
+
+
+def history_of(checkpoint: Checkpoint, run: Run, now: float) -> History:
+    """Return what is known of a step between two attempts, or two polls; *now* is the time as its row has it (Unix).
+
+    The attempts of a step that polls start anew, as those of other handlers do.
+    """
+    moment, result = run.info.clock.monotonic(), checkpoint.result
+    if not checkpoint.polls:
+        return History(moment, moment, result.attempts, run.info.settled, None)
+    until_by = None if checkpoint.until_by is None else moment + checkpoint.until_by - now
+    return History(moment, moment, 0, run.info.settled, None, checkpoint.polls, until_by, result.output)

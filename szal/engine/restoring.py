@@ -8,11 +8,10 @@ import attrs
 
 from szal.collector import without_collector
 from szal.engine.journal import Journal
-from szal.engine.restored_items import RestoredItems
+from szal.engine.restored_items import RestoredItems, history_of
 from szal.engine.waiting import Waits
-from szal.model.json import decode_checkpoint
+from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.state import StepStatus
-from szal.scheduler.before import History
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
 from szal.scheduler.stage import READY, SETTLED, UNDECIDED
@@ -48,8 +47,8 @@ def restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> R
 
 def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> Restored:
     restored = Restored([], [], {}, {})
-    backing_off: list[tuple[Node, int, float]] = []
-    items = RestoredItems(run, journal)
+    backing_off: list[tuple[Node, Checkpoint, float]] = []
+    items = RestoredItems(run, journal, waits)
     outcomes: dict[int | None, Outcome | None] = {None: None, **{outcome.value: outcome for outcome in Outcome}}
     for name, node, data in _rows_of(run, snapshot):
         if node is None:
@@ -68,7 +67,7 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
             if checkpoint.undo_error is not None:
                 restored.not_undone[name] = checkpoint.undo_error
         elif due is not None and result.status is StepStatus.PENDING:
-            backing_off.append((node, result.attempts, due))
+            backing_off.append((node, checkpoint, due))
         elif due is not None:
             waits.due[name] = due
             waits.attempts[name] = result.attempts
@@ -79,9 +78,9 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
     restored.undecided.extend(items.undecided)
     restored.not_undone.update(items.not_undone)
     run.take_back_all()
-    for node, attempts, due in backing_off:
+    for node, checkpoint, due in backing_off:
         if run.is_open(node):  # otherwise it waits for a step that is new here, and then begins anew
-            run.history[node.place] = History(0.0, 0.0, attempts, run.info.settled, None)
+            run.history[node.place] = history_of(checkpoint, run, waits.now())
             run.enter(node.place, READY)
             restored.backing_off.append((node, due))
     return restored

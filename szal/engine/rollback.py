@@ -300,6 +300,9 @@ class _UndoLog:
     def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
         """Say nothing: what is told of an undo is how it ended."""
 
+    def polled(self, node: Node, result: StepResult, polls: int, delay: float, left: float | None) -> None:
+        """Say nothing: an undo does not poll."""
+
     def backing_off(self, node: Node, attempt: int, delay: float) -> None:
         """Say nothing: a handler does it."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from szal.expressions.copies import own_copy
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.plan import Node
@@ -23,7 +24,9 @@ def as_it_stands(run: Run, node: Node) -> StepResult:
     if stage is KEPT and kept is not None:
         return kept.result
     status = StepStatus.PENDING if stage in _NOT_UNDER_WAY else StepStatus.RUNNING
-    found = StepResult(node.step.id, node.step.name, status, attempts=0 if before is None else before.attempt)
+    found = StepResult(node.step.id, node.step.name, status)
+    if before is not None:
+        found.attempts, found.output = before.attempt or 1, own_copy(before.output)
     found.items = _items(run, node, as_it_stands)
     return found
 
@@ -51,6 +54,7 @@ def _items(run: Run, node: Node, look: Callable[[Run, Node], StepResult]) -> lis
     before = run.items_before.get(node.place)
     if before is None:
         return None
-    decided = {index: kept.result for index, kept in before.copy().items() if kept.outcome is not None}
+    known = {index: kept for index, kept in before.copy().items() if kept.outcome is not None or kept.polled}
     missing = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
-    return [decided.get(index, missing) for index in range(max(decided, default=-1) + 1)] or None
+    last = max(known, default=-1)
+    return [known[index].result if index in known else missing for index in range(last + 1)] or None

@@ -35,7 +35,7 @@ class StepTimeout(StepError):
     """An attempt ran past its limit (or past its flow's). Of a command, the text ends with what it printed last.
 
     Cause: the handler took longer than the step's `timeout`, or than what was left of the flow's, or its attempts took
-        longer together than its `total_timeout`.
+        longer together than its `total_timeout`, or what it polls for (`until`) did not come within `until_timeout`.
     Next: raise `timeout`, have the handler look at `ctx.cancelled` so that it ends in time, or retry it
         (`max_retries`).
 
@@ -49,9 +49,13 @@ class StepTimeout(StepError):
     """Whether that is the limit of all attempts together (`StepDef.total_timeout`)."""
     error: str | None = None
     """What the last attempt failed with, where it was before the limit that no other may follow."""
+    polls: int | None = None
+    """After how many polls, where that is the limit of all of them together (`StepDef.until_timeout`)."""
 
     def __str__(self) -> str:
         how = f"step timeout: {self.step} after {self.timeout * 1000:.0f}ms"
+        if self.polls is not None:
+            how += f" and {self.polls} {'poll' if self.polls == 1 else 'polls'}"
         how += ", all attempts together" * self.in_all + (f": {self.error}" if self.error else "")
         return with_tails(how, *tails_of(partial_output_of(self)))
 

@@ -21,12 +21,13 @@ from szal.files.vocabulary import (
     name_of_trigger,
 )
 from szal.model.flow import FlowDef, FlowMode
-from szal.model.step import ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
+from szal.model.step import DELAY, ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
 
 __all__ = ["FlowReader", "SubFlows"]
 
 _IN_PYTHON: Final = "a flow in Python can have a handler for it: name that as MODULE:ATTRIBUTE"
-_FAN_OUT: Final = ("foreach", "max_parallel", "max_items")
+_OWN_NAMES: Final = ("foreach", "max_parallel", "max_items", "until", "delay", "until_timeout")
+"""Keys whose problems begin with them."""
 _MAX_HINTS: Final = 20  # they take their time in a large flow
 
 
@@ -117,7 +118,7 @@ class FlowReader:
                         self._steps[error.path[0]].problem(text, key="name")
                     continue
                 finding = text.removeprefix(f"step {name!r}: ")
-                if finding.startswith(("condition: ", "config: ", "foreach")) or not (
+                if finding.startswith(("condition: ", "config: ", "foreach", "until")) or not (
                     name in faulty or (faulty and finding.endswith("cannot have run before it"))
                 ):
                     self._steps[name].problem(text, key=_key_of(finding))
@@ -189,6 +190,9 @@ class FlowReader:
             foreach=step.plain("foreach", (list, str)),
             max_parallel=None if step.get("max_parallel") is None else step.whole("max_parallel", 1),
             max_items=step.whole("max_items", MAX_ITEMS),
+            until=step.text("until"),
+            delay=DELAY if (delay := step.duration("delay")) is None else delay,
+            until_timeout=step.duration("until_timeout"),
             **own.retries,
         )
 
@@ -249,7 +253,7 @@ def _up_to_date(step: Fields, step_type: str | None, config: dict[str, Json]) ->
 def _key_of(finding: str) -> str:
     """Return the key of a step that a problem is about: its name, where that is not told."""
     word = finding.removeprefix("its ").partition(" ")[0].rstrip(":")
-    return "if" if word == "condition" else word if word in _FAN_OUT else "name"
+    return "if" if word == "condition" else word if word in _OWN_NAMES else "name"
 
 
 def _check_doable(step: Fields, step_type: str | None, config: dict[str, Json]) -> None:

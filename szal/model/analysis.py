@@ -55,6 +55,8 @@ class Analysis:
     finals: frozenset[int] = frozenset()
     """The finally steps."""
     conditions: dict[int, CompiledCondition] = attrs.Factory(dict)
+    untils: dict[int, CompiledCondition] = attrs.Factory(dict)
+    """What is to hold of what a step returns: until then it is called again."""
     templates: dict[int, CompiledTemplate] = attrs.Factory(dict)
     lists: dict[int, Path] = attrs.Factory(dict)
     """Where the lists are that steps run over, which do not hold one themselves."""

@@ -130,7 +130,7 @@ _HOW: Final = frozenset(
         ),
         *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
         *("undo_on_failure", "continue_on_error", "cancel_losers", "priority"),
-        *("max_parallel", "max_items"),
+        *("max_parallel", "max_items", "delay_ms", "until_timeout_ms"),
     }
 )
 """What a step says of how it is tried and undone: another one is no reason to do again what it did."""
@@ -219,7 +219,7 @@ def _by_content(steps: list[_Fields]) -> list[_Fields]:
 def _settle(fields: _Fields) -> None:
     """Take out the id, and give what can be written in several ways one way."""
     del fields["id"]
-    for limit in ("timeout_ms", "total_timeout_ms", "max_retry_delay_ms"):
+    for limit in ("timeout_ms", "total_timeout_ms", "max_retry_delay_ms", "until_timeout_ms"):
         if fields.get(limit) in (None, NO_LIMIT_MS):
             fields.pop(limit, None)
     if "retry_jitter" in fields:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from szal.model.exception_name import problem_of_exception_name
 from szal.model.state import NamedEnum
-from szal.model.step import ENGINE_TYPES, MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
+from szal.model.step import DELAY, ENGINE_TYPES, MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -129,6 +129,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("max_retries", _problem_of_count),
     ("retry_delay", _problem_of_number),
     ("retry_jitter", _problem_of_number),
+    ("delay", _problem_of_number),
     ("backoff", _member_of(BackoffStrategy)),
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
@@ -144,6 +145,7 @@ _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("timeout", _problem_of_number),
     ("total_timeout", _problem_of_number),
     ("max_retry_delay", _problem_of_number),
+    ("until_timeout", _problem_of_number),
     ("step_type", problem_of_text),
     ("max_parallel", _problem_of_size),
     ("done_when", _problem_of_function),
@@ -169,6 +171,7 @@ def problems_of_step(step: StepDef) -> Iterator[str]:
             yield f"depends_on holds what is no step and no id of one ({shown(item)})"
     if step.step_type in sorted(ENGINE_TYPES):
         yield from _problems_of_engine_step(step)
+    yield from _problems_of_polling(step)
     if step.finally_ is True:
         yield from _problems_of_finally(step)
 
@@ -179,6 +182,19 @@ def _problems_of_engine_step(step: StepDef) -> Iterator[str]:
         yield f"undo_on_failure of a step of type {step.step_type!r}: what fails there is undone, or did nothing"
     if step.total_timeout is not None:
         yield f"total_timeout of a step of type {step.step_type!r}: it is for steps that a handler does"
+    if step.until is not None:
+        yield f"until of a step of type {step.step_type!r}: it is for steps that a handler does"
+
+
+def _problems_of_polling(step: StepDef) -> Iterator[str]:
+    """Yield what does not go together with being called until something holds, or is for that alone."""
+    if step.until is None:
+        if step.until_timeout is not None:
+            yield "until_timeout without until"
+        if step.delay != DELAY:
+            yield "delay without until: the wait between attempts is retry_delay"
+    elif step.idempotent is False:
+        yield "until and idempotent=False: a poll is repeated, so it has to be one that may be"
 
 
 def _problems_of_finally(step: StepDef) -> Iterator[str]:

@@ -35,6 +35,8 @@ def _named(found: Analysis) -> Iterator[tuple[str, Path, bool]]:
     """Yield each path that a text names, with the step whose text it is, and whether there has to be something."""
     for place, condition in found.conditions.items():
         yield from ((found.steps[place].name, path, True) for path in condition.references)
+    for place, until in found.untils.items():
+        yield from ((found.steps[place].name, path, True) for path in until.references)
     for place, template in found.templates.items():
         yield from ((found.steps[place].name, path, path in template.needed) for path in template.references)
     for place, path in found.lists.items():

@@ -25,6 +25,8 @@ class Scope:
     """Whether to look for the input that was meant: that takes long where there are many."""
     has_item: bool = False
     """Whether the text is filled in once for each element of a list."""
+    has_output: bool = False
+    """Whether the text is of what its own step has returned."""
 
 
 def problem_of_reference(path: Path, scope: Scope) -> str | None:
@@ -40,6 +42,8 @@ def problem_of_reference(path: Path, scope: Scope) -> str | None:
         return "index is a number, and has nothing in it" if inside else None
     if check is not None:
         return check(path, scope)
+    if scope.has_output and root == "output":
+        return None
     if len(path.segments) == 1:
         return _bare(str(root), scope)
     meant = _meant(path, scope)
@@ -95,6 +99,7 @@ _YES_AND_NO: Final = {"yes": "true", "on": "true", "y": "true", "no": "false", "
 _LIKE_INPUTS: Final = ("input", "param", "params", "parameter", "parameters", "arg", "args", "arguments", "var", "vars")
 _LIKE_STEPS: Final = ("step", "task", "tasks", "job", "jobs", "needs", "result", "results")
 _LIKE_OUTPUTS: Final = ("output", "outputs")
+_OF_THE_STEP: Final = ("outputs", "result", "results", "value")
 _LIKE_ATTRIBUTES: Final = {
     **dict.fromkeys(("state", "conclusion", "outcome", "result_status"), ("status",)),
     **dict.fromkeys(("outputs", "result", "results", "value", "return_value", "returned"), ("output",)),
@@ -107,6 +112,8 @@ def _bare(word: str, scope: Scope) -> str:
     """Return what is wrong with a word that stands alone."""
     if word in _WORDS:
         return f"{word} is written {_WORDS[word]}"
+    if scope.has_output and word in _OF_THE_STEP:
+        return f"{word!r} is no value: did you mean output?"
     if word in scope.steps.named:
         return f"{word!r} is no value: did you mean {spelled(('steps', word, 'output'))}?"
     if scope.inputs is not None and word in scope.inputs:
@@ -130,6 +137,8 @@ def _meant(path: Path, scope: Scope) -> _Segments | None:
         return inner.segments if is_root else _meant(inner, scope) if len(rest) > 1 else ("inputs", *rest)
     if root in _LIKE_INPUTS:
         return ("inputs", *rest)
+    if scope.has_output and root in _OF_THE_STEP:
+        return ("output", *rest)
     if root in _LIKE_OUTPUTS:
         return ("steps", rest[0], "output", *rest[1:])
     if root in _LIKE_STEPS:

@@ -15,13 +15,16 @@ from szal.model.duration import in_seconds
 from szal.model.moment import in_ms, kept_limit
 from szal.model.state import NamedEnum
 
-__all__ = ["MAX_COUNT", "MAX_ITEMS", "BackoffStrategy", "Failure", "StepDef", "TriggerMode"]
+__all__ = ["DELAY", "MAX_COUNT", "MAX_ITEMS", "BackoffStrategy", "Failure", "StepDef", "TriggerMode"]
 
 MAX_COUNT: Final = 2**32 - 1
 """The largest number of retries, of attempts, of a version: szal-rs keeps them in a u32."""
 
 MAX_ITEMS: Final = 100_000
 """Over how many elements a step runs at most, where it does not say otherwise."""
+
+DELAY: Final = 1.0
+"""Seconds between two polls of a step, where it does not say otherwise."""
 
 WAIT_TYPES = frozenset({"wait", "sleep"})
 """The step types that do nothing but wait."""
@@ -183,6 +186,11 @@ class StepDef:
     their own. A path ("steps.list.output.files", "inputs.files"), a step whose output is a list, or the list itself.
     `max_parallel`: how many items may run at a time.
     `max_items`: a list that is longer fails the step.
+    `until`: a condition over what it returns (``"output.state == 'ready'"``), beside `inputs` and the steps before it:
+    it polls, which is to say that it is called again and again until that holds (`StepContext.poll`). It holds no
+    thread between two polls.
+    `delay`: how long to wait between two polls.
+    `until_timeout`: limits all polls together, counted from the first one's start, over crashes too.
     `done_when`: a function of the `StepContext`, asked before the first attempt, in its thread: where it returns true,
     the work is there already, and the step is skipped, "up to date". It is not recorded: a process that goes on has its
     own, found by the names of flow and step as handlers are (`Handlers.done_when`).
@@ -220,4 +228,7 @@ class StepDef:
     foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)
     max_parallel: int | None = None
     max_items: int = MAX_ITEMS
+    until: str | None = None
+    delay: float = attrs.field(default=DELAY, converter=in_seconds, eq=in_ms)
+    until_timeout: float | None = attrs.field(default=None, converter=kept_limit)
     done_when: Callable[[Any], object] | None = attrs.field(default=None, repr=False)

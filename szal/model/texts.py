@@ -6,7 +6,7 @@ from typing import Any, Final
 from szal.errors import ConditionError
 from szal.expressions.comparison import Kind
 from szal.expressions.condition import CompiledCondition
-from szal.expressions.parser import parse
+from szal.expressions.parser import Parsed, parse
 from szal.expressions.path import Json, Path
 from szal.expressions.template import CompiledTemplate
 from szal.model.comparisons import problems_of_comparisons
@@ -27,6 +27,7 @@ __all__ = [
     "undo_of",
     "unread_in_flow",
     "unread_in_step",
+    "until_of",
 ]
 
 Report = Callable[[str], None]
@@ -38,25 +39,47 @@ ROLLBACK: Final = "rollback"
 
 def condition_of(step: StepDef, scope: Scope, report: Report) -> CompiledCondition | None:
     """Return the condition of *step*; None where it has none, or one that does not parse."""
-    condition: object = step.condition
-    if condition is None:
-        return None
-    if not isinstance(condition, str):
-        report(f"condition is not a string ({shown(condition)})")
-        return None
-    try:
-        parsed = parse(condition, strict=True)
-    except ConditionError as error:
-        report(f"condition: {error}")
+    parsed = _parsed(step.condition, "condition", report)
+    if parsed is None:
         return None
     for path in parsed.references:
         if step.foreach is not None and path.segments[0] in ("item", "index"):
             report(f"condition: {path} is of an item, and the condition of the step as a whole")
         elif (problem := problem_of_reference(path, scope)) is not None:
             report(f"condition: {problem}")
+    return _compiled(step.condition or "", parsed, "condition", scope, report)
+
+
+def until_of(step: StepDef, scope: Scope, report: Report) -> CompiledCondition | None:
+    """Return the condition until which *step* is called; None where it has none, or one that does not parse."""
+    parsed = _parsed(step.until, "until", report)
+    if parsed is None:
+        return None
+    for path in parsed.references:
+        if (problem := problem_of_reference(path, scope)) is not None:
+            report(f"until: {problem}")
+    if all(path.segments[0] != "output" for path in parsed.references):
+        report("until names nothing of the output: it would hold at once, or never")
+    return _compiled(step.until or "", parsed, "until", scope, report)
+
+
+def _parsed(text: object, label: str, report: Report) -> Parsed | None:
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        report(f"{label} is not a string ({shown(text)})")
+        return None
+    try:
+        return parse(text, strict=True)
+    except ConditionError as error:
+        report(f"{label}: {error}")
+        return None
+
+
+def _compiled(text: str, parsed: Parsed, label: str, scope: Scope, report: Report) -> CompiledCondition:
     for problem in problems_of_comparisons(parsed, scope.steps):
-        report(f"condition: {problem}")
-    return CompiledCondition.of(condition, parsed, strict=True)
+        report(f"{label}: {problem}")
+    return CompiledCondition.of(text, parsed, strict=True)
 
 
 def foreach_of(step: StepDef, scope: Scope, report: Report) -> Path | None:

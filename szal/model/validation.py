@@ -113,9 +113,7 @@ class _Analyser:
             self._shape(step)
             if step.foreach is not None:
                 self._list(place, step, in_config)
-            if step.condition is not None or step.config is not None:
-                own = in_config if step.foreach is None else attrs.evolve(in_config, has_item=True)
-                self._texts(place, step, in_condition, own)
+            self._texts(place, step, in_condition, in_config)
             for problem in fields.problems_of_names(step) if self._configs else ():
                 self._problem(step, problem)
             if self._configs and _is_text(step.step_type) and step.step_type in ENGINE_TYPES:
@@ -228,7 +226,15 @@ class _Analyser:
                     self._problem(step, f"depends on the finally step {name!r}, which runs when all else is over")
 
     def _texts(self, place: int, step: StepDef, in_condition: Scope, in_config: Scope) -> None:
-        report = partial(self._problem, step)
+        if step.condition is None and step.config is None and step.until is None:
+            return
+        report, of_call = partial(self._problem, step), in_condition
+        if step.foreach is not None:
+            in_config, of_call = (attrs.evolve(scope, has_item=True) for scope in (in_config, of_call))
+        until = texts.until_of(step, attrs.evolve(of_call, has_output=True), report)
+        if until is not None:
+            self.found.untils[place] = until
+            self._mentions.append((place, "until", until.steps))
         condition = texts.condition_of(step, in_condition, report)
         if condition is not None:
             self.found.conditions[place] = condition

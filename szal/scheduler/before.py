@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 
+from szal.expressions.path import Json
 from szal.model.results import StepResult
 from szal.scheduler.plan import Outcome
 
@@ -13,13 +14,16 @@ __all__ = ["History", "Kept", "KeptItem", "Order", "OrderOfItems", "Undoable"]
 
 @attrs.define(eq=False, repr=False)
 class History:
-    """What is kept of a step from its first failed attempt to its end."""
+    """What is kept of a step from its first call, where that was not the last, to its end."""
 
-    started: float  # of the first attempt
-    ended: float  # of the last attempt
-    attempt: int  # the last one's number
+    started: float  # of the first call
+    ended: float  # of the last one
+    attempt: int  # the number of the last attempt that failed; 0: none has
     settled_before: int
-    error: BaseException | None  # of the last attempt; None: it failed before a crash
+    error: BaseException | None  # of the last call, if it failed; None: it failed before a crash
+    polls: int = 0  # how many calls have come to something else than what the step is called for
+    until_by: float | None = None  # when the time for all of these is over
+    output: Json = None  # of the last of them
 
 
 # Made for each step that is done, and never changed: not frozen, which would triple its cost.
@@ -44,6 +48,10 @@ class KeptItem:
     age: int
     digest: str | None
     """Of the element that it was of: of another one nothing is known."""
+    polled: History | None = None
+    """Where it polls, and has not come to what it polls for."""
+    due: float = 0.0
+    """When it is called next, then (monotonic)."""
 
 
 Undoable: TypeAlias = int | tuple[int, int]

@@ -12,6 +12,9 @@ from szal.errors import StepTimeout, partial_output_of
 
 __all__ = ["UNLIMITED", "Call", "take_claim"]
 
+_SAME: Final = 1e-6
+"""Seconds that make no difference between two times."""
+
 
 class Call:
     """One call of the handler of *node*, a step of *run*: attempt number *number*. Times are of the monotonic clock.
@@ -29,9 +32,11 @@ class Call:
         "first",
         "node",
         "number",
+        "poll",
         "run",
         "settled_before",
         "started",
+        "until_by",
     )
 
     def __init__(
@@ -47,6 +52,10 @@ class Call:
         self.abandoned = False
         self.first: float | None = None
         """When the first attempt began, where that counts and this is another one."""
+        self.poll = 1
+        """Which call it is of a step that polls; those that failed, and were made again, are not counted."""
+        self.until_by: float | None = None
+        """When the time for all of these is over."""
         self.settled_before = settled_before
         """How many steps had settled when the first attempt of this one was made."""
         self._begin: list[None] = [None]
@@ -62,6 +71,8 @@ class Call:
         limit = self.node.limit
         if limit is not None:
             own = self.started + limit
+            if self.until_by is None and self.node.until is not None and self.node.step.until_timeout is not None:
+                self.until_by = self.started + self.node.step.until_timeout
             self.deadline = own if self.deadline is None else min(own, self.deadline)
         self.begun = True
         return True
@@ -86,6 +97,11 @@ class Call:
         return True
 
     @property
+    def is_first(self) -> bool:
+        """Whether none of this step came before it."""
+        return self.number == 1 and self.poll == 1
+
+    @property
     def is_late(self) -> bool:
         """Whether it ended past its deadline: a handler may have held the interpreter lock."""
         return self.deadline is not None and self.ended >= self.deadline
@@ -95,15 +111,25 @@ class Call:
 
         *error* is what the handler raised then, if it has: what that tells of the step's output is kept.
         """
-        seconds = 0.0 if self.deadline is None else max(0.0, self.deadline - self.started)
-        limit, total = self.node.step.timeout, self.node.step.total_timeout
-        own = limit is not None and abs(seconds - limit) < 1e-6
-        since = 0.0 if self.deadline is None else self.deadline - (self.started if self.first is None else self.first)
-        in_all = total is not None and abs(since - total) < 1e-6
-        late = StepTimeout(self.node.step.name, total if in_all else limit if own else seconds, in_all)
+        step = self.node.step
+        late = StepTimeout(step.name, *self._limit_passed())
         if error is not None:
             late.partial_output = partial_output_of(error)
         return late
+
+    def _limit_passed(self) -> tuple[float, bool, str | None, int | None]:
+        """Return which limit the deadline is, as `StepTimeout` has it."""
+        step, deadline = self.node.step, self.deadline
+        if deadline is None:
+            return 0.0, False, None, None
+        if deadline == self.until_by:
+            return step.until_timeout, False, None, self.poll
+        since = deadline - (self.started if self.first is None else self.first)
+        if step.total_timeout is not None and abs(since - step.total_timeout) < _SAME:
+            return step.total_timeout, True, None, None
+        seconds = max(0.0, deadline - self.started)
+        is_own = step.timeout is not None and abs(seconds - step.timeout) < _SAME
+        return step.timeout if is_own else seconds, False, None, None
 
 
 def take_claim(claim: list[None]) -> bool:

@@ -99,6 +99,14 @@ class StepContext:
         return context
 
     @property
+    def poll(self) -> int:
+        """Which call this is of a step that polls (`StepDef.until`), from 1, over crashes too; of any other step 1.
+
+        A call that failed, and is tried again, is the same poll.
+        """
+        return self._call.poll
+
+    @property
     def step(self) -> StepDef:
         """The definition of the step."""
         return self._node.step

@@ -48,7 +48,7 @@ def begin(c: Coordinator, run: Run, node: Node) -> None:
     call.started = c.clock.monotonic()
     settling.announce(c, call)
     try:
-        items = _run_of(c, run, node, call)
+        items, polled = _run_of(c, run, node, call)
     except BaseException as error:
         if is_interruption(error):
             raise
@@ -59,6 +59,9 @@ def begin(c: Coordinator, run: Run, node: Node) -> None:
     run.fan_outs[node.place] = items
     run.enter(node.place, FAN_OUT)
     beginning.begin(c, items)
+    for index, due in polled:
+        if not items.is_over and items.stages[index] is READY:
+            settling.back_off(c, items, items.plan.nodes[index], max(0.0, due - c.clock.monotonic()))
 
 
 def take_up(c: Coordinator, run: Run) -> None:
@@ -114,8 +117,8 @@ def items_of(run: Run, node: Node) -> list[Item]:
     return without_collector(listed, count)
 
 
-def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> Run:
-    """Return the run of the items of *node*, with what is known of them from before."""
+def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> tuple[Run, list[tuple[int, float]]]:
+    """Return the run of the items of *node*, with what is known of them from before, and when which poll next."""
     listed = items_of(run, node)
     count = len(listed)
     plan = without_collector(partial(Plan.of_items, node, listed), count)
@@ -140,14 +143,20 @@ def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> Run:
         stop=run.stop,
         completed=OrderOfItems(run.completed, node.place),
     )
+    polled: list[tuple[int, float]] = []
     for index, kept in run.items_before.get(node.place, {}).items():
         if index >= count or kept.digest != listed[index].digest or run.is_outdated(node, kept.age):
             continue
-        if kept.outcome is None:
+        if kept.polled is not None:
+            items.history[index], items.stages[index] = kept.polled, READY
+            polled.append((index, kept.due))
+        elif kept.outcome is None:
             items.stages[index] = UNDECIDED
         else:
             items.stand(index, kept.result, kept.outcome)
-    return items
+    if items.at_once is not None:
+        items.at_once = max(0, items.at_once - len(polled))
+    return items, polled
 
 
 def _context(run: Run, node: Node, of_item: Node, attempt: int, call: Call | None) -> StepContext:

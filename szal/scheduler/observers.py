@@ -55,5 +55,8 @@ class StepLog(Protocol):
     def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
         """One of several attempts has ended (Unix times); the step's outcome follows, or another attempt."""
 
+    def polled(self, node: Node, result: StepResult, polls: int, delay: float, left: float | None) -> None:
+        """A step that polls has come to *result*, and is called again in *delay* seconds: it has *left* for all."""
+
     def backing_off(self, node: Node, attempt: int, delay: float) -> None:
         """An attempt of a step that the engine does itself has failed; the next follows in *delay* seconds."""

@@ -8,7 +8,7 @@ at the gate. When that opens, the marks decide whether a node behind it runs or 
 per node and per edge.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -74,6 +74,8 @@ class Node:
     condition: CompiledCondition | None = None
     seen_by_condition: tuple[tuple[str, int], ...] = ()  # the steps its condition may see: name, place
     template: CompiledTemplate | None = None
+    until: CompiledCondition | None = None  # it is called again until that holds
+    seen_by_until: tuple[tuple[str, int], ...] = ()
     foreach: Path | list[Json] | None = None  # the list that it runs over, or where that is
     item: Item | None = None  # that it is, of a step that runs over a list
     key: str = attrs.field(init=False)
@@ -95,9 +97,9 @@ class Node:
         self.key = step.name if self.item is None else item_key(step.name, self.item.index)
         self.may_be_skipped = self.condition is not None or self.needs != 0
         is_called = step.idempotent and self.foreach is None and step.step_type not in ENGINE_TYPES
-        limits = [limit for limit in (step.timeout, step.total_timeout) if limit is not None]
-        self.limit = min(limits, default=None)
-        self.plain = not self.may_be_skipped and is_called
+        limits = (step.timeout, step.total_timeout, None if self.until is None else step.until_timeout)
+        self.limit = min((limit for limit in limits if limit is not None), default=None)
+        self.plain = not self.may_be_skipped and is_called and self.until is None
 
     def blocked(self, marks: int, parent_reason: str | None) -> tuple[str, Outcome] | None:
         """Return why the *marks* keep this node from running and what that is to its successors, or None.
@@ -187,7 +189,8 @@ class Plan:
         """Return the plan of the *items* of a step: none waits for another."""
         step = node.step
         edges: list[tuple[int, EdgeKind]] = []  # one for all: nothing waits for an item
-        nodes = [Node(item.index, step, template=node.template, item=item, edges=edges) for item in items]
+        texts = {"template": node.template, "until": node.until, "seen_by_until": node.seen_by_until}
+        nodes = [Node(item.index, step, item=item, edges=edges, **texts) for item in items]  # type: ignore[arg-type]
         plan = cls(nodes, [step] * len(nodes), {})
         if nodes:
             plan.add_gate(*nodes)
@@ -230,7 +233,7 @@ class Plan:
             self.final_roots = [node for node in self.roots if node.place in self.finals]
             self.roots = [node for node in self.roots if node.place not in self.finals]
         for node in self.nodes:
-            if len(node.edges) == 1:
+            if len(node.edges) == 1 and node.until is None:
                 gate, kind = node.edges[0]
                 behind = self.gates[gate]
                 alone = len(behind) == 1 and self.waiting[gate] == 1 and not any(OPENS[kind])
@@ -344,6 +347,7 @@ def _node(place: int, found: Analysis) -> Node:
         needs=Mark.MET if step.trigger_mode in (TriggerMode.ANY, TriggerMode.ONE_FAILED) else 0,
         failure=Outcome.CAUGHT if step.continue_on_error or step.finally_ else Outcome.FAILED,
         condition=found.conditions.get(place),
+        until=found.untils.get(place),
         template=found.templates.get(place),
         foreach=step.foreach if isinstance(step.foreach, list) else found.lists.get(place),
     )
@@ -404,15 +408,27 @@ def _wire_line(plan: Plan) -> None:
 
 def _scopes(plan: Plan, found: Analysis) -> None:
     """Give each condition the steps that must have finished before its own, so that it never depends on timing."""
+    both = (found.conditions, found.untils)
     questions = [
-        (place, found.places[name]) for place, condition in found.conditions.items() for name in sorted(condition.steps)
+        (place, found.places[name])
+        for texts in both
+        for place, condition in texts.items()
+        for name in sorted(condition.steps)
     ]
     unsure = set()
     if plan.starts_early:
         early = {node.place for node in plan.nodes if node.step.trigger_mode.is_early}
         unsure = set(graph.not_ancestors(found.before, found.order, questions, meet=early))
         unsure = {(node, source) for node, source in unsure if node not in found.finals}
-    for question in questions:
-        if question not in unsure:
-            node = plan.nodes[question[0]]
-            node.seen_by_condition += ((found.steps[question[1]].name, question[1]),)
+    for place, condition in found.conditions.items():
+        plan.nodes[place].seen_by_condition = _seen(place, condition, found, unsure)
+    for place, until in found.untils.items():
+        plan.nodes[place].seen_by_until = _seen(place, until, found, unsure)
+
+
+def _seen(
+    place: int, condition: CompiledCondition, found: Analysis, unsure: Collection[tuple[int, int]]
+) -> tuple[tuple[str, int], ...]:
+    """Return the steps that a *condition* of the one at *place* sees: name, place."""
+    named = ((name, found.places[name]) for name in sorted(condition.steps))
+    return tuple((name, source) for name, source in named if (place, source) not in unsure)

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from szal.errors import Cancelled, NotComparable
+from szal.errors import Cancelled
 from szal.expressions.path import Json
 from szal.model.key import item_in
 from szal.model.results import StepResult
@@ -19,6 +19,7 @@ from szal.model.step import TriggerMode
 from szal.scheduler.before import History, Kept, KeptItem, Order, Undoable
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
+from szal.scheduler.holding import holds
 from szal.scheduler.observers import StepLog, StepWatcher
 from szal.scheduler.plan import MARKS, OPENS, EdgeKind, Node, Outcome, Plan
 from szal.scheduler.run_info import RunInfo
@@ -177,17 +178,8 @@ class Run:
         blocked = self.why_blocked(node)
         if blocked is not None:
             return blocked
-        if node.condition is not None:
-            seen, steps = self.info.seen, {}
-            for name, place in node.seen_by_condition:
-                if (result := self.results[place]) is not None:
-                    steps[name] = seen.outcome(place, result)
-            try:
-                is_met = node.condition.evaluate({"inputs": seen.inputs, "steps": steps})
-            except NotComparable as error:
-                raise attrs.evolve(error, step=node.step.name) from None
-            if not is_met:
-                return CONDITION_NOT_MET, Outcome.PASSED
+        if node.condition is not None and not holds(self.info, node, node.condition, node.seen_by_condition):
+            return CONDITION_NOT_MET, Outcome.PASSED
         return None
 
     def why_blocked(self, node: Node) -> tuple[str, Outcome] | None:

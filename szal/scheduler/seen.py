@@ -35,6 +35,10 @@ class Seen:
         """Return an element of a list as JSON."""
         return value if self._is_recorded or is_plain_scalar(value) else _as_json(value, "item")
 
+    def own_output(self, value: Json) -> Json:
+        """Return what a step has returned, that has no result yet, as JSON."""
+        return value if self._is_recorded or is_plain_scalar(value) else _as_json(value, "output")
+
     def output(self, place: int, result: StepResult) -> Json:
         """Return the output of the step at *place* as JSON."""
         if place not in self._outputs:

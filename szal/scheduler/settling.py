@@ -12,6 +12,7 @@ from szal.errors import (
     SkipStep,
     StepTimeout,
     StoreError,
+    SzalError,
     UnknownOutcome,
     cut,
     describe,
@@ -29,8 +30,9 @@ from szal.scheduler.attempt import Attempt
 from szal.scheduler.before import History
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
+from szal.scheduler.holding import is_come_to
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.run import Run
+from szal.scheduler.run import FLOW_FAILED, Run
 from szal.scheduler.spent import is_meant, spent
 from szal.scheduler.stage import CALLED, COMMITTING, READY, SETTLED, UNDECIDED, BackingOff
 from szal.storable import storable
@@ -60,7 +62,7 @@ _COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED  # a look-up in an e
 def announce(c: Coordinator, call: Call) -> None:
     """Tell that the first attempt of a step has begun."""
     watch = call.run.watch
-    if watch is not None and call.number == 1:
+    if watch is not None and call.is_first:
         watch.started(call.node, c.ahead + call.started)
 
 
@@ -191,10 +193,13 @@ def decide(
     try:
         if error is None:
             run, node, started = call.run, call.node, call.started
+            if node.until is not None and _polls_on(c, call, output, encoded, last=last):
+                return
             history = run.history.pop(node.place, None)
             if history is not None:
                 started = history.started
-                _note_attempt(c, call, None)
+                if history.attempt:
+                    _note_attempt(c, call, None)
             step, spent, moment = node.step, call.ended - started, c.ahead + started
             result = StepResult(  # positional: a tenth of the cost of a step
                 step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
@@ -240,25 +245,74 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     elif c.leaving is None:
         if run.watch is not None:
             run.watch.retrying(node, call.number, decision.delay, describe(error))
-        before = run.history.get(node.place)
-        started = call.started if before is None else before.started
-        run.history[node.place] = History(started, call.ended, call.number, call.settled_before, kept)
+        history = _history(call)
+        history.attempt, history.error = call.number, kept
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
 
 
-def _too_late_for(call: Call, delay: float, error: BaseException) -> StepTimeout | None:
-    """Return what a step fails with whose limit for all attempts is over before another one could begin."""
-    total = call.node.step.total_timeout
-    if total is None:
-        return None
+def _polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, last: bool) -> bool:
+    """Have a step called again that has come to something else than what it polls for; False where it is over.
+
+    *last*: it is not called again, and fails.
+    """
+    run, node, step = call.run, call.node, call.node.step
+    try:
+        if is_come_to(run.info, node, output):
+            return False
+    except BaseException as problem:
+        if is_interruption(problem):
+            raise
+        end(c, call, problem, node.failure)
+        return True
+    if c.leaving is not None and c.leaving.breaks:
+        return True  # whoever goes on makes this poll again
+    history = _history(call)
+    history.polls, history.error, history.output = call.poll, None, output
+    if run.stop is not None or run.ends_waits or last:
+        end_between(c, run, node, FLOW_FAILED if run.stop is None else run.stop.reason)
+    elif (late := _too_late_for(call, step.delay, None)) is not None:
+        late.partial_output = output
+        end(c, call, late, node.failure)
+    else:
+        if run.log is not None:
+            moment = c.ahead + history.started
+            so_far = StepResult(step.id, step.name, StepStatus.PENDING, output, attempts=call.number, started_at=moment)
+            so_far.encoded_output = encoded
+            left = None if history.until_by is None else history.until_by - c.clock.monotonic()
+            run.log.polled(node, so_far, call.poll, step.delay, left)
+        if c.leaving is None:
+            back_off(c, run, node, step.delay)
+    return True
+
+
+def _history(call: Call) -> History:
+    """Return what is kept of the step of *call*, which has ended, and is not its last one."""
+    run: Run = call.run
+    history = run.history.get(call.node.place)
+    if history is None:
+        history = History(call.started, call.ended, 0, call.settled_before, None)
+        run.history[call.node.place] = history
+    history.ended, history.until_by = call.ended, call.until_by
+    return history
+
+
+def _too_late_for(call: Call, delay: float, error: BaseException | None) -> StepTimeout | None:
+    """Return what a step fails with whose limit for all calls is over before another one could begin."""
+    step, begins = call.node.step, call.run.info.clock.monotonic() + delay
     before = call.run.history.get(call.node.place)
-    if call.run.info.clock.monotonic() + delay < (call.started if before is None else before.started) + total:
+    first = call.started if before is None else before.started
+    told = None if error is None else describe(error)
+    if step.total_timeout is not None and begins >= first + step.total_timeout:
+        is_it = isinstance(error, StepTimeout) and error.in_all
+        late = StepTimeout(step.name, step.total_timeout, in_all=True, error=None if is_it else told)
+    elif call.until_by is not None and begins >= call.until_by:
+        is_it = isinstance(error, StepTimeout) and error.polls is not None
+        late = StepTimeout(step.name, step.until_timeout, error=None if is_it else told, polls=call.poll)
+    else:
         return None
-    is_it = isinstance(error, StepTimeout) and error.in_all
-    late = StepTimeout(call.node.step.name, total, in_all=True, error=None if is_it else describe(error))
-    late.partial_output = partial_output_of(error)
+    late.partial_output = None if error is None else partial_output_of(error)
     return late
 
 
@@ -323,21 +377,27 @@ def _again(c: Coordinator, run: Run, node: Node) -> None:
     c.ready.append((run, node))
 
 
-def end_between(c: Coordinator, run: Run, node: Node, how: tuple[Exception, Outcome] | None = None) -> None:
+def end_between(
+    c: Coordinator, run: Run, node: Node, reason: str, how: tuple[Exception, Outcome] | None = None
+) -> None:
     """End a step between two attempts with the failure of the last one; of one before a crash that is not known.
 
-    With *how* it ends so, be it that it is known of no attempt.
+    Between two polls it fails for *reason*. With *how* it ends so, be it that it is known of no attempt.
     """
     history = run.history.get(node.place)
-    call = Call(run, node, 1 if history is None else history.attempt)
+    call = Call(run, node, 1 if history is None else history.attempt or 1)
     call.started = call.ended = c.clock.monotonic()
+    error, outcome = how or (Cancelled("cancelled between two attempts"), node.failure)
     if history is not None:
         call.started, call.ended = history.started, history.ended
-    if how is not None or history is None:
-        error, outcome = how or (Cancelled("cancelled between two attempts"), node.failure)
-        end(c, call, error, outcome)
-        return
-    end(c, call, history.error or Cancelled("cancelled between two attempts"), node.failure)
+        if how is None and history.error is not None:
+            end(c, call, history.error, outcome)
+            return
+        if how is None and history.polls:
+            error = Cancelled(f"{reason} between two polls")
+        if history.polls and isinstance(error, SzalError):
+            error.partial_output = history.output
+    end(c, call, error, outcome)
 
 
 def end(

@@ -171,6 +171,10 @@ def _new_call(run: Run, node: Node) -> Call:
     if node.step.total_timeout is not None:
         call.first, end = history.started, history.started + node.step.total_timeout
         call.deadline = end if call.deadline is None else min(call.deadline, end)
+    if node.until is not None:
+        call.poll, call.until_by = history.polls + 1, history.until_by
+        if call.until_by is not None:
+            call.deadline = call.until_by if call.deadline is None else min(call.deadline, call.until_by)
     return call
 
 
@@ -198,7 +202,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             c.in_handler = here
             if inbox.has_calls:  # asked after it is said: whoever asks for a stop later sees it
                 break
-            if watch is not None and (call is None or call.number == 1):
+            if watch is not None and (call is None or call.is_first):
                 watch.started(node, ahead + started)
             output = copy_variables().run(handlers[place], context)  # type: ignore[arg-type]
             if encode is not None:
@@ -256,11 +260,11 @@ def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
     assert handler is not None
     context = run.new_context(node, call.number, call)
     attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
-    if run.watch is not None and call.number == 1:
+    if run.watch is not None and call.is_first:
         attempt.announce = partial(announce_attempt, c, attempt)
     if node.limit is not None:
         due = c.clock.monotonic() + node.limit
-        if call.first is not None and call.deadline is not None:
+        if not (call.first is None and call.until_by is None) and call.deadline is not None:
             due = min(due, call.deadline)
         attempt.timer = c.timers.add(due, partial(_check_limit, c, attempt))
     run.attempt_begins(node.place, attempt)

@@ -160,8 +160,11 @@ def end_waits(c: Coordinator, run: Run) -> None:
         if run.is_over:
             return
         stage = run.stages[node.place]
-        if node.step.step_type in WAIT_TYPES and isinstance(stage, Waiting | BackingOff):
+        is_wait = node.until is not None or node.step.step_type in WAIT_TYPES
+        if is_wait and isinstance(stage, Waiting | BackingOff):
             overtake(c, run, node)
+    for items in list(run.fan_outs.values()):
+        end_waits(c, items)
 
 
 def overtake(c: Coordinator, run: Run, node: Node) -> None:
@@ -207,7 +210,7 @@ def end_early(
     """
     let_go(c, run, node)
     if node.place in run.history:
-        settling.end_between(c, run, node, failure)
+        settling.end_between(c, run, node, reason, failure)
         return
     run.skip(node, reason, outcome)
     settling.finish_if_done(c, run)

@@ -30,7 +30,7 @@ class Unless:
 
     def __call__(self, ctx: StepContext) -> Json:
         """Do it, or raise `SkipStep`."""
-        if ctx.attempt == 1 and self.is_done(ctx):
+        if ctx.attempt == 1 and ctx.poll == 1 and self.is_done(ctx):
             raise SkipStep(REASON)
         return self.handler(ctx)
 

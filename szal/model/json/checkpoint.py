@@ -45,6 +45,8 @@ class Checkpoint:
     that one alone undoes it.
     `items` is how many there are of a step that ran once for each element of a list: each has a row of its own, and its
     output is theirs. `item` is a digest of the element, in the row of an item.
+    `polls`: how many calls of a step that polls have come to something else than what it polls for; `until_by` when the
+    time for all of them is over (Unix time).
     `is_undecided`: its handler does not know whether it was done.
     `attempts` tells of the last attempts, where there was more than one; `traceback` is that of the last failure.
     """
@@ -62,6 +64,8 @@ class Checkpoint:
     items: int | None = None
     item: str | None = None
     is_undecided: bool = False
+    polls: int = 0
+    until_by: float | None = None
 
 
 def encode_checkpoint(
@@ -79,6 +83,8 @@ def encode_checkpoint(
     item: str | None = None,
     item_count: int | None = None,
     undecided: bool = False,
+    polls: int = 0,
+    until_by: float | None = None,
 ) -> str:
     """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
 
@@ -93,7 +99,7 @@ def encode_checkpoint(
     if item_count is not None or result.items is not None:
         text += f',"item_count":{item_count if result.items is None else len(result.items)}'
     if due is not None:
-        text += f',"due":{dumps(due)}'
+        text += _waiting_json(due, polls, until_by)
     if undo_error is not None:
         text += f',"undo_error":{message_json(undo_error, "undo_error")}'
     if age:
@@ -117,6 +123,11 @@ def _how_it_ended(result: StepResult) -> str:
     return outcome_json(attrs.evolve(result, output=None, items=None))
 
 
+def _waiting_json(due: float, polls: int, until_by: float | None) -> str:
+    text = f',"due":{dumps(due)}' + f',"polls":{polls}' * bool(polls)
+    return text if until_by is None else f'{text},"until_by":{dumps(until_by)}'
+
+
 def _attempt_json(attempt: AttemptEnd) -> str:
     text = f'{{"started_at":"{time_json(attempt.started_at, "started_at")}"'
     text += f',"ended_at":"{time_json(attempt.ended_at, "ended_at")}"'
@@ -136,7 +147,7 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
                 result.encoded = text[1 : -len(rest)]  # as it was written, for the record that it is written with again
             return Checkpoint(result, outcome, item=item)
     read = ObjectReader(values, "")
-    due = read.values.get("due")
+    due, until_by = read.values.get("due"), read.values.get("until_by")
     return Checkpoint(
         read_outcome(read, step_id, step_name),
         read.maybe("outcome", int),
@@ -151,6 +162,8 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
         None if read.values.get("item_count") is None else read.count("item_count"),
         read.maybe("item", str),
         read.get("undecided", bool, False),
+        read.count("polls", 0),
+        float(until_by) if isinstance(until_by, int | float) else None,
     )
 
 

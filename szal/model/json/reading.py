@@ -160,6 +160,9 @@ def _read_step(value: Json, path: str) -> StepDef:
         foreach=_read_foreach(read),
         max_parallel=None if read.values.get("max_parallel") is None else read.count("max_parallel"),
         max_items=read.count("max_items", MAX_ITEMS),
+        until=read.maybe("until", str),
+        delay=read.seconds("delay_ms", 1000),
+        until_timeout=read.limit("until_timeout_ms"),
     )
 
 

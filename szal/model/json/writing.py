@@ -14,7 +14,7 @@ from szal.model.json.text import MAX_DEPTH, MAX_DEPTH_OF_A_DOCUMENT, dumps, enco
 from szal.model.moment import NO_LIMIT_MS, as_ms
 from szal.model.results import ExecutionRecord, FlowResult, StepResult, as_message
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
-from szal.model.step import MAX_COUNT, MAX_ITEMS, BackoffStrategy, Failure, StepDef, TriggerMode
+from szal.model.step import DELAY, MAX_COUNT, MAX_ITEMS, BackoffStrategy, Failure, StepDef, TriggerMode
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -179,6 +179,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
             }
         )
         | _fan_out(step)
+        | _polling(step)
     )
 
 
@@ -191,6 +192,18 @@ def _fan_out(step: StepDef) -> dict[str, Json]:
         fields["max_parallel"] = _count(step.max_parallel, "max_parallel")
     if step.max_items != MAX_ITEMS:
         fields["max_items"] = _count(step.max_items, "max_items")
+    return fields
+
+
+def _polling(step: StepDef) -> dict[str, Json]:
+    """Return what a step says of how it polls."""
+    fields: dict[str, Json] = {}
+    if step.until is not None:
+        fields["until"] = _string(step.until, "until")
+    if step.delay != DELAY:
+        fields["delay_ms"] = _set_ms(step.delay, "delay")
+    if step.until_timeout is not None:
+        fields["until_timeout_ms"] = _set_ms(step.until_timeout, "until_timeout")
     return fields
 
 
