@@ -198,7 +198,7 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("timeoutSec", "timeout_sec", "timeout_seconds", "timeout-seconds"), "write 'timeout: {n}s'"),
     **dict.fromkeys(("execution_timeout", "deadline", "max_time"), "write 'timeout: 10m'"),
     **dict.fromkeys(("attempts", "max_attempts", "max_retries", "retry", "retry_count", "retry_policy"), _TRIES),
-    **dict.fromkeys(("backoff", "retryPolicy", "retryStrategy", "retry_delay", "retry_on", "until"), _TRIES),
+    **dict.fromkeys(("backoff", "retryPolicy", "retryStrategy", "retry_delay", "retry_on"), _TRIES),
     **dict.fromkeys(("jobs", "tasks", "stages", "pipeline"), "write 'steps', a list: each step has its 'name'"),
     **dict.fromkeys(("for_each", "for-each", "forEach"), "foreach"),
     **dict.fromkeys(("for", "items", "loop", "matrix", "strategy", "withItems", "withParam", "with_items"), _EACH),

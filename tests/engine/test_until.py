@@ -94,12 +94,12 @@ class TestUntil:
             assert engine.run(FlowDef("f", steps=[StepDef("count"), step]), {"by": 2})["each"].output == 4
 
     def test_where_it_cannot_be_compared_the_step_fails(self):
-        result = run(lambda ctx: {"done": "half"}, StepDef("start", until="output.done >= 3"))  # noqa: ARG005
+        result = run(lambda ctx: {"done": "half"}, StepDef("start", until="output.done >= 3"))
         assert "output.done >= 3" in (result["start"].error or "")
         assert "start" in (result["start"].error or "")
 
     def test_what_has_no_json_fails_it_too(self):
-        result = run(lambda ctx: {"done": object()}, StepDef("start", until="output.done == 3"))  # noqa: ARG005
+        result = run(lambda ctx: {"done": object()}, StepDef("start", until="output.done == 3"))
         assert result["start"].error_type == "ValueNotJson"
 
     def test_every_item_of_a_list_polls_by_itself(self):
@@ -221,11 +221,11 @@ class TestStops:
         steps = [polling(delay=60, rollbackable=True), StepDef("other")]
         token = CancellationToken()
         self.token = token
-        with Engine(poll, EngineConfig(rollback_handler=lambda ctx: None)) as engine:  # noqa: ARG005
+        with Engine(poll, EngineConfig(rollback_handler=lambda ctx: None)) as engine:
             return engine.run(FlowDef("f", FlowMode.PARALLEL, steps=steps, **flow), cancel=token)
 
     def test_a_cancellation_ends_it(self):
-        result = self.ended_by(lambda: self.token.cancel())
+        result = self.ended_by(lambda: self.token.cancel())  # noqa: PLW0108 (it is made later)
         assert (result.state, result["start"].status) == (WorkflowState.CANCELLED, StepStatus.FAILED)
         assert result["start"].error == "Cancelled: cancelled between two polls"
         assert result["start"].output == {"state": "starting"}
@@ -287,4 +287,6 @@ class TestDefinitions:
         flow = FlowDef("f", steps=[StepDef("start", until=READY, delay="2s", until_timeout="1m")])
         assert '"until":"output.state == \'ready\'","delay_ms":2000,"until_timeout_ms":60000' in encode_flow(flow)
         assert decode_flow(encode_flow(flow)).steps == flow.steps
-        assert '"until' not in encode_flow(FlowDef("f", steps=[attrs.evolve(flow.steps[0], until=None, until_timeout=None)]))
+        assert '"until' not in encode_flow(
+            FlowDef("f", steps=[attrs.evolve(flow.steps[0], until=None, until_timeout=None)])
+        )

@@ -51,16 +51,18 @@ steps:
     with: [1, {a: b}]
     retries: {max: 1, delay: 1s, backoff: linear, max_delay: 1m, jitter: 0.5, on: [75, OSError], give_up_on: [a.A, a.B]}
     rollback: {call: "m:g", with: {a: 1}}
-    idempotent: false
     continue_on_error: true
     undo_on_failure: true
     total_timeout: 10m
+    until: output.done
+    delay: 30s
+    until_timeout: 2h
   - {name: c, needs: [a, b], flow: other, with: {x: 1}, timeout: null}
   - {name: d, wait: go}
   - {name: e, wait: {signal: go, timeout: 1d, default: null}}
   - {name: f, sleep: 250ms}
   - {name: g, type: http, config: {url: x}, rollback: true}
-  - {name: h, config: {x: 1}}
+  - {name: h, config: {x: 1}, idempotent: false}
   - {name: z, run: x, needs: a, finally: true}
 """
 

@@ -46,6 +46,9 @@ def test_defaults_are_those_of_the_design() -> None:
         "foreach": None,
         "max_parallel": None,
         "max_items": 100_000,
+        "until": None,
+        "delay": 1.0,
+        "until_timeout": None,
         "done_when": None,
     }
 
