@@ -3,7 +3,7 @@
 from functools import partial
 
 from szal.model.state import Stop
-from szal.scheduler import settling, stopping
+from szal.scheduler import ending, stopping
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.run import Run
 
@@ -17,7 +17,7 @@ def begin(c: Coordinator, run: Run) -> None:
     if run.deadline is not None:
         run.timer = c.timers.add(run.deadline, partial(stopping.stop_run, c, run, Stop.TIMED_OUT))
     if not run.unsettled:
-        settling.finish_if_done(c, run)
+        ending.finish_if_done(c, run)
     elif run.stop is not None:  # its process died in the midst of stopping it
         stopping.wind_up(c, run, run.stop)
     elif run.stoppable and run.info.token is not None and run.info.token.cancelled:

@@ -18,7 +18,7 @@ from szal.model.json.text import dumps
 from szal.model.results import StepResult, outputs_of
 from szal.model.state import StepStatus, Stop
 from szal.raised import set_cause
-from szal.scheduler import beginning, settling, stopping
+from szal.scheduler import again, beginning, ending, settling, stopping
 from szal.scheduler.ancestors import Ancestors
 from szal.scheduler.before import OrderOfItems
 from szal.scheduler.call import Call
@@ -53,7 +53,7 @@ def begin(c: Coordinator, run: Run, node: Node) -> None:
         if is_interruption(error):
             raise
         call.ended = c.clock.monotonic()
-        settling.end(c, call, error, node.failure)
+        ending.end(c, call, error, node.failure)
         return
     run.items_before.pop(node.place, None)
     run.fan_outs[node.place] = items
@@ -61,7 +61,7 @@ def begin(c: Coordinator, run: Run, node: Node) -> None:
     beginning.begin(c, items)
     for index, due in polled:
         if not items.is_over and items.stages[index] is READY:
-            settling.back_off(c, items, items.plan.nodes[index], max(0.0, due - c.clock.monotonic()))
+            again.back_off(c, items, items.plan.nodes[index], max(0.0, due - c.clock.monotonic()))
 
 
 def take_up(c: Coordinator, run: Run) -> None:
@@ -204,7 +204,7 @@ def _ended(c: Coordinator, call: Call, items: Run) -> None:
     if not is_done:
         run.raised.append(node.place)
     run.enter(node.place, READY)
-    settling.settle(c, run, node, result, outcome)
+    ending.settle(c, run, node, result, outcome)
 
 
 def _failure_of(items: Run, results: Sequence[StepResult]) -> ItemsFailed | None:

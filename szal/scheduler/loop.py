@@ -16,7 +16,7 @@ from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.raised import is_a
-from szal.scheduler import beginning, fan_out, racing, relief, settling, starting, stopping
+from szal.scheduler import again, beginning, ending, fan_out, racing, relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.clock import REAL, Clock
@@ -139,7 +139,7 @@ class Scheduler:
 
     def back_off(self, run: Run, node: Node, delay: float) -> None:
         """Have the next attempt of *node* follow in *delay* seconds: a crash came between two."""
-        settling.back_off(self._c, run, node, delay)
+        again.back_off(self._c, run, node, delay)
 
     def ended(self, call: Call, output: Json, error: BaseException | None, *, last: bool = False) -> None:
         """Take note that what `Run.launch` began has ended. *last*: trying again would not help."""
@@ -323,7 +323,7 @@ class Scheduler:
                 else:
                     stopping.leave(c, _stop_for(error), error)
                 for run in list(c.runs):
-                    settling.finish_if_done(c, run)
+                    ending.finish_if_done(c, run)
                 return
             except BaseException as another:  # noqa: BLE001 (a second Ctrl-C, or a store that fails again)
                 if c.leaving is not None and c.leaving.breaks:

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from szal.errors import Cancelled, Undecided
-from szal.scheduler import settling, stopping
+from szal.scheduler import ending, settling, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Node, Outcome
@@ -90,6 +90,6 @@ def _end_at_once(c: Coordinator, run: Run, node: Node) -> None:
         stopping.take_back_start(run, node)
     if stage is UNDECIDED:
         stopping.let_go(c, run, node)
-        settling.end_between(c, run, node, ANOTHER_WON, (Undecided(node.step.name), Outcome.CAUGHT))
+        ending.end_between(c, run, node, ANOTHER_WON, (Undecided(node.step.name), Outcome.CAUGHT))
     else:
         stopping.end_early(c, run, node, ANOTHER_WON, Outcome.PASSED, failure=_lost())

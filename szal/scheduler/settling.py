@@ -3,8 +3,6 @@
 import logging
 from functools import partial
 
-import attrs
-
 from szal.errors import (
     Cancelled,
     EngineClosed,
@@ -12,7 +10,6 @@ from szal.errors import (
     SkipStep,
     StepTimeout,
     StoreError,
-    SzalError,
     UnknownOutcome,
     cut,
     describe,
@@ -24,34 +21,28 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
-from szal.raised import is_a, name_of, set_cause
+from szal.raised import is_a, set_cause
 from szal.scheduler import retry
+from szal.scheduler.again import back_off, history_of, polls_on, too_late_for
 from szal.scheduler.attempt import Attempt
-from szal.scheduler.before import History
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
-from szal.scheduler.holding import is_come_to
+from szal.scheduler.ending import end, settle
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.run import FLOW_FAILED, Run
+from szal.scheduler.run import Run
 from szal.scheduler.spent import is_meant, spent
-from szal.scheduler.stage import CALLED, COMMITTING, READY, SETTLED, UNDECIDED, BackingOff
+from szal.scheduler.stage import CALLED, READY, SETTLED, UNDECIDED
 from szal.storable import storable
 
 __all__ = [
     "abandon",
     "announce",
     "attempt_ended",
-    "back_off",
     "decide",
     "delegated_ended",
-    "end",
-    "end_between",
-    "finish_if_done",
     "forget",
     "give_up",
     "left_behind",
-    "refuse",
-    "settle",
 ]
 
 logger = SafeLogger(logging.getLogger(__name__))
@@ -193,7 +184,7 @@ def decide(
     try:
         if error is None:
             run, node, started = call.run, call.node, call.started
-            if node.until is not None and _polls_on(c, call, output, encoded, last=last):
+            if node.until is not None and polls_on(c, call, output, encoded, last=last):
                 return
             history = run.history.pop(node.place, None)
             if history is not None:
@@ -237,7 +228,7 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     if decision.error is not error:  # it says that the attempts are exhausted
         set_cause(decision.error, kept)
         end(c, call, decision.error, node.failure, kind=type(error))
-    elif decision.delay is not None and (late := _too_late_for(call, decision.delay, error)) is not None:
+    elif decision.delay is not None and (late := too_late_for(call, decision.delay, error)) is not None:
         set_cause(late, kept)
         end(c, call, late, node.failure)
     elif decision.delay is None or last or run.stop is not None:
@@ -245,75 +236,11 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     elif c.leaving is None:
         if run.watch is not None:
             run.watch.retrying(node, call.number, decision.delay, describe(error))
-        history = _history(call)
+        history = history_of(call)
         history.attempt, history.error = call.number, kept
         if run.log is not None and run.handlers[node.place] is None:
             run.log.backing_off(node, call.number, decision.delay)
         back_off(c, run, node, decision.delay)
-
-
-def _polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, last: bool) -> bool:
-    """Have a step called again that has come to something else than what it polls for; False where it is over.
-
-    *last*: it is not called again, and fails.
-    """
-    run, node, step = call.run, call.node, call.node.step
-    try:
-        if is_come_to(run.info, node, output):
-            return False
-    except BaseException as problem:
-        if is_interruption(problem):
-            raise
-        end(c, call, problem, node.failure)
-        return True
-    if c.leaving is not None and c.leaving.breaks:
-        return True  # whoever goes on makes this poll again
-    history = _history(call)
-    history.polls, history.error, history.output = call.poll, None, output
-    if run.stop is not None or run.ends_waits or last:
-        end_between(c, run, node, FLOW_FAILED if run.stop is None else run.stop.reason)
-    elif (late := _too_late_for(call, step.delay, None)) is not None:
-        late.partial_output = output
-        end(c, call, late, node.failure)
-    else:
-        if run.log is not None:
-            moment = c.ahead + history.started
-            so_far = StepResult(step.id, step.name, StepStatus.PENDING, output, attempts=call.number, started_at=moment)
-            so_far.encoded_output = encoded
-            left = None if history.until_by is None else history.until_by - c.clock.monotonic()
-            run.log.polled(node, so_far, call.poll, step.delay, left)
-        if c.leaving is None:
-            back_off(c, run, node, step.delay)
-    return True
-
-
-def _history(call: Call) -> History:
-    """Return what is kept of the step of *call*, which has ended, and is not its last one."""
-    run: Run = call.run
-    history = run.history.get(call.node.place)
-    if history is None:
-        history = History(call.started, call.ended, 0, call.settled_before, None)
-        run.history[call.node.place] = history
-    history.ended, history.until_by = call.ended, call.until_by
-    return history
-
-
-def _too_late_for(call: Call, delay: float, error: BaseException | None) -> StepTimeout | None:
-    """Return what a step fails with whose limit for all calls is over before another one could begin."""
-    step, begins = call.node.step, call.run.info.clock.monotonic() + delay
-    before = call.run.history.get(call.node.place)
-    first = call.started if before is None else before.started
-    told = None if error is None else describe(error)
-    if step.total_timeout is not None and begins >= first + step.total_timeout:
-        is_it = isinstance(error, StepTimeout) and error.in_all
-        late = StepTimeout(step.name, step.total_timeout, in_all=True, error=None if is_it else told)
-    elif call.until_by is not None and begins >= call.until_by:
-        is_it = isinstance(error, StepTimeout) and error.polls is not None
-        late = StepTimeout(step.name, step.until_timeout, error=None if is_it else told, polls=call.poll)
-    else:
-        return None
-    late.partial_output = None if error is None else partial_output_of(error)
-    return late
 
 
 def _leave_undecided(run: Run, node: Node, attempt: int, error: BaseException) -> None:
@@ -364,155 +291,3 @@ def _is_broken_off(leaving: Stop, run: Run, error: BaseException) -> bool:
 def _is_time_out(call: Call, error: BaseException) -> bool:
     """Whether the engine has ended the attempt for its limit: one that a handler raised before that is its own."""
     return is_a(error, StepTimeout) and (call.is_late or call.run.handlers[call.node.place] is None)
-
-
-def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
-    """Have another attempt follow in *delay* seconds."""
-    timer = c.timers.add(c.clock.monotonic() + delay, partial(_again, c, run, node))
-    run.enter(node.place, BackingOff(timer))
-
-
-def _again(c: Coordinator, run: Run, node: Node) -> None:
-    run.enter(node.place, READY)
-    c.ready.append((run, node))
-
-
-def end_between(
-    c: Coordinator, run: Run, node: Node, reason: str, how: tuple[Exception, Outcome] | None = None
-) -> None:
-    """End a step between two attempts with the failure of the last one; of one before a crash that is not known.
-
-    Between two polls it fails for *reason*. With *how* it ends so, be it that it is known of no attempt.
-    """
-    history = run.history.get(node.place)
-    call = Call(run, node, 1 if history is None else history.attempt or 1)
-    call.started = call.ended = c.clock.monotonic()
-    error, outcome = how or (Cancelled("cancelled between two attempts"), node.failure)
-    if history is not None:
-        call.started, call.ended = history.started, history.ended
-        if how is None and history.error is not None:
-            end(c, call, history.error, outcome)
-            return
-        if how is None and history.polls:
-            error = Cancelled(f"{reason} between two polls")
-        if history.polls and isinstance(error, SzalError):
-            error.partial_output = history.output
-    end(c, call, error, outcome)
-
-
-def end(
-    c: Coordinator,
-    call: Call,
-    error: BaseException,
-    outcome: Outcome,
-    *,
-    kind: type[BaseException] | None = None,
-) -> None:
-    """Settle a step whose last attempt raised *error*, or something else, of that *kind*, that *error* tells of."""
-    node, started = call.node, call.started
-    history = call.run.history.pop(node.place, None)
-    if history is not None:
-        started = history.started
-    skipped = outcome is not Outcome.FAILED and outcome is not Outcome.CAUGHT
-    output, encoded = (None, None) if skipped else _partial_output(call.run, node, error)
-    result = StepResult(
-        node.step.id,
-        node.step.name,
-        StepStatus.SKIPPED if skipped else StepStatus.FAILED,
-        output,
-        duration=max(0.0, call.ended - started),
-        attempts=call.number,
-        error=text_of(error) if skipped else describe(error),
-        error_type=cut(storable(name_of(kind or type(error)))),
-        started_at=c.ahead + started,
-        exception=error,
-        encoded_output=encoded,
-        is_caught=outcome is Outcome.CAUGHT,
-    )
-    call.run.raised.append(node.place)
-    settle(c, call.run, node, result, outcome)
-
-
-def _partial_output(run: Run, node: Node, error: BaseException) -> tuple[Json, str | None]:
-    """Return what a step has come to although it failed, and its JSON text where it is recorded."""
-    output = partial_output_of(error)
-    if output is None or run.encode is None:
-        return output, None
-    try:
-        encoded, output = run.encode(output)
-    except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
-        execution_id = run.info.execution_id
-        logger.warning("what step %s of %s came to is left out: %s", node.step.name, execution_id, describe(refused))
-        return None, None
-    return output, encoded
-
-
-def settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
-    """Settle a step, at once or when its outcome is committed: steps that end together share a commit."""
-    if c.leaving is not None and c.leaving.breaks:
-        return  # nothing more is recorded, and so nothing more is told
-    if not run.commit_first or run.log is None:
-        run.settle(node, result, outcome)
-        if not run.unsettled:
-            finish_if_done(c, run)
-        elif run.held:
-            run.release_next()
-        return
-
-    def committed(error: Exception | None) -> None:
-        if run.is_over or run.stages[node.place] is not COMMITTING:
-            return
-        if error is not None:
-            refuse(c, run, node, error, result)
-            return
-        run.enter(node.place, READY)
-        run.settle(node, result, outcome)
-        run.release_next()
-        finish_if_done(c, run)
-
-    run.enter(node.place, COMMITTING)
-    run.log.commit(node, result, outcome, lambda error: c.inbox.call(partial(committed, error)))
-
-
-def refuse(c: Coordinator, run: Run, node: Node, error: Exception, result: StepResult | None = None) -> None:
-    """Fail a step of which the store refuses what is to be recorded: its *result*, or that it begins.
-
-    Where it had settled before that was known, its result is changed: the caller has to end the run.
-    """
-    failed = StepResult(node.step.id, node.step.name, StepStatus.FAILED)
-    if result is not None:
-        failed = attrs.evolve(result, status=StepStatus.FAILED, output=None, encoded_output=None)
-    told, is_caught = describe(error), node.failure is Outcome.CAUGHT
-    failed = attrs.evolve(failed, error=told, error_type=name_of(type(error)), exception=error, is_caught=is_caught)
-    run.raised.append(node.place)
-    if run.stages[node.place] is SETTLED:
-        run.fail_settled(node, failed)
-        return
-    run.enter(node.place, READY)
-    run.settle(node, failed, node.failure)
-    run.release_next()
-    finish_if_done(c, run)
-
-
-def finish_if_done(c: Coordinator, run: Run) -> None:
-    """End a run of which every step has its result, and then what ends with it: a run whose last step it stands for."""
-    if run.unsettled or run.is_over:
-        return
-    c.ending.call(partial(_finish, c, run))
-
-
-def _finish(c: Coordinator, run: Run) -> None:
-    """End *run*, unless that has been done. Who asked for a stop before that is heard first."""
-    if run.is_over:
-        return
-    while c.inbox.has_calls or not (len(c.runs) > 1 or c.inbox.close()):
-        c.inbox.make_calls()
-    if run not in c.runs or c.is_breaking_off:
-        return
-    del c.runs[run]
-    if run.timer is not None:
-        c.timers.cancel(run.timer)
-    run.is_over = True
-    run.on_done(run)
-    if c.runs:  # its undoing
-        c.inbox.reopen()

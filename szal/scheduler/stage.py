@@ -12,10 +12,10 @@
     READY                          FAN_OUT              fan_out: its items have begun
     FAN_OUT                        READY                fan_out: all of them have ended
     READY                          SETTLED              Run.settle: it has its result
-    READY                          COMMITTING           settling: its result is being committed
-    COMMITTING                     READY, then SETTLED  settling: it is committed
-    READY                          BackingOff           settling: another attempt follows
-    BackingOff                     READY                settling: its time has come
+    READY                          COMMITTING           ending: its result is being committed
+    COMMITTING                     READY, then SETTLED  ending: it is committed
+    READY                          BackingOff           again: another attempt follows, or another poll
+    BackingOff                     READY                again: its time has come
     PENDING                        UNDECIDED            engine.restoring, of a run that goes on
     READY, CALLED                  UNDECIDED            settling: its handler does not know whether it was done
     PENDING                        KEPT                 Run.put_back: it has an outcome from before

@@ -10,17 +10,10 @@ from szal.scheduler import fan_out, racing, relief, stopping
 from szal.scheduler.attempt import Attempt, without_engine_frames
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Baton, Coordinator
+from szal.scheduler.ending import end, finish_if_done, refuse
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
-from szal.scheduler.settling import (
-    announce,
-    announce_attempt,
-    decide,
-    end,
-    finish_if_done,
-    give_up,
-    refuse,
-)
+from szal.scheduler.settling import announce, announce_attempt, decide, give_up
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING
 from szal.scheduler.workers import WorkerPool
 

@@ -5,7 +5,7 @@ from functools import partial
 from szal.errors import Cancelled, Undecided, describe
 from szal.model.state import StepStatus, Stop
 from szal.model.step import WAIT_TYPES
-from szal.scheduler import settling
+from szal.scheduler import ending, settling
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
@@ -87,7 +87,7 @@ def refused(c: Coordinator, run: Run, key: str, error: Exception) -> None:
     run, node = run.find(key)
     result = run.results[node.place]
     if result is not None and result.status is StepStatus.COMPLETED:
-        settling.refuse(c, run, node, error, result)
+        ending.refuse(c, run, node, error, result)
     stop_all(c, Stop.REFUSED, why)
 
 
@@ -180,7 +180,7 @@ def is_done_before(run: Run, node: Node) -> bool:
 def take_back_done(c: Coordinator, run: Run, node: Node) -> None:
     """Settle such a step as it did before."""
     run.take_back(node)
-    settling.finish_if_done(c, run)
+    ending.finish_if_done(c, run)
 
 
 def let_go(c: Coordinator, run: Run, node: Node) -> None:
@@ -210,10 +210,10 @@ def end_early(
     """
     let_go(c, run, node)
     if node.place in run.history:
-        settling.end_between(c, run, node, reason, failure)
+        ending.end_between(c, run, node, reason, failure)
         return
     run.skip(node, reason, outcome)
-    settling.finish_if_done(c, run)
+    ending.finish_if_done(c, run)
 
 
 def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
@@ -221,7 +221,7 @@ def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
     call = Call(run, node, 1)
     call.started = call.ended = c.clock.monotonic()
     run.enter(node.place, READY)
-    settling.end(c, call, Undecided(node.step.name), node.failure)
+    ending.end(c, call, Undecided(node.step.name), node.failure)
 
 
 def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> None:

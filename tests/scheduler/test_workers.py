@@ -498,7 +498,6 @@ class TestForks:
 
 def test_a_process_does_not_wait_for_handlers_on_daemon_threads():
     """What is recovered in the background must never keep a program from ending."""
-    began = time.monotonic()
     done = run_python(
         """
         import threading
@@ -521,7 +520,6 @@ def test_a_process_does_not_wait_for_handlers_on_daemon_threads():
         timeout=10,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
-    assert time.monotonic() - began < 5
 
 
 def test_workers_of_a_pool_that_was_dropped_go_home(threads, finished):

@@ -1,0 +1,94 @@
+"""How steps are called again: in another attempt, or in another poll, when that is due."""
+
+from functools import partial
+
+from szal.errors import StepTimeout, describe, partial_output_of
+from szal.expressions.path import Json
+from szal.interruption import is_interruption
+from szal.model.results import StepResult
+from szal.model.state import StepStatus
+from szal.scheduler.before import History
+from szal.scheduler.call import Call
+from szal.scheduler.coordinator import Coordinator
+from szal.scheduler.ending import end, end_between
+from szal.scheduler.holding import is_come_to
+from szal.scheduler.plan import Node
+from szal.scheduler.run import FLOW_FAILED, Run
+from szal.scheduler.stage import READY, BackingOff
+
+__all__ = ["back_off", "history_of", "polls_on", "too_late_for"]
+
+
+def polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, last: bool) -> bool:
+    """Have a step called again that has come to something else than what it polls for; False where it is over.
+
+    *last*: it is not called again, and fails.
+    """
+    run, node, step = call.run, call.node, call.node.step
+    try:
+        if is_come_to(run.info, node, output):
+            return False
+    except BaseException as problem:
+        if is_interruption(problem):
+            raise
+        end(c, call, problem, node.failure)
+        return True
+    if c.leaving is not None and c.leaving.breaks:
+        return True  # whoever goes on makes this poll again
+    history = history_of(call)
+    history.polls, history.error, history.output = call.poll, None, output
+    if run.stop is not None or run.ends_waits or last:
+        end_between(c, run, node, FLOW_FAILED if run.stop is None else run.stop.reason)
+    elif (late := too_late_for(call, step.delay, None)) is not None:
+        late.partial_output = output
+        end(c, call, late, node.failure)
+    else:
+        if run.log is not None:
+            moment = c.ahead + history.started
+            so_far = StepResult(step.id, step.name, StepStatus.PENDING, output, attempts=call.number, started_at=moment)
+            so_far.encoded_output = encoded
+            left = None if history.until_by is None else history.until_by - c.clock.monotonic()
+            run.log.polled(node, so_far, call.poll, step.delay, left)
+        if c.leaving is None:
+            back_off(c, run, node, step.delay)
+    return True
+
+
+def history_of(call: Call) -> History:
+    """Return what is kept of the step of *call*, which has ended, and is not its last one."""
+    run: Run = call.run
+    history = run.history.get(call.node.place)
+    if history is None:
+        history = History(call.started, call.ended, 0, call.settled_before, None)
+        run.history[call.node.place] = history
+    history.ended, history.until_by = call.ended, call.until_by
+    return history
+
+
+def too_late_for(call: Call, delay: float, error: BaseException | None) -> StepTimeout | None:
+    """Return what a step fails with whose limit for all calls is over before another one could begin."""
+    step, begins = call.node.step, call.run.info.clock.monotonic() + delay
+    before = call.run.history.get(call.node.place)
+    first = call.started if before is None else before.started
+    told = None if error is None else describe(error)
+    if step.total_timeout is not None and begins >= first + step.total_timeout:
+        is_it = isinstance(error, StepTimeout) and error.in_all
+        late = StepTimeout(step.name, step.total_timeout, in_all=True, error=None if is_it else told)
+    elif call.until_by is not None and begins >= call.until_by:
+        is_it = isinstance(error, StepTimeout) and error.polls is not None
+        late = StepTimeout(step.name, step.until_timeout, error=None if is_it else told, polls=call.poll)
+    else:
+        return None
+    late.partial_output = None if error is None else partial_output_of(error)
+    return late
+
+
+def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
+    """Have another attempt follow in *delay* seconds."""
+    timer = c.timers.add(c.clock.monotonic() + delay, partial(_again, c, run, node))
+    run.enter(node.place, BackingOff(timer))
+
+
+def _again(c: Coordinator, run: Run, node: Node) -> None:
+    run.enter(node.place, READY)
+    c.ready.append((run, node))
