@@ -132,11 +132,15 @@ class Admission:
         return self._ledger is not None
 
     def look(self, execution_id: str) -> "ExecutionStatus":
-        """Return how far an execution has come: as it runs here, else as the store has it."""
+        """Return how far an execution has come: as it runs here, else as the store has it.
+
+        A run that has paused does nothing any more until it is let go of: what it waits for, the store tells.
+        """
         from szal.engine.status import status_of  # few ask
 
         for driver in self.active.having(execution_id):
-            if (found := driver.look(execution_id)) is not None:
+            found = driver.look(execution_id)
+            if found is not None and found.state is not WorkflowState.PAUSED:
                 return found
         store = self._config.execution_store
         record = None if store is None else store.get(execution_id)

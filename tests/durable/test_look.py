@@ -33,6 +33,14 @@ def test_what_waits_is_told_with_what_it_waits_for(new_engine):
     assert (status.is_running, status.is_interrupted) == (False, False)
 
 
+def test_what_it_waits_for_is_told_as_soon_as_it_is_paused(new_engine):
+    """Its run is still there then, in this engine."""
+    told = []
+    engine = new_engine(event_sink=lambda event: event.event_type == "flow_paused" and told.append(engine.look("e")))
+    engine.run(FlowDef("f", steps=[StepDef("ask", step_type="wait", config={"signal": "go"})]), execution_id="e")
+    assert [(str(status.state), [wait.signal for wait in status.waits]) for status in told] == [("paused", ["go"])]
+
+
 def test_what_has_ended_is_told_with_its_steps(new_engine, store):
     flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("good"), StepDef("bad")])
     with new_engine(lambda ctx: 1 / (ctx.step.name == "good")) as engine:
