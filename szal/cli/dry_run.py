@@ -48,6 +48,7 @@ class StepPreview:
     step_type: str | None = None
     config: Json = None
     foreach: Json = None
+    until: str | None = None
 
 
 def spec_for(
@@ -199,6 +200,7 @@ class _Simulation:
             step_type=step.step_type,
             config=config,
             foreach=step.foreach,
+            until=step.until,
         )
 
     def _rendered(self, value: Json, key: str = "") -> Json:
@@ -247,6 +249,7 @@ def _lines(step: StepPreview, mark: str, reuse: str | None) -> list[str]:
     if step.does == "run":
         head += f" (if {one_line(step.condition)})" if step.condition is not None else ""
         head += f" for each of {_elements(step.foreach)}" if step.foreach is not None else ""
+        head += f" until {one_line(step.until)}" if step.until is not None else ""
         return [head, *(f"       {line}" for line in _work(step))]
     if step.does == "take":
         return [f"{head}: taken from execution {one_line(reuse or '')} ({step.why})"]
@@ -284,6 +287,7 @@ def _document(found: Preview) -> dict[str, Any]:
             "type": step.step_type,
             "config": step.config,
             **({} if step.foreach is None else {"foreach": step.foreach}),
+            **({} if step.until is None else {"until": step.until}),
         }
         for step in found.steps
     ]

@@ -44,6 +44,8 @@ def _lines(step: StepDef) -> list[str]:
         lines.append(f"for each of {len(step.foreach)}")
     if step.condition is not None:
         lines.append(f"if {' '.join(clean(step.condition).split())}")
+    if step.until is not None:
+        lines.append(f"until {' '.join(clean(step.until).split())}")
     return [*lines, "finally"] if step.finally_ else lines
 
 

@@ -225,9 +225,12 @@ def _waits(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapsh
         name = node.step.name
         if node.step.step_type == "sub_flow":
             yield from _waits_below(ledger, record, node)
+            continue
+        due = checkpoints[name].due if name in checkpoints else None
+        until = None if due is None else datetime.fromtimestamp(due, UTC)
+        if node.until is not None and until is not None:
+            yield Wait(record.execution_id, name, until=until)
         elif node.step.step_type in ("wait", "sleep"):
-            due = checkpoints[name].due if name in checkpoints else None
-            until = None if due is None else datetime.fromtimestamp(due, UTC)
             config = StepContext(run.info, node, 1).config
             signal = config.get("signal") if isinstance(config, Mapping) else None
             yield Wait(record.execution_id, name, signal, until)

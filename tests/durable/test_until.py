@@ -103,7 +103,10 @@ def test_a_pause_comes_between_two_polls(new_engine):
     paused = execution.result(20)
     assert paused.state is WorkflowState.PAUSED
     last = polls[-1]
-    seen = new_engine().look("e").steps["start"]
+    status = new_engine().look("e")
+    seen, [wait] = status.steps["start"], status.waits
+    assert (wait.step, wait.signal) == ("start", None)
+    assert wait.until is not None
     assert (seen.status, seen.attempts, seen.output) == (StepStatus.PENDING, 1, last)
     polls.clear()
     again = new_engine(handler)
