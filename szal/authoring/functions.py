@@ -7,6 +7,7 @@ from szal.authoring.wiring import Wired
 from szal.errors import InvalidFlow
 from szal.model import graph
 from szal.model.flow import FlowDef
+from szal.model.inputs import Input
 from szal.model.step import StepDef
 from szal.scheduler.context import Handler
 from szal.steps.up_to_date import IsDone
@@ -50,6 +51,10 @@ class Functions:
     def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:  # noqa: ARG002
         """Return what says of steps, by name, whether their work is there."""
         return self._flow.wired.done_when
+
+    def inputs_of(self, flow_name: str) -> Mapping[str, Input] | None:  # noqa: ARG002
+        """Return the inputs that the functions take."""
+        return self._flow.wired.parameters
 
     def step_types(self, flow_name: str) -> Collection[str]:
         """Return the types of steps that are done whatever they are called."""

@@ -10,7 +10,7 @@ from typing import Any, Final, get_origin
 import attrs
 
 from szal.errors import NotAHandler
-from szal.steps.function import check_handler
+from szal.function import check_handler
 
 __all__ = ["NOTHING", "Parameter", "parameters_of"]
 
@@ -44,7 +44,7 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, .
     >>> [each.name for each in parameters_of(lambda ctx, build, *, retries=3: None, "the function of step 'test'")]
     ['ctx', 'build', 'retries']
     """
-    check_handler(function, what)
+    check_handler(function, what, None)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

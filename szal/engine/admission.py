@@ -23,7 +23,7 @@ from szal.model.json.text import as_recorded
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
-from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.cancel import CancellationToken, check_token
 from szal.steps.resolving import Resolver, check_all_used
 
 if TYPE_CHECKING:
@@ -60,12 +60,13 @@ class Admission:
         """Return what is to be run, checked; nothing is recorded yet."""
         self.active.check_open()
         self.check_id(execution_id)
+        check_token(cancel)
         flow = definition_of(flow)
         if execution_id is not None:
             id_from = IdFrom.CALLER
         else:
             id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
-        flow, plan = compiled(flow, self._config)
+        flow, plan = compiled(flow, self._config, self._resolver)
         binding = bind(flow, plan, self._resolver, self._config)
         check_configs(flow, plan, binding)
         check_all_used(self._resolver, self._flows_with(flow))
@@ -101,6 +102,14 @@ class Admission:
             problem = problem_of_text(execution_id) or bounds.problem_of_key(execution_id)
             if problem is not None:
                 raise ValueError(f"execution_id {problem}")
+
+    def check_asked_for(self, execution_id: str) -> None:
+        """Raise TypeError for what is no id, and `ExecutionNotFound` for one that no store can have."""
+        given: object = execution_id
+        if not isinstance(given, str):
+            raise TypeError(f"execution_id must be a string, not {type(given).__name__}: use str()")
+        if problem_of_text(given) is not None:
+            raise ExecutionNotFound(execution_id)
 
     def admit(
         self, spec: ExecutionSpec, *, is_handed_out: bool = False, signal: "Signal | None" = None

@@ -39,6 +39,10 @@ class EngineBase:
     """An engine's threads, its store, and the runs that it has; and their end."""
 
     def __init__(self, handler: Handling | Sequence[Handling], config: EngineConfig | None = None) -> None:
+        given: object = config
+        if not isinstance(given, EngineConfig | None):
+            told = f"config must be an EngineConfig, not {type(given).__name__}"
+            raise TypeError(f"{told}: Engine(flow, EngineConfig(max_concurrency=4))")
         self.resolver: Resolver = resolver_of(handler)
         self.config = _with_migrations(EngineConfig() if config is None else config, handler)
         self.threads = Threads(idle_timeout=self.config.idle_timeout)

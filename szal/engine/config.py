@@ -8,13 +8,13 @@ import attrs
 
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
+from szal.function import ONE_CONTEXT, check_handler
 from szal.model.catalogue import WorkflowStorage
 from szal.model.state import StepStatus
 from szal.number import check
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.context import Handler
 from szal.steps.around import Surrounding, surrounding
-from szal.steps.function import check_handler
 
 if TYPE_CHECKING:
     from szal.model.migration import MigrationRegistry
@@ -32,6 +32,14 @@ _DEEPEST: Final = 64
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.path.abspath(path)  # noqa: PTH100 (Path.absolute leaves ".." in it)
 
+
+_CALLED_WITH: Final = {
+    "rollback_handler": ONE_CONTEXT,
+    "event_sink": ("event",),
+    "progress_sink": ("progress",),
+    "step_type_metrics": ("step_type", "status", "seconds"),
+}
+"""What is called, and with which arguments."""
 
 _METHODS: Final = ("save", "get", "list", "remove")
 
@@ -96,11 +104,11 @@ class EngineConfig:
     max_concurrency: int = attrs.field(default=16)
     timeout: float | None = attrs.field(default=None)
     execution_store: "ExecutionStore | None" = attrs.field(default=None)
-    storage: WorkflowStorage | None = None
+    storage: WorkflowStorage | None = attrs.field(default=None)
     rollback_handler: Handler | None = attrs.field(default=None)
-    event_sink: Callable[[WorkflowEvent], object] | None = None
-    progress_sink: Callable[[StepProgress], object] | None = None
-    step_type_metrics: Callable[[str, StepStatus, float], object] | None = None
+    event_sink: Callable[[WorkflowEvent], object] | None = attrs.field(default=None)
+    progress_sink: Callable[[StepProgress], object] | None = attrs.field(default=None)
+    step_type_metrics: Callable[[str, StepStatus, float], object] | None = attrs.field(default=None)
     cancel_grace: float = attrs.field(default=5.0)
     durability: Durability = attrs.field(default="flow")
     commit_timeout: float = attrs.field(default=60.0)
@@ -139,9 +147,24 @@ class EngineConfig:
             raise ValueError(f"{attribute.name} must be from 0 to {_DEEPEST}, not {value}")
 
     @rollback_handler.validator
-    def _a_function(self, attribute: "attrs.Attribute[Handler | None]", value: Handler | None) -> None:
+    @event_sink.validator
+    @progress_sink.validator
+    @step_type_metrics.validator
+    def _a_function(self, attribute: "attrs.Attribute[object]", value: object) -> None:
         if value is not None:
-            check_handler(value, attribute.name)
+            check_handler(value, attribute.name, _CALLED_WITH[attribute.name])
+
+    @storage.validator
+    def _a_catalogue(self, attribute: "attrs.Attribute[WorkflowStorage | None]", value: object) -> None:
+        if value is not None and not callable(getattr(value, "get_by_name", None)):
+            raise TypeError(f"{attribute.name} must be a WorkflowStorage, not {type(value).__name__}")
+
+    @migrations.validator
+    def _by_flow_name(self, attribute: "attrs.Attribute[object]", value: object) -> None:
+        told = value if isinstance(value, Mapping) else {}
+        registries = [callable(getattr(each, "migrate_latest", None)) for each in told.values()]
+        if not isinstance(value, Mapping) or not all(registries):
+            raise TypeError(f"{attribute.name} must be a mapping of flow names to MigrationRegistry, not {value!r}")
 
     @clock.validator
     def _a_clock(self, attribute: "attrs.Attribute[Clock]", value: object) -> None:

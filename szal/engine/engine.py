@@ -19,7 +19,7 @@ from szal.model.json import checked_labels
 from szal.model.results import FlowResult
 from szal.model.state import Stop
 from szal.number import check, check_wait
-from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.cancel import CancellationToken, check_token
 
 if TYPE_CHECKING:
     from szal.engine.part import Part
@@ -168,6 +168,8 @@ class Engine(Steering):
         `ExecutionNotFound`, `ExecutionOwned` (its owner is alive), `HandlerNotFound`, `DefinitionMismatch` (a step that
         has ended is no longer there), and what `run` raises.
         """
+        self._admission.check_asked_for(execution_id)
+        check_token(cancel)
         return self._resume(execution_id, cancel)
 
     def _resume(
@@ -200,6 +202,7 @@ class Engine(Steering):
         >>> str(status.state), status.steps["order"].output
         ('completed', 42)
         """
+        self._admission.check_asked_for(execution_id)
         return self._admission.look(execution_id)
 
     def result(self, execution_id: str, timeout: float | None = None) -> FlowResult:
@@ -215,6 +218,7 @@ class Engine(Steering):
         ...     engine.result("order-42", timeout=10).outputs
         {'order': 42}
         """
+        self._admission.check_asked_for(execution_id)
         if timeout is not None:
             check_wait("timeout", timeout)
         return self._admission.endings().result(execution_id, timeout)
@@ -237,6 +241,7 @@ class Engine(Steering):
         Traceback (most recent call last):
         szal.errors.HandlerNotFound: no handler for step: pay
         """
+        self._admission.check_asked_for(execution_id)
         self._admission.recovery().check(execution_id, elsewhere=elsewhere)
 
     def recover(self, flow_name: str | None = None, limit: int | None = None) -> list[FlowResult]:
@@ -317,7 +322,12 @@ class Engine(Steering):
         from szal.engine.part import Part
         from szal.engine.recovery import Rerun
 
+        self._admission.check_asked_for(execution_id)
         self._admission.check_id(new_id)
+        check_token(cancel)
+        given: object = outputs
+        if not isinstance(given, Mapping | None):
+            raise TypeError(f"outputs must be a mapping of steps to their outputs, not {type(given).__name__}")
         part = flow if isinstance(flow, Part) else None
         if part is not None and from_step is not None:
             raise ValueError("from_step does not go with a part of a flow: Part.from_step says where that begins")

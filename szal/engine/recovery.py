@@ -105,6 +105,9 @@ class Recovery:
             return None
         self.leased.drain()
         known = self._before_take_over(record.execution_id)
+        if record.parent_execution_id not in (None, known.record.parent_execution_id):
+            told = f"execution {record.execution_id} is there already, and is no rerun of {record.parent_execution_id}"
+            raise ValueError(f"{told}: give another new_id")
         if known.content_id != definition.content_id:
             self._check_same(record.execution_id, known, spec.flow, definition.content_id)
         if known.record.state.is_live:
@@ -294,7 +297,7 @@ class Recovery:
         if known.record.state.is_live:
             self._check_not_run(known.record, root_of(self.ledger, known.record))
         stored = stored_flow(execution_id, known, self._config)
-        flow, plan = compiled(stored if wanted.flow is None else wanted.flow, self._config)
+        flow, plan = compiled(stored if wanted.flow is None else wanted.flow, self._config, self._resolver)
         binding = bind(flow, plan, self._resolver, self._config)
         check_directory(known.record, plan, self._config)
         steps = self._kept_rows(known, stored, plan, wanted)

@@ -55,8 +55,13 @@ class Binding:
     undo: Sequence[Handler | None]
 
 
-def compiled(flow: FlowDef, config: EngineConfig) -> tuple[FlowDef, Plan]:
-    """Return *flow* and its plan; where it is to be recorded, as whoever goes on with the execution will see it."""
+def compiled(flow: FlowDef, config: EngineConfig, resolver: Resolver) -> tuple[FlowDef, Plan]:
+    """Return *flow* and its plan; where it is to be recorded, as whoever goes on with the execution will see it.
+
+    One that comes from a store takes the inputs that its functions take, which are no part of what is recorded.
+    """
+    if flow.parameters is None and (parameters := resolver.inputs_of(flow.name)) is not None:
+        flow = attrs.evolve(flow, parameters=parameters)
     plan = Plan.of(flow)
     if plan.read_again is None or config.execution_store is None:
         return flow, plan

@@ -22,6 +22,7 @@ class Steering(EngineBase):
         before, or the execution has ended. An execution that is PAUSED goes on with the next `resume` or `recover`, at
         once where this engine recovers in the background. Raises `ExecutionNotFound`, `EncodeError`.
         """
+        self._admission.check_asked_for(execution_id)
         return self._send(execution_id, self._admission.recovery().signal_of(name, value, signal_id))
 
     def _send(self, execution_id: str, signal: "Signal") -> bool:
@@ -39,6 +40,7 @@ class Steering(EngineBase):
         One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
         False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
         """
+        self._admission.check_asked_for(execution_id)
         here = self._admission.active.having(execution_id)
         asked = self._admission.recovery().cancel(execution_id, runs_here=bool(here))
         told = [driver.request_stop(Stop.CANCELLED) for driver in here]
@@ -66,6 +68,7 @@ class Steering(EngineBase):
         ('paused', 'completed', 'pending')
         ([], True)
         """
+        self._admission.check_asked_for(execution_id)
         recovery = self._admission.recovery()
         here = self._admission.active.having(execution_id)
         root = here[0].execution_id if here else recovery.root_of(execution_id)
@@ -94,4 +97,5 @@ class Steering(EngineBase):
         Raises `ExecutionNotFound`, `ExecutionOwned`, `EncodeError` (an output that cannot be recorded), ValueError
         where nothing is to be decided on that step.
         """
+        self._admission.check_asked_for(execution_id)
         self._admission.recovery().resolve(execution_id, step, decision, output)

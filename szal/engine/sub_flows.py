@@ -197,7 +197,7 @@ class SubFlows:
 
     def _compiled(self, flow: FlowDef, *, is_new: bool = False) -> tuple[FlowDef, Plan, Binding]:
         try:
-            flow, plan = compiled(flow, self._config)
+            flow, plan = compiled(flow, self._config, self._resolver)
             binding = bind(flow, plan, self._resolver, self._config, rolls_back=self._parent.rolls_back)
             if is_new:
                 check_configs(flow, plan, binding)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from szal.function import ONE_CONTEXT, problem_of_function
 from szal.model.exception_name import problem_of_exception_name
 from szal.model.state import NamedEnum
 from szal.model.step import DELAY, ENGINE_TYPES, MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
@@ -78,8 +79,8 @@ def _problem_of_flag(value: object) -> str | None:
     return None if isinstance(value, bool) else f"is neither True nor False ({shown(value)})"
 
 
-def _problem_of_function(value: object) -> str | None:
-    return None if callable(value) else f"is no function ({shown(value)})"
+def _problem_of_question(value: object) -> str | None:
+    return problem_of_function(value, ONE_CONTEXT)
 
 
 _LAST_STATUS: Final = 255
@@ -148,7 +149,7 @@ _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("until_timeout", _problem_of_number),
     ("step_type", problem_of_text),
     ("max_parallel", _problem_of_size),
-    ("done_when", _problem_of_function),
+    ("done_when", _problem_of_question),
 )
 
 

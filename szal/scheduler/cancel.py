@@ -11,7 +11,7 @@ from szal.interruption import call_each, run_to_end
 from szal.logs import SafeLogger
 from szal.waiters import Waiters, wait_unless, wake_all
 
-__all__ = ["CancellationToken"]
+__all__ = ["CancellationToken", "check_token"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -138,3 +138,12 @@ class CancellationToken:
 
 def _log(call: "functools.partial[None]", error: BaseException) -> None:
     logger.error("cancellation callback %r raised", call.args[1], exc_info=error)
+
+
+def check_token(cancel: object) -> None:
+    """Raise TypeError for what an engine is given as `cancel` and is no token.
+
+    >>> check_token(None)
+    """
+    if not isinstance(cancel, CancellationToken | None):
+        raise TypeError(f"cancel must be a CancellationToken, not {type(cancel).__name__}")

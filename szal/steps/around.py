@@ -10,12 +10,12 @@ import attrs
 
 from szal.errors import AroundFailed, SkipStep, describe, partial_output_of
 from szal.expressions.path import Json
+from szal.function import does_nothing_yet
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.raised import is_a, trace_of
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.spent import is_telling
-from szal.steps.function import does_nothing_yet
 
 __all__ = ["Surrounding", "Within", "surrounding", "within"]
 

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from szal.errors import GiveUp, ShellNotSupported
 from szal.expressions.path import Json
+from szal.function import check_handler, does_nothing_yet
 from szal.model.config import undo_of
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
-from szal.steps.function import check_handler, does_nothing_yet
 from szal.steps.up_to_date import IsDone, Unless
 
 __all__ = ["Handlers", "call_python", "do_shell", "type_done_by", "undo_as_configured"]
@@ -108,6 +108,9 @@ class Handlers:
     def all_done_when(self, flow_name: str = "") -> Mapping[str, IsDone]:  # noqa: ARG002
         """Return what says of steps, by name, whether their work is there."""
         return self._done
+
+    def inputs_of(self, flow_name: str) -> None:
+        """Return None: handlers of ``ctx`` tell nothing of the inputs that they take."""
 
     def step_types(self, flow_name: str = "") -> Collection[str]:  # noqa: ARG002
         """Return the types of steps that it does."""

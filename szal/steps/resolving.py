@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from szal.errors import HandlerNotFound, UnusedHandlers, did_you_mean
 from szal.expressions.path import Json
+from szal.function import check_handler
 from szal.model.flow import FlowDef
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
-from szal.steps.function import check_handler
 from szal.steps.handlers import Handlers
 from szal.steps.up_to_date import IsDone
 
 if TYPE_CHECKING:
+    from szal.model.inputs import Input
     from szal.model.migration import MigrationRegistry
 
 __all__ = [
@@ -35,6 +36,7 @@ class Resolver(Protocol):
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None: ...
     def step_types(self, flow_name: str) -> Collection[str]: ...
     def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]: ...
+    def inputs_of(self, flow_name: str) -> "Mapping[str, Input] | None": ...
 
 
 @runtime_checkable
@@ -71,6 +73,9 @@ class EveryStep:
         """Return none: it knows no steps by name."""
         return {}
 
+    def inputs_of(self, flow_name: str) -> None:
+        """Return None: a function tells nothing of the inputs that it takes."""
+
 
 class ByFlow:
     """What does the steps of each flow, by its name; *others* does those of all other flows."""
@@ -104,6 +109,10 @@ class ByFlow:
         """Return what says of steps, by name, whether their work is there."""
         return self._by_name.get(flow_name, self._others).all_done_when(flow_name)
 
+    def inputs_of(self, flow_name: str) -> "Mapping[str, Input] | None":
+        """Return the inputs that the functions of that flow take, where that is known."""
+        return self._by_name.get(flow_name, self._others).inputs_of(flow_name)
+
 
 class NoFlows:
     """What does the steps of an engine that was given no flow, and so runs none."""
@@ -124,6 +133,9 @@ class NoFlows:
     def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:  # noqa: ARG002
         """Return none."""
         return {}
+
+    def inputs_of(self, flow_name: str) -> None:
+        """Return None: it has no functions."""
 
 
 def resolver_of(handler: "Handling | Iterable[Handling]") -> Resolver:

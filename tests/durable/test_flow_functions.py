@@ -3,7 +3,7 @@
 import pytest
 from durable.children import killed
 
-from szal import Engine, EngineConfig, Flow, InvalidFlow, StepDef, WorkflowState
+from szal import Engine, EngineConfig, Flow, InvalidFlow, InvalidInputs, StepDef, WorkflowState
 
 FLOWS = """
 import szal
@@ -111,3 +111,28 @@ def test_functions_that_take_what_did_not_come_before_are_refused_and_nothing_is
     with engine_of(test=lambda ask, build: f"{ask} {build}") as engine:  # which came before by way of another
         engine.signal("e", "go", "yes")
         assert engine.resume("e")["test"].output == "yes built"
+
+
+def test_a_rerun_takes_no_input_that_no_function_takes(new_engine):
+    flow = Flow("sums")
+
+    @flow.step
+    def add(n, m=1):
+        return n + m
+
+    new_engine(flow).run(flow, {"n": 1}, execution_id="e")
+    engine = new_engine(flow)
+    with pytest.raises(InvalidInputs, match="unknown input 'k'; the flow takes 'n', 'm'"):
+        engine.rerun("e", inputs={"k": 3})
+    assert engine.rerun("e", "add", {"m": 5})["add"].output == 6
+
+
+def test_a_sub_flow_that_begins_in_another_process_takes_the_same_inputs(new_engine):
+    part, whole = Flow("part"), Flow("whole")
+    part.step(lambda rows: rows, name="load")
+    approve = whole.add_step(StepDef("approve", step_type="wait", config={"signal": "go"}))
+    whole.sub_flow("part", part, inputs={"rows": 1, "row": 2}, needs=approve)
+    engine = new_engine(whole)
+    assert engine.run(whole, execution_id="e").state is WorkflowState.PAUSED
+    engine.signal("e", "go")
+    assert "unknown input 'row'; did you mean 'rows'?" in new_engine(whole).resume("e")["part"].error

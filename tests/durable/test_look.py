@@ -101,3 +101,27 @@ def test_a_cancellation_that_was_asked_for_is_told(new_engine):
 def test_what_is_not_there_is_not_found(new_engine):
     with new_engine() as engine, pytest.raises(ExecutionNotFound, match="none"):
         engine.look("none")
+
+
+ASKED = {
+    "look": lambda engine, id_: engine.look(id_),
+    "result": lambda engine, id_: engine.result(id_, timeout=0),
+    "check": lambda engine, id_: engine.check(id_),
+    "resume": lambda engine, id_: engine.resume(id_),
+    "rerun": lambda engine, id_: engine.rerun(id_),
+    "signal": lambda engine, id_: engine.signal(id_, "go"),
+    "pause": lambda engine, id_: engine.pause(id_),
+    "cancel": lambda engine, id_: engine.cancel(id_),
+    "resolve": lambda engine, id_: engine.resolve(id_, "a", "failed"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_what_no_execution_is_called_is_told_by_every_store_alike(new_engine, ask):
+    engine = new_engine()
+    for given in (3, None, b"e", ["e"]):
+        with pytest.raises(TypeError, match=f"execution_id must be a string, not {type(given).__name__}"):
+            ask(engine, given)
+    for given in ("", "a\0b", "\ud800"):
+        with pytest.raises(ExecutionNotFound):
+            ask(engine, given)

@@ -257,3 +257,23 @@ def test_a_signal_that_cannot_be_sent_keeps_the_flow_from_starting(new_engine, s
     assert store.list() == []
     with Engine(Handler()) as unrecorded, pytest.raises(SzalError, match="szal's own stores"):
         unrecorded.start(WAITS, signal=("approve", 1))
+
+
+@pytest.mark.parametrize("new_id", ["one", "other"])
+def test_an_id_that_is_no_rerun_of_that_execution_is_refused(new_engine, new_id):
+    engine, flow = new_engine(Handler()), chain("a")
+    for execution_id in ("one", "other"):
+        engine.run(flow, execution_id=execution_id)
+    with pytest.raises(ValueError, match=f"execution {new_id} is there already, and is no rerun of one: give another"):
+        engine.rerun("one", "a", new_id=new_id)
+    assert engine.rerun("one", "a", new_id="new").success
+    assert engine.run(flow, execution_id="new").success
+    with pytest.raises(ValueError, match="is no rerun of other"):
+        engine.rerun("other", new_id="new")
+
+
+def test_outputs_are_by_step(new_engine):
+    engine = new_engine(Handler())
+    engine.run(chain("a"), execution_id="e")
+    with pytest.raises(TypeError, match="outputs must be a mapping of steps to their outputs, not list"):
+        engine.rerun("e", outputs=["a"])

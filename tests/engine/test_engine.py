@@ -177,6 +177,38 @@ class TestWhatIsWrongWithTheCall:
         with pytest.raises(ValueError, match=f"{name} is not a whole number"):
             EngineConfig(**{name: 2.5})
 
+    @pytest.mark.parametrize(
+        ("name", "value", "problem"),
+        [
+            ("event_sink", 3, "event_sink is no function, but of type int"),
+            ("event_sink", lambda: None, r"event_sink is called with \(event\), and takes \(\)"),
+            ("progress_sink", "x", "progress_sink is no function"),
+            (
+                "step_type_metrics",
+                lambda status: 1,
+                r"is called with \(step_type, status, seconds\), and takes \(status",
+            ),
+            ("storage", {}, "storage must be a WorkflowStorage, not dict"),
+            ("migrations", [1], "migrations must be a mapping of flow names to MigrationRegistry"),
+            ("migrations", {"f": 1}, "migrations must be a mapping of flow names to MigrationRegistry"),
+        ],
+    )
+    def test_a_setting_that_could_not_be_used(self, name, value, problem):
+        with pytest.raises(TypeError, match=problem):
+            EngineConfig(**{name: value})
+
+    def test_an_event_sink_that_would_never_be_awaited(self):
+        async def publish(event): ...
+
+        with pytest.raises(TypeError, match=r"event_sink is .*publish, an async function"):
+            EngineConfig(event_sink=publish)
+
+    def test_settings_that_are_none(self):
+        with pytest.raises(TypeError, match=r"config must be an EngineConfig, not dict: Engine\(flow, EngineConfig"):
+            Engine(echo, {"max_concurrency": 3})
+        with Engine(echo) as engine, pytest.raises(TypeError, match="cancel must be a CancellationToken, not bool"):
+            engine.run(FlowDef("f"), cancel=True)
+
     def test_a_depth_that_no_stack_would_hold(self):
         with pytest.raises(ValueError, match="max_depth must be from 0 to 64, not 65"):
             EngineConfig(max_depth=65)

@@ -256,6 +256,9 @@ NO_HANDLERS = [
     (AsyncCallable(), "is AsyncCallable, an async function"),
     (rows, "is rows, a generator function"),
     (Handlers, "is the class Handlers: give an instance"),
+    (lambda: 1, r"is called with \(ctx\), and takes \(\)"),
+    (lambda ctx, build: 1, r"is called with \(ctx\), and takes \(ctx, build\)"),
+    (lambda *, ctx: 1, r"is called with \(ctx\), and takes \(\*, ctx\)"),
 ]
 
 

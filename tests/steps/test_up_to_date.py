@@ -25,6 +25,23 @@ def run(flow, handler, **inputs):
         return engine.run(flow, inputs)
 
 
+async def ask(ctx):
+    return False
+
+
+def answers(ctx):
+    yield False
+
+
+NO_ANSWER = [
+    (ask, "is ask, an async function"),
+    (answers, "is answers, a generator function"),
+    (bool, "is the class bool"),
+    (lambda: True, r"is called with \(ctx\), and takes \(\)"),
+]
+"""What would be true whatever it says, or could not be asked."""
+
+
 class TestDoneWhen:
     @pytest.mark.parametrize("is_there", [True, False])
     def test_what_is_there_is_skipped_and_blocks_nothing(self, is_there):
@@ -86,6 +103,9 @@ class TestDoneWhen:
     def test_it_must_be_a_function_and_a_step_that_has_a_handler(self):
         with pytest.raises(InvalidFlow, match="done_when is no function"):
             FlowDef("f", steps=[StepDef("a", done_when=True)]).validate()
+        for function, problem in NO_ANSWER:
+            with pytest.raises(InvalidFlow, match=f"step 'a': done_when {problem}"):
+                FlowDef("f", steps=[StepDef("a", done_when=function)]).validate()
         nap = StepDef("a", step_type="sleep", config={"seconds": 0}, done_when=lambda ctx: True)
         with pytest.raises(InvalidFlow, match="done_when does not go with the type 'sleep'"):
             FlowDef("f", steps=[nap]).validate()
