@@ -142,7 +142,8 @@ class Lifecycle(Supervised):
             launch=self._launcher.launch,
             end_sub_flow=self._end_sub_flow,
             on_stop=self._stopped,
-            on_failing=self._failing if spec.rolls_back or spec.flow.fail_fast else None,
+            on_failing=self._failing if spec.rolls_back else None,
+            fail_fast=self._fail_fast if spec.flow.fail_fast else None,
             on_undecided=None if journal is None else self._needs_decision,
             log=journal,
             commit_first=journal is not None and config.durability == "step",
@@ -258,17 +259,24 @@ class Lifecycle(Supervised):
             self.recording.save(self.record)
 
     def _failing(self) -> None:
-        """Have it wait for nothing any more, soon: it is going to be undone, and that begins at once. Or end it."""
-        if self.spec.flow.fail_fast:
-            self.scheduler.call(self._fail_fast)
-        if self.spec.rolls_back:
-            self.run.ends_waits = True  # what is put back before it is driven, too
-            self.scheduler.afterwards(self.end_waits)
+        """Have it wait for nothing any more, soon: it is going to be undone, and that begins at once."""
+        self.run.ends_waits = True  # what is put back before it is driven, too
+        self.scheduler.afterwards(self.end_waits)
 
-    def _fail_fast(self) -> None:
-        """Stop what still runs of it, its sub-flows too, and skip the rest: a step has failed."""
-        if self.run.unsettled and not self.run.is_over and self.scheduler.leaving is None:
-            self._end([self], Stop.FAILED_FAST, reason_of(self.run, None))
+    def _fail_fast(self, run: Run, node: Node) -> None:
+        """End it, soon, as a step has failed, or an item of one in a *run* of its own."""
+        self.scheduler.call(partial(self._end_fast, run, node))
+
+    def _end_fast(self, run: Run, node: Node) -> None:
+        """Stop what still runs of it, its sub-flows too, and skip the rest."""
+        own, failed = self.run, run.results[node.place]
+        is_item = run is not own
+        if not own.unsettled or own.is_over or self.scheduler.leaving is not None or failed is None:
+            return
+        if is_item and own.plan.places[node.step.name] in own.overruled:  # its step has lost a race
+            return
+        why = f"step {node.key!r} failed: {failed.error}" if is_item else reason_of(own, None)
+        self._end([self], Stop.FAILED_FAST, why)
 
     def _end_sub_flow(self, node: Node) -> None:
         """Stop the sub-flow of a step, which has lost."""

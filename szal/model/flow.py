@@ -61,7 +61,8 @@ class FlowDef:
     `steps`: in the order in which their results stand.
     `rollback_on_failure`: a run that does not succeed is undone, the sub-flows that it ran included, whatever they say
     themselves.
-    `fail_fast`: the first failure that ends it stops what still runs, its sub-flows too, and skips what has not begun.
+    `fail_fast`: the first failure that ends it, an item's too, stops what still runs, its sub-flows included, and skips
+    what has not begun.
     `timeout`: limits a whole run, as that of a step; None: nothing does.
     `inputs`: the inputs that a run takes, each with its default or a declaration: an object with only the keys `type`
     (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other input is

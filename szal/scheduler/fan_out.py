@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from szal.collector import without_collector
-from szal.errors import ItemsFailed, NoList, TooManyItems, describe
+from szal.errors import Cancelled, ItemsFailed, NoList, TooManyItems, describe
 from szal.expressions.comparison import Kind, kind_of
 from szal.expressions.missing import there_is
 from szal.expressions.path import Json, Path, outcome_values
@@ -58,6 +58,8 @@ def begin(c: Coordinator, run: Run, node: Node) -> None:
     run.items_before.pop(node.place, None)
     run.fan_outs[node.place] = items
     run.enter(node.place, FAN_OUT)
+    if items.failed and items.unsettled and items.fail_fast is not None:  # a crash came before it could end the flow
+        items.fail_fast(items, _first_failed(items))
     beginning.begin(c, items)
     for index, due in polled:
         if not items.is_over and items.stages[index] is READY:
@@ -131,6 +133,7 @@ def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> tuple[Run, list
         new_context=partial(_context, run, node),
         watch=run.watch,
         on_stop=partial(_stop_all_of_it, c, run),
+        fail_fast=run.fail_fast if node.failure is Outcome.FAILED else None,
         on_undecided=run.on_undecided,
         log=run.log,
         commit_first=run.commit_first,
@@ -207,9 +210,15 @@ def _ended(c: Coordinator, call: Call, items: Run) -> None:
     ending.settle(c, run, node, result, outcome)
 
 
+def _first_failed(items: Run) -> Node:
+    has_failed = (result is not None and result.status is StepStatus.FAILED for result in items.results)
+    return next(node for node, failed in zip(items.plan.nodes, has_failed, strict=True) if failed)
+
+
 def _failure_of(items: Run, results: Sequence[StepResult]) -> ItemsFailed | None:
-    """Return what the end of its items is to a step that does not complete with them."""
+    """Return what the end of its items is to a step that does not complete with them: first, those not stopped."""
     failed = [index for index, result in enumerate(results) if result.status is StepStatus.FAILED]
+    failed.sort(key=lambda index: results[index].error_type == Cancelled.__name__)
     is_unrun = [result.status is StepStatus.SKIPPED and not result.attempts for result in results]
     not_run = is_unrun.count(True)
     if not failed and not not_run:

@@ -58,6 +58,7 @@ class Run:
     end_sub_flow: "Callable[[Node], None] | None" = None  # stops the sub-flow under way of a step
     on_stop: "Callable[[Run, Stop], None] | None" = None  # called before any step is skipped for a stop
     on_failing: Callable[[], None] | None = None  # called once, when a step has failed: it cannot succeed any more
+    fail_fast: "Callable[[Run, Node], None] | None" = None  # called with that step, where its failure ends all
     on_undecided: Callable[[Node], object] | None = (
         None  # called when somebody has to decide on a step; None: nobody can
     )
@@ -337,6 +338,8 @@ class Run:
         is_first, self.failed = not self.failed, True
         if is_first and self.on_failing is not None:
             self.on_failing()
+        if is_first and self.fail_fast is not None:
+            self.fail_fast(self, node)
 
     def is_outdated(self, node: Node, age: int) -> bool:
         """Whether something before *node* has run again since what was kept of it, so many reruns ago."""
@@ -381,7 +384,7 @@ class Run:
         for items in self.fan_outs.values():
             items.hush()
         self.held.clear()
-        self.launch = self.end_sub_flow = self.on_stop = self.on_failing = self.on_undecided = None
+        self.launch = self.end_sub_flow = self.on_stop = self.on_failing = self.fail_fast = self.on_undecided = None
         self.log = self.watch = None
         self.stages = []
         self.on_done = _nobody

@@ -354,6 +354,22 @@ def undoing_items() -> Scenario:
     return Scenario(flow, act=_act_in_items, undo=lambda ctx: None)
 
 
+def failing_fast() -> Scenario:
+    """A flow that ends with its first failure, that of an item: its siblings have not begun, and a wait ends."""
+    flow = FlowDef("fast", FlowMode.DAG, rollback_on_failure=True, fail_fast=True)
+    options: dict[str, Any] = {"rollbackable": True, "max_parallel": 1}
+    some = flow.add_step(StepDef("some", foreach=["x", "bad", "y", "z"], **options))
+    flow.add_step(StepDef("hold", step_type="wait", config={"signal": "never"}))
+    flow.add_step(StepDef("after", depends_on=[some], trigger_mode=TriggerMode.ALL_DONE))
+    flow.add_step(StepDef("tell", finally_=True))
+    return Scenario(
+        flow,
+        act=lambda ctx, engine: ctx.flow.error if ctx.step.finally_ else _act_in_items(ctx, engine),
+        undo=lambda ctx: None,
+        sure={("fast", "tell"): "step 'some[1]' failed: ValueError: bad"},
+    )
+
+
 def _act_in_undoing(ctx: StepContext, engine: Engine) -> Any:
     if ctx.step.name == "boom" or (ctx.step.name, ctx.attempt) == ("clean", 1):
         raise ValueError("boom")
@@ -437,6 +453,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "undoing a family": undoing_a_family,
     "items": items,
     "undoing items": undoing_items,
+    "failing fast": failing_fast,
 }
 
 

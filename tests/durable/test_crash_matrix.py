@@ -29,7 +29,7 @@ from zygote import Process
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 EVERY = 1 if FULL else 13
 AGAIN = 1 if FULL else 4
-FEWER = {"undoing a family": 2 * EVERY, "items": 5, "undoing items": 5}
+FEWER = {"undoing a family": 2 * EVERY, "items": 5, "undoing items": 5, "failing fast": 5}
 """Every how manieth is taken of flows that have more of them, or fewer."""
 
 # The fault points that a flow must have: before and after each kind of write, and each call of a handler for a step
@@ -46,6 +46,7 @@ PASSED = {
     "act some[0], act some[2]",
     "undoing items": "create, apply, act each[0], act each[1], act each[2], act some[0], act some[2], "
     "undo each[0], undo each[1], undo each[2], undo some[0], undo some[2]",
+    "failing fast": "create, apply, act some[0], act tell, undo some[0]",
 }
 RAISING = {
     "modes": "act broken, act caught",
@@ -53,6 +54,7 @@ RAISING = {
     "undoing a family": "act boom",
     "items": "act some[1]",
     "undoing items": "act some[1]",
+    "failing fast": "act some[1]",
 }
 
 SCRIPT = Path(__file__).with_name("crashes.py")
@@ -97,7 +99,7 @@ def matrices(store_url: str, fast_path: Path) -> Iterator[Matrices]:
 
 @pytest.mark.timeout(600 if FULL else 120)
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
-@pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family", "items", "undoing items"])
+@pytest.mark.parametrize("flow", PASSED)
 def test_after_dying_anywhere_recover_ends_as_if_nothing_had_happened(
     matrices: Matrices, durability: str, flow: str
 ) -> None:
@@ -139,7 +141,7 @@ def unsteady(request: pytest.FixtureRequest, server: PostgresServer) -> Iterator
 @pytest.mark.timeout(140)
 @pytest.mark.skipif(not FULL, reason="takes some five minutes")
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
-@pytest.mark.parametrize("flow", ["modes", "undoing", "undoing a family", "items", "undoing items"])
+@pytest.mark.parametrize("flow", PASSED)
 def test_after_dying_while_there_is_trouble_with_the_server_it_is_the_same(
     unsteady: Unsteady, fast_path: Path, durability: str, flow: str
 ) -> None:

@@ -53,3 +53,31 @@ def test_a_wait_is_skipped(store, new_engine):
     result = new_engine(handle).run(flow, execution_id="e")
     assert outcomes(result)["ask"] == (SKIPPED, "flow failed")
     assert store.get("e").state is WorkflowState.FAILED
+
+
+ITEMS = """
+    def handler(ctx):
+        add(sys.argv[2], ctx.index)
+        if ctx.index == 1:
+            raise ValueError("bad")
+
+    def watch(event):
+        if event.event_type == sys.argv[3] and event.step_name == sys.argv[4]:
+            die()
+
+    each = StepDef("each", foreach=[0, 1, 2, 3], max_parallel=1)
+    flow = FlowDef("flow", steps=[each, StepDef("other")], fail_fast=True)
+    new_engine(handler, event_sink=watch).run(flow, execution_id="e")
+"""
+
+
+@pytest.mark.parametrize("at", [("step_failed", "each"), ("step_skipped", "other")], ids=["an item has", "it is said"])
+def test_an_item_that_has_failed_ends_it_after_a_crash_too(store_url, store, new_engine, log, at):
+    """Also where the crash came between the failure and the record of what it means."""
+    killed(ITEMS, store_url, log.path, *at)
+    assert store.get("e").stop is (None if at[0] == "step_failed" else Stop.FAILED_FAST)
+    [result] = new_engine(lambda ctx: log.add(f"again {ctx.index}")).recover()
+    assert (result.state, result.error) == (WorkflowState.FAILED, "step 'each[1]' failed: ValueError: bad")
+    assert [item.error for item in result["each"].items] == [None, "ValueError: bad", "flow failed", "flow failed"]
+    assert outcomes(result)["other"] == (SKIPPED, "flow failed")
+    assert log.lines == ["0", "1"]

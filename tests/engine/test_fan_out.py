@@ -335,6 +335,135 @@ class TestStopping:
         assert {item.error for item in result["each"].items} == {"Cancelled: flow failed", "flow failed"}
 
 
+class TestFailFast:
+    """`FlowDef.fail_fast`: the first item that fails for good ends its siblings too."""
+
+    def flow(self, count=5, **options):
+        flow = FlowDef("f", FlowMode.DAG, fail_fast=True, rollback_on_failure=options.pop("rollback_on_failure", False))
+        each = flow.add_step(StepDef("each", foreach=list(range(count)), retry_delay=0.0, **options))
+        flow.add_step(StepDef("after", depends_on=[each]))
+        return flow
+
+    def test_what_runs_is_told_and_fails_and_the_rest_is_skipped(self):
+        begun = {index: threading.Event() for index in (0, 2)}
+
+        def act(ctx):
+            if ctx.index == 1:
+                for event in begun.values():
+                    waited(event)
+                raise ValueError("bad")
+            begun[ctx.index].set()
+            while ctx.sleep(20):
+                pass
+            return "late"
+
+        result = run(act, [], self.flow(max_parallel=3))
+        told, skipped = "Cancelled: flow failed", "flow failed"
+        assert [item.error for item in result["each"].items] == [told, "ValueError: bad", told, skipped, skipped]
+        assert statuses(result) == [FAILED] * 3 + [SKIPPED] * 2
+        assert (result.state, result.error) == (WorkflowState.FAILED, "step 'each[1]' failed: ValueError: bad")
+        assert result["each"].error == (
+            "3 of 5 items failed; [1]: ValueError: bad; [0]: Cancelled: flow failed; [2]: Cancelled: flow failed; "
+            "2 of 5 items not run: flow failed"
+        )
+        assert (result["after"].status, result["after"].error) == (SKIPPED, "flow failed")
+        assert isinstance(result["each"].exception.__cause__, ValueError)
+
+    @pytest.mark.parametrize("options", [{"max_concurrency": 1}, {}], ids=str)
+    @pytest.mark.parametrize("max_parallel", [None, 1])
+    def test_no_item_begins_after_that(self, options, max_parallel):
+        begun = []
+
+        def act(ctx):
+            begun.append(ctx.index)
+            if ctx.index == 1:
+                raise ValueError("bad")
+
+        result = run(act, [], self.flow(max_parallel=max_parallel), **options)
+        if max_parallel == 1:
+            assert begun == [0, 1]
+        assert result.error == "step 'each[1]' failed: ValueError: bad"
+        assert all(item.status is not SKIPPED or item.error == "flow failed" for item in result["each"].items)
+
+    def test_other_steps_end_with_them(self):
+        begun, flow = threading.Event(), self.flow(2)
+        flow.add_step(StepDef("slow"))
+
+        def act(ctx):
+            if ctx.step.name == "slow":
+                begun.set()
+                while ctx.sleep(20):
+                    pass
+                return
+            waited(begun)
+            raise ValueError("bad")
+
+        assert run(act, [], flow)["slow"].error == "Cancelled: flow failed"
+
+    def test_an_item_that_is_tried_again_ends_nothing_until_it_is_given_up_on(self):
+        attempts = []
+
+        def act(ctx):
+            attempts.append((ctx.index, ctx.attempt))
+            if ctx.index == 0 and ctx.attempt < 3:
+                raise ValueError("bad")
+            return "done"
+
+        assert run(act, [], self.flow(2, max_retries=2, max_parallel=1)).success
+        assert attempts == [(0, 1), (0, 2), (0, 3), (1, 1), (None, 1)]
+
+    def test_where_the_failure_is_caught_every_item_runs(self):
+        def act(ctx):
+            if ctx.index == 0:
+                raise ValueError("bad")
+            return "done"
+
+        result = run(act, [], self.flow(3, continue_on_error=True, max_parallel=1))
+        assert result.success
+        assert statuses(result) == [FAILED, DONE, DONE]
+
+    def test_the_items_of_a_finally_step_all_run(self):
+        flow = FlowDef("f", fail_fast=True, steps=[StepDef("each", foreach=[0, 1, 2], max_parallel=1, finally_=True)])
+
+        def act(ctx):
+            if ctx.index == 0:
+                raise ValueError("bad")
+
+        assert statuses(run(act, [], flow)) == [FAILED, DONE, DONE]
+
+    def test_what_has_completed_is_undone(self):
+        undone = []
+
+        def act(ctx):
+            if ctx.index == 1:
+                raise ValueError("bad")
+            return ctx.index
+
+        options = {"max_parallel": 1, "rollbackable": True, "rollback_on_failure": True}
+        result = run(act, [], self.flow(3, **options), rollback_handler=lambda ctx: undone.append(ctx.index))
+        assert (result.state, undone) == (WorkflowState.ROLLED_BACK, [0])
+        assert statuses(result) == [UNDONE, FAILED, SKIPPED]
+
+    def test_an_item_that_fails_once_its_step_has_lost_a_race_ends_nothing(self):
+        flow, begun = FlowDef("f", FlowMode.DAG, fail_fast=True), threading.Event()
+        each = flow.add_step(StepDef("each", foreach=[0, 1], max_parallel=1))
+        quick = flow.add_step(StepDef("quick"))
+        flow.add_step(StepDef("won", depends_on=[each, quick], trigger_mode=TriggerMode.ANY, cancel_losers=True))
+
+        def act(ctx):
+            if ctx.step.name == "quick":
+                waited(begun)
+            elif ctx.step.name == "each":
+                begun.set()
+                while ctx.sleep(20):
+                    pass
+                raise ValueError("too late")
+
+        result = run(act, [], flow)
+        assert result.success, result
+        assert result["each"].error == "Cancelled: another won"
+
+
 class TestUndo:
     def test_items_are_undone_one_by_one_in_the_reverse_order_of_completion(self):
         undone = []
