@@ -144,7 +144,8 @@ class Spec:
     """One step as the model sees it. `script` has one word for each attempt; the last one goes on for ever.
 
     The words: ok, fail, fatal (which `give_up_on` names), give up, retry after, exit (a BaseException), skip,
-    hang (past the step's limit). A stubborn step fails to be undone.
+    hang (past the step's limit). A stubborn step fails to be undone. A pinned one has a thread of its own for it, where
+    it has no limit.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Spec:
     output: Any = None
     retries: int = 0
     limited: bool = False
+    pinned: bool = False
     rollbackable: bool = False
     stubborn: bool = False
     priority: int = 0
@@ -179,6 +181,11 @@ class Spec:
         if "hang" in self.script:
             return BRIEF
         return 60.0 if self.limited else None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is called on the coordinating thread only."""
+        return self.pinned and self.limit() is None and self.flow is None
 
     def walk(self) -> "Iterator[Spec]":
         """Yield this step and those under it, depth first."""
@@ -238,6 +245,7 @@ def _build(spec: Spec, ids: Mapping[str, str]) -> StepDef:
         spec.name,
         id=ids[spec.name],
         timeout=spec.limit(),
+        inline="always" if spec.is_pinned else None,
         max_retries=spec.retries,
         retry_delay=0.0,
         give_up_on=(LookupError,),

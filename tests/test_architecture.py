@@ -135,6 +135,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "fan_out": "a step that runs over a list",
         "relief": "who coordinates when a handler does not let go",
         "starting": "how steps begin",
+        "pinned": "handlers that stay on the coordinating thread",
         "loop": "the one loop that drives runs",
     },
     "stores": {

@@ -11,6 +11,7 @@ from szal.events.progress import StepProgress
 from szal.function import ONE_CONTEXT, check_handler
 from szal.model.catalogue import WorkflowStorage
 from szal.model.state import StepStatus
+from szal.model.step import INLINE, Inline
 from szal.number import check
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.context import Handler
@@ -81,6 +82,11 @@ class EngineConfig:
     `around`: functions of the `StepContext`, each returning a context manager, that is entered in the attempt's thread
     around every attempt and every undo, in order, and left in reverse: an application's context, a session, a span.
     What one raises fails the attempt (`AroundFailed`); one that suppresses an exception changes nothing.
+    `inline`: whether handlers are called on the thread that coordinates a run (the caller's of `run` and `resume`; of
+    what is started or recovered, a thread of its own), for steps that do not say it themselves: "auto" (where nothing
+    is held up by that), "never", "always" (nowhere else, one at a time: objects that only one thread may use are
+    usable). With "always" a step has no time limit, nobody stops waiting for it, and it learns of a stop by
+    `StepContext.cancelled` only.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
     `daemon`: nothing that this engine runs keeps the interpreter from exiting: no thread of `start`, no handler.
     Whoever says so closes it in time (`Engine.close` with *drain*, in an `atexit` function say); what then still runs
@@ -116,6 +122,7 @@ class EngineConfig:
     max_recoveries: int = attrs.field(default=5)
     max_recovering: int = attrs.field(default=8)
     on_interrupt: OnInterrupt = attrs.field(default="pause")
+    inline: Inline = attrs.field(default="auto")
     around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
     idle_timeout: float = attrs.field(default=10.0)
     daemon: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
@@ -185,6 +192,11 @@ class EngineConfig:
     def _one_of_two(self, attribute: "attrs.Attribute[str]", value: str) -> None:
         if value not in get_args(OnInterrupt):
             raise ValueError(f"{attribute.name} is one of {', '.join(get_args(OnInterrupt))}, not {value!r}")
+
+    @inline.validator
+    def _one_of_three(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if value not in INLINE:
+            raise ValueError(f"{attribute.name} is one of {', '.join(INLINE)}, not {value!r}")
 
     @commit_timeout.validator
     @lease_ttl.validator

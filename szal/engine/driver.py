@@ -171,7 +171,7 @@ class Driver:
             scheduler.on_idle = partial(family.pause_if_idle, lifecycle)
             scheduler.on_relieved = self._take_over
         if token is not None:
-            self._unsubscribe = token.subscribe(lambda: scheduler.call(scheduler.cancel))
+            self._unsubscribe = token.subscribe(lambda: scheduler.request_stop(Stop.CANCELLED))
         lifecycle.start()
 
     def _take_over(self) -> None:

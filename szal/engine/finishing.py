@@ -47,6 +47,7 @@ def final_run(forward: Run, end: FlowEnd, on_done: Callable[[Run], None]) -> Run
         commit_first=forward.commit_first,
         encode=forward.encode,
         inline=forward.inline and not forward.relievable,  # it can be given up on, too
+        inline_as=forward.inline_as,
         stoppable=False,
         is_final=True,
     )

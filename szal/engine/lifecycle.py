@@ -149,6 +149,7 @@ class Lifecycle(Supervised):
             commit_first=journal is not None and config.durability == "step",
             encode=self.recording.encode,
             inline=spec.token is None,
+            inline_as=config.inline,
             relievable=journal is not None,
         )
 

@@ -161,6 +161,7 @@ class Rollback:
             commit_first=self._forward.commit_first,
             encode=None if self._forward.encode is None else self._kept,
             inline=self._forward.inline and not self._forward.relievable,  # it can be given up on, too
+            inline_as=self._forward.inline_as,
             stoppable=False,
         )
 

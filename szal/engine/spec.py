@@ -15,12 +15,12 @@ from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
 from szal.model.config import faults_in, undo_of
-from szal.model.fields import problem_of_id, problems_of_names
+from szal.model.fields import problem_of_id, problems_of_inline, problems_of_names
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
 from szal.model.json.text import as_recorded
 from szal.model.results import ExecutionRecord
-from szal.model.step import StepDef
+from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
@@ -87,9 +87,12 @@ def given_inputs(flow: FlowDef, plan: Plan, inputs: Mapping[str, Json] | None, c
 def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *, rolls_back: bool = False) -> Binding:
     """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does.
 
-    *rolls_back*: what it is a sub-flow of does.
+    *rolls_back*: what it is a sub-flow of does. Raises `InvalidFlow` for steps with which the engine's `inline` does
+    not go.
     """
     steps = plan.steps
+    if config.inline == "always":
+        _check_limits(flow, steps, config)
     forward = resolver.resolve_all(steps, flow.name)
     if None in forward:
         unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.engine_steps)
@@ -139,6 +142,19 @@ def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
     for step, handler in zip(plan.steps, binding.undo, strict=False):  # there are none where nothing is undone
         if handler is undo_as_configured:
             problems += [f"step {step.name!r}: config.rollback: {fault}" for fault in faults_in(*undo_of(step.config))]
+    if problems:
+        raise InvalidFlow(flow.name, tuple(problems))
+
+
+def _check_limits(flow: FlowDef, steps: Sequence[StepDef], config: EngineConfig) -> None:
+    """Raise `InvalidFlow` for steps that say nothing else, where handlers stay on the coordinating thread."""
+    where = " of the engine"
+    problems = [
+        f"step {step.name!r}: {problem}; give it inline='auto'"
+        for step in steps
+        if step.inline is None and step.step_type not in ENGINE_TYPES
+        for problem in problems_of_inline(step, config.inline, where)
+    ]
     if problems:
         raise InvalidFlow(flow.name, tuple(problems))
 

@@ -50,6 +50,7 @@ from szal.errors.step import (
     StepFailed,
     StepTimeout,
     SubFlowError,
+    ThreadHeldUp,
     Undecided,
     ValueNotJson,
 )
@@ -120,6 +121,7 @@ __all__ = [
     "StoreUnavailable",
     "SubFlowError",
     "SzalError",
+    "ThreadHeldUp",
     "TooManyItems",
     "Undecided",
     "UnknownOutcome",

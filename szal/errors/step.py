@@ -17,6 +17,7 @@ __all__ = [
     "StepFailed",
     "StepTimeout",
     "SubFlowError",
+    "ThreadHeldUp",
     "Undecided",
     "ValueNotJson",
 ]
@@ -206,6 +207,24 @@ class NotComparable(StepError):
     def __str__(self) -> str:
         where = "condition" if self.step is None else f"condition of step {self.step!r}"
         return f"{where}: {self.comparison}: {self.left} and {self.right} have no order"
+
+
+@attrs.define(repr=False, slots=False)
+class ThreadHeldUp(StepError):
+    """A step with ``inline="always"`` whose thread is held up in a handler that was told to end and does not.
+
+    Cause: the execution was stopped, and the handler that its thread is in did not end; another thread ended it.
+    Next: have that handler look at `ctx.cancelled`; undo by hand what the text names, if it was to be undone.
+
+    >>> print(ThreadHeldUp("close"))
+    close is done on the thread of its run only, and that does not come back from a handler that was told to end
+    """
+
+    step: str
+
+    def __str__(self) -> str:
+        held_up = "that does not come back from a handler that was told to end"
+        return f"{self.step} is done on the thread of its run only, and {held_up}"
 
 
 @attrs.define(repr=False, slots=False)

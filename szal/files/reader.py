@@ -21,7 +21,7 @@ from szal.files.vocabulary import (
     name_of_trigger,
 )
 from szal.model.flow import FlowDef, FlowMode
-from szal.model.step import DELAY, ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
+from szal.model.step import DELAY, ENGINE_TYPES, INLINE, MAX_ITEMS, StepDef, TriggerMode
 
 __all__ = ["FlowReader", "SubFlows"]
 
@@ -187,6 +187,7 @@ class FlowReader:
             cancel_losers=step.flag("cancel_losers"),
             finally_=step.flag("finally"),
             idempotent=step.flag("idempotent", True),
+            inline=step.one_of("inline", {name: name for name in INLINE}),
             foreach=step.plain("foreach", (list, str)),
             max_parallel=None if step.get("max_parallel") is None else step.whole("max_parallel", 1),
             max_items=step.whole("max_items", MAX_ITEMS),

@@ -27,7 +27,7 @@ from szal.model.analysis import FlowMode
 from szal.model.config import STOP_SIGNALS, VARIABLE
 from szal.model.duration import DURATION
 from szal.model.state import NamedEnum
-from szal.model.step import BackoffStrategy
+from szal.model.step import INLINE, BackoffStrategy
 
 __all__ = ["flow_schema"]
 
@@ -92,6 +92,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "up_to_date": (_part("up_to_date"), "Files by which its work is there: then it is skipped."),
     "sources": (_TEXTS, "What it reads: files, or patterns."),
     "outputs": (_TEXTS, "What it makes. Each must be there, and older than none of its sources."),
+    "inline": ({"enum": [*INLINE, None]}, "Whether it runs on the thread that coordinates the run."),
     "idempotent": (_FLAG, "False: it must not run twice."),
     "rollback": (_either(_FLAG, _part("rollback")), "How to undo it."),
     "run": (_TEXT, "A shell command."),

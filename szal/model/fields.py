@@ -7,7 +7,7 @@ from typing import Any, Final
 from szal.function import ONE_CONTEXT, problem_of_function
 from szal.model.exception_name import problem_of_exception_name
 from szal.model.state import NamedEnum
-from szal.model.step import DELAY, ENGINE_TYPES, MAX_COUNT, BackoffStrategy, StepDef, TriggerMode
+from szal.model.step import DELAY, ENGINE_TYPES, INLINE, MAX_COUNT, BackoffStrategy, Inline, StepDef, TriggerMode
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "problem_of_status",
     "problem_of_text",
     "problems_of_flow",
+    "problems_of_inline",
     "problems_of_names",
     "problems_of_step",
 ]
@@ -81,6 +82,10 @@ def _problem_of_flag(value: object) -> str | None:
 
 def _problem_of_question(value: object) -> str | None:
     return problem_of_function(value, ONE_CONTEXT)
+
+
+def _problem_of_inline(value: object) -> str | None:
+    return None if isinstance(value, str) and value in INLINE else f"is none of {', '.join(INLINE)} ({shown(value)})"
 
 
 _LAST_STATUS: Final = 255
@@ -149,6 +154,7 @@ _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("until_timeout", _problem_of_number),
     ("step_type", problem_of_text),
     ("max_parallel", _problem_of_size),
+    ("inline", _problem_of_inline),
     ("done_when", _problem_of_question),
 )
 
@@ -172,6 +178,8 @@ def problems_of_step(step: StepDef) -> Iterator[str]:
             yield f"depends_on holds what is no step and no id of one ({shown(item)})"
     if step.step_type in sorted(ENGINE_TYPES):
         yield from _problems_of_engine_step(step)
+    else:
+        yield from problems_of_inline(step, step.inline)
     yield from _problems_of_polling(step)
     if step.finally_ is True:
         yield from _problems_of_finally(step)
@@ -183,6 +191,8 @@ def _problems_of_engine_step(step: StepDef) -> Iterator[str]:
         yield f"undo_on_failure of a step of type {step.step_type!r}: what fails there is undone, or did nothing"
     if step.total_timeout is not None:
         yield f"total_timeout of a step of type {step.step_type!r}: it is for steps that a handler does"
+    if step.inline is not None:
+        yield f"inline of a step of type {step.step_type!r}: it is for steps that a handler does"
     if step.until is not None:
         yield f"until of a step of type {step.step_type!r}: it is for steps that a handler does"
 
@@ -196,6 +206,13 @@ def _problems_of_polling(step: StepDef) -> Iterator[str]:
             yield "delay without until: the wait between attempts is retry_delay"
     elif step.idempotent is False:
         yield "until and idempotent=False: a poll is repeated, so it has to be one that may be"
+
+
+def problems_of_inline(step: StepDef, inline: Inline | None, where: str = "") -> Iterator[str]:
+    """Yield what does not go together with being called on the coordinating thread only, if *inline* says that."""
+    for field in () if inline != "always" else ("timeout", "total_timeout"):
+        if getattr(step, field) is not None:
+            yield f"{field} and inline='always'{where}: nobody can stop waiting for the thread that coordinates"
 
 
 def _problems_of_finally(step: StepDef) -> Iterator[str]:

@@ -4,7 +4,7 @@ import math
 import sys
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -15,7 +15,17 @@ from szal.model.duration import in_seconds
 from szal.model.moment import in_ms, kept_limit
 from szal.model.state import NamedEnum
 
-__all__ = ["DELAY", "MAX_COUNT", "MAX_ITEMS", "BackoffStrategy", "Failure", "StepDef", "TriggerMode"]
+__all__ = [
+    "DELAY",
+    "INLINE",
+    "MAX_COUNT",
+    "MAX_ITEMS",
+    "BackoffStrategy",
+    "Failure",
+    "Inline",
+    "StepDef",
+    "TriggerMode",
+]
 
 MAX_COUNT: Final = 2**32 - 1
 """The largest number of retries, of attempts, of a version: szal-rs keeps them in a u32."""
@@ -25,6 +35,12 @@ MAX_ITEMS: Final = 100_000
 
 DELAY: Final = 1.0
 """Seconds between two polls of a step, where it does not say otherwise."""
+
+Inline: TypeAlias = Literal["auto", "never", "always"]
+"""Whether a handler is called on the thread that coordinates its run: where nothing is held up by that, or not, or only
+there."""
+
+INLINE: Final[tuple[Inline, ...]] = ("auto", "never", "always")
 
 WAIT_TYPES = frozenset({"wait", "sleep"})
 """The step types that do nothing but wait."""
@@ -182,6 +198,9 @@ class StepDef:
     `sub_steps`: its parts, in a hierarchical flow.
     `idempotent`: whether it may run again where its process died while it ran. If not, its execution waits for
     `Engine.resolve`.
+    `inline`: whether its handler is called on the thread that coordinates the run, the caller's of `Engine.run`: "auto"
+    (where nothing is held up by that), "never", "always" (nowhere else: for objects that only one thread may use; it
+    has no time limit then). None: as `EngineConfig.inline` says.
     `foreach`: it runs once for each element of a list, its *items*, which have attempts, retries, limits and results of
     their own. A path ("steps.list.output.files", "inputs.files"), a step whose output is a list, or the list itself.
     `max_parallel`: how many items may run at a time.
@@ -225,6 +244,7 @@ class StepDef:
     trigger_mode: TriggerMode = attrs.field(default=TriggerMode.ALL, converter=_trigger_mode)
     sub_steps: "tuple[StepDef, ...]" = attrs.field(default=(), converter=_steps)
     idempotent: bool = True
+    inline: Inline | None = None
     foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)
     max_parallel: int | None = None
     max_items: int = MAX_ITEMS

@@ -243,11 +243,14 @@ class StepContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this attempt should end: its run was stopped, or nobody waits for it any more.
+        """Whether this attempt should end: its run was stopped, its time is over, or nobody waits for it any more.
 
         An undo is not told of what stopped the run that it undoes.
         """
-        if self._is_told or self._call.abandoned:
+        call = self._call
+        if self._is_told or call.abandoned:
+            return True
+        if call.deadline is not None and call.begun and self._run.clock.monotonic() >= call.deadline:
             return True
         if self._is_undo:
             return False

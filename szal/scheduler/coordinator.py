@@ -189,6 +189,12 @@ class Coordinator:
     """What may start and has not been looked at yet."""
     backlog: Backlog = attrs.field(factory=Backlog)
     """What may start, needs a worker, and found none free."""
+    pinned: Backlog = attrs.field(factory=Backlog)
+    """What may start, and is done on this thread only."""
+    pins: bool = False
+    """Whether some run has steps that are: then this thread is in no handler from which another could take over."""
+    is_pinned: bool = False
+    """Whether it is in the handler of such a step: nobody stands by for it."""
     ending: InTurn = attrs.field(factory=InTurn)
     """Ends runs."""
     taking_up: InTurn = attrs.field(factory=InTurn)
@@ -232,7 +238,7 @@ class Coordinator:
 
     def is_idle(self) -> bool:
         """Whether nothing is under way: what is left waits for something from outside."""
-        under_way = self.tally.work or self.ready or self.backlog or self.inbox.has_calls
+        under_way = self.tally.work or self.ready or self.backlog or self.pinned or self.inbox.has_calls
         return bool(self.runs) and self.leaving is None and not under_way
 
     @property
@@ -243,4 +249,6 @@ class Coordinator:
     def may_call_inline(self, run: Run) -> bool:
         """Whether a handler may hold up this thread: nothing is under way, and nothing can come due or be stopped."""
         tally = self.tally
+        if self.pins and (self.pinned or run.relievable):
+            return False
         return run.calls_inline and not (tally.work or tally.waits or self.ready or self.backlog or self.timers.pending)

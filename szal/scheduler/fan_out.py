@@ -140,6 +140,7 @@ def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> tuple[Run, list
         encode=run.encode,
         deadline=run.deadline,
         inline=run.inline and not run.relievable,
+        inline_as=run.inline_as,
         at_once=node.step.max_parallel,
         urgency=None if run.urgency is None else [run.urgency[node.place]] * count,
         stoppable=run.stoppable,

@@ -16,7 +16,7 @@ from szal.interrupts import Interrupts
 from szal.logs import SafeLogger
 from szal.model.state import Stop
 from szal.raised import is_a
-from szal.scheduler import again, beginning, ending, fan_out, racing, relief, settling, starting, stopping
+from szal.scheduler import again, beginning, ending, fan_out, pinned, racing, relief, settling, starting, stopping
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.clock import REAL, Clock
@@ -114,9 +114,7 @@ class Scheduler:
         """Give up on every handler that still runs, where it was told to end: what can be ended by force, is."""
         c = self._c
         c.inbox.call(partial(stopping.end_grace, c, hurry=True))
-        relief = c.relief
-        if relief is not None:
-            relief.hurry()
+        relief.hurry(c)
 
     # -- on the coordinating thread ------------------------------------------------------------------
 
@@ -160,10 +158,6 @@ class Scheduler:
     def end_losers(self, run: Run) -> None:
         """End what only steps of *run* waited for that have started before: a crash came in between."""
         racing.end_all_losers(self._c, run)
-
-    def cancel(self) -> None:
-        """Stop every run that can be stopped."""
-        self.end_all(Stop.CANCELLED)
 
     def afterwards(self, function: Callable[[], None]) -> None:
         """Have *function* called once what is ready has been started."""
@@ -262,6 +256,9 @@ class Scheduler:
         if c.ready:  # by that, or more than could be started before something came due
             if c.timers.is_due(c.clock.monotonic()) and not c.inbox.has_calls:
                 self._take_note(due=True)
+            return
+        if c.pinned and pinned.call_next(c):
+            self._take_note(due=c.timers.is_due(c.clock.monotonic()))
             return
         if c.is_idle():
             if self.on_idle is None:  # without a store nothing can come from outside: a step was lost sight of

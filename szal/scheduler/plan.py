@@ -145,6 +145,7 @@ class Plan:
     may_be_done: Sequence[int] = ()  # the steps that say when their work is there
     names_exceptions: Sequence[StepDef] = ()  # the steps that do, in what they are tried again after
     flaws: Sequence[str] = ()  # what keeps it from being begun, though not from going on
+    pins: bool = False  # some step is done on the coordinating thread only
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
     """The flow as whoever reads what is recorded of it sees it, where that is not the same."""
@@ -191,7 +192,7 @@ class Plan:
         edges: list[tuple[int, EdgeKind]] = []  # one for all: nothing waits for an item
         texts = {"template": node.template, "until": node.until, "seen_by_until": node.seen_by_until}
         nodes = [Node(item.index, step, item=item, edges=edges, **texts) for item in items]  # type: ignore[arg-type]
-        plan = cls(nodes, [step] * len(nodes), {})
+        plan = cls(nodes, [step] * len(nodes), {}, pins=step.inline == "always")
         if nodes:
             plan.add_gate(*nodes)
             plan.roots = nodes
@@ -232,12 +233,13 @@ class Plan:
         if self.finals:
             self.final_roots = [node for node in self.roots if node.place in self.finals]
             self.roots = [node for node in self.roots if node.place not in self.finals]
+        self.pins = any(node.step.inline == "always" for node in self.nodes)
         for node in self.nodes:
             if len(node.edges) == 1 and node.until is None:
                 gate, kind = node.edges[0]
                 behind = self.gates[gate]
                 alone = len(behind) == 1 and self.waiting[gate] == 1 and not any(OPENS[kind])
-                if alone and behind[0].plain and behind[0].limit is None:
+                if alone and behind[0].plain and behind[0].limit is None and behind[0].step.inline == node.step.inline:
                     node.next_in_chain = behind[0]
 
     def successors(self, place: int) -> Iterator[tuple[int, EdgeKind]]:

@@ -19,7 +19,7 @@ from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator, Relief
 
-__all__ = ["Relieved", "come_back", "stand_by", "take_over"]
+__all__ = ["Relieved", "come_back", "hurry", "stand_by", "take_over"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -52,7 +52,7 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     From any thread, after the request for the stop is in the inbox; *go_on* is called on a thread of its own.
     """
     run, baton = c.inline_run, c.baton
-    if c.in_handler is None or run is None or not (run.stoppable or not stop.ends):
+    if not (c.in_handler is not None or c.is_pinned) or run is None or not (run.stoppable or not stop.ends):
         return
     run.info.stop = run.info.stop or stop
     if baton is None or c.relief is not None:
@@ -60,6 +60,8 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
     c.told_at = c.told_at or c.clock.monotonic()
     with suppress(IndexError):  # it has ended meanwhile
         baton[0][0].hear_of(stop)
+    if c.is_pinned:
+        return
     relief = c.relief = Relief(baton)
 
     def watch() -> None:
@@ -70,6 +72,16 @@ def stand_by(c: Coordinator, stop: Stop, go_on: Callable[[], None]) -> None:
         threading.Thread(target=watch, name=f"szal-relief-{run.info.execution_id}", daemon=True).start()
     except RuntimeError:  # no thread to be had: then the run ends when its handler does
         logger.warning("execution %s ends only when its running step does", run.info.execution_id)
+
+
+def hurry(c: Coordinator) -> None:
+    """End the grace of the handler that the coordinating thread is in, if it was told to end. From any thread."""
+    relief, baton = c.relief, c.baton
+    if relief is not None:
+        relief.hurry()
+    elif c.is_pinned and baton is not None:
+        with suppress(IndexError):
+            baton[0][0].tell_to_end(hurry=True)
 
 
 def take_over(c: Coordinator) -> Attempt:

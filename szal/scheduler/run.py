@@ -15,7 +15,7 @@ from szal.expressions.path import Json
 from szal.model.key import item_in
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
-from szal.model.step import TriggerMode
+from szal.model.step import Inline, TriggerMode
 from szal.scheduler.before import History, Kept, KeptItem, Order, Undoable
 from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
@@ -68,7 +68,8 @@ class Run:
         None  # outputs become what is recorded, in the step's own thread
     )
     deadline: float | None = None
-    inline: bool = True  # the coordinating thread may call handlers itself
+    inline: bool = True  # the coordinating thread may call handlers itself, where nothing is held up by that
+    inline_as: Inline = "auto"  # what holds of steps that say nothing of it
     at_once: int | None = None  # so many of its steps have begun and not settled at one time, at most
     relievable: bool = False  # it lays down the baton before that, so that another may take its place (`relief`)
     stoppable: bool = True  # rollback is not: what stopped the run must not stop its undoing
@@ -80,6 +81,7 @@ class Run:
     marks: list[int] = attrs.field(init=False)  # by gate
     unsettled: int = attrs.field(init=False)
     calls_inline: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
+    pins: bool = attrs.field(init=False)  # some of its steps are done on the coordinating thread only
     failed: bool = False
     ends_waits: bool = False  # nothing is waited for any more: it is undone, or what it belongs to is
     overtaken: set[int] = attrs.field(
@@ -108,6 +110,7 @@ class Run:
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
         self.unsettled = len(self.plan.nodes)
+        self.pins = self.plan.pins or self.inline_as == "always"
         if self.plan.finals:
             self._leave_to_the_other()
 
@@ -161,6 +164,10 @@ class Run:
         """Return the steps that have neither settled nor are waiting for others, with what they are doing."""
         staged = zip(self.plan.nodes, self.stages, strict=not self.is_over)  # one that is over has none any more
         return [(node, stage) for node, stage in staged if stage not in (PENDING, KEPT, SETTLED)]
+
+    def inline_of(self, node: Node) -> Inline:
+        """Return whether the coordinating thread calls the handler of *node*."""
+        return node.step.inline or self.inline_as
 
     def is_open(self, node: Node) -> bool:
         """Whether *node* waits for no other step any more."""

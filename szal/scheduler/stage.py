@@ -4,7 +4,7 @@
     PENDING                        READY                Run.settle, Run.start: it waits for no other step any more
     READY                          STARTING             starting: it must not run twice
     STARTING                       STARTED              starting: that it begins is committed
-    READY, STARTED                 Attempt              starting: a worker has it
+    READY, STARTED                 Attempt              starting: a worker has it; pinned: this thread makes it
     READY, STARTED, PENDING        CALLED               starting: the coordinating thread itself calls the handler
     CALLED                         (as READY)           starting, settling: when that has ended
     READY                          Waiting, SUB_FLOW    engine.waiting, engine.launching: the engine does it

@@ -17,7 +17,7 @@ from szal.scheduler.settling import announce, announce_attempt, decide, give_up
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING
 from szal.scheduler.workers import WorkerPool
 
-__all__ = ["launch", "start_ready"]
+__all__ = ["is_startable", "launch", "new_attempt", "new_call", "start_ready"]
 
 _COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED
 _STARTABLE = (READY, STARTED)  # what a step that was made ready still has to be in
@@ -39,7 +39,9 @@ def start_ready(c: Coordinator) -> None:
             if c.timers.is_due(c.clock.monotonic()):  # what needs no worker may make ready ever more of its kind
                 return
             continue
-        if backlog or (run.urgency is not None and ready) or not _start(c, run, node):
+        if run.pins and run.inline_of(node) == "always":
+            c.pinned.add(run, node)
+        elif backlog or (run.urgency is not None and ready) or not _start(c, run, node):
             backlog.add(run, node)
     if backlog.is_sorted:  # all that are ready are there now: the most urgent go first
         _start_backlog(c)
@@ -51,11 +53,16 @@ def _start_backlog(c: Coordinator) -> None:
     while backlog and not c.inbox.has_calls:
         entry = backlog.pop()
         _, _, run, node = entry
-        if run.is_over or run.stages[node.place] not in _STARTABLE:
+        if not is_startable(run, node):
             continue
         if not _start(c, run, node):
             backlog.put_back(entry)
             return
+
+
+def is_startable(run: Run, node: Node) -> bool:
+    """Whether a step that was made ready still is to be started."""
+    return not run.is_over and run.stages[node.place] in _STARTABLE
 
 
 def _is_to_run_again(c: Coordinator, run: Run, node: Node) -> bool:
@@ -75,16 +82,16 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     worker at once that would let more than the limit run, so then it is not; nor where a more urgent step may come.
     """
     has_limit = node.limit is not None
-    if not (has_limit or c.tally.work) and c.may_call_inline(run):
+    if not (has_limit or c.tally.work) and c.may_call_inline(run) and run.inline_of(node) == "auto":
         _call(c, run, node)
         return True
     pool, other = c.pooled, c.limited
     if has_limit or run.deadline is not None:
         pool, other = other, pool
-    load = pool.load + other.load
+    load = pool.load + other.load + bool(c.pinned)  # one of these is called as soon as there is room
     if load >= c.limit:
         run.was_crowded = True
-        if other.load or run.urgency is not None or load >= c.limit * 4:
+        if other.load or c.pinned or run.urgency is not None or load >= c.limit * 4:
             return False
     _dispatch(c, run, node, pool)
     return True
@@ -129,7 +136,7 @@ def launch(c: Coordinator, run: Run, node: Node, attempt: int | None = None) -> 
 
     With *attempt* it is that one, which a crash has interrupted. `Run.launch` enters the stage that it is in.
     """
-    call = _new_call(run, node)
+    call = new_call(run, node)
     call.number = attempt or call.number
     call.begin()
     announce(c, call)
@@ -155,7 +162,7 @@ def _commit_start(c: Coordinator, run: Run, node: Node) -> None:
     run.log.begun(node, begun, None, lambda error: c.inbox.call(partial(committed, error)))
 
 
-def _new_call(run: Run, node: Node) -> Call:
+def new_call(run: Run, node: Node) -> Call:
     """Return the call of the next attempt."""
     history = run.history.get(node.place)
     if history is None:
@@ -180,7 +187,7 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
     watch, log, encode, monotonic = run.watch, run.log, run.encode, c.clock.monotonic
     ahead, new_context, copy_variables, inbox = c.ahead, run.new_context, c.variables.copy, c.inbox
     straight = not (run.commit_first or run.plan.starts_early or run.history)
-    call = None if straight else _new_call(run, node)
+    call = None if straight else new_call(run, node)
     baton: Baton | None = [] if run.relievable else None
     here = run if baton is None else baton  # says in whose handler the coordinator is: another may have taken over
     c.baton, c.inline_run, before = baton, run, stages[node.place]
@@ -248,13 +255,8 @@ def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
 
 def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
     """Give an attempt to a worker of *pool*."""
-    call = _new_call(run, node)
-    handler = run.handlers[node.place]
-    assert handler is not None
-    context = run.new_context(node, call.number, call)
-    attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
-    if run.watch is not None and call.is_first:
-        attempt.announce = partial(announce_attempt, c, attempt)
+    attempt = new_attempt(c, run, node)
+    call = attempt.call
     if node.limit is not None:
         due = c.clock.monotonic() + node.limit
         if not (call.first is None and call.until_by is None) and call.deadline is not None:
@@ -262,6 +264,18 @@ def _dispatch(c: Coordinator, run: Run, node: Node, pool: WorkerPool) -> None:
         attempt.timer = c.timers.add(due, partial(_check_limit, c, attempt))
     run.attempt_begins(node.place, attempt)
     pool.put(attempt)
+
+
+def new_attempt(c: Coordinator, run: Run, node: Node) -> Attempt:
+    """Return the next attempt at *node*, whoever makes it."""
+    call = new_call(run, node)
+    handler = run.handlers[node.place]
+    assert handler is not None
+    context = run.new_context(node, call.number, call)
+    attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
+    if run.watch is not None and call.is_first:
+        attempt.announce = partial(announce_attempt, c, attempt)
+    return attempt
 
 
 def _check_limit(c: Coordinator, attempt: Attempt) -> None:

@@ -237,6 +237,7 @@ def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> Non
         c.error = c.error or error
     c.ready.clear()
     c.backlog.clear()
+    c.pinned.clear()
     for run in list(c.runs):
         _leave_run(c, run, c.leaving)
     if c.leaving.is_patient:

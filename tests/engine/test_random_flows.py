@@ -86,6 +86,7 @@ def bare_steps(draw: st.DrawFn, name: str, words: tuple[str, ...]) -> Spec:
         output=draw(st.sampled_from(OUTPUTS)),
         retries=0 if script == ["hang"] else draw(st.integers(0, 2)),
         limited=draw(st.booleans()),
+        pinned=draw(st.integers(0, 3)) == 3,
         rollbackable=draw(st.booleans()),
         stubborn=draw(st.integers(0, 9)) == 9,
         priority=draw(st.sampled_from((0, 0, 0, 1, -1))),
@@ -542,4 +543,4 @@ def _with_stuck(spec: Spec, name: str) -> Spec:
     fields = vars(spec) | {"sub_steps": tuple(_with_stuck(sub_step, name) for sub_step in spec.sub_steps)}
     if spec.name != name:
         return Spec(**fields)
-    return Stuck(**(fields | {"script": ("hang",), "retries": 0}))
+    return Stuck(**(fields | {"script": ("hang",), "retries": 0, "pinned": False}))

@@ -57,6 +57,7 @@ steps:
     until: output.done
     delay: 30s
     until_timeout: 2h
+    inline: auto
   - {name: c, needs: [a, b], flow: other, with: {x: 1}, timeout: null}
   - {name: d, wait: go}
   - {name: e, wait: {signal: go, timeout: 1d, default: null}}

@@ -50,6 +50,7 @@ def step_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
         ({}, {"until": "output"}, "until none -> 'output'"),
         ({}, {"delay": 5}, "delay none -> 5.0"),
         ({}, {"until_timeout": 5}, "until_timeout none -> 5.0"),
+        ({}, {"inline": "always"}, "inline none -> 'always'"),
         ({}, {"backoff": BackoffStrategy.LINEAR}, "backoff fixed -> linear"),
         ({}, {"trigger_mode": TriggerMode.ALL_DONE}, "trigger_mode all -> all_done"),
         ({}, {"rollbackable": True}, "rollbackable false -> true"),

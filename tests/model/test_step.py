@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "trigger_mode": TriggerMode.ALL,
         "sub_steps": (),
         "idempotent": True,
+        "inline": None,
         "foreach": None,
         "max_parallel": None,
         "max_items": 100_000,

@@ -13,7 +13,7 @@ from szal.model.json.text import loads
 from szal.model.moment import NO_LIMIT_MS
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
-from szal.model.step import MAX_ITEMS, BackoffStrategy, StepDef, TriggerMode
+from szal.model.step import INLINE, MAX_ITEMS, BackoffStrategy, Inline, StepDef, TriggerMode
 
 __all__ = ["ObjectReader", "decode_flow", "decode_record", "decode_step_result", "plain_outcome", "read_outcome"]
 
@@ -157,6 +157,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         trigger_mode=read.enum("trigger_mode", TriggerMode, TriggerMode.ALL),
         sub_steps=read.many("sub_steps", _read_step, []),
         idempotent=read.get("idempotent", bool, True),
+        inline=_read_inline(read),
         foreach=_read_foreach(read),
         max_parallel=None if read.values.get("max_parallel") is None else read.count("max_parallel"),
         max_items=read.count("max_items", MAX_ITEMS),
@@ -164,6 +165,16 @@ def _read_step(value: Json, path: str) -> StepDef:
         delay=read.seconds("delay_ms", 1000),
         until_timeout=read.limit("until_timeout_ms"),
     )
+
+
+def _read_inline(read: ObjectReader) -> Inline | None:
+    value = read.maybe("inline", str)
+    for known in INLINE:
+        if value == known:
+            return known
+    if value is not None:
+        raise DecodeError(read.at("inline"), f"expected one of {', '.join(INLINE)}, found {value!r}")
+    return None
 
 
 def _read_foreach(read: ObjectReader) -> str | list[Json] | None:

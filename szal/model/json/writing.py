@@ -176,6 +176,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "cancel_losers": _flag(step.cancel_losers, "cancel_losers") or None,
                 "finally": _flag(step.finally_, "finally_") or None,
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
+                "inline": None if step.inline is None else _string(step.inline, "inline"),
             }
         )
         | _fan_out(step)
