@@ -21,9 +21,10 @@ def whole_context(ctx: StepContext) -> StepContext:
     return ctx
 
 
-def own_output_of(ctx: StepContext) -> Json:
-    """Return what the step itself came to, which is being undone."""
-    return ctx.output
+def own_output_of(parameter: Parameter) -> Argument:
+    """Return what finds what the step itself came to, which is being undone; its default where that has no output."""
+    default = None if parameter.default is NOTHING else parameter.default
+    return lambda ctx: default if ctx.output is None and ctx.step.name not in ctx.outputs else ctx.output
 
 
 def item_of(name: str) -> Argument:

@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 import attrs
 
-from szal.authoring.fields import OF_A_FLOW, OF_A_STEP, Needed, check_fields, listed, name_of, said_of
+from szal.authoring.fields import (
+    OF_A_FLOW,
+    OF_A_STEP,
+    Needed,
+    check_fields,
+    check_type,
+    listed,
+    name_of,
+    names_of,
+    problem_of_name,
+    said_of,
+    with_templates,
+)
 from szal.authoring.functions import Functions
 from szal.authoring.including import included, side_by_side, with_inputs
 from szal.authoring.parameters import parameters_of
@@ -14,12 +26,13 @@ from szal.authoring.step import Step, StepDecorator
 from szal.authoring.wiring import Function, Wired, Written, wire
 from szal.engine.one_shot import run
 from szal.errors import InvalidFlow, NotAHandler
-from szal.expressions.path import Json, spelled
+from szal.expressions.path import Json
 from szal.model.analysis import FlowMode
 from szal.model.flow import FlowDef, definition_of
 from szal.model.migration import Migration, MigrationRegistry
 from szal.model.results import FlowResult
 from szal.model.step import ENGINE_TYPES, StepDef
+from szal.number import shown
 from szal.steps.handlers import Handlers
 
 if TYPE_CHECKING:
@@ -137,20 +150,21 @@ class Flow:
                 return self.step(function, name=name, needs=needs, **fields)
 
             return decorate
+        before = function if isinstance(function, Step) else None
         if isinstance(function, Step):
             function = function.function
         if isinstance(function, str):
             raise NotAHandler("what flow.step is given", f"is a text: write @flow.step(name={function!r})")
         name = name_of(function) if name is None else name
         if name is None:
-            raise InvalidFlow(self.name, ("a step of what has no name of its own needs one: flow.step(…, name=…)",))
+            raise InvalidFlow(self.name, (f"{shown(function)} has no name of its own: write flow.step(…, name='…')",))
         check_fields(f"step {name!r}", fields, OF_A_STEP)
         if fields.get("step_type") in ENGINE_TYPES:
             problem = f"step {name!r} is of type {fields['step_type']!r}, which calls no function: use flow.add_step"
             raise InvalidFlow(self.name, (problem,))
         does = Function(function, parameters_of(function, f"the function of step {name!r}"))
         self._add(name, needs, fields, does)
-        return Step(self, name, function)
+        return Step(self, name, function, before)
 
     def add_step(self, step: StepDef, *, needs: "Needed | Iterable[Needed]" = ()) -> StepDef:
         """Add a step that is no function: a wait, a sleep, a command. Its name is what parameters call it.
@@ -165,8 +179,8 @@ class Flow:
         return self._write(step, needs, None)
 
     def _add(self, name: str, needs: "Needed | Iterable[Needed]", fields: Mapping[str, Any], does: Function) -> None:
-        said = said_of(fields)
-        below = [*self._names(name, said.below)]
+        said = said_of(self, fields)
+        below = [*names_of(self, name, said.below)]
         steps = self._definition.steps
         if below:
             own = {step.name: step for step in steps if step.name in below}
@@ -177,25 +191,16 @@ class Flow:
             steps[:] = [step for step in steps if step.name not in below]
 
     def _write(self, step: StepDef, needs: "Needed | Iterable[Needed]", does: Function | None) -> StepDef:
-        if step.name in self._written:
-            raise InvalidFlow(self.name, (f"step {step.name!r}: duplicate step name",))
-        written = Written(step, does, needs=tuple(self._names(step.name, needs)))
+        problem = (
+            f"step {step.name!r}: duplicate step name" if step.name in self._written else problem_of_name(step.name)
+        )
+        if problem is not None:
+            raise InvalidFlow(self.name, (problem,))
+        written = Written(step, does, needs=tuple(names_of(self, step.name, needs)))
         self._written[step.name] = written
         self._definition.add_step(step)
         self._wired = None
         return step
-
-    def _names(self, step: str, needs: "Needed | Iterable[Needed]") -> Iterable[str]:
-        """Yield the names of the steps that *step* needs; they may be written later."""
-        for each in listed(needs):
-            if isinstance(each, Step) and each.flow is not self:
-                problem = f"step {step!r} needs {each.name!r}, which is a step of flow {each.flow.name!r}"
-                raise InvalidFlow(self.name, (problem,))
-            given: object = each
-            if not isinstance(given, str | StepDef | Step):
-                problem = f"step {step!r} needs what is no step and no name of one ({each!r})"
-                raise InvalidFlow(self.name, (problem,))
-            yield each if isinstance(each, str) else each.name
 
     def register_undo(self, step: str, function: Callable[..., Any]) -> None:
         """Have *function* undo the step of that name: what `Step.rollback` does. The engine's own."""
@@ -238,6 +243,8 @@ class Flow:
         >>> etl.run({"day": "2026-11-26"}).outputs
         {'eu_extract': ['2026-11-26'], 'eu_load': 1}
         """
+        check_type("flow.include", other, "a szal.Flow", Flow)
+        check_type("prefix", prefix, "a text", str)
         theirs = other.definition
         if theirs.mode is not self._definition.mode:
             problem = f"it is of mode {self._definition.mode}, and cannot include flow {other.name!r}, of {theirs.mode}"
@@ -269,7 +276,8 @@ class Flow:
     ) -> StepDef:
         """Add a step that runs *other* as an execution of its own, with *inputs*; its outputs are the step's output.
 
-        An input that is a step is its output, and templates are filled in. *other* brings what does its steps.
+        Where an input is a step, or has one in it, that is the step's output, and templates are filled in. *other*
+        brings what does its steps.
 
         >>> deploy = Flow("deploy")
         >>> @deploy.step
@@ -281,14 +289,14 @@ class Flow:
         >>> ci.run()["deploy"].output
         {'push': 'pushed ci.whl'}
         """
+        check_type("flow.sub_flow", other, "a szal.Flow or a FlowDef", Flow, FlowDef)
+        check_type(f"step {name!r}: inputs", {} if inputs is None else inputs, "a mapping of names to values", Mapping)
         if other is self or (isinstance(other, Flow) and self in other._below()):
             raise InvalidFlow(self.name, (f"step {name!r}: a flow cannot be its own sub-flow",))
         check_fields(f"step {name!r}", fields, OF_A_STEP - {"step_type", "config"})
-        given, names = {}, [*self._names(name, needs)]
-        for key, value in (inputs or {}).items():
-            given[key] = f"{{{{{spelled(('steps', value.name, 'output'))}}}}}" if isinstance(value, Step) else value
-            names += self._names(name, value) if isinstance(value, Step) else ()
-        config = {"flow_name": other.name, "inputs": given}
+        taken: list[Step[..., Any]] = []
+        config = {"flow_name": other.name, "inputs": with_templates(self, inputs or {}, taken)}
+        names = [*names_of(self, name, needs), *names_of(self, name, taken)]
         step = self._write(StepDef(name, step_type="sub_flow", config=config, **fields), names, None)
         if other not in self._sub_flows:
             self._sub_flows.append(other)

@@ -2,10 +2,12 @@
 
 import functools
 import sys
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
-__all__ = ["Each", "Step", "StepDecorator", "each"]
+from szal.number import shown
+
+__all__ = ["Each", "Owner", "Step", "StepDecorator", "each"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,14 +19,23 @@ class Owner(Protocol):
 
     @property
     def name(self) -> str: ...
+
+
+class Undoable(Owner, Protocol):
+    """One that takes what undoes its steps."""
+
     def register_undo(self, step: str, function: Callable[..., Any]) -> None: ...
 
 
 class Step(Generic[P, R]):
     """What `Flow.step` returns. Called, it is the function that it was made of; it names its step in ``needs=``."""
 
-    def __init__(self, flow: Owner, name: str, function: Callable[P, R]) -> None:
+    def __init__(
+        self, flow: Undoable, name: str, function: Callable[P, R], also: "Step[..., Any] | None" = None
+    ) -> None:
+        """Made by the flow; *also*: what it is in another one, where it has been made a step of that before."""
         functools.update_wrapper(self, function)  # signature, docstring, annotations
+        self.also = also
         self.flow = flow
         self.name = name
         self.function = function
@@ -32,6 +43,16 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself: nothing of the flow runs."""
         return self.function(*args, **kwargs)
+
+    def in_flow(self, flow: Owner) -> "AnyStep":
+        """Return the step that it is in *flow*; itself where it is none there."""
+        return next((each for each in self._all() if each.flow is flow), self)
+
+    def _all(self) -> "Iterator[AnyStep]":
+        each: AnyStep | None = self
+        while each is not None:
+            yield each
+            each = each.also
 
     def rollback(self, function: _F) -> _F:
         """Register what undoes the step, as a decorator. Its parameters are bound as those of steps are.
@@ -57,6 +78,9 @@ def _function(function: Callable[P, R]) -> Callable[P, R]:
     return function
 
 
+AnyStep: TypeAlias = Step[..., Any]
+
+
 class StepDecorator(Protocol):
     """What makes a step of a function: what `Flow.step` returns without one."""
 
@@ -73,7 +97,12 @@ class Each:
 def each(name: str) -> Each:
     """Return what ``foreach=`` takes to have a step done once for each element of the input *name*.
 
+    Raises TypeError for what is no name.
+
     >>> each("files").name
     'files'
     """
+    given: object = name
+    if not isinstance(given, str) or not given:
+        raise TypeError(f"szal.each takes the name of an input, not {shown(given)}")
     return Each(name)

@@ -149,7 +149,7 @@ class _Wiring:
     def _itself(self, name: str, parameter: Parameter, *, is_undo: bool) -> Argument:
         if not is_undo:
             self.problems.append(f"step {name!r} takes its own output, which there is not before it has run")
-        return own_output_of if is_undo else output_of(name, parameter)
+        return own_output_of(parameter) if is_undo else output_of(name, parameter)
 
     def _input(self, name: str, parameter: Parameter) -> Argument:
         key = parameter.name

@@ -179,9 +179,7 @@ class Rollback:
         target, done = self.target(node)
         failed = done.status is StepStatus.FAILED
         reason = f"step {node.key!r} failed: {done.error}" if failed else self._reason
-        return StepContext.of_undo(
-            self._forward.info, target, attempt, call, done.output, item=node.item, reason=reason
-        )
+        return StepContext.of_undo(self._forward.info, target, attempt, call, done, item=node.item, reason=reason)
 
     def _kept(self, output: Json) -> tuple[str, Json]:
         """Return what an undo returned as it is recorded; what cannot be is left out, as it is undone all the same."""

@@ -1,5 +1,6 @@
 """What is known of how a step ends before it runs: which types its parts have, and what is never there."""
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Final
 
@@ -19,6 +20,12 @@ class Steps:
 
     named: Mapping[str, StepDef] = attrs.field(factory=dict)
     may_have_failed: bool = False
+
+    def in_undo_of(self, step: StepDef) -> "Steps":
+        """Return them as what undoes *step* sees them: of one that runs over a list, the item that is undone."""
+        if step.foreach is None:
+            return self
+        return attrs.evolve(self, named=ChainMap({step.name: attrs.evolve(step, foreach=None)}, self.named))  # type: ignore[arg-type]
 
 
 COMMAND_OUTPUTS: Final = ("text", "lines", "json")

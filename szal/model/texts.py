@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+import attrs
+
 from szal.errors import ConditionError
 from szal.expressions.comparison import Kind
 from szal.expressions.condition import CompiledCondition
@@ -133,6 +135,7 @@ def undo_of(step: StepDef) -> Mapping[str, Json] | None:
 def template_of_undo(step: StepDef, scope: Scope, report: Report) -> CompiledTemplate | None:
     """Return the template that the undo in the config of *step* is."""
     undo = undo_of(step)
+    scope = scope if undo is None else attrs.evolve(scope, steps=scope.steps.in_undo_of(step))
     return None if undo is None else _template(undo, f"config.{ROLLBACK}", scope, report, ())
 
 

@@ -17,14 +17,16 @@ __all__ = ["Ancestors", "Outcomes", "Outputs", "Results"]
 class Ancestors:
     """The steps before the one at *place*, of which *settled_before* had settled when it started.
 
-    Whatever settles later is not seen, so what a step sees does not change under its hands. With *sees_itself* its own
-    result is among them: it is being undone. From any thread of a handler.
+    Whatever settles later is not seen, so what a step sees does not change under its hands. What is being undone sees
+    *itself* among them: that is its own result, or that of the item of the step that is being undone, at *index*. From
+    any thread of a handler.
     """
 
     _run: RunInfo
     _place: int
     _settled_before: int
-    _sees_itself: bool
+    _itself: StepResult | None = None
+    _index: int | None = None
     _outputs: dict[str, Json] = attrs.field(factory=dict, init=False)  # copies of its own, of what it has looked at
     _places: frozenset[int] | None = attrs.field(default=None, init=False)  # of all, once all of them were asked for
 
@@ -43,7 +45,7 @@ class Ancestors:
         if place is None:
             return None
         if place == self._place:
-            return self._run.results[place] if self._sees_itself else None
+            return self._itself
         known = self._places
         is_before = plan.is_before(place, self._place) if known is None else place in known
         return self._ended(place) if is_before else None
@@ -70,7 +72,9 @@ class Ancestors:
         result = self.find(name)
         if result is None:
             raise KeyError(name)
-        return self._run.seen.outcome(self._run.plan.places[name], result)
+        place = self._run.plan.places[name]
+        of_item = result is self._itself and self._index is not None
+        return self._run.seen.outcome((place, self._index) if of_item else place, result)
 
 
 class Outputs(Mapping[str, Json]):

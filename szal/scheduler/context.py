@@ -54,7 +54,7 @@ class StepContext:
     """In a rollback handler: why it is undone: how the step failed, where it did, else what ended the flow."""
     _call: Call = UNLIMITED
     _item: Item | None = None
-    _is_undo = False
+    _undoes: StepResult | None = None  # in an undo: what is undone
     _is_told = False
     _inputs: dict[str, Json] | None = None  # its own copies, of what it has looked at
     _ancestors: Ancestors | None = None  # once it has looked at them
@@ -75,20 +75,20 @@ class StepContext:
         node: Node,
         attempt: int,
         call: Call | None,
-        output: Json,
+        done: StepResult,
         *,
         item: Item | None = None,
         reason: str | None = None,
     ) -> "StepContext":
-        """Return the context of a rollback handler, for the step *node*, or its *item*: what recorded *output*.
+        """Return the context of a rollback handler, for the step *node*, or its *item*: what has come to *done*.
 
         The engine's own.
         """
         context = cls(run, node, attempt, call)
         context._item = item
-        context._is_undo = True
+        context._undoes = done
         context.reason = reason
-        context.output = own_copy(output)
+        context.output = own_copy(done.output)
         return context
 
     @classmethod
@@ -192,7 +192,7 @@ class StepContext:
     @property
     def _before(self) -> Ancestors:
         if self._ancestors is None:
-            made = Ancestors(self._run, self._node.place, self._call.settled_before, self._is_undo)
+            made = Ancestors(self._run, self._node.place, self._call.settled_before, self._undoes, self.index)
             self._ancestors = self.__dict__.setdefault("_ancestors", made)  # another thread may have been faster
         return self._ancestors
 
@@ -239,7 +239,7 @@ class StepContext:
         """
         item = () if self._item is None else (str(self._item.index),)
         parts = (self.execution_id, self.step.name, *item)
-        return key_of(*parts, ROLLBACK) if self._is_undo else key_of(*parts)
+        return key_of(*parts, ROLLBACK) if self._undoes is not None else key_of(*parts)
 
     @property
     def cancelled(self) -> bool:
@@ -252,7 +252,7 @@ class StepContext:
             return True
         if call.deadline is not None and call.begun and self._run.clock.monotonic() >= call.deadline:
             return True
-        if self._is_undo:
+        if self._undoes is not None:
             return False
         run = self._run
         return run.stop is not None or (run.token is not None and run.token.cancelled)

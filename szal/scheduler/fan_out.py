@@ -96,7 +96,7 @@ def _look_up(run: Run, node: Node, path: Path) -> tuple[Json, str]:
     """Return what *path* finds, as handlers see it, and what that is; a step that did not complete hands on nothing."""
     steps = {}
     if path.step is not None:
-        result = Ancestors(run.info, node.place, run.info.settled, False).find(path.step)
+        result = Ancestors(run.info, node.place, run.info.settled).find(path.step)
         if result is not None and result.status is not StepStatus.COMPLETED:
             return None, f"step {path.step!r} {_ENDED[result.status]}"
         steps = {} if result is None else {path.step: outcome_values(result)}

@@ -1,7 +1,7 @@
 """What conditions and templates see of a run: JSON, as a store has it, be there one or not."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from szal.errors import EncodeError, ValueNotJson
 from szal.expressions.path import Json, outcome_values, quoted_name
@@ -9,7 +9,10 @@ from szal.model.json.text import as_recorded, is_plain_scalar
 from szal.model.results import StepResult
 from szal.scheduler.plan import Item
 
-__all__ = ["Seen", "ValuesOfItem"]
+__all__ = ["Place", "Seen", "ValuesOfItem"]
+
+Place: TypeAlias = "int | tuple[int, int | None]"
+"""That of a step in its flow, and of an item in its list."""
 
 
 class Seen:
@@ -21,12 +24,12 @@ class Seen:
 
     def __init__(self, inputs: Mapping[str, Json], *, is_recorded: bool) -> None:
         self._is_recorded = is_recorded
-        self._outputs: dict[int, Json] = {}  # by place
+        self._outputs: dict[Place, Json] = {}
         is_json = is_recorded or all(map(is_plain_scalar, inputs.values()))
         self.inputs: Mapping[str, Json] = inputs if is_json else _Inputs(inputs)
 
-    def outcome(self, place: int, result: StepResult) -> Mapping[str, Json]:
-        """Return how the step at *place* ended: what stands under ``steps.NAME``."""
+    def outcome(self, place: Place, result: StepResult) -> Mapping[str, Json]:
+        """Return how the step, or the item, at *place* ended: what stands under ``steps.NAME``."""
         if self._is_recorded or is_plain_scalar(result.output):
             return outcome_values(result)
         return _Outcome(self, place, result)
@@ -39,8 +42,8 @@ class Seen:
         """Return what a step has returned, that has no result yet, as JSON."""
         return value if self._is_recorded or is_plain_scalar(value) else _as_json(value, "output")
 
-    def output(self, place: int, result: StepResult) -> Json:
-        """Return the output of the step at *place* as JSON."""
+    def output(self, place: Place, result: StepResult) -> Json:
+        """Return the output of the step, or the item, at *place* as JSON."""
         if place not in self._outputs:
             self._outputs[place] = _as_json(result.output, f"steps{quoted_name(result.step_name)}.output")
         return self._outputs[place]
@@ -78,7 +81,7 @@ _FIELDS: Final = ("status", "output", "error")
 class _Outcome(Mapping[str, Json]):
     """How a step ended; its output becomes JSON when somebody looks at it."""
 
-    def __init__(self, seen: Seen, place: int, result: StepResult) -> None:
+    def __init__(self, seen: Seen, place: Place, result: StepResult) -> None:
         self._seen = seen
         self._place = place
         self._result = result

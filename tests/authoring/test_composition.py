@@ -240,3 +240,24 @@ def test_a_migration_to_a_version_that_the_flow_is_not_yet_is_refused():
     flow.migration(1, 2)(lambda flow: flow)
     with pytest.raises(InvalidFlow, match=r"to version 2, and this is version 1: write Flow\('ci', version=2"):
         flow.run()
+
+
+def test_what_is_no_flow_is_neither_included_nor_a_sub_flow(table):
+    flow = Flow("etl")
+    for other in (FlowDef("f"), "table"):
+        with pytest.raises(TypeError, match=r"flow\.include takes a szal.Flow, not "):
+            flow.include(other)
+    with pytest.raises(TypeError, match="prefix takes a text, not 3"):
+        flow.include(table, prefix=3)
+    with pytest.raises(TypeError, match=r"flow\.sub_flow takes a szal\.Flow or a FlowDef, not 'table'"):
+        flow.sub_flow("part", "table")
+    with pytest.raises(TypeError, match=r"step 'part': inputs takes a mapping of names to values, not \[1\]"):
+        flow.sub_flow("part", table, inputs=[1])
+
+
+def test_a_step_within_an_input_of_a_sub_flow_is_its_output():
+    part, whole = Flow("part"), Flow("whole")
+    part.step(lambda rows: rows, name="load")
+    one = whole.step(lambda: {"n": 1}, name="one")
+    whole.sub_flow("part", part, inputs={"rows": [one, {"again": one}, "text"]})
+    assert whole.run(store="memory:")["part"].output == {"load": [{"n": 1}, {"again": {"n": 1}}, "text"]}

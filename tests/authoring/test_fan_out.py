@@ -99,3 +99,9 @@ def test_a_list_of_another_flow_and_a_path_that_is_none_are_refused(flow):
     squares(flow, "numbers")
     with pytest.raises(InvalidFlow, match="foreach"):
         flow.run()
+
+
+def test_an_input_that_is_run_over_is_named():
+    for name in ("", 3, None):
+        with pytest.raises(TypeError, match=f"szal.each takes the name of an input, not {name!r}"):
+            szal.each(name)

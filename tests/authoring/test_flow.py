@@ -428,7 +428,7 @@ def test_an_item_without_foreach_is_refused(flow):
 
 
 def test_a_function_without_a_name_needs_one(flow):
-    with pytest.raises(InvalidFlow, match=r"needs one: flow.step\(…, name=…\)"):
+    with pytest.raises(InvalidFlow, match=r"has no name of its own: write flow.step"):
         flow.step(lambda ctx: None)
 
 
@@ -624,3 +624,55 @@ def test_every_flow_of_functions_is_its_graph(edges, order):
         expected[name] = 2 + sum(expected[other] for other in some)
     assert flow.run({"start": 2}).outputs == expected
     assert all(set(steps_before(flow, name)) == set(some) for name, some in before.items())
+
+
+@pytest.mark.parametrize("name", ["", 3, "ctx", "item", "index"])
+def test_a_name_that_no_parameter_could_have_is_refused_where_it_is_written(flow, name):
+    for write in (
+        lambda: flow.step(lambda: None, name=name),
+        lambda: flow.sub_flow(name, Flow("other")),
+        lambda: flow.add_step(StepDef(name, step_type="sleep", config={"seconds": 0})),
+    ):
+        with pytest.raises(
+            InvalidFlow, match=r"a step's name must be a text|a parameter of that name is never an output"
+        ):
+            write()
+
+
+def test_what_is_needed_and_no_step_is_named(flow):
+    def load(): ...
+
+    flow.step(load, name="one")
+    flow.step(load, name="two")
+    for needed in (load, 3):
+        with pytest.raises(
+            InvalidFlow, match=r"needs what is no step .*: give what flow.step returned, or the step's name"
+        ):
+            flow.step(lambda: None, name="a", needs=needed)
+
+
+def test_a_function_may_be_a_step_of_several_flows():
+    one, two = Flow("one"), Flow("two")
+
+    @one.step
+    @two.step(name="read")
+    def load():
+        return 1
+
+    for flow in (one, two):
+        flow.step(lambda: None, name="after", needs=load)
+        flow.step(lambda item: item, name="each", foreach=load)
+    assert [
+        [step.name for step in flow.definition.steps if step.id in flow.definition.steps[1].depends_on]
+        for flow in (one, two)
+    ] == [["load"], ["read"]]
+    assert two.definition.steps[2].foreach == "steps.read.output"
+
+
+def test_an_undo_of_a_step_without_output_has_the_default_of_the_parameter():
+    flow = Flow("demo", rollback_on_failure=True)
+    flow.step(lambda: None, name="nothing").rollback(lambda nothing="default": [nothing])
+    boom = flow.step(lambda nothing: 1 / 0, name="boom", undo_on_failure=True)
+    boom.rollback(lambda boom="default", nothing=2: [boom, nothing])
+    result = flow.run()
+    assert (result["boom"].undo_output, result["nothing"].undo_output) == (["default", None], [None])

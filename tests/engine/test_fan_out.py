@@ -558,3 +558,14 @@ def test_random_lists_end_as_a_loop_over_them_would(items, max_parallel, workers
         assert result["each"].error.startswith(f"{expected.count(FAILED)} of {len(items)} items failed; ")
     else:
         assert result["each"].output == [None if kind == "skip" else value for kind, value in items]
+
+
+def test_an_undo_of_an_item_sees_the_item_among_the_steps():
+    seen = []
+
+    def undo(ctx):
+        seen.append((ctx.index, ctx.steps["each"].output, ctx.outputs.get("each"), ctx.render("{{steps.each.output}}")))
+
+    steps = [StepDef("each", foreach=[1, 0, 3], rollbackable=True, undo_on_failure=True)]
+    run(lambda ctx: [6 // ctx.item], [], FlowDef("f", steps=steps, rollback_on_failure=True), rollback_handler=undo)
+    assert sorted(seen, key=lambda each: each[0]) == [(0, [6], [6], [6]), (1, None, None, None), (2, [2], [2], [2])]

@@ -65,3 +65,21 @@ def test_the_schema_has_it():
     step = flow_schema()["$defs"]["step"]["properties"]
     assert {"foreach", "max_parallel", "max_items"} <= step.keys()
     assert json.dumps(step["max_parallel"]).count('"minimum": 1') == 1
+
+
+def test_what_undoes_an_item_sees_what_that_came_to(load, tmp_path):
+    flow = load(
+        """
+name: f
+rollback_on_failure: true
+steps:
+  - name: each
+    foreach: [a, b]
+    run: printf 'made %s' {{item}}
+    rollback: {run: "echo {{steps.each.output.stdout}} $SZAL_OUTPUT {{steps.each.status}} >> undone"}
+  - {name: boom, needs: each, run: exit 3}
+"""
+    )
+    run(flow)
+    assert sorted((tmp_path / "undone").read_text().splitlines())[0].startswith("made a ")
+    assert [line.split()[1] for line in sorted((tmp_path / "undone").read_text().splitlines())] == ["a", "b"]
