@@ -290,11 +290,27 @@ ROOMS: dict[str, dict[str, str]] = {
         "application": "the engine of an application, in each of its processes",
         "flask": "szal in Flask",
     },
+    "testing": {
+        "names": "which step a name means",
+        "clock": "a clock that a test moves",
+        "stand_in": "what stands in the place of what does a step",
+        "fakes": "the fakes of a flow, as a resolver",
+        "signals": "signals that are there from the start",
+        "crash": "a crash at a given step",
+        "paused": "executions that go on once their time has come",
+        "under_test": "an engine in a test",
+        "running": "a flow run in a test",
+    },
 }
-UPWARDS = {"engine.opening": ("stores",), "authoring.script": ("cli",)}
+UPWARDS = {
+    "engine.opening": ("stores",),
+    "authoring.script": ("cli",),
+    "testing.under_test": ("stores",),
+    "testing.running": ("stores",),
+}
 """What modules import from the top, when they are called."""
-ON_TOP = ("", "stores", "cli", "__main__")
-"""The public names, those of the stores, and the command line: they may import everything."""
+ON_TOP = ("", "stores", "testing", "cli", "__main__")
+"""The public names, those of the stores and of tests, and the command line: they may import everything."""
 
 
 def root() -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from szal.authoring.wiring import Wired
+from szal.authoring.wiring import Wired, Written
 from szal.errors import InvalidFlow
 from szal.model import graph
 from szal.model.flow import FlowDef
@@ -55,6 +55,10 @@ class Functions:
     def inputs_of(self, flow_name: str) -> Mapping[str, Input] | None:  # noqa: ARG002
         """Return the inputs that the functions take."""
         return self._flow.wired.parameters
+
+    def written(self, step_name: str) -> Written | None:
+        """Return a step as it was written; None where it is none of the flow's own."""
+        return self._flow.wired.written.get(step_name)
 
     def step_types(self, flow_name: str) -> Collection[str]:
         """Return the types of steps that are done whatever they are called."""

@@ -46,13 +46,14 @@ class Written:
 class Wired:
     """What a flow comes to: its handlers, the inputs that its functions take, and whose outputs each step takes.
 
-    `done_when` has what says, by step, whether its work is there.
+    `done_when` has what says, by step, whether its work is there; `written` is what it was made of.
     """
 
     handlers: Handlers
     parameters: Mapping[str, Input]
     sources: Mapping[str, Sequence[str]]
     done_when: Mapping[str, IsDone]
+    written: Mapping[str, Written]
 
 
 def wire(definition: FlowDef, written: Mapping[str, Written], brought: Mapping[str, Json]) -> Wired:
@@ -92,7 +93,7 @@ class _Wiring:
         self.definition.steps[:] = [_again(step, wired) for step in self.definition.steps]
         self._check()
         done_when = {name: step.done_when for name, step in self.steps.items() if step.done_when is not None}
-        return Wired(handlers, self.parameters, self._sources, done_when)
+        return Wired(handlers, self.parameters, self._sources, done_when, self.written)
 
     def _step(self, name: str, each: Written, before: Sequence[str]) -> StepDef:
         """Return the definition of a step with what it waits for, and whether it is undone."""

@@ -181,14 +181,10 @@ class EngineBase:
 
     def take(self, driver: Driver) -> bool:
         """Take the id of a run for it; called by its driver."""
-        taken = self._admission.active.take(driver.execution_id, driver)
-        if taken:
-            self.config.clock.run_begins(driver, within=driver.is_within)
-        return taken
+        return self._admission.active.take(driver.execution_id, driver)
 
     def give_back(self, driver: Driver) -> None:
         """Take note that a run is over; called by its driver."""
-        self.config.clock.run_ends(driver)
         if self._admission.active.give_back(driver.execution_id, driver):
             try:
                 self._shut_down()

@@ -97,7 +97,8 @@ class EngineConfig:
     `cwd`: the directory that commands run in, of executions that begin and of those that go on. Without it that is the
     folder of the flow's file, or the working directory of the process in which the execution began: it is recorded, and
     where it is gone, the execution is not gone on with (`WorkingDirectoryGone`).
-    `clock`: what limits, waits and back-offs go by: that of this machine, or one that a test moves.
+    `clock`: what limits, waits and back-offs go by: that of this machine, or one that a test moves
+    (`szal.testing.FakeClock`).
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
     the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
@@ -176,7 +177,7 @@ class EngineConfig:
     @clock.validator
     def _a_clock(self, attribute: "attrs.Attribute[Clock]", value: object) -> None:
         if not isinstance(value, Clock):
-            raise TypeError(f"{attribute.name} must be a Clock, not {type(value).__name__}")
+            raise TypeError(f"{attribute.name} must be a szal.testing.FakeClock, not {type(value).__name__}")
 
     @cwd.validator
     def _a_directory(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:

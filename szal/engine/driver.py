@@ -25,6 +25,7 @@ from szal.model.results import FlowResult
 from szal.model.state import Stop, WorkflowState
 from szal.raised import is_a
 from szal.scheduler.attempt import Attempt
+from szal.scheduler.clock import Clock
 from szal.scheduler.loop import Relieved, Scheduler
 from szal.scheduler.workers import Threads
 from szal.steps.resolving import Resolver
@@ -95,6 +96,10 @@ class Driver:
         can_leave = leased is not None and config.on_interrupt == "pause"
         self.stop_for: Callable[[BaseException], Stop] = _stop_that_leaves if can_leave else _stop_that_cancels
         """Which stop an interruption is to this execution."""
+        around = tuple(run for run in _AROUND.get() if run() is not None)
+        host_run = around[-1]() if around and execution is None else None
+        self.is_waited_for = execution is None
+        self._clock: Clock = config.clock.of_run(self, None if host_run is None else host_run._clock)
         self._scheduler = Scheduler(
             host.threads,
             config.max_concurrency,
@@ -102,11 +107,8 @@ class Driver:
             host.on_abandoned,
             self.stop_for,
             background=background,
-            clock=config.clock,
+            clock=self._clock,
         )
-        around = tuple(run for run in _AROUND.get() if run() is not None)
-        self.is_within = bool(around) and execution is None
-        """Whether it goes on on the thread of a handler, which is in another run."""
         self._scheduler.variables.run(_AROUND.set, (*around, weakref.ref(self)))
 
     # -- on the thread that runs it ------------------------------------------------------------------
@@ -120,12 +122,20 @@ class Driver:
         """
         with self._scheduler.interrupts():
             try:
-                found = admit() if self._host.take(self) else None
+                found = admit() if self._take() else None
                 if found is None:
                     raise NotAdmitted
                 return self._drive(found) if isinstance(found, ExecutionSpec) else found
             finally:
                 self._host.give_back(self)
+                self._clock.run_ends()
+
+    def _take(self) -> bool:
+        """Take the id; False where it is taken."""
+        taken = self._host.take(self)
+        if taken:
+            self._clock.run_begins()
+        return taken
 
     def _drive(self, spec: ExecutionSpec) -> FlowResult:
         try:
@@ -188,6 +198,7 @@ class Driver:
         if self._execution is not None:
             self._execution.finish(self._result, self._relieved_error or self._store_error)
         self._relieved.set()
+        self._clock.run_ends()
 
     def _ended(self, lifecycle: Lifecycle, result: FlowResult) -> None:
         self._store_error = lifecycle.store_error
@@ -234,7 +245,7 @@ class Driver:
         """Admit on this thread, and have *thread* run it, or find the result; None where `run` raises `NotAdmitted`."""
         with Interrupts() as signals:
             try:
-                if not self._host.take(self):
+                if not self._take():
                     return None
                 found = admit()
                 if isinstance(found, ExecutionSpec):
@@ -245,8 +256,10 @@ class Driver:
                     return execution
             except BaseException:
                 self._host.give_back(self)
+                self._clock.run_ends()
                 raise
             self._host.give_back(self)
+        self._clock.run_ends()
         if found is None:
             return None
         thread.give(None)
@@ -264,8 +277,15 @@ class Driver:
             execution.finish(None, error)
         else:
             execution.finish(result)
+        finally:
+            self._clock.run_ends()
 
     # -- from any thread -----------------------------------------------------------------------------
+
+    @property
+    def thread(self) -> int | None:
+        """The thread that it goes on on; None: one that is about to."""
+        return self._thread
 
     def is_around(self) -> bool:
         """Whether whoever asks is in this run, by a handler or as its thread is: then nobody can wait there for it."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from szal import clock
 from szal.waiters import wait_for
 
-__all__ = ["REAL", "Clock", "Inbox", "Sleeper"]
+__all__ = ["REAL", "Clock", "Driven", "Inbox", "Sleeper"]
 
 
 class Inbox(Protocol):
@@ -30,8 +30,23 @@ class Sleeper(Protocol):
     """An attempt that sleeps."""
 
     @property
-    def is_left_behind(self) -> bool:
-        """Whether nobody waits for it any more."""
+    def cancelled(self) -> bool:
+        """Whether it is to wake up."""
+
+
+class Driven(Protocol):
+    """A run."""
+
+    @property
+    def thread(self) -> int | None:
+        """The thread that coordinates it; None: one that is about to."""
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the thread that began it does nothing else meanwhile."""
+
+    def is_around(self) -> bool:
+        """Whether whoever asks is in this run."""
 
 
 class Clock:
@@ -60,11 +75,15 @@ class Clock:
         """
         return ask()
 
-    def run_begins(self, run: object, *, within: bool) -> None:
-        """Take note that a run begins, on this thread or one that is about to; *within*: in a handler's own thread."""
+    def of_run(self, run: Driven, host: "Clock | None") -> "Clock":  # noqa: ARG002
+        """Return what a run has of this clock; *host* is what the run has in whose handler its own thread is."""
+        return self
 
-    def run_ends(self, run: object) -> None:
-        """Take note that it is over, or has never begun."""
+    def run_begins(self) -> None:
+        """Take note that the run begins, on this thread or one that is about to. The next three are of a run's."""
+
+    def run_ends(self) -> None:
+        """Take note that it is over, and whoever waits for it has been told."""
 
     def wait(self, inbox: Inbox, due: float | None, longest: float, under_way: Callable[[], int]) -> Any:  # noqa: ARG002
         """Wait for something to end, until *due* (monotonic) comes, or for a signal of another thread.

@@ -276,8 +276,11 @@ class Scheduler:
 
     def _under_way(self) -> int:
         """Return how much of what is waited for is neither a time nor a signal: attempts, and commits."""
-        stages = (stage for run in self._c.runs for stage in run.stages)
-        return sum(stage.work for stage in stages if not isinstance(stage, BackingOff | Waiting))
+        under_way = [stage for run in self._c.runs for stage in run.stages if stage.work]
+        begun = [stage.call.begun for stage in under_way if isinstance(stage, Attempt)]
+        others = sum(not isinstance(stage, Attempt | BackingOff | Waiting) for stage in under_way)
+        room = max(0, self._c.limit - sum(begun))  # what is queued beyond that begins only once something ends
+        return others + sum(begun) + min(begun.count(False), room)
 
     def _take_note(self, *, due: bool) -> None:
         """Take note of all that has ended, and then, with *due*, of what has come due."""

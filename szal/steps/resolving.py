@@ -93,25 +93,29 @@ class ByFlow:
         """What does the steps of all other flows."""
         return self._others
 
+    def of(self, flow_name: str) -> Resolver:
+        """Return what does the steps of that flow."""
+        return self._by_name.get(flow_name, self._others)
+
     def resolve_all(self, steps: Sequence[StepDef], flow_name: str) -> list[Handler | None]:
         """Return what does each of *steps*, or None."""
-        return self._by_name.get(flow_name, self._others).resolve_all(steps, flow_name)
+        return self.of(flow_name).resolve_all(steps, flow_name)
 
     def resolve_rollback(self, step: StepDef, flow_name: str) -> Handler | None:
         """Return what undoes *step*, or None."""
-        return self._by_name.get(flow_name, self._others).resolve_rollback(step, flow_name)
+        return self.of(flow_name).resolve_rollback(step, flow_name)
 
     def step_types(self, flow_name: str) -> Collection[str]:
         """Return the types of steps that are done."""
-        return self._by_name.get(flow_name, self._others).step_types(flow_name)
+        return self.of(flow_name).step_types(flow_name)
 
     def all_done_when(self, flow_name: str) -> Mapping[str, IsDone]:
         """Return what says of steps, by name, whether their work is there."""
-        return self._by_name.get(flow_name, self._others).all_done_when(flow_name)
+        return self.of(flow_name).all_done_when(flow_name)
 
     def inputs_of(self, flow_name: str) -> "Mapping[str, Input] | None":
         """Return the inputs that the functions of that flow take, where that is known."""
-        return self._by_name.get(flow_name, self._others).inputs_of(flow_name)
+        return self.of(flow_name).inputs_of(flow_name)
 
 
 class NoFlows:
