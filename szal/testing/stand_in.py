@@ -87,7 +87,7 @@ def _argument(parameter: Parameter, place: Place) -> Argument:
     if source == step.name:
         if not place.is_undo:
             raise ValueError(f"{place.called} takes the step's own output, which there is not before it has run")
-        return own_output_of
+        return own_output_of(parameter)
     if not place.is_undo and not _comes_before(source, place):
         raise ValueError(f"{place.called} takes the output of step {source!r}, which does not come before it")
     return output_of(source, parameter)
