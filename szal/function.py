@@ -35,9 +35,6 @@ def problem_of_function(value: object, called_with: Sequence[str] | None) -> str
     """
     if isinstance(value, type):
         return f"is the class {value.__name__}: give an instance of it, or a function"
-    if not callable(value):
-        hint = ": register functions in a Handlers()" if isinstance(value, Mapping) else ""
-        return f"is no function, but of type {type(value).__name__}{hint}"
     problem = does_nothing_yet(value)
     if problem is None and called_with is not None:
         problem = _problem_of_arguments(value, called_with)
@@ -57,13 +54,16 @@ def _problem_of_arguments(function: object, called_with: Sequence[str]) -> str |
 
 
 def does_nothing_yet(function: object) -> str | None:
-    """Return why a call of *function* would return before it has done anything, as the end of a sentence; None: not.
+    """Return why a call of *function* would do nothing, or nothing yet, as the end of a sentence; None: it does.
 
     >>> async def fetch(ctx): ...
     >>> does_nothing_yet(fetch)
     'is fetch, an async function: szal calls plain functions, each on a thread'
     """
-    inner = function
+    if not callable(function):
+        hint = ": register functions in a Handlers()" if isinstance(function, Mapping) else ""
+        return f"is no function, but of type {type(function).__name__}{hint}"
+    inner: object = function
     while isinstance(inner, partial):
         inner = inner.func
     name = getattr(inner, "__qualname__", type(inner).__name__)

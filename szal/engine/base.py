@@ -15,6 +15,7 @@ from szal.engine.execution import Execution
 from szal.engine.opening import Closed, StoreLike, close_all, config_of, opened
 from szal.errors import EngineClosed
 from szal.logs import SafeLogger
+from szal.model.key import item_key
 from szal.number import check_wait
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.workers import Threads
@@ -197,9 +198,10 @@ class EngineBase:
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind; called by the run's coordinating thread."""
         self._abandoned.append(None)
+        name, index = attempt.context.step.name, attempt.context.index
         logger.warning(
             "step %s of %s (execution %s) runs past its time: its thread is left behind",
-            attempt.context.step.name,
+            name if index is None else item_key(name, index),
             attempt.context.flow_name,
             attempt.context.execution_id,
         )

@@ -303,6 +303,11 @@ class Driver:
         lifecycle = self._lifecycle
         return None if lifecycle is None else family.look(lifecycle, execution_id)
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether nothing of it is left but finally steps: it ends as it will, whoever asks for something else."""
+        return self._scheduler.is_decided
+
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have it stopped; False where it has come to its end before."""
         return self._scheduler.request_stop(stop, error)

@@ -18,7 +18,7 @@ from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
 from szal.model.results import FlowResult
 from szal.model.state import Stop
-from szal.number import check, check_wait
+from szal.number import check, check_wait, shown
 from szal.scheduler.cancel import CancellationToken, check_token
 
 if TYPE_CHECKING:
@@ -134,6 +134,10 @@ class Engine(Steering):
         ...     execution.result(timeout=10).success
         True
         """
+        check_token(cancel)
+        given: object = signal
+        if given is not None and not (isinstance(given, tuple | list) and len(given) == len(("name", "value"))):
+            raise TypeError(f"signal must be a name and a value, as in ('approve', True), not {shown(given)}")
         token = CancellationToken() if cancel is None else cancel.child()
         spec = self._admission.spec_of(flow, inputs, execution_id, token, labels)
         sent = None if signal is None else self._admission.recovery().signal_of(*signal, f"start:{signal[0]}")

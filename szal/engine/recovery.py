@@ -361,6 +361,8 @@ class Recovery:
 
     def signal_of(self, name: str, value: Json, signal_id: str | None) -> Signal:
         """Return a signal as it is sent. Raises `EncodeError`."""
+        if name == "":
+            raise ValueError("the name of the signal is empty")
         for what, text in (("name", name), ("signal_id", signal_id)):
             if text is not None and (problem := problem_of_text(text)) is not None:
                 raise EncodeError(what, problem)

@@ -139,9 +139,12 @@ def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
     own += [place for place in plan.may_be_done if isinstance(forward[place], Unless) and type_done_by(forward[place])]
     for step, step_type in ((steps[place], type_done_by(forward[place]) or steps[place].step_type) for place in own):
         problems += [f"step {step.name!r}: {fault}" for fault in faults_in(str(step_type), step.config)]
-    for step, handler in zip(plan.steps, binding.undo, strict=False):  # there are none where nothing is undone
-        if handler is undo_as_configured:
-            problems += [f"step {step.name!r}: config.rollback: {fault}" for fault in faults_in(*undo_of(step.config))]
+    undone = [step for step, by in zip(steps, binding.undo, strict=False) if by is undo_as_configured]
+    if not binding.undo:  # as nothing is undone: what is wrong there is told all the same
+        configs = ((steps[place], steps[place].config) for place in own)
+        undone = [step for step, config in configs if isinstance(config, Mapping) and "rollback" in config]
+    for step in undone:
+        problems += [f"step {step.name!r}: config.rollback: {fault}" for fault in faults_in(*undo_of(step.config))]
     if problems:
         raise InvalidFlow(flow.name, tuple(problems))
 

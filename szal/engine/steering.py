@@ -38,10 +38,13 @@ class Steering(EngineBase):
         """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
 
         One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
-        False where it has ended. Raises `ExecutionNotFound`, `StoreError` (another program, szal-rs say, runs it).
+        False where it has ended, or nothing of it is left here but finally steps. Raises `ExecutionNotFound`,
+        `StoreError` (another program, szal-rs say, runs it).
         """
         self._admission.check_asked_for(execution_id)
         here = self._admission.active.having(execution_id)
+        if any(driver.is_decided for driver in here):
+            return False
         asked = self._admission.recovery().cancel(execution_id, runs_here=bool(here))
         told = [driver.request_stop(Stop.CANCELLED) for driver in here]
         return asked and all(told)
@@ -54,7 +57,8 @@ class Steering(EngineBase):
         alone, whatever it waited for has come. One that nobody runs is PAUSED at once; a sub-flow with all that it
         belongs to. What is being undone, and finally steps, come to their end.
 
-        False where it has ended, or is undone. Raises `ExecutionNotFound`, `SzalError` without one of szal's stores.
+        False where it has ended, is undone, or nothing of it is left here but finally steps. Raises
+        `ExecutionNotFound`, `SzalError` without one of szal's stores.
 
         >>> from szal import Engine, EngineConfig, FlowDef, StepDef, open_store
         >>> flow = FlowDef("load", steps=[StepDef("one"), StepDef("two")])
@@ -72,6 +76,8 @@ class Steering(EngineBase):
         recovery = self._admission.recovery()
         here = self._admission.active.having(execution_id)
         root = here[0].execution_id if here else recovery.root_of(execution_id)
+        if any(driver.is_decided for driver in here):
+            return False
         if here:
             recovery.leased.await_begin(root)
         else:

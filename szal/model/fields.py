@@ -59,6 +59,12 @@ def _problem_of_number(value: object) -> str | None:
     return f"is negative ({shown(value)})" if problem is None and value < 0 else problem  # type: ignore[operator]
 
 
+def _problem_of_duration(value: object) -> str | None:
+    if isinstance(value, str):  # one that could not be read
+        return f'is no duration ({shown(value)}), as 90, "90s", "10m", "1h30m" and "250ms" are'
+    return _problem_of_number(value)
+
+
 def _problem_of_count(value: object) -> str | None:
     problem = problem_of(value, whole=True) or _problem_of_number(value)
     return f"is more than {MAX_COUNT} ({shown(value)})" if problem is None and value > MAX_COUNT else problem  # type: ignore[operator]
@@ -133,9 +139,9 @@ def _member_of(kind: type[NamedEnum]) -> Callable[[object], str | None]:
 _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("description", problem_of_text),
     ("max_retries", _problem_of_count),
-    ("retry_delay", _problem_of_number),
+    ("retry_delay", _problem_of_duration),
     ("retry_jitter", _problem_of_number),
-    ("delay", _problem_of_number),
+    ("delay", _problem_of_duration),
     ("backoff", _member_of(BackoffStrategy)),
     ("trigger_mode", _member_of(TriggerMode)),
     ("rollbackable", _problem_of_flag),
@@ -148,10 +154,10 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("max_items", _problem_of_size),
 )
 _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
-    ("timeout", _problem_of_number),
-    ("total_timeout", _problem_of_number),
-    ("max_retry_delay", _problem_of_number),
-    ("until_timeout", _problem_of_number),
+    ("timeout", _problem_of_duration),
+    ("total_timeout", _problem_of_duration),
+    ("max_retry_delay", _problem_of_duration),
+    ("until_timeout", _problem_of_duration),
     ("step_type", problem_of_text),
     ("max_parallel", _problem_of_size),
     ("inline", _problem_of_inline),
@@ -239,7 +245,7 @@ def problems_of_flow(flow: Any) -> Iterator[str]:
         "version": _problem_of_count,
         "rollback_on_failure": _problem_of_flag,
         "fail_fast": _problem_of_flag,
-        "timeout": lambda value: None if value is None else _problem_of_number(value),
+        "timeout": lambda value: None if value is None else _problem_of_duration(value),
         "file": lambda value: None if value is None else problem_of_text(value),
         "inputs": lambda value: None if isinstance(value, Mapping) else f"are no mapping ({shown(value)})",
     }

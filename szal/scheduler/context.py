@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from szal.errors import Cancelled
+from szal.errors import Cancelled, NotAHandler
 from szal.events.progress import Hearing, InBulk, StepProgress
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.expressions.template import CompiledTemplate
+from szal.function import does_nothing_yet
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import ROLLBACK, item_key, key_of
@@ -320,7 +321,7 @@ class StepContext:
             self._run.sleepers.discard(sleeper)
         return False
 
-    def once(self, key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def once(self, key: str, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Return what is kept under *key* of this step; else call *function*, and keep what it returns from then on.
 
         A durable memo, for loops whose length nobody knows: pages, batches, a conversation. Where the step runs again,
@@ -330,8 +331,8 @@ class StepContext:
         An item of a list has memos of its own, and an undo has those of its step.
 
         Blocks while another thread of the handler calls a function under the same key, and while the store works.
-        Raises what *function* raises, which keeps nothing, `Cancelled` where nobody waits for this attempt any more,
-        RuntimeError within itself, and what the store raises.
+        Raises `NotAHandler` for what is no function, what *function* raises, which keeps nothing, `Cancelled` where
+        nobody waits for this attempt any more, RuntimeError within itself, and what the store raises.
 
         >>> from szal import Engine, FlowDef, StepDef
         >>> def crawl(ctx):
@@ -345,6 +346,8 @@ class StepContext:
         fetch
         {'crawl': [0, 1]}
         """
+        if (problem := does_nothing_yet(function)) is not None:
+            raise NotAHandler(f"what ctx.once({key!r}, …) is to call", problem)
         owner = self.step.name if self._item is None else item_key(self.step.name, self._item.index)
         found: T = self._run.memos.once(self, owner, key, partial(function, *args, **kwargs))
         return found

@@ -42,14 +42,20 @@ class Inbox:
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.has_calls = False
         self._is_closed = False
+        self.takes_ends = True
+        """Whether what runs may be ended; only finally steps may not."""
         self._closing = threading.RLock()  # so that who is told that a call is heard is told the truth
 
-    def offer(self, function: Callable[[], None]) -> bool:
-        """As `call`; False, and it is not called, where the last run has come to its end."""
+    def offer(self, function: Callable[[], None], *, is_end: bool = False) -> bool:
+        """As `call`; False, and it is not called, where the last run has come to its end.
+
+        *is_end*: what would end, or pause, what runs. Once nothing runs but finally steps, it is too late for that.
+        """
         with self._closing:
-            if not self._is_closed:
+            is_taken = not self._is_closed and (self.takes_ends or not is_end)
+            if is_taken:
                 self.call(function)
-            return not self._is_closed
+            return is_taken
 
     def close(self) -> bool:
         """Take no more offers, unless calls are to be made first; return whether it is closed. Coordinator only."""
@@ -57,8 +63,9 @@ class Inbox:
             self._is_closed = not self.has_calls
             return self._is_closed
 
-    def reopen(self) -> None:
-        """Take offers again: another run has begun. Coordinator only."""
+    def reopen(self, *, takes_ends: bool) -> None:
+        """Take offers again: another run has begun, which may be ended or not. Coordinator only."""
+        self.takes_ends = takes_ends
         self._is_closed = False
 
     def call(self, function: Callable[[], None]) -> None:

@@ -161,4 +161,4 @@ def _finish(c: Coordinator, run: Run) -> None:
     run.is_over = True
     run.on_done(run)
     if c.runs:  # its undoing
-        c.inbox.reopen()
+        c.inbox.reopen(takes_ends=not all(run.is_final for run in c.runs))

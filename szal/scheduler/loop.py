@@ -87,8 +87,16 @@ class Scheduler:
         """Have *function* called by the coordinating thread."""
         self._c.inbox.call(function)
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether nothing is left but finally steps."""
+        return not self._c.inbox.takes_ends
+
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
-        """Have every run stopped; False where all of them have ended. A handler that holds up the thread is told."""
+        """Have every run stopped; False where all of them have ended. A handler that holds up the thread is told.
+
+        Also False for a cancellation once nothing is left but finally steps: how the execution ends is decided then.
+        """
         c = self._c
         act = partial(stopping.stop_all, c, stop) if stop.ends else partial(stopping.leave, c, stop, error)
         return self._ask_for(stop, act)
@@ -96,7 +104,7 @@ class Scheduler:
     def request_pause(self) -> bool:
         """Have nothing new started, and every run left once what runs has ended; not where one ends, or is undone.
 
-        False where all of them have ended.
+        False where all of them have ended, or only finally steps are left.
         """
         return self._ask_for(Stop.PAUSED, partial(stopping.pause, self._c))
 
@@ -105,7 +113,7 @@ class Scheduler:
         return self._ask_for(Stop.REFUSED, partial(stopping.refused, self._c, run, key, error))
 
     def _ask_for(self, stop: Stop, act: Callable[[], None]) -> bool:
-        is_heard = self._c.inbox.offer(act)
+        is_heard = self._c.inbox.offer(act, is_end=stop is Stop.CANCELLED or stop is Stop.PAUSED)
         if is_heard and not stop.is_patient:
             relief.stand_by(self._c, stop, self._relieve)
         return is_heard

@@ -31,7 +31,7 @@ def surrounding(functions: object) -> tuple[Surrounding, ...]:
         told = "a function" if callable(functions) else type(functions).__name__
         raise TypeError(f"around must be a sequence of functions, as around=(app_context,), not {told}")
     for place, function in enumerate(functions):
-        problem = does_nothing_yet(function) if callable(function) else f"is no function, but {function!r}"
+        problem = does_nothing_yet(function)
         if problem is not None:
             hint = ": decorate it with contextlib.contextmanager" if "generator" in problem else ""
             raise TypeError(f"around[{place}] {problem.split(', whose')[0]}{hint}")

@@ -17,6 +17,7 @@ import attrs
 __all__ = ["PostgresUrl", "SqliteFile", "known_scheme", "scheme_of", "without_password"]
 
 # SQLAlchemy writes the driver behind a plus sign. Two letters at least: "C:\\runs.db" is a path.
+_FILE = re.compile(r"[\w./-]+\.(?:db|sqlite3?)")
 _URL = re.compile(r"([a-z][a-z0-9.-]+)(?:\+(\w+))?:(.*)", re.IGNORECASE | re.DOTALL)
 _SQLITE = "sqlite:///relative.db, sqlite:////absolute.db or sqlite:///:memory:"
 _POSTGRES = "postgresql://user:password@host:5432/database"
@@ -53,13 +54,21 @@ def known_scheme(url: str, known: Iterable[str]) -> str:
         return scheme
     examples = f"Known are {', '.join(dict.fromkeys(_EXAMPLES[each] for each in known))}"
     if found is None or not found[3].startswith("//"):
-        raise ValueError(
-            f"this is no URL of a store. {examples}. What libpq calls key=value text is for"
-            " PostgresExecutionStore.connect, and the path of a file for SqliteExecutionStore.connect"
-        )
+        raise ValueError(f"this is no URL of a store: {_meant_by(url)}. {examples}")
     close = difflib.get_close_matches(scheme, known, n=1)
     meant = f"did you mean {_EXAMPLES[close[0]]}? " if close else ""
     raise ValueError(f"no store for {scheme}://…: {meant}{examples}")
+
+
+def _meant_by(text: str) -> str:
+    """Return what to write for what is no URL. What may hold a password is not quoted."""
+    if "=" in text:
+        return "what libpq calls key=value text is for PostgresExecutionStore.connect"
+    if not text:
+        return "it is empty"
+    if text.strip(":").lower() == "memory":
+        return "write memory:"
+    return f"write sqlite:///{text}" if _FILE.fullmatch(text) else "that of a file begins with sqlite:///"
 
 
 def without_password(url: str) -> str:

@@ -189,3 +189,20 @@ def test_a_sub_flow_that_is_undone_later_does_not_run_them_again(store, new_engi
         ("x", "rolled_back"),
         ("inner tell", "completed"),
     ]
+
+
+@pytest.mark.parametrize("how", ["cancel", "pause"])
+def test_it_is_too_late_to_end_or_pause_what_has_nothing_but_these_left(new_engine, how):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handle(ctx):
+        if ctx.step.finally_:
+            begun.set()
+            waited(go_on)
+
+    engine = new_engine(handle)
+    execution = engine.start(FlowDef("flow", steps=[StepDef("a"), last()]), execution_id="e")
+    waited(begun)
+    assert getattr(engine, how)("e") is False
+    go_on.set()
+    assert execution.result(20).state is WorkflowState.COMPLETED

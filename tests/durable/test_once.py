@@ -1,5 +1,6 @@
 """What a handler has found out once and for all: ``ctx.once``."""
 
+import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -199,6 +200,17 @@ class TestInOneProcess:
     def test_a_key_is_a_text(self, any_engine, key):
         result = any_engine(lambda ctx: ctx.once(key, list)).run(flow())
         assert result["crawl"].error == f"TypeError: the key of ctx.once must be a text that is not empty, not {key!r}"
+
+    def test_what_it_calls_is_a_function_that_does_something(self, any_engine):
+        async def fetch(): ...
+
+        for function, problem in ((7, "is no function, but of type int"), (fetch, "is .*fetch, an async function")):
+            result = any_engine(lambda ctx, function=function: ctx.once("x", function)).run(flow())
+            assert re.match(rf"NotAHandler: what ctx.once\('x', …\) is to call {problem}", result["crawl"].error)
+
+    def test_the_names_of_its_own_parameters_are_free(self, any_engine):
+        engine = any_engine(lambda ctx: ctx.once("x", dict, key=1, function=2))
+        assert engine.run(flow()).outputs == {"crawl": {"key": 1, "function": 2}}
 
     def test_it_works_while_a_run_is_being_cancelled(self, any_engine):
         token = CancellationToken()

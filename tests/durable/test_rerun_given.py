@@ -277,3 +277,14 @@ def test_outputs_are_by_step(new_engine):
     engine.run(chain("a"), execution_id="e")
     with pytest.raises(TypeError, match="outputs must be a mapping of steps to their outputs, not list"):
         engine.rerun("e", outputs=["a"])
+
+
+@pytest.mark.parametrize("signal", ["go", ("go",), ("go", 1, 2), {"go": 1}])
+def test_a_signal_to_start_with_is_a_name_and_a_value(new_engine, signal):
+    engine = new_engine()
+    with pytest.raises(TypeError, match=r"signal must be a name and a value, as in \('approve', True\)"):
+        engine.start(chain("a"), execution_id="e", signal=signal)
+    with pytest.raises(ValueError, match="the name of the signal is empty"):
+        engine.start(chain("a"), execution_id="e", signal=("", 1))
+    with pytest.raises(ExecutionNotFound):
+        engine.look("e")

@@ -569,3 +569,11 @@ def test_an_undo_of_an_item_sees_the_item_among_the_steps():
     steps = [StepDef("each", foreach=[1, 0, 3], rollbackable=True, undo_on_failure=True)]
     run(lambda ctx: [6 // ctx.item], [], FlowDef("f", steps=steps, rollback_on_failure=True), rollback_handler=undo)
     assert sorted(seen, key=lambda each: each[0]) == [(0, [6], [6], [6]), (1, None, None, None), (2, [2], [2], [2])]
+
+
+def test_an_item_that_runs_past_its_time_is_named_in_the_log(caplog):
+    flow = FlowDef("f", steps=[StepDef("each", foreach=[0, 1], timeout=0.02)])
+    go_on = threading.Event()
+    run(lambda ctx: ctx.index and waited(go_on), [], flow)
+    go_on.set()
+    assert "step each[1] of f " in caplog.text

@@ -293,7 +293,7 @@ def test_the_time_limit_counts_them_in():
     [
         (lambda ctx: None, r"around must be a sequence of functions, as around=\(app_context,\), not a function"),
         (42, "around must be a sequence of functions, as .*, not int"),
-        ([42], r"around\[0\] is no function, but 42"),
+        ([42], r"around\[0\] is no function, but of type int"),
     ],
 )
 def test_what_can_be_none_is_refused(around, problem):

@@ -326,8 +326,9 @@ def test_an_unknown_type_of_step_is_named_with_the_one_that_was_meant(handlers):
         ("shell", {"run": "true", "rollback": {"run": "x", "dir": 1}}, "config.rollback: config.dir is unknown in a"),
     ],
 )
-def test_a_key_that_means_nothing_is_refused(step_type, config, problem):
-    flow = FlowDef("demo", steps=[StepDef("a", step_type=step_type, config=config)], rollback_on_failure=True)
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_a_key_that_means_nothing_is_refused(step_type, config, problem, rolls_back):
+    flow = FlowDef("demo", steps=[StepDef("a", step_type=step_type, config=config)], rollback_on_failure=rolls_back)
     with Engine(Handlers()) as engine, pytest.raises(InvalidFlow) as caught:
         engine.run(flow)
     assert problem in str(caught.value)

@@ -91,8 +91,11 @@ def test_spellings_of_one_database(scheme: str) -> None:
         ("postgre://h/db", r"no store for postgre://…: did you mean postgresql://…\?"),
         ("sqllite:///x.db", r"did you mean sqlite:///FILE\?"),
         ("mysql+pymysql://h/db", r"no store for mysql://…: Known are memory:, sqlite:///FILE, postgresql://…"),
-        ("szal.db", "no URL of a store"),
-        ("", "no URL of a store"),
+        ("szal.db", "this is no URL of a store: write sqlite:///szal.db"),
+        ("/var/szal.db", "no URL of a store: write sqlite:////var/szal.db"),
+        ("", "no URL of a store: it is empty"),
+        (":memory:", "no URL of a store: write memory:"),
+        ("szal", "no URL of a store: that of a file begins with sqlite:///"),
         ("host=h dbname=d", "key=value text is for PostgresExecutionStore.connect"),
     ],
 )
