@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,19 @@ def sqlite_url(fast_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def fast_path() -> Iterator[Path]:
+@contextmanager
+def fast_directory() -> Iterator[Path]:
     """A directory in memory, where the system has one: what is there outlives a process, which is enough."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as path:
         yield Path(path)
+
+
+@pytest.fixture
+def fast_path() -> Iterator[Path]:
+    """A directory in memory."""
+    with fast_directory() as path:
+        yield path
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ from szal import (
     InMemoryStorage,
     StepContext,
     StepDef,
+    StepStatus,
     TriggerMode,
+    UnknownOutcome,
     WorkflowState,
 )
 from szal.engine.lineage import child_id
@@ -96,7 +98,7 @@ class Faults:
 class FaultyStore:
     """Another store, with a fault point before and after each of its writes."""
 
-    WRITES = ("apply", "create", "take_over", "renew", "send")
+    WRITES = ("apply", "create", "take_over", "renew", "send", "request_pause")
 
     def __init__(self, store: Any, faults: Faults) -> None:
         self._store = store
@@ -157,6 +159,15 @@ class OneConnection(ConnectionPool["psycopg.Connection[Any]"]):
 # -- what is run ------------------------------------------------------------------------------------
 
 
+AGAIN = " again"
+"""How the id of a rerun ends."""
+
+
+def called(flow_name: str, execution_id: str) -> str:
+    """Return what a flow is called here: of a rerun it is another one."""
+    return flow_name + AGAIN if execution_id.endswith(AGAIN) else flow_name
+
+
 class Scenario:
     """A flow, the flows that it begins, and how its handlers behave."""
 
@@ -167,20 +178,27 @@ class Scenario:
         *,
         act: Callable[[StepContext, Engine], Any] = lambda ctx, engine: ctx.step.name,
         undo: Callable[[StepContext], Any] = lambda ctx: None,
-        answer: Callable[[Engine, str], Any] | None = None,
+        go_on: "Callable[[Life, str, FlowResult], FlowResult | None] | None" = None,
         sure: Mapping[tuple[str, str], Any] | None = None,
+        kept: Sequence[tuple[str, str]] = (),
+        pauses: bool = False,
     ) -> None:
         self.flow = flow
+        self.kept = kept  # by flow and step, what a rerun must not do again
+        self.pauses = pauses  # a person asks for that
         self.flows = {each.name: each for each in (flow, *others)}
+        self.flows[called(flow.name, AGAIN)] = flow
         self.storage = InMemoryStorage(others)
         self.act = act
         self.undo = undo
-        self.answer = answer
+        self.go_on = go_on  # what a person does when a run returns, and the result of that; None: nothing
         self.sure = sure or {}  # by flow and step, what must come out of it when nothing happens to it
 
     def family(self, execution_id: str) -> Iterator[str]:
-        """Return the execution, and those of all sub-flows, which may or may not have been begun."""
+        """Return the execution, those of all sub-flows, and its rerun, which may or may not have been begun."""
         yield from self._family(self.flow, execution_id)
+        if self.go_on is not None:
+            yield execution_id + AGAIN
 
     def _family(self, flow: FlowDef, execution_id: str) -> Iterator[str]:
         yield execution_id
@@ -256,7 +274,7 @@ def modes() -> Scenario:
             ),
         ),
         act=_act_in_modes,
-        answer=_answer_in_modes,
+        go_on=_go_on_in_modes,
         sure={
             ("main", "answer"): {"by": "ask"},
             ("patience", "one"): "signal 1",
@@ -280,8 +298,71 @@ def _act_in_modes(ctx: StepContext, engine: Engine) -> Any:
     return name if name != "once" else {"seen": dict(ctx.outputs)}
 
 
-def _answer_in_modes(engine: Engine, execution_id: str) -> None:
-    engine.signal(child_id(execution_id, "patience", 1), "late", {"by": "somebody"}, signal_id="the other one")
+def _go_on_in_modes(life: "Life", execution_id: str, result: FlowResult) -> FlowResult | None:
+    if result.state is not WorkflowState.PAUSED:
+        return None
+    life.engine.signal(child_id(execution_id, "patience", 1), "late", {"by": "somebody"}, signal_id="the other one")
+    return life.engine.resume(execution_id)
+
+
+def by_a_person() -> Scenario:
+    """A flow that a person has to go on with, time and again.
+
+    A handler does not know whether it has paid; then one has the execution paused, another fails, as its file is late.
+    When all is done, it is run again with another output of that step. One step has run out of its time by then.
+    """
+    flow = FlowDef("person", FlowMode.DAG)
+
+    def step(name: str, *needs: StepDef, **options: Any) -> StepDef:
+        return flow.add_step(StepDef(name, depends_on=needs, **options))
+
+    first = step("first")
+    hasty = step("hasty", first, max_retries=1, retry_delay=3600, total_timeout=1800, continue_on_error=True)
+    late = step("late", step("halt", step("pay", first)))
+    step("last", late, hasty)
+    return Scenario(
+        flow,
+        act=_act_for_a_person,
+        go_on=_go_on_as_a_person,
+        sure={
+            ("person", "pay"): {"paid": 7},
+            ("person", "last"): {"pay": 7, "late": "came"},
+            ("person again", "last"): {"pay": 7, "late": "given"},
+        },
+        kept=[("person again", name) for name in ("first", "pay", "halt", "late")],
+        pauses=True,
+    )
+
+
+def _act_for_a_person(ctx: StepContext, engine: Engine) -> Any:
+    name = ctx.step.name
+    if name == "hasty":
+        raise ConnectionError("reset")
+    if name == "pay":
+        raise UnknownOutcome("no answer")
+    if name == "halt":
+        engine.pause(ctx.execution_id)
+    if name == "late" and not os.path.exists(f"{ctx.execution_id}.file"):  # noqa: PTH110 (a plain script)
+        raise FileNotFoundError("it comes later")
+    if name == "last":
+        return {"late": ctx.outputs["late"], "pay": ctx.outputs["pay"]["paid"]}
+    return "came"
+
+
+def _go_on_as_a_person(life: "Life", execution_id: str, result: FlowResult) -> FlowResult | None:
+    engine = life.engine
+    if result.execution_id != execution_id:  # the rerun is over
+        return None
+    if result.state is WorkflowState.PAUSED:
+        if "pay" in [wait.step for wait in engine.look(execution_id).waits]:
+            engine.resolve(execution_id, "pay", "completed", {"paid": 7})
+        return engine.resume(execution_id)
+    if result.state is WorkflowState.FAILED:
+        os.close(os.open(f"{execution_id}.file", os.O_CREAT))
+        done = {step.step_name: "completed" for step in result.steps if step.status is StepStatus.COMPLETED}
+        life.note("retried", before={life.scenario.flow.name: done})
+        return engine.run(life.scenario.flow, {"n": 1}, execution_id=execution_id, retry_failed=True)
+    return engine.rerun(execution_id, outputs={"late": "given"}, new_id=execution_id + AGAIN)
 
 
 def undoing() -> Scenario:
@@ -449,6 +530,7 @@ def _random_wait(chance: random.Random, name: str, needs: Sequence[StepDef]) -> 
 
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "modes": modes,
+    "by a person": by_a_person,
     "undoing": undoing,
     "undoing a family": undoing_a_family,
     "items": items,
@@ -512,66 +594,80 @@ class Life:
             rollback_handler=self._undo,
             max_recoveries=10,
         )
-        self._engine = Engine(self._act, config)
+        self.engine = Engine(self._act, config)
 
     def live(self, execution_id: str, *, known: bool) -> None:
         """Run or recover the execution, to its end."""
         result = self._recovered(execution_id) if known else None
         if result is None:
-            result = self._engine.run(self.scenario.flow, {"n": 1}, execution_id=execution_id)
-        while result.state is WorkflowState.PAUSED:
-            self._note("returned", state=str(result.state))
-            if self.scenario.answer is None:
-                result = self._woken(execution_id)
-            else:
-                self.scenario.answer(self._engine, execution_id)
-                result = self._engine.resume(execution_id)
-        self._note("returned", state=str(result.state))
-        self._engine.close()
+            result = self.engine.run(self.scenario.flow, {"n": 1}, execution_id=execution_id)
+        following: FlowResult | None = result
+        while following is not None:
+            self.note("returned", state=str(following.state))
+            following = self._following(execution_id, following)
+        self.engine.close()
         self._sink.close()
         self._close()
         os.close(self._log)
 
+    def _following(self, execution_id: str, result: FlowResult) -> FlowResult | None:
+        if self.scenario.go_on is not None:
+            return self.scenario.go_on(self, execution_id, result)
+        return self._woken(execution_id) if result.state is WorkflowState.PAUSED else None
+
     def _woken(self, execution_id: str) -> FlowResult:
         """Go on with an execution that is paused for a time only, once `recover` finds that it is over."""
         end = time.monotonic() + PATIENCE / 3
-        while not (results := self._engine.recover()):
+        while not (results := self.engine.recover()):
             assert time.monotonic() < end, "it never wakes"
             time.sleep(0.001)
         return next(result for result in results if result.execution_id == execution_id)
 
     def _recovered(self, execution_id: str) -> FlowResult | None:
-        results = {result.execution_id: result for result in self._engine.recover()}
+        results = {result.execution_id: result for result in self.engine.recover()}
         if results:
-            return results[execution_id]
+            return results.get(execution_id) or results[execution_id + AGAIN]
         record = self._store.get(execution_id)
         assert record is not None
-        assert not record.state.is_live or record.state is WorkflowState.PAUSED, "it was not recovered"
-        if record.state is WorkflowState.PAUSED and self.scenario.answer is None:
+        if self.scenario.go_on is None and record.state is WorkflowState.PAUSED:
             return self._woken(execution_id)
+        is_left = record.state is WorkflowState.PAUSED or self.scenario.pauses  # it may have been asked to
+        assert is_left or not record.state.is_live, "it was not recovered"
         return None
 
-    def _note(self, what: str, **values: Any) -> None:
+    def note(self, what: str, **values: Any) -> None:
         os.write(self._log, json.dumps({"what": what, **values}).encode() + b"\n")
 
+    def _note_call(self, what: str, name: str, ctx: StepContext) -> None:
+        flow = called(ctx.flow_name, ctx.execution_id)
+        self.note(what, flow=flow, step=name, attempt=ctx.attempt, key=ctx.idempotency_key)
+
     def _act(self, ctx: StepContext) -> Any:
-        name = called(ctx)
+        name = row_of(ctx)
         self.faults.point(f"before act {name}")
-        self._note("act", flow=ctx.flow_name, step=name, attempt=ctx.attempt, key=ctx.idempotency_key)
-        output = self.scenario.act(ctx, self._engine)
+        self.note(
+            "act", flow=called(ctx.flow_name, ctx.execution_id), step=name, attempt=ctx.attempt, key=ctx.idempotency_key
+        )
+        output = self.scenario.act(ctx, self.engine)
         self.faults.point(f"after act {name}")
         return output
 
     def _undo(self, ctx: StepContext) -> Any:
-        name = called(ctx)
+        name = row_of(ctx)
         self.faults.point(f"before undo {name}")
-        self._note("undo", flow=ctx.flow_name, step=name, attempt=ctx.attempt, key=ctx.idempotency_key)
+        self.note(
+            "undo",
+            flow=called(ctx.flow_name, ctx.execution_id),
+            step=name,
+            attempt=ctx.attempt,
+            key=ctx.idempotency_key,
+        )
         output = self.scenario.undo(ctx)
         self.faults.point(f"after undo {name}")
         return output
 
 
-def called(ctx: StepContext) -> str:
+def row_of(ctx: StepContext) -> str:
     """Return the name of the row of the step, or of the item, that a call is for."""
     return ctx.step.name if ctx.index is None else item_key(ctx.step.name, ctx.index)
 
@@ -655,14 +751,15 @@ class Witness:
 
     def recorded(self, ids: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return by flow and step the status that the step has settled with."""
-        names = {record.execution_id: record.flow_name for record in self.records(ids)}
+        names = {each.execution_id: called(each.flow_name, each.execution_id) for each in self.records(ids)}
         found: dict[str, dict[str, str]] = {name: {} for name in names.values()}
         query = "SELECT execution_id, step_name, result FROM szal_steps WHERE execution_id IN ({}) ORDER BY seq"
         for execution_id, step, data in self._rows(query, ids) if names else ():
             if is_memo(step):
                 continue
             row = decode_checkpoint(data, step)
-            if row.outcome is not None:
+            is_known = row.outcome is not None or row.is_undecided
+            if is_known and not (row.age and execution_id.endswith(AGAIN)):  # what a rerun has kept, it has not done
                 found[names[execution_id]][step] = "undo failed" if row.undo_error else str(row.result.status)
         return found
 
@@ -675,7 +772,7 @@ class Witness:
             assert record.finished_at is not None
             steps = [_end_of(step) for step in result.steps]
             ends = [str(record.state), record.error, result.success, result.rolled_back, result.error]
-            found.append([record.flow_name, dict(record.inputs), ends, steps])
+            found.append([called(record.flow_name, record.execution_id), dict(record.inputs), ends, steps])
         return found
 
 
@@ -709,17 +806,18 @@ class Verdict:
         """Look at all lives; the last one came to its end."""
         lives: list[list[dict[str, Any]]] = []
         for note in notes:
-            if note["what"] == "life":
+            if note["what"] in ("life", "retried"):  # what has failed may run again from then on
                 lives.append([])
             lives[-1].append(note)
         for life, after in zip(lives, [*lives[1:], None], strict=True):
             self._calls(life)
-            if after is not None:
+            if after is not None and after[0]["what"] == "life":
                 self._losses(life, after[0])
         keys: dict[tuple[str, str, str], set[str]] = {}
         for note in notes:
             if note["what"] in ("act", "undo"):
                 keys.setdefault((note["what"], note["flow"], note["step"]), set()).add(note["key"])
+                assert (note["flow"], note["step"]) not in self.scenario.kept, f"kept, and run again: {note}"
         assert all(len(each) == 1 for each in keys.values()), keys
         assert len({key for each in keys.values() for key in each}) == len(keys), "two steps share a key"
         assert lives[-1][-1]["records"] == self.expected, (lives[-1][-1]["records"], self.expected)
@@ -744,6 +842,7 @@ class Verdict:
         for flow, steps in recorded.items():
             for name, needs in self.scenario.needs(flow).items():
                 if name in steps:
+                    needs = [need for need in needs if (flow, need) not in self.scenario.kept]  # noqa: PLW2901
                     assert set(needs) <= steps.keys(), f"{name} of {flow} is recorded, of {needs} only {steps}"
                     missing = self._items.get((flow, name), set()) - steps.keys()
                     assert not missing, f"{name} of {flow} is recorded, and not its items {missing}"
@@ -762,7 +861,8 @@ class Verdict:
                 if note["what"] == "act":
                     item = item_in(note["step"])
                     needs = self.scenario.needs(note["flow"])[note["step"] if item is None else item[0]]
-                    needs = [need for need in needs if (note["flow"], need) not in self._skipped]  # decided anew
+                    known = {*self._skipped, *self.scenario.kept}  # decided anew, or done elsewhere
+                    needs = [need for need in needs if (note["flow"], need) not in known]
                     assert set(needs) <= recorded[note["flow"]].keys(), f"{note['step']} began before {needs} was safe"
 
 
@@ -889,9 +989,9 @@ def main(arguments: Sequence[str]) -> None:
     logging.disable()  # of undos that fail, as they are meant to
     witness = Witness(url)
     warm_up(url, f"{log}.warm", witness)
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin):
         try:
-            answer: dict[str, Any] = tried(Request(**json.loads(line)), url, log, witness)
+            answer: dict[str, Any] = tried(Request(**json.loads(line)), url, f"{log}.{number}", witness)
         except Exception:
             answer = {"error": traceback.format_exc()}
             with opened(url) as store:  # what is left of it must not trouble the next

@@ -1,11 +1,12 @@
 """Processes that die at every write and every call of a handler, and what is recovered after that.
 
 A fault point stands before and after each of them: some 90 in a run of the flow "modes" (105 where each step is waited
-for, "step"), some 30 in one of "undoing" (40). They differ by a few from run to run, as writes that come together share
-a transaction. A process dies at every thirteenth of them, and at a fourth of these another dies in the recovery. Where
-the tests are run on several versions of Python, as they are before a change is taken in, each takes others.
-SZAL_TEST_FULL=1: at every one, once and twice. And at fewer, on PostgreSQL that does not stay as it is meanwhile
-(durable/unsteady.py): it crashes and is restarted, fails over to a standby, is behind PgBouncer.
+for, "step"), some 30 in one of "undoing" (40), some 60 in one of "by a person". They differ by a few from run to run,
+as writes that come together share a transaction. A process dies at every thirteenth of them, and at a fourth of these
+another dies in the recovery. Where the tests are run on several versions of Python, as they are before a change is
+taken in, each takes others. SZAL_TEST_FULL=1: at every one, once and twice. And at fewer, on PostgreSQL that does not
+stay as it is meanwhile (durable/unsteady.py): it crashes and is restarted, fails over to a standby, is behind
+PgBouncer.
 
 The lives are led by a script, which forks a child for each death: durable/crashes.py.
 """
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from durable.conftest import DATABASES, fast_directory
 from durable.unsteady import KINDS, Unsteady
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import run_script, zygote
 from stores.postgres_server import OwnServer, PostgresServer
 from zygote import Process
+
+from szal.stores import open_store
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 EVERY = 1 if FULL else 13
@@ -38,6 +42,7 @@ PASSED = {
     "modes": "create, take_over, apply, send, act first, act ask, act flaky, act once, act l1, act l2, act l3, act t, "
     "act t1, act t2, act u, act b1, act b2, act b3, act p1, act p2, act then, "
     "act l4, act clean, act tell, act quick, act won",
+    "by a person": "create, take_over, apply, request_pause, act first, act halt, act late, act last",
     "undoing": "create, apply, act a, act b, act c, act d, act plain, undo boom, undo d, undo b, undo a, "
     "act tell, act clean",
     "undoing a family": "create, take_over, apply, act a, act m1, act i1, act i2, act b, act p1, "
@@ -50,6 +55,7 @@ PASSED = {
 }
 RAISING = {
     "modes": "act broken, act caught",
+    "by a person": "act hasty, act pay",
     "undoing": "act boom, undo c",
     "undoing a family": "act boom",
     "items": "act some[1]",
@@ -61,10 +67,11 @@ SCRIPT = Path(__file__).with_name("crashes.py")
 
 
 class Matrices:
-    """The script, at work on one database."""
+    """The script, at work on one database: begun once, as its warming up takes as long as many lives."""
 
     def __init__(self, url: str, log: Path) -> None:
-        self._script = Process(zygote(), run_script(SCRIPT), [url, str(log)])
+        self._arguments = [url, str(log)]
+        self._script: Process | None = None
 
     def try_points(
         self, flow: str, durability: str, trouble: Callable[[], None] = lambda: None, **options: object
@@ -75,26 +82,42 @@ class Matrices:
         all must end.
         """
         request = {"flow": flow, "durability": durability, "seed": random.randrange(10**6), **options}
-        self._script.stdin.write(f"{json.dumps(request)}\n")
-        self._script.stdin.flush()
-        while (line := self._script.stdout.readline()) == "now\n":
-            trouble()
-        assert line, f"{request}: {self._script.communicate()[1]}"
+        script = self._script = self._script or Process(zygote(), run_script(SCRIPT), self._arguments)
+        try:
+            script.stdin.write(f"{json.dumps(request)}\n")
+            script.stdin.flush()
+            while (line := script.stdout.readline()) == "now\n":
+                trouble()
+            assert line, f"{request}: {script.communicate()[1]}"
+        except BaseException:
+            self.close()  # what it says next, if anything, is no answer to the next request
+            raise
         answer: dict[str, Any] = json.loads(line)
         assert "error" not in answer, f"{request}: {answer['error']}"
         return answer
 
     def close(self) -> None:
-        self._script.kill()
-        self._script.communicate()
+        if self._script is not None:
+            self._script.kill()
+            self._script.communicate()
+            self._script = None
 
 
-@pytest.fixture
-def matrices(store_url: str, fast_path: Path) -> Iterator[Matrices]:
+@pytest.fixture(scope="module", params=DATABASES)
+def matrices(request: pytest.FixtureRequest) -> Iterator[Matrices]:
     """The script, for a database of each kind."""
-    found = Matrices(store_url, fast_path / "log")
-    yield found
-    found.close()
+    with fast_directory() as path:
+        if request.param == "sqlite":
+            url = f"sqlite:///{path}/szal.db"
+        else:
+            server: PostgresServer = request.getfixturevalue("server")
+            url = server.url_of(schema := server.new_schema())
+        open_store(url).close()
+        found = Matrices(url, path / "log")
+        yield found
+        found.close()
+        if request.param == "postgres":
+            server.drop_schema(schema)
 
 
 @pytest.mark.timeout(600 if FULL else 120)
@@ -118,7 +141,9 @@ def _places(flow: str) -> set[str]:
 
 
 def test_after_a_real_sigkill_and_another(matrices: Matrices) -> None:
-    for durability in ("none", "flow", "step"):
+    """Each life a process with the store that an application opens; each version of Python takes a durability."""
+    durabilities = ("none", "flow", "step")
+    for durability in durabilities if FULL else [durabilities[sys.version_info.minor % 3]]:
         options = {"spared": False, "by_signal": True}
         done = matrices.try_points("modes", durability, every=50, again=1, **options)
         assert done["once"] + done["twice"] >= 1
