@@ -23,7 +23,7 @@ def _tests(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
     for node in body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             yield prefix + node.name
-        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+        elif isinstance(node, ast.ClassDef) and (node.name.startswith("Test") or node.name.endswith("Contract")):
             yield from _tests(node.body, f"{prefix}{node.name}.")
 
 

@@ -4,7 +4,6 @@ import subprocess
 import textwrap
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,13 @@ from in_front import InFront
 from processes import zygote
 from zygote import Process
 
-from szal.model.results import ExecutionRecord
-from szal.model.state import WorkflowState
 from szal.stores import InMemoryExecutionStore
 from szal.stores.writes import Save, Write
+from szal.testing.store_contract import NOON, record
+
+__all__ = ["NOON", "WIRE", "ForeignBackend", "Process", "python", "record", "run_python"]
 
 WIRE = Path(__file__).parents[1] / "wire"
-NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
-
-
-def record(
-    number: int, flow: str = "ci", state: WorkflowState = WorkflowState.COMPLETED, **fields: Any
-) -> ExecutionRecord:
-    """A record that began *number* minutes after noon, and has ended a second later if its state is an end."""
-    started = NOON + timedelta(minutes=number)
-    finished = None if state.is_live else started + timedelta(seconds=1)
-    values = {"started_at": started, "finished_at": finished} | fields
-    return ExecutionRecord(f"e{number:05}", flow, state, **values)
 
 
 def python(code: str, *arguments: object, cwd: Path | None = None) -> Process:
