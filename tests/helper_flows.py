@@ -154,6 +154,7 @@ class Spec:
     retries: int = 0
     limited: bool = False
     pinned: bool = False
+    shared: bool = False
     rollbackable: bool = False
     stubborn: bool = False
     priority: int = 0
@@ -186,6 +187,11 @@ class Spec:
     def is_pinned(self) -> bool:
         """Whether it is called on the coordinating thread only."""
         return self.pinned and self.limit() is None and self.flow is None
+
+    @property
+    def needs_db(self) -> bool:
+        """Whether it shares something with others: one that is left behind would keep it."""
+        return self.shared and "hang" not in self.script and self.flow is None
 
     def walk(self) -> "Iterator[Spec]":
         """Yield this step and those under it, depth first."""
@@ -246,6 +252,7 @@ def _build(spec: Spec, ids: Mapping[str, str]) -> StepDef:
         id=ids[spec.name],
         timeout=spec.limit(),
         inline="always" if spec.is_pinned else None,
+        resources={"db": 1} if spec.needs_db else {},
         max_retries=spec.retries,
         retry_delay=0.0,
         give_up_on=(LookupError,),

@@ -117,6 +117,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "step_logger": "what a handler logs",
         "ancestors": "what an attempt sees of the steps before its own",
         "context": "what a handler is given",
+        "resources": "what handlers share, and there is only so much of",
         "attempt": "a call on a thread of its own, which may be abandoned",
         "workers": "threads",
         "stage": "what a step is doing",

@@ -18,6 +18,7 @@ from szal.logs import SafeLogger
 from szal.model.key import item_key
 from szal.number import check_wait
 from szal.scheduler.attempt import Attempt
+from szal.scheduler.resources import Resources
 from szal.scheduler.workers import Threads
 from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 
@@ -48,6 +49,7 @@ class EngineBase:
         self.config = _with_migrations(EngineConfig() if config is None else config, handler)
         self.threads = Threads(idle_timeout=self.config.idle_timeout)
         self.durations = Durations()
+        self.resources = Resources(self.config.capacities)
         self._admission = Admission(self.config, self.resolver)
         self._background: list[BackgroundRecovery] = []
         self._abandoned: list[None] = []  # its length counts
@@ -199,9 +201,11 @@ class EngineBase:
         """Take note that a handler was left behind; called by the run's coordinating thread."""
         self._abandoned.append(None)
         name, index = attempt.context.step.name, attempt.context.index
+        kept = "" if attempt.claim is None else f", and keeps {', '.join(attempt.claim.needs)} until it ends"
         logger.warning(
-            "step %s of %s (execution %s) runs past its time: its thread is left behind",
+            "step %s of %s (execution %s) runs past its time: its thread is left behind%s",
             name if index is None else item_key(name, index),
             attempt.context.flow_name,
             attempt.context.execution_id,
+            kept,
         )

@@ -10,6 +10,7 @@ from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
 from szal.function import ONE_CONTEXT, check_handler
 from szal.model.catalogue import WorkflowStorage
+from szal.model.fields import problem_of_shares
 from szal.model.state import StepStatus
 from szal.model.step import INLINE, Inline
 from szal.number import check
@@ -82,6 +83,8 @@ class EngineConfig:
     `around`: functions of the `StepContext`, each returning a context manager, that is entered in the attempt's thread
     around every attempt and every undo, in order, and left in reverse: an application's context, a session, a span.
     What one raises fails the attempt (`AroundFailed`); one that suppresses an exception changes nothing.
+    `capacities`: how much there is of what steps share (`StepDef.resources`), by name, for all runs of the engine
+    together; one of each that is not named.
     `inline`: whether handlers are called on the thread that coordinates a run (the caller's of `run` and `resume`; of
     what is started or recovered, a thread of its own), for steps that do not say it themselves: "auto" (where nothing
     is held up by that), "never", "always" (nowhere else, one at a time: objects that only one thread may use are
@@ -123,6 +126,7 @@ class EngineConfig:
     max_recoveries: int = attrs.field(default=5)
     max_recovering: int = attrs.field(default=8)
     on_interrupt: OnInterrupt = attrs.field(default="pause")
+    capacities: Mapping[str, int] = attrs.field(factory=dict, converter=dict)
     inline: Inline = attrs.field(default="auto")
     around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
     idle_timeout: float = attrs.field(default=10.0)
@@ -193,6 +197,11 @@ class EngineConfig:
     def _one_of_two(self, attribute: "attrs.Attribute[str]", value: str) -> None:
         if value not in get_args(OnInterrupt):
             raise ValueError(f"{attribute.name} is one of {', '.join(get_args(OnInterrupt))}, not {value!r}")
+
+    @capacities.validator
+    def _enough(self, attribute: "attrs.Attribute[Mapping[str, int]]", value: Mapping[str, int]) -> None:
+        if (problem := problem_of_shares(value)) is not None:
+            raise ValueError(f"{attribute.name} {problem}")
 
     @inline.validator
     def _one_of_three(self, attribute: "attrs.Attribute[str]", value: str) -> None:

@@ -27,6 +27,7 @@ from szal.raised import is_a
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.clock import Clock
 from szal.scheduler.loop import Relieved, Scheduler
+from szal.scheduler.resources import Resources
 from szal.scheduler.workers import Threads
 from szal.steps.resolving import Resolver
 from szal.waiters import Flag
@@ -50,6 +51,7 @@ class Host(Protocol):
     resolver: Resolver
     threads: Threads
     durations: Durations
+    resources: Resources
 
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind."""
@@ -108,6 +110,7 @@ class Driver:
             self.stop_for,
             background=background,
             clock=self._clock,
+            resources=host.resources,
         )
         self._scheduler.variables.run(_AROUND.set, (*around, weakref.ref(self)))
 

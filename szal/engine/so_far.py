@@ -7,7 +7,7 @@ from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
-from szal.scheduler.stage import KEPT, PENDING, READY, SETTLED
+from szal.scheduler.stage import KEPT, PENDING, READY, SETTLED, Queued
 
 __all__ = ["as_it_is_left", "as_it_stands"]
 
@@ -23,7 +23,8 @@ def as_it_stands(run: Run, node: Node) -> StepResult:
     stage = stages[node.place] if node.place < len(stages) else SETTLED  # one that is over has none any more
     if stage is KEPT and kept is not None:
         return kept.result
-    status = StepStatus.PENDING if stage in _NOT_UNDER_WAY else StepStatus.RUNNING
+    waits = stage in _NOT_UNDER_WAY or isinstance(stage, Queued)
+    status = StepStatus.PENDING if waits else StepStatus.RUNNING
     found = StepResult(node.step.id, node.step.name, status)
     if before is not None:
         found.attempts, found.output = before.attempt or 1, own_copy(before.output)

@@ -87,12 +87,12 @@ def given_inputs(flow: FlowDef, plan: Plan, inputs: Mapping[str, Json] | None, c
 def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *, rolls_back: bool = False) -> Binding:
     """Return what does and undoes each step; raise `HandlerNotFound` naming the steps that nothing does.
 
-    *rolls_back*: what it is a sub-flow of does. Raises `InvalidFlow` for steps with which the engine's `inline` does
-    not go.
+    *rolls_back*: what it is a sub-flow of does. Raises `InvalidFlow` for steps that the engine's settings do not
+    allow.
     """
     steps = plan.steps
-    if config.inline == "always":
-        _check_limits(flow, steps, config)
+    if config.inline == "always" or plan.claimants:
+        _check_settings(flow, plan, config)
     forward = resolver.resolve_all(steps, flow.name)
     if None in forward:
         unknown = (place for place, handler in enumerate(forward) if handler is None and place not in plan.engine_steps)
@@ -149,15 +149,21 @@ def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
         raise InvalidFlow(flow.name, tuple(problems))
 
 
-def _check_limits(flow: FlowDef, steps: Sequence[StepDef], config: EngineConfig) -> None:
-    """Raise `InvalidFlow` for steps that say nothing else, where handlers stay on the coordinating thread."""
-    where = " of the engine"
+def _check_settings(flow: FlowDef, plan: Plan, config: EngineConfig) -> None:
+    """Raise `InvalidFlow` for steps that the engine's settings do not allow: they could never run, or end in time."""
     problems = [
         f"step {step.name!r}: {problem}; give it inline='auto'"
-        for step in steps
+        for step in plan.steps
         if step.inline is None and step.step_type not in ENGINE_TYPES
-        for problem in problems_of_inline(step, config.inline, where)
+        for problem in problems_of_inline(step, config.inline, " of the engine")
     ]
+    for step in plan.claimants:
+        short = {name: n for name, n in step.resources.items() if n > config.capacities.get(name, 1)}
+        problems += [
+            f"step {step.name!r}: it needs {n} of {name!r}, and there is {config.capacities.get(name, 1)}:"
+            f" EngineConfig(capacities={{{name!r}: {n}}})"
+            for name, n in short.items()
+        ]
     if problems:
         raise InvalidFlow(flow.name, tuple(problems))
 

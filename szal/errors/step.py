@@ -12,6 +12,7 @@ __all__ = [
     "MissingValue",
     "NotComparable",
     "OutputNotSerializable",
+    "ResourceHeld",
     "RetryExhausted",
     "StepError",
     "StepFailed",
@@ -59,6 +60,26 @@ class StepTimeout(StepError):
             how += f" and {self.polls} {'poll' if self.polls == 1 else 'polls'}"
         how += ", all attempts together" * self.in_all + (f": {self.error}" if self.error else "")
         return with_tails(how, *tails_of(partial_output_of(self)))
+
+
+@attrs.define(repr=False, slots=False)
+class ResourceHeld(StepError):
+    """A step of a flow that a handler runs needs what the step of that handler has (`StepDef.resources`).
+
+    Cause: a handler called `Engine.run`, and both its own step and one of that flow need the same resource.
+    Next: have one of the two steps need it; or allow more of it: `EngineConfig.capacities`.
+
+    >>> print(ResourceHeld("load", "db", 1))
+    load needs 1 of 'db', which the step holds whose handler runs this flow: it would wait for itself
+    """
+
+    step: str
+    resource: str
+    needs: int
+
+    def __str__(self) -> str:
+        held = "which the step holds whose handler runs this flow: it would wait for itself"
+        return f"{self.step} needs {self.needs} of {self.resource!r}, {held}"
 
 
 @attrs.define(repr=False, slots=False)

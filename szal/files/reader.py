@@ -187,6 +187,7 @@ class FlowReader:
             cancel_losers=step.flag("cancel_losers"),
             finally_=step.flag("finally"),
             idempotent=step.flag("idempotent", True),
+            resources=_shares(step),
             inline=step.one_of("inline", {name: name for name in INLINE}),
             foreach=step.plain("foreach", (list, str)),
             max_parallel=None if step.get("max_parallel") is None else step.whole("max_parallel", 1),
@@ -234,6 +235,12 @@ class FlowReader:
             check_owners(undo, ["call"])
             config["rollback"] = call_of(undo)
         return True
+
+
+def _shares(step: Fields) -> dict[str, int]:
+    """Return how much of each resource *step* needs."""
+    needs = step.inner("resources")
+    return {name: needs.whole(name, 1) for name in needs.entries}
 
 
 def _up_to_date(step: Fields, step_type: str | None, config: dict[str, Json]) -> None:

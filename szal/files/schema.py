@@ -92,6 +92,10 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "up_to_date": (_part("up_to_date"), "Files by which its work is there: then it is skipped."),
     "sources": (_TEXTS, "What it reads: files, or patterns."),
     "outputs": (_TEXTS, "What it makes. Each must be there, and older than none of its sources."),
+    "resources": (
+        {"type": ["object", "null"], "additionalProperties": _POSITIVE},
+        "What it shares with other steps: so much of each, by name. It waits until it has that.",
+    ),
     "inline": ({"enum": [*INLINE, None]}, "Whether it runs on the thread that coordinates the run."),
     "idempotent": (_FLAG, "False: it must not run twice."),
     "rollback": (_either(_FLAG, _part("rollback")), "How to undo it."),

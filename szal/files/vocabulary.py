@@ -77,6 +77,7 @@ STEP: Final[Mapping[str, str]] = {
     "cancel_losers": "StepDef.cancel_losers",
     "finally": "StepDef.finally_",
     "idempotent": "StepDef.idempotent",
+    "resources": "StepDef.resources",
     "inline": "StepDef.inline",
     "up_to_date": 'config["up_to_date"]',
     "rollback": "StepDef.rollbackable",

@@ -13,6 +13,7 @@ from szal.number import problem_of, shown
 __all__ = [
     "problem_of_id",
     "problem_of_member",
+    "problem_of_shares",
     "problem_of_status",
     "problem_of_text",
     "problems_of_flow",
@@ -94,6 +95,23 @@ def _problem_of_inline(value: object) -> str | None:
     return None if isinstance(value, str) and value in INLINE else f"is none of {', '.join(INLINE)} ({shown(value)})"
 
 
+def problem_of_shares(value: object) -> str | None:
+    """Return what keeps *value* from saying how much there is, or needed, of what is shared.
+
+    >>> problem_of_shares({"db": 1}), problem_of_shares({"db": 0})
+    (None, "of 'db' is not at least 1 (0)")
+    """
+    if not isinstance(value, Mapping):
+        return f"is no mapping of names to numbers ({shown(value)})"
+    for name, number in value.items():
+        problem = problem_of_text(name) or (None if name else "is empty")
+        if problem is not None:
+            return f"has a name that {problem}"
+        if (problem := _problem_of_size(number)) is not None:
+            return f"of {name!r} {problem}"
+    return None
+
+
 _LAST_STATUS: Final = 255
 
 
@@ -152,6 +170,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("finally_", _problem_of_flag),
     ("idempotent", _problem_of_flag),
     ("max_items", _problem_of_size),
+    ("resources", problem_of_shares),
 )
 _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("timeout", _problem_of_duration),
@@ -199,6 +218,8 @@ def _problems_of_engine_step(step: StepDef) -> Iterator[str]:
         yield f"total_timeout of a step of type {step.step_type!r}: it is for steps that a handler does"
     if step.inline is not None:
         yield f"inline of a step of type {step.step_type!r}: it is for steps that a handler does"
+    if step.resources:
+        yield f"resources of a step of type {step.step_type!r}: they are for steps that a handler does"
     if step.until is not None:
         yield f"until of a step of type {step.step_type!r}: it is for steps that a handler does"
 

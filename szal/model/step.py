@@ -3,7 +3,7 @@
 import math
 import sys
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -147,6 +147,11 @@ def _elements(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
+def _shares(value: Any) -> Any:
+    """Return what a step shares as it is kept: a dict of its own."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 def _number(value: Any) -> Any:
     """Return a number as a float, as it comes back from a record; anything else as it is."""
     try:
@@ -201,6 +206,9 @@ class StepDef:
     `inline`: whether its handler is called on the thread that coordinates the run, the caller's of `Engine.run`: "auto"
     (where nothing is held up by that), "never", "always" (nowhere else: for objects that only one thread may use; it
     has no time limit then). None: as `EngineConfig.inline` says.
+    `resources`: what its handlers share with those of other steps: so much of each, by name, as ``{"db": 1}``. An
+    attempt begins when it has all of it, and holds no worker until then. `EngineConfig.capacities` says how much there
+    is.
     `foreach`: it runs once for each element of a list, its *items*, which have attempts, retries, limits and results of
     their own. A path ("steps.list.output.files", "inputs.files"), a step whose output is a list, or the list itself.
     `max_parallel`: how many items may run at a time.
@@ -245,6 +253,7 @@ class StepDef:
     sub_steps: "tuple[StepDef, ...]" = attrs.field(default=(), converter=_steps)
     idempotent: bool = True
     inline: Inline | None = None
+    resources: Mapping[str, int] = attrs.field(factory=dict, converter=_shares, hash=False)
     foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)
     max_parallel: int | None = None
     max_items: int = MAX_ITEMS

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, ClassVar, TypeAlias
 
 from szal.errors import EncodeError, OutputNotSerializable
@@ -11,6 +12,7 @@ from szal.model.json.text import as_recorded
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
+from szal.scheduler.resources import Claim
 from szal.waiters import Mailbox
 
 __all__ = [
@@ -38,6 +40,7 @@ class Attempt:
     __slots__ = (
         "announce",
         "call",
+        "claim",
         "context",
         "encode",
         "encoded",
@@ -67,6 +70,8 @@ class Attempt:
         """Put on the queue when it begins, for the coordinator to call."""
         self.is_last = False
         """Whether no other attempt follows, as it was told to end for good."""
+        self.claim: Claim | None = None
+        """On what its handler shares with others: given back when that has ended, be it that nobody waits for it."""
         self.pool: Any = None  # of the worker that it is given to
         self.timer: Any = None
         self.output: Json = None
@@ -78,6 +83,9 @@ class Attempt:
         context, call = self.context, self.call
         if context.cancelled or not call.begin():
             return True  # withdrawn while it was queued, or about to be: whoever stops the run has the coordinator told
+        claim = self.claim
+        if claim is not None:
+            claim.thread = get_ident()
         if self.announce is not None:
             finished.put(self.announce)
         try:
@@ -87,6 +95,8 @@ class Attempt:
             self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
+        if claim is not None:
+            claim.release()
         call.ended = call.run.info.clock.monotonic()
         if call.deadline is not None and call.is_late:
             self.error = call.timed_out(self.error)

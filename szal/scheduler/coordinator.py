@@ -19,6 +19,7 @@ from szal.scheduler.attempt import Attempt
 from szal.scheduler.backlog import Backlog
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.context import StepContext
+from szal.scheduler.resources import Resources
 from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
 from szal.scheduler.timers import Timers
@@ -196,8 +197,14 @@ class Coordinator:
     """What may start and has not been looked at yet."""
     backlog: Backlog = attrs.field(factory=Backlog)
     """What may start, needs a worker, and found none free."""
+    granted: deque[Ready] = attrs.field(factory=deque)
+    """What may start and has what it shares with others, and found no worker free: it is next to get one."""
+    resources: Resources = attrs.field(factory=lambda: Resources({}))
+    """What steps of all runs of the engine share."""
     pinned: Backlog = attrs.field(factory=Backlog)
     """What may start, and is done on this thread only."""
+    shares: bool = False
+    """Whether some run has steps that share something: then nothing is queued ahead of them."""
     pins: bool = False
     """Whether some run has steps that are: then this thread is in no handler from which another could take over."""
     is_pinned: bool = False
@@ -245,8 +252,8 @@ class Coordinator:
 
     def is_idle(self) -> bool:
         """Whether nothing is under way: what is left waits for something from outside."""
-        under_way = self.tally.work or self.ready or self.backlog or self.pinned or self.inbox.has_calls
-        return bool(self.runs) and self.leaving is None and not under_way
+        waiting = self.ready or self.backlog or self.granted or self.pinned
+        return bool(self.runs) and self.leaving is None and not (waiting or self.tally.work or self.inbox.has_calls)
 
     @property
     def is_breaking_off(self) -> bool:

@@ -22,6 +22,7 @@ from szal.scheduler.call import Call
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.coordinator import Coordinator, Inbox
 from szal.scheduler.plan import Node
+from szal.scheduler.resources import Resources
 from szal.scheduler.run import Run
 from szal.scheduler.stage import BackingOff, Waiting
 from szal.scheduler.timers import Timer
@@ -45,7 +46,7 @@ class Scheduler:
     `limit` bounds the handlers at work at one time; a sub-flow, a wait between attempts and an abandoned
     handler count for nothing. A handler that is told to stop has `grace` seconds. `stop_for` says which stop an
     interruption is. With *background*, no handler keeps the interpreter from exiting. Limits and back-offs go by
-    *clock*.
+    *clock*. *resources* is what steps of this and other runs share.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Scheduler:
         *,
         background: bool = False,
         clock: Clock = REAL,
+        resources: Resources | None = None,
     ) -> None:
         inbox = Inbox()
         submits = (threads.daemon,) if background else (threads.pooled, threads.daemon)
@@ -70,6 +72,7 @@ class Scheduler:
             inbox=inbox,
             stop_for=stop_for,
             clock=clock,
+            resources=Resources({}) if resources is None else resources,
         )
         self._c.take_up = fan_out.take_up
         self.variables = self._c.variables

@@ -96,7 +96,9 @@ class Node:
         step = self.step
         self.key = step.name if self.item is None else item_key(step.name, self.item.index)
         self.may_be_skipped = self.condition is not None or self.needs != 0
-        is_called = step.idempotent and self.foreach is None and step.step_type not in ENGINE_TYPES
+        is_called = (
+            step.idempotent and self.foreach is None and step.step_type not in ENGINE_TYPES and not step.resources
+        )
         limits = (step.timeout, step.total_timeout, None if self.until is None else step.until_timeout)
         self.limit = min((limit for limit in limits if limit is not None), default=None)
         self.plain = not self.may_be_skipped and is_called and self.until is None
@@ -145,6 +147,7 @@ class Plan:
     may_be_done: Sequence[int] = ()  # the steps that say when their work is there
     names_exceptions: Sequence[StepDef] = ()  # the steps that do, in what they are tried again after
     flaws: Sequence[str] = ()  # what keeps it from being begun, though not from going on
+    claimants: Sequence[StepDef] = ()  # the steps that share something with others
     pins: bool = False  # some step is done on the coordinating thread only
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
@@ -192,7 +195,9 @@ class Plan:
         edges: list[tuple[int, EdgeKind]] = []  # one for all: nothing waits for an item
         texts = {"template": node.template, "until": node.until, "seen_by_until": node.seen_by_until}
         nodes = [Node(item.index, step, item=item, edges=edges, **texts) for item in items]  # type: ignore[arg-type]
-        plan = cls(nodes, [step] * len(nodes), {}, pins=step.inline == "always")
+        plan = cls(
+            nodes, [step] * len(nodes), {}, pins=step.inline == "always", claimants=[step] if step.resources else ()
+        )
         if nodes:
             plan.add_gate(*nodes)
             plan.roots = nodes
@@ -234,6 +239,7 @@ class Plan:
             self.final_roots = [node for node in self.roots if node.place in self.finals]
             self.roots = [node for node in self.roots if node.place not in self.finals]
         self.pins = any(node.step.inline == "always" for node in self.nodes)
+        self.claimants = [node.step for node in self.nodes if node.step.resources]
         for node in self.nodes:
             if len(node.edges) == 1 and node.until is None:
                 gate, kind = node.edges[0]

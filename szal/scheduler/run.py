@@ -22,8 +22,9 @@ from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.holding import holds
 from szal.scheduler.observers import StepLog, StepWatcher
 from szal.scheduler.plan import MARKS, OPENS, EdgeKind, Node, Outcome, Plan
+from szal.scheduler.resources import Claim
 from szal.scheduler.run_info import RunInfo
-from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Stage, Tally
+from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Queued, Stage, Tally
 from szal.scheduler.timers import Timer
 
 __all__ = ["CONDITION_NOT_MET", "FLOW_FAILED", "Ready", "Run"]
@@ -97,6 +98,7 @@ class Run:
     completed: Order = attrs.field(factory=list[Undoable])
     fan_outs: "dict[int, Run]" = attrs.field(factory=dict)  # by place: the items of steps that ran over a list here
     items_before: dict[int, dict[int, KeptItem]] = attrs.field(factory=dict)  # by place and index: from before
+    claims: dict[int, Claim] = attrs.field(factory=dict)  # by place: what steps that have not begun share with others
     held: "deque[Node]" = attrs.field(factory=deque)  # what may begin, and is too many at once
     raised: list[int] = attrs.field(factory=list)  # the places whose results hold what a handler raised
     history: dict[int, History] = attrs.field(factory=dict)
@@ -159,6 +161,20 @@ class Run:
         """As `enter`, of READY, for a step that a worker had."""
         self.stages[place] = READY
         self.tally.work -= 1
+
+    def give_back(self, place: int) -> None:
+        """Give back what the step at *place* has, and its handler was to share with others, if there is anything."""
+        claim = self.claims.pop(place, None)
+        if claim is not None:
+            claim.release()
+
+    def give_back_all(self) -> None:
+        """Give back what steps have that have not begun, and have none wait for it."""
+        for place in list(self.claims):
+            self.give_back(place)
+        for stage in self.stages if self.plan.claimants else ():
+            if isinstance(stage, Queued):
+                stage.claim.release()
 
     def under_way(self) -> list[tuple[Node, Stage]]:
         """Return the steps that have neither settled nor are waiting for others, with what they are doing."""
@@ -388,6 +404,7 @@ class Run:
     def hush(self) -> None:
         """Tell nobody of anything any more: it is over. How its steps stand, and their items, can still be seen."""
         self.is_over = True
+        self.give_back_all()
         for items in self.fan_outs.values():
             items.hush()
         self.held.clear()

@@ -2,6 +2,8 @@
 
     from                           to                   by
     PENDING                        READY                Run.settle, Run.start: it waits for no other step any more
+    READY                          Queued               starting: it waits for what its handler shares with others
+    Queued                         READY                starting: it has that
     READY                          STARTING             starting: it must not run twice
     STARTING                       STARTED              starting: that it begins is committed
     READY, STARTED                 Attempt              starting: a worker has it; pinned: this thread makes it
@@ -24,7 +26,7 @@
     all but the next four          SETTLED              stopping.wind_up: a stop that ends the run
     Attempt, CALLED, SUB_FLOW, FAN_OUT, COMMITTING  (as above)  settling: such a stop lets them come to their end
     all but SETTLED, COMMITTING    READY, then SETTLED  racing: another step has won; what runs is told, and overruled
-    BackingOff, Waiting            READY                stopping.leave: a stop that leaves the run
+    BackingOff, Waiting, Queued    READY                stopping.leave: a stop that leaves the run
     STARTING, STARTED              READY                stopping.leave
     Attempt, COMMITTING            READY                stopping.end_grace, of a run that is being left
 
@@ -36,6 +38,7 @@ from typing import ClassVar, Protocol
 
 import attrs
 
+from szal.scheduler.resources import Claim
 from szal.scheduler.timers import Timer
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "SUB_FLOW",
     "UNDECIDED",
     "BackingOff",
+    "Queued",
     "Stage",
     "Tally",
     "Waiting",
@@ -101,6 +105,15 @@ UNDECIDED = Plain("undecided")
 """It may have been done, before a crash or as far as its handler knows: somebody has to decide on it."""
 SETTLED = Plain("settled")
 """It has its result. Or it belongs to the other run of its plan: a finally step, or what comes before all of these."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class Queued:
+    """It waits for what its handler shares with others. What has that gives it back by itself."""
+
+    work: ClassVar[int] = 1
+    waits: ClassVar[int] = 0
+    claim: Claim
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from szal.errors import ResourceHeld
 from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
@@ -12,9 +13,10 @@ from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Baton, Coordinator
 from szal.scheduler.ending import end, finish_if_done, refuse
 from szal.scheduler.plan import Node, Outcome
+from szal.scheduler.resources import Claim
 from szal.scheduler.run import Run
 from szal.scheduler.settling import announce, announce_attempt, decide, give_up
-from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING
+from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING, Queued
 from szal.scheduler.workers import WorkerPool
 
 __all__ = ["is_startable", "launch", "new_attempt", "new_call", "start_ready"]
@@ -29,6 +31,7 @@ def start_ready(c: Coordinator) -> None:
         c.ready.clear()
         return
     backlog, ready = c.backlog, c.ready
+    _start_granted(c)
     if backlog and not backlog.is_sorted:
         _start_backlog(c)
     while ready and not c.inbox.has_calls:
@@ -39,12 +42,32 @@ def start_ready(c: Coordinator) -> None:
             if c.timers.is_due(c.clock.monotonic()):  # what needs no worker may make ready ever more of its kind
                 return
             continue
-        if run.pins and run.inline_of(node) == "always":
+        if node.place in run.claims:
+            _put_first(c, run, node)
+            _start_granted(c)
+        elif run.pins and run.inline_of(node) == "always":
             c.pinned.add(run, node)
         elif backlog or (run.urgency is not None and ready) or not _start(c, run, node):
             backlog.add(run, node)
     if backlog.is_sorted:  # all that are ready are there now: the most urgent go first
         _start_backlog(c)
+
+
+def _put_first(c: Coordinator, run: Run, node: Node) -> None:
+    """Have a step be next that has what it shares with others: they may wait for it."""
+    if run.inline_of(node) == "always":
+        c.pinned.add(run, node)
+    else:
+        c.granted.append((run, node))
+
+
+def _start_granted(c: Coordinator) -> None:
+    """Start what has what it shares with others, as far as there is room."""
+    while c.granted and not c.inbox.has_calls:
+        run, node = c.granted[0]
+        if is_startable(run, node) and not _start(c, run, node):
+            return
+        c.granted.popleft()
 
 
 def _start_backlog(c: Coordinator) -> None:
@@ -81,8 +104,8 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
     worker at once that would let more than the limit run, so then it is not; nor where a more urgent step may come.
     """
-    has_limit = node.limit is not None
-    if not (has_limit or c.tally.work) and c.may_call_inline(run) and run.inline_of(node) == "auto":
+    has_limit, claims = node.limit is not None, bool(node.step.resources)
+    if not (has_limit or claims or c.tally.work) and c.may_call_inline(run) and run.inline_of(node) == "auto":
         _call(c, run, node)
         return True
     pool, other = c.pooled, c.limited
@@ -91,7 +114,7 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     load = pool.load + other.load + bool(c.pinned)  # one of these is called as soon as there is room
     if load >= c.limit:
         run.was_crowded = True
-        if other.load or c.pinned or run.urgency is not None or load >= c.limit * 4:
+        if other.load or c.shares or c.pinned or run.urgency is not None or load >= c.limit * 4:
             return False
     _dispatch(c, run, node, pool)
     return True
@@ -117,6 +140,8 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     if node.foreach is not None:
         fan_out.begin(c, run, node)
         return False
+    if node.step.resources and place not in run.claims and not _claim(c, run, node):
+        return False
     if node.losers:
         racing.end_losers(c, run, node)
     if run.handlers[place] is None:
@@ -129,6 +154,37 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
         _commit_start(c, run, node)
         return False
     return True
+
+
+def _claim(c: Coordinator, run: Run, node: Node) -> bool:
+    """Have what the handler of *node* shares with others for it; False: it waits for that, or has failed."""
+
+    def granted(claim: Claim) -> None:
+        c.inbox.call(partial(_granted, c, run, node, claim))
+
+    step = node.step
+    try:
+        claim = c.resources.ask(step.name, step.resources, step.priority, granted)
+    except ResourceHeld as error:
+        call = new_call(run, node)
+        call.started = call.ended = c.clock.monotonic()
+        decide(c, call, None, None, error, last=True)
+        return False
+    if claim.is_held:
+        run.claims[node.place] = claim
+        return True
+    run.enter(node.place, Queued(claim))
+    return False
+
+
+def _granted(c: Coordinator, run: Run, node: Node, claim: Claim) -> None:
+    """Have a step go on that has what it waited for; where it waits no more, that has been given back."""
+    stage = None if run.is_over else run.stages[node.place]
+    if isinstance(stage, Queued) and stage.claim is claim:
+        run.enter(node.place, READY)
+        run.claims[node.place] = claim
+        if _prepare(c, run, node):
+            _put_first(c, run, node)
 
 
 def launch(c: Coordinator, run: Run, node: Node, attempt: int | None = None) -> None:
@@ -151,10 +207,14 @@ def _commit_start(c: Coordinator, run: Run, node: Node) -> None:
         if run.is_over or run.stages[node.place] is not STARTING:
             return  # a stop came first
         if error is not None:
+            run.give_back(node.place)
             refuse(c, run, node, error)
             return
         run.enter(node.place, STARTED)
-        c.ready.append((run, node))
+        if node.place in run.claims:
+            _put_first(c, run, node)
+        else:
+            c.ready.append((run, node))
 
     assert run.log is not None
     run.enter(node.place, STARTING)
@@ -273,6 +333,8 @@ def new_attempt(c: Coordinator, run: Run, node: Node) -> Attempt:
     assert handler is not None
     context = run.new_context(node, call.number, call)
     attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
+    if run.claims:
+        attempt.claim = run.claims.pop(node.place, None)
     if run.watch is not None and call.is_first:
         attempt.announce = partial(announce_attempt, c, attempt)
     return attempt

@@ -23,6 +23,7 @@ from szal.scheduler.stage import (
     SUB_FLOW,
     UNDECIDED,
     BackingOff,
+    Queued,
     Waiting,
 )
 
@@ -192,6 +193,10 @@ def let_go(c: Coordinator, run: Run, node: Node) -> None:
         stage.withdraw()
     elif isinstance(stage, BackingOff):
         c.timers.cancel(stage.timer)
+    elif isinstance(stage, Queued):
+        stage.claim.release()
+    elif run.claims:
+        run.give_back(node.place)
     run.enter(node.place, READY)
 
 
@@ -238,6 +243,7 @@ def leave(c: Coordinator, stop: Stop, error: BaseException | None = None) -> Non
     c.ready.clear()
     c.backlog.clear()
     c.pinned.clear()
+    c.granted.clear()
     for run in list(c.runs):
         _leave_run(c, run, c.leaving)
     if c.leaving.is_patient:
@@ -260,11 +266,12 @@ def _leave_run(c: Coordinator, run: Run, stop: Stop) -> None:
             c.timers.cancel(run.timer)
     if stop.breaks:
         run.log = run.on_stop = None
+    run.give_back_all()
     for node, stage in run.under_way():
         if isinstance(stage, Attempt) and not stage.call.withdraw():
             if not stop.is_patient:
                 stage.context.hear_of(stop)
-        elif isinstance(stage, Waiting):
+        elif isinstance(stage, Waiting | Queued):
             let_go(c, run, node)
         elif isinstance(stage, Attempt | BackingOff) or stage is STARTING or stage is STARTED:
             let_go(c, run, node)

@@ -87,6 +87,7 @@ def bare_steps(draw: st.DrawFn, name: str, words: tuple[str, ...]) -> Spec:
         retries=0 if script == ["hang"] else draw(st.integers(0, 2)),
         limited=draw(st.booleans()),
         pinned=draw(st.integers(0, 3)) == 3,
+        shared=draw(st.integers(0, 3)) == 3,
         rollbackable=draw(st.booleans()),
         stubborn=draw(st.integers(0, 9)) == 9,
         priority=draw(st.sampled_from((0, 0, 0, 1, -1))),

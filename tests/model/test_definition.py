@@ -51,6 +51,7 @@ def step_change(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
         ({}, {"delay": 5}, "delay none -> 5.0"),
         ({}, {"until_timeout": 5}, "until_timeout none -> 5.0"),
         ({}, {"inline": "always"}, "inline none -> 'always'"),
+        ({}, {"resources": {"db": 1}}, 'resources none -> {"db":1}'),
         ({}, {"backoff": BackoffStrategy.LINEAR}, "backoff fixed -> linear"),
         ({}, {"trigger_mode": TriggerMode.ALL_DONE}, "trigger_mode all -> all_done"),
         ({}, {"rollbackable": True}, "rollbackable false -> true"),

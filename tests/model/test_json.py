@@ -116,6 +116,7 @@ STEP = st.builds(
     backoff=st.sampled_from(list(BackoffStrategy)),
     max_retry_delay=st.none() | SECONDS,
     total_timeout=st.none() | SECONDS,
+    resources=st.dictionaries(st.sampled_from(["db", "gpu"]), st.integers(1, 9)),
     inline=st.sampled_from([None, "auto", "never", "always"]),
     retry_jitter=st.floats(0, 1),
     retry_on=st.lists(st.sampled_from(["ValueError", "http.client.NotConnected", 75]), max_size=2),

@@ -206,6 +206,7 @@ STEP = fields_of(
     backoff=ODD | st.sampled_from(BackoffStrategy),
     max_retry_delay=ANYTHING,
     total_timeout=ANYTHING,
+    resources=ANYTHING,
     inline=ODD | st.just("always"),
     retry_jitter=ANYTHING,
     retry_on=st.lists(ANYTHING | st.just(ValueError), max_size=2),

@@ -158,6 +158,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         sub_steps=read.many("sub_steps", _read_step, []),
         idempotent=read.get("idempotent", bool, True),
         inline=_read_inline(read),
+        resources=_read_shares(read),
         foreach=_read_foreach(read),
         max_parallel=None if read.values.get("max_parallel") is None else read.count("max_parallel"),
         max_items=read.count("max_items", MAX_ITEMS),
@@ -175,6 +176,12 @@ def _read_inline(read: ObjectReader) -> Inline | None:
     if value is not None:
         raise DecodeError(read.at("inline"), f"expected one of {', '.join(INLINE)}, found {value!r}")
     return None
+
+
+def _read_shares(read: ObjectReader) -> dict[str, int]:
+    """Return how much of each resource a step needs."""
+    shares = ObjectReader(read.values.get("resources", {}), read.at("resources"))
+    return {name: shares.count(name) for name in shares.values}
 
 
 def _read_foreach(read: ObjectReader) -> str | list[Json] | None:

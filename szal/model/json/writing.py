@@ -176,12 +176,17 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "cancel_losers": _flag(step.cancel_losers, "cancel_losers") or None,
                 "finally": _flag(step.finally_, "finally_") or None,
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
+                "resources": _shares(step.resources),
                 "inline": None if step.inline is None else _string(step.inline, "inline"),
             }
         )
         | _fan_out(step)
         | _polling(step)
     )
+
+
+def _shares(value: Mapping[str, int]) -> dict[str, Json]:
+    return {name: _count(number, f"resources.{name}") for name, number in _object(value, "resources").items()}
 
 
 def _fan_out(step: StepDef) -> dict[str, Json]:
