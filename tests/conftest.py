@@ -6,10 +6,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from stores.postgres_server import PostgresServer, postgres_server
+
+from szal.stores import open_store
 
 # The processes that tests start are not measured: they would take twice as long, and reach nothing more.
 if "PYTEST_XDIST_WORKER" in os.environ:  # the one that starts the workers has to pass it on
@@ -82,12 +85,30 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return refuse
 
 
+@pytest.fixture(scope="session")
+def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database, to be copied: to make one takes longer than many tests."""
+    path = tmp_path_factory.mktemp("sqlite") / "szal.db"
+    open_store(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def schema(server: PostgresServer) -> Iterator[str]:
-    """A new schema."""
-    name = server.new_schema()
-    yield name
-    server.drop_schema(name)
+def tables() -> None:
+    """In the test's schema are szal's tables, if it has one."""
+
+
+@pytest.fixture
+def schema(request: pytest.FixtureRequest, server: PostgresServer) -> Iterator[str]:
+    """A schema: an empty one, unless the test asks for `tables`."""
+    if "tables" in request.fixturenames:
+        name = server.schema_with_tables()
+        yield name
+        server.give_back(name)
+    else:
+        name = server.new_schema()
+        yield name
+        server.drop_schema(name)
 
 
 @pytest.fixture

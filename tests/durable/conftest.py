@@ -1,6 +1,7 @@
 """Fixtures of the tests of what outlives a process."""
 
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,11 +29,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def store_url(request: pytest.FixtureRequest, kind: str) -> str:
+def store_url(request: pytest.FixtureRequest, tables: None, kind: str) -> str:
     """The URL of a migrated, empty database of each kind."""
-    url: str = request.getfixturevalue(f"{kind}_url")
-    open_store(url).close()
-    return url
+    return str(request.getfixturevalue(f"{kind}_url"))
 
 
 @pytest.fixture
@@ -46,11 +45,10 @@ def open_one(request: pytest.FixtureRequest, kind: str) -> Callable[[], Store]:
 
 
 @pytest.fixture
-def sqlite_url(fast_path: Path) -> str:
-    """The URL of a file."""
-    url = f"sqlite:///{fast_path}/szal.db"
-    open_store(url).close()
-    return url
+def sqlite_url(fast_path: Path, sqlite_tables: Path) -> str:
+    """The URL of a migrated, empty file."""
+    shutil.copy(sqlite_tables, fast_path / "szal.db")
+    return f"sqlite:///{fast_path}/szal.db"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Fixtures of the stores' tests."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,12 +17,18 @@ BACKENDS = ["memory", "sqlite", "postgres"]
 
 
 @pytest.fixture(params=BACKENDS)
-def backend_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a store of each kind is, which is empty."""
-    if request.param == "postgres":
-        url: str = request.getfixturevalue("postgres_url")
-        return url
-    return {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path}/szal.db"}[request.param]
+def backend_url(request: pytest.FixtureRequest, tables: None) -> str:
+    """Where a migrated, empty store of each kind is."""
+    if request.param == "memory":
+        return "memory:"
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def sqlite_url(path: Path, sqlite_tables: Path) -> str:
+    """The URL of a migrated, empty file."""
+    shutil.copy(sqlite_tables, path)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -57,18 +64,16 @@ def outside(request: pytest.FixtureRequest, path: Path) -> Iterator[Outside]:
 
 
 @pytest.fixture
-def sqlite(path: Path) -> Iterator[SqliteExecutionStore]:
+def sqlite(path: Path, sqlite_url: str) -> Iterator[SqliteExecutionStore]:
     """A migrated, empty store in a file."""
     with SqliteExecutionStore.connect(path) as store:
-        store.migrate()
         yield store
 
 
 @pytest.fixture
-def postgres(postgres_url: str) -> Iterator[PostgresExecutionStore]:
+def postgres(tables: None, postgres_url: str) -> Iterator[PostgresExecutionStore]:
     """A migrated, empty store in a new schema."""
     with PostgresExecutionStore.connect(postgres_url) as store:
-        store.migrate()
         yield store
 
 
@@ -85,8 +90,7 @@ def cutter(server: PostgresServer, postgres_url: str) -> Iterator[Cutter]:
 
 
 @pytest.fixture
-def cut(cutter: Cutter) -> Iterator[PostgresExecutionStore]:
+def cut(tables: None, cutter: Cutter) -> Iterator[PostgresExecutionStore]:
     """A migrated store behind the cutter."""
     with PostgresExecutionStore.connect(cutter.url) as store:
-        store.migrate()
         yield store
