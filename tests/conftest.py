@@ -1,6 +1,8 @@
 """Fixtures that several folders of tests share: a PostgreSQL server."""
 
+import contextlib
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -40,10 +42,22 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Have each worker begin with files of its own: of the others it finds the asserts rewritten, which takes long."""
+    gc.disable()  # thousands of tests are made, and none is let go of
+    if "PYTEST_XDIST_WORKER" in os.environ and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        number, count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        here = Path(__file__).parent
+        for file in sorted(here.rglob("test_*.py"))[number::count]:
+            with contextlib.suppress(Exception, pytest.skip.Exception):  # that will be told where it is collected
+                importlib.import_module(".".join(file.relative_to(here).with_suffix("").parts))
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from going over thousands of tests, which stay, each time that one calls it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
