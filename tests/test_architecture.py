@@ -4,13 +4,12 @@ This list is the map of the code, docs/architecture.md a walk through it. Import
 """
 
 import ast
+import functools
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-import pytest
 
 ROOMS: dict[str, dict[str, str]] = {
     "": {
@@ -336,25 +335,53 @@ def is_on_top(module: str) -> bool:
     return module in ON_TOP or module.startswith("cli.")
 
 
-def imported(path: Path) -> Iterator[str]:
+def is_a_room(module: str) -> bool:
+    return not is_on_top(module) and module in (
+        *ROOMS,
+        "stores.memory",
+        "stores.sqlite",
+        "stores.postgres",
+        "stores.sink",
+    )
+
+
+@functools.cache
+def nodes(module: str) -> list[ast.AST]:
+    """Return what there is in a module of the kinds that are looked at here."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Attribute, ast.AsyncFunctionDef, ast.Await)
+    return [node for node in ast.walk(ast.parse(FILES[module].read_text())) if isinstance(node, kinds)]
+
+
+def imported(module: str) -> Iterator[str]:
     """Yield the modules of szal that a module imports; of a name in a package, the module that it is, if it is one."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "szal":
-            module = node.module.removeprefix("szal").lstrip(".")
+            source = node.module.removeprefix("szal").lstrip(".")
             for alias in node.names:
-                inner = f"{module}.{alias.name}".lstrip(".")
-                yield inner if inner in FILES else module
+                inner = f"{source}.{alias.name}".lstrip(".")
+                yield inner if inner in FILES else source
         elif isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("szal.") for alias in node.names if alias.name.startswith("szal."))
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if not is_on_top(module)])
-def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
-    if module in ROOMS or module in ("stores.memory", "stores.sqlite", "stores.postgres", "stores.sink"):
-        assert not list(imported(FILES[module])), "a room's own file only says what the room is for"
-        return
-    assert module in ORDER, f"{module} has no place in ROOMS"
-    assert set(imported(FILES[module])) <= {*ORDER[: ORDER.index(module)], *UPWARDS.get(module, ())}
+def each(modules: Iterable[str], wrong: Callable[[str], Iterable[str]]) -> dict[str, list[str]]:
+    """Return what is wrong with each module, of those with which something is."""
+    return {module: found for module in modules if (found := sorted(wrong(module)))}
+
+
+def test_each_module_has_a_place_in_the_order() -> None:
+    assert [module for module in FILES if not (is_on_top(module) or is_a_room(module) or module in ORDER)] == []
+
+
+def test_a_rooms_own_file_only_says_what_the_room_is_for() -> None:
+    assert each(filter(is_a_room, FILES), imported) == {}
+
+
+def test_a_module_imports_only_what_stands_above_it() -> None:
+    def below(module: str) -> set[str]:
+        return {*imported(module)}.difference(ORDER[: ORDER.index(module)], UPWARDS.get(module, ()))
+
+    assert each([module for module in ORDER if not is_on_top(module)], below) == {}
 
 
 def test_every_line_of_the_order_is_a_module() -> None:
@@ -368,9 +395,8 @@ def test_the_command_line_reaches_into_no_ledger() -> None:
 
 
 def test_nothing_uses_asyncio() -> None:
-    for path in FILES.values():
-        tree = ast.parse(path.read_text())
-        assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)], path
+    for module, path in FILES.items():
+        assert not [node for node in nodes(module) if isinstance(node, ast.AsyncFunctionDef | ast.Await)], path
         assert "asyncio" not in path.read_text(), path
 
 
@@ -378,9 +404,9 @@ STANDARD = sys.stdlib_module_names - {"code", "token"} | {"date"}  # two are nam
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time", "time_ns", "now", "utcnow", "today"}
 
 
-def names_of(tree: ast.AST) -> Iterator[tuple[str, str]]:
+def names_of(module: str) -> Iterator[tuple[str, str]]:
     """Yield each name that is taken from a module of the standard library: by import, or as an attribute of it."""
-    for node in ast.walk(tree):
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in sys.stdlib_module_names:
             yield from ((node.module, alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
@@ -389,23 +415,29 @@ def names_of(tree: ast.AST) -> Iterator[tuple[str, str]]:
             yield node.value.id, node.attr
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_module_takes_nothing_private_of_the_standard_library(module: str) -> None:
-    names = [f"{whole}.{name}" for whole, name in names_of(ast.parse(FILES[module].read_text()))]
-    assert [name for name in names if re.search(r"\b_(?!_|exit$)", name)] == []
+def test_no_module_takes_anything_private_of_the_standard_library() -> None:
+    def private(module: str) -> list[str]:
+        names = [f"{whole}.{name}" for whole, name in names_of(module)]
+        return [name for name in names if re.search(r"\b_(?!_|exit$)", name)]
+
+    assert each(FILES, private) == {}
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if module != "clock"])
-def test_a_module_reads_no_clock_but_szals_own(module: str) -> None:
-    names = names_of(ast.parse(FILES[module].read_text()))
-    assert [name for whole, name in names if name in CLOCKS and whole in ("time", "datetime", "date")] == []
+def test_no_module_reads_a_clock_but_szals_own() -> None:
+    def clocks(module: str) -> list[str]:
+        return [name for whole, name in names_of(module) if name in CLOCKS and whole in ("time", "datetime", "date")]
+
+    assert each([module for module in FILES if module != "clock"], clocks) == {}
 
 
 OF_THREADS = {"scheduler.clock", "scheduler.workers"}
 """What goes by the machine's clock in any case: threads that are idle, and that clock itself."""
 
 
-@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("scheduler.") and name not in OF_THREADS])
-def test_what_is_scheduled_goes_by_the_clock_of_its_engine(module: str) -> None:
+def test_what_is_scheduled_goes_by_the_clock_of_its_engine() -> None:
     """Which a test may move."""
-    assert not {"clock", "clock.monotonic"} & set(imported(FILES[module]))
+
+    def clocks(module: str) -> set[str]:
+        return {"clock", "clock.monotonic"}.intersection(imported(module))
+
+    assert each([name for name in FILES if name.startswith("scheduler.") and name not in OF_THREADS], clocks) == {}

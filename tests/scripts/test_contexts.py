@@ -105,12 +105,13 @@ def test_so_is_any_value(shell: str, values: list[str], folder: Path) -> None:
     check(shell, values, folder)
 
 
-@pytest.mark.parametrize(("context", "reason"), REFUSED)
-def test_elsewhere_a_placeholder_is_refused_whatever_the_shell(context: str, reason: str) -> None:
-    for shell in ("sh -e", "/bin/bash -eo pipefail", "dash", "env bash", "busybox sh"):
-        [*_, last] = Script.read(written(context), shell.split()).misplaced
-        assert reason in last.refusal.reason
-        assert last.written == "{{inputs.v}}"
+@pytest.mark.parametrize("shell", ["sh -e", "/bin/bash -eo pipefail", "dash", "env bash", "busybox sh"])
+def test_elsewhere_a_placeholder_is_refused_whatever_the_shell(shell: str) -> None:
+    for context, reason in REFUSED:
+        [*_, last] = Script.read(written(context), shell.split()).misplaced or [None]
+        assert last is not None, context
+        assert reason in last.refusal.reason, context
+        assert last.written == "{{inputs.v}}", context
 
 
 def rows() -> Iterator[tuple[str, bool]]:
