@@ -6,6 +6,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 
+from pairs import FULL
+
+FORKS = 40 if FULL else 12
+"""How often a test forks while its threads race with that. Each time the memory of all tests is copied."""
+
 
 def in_child(function: Callable[[], object], *, within: int = 20) -> None:
     """Fork, call *function* in the child, and wait; it fails if that raises, or takes longer than some seconds."""

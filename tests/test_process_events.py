@@ -15,7 +15,7 @@ import weakref
 from contextlib import suppress
 
 import pytest
-from forking import in_child
+from forking import FORKS, in_child
 from injection import Injection, alarm_in, alarm_off, alarms
 
 from szal import interruption, logs, process_events
@@ -142,7 +142,7 @@ class TestLocks:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-5)
         try:
-            for _ in range(40):
+            for _ in range(FORKS):
                 in_child(lambda: [counter.check() for counter in counters])
         finally:
             sys.setswitchinterval(interval)
@@ -387,7 +387,7 @@ class TestLines:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-5)
         try:
-            for _ in range(60):
+            for _ in range(FORKS):
                 in_child(lambda: logger.error("the child's"))
         finally:
             sys.setswitchinterval(interval)

@@ -8,7 +8,7 @@ import weakref
 from queue import SimpleQueue
 
 import pytest
-from forking import in_child
+from forking import FORKS, in_child
 from helper_engine import LONG, bounded, waited
 from processes import wait_until
 
@@ -299,7 +299,7 @@ class TestForks:
         for user in users:
             user.start()
         try:
-            for _ in range(40):
+            for _ in range(FORKS):
                 in_child(child)
         finally:
             stop.set()

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from forking import in_child
+from forking import FORKS, in_child
 from injection import Injection, alarm_in, alarms, each_moment
 
 from szal import waiters
@@ -273,7 +273,7 @@ class TestForks:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-5)
         try:
-            for _ in range(30):
+            for _ in range(FORKS):
                 in_child(child)
         finally:
             sys.setswitchinterval(interval)

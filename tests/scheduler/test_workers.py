@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 import pytest
-from forking import in_child
+from forking import FORKS, in_child
 from helper_engine import LONG, bounded, waited
 from processes import wait_until
 from stores.samples import run_python
@@ -470,7 +470,7 @@ class TestForks:
                 occupy(submit, 4)
             hammered.close()
 
-        for _ in range(40):
+        for _ in range(FORKS):
             in_child(child)
 
     def test_a_child_may_drop_what_its_parent_was_using(self):
@@ -488,7 +488,7 @@ class TestForks:
         for user in users:
             user.start()
         try:
-            for _ in range(40):
+            for _ in range(FORKS):
                 in_child(kept.clear)
         finally:
             stop.set()

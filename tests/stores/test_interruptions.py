@@ -3,6 +3,7 @@
 In a database at some of them; SZAL_TEST_FULL=1: at every one, which takes some minutes.
 """
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,12 @@ from szal.stores.writes import Save
 ALIVE = 20.0
 EVERY = {  # moment: on PostgreSQL one takes as long as ten of SQLite
     "memory": 1,
-    "sqlite": 1 if FULL else 3,
-    "postgres": 1 if FULL else 13,
+    "sqlite": 1 if FULL else 7,
+    "postgres": 1 if FULL else 29,
 }
 PARTS = 5 if FULL else 1  # that the first use is taken in: a test may not take 150 seconds
-FIRST_EVERY = {"sqlite": PARTS if FULL else 5, "postgres": PARTS if FULL else 39}
+FIRST_EVERY = {"sqlite": PARTS if FULL else 11, "postgres": PARTS if FULL else 79}
+SHIFT = sys.version_info.minor  # the moments of another Python are others
 BATCH = [Save.of(record(number)) for number in (1, 2, 3)]
 
 USES: dict[str, Callable[[Store], object]] = {
@@ -72,7 +74,8 @@ def check(store: Store, use: str, where: str | None) -> None:
 def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use: str) -> None:
     if use == "apply" and backend.name == "memory:":
         pytest.skip("one operation after the other")
-    for interruption in interruptions(every=every_of(backend)):
+    every = every_of(backend)
+    for interruption in interruptions(every=every, first=1 + SHIFT % every):
         backend.save(record(9))
         held = interrupted(interruption, USES[use], backend)  # the exception, so that its frames stay
         check(backend, use, interruption.where)
@@ -89,7 +92,8 @@ def test_an_interruption_at_any_moment_leaves_a_store_usable(backend: Store, use
 def test_also_at_the_first_use(kind: str, part: int, request: pytest.FixtureRequest, path: Path) -> None:
     url = request.getfixturevalue("postgres_url") if kind == "postgres" else f"sqlite:///{path}"
     with open_store(url) as migrated:
-        for interruption in interruptions(every=FIRST_EVERY[kind], first=1 + part):
+        every = FIRST_EVERY[kind]
+        for interruption in interruptions(every=every, first=1 + (part if FULL else SHIFT % every)):
             with type(migrated).connect(url) as store:  # type: ignore[attr-defined]
                 held = interrupted(interruption, store.save, record(1))
                 is_usable(store)
@@ -98,7 +102,8 @@ def test_also_at_the_first_use(kind: str, part: int, request: pytest.FixtureRequ
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_was_interrupted_before_it_was_committed_is_not_told_as_committed(backend: Store) -> None:
-    for interruption in interruptions(every=every_of(backend)):
+    every = every_of(backend)
+    for interruption in interruptions(every=every, first=1 + SHIFT % every):
         told: list[Exception | None] = []
         save = Save.of(record(1))
         save.done = told.append
