@@ -14,7 +14,7 @@ from szal.cli.target import Target
 from szal.cli.text import clean, one_line
 from szal.engine.admission import Admission
 from szal.engine.config import EngineConfig
-from szal.engine.recovery import Rerun
+from szal.engine.rerun import Rerun
 from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.spec import ExecutionSpec
 from szal.engine.status import idle_run, put_back

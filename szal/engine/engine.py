@@ -324,7 +324,7 @@ class Engine(Steering):
         such step, one to resolve first, another flow), and what `run` raises.
         """
         from szal.engine.part import Part
-        from szal.engine.recovery import Rerun
+        from szal.engine.rerun import Rerun
 
         self._admission.check_asked_for(execution_id)
         self._admission.check_id(new_id)

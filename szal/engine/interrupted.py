@@ -1,4 +1,4 @@
-"""Which executions nobody runs although they could go on."""
+"""Which executions nobody runs, and which of them could go on."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -6,14 +6,15 @@ from collections.abc import Collection, Mapping
 import attrs
 
 from szal.engine.lineage import parent_of
-from szal.engine.owners import is_gone
+from szal.engine.owners import has_left, is_gone
+from szal.errors import ExecutionOwned
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.ledger import Ledger
 
-__all__ = ["interrupted"]
+__all__ = ["check_not_run", "interrupted"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -28,6 +29,14 @@ def interrupted(ledger: Ledger, flow_name: str | None) -> list[str]:
         if root is not None and flow_name in (None, root.record.flow_name) and root.may_go_on:
             found[root.record.execution_id] = None
     return list(found)
+
+
+def check_not_run(ledger: Ledger, *records: ExecutionRecord) -> None:
+    """Raise `ExecutionOwned` for the first of these executions that has a live owner."""
+    for record in records:
+        holder = ledger.holder(record.execution_id) if record.state.is_live else None
+        if holder is not None and not has_left(holder):
+            raise ExecutionOwned(record.execution_id)
 
 
 @attrs.frozen

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from szal.engine.kept_rows import with_descendants
 from szal.engine.lineage import Reading, Undone
-from szal.engine.rerun import with_descendants
 from szal.errors import CannotReuse, did_you_mean
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import decode_checkpoint, encode_checkpoint

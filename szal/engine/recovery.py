@@ -1,29 +1,26 @@
-"""Taking executions up again: after a crash, after a wait, or as a new one that keeps what was done."""
+"""Taking executions up: as new ones, after a crash, after a wait, or again."""
 
 import logging
-from collections.abc import Mapping
 from typing import get_args
 
 import attrs
 
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
-from szal.engine.correction import Correction, inputs_given_to
-from szal.engine.deciding import Resolution, nothing_to_decide, resolve, rows_of, steps_left_open, undecided
+from szal.engine.deciding import Resolution, nothing_to_decide, resolve, undecided
 from szal.engine.directory import check_directory, moved
-from szal.engine.interrupted import interrupted
+from szal.engine.interrupted import check_not_run, interrupted
 from szal.engine.leased_store import LeasedStore
 from szal.engine.leases import Heartbeat
 from szal.engine.lineage import family_key, is_child_id, root_of, standing_sub_flow
-from szal.engine.owners import has_left, owner_name
-from szal.engine.part import Part
+from szal.engine.owners import owner_name
 from szal.engine.pausing import pause_left
-from szal.engine.rerun import given_rows, kept_rows, memos_of_failed, with_descendants
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, recorded_flow, stored_flow
+from szal.engine.reopening import check_failed, reopened
+from szal.engine.rerun import Rerun, spec_of
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
-    CannotRetry,
     DefinitionMismatch,
     EncodeError,
     ExecutionNotFound,
@@ -38,35 +35,16 @@ from szal.model.fields import problem_of_text
 from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint
 from szal.model.json.text import as_recorded
-from szal.model.results import ExecutionRecord, FlowResult
+from szal.model.results import FlowResult
 from szal.model.state import WorkflowState
-from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Plan
 from szal.steps.resolving import Resolver
-from szal.stores.ledger import Ledger, Signal, Snapshot, StepRows
-from szal.stores.writes import Lease, Release
+from szal.stores.ledger import Ledger, Signal, Snapshot
 
-__all__ = ["Recovery", "Rerun"]
+__all__ = ["Recovery"]
 
 logger = SafeLogger(logging.getLogger(__name__))
-
-
-@attrs.frozen(kw_only=True)
-class Rerun:
-    """What a new execution is to be that keeps what completed in an earlier one. `flow`: None, that of the earlier one.
-
-    With `part` it is that part of a flow. `outputs` are those of steps that are not to run: they count as completed.
-    """
-
-    from_step: str | None = None
-    inputs: Mapping[str, Json] = attrs.field(factory=dict)
-    flow: FlowDef | None = None
-    part: Part | None = None
-    outputs: Mapping[str, Json] = attrs.field(factory=dict)
-    new_id: str | None = None
-    labels: Mapping[str, str] = attrs.field(factory=dict)
-    token: CancellationToken | None = None
 
 
 class Recovery:
@@ -115,47 +93,11 @@ class Recovery:
         self._check_sub_flows(known, spec.flow, spec.plan)
         root = root_of(self.ledger, known.record)
         if root.execution_id != record.execution_id:
-            self._check_not_run(root)  # whose owner has its sub-flows too
+            check_not_run(self.ledger, root)  # whose owner has its sub-flows too
         if spec.retries_failed and not known.record.state.is_live and known.record.state is not WorkflowState.COMPLETED:
-            _check_failed(known.record)
-            return self._reopened(spec, definition)
+            check_failed(known.record)
+            return reopened(self.leased, self._config, spec, definition)
         return self.take_over(spec)
-
-    def _reopened(self, spec: ExecutionSpec, definition: Definition) -> ExecutionSpec | FlowResult:
-        """Return *spec* as it begins again under its own id, with what completed before.
-
-        Raises `CannotRetry` where it has not failed by now, and `ExecutionOwned`.
-        """
-        execution_id = spec.record.execution_id
-        known = self.leased.take_over(execution_id, reopen=True)
-        assert known.epoch is not None
-        lease = Lease(execution_id, known.epoch)
-        try:
-            _check_failed(known.record)  # somebody else may have had it run again meanwhile
-            check_directory(known.record, spec.plan, self._config)
-            steps = kept_rows(self.ledger, known, spec.plan, (), in_place=True)
-            record = attrs.evolve(
-                moved(known.record, self._config.cwd),
-                state=WorkflowState.RUNNING,
-                result=None,
-                finished_at=None,
-                error=None,
-                stop=None,
-                flow_version=spec.flow.version,
-                reopened=known.record.reopened + 1,
-            )
-            memos = memos_of_failed(known)
-            new = self.leased.new(record, definition, steps=[*steps, *memos], under=lease, replace=True)
-            self.leased.claim(new)
-        except BaseException:
-            self.leased.write(Release(execution_id, known.epoch))
-            raise
-        return attrs.evolve(
-            spec,
-            record=record,
-            epoch=new.epoch,
-            snapshot=Snapshot(record=record, epoch=new.epoch, steps=steps, memos=memos),
-        )
 
     def _before_take_over(self, execution_id: str) -> Snapshot:
         """Return what has to be known of an execution before it is taken over.
@@ -279,78 +221,10 @@ class Recovery:
         self.leased.drain()
         return interrupted(self.ledger, flow_name)
 
-    def _check_not_run(self, *records: ExecutionRecord) -> None:
-        """Raise `ExecutionOwned` for the first of these executions that has a live owner."""
-        for record in records:
-            holder = self.ledger.holder(record.execution_id) if record.state.is_live else None
-            if holder is not None and not has_left(holder):
-                raise ExecutionOwned(record.execution_id)
-
     def rerun(self, execution_id: str, wanted: Rerun) -> ExecutionSpec:
-        """Return the spec of a new execution that keeps what completed in this one.
-
-        Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it; and
-        ValueError where a step that must not run twice may have been done, unless `Rerun.from_step` has it run again.
-        """
+        """Return the spec of a new execution that keeps what completed in this one. Raises as `spec_of` does."""
         self.leased.drain()
-        known = self.ledger.read(execution_id)
-        if known.record.state.is_live:
-            self._check_not_run(known.record, root_of(self.ledger, known.record))
-        stored = stored_flow(execution_id, known, self._config)
-        flow, plan = compiled(stored if wanted.flow is None else wanted.flow, self._config, self._resolver)
-        binding = bind(flow, plan, self._resolver, self._config)
-        check_directory(known.record, plan, self._config)
-        steps = self._kept_rows(known, stored, plan, wanted)
-        earlier = known.record.inputs if wanted.flow is None else inputs_given_to(known.record, stored)
-        given = plan.inputs.effective(flow.name, wanted.inputs, earlier=earlier)
-        record = ExecutionRecord(
-            wanted.new_id or new_id(),
-            flow.name,
-            WorkflowState.RUNNING,
-            started_at=self._config.clock.utc_now(),
-            inputs=as_recorded(given, "inputs")[1],
-            flow_id=flow.id,
-            flow_version=flow.version,
-            parent_execution_id=execution_id,
-            labels={**known.record.labels, **wanted.labels},
-            cwd=self._config.cwd or known.record.cwd,
-            file=known.record.file if wanted.flow is None else flow.file,
-        )
-        return ExecutionSpec(
-            flow=flow,
-            plan=plan,
-            binding=binding,
-            record=record,
-            id_from=IdFrom.NOWHERE if wanted.new_id is None else IdFrom.CALLER,
-            token=wanted.token,
-            snapshot=Snapshot(record=record, epoch=None, steps=steps),
-        )
-
-    def _kept_rows(self, known: Snapshot, stored: FlowDef, plan: Plan, wanted: Rerun) -> StepRows:
-        """Return what a rerun begins with."""
-        execution_id, part = known.record.execution_id, wanted.part
-        corrected = Correction((), frozenset())
-        if wanted.flow is not None:
-            corrected = Correction.of(self.ledger, known, wanted.flow, self._config)
-        for line in corrected.differences:
-            logger.info("what is run again of execution %s differs: %s", execution_id, line)
-        if part is not None:
-            return part.rows_from(self.ledger, known)
-        given = given_rows(plan, wanted.outputs, wanted.from_step)
-        named = with_descendants(plan, () if wanted.from_step is None else [wanted.from_step])
-        names = {plan.steps[place].name for place in named}
-        unknown = steps_left_open(known)
-        for step in stored.walk():
-            if (step.idempotent and step.name not in unknown) or step.name in names or step.name in wanted.outputs:
-                continue
-            for key in rows_of(known, step):
-                if undecided(known, key) is not None:
-                    step_too = "it" if key == step.name else f"step {step.name!r}"
-                    problem = f"step {key!r} may have been done: resolve it first, or name {step_too} as from_step"
-                    raise ValueError(f"execution {execution_id}: {problem}")
-        again = named | with_descendants(plan, corrected.changed) | {plan.places[name] for name in wanted.outputs}
-        kept = kept_rows(self.ledger, known, plan, again)
-        return [*kept, *(row._replace(seq=len(kept) + at) for at, row in enumerate(given))]
+        return spec_of(self.ledger, self._config, self._resolver, execution_id, wanted)
 
     def is_rerun(self, execution_id: str, of: str) -> bool:
         """Whether there is an execution of that id, and it is a rerun of that other one."""
@@ -416,11 +290,3 @@ class Recovery:
             resolve(self.leased, execution_id, step, decision, output)
         finally:
             self._active.give_back(root, deciding)
-
-
-def _check_failed(record: ExecutionRecord) -> None:
-    """Raise `CannotRetry` unless an execution has failed and can begin again by itself."""
-    if record.state is not WorkflowState.FAILED:
-        raise CannotRetry(record.execution_id, f"is {record.state}, and not failed")
-    if is_child_id(record.execution_id):
-        raise CannotRetry(record.execution_id, "is a sub-flow: run what it belongs to again")

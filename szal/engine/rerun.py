@@ -1,153 +1,126 @@
-"""What an execution that is run again as a new one keeps of its steps."""
+"""An execution that is run again as a new one, which keeps what was done."""
 
-from collections.abc import Container, Iterable, Mapping
+import logging
+from collections.abc import Mapping
 
-from szal.engine.lineage import Reading, Undone, family_key, last_sub_flow
-from szal.errors import did_you_mean
+import attrs
+
+from szal.engine.config import EngineConfig
+from szal.engine.correction import Correction, inputs_given_to
+from szal.engine.deciding import rows_of, steps_left_open, undecided
+from szal.engine.directory import check_directory
+from szal.engine.interrupted import check_not_run
+from szal.engine.kept_rows import given_rows, kept_rows, with_descendants
+from szal.engine.lineage import root_of
+from szal.engine.part import Part
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, stored_flow
 from szal.expressions.path import Json
-from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
+from szal.logs import SafeLogger
+from szal.model.flow import FlowDef
 from szal.model.json.text import as_recorded
-from szal.model.key import item_in, memo_key
-from szal.model.results import StepResult
-from szal.model.state import StepStatus, WorkflowState
-from szal.model.step import StepDef
-from szal.scheduler.plan import Outcome, Plan
-from szal.stores.ledger import Snapshot, StepRow, StepRows
+from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
+from szal.model.step import new_id
+from szal.scheduler.cancel import CancellationToken
+from szal.scheduler.plan import Plan
+from szal.steps.resolving import Resolver
+from szal.stores.ledger import Ledger, Snapshot, StepRows
 
-__all__ = ["given_rows", "kept_rows", "memos_of_failed", "with_descendants"]
+__all__ = ["Rerun", "spec_of"]
+
+logger = SafeLogger(logging.getLogger(__name__))
 
 
-def kept_rows(
-    ledger: Reading,
-    known: "Snapshot",
-    plan: Plan,
-    again: Container[int],
-    *,
-    in_place: bool = False,
-) -> "StepRows":
-    """Return what a rerun of *known* begins with, but of the steps at the places *again*.
+@attrs.frozen(kw_only=True)
+class Rerun:
+    """What a new execution is to be that keeps what completed in an earlier one. `flow`: None, that of the earlier one.
 
-    Of what completed and was not undone, by this execution or by a rerun, the outcome, which stands unless something
-    before it runs again (`Run.kept`); that a step was skipped, so that it is known to be as it was if it is skipped
-    again; and which sub-flows there were that did not complete. *in_place*: that is the same execution, reopened.
+    With `part` it is that part of a flow. `outputs` are those of steps that are not to run: they count as completed.
     """
-    execution_id = None if in_place else known.record.execution_id
-    rows: list[StepRow] = []
-    checkpoints = {name: decode_checkpoint(data, name) for name, _, data in known.steps}
-    undone = Undone(ledger)
-    begun = (node.step.name for node in plan.nodes if node.step.step_type == "sub_flow")
-    for name in dict.fromkeys([*checkpoints, *begun]):
-        item = None if name in plan.places else item_in(name)
-        place = plan.places.get(name if item is None else item[0])
-        if place is None or place in again or place in plan.finals:  # it is not there any more, or is to run
-            continue
-        step, checkpoint = plan.nodes[place].step, checkpoints.get(name)
-        if step.step_type == "sub_flow":
-            taken_over = None if checkpoint is None else checkpoint.sub_flow
-            child = last_sub_flow(ledger, family_key(known.record), step, taken_over)
-            row = _row_of_sub_flow(step, checkpoint, child, execution_id)
-        elif checkpoint is None or (checkpoint.origin is not None and name in undone.by(checkpoint.origin)):
-            row = None
-        else:
-            row = _row_of(checkpoint, execution_id, is_item=item is not None)
-        if row is not None:
-            rows.append(StepRow(name, len(rows), row))
-    return rows
+
+    from_step: str | None = None
+    inputs: Mapping[str, Json] = attrs.field(factory=dict)
+    flow: FlowDef | None = None
+    part: Part | None = None
+    outputs: Mapping[str, Json] = attrs.field(factory=dict)
+    new_id: str | None = None
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    token: CancellationToken | None = None
 
 
-def given_rows(plan: Plan, outputs: Mapping[str, Json], from_step: str | None) -> "StepRows":
-    """Return rows of steps that count as completed with *outputs*, in this execution, which has not run them.
+def spec_of(
+    ledger: Ledger, config: EngineConfig, resolver: Resolver, execution_id: str, wanted: Rerun
+) -> ExecutionSpec:
+    """Return the spec of a new execution that keeps what completed in this one.
 
-    So they are not undone with it; and what comes after them runs again, as it is older than they are. Raises
-    ValueError for what is no such step, and `EncodeError`.
+    Raises `ExecutionOwned` where somebody runs it: what is under way there would run a second time beside it; and
+    ValueError where a step that must not run twice may have been done, unless `Rerun.from_step` has it run again.
     """
-    rows: list[StepRow] = []
-    for name, output in outputs.items():
-        place = plan.places.get(name)
-        if place is None:
-            raise ValueError(f"outputs: no step {name!r} in this flow{did_you_mean(name, [*plan.places])}")
-        if place in plan.finals:
-            raise ValueError(f"outputs: step {name!r} is a finally step, which runs whatever happened")
-        if name == from_step:
-            raise ValueError(f"outputs: step {name!r} is given one, and is the step that is to run again (from_step)")
-        value = as_recorded(output, f"outputs[{name!r}]")[1]
-        done = StepResult(plan.steps[place].id, name, StepStatus.COMPLETED, value)
-        rows.append(StepRow(name, len(rows), encode_checkpoint(done, int(Outcome.COMPLETED), lent=True)))
-    return rows
-
-
-def _is_done(checkpoint: Checkpoint | None) -> bool:
-    return (
-        checkpoint is not None and checkpoint.outcome is not None and checkpoint.result.status is StepStatus.COMPLETED
+    known = ledger.read(execution_id)
+    if known.record.state.is_live:
+        check_not_run(ledger, known.record, root_of(ledger, known.record))
+    stored = stored_flow(execution_id, known, config)
+    flow, plan = compiled(stored if wanted.flow is None else wanted.flow, config, resolver)
+    binding = bind(flow, plan, resolver, config)
+    check_directory(known.record, plan, config)
+    steps = _rows(ledger, config, known, plan, wanted)
+    if wanted.part is None:
+        _check_decided(known, stored, plan, wanted)
+    earlier = known.record.inputs if wanted.flow is None else inputs_given_to(known.record, stored)
+    given = plan.inputs.effective(flow.name, wanted.inputs, earlier=earlier)
+    record = ExecutionRecord(
+        wanted.new_id or new_id(),
+        flow.name,
+        WorkflowState.RUNNING,
+        started_at=config.clock.utc_now(),
+        inputs=as_recorded(given, "inputs")[1],
+        flow_id=flow.id,
+        flow_version=flow.version,
+        parent_execution_id=execution_id,
+        labels={**known.record.labels, **wanted.labels},
+        cwd=config.cwd or known.record.cwd,
+        file=known.record.file if wanted.flow is None else flow.file,
+    )
+    return ExecutionSpec(
+        flow=flow,
+        plan=plan,
+        binding=binding,
+        record=record,
+        id_from=IdFrom.NOWHERE if wanted.new_id is None else IdFrom.CALLER,
+        token=wanted.token,
+        snapshot=Snapshot(record=record, epoch=None, steps=steps),
     )
 
 
-def _is_skipped(result: StepResult) -> bool:
-    """Whether a step was skipped before its first attempt."""
-    return result.status is StepStatus.SKIPPED and not result.attempts
+def _rows(ledger: Ledger, config: EngineConfig, known: Snapshot, plan: Plan, wanted: Rerun) -> StepRows:
+    """Return what a rerun begins with."""
+    corrected = Correction((), frozenset())
+    if wanted.flow is not None:
+        corrected = Correction.of(ledger, known, wanted.flow, config)
+    for line in corrected.differences:
+        logger.info("what is run again of execution %s differs: %s", known.record.execution_id, line)
+    if wanted.part is not None:
+        return wanted.part.rows_from(ledger, known)
+    given = given_rows(plan, wanted.outputs, wanted.from_step)
+    again = _named(plan, wanted) | with_descendants(plan, corrected.changed)
+    again |= {plan.places[name] for name in wanted.outputs}
+    kept = kept_rows(ledger, known, plan, again)
+    return [*kept, *(row._replace(seq=len(kept) + at) for at, row in enumerate(given))]
 
 
-def _row_of(checkpoint: Checkpoint, execution_id: str | None, *, is_item: bool = False) -> str | None:
-    result = checkpoint.result
-    if _is_done(checkpoint):
-        origin = checkpoint.origin or execution_id
-        age, lent = checkpoint.age + 1, checkpoint.is_lent
-        return encode_checkpoint(
-            result,
-            int(Outcome.COMPLETED),
-            age=age,
-            origin=origin,
-            lent=lent,
-            item=checkpoint.item,
-            item_count=checkpoint.items,
-        )
-    if _is_skipped(result) and not is_item:  # an item that did not run, runs
-        return encode_checkpoint(result, age=checkpoint.age + 1)
-    return None
+def _named(plan: Plan, wanted: Rerun) -> set[int]:
+    return with_descendants(plan, () if wanted.from_step is None else [wanted.from_step])
 
 
-def _row_of_sub_flow(
-    step: StepDef, checkpoint: Checkpoint | None, child: "Snapshot | None", execution_id: str | None
-) -> str | None:
-    """Return what is kept of a sub_flow step: that it completed, or which execution the next one is a rerun of."""
-    if child is None:
-        return None if checkpoint is None else _row_of(checkpoint, execution_id)
-    child_id, state = child.record.execution_id, child.record.state
-    age = 1
-    if checkpoint is not None and checkpoint.sub_flow == child_id:  # taken over from an earlier one
-        age = checkpoint.age + 1
-    if state is WorkflowState.ROLLED_BACK:
-        return None
-    if checkpoint is not None and _is_done(checkpoint) and state is WorkflowState.COMPLETED:
-        return encode_checkpoint(checkpoint.result, int(Outcome.COMPLETED), age=age, sub_flow=child_id)
-    if checkpoint is not None and _is_skipped(checkpoint.result):
-        result = checkpoint.result
-    else:
-        result = StepResult(step.id, step.name, StepStatus.FAILED, error=child.record.error)
-    return encode_checkpoint(result, age=age, sub_flow=child_id)
-
-
-def memos_of_failed(known: "Snapshot") -> "StepRows":
-    """Return what the failed steps of an execution, and items of them, have found out: they go on with that.
-
-    What runs again after one of them begins anew.
-    """
-    results = ((name, decode_checkpoint(data, name).result) for name, _, data in known.steps)
-    failed = tuple(memo_key(name, "") for name, result in results if result.status is StepStatus.FAILED)
-    return [row for row in known.memos if row.step_name.startswith(failed)]
-
-
-def with_descendants(plan: Plan, steps: Iterable[str]) -> set[int]:
-    """Return the places of *steps* and of all that comes after them. Raises ValueError: there is no such step."""
-    pending: list[int] = []
-    for step in steps:
-        if step not in plan.places:
-            raise ValueError(f"no step {step!r} in this flow")
-        pending.append(plan.places[step])
-    found = set(pending)
-    for place in pending:  # grows while it is read
-        for target, _ in plan.successors(place):
-            if target not in found:
-                found.add(target)
-                pending.append(target)
-    return found
+def _check_decided(known: Snapshot, stored: FlowDef, plan: Plan, wanted: Rerun) -> None:
+    """Raise ValueError where a step that is to run must not run twice, and may have been done."""
+    names = {plan.steps[place].name for place in _named(plan, wanted)}
+    unknown = steps_left_open(known)
+    for step in stored.walk():
+        if (step.idempotent and step.name not in unknown) or step.name in names or step.name in wanted.outputs:
+            continue
+        for key in rows_of(known, step):
+            if undecided(known, key) is not None:
+                step_too = "it" if key == step.name else f"step {step.name!r}"
+                problem = f"step {key!r} may have been done: resolve it first, or name {step_too} as from_step"
+                raise ValueError(f"execution {known.record.execution_id}: {problem}")

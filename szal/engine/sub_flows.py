@@ -245,7 +245,7 @@ class SubFlows:
         """Return *spec* with a lease, where executions have one, and with what it keeps of an *earlier* one."""
         if self._leased is None:
             return spec
-        from szal.engine.rerun import kept_rows
+        from szal.engine.kept_rows import kept_rows
         from szal.model.definition import Definition
         from szal.stores.ledger import Snapshot
 
