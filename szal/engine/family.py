@@ -79,7 +79,12 @@ def pause_if_idle(lifecycle: Lifecycle) -> None:
     family = family_of(lifecycle)
     for member in family:
         member.waits.check_signals()
-    if lifecycle.scheduler.is_idle():
+    if not lifecycle.scheduler.is_idle():
+        return
+    beyond = [member for member in family_of(lifecycle) if member.undecided and not member.run.stoppable]
+    for member in beyond:  # whoever decides would come too late
+        member.end_undecided()
+    if not beyond:
         for member in reversed(family_of(lifecycle)):
             member.pause(_open_questions(member), member.waits.wake(), member.waits.awaited())
 

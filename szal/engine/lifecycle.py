@@ -156,6 +156,12 @@ class Lifecycle(Supervised):
     def _needs_decision(self, node: Node) -> None:
         self.undecided.append(node)
 
+    def end_undecided(self) -> None:
+        """Fail the steps that somebody would have to decide on: what it belongs to cannot wait for that."""
+        nodes, self.undecided = self.undecided, []
+        for node in nodes:
+            self.scheduler.leave_open(self.run, node.key)
+
     # -- the states ----------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -438,6 +444,8 @@ class Lifecycle(Supervised):
         )
         child.run.ends_waits = child.run.ends_waits or self.run.ends_waits or is_final
         child.run.stoppable = not is_final
+        if is_final:
+            child.run.on_undecided = None
         return child
 
     def as_completed(self) -> Completed:

@@ -9,7 +9,7 @@ from szal.errors import Cancelled, SzalError, cut, describe, partial_output_of, 
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.results import StepResult
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, Stop
 from szal.raised import name_of
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
@@ -155,6 +155,8 @@ def _finish(c: Coordinator, run: Run) -> None:
         c.inbox.make_calls()
     if run not in c.runs or c.is_breaking_off:
         return
+    if c.leaving is Stop.PAUSED and len(c.runs) == 1:
+        c.leaving = None  # no step is left that could be put off: it ends, or is undone, as it would have
     del c.runs[run]
     if run.timer is not None:
         c.timers.cancel(run.timer)

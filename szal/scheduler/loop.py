@@ -162,6 +162,10 @@ class Scheduler:
         """Have *run* wait for nothing any more: waits are skipped, as the flow has failed and is to be undone."""
         stopping.end_waits(self._c, run)
 
+    def leave_open(self, run: Run, key: str) -> None:
+        """Fail the step, or item, of *run* called *key*, of which nobody has said whether it was done."""
+        stopping.leave_open(self._c, *run.find(key))
+
     def end(self, run: Run, stop: Stop, why: str | None = None) -> None:
         """End *run*, and the items of its steps; *why* says more than *stop* does."""
         stopping.stop_run(self._c, run, stop, why)

@@ -34,6 +34,7 @@ __all__ = [
     "interrupt",
     "is_done_before",
     "leave",
+    "leave_open",
     "let_go",
     "overtake",
     "pause",
@@ -147,7 +148,7 @@ def wind_up(c: Coordinator, run: Run, stop: Stop) -> None:
         elif is_done_before(run, node):
             take_back_done(c, run, node)
         elif stage is UNDECIDED:
-            _leave_open(c, run, node)
+            leave_open(c, run, node)
         else:
             end_early(c, run, node, stop.reason, Outcome.PASSED)
 
@@ -221,7 +222,7 @@ def end_early(
     ending.finish_if_done(c, run)
 
 
-def _leave_open(c: Coordinator, run: Run, node: Node) -> None:
+def leave_open(c: Coordinator, run: Run, node: Node) -> None:
     """End a step of which nobody has said whether it was done."""
     call = Call(run, node, 1)
     call.started = call.ended = c.clock.monotonic()

@@ -9,7 +9,7 @@ from durable.children import killed
 from helper_engine import waited
 from helper_flows import COMPLETED, outcomes
 
-from szal import FlowDef, FlowEnd, FlowMode, InMemoryStorage, StepDef, WorkflowState
+from szal import FlowDef, FlowEnd, FlowMode, InMemoryStorage, StepDef, UnknownOutcome, WorkflowState
 from szal.engine.lineage import child_id
 from szal.engine.part import Part
 
@@ -206,3 +206,41 @@ def test_it_is_too_late_to_end_or_pause_what_has_nothing_but_these_left(new_engi
     assert getattr(engine, how)("e") is False
     go_on.set()
     assert execution.result(20).state is WorkflowState.COMPLETED
+
+
+INNER = FlowDef("inner", steps=[StepDef("send", idempotent=False), StepDef("each", foreach=[1, 2])])
+OUTER = FlowDef(
+    "outer",
+    steps=[StepDef("a"), StepDef("tell", step_type="sub_flow", config={"flow_name": "inner"}, finally_=True)],
+    rollback_on_failure=True,
+    sub_flows=(INNER,),
+)
+
+
+@pytest.mark.parametrize("unsure", ["send", "each"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_nobody_knows_of_in_a_sub_flow_is_a_failure_as_nobody_could_decide(new_engine, fails, unsure):
+    def handle(ctx):
+        if ctx.step.name == "a" and fails:
+            raise ValueError
+        if ctx.step.name == unsure and ctx.index != 0:
+            raise UnknownOutcome("no answer")
+
+    engine = new_engine(handle)
+    result = engine.run(OUTER, execution_id="e")
+    assert result.state is (WorkflowState.ROLLED_BACK if fails else WorkflowState.COMPLETED)
+    assert "UnknownOutcome: no answer" in result["tell"].error
+
+
+def test_a_crash_in_a_step_of_a_sub_flow_that_must_not_run_twice_is_its_failure(store_url, new_engine):
+    code = """
+    inner = FlowDef("inner", steps=[StepDef("send", idempotent=False)])
+    tell = StepDef("tell", step_type="sub_flow", config={"flow_name": "inner"}, finally_=True)
+    flow = FlowDef("outer", steps=[StepDef("a"), tell], sub_flows=(inner,))
+    new_engine(lambda ctx: die() if ctx.step.name == "send" else None).run(flow, execution_id="e")
+    """
+    killed(code, store_url)
+    calls = []
+    [result] = new_engine(lambda ctx: calls.append(ctx.step.name)).recover()
+    assert (result.state, calls) == (WorkflowState.COMPLETED, [])
+    assert "send ended before it was decided whether it had been done" in result["tell"].error

@@ -113,6 +113,26 @@ def test_the_last_step_ends_the_execution(new_engine):
     assert not engine.pause("e")
 
 
+@pytest.mark.parametrize("end", ["completes", "fails"])
+def test_so_do_its_undoing_and_its_finally_steps(new_engine, end):
+    gate, undone = Gate("b"), []
+
+    def handler(ctx):
+        gate(ctx)
+        if end == "fails" and ctx.step.name == "b":
+            raise ValueError
+
+    engine = new_engine(handler, rollback_handler=lambda ctx: undone.append(ctx.step.name))
+    steps = [StepDef("a", rollbackable=True), StepDef("b"), StepDef("tell", finally_=True, foreach=[1, 2])]
+    execution = engine.start(FlowDef("f", steps=steps, rollback_on_failure=True), execution_id="e")
+    waited(gate.begun)
+    assert engine.pause("e")
+    gate.go.set()
+    assert execution.result(20).state is (COMPLETED if end == "completes" else WorkflowState.ROLLED_BACK)
+    assert gate.ran == ["a", "b", "tell", "tell"]
+    assert undone == ([] if end == "completes" else ["a"])
+
+
 def test_from_another_engine_it_is_heard_at_the_next_heartbeat(new_engine, renewals):
     gate = Gate("a")
     execution = new_engine(gate, lease_ttl=0.3).start(chain("a", "b"), execution_id="e")
