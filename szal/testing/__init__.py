@@ -1,7 +1,7 @@
 """Tests of flows: without a database, without waiting, and with nothing done that must not be.
 
 `run_flow` runs one; `engine` is an engine whose clock a test moves; `crash_after` has a run crash. The contract of
-stores is ``szal.testing.store_contract``, and what pytest is given ``szal.testing.plugin``: these two need pytest.
+stores is ``szal.testing.store_contract``, which needs pytest; the fixtures for pytest are in ``szal_pytest``.
 """
 
 from szal.testing.clock import FakeClock
