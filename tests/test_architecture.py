@@ -86,6 +86,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "luggage": "exceptions that travel to another process, if they can",
         "results": "results and records",
         "json.text": "JSON values as text",
+        "redaction": "what must not be seen",
         "kept": "what was made of a flow, for as long as it says the same",
         "json.writing": "the model as JSON",
         "json.reading": "the model from JSON",
@@ -212,6 +213,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "engine": {
         "config": "what an engine can be told",
+        "secrets": "inputs that are not recorded",
         "directory": "where the commands of an execution run",
         "reporting": "events and metrics of one execution",
         "owners": "who runs an execution, and whether it is known to have ended",

@@ -10,7 +10,7 @@ from szal.cli.advice import advice_on
 from szal.cli.announcement import Announcement, announce
 from szal.cli.differences import Differs, tell_differences
 from szal.cli.execute import Job, Outcome, Settings, execute
-from szal.cli.inputs import inputs_given
+from szal.cli.inputs import inputs_given, inputs_known, inputs_shown, secrets_given
 from szal.cli.live import view_of
 from szal.cli.standing import age_of
 from szal.cli.target import Target, recorded_target
@@ -64,13 +64,17 @@ class Prepared:
 
 @attrs.frozen
 class Continuing:
-    """How executions are taken up: by *do*, as themselves, or *again*, as new ones with the inputs that are typed."""
+    """How executions are taken up: by *do*, as themselves, or *again*, as new ones with the inputs that are typed.
+
+    *secrets* are inputs of one that goes on, as they are typed: they were not recorded.
+    """
 
     settings: Settings
     console: Console
     store: Any
     do: GoOn
     again: Mapping[str, str] | None = None
+    secrets: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def is_new(self) -> bool:
@@ -133,11 +137,13 @@ class Continuing:
     def _wanted(self, record: ExecutionRecord, recorded: FlowDef, target: Target | None) -> Wanted:
         """Return what it is to be: the flow that *target* has of this name, and the inputs that are typed."""
         flow = None if target is None or target.is_any else target.named(record.flow_name)
-        if not self.again:
+        if not self.is_new:
+            return Wanted(flow, secrets_given(recorded, self.secrets))
+        if not (self.again or record.secret_inputs):
             return Wanted(flow)
         registry = None if target is None else target.migrations.get(recorded.name)
         now = recorded if registry is None else registry.migrate_latest(recorded)
-        return Wanted(flow, inputs_given(now if flow is None else flow, self.again, record.inputs))
+        return Wanted(flow, inputs_given(now if flow is None else flow, self.again or {}, inputs_known(record)))
 
     def _differences(
         self, record: ExecutionRecord, flow: FlowDef | None, target: Target, named: str | None
@@ -174,7 +180,7 @@ def _told_again(record: ExecutionRecord, flow: FlowDef, wanted: Wanted, director
     return Announcement(
         flow=flow,
         execution_id=None,
-        inputs={**Plan.of(flow).inputs.defaults, **record.inputs, **wanted.inputs},
+        inputs=inputs_shown(flow, {**Plan.of(flow).inputs.defaults, **record.inputs, **wanted.inputs}),
         given={**record.inputs, **wanted.inputs},
         labels=record.labels,
         directory=directory or record.cwd,

@@ -19,7 +19,7 @@ from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.spec import ExecutionSpec
 from szal.engine.status import idle_run, put_back
 from szal.errors import SzalError
-from szal.expressions.path import Json, build_step_context, outcome_values
+from szal.expressions.path import Json, outcome_values
 from szal.expressions.template import CompiledTemplate
 from szal.model.json import decode_checkpoint
 from szal.model.results import StepResult
@@ -27,6 +27,7 @@ from szal.model.state import StepStatus
 from szal.model.texts import ROLLBACK
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import CONDITION_NOT_MET, Ready
+from szal.scheduler.seen import MaskedOutcome
 from szal.scheduler.stage import KEPT, Tally
 from szal.steps.resolving import resolver_of
 from szal.stores import ExecutionStore
@@ -90,13 +91,15 @@ class _NotYetKnown(Exception):
 class _Known(Mapping[str, Json]):
     """What is known of steps, as conditions see it."""
 
-    def __init__(self, known: Mapping[str, StepResult]) -> None:
+    def __init__(self, known: Mapping[str, StepResult], execution_id: str) -> None:
         self._known = known
+        self._execution_id = execution_id
 
     def __getitem__(self, name: str) -> Json:
         if name not in self._known:
             raise _NotYetKnown(name)
-        return outcome_values(self._known[name])
+        known = self._known[name]
+        return MaskedOutcome(known, self._execution_id) if known.is_masked else outcome_values(known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
@@ -109,7 +112,8 @@ class _Simulation:
     """A run in which nothing is called, with what is known of each step."""
 
     def __init__(self, spec: ExecutionSpec) -> None:
-        self._inputs = spec.record.inputs
+        self._inputs = spec.inputs
+        self._redaction = spec.redaction
         self._record = spec.record
         self._run = idle_run(spec.record, spec.plan)
         self._known: dict[str, StepResult] = {}
@@ -156,8 +160,9 @@ class _Simulation:
         try:
             why = run.why_blocked(node) or self._why_not(node)
         except SzalError as error:  # of a condition that cannot be decided at all
-            self._made[place] = "fail", str(error)
-            self._known[step.name] = failed = StepResult(step.id, step.name, StepStatus.FAILED, error=str(error))
+            told = self._redaction.text(str(error))
+            self._made[place] = "fail", told
+            self._known[step.name] = failed = StepResult(step.id, step.name, StepStatus.FAILED, error=told)
             run.settle(node, failed, Outcome.FAILED)
             return
         if why is None:
@@ -175,11 +180,14 @@ class _Simulation:
         if node.condition is None:
             return None
         try:
-            holds = node.condition.evaluate({"inputs": self._inputs, "steps": _Known(self._known)})
+            holds = node.condition.evaluate({"inputs": self._inputs, "steps": self._steps()})
         except _NotYetKnown:
             self._open.add(node.place)
             return None
         return None if holds else (CONDITION_NOT_MET, Outcome.PASSED)
+
+    def _steps(self) -> _Known:
+        return _Known(self._known, self._record.parent_execution_id or self._record.execution_id)
 
     def step(self, node: Node) -> StepPreview:
         """Return what would become of a step."""
@@ -188,9 +196,9 @@ class _Simulation:
         config: Json = None
         if does == "run":
             try:
-                config = self._rendered(step.config)
+                config = self._redaction.value(self._rendered(step.config))
             except SzalError as error:
-                does, why = "fail", str(error)
+                does, why = "fail", self._redaction.text(str(error))
         return StepPreview(
             name=step.name,
             does=does,
@@ -219,7 +227,7 @@ class _Simulation:
             path.segments[0] in _OF_AN_ITEM for path in template.references
         ):
             return value
-        context = build_step_context(self._inputs, self._known)
+        context: dict[str, Json] = {"inputs": self._inputs, "steps": self._steps()}
         return template.render(context, shlex.quote if key == "run" else None)
 
 

@@ -16,7 +16,7 @@ from szal.cli.fate import Already
 from szal.cli.help import Command
 from szal.cli.history import check_exists, find_record
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many, target_of_many
-from szal.cli.options import inputs_option, needed, not_empty, values_of
+from szal.cli.options import inputs_option, needed, not_empty, pairs_of, values_of
 from szal.cli.session import close, console_of, end, run_options
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
@@ -52,9 +52,20 @@ _target_argument = click.argument(
 @click.command(cls=Command, short_help="Go on with an execution that was interrupted, or waits.")
 @_id_argument
 @_target_argument
+@click.option(
+    "-i",
+    "--input",
+    "inputs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=pairs_of,
+    help="A secret input, which was not recorded. Without it, the environment variable SZAL_SECRET_KEY is taken.",
+)
 @many_options
 @run_options
-def resume(*, execution_id: str | None, target: str | None, many: Many, settings: Settings) -> None:
+def resume(
+    *, execution_id: str | None, target: str | None, inputs: Mapping[str, str], many: Many, settings: Settings
+) -> None:
     """Go on with an execution that was interrupted, or waits.
 
     Steps that have ended are not run again; of an execution that has ended the result is shown. The definition is the
@@ -69,9 +80,11 @@ def resume(*, execution_id: str | None, target: str | None, many: Many, settings
     """
     name, target = one_or_many(many, execution_id, target)
     if name is None:
+        if inputs:
+            raise click.UsageError("-i is for one execution: for many, set SZAL_SECRET_KEY in the environment")
         _go_on_with_many(Action.RESUME, many, target, settings, _resume)
     else:
-        _go_on(name, target, settings, _resume)
+        _go_on(name, target, settings, _resume, secrets=inputs)
 
 
 @click.command(cls=Command, short_help="Run a flow again, keeping what completed.")
@@ -149,6 +162,7 @@ def _go_on(
     do: GoOn,
     *,
     again: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> None:
     check_exists(needed(settings.store))
     with documents(divert=settings.recorded) as document:
@@ -157,7 +171,8 @@ def _go_on(
         with sink_of(settings) as store:
             assert store is not None
             record = find_record(store, execution_id)
-            outcome = Continuing(settings, console, store, do, again).take_up(record, found, target)
+            continuing = Continuing(settings, console, store, do, again, secrets or {})
+            outcome = continuing.take_up(record, found, target)
         close(document, console, outcome, settings, target)
     end(outcome)
 
@@ -284,8 +299,8 @@ def _tell(document: Stream, settings: Settings, execution_id: str, error: BaseEx
         write(document, error_json(error, message, {"execution_id": execution_id}))
 
 
-def _resume(engine: Engine, name: str, token: CancellationToken, _: Wanted) -> FlowResult:
-    return engine.resume(name, cancel=token)
+def _resume(engine: Engine, name: str, token: CancellationToken, wanted: Wanted) -> FlowResult:
+    return engine.resume(name, inputs=wanted.inputs, cancel=token)
 
 
 def _interrupted(store: Any) -> list[str]:

@@ -6,16 +6,29 @@ from typing import Final
 
 import attrs
 
+from szal.engine.secrets import hide, with_secrets
 from szal.errors import DecodeError, InvalidInputs
 from szal.expressions.path import Json
 from szal.files.yaml import BOOLEANS
 from szal.model.flow import FlowDef
-from szal.model.inputs import Input
+from szal.model.inputs import Input, Inputs
 from szal.model.json.text import loads
+from szal.model.redaction import Redaction
+from szal.model.results import ExecutionRecord
 from szal.number import JSON_NUMBER, as_typed, problem_of
 from szal.scheduler.plan import Plan
 
-__all__ = ["Unclear", "as_input", "how_to_give", "inputs_given", "type_of", "value_of"]
+__all__ = [
+    "Unclear",
+    "as_input",
+    "how_to_give",
+    "inputs_given",
+    "inputs_known",
+    "inputs_shown",
+    "secrets_given",
+    "type_of",
+    "value_of",
+]
 
 _MEANT: Final = {  # what words mean elsewhere that are text here
     **dict.fromkeys(("True", "TRUE"), "true"),
@@ -52,9 +65,36 @@ def inputs_given(flow: FlowDef, texts: Mapping[str, str], earlier: Mapping[str, 
     """Return the inputs that are typed as *texts*; raise `InvalidInputs` with all that is wrong with them.
 
     One that *flow* declares with a type is read as that, and one whose default is text, or true or false, as such;
-    any other is read by `value_of`. *earlier* are those of the execution that they are laid over.
+    any other is read by `value_of`. *earlier* are those of the execution that they are laid over. Secret ones that are
+    in neither are taken from the environment, if they are there.
     """
-    inputs = Plan.of(flow).inputs
+    plan = Plan.of(flow)
+    given, unreadable = _all_read(plan.inputs, texts)
+    with_all = with_secrets(plan, given, earlier=earlier)
+    plan.inputs.effective(flow.name, with_all, earlier=earlier, unreadable=unreadable)
+    return dict(with_all or {})
+
+
+def secrets_given(flow: FlowDef, texts: Mapping[str, str]) -> dict[str, Json]:
+    """Return the secret inputs that are typed as *texts*, for an execution that goes on; raise `InvalidInputs`."""
+    given, unreadable = _all_read(Plan.of(flow).inputs, texts)
+    if unreadable:
+        raise InvalidInputs(flow.name, tuple(f"input {name!r}: {problem}" for name, problem in unreadable.items()))
+    return given
+
+
+def inputs_known(record: ExecutionRecord) -> dict[str, Json]:
+    """Return the inputs of an execution that were recorded as they were given."""
+    return {name: value for name, value in record.inputs.items() if name not in record.secret_inputs}
+
+
+def inputs_shown(flow: FlowDef, inputs: Mapping[str, Json]) -> dict[str, Json]:
+    """Return inputs as they may be seen."""
+    return hide(Plan.of(flow), dict(inputs), Redaction()).recorded
+
+
+def _all_read(inputs: Inputs, texts: Mapping[str, str]) -> tuple[dict[str, Json], dict[str, str]]:
+    """Return the inputs that are typed, and what is wrong with those that cannot be read."""
     given: dict[str, Json] = dict(texts)
     unreadable: dict[str, str] = {}
     for name in inputs.by_name or texts:
@@ -63,12 +103,13 @@ def inputs_given(flow: FlowDef, texts: Mapping[str, str], earlier: Mapping[str, 
                 given[name] = _read(inputs.by_name.get(name), texts[name])
         except Unclear as error:
             unreadable[name] = str(error)
-    inputs.effective(flow.name, given, earlier=earlier, unreadable=unreadable)
-    return given
+    return given, unreadable
 
 
 def type_of(declared: Input) -> str | None:
     """Return the type that an input is read as: its own, or where it takes anything, that of its default; None: any."""
+    if declared.secret and declared.type is None:
+        return "string"
     if not declared.takes_anything or declared.taken_by is not None:
         return declared.type or declared.reads_as
     return {str: "string", bool: "boolean"}.get(type(declared.default))

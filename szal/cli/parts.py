@@ -8,6 +8,7 @@ import click
 
 from szal.cli import completion
 from szal.cli.history import check_exists, find_record
+from szal.cli.inputs import inputs_known
 from szal.cli.options import needed, not_empty
 from szal.cli.text import one_line
 from szal.engine.engine import Engine
@@ -73,7 +74,7 @@ class Selection:
             return Chosen(part.flow, part)
         assert store is not None, "it was checked"
         record = find_record(store, self.reuse)
-        return Chosen(part.flow, part, record.execution_id, record.inputs)
+        return Chosen(part.flow, part, record.execution_id, inputs_known(record))
 
     def _part(self, flow: FlowDef) -> Part | None:
         if self.from_step is not None:

@@ -15,7 +15,7 @@ from szal.cli.differences import Differs, tell_differences
 from szal.cli.dry_run import preview_of, show_preview, spec_for
 from szal.cli.execute import Job, Settings, execute, sink_of
 from szal.cli.history import reading
-from szal.cli.inputs import inputs_given
+from szal.cli.inputs import inputs_given, inputs_shown
 from szal.cli.live import view_of
 from szal.cli.options import id_option, inputs_option, labels_option, needed, target_argument
 from szal.cli.parts import Chosen, Selection, part_options
@@ -144,7 +144,7 @@ def _announcement(chosen: Chosen, given: Mapping[str, Json], **facts: Any) -> An
     inputs = {**(chosen.earlier or {}), **given}
     return Announcement(
         flow=chosen.flow,
-        inputs={**Plan.of(chosen.flow).inputs.defaults, **inputs},
+        inputs=inputs_shown(chosen.flow, {**Plan.of(chosen.flow).inputs.defaults, **inputs}),
         given=inputs,
         note=note,
         **facts,

@@ -10,7 +10,7 @@ from szal.cli.help import Command
 from szal.cli.inputs import type_of
 from szal.cli.target import find_target
 from szal.cli.text import one_line
-from szal.errors import SzalError
+from szal.errors import SzalError, secret_variable
 from szal.model.inputs import Input, Inputs, written
 from szal.scheduler.plan import Plan
 
@@ -91,3 +91,5 @@ def said_of(declared: Input) -> Iterator[str]:
         yield one_line(f"default {written(declared.default)}")
     elif declared.standing_in:
         yield one_line(f"default {declared.standing_in}")
+    if declared.secret:
+        yield one_line(f"secret: {secret_variable(declared.name)} may hold it")

@@ -12,6 +12,7 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
+from szal.engine.secrets import hide
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs
 from szal.errors import ExecutionNotFound, SzalError
 from szal.expressions.path import Json
@@ -71,19 +72,31 @@ class Admission:
         check_configs(flow, plan, binding)
         check_all_used(self._resolver, self._flows_with(flow))
         execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
+        redaction = self._config.redaction()
+        given = hide(plan, given_inputs(flow, plan, inputs, self._config), redaction)
         record = ExecutionRecord(
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
             started_at=self._config.clock.utc_now(),
-            inputs=given_inputs(flow, plan, inputs, self._config),
+            inputs=given.recorded,
+            secret_inputs=tuple(given.secrets),
             flow_id=flow.id,
             flow_version=flow.version,
             labels=as_recorded(checked_labels(labels), "labels")[1] if labels else {},
             cwd=first_directory(execution_id, flow, plan, self._config),
             file=flow.file,
         )
-        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=record, id_from=id_from, token=cancel)
+        return ExecutionSpec(
+            flow=flow,
+            plan=plan,
+            binding=binding,
+            record=record,
+            id_from=id_from,
+            token=cancel,
+            secrets=given.secrets,
+            redaction=redaction,
+        )
 
     def _flows_with(self, flow: FlowDef) -> Iterator[FlowDef]:
         """Yield *flow* and all others that are known."""

@@ -2,12 +2,14 @@
 
 import traceback
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from szal.errors import describe
 from szal.interruption import is_interruption
 from szal.model.json import MOST_ATTEMPTS, AttemptEnd
+from szal.model.redaction import Redaction
 from szal.storable import storable
 
 __all__ = ["MOST_OF_A_TRACEBACK", "AttemptLog", "traceback_of"]
@@ -25,7 +27,8 @@ class AttemptLog:
     the step has settled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
         self._ends: dict[str, deque[AttemptEnd]] = {}
         self._errors: dict[str, BaseException] = {}
 
@@ -34,7 +37,7 @@ class AttemptLog:
 
     def add(self, step_name: str, started: float, ended: float, error: BaseException | None) -> None:
         """Add an attempt, which began and ended at these Unix times, and failed with *error* if there is one."""
-        said = None if error is None else describe(error)[:_MOST_OF_A_MESSAGE]
+        said = None if error is None else describe(error, self._redaction.mask)[:_MOST_OF_A_MESSAGE]
         end = AttemptEnd(datetime.fromtimestamp(started, UTC), datetime.fromtimestamp(ended, UTC), said)
         self._ends.setdefault(step_name, deque(maxlen=MOST_ATTEMPTS)).append(end)
         if error is not None:
@@ -48,11 +51,13 @@ class AttemptLog:
     def take_traceback(self, step_name: str) -> str | None:
         """Return the traceback of the last failure, once: the step has settled, and the error may go."""
         error = self._errors.pop(step_name, None)
-        return None if error is None else traceback_of(error)
+        return None if error is None else traceback_of(error, self._redaction.mask)
 
 
-def traceback_of(error: BaseException) -> str | None:
+def traceback_of(error: BaseException, mask: Callable[[str], str] | None = None) -> str | None:
     """Return the end of the traceback of *error*, as the interpreter would print it; None where it cannot be had.
+
+    *mask* masks what must not be seen in it.
 
     >>> try:
     ...     int("five")
@@ -66,5 +71,5 @@ def traceback_of(error: BaseException) -> str | None:
         if is_interruption(broken):
             raise
         return None
-    text = storable(lines).encode()
+    text = storable(lines if mask is None else mask(lines)).encode()
     return text[-MOST_OF_A_TRACEBACK:].decode("utf-8", "ignore")

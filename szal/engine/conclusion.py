@@ -38,9 +38,12 @@ def result_of(spec: ExecutionSpec, run: Run, took: float, state: WorkflowState, 
     for node in run.plan.nodes if run.unsettled or run.plan.finals else ():
         if steps[node.place] is None:
             steps[node.place] = as_it_is_left(run, node)
+    shown = cast("list[StepResult]", steps)
+    if spec.redaction.is_active:
+        shown = list(map(spec.redaction.result, shown))
     return FlowResult(
         spec.flow.name,
-        cast("list[StepResult]", steps),
+        shown,
         took,
         success=state is WorkflowState.COMPLETED,
         rolled_back=state is WorkflowState.ROLLED_BACK,
@@ -88,6 +91,7 @@ def without_exception(result: StepResult) -> StepResult:
         items=None if result.items is None else list(map(without_exception, result.items)),
         is_caught=result.is_caught,
         undo_output=result.undo_output,
+        is_masked=result.is_masked,
     )
 
 
@@ -110,4 +114,5 @@ def copy_of(record: ExecutionRecord) -> ExecutionRecord:
         file=record.file,
         stop=record.stop,
         reopened=record.reopened,
+        secret_inputs=record.secret_inputs,
     )

@@ -1,16 +1,18 @@
 """What an engine can be told."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
 
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
+from szal.expressions.path import Json
 from szal.function import ONE_CONTEXT, check_handler
 from szal.model.catalogue import WorkflowStorage
 from szal.model.fields import problem_of_shares
+from szal.model.redaction import Redaction, Rule, Rules
 from szal.model.state import StepStatus
 from szal.model.step import INLINE, Inline
 from szal.number import check
@@ -29,6 +31,12 @@ OnInterrupt = Literal["pause", "cancel"]
 
 _DEEPEST: Final = 64
 """The output of each is one level deeper in that of the run, and JSON values have a limit of those."""
+
+
+def _rules(rules: object) -> tuple[Rule, ...]:
+    if isinstance(rules, str) or not isinstance(rules, Sequence):
+        raise TypeError(f"redact takes a sequence of names, patterns and functions, as in redact=({rules!r},)")
+    return tuple(rules)
 
 
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:
@@ -102,6 +110,11 @@ class EngineConfig:
     where it is gone, the execution is not gone on with (`WorkingDirectoryGone`).
     `clock`: what limits, waits and back-offs go by: that of this machine, or one that a test moves
     (`szal.testing.FakeClock`).
+    `redact`: what must not be recorded or shown, of any run: names of inputs and of keys of objects (``*`` stands for
+    anything, case does not count), compiled patterns of texts, and functions that return a text masked.
+    `secrets`: a function that returns the secret input of that name, or None: asked for secret inputs that are not
+    given, and by who goes on with an execution, as they are not recorded. The environment variable
+    ``SZAL_SECRET_NAME`` comes after it. docs/secrets.md says more.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
     `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
     the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
@@ -135,7 +148,16 @@ class EngineConfig:
     max_sub_flows: int = attrs.field(default=100_000)
     cwd: str | None = attrs.field(default=None, converter=_absolute)
     clock: Clock = attrs.field(default=REAL)
+    redact: tuple[Rule, ...] = attrs.field(default=(), converter=_rules)
+    secrets: Callable[[str], Json] | None = attrs.field(default=None)
     migrations: "Mapping[str, MigrationRegistry]" = attrs.field(factory=dict)
+    _redacted: Rules = attrs.field(
+        init=False, repr=False, eq=False, default=attrs.Factory(lambda self: Rules.of(self.redact), takes_self=True)
+    )
+
+    def redaction(self) -> Redaction:
+        """Return what must not be seen of a run that begins."""
+        return Redaction(self._redacted)
 
     @execution_store.validator
     def _a_store(self, attribute: "attrs.Attribute[ExecutionStore | None]", value: object) -> None:
@@ -182,6 +204,12 @@ class EngineConfig:
     def _a_clock(self, attribute: "attrs.Attribute[Clock]", value: object) -> None:
         if not isinstance(value, Clock):
             raise TypeError(f"{attribute.name} must be a szal.testing.FakeClock, not {type(value).__name__}")
+
+    @secrets.validator
+    def _a_source(self, attribute: "attrs.Attribute[object]", value: object) -> None:
+        if value is not None and not callable(value):
+            hint = f": write {attribute.name}={{…}}.get" if isinstance(value, Mapping) else ""
+            raise TypeError(f"{attribute.name} must be a function of an input's name{hint}")
 
     @cwd.validator
     def _a_directory(self, attribute: "attrs.Attribute[str | None]", value: str | None) -> None:

@@ -240,7 +240,9 @@ class Driver:
             if lifecycle.recording.can_go_on:
                 family.leave(lifecycle, stop)
             else:
-                family.record_failure(lifecycle, "" if error is None else describe(error))
+                family.record_failure(
+                    lifecycle, "" if error is None else describe(error, lifecycle.spec.redaction.mask)
+                )
 
     def start(
         self, admit: Callable[[], ExecutionSpec | FlowResult | None], thread: RunThread, execution: Execution

@@ -164,23 +164,33 @@ class Engine(Steering):
         driver = self._driver(execution.execution_id, execution=execution)
         return driver.start(partial(self._admission.admit, spec, is_handed_out=True, signal=signal), thread, execution)
 
-    def resume(self, execution_id: str, *, cancel: CancellationToken | None = None) -> FlowResult:
+    def resume(
+        self,
+        execution_id: str,
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        cancel: CancellationToken | None = None,
+    ) -> FlowResult:
         """Continue an execution that was interrupted or is PAUSED, on this thread; or return the result it ended with.
 
         Steps that have ended are not run again. A sub-flow goes on with the execution that it belongs to, whose result
         is returned. The definition is the stored one, brought forward by `EngineConfig.migrations`. Raises
         `ExecutionNotFound`, `ExecutionOwned` (its owner is alive), `HandlerNotFound`, `DefinitionMismatch` (a step that
         has ended is no longer there), and what `run` raises.
+
+        *inputs* are those that were not recorded, as they are secret; `InvalidInputs` for any other. Where one is
+        neither given nor had from `EngineConfig.secrets` or the environment, `SecretMissing`.
         """
         self._admission.check_asked_for(execution_id)
         check_token(cancel)
-        return self._resume(execution_id, cancel)
+        return self._resume(execution_id, cancel, inputs=inputs)
 
     def _resume(
         self,
         execution_id: str,
         cancel: CancellationToken | None = None,
         *,
+        inputs: Mapping[str, Json] | None = None,
         background: bool = False,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> FlowResult:
@@ -189,7 +199,7 @@ class Engine(Steering):
         root = recovery.root_of(execution_id)
         driver = self._driver(root, background=background)
         with contextlib.suppress(NotAdmitted):
-            return driver.run(lambda: recovery.resume(root, cancel) if is_wanted() else None)
+            return driver.run(lambda: recovery.resume(root, cancel, inputs) if is_wanted() else None)
         raise ExecutionOwned(root)
 
     def look(self, execution_id: str) -> "ExecutionStatus":
@@ -233,8 +243,8 @@ class Engine(Steering):
         Whoever runs it now is of no account: this is what `resume` asks before it takes anything over. *elsewhere*:
         the working directories of commands are not looked for, as it is to go on on another machine.
 
-        Raises `HandlerNotFound`, `DefinitionMismatch`, `MigrationFailed`, `WorkingDirectoryGone`, `ExecutionNotFound`,
-        and `StoreError` where its definition is not recorded.
+        Raises `HandlerNotFound`, `DefinitionMismatch`, `MigrationFailed`, `WorkingDirectoryGone`, `SecretMissing`,
+        `ExecutionNotFound`, and `StoreError` where its definition is not recorded.
 
         >>> from szal import EngineConfig, Handlers, StepDef, open_store
         >>> store = open_store("memory:")

@@ -62,7 +62,10 @@ def look(lifecycle: Lifecycle, execution_id: str) -> "ExecutionStatus | None":
             return ExecutionStatus(
                 record=copy_of(member.record),
                 flow=member.spec.flow,
-                results=[as_it_stands(final if final and node.place in finals else run, node) for node in nodes],
+                results=[
+                    member.spec.redaction.result(as_it_stands(final if final and node.place in finals else run, node))
+                    for node in nodes
+                ],
                 is_running=member.record.state.is_live,
                 is_cancelling=run.stop is Stop.CANCELLED and member.record.state.is_live,
             )

@@ -9,6 +9,7 @@ from szal.engine.leased_store import Beginning, LeasedStore, failure
 from szal.errors import Cancelled, LeaseLost, StoreFailed
 from szal.model.bounds import ANYTHING
 from szal.model.json import Checkpoint, encode_checkpoint
+from szal.model.redaction import Redaction
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.observers import Then
@@ -37,7 +38,7 @@ class Journal:
 
     *losses* is told, on the writer's thread, what a write was lost for: `LeaseLost` above all. *recovered* names the
     execution that was taken up after its process died, this one or what it belongs to: with the first step
-    that settles here its recoveries are counted anew.
+    that settles here its recoveries are counted anew. What *redaction* masks is recorded masked.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class Journal:
         epoch: int,
         losses: Losses,
         recovered: str | None = None,
+        *,
+        redaction: Redaction | None = None,
     ) -> None:
         self._leased = leased
         self._kind = leased.kind
@@ -62,13 +65,14 @@ class Journal:
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
         self._delivered: set[str] = set()
         self._kept: dict[str, Checkpoint] = {}  # by step name: what there is of it from an earlier execution
-        self._attempts = AttemptLog()
+        self._redaction = redaction or Redaction()
+        self._attempts = AttemptLog(self._redaction)
         self._ahead: float | None = None  # by how much the database's clock is ahead of this process's monotonic one
 
     def close(self) -> None:
         """Tell nobody of losses any more: the run is over, and its store remembers them."""
         self._losses = NOBODY
-        self._attempts = AttemptLog()  # an error leads to the frames of its handler
+        self._attempts = AttemptLog(self._redaction)  # an error leads to the frames of its handler
 
     def now(self) -> float:
         """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
@@ -140,7 +144,7 @@ class Journal:
 
         Where it was an earlier execution that did it, others may keep that too: they have to know.
         """
-        step_name = node.key
+        step_name, result = node.key, self._redaction.result(result)
         kept = self._kept.get(step_name)
         age, sub_flow, origin = (0, None, None) if kept is None else (kept.age, kept.sub_flow, kept.origin)
         data = encode_checkpoint(
@@ -185,7 +189,7 @@ class Journal:
 
     def polled(self, node: Node, result: StepResult, polls: int, delay: float, left: float | None) -> None:
         """Write what a step that polls has come to, when it is called next, and until when at most."""
-        name, now = node.key, self.now()
+        name, now, result = node.key, self.now(), self._redaction.result(result)
         until_by = None if left is None else now + left
         sub_flow, item = self._stands_for(name, result), _digest_of(node)
         data = encode_checkpoint(result, due=now + delay, sub_flow=sub_flow, item=item, polls=polls, until_by=until_by)
@@ -223,6 +227,8 @@ class Journal:
 
     def _encoded(self, node: Node, result: StepResult, outcome: Outcome) -> str:
         name, item = node.key, _digest_of(node)
+        if self._redaction.mask is not None:
+            result = self._redaction.result(result)
         sub_flow = self._stands_for(name, result)
         if not self._attempts:
             return encode_checkpoint(result, int(outcome), sub_flow=sub_flow, item=item)

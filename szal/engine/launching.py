@@ -1,17 +1,18 @@
 """Beginning what the engine does itself: waits, sub-flows, and the undoing of sub-flows."""
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from szal.engine.lineage import NOTHING_LEFT
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
-from szal.engine.sub_flows import Completed, Ended, SubFlowLimit, SubFlows, sub_flow_failed
+from szal.engine.sub_flows import Completed, Ended, SubFlowLimit, SubFlows, is_masked_in, sub_flow_failed
 from szal.engine.waiting import Waits
 from szal.errors import LeaseLost, SkipStep, StoreError, SzalError
+from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.results import FlowResult
-from szal.model.state import Stop
+from szal.model.state import StepStatus, Stop
 from szal.raised import is_a
 from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
@@ -106,8 +107,12 @@ class Launcher(Generic[C]):
                 self._sub_flows.completed[call.node.place] = child.as_completed()
             is_overtaken = child.run.stop is None and bool(child.run.overtaken)
             is_overtaken = is_overtaken and not left and all(step.is_caught for step in result.failures())
+            done = [step for step in child.run.results if step is not None and step.status is StepStatus.COMPLETED]
+            outputs: Json = {step.step_name: step.output for step in done}  # those in *result* may be masked
+            masked = is_masked_in(done)
+            how = Ended(outputs, failure, is_final=bool(left), is_overtaken=is_overtaken, is_masked=masked)
             self._leave(child)
-            self._ended(call, Ended(result.outputs, failure, is_final=bool(left), is_overtaken=is_overtaken))
+            self._ended(call, how)
 
         spec = self._sub_flows.spec_of(call)
         if isinstance(spec, Ended):
@@ -121,7 +126,7 @@ class Launcher(Generic[C]):
         if how.is_overtaken:
             call.run.overtaken.add(call.node.place)
             error = SkipStep(FLOW_FAILED)
-        self._scheduler.ended(call, how.output, error, last=how.is_final)
+        self._scheduler.ended(call, how.output, error, last=how.is_final, masked=how.is_masked)
 
     def completed_below(self, run: Run) -> set[int]:
         """Return the places of steps that failed although their sub-flow completed: with an output of no use, say."""
@@ -162,7 +167,12 @@ class Launcher(Generic[C]):
 
         node, result = rollback.target(call.node)
         is_taken_over = bool(forward.ages.get(node.place))
-        found = self._sub_flows.undo_of(node, result.attempts, is_taken_over=is_taken_over)
+
+        def inputs() -> Json:
+            config = forward.new_context(node, result.attempts, None).config
+            return config.get("inputs") or {} if isinstance(config, Mapping) else {}
+
+        found = self._sub_flows.undo_of(node, result.attempts, inputs, is_taken_over=is_taken_over)
         if found is None:
             self._scheduler.ended(call, None, SkipStep("nothing to undo"))
         elif isinstance(found, Ended):

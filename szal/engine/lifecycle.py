@@ -119,7 +119,7 @@ class Lifecycle(Supervised):
         info = RunInfo(
             flow_name=spec.flow.name,
             execution_id=self.execution_id,
-            inputs=dict(self.record.inputs),
+            inputs=spec.inputs,
             plan=spec.plan,
             results=results,
             settled_as=[0] * len(results) if spec.plan.starts_early else [],
@@ -128,7 +128,8 @@ class Lifecycle(Supervised):
             progress=config.progress_sink,
             is_recorded=self.recording.encode is not None,
             clock=self.scheduler.clock,
-            memos=Memos(None if journal is None else journal.memo),
+            redaction=spec.redaction,
+            memos=Memos(None if journal is None else journal.memo, spec.redaction),
             orphan_grace=math.inf if journal is None else config.lease_ttl * _ORPHANS_SHARE,
         )
         return Run(

@@ -16,6 +16,7 @@ from szal.errors import (
     ExecutionOwned,
     HandlerNotFound,
     LeaseLost,
+    SecretMissing,
     StoreClosed,
     WorkingDirectoryGone,
 )
@@ -40,7 +41,7 @@ def _resume(resume: Resume, execution_id: str) -> FlowResult | None:
         return resume(execution_id)
     except (ExecutionOwned, ExecutionNotFound, HandlerNotFound, LeaseLost, EngineClosed) as error:
         logger.debug("execution %s is not recovered: %s", execution_id, error)
-    except WorkingDirectoryGone as error:
+    except (SecretMissing, WorkingDirectoryGone) as error:
         logger.error("cannot recover %s", error)
     except BaseException as error:
         if is_interruption(error):

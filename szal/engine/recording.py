@@ -243,7 +243,7 @@ def recording_of(
     if leased is not None and spec.epoch is not None:
         from szal.engine.journal import Journal  # only runs that are recorded need it
 
-        journal = Journal(leased, execution_id, spec.epoch, supervision, spec.recovered)
+        journal = Journal(leased, execution_id, spec.epoch, supervision, spec.recovered, redaction=spec.redaction)
         return RecordedUnderLease(leased, journal, config.durability, spec)
     if store is None:
         return NotRecorded()

@@ -1,6 +1,7 @@
 """Taking executions up: as new ones, after a crash, after a wait, or again."""
 
 import logging
+from collections.abc import Mapping
 from typing import get_args
 
 import attrs
@@ -17,6 +18,7 @@ from szal.engine.owners import owner_name
 from szal.engine.pausing import pause_left
 from szal.engine.reopening import check_failed, reopened
 from szal.engine.rerun import Rerun, spec_of
+from szal.engine.secrets import check_showable, secrets_of
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
@@ -26,6 +28,7 @@ from szal.errors import (
     ExecutionNotFound,
     ExecutionOwned,
     HandlerNotFound,
+    InvalidInputs,
     StoreError,
 )
 from szal.expressions.path import Json
@@ -91,6 +94,10 @@ class Recovery:
         if known.record.state.is_live:
             check_directory(known.record, spec.plan, self._config)
         self._check_sub_flows(known, spec.flow, spec.plan)
+        is_retried = spec.retries_failed and known.record.state is WorkflowState.FAILED
+        if known.record.state.is_live or is_retried:
+            secrets = secrets_of(known.record, spec.plan, spec.inputs, self._config, spec.redaction)
+            spec = attrs.evolve(spec, secrets=secrets)
         root = root_of(self.ledger, known.record)
         if root.execution_id != record.execution_id:
             check_not_run(self.ledger, root)  # whose owner has its sub-flows too
@@ -129,16 +136,22 @@ class Recovery:
         root = root_of(self.ledger, record)
         return root.execution_id if root.state.is_live else execution_id
 
-    def resume(self, execution_id: str, token: CancellationToken | None) -> ExecutionSpec | FlowResult:
+    def resume(
+        self, execution_id: str, token: CancellationToken | None, inputs: Mapping[str, Json] | None = None
+    ) -> ExecutionSpec | FlowResult:
         """Return an execution as it goes on, taken over, or the result of one that has ended.
 
-        To be called with its id taken: otherwise a run of this process may end in between, and its writes be refused.
+        *inputs* are those that were not recorded, as they are secret. To be called with its id taken: otherwise a run
+        of this process may end in between, and its writes be refused.
         """
         self.leased.drain()
         known = self._before_take_over(execution_id)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
-        return self.take_over(self._as_it_goes_on(known, token))
+        if unknown := sorted((inputs or {}).keys() - known.record.secret_inputs):
+            problems = (f"input {name!r} stays as it is recorded: a rerun takes another" for name in unknown)
+            raise InvalidInputs(known.record.flow_name, tuple(problems))
+        return self.take_over(self._as_it_goes_on(known, token, inputs or {}))
 
     def check(self, execution_id: str, *, elsewhere: bool) -> None:
         """Raise what keeps an execution from going on here, whoever runs it now; nothing where it has ended.
@@ -148,19 +161,34 @@ class Recovery:
         self.leased.drain()
         known = self.ledger.read(execution_id)
         if known.record.state.is_live:
-            self._as_it_goes_on(known, None, elsewhere=elsewhere)
+            self._as_it_goes_on(known, None, {}, elsewhere=elsewhere)
 
     def _as_it_goes_on(
-        self, known: Snapshot, token: CancellationToken | None, *, elsewhere: bool = False
+        self,
+        known: Snapshot,
+        token: CancellationToken | None,
+        inputs: Mapping[str, Json],
+        *,
+        elsewhere: bool = False,
     ) -> ExecutionSpec:
         """Return how an execution goes on; raise what keeps it from that, while nothing is taken over yet."""
         flow = stored_flow(known.record.execution_id, known, self._config)
         plan = Plan.of(flow)
         binding = bind(flow, plan, self._resolver, self._config)
+        redaction, secrets = self._config.redaction(), dict[str, Json]()
         if not elsewhere:
             check_directory(known.record, plan, self._config)
+            secrets = secrets_of(known.record, plan, inputs, self._config, redaction)
         self._check_sub_flows(known, flow, plan)
-        return ExecutionSpec(flow=flow, plan=plan, binding=binding, record=known.record, token=token)
+        return ExecutionSpec(
+            flow=flow,
+            plan=plan,
+            binding=binding,
+            record=known.record,
+            token=token,
+            secrets=secrets,
+            redaction=redaction,
+        )
 
     def take_over(self, spec: ExecutionSpec) -> ExecutionSpec | FlowResult:
         """Return *spec* with the lease that it goes on under, from where it stands; or the result that it has by now.
@@ -240,6 +268,7 @@ class Recovery:
         for what, text in (("name", name), ("signal_id", signal_id)):
             if text is not None and (problem := problem_of_text(text)) is not None:
                 raise EncodeError(what, problem)
+        check_showable(self._config.redaction(), f"the value of signal {name!r}", value)
         return Signal(new_signal_id() if signal_id is None else signal_id, name, as_recorded(value, "value")[0])
 
     def send(self, execution_id: str, signal: Signal) -> bool:
@@ -278,6 +307,7 @@ class Recovery:
         if decision not in get_args(Resolution):
             raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
         output = as_recorded(output, "output")[1]
+        check_showable(self._config.redaction(), "the output", output)
         self.leased.drain()
         known = self.ledger.read(execution_id)
         if undecided(known, step) is None:

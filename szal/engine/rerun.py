@@ -13,11 +13,13 @@ from szal.engine.interrupted import check_not_run
 from szal.engine.kept_rows import given_rows, kept_rows, with_descendants
 from szal.engine.lineage import root_of
 from szal.engine.part import Part
+from szal.engine.secrets import Hidden, check_showable, hide, secrets_of, with_secrets
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, stored_flow
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.flow import FlowDef
 from szal.model.json.text import as_recorded
+from szal.model.redaction import Redaction
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
@@ -66,14 +68,16 @@ def spec_of(
     steps = _rows(ledger, config, known, plan, wanted)
     if wanted.part is None:
         _check_decided(known, stored, plan, wanted)
-    earlier = known.record.inputs if wanted.flow is None else inputs_given_to(known.record, stored)
-    given = plan.inputs.effective(flow.name, wanted.inputs, earlier=earlier)
+    redaction = config.redaction()
+    check_showable(redaction, "outputs", wanted.outputs)
+    given = _given(known.record, stored, plan, wanted, config=config, redaction=redaction)
     record = ExecutionRecord(
         wanted.new_id or new_id(),
         flow.name,
         WorkflowState.RUNNING,
         started_at=config.clock.utc_now(),
-        inputs=as_recorded(given, "inputs")[1],
+        inputs=given.recorded,
+        secret_inputs=tuple(given.secrets),
         flow_id=flow.id,
         flow_version=flow.version,
         parent_execution_id=execution_id,
@@ -89,7 +93,20 @@ def spec_of(
         id_from=IdFrom.NOWHERE if wanted.new_id is None else IdFrom.CALLER,
         token=wanted.token,
         snapshot=Snapshot(record=record, epoch=None, steps=steps),
+        secrets=given.secrets,
+        redaction=redaction,
     )
+
+
+def _given(
+    before: ExecutionRecord, stored: FlowDef, plan: Plan, wanted: Rerun, *, config: EngineConfig, redaction: Redaction
+) -> Hidden:
+    """Return what a rerun is given: what is wanted, laid over what the execution *before* was given."""
+    earlier = before.inputs if wanted.flow is None else inputs_given_to(before, stored)
+    earlier = {**earlier, **secrets_of(before, plan, wanted.inputs, config, redaction)}
+    inputs = with_secrets(plan, wanted.inputs, config, earlier)
+    found = plan.inputs.effective(before.flow_name, inputs, earlier=earlier)
+    return hide(plan, as_recorded(found, "inputs")[1], redaction)
 
 
 def _rows(ledger: Ledger, config: EngineConfig, known: Snapshot, plan: Plan, wanted: Rerun) -> StepRows:

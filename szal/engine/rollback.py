@@ -188,7 +188,8 @@ class Rollback:
             return self._forward.encode(output)
         except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
             execution_id = self._forward.info.execution_id
-            logger.warning("what an undo of %s returned is left out: %s", execution_id, describe(refused))
+            why = describe(refused, self._forward.info.redaction.mask)
+            logger.warning("what an undo of %s returned is left out: %s", execution_id, why)
             return "null", None
 
     def outcome(self, node: Node, result: StepResult) -> tuple[StepResult, str | None] | None:

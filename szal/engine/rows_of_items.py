@@ -43,3 +43,4 @@ def gather(whole: StepResult, items: Mapping[int, StepResult], count: int) -> No
     whole.items = [items.get(index, missing) for index in range(count)]
     if whole.status in (StepStatus.COMPLETED, StepStatus.ROLLED_BACK) and whole.error is None:
         whole.output = outputs_of(whole.items)
+        whole.is_masked = whole.is_masked or any(item.is_masked for item in whole.items)

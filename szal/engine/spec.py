@@ -10,6 +10,7 @@ import attrs
 
 from szal.collector import without_collector
 from szal.engine.config import EngineConfig
+from szal.engine.secrets import with_secrets
 from szal.errors import DefinitionMismatch, EncodeError, GiveUp, HandlerNotFound, InvalidFlow, StoreError
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
@@ -19,6 +20,7 @@ from szal.model.fields import problem_of_id, problems_of_inline, problems_of_nam
 from szal.model.flow import FlowDef
 from szal.model.json import decode_flow
 from szal.model.json.text import as_recorded
+from szal.model.redaction import Redaction
 from szal.model.results import ExecutionRecord
 from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.cancel import CancellationToken
@@ -69,10 +71,14 @@ def compiled(flow: FlowDef, config: EngineConfig, resolver: Resolver) -> tuple[F
 
 
 def given_inputs(flow: FlowDef, plan: Plan, inputs: Mapping[str, Json] | None, config: EngineConfig) -> dict[str, Json]:
-    """Return what an execution of *flow* is given: a dict of its own, and as it is recorded, where it is.
+    """Return what an execution of *flow* is given: a dict of its own, and as JSON, where it is recorded.
+
+    Secret inputs that are not given are had from where the engine has them.
 
     Raises `InvalidInputs`, and `EncodeError` for a name that is no text, and for what cannot be recorded.
     """
+    if plan.inputs.secrets:
+        inputs = with_secrets(plan, inputs, config)
     given = plan.inputs.effective(flow.name, inputs)
     if config.execution_store is None:
         for name in given:
@@ -296,7 +302,14 @@ class ExecutionSpec:
     epoch: int | None = None  # of the lease
     new: "NewExecution | None" = None  # what is to be written before anything else: it is not recorded yet
     snapshot: "Snapshot | None" = None
+    secrets: Mapping[str, Json] = attrs.field(factory=dict)  # inputs that are not recorded as they are
+    redaction: Redaction = attrs.field(factory=Redaction)  # of a run: that of its top, for all of its sub-flows
     retries_failed: bool = False  # what has failed under its id is run again
+
+    @property
+    def inputs(self) -> dict[str, Json]:
+        """What its steps are given; in its record, what must not be seen of that is masked."""
+        return {**self.record.inputs, **self.secrets}
 
     @property
     def lease(self) -> "Lease | None":

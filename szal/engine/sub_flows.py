@@ -1,6 +1,6 @@
 """Sub-flows: the executions that sub_flow steps stand for."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,6 +19,7 @@ from szal.engine.lineage import (
     was_overtaken,
 )
 from szal.engine.rollback import may_be_undone
+from szal.engine.secrets import Hidden, hide
 from szal.engine.spec import (
     Binding,
     ExecutionSpec,
@@ -44,8 +45,8 @@ from szal.interruption import is_interruption
 from szal.model.catalogue import WorkflowStorage
 from szal.model.config import faults_in
 from szal.model.flow import FlowDef
-from szal.model.results import ExecutionRecord, FlowResult
-from szal.model.state import WorkflowState
+from szal.model.results import ExecutionRecord, FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
 from szal.raised import is_a, name_of
 from szal.scheduler.call import Call
@@ -90,12 +91,14 @@ class Ended:
     """How the sub-flow of a step has ended, or why there is none. `is_final`: another attempt must not follow.
 
     `is_overtaken`: nothing in it failed, but what it belongs to had, and so it waited for nothing any more.
+    `is_masked`: the output is what was recorded of it, and that held what must not be seen.
     """
 
     output: Json
     error: Exception | None = None
     is_final: bool = False
     is_overtaken: bool = False
+    is_masked: bool = False
 
     @classmethod
     def of(cls, known: "Snapshot", result: FlowResult, left: Sequence[str]) -> "Ended":
@@ -103,12 +106,17 @@ class Ended:
         error = None if result.success else sub_flow_failed(result)
         failed = any(not step.is_caught for step in result.failures())
         is_overtaken = not (result.success or left or failed) and was_overtaken(known)
-        return cls(result.outputs, error, bool(left), is_overtaken)
+        return cls(result.outputs, error, bool(left), is_overtaken, is_masked_in(result.steps))
 
 
 def sub_flow_failed(ended: FlowResult | ExecutionRecord) -> SubFlowError:
     """Return the error of a step whose sub-flow did not complete, or was not undone."""
     return SubFlowError(f"sub-flow {ended.flow_name!r} {ended.state}: {ended.error}")
+
+
+def is_masked_in(steps: Iterable[StepResult]) -> bool:
+    """Whether the outputs of *steps* that completed are not all as they were."""
+    return any(step.is_masked and step.status is StepStatus.COMPLETED for step in steps)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -168,16 +176,14 @@ class SubFlows:
         stored = known or earlier
         flow = self._find(config["flow_name"]) if stored is None else self._stored_flow(stored)
         flow, plan, binding = self._compiled(flow, is_new=stored is None)
-        try:
-            inputs = given_inputs(flow, plan, inputs, self._config) if known is None else known.record.inputs
-        except InvalidInputs as error:
-            raise SubFlowError(str(error)) from error
+        given = self._given(flow, plan, inputs, None if known is None else known.record)
         record = ExecutionRecord(
             execution_id,
             flow.name,
             WorkflowState.RUNNING,
             started_at=self._config.clock.utc_now(),
-            inputs=inputs,
+            inputs=given.recorded,
+            secret_inputs=tuple(given.secrets),
             flow_id=flow.id,
             flow_version=flow.version,
             parent_execution_id=self._parent.record.execution_id,
@@ -192,8 +198,26 @@ class SubFlows:
             token=self._parent.token,
             parent=self._parent,
             deadline=call.deadline,
+            secrets=given.secrets,
+            redaction=self._parent.redaction,
         )
         return self._begun(spec, earlier) if known is None else self._taken_over(spec)
+
+    def _given(self, flow: FlowDef, plan: Plan, inputs: Json, known: ExecutionRecord | None) -> Hidden:
+        """Return what a sub-flow is given: *inputs*, or what is *known* of it, with what was not recorded of that.
+
+        Raises `SubFlowError` for inputs that it does not take.
+        """
+        if known is not None and not known.secret_inputs:
+            return Hidden(dict(known.inputs), {})
+        try:
+            hidden = hide(plan, given_inputs(flow, plan, inputs, self._config), self._parent.redaction)
+        except InvalidInputs as error:
+            raise SubFlowError(str(error)) from error
+        if known is None:
+            return hidden
+        again = {name: hidden.secrets[name] for name in known.secret_inputs if name in hidden.secrets}
+        return Hidden(dict(known.inputs), again)
 
     def _compiled(self, flow: FlowDef, *, is_new: bool = False) -> tuple[FlowDef, Plan, Binding]:
         try:
@@ -318,6 +342,7 @@ class SubFlows:
                 parent=self._parent,
                 epoch=snapshot.epoch,
                 snapshot=snapshot,
+                redaction=self._parent.redaction,
             )
 
     def completed_before(self, node: Node) -> bool:
@@ -347,10 +372,12 @@ class SubFlows:
 
     # -- undoing ---------------------------------------------------------------------------------------
 
-    def undo_of(self, node: Node, attempt: int, *, is_taken_over: bool) -> "ExecutionSpec | Completed | Ended | None":
+    def undo_of(
+        self, node: Node, attempt: int, inputs: Callable[[], Json], *, is_taken_over: bool
+    ) -> "ExecutionSpec | Completed | Ended | None":
         """Return what undoes the sub-flow that *node* completed with, in that attempt; None: there is nothing to undo.
 
-        *is_taken_over*: it is one of `taken_over`.
+        *inputs* returns what it was given, if that was not recorded. *is_taken_over*: it is one of `taken_over`.
         Raises `SubFlowError` for what keeps it from being undone.
         """
         if self._leased is None:
@@ -371,6 +398,7 @@ class SubFlows:
             return Ended(None, error)
         flow = self._stored_flow(known)
         flow, plan, binding = self._compiled(flow)
+        given = self._given(flow, plan, inputs() if known.record.secret_inputs else {}, known.record)
         self.beginning = execution_id
         snapshot = self._leased.take_over(execution_id, under=self._parent.lease, reopen=True)
         return ExecutionSpec(
@@ -381,6 +409,8 @@ class SubFlows:
             parent=self._parent,
             epoch=snapshot.epoch,
             snapshot=snapshot,
+            secrets=given.secrets,
+            redaction=self._parent.redaction,
         )
 
     def _is_undone(self, step: StepDef, flow_name: str) -> bool:

@@ -23,7 +23,9 @@ from szal.errors.execution import (
     ExecutionNotFound,
     ExecutionOwned,
     LeaseLost,
+    SecretMissing,
     WorkingDirectoryGone,
+    secret_variable,
 )
 from szal.errors.flow import (
     CycleDetected,
@@ -44,6 +46,7 @@ from szal.errors.step import (
     FlowFailed,
     MissingValue,
     NotComparable,
+    OutputMasked,
     OutputNotSerializable,
     ResourceHeld,
     RetryExhausted,
@@ -106,10 +109,12 @@ __all__ = [
     "NotAHandler",
     "NotComparable",
     "NotMigrated",
+    "OutputMasked",
     "OutputNotSerializable",
     "ResourceHeld",
     "RetryAfter",
     "RetryExhausted",
+    "SecretMissing",
     "ShellFailed",
     "ShellNotSupported",
     "SinkFull",
@@ -136,6 +141,7 @@ __all__ = [
     "describe",
     "did_you_mean",
     "partial_output_of",
+    "secret_variable",
     "signal_name",
     "text_of",
 ]

@@ -1,5 +1,6 @@
 """An exception as text, as it is written into results."""
 
+from collections.abc import Callable
 from typing import Final
 
 from szal.errors.step import OutputNotSerializable, StepError
@@ -18,10 +19,11 @@ UNPRINTABLE: Final = "<unprintable>"
 """What stands for an exception whose own text cannot be had."""
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, mask: Callable[[str], str] | None = None) -> str:
     """Return *error* as it is written into results: a step's own errors as they are, others with their type.
 
-    Raises nothing but interruptions, whatever *error* is.
+    *mask* masks what must not be seen in what it says, before that is cut. Raises nothing but interruptions, whatever
+    *error* is.
 
     >>> from szal import StepTimeout
     >>> describe(ValueError("no such file"))
@@ -30,7 +32,7 @@ def describe(error: BaseException) -> str:
     'step timeout: build after 2500ms'
     """
     kind = type(error)
-    text = _say(error)
+    text = _say(error, mask)
     if text is None:
         text = UNPRINTABLE
     elif issubclass(kind, StepError) and not issubclass(kind, OutputNotSerializable):
@@ -39,13 +41,16 @@ def describe(error: BaseException) -> str:
     return cut(f"{name}: {text}" if text else name)
 
 
-def text_of(error: BaseException) -> str:
-    """Return what *error* says of itself, cut where that is very long. Raises nothing but interruptions."""
-    text = _say(error)
+def text_of(error: BaseException, mask: Callable[[str], str] | None = None) -> str:
+    """Return what *error* says of itself, masked by *mask*, and cut where that is very long.
+
+    Raises nothing but interruptions.
+    """
+    text = _say(error, mask)
     return UNPRINTABLE if text is None else text
 
 
-def _say(error: BaseException) -> str | None:
+def _say(error: BaseException, mask: Callable[[str], str] | None) -> str | None:
     """Return what *error* says of itself, cut; None where it cannot: its ``__str__`` is foreign code."""
     try:
         text = "".join((str(error),))  # no class of its own, which may have methods of its own
@@ -53,7 +58,7 @@ def _say(error: BaseException) -> str | None:
         if is_interruption(broken):
             raise
         return None
-    return cut(storable(text))
+    return cut(storable(text if mask is None else mask(text)))
 
 
 def cut(text: str) -> str:

@@ -1,5 +1,7 @@
 """An execution cannot be begun, gone on with, or run again."""
 
+import re
+
 import attrs
 
 from szal.errors.root import SzalError
@@ -12,7 +14,9 @@ __all__ = [
     "ExecutionNotFound",
     "ExecutionOwned",
     "LeaseLost",
+    "SecretMissing",
     "WorkingDirectoryGone",
+    "secret_variable",
 ]
 
 
@@ -171,3 +175,39 @@ class WorkingDirectoryGone(SzalError):
         if self.directory is not None:
             what, where = f"its commands ran in {self.directory}, which", "say where that is"
         return f"execution {self.execution_id}: {what} is not there: {where} (--cwd DIR, EngineConfig.cwd)"
+
+
+@attrs.define(repr=False, slots=False)
+class SecretMissing(SzalError):
+    """An execution cannot go on without inputs that were not recorded, as they must not be seen. It is left as it is.
+
+    Cause: an input is declared `secret`, or `EngineConfig.redact` masks it: whoever goes on has to have it again.
+    Next: set the environment variable that the message names, or give it: `szal resume ID -i NAME=…`,
+        `engine.resume(id, inputs={…})`; in a program, `EngineConfig.secrets` says where secrets are.
+
+    >>> print(SecretMissing("order-42", ("api-key",)))
+    execution order-42: the input 'api-key' was not recorded, as it is secret: set SZAL_SECRET_API_KEY, or give it
+    """
+
+    execution_id: str
+    inputs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = ", ".join(map(repr, self.inputs))
+        is_one = len(self.inputs) == 1
+        what = f"the input {names} was" if is_one else f"the inputs {names} were"
+        why, each = ("it is secret", "it") if is_one else ("they are secret", "them")
+        variables = ", ".join(secret_variable(name) for name in self.inputs)
+        return f"execution {self.execution_id}: {what} not recorded, as {why}: set {variables}, or give {each}"
+
+
+_OTHER = re.compile(r"[^A-Za-z0-9]")
+
+
+def secret_variable(name: str) -> str:
+    """Return the environment variable that the secret input called *name* is taken from where it is not given.
+
+    >>> secret_variable("api-key")
+    'SZAL_SECRET_API_KEY'
+    """
+    return f"SZAL_SECRET_{_OTHER.sub('_', name).upper()}"

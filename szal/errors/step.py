@@ -11,6 +11,7 @@ __all__ = [
     "FlowFailed",
     "MissingValue",
     "NotComparable",
+    "OutputMasked",
     "OutputNotSerializable",
     "ResourceHeld",
     "RetryExhausted",
@@ -246,6 +247,28 @@ class ThreadHeldUp(StepError):
     def __str__(self) -> str:
         held_up = "that does not come back from a handler that was told to end"
         return f"{self.step} is done on the thread of its run only, and {held_up}"
+
+
+@attrs.define(repr=False, slots=False)
+class OutputMasked(StepError):
+    """A step asks for what was recorded masked, as it held a secret, by another process. The step fails at once.
+
+    `what` is what the earlier step came to, or what it keeps under a key of `ctx.once`.
+
+    Cause: an earlier step returned what must not be recorded, so that only the process that ran it had the whole.
+    Next: run that step again, as the message says. Better have no step return a secret: return what refers to it.
+
+    >>> print(OutputMasked("login", "order-42"))
+    the output of step 'login' held a secret, and is recorded masked: run it again (szal rerun order-42 --from login)
+    """
+
+    step: str
+    execution_id: str
+    what: str = "the output"
+
+    def __str__(self) -> str:
+        again = f"szal rerun {self.execution_id} --from {self.step}"
+        return f"{self.what} of step {self.step!r} held a secret, and is recorded masked: run it again ({again})"
 
 
 @attrs.define(repr=False, slots=False)

@@ -89,6 +89,11 @@ class Printed:
         """Whether it is of whole lines."""
         return self.data.endswith(b"\n")
 
+    def masked(self, mask: Callable[[str], str]) -> "Printed":
+        """Return it as *mask* leaves it."""
+        text = self.data.decode(errors="surrogateescape")
+        return Printed(self.stream, mask(text).encode(errors="surrogateescape"))
+
     def text(self) -> str:
         """Return it without its last end, as it was printed."""
         return as_text(self.data[:-1])

@@ -64,7 +64,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "mode": (_named(FlowMode), "How the steps run: one after another, all at once, or as their 'needs' say (dag)."),
     "description": (_TEXT, "A text for people."),
     "version": (_WHOLE, "A number for migrations."),
-    "inputs": (_OBJECT, "What a run is given: defaults by name."),
+    "inputs": (_OBJECT, "What a run is given: by name, a default or a declaration (type, required, secret, …)."),
     "timeout": (_DURATION, "A limit, as seconds or like 90s, 10m, 1h30m."),
     "rollback_on_failure": (_FLAG, "Whether what was done is undone where the run fails."),
     "fail_fast": (_FLAG, "Whether the first failure stops what still runs."),

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from szal.errors import InvalidInputs, closest, did_you_mean
+from szal.errors import InvalidInputs, closest, did_you_mean, secret_variable
 from szal.expressions.comparison import TESTS
 from szal.expressions.path import Json
 from szal.model.fields import problem_of_text
@@ -97,6 +97,8 @@ class Input:
     """The type that it is read as where it is written as text, although it takes anything."""
     standing_in: str = ""
     """What takes its place where it is not given, for people to read."""
+    secret: bool = False
+    """Whether it must not be seen: what is wrong with it is told without it."""
 
     @classmethod
     def of(cls, name: str, said: Json) -> "Input":
@@ -111,6 +113,7 @@ class Input:
             said.get("required", False),
             None if enum is None else tuple(enum),
             said.get("help", ""),
+            secret=said.get("secret", False),
         )
 
     @property
@@ -144,7 +147,8 @@ class Input:
         """Return the message that *value* is not what this input takes."""
         if self.type == "date" and isinstance(value, date) and not hint:
             hint = "; use isoformat()"
-        return f"expected {self.expected}, given {written(value)}{hint}"
+        given = "something else (it is secret)" if self.secret and value is not None else written(value)
+        return f"expected {self.expected}, given {given}{hint}"
 
 
 class Inputs:
@@ -173,6 +177,8 @@ class Inputs:
         self.is_closed = bool(declared) or known is not None
         self.defaults = {name: each.default for name, each in self.by_name.items() if each.taken_by is None}
         self._checked = [each for each in self.by_name.values() if not each.takes_anything]
+        self.secrets = [each for each in self.by_name.values() if each.secret]
+        """Those that must not be seen."""
 
     def effective(
         self,
@@ -238,6 +244,8 @@ class Inputs:
         return f"unknown input {shown(name)}{hint or f'; the flow takes {takes}'}"
 
     def _wanted(self, missing: Input) -> str:
+        if missing.secret:
+            return f"{missing.expected} (secret: {secret_variable(missing.name)} may hold it)"
         if missing.taken_by is None:
             return missing.expected
         meant = closest(missing.name, list(self._steps))
@@ -310,8 +318,10 @@ def _faults_of_flags(said: Mapping[str, Json]) -> Iterator[Fault]:
     for key in ("required", "secret"):
         if key in said and not isinstance(said[key], bool):
             yield Fault(key, f"{key} is neither true nor false ({written(said[key])})")
-    if said.get("secret") is True:
-        yield Fault("secret", "secret inputs are not supported yet: this one would be recorded and shown")
+    for key in ("default", "enum") if said.get("secret") is True else ():
+        if said.get(key) is not None:
+            instead = "leave it out" if key == "enum" else "have it given, or set in the environment of whoever runs it"
+            yield Fault(key, f"{key}: it is secret, and this would be recorded with the flow: {instead}")
     if "help" in said and (problem := problem_of_text(said["help"])) is not None:
         yield Fault("help", f"help {problem}")
     if said.get("required") is True and "default" in said:

@@ -31,7 +31,8 @@ class StepResult:
     `duration` is in seconds, from the first attempt's start to the end of the last one, waits included.
     `error` is the whole message, or the reason of a skip; `error_type` the class name of the exception. `is_caught`: it
     failed, and its flow may succeed all the same (`StepDef.continue_on_error`). `items` has the results of a step that
-    ran once for each element of a list, in its order, as far as they are known; of any other it is None.
+    ran once for each element of a list, in its order, as far as they are known; of any other it is None. `is_masked`:
+    `output` held what must not be seen, and is not what the step came to.
 
     >>> result = StepResult("1", "build", StepStatus.SKIPPED, error="condition not met")
     >>> str(result.status), result.output, result.attempts
@@ -55,6 +56,7 @@ class StepResult:
     undo_output: Json = attrs.field(default=None, eq=as_written)
     """What its undo returned, where it was undone."""
     items: "list[StepResult] | None" = None
+    is_masked: bool = False
     encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
     """How it ended as JSON text, from when its row is written until the record is."""
 
@@ -191,7 +193,8 @@ class ExecutionRecord:
     `result` is what it came to, or had come to when it paused: one that runs has none. `inputs` are what the run was
     given; `labels` the caller's own (str to str), to find executions by; `stop` is why it was stopped, if it was. `cwd`
     is the directory that its commands run in, wherever it goes on; `file` the flow's file, where it has one. `reopened`
-    is how often its failed steps were run again under its own id (`Engine.run` with `retry_failed`).
+    is how often its failed steps were run again under its own id (`Engine.run` with `retry_failed`). `secret_inputs`
+    names the inputs that are not recorded as they were given, as they must not be seen: in `inputs` they are masked.
 
     >>> record = ExecutionRecord("order-42", "orders", labels={"customer": "7"})
     >>> str(record.state), record.finished_at, record.stop
@@ -214,6 +217,7 @@ class ExecutionRecord:
     cwd: str | None = attrs.field(default=None, kw_only=True)
     file: str | None = attrs.field(default=None, kw_only=True)
     reopened: int = attrs.field(default=0, kw_only=True)
+    secret_inputs: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Give a result the id and the state that it has not: szal-rs keeps them in the record alone."""

@@ -70,7 +70,7 @@ def too_late_for(call: Call, delay: float, error: BaseException | None) -> StepT
     step, begins = call.node.step, call.run.info.clock.monotonic() + delay
     before = call.run.history.get(call.node.place)
     first = call.started if before is None else before.started
-    told = None if error is None else describe(error)
+    told = None if error is None else describe(error, call.run.info.redaction.mask)
     if step.total_timeout is not None and begins >= first + step.total_timeout:
         is_it = isinstance(error, StepTimeout) and error.in_all
         late = StepTimeout(step.name, step.total_timeout, in_all=True, error=None if is_it else told)

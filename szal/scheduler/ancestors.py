@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from szal.errors import OutputMasked
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.results import StepResult
@@ -57,15 +58,37 @@ class Ancestors:
         return run.results[place]
 
     def output(self, name: str) -> Json:
-        """Return the output of the one called *name*, as this attempt may have changed it; raise KeyError."""
+        """Return the output of the one called *name*, as this attempt may have changed it; raise KeyError.
+
+        Raises `OutputMasked` for one that was recorded masked, by another process.
+        """
         result = self.find(name)
         if result is None or result.status is not StepStatus.COMPLETED:
             raise KeyError(name)
+        self._check(result)
         value = result.output
         if not isinstance(value, list | dict):
             return value
         own = self._outputs
         return own[name] if name in own else own.setdefault(name, own_copy(value))
+
+    def copy(self, name: str) -> StepResult:
+        """Return a copy of the result of the one called *name*; raise KeyError, and `OutputMasked` as `output` does.
+
+        Of one that did not complete, what was recorded masked is left out.
+        """
+        result = self.find(name)
+        if result is None:
+            raise KeyError(name)
+        if result.status is StepStatus.COMPLETED:
+            self._check(result)
+        output = None if result.is_masked else own_copy(result.output)
+        return attrs.evolve(result, output=output, encoded_output=None)
+
+    def _check(self, result: StepResult) -> None:
+        """Raise `OutputMasked` for what another process has recorded, and does not say what the step came to."""
+        if result.is_masked:
+            raise OutputMasked(result.step_name, self._run.execution_id)
 
     def outcome(self, name: str) -> Json:
         """Return how the one called *name* has ended, as texts see it; raise KeyError."""
@@ -107,10 +130,7 @@ class Results(Mapping[str, StepResult]):
         self._ancestors = ancestors
 
     def __getitem__(self, name: str) -> StepResult:
-        result = self._ancestors.find(name)
-        if result is None:
-            raise KeyError(name)
-        return attrs.evolve(result, output=own_copy(result.output), encoded_output=None)
+        return self._ancestors.copy(name)
 
     def __iter__(self) -> Iterator[str]:
         return (result.step_name for result in self._ancestors.all())

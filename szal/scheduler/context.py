@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from szal.errors import Cancelled, NotAHandler
-from szal.events.progress import Hearing, InBulk, StepProgress
+from szal.errors import Cancelled, NotAHandler, OutputMasked
+from szal.events.progress import Hearing, InBulk, Printed, StepProgress
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.expressions.template import CompiledTemplate
@@ -16,6 +16,7 @@ from szal.function import does_nothing_yet
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import ROLLBACK, item_key, key_of
+from szal.model.redaction import Redaction
 from szal.model.results import FlowEnd, StepResult
 from szal.model.state import Stop
 from szal.model.step import StepDef
@@ -47,8 +48,6 @@ class StepContext:
     """
 
     # Class attributes are the defaults, so that the thousands of contexts that never need them cost nothing.
-    output: Json = None
-    """In a rollback handler: what the step recorded when it completed."""
     is_hurried: bool = False
     """Whether the grace is over, too: what this attempt still waits for is to be ended by force. The engine's own."""
     reason: str | None = None
@@ -89,7 +88,6 @@ class StepContext:
         context._item = item
         context._undoes = done
         context.reason = reason
-        context.output = own_copy(done.output)
         return context
 
     @classmethod
@@ -233,6 +231,26 @@ class StepContext:
         return own_copy(CompiledTemplate.compile(text, strict=True).render(self.values, quote))
 
     @property
+    def output(self) -> Json:
+        """In a rollback handler: what the step came to when it completed; this attempt's own, as `inputs` are.
+
+        Raises `OutputMasked` where that held a secret, and another process has recorded it.
+        """
+        done = self._undoes
+        if done is None:
+            return None
+        if done.is_masked:
+            raise OutputMasked(done.step_name, self.execution_id)
+        if "_output" not in self.__dict__:
+            self.__dict__.setdefault("_output", own_copy(done.output))  # another thread may have been faster
+        return self.__dict__["_output"]
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is an `output`. The engine's own."""
+        return self._undoes is not None and self._undoes.output is not None
+
+    @property
     def idempotency_key(self) -> str:
         """The same for every attempt and every resume of this step of this execution; its undo has another.
 
@@ -360,18 +378,25 @@ class StepContext:
     def report(self, data: Json) -> None:
         """Hand *data* to the engine's progress sink, on this thread. A sink that raises is logged.
 
-        What an attempt says that nobody waits for any more is dropped.
+        What an attempt says that nobody waits for any more is dropped; what must not be seen is masked.
         """
         sink = self._run.progress
         if sink is None or self._call.abandoned:
             return
-        step = self._node.step
+        step, redaction = self._node.step, self._run.redaction
+        if redaction.is_active:
+            data = data.masked(redaction.text) if isinstance(data, Printed) else redaction.value(data)
         try:
             sink(StepProgress(step.name, step.id, self._run.execution_id, data, self.index))
         except BaseException as error:
             if is_interruption(error):
                 raise
             logger.exception("progress sink failed: step %s of %s", step.name, self.execution_id)
+
+    @property
+    def redaction(self) -> Redaction:
+        """What must not be seen of this run. The engine's own."""
+        return self._run.redaction
 
     @property
     def hearing(self) -> Hearing:
@@ -381,10 +406,13 @@ class StepContext:
 
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
-        """A logger (``szal.step``) whose lines begin with the flow and the step. What logging raises fails no step."""
+        """A logger (``szal.step``) whose lines begin with the flow and the step. What logging raises fails no step.
+
+        What must not be seen is masked in them.
+        """
         name = self.step.name if self._item is None else item_key(self.step.name, self._item.index)
         extra = {"flow": self.flow_name, "step": name, "execution_id": self.execution_id}
-        return StepLogger(logging.getLogger("szal.step"), extra)
+        return StepLogger(logging.getLogger("szal.step"), extra, self._run.redaction)
 
     def hear_of(self, stop: Stop) -> None:
         """Have what sleeps in this attempt see whether *stop* cancels it; one may hurry. The engine's own."""

@@ -60,6 +60,7 @@ def end(
     if history is not None:
         started = history.started
     skipped = outcome is not Outcome.FAILED and outcome is not Outcome.CAUGHT
+    mask = call.run.info.redaction.mask
     output, encoded = (None, None) if skipped else _partial_output(call.run, node, error)
     result = StepResult(
         node.step.id,
@@ -68,7 +69,7 @@ def end(
         output,
         duration=max(0.0, call.ended - started),
         attempts=call.number,
-        error=text_of(error) if skipped else describe(error),
+        error=text_of(error, mask) if skipped else describe(error, mask),
         error_type=cut(storable(name_of(kind or type(error)))),
         started_at=c.ahead + started,
         exception=error,
@@ -88,7 +89,8 @@ def _partial_output(run: Run, node: Node, error: BaseException) -> tuple[Json, s
         encoded, output = run.encode(output)
     except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
         execution_id = run.info.execution_id
-        logger.warning("what step %s of %s came to is left out: %s", node.step.name, execution_id, describe(refused))
+        why = describe(refused, run.info.redaction.mask)
+        logger.warning("what step %s of %s came to is left out: %s", node.step.name, execution_id, why)
         return None, None
     return output, encoded
 
@@ -128,7 +130,7 @@ def refuse(c: Coordinator, run: Run, node: Node, error: Exception, result: StepR
     failed = StepResult(node.step.id, node.step.name, StepStatus.FAILED)
     if result is not None:
         failed = attrs.evolve(result, status=StepStatus.FAILED, output=None, encoded_output=None)
-    told, is_caught = describe(error), node.failure is Outcome.CAUGHT
+    told, is_caught = describe(error, run.info.redaction.mask), node.failure is Outcome.CAUGHT
     failed = attrs.evolve(failed, error=told, error_type=name_of(type(error)), exception=error, is_caught=is_caught)
     run.raised.append(node.place)
     if run.stages[node.place] is SETTLED:

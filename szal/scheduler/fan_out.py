@@ -4,7 +4,7 @@ So an item is what a step is to the scheduler: it has attempts, retries, limits,
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -26,6 +26,7 @@ from szal.scheduler.context import StepContext
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Item, Node, Outcome, Plan
 from szal.scheduler.run import Run
+from szal.scheduler.seen import MaskedOutcome
 from szal.scheduler.stage import FAN_OUT, READY, UNDECIDED
 
 __all__ = ["begin", "elements_of", "items_of", "take_up"]
@@ -99,13 +100,17 @@ def _look_up(run: Run, node: Node, path: Path) -> tuple[Json, str]:
         result = Ancestors(run.info, node.place, run.info.settled).find(path.step)
         if result is not None and result.status is not StepStatus.COMPLETED:
             return None, f"step {path.step!r} {_ENDED[result.status]}"
-        steps = {} if result is None else {path.step: outcome_values(result)}
+        steps = {} if result is None else {path.step: _as_seen(run, result)}
     context = {"inputs": run.info.inputs, "steps": steps}
     found = path.resolve(context, _NOTHING)
     if found is _NOTHING:
         return None, there_is(path, context)
     kind = kind_of(found)
     return found, f"it is a {type(found).__name__}" if kind is Kind.OTHER else f"it is {kind.value}"
+
+
+def _as_seen(run: Run, result: StepResult) -> Mapping[str, Json]:
+    return MaskedOutcome(result, run.info.execution_id) if result.is_masked else outcome_values(result)
 
 
 def items_of(run: Run, node: Node) -> list[Item]:
@@ -198,12 +203,13 @@ def _ended(c: Coordinator, call: Call, items: Run) -> None:
         outputs_of(results) if is_done else None,
         call.ended - call.started,
         1,
-        error=None if error is None else describe(error),
+        error=None if error is None else describe(error, run.info.redaction.mask),
         error_type=None if error is None else type(error).__name__,
         started_at=c.ahead + call.started,
         exception=error,
         is_caught=outcome is Outcome.CAUGHT,
         items=results,
+        is_masked=is_done and any(item.is_masked for item in results),
     )
     if not is_done:
         run.raised.append(node.place)

@@ -150,9 +150,14 @@ class Scheduler:
         """Have the next attempt of *node* follow in *delay* seconds: a crash came between two."""
         again.back_off(self._c, run, node, delay)
 
-    def ended(self, call: Call, output: Json, error: BaseException | None, *, last: bool = False) -> None:
-        """Take note that what `Run.launch` began has ended. *last*: trying again would not help."""
-        settling.delegated_ended(self._c, call, output, error, last=last)
+    def ended(
+        self, call: Call, output: Json, error: BaseException | None, *, last: bool = False, masked: bool = False
+    ) -> None:
+        """Take note that what `Run.launch` began has ended. *last*: trying again would not help.
+
+        *masked*: the output was recorded masked, and is not what it was.
+        """
+        settling.delegated_ended(self._c, call, output, error, last=last, masked=masked)
 
     def end_all(self, stop: Stop, why: str | None = None) -> None:
         """End every run that can be stopped; *why* says more than *stop* does."""
@@ -334,7 +339,8 @@ class Scheduler:
                     stopping.interrupt(c, error, can_end=self.is_whole())
                 elif self._can_end(error):
                     c.error = error
-                    stopping.stop_all(c, Stop.BROKEN, describe(error))
+                    mask = next((run.info.redaction.mask for run in c.runs), None)
+                    stopping.stop_all(c, Stop.BROKEN, describe(error, mask))
                 else:
                     stopping.leave(c, _stop_for(error), error)
                 for run in list(c.runs):

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from szal.errors import Cancelled, EncodeError, OutputNotSerializable
+from szal.errors import Cancelled, EncodeError, OutputMasked, OutputNotSerializable
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
 from szal.model.fields import problem_of_text
 from szal.model.json.text import as_recorded, loads_own
 from szal.model.key import memo_key
+from szal.model.redaction import Redaction
 from szal.scheduler.call import take_claim
 from szal.waiters import Waiters, wait_unless, wake_all
 
@@ -23,12 +24,20 @@ _MOST: Final = 200
 """Characters of a key: it is part of a row's, and databases make an index of that."""
 
 
+_MASKED: Final = '{"szal":"what was kept here held a secret, and is not recorded"}'
+"""What is recorded of a memo that must not be seen: the process that made it has the whole, and no other."""
+
+
 class Asker(Protocol):
     """The attempt that a memo is made in."""
 
     @property
     def is_left_behind(self) -> bool:
         """Whether nobody waits for it any more: what it finds out is not kept."""
+
+    @property
+    def execution_id(self) -> str:
+        """The id of its execution."""
 
 
 class _Making:
@@ -47,10 +56,14 @@ class _Making:
 
 
 class Memos:
-    """The memos of one execution. *write* records one, and returns once it is committed; None: nothing is recorded."""
+    """The memos of one execution. *write* records one, and returns once it is committed; None: nothing is recorded.
 
-    def __init__(self, write: Callable[[str, str], None] | None = None) -> None:
+    One in which *redaction* masks anything is not recorded: only that there was one.
+    """
+
+    def __init__(self, write: Callable[[str, str], None] | None = None, redaction: Redaction | None = None) -> None:
         self._write = write
+        self._redaction = redaction or Redaction()
         self._texts: dict[str, str] = {}  # as JSON: each who asks gets a value of its own
         self._values: dict[str, Json] = {}  # where nothing is recorded: lists and dicts are copied for each who asks
         self._making: dict[str, _Making] = {}
@@ -84,7 +97,11 @@ class Memos:
             if name in self._texts or name in self._values:  # after that: whoever kept it was in that dict until then
                 if other is making:
                     self._making.pop(name, None)
-                return loads_own(self._texts[name]) if name in self._texts else own_copy(self._values[name])
+                if name not in self._texts:
+                    return own_copy(self._values[name])
+                if self._texts[name] == _MASKED:
+                    raise OutputMasked(step, asker.execution_id, f"what ctx.once keeps under {key!r}")
+                return loads_own(self._texts[name])
             if other is making:
                 break
             if other.thread == making.thread and not other.asker.is_left_behind:
@@ -110,7 +127,7 @@ class Memos:
             if self._write is None:
                 self._values[name] = own_copy(value)
             else:
-                self._write(name, text)
+                self._write(name, text if self._redaction.value(value) is value else _MASKED)
                 self._texts[name] = text
             return value
         finally:

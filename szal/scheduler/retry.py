@@ -6,6 +6,7 @@ for having one. The wait itself is the scheduler's: it holds no worker and ends 
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -14,6 +15,7 @@ from szal.errors import (
     AroundFailed,
     GiveUp,
     MissingValue,
+    OutputMasked,
     OutputNotSerializable,
     RetryAfter,
     RetryExhausted,
@@ -37,7 +39,7 @@ __all__ = ["Decision", "decide", "get_ready", "policy"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
-_FINAL: Final = (GiveUp, MissingValue, OutputNotSerializable, UnknownOutcome, ValueNotJson)
+_FINAL: Final = (GiveUp, MissingValue, OutputMasked, OutputNotSerializable, UnknownOutcome, ValueNotJson)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -55,8 +57,10 @@ def get_ready() -> None:
     import tenacity  # noqa: F401
 
 
-def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
+def decide(step: StepDef, attempt: int, error: BaseException, mask: Callable[[str], str] | None = None) -> Decision:
     """Return what follows when attempt number *attempt* (from 1) of *step* failed with *error*.
+
+    *mask* masks what must not be seen of what that says.
 
     >>> step = StepDef("fetch", max_retries=1, retry_delay=0.5)
     >>> decide(step, 1, ValueError("no")).delay
@@ -81,9 +85,10 @@ def decide(step: StepDef, attempt: int, error: BaseException) -> Decision:
     except BaseException as problem:  # of a class of the program's, which decides by itself what it is
         if is_interruption(problem):
             raise
-        logger.exception("cannot tell whether step %s is to be retried: it is not", step.name)
+        told = problem if mask is None else None  # its context is what must be masked
+        logger.error("cannot tell whether step %s is to be retried: it is not", step.name, exc_info=told)
         return Decision(None, error)
-    exhausted = RetryExhausted(step.name, attempt, describe(error))
+    exhausted = RetryExhausted(step.name, attempt, describe(error, mask))
     exhausted.__cause__ = error
     exhausted.partial_output = partial_output_of(error)
     return Decision(None, exhausted)

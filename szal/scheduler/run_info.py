@@ -9,6 +9,7 @@ import attrs
 
 from szal.events.progress import StepProgress
 from szal.expressions.path import Json
+from szal.model.redaction import Redaction
 from szal.model.results import FlowEnd, StepResult
 from szal.model.state import Stop
 from szal.scheduler.call import Call
@@ -44,6 +45,8 @@ class RunInfo:
     orphan_grace: float = math.inf
     """How many seconds what handlers have started may live on if this process dies: until somebody else may go on."""
     sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
+    redaction: Redaction = attrs.field(factory=Redaction)
+    """What must not be seen of what its steps come to."""
     is_recorded: bool = False  # its inputs and outputs are JSON
     seen: Seen = attrs.field(init=False)
     memos: Memos = attrs.field(factory=Memos)
@@ -52,7 +55,7 @@ class RunInfo:
     """What szal's own handlers keep from one step for the next: under a name of theirs."""
 
     def __attrs_post_init__(self) -> None:
-        self.seen = Seen(self.inputs, is_recorded=self.is_recorded)
+        self.seen = Seen(self.inputs, is_recorded=self.is_recorded, execution_id=self.execution_id)
 
     def wake(self, call: Call) -> None:
         """Have who sleeps for *call*, and who waits for a memo, see whether that is over. From any thread."""

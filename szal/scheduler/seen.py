@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from szal.errors import EncodeError, ValueNotJson
+from szal.errors import EncodeError, OutputMasked, ValueNotJson
 from szal.expressions.path import Json, outcome_values, quoted_name
 from szal.model.json.text import as_recorded, is_plain_scalar
 from szal.model.results import StepResult
 from szal.scheduler.plan import Item
 
-__all__ = ["Place", "Seen", "ValuesOfItem"]
+__all__ = ["MaskedOutcome", "Place", "Seen", "ValuesOfItem"]
 
 Place: TypeAlias = "int | tuple[int, int | None]"
 """That of a step in its flow, and of an item in its list."""
@@ -22,7 +22,8 @@ class Seen:
     becomes JSON when it is asked for, once. Raises `ValueNotJson` where that cannot be.
     """
 
-    def __init__(self, inputs: Mapping[str, Json], *, is_recorded: bool) -> None:
+    def __init__(self, inputs: Mapping[str, Json], *, is_recorded: bool, execution_id: str = "") -> None:
+        self._execution_id = execution_id
         self._is_recorded = is_recorded
         self._outputs: dict[Place, Json] = {}
         is_json = is_recorded or all(map(is_plain_scalar, inputs.values()))
@@ -30,6 +31,8 @@ class Seen:
 
     def outcome(self, place: Place, result: StepResult) -> Mapping[str, Json]:
         """Return how the step, or the item, at *place* ended: what stands under ``steps.NAME``."""
+        if result.is_masked:
+            return MaskedOutcome(result, self._execution_id)
         if self._is_recorded or is_plain_scalar(result.output):
             return outcome_values(result)
         return _Outcome(self, place, result)
@@ -76,6 +79,25 @@ class _Inputs(Mapping[str, Json]):
 
 
 _FIELDS: Final = ("status", "output", "error")
+
+
+class MaskedOutcome(Mapping[str, Json]):
+    """How a step ended that was recorded masked, in another process: who asks for its output gets `OutputMasked`."""
+
+    def __init__(self, result: StepResult, execution_id: str) -> None:
+        self._result = result
+        self._execution_id = execution_id
+
+    def __getitem__(self, name: str) -> Json:
+        if name == "output":
+            raise OutputMasked(self._result.step_name, self._execution_id)
+        return outcome_values(self._result)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FIELDS)
+
+    def __len__(self) -> int:
+        return len(_FIELDS)
 
 
 class _Outcome(Mapping[str, Json]):

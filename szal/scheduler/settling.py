@@ -150,9 +150,18 @@ def _given_up(c: Coordinator, attempt: Attempt, error: BaseException, *, last: b
 
 
 def delegated_ended(
-    c: Coordinator, call: Call, output: Json, error: BaseException | None, *, last: bool = False
+    c: Coordinator,
+    call: Call,
+    output: Json,
+    error: BaseException | None,
+    *,
+    last: bool = False,
+    masked: bool = False,
 ) -> None:
-    """Take note that what `Run.launch` began for a step has ended. *last*: no other attempt follows its failure."""
+    """Take note that what `Run.launch` began for a step has ended. *last*: no other attempt follows its failure.
+
+    *masked*: the output is not what it was.
+    """
     run: Run = call.run
     if run.is_over:
         return
@@ -166,7 +175,7 @@ def delegated_ended(
             encoded, output = run.encode(output)
         except Exception as refused:  # noqa: BLE001 (as an output of a handler's)
             error, last = refused, True  # what it is of has completed
-    decide(c, call, output, encoded, error, last=last)
+    decide(c, call, output, encoded, error, last=last, masked=masked)
 
 
 def decide(
@@ -177,6 +186,7 @@ def decide(
     error: BaseException | None,
     *,
     last: bool = False,
+    masked: bool = False,
 ) -> None:
     """Follow an attempt, which failed if there is an *error*, with another one or with the step's end.
 
@@ -197,6 +207,8 @@ def decide(
             result = StepResult(  # positional: a tenth of the cost of a step
                 step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
             )
+            if masked:
+                result.is_masked = True
             settle(c, run, node, result, _COMPLETED)
         else:
             _failed(c, call, error, last=last)
@@ -206,7 +218,8 @@ def decide(
         if is_decided or is_a(problem, StoreError, LeaseLost) or is_interruption(problem):
             raise
         execution_id = call.run.info.execution_id
-        logger.exception("cannot tell what became of step %s of %s", call.node.step.name, execution_id)
+        shown = call.run.info.redaction.exception(problem)
+        logger.error("cannot tell what became of step %s of %s", call.node.step.name, execution_id, exc_info=shown)
         end(c, call, problem, call.node.failure)
 
 
@@ -225,8 +238,8 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         _leave_undecided(run, node, call.number, error)
         return
     if run.watch is not None and _is_time_out(call, error):
-        run.watch.timed_out(node, call.number, describe(error))
-    decision, kept = retry.decide(node.step, call.number, error), spent(error)
+        run.watch.timed_out(node, call.number, describe(error, run.info.redaction.mask))
+    decision, kept = retry.decide(node.step, call.number, error, run.info.redaction.mask), spent(error)
     if decision.error is not error:  # it says that the attempts are exhausted
         set_cause(decision.error, kept)
         end(c, call, decision.error, node.failure, kind=type(error))
@@ -237,7 +250,7 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
         end(c, call, kept, node.failure)
     elif c.leaving is None:
         if run.watch is not None:
-            run.watch.retrying(node, call.number, decision.delay, describe(error))
+            run.watch.retrying(node, call.number, decision.delay, describe(error, run.info.redaction.mask))
         history = history_of(call)
         history.attempt, history.error = call.number, kept
         if run.log is not None and run.handlers[node.place] is None:
@@ -250,7 +263,7 @@ def _leave_undecided(run: Run, node: Node, attempt: int, error: BaseException) -
     assert run.log is not None
     assert run.on_undecided is not None
     run.history.pop(node.place, None)
-    step, why = node.step, cut(storable(text_of(error)))
+    step, why = node.step, cut(storable(text_of(error, run.info.redaction.mask)))
     begun = StepResult(step.id, step.name, StepStatus.RUNNING, attempts=attempt, error=why)
     run.log.undecided(node, begun)
     run.on_undecided(node)

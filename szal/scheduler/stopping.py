@@ -85,7 +85,7 @@ def refused(c: Coordinator, run: Run, key: str, error: Exception) -> None:
     """
     if run.is_over:
         return
-    why = f"step {key!r} failed: {describe(error)}"
+    why = f"step {key!r} failed: {describe(error, run.info.redaction.mask)}"
     run, node = run.find(key)
     result = run.results[node.place]
     if result is not None and result.status is StepStatus.COMPLETED:

@@ -74,7 +74,7 @@ class Within:
         except Exception as error:
             if is_interruption(error) or is_telling(error):
                 raise
-            raise self._failed("entering", error, None) from error
+            raise self._failed(ctx, "entering", error, None) from error
         return manager
 
     def _leave(self, manager: AbstractContextManager[Any], ctx: StepContext, before: BaseException | None) -> None:
@@ -86,16 +86,20 @@ class Within:
             if error is before or is_interruption(error):
                 raise
             if before is not None and (is_interruption(before) or _holds(before)):
-                failed = self._failed("leaving", error)
-                logger.error("step %s of %s: %s", ctx.step.name, ctx.execution_id, failed, exc_info=error)
+                failed = self._failed(ctx, "leaving", error)
+                shown = ctx.redaction.exception(error)
+                logger.error("step %s of %s: %s", ctx.step.name, ctx.execution_id, failed, exc_info=shown)
                 return
             if is_telling(error):
                 raise
-            raise self._failed("leaving", error, before) from error
+            raise self._failed(ctx, "leaving", error, before) from error
 
-    def _failed(self, when: str, error: Exception, before: BaseException | None = None) -> AroundFailed:
-        after = None if before is None else describe(before)
-        failed = AroundFailed(self.place, _name_of(self.function), when, describe(error), after)
+    def _failed(
+        self, ctx: StepContext, when: str, error: Exception, before: BaseException | None = None
+    ) -> AroundFailed:
+        mask = ctx.redaction.mask
+        after = None if before is None else describe(before, mask)
+        failed = AroundFailed(self.place, _name_of(self.function), when, describe(error, mask), after)
         failed.partial_output = partial_output_of(error)
         if failed.partial_output is None and before is not None:
             failed.partial_output = partial_output_of(before)

@@ -97,8 +97,9 @@ def _run(ctx: StepContext, task: "_Task") -> Json:
             raise Cancelled
         came_to = _came_to(process)
         if exit_code:
-            command = ctx.render(task.run, quote=shlex.quote)
-            raise ShellFailed(command, exit_code, came_to["stderr"], came_to["stdout"])
+            shown = ctx.redaction.text  # before what is told of it is cut
+            command = shown(ctx.render(task.run, quote=shlex.quote))
+            raise ShellFailed(command, exit_code, shown(came_to["stderr"]), shown(came_to["stdout"]))
         outputs = read_outputs(task.result)
         if task.output is not None:
             if outputs:

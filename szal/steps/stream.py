@@ -4,6 +4,7 @@ import os
 from typing import IO, Final, Protocol
 
 from szal.events.progress import Hearing, Printed
+from szal.model.redaction import Redaction
 from szal.storable import as_text, standing_in
 
 __all__ = ["CHUNK", "MAX_OUTPUT", "Listener", "Stream"]
@@ -22,6 +23,8 @@ class Listener(Protocol):
 
     @property
     def hearing(self) -> Hearing: ...
+    @property
+    def redaction(self) -> Redaction: ...
     def report(self, data: object) -> None: ...
 
 
@@ -39,6 +42,7 @@ class Stream:
         self.truncated = False
         self._report = listener.report
         self._hearing = listener.hearing
+        self._redaction = listener.redaction
         self._kept = bytearray()
         self._line = b""  # what has come after the last line end, as far as it can still be seen
         self._shown = b""  # what was told of it
@@ -73,14 +77,30 @@ class Stream:
     def _written_over(self, line: bytes) -> bytes:
         """Tell how a line with carriage returns stands now, if that is new; return what can still be seen of it."""
         standing = standing_in(line)
-        if standing and standing != self._shown:
+        if self._redaction.is_active:
+            self._tell_open(standing)
+        elif standing and standing != self._shown:
             self._tell(standing + b"\r")
             self._shown = standing
         return b"\r" + standing + (b"\r" if line.endswith(b"\r") else b"")
 
+    def _tell_open(self, standing: bytes) -> None:
+        """Tell how a line stands that may end in the middle of what must not be seen, if that is new."""
+        shown = self._redaction.end_open(self._redaction.text(standing.decode(errors="surrogateescape")))
+        told = shown.encode(errors="surrogateescape")
+        if told and told != self._shown:
+            self._tell(told + b"\r")
+            self._shown = told
+
     def _in_pieces(self, line: bytes) -> bytes:
-        """Tell what has come of a very long line, but for its last piece, which is returned."""
-        while len(line) > _MAX_LINE:
+        """Tell what has come of a very long line, but for its last piece, which is returned.
+
+        Of what must not be seen no part is told before the whole has come.
+        """
+        if self._redaction.is_active:
+            shown = self._redaction.text(line.decode(errors="surrogateescape"))
+            line = shown.encode(errors="surrogateescape")
+        while len(line) > _MAX_LINE + 4 * self._redaction.longest:
             end = _start_of_character(line, _MAX_LINE)
             self._tell(line[:end] + b"\n")
             line = line[end:]
@@ -104,7 +124,9 @@ class Stream:
         """Return what has come; where it was cut, from a whole line on, unless that would cost much of a long one."""
         if len(self._kept) > MAX_OUTPUT:
             self._cut()
-        return as_text(self._kept[self._start() :] if self.truncated else self._kept)
+        if not self.truncated:
+            return as_text(self._kept)
+        return self._redaction.beginning_cut(as_text(self._kept[self._start() :]))
 
     def _start(self) -> int:
         """Return where in what was cut a line begins that is not far, or else a character."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from szal.errors import EncodeError, GiveUp
+from szal.errors import EncodeError, GiveUp, OutputMasked
 from szal.expressions.path import Json, quoted_name
 from szal.model.json.text import as_recorded, dumps
 from szal.model.state import StepStatus
@@ -72,6 +72,8 @@ class _Value:
             text = text_of()
         except EncodeError as error:
             return cls(variable, file_of(variable), what, "", 0, f"has no JSON: {error}", is_nothing=True)
+        except OutputMasked as error:
+            return cls(variable, file_of(variable), what, "", 0, f"is not known: {error}", is_nothing=True)
         size = len(variable) + (len(text) if text.isascii() else len(text.encode()))
         problem = "contains a NUL character" if "\0" in text else "is too large for one" if size > MAX_VARIABLE else ""
         return cls(variable, file_of(variable), what, text if size <= MAX_VARIABLE else None, size, problem)
@@ -146,7 +148,7 @@ def _found(ctx: StepContext) -> list[tuple[_Value, Callable[[], str]]]:
     if ctx.index is not None:
         text_of = partial(_item_of, ctx.values)
         found.append((_Value.of(ITEM, "this element", text_of), text_of))
-    if ctx.output is not None:
+    if ctx.has_output:
         path = f"steps{quoted_name(ctx.step.name)}.output"
         text_of = lambda: as_recorded(ctx.output, path, nul=True)[0]  # noqa: E731
         found.append((_Value.of(UNDONE, "the output of this step", text_of), text_of))

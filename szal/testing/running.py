@@ -85,8 +85,10 @@ def _to_its_end(
     test: EngineUnderTest, flow: FlowDef | Authored, inputs: Mapping[str, Json] | None, execution_id: str
 ) -> FlowResult:
     """Run *flow*, or go on with it, until it has ended, or waits for what does not come."""
+    given = inputs or {}
     result = test.run(flow, inputs, execution_id=execution_id)  # type: ignore[arg-type]
     while result.state is WorkflowState.PAUSED and (due := test.wake_of(execution_id)) is not None:
         test.clock.skip_to(due)
-        result = test.resume(execution_id)
+        hidden = test.look(execution_id).record.secret_inputs
+        result = test.resume(execution_id, inputs={name: value for name, value in given.items() if name in hidden})
     return result

@@ -221,6 +221,8 @@ class TestDeclarations:
             {"default": None, "type": "integer"},
             {"enum": [None, 1]},
             {"secret": False},
+            {"secret": True},
+            {"type": "string", "secret": True, "required": True},
             {"required": False, "default": 1},
         ],
     )
@@ -249,7 +251,8 @@ class TestDeclarations:
             ({"required": True, "default": None}, "it is required and has a default: leave one of the two out"),
             ({"required": "yes"}, "required is neither true nor false ('yes')"),
             ({"help": 3}, "help is not a string (3)"),
-            ({"secret": True}, "secret inputs are not supported yet"),
+            ({"secret": True, "default": "x"}, "default: it is secret, and this would be recorded with the flow"),
+            ({"secret": True, "enum": ["a", "b"]}, "enum: it is secret, and this would be recorded with the flow"),
             ({"secret": 1}, "secret is neither true nor false (1)"),
             ({"type": "string", "defualt": "x"}, "unknown key 'defualt' in its declaration; did you mean 'default'?"),
             ({"default": 1, "description": "x"}, "unknown key 'description' in its declaration; did you mean 'help'?"),

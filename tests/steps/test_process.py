@@ -18,6 +18,7 @@ from processes import is_running, number_in, wait_until
 
 from szal.errors import ExitStatusUnknown
 from szal.events.progress import Hearing
+from szal.model.redaction import Redaction
 from szal.steps.process import ProcessGroup
 from szal.steps.stop_policy import StopPolicy
 from szal.steps.stream import MAX_OUTPUT
@@ -27,6 +28,7 @@ class Caller:
     """On whose behalf a process runs, in a test: cancels itself when a line *until* comes."""
 
     hearing = Hearing.LINES
+    redaction = Redaction()
     is_hurried = False
     orphan_grace = float("inf")
     log = logging.getLogger("test")
@@ -268,11 +270,13 @@ class TestExit:
         source = """
             import contextlib, logging, os, sys
             from szal.events.progress import Hearing
+            from szal.model.redaction import Redaction
             from szal.steps.process import ProcessGroup
             from szal.steps.stop_policy import StopPolicy
 
             class Caller:
                 hearing = Hearing.LINES
+                redaction = Redaction()
                 cancelled = is_hurried = False
                 orphan_grace = 1e9
                 log = logging.getLogger("the step")
@@ -295,11 +299,13 @@ class TestExit:
         source = """
             import contextlib, sys, threading
             from szal.events.progress import Hearing
+            from szal.model.redaction import Redaction
             from szal.steps.process import ProcessGroup
             from szal.steps.stop_policy import StopPolicy
 
             class Caller:
                 hearing = Hearing.LINES
+                redaction = Redaction()
                 cancelled = is_hurried = False
                 orphan_grace = 1e9
                 def remaining(self): return None
@@ -320,10 +326,12 @@ class TestExit:
         source = """
             import contextlib, os, sys, threading
             from szal.events.progress import Hearing
+            from szal.model.redaction import Redaction
             from szal.steps.process import ProcessGroup
 
             class Caller:
                 hearing = Hearing.LINES
+                redaction = Redaction()
                 cancelled = is_hurried = False
                 orphan_grace = 1e9
                 def remaining(self): return None

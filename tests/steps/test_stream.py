@@ -7,14 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from szal.events.progress import Hearing, Printed
+from szal.model.redaction import Redaction
 from szal.steps.stream import MAX_OUTPUT, Stream
 
 
 class Caller:
     """Hears what is printed: each line, or all that has come."""
 
-    def __init__(self, hearing=Hearing.LINES):
+    def __init__(self, hearing=Hearing.LINES, secrets=()):
         self.hearing = hearing
+        self.redaction = Redaction()
+        self.redaction.add(secrets)
         self.told = []
 
     def report(self, data):
@@ -24,8 +27,8 @@ class Caller:
 class Pipe:
     """A stream, and the end that a command writes to."""
 
-    def __init__(self, hearing=Hearing.LINES):
-        self.caller = Caller(hearing)
+    def __init__(self, hearing=Hearing.LINES, secrets=()):
+        self.caller = Caller(hearing, secrets)
         out, self._into = os.pipe()
         self.stream = Stream("stdout", os.fdopen(out, "rb", buffering=0), self.caller)
 

@@ -19,6 +19,7 @@ from szal.steps.supervisor import Supervisor, is_ending_for
 PROGRAM = """
     import contextlib, logging, os, signal, sys, threading, time
     from szal.events.progress import Hearing
+    from szal.model.redaction import Redaction
     from szal.steps.process import ProcessGroup
     from szal.steps.stop_policy import StopPolicy
     from szal.steps.supervisor import supervisor
@@ -26,6 +27,7 @@ PROGRAM = """
     class Caller:
         cancelled = is_hurried = False
         hearing = Hearing.LINES
+        redaction = Redaction()
         orphan_grace = float("inf")
         log = logging.getLogger("test")
         def remaining(self): return None

@@ -225,9 +225,13 @@ def _read_steps(read: ObjectReader) -> list[StepResult]:
     ]
 
 
+_PLAIN: Final = frozenset({"caught", "undo_output", "masked"})
+"""What results of steps have that are not as most are."""
+
+
 def _plain_step(value: Json) -> StepResult | None:
     """Return the result of a step, read quickly; None: it is not as most are, or something is wrong with it."""
-    if type(value) is not dict or "caught" in value or "undo_output" in value:
+    if type(value) is not dict or not _PLAIN.isdisjoint(value):
         return None
     step_id, step_name = value.get("step_id"), value.get("step_name", "")
     return plain_outcome(value, step_id, step_name) if type(step_id) is type(step_name) is str else None
@@ -280,6 +284,7 @@ def read_outcome(read: ObjectReader, step_id: str, step_name: str) -> StepResult
         items=None if read.values.get("items") is None else read.many("items", _read_step_result),
         is_caught=read.get("caught", bool, False),
         undo_output=read.values.get("undo_output"),
+        is_masked=read.get("masked", bool, False),
     )
 
 
@@ -305,6 +310,14 @@ def _read_result(value: Json, path: str) -> FlowResult:
 def _read_labels(read: ObjectReader) -> dict[str, str]:
     labels = ObjectReader(read.get("labels", dict, {}), read.at("labels"))
     return {key: labels.get(key, str) for key in labels.values}
+
+
+def _read_names(read: ObjectReader) -> tuple[str, ...]:
+    names = read.get("secret_inputs", list, [])
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise DecodeError(f"{read.at('secret_inputs')}[{place}]", f"expected a string, found {type(name).__name__}")
+    return tuple(names)
 
 
 _TO_THE_RESULT: Final = (
@@ -359,4 +372,5 @@ def decode_record(text: str, *, to_go_on: bool = False) -> ExecutionRecord:
         cwd=read.maybe("cwd", str),
         file=read.maybe("file", str),
         reopened=read.count("reopened", 0),
+        secret_inputs=_read_names(read),
     )

@@ -285,6 +285,8 @@ def outcome_json(result: StepResult) -> str:
         text += f',"started_at":"{started}"'
     if result.undo_output is not None:
         text += f',"undo_output":{_undo_output_json(result)}'
+    if result.is_masked:
+        text += ',"masked":true'
     return f'{text},"caught":true' if result.is_caught else text
 
 
@@ -377,6 +379,8 @@ def _place_json(record: ExecutionRecord) -> str:
     text = "" if record.cwd is None else f',"cwd":{name_json(record.cwd, "cwd")}'
     if record.file is not None:
         text += f',"file":{name_json(record.file, "file")}'
+    if record.secret_inputs:
+        text += f',"secret_inputs":{dumps([*record.secret_inputs], "secret_inputs")}'
     return f'{text},"reopened":{_count(record.reopened, "reopened"):d}' if record.reopened else text
 
 
