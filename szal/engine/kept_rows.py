@@ -48,8 +48,10 @@ def kept_rows(
             row = _row_of_sub_flow(step, checkpoint, child, execution_id)
         elif checkpoint is None or (checkpoint.origin is not None and name in undone.by(checkpoint.origin)):
             row = None
+        elif item is not None:
+            row = _row_of_item(checkpoint, execution_id, of_done=_is_done(checkpoints.get(item[0])))
         else:
-            row = _row_of(checkpoint, execution_id, is_item=item is not None)
+            row = _row_of(checkpoint, execution_id)
         if row is not None:
             rows.append(StepRow(name, len(rows), row))
     return rows
@@ -87,23 +89,28 @@ def _is_skipped(result: StepResult) -> bool:
     return result.status is StepStatus.SKIPPED and not result.attempts
 
 
-def _row_of(checkpoint: Checkpoint, execution_id: str | None, *, is_item: bool = False) -> str | None:
-    result = checkpoint.result
+def _row_of(checkpoint: Checkpoint, execution_id: str | None) -> str | None:
     if _is_done(checkpoint):
-        origin = checkpoint.origin or execution_id
-        age, lent = checkpoint.age + 1, checkpoint.is_lent
-        return encode_checkpoint(
-            result,
-            int(Outcome.COMPLETED),
-            age=age,
-            origin=origin,
-            lent=lent,
-            item=checkpoint.item,
-            item_count=checkpoint.items,
-        )
-    if _is_skipped(result) and not is_item:  # an item that did not run, runs
-        return encode_checkpoint(result, age=checkpoint.age + 1)
-    return None
+        return _as_it_stands(checkpoint, execution_id)
+    return encode_checkpoint(checkpoint.result, age=checkpoint.age + 1) if _is_skipped(checkpoint.result) else None
+
+
+def _row_of_item(checkpoint: Checkpoint, execution_id: str | None, *, of_done: bool) -> str | None:
+    """Return what is kept of an item: that it completed, or, *of_done*, a step that did, what it was skipped for."""
+    is_kept = _is_done(checkpoint) or (of_done and checkpoint.outcome is not None)
+    return _as_it_stands(checkpoint, execution_id) if is_kept else None
+
+
+def _as_it_stands(checkpoint: Checkpoint, execution_id: str | None) -> str:
+    return encode_checkpoint(
+        checkpoint.result,
+        checkpoint.outcome,
+        age=checkpoint.age + 1,
+        origin=checkpoint.origin or execution_id,
+        lent=checkpoint.is_lent,
+        item=checkpoint.item,
+        item_count=checkpoint.items,
+    )
 
 
 def _row_of_sub_flow(

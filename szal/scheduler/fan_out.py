@@ -156,6 +156,8 @@ def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> tuple[Run, list
     for index, kept in run.items_before.get(node.place, {}).items():
         if index >= count or kept.digest != listed[index].digest or run.is_outdated(node, kept.age):
             continue
+        if kept.age and kept.outcome is not Outcome.COMPLETED:  # where the step runs again, so does what was skipped
+            continue
         if kept.polled is not None:
             items.history[index], items.stages[index] = kept.polled, READY
             polled.append((index, kept.due))

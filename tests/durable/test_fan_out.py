@@ -164,6 +164,32 @@ class TestRerun:
         assert engine.rerun(second.execution_id)["each"].output == outputs("abcd")
         assert acts.ran == [2]
 
+    @pytest.mark.parametrize("how", ["rerun", "retry_failed"])
+    def test_an_item_that_was_skipped_stays_so_with_its_step_and_runs_where_that_runs_again(self, new_engine, how):
+        ran, bad = [], [True]
+
+        def handler(ctx):
+            ran.append(ctx.index)
+            if ctx.index == 1 and bad:
+                raise SkipStep("not today")
+            if ctx.step.name == "after" and bad:
+                raise ValueError
+            return ctx.index
+
+        engine, flow = new_engine(handler), FlowDef("fan", steps=[StepDef("each", foreach=[*"abc"]), StepDef("after")])
+        engine.run(flow, execution_id="e")
+        assert (sorted(ran[:3]), ran[3:]) == ([0, 1, 2], [None])
+        bad.clear()
+        ran.clear()
+        again = engine.rerun("e") if how == "rerun" else engine.run(flow, execution_id="e", retry_failed=True)
+        assert (again["each"].output, ran) == ([0, None, 2], [None])
+        assert [(item.status, item.error) for item in again["each"].items] == [
+            (DONE, None),
+            (SKIPPED, "not today"),
+            (DONE, None),
+        ]
+        assert engine.rerun("e", "each")["each"].output == [0, 1, 2]
+
     def test_a_step_that_completed_is_kept_with_its_items(self, new_engine, store):
         acts = Acts("after")
         engine = new_engine(acts)
