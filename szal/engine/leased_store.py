@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
@@ -80,6 +81,10 @@ class Beginning:
             listener(error)
 
 
+_HERE: "Final[weakref.WeakValueDictionary[str, LeasedStore]]" = weakref.WeakValueDictionary()
+"""Those of this process, by the owner that each is."""
+
+
 class LeasedStore:
     """A store that keeps a ledger, and the leases in it, with their renewal."""
 
@@ -92,10 +97,21 @@ class LeasedStore:
         self._commit_timeout = config.commit_timeout
         self.clock = config.clock
         self._asking = Asking(self.kind)
+        _HERE[self.owner] = self
 
-    def drain(self) -> None:
-        """Wait for what this process has still to write: with the durability "none" no run does before it returns."""
+    def drain(self, execution_id: str | None = None) -> None:
+        """Wait for what this engine has still to write: with the durability "none" no run does before it returns.
+
+        Also for another engine of this process, where that has had the lease of *execution_id* and runs it no more.
+        """
         self._wait(self.ledger.drain)
+        if execution_id is None or len(_HERE) == 1:
+            return
+        with self._asking:
+            owner = self.ledger.holder(execution_id)
+        other = None if owner is None else _HERE.get(owner)
+        if other is not None and not other.heartbeat.holds(execution_id):
+            other.drain()
 
     def await_begin(self, execution_id: str) -> None:
         """Wait until that execution is recorded, or lost, where its beginning is queued."""

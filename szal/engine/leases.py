@@ -95,6 +95,10 @@ class Heartbeat:
         with self._lock:
             self._held.pop(Lease(execution_id, epoch), None)
 
+    def holds(self, execution_id: str) -> bool:
+        """Whether a lease of that execution is kept here: somebody runs it."""
+        return any(lease.execution_id == execution_id for lease in self._held.copy())
+
     @property
     def last_beat(self) -> float | None:
         """How many seconds ago leases were renewed last, or the first was taken; None where nothing is held."""

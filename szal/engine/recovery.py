@@ -84,7 +84,7 @@ class Recovery:
             return attrs.evolve(spec, epoch=new.epoch, snapshot=snapshot)
         if is_flows:
             return None
-        self.leased.drain()
+        self.leased.drain(record.execution_id)
         known = self._before_take_over(record.execution_id)
         if record.parent_execution_id not in (None, known.record.parent_execution_id):
             told = f"execution {record.execution_id} is there already, and is no rerun of {record.parent_execution_id}"
@@ -144,7 +144,7 @@ class Recovery:
         *inputs* are those that were not recorded, as they are secret. To be called with its id taken: otherwise a run
         of this process may end in between, and its writes be refused.
         """
-        self.leased.drain()
+        self.leased.drain(execution_id)
         known = self._before_take_over(execution_id)
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
@@ -251,7 +251,7 @@ class Recovery:
 
     def rerun(self, execution_id: str, wanted: Rerun) -> ExecutionSpec:
         """Return the spec of a new execution that keeps what completed in this one. Raises as `spec_of` does."""
-        self.leased.drain()
+        self.leased.drain(execution_id)
         return spec_of(self.ledger, self._config, self._resolver, execution_id, wanted)
 
     def is_rerun(self, execution_id: str, of: str) -> bool:
@@ -308,7 +308,7 @@ class Recovery:
             raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
         output = as_recorded(output, "output")[1]
         check_showable(self._config.redaction(), "the output", output)
-        self.leased.drain()
+        self.leased.drain(execution_id)
         known = self.ledger.read(execution_id)
         if undecided(known, step) is None:
             raise nothing_to_decide(execution_id, step)

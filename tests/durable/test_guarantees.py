@@ -5,15 +5,17 @@ import itertools
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
 from durable.children import killed
-from helper_engine import bounded, statuses, waited
+from helper_engine import LONG, bounded, statuses, waited
 from in_front import InFront
 from processes import wait_until
 
-from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState
+from szal import Engine, EngineConfig, ExecutionOwned, FlowDef, FlowMode, StepDef, WorkflowState
 from szal.stores.sink.sink import Sink
 
 
@@ -214,3 +216,46 @@ def test_steps_that_end_together_share_a_commit(store_url, new_engine):
         wait_until(lambda: sink.stats().pending == count, timeout=20)
     assert execution.result(timeout=20).success
     assert sink.stats().batches - before <= 6  # what the writer had begun with, all others, and the end of the run
+
+
+class Behind:
+    """A store whose writes wait until `go` is set, seen through a sink of its own."""
+
+    def __init__(self, store):
+        self.go = threading.Event()
+        self.sink = Sink(InFront(store, ledger=InFront(store.ledger, apply=partial(self._apply, store.ledger))))
+
+    def _apply(self, ledger, *writes, **options):
+        waited(self.go)
+        ledger.apply(*writes, **options)
+
+
+@pytest.mark.parametrize("again", ["run", "rerun", "resume"])
+def test_none_leaves_no_execution_to_another_engine_of_the_process_before_all_is_written(open_one, new_engine, again):
+    """That one waits for it, whatever sink the first has: nobody runs it any more."""
+    flow = FlowDef("f", steps=[StepDef("a")])
+    behind = Behind(open_one())
+    with Engine(lambda ctx: "done", EngineConfig(execution_store=behind.sink, durability="none")) as first:
+        assert first.run(flow, execution_id="e").success
+        other = new_engine()
+        calls = {"run": lambda: other.run(flow, execution_id="e")}
+        calls |= {"rerun": lambda: other.rerun("e"), "resume": lambda: other.resume("e")}
+        with ThreadPoolExecutor(1) as threads:
+            done = threads.submit(calls[again])
+            with contextlib.suppress(TimeoutError):  # it waits
+                done.result(0.1)
+            behind.go.set()
+            assert done.result(LONG).outputs == {"a": "done"}
+        behind.sink.close()
+
+
+def test_what_another_engine_of_the_process_runs_is_owned(open_one, new_engine):
+    flow, begun, go = FlowDef("f", steps=[StepDef("a")]), threading.Event(), threading.Event()
+    execution = new_engine(lambda ctx: (begun.set(), waited(go))[1], durability="none").start(flow, execution_id="e")
+    waited(begun)
+    try:
+        with pytest.raises(ExecutionOwned):
+            new_engine().run(flow, execution_id="e")
+    finally:
+        go.set()
+    execution.result(LONG)
