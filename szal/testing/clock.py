@@ -95,7 +95,7 @@ class FakeClock(Clock):
         check("seconds", seconds)
         if seconds < 0:
             raise ValueError(f"time goes on, not back: advance({seconds})")
-        if any(run.is_around_this_thread() for run in self._runs):
+        if any(run.is_around_this_thread() for run in [*self._runs]):
             raise RuntimeError("a handler cannot move the clock that its own run goes by: it would wait for itself")
         target = self._now + seconds
         while True:

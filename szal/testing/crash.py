@@ -13,7 +13,7 @@ from szal.errors import LeaseLost
 from szal.model.flow import FlowDef
 from szal.model.json import decode_checkpoint
 from szal.model.key import is_memo
-from szal.stores.ledger import Ledger, NewExecution, Renewal, Snapshot, TakeOver, Wish
+from szal.stores.ledger import Ledger, NewExecution, Renewal, Snapshot, TakeOver, Wish, ledger_of
 from szal.stores.writes import Release, SaveStep, Write
 from szal.testing.names import step_named
 
@@ -68,13 +68,11 @@ class Mortal:
 
     def __init__(self, store: Any, crash: Crash, flows: Sequence[FlowDef]) -> None:
         flow, step = step_named(flows, crash.step, "crash_after")
+        ledger = ledger_of(store)
+        if ledger is None:
+            raise ValueError("crash_after needs one of szal's own stores: with no other could anybody go on")
         self._store = store
-        self.ledger = MortalLedger(store.ledger, crash, (flow.name, step.name))
-
-    @property
-    def has_crashed(self) -> bool:
-        """Whether the crash has come."""
-        return self.ledger.has_crashed
+        self.ledger = MortalLedger(ledger, crash, (flow.name, step.name))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

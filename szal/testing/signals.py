@@ -7,7 +7,7 @@ from szal.errors import did_you_mean
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.json.text import as_recorded
-from szal.stores.ledger import Ledger, Signal
+from szal.stores.ledger import Ledger, Signal, ledger_of
 from szal.stores.writes import SaveStep, Write
 
 __all__ = ["Given", "Signals", "listed"]
@@ -34,8 +34,11 @@ class Given:
     """A store in front of *store*, in which *signals* have been sent to whoever waits for them first."""
 
     def __init__(self, store: Any, signals: Sequence[Signal]) -> None:
+        ledger = ledger_of(store)
+        if ledger is None:
+            raise ValueError("signals need one of szal's own stores, where they are kept")
         self._store = store
-        self.ledger = GivenLedger(store.ledger, signals)
+        self.ledger = GivenLedger(ledger, signals)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

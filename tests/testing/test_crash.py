@@ -207,7 +207,12 @@ def test_a_crash_that_does_not_come_is_told_of():
         run_flow(flow, handler=lambda ctx: None, crash=crash_after("ship"))
 
 
-def test_a_step_that_there_is_not_is_told_of(url):
+def test_without_a_store_nobody_could_go_on():
+    with pytest.raises(ValueError, match="crash_after needs one of szal's own stores"):
+        run_flow(Shop().flow, store=None, crash=crash_after("charge"))
+
+
+def test_a_step_that_there_is_not_is_told_of():
     with pytest.raises(ValueError, match="crash_after: flow 'shop' has no step 'charg'; did you mean 'charge'"):
         run_flow(Shop().flow, crash=crash_after("charg"))
 

@@ -379,6 +379,8 @@ def test_one_that_no_step_waits_for_is_told_of():
     flow = FlowDef("f", steps=[wait("approve")])
     with pytest.raises(ValueError, match="no step of flow 'f' waits for 'aprove'; did you mean 'approve'"):
         run_flow(flow, signals={"aprove": 1})
+    with pytest.raises(ValueError, match="signals need one of szal's own stores"):
+        run_flow(flow, signals={"approve": 1}, store=None)
     named = FlowDef("f", steps=[StepDef("a", step_type="wait", config={"signal": "order-{{inputs.id}}"})])
     assert run_flow(named, {"id": 7}, signals={"order-7": "paid"})["a"].output == "paid"
 
