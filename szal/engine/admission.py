@@ -13,7 +13,7 @@ from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
 from szal.engine.secrets import hide
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs
+from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs, unbound
 from szal.errors import ExecutionNotFound, SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
@@ -59,18 +59,43 @@ class Admission:
         labels: Mapping[str, str] | None,
     ) -> ExecutionSpec:
         """Return what is to be run, checked; nothing is recorded yet."""
+        check_token(cancel)
+        return self._spec_of(flow, inputs, execution_id, cancel, labels, is_submitted=False)
+
+    def submission_of(
+        self,
+        flow: "FlowDef | Defined",
+        inputs: Mapping[str, Json] | None,
+        execution_id: str | None,
+        labels: Mapping[str, str] | None,
+    ) -> ExecutionSpec:
+        """Return what is to be run by somebody else, checked: as far as that can be done without its handlers."""
+        spec = self._spec_of(flow, inputs, execution_id, None, labels, is_submitted=True)
+        spec.record.state = WorkflowState.CREATED
+        return spec
+
+    def _spec_of(
+        self,
+        flow: "FlowDef | Defined",
+        inputs: Mapping[str, Json] | None,
+        execution_id: str | None,
+        cancel: CancellationToken | None,
+        labels: Mapping[str, str] | None,
+        *,
+        is_submitted: bool,
+    ) -> ExecutionSpec:
         self.active.check_open()
         self.check_id(execution_id)
-        check_token(cancel)
         flow = definition_of(flow)
         if execution_id is not None:
             id_from = IdFrom.CALLER
         else:
-            id_from = IdFrom.NOWHERE if flow.id in self._taken else IdFrom.FLOW
+            id_from = IdFrom.NOWHERE if is_submitted or flow.id in self._taken else IdFrom.FLOW
         flow, plan = compiled(flow, self._config, self._resolver)
-        binding = bind(flow, plan, self._resolver, self._config)
+        binding = unbound(plan) if is_submitted else bind(flow, plan, self._resolver, self._config)
         check_configs(flow, plan, binding)
-        check_all_used(self._resolver, self._flows_with(flow))
+        if not is_submitted:
+            check_all_used(self._resolver, self._flows_with(flow))
         execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
         redaction = self._config.redaction()
         given = hide(plan, given_inputs(flow, plan, inputs, self._config), redaction)

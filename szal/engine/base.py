@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
@@ -24,11 +24,20 @@ from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 
 if TYPE_CHECKING:
     from szal.engine.health import Health
-    from szal.engine.mass_recovery import BackgroundRecovery
 
-__all__ = ["EngineBase"]
+__all__ = ["Background", "EngineBase"]
 
 logger = SafeLogger(logging.getLogger(__name__))
+
+
+class Background(Protocol):
+    """What takes up executions for an engine by itself."""
+
+    def wake(self, execution_id: str) -> None:
+        """Look at once: something has come for that execution. From any thread."""
+
+    def close(self) -> None:
+        """Take up nothing more. From any thread, and from a signal handler."""
 
 
 def _with_migrations(config: EngineConfig, handler: Handling | Sequence[Handling]) -> EngineConfig:
@@ -51,7 +60,7 @@ class EngineBase:
         self.durations = Durations()
         self.resources = Resources(self.config.capacities)
         self._admission = Admission(self.config, self.resolver)
-        self._background: list[BackgroundRecovery] = []
+        self._background: list[Background] = []
         self._abandoned: list[None] = []  # its length counts
         self._owned: list[Closed] = []
 

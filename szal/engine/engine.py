@@ -1,7 +1,7 @@
 """The engine: what a program calls to run flows."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -10,14 +10,13 @@ import attrs
 from szal.engine.admission import under_new_id
 from szal.engine.driver import NotAdmitted
 from szal.engine.execution import Execution, RunThread
+from szal.engine.fleet import Fleet
 from szal.engine.spec import ExecutionSpec
-from szal.engine.steering import Steering
 from szal.errors import ExecutionNotFound, ExecutionOwned
 from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
 from szal.model.results import FlowResult
-from szal.model.state import Stop
 from szal.number import check, check_wait, shown
 from szal.scheduler.cancel import CancellationToken, check_token
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 
-class Engine(Steering):
+class Engine(Fleet):
     """Runs flows. One engine serves many threads at once; `close` it, or use it in a ``with``, when done.
 
     `handler` is a `szal.Flow` or several, a function that does every step (``handler(ctx) -> JSON value``), or a
@@ -193,13 +192,24 @@ class Engine(Steering):
         inputs: Mapping[str, Json] | None = None,
         background: bool = False,
         is_wanted: Callable[[], bool] = lambda: True,
+        on_begin: Callable[[], object] = lambda: None,
     ) -> FlowResult:
-        """As `resume`, unless it *is_wanted* no more: asked once the run is known here, and can be stopped."""
+        """As `resume`, unless it *is_wanted* no more: asked once the run is known here, and can be stopped.
+
+        *on_begin* is called before anything of it runs; not where it has ended before.
+        """
         recovery = self._admission.recovery()
         root = recovery.root_of(execution_id)
         driver = self._driver(root, background=background)
+
+        def admit() -> ExecutionSpec | FlowResult | None:
+            found = recovery.resume(root, cancel, inputs) if is_wanted() else None
+            if isinstance(found, ExecutionSpec):
+                on_begin()
+            return found
+
         with contextlib.suppress(NotAdmitted):
-            return driver.run(lambda: recovery.resume(root, cancel, inputs) if is_wanted() else None)
+            return driver.run(admit)
         raise ExecutionOwned(root)
 
     def look(self, execution_id: str) -> "ExecutionStatus":
@@ -270,12 +280,6 @@ class Engine(Steering):
         self._admission.active.check_open()
         found, at_once = self.interrupted(flow_name), self.config.max_recovering
         return recover_all(found, self._resume, limit=limit, at_once=at_once, stop=self._release)
-
-    def _release(self, execution_ids: Iterable[str], error: BaseException) -> None:
-        """Have runs given back where they stand, for *error*, which they raise."""
-        for driver in self._admission.active.all():
-            if driver.execution_id in execution_ids:
-                driver.request_stop(Stop.RELEASED, error)
 
     def interrupted(self, flow_name: str | None = None) -> list[str]:
         """Return the executions that nobody runs although they could go on: what `recover` looks at.

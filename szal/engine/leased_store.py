@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from szal.engine.leases import Heartbeat
     from szal.model.definition import Definition
     from szal.stores.ledger import Ledger, Signal, Snapshot
+    from szal.stores.queue import Submission
     from szal.stores.writes import Lease, NewExecution, StepRows, Write
 
 __all__ = ["Beginning", "LeasedStore", "failure"]
@@ -201,6 +202,12 @@ class LeasedStore:
             if new.under is not None:
                 self.flush([new.under.execution_id])  # where that was never recorded, there is another reason
             raise
+
+    def submit(self, submission: "Submission") -> bool:
+        """Record a new execution for somebody else to begin; False where there is one under its id."""
+        self.await_begin(submission.new.execution_id)
+        with self._asking:
+            return self.ledger.queue.submit(submission)
 
     def queue(self, new: "NewExecution") -> None:
         """Queue a new execution, before anything can be asked of it."""

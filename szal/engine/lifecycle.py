@@ -197,9 +197,11 @@ class Lifecycle(Supervised):
         from szal.engine.restoring import open_sub_flows
 
         run, scheduler = self.run, self.scheduler
+        if self.record.state is WorkflowState.CREATED:
+            self.record.started_at = scheduler.clock.utc_now()
         self._before = self._age()
         backing_off = self.restore(snapshot)
-        if self.record.state is WorkflowState.PAUSED:
+        if self.record.state in (WorkflowState.CREATED, WorkflowState.PAUSED):
             self._become(_RUNNING)
             self.record.error = None
             self.record.stop = None if run.stop is None else self.record.stop

@@ -44,6 +44,7 @@ from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.plan import Plan
 from szal.steps.resolving import Resolver
 from szal.stores.ledger import Ledger, Signal, Snapshot
+from szal.stores.queue import Submission
 
 __all__ = ["Recovery"]
 
@@ -105,6 +106,18 @@ class Recovery:
             check_failed(known.record)
             return reopened(self.leased, self._config, spec, definition)
         return self.take_over(spec)
+
+    def submit(self, spec: ExecutionSpec, queue: str, priority: int, not_before: float | None) -> bool:
+        """Record *spec* for somebody else to begin; False where that was done before. Raises `DefinitionMismatch`."""
+        definition = Definition.of(spec.flow)
+        new = self.leased.new(spec.record, definition)
+        if self.leased.submit(Submission(new=new, queue=queue, priority=priority, not_before=not_before)):
+            return True
+        execution_id = spec.record.execution_id
+        known = self.ledger.read(execution_id, steps=False)
+        if known.content_id != definition.content_id:
+            self._check_same(execution_id, known, spec.flow, definition.content_id)
+        return False
 
     def _before_take_over(self, execution_id: str) -> Snapshot:
         """Return what has to be known of an execution before it is taken over.

@@ -131,6 +131,17 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     return Binding(forward, undo)
 
 
+def unbound(plan: Plan) -> Binding:
+    """Return what does each step of a flow whose handlers are somewhere else: szal's own are the same everywhere."""
+    own: dict[str | None, Handler] = {"shell": do_shell, "python": call_python}
+    forward = [own.get(step.step_type, _done_elsewhere) for step in plan.steps]
+    return Binding([None if place in plan.engine_steps else each for place, each in enumerate(forward)], ())
+
+
+def _done_elsewhere(ctx: StepContext) -> Json:
+    raise AssertionError(f"step {ctx.step.name} is done by another process")
+
+
 def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
     """Raise `InvalidFlow` for what is wrong with a flow that is to be begun, though one that has begun goes on with it.
 

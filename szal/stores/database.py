@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from szal.stores.listening import Listener
 from szal.stores.statements import Statements
 
 __all__ = ["Database", "Row", "Rows", "Transaction"]
@@ -51,6 +52,9 @@ class Database(Protocol):
         *work* may be called again, in another transaction, where the first came to nothing; but with *once* that is
         for the caller to do. Who asks again with the same *request* is told what became of the first.
         """
+
+    def listen(self) -> Listener:
+        """Return what hears of submissions from now on."""
 
     def tidy(self) -> None:
         """Delete what the database keeps for itself, and needs no more."""

@@ -13,6 +13,7 @@ import attrs
 from szal.model.bounds import ANYTHING, Bounds
 from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
+from szal.stores.queue import Queue
 from szal.stores.writes import Lease, NewExecution, StepRow, StepRows, Write
 
 __all__ = [
@@ -140,6 +141,10 @@ class Ledger(Protocol):
     They raise what the store's own methods do: `StoreUnavailable` for trouble that may pass, `StoreFailed` for the
     rest. A sink's writes are queued; its other methods do not wait for what is pending: who must see it calls `drain`.
     """
+
+    @property
+    def queue(self) -> Queue:
+        """What is submitted and has not begun."""
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from szal.stores.base import read_record
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
 from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish, parted
+from szal.stores.sql_queue import SqlQueue
 from szal.stores.statements import Statements
 from szal.stores.writes import (
     Lease,
@@ -54,6 +55,10 @@ class SqlLedger(Ledger):
     @property
     def name(self) -> str:
         return self._database.name
+
+    @property
+    def queue(self) -> SqlQueue:
+        return SqlQueue(self._database, partial(self._record, is_claim=True))  # not kept: it leads back to this
 
     # -- writing --------------------------------------------------------------------------------------
 
@@ -352,6 +357,7 @@ def forget(
     With the last execution of a definition that goes too. Of *keep_signals* the signals stay.
     """
     transaction.many(statements.forget_steps, rows)
+    transaction.rows_of(statements.dequeue, [row[0] for row in rows])
     transaction.many(statements.forget_signals, [row for row in rows if row not in keep_signals])
     flows = sorted({row[0] for row in transaction.rows_of(statements.forget_leases, [row[0] for row in rows])})
     if statements.hold_flows is not None and flows:

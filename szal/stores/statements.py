@@ -176,6 +176,20 @@ class Statements:
     """Holds, of definitions, those that nothing is of, until the end of the transaction. None: as with `lock`."""
     forget_flows: Statement
     """Deletes a definition, if nothing is of it."""
+    # -- the queue
+    enqueue: Statement
+    announce: Statement | None
+    """Tells whoever listens, once it is committed, that something was queued. None: they find out otherwise."""
+    due: Statement
+    """In how many seconds the next one of these queues may be taken: a negative number, or NULL."""
+    sweep: Statement
+    """Takes from these queues what has begun, and is reserved no more."""
+    ripen: Statement
+    """Lets what was not to be taken before some time be taken, where that has come. Others' rows are passed over."""
+    claim: Statement
+    """Takes queues, what not to take, twice how many, and seconds; what others take is passed over."""
+    dequeue: Statement
+    unclaim: Statement
 
     now: Statement
     parts: Parts

@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "szal_steps": ("execution_id", "step_name", "seq", "result", "signal_id"),
     "szal_signals": ("execution_id", "signal_id", "name", "value", "sent"),
+    "szal_queue": ("execution_id", "queue", "priority", "not_before", "due", "submitted"),
 }
 """The columns of each table, on every database. A migration that adds one adds it here."""
 
@@ -35,10 +36,17 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "szal_leases": ("execution_id",),
     "szal_steps": ("execution_id", "step_name"),
     "szal_signals": ("execution_id", "signal_id"),
+    "szal_queue": ("execution_id",),
 }
 """What rows of each table are told apart by, on every database: the columns of a primary key, or a unique index."""
 
-INDEXES = ("szal_executions_flow", "szal_executions_state", "szal_executions_started", "szal_leases_content")
+INDEXES = (
+    "szal_executions_flow",
+    "szal_executions_state",
+    "szal_executions_started",
+    "szal_leases_content",
+    "szal_queue_next",
+)
 """Those that migrations make. Without one all is slower, and right: nobody is refused for that."""
 
 

@@ -148,6 +148,7 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
             ("szal", "m008_foreign_rows"),
             ("szal", "m009_labels"),
             ("szal", "m010_pausing"),
+            ("szal", "m011_queue"),
         ]
 
 

@@ -65,7 +65,12 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "send": ("s1", "go", "1", "e1"),
     "undone": ("{}", "e1", "a"),
     "mark": ("w1", 1, "w1", 2),
-    **dict.fromkeys(("live", "candidates", "awake", "now", "forget_marks"), ()),
+    "enqueue": ("new", "default", 0, None, 0.0),
+    "claim": ('["queue1", "queue2"]', "[]", 3, 3, 60.0),
+    "due": ("queue1",),
+    "ripen": ("queue1",),
+    "sweep": ("queue1",),
+    **dict.fromkeys(("live", "candidates", "awake", "now", "forget_marks", "announce"), ()),
 }
 ONE = ("e1",)  # of the others
 
@@ -109,6 +114,7 @@ FILL = """
     INSERT INTO szal_steps SELECT 'e' || n, 'a', 0, '{{}}', NULL FROM {numbers};
     INSERT INTO szal_steps SELECT 'e' || n, 'b', 1, '{{}}', 's' || n FROM {numbers};
     INSERT INTO szal_signals SELECT 'e' || n, 's' || n, 'go', '1', 0 FROM {numbers};
+    INSERT INTO szal_queue SELECT 'e' || n, 'queue' || (n % 4), n % 3, NULL, n % 2 * 9e9, n FROM {numbers};
 """
 
 
@@ -221,6 +227,7 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
         "save_few_steps",
         "undone",
         "hold_flows",
+        "announce",
         "mark",
         "forget_marks",
     }

@@ -12,6 +12,7 @@ from szal.model.state import WorkflowState
 from szal.stores.batch import leases_of, merged
 from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
+from szal.stores.memory.queue import MemoryQueue, Places
 from szal.stores.writes import (
     Lease,
     NewExecution,
@@ -34,6 +35,11 @@ class MemoryLedger(Ledger):
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
+        self._places = Places()
+
+    @property
+    def queue(self) -> MemoryQueue:
+        return MemoryQueue(self._entries, self._places, lambda new: self._record(new, Row.of(new.save)))
 
     # -- writing --------------------------------------------------------------------------------------
 

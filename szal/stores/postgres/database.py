@@ -11,8 +11,10 @@ import psycopg
 
 from szal.errors import NotMigrated, StoreFailed, StoreUnavailable
 from szal.stores.database import Database, Row, Rows, Transaction
+from szal.stores.listening import Listener
 from szal.stores.postgres.connection import PostgresConnection, execute, pipeline
 from szal.stores.postgres.encoding import fitting
+from szal.stores.postgres.listener import PostgresListener
 from szal.stores.postgres.marks import Mark, Marks
 from szal.stores.postgres.migrations import migrate, schema_of, structure_of
 from szal.stores.postgres.nul import nul_in
@@ -216,6 +218,9 @@ class PostgresDatabase(Database):
             raise StoreUnavailable(self.name, "a transaction of a lost connection has not ended yet") from error
         connection.execute(b"ROLLBACK")
         return not could_be_left
+
+    def listen(self) -> Listener:
+        return PostgresListener(self.pool)
 
     def tidy(self) -> None:
         self.transact(lambda transaction: transaction.rows(self.statements.forget_marks))

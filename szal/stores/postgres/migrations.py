@@ -61,6 +61,18 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("m011_pausing", ("ALTER TABLE szal.szal_leases ADD COLUMN IF NOT EXISTS pausing BIGINT NOT NULL DEFAULT 0",)),
+    (
+        "m012_queue",
+        (
+            # `due` is 0 of what may be taken, else when it may be (Unix time): not before, or reserved until then.
+            (
+                "CREATE TABLE IF NOT EXISTS szal.szal_queue (execution_id TEXT PRIMARY KEY, queue TEXT NOT NULL,"
+                " priority BIGINT NOT NULL, not_before DOUBLE PRECISION, due DOUBLE PRECISION NOT NULL,"
+                " submitted DOUBLE PRECISION NOT NULL)"
+            ),
+            f"{_INDEX} szal_queue_next ON szal.szal_queue (queue, due, priority DESC, submitted)",
+        ),
+    ),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

@@ -263,6 +263,20 @@ class Pool:
         self._connections.add(connection)
         return connection
 
+    def own_connection(self) -> PostgresConnection:
+        """Return a connection that is the caller's to close, beside those that are lent. Raises as `use` does."""
+        self._check_open()
+        if self._server is not None:
+            return self._connect()
+        assert self._pool is not None
+        given = self._pool.conninfo
+        try:
+            connection: PostgresConnection = psycopg.connect(given() if callable(given) else given, autocommit=True)
+        except DRIVER_ERRORS as error:
+            raise translated(self.name, error, is_lost=True) from error
+        self._connections.add(connection)
+        return connection
+
     def _own(self) -> Server:
         if self._server is None:
             raise StoreFailed(self.name, "the pool belongs to the parent process: make one after the fork")

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 NOW = "extract(epoch FROM clock_timestamp())::float8"
+_NOW = "extract(epoch FROM statement_timestamp())::float8"  # stable: an index can be searched for it
 _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 
 # The columns that are kept of a record (szal.stores.heads), of each row that is one. Collation "C", which those that
@@ -571,6 +572,79 @@ STATEMENTS = PostgresStatements(
         "DELETE FROM szal.szal_commits WHERE made < extract(epoch FROM now())::float8 - 2592000 RETURNING number",
         by="prune",
         indexes="szal_commits_made",
+    ),
+    # -- the queue ------------------------------------------------------------------------------------
+    enqueue=Statement(
+        f"""
+        INSERT INTO szal.szal_queue (execution_id, queue, priority, not_before, due, submitted)
+        SELECT q.*, {_NOW} FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::float8[]) AS q
+        """,
+        by="Queue.submit",
+        indexes="",
+    ),
+    announce=Statement(
+        "SELECT pg_notify('szal_queue', '')",
+        by="Queue.submit",
+        indexes="",
+    ),
+    due=Statement(
+        f"""
+        SELECT min((SELECT min(q.due) FROM szal.szal_queue AS q WHERE q.queue = w.name)) - {_NOW}
+        FROM unnest(%b::text[]) AS w (name)
+        """,
+        by="Queue.due_in, Queue.claim",
+        indexes="szal_queue_next",
+    ),
+    sweep=Statement(
+        f"""
+        DELETE FROM szal.szal_queue WHERE execution_id IN (
+            SELECT q.execution_id FROM szal.szal_queue AS q
+            WHERE q.queue = ANY (%b::text[]) AND q.due > 0 AND q.due <= {_NOW} AND 'Created' IS DISTINCT FROM
+                (SELECT e.{STATE} FROM szal.szal_executions AS e WHERE e.execution_id = q.execution_id)
+            FOR UPDATE OF q SKIP LOCKED
+        )
+        RETURNING execution_id
+        """,
+        by="Queue.claim",
+        indexes="szal_queue_next szal_queue_pkey szal_executions_pkey",
+    ),
+    ripen=Statement(
+        f"""
+        UPDATE szal.szal_queue SET due = 0 WHERE execution_id IN (
+            SELECT execution_id FROM szal.szal_queue WHERE queue = ANY (%b::text[]) AND due > 0 AND due <= {_NOW}
+            FOR UPDATE SKIP LOCKED
+        )
+        RETURNING execution_id
+        """,
+        by="Queue.claim",
+        indexes="szal_queue_next szal_queue_pkey",
+    ),
+    claim=Statement(
+        f"""
+        WITH next AS MATERIALIZED (
+            SELECT c.execution_id FROM jsonb_array_elements_text(%s::jsonb) AS w (name) CROSS JOIN LATERAL (
+                SELECT execution_id, priority, submitted FROM szal.szal_queue
+                WHERE queue = w.name AND due = 0
+                AND execution_id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
+                ORDER BY priority DESC, submitted LIMIT %s FOR UPDATE SKIP LOCKED
+            ) AS c
+            ORDER BY c.priority DESC, c.submitted LIMIT %s
+        )
+        UPDATE szal.szal_queue AS q SET due = {_NOW} + %s FROM next WHERE q.execution_id = next.execution_id
+        RETURNING q.execution_id, q.priority, q.submitted
+        """,
+        by="Queue.claim",
+        indexes="szal_queue_next szal_queue_pkey",
+    ),
+    dequeue=Statement(
+        "DELETE FROM szal.szal_queue WHERE execution_id = ANY (%b::text[]) RETURNING execution_id",
+        by="Queue.begun, remove, prune",
+        indexes="szal_queue_pkey",
+    ),
+    unclaim=Statement(
+        "UPDATE szal.szal_queue SET due = 0 WHERE execution_id = ANY (%b::text[]) RETURNING execution_id",
+        by="Queue.give_back",
+        indexes="szal_queue_pkey",
     ),
     now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
 )

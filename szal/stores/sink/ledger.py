@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from szal.model.bounds import Bounds
 from szal.stores.ledger import Holding, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
+from szal.stores.queue import Queue
 from szal.stores.sink.writer import Writer
 from szal.stores.writes import Write
 
@@ -24,6 +25,10 @@ class SinkLedger(Ledger):
     @property
     def bounds(self) -> Bounds:
         return self._behind.bounds
+
+    @property
+    def queue(self) -> Queue:
+        return self._behind.queue
 
     # -- through the queue ----------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ import sqlite_utils
 
 from szal.errors import StoreFailed
 from szal.stores.database import Database, Row, Rows, Transaction
+from szal.stores.listening import Listener
 from szal.stores.sqlite.connection import Readers, SharedConnection
+from szal.stores.sqlite.listener import SqliteListener
 from szal.stores.sqlite.migrations import bring_up_to_date, structure_of
 from szal.stores.sqlite.statements import MANY, SAVE_MANY_STEPS, STATEMENTS
 from szal.stores.statements import Statements
@@ -110,6 +112,9 @@ class SqliteDatabase(Database):
         with db.conn:  # commits or rolls back; it is C, so no exception of a signal handler comes in between
             db.conn.execute("BEGIN IMMEDIATE")  # not through sqlite_utils, which looks at each statement first
             return work(_SqliteTransaction(db))
+
+    def listen(self) -> Listener:
+        return SqliteListener()
 
     def tidy(self) -> None:
         """Do nothing: nothing is kept."""

@@ -32,6 +32,15 @@ _LEDGER = (
         " PRIMARY KEY (execution_id, signal_id))"
     ),
 )
+# `due` is 0 of what may be taken, else when it may be (Unix time): not before, or reserved until then.
+_QUEUE = (
+    (
+        "CREATE TABLE IF NOT EXISTS szal_queue (execution_id TEXT PRIMARY KEY, queue TEXT NOT NULL,"
+        " priority BIGINT NOT NULL, not_before DOUBLE PRECISION, due DOUBLE PRECISION NOT NULL,"
+        " submitted DOUBLE PRECISION NOT NULL)"
+    ),
+    "CREATE INDEX IF NOT EXISTS szal_queue_next ON szal_queue (queue, due, priority DESC, submitted)",
+)
 
 # Each can be done again, and does nothing then: so is repaired what was dropped.
 MIGRATIONS = Migrations("szal")
@@ -89,6 +98,13 @@ def m010_pausing(db: Database) -> None:
     """Keep that a person wants an execution paused."""
     if "pausing" not in db["szal_leases"].columns_dict:
         db.execute("ALTER TABLE szal_leases ADD COLUMN pausing BIGINT NOT NULL DEFAULT 0")
+
+
+@MIGRATIONS()
+def m011_queue(db: Database) -> None:
+    """Make the table of what is submitted."""
+    for statement in _QUEUE:
+        db.execute(statement)
 
 
 with closing(Database(memory=True, execute_plugins=False)) as _empty:

@@ -20,6 +20,7 @@ _STEPS = "sqlite_autoindex_szal_steps_1"
 _FLOWS = "sqlite_autoindex_szal_flows_1"
 _LEASES = "sqlite_autoindex_szal_leases_1"
 _SIGNALS = "sqlite_autoindex_szal_signals_1"
+_QUEUE = "sqlite_autoindex_szal_queue_1"
 
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
@@ -342,6 +343,62 @@ STATEMENTS = Statements(
         """,
         by="remove, prune",
         indexes=f"{_FLOWS} szal_leases_content",
+    ),
+    # -- the queue ------------------------------------------------------------------------------------
+    enqueue=Statement(
+        f"""
+        INSERT INTO szal_queue (execution_id, queue, priority, not_before, due, submitted) VALUES (?, ?, ?, ?, ?, {NOW})
+        """,
+        by="Queue.submit",
+        indexes="",
+    ),
+    announce=None,  # whoever waits looks whether the file has changed
+    due=Statement(
+        f"""
+        SELECT min((SELECT min(q.due) FROM szal_queue AS q WHERE q.queue = w.value)) - {NOW} FROM json_each(?) AS w
+        """,
+        by="Queue.due_in, Queue.claim",
+        indexes="szal_queue_next",
+    ),
+    sweep=Statement(
+        f"""
+        DELETE FROM szal_queue WHERE queue {_EACH} AND due > 0 AND due <= {NOW} AND 'Created' IS NOT
+            (SELECT e.{STATE} FROM szal_executions AS e WHERE e.execution_id = szal_queue.execution_id)
+        RETURNING execution_id
+        """,
+        by="Queue.claim",
+        indexes=f"szal_queue_next {_EXECUTIONS}",
+    ),
+    ripen=Statement(
+        f"UPDATE szal_queue SET due = 0 WHERE queue {_EACH} AND due > 0 AND due <= {NOW} RETURNING execution_id",
+        by="Queue.claim",
+        indexes="szal_queue_next",
+    ),
+    claim=Statement(
+        f"""
+        WITH next AS (
+            SELECT c.execution_id FROM json_each(?1) AS w JOIN szal_queue AS c ON c.execution_id IN (
+                SELECT execution_id FROM szal_queue
+                WHERE queue = w.value AND due = 0 AND execution_id NOT IN (SELECT value FROM json_each(?2))
+                ORDER BY priority DESC, submitted LIMIT ?3
+            )
+            ORDER BY c.priority DESC, c.submitted LIMIT ?4
+        )
+        UPDATE szal_queue SET due = {NOW} + ?5 WHERE execution_id IN (SELECT execution_id FROM next)
+        RETURNING execution_id, priority, submitted
+        """,
+        by="Queue.claim",
+        indexes=f"szal_queue_next {_QUEUE}",
+    ),
+    dequeue=Statement(
+        f"DELETE FROM szal_queue WHERE execution_id {_EACH} RETURNING execution_id",
+        by="Queue.begun, remove, prune",
+        indexes=_QUEUE,
+    ),
+    unclaim=Statement(
+        f"UPDATE szal_queue SET due = 0 WHERE execution_id {_EACH} RETURNING execution_id",
+        by="Queue.give_back",
+        indexes=_QUEUE,
     ),
     now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
 )

@@ -1,0 +1,159 @@
+"""Executions that one process submits and another one runs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import attrs
+
+from szal.engine.steering import Steering
+from szal.expressions.path import Json
+from szal.model.fields import problem_of_text
+from szal.model.flow import Defined, FlowDef
+from szal.model.results import FlowResult
+from szal.model.state import Stop
+from szal.number import check
+from szal.scheduler.cancel import CancellationToken, check_token
+
+if TYPE_CHECKING:
+    from szal.engine.recovery import Recovery
+
+__all__ = ["Fleet"]
+
+_HIGHEST = 2**31 - 1
+
+
+class Fleet(Steering):
+    """An engine that submits executions to others, and runs what others have submitted."""
+
+    def submit(
+        self,
+        flow: FlowDef | Defined,
+        inputs: Mapping[str, Json] | None = None,
+        *,
+        execution_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        not_before: datetime | None = None,
+    ) -> str:
+        """Record an execution without running it, for an engine that `work`s, in whatever process; return its id.
+
+        It is CREATED, and committed on return. Those of higher *priority* begin first, the oldest first among equals;
+        none begins before *not_before*, an aware datetime, by the database's clock. Its handlers need not be here. The
+        id is a new one, or *execution_id*: submitting that again does nothing.
+
+        Raises what `run` raises before anything runs, but `HandlerNotFound`, and `SzalError` without one of szal's
+        stores.
+
+        >>> from szal import Engine, EngineConfig, StepDef, open_store
+        >>> flow, store = FlowDef("mail", steps=[StepDef("send")]), open_store("memory:")
+        >>> with Engine([], EngineConfig(execution_store=store)) as shop:
+        ...     shop.submit(flow, {"to": "Ada"}, execution_id="mail-1")
+        'mail-1'
+        >>> with Engine(lambda ctx: f"sent to {ctx.inputs['to']}", EngineConfig(execution_store=store)) as engine:
+        ...     engine.work(until_idle=True), engine.result("mail-1").outputs
+        (1, {'send': 'sent to Ada'})
+        """
+        _check_queue(queue)
+        check("priority", priority, whole=True)
+        if abs(priority) > _HIGHEST:
+            raise ValueError(f"priority is not between {-_HIGHEST} and {_HIGHEST} ({priority})")
+        given: object = not_before
+        if given is not None and not (isinstance(given, datetime) and given.utcoffset() is not None):
+            raise ValueError("not_before must be an aware datetime: datetime.now(UTC) + timedelta(hours=1), say")
+        recovery = self._admission.recovery()
+        spec = self._admission.submission_of(flow, inputs, execution_id, labels)
+        recovery.submit(spec, queue, priority, None if not_before is None else not_before.timestamp())
+        for background in self._background:
+            background.wake(spec.record.execution_id)
+        return spec.record.execution_id
+
+    def work(
+        self,
+        queues: str | Sequence[str] = ("default",),
+        max_executions: int = 8,
+        *,
+        until_idle: bool = False,
+        stop: CancellationToken | None = None,
+    ) -> int:
+        """Run what is submitted to *queues*, and what was interrupted, at most *max_executions* at a time.
+
+        Blocks until *stop* is cancelled, or the engine is closed, and what runs here has ended; returns how many
+        executions that were. With *until_idle* it returns as soon as nothing is due: what waits for a time, a signal or
+        another process's lease is not. Any number of processes may work on one database: each execution is run by one
+        of them. What some step of has no handler here is left to others. What interrupts it (Ctrl-C) is raised once
+        what runs here is given back.
+
+        On an idle engine, what is submitted to PostgreSQL begins at once, to SQLite within 20 ms, and through a proxy
+        such as PgBouncer within a second.
+        """
+        from szal.engine.worker import Worker
+
+        names = (queues,) if isinstance(queues, str) else tuple(queues)
+        if not names:
+            raise ValueError("queues is empty: name one, or leave it out")
+        for name in names:
+            _check_queue(name)
+        check("max_executions", max_executions, whole=True)
+        if max_executions < 1:
+            raise ValueError(f"max_executions must be at least 1, not {max_executions}")
+        check_token(stop)
+        self._admission.active.check_open()
+        recovery = self._admission.recovery()
+        works = _Works(self, recovery, self._resume)
+        worker = Worker(works, recovery.ledger.queue, names, max_executions, recovery.leased.ttl)
+        self._background.append(worker)
+        try:
+            return worker.work(until_idle=until_idle, stop=stop)
+        finally:
+            self._background.remove(worker)
+
+    def _resume(
+        self,
+        execution_id: str,
+        cancel: CancellationToken | None = None,
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        background: bool = False,
+        is_wanted: Callable[[], bool] = lambda: True,
+        on_begin: Callable[[], object] = lambda: None,
+    ) -> FlowResult:
+        raise NotImplementedError
+
+    def _release(self, execution_ids: Iterable[str], error: BaseException) -> None:
+        """Have runs given back where they stand, for *error*, which they raise."""
+        wanted = frozenset(execution_ids)
+        for driver in self._admission.active.all():
+            if driver.execution_id in wanted:
+                driver.request_stop(Stop.RELEASED, error)
+
+
+@attrs.frozen
+class _Works:
+    """An engine as its worker sees it."""
+
+    engine: Fleet
+    recovery: "Recovery"
+    resume: Callable[..., FlowResult]
+
+    def run(self, execution_id: str, on_begin: Callable[[], object]) -> FlowResult:
+        return self.resume(execution_id, on_begin=on_begin)
+
+    def interrupted(self) -> Sequence[str]:
+        return self.recovery.interrupted(None)
+
+    def is_active(self, execution_id: str) -> bool:
+        return execution_id in self.engine._admission.active
+
+    def is_closed(self) -> bool:
+        return self.engine._admission.active.is_closed
+
+    def release(self, execution_ids: Sequence[str], error: BaseException) -> None:
+        self.engine._release(execution_ids, error)
+
+
+def _check_queue(name: object) -> None:
+    problem = "is empty" if name == "" else problem_of_text(name)
+    if problem is not None:
+        raise ValueError(f"the name of a queue {problem}")

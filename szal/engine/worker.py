@@ -1,0 +1,215 @@
+"""Running what others have submitted, and what was interrupted: several at a time, each on a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty
+from typing import Final, Protocol
+
+import attrs
+
+from szal.clock import monotonic
+from szal.engine.side_by_side import start_thread
+from szal.errors import (
+    DefinitionMismatch,
+    EngineClosed,
+    ExecutionNotFound,
+    ExecutionOwned,
+    HandlerNotFound,
+    LeaseLost,
+    StoreError,
+    SzalError,
+)
+from szal.interruption import is_interruption
+from szal.logs import SafeLogger
+from szal.model.results import FlowResult
+from szal.scheduler.cancel import CancellationToken
+from szal.stores.queue import Claim, Queue
+from szal.waiters import Mailbox
+
+__all__ = ["Worker", "Works"]
+
+logger = SafeLogger(logging.getLogger(__name__))
+
+_RECOVER_EVERY: Final = 1.0
+"""Seconds between two looks for what was interrupted, and at the queues where nobody tells of submissions."""
+
+_TRY_AGAIN_AFTER: Final = 60.0
+"""Seconds for which what cannot be run here is left to others."""
+
+
+class Works(Protocol):
+    """What a worker needs of its engine."""
+
+    def run(self, execution_id: str, on_begin: Callable[[], object]) -> FlowResult:
+        """Run one execution, on this thread, and return how it ended; *on_begin* is called unless it had before."""
+
+    def interrupted(self) -> Sequence[str]:
+        """Return what nobody runs although it could go on."""
+
+    def is_active(self, execution_id: str) -> bool:
+        """Whether this engine has it already."""
+
+    def is_closed(self) -> bool:
+        """Whether the engine takes up nothing any more."""
+
+    def release(self, execution_ids: Sequence[str], error: BaseException) -> None:
+        """Have what runs given back where it stands, for *error*, which came up on the thread that works."""
+
+
+@attrs.frozen
+class _Ended:
+    execution_id: str
+    is_claimed: bool
+    result: FlowResult | None
+    """None: it could not be run here."""
+    has_begun: bool
+    """Whether it was run here; else somebody else had."""
+    is_others: bool = False
+    """Whether another process may be able to."""
+
+
+class Worker:
+    """One call of `Engine.work`: it belongs to the thread that makes it, but for `_heard`, which others put into."""
+
+    def __init__(self, works: Works, queue: Queue, queues: Sequence[str], most: int, ttl: float) -> None:
+        self._works = works
+        self._queue = queue
+        self._queues = tuple(queues)
+        self._most = most
+        self._ttl = ttl
+        self._heard: Mailbox[_Ended | None] = Mailbox()  # None: look
+        self._running: set[str] = set()
+        self._left_alone: dict[str, float] = {}  # what cannot be run here, with when it is tried again
+        self._done: list[str] = []  # what has begun, and is to be taken from the queue
+        self._count = 0
+        self._recovers_at = 0.0
+        self._is_closing = False
+
+    def work(self, *, until_idle: bool, stop: CancellationToken | None) -> int:
+        """Run what comes, until *stop* is cancelled, the engine is closed, or, with *until_idle*, nothing is due.
+
+        Returns how many executions were run here, once all of these have ended.
+        """
+        listener, unregister = self._queue.listen(), None
+        is_over = threading.Event()
+
+        def listen() -> None:
+            while not is_over.is_set():
+                listener.wait(_RECOVER_EVERY)
+                self._heard.put(None)
+
+        try:
+            if not until_idle:
+                threading.Thread(target=listen, name="szal-listener", daemon=True).start()
+            unregister = None if stop is None else stop.subscribe(self.close)
+            while not (self._is_closing or self._works.is_closed()):
+                is_idle = not self._take(looks_again=until_idle) and not self._running
+                if is_idle and until_idle:
+                    break
+                self._hear(_RECOVER_EVERY)
+        except BaseException as error:
+            self._works.release([*self._running], error)
+            raise
+        finally:
+            is_over.set()
+            listener.close()
+            if unregister is not None:
+                unregister()
+            while self._running:
+                self._hear(None)
+            self._forget_done()
+        return self._count
+
+    def wake(self, execution_id: str) -> None:  # noqa: ARG002 (it is among those that are looked for)
+        """Look at once for what can go on: something has come for that execution. From any thread."""
+        self._recovers_at = 0.0
+        self._heard.put(None)
+
+    def close(self) -> None:
+        """Take up nothing more. From any thread, and from a signal handler."""
+        self._is_closing = True
+        self._heard.put(None)
+
+    def _hear(self, timeout: float | None) -> None:
+        """Wait for something, and take note of all that has come."""
+        try:
+            message = self._heard.next(timeout)
+            while True:
+                if message is not None:
+                    self._note(message)
+                message = self._heard.get()
+        except Empty:
+            return
+
+    def _note(self, ended: _Ended) -> None:
+        execution_id = ended.execution_id
+        self._running.discard(execution_id)
+        if ended.result is not None:
+            self._count += ended.has_begun
+            if ended.is_claimed:
+                self._done.append(execution_id)
+        else:
+            self._left_alone[execution_id] = monotonic() + _TRY_AGAIN_AFTER
+            if ended.is_claimed and ended.is_others:
+                self._queue.give_back([execution_id])
+
+    def _take(self, *, looks_again: bool) -> bool:
+        """Begin what is due, as far as there is room; return whether there was anything.
+
+        With *looks_again* what was interrupted is looked for whenever nothing runs here, else now and then.
+        """
+        now = monotonic()
+        for execution_id in [each for each, until in self._left_alone.items() if until <= now]:
+            del self._left_alone[execution_id]
+        room = self._most - len(self._running)
+        if room <= 0:
+            return False
+        try:
+            self._forget_done()
+            but = {*self._running, *self._left_alone}
+            claimed = self._queue.claim(Claim(queues=self._queues, most=room, ttl=self._ttl, but=but))
+            taken = [(execution_id, True) for execution_id in claimed]
+            if len(taken) < room and (now >= self._recovers_at or (looks_again and not self._running)):
+                self._recovers_at = now + _RECOVER_EVERY
+                found = (each for each in self._works.interrupted() if each not in but and each not in claimed)
+                taken += [(each, False) for each in found if not self._works.is_active(each)][: room - len(taken)]
+        except StoreError:
+            logger.exception("cannot look for executions; trying again in %gs", _RECOVER_EVERY)
+            return True
+        begun = [self._begin(*each) for each in taken]
+        return any(begun)
+
+    def _begin(self, execution_id: str, is_claimed: bool) -> bool:
+        self._running.add(execution_id)
+        begun = start_thread(lambda: self._run(execution_id, is_claimed), name=execution_id)
+        if not begun:  # no thread to be had just now
+            self._running.discard(execution_id)
+            if is_claimed:
+                self._queue.give_back([execution_id])
+        return begun
+
+    def _forget_done(self) -> None:
+        done, self._done = self._done, []
+        self._queue.begun(done)
+
+    # -- on a run thread --------------------------------------------------------------------------------
+
+    def _run(self, execution_id: str, is_claimed: bool) -> None:
+        result, is_others = None, False
+        begun: list[None] = []
+        try:
+            result = self._works.run(execution_id, lambda: begun.append(None))
+        except (HandlerNotFound, DefinitionMismatch) as error:
+            is_others = True
+            logger.debug("execution %s is left to others: %s", execution_id, error)
+        except (ExecutionOwned, ExecutionNotFound, LeaseLost, EngineClosed) as error:
+            logger.debug("execution %s is not run here: %s", execution_id, error)
+        except SzalError as error:
+            logger.error("cannot run execution %s: %s", execution_id, error)
+        except BaseException as error:
+            if is_interruption(error):
+                raise
+            logger.exception("cannot run execution %s", execution_id)
+        finally:
+            self._heard.put(_Ended(execution_id, is_claimed, result, bool(begun), is_others))

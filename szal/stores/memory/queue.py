@@ -1,0 +1,121 @@
+"""The queue of a memory store: what `SqlQueue` says in SQL, done to plain data."""
+
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from queue import Empty
+
+import attrs
+
+from szal import clock
+from szal.model.state import WorkflowState
+from szal.stores.listening import Listener
+from szal.stores.memory.entries import Entries
+from szal.stores.queue import Claim, Queue, Submission
+from szal.stores.writes import NewExecution
+from szal.waiters import Mailbox
+
+__all__ = ["MemoryListener", "MemoryQueue", "Places"]
+
+
+@attrs.define
+class _Place:
+    """Where one stands. `due` is when it may be taken (Unix time)."""
+
+    queue: str
+    priority: int
+    due: float
+    number: int
+
+
+class MemoryListener(Listener):
+    """Is told by whoever submits."""
+
+    def __init__(self) -> None:
+        self._heard: Mailbox[None] = Mailbox()
+
+    def hear(self) -> None:
+        """Have whoever waits look. From any thread."""
+        self._heard.put(None)
+
+    def wait(self, timeout: float) -> None:
+        with suppress(Empty):
+            self._heard.next(timeout)
+
+    def close(self) -> None:
+        self.hear()
+
+
+@attrs.define(eq=False)
+class Places:
+    """What stands in all queues of one store; guarded by the lock of its entries. And who waits for more."""
+
+    of: dict[str, _Place] = attrs.field(factory=dict)  # by execution
+    count: int = 0
+    listeners: "weakref.WeakSet[MemoryListener]" = attrs.field(factory=weakref.WeakSet)
+
+
+class MemoryQueue(Queue):
+    """The queue of *places* in *entries*; *record* records a new execution, and says whether it is new."""
+
+    def __init__(self, entries: Entries, places: "Places", record: Callable[[NewExecution], bool]) -> None:
+        self._entries = entries
+        self._record = record
+        self._all = places
+        self._places = places.of
+
+    def submit(self, submission: Submission, /) -> bool:
+        with self._entries.lock:
+            if not self._record(submission.unowned):
+                return False
+            self._all.count += 1
+            place = _Place(submission.queue, submission.priority, submission.not_before or 0.0, self._all.count)
+            self._places[submission.new.execution_id] = place
+        for listener in [*self._all.listeners]:
+            listener.hear()
+        return True
+
+    def listen(self) -> "MemoryListener":
+        listener = MemoryListener()
+        self._all.listeners.add(listener)
+        return listener
+
+    def claim(self, wanted: Claim, /) -> list[str]:
+        now = clock.wall()
+        with self._entries.lock:
+            for execution_id, place in self._of(wanted.queues):
+                if place.due <= now and self._entries.of[execution_id].state is not WorkflowState.CREATED:
+                    del self._places[execution_id]
+            due = [
+                (-place.priority, place.number, execution_id)
+                for execution_id, place in self._of(wanted.queues)
+                if place.due <= now and execution_id not in wanted.but
+            ]
+            taken = [execution_id for *_, execution_id in sorted(due)[: wanted.most]]
+            for execution_id in taken:
+                self._places[execution_id].due = now + wanted.ttl
+        return taken
+
+    def begun(self, execution_ids: Collection[str]) -> None:
+        with self._entries.lock:
+            for execution_id in execution_ids:
+                self._places.pop(execution_id, None)
+
+    def give_back(self, execution_ids: Collection[str]) -> None:
+        with self._entries.lock:
+            for execution_id in execution_ids:
+                if execution_id in self._places:
+                    self._places[execution_id].due = 0.0
+
+    def due_in(self, queues: Sequence[str]) -> float | None:
+        with self._entries.lock:
+            due = min((place.due for _, place in self._of(queues)), default=None)
+        return None if due is None else max(0.0, due - clock.wall())
+
+    def _of(self, queues: Sequence[str]) -> list[tuple[str, _Place]]:
+        """Return what stands in *queues*, but for what was removed. With the lock held."""
+        of = self._entries.of
+        gone = [execution_id for execution_id in self._places if execution_id not in of]
+        for execution_id in gone:
+            del self._places[execution_id]
+        return [(execution_id, place) for execution_id, place in self._places.items() if place.queue in queues]

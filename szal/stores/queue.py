@@ -1,0 +1,72 @@
+"""What is submitted and has not begun: the protocol of each store's queue, what it is asked, and what it answers."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+import attrs
+
+from szal.stores.listening import Listener
+from szal.stores.writes import NewExecution, Release
+
+__all__ = ["Claim", "Queue", "Submission"]
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """An execution that is recorded now and begun later, by whoever takes it from *queue*."""
+
+    new: NewExecution
+    """Its record is CREATED, and nobody has its lease."""
+    queue: str = "default"
+    priority: int = 0
+    """Higher ones are taken first; of equals the oldest."""
+    not_before: float | None = None
+    """When it may begin at the earliest (Unix time)."""
+
+    @property
+    def unowned(self) -> NewExecution:
+        """What is recorded: its lease is given back as soon as it is made."""
+        return self.new.ended_by([Release(self.new.execution_id)])
+
+    def row(self) -> tuple[object, ...]:
+        """Return the parameters of the statement that queues it."""
+        return self.new.execution_id, self.queue, self.priority, self.not_before, self.not_before or 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """At most *most* executions of *queues* that are due, reserved for *ttl* seconds; *but* none of these."""
+
+    queues: Sequence[str]
+    most: int
+    ttl: float
+    but: Collection[str] = ()
+
+
+class Queue(Protocol):
+    """A store's queue. All methods may be called from any thread; they block while the store works."""
+
+    def submit(self, submission: Submission, /) -> bool:
+        """Record an execution and queue it, in one transaction; False, and nothing is done, where its id is taken."""
+
+    def claim(self, wanted: Claim, /) -> list[str]:
+        """Reserve executions that are due, those of the highest priority first, the oldest first among equals.
+
+        Nobody else is given one of them before its time is over, nor after that where it has begun. Of several who ask
+        at a time none waits for another.
+        """
+
+    def begun(self, execution_ids: Collection[str]) -> None:
+        """Take executions from the queue: they have begun, and whoever recovers goes on with them."""
+
+    def give_back(self, execution_ids: Collection[str]) -> None:
+        """Let others have what was reserved."""
+
+    def listen(self) -> Listener:
+        """Return what hears of submissions from now on."""
+
+    def due_in(self, queues: Sequence[str]) -> float | None:
+        """Return in how many seconds the next one of *queues* may begin, 0.0 for at once; None: there is none.
+
+        What is reserved counts with the end of that.
+        """

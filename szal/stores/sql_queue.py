@@ -1,0 +1,67 @@
+"""The queue of a store in an SQL database: one table."""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+
+from szal.stores.database import Database, Transaction
+from szal.stores.listening import Listener
+from szal.stores.queue import Claim, Queue, Submission
+from szal.stores.statements import Statements
+from szal.stores.writes import NewExecution
+
+__all__ = ["SqlQueue"]
+
+
+class SqlQueue(Queue):
+    """A queue in *database*; *record* records new executions in a transaction, and says which are new."""
+
+    def __init__(
+        self, database: Database, record: Callable[[list[NewExecution], Transaction], Collection[str]]
+    ) -> None:
+        self._database = database
+        self._record = record
+
+    @property
+    def _statements(self) -> Statements:
+        return self._database.statements
+
+    def submit(self, submission: Submission, /) -> bool:
+        return self._database.transact(lambda transaction: self._submit(submission, transaction), submission)
+
+    def _submit(self, submission: Submission, transaction: Transaction) -> bool:
+        if not self._record([submission.unowned], transaction):
+            return False
+        transaction.many(self._statements.enqueue, [submission.row()])
+        if self._statements.announce is not None:
+            transaction.rows(self._statements.announce)
+        return True
+
+    def claim(self, wanted: Claim, /) -> list[str]:
+        if self.due_in(wanted.queues) != 0.0:  # to read costs no lock, and mostly there is nothing
+            return []
+        return self._database.transact(lambda transaction: self._claim(wanted, transaction), wanted)
+
+    def _claim(self, wanted: Claim, transaction: Transaction) -> list[str]:
+        transaction.rows_of(self._statements.sweep, wanted.queues)
+        transaction.rows_of(self._statements.ripen, wanted.queues)
+        texts = json.dumps([*wanted.queues]), json.dumps(sorted(wanted.but))
+        rows = transaction.rows(self._statements.claim, (*texts, wanted.most, wanted.most, wanted.ttl))
+        return [row[0] for row in sorted(rows, key=lambda row: (-row[1], row[2], row[0]))]
+
+    def listen(self) -> Listener:
+        return self._database.listen()
+
+    def begun(self, execution_ids: Collection[str]) -> None:
+        self._of(self._statements.dequeue, execution_ids)
+
+    def give_back(self, execution_ids: Collection[str]) -> None:
+        self._of(self._statements.unclaim, execution_ids)
+
+    def _of(self, statement: str, execution_ids: Collection[str]) -> None:
+        if execution_ids:
+            ids = sorted(execution_ids)
+            self._database.transact(lambda transaction: transaction.rows_of(statement, ids))
+
+    def due_in(self, queues: Sequence[str]) -> float | None:
+        ((seconds,),) = self._database.read_of(self._statements.due, queues)
+        return None if seconds is None else max(0.0, float(seconds))

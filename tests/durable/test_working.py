@@ -1,0 +1,236 @@
+"""Executions that one process submits and another one runs."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from durable.children import Child, killed
+from helper_engine import bounded
+from processes import wait_until
+
+from szal import (
+    CancellationToken,
+    DefinitionMismatch,
+    Engine,
+    ExecutionNotFound,
+    FlowDef,
+    Handlers,
+    InvalidInputs,
+    StepDef,
+    WorkflowState,
+)
+
+CREATED, COMPLETED = WorkflowState.CREATED, WorkflowState.COMPLETED
+
+
+def flow(name="mail", **fields):
+    return FlowDef(name, steps=[StepDef("send")], **fields)
+
+
+@pytest.fixture
+def shop(new_engine):
+    """An engine that runs nothing."""
+    return new_engine(Handlers())
+
+
+def later(seconds):
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+class TestSubmitting:
+    def test_records_an_execution_that_nobody_runs(self, shop, store):
+        execution_id = shop.submit(flow(), {"to": "Ada"}, labels={"team": "a"})
+        status = shop.look(execution_id)
+        assert (status.state, status.is_running, status.is_interrupted) == (CREATED, False, False)
+        assert (status.inputs, status.labels) == ({"to": "Ada"}, {"team": "a"})
+        assert shop.interrupted() == []
+        assert store.get(execution_id).state is CREATED
+
+    def test_the_same_id_again_does_nothing_and_another_flow_is_refused(self, new_engine, shop):
+        assert shop.submit(flow(), execution_id="e") == shop.submit(flow(), {"late": 1}, execution_id="e") == "e"
+        with pytest.raises(DefinitionMismatch):
+            shop.submit(flow(description="another"), execution_id="e")
+        engine = new_engine()
+        assert engine.work(until_idle=True) == 1
+        assert engine.look("e").inputs == {}
+        assert shop.submit(flow(), execution_id="e") == "e"
+        assert engine.work(until_idle=True) == 0
+
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({"queue": ""}, "the name of a queue is empty"),
+            ({"priority": 0.5}, "priority is not a whole number"),
+            ({"priority": 2**40}, "priority is not between"),
+            ({"not_before": datetime(2026, 1, 1)}, "not_before must be an aware datetime"),  # noqa: DTZ001
+            ({"execution_id": ""}, "execution_id is empty"),
+        ],
+    )
+    def test_what_is_wrong_is_refused(self, shop, given, problem):
+        with pytest.raises(ValueError, match=problem):
+            shop.submit(flow(), **given)
+
+    def test_inputs_are_checked_before_anything_is_recorded(self, shop, store):
+        declared = flow(inputs={"to": {"type": "string", "required": True}})
+        with pytest.raises(InvalidInputs):
+            shop.submit(declared, execution_id="e")
+        with pytest.raises(ExecutionNotFound):
+            shop.look("e")
+
+    def test_needs_a_store(self):
+        with Engine(Handlers()) as engine, pytest.raises(Exception, match="store"):
+            engine.submit(flow())
+
+
+class TestWorking:
+    def test_runs_what_was_submitted(self, shop, new_engine):
+        ids = [shop.submit(flow(), {"number": number}) for number in range(5)]
+        engine = new_engine(lambda ctx: ctx.inputs["number"])
+        assert engine.work(until_idle=True) == 5
+        assert [shop.result(each).outputs["send"] for each in ids] == [0, 1, 2, 3, 4]
+        assert engine.work(until_idle=True) == 0
+
+    def test_the_highest_priority_first_and_then_the_oldest(self, shop, new_engine):
+        for name, priority in (("a", 0), ("b", 7), ("c", 0), ("d", 7)):
+            shop.submit(flow(), execution_id=name, priority=priority)
+        ran = []
+        assert new_engine(lambda ctx: ran.append(ctx.execution_id)).work(max_executions=1, until_idle=True) == 4
+        assert ran == ["b", "d", "a", "c"]
+
+    def test_only_from_its_queues(self, shop, new_engine):
+        shop.submit(flow(), execution_id="slow", queue="slow")
+        engine = new_engine()
+        assert engine.work(until_idle=True) == 0
+        assert engine.work("slow", until_idle=True) == 1
+
+    def test_nothing_before_its_time(self, shop, new_engine):
+        shop.submit(flow(), execution_id="later", not_before=later(3600))
+        shop.submit(flow(), execution_id="past", not_before=later(-5))
+        engine = new_engine()
+        assert engine.work(until_idle=True) == 1
+        assert shop.look("later").state is CREATED
+
+    def test_what_has_no_handler_here_is_left_to_others(self, shop, new_engine):
+        shop.submit(flow("other"), execution_id="other")
+        shop.submit(flow("mine"), execution_id="mine")
+        mine = Handlers()
+        mine.step("send")(lambda ctx: "mine")
+        only = new_engine(Handlers())
+        assert only.work(until_idle=True) == 0
+        assert new_engine(mine).work(until_idle=True) == 2
+
+    def test_begins_what_comes_while_it_is_idle(self, shop, new_engine):
+        begun, stop = threading.Event(), CancellationToken()
+        engine = new_engine(lambda ctx: begun.set())
+        thread = threading.Thread(target=lambda: counts.append(engine.work(stop=stop)))
+        counts: list[int] = []
+        thread.start()
+        shop.submit(flow(), execution_id="e")
+        assert begun.wait(20)
+        assert shop.result("e", timeout=20).success
+        stop.cancel()
+        thread.join(20)
+        assert counts == [1]
+
+    def test_so_many_at_a_time(self, shop, new_engine):
+        for _ in range(4):
+            shop.submit(flow())
+        meeting = threading.Barrier(2)
+        assert new_engine(lambda ctx: meeting.wait(20) and None).work(max_executions=2, until_idle=True) == 4
+
+    def test_closing_the_engine_ends_it(self, new_engine):
+        engine = new_engine()
+        thread = threading.Thread(target=engine.work)
+        thread.start()
+        wait_until(lambda: engine._background)
+        engine.close()
+        thread.join(20)
+        assert not thread.is_alive()
+
+    def test_a_failed_flow_has_been_run(self, shop, new_engine):
+        def fail(ctx):
+            raise ValueError("no")
+
+        shop.submit(flow(), execution_id="e")
+        assert new_engine(fail).work(until_idle=True) == 1
+        assert shop.look("e").state is WorkflowState.FAILED
+
+    def test_one_that_is_cancelled_before_it_began_runs_no_step(self, shop, new_engine):
+        shop.submit(flow(), execution_id="e")
+        assert shop.cancel("e")
+        ran = []
+        assert new_engine(lambda ctx: ran.append(1)).work(until_idle=True) == 1
+        assert (shop.look("e").state, ran) == (WorkflowState.CANCELLED, [])
+
+    def test_run_with_its_id_begins_it_too(self, shop, new_engine):
+        shop.submit(flow(), {"a": 1}, execution_id="e")
+        engine = new_engine()
+        assert engine.run(flow(), execution_id="e").success
+        assert engine.work(until_idle=True) == 0
+
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({"queues": ()}, "queues is empty"),
+            ({"max_executions": 0}, "must be at least 1"),
+            ({"queues": [""]}, "empty"),
+        ],
+    )
+    def test_what_is_wrong_is_refused(self, new_engine, given, problem):
+        with pytest.raises(ValueError, match=problem):
+            new_engine().work(**given, until_idle=True)
+
+
+DYING = """
+    def act(ctx):
+        add(sys.argv[2], ctx.execution_id)
+        die()
+
+    new_engine(act, lease_ttl=float(sys.argv[3])).work(until_idle=True)
+"""
+
+
+def test_what_a_worker_was_at_when_it_died_is_gone_on_with(store_url, new_engine, shop, log):
+    shop.submit(flow(), execution_id="e")
+    killed(DYING, store_url, log.path, 3600)
+    assert log.lines == ["e"]
+    assert new_engine().work(until_idle=True) == 1
+    assert shop.look("e").state is COMPLETED
+
+
+CLAIMING = """
+    from szal.stores.queue import Claim
+    print(store.ledger.queue.claim(Claim(queues=["default"], most=1, ttl=0.2)))
+    die()
+"""
+
+
+def test_what_it_had_claimed_and_not_begun_comes_back(store_url, new_engine, shop):
+    shop.submit(flow(), execution_id="e")
+    killed(CLAIMING, store_url)
+    engine = new_engine()
+    assert bounded(lambda: wait_until(lambda: engine.work(until_idle=True))) == 1
+    assert shop.look("e").state is COMPLETED
+
+
+WORKING = """
+    def act(ctx):
+        add(sys.argv[2], ctx.execution_id)
+
+    tell("ready")
+    stop = CancellationToken()
+    threading.Thread(target=lambda: (listen(), stop.cancel())).start()
+    tell(new_engine(act).work(stop=stop))
+"""
+
+
+def test_several_processes_share_what_there_is(store_url, shop, log):
+    with Child(WORKING, store_url, log.path) as one, Child(WORKING, store_url, log.path) as two:
+        assert (one.hear(), two.hear()) == ("ready", "ready")
+        ids = [shop.submit(flow()) for _ in range(30)]
+        for each in ids:
+            assert shop.result(each, timeout=30).success
+        one.say("stop")
+        two.say("stop")
+        assert int(one.hear()) + int(two.hear()) == 30
+    assert sorted(log.lines) == sorted(ids)
