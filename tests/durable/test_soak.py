@@ -19,8 +19,8 @@ from szal import WorkflowState
 from szal.stores import open_store
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-EXECUTIONS = 200 if FULL else 120
-SECONDS = 30 if FULL else 5  # of killing; then all is calm, and what is left is done
+EXECUTIONS = 200 if FULL else 80
+SECONDS = 30 if FULL else 3  # of killing; then all is calm, and what is left is done
 SCRIPT = Path(__file__).with_name("soak.py")
 
 NEEDS = {"b": "a", "c": "a", "inside": "a", "j": "i", "d": "bc"}

@@ -1,6 +1,6 @@
 """Random flows while threads are switched every 10 µs: cancelled, timed out, signalled and recorded at any moment.
 
-Some 8 s; SZAL_TEST_FULL=1: forty times as many.
+Some 6 s; SZAL_TEST_FULL=1: sixty times as many.
 """
 
 import os
@@ -39,7 +39,7 @@ from szal.errors import ExecutionNotFound
 from szal.stores import Store, open_store
 
 BLOCKS = 40 if FULL else 1
-RUNS = 60
+RUNS = 60 if FULL else 40
 ROUNDS = 50  # of pausing and going on: more than any flow has waits and attempts
 STORES = [
     ("none", "flow"),

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pairs import FULL
 from web import Client, served
 
 import szal
 from szal.model.state import WorkflowState
 from szal.stores import open_store
 
-CLIENTS, REQUESTS, KILLS = 6, 60, 8
+CLIENTS, REQUESTS, KILLS = (6, 60, 8) if FULL else (6, 25, 4)
 
 
 class Asking(Client):
