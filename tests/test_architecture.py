@@ -304,6 +304,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "testing": {
         "names": "which step a name means",
+        "run_clock": "what a run waits for, of a clock that a test moves",
         "clock": "a clock that a test moves",
         "stand_in": "what stands in the place of what does a step",
         "fakes": "the fakes of a flow, as a resolver",

@@ -7,26 +7,20 @@ than a second of real time is not waited for without end: then time passes as it
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol
-
-import attrs
+from typing import Final, Protocol
 
 from szal import clock
 from szal.number import check
-from szal.scheduler.clock import Clock, Driven, Inbox, Sleeper
-from szal.waiters import wait_for
+from szal.scheduler.clock import Clock, Driven
+from szal.testing.run_clock import NAP, Due, RunClock, patience_for
 
 __all__ = ["ROUNDING", "Agenda", "FakeClock"]
 
-_PATIENCE: Final = 1.0
-"""Real seconds in which a handler that is at work holds up the time, whatever is due."""
 _MOST: Final = 60.0
 """Real seconds after which what still runs is told of, where nothing is due that would end it."""
-_NAP: Final = 0.2
-"""The longest wait in one go: signals are looked for in between."""
 ROUNDING: Final = 1e-6
 """Seconds by which two times may differ that are meant to be one: what is due was worked out as Unix time."""
 _START: Final = 1.0
@@ -67,8 +61,10 @@ class FakeClock(Clock):
         began = clock.wall() if start is None else start.timestamp()
         self._ahead = (began if start is not None else float(int(began))) - _START
         self._now = _START
-        self._changed = threading.Condition(threading.RLock())  # guards all of it, that of runs included
-        self._runs: list[_RunClock] = []
+        self._changed = threading.Condition(threading.RLock())
+        self.lock: AbstractContextManager[object] = self._changed
+        """Guards all of it, what runs have of it included."""
+        self._runs: list[RunClock] = []
         self._agendas: list[Agenda] = []
         self._movers = 0
         self.monotonic = self._read
@@ -142,7 +138,7 @@ class FakeClock(Clock):
 
     def of_run(self, run: Driven, host: Clock | None) -> Clock:
         """Return what a run has of this clock."""
-        return _RunClock(self, run, host if isinstance(host, _RunClock) else None)
+        return RunClock(self, run, host if isinstance(host, RunClock) else None)
 
     # -- with the lock held ---------------------------------------------------------------------------
 
@@ -168,29 +164,25 @@ class FakeClock(Clock):
         if entries:
             self._wake(entries[0])
 
-    def changing(self) -> threading.Condition:
-        """Return the lock, for a block in which something changes."""
-        return self._changed
-
-    def begin(self, run: "_RunClock") -> None:
+    def begin(self, run: RunClock) -> None:
         """Take note of a run."""
         self._runs.append(run)
 
-    def end(self, run: "_RunClock") -> None:
+    def end(self, run: RunClock) -> None:
         """Take note that it is over."""
         if run in self._runs:
             self._runs.remove(run)
             self.look()
 
-    def guests_of(self, host: "_RunClock") -> "list[_RunClock]":
+    def guests_of(self, host: RunClock) -> list[RunClock]:
         """Return the runs that handlers of *host* wait for."""
         return [run for run in self._runs if run.host is host]
 
-    def _due_in_runs(self) -> "Iterator[_Due]":
+    def _due_in_runs(self) -> Iterator[Due]:
         for run in self._runs:
             yield from run.due()
 
-    def _wake(self, entry: "_Due") -> None:
+    def _wake(self, entry: Due) -> None:
         self._now = max(self._now, entry.due)
         entry.wake()
 
@@ -210,7 +202,7 @@ class FakeClock(Clock):
         self._now = max(self._now, due)
         return act
 
-    def _wake_held(self, entry: "_Due") -> None:
+    def _wake_held(self, entry: Due) -> None:
         with self._changed:
             entry.wake()
 
@@ -219,143 +211,10 @@ class FakeClock(Clock):
         began = clock.monotonic()
         while not self.is_at_rest():
             due = min((entry.due for entry in self._due_in_runs() if entry.due <= target), default=None)
-            patience = _MOST if due is None else max(_PATIENCE, due - self._now)
+            patience = _MOST if due is None else patience_for(due - self._now)
             left = began + patience - clock.monotonic()
             if left <= 0:
                 if due is None:
                     raise TimeoutError(f"handlers are still at work after {_MOST:g} s, and nothing ends them")
                 return
-            self._changed.wait(min(left, _NAP))
-
-
-@attrs.define(eq=False)
-class _Due:
-    """Something that waits for a time."""
-
-    due: float
-    wake: Callable[[], object]
-
-
-@attrs.define(eq=False)
-class _Wait:
-    """A coordinating thread that waits. *held*: for how much that neither is a time nor comes from outside."""
-
-    inbox: Inbox
-    due: float | None
-    held: int
-
-
-@attrs.define(eq=False)
-class _Sleep:
-    """A handler that sleeps."""
-
-    sleeper: Sleeper
-    until: float
-    waiter: threading.Lock
-    thread: int = attrs.field(factory=threading.get_ident)
-
-    def wake(self) -> None:
-        with suppress(RuntimeError):  # somebody else has
-            self.waiter.release()
-
-
-class _RunClock(Clock):
-    """What one run has of a fake clock: what it waits for is told to that."""
-
-    def __init__(self, whole: FakeClock, run: Driven, host: "_RunClock | None") -> None:
-        self._whole = whole
-        self._run = run
-        self.host = host
-        """What the run has in whose handler this one is run, where that waits for it."""
-        self.is_waited_for = run.is_waited_for
-        self._wait: _Wait | None = None
-        self._sleeps: list[_Sleep] = []
-        self.monotonic = whole.monotonic
-        self.wall = whole.wall
-
-    def run_begins(self) -> None:
-        """Count it among what is at work."""
-        with self._whole.changing():
-            self._whole.begin(self)
-
-    def run_ends(self) -> None:
-        """Count it no more."""
-        with self._whole.changing():
-            self._whole.end(self)
-
-    def is_around_this_thread(self) -> bool:
-        """Whether a handler or the loop of this run is what asks."""
-        return self._run.is_around()
-
-    # -- waiting --------------------------------------------------------------------------------------
-
-    def wait(self, inbox: Inbox, due: float | None, longest: float, under_way: Callable[[], int]) -> Any:
-        """Wait as `Clock.wait` says; the time is this clock's."""
-        began, nap = clock.monotonic(), min(longest, _NAP)
-        with self._whole.changing():
-            self._wait = wait = _Wait(inbox, due, under_way())
-            self._whole.look()
-        try:
-            while True:
-                item = inbox.wait(nap)
-                if item is not None or inbox.has_calls or self._wait is not wait:
-                    return item
-                if due is not None and self._whole.moves_itself:
-                    with self._whole.changing():
-                        if clock.monotonic() >= began + max(_PATIENCE, due - self.monotonic()):
-                            self._whole.go_on()
-                        else:
-                            self._whole.look()
-        finally:
-            with self._whole.changing():
-                self._wait = None
-
-    def sleep(self, sleeper: Sleeper, waiter: threading.Lock, until: float) -> None:
-        """Wait as `Clock.sleep` says."""
-        sleep = _Sleep(sleeper, until, waiter)
-        with self._whole.changing():
-            self._sleeps.append(sleep)
-            self._whole.look()
-        try:
-            wait_for(waiter, None)
-        finally:
-            with self._whole.changing():
-                self._forget(sleep)
-
-    def _forget(self, sleep: _Sleep) -> None:
-        if sleep in self._sleeps:
-            self._sleeps.remove(sleep)
-
-    # -- with the lock held ---------------------------------------------------------------------------
-
-    def is_at_rest(self) -> bool:
-        """Whether nothing happens in this run until the time goes on, or something comes from outside."""
-        guests = self._whole.guests_of(self)
-        asleep = [sleep for sleep in self._sleeps if not sleep.sleeper.cancelled]
-        wait = self._wait
-        if wait is None:  # then the coordinating thread itself is in the one handler that is under way
-            threads = {sleep.thread for sleep in asleep} | {guest.thread for guest in guests}
-            return self.thread in threads
-        count = len({id(sleep.sleeper) for sleep in asleep}) + len(guests)
-        return count >= wait.held and wait.inbox.finished.empty() and not wait.inbox.has_calls
-
-    @property
-    def thread(self) -> int | None:
-        """The thread that coordinates it."""
-        return self._run.thread
-
-    def due(self) -> Iterator[_Due]:
-        """Yield what waits for a time: first handlers, which see by themselves that their time is over."""
-        for sleep in self._sleeps:
-            yield _Due(sleep.until, partial(self._wake_sleeper, sleep))
-        if self._wait is not None and self._wait.due is not None:
-            yield _Due(self._wait.due, self._wake_coordinator)
-
-    def _wake_coordinator(self) -> None:
-        wait, self._wait = self._wait, None
-        if wait is not None:
-            wait.inbox.finished.put(None)
-
-    def _wake_sleeper(self, sleep: _Sleep) -> None:
-        self._forget(sleep)
-        sleep.wake()
+            self._changed.wait(min(left, NAP))

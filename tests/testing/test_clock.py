@@ -172,7 +172,7 @@ def test_a_handler_that_is_at_work_holds_up_the_time(clock):
 
 @pytest.mark.parametrize("how", ["run", "advance"])
 def test_one_that_hangs_for_longer_than_its_limit_is_left_behind(clock, how, monkeypatch):
-    monkeypatch.setattr("szal.testing.clock._PATIENCE", 0.05)
+    monkeypatch.setattr("szal.testing.run_clock._PATIENCE", 0.05)
     end = threading.Event()
     flow = FlowDef("f", steps=[StepDef("a", timeout=0.1)])
     with engine(flow, handler=lambda ctx: end.wait(30), clock=clock) as test:
