@@ -233,7 +233,8 @@ def _waits(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapsh
         elif node.step.step_type in ("wait", "sleep"):
             config = StepContext(run.info, node, 1).config
             signal = config.get("signal") if isinstance(config, Mapping) else None
-            yield Wait(record.execution_id, name, signal, until)
+            if signal is not None or until is not None:  # else a sleep that has not begun, as it was paused before
+                yield Wait(record.execution_id, name, signal, until)
 
 
 def _unanswered(ledger: Ledger, waits: Iterator[Wait]) -> Iterator[Wait]:

@@ -113,6 +113,19 @@ def test_the_last_step_ends_the_execution(new_engine):
     assert not engine.pause("e")
 
 
+def test_a_sleep_that_has_not_begun_waits_for_nobody(new_engine):
+    gate = Gate("a")
+    engine = new_engine(gate)
+    nap = StepDef("nap", step_type="sleep", config={"seconds": 0})
+    execution = engine.start(FlowDef("f", steps=[StepDef("a"), nap, StepDef("b")]), execution_id="e")
+    waited(gate.begun)
+    engine.pause("e")
+    gate.go.set()
+    assert execution.result(20).state is PAUSED
+    assert list(engine.look("e").waits) == []
+    assert engine.resume("e").success
+
+
 @pytest.mark.parametrize("end", ["completes", "fails"])
 def test_so_do_its_undoing_and_its_finally_steps(new_engine, end):
     gate, undone = Gate("b"), []
