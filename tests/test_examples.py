@@ -54,6 +54,35 @@ def test_etl_is_at_most_45_lines_of_code() -> None:
     assert len(code) <= 45
 
 
+KILLED = """
+import os, runpy, sys
+sys.path.insert(0, {folder!r})
+import shop
+send = shop.send
+def once_more(invoice, key):
+    send(invoice, key)
+    if invoice["customer"] == "cyr" and not os.path.exists("killed"):
+        open("killed", "w").close()
+        os._exit(9)  # it is sent, and nobody has noted that
+shop.send = once_more
+sys.argv = [{name!r}, "2026-11-26"]
+runpy.run_path({folder!r} + "/" + {name!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("name", ["before.py", "after.py"])
+def test_the_legacy_job_and_the_flow_go_on_after_a_kill_and_send_each_invoice_once(name: str, tmp_path: Path) -> None:
+    code = KILLED.format(folder=str(EXAMPLES / "legacy"), name=name)
+    command = [sys.executable, "-c", code]
+    killed = subprocess.run(command, cwd=tmp_path, env=CLEAN, capture_output=True, text=True, timeout=60)
+    assert killed.returncode == 9, killed.stderr
+    for _ in range(2):  # the second one has nothing left to do
+        done = subprocess.run(command, cwd=tmp_path, env=CLEAN, capture_output=True, text=True, timeout=60)
+        assert done.stdout == "2026-11-26: 4 invoices, 455 EUR\n", done.stderr
+    sent = [line.split()[1:] for line in (tmp_path / "outbox.txt").read_text().splitlines()]
+    assert sent == [["ada", "120"], ["borg", "80"], ["cyr", "45"], ["dee", "210"]]
+
+
 def test_thumbnails_are_made_of_the_photos_that_ship(tmp_path: Path) -> None:
     result = runpy.run_path(str(EXAMPLES / "thumbnails.py"))["thumbnails"].run({"to": str(tmp_path)})
     assert result["shrink"].output == ["dawn.ppm", "dusk.ppm", "noon.ppm"]

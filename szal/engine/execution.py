@@ -5,9 +5,11 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from szal.errors import ExecutionNotFound
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Execution", "RunThread"]
 
 logger = SafeLogger(logging.getLogger(__name__))
+
+
+_EVERY: Final = 0.1
+"""Seconds between two looks of whoever follows one."""
 
 
 class Execution:
@@ -74,6 +80,28 @@ class Execution:
         """
         last = self.last
         return self._look(self.execution_id) if last is None else last
+
+    def follow(self) -> FlowResult:
+        """Show how it gets on until it ends, and return the result, or raise as `result` does.
+
+        In a cell of a notebook that is a table, which changes; elsewhere a line on stdout for each step that begins or
+        ends. Ctrl-C, or interrupting the kernel, ends the showing; the run goes on, and can be followed again.
+
+        >>> from szal import Engine, FlowDef, StepDef
+        >>> with Engine(lambda ctx: "done") as engine:
+        ...     result = engine.start(FlowDef("night", steps=[StepDef("sleep")]), execution_id="e1").follow()
+        sleep: completed
+        flow 'night' completed (execution e1)
+        """
+        from szal.engine.following import screen  # people only
+
+        show = screen()
+        while True:
+            is_over = self.wait(_EVERY)
+            with suppress(ExecutionNotFound):  # it is just being begun, or nothing is recorded of how it broke
+                show(self.progress())
+            if is_over:
+                return self.result()
 
     def cancel(self) -> None:
         """Cancel the run. Returns at once; `result` then has the state CANCELLED, or ROLLED_BACK."""

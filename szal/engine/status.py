@@ -19,6 +19,7 @@ from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.key import item_key
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.model.table import as_html, as_text, head_of
 from szal.scheduler.context import StepContext
 from szal.scheduler.plan import Node, Outcome, Plan
 from szal.scheduler.run import Run
@@ -84,6 +85,18 @@ class ExecutionStatus:
     """Whether it was asked to cancel, and has not ended yet."""
     flow: FlowDef | None = None
     """Its definition. None where szal's engine did not run it, or its store keeps none."""
+
+    def __str__(self) -> str:
+        """Return a line for the execution, and one for each step."""
+        return as_text(self._head, self.results)
+
+    def _repr_html_(self) -> str:
+        """Return a table of the steps: what a notebook shows."""
+        return as_html(self._head, self.results)
+
+    @property
+    def _head(self) -> str:
+        return head_of(self.flow_name, self.state, self.execution_id, self.error)
 
     @property
     def execution_id(self) -> str:

@@ -13,6 +13,7 @@ from szal.expressions.path import Json
 from szal.model.luggage import Luggage
 from szal.model.moment import as_datetime, in_ms, in_utc
 from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.model.table import as_html, as_text, head_of
 from szal.raised import is_a
 from szal.storable import storable
 
@@ -111,6 +112,19 @@ class FlowResult:
     state: WorkflowState | None = None
     error: str | None = attrs.field(default=None, eq=as_message)
     _by_name: dict[str, StepResult] | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    def __str__(self) -> str:
+        """Return a line for the flow, and one for each step."""
+        return as_text(self._head, self.steps)
+
+    def _repr_html_(self) -> str:
+        """Return a table of the steps: what a notebook shows."""
+        return as_html(self._head, self.steps)
+
+    @property
+    def _head(self) -> str:
+        state = self.state or ("completed" if self.success else "failed")
+        return head_of(self.flow_name, state, self.execution_id, self.error)
 
     def _count(self, status: StepStatus) -> int:
         return sum(step.status is status for step in self.steps)

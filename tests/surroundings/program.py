@@ -160,6 +160,21 @@ class Surroundings:
         again = self.engine(lambda ctx: "mended").rerun(failed.execution_id)
         assert (again["a"].output, again["fails"].output, again.success) == ("a", "mended", True)
 
+    def sharing(self, engine):
+        at_work, most, here = [], [], threading.get_ident()
+
+        def shares(ctx):
+            at_work.append(1)
+            most.append(len(at_work))
+            ctx.sleep(0.01)
+            at_work.pop()
+            return threading.get_ident() == here
+
+        steps = [StepDef(f"{n}", resources={"db": 1}, inline="always" if n % 2 else "never") for n in range(6)]
+        result = self.engine(shares).run(FlowDef("f", FlowMode.PARALLEL, steps=steps))
+        assert max(most) == 1
+        assert result.outputs == {f"{n}": n % 2 == 1 for n in range(6)}
+
     def interruption(self, engine):
         ran.clear()
         try:
@@ -184,6 +199,7 @@ class Surroundings:
                 self.one_owner,
                 self.going_on,
                 self.running_again,
+                self.sharing,
                 self.interruption,
             ):
                 say(f"  {doing.__name__}")
