@@ -37,10 +37,10 @@ def shrink(item: str, to: str = "small", factor: int = 4) -> str:
 
 
 @thumbnails.step
-def index(shrink: list[str], to: str = "small") -> str:
-    page = Path(to, "index.html")
-    page.write_text("".join(f'<img src="{name}">\n' for name in shrink))
-    return str(page)
+def page(shrink: list[str], to: str = "small") -> str:
+    path = Path(to, "index.html")
+    path.write_text("".join(f'<img src="{name}">\n' for name in shrink))
+    return str(path)
 
 
 if __name__ == "__main__":
