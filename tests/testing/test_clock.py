@@ -377,3 +377,17 @@ def test_the_end_of_the_block_waits_for_nothing_that_is_only_time(clock):
         test.clock.advance(1)
     assert execution.done
     assert seen == [True]
+
+
+def test_what_is_submitted_is_worked_off_at_once(url, clock):
+    flow = FlowDef("f", steps=[wait("approve"), sleep("nap", 3600), StepDef("ship", max_retries=1, retry_delay=60)])
+    fails = iter([OSError("down"), None])
+
+    def handler(ctx):
+        if error := next(fails):
+            raise error
+
+    with engine(flow, handler=handler, fakes={"approve": "Ada"}, store=url, clock=clock) as test:
+        name = test.submit(flow)
+        assert bounded(test.work, until_idle=True) == 1
+        assert test.result(name, timeout=0).total_duration == 3660
