@@ -39,7 +39,10 @@ class AttemptLog:
         """Add an attempt, which began and ended at these Unix times, and failed with *error* if there is one."""
         said = None if error is None else describe(error, self._redaction.mask)[:_MOST_OF_A_MESSAGE]
         end = AttemptEnd(datetime.fromtimestamp(started, UTC), datetime.fromtimestamp(ended, UTC), said)
-        self._ends.setdefault(step_name, deque(maxlen=MOST_ATTEMPTS)).append(end)
+        ends = self._ends.setdefault(step_name, deque(maxlen=MOST_ATTEMPTS))
+        if ends and ends[-1].started_at == end.started_at:  # it was to be committed with its transaction, and was not
+            ends.pop()
+        ends.append(end)
         if error is not None:
             self._errors[step_name] = error
 

@@ -32,6 +32,7 @@ def final_run(forward: Run, end: FlowEnd, on_done: Callable[[Run], None]) -> Run
         is_recorded=before.is_recorded,
         redaction=before.redaction,
         memos=before.memos,
+        log=before.log,
         clock=before.clock,
         kept=before.kept,
     )

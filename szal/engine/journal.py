@@ -1,18 +1,21 @@
 """What one execution writes as it goes: its record, and each step's outcome in a row of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
 from szal.engine.attempt_log import AttemptLog
 from szal.engine.leased_store import Beginning, LeasedStore, failure
+from szal.engine.transactions import Transactions
 from szal.errors import Cancelled, LeaseLost, StoreFailed
 from szal.model.bounds import ANYTHING
 from szal.model.json import Checkpoint, encode_checkpoint
 from szal.model.redaction import Redaction
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
-from szal.scheduler.observers import Then
+from szal.scheduler.call import NextPoll
+from szal.scheduler.observers import Joined, Shared, Then
 from szal.scheduler.plan import Node, Outcome
 from szal.stores.writes import Release, Save, SaveStep
 
@@ -60,7 +63,7 @@ class Journal:
         self._losses = losses
         self._recovered = recovered
         self._seq: dict[str, int] = {}
-        self._next = 0
+        self._places: Iterator[int] = count()  # a handler's thread may take one
         self._committed: set[str] = set()
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
         self._delivered: set[str] = set()
@@ -87,7 +90,7 @@ class Journal:
     def restore(self, rows: "StepRows") -> None:
         """Take note of the steps that are in the store already."""
         self._seq = {name: seq for name, seq, _ in rows}
-        self._next = max(self._seq.values(), default=-1) + 1
+        self._places = count(max(self._seq.values(), default=-1) + 1)
 
     def keep(self, step_name: str, checkpoint: Checkpoint) -> None:
         """Take note of what a step keeps of an earlier execution."""
@@ -144,23 +147,31 @@ class Journal:
 
         Where it was an earlier execution that did it, others may keep that too: they have to know.
         """
-        step_name, result = node.key, self._redaction.result(result)
-        kept = self._kept.get(step_name)
+        data = self._undone(node, result, outcome, error)
+        if error is None:
+            self.undone_for_others(node, data)
+        self._write(node.key, data, then, self._recovered, seq=self._seq[node.key])
+        self._recovered = None
+
+    def undone_for_others(self, node: Node, data: str) -> None:
+        """Write that into the execution that did what is undone, where that is an earlier one."""
+        kept = self._kept.get(node.key)
+        if kept is not None and kept.origin is not None:
+            self._leased.undone(kept.origin, node.key, data)
+
+    def _undone(self, node: Node, result: StepResult, outcome: Outcome, error: str | None) -> str:
+        result, kept = self._redaction.result(result), self._kept.get(node.key)
         age, sub_flow, origin = (0, None, None) if kept is None else (kept.age, kept.sub_flow, kept.origin)
-        data = encode_checkpoint(
+        return encode_checkpoint(
             result,
             int(outcome),
             undo_error=error,
             age=age,
             sub_flow=sub_flow,
             origin=origin,
-            attempts=self._attempts.ends(step_name),
+            attempts=self._attempts.ends(node.key),
             item=_digest_of(node),
         )
-        if origin is not None and error is None:
-            self._leased.undone(origin, step_name, data)
-        self._write(step_name, data, then, self._recovered, seq=self._seq[step_name])
-        self._recovered = None
 
     def begun(self, node: Node, result: StepResult, due: float | None, then: Then | None = None) -> None:
         """Write that a step has begun (to wait until *due*), where that has to be known after a crash."""
@@ -187,13 +198,16 @@ class Journal:
         failed = StepResult(node.step.id, node.step.name, StepStatus.PENDING, attempts=attempt)
         self.begun(node, failed, self.now() + delay)
 
-    def polled(self, node: Node, result: StepResult, polls: int, delay: float, left: float | None) -> None:
+    def polled(self, node: Node, result: StepResult, following: NextPoll) -> None:
         """Write what a step that polls has come to, when it is called next, and until when at most."""
-        name, now, result = node.key, self.now(), self._redaction.result(result)
+        self._write(node.key, self._polled(node, result, following), None)
+
+    def _polled(self, node: Node, result: StepResult, following: NextPoll) -> str:
+        polls, delay, left = following
+        now, result = self.now(), self._redaction.result(result)
         until_by = None if left is None else now + left
-        sub_flow, item = self._stands_for(name, result), _digest_of(node)
-        data = encode_checkpoint(result, due=now + delay, sub_flow=sub_flow, item=item, polls=polls, until_by=until_by)
-        self._write(name, data, None)
+        sub_flow, item = self._stands_for(node.key, result), _digest_of(node)
+        return encode_checkpoint(result, due=now + delay, sub_flow=sub_flow, item=item, polls=polls, until_by=until_by)
 
     def memo(self, name: str, text: str) -> None:
         """Write what a handler has found out, under its `memo_key`, and wait until that is committed. On any thread.
@@ -201,8 +215,7 @@ class Journal:
         Raises ValueError for a key that the store cannot hold, `Cancelled` where the lease is lost, and what the store
         raises.
         """
-        if (problem := self._bounds.problem_of_key(name)) is not None:
-            raise ValueError(f"the key of ctx.once {problem}")
+        self._leased.check_memo_key(name)
         lost: list[Exception] = []
 
         def done(error: Exception | None) -> bool:
@@ -215,6 +228,41 @@ class Journal:
             if isinstance(error, LeaseLost):
                 raise Cancelled("another process runs this execution now") from error
             raise error
+
+    # -- transactions of handlers, on their threads ----------------------------------------------------
+
+    def open(self, node: Node, check: Callable[[], None]) -> Shared:  # noqa: ARG002
+        """Begin one that the outcome of a step is committed with."""
+        return self.transactions().open(self, check)
+
+    def join(self, node: Node, connection: object) -> Joined:  # noqa: ARG002
+        """Return the application's on *connection*, for the outcome of a step to be recorded in."""
+        return self.transactions().join(self, connection)
+
+    def transactions(self) -> Transactions:
+        """Return what begins them, under this lease."""
+        return Transactions(self._leased, self.execution_id, self.epoch, self._losses.write_failed)
+
+    def row(self, node: Node, result: StepResult, following: NextPoll | None) -> SaveStep:
+        """Return the write of the outcome of a step that has completed, with its place in the order; or of a poll."""
+        if following is not None:
+            return self._row(node, self._polled(node, result, following), next(self._places))
+        return self._row(node, self._encoded(node, result, Outcome.COMPLETED), next(self._places))
+
+    def undone_row(self, node: Node, result: StepResult, outcome: Outcome) -> SaveStep:
+        """Return the write of what a step is that has been undone."""
+        return self._row(node, self._undone(node, result, outcome, None), self._seq[node.key])
+
+    def _row(self, node: Node, data: str, place: int) -> SaveStep:
+        return SaveStep(self.execution_id, node.key, place, data, None, self.epoch, None, self._recovered)
+
+    def recorded(self, node: Node, row: SaveStep) -> None:
+        """Take note that the outcome of a step is committed: `settled` writes it no more."""
+        self._committed.add(node.key)
+        self._seq[node.key] = row.seq
+        self._recovered = None
+
+    # -- signals --------------------------------------------------------------------------------------
 
     def deliver(self, node: Node, signal_id: str) -> None:
         """Have the signal taken together with the outcome of *node*, which is written next."""
@@ -253,7 +301,7 @@ class Journal:
             done(None)  # it has failed, and fails again whoever goes on: there is nothing to keep
             return
         signal = self._signals.get(step_name) if self._signals else None
-        place = self._next if seq is None else seq
+        place = next(self._places) if seq is None else seq
         save = SaveStep(self.execution_id, step_name, place, data, signal, self.epoch, done, progress_of)
         try:
             self._queue(save)
@@ -261,7 +309,6 @@ class Journal:
             raise failure(self._kind, error)  # noqa: B904 (it has its cause)
         if seq is None:
             self._seq[step_name] = place
-            self._next = place + 1
 
     def _written(self, step_name: str, then: Then | None, error: Exception | None) -> bool:
         """Tell who has to know what became of the row of a step, on the writer's thread, where there is one."""

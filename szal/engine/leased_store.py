@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from szal.model.definition import Definition
     from szal.stores.ledger import Ledger, Signal, Snapshot
     from szal.stores.queue import Submission
+    from szal.stores.transactions import JoinedTransaction, OpenTransaction
     from szal.stores.writes import Lease, NewExecution, StepRows, Write
 
 __all__ = ["Beginning", "LeasedStore", "failure"]
@@ -95,7 +96,7 @@ class LeasedStore:
         self.ttl = heartbeat.ttl
         self.heartbeat = heartbeat
         self.kind = type(config.execution_store).__name__
-        self._commit_timeout = config.commit_timeout
+        self.commit_timeout = config.commit_timeout
         self.clock = config.clock
         self._asking = Asking(self.kind)
         _HERE[self.owner] = self
@@ -131,7 +132,7 @@ class LeasedStore:
 
     def _wait(self, wait: Callable[[float], None]) -> None:
         """Call *wait* with so many seconds; raises `FlushTimeout` where `commit_timeout` is not enough."""
-        limit = self._commit_timeout
+        limit = self.commit_timeout
         soon = min(limit, _TOLD_AFTER)
         try:
             with self._asking:
@@ -218,6 +219,23 @@ class LeasedStore:
         """Carry out one write, or queue it, where the store writes behind."""
         with self._asking:
             self.ledger.write(write)
+
+    def transaction(self, execution_id: str, epoch: int) -> "OpenTransaction":
+        """Return a transaction for a handler of that execution, not yet open. Raises `NotSupportedHere`."""
+        from szal.stores.writes import Lease
+
+        return self.ledger.transaction(Lease(execution_id, epoch), self.ttl / 2)
+
+    def join(self, execution_id: str, epoch: int, connection: object) -> "JoinedTransaction":
+        """Return the application's transaction on *connection*. Raises as `Ledger.join` does."""
+        from szal.stores.writes import Lease
+
+        return self.ledger.join(Lease(execution_id, epoch), connection)
+
+    def check_memo_key(self, name: str) -> None:
+        """Raise ValueError for the key of a memo that the store cannot hold."""
+        if (problem := self.ledger.bounds.problem_of_key(name)) is not None:
+            raise ValueError(f"the key of ctx.once {problem}")
 
     def take_over(self, execution_id: str, *, under: "Lease | None" = None, reopen: bool = False) -> "Snapshot":
         """Return the execution, now this process's; *under* and *reopen* are as `TakeOver` says.

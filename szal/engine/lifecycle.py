@@ -130,6 +130,7 @@ class Lifecycle(Supervised):
             clock=self.scheduler.clock,
             redaction=spec.redaction,
             memos=Memos(None if journal is None else journal.memo, spec.redaction),
+            log=journal,
             orphan_grace=math.inf if journal is None else config.lease_ttl * _ORPHANS_SHARE,
         )
         return Run(

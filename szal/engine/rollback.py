@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.reporting import Reporter
-from szal.errors import describe
+from szal.errors import NotSupportedHere, describe
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.key import item_key
@@ -19,15 +19,16 @@ from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.model.step import StepDef
 from szal.scheduler.before import Undoable
-from szal.scheduler.call import Call
+from szal.scheduler.call import Call, NextPoll
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.fan_out import items_of
-from szal.scheduler.observers import Then
+from szal.scheduler.observers import Joined, Shared, Then
 from szal.scheduler.plan import Item, Node, Outcome, Plan
 from szal.scheduler.run import Run
 
 if TYPE_CHECKING:
     from szal.engine.journal import Journal
+    from szal.stores.writes import SaveStep
 
 __all__ = ["Rollback", "in_texts", "may_be_undone"]
 
@@ -90,7 +91,7 @@ class Rollback:
         self._forward = forward
         self._reason = reason
         self._completed_below = completed_below
-        self._journal = journal
+        self._log = None if journal is None else _UndoLog(self, journal)
         self._handlers = handlers
         self._items: dict[int, list[Item]] = {}  # by place, of steps that ran over a list
         backwards = dict.fromkeys(reversed(forward.completed))  # of one that ran again the last time counts
@@ -157,7 +158,7 @@ class Rollback:
             on_done=on_done,
             watch=self,
             launch=launch,
-            log=None if self._journal is None else _UndoLog(self, self._journal),
+            log=self._log,
             commit_first=self._forward.commit_first,
             encode=None if self._forward.encode is None else self._kept,
             inline=self._forward.inline and not self._forward.relievable,  # it can be given up on, too
@@ -179,7 +180,9 @@ class Rollback:
         target, done = self.target(node)
         failed = done.status is StepStatus.FAILED
         reason = f"step {node.key!r} failed: {done.error}" if failed else self._reason
-        return StepContext.of_undo(self._forward.info, target, attempt, call, done, item=node.item, reason=reason)
+        return StepContext.of_undo(
+            self._forward.info, target, attempt, call, done, link=node, log=self._log, reason=reason
+        )
 
     def _kept(self, output: Json) -> tuple[str, Json]:
         """Return what an undo returned as it is recorded; what cannot be is left out, as it is undone all the same."""
@@ -232,6 +235,10 @@ class Rollback:
     def retrying(self, node: Node, attempt: int, delay: float, error: str) -> None:
         """Pass it on."""
         self._reporter.retrying(node, attempt, delay, error)
+
+    def is_whole(self, node: Node) -> bool:
+        """Whether the step is undone with *node* of the chain: nothing else belongs to that."""
+        return self._chain[node.place].is_last
 
     def settled(self, node: Node, result: StepResult) -> None:
         """Take note of what an undo came to. One that skips had nothing to undo, which is as good."""
@@ -297,10 +304,37 @@ class _UndoLog:
     def withdrawn(self, node: Node) -> None:
         """Say nothing: it was not said to have begun."""
 
+    def open(self, node: Node, check: Callable[[], None]) -> Shared:
+        """Begin a transaction that what became of the step is committed with."""
+        self._check_whole(node)
+        return self._journal.transactions().open(self, check)
+
+    def join(self, node: Node, connection: object) -> Joined:
+        """Return the application's, for what became of the step to be recorded in."""
+        self._check_whole(node)
+        return self._journal.transactions().join(self, connection)
+
+    def _check_whole(self, node: Node) -> None:
+        if not self._rollback.is_whole(node):
+            why = "what undoes a sub_flow step is half of it: its sub-flow is undone after that"
+            raise NotSupportedHere("ctx.transaction()", why)
+
+    def row(self, node: Node, result: StepResult, following: NextPoll | None) -> "SaveStep":  # noqa: ARG002
+        """Return the write of the step as it is, now that it is undone."""
+        changed = self._rollback.outcome(node, result)
+        assert changed is not None
+        return self._journal.undone_row(node, changed[0], self._rollback.before(node))
+
+    def recorded(self, node: Node, row: "SaveStep") -> None:
+        """Take note that this is committed."""
+        self._committed.add(node.place)
+        self._journal.recorded(node, row)
+        self._journal.undone_for_others(node, row.data)
+
     def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
         """Say nothing: what is told of an undo is how it ended."""
 
-    def polled(self, node: Node, result: StepResult, polls: int, delay: float, left: float | None) -> None:
+    def polled(self, node: Node, result: StepResult, following: NextPoll) -> None:
         """Say nothing: an undo does not poll."""
 
     def backing_off(self, node: Node, attempt: int, delay: float) -> None:

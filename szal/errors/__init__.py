@@ -38,7 +38,16 @@ from szal.errors.flow import (
     ShellNotSupported,
     UnusedHandlers,
 )
-from szal.errors.handler import Cancelled, GiveUp, NotAHandler, RetryAfter, SkipStep, UnknownOutcome
+from szal.errors.handler import (
+    Cancelled,
+    GiveUp,
+    NotAHandler,
+    NotSupportedHere,
+    RetryAfter,
+    SkipStep,
+    TransactionFailed,
+    UnknownOutcome,
+)
 from szal.errors.items import ItemsFailed, NoList, TooManyItems
 from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
@@ -59,6 +68,7 @@ from szal.errors.step import (
     ValueNotJson,
 )
 from szal.errors.store import (
+    CommitUnknown,
     FlushTimeout,
     MissingDriver,
     NotMigrated,
@@ -83,6 +93,7 @@ __all__ = [
     "CommandFilesUnusable",
     "CommandOutputUnusable",
     "CommandResultUnusable",
+    "CommitUnknown",
     "ConditionError",
     "CycleDetected",
     "DecodeError",
@@ -109,6 +120,7 @@ __all__ = [
     "NotAHandler",
     "NotComparable",
     "NotMigrated",
+    "NotSupportedHere",
     "OutputMasked",
     "OutputNotSerializable",
     "ResourceHeld",
@@ -130,6 +142,7 @@ __all__ = [
     "SzalError",
     "ThreadHeldUp",
     "TooManyItems",
+    "TransactionFailed",
     "Undecided",
     "UnknownOutcome",
     "UnusedHandlers",

@@ -5,7 +5,16 @@ import attrs
 from szal.errors.root import SzalError
 from szal.number import check
 
-__all__ = ["Cancelled", "GiveUp", "NotAHandler", "RetryAfter", "SkipStep", "UnknownOutcome"]
+__all__ = [
+    "Cancelled",
+    "GiveUp",
+    "NotAHandler",
+    "NotSupportedHere",
+    "RetryAfter",
+    "SkipStep",
+    "TransactionFailed",
+    "UnknownOutcome",
+]
 
 
 @attrs.define(repr=False, slots=False)
@@ -130,3 +139,41 @@ class NotAHandler(SzalError, TypeError):
 
     def __str__(self) -> str:
         return f"{self.what} {self.problem}"
+
+
+@attrs.define(repr=False, slots=False)
+class NotSupportedHere(SzalError):
+    """A handler asked for what there is elsewhere, but not where it runs: in this store, or in this process.
+
+    Cause: `ctx.transaction()` without a database to have one in.
+    Next: what the text names says what is needed: for `ctx.transaction()` a store in an SQLite file or in PostgreSQL.
+
+    >>> print(NotSupportedHere("ctx.transaction()", "nothing is recorded"))
+    ctx.transaction() is not supported here: nothing is recorded
+    """
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} is not supported here: {self.why}"
+
+
+@attrs.define(repr=False, slots=False)
+class TransactionFailed(SzalError):
+    """What a handler wrote in `ctx.transaction()` is not committed, for a reason that is not the database's.
+
+    Cause: it took too long (SQLite: half of `lease_ttl`), was ended by a statement of the handler's, went on after an
+        error that was caught, or its owner rolled it back.
+    Next: do less in it, begin it later, and leave COMMIT and ROLLBACK to szal, or to the connection's owner. An error
+        that the handler is to survive belongs in a savepoint: `with connection.transaction()` for PostgreSQL, `with
+        connection` for SQLite.
+
+    >>> print(TransactionFailed("it was open for more than 15 s, and is rolled back"))
+    ctx.transaction(): it was open for more than 15 s, and is rolled back
+    """
+
+    problem: str
+
+    def __str__(self) -> str:
+        return f"ctx.transaction(): {self.problem}"

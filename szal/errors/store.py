@@ -8,6 +8,7 @@ from szal.errors.description import describe
 from szal.errors.root import SzalError
 
 __all__ = [
+    "CommitUnknown",
     "FlushTimeout",
     "MissingDriver",
     "NotMigrated",
@@ -45,6 +46,18 @@ class StoreUnavailable(StoreError):
 
     def __str__(self) -> str:
         return f"{self.store}: {self.problem}"
+
+
+@attrs.define(repr=False, slots=False)
+class CommitUnknown(StoreUnavailable):
+    """A COMMIT was sent, its answer was lost, and nobody could be asked for as long as `commit_timeout` says.
+
+    Cause: the database went away in that moment, and stayed away.
+    Next: once it is back, `szal resume ID`: it goes by what is committed. Nothing is done twice, and nothing is lost.
+
+    >>> print(CommitUnknown("postgresql://db/app", "nobody knows whether a handler's transaction is committed"))
+    postgresql://db/app: nobody knows whether a handler's transaction is committed
+    """
 
 
 @attrs.define(repr=False, slots=False)

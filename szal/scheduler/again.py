@@ -5,8 +5,6 @@ from functools import partial
 from szal.errors import StepTimeout, describe, partial_output_of
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
-from szal.model.results import StepResult
-from szal.model.state import StepStatus
 from szal.scheduler.before import History
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
@@ -44,11 +42,7 @@ def polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, l
         end(c, call, late, node.failure)
     else:
         if run.log is not None:
-            moment = c.ahead + history.started
-            so_far = StepResult(step.id, step.name, StepStatus.PENDING, output, attempts=call.number, started_at=moment)
-            so_far.encoded_output = encoded
-            left = None if history.until_by is None else history.until_by - c.clock.monotonic()
-            run.log.polled(node, so_far, call.poll, step.delay, left)
+            run.log.polled(node, call.so_far(output, encoded, c.ahead), call.next_poll())
         if c.leaving is None:
             back_off(c, run, node, step.delay)
     return True

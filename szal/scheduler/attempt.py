@@ -6,13 +6,15 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ClassVar, TypeAlias
 
-from szal.errors import EncodeError, OutputNotSerializable
+from szal.errors import Cancelled, EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
 from szal.model.json.text import as_recorded
+from szal.model.results import StepResult
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
 from szal.scheduler.resources import Claim
+from szal.scheduler.transaction import Work
 from szal.waiters import Mailbox
 
 __all__ = [
@@ -38,6 +40,7 @@ class Attempt:
     waits: ClassVar[int] = 0
 
     __slots__ = (
+        "ahead",
         "announce",
         "call",
         "claim",
@@ -49,6 +52,7 @@ class Attempt:
         "is_last",
         "output",
         "pool",
+        "recorded",
         "timer",
         "variables",
     )
@@ -66,6 +70,8 @@ class Attempt:
         self.handler = handler
         self.variables = variables
         self.encode = encode
+        self.ahead = 0.0
+        """By how much Unix time is ahead of the times of the call."""
         self.announce: Callable[[], None] | None = None
         """Put on the queue when it begins, for the coordinator to call."""
         self.is_last = False
@@ -77,6 +83,8 @@ class Attempt:
         self.output: Json = None
         self.encoded: str | None = None
         self.error: BaseException | None = None
+        self.recorded: StepResult | None = None
+        """The outcome of the step, where it is committed: by its transaction."""
 
     def execute(self, finished: Mailbox[Any]) -> bool:
         """Call the handler and put this attempt on *finished*. False: it was abandoned, the thread is on its own."""
@@ -95,17 +103,27 @@ class Attempt:
             self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
-        if claim is not None:
-            claim.release()
         call.ended = call.run.info.clock.monotonic()
         if call.deadline is not None and call.is_late:
             self.error = call.timed_out(self.error)
+        if context.work is not None:
+            self._conclude(context.work)
+        if claim is not None:
+            claim.release()
         if not call.report():
             return False
         finished.items.put(self)  # `Mailbox.put`, written out: each attempt comes by here
         if finished.is_listened_for:
             finished.ring()
         return True
+
+    def _conclude(self, work: Work) -> None:
+        """End the transaction that the handler has had; nobody gives up on this meanwhile."""
+        context = self.context
+        context.promise_to_end()
+        if self.error is None and context.is_given_up:
+            self.error = Cancelled("nobody waits for this attempt any more")
+        self.recorded, self.error = work.conclude(self.call, self.output, self.encoded, self.error, self.ahead)
 
 
 def without_engine_frames(error: BaseException) -> BaseException:

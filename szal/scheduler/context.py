@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,11 +22,13 @@ from szal.model.state import Stop
 from szal.model.step import StepDef
 from szal.scheduler.ancestors import Ancestors, Outcomes, Outputs, Results
 from szal.scheduler.call import UNLIMITED, Call
+from szal.scheduler.observers import StepLog
 from szal.scheduler.plan import Item, Node
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.seen import ValuesOfItem
 from szal.scheduler.step_logger import StepLogger
-from szal.waiters import waitable
+from szal.scheduler.transaction import Asked, JoinedWork, OwnWork, Work
+from szal.waiters import LONGEST_WAIT, waitable
 
 __all__ = ["Handler", "StepContext"]
 
@@ -55,6 +57,10 @@ class StepContext:
     _call: Call = UNLIMITED
     _item: Item | None = None
     _undoes: StepResult | None = None  # in an undo: what is undone
+    _undo_log: StepLog | None = None
+    _logged_as: Node | None = None  # where that is not its node
+    work: Work | None = None
+    """What it does in a transaction. The engine's own."""
     _is_told = False
     _inputs: dict[str, Json] | None = None  # its own copies, of what it has looked at
     _ancestors: Ancestors | None = None  # once it has looked at them
@@ -77,24 +83,28 @@ class StepContext:
         call: Call | None,
         done: StepResult,
         *,
-        item: Item | None = None,
+        link: Node,
+        log: StepLog | None,
         reason: str | None = None,
     ) -> "StepContext":
-        """Return the context of a rollback handler, for the step *node*, or its *item*: what has come to *done*.
+        """Return the context of a rollback handler, for the step *node*, or its item: what has come to *done*.
 
-        The engine's own.
+        *link* is what *log* knows it as. The engine's own.
         """
         context = cls(run, node, attempt, call)
-        context._item = item
+        context._item = link.item
+        context._logged_as = link
+        context._undo_log = log
         context._undoes = done
         context.reason = reason
         return context
 
     @classmethod
-    def of_item(cls, run: RunInfo, node: Node, attempt: int, call: Call | None, item: Item) -> "StepContext":
-        """Return the context of a call for one *item* of the step *node*, which runs over a list. The engine's own."""
+    def of_item(cls, run: RunInfo, node: Node, attempt: int, call: Call | None, of_item: Node) -> "StepContext":
+        """Return the context of a call for one item of the step *node*, which runs over a list. The engine's own."""
         context = cls(run, node, attempt, call)
-        context._item = item
+        context._item = of_item.item
+        context._logged_as = of_item
         return context
 
     @property
@@ -369,6 +379,62 @@ class StepContext:
         owner = self.step.name if self._item is None else item_key(self.step.name, self._item.index)
         found: T = self._run.memos.once(self, owner, key, partial(function, *args, **kwargs))
         return found
+
+    def transaction(self, connection: object = None, *, output: object = ...) -> AbstractContextManager[Any]:
+        """Return a block, one in each attempt, whose statements are committed with the step's outcome, or not at all.
+
+        Its connection is one of psycopg's or sqlite3's to the store's database, in a transaction. Leaving the block
+        commits nothing: that is done with the outcome, once the handler has returned. A handler that raises has it
+        rolled back; so has leaving the block by an exception. Entering waits until what this execution has queued is
+        committed, and until a connection is free; in SQLite until nobody else writes, and nobody can meanwhile: it
+        lasts for half of `lease_ttl` at most. What `once` finds out in it is committed, or rolled back, with it.
+
+        With *connection*, psycopg's or sqlite3's to the same database and in a transaction, the outcome is recorded in
+        that on leaving the block. Whoever owns it commits it before the handler returns, or rolls it back and raises.
+        The outcome has *output*, a value or what a function returns then; else, from when the handler has returned,
+        what that returns. See docs/transactions.md.
+
+        Raises `NotSupportedHere` without a store in an SQLite file or in PostgreSQL, `TransactionFailed` for a second
+        one, `Cancelled`, `StepTimeout` where the attempt is to end, TypeError and ValueError for another connection.
+
+        >>> import sqlite3, tempfile
+        >>> from szal import Engine, Flow
+        >>> path = tempfile.mkdtemp() + "/app.db"
+        >>> sqlite3.connect(path).execute("CREATE TABLE payments (amount INTEGER)").connection.close()
+        >>> pay = Flow("pay")
+        >>> @pay.step
+        ... def charge(ctx, amount):
+        ...     with ctx.transaction() as connection:
+        ...         return connection.execute("INSERT INTO payments VALUES (?)", [amount]).lastrowid
+        >>> with Engine.open(path, pay) as engine:
+        ...     engine.run(pay, {"amount": 7}).outputs
+        {'charge': 1}
+        """
+        asked = Asked(
+            log=self._run.log if self._undoes is None else self._undo_log,
+            node=self._logged_as or self._node,
+            memos=self._run.memos,
+            number=self.attempt,
+            clock=self._run.clock,
+            check=self.check,
+            is_given_up=lambda: self.is_given_up,
+            promise=self.promise_to_end,
+        )
+        if connection is None and output is not ...:
+            raise TypeError("ctx.transaction(output=…) is for a connection of one's own: return it from the handler")
+        made = OwnWork(asked) if connection is None else JoinedWork(asked, connection, output)
+        if self.__dict__.setdefault("work", made) is not made:  # atomic
+            made.refuse_another()
+        return made
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it was told to end for good, or nobody waits for it any more. The engine's own."""
+        return self._is_told or self._call.abandoned
+
+    def promise_to_end(self) -> None:
+        """Have nobody give up on this attempt from now on, but in a hurry. The engine's own."""
+        self.__dict__.setdefault("_promises", []).append(LONGEST_WAIT)
 
     @property
     def is_left_behind(self) -> bool:

@@ -18,7 +18,7 @@ from szal.scheduler.run import Run
 from szal.scheduler.stage import COMMITTING, READY, SETTLED
 from szal.storable import storable
 
-__all__ = ["end", "end_between", "finish_if_done", "refuse", "settle"]
+__all__ = ["end", "end_between", "finish_if_done", "refuse", "settle", "settle_now"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -100,11 +100,7 @@ def settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Ou
     if c.leaving is not None and c.leaving.breaks:
         return  # nothing more is recorded, and so nothing more is told
     if not run.commit_first or run.log is None:
-        run.settle(node, result, outcome)
-        if not run.unsettled:
-            finish_if_done(c, run)
-        elif run.held:
-            run.release_next()
+        settle_now(c, run, node, result, outcome)
         return
 
     def committed(error: Exception | None) -> None:
@@ -120,6 +116,17 @@ def settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Ou
 
     run.enter(node.place, COMMITTING)
     run.log.commit(node, result, outcome, lambda error: c.inbox.call(partial(committed, error)))
+
+
+def settle_now(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
+    """Settle a step that waits for no commit."""
+    if c.leaving is not None and c.leaving.breaks:
+        return
+    run.settle(node, result, outcome)
+    if not run.unsettled:
+        finish_if_done(c, run)
+    elif run.held:
+        run.release_next()
 
 
 def refuse(c: Coordinator, run: Run, node: Node, error: Exception, result: StepResult | None = None) -> None:

@@ -171,8 +171,7 @@ def _run_of(c: Coordinator, run: Run, node: Node, call: Call) -> tuple[Run, list
 
 
 def _context(run: Run, node: Node, of_item: Node, attempt: int, call: Call | None) -> StepContext:
-    assert of_item.item is not None
-    return StepContext.of_item(run.info, node, attempt, call, of_item.item)
+    return StepContext.of_item(run.info, node, attempt, call, of_item)
 
 
 def _no_digest(_: Json) -> None:

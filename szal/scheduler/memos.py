@@ -28,8 +28,22 @@ _MASKED: Final = '{"szal":"what was kept here held a secret, and is not recorded
 """What is recorded of a memo that must not be seen: the process that made it has the whole, and no other."""
 
 
+class Place(Protocol):
+    """A transaction of a handler's: what is found out in it is kept if it is committed."""
+
+    takes_memos: bool
+    memos: dict[str, str]
+
+    def remember(self, name: str, text: str, written: str) -> None:
+        """Have *written* be the row of a memo in it, and keep *text* in `memos`."""
+
+
 class Asker(Protocol):
     """The attempt that a memo is made in."""
+
+    @property
+    def work(self) -> "Place | None":
+        """Its transaction."""
 
     @property
     def is_left_behind(self) -> bool:
@@ -73,6 +87,10 @@ class Memos:
         """Take note of a memo that is recorded, under its `memo_key`."""
         self._texts[name] = text
 
+    def keep(self, texts: dict[str, str]) -> None:
+        """Take note of memos that are committed, by their `memo_key`."""
+        self._texts.update(texts)
+
     def look_again(self) -> None:
         """Have who waits here see whether it still has to: nobody waits for some attempt any more. From any thread."""
         wake_all(self._waiters)
@@ -94,14 +112,15 @@ class Memos:
             if asker.is_left_behind:
                 raise Cancelled("nobody waits for this attempt any more")
             other = self._making.setdefault(name, making)
-            if name in self._texts or name in self._values:  # after that: whoever kept it was in that dict until then
+            own = self._texts if asker.work is None or name in self._texts else asker.work.memos
+            if name in own or name in self._values:  # after that: whoever kept it was in that dict until then
                 if other is making:
                     self._making.pop(name, None)
-                if name not in self._texts:
+                if name not in own:
                     return own_copy(self._values[name])
-                if self._texts[name] == _MASKED:
+                if own[name] == _MASKED:
                     raise OutputMasked(step, asker.execution_id, f"what ctx.once keeps under {key!r}")
-                return loads_own(self._texts[name])
+                return loads_own(own[name])
             if other is making:
                 break
             if other.thread == making.thread and not other.asker.is_left_behind:
@@ -124,10 +143,13 @@ class Memos:
             is_ours = not making.asker.is_left_behind and take_claim(making.claim)
             if not is_ours:
                 raise Cancelled("nobody waits for this attempt any more")
+            written = text if self._redaction.value(value) is value else _MASKED
             if self._write is None:
                 self._values[name] = own_copy(value)
+            elif (place := making.asker.work) is not None and place.takes_memos:
+                place.remember(name, text, written)
             else:
-                self._write(name, text if self._redaction.value(value) is value else _MASKED)
+                self._write(name, written)
                 self._texts[name] = text
             return value
         finally:

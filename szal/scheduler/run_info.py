@@ -16,6 +16,7 @@ from szal.scheduler.call import Call
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.memos import Memos
+from szal.scheduler.observers import StepLog
 from szal.scheduler.plan import Plan
 from szal.scheduler.seen import Seen
 
@@ -50,6 +51,7 @@ class RunInfo:
     is_recorded: bool = False  # its inputs and outputs are JSON
     seen: Seen = attrs.field(init=False)
     memos: Memos = attrs.field(factory=Memos)
+    log: StepLog | None = None  # of its steps; an undoing has another
     clock: Clock = REAL
     kept: dict[str, Any] = attrs.field(factory=dict)
     """What szal's own handlers keep from one step for the next: under a name of theirs."""

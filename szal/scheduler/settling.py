@@ -27,11 +27,12 @@ from szal.scheduler.again import back_off, history_of, polls_on, too_late_for
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
-from szal.scheduler.ending import end, settle
+from szal.scheduler.ending import end, settle, settle_now
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.run import Run
 from szal.scheduler.spent import is_meant, spent
 from szal.scheduler.stage import CALLED, READY, SETTLED, UNDECIDED
+from szal.scheduler.transaction import Work
 from szal.storable import storable
 
 __all__ = [
@@ -43,11 +44,12 @@ __all__ = [
     "forget",
     "give_up",
     "left_behind",
+    "settle_recorded",
 ]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
-_COMPLETED, _DONE = Outcome.COMPLETED, StepStatus.COMPLETED  # a look-up in an enum costs as much as a call
+_COMPLETED = Outcome.COMPLETED  # a look-up in an enum costs as much as a call
 
 
 def announce(c: Coordinator, call: Call) -> None:
@@ -91,9 +93,23 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
         announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
+    if attempt.recorded is not None and attempt.context.work is not None:
+        settle_recorded(c, call, attempt.context.work, attempt.recorded)
+        return
     if run.overruled and _end_overruled(c, call, error):
         return
     decide(c, call, attempt.output, attempt.encoded, error, last=attempt.is_last)
+
+
+def settle_recorded(c: Coordinator, call: Call, work: Work, result: StepResult) -> None:
+    """Settle a step whose outcome its transaction has committed: whatever was to stop it has come too late."""
+    run, node = call.run, call.node
+    run.overruled.pop(node.place, None)
+    run.history.pop(node.place, None)
+    if work.is_written:
+        settle_now(c, run, node, result, _COMPLETED)
+    else:
+        settle(c, run, node, result, _COMPLETED)
 
 
 def _hear(c: Coordinator, attempt: Attempt) -> None:
@@ -136,6 +152,8 @@ def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: boo
 def left_behind(c: Coordinator, attempt: Attempt, error: BaseException, *, last: bool = False) -> None:
     """Go on without an attempt that has just been abandoned, and whose thread is on its own from here on."""
     attempt.call.run.info.wake(attempt.call)
+    if attempt.context.work is not None:
+        attempt.context.work.abandon()
     c.on_abandoned(attempt)
     _given_up(c, attempt, error, last=last, runs=True)
 
@@ -195,20 +213,16 @@ def decide(
     """
     try:
         if error is None:
-            run, node, started = call.run, call.node, call.started
+            run, node = call.run, call.node
             if node.until is not None and polls_on(c, call, output, encoded, last=last):
                 return
-            history = run.history.pop(node.place, None)
-            if history is not None:
-                started = history.started
-                if history.attempt:
-                    _note_attempt(c, call, None)
-            step, spent, moment = node.step, call.ended - started, c.ahead + started
-            result = StepResult(  # positional: a tenth of the cost of a step
-                step.id, step.name, _DONE, output, spent, call.number, None, None, moment, None, encoded
-            )
+            history = run.history.get(node.place)
+            if history is not None and history.attempt:
+                _note_attempt(c, call, None)
+            result = call.completed(output, encoded, c.ahead)
             if masked:
                 result.is_masked = True
+            run.history.pop(node.place, None)
             settle(c, run, node, result, _COMPLETED)
         else:
             _failed(c, call, error, last=last)

@@ -3,6 +3,7 @@
 from functools import partial
 
 from szal.errors import ResourceHeld
+from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
@@ -10,12 +11,13 @@ from szal.model.step import WAIT_TYPES
 from szal.scheduler import fan_out, racing, relief, stopping
 from szal.scheduler.attempt import Attempt, without_engine_frames
 from szal.scheduler.call import Call
+from szal.scheduler.context import StepContext
 from szal.scheduler.coordinator import Baton, Coordinator
 from szal.scheduler.ending import end, finish_if_done, refuse
 from szal.scheduler.plan import Node, Outcome
 from szal.scheduler.resources import Claim
 from szal.scheduler.run import Run
-from szal.scheduler.settling import announce, announce_attempt, decide, give_up
+from szal.scheduler.settling import announce, announce_attempt, decide, give_up, settle_recorded
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING, Queued
 from szal.scheduler.workers import WorkerPool
 
@@ -269,16 +271,16 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
                 encoded, output = encode(output)
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             relief.come_back(c, here, error)
-            _inline_failed(c, _ended_call(call or Call(run, node, 1), started, monotonic()), error)
+            _inline_failed(c, context, _ended_call(call or Call(run, node, 1), started, monotonic()), error)
             return
         ended = monotonic()
         if baton is None:
             c.in_handler = None
         else:
             relief.come_back(c, baton)
-        follower = node.next_in_chain if straight else None
+        follower = node.next_in_chain if straight and context.work is None else None
         if follower is None or stages[follower.place] is not PENDING:
-            decide(c, _ended_call(call or Call(run, node, 1), started, ended), output, encoded, None)
+            _inline_ended(c, context, _ended_call(call or Call(run, node, 1), started, ended), output, encoded)
             return
         step = node.step
         result = StepResult(
@@ -303,11 +305,31 @@ def _ended_call(call: Call, started: float, ended: float) -> Call:
     return call
 
 
-def _inline_failed(c: Coordinator, call: Call, error: BaseException) -> None:
+def _inline_ended(c: Coordinator, context: StepContext, call: Call, output: Json, encoded: str | None) -> None:
+    """Take note of what a handler on this thread has come to; its transaction, if it has had one, is ended first."""
+    error = None
+    if (work := context.work) is not None:
+        recorded, error = work.conclude(call, output, encoded, None, c.ahead)
+        if recorded is not None:
+            settle_recorded(c, call, work, recorded)
+            return
+        if c.inbox.has_calls:  # what it failed for may be a stop that is on its way
+            c.inbox.make_calls()
+    decide(c, call, output, encoded, error)
+
+
+def _inline_failed(c: Coordinator, context: StepContext, call: Call, error: BaseException) -> None:
     """Take note of what came up in a handler on this thread: its failure, or what interrupts all of it."""
     interrupted = is_interruption(error)
     if interrupted:
         stopping.interrupt(c, error)
+    if (work := context.work) is not None:
+        recorded, failure = work.conclude(call, None, None, error, c.ahead)
+        if recorded is not None:
+            settle_recorded(c, call, work, recorded)
+            return
+        assert failure is not None
+        error = failure
     if c.inbox.has_calls:  # what it failed for may be a stop that is on its way
         c.inbox.make_calls()
     decide(c, call, None, None, without_engine_frames(error), last=interrupted)
@@ -333,6 +355,7 @@ def new_attempt(c: Coordinator, run: Run, node: Node) -> Attempt:
     assert handler is not None
     context = run.new_context(node, call.number, call)
     attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
+    attempt.ahead = c.ahead
     if run.claims:
         attempt.claim = run.claims.pop(node.place, None)
     if run.watch is not None and call.is_first:

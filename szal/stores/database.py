@@ -1,12 +1,12 @@
 """What an SQL database has to offer for a store and a ledger to be kept in it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from szal.stores.listening import Listener
 from szal.stores.statements import Statements
 
-__all__ = ["Database", "Row", "Rows", "Transaction"]
+__all__ = ["Database", "Guest", "Held", "Keeper", "Row", "Rows", "Transaction"]
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]
@@ -27,6 +27,62 @@ class Transaction(Protocol):
 
     def many(self, statement: str, rows: Sequence[Row]) -> None:
         """Run a statement for each of *rows*, in order; it returns none itself."""
+
+
+class Held(Protocol):
+    """A transaction on a connection that is nobody else's meanwhile, for as long as its `Keeper` says."""
+
+    is_exclusive: ClassVar[bool]
+    """Whether nobody else can write to the database meanwhile."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's: statements of others run there, too."""
+
+    def do(self, work: Callable[[Transaction], Made]) -> Made:
+        """Return what *work* makes of it. From any thread."""
+
+    def commit(self, work: Callable[[Transaction], object]) -> object | None:
+        """Do that, and commit; return None, or, where the answer was lost, what to ask `Database.has_committed`.
+
+        After an exception nothing has happened: what the driver raises for what others have written is raised as it is.
+        """
+
+    def roll_back(self) -> None:
+        """End it, where it has not ended. Never raises."""
+
+    def end_by_force(self, why: str) -> None:
+        """Roll it back, whatever others are at: they cannot use the connection any more. Never raises."""
+
+    def close(self) -> None:
+        """Let go of the connection, which nobody uses any more. Never raises."""
+
+
+class Keeper(Protocol):
+    """Who has a transaction held."""
+
+    is_wanted: bool
+    """Whether it is still to be begun."""
+    opener: int
+    """The thread that it is for: while it is held, that one must not wait for others who write."""
+    limit: float
+    """For how many seconds it may last, where it is exclusive, and be waited for."""
+
+    def keep(self, held: Held) -> None:
+        """Hold it for as long as it is to last, and end it. Raises what keeps it from being used at all."""
+
+
+class Guest(Protocol):
+    """A transaction of somebody else's, on a connection of its own."""
+
+    def check(self) -> None:
+        """Raise ValueError unless a transaction is open on the connection, or begins with the next statement."""
+
+    def do(self, work: Callable[[Transaction], Made]) -> Made:
+        """Return what *work* makes of it."""
+
+    def is_over(self) -> bool:
+        """Whether the transaction has ended in which `do` was called last."""
 
 
 class Database(Protocol):
@@ -55,6 +111,18 @@ class Database(Protocol):
 
     def listen(self) -> Listener:
         """Return what hears of submissions from now on."""
+
+    def hold(self, keeper: Keeper) -> None:
+        """Begin a write transaction, and have *keeper* keep it. Raises `NotSupportedHere` where there can be none.
+
+        Where it is not wanted any more it is not begun. What may pass is tried again until it is kept.
+        """
+
+    def has_committed(self, doubt: object) -> bool:
+        """Return what became of a COMMIT whose answer was lost; *doubt* is what `Held.commit` has returned."""
+
+    def join(self, connection: object) -> Guest:
+        """Return the transaction of *connection*, somebody else's. Raises TypeError where it is not of this driver."""
 
     def tidy(self) -> None:
         """Delete what the database keeps for itself, and needs no more."""

@@ -6,14 +6,16 @@ beyond the four methods of `ExecutionStore` goes through it.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import attrs
 
+from szal.errors import NotSupportedHere
 from szal.model.bounds import ANYTHING, Bounds
 from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
 from szal.stores.queue import Queue
+from szal.stores.transactions import JoinedTransaction, OpenTransaction
 from szal.stores.writes import Lease, NewExecution, StepRow, StepRows, Write
 
 __all__ = [
@@ -129,6 +131,9 @@ class Holding:
     cancelled: bool
 
 
+_NEEDED: Final = "it needs a store in an SQLite file or in PostgreSQL"
+
+
 def parted(rows: StepRows) -> tuple[StepRows, StepRows]:
     """Return the rows of steps, and those of memos, as a `Snapshot` has them; both are rows of one table."""
     memos = [row for row in rows if is_memo(row.step_name)]
@@ -229,6 +234,24 @@ class Ledger(Protocol):
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
         """Return the executions that nobody runs although they could go on, those that wait no longer last."""
+
+    # -- transactions of handlers ---------------------------------------------------------------------
+
+    def transaction(self, lease: Lease, limit: float) -> OpenTransaction:  # noqa: ARG002
+        """Return a transaction, not yet open, for a handler of the execution that this lease is of.
+
+        Where nobody else could write meanwhile, it lasts so many seconds at most. What is queued is not waited for.
+        Raises `NotSupportedHere` where there is no database to have one in.
+        """
+        raise NotSupportedHere("ctx.transaction()", f"{self.name} is no database: {_NEEDED}")
+
+    def join(self, lease: Lease, connection: object) -> JoinedTransaction:  # noqa: ARG002
+        """Return the application's transaction on *connection*, for an outcome to be recorded in it under that lease.
+
+        Raises `LeaseLost`, TypeError and ValueError where it is no connection to this database, or in no transaction,
+        and `NotSupportedHere`.
+        """
+        raise NotSupportedHere("ctx.transaction()", f"{self.name} is no database: {_NEEDED}")
 
     # -- signals --------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
 from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish, parted
 from szal.stores.sql_queue import SqlQueue
+from szal.stores.sql_transactions import KeptTransaction, OthersTransaction
 from szal.stores.statements import Statements
 from szal.stores.writes import (
     Lease,
@@ -300,6 +301,19 @@ class SqlLedger(Ledger):
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
         rows = self._database.read(self._statements.candidates) + self._database.read(self._statements.awake)
         return [row[0] for row in rows if row[1] is None or not row[2] or is_gone(row[1])]
+
+    # -- transactions of handlers ---------------------------------------------------------------------
+
+    def transaction(self, lease: Lease, limit: float) -> KeptTransaction:
+        return KeptTransaction(self._database, self._carry_out, partial(self._look_after, lease), limit)
+
+    def join(self, lease: Lease, connection: object) -> OthersTransaction:
+        return OthersTransaction(self._database, self._carry_out, lease, self._database.join(connection))
+
+    def _look_after(self, lease: Lease, transaction: Transaction) -> None:
+        """Raise `LeaseLost` if a lease is held no more. It may be lost later: whoever takes over waits for nobody."""
+        if transaction.rows(self._statements.epoch, (lease.execution_id,)) != [(lease.epoch,)]:
+            raise LeaseLost(lease.execution_id)
 
     # -- signals --------------------------------------------------------------------------------------
 

@@ -131,6 +131,8 @@ class Statements:
     Of one step it costs a third less than any other way.
     """
     steps: Statement
+    step: Statement
+    """Place and text of one step."""
     undone: Statement
     add_flow: Statement
     """Where `lock` is not None it returns a row, and holds that of the definition, unless somebody has just deleted it.
@@ -150,6 +152,10 @@ class Statements:
     release: Statement
     held: Statement
     """The epochs of executions, which stay as they are until the end of the transaction; a renewal may go on."""
+    is_there: Statement
+    """Whether a connection of somebody else's leads to these tables."""
+    epoch: Statement
+    """The epoch of one execution, as it is now."""
     leased: Statement
     """Which executions have a lease, held or not."""
     idle: Statement

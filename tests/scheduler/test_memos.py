@@ -13,6 +13,8 @@ from szal.scheduler.memos import Memos
 class Attempt:
     """What asks for a memo; notes how often it is looked at."""
 
+    work = None
+
     def __init__(self) -> None:
         self.looks = 0
         self.is_over = False

@@ -70,7 +70,12 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "due": ("queue1",),
     "ripen": ("queue1",),
     "sweep": ("queue1",),
-    **dict.fromkeys(("live", "candidates", "awake", "now", "forget_marks", "announce"), ()),
+    "step": ("e1", "a"),
+    "end_session": (1, NOON),
+    "is_under_way": ("700",),
+    **dict.fromkeys(
+        ("live", "candidates", "awake", "now", "forget_marks", "announce", "is_there", "session", "transaction"), ()
+    ),
 }
 ONE = ("e1",)  # of the others
 
@@ -230,6 +235,10 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
         "announce",
         "mark",
         "forget_marks",
+        "end_session",
+        "is_under_way",
+        "session",
+        "transaction",
     }
 
 

@@ -15,6 +15,7 @@ from szal.interruption import interruption_in
 
 __all__ = [
     "DRIVER_ERRORS",
+    "ENDED",
     "ORDERLY",
     "InAutocommit",
     "PostgresConnection",
@@ -35,6 +36,8 @@ DRIVER_ERRORS = (psycopg.Error, UnicodeError)
 # What leaves a connection that can be put in order. Anything else (a signal handler's) may have come in the middle.
 ORDERLY = (*DRIVER_ERRORS, SzalError)
 _UTF8 = b"UTF8"
+ENDED = "57P"
+"""How the SQLSTATE begins with which a server ends a session."""
 
 
 class InAutocommit:

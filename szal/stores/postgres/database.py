@@ -2,72 +2,35 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TypeVar, cast
 
 import attrs
 import psycopg
 
-from szal.errors import NotMigrated, StoreFailed, StoreUnavailable
-from szal.stores.database import Database, Row, Rows, Transaction
+from szal.errors import NotMigrated, NotSupportedHere, StoreFailed, StoreUnavailable
+from szal.stores.database import Database, Keeper, Rows, Transaction
 from szal.stores.listening import Listener
-from szal.stores.postgres.connection import PostgresConnection, execute, pipeline
-from szal.stores.postgres.encoding import fitting
+from szal.stores.permits import Permits
+from szal.stores.postgres.connection import ENDED, PostgresConnection, execute, pipeline
+from szal.stores.postgres.held import LeftBehind, PostgresGuest, PostgresHeld
 from szal.stores.postgres.listener import PostgresListener
 from szal.stores.postgres.marks import Mark, Marks
 from szal.stores.postgres.migrations import migrate, schema_of, structure_of
-from szal.stores.postgres.nul import nul_in
 from szal.stores.postgres.pool import Pool
 from szal.stores.postgres.schema import statements
 from szal.stores.postgres.sqlstate import one_line
 from szal.stores.postgres.statements import BEGIN, PostgresStatements
+from szal.stores.postgres.transaction import PostgresTransaction
 from szal.stores.retrying import call
 
-__all__ = ["PostgresDatabase", "check_texts"]
+__all__ = ["PostgresDatabase"]
 
 Made = TypeVar("Made")
 
-_ENDED = "57P"  # how the SQLSTATE begins with which a server ends a session
-
-
-@attrs.define
-class _PostgresTransaction:
-    """What stands between BEGIN and COMMIT."""
-
-    _store: str
-    _connection: PostgresConnection
-
-    def rows(self, statement: str, parameters: Sequence[object] = ()) -> Rows:
-        return execute(self._connection, statement, fitting(self._connection, statement, parameters)).fetchall()
-
-    def rows_of(self, statement: str, execution_ids: Sequence[str]) -> Rows:
-        return execute(self._connection, statement, [[*execution_ids]]).fetchall()
-
-    def rows_for(self, statement: str, rows: Sequence[Row]) -> Rows:
-        return execute(self._connection, statement, self._columns(statement, rows)).fetchall()
-
-    def many(self, statement: str, rows: Sequence[Row]) -> None:
-        if rows:
-            execute(self._connection, statement, self._columns(statement, rows))
-
-    def _columns(self, statement: str, rows: Sequence[Row]) -> Sequence[object]:
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        check_texts(self._store, columns)
-        # NULL in each row goes as no array: psycopg would send {NULL} as text, which array_nulls=off changes.
-        sent = [None if all(value is None for value in column) else column for column in columns]
-        return fitting(self._connection, statement, sent)
-
-
-def check_texts(store: str, groups: Sequence[Sequence[object]]) -> None:
-    """Raise `StoreFailed` for what PostgreSQL cannot store, among values in *groups*: columns, or few rows."""
-    for group in groups:
-        texts = [value for value in group if isinstance(value, str)]
-        together = "".join(texts)  # looked through once: hardly ever is there anything
-        if "\x00" in together or "\\u0000" in together:
-            for text in texts:
-                if problem := nul_in(text):
-                    raise StoreFailed(store, f"{problem}, which PostgreSQL cannot store")
+_KEPT_BACK = 2
+"""So many connections of the pool no handler has: for the writer and the heartbeat, whatever handlers do."""
 
 
 @attrs.frozen
@@ -92,6 +55,8 @@ class PostgresDatabase(Database):
         self._found: PostgresStatements | None = None
         self._doubts = _Doubts()  # of each thread: its own
         self._marks = Marks()
+        self._kept_back = min(_KEPT_BACK, pool.size - 1)
+        self._room = Permits(pool.size - self._kept_back)  # for handlers
 
     @property
     def name(self) -> str:
@@ -170,7 +135,7 @@ class PostgresDatabase(Database):
             try:
                 is_done = work(connection, mark)
             except psycopg.Error as error:
-                if not connection.closed and not (error.sqlstate or _ENDED).startswith(_ENDED):
+                if not connection.closed and not (error.sqlstate or ENDED).startswith(ENDED):
                     # The server has answered: it is rolled back.
                     self._doubts.last = None
                     self._marks.undone(mark)
@@ -198,7 +163,7 @@ class PostgresDatabase(Database):
             with pipeline(connection):  # what is in there waits for the network together
                 connection.execute(BEGIN)
                 execute(connection, self.statements.mark, mark.row())
-                made = work(_PostgresTransaction(self.name, connection))
+                made = work(PostgresTransaction(self.name, connection))
         except BaseException:
             self._marks.undone(mark)
             raise
@@ -221,6 +186,44 @@ class PostgresDatabase(Database):
 
     def listen(self) -> Listener:
         return PostgresListener(self.pool)
+
+    def hold(self, keeper: Keeper) -> None:
+        if not self._kept_back:
+            raise NotSupportedHere(
+                "ctx.transaction()", f"the pool of {self.name} has one connection, which szal needs: max_size=2 or more"
+            )
+        if not self._room.take(lambda: keeper.is_wanted):
+            return
+        try:
+            with suppress(LeftBehind):
+                self.use(partial(self._hold, keeper))
+        finally:
+            self._room.give_back()
+
+    def _hold(self, keeper: Keeper, connection: PostgresConnection) -> None:
+        held = PostgresHeld(self.name, connection, self.statements, self._marks, self._end_session)
+        held.begin()
+        try:
+            keeper.keep(held)
+        finally:
+            held.put_in_order()
+        if held.is_taken_away:
+            raise LeftBehind
+
+    def _end_session(self, session: Sequence[object]) -> None:
+        self.use(lambda connection: execute(connection, self.statements.end_session, session))
+
+    def has_committed(self, doubt: object) -> bool:
+        assert isinstance(doubt, Mark)
+        committed = self.use(lambda connection: self._has_committed(connection, doubt))
+        (self._marks.left if committed else self._marks.undone)(doubt)
+        return committed
+
+    def join(self, connection: object) -> PostgresGuest:
+        def is_under_way(number: str) -> bool:
+            return bool(self.read(self.statements.is_under_way, (number,))[0][0])
+
+        return PostgresGuest(self.name, connection, self.statements, is_under_way)
 
     def tidy(self) -> None:
         self.transact(lambda transaction: transaction.rows(self.statements.forget_marks))

@@ -11,11 +11,12 @@ from szal.model.bounds import Bounds
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Transaction
 from szal.stores.postgres.connection import PostgresConnection, execute
-from szal.stores.postgres.database import PostgresDatabase, check_texts
+from szal.stores.postgres.database import PostgresDatabase
 from szal.stores.postgres.encoding import fitting, holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
 from szal.stores.postgres.one_execution import in_one, statement_of
 from szal.stores.postgres.statements import RECORD
+from szal.stores.postgres.transaction import check_texts
 from szal.stores.sql_ledger import SqlLedger
 from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
 

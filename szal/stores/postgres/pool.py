@@ -94,6 +94,11 @@ class Pool:
         """psycopg's pool, if it is open."""
         return self._pool
 
+    @property
+    def size(self) -> int:
+        """How many connections it has at most."""
+        return self._sizes[1] if self._server is not None or self._pool is None else self._pool.max_size
+
     # -- lending --------------------------------------------------------------------------------------
 
     def retrying(self, spent: float) -> Retrying:

@@ -80,6 +80,14 @@ class PostgresStatements(Statements):
     """Leaves a mark (szal.stores.postgres.marks), and returns a row if it was not there, as soon as that is certain."""
     forget_marks: Statement
     """Deletes the marks of writers that have left none for 30 days."""
+    session: Statement
+    """By what a transaction is known to others: its server process, and when it began."""
+    end_session: Statement
+    """Takes these two: ends the session, if it is still in that transaction."""
+    transaction: Statement
+    """The number of a transaction."""
+    is_under_way: Statement
+    """Whether the transaction of that number has not ended."""
     prefix: str = "szal."
     """What stands before the name of a table."""
 
@@ -304,6 +312,11 @@ STATEMENTS = PostgresStatements(
         by="Ledger.read, Ledger.take_over",
         indexes="szal_steps_pkey",
     ),
+    step=Statement(
+        "SELECT seq, result FROM szal.szal_steps WHERE execution_id = %s AND step_name = %s",
+        by="JoinedTransaction.fate",
+        indexes="szal_steps_pkey",
+    ),
     undone=Statement(
         "UPDATE szal.szal_steps SET result = %s WHERE execution_id = %s AND step_name = %s RETURNING execution_id",
         by="Ledger.undone",
@@ -410,7 +423,7 @@ STATEMENTS = PostgresStatements(
     held=Statement(
         "SELECT execution_id, epoch FROM szal.szal_leases WHERE execution_id = ANY (%b::text[])"
         " ORDER BY execution_id FOR KEY SHARE",
-        by="Ledger.apply, Ledger.create, Ledger.take_over",
+        by="Ledger.apply, Ledger.create, Ledger.take_over, Ledger.join",
         indexes="szal_leases_pkey",
     ),
     lock_all=Statement(
@@ -421,6 +434,12 @@ STATEMENTS = PostgresStatements(
     fence=Statement(
         "UPDATE szal.szal_leases SET fenced = epoch WHERE execution_id = ANY (%b::text[])",
         by="Ledger.apply, after an answer was lost",
+        indexes="szal_leases_pkey",
+    ),
+    is_there=Statement("SELECT to_regclass('szal.szal_leases') IS NOT NULL", by="Ledger.join", indexes=""),
+    epoch=Statement(
+        "SELECT epoch FROM szal.szal_leases WHERE execution_id = %s",
+        by="Ledger.transaction",
         indexes="szal_leases_pkey",
     ),
     leased=Statement(
@@ -646,6 +665,15 @@ STATEMENTS = PostgresStatements(
         by="Queue.give_back",
         indexes="szal_queue_pkey",
     ),
+    # -- transactions of handlers ---------------------------------------------------------------------
+    session=Statement("SELECT pg_backend_pid(), now()", by="Database.hold", indexes=""),
+    end_session=Statement(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND xact_start = %s",
+        by="Held.end_by_force",
+        indexes="",
+    ),
+    transaction=Statement("SELECT pg_current_xact_id()::text", by="Guest.do", indexes=""),
+    is_under_way=Statement("SELECT pg_xact_status(%s::xid8) = 'in progress'", by="Guest.is_over", indexes=""),
     now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
 )
 

@@ -6,7 +6,8 @@ from szal.model.bounds import Bounds
 from szal.stores.ledger import Holding, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.queue import Queue
 from szal.stores.sink.writer import Writer
-from szal.stores.writes import Write
+from szal.stores.transactions import JoinedTransaction, OpenTransaction
+from szal.stores.writes import Lease, Write
 
 __all__ = ["SinkLedger"]
 
@@ -85,6 +86,12 @@ class SinkLedger(Ledger):
         return self._past(execution_id).request_pause(execution_id)
 
     # -- past it ---------------------------------------------------------------------------------------
+
+    def transaction(self, lease: Lease, limit: float) -> OpenTransaction:
+        return self._behind.transaction(lease, limit)
+
+    def join(self, lease: Lease, connection: object) -> JoinedTransaction:
+        return self._behind.join(lease, connection)
 
     def signals(self, execution_id: str) -> list[Signal]:
         return self._behind.signals(execution_id)  # to one that is not recorded, none was sent

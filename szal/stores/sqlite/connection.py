@@ -21,13 +21,24 @@ from szal.errors import NotMigrated, StoreClosed, StoreError, StoreFailed, Store
 from szal.stores.structure import COLUMNS
 from szal.stores.url import SqliteFile
 
-__all__ = ["Readers", "SharedConnection"]
+__all__ = [
+    "LOCKED",
+    "Readers",
+    "SharedConnection",
+    "as_it_comes",
+    "code_of",
+    "leave_to_parent",
+    "opened",
+    "translated",
+    "wrap",
+]
 
 Made = TypeVar("Made")
+Opened = TypeVar("Opened", bound=sqlite3.Connection)
 
 # Besides sqlite3.Error: a value that is too long for SQLite, and text that is not UTF-8.
 _DRIVER_ERRORS = (sqlite3.Error, OverflowError, UnicodeError)
-_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _WHO_LOCKS = "another connection to it has a transaction open, perhaps this program's own (as with ATOMIC_REQUESTS)"
 # What may get better by itself, but perhaps only for a new connection: one that was opened while the file
 # was read-only stays so, and one that met an I/O error may hold half a transaction.
@@ -49,7 +60,7 @@ _WAL = b"\x02\x02"  # in the header: how a file in WAL mode is written and read
 _READERS = 8
 # What others wrote as text may be bytes of any kind; as str it would fail whatever reads it, with all the rows beside.
 _as_text = partial(str, encoding="utf-8", errors="surrogateescape")
-_inherited: list[Database] = []  # closing a parent's connection in a child would drop the parent's locks
+_inherited: list[object] = []  # closing a parent's connection in a child would drop the parent's locks
 
 
 @attrs.define(eq=False)
@@ -82,30 +93,17 @@ class SharedConnection:
         """Return a connection to *file*, or to a new ``:memory:``."""
 
         def connect() -> Database:
-            frozen = not file.is_memory and _is_frozen(file.path)
-            has_mode = frozen or file.mode != "rwc"
-            raw = sqlite3.connect(
-                file.uri + "&immutable=1" if frozen else file.uri if has_mode else file.path,
-                timeout=busy_timeout,
-                isolation_level=None,
-                check_same_thread=False,
-                uri=has_mode,
-            )
-            try:
-                raw.text_factory = _as_text
-                raw.execute(f"PRAGMA synchronous = {synchronous}")
-                return _wrap(raw)
-            except BaseException:
-                raw.close()
-                raise
+            raw = opened(file, synchronous, busy_timeout, sqlite3.Connection)
+            raw.text_factory = _as_text
+            return wrap(raw)
 
         return cls(file.path, busy_timeout, connect, durable=not file.is_memory, owned=True)
 
     @classmethod
     def borrowed(cls, raw: sqlite3.Connection) -> "SharedConnection":
         """Return one that uses *raw*, never closes it, and leaves it as it was."""
-        db = _wrap(raw)
-        file = _as_it_comes(db, lambda db: db.conn.execute("PRAGMA database_list").fetchone()[2])
+        db = wrap(raw)
+        file = as_it_comes(db, lambda db: db.conn.execute("PRAGMA database_list").fetchone()[2])
         return cls(file or ":memory:", 5.0, lambda: db, durable=False, owned=False)
 
     def use(self, work: Callable[[Database], Made]) -> Made:
@@ -118,7 +116,7 @@ class SharedConnection:
                 if self._db is None:
                     self._is_brief = self._durable and _is_frozen(self.name)
                     self._db = self._open()
-                return work(self._db) if self._owned else _as_it_comes(self._db, work)
+                return work(self._db) if self._owned else as_it_comes(self._db, work)
             except _DRIVER_ERRORS as error:
                 raise self._translated(error) from error
             finally:
@@ -134,7 +132,7 @@ class SharedConnection:
         if not self._owned:
             return
         locked = Retrying(
-            retry=retry_if_exception(lambda error: _code(error) in _LOCKED),
+            retry=retry_if_exception(lambda error: code_of(error) in LOCKED),
             stop=stop_after_delay(self.busy_timeout),
             wait=wait_random(0.005, 0.05),
             reraise=True,
@@ -144,23 +142,15 @@ class SharedConnection:
             try:
                 locked(db.enable_wal)
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_READONLY:
+                if code_of(error) != sqlite3.SQLITE_READONLY:
                     raise
 
         self.use(enable)
 
     def _translated(self, error: Exception) -> StoreError:
-        code = _code(error)
-        problem = str(error)
-        if code in _LOCKED:
-            return StoreUnavailable(self.name, f"{problem}: {_WHO_LOCKS}")
-        if code in _AILING:
+        if code_of(error) in _AILING:
             self._discard()
-            return StoreUnavailable(self.name, problem)
-        missing = _MISSING.match(problem) if code == sqlite3.SQLITE_ERROR else None
-        if missing is not None and missing["name"].rpartition(".")[2] in _OURS:  # else it is of somebody's trigger
-            return NotMigrated(self.name, f"{missing['kind']} {missing['name']}")
-        return StoreFailed(self.name, problem)
+        return translated(self.name, error)
 
     def _discard(self) -> None:
         """Close the connection if the next use can open another."""
@@ -212,6 +202,51 @@ class SharedConnection:
         pass
 
 
+def opened(file: SqliteFile, synchronous: str, busy_timeout: float, kind: type[Opened]) -> Opened:
+    """Return a connection to *file*, in autocommit mode, for any thread. Raises sqlite3's errors."""
+    frozen = not file.is_memory and _is_frozen(file.path)
+    has_mode = frozen or file.mode != "rwc"
+    raw = sqlite3.connect(
+        file.uri + "&immutable=1" if frozen else file.uri if has_mode else file.path,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=kind,
+        uri=has_mode,
+    )
+    try:
+        sqlite3.Connection.execute(raw, f"PRAGMA synchronous = {synchronous}")  # one of that kind is for later
+    except BaseException:
+        sqlite3.Connection.close(raw)
+        raise
+    return raw
+
+
+def leave_to_parent(connection: object) -> None:
+    """Have a connection that came along through a fork never be closed here: that would drop the parent's locks."""
+    _inherited.append(connection)
+
+
+def code_of(error: BaseException) -> int:
+    """Return SQLite's primary result code, or SQLITE_OK for an error that is not SQLite's."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF
+
+
+def translated(store: str, error: Exception) -> StoreError:
+    """Return szal's error for the driver's."""
+    code = code_of(error)
+    problem = str(error)
+    if code in LOCKED:
+        return StoreUnavailable(store, f"{problem}: {_WHO_LOCKS}")
+    if code in _AILING:
+        return StoreUnavailable(store, problem)
+    missing = _MISSING.match(problem) if code == sqlite3.SQLITE_ERROR else None
+    if missing is not None and missing["name"].rpartition(".")[2] in _OURS:  # else it is of somebody's trigger
+        return NotMigrated(store, f"{missing['kind']} {missing['name']}")
+    return StoreFailed(store, problem)
+
+
 class Readers:
     """Connections for reading, so that nobody waits for another's slow query; opened as they are needed.
 
@@ -236,7 +271,7 @@ class Readers:
             connection.close()
 
 
-def _as_it_comes(db: Database, work: Callable[[Database], Made]) -> Made:
+def as_it_comes(db: Database, work: Callable[[Database], Made]) -> Made:
     """Return what *work* makes of rows as szal reads them, whatever their owner wants of them."""
     raw = db.conn
     rows, text = raw.row_factory, raw.text_factory
@@ -258,12 +293,7 @@ def _is_frozen(path: str) -> bool:
         return False
 
 
-def _code(error: BaseException) -> int:
-    """Return SQLite's primary result code, or SQLITE_OK for an error that is not SQLite's."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code & 0xFF
-
-
-def _wrap(raw: sqlite3.Connection) -> Database:
+def wrap(raw: sqlite3.Connection) -> Database:
+    """Return *raw* as sqlite_utils has it."""
     # Plugins that happen to be installed have no business here.
     return Database(raw, recursive_triggers=False, execute_plugins=False)

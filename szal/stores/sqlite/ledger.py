@@ -27,12 +27,11 @@ class SqliteLedger(SqlLedger):
         finally:
             transaction.rows(f"PRAGMA cache_size = {int(kept)}")
 
-    def _apply_shortly(self, writes: Sequence[Write], *, once: bool) -> bool:  # noqa: ARG002
+    def _apply_shortly(self, writes: Sequence[Write], *, once: bool) -> bool:
         """Write one step, if its lease is held, by one statement in the place of four."""
         if len(writes) != 1 or type(step := writes[0]) is not SaveStep:
             return False
         if step.epoch is None or step.progress_of is not None:
             return False
-        return (
-            self._database.at_once(self._statements.save_held_step, (*step.row(), step.execution_id, step.epoch)) == 1
-        )
+        row = (*step.row(), step.execution_id, step.epoch)
+        return self._database.at_once(self._statements.save_held_step, row, once=once) == 1

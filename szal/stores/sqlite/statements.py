@@ -160,6 +160,11 @@ STATEMENTS = Statements(
         by="Ledger.read, Ledger.take_over",
         indexes=_STEPS,
     ),
+    step=Statement(
+        "SELECT seq, result FROM szal_steps WHERE execution_id = ? AND step_name = ?",
+        by="JoinedTransaction.fate",
+        indexes=_STEPS,
+    ),
     undone=Statement(
         "UPDATE szal_steps SET result = ? WHERE execution_id = ? AND step_name = ? RETURNING execution_id",
         by="Ledger.undone",
@@ -232,9 +237,13 @@ STATEMENTS = Statements(
     ),
     held=Statement(
         f"SELECT execution_id, epoch FROM szal_leases WHERE execution_id {_EACH}",
-        by="Ledger.apply, Ledger.create, Ledger.take_over",
+        by="Ledger.apply, Ledger.create, Ledger.take_over, Ledger.join",
         indexes=_LEASES,
     ),
+    is_there=Statement(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'szal_leases'", by="Ledger.join", indexes=""
+    ),
+    epoch=Statement("SELECT epoch FROM szal_leases WHERE execution_id = ?", by="Ledger.transaction", indexes=_LEASES),
     leased=Statement(f"SELECT execution_id FROM szal_leases WHERE execution_id {_EACH}", by="prune", indexes=_LEASES),
     idle=Statement(
         f"SELECT execution_id FROM szal_leases WHERE execution_id {_EACH} AND (owner IS NULL OR expires <= {NOW})",

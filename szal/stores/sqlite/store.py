@@ -1,18 +1,24 @@
 """Executions in an SQLite file, the one that szal-rs keeps: either can open the other's."""
 
 import sqlite3
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 from sqlite_utils.db import TransactionError
 
 from szal.stores.sql_store import SqlExecutionStore
-from szal.stores.sqlite.connection import Readers, SharedConnection
+from szal.stores.sqlite.connection import Readers, SharedConnection, opened
 from szal.stores.sqlite.database import SqliteDatabase, check_version
+from szal.stores.sqlite.handlers_connection import HandlersConnection
 from szal.stores.sqlite.ledger import SqliteLedger
 from szal.stores.url import SqliteFile
 
 __all__ = ["SqliteExecutionStore"]
+
+_SOON = 0.1
+"""Seconds after which who waits for the write lock sees whether it still has to."""
 
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
@@ -42,8 +48,13 @@ class SqliteExecutionStore(SqlExecutionStore):
 
     _database: SqliteDatabase
 
-    def __init__(self, writer: SharedConnection, reader: SharedConnection | Readers) -> None:
-        database = SqliteDatabase(writer, reader)
+    def __init__(
+        self,
+        writer: SharedConnection,
+        reader: SharedConnection | Readers,
+        connect: Callable[[], HandlersConnection] | None = None,
+    ) -> None:
+        database = SqliteDatabase(writer, reader, connect)
         super().__init__(database, SqliteLedger(database))
 
     @classmethod
@@ -72,7 +83,9 @@ class SqliteExecutionStore(SqlExecutionStore):
             return SharedConnection.to(file, synchronous, busy_timeout)
 
         writer = link()
-        return cls(writer, writer if file.is_memory else Readers(link))
+        if file.is_memory:
+            return cls(writer, writer)
+        return cls(writer, Readers(link), partial(opened, file, synchronous, _SOON, HandlersConnection))
 
     @classmethod
     def from_connection(cls, connection: sqlite3.Connection) -> "SqliteExecutionStore":

@@ -1,0 +1,88 @@
+"""Transactions that others write in, in a file: a handler's, on a connection of its own, and the application's."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ClassVar, TypeVar
+
+from szal.errors import StoreError
+from szal.stores.database import Guest, Held, Transaction
+from szal.stores.sqlite.connection import as_it_comes, wrap
+from szal.stores.sqlite.handlers_connection import HandlersConnection
+from szal.stores.sqlite.transaction import SqliteTransaction
+
+__all__ = ["SqliteGuest", "SqliteHeld"]
+
+Made = TypeVar("Made")
+
+
+class SqliteHeld(Held):
+    """A transaction that has begun on *connection*."""
+
+    is_exclusive: ClassVar[bool] = True
+
+    def __init__(self, connection: HandlersConnection, translated: Callable[[Exception], StoreError]) -> None:
+        self._connection = connection
+        self._translated = translated
+        self._db = wrap(connection)
+        self._is_taken_away = False
+
+    @property
+    def connection(self) -> HandlersConnection:
+        return self._connection
+
+    def do(self, work: Callable[[Transaction], Made]) -> Made:
+        with self._connection.in_it():
+            return as_it_comes(self._db, lambda db: work(SqliteTransaction(db)))
+
+    def commit(self, work: Callable[[Transaction], object]) -> None:
+        self.do(work)
+        try:
+            self._connection.end("COMMIT")
+        except sqlite3.IntegrityError:
+            raise  # of what the handler wrote: a constraint that is deferred
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.end("ROLLBACK")
+
+    def end_by_force(self, why: str) -> None:
+        self._is_taken_away = True  # a handler may be about to use it: it is closed when that has ended
+        with suppress(sqlite3.Error):
+            self._connection.end_by_force(why)
+
+    def end(self) -> None:
+        """Close the connection, unless somebody may be about to use it."""
+        if not self._is_taken_away:
+            self.close()
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.let_go()
+
+
+class SqliteGuest(Guest):
+    """The transaction of *connection*, which is the application's."""
+
+    def __init__(self, connection: object) -> None:
+        if not isinstance(connection, sqlite3.Connection):
+            kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+            raise TypeError(f"ctx.transaction(connection=…) takes a sqlite3.Connection, as the store has, not a {kind}")
+        self._connection = connection
+
+    def check(self) -> None:
+        connection: Any = self._connection
+        begins_one = connection.isolation_level is not None and getattr(connection, "autocommit", None) is not True
+        if not (connection.in_transaction or begins_one):
+            raise ValueError("no transaction is open on the connection: begin one first (BEGIN IMMEDIATE)")
+
+    def do(self, work: Callable[[Transaction], Made]) -> Made:
+        return as_it_comes(wrap(self._connection), lambda db: work(SqliteTransaction(db)))
+
+    def is_over(self) -> bool:
+        try:
+            return not self._connection.in_transaction
+        except sqlite3.ProgrammingError:  # it is closed
+            return True
