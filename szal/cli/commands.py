@@ -27,6 +27,7 @@ from szal.cli.show import full_record
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.cli.which import Which, which_options
+from szal.cli.worker import worker
 from szal.engine.status import ExecutionStatus, status_of
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
@@ -241,5 +242,5 @@ class NoSuchStep(SzalError):
 
 # -- what goes on -----------------------------------------------------------------------------------------
 
-for command in (resume, recover, rerun, signal, pause, cancel, resolve, check, doctor, prune):
+for command in (resume, recover, rerun, worker, signal, pause, cancel, resolve, check, doctor, prune):
     szal.add_command(command)
