@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import click
 
     from szal.authoring.flow import Flow
+    from szal.cli.project import Project
 
-__all__ = ["main", "run_program"]
+__all__ = ["main", "run_in_project", "run_program"]
 
 _OPTIONAL = ("click", "rich")
 _INTERRUPTED = 130
@@ -37,6 +38,14 @@ def run_program(flow: "Flow", arguments: Sequence[str] | None = None) -> int:
         return program(flow)
 
     return _ended(command, arguments, None)
+
+
+def run_in_project(project: "Project", arguments: Sequence[str]) -> int:
+    """Do what `main` does, with the store, the flows and the settings of *project* where a command names no others."""
+    from szal.cli.project import within
+
+    with within(project):
+        return _ended(_szal, arguments, project.program)
 
 
 def _szal() -> "click.Command":

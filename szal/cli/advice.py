@@ -9,11 +9,11 @@ import click
 from click.core import ParameterSource
 from rich.text import Text
 
-from szal.cli.target import Target
+from szal.cli.project import project
+from szal.cli.target import is_known
 from szal.cli.text import moment, one_line, shell_word
 from szal.cli.which import Which
 from szal.engine.status import Wait
-from szal.errors import HandlerNotFound
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -29,8 +29,8 @@ _TO_BE_FILLED_IN: Final = "MODULE:ATTRIBUTE"
 class Advice:
     """What belongs into each command, beside the execution's id.
 
-    `store`: the URL, which is written without its password; `is_variable`: SZAL_STORE says it, and so does the command.
-    `target`: what does the steps, if that was named.
+    `store`: the URL, which is written without its password; None: the command needs none. `is_variable`: SZAL_STORE
+    says it, and so does the command. `target`: what does the steps, if that was named.
     """
 
     store: str | None = None
@@ -48,7 +48,9 @@ class Advice:
             f"to keep what completed, and run the rest as it says now: {again}",
             f"to go on as it was recorded, or see how it ended: {on}",
         ]
-        return "\n".join([*lines, "to run all of it as it says now: szal run, without --id or with another one"])
+        return "\n".join(
+            [*lines, f"to run all of it as it says now: {project().program} run, without --id or with another one"]
+        )
 
     def undo(self, execution_id: str, flow: FlowDef | None = None) -> str:
         """Return the commands that end an execution which nobody runs, and undo it where its flow says so."""
@@ -112,8 +114,8 @@ class Advice:
         words = [*map(shell_word, given), *([] if choice is None else [choice])]
         more = [*map(shell_word, options), *self._store()]
         if any(word.startswith("-") for word in given):
-            return " ".join(["szal", name, *more, "--", *words])
-        return " ".join(["szal", name, *words, *more])
+            return " ".join([project().program, name, *more, "--", *words])
+        return " ".join([project().program, name, *words, *more])
 
     def _store(self) -> list[str]:
         if self.store is None:
@@ -123,21 +125,22 @@ class Advice:
 
 def advice_on(store: str | None, target: str | None = None) -> Advice:
     """Return what fits the command that is being executed."""
-    return Advice(store, target, is_from_variable())
+    is_projects = _source_of_store() is ParameterSource.DEFAULT
+    return Advice(None if is_projects else store, target, is_from_variable())
 
 
 def is_from_variable() -> bool:
     """Whether SZAL_STORE says which store the command that is being executed uses."""
-    return click.get_current_context().get_parameter_source("store") is ParameterSource.ENVIRONMENT
+    return _source_of_store() is ParameterSource.ENVIRONMENT
+
+
+def _source_of_store() -> ParameterSource | None:
+    return click.get_current_context().get_parameter_source("store")
 
 
 def target_for(flow: FlowDef) -> str | None:
-    """Return what stands for the target that is to be filled in; None where szal does all steps of *flow* itself."""
-    try:
-        Target(flow).check()
-    except HandlerNotFound:
-        return _TO_BE_FILLED_IN
-    return None
+    """Return what stands for the target that is to be filled in; None where all steps of *flow* are done without."""
+    return None if is_known(flow) else _TO_BE_FILLED_IN
 
 
 def command_line(text: str) -> Text:

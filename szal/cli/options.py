@@ -10,6 +10,7 @@ import click
 
 from szal.cli import completion
 from szal.cli.inputs import Unclear, value_of
+from szal.cli.project import project
 from szal.cli.standing import INTERRUPTED
 from szal.clock import utc_now
 from szal.expressions.path import Json
@@ -146,6 +147,7 @@ store_option = click.option(
     metavar="URL",
     callback=not_empty,
     envvar="SZAL_STORE",
+    default=lambda: project().store,
     help="Where executions are recorded: sqlite:///szal.db, postgresql://… Taken from SZAL_STORE too.",
 )
 

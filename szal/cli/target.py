@@ -6,7 +6,8 @@ those of "call" steps too, are looked for beside the flow's file, in the current
 The attribute is a `szal.Flow`; a `FlowDef`; or a tuple of one and what belongs to it, in any order: a `Handlers`
 registry (or a function that does every step), further flows that its sub_flow steps name, and `MigrationRegistry`s that
 bring stored definitions of these flows forward. Or it is a function without required parameters that returns one of
-these. What goes on with executions, whose definitions are recorded, takes a `Handlers` alone, too.
+these. What goes on with executions, whose definitions are recorded, takes a `Handlers` alone, too. In a project
+(`szal.cli.project`), the name of one of its flows is a target.
 """
 
 import importlib
@@ -21,6 +22,7 @@ import attrs
 
 from szal.authoring.flow import Flow
 from szal.authoring.step import Step
+from szal.cli.project import project
 from szal.engine.config import EngineConfig
 from szal.engine.spec import Binding, bind, check_configs
 from szal.engine.sub_flows import is_found
@@ -36,7 +38,7 @@ from szal.steps.lookup import NotThere, import_object, look_in
 from szal.steps.machine import first_steps, missing_for
 from szal.steps.resolving import EveryStep, Handling, migrations_of, resolver_of
 
-__all__ = ["STDIN", "BadTarget", "Target", "attributes_of", "find_target", "recorded_target"]
+__all__ = ["STDIN", "BadTarget", "Target", "attributes_of", "find_target", "is_known", "recorded_target"]
 
 STDIN: Final = "-"
 """What names a flow that is read from standard input."""
@@ -73,8 +75,10 @@ class Target:
 
     @classmethod
     def of_any(cls, handler: Handling | None = None) -> "Target":
-        """Return what does the steps of any flow; without *handler*, as far as szal itself does."""
-        return cls(FlowDef("recorded"), Handlers() if handler is None else handler, is_any=True)
+        """Return what does the steps of any flow; without *handler*, as far as the project does, or szal itself."""
+        if handler is not None:
+            return cls(FlowDef("recorded"), handler, is_any=True)
+        return cls(FlowDef("recorded"), project().handling, migrations=migrations_of(project().flows), is_any=True)
 
     @property
     def flows(self) -> tuple[FlowDef, ...]:
@@ -83,10 +87,13 @@ class Target:
         return (self.flow, *self.sub_flows, *brought)
 
     def config(self, **settings: Any) -> EngineConfig:
-        """Return the settings of an engine that runs it."""
+        """Return the settings of an engine that runs it; what these do not say, the project may."""
         _, *sub_flows = self.flows
-        storage = InMemoryStorage(tuple(sub_flows)) if sub_flows else None
-        return EngineConfig(storage=storage, migrations=self.migrations, **settings)
+        known: dict[str, Any] = {**project().config}
+        if sub_flows:
+            known["storage"] = InMemoryStorage(tuple(sub_flows))
+        known["migrations"] = {**known.get("migrations", {}), **self.migrations}
+        return EngineConfig(**{**known, **settings})
 
     def named(self, flow_name: str) -> FlowDef | None:
         """Return the flow of that name, be it one that is part of it."""
@@ -130,12 +137,28 @@ def _check_machine(flow: FlowDef, plan: Plan, binding: Binding) -> None:
 
 
 def recorded_target(record: ExecutionRecord, flow: FlowDef) -> Target:
-    """Return what an execution goes on with where no target is named: its recorded *flow*, and szal's own handlers."""
+    """Return what an execution goes on with where no target is named: its recorded *flow*, done as far as it can be.
+
+    That is as far as the project does it, or szal itself.
+    """
     if record.file is not None:
         look_in(Path(record.file).parent, Path.cwd())
     else:
         look_in(Path.cwd())
-    return Target(flow)
+    return _recorded(flow)
+
+
+def _recorded(flow: FlowDef) -> Target:
+    return Target(flow, project().handling, migrations=migrations_of(project().flows))
+
+
+def is_known(flow: FlowDef) -> bool:
+    """Whether all steps of a recorded *flow* are done without a target."""
+    try:
+        _recorded(flow).check()
+    except HandlerNotFound:
+        return False
+    return True
 
 
 def find_target(name: str, *, here: bool = False, is_recorded: bool = False) -> Target:
@@ -150,6 +173,8 @@ def find_target(name: str, *, here: bool = False, is_recorded: bool = False) -> 
     path = Path(name)
     if path.is_dir():
         raise BadTarget(name, "this is a directory: name a flow's file in it")
+    if not colon and not path.exists() and (flow := project().flow(name)) is not None:
+        return Target.of(flow)
     if path.exists() or not colon:
         return Target(_read(name, path, here=here), is_read=True)
     if module.endswith(".py") and Path(module).is_file():
