@@ -314,6 +314,11 @@ ROOMS: dict[str, dict[str, str]] = {
     "contrib": {
         "application": "the engine of an application, in each of its processes",
         "flask": "szal in Flask",
+        "django.database": "the store that a database of a Django project is",
+        "django.settings": "what a Django project says of its engine",
+        "django.models": "none, which makes Django tell of migrations",
+        "django.apps": "what a Django project installs",
+        "django": "szal in Django",
     },
     "testing": {
         "names": "which step a name means",
@@ -334,12 +339,13 @@ ROOMS: dict[str, dict[str, str]] = {
 UPWARDS = {
     "engine.opening": ("stores",),
     "authoring.script": ("cli",),
+    "contrib.django.apps": ("stores",),
     "testing.under_test": ("stores",),
     "testing.running": ("stores",),
 }
 """What modules import from the top, when they are called."""
-ON_TOP = ("", "stores", "testing", "cli", "__main__")
-"""The public names, those of the stores and of tests, and the command line: they may import everything."""
+ON_TOP = ("", "stores", "testing", "cli", "__main__", "contrib.django.management")
+"""The public names, those of the stores and of tests, and the command lines: they may import everything."""
 
 
 def root() -> Path:
@@ -359,7 +365,7 @@ ORDER = [f"{room}.{module}".lstrip(".") for room, modules in ROOMS.items() for m
 
 
 def is_on_top(module: str) -> bool:
-    return module in ON_TOP or module.startswith("cli.")
+    return module in ON_TOP or module.startswith(("cli.", "contrib.django.management."))
 
 
 def is_a_room(module: str) -> bool:

@@ -1,19 +1,20 @@
 """Every example runs as it is, and shows what it says it shows."""
 
 import ast
+import re
 import runpy
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from processes import UNMEASURED, wait_until
-from web import ask, running, send
+from web import ask, free_port, running, send
 
 from szal import StepStatus
 
@@ -116,6 +117,9 @@ def test_cancel_from_another_thread(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
 class TestFlaskApp:
     """Refunds that wait for an approval, served as the example says."""
 
@@ -129,7 +133,7 @@ class TestFlaskApp:
 
     def post(self, address: str, path: str, **form: str) -> str:
         """Send a form, and return where that leads."""
-        answer = send(address, "POST", path, urlencode(form), **{"Content-Type": "application/x-www-form-urlencoded"})
+        answer = send(address, "POST", path, urlencode(form), **FORM)
         assert answer.status == 303
         return answer.headers["Location"]
 
@@ -160,6 +164,46 @@ class TestFlaskApp:
         steps = self.await_state(address, place, "completed")["steps"]
         assert steps["pay"]["status"] == "skipped"
         assert steps["mail"]["output"] == "mail about desk: there is no refund"
+
+
+def test_the_django_shop_goes_on_with_an_order_whose_server_was_killed_and_nobody_pays_twice(tmp_path: Path) -> None:
+    """The server is begun again by its one command, and another order is gone on with by the command."""
+    manage, server = str(EXAMPLES / "django_shop" / "manage.py"), f"127.0.0.1:{free_port()}"
+    environment = CLEAN | {"SHOP": str(tmp_path / "shop.sqlite3"), "PAUSE": "0"}
+
+    def serve(**variables: str) -> AbstractContextManager[str]:
+        command = [sys.executable, manage, "runserver", "--noreload", server]
+        return running(command, place=tmp_path, environment=environment | variables, address=server)
+
+    def order(address: str, article: str) -> None:
+        page = send(address, "GET", "/")
+        token, cookie = re.findall(r'value="(\w+)"', page.text)[0], page.headers["Set-Cookie"].split(";")[0]
+        form = {"article": article, "euros": "7", "csrfmiddlewaretoken": token}
+        answer = send(address, "POST", "/orders", urlencode(form), Cookie=cookie, **FORM)
+        assert answer.status == 302, answer.text
+
+    def await_shipped(address: str, number: int) -> Any:
+        def found() -> Any:
+            shown = ask(address, "GET", f"/orders/{number}")
+            return shown if shown["state"] == "shipped" and "pending" not in shown["steps"].values() else None
+
+        return wait_until(found, 20)
+
+    made = subprocess.run([sys.executable, manage, "migrate", "--run-syncdb", "-v0"], env=environment, cwd=tmp_path)
+    assert made.returncode == 0
+    with serve(PAUSE="60") as address:
+        order(address, "lamp")
+        order(address, "desk")
+        wait_until(lambda: ask(address, "GET", "/orders/2")["steps"], 20)
+    recovered = subprocess.run(
+        [sys.executable, manage, "szal", "recover", "--limit", "1"], env=environment, cwd=tmp_path
+    )
+    assert recovered.returncode == 0
+    with serve() as address:
+        for number, article in enumerate(("lamp", "desk"), 1):
+            shown = await_shipped(address, number)
+            assert (shown["article"], shown["payments"]) == (article, 1)
+        assert "lamp, 7.00 EUR: shipped" in send(address, "GET", "/").text
 
 
 def test_the_demo_releases_szal_and_takes_a_release_back() -> None:

@@ -1,4 +1,4 @@
-"""WSGI applications in servers of their own, as tests talk to them: over a Unix socket."""
+"""WSGI applications in servers of their own, as tests talk to them: over a Unix socket, or at a port."""
 
 import http.client
 import json
@@ -15,12 +15,32 @@ from processes import wait_until
 
 
 class Client(http.client.HTTPConnection):
-    """An HTTP client on a Unix socket."""
+    """An HTTP client, of a path or of ``host:port``."""
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
-        self.sock.connect(self.host)
+        self.sock = connected(self.host if self.host.startswith("/") else f"{self.host}:{self.port}")
+
+
+def connected(address: str) -> socket.socket:
+    """Return a socket that is connected to a path, or to ``host:port``."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        return socket.create_connection((host, int(port)), timeout=20)
+    found = socket.socket(socket.AF_UNIX)
+    found.settimeout(20)
+    try:
+        found.connect(address)
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 @attrs.frozen
@@ -48,25 +68,30 @@ def ask(address: str, method: str, path: str, body: str | None = None, **headers
     return json.loads(send(address, method, path, body, **headers).text)
 
 
-def is_listening(address: Path) -> bool:
+def is_listening(address: str) -> bool:
     """Whether somebody would answer there: a socket that is bound may not listen yet."""
-    with socket.socket(socket.AF_UNIX) as knock:
-        return knock.connect_ex(str(address)) == 0
+    try:
+        connected(address).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
-def running(command: Sequence[str], *, place: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Give the address at which *command*, which listens to `place / "http"`, serves; then end it.
+def running(
+    command: Sequence[str], *, place: Path, environment: Mapping[str, str], address: str | None = None
+) -> Iterator[str]:
+    """Give the address at which *command* serves, by default `place / "http"`, once somebody listens; then end it.
 
     No traceback may be in what it says.
     """
-    address, log = place / "http", place / "log"
+    address, log = address or str(place / "http"), place / "log"
     with log.open("w") as said:
         server = subprocess.Popen(command, env=environment, cwd=place, stdout=said, stderr=said)
         try:
             wait_until(lambda: is_listening(address) or server.poll() is not None, 20)
             assert server.poll() is None, log.read_text()
-            yield str(address)
+            yield address
         finally:
             server.terminate()
             server.wait(20)

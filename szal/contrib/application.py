@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
@@ -62,9 +61,13 @@ class Settings:
 
     def open(self) -> Engine:
         """Return an engine of the flows. It keeps no process from ending: its owner drains it."""
+        return Engine.open(self.store, *self.flows, **{"daemon": True, **self.config})
+
+    @property
+    def config(self) -> dict[str, object]:
+        """The settings of `EngineConfig`, with all that is around attempts."""
         own = surrounding(self.more.get("around", ()))
-        config = {"daemon": True, **self.more, "around": (*self.around, *own)}
-        return Engine.open(self.store, *self.flows, **config)
+        return {**self.more, "around": (*self.around, *own)}
 
     def recover(self, engine: Engine) -> None:
         """Have *engine* go on with what others have left, from now on."""
@@ -74,7 +77,7 @@ class Settings:
 
 @attrs.frozen
 class _Opened:
-    """An engine, and the process in which it works."""
+    """An engine, and the process whose end it ends with."""
 
     engine: Engine
     settings: Settings
@@ -89,14 +92,13 @@ class ApplicationEngine:
     """Opens an engine where it is first asked for, and drains it when the process ends. From any thread.
 
     Nothing is opened, and no thread started, before: so a process that loads the application and then forks its workers
-    hands on neither. What the parent of a fork has opened, the child uses, with connections of its own. Each process
-    that uses it goes on with what others have left.
+    hands on neither. What the parent of a fork has opened, the child uses, with connections of its own.
     """
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
         self._opened: _Opened | None = None
-        self._begun_in: int | None = None  # the process
+        self._serves: int | None = None  # the process that has begun to
         enroll_lock(self, ApplicationEngine._make_lock)
 
     def _make_lock(self) -> threading.RLock:
@@ -104,40 +106,44 @@ class ApplicationEngine:
         return self._lock
 
     def get(self) -> Engine:
-        """Return the engine, which is opened for that, and recovers in this process. Raises what that does."""
+        """Return the engine, which is opened for that. Raises what that does."""
         opened = self._opened
-        if opened is None or not opened.is_here:
-            with self._lock:
-                opened = self._opened = self._here(self._opened)
-        return opened.engine
+        return (opened if opened is not None and opened.is_here else self._open()).engine
 
-    def _here(self, opened: _Opened | None) -> _Opened:
-        if opened is None:
-            settings = self._settings()
-            opened = _Opened(settings.open(), settings)
-            atexit.register(self._end)  # a child has that from its parent
-        elif opened.is_here:
-            return opened
-        opened.settings.recover(opened.engine)
-        return attrs.evolve(opened, pid=os.getpid())
+    def _open(self) -> _Opened:
+        with self._lock:
+            opened = self._opened
+            if opened is None:
+                settings = self._settings()
+                opened = _Opened(settings.open(), settings)
+                atexit.register(self._end)
+            self._opened = attrs.evolve(opened, pid=os.getpid())  # a child has it from its parent, and the end too
+            return self._opened
 
-    def begin(self) -> None:
-        """Have it opened in this process, if it is not, on a thread: a store that is away fails no request."""
-        if self._begun_in != os.getpid():
-            self._begun_in = os.getpid()
-            with suppress(RuntimeError):  # no thread to be had: its first use opens it
-                threading.Thread(target=self._begin, name="szal-begin", daemon=True).start()
+    def serve(self) -> None:
+        """Have this process go on with what others have left, from now on; called with each request, it does so once.
 
-    def _begin(self) -> None:
+        On a thread, which opens the engine: a store that is away fails no request, and the next one tries again.
+        """
+        if self._serves != os.getpid():
+            self._serves = os.getpid()
+            try:
+                threading.Thread(target=self._serve, name="szal-serve", daemon=True).start()
+            except RuntimeError:  # there is none to be had
+                self._serves = None
+
+    def _serve(self) -> None:
         try:
-            self.get()
+            opened = self._open()
+            opened.settings.recover(opened.engine)
         except Exception:
-            logger.exception("the engine cannot be opened: its first use tries that again")
+            self._serves = None
+            logger.exception("the engine cannot be opened: the next request tries that again")
 
     def close(self, drain: float | None = None) -> None:
         """Close the engine of this process, as `Engine.close` does; its next use opens another. Tests call it."""
         with self._lock:
-            opened, self._opened = self._opened, None
+            opened, self._opened, self._serves = self._opened, None, None
         atexit.unregister(self._end)
         if opened is not None and opened.is_here:
             opened.engine.close(drain)

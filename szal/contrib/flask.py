@@ -75,11 +75,18 @@ class Szal:
             raise RuntimeError(f"{app.name} has an engine: give all flows to one Szal")
         bound = app.extensions[_NAME] = ApplicationEngine(partial(self._settings_of, app))
 
-        def begin() -> None:
+        def serve() -> None:
             if not app.testing:
-                bound.begin()
+                bound.serve()
 
-        app.before_request(begin)
+        app.before_request(serve)
+
+    def serve(self, app: Flask) -> None:
+        """Have this process go on with what others have left, from now on, as its first request does.
+
+        On a thread: it returns at once. For a process that may have no request for long.
+        """
+        _bound_to(app).serve()
 
     @property
     def engine(self) -> Engine:

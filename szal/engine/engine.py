@@ -155,6 +155,22 @@ class Engine(Fleet):
             raise
         return execution
 
+    def check_start(
+        self,
+        flow: FlowDef | Defined,
+        inputs: Mapping[str, Json] | None = None,
+        *,
+        execution_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raise what `start` raises for what is wrong with the call. It only looks: for a start that is put off.
+
+        >>> Engine(lambda ctx: "done").check_start(FlowDef("demo", inputs={"day": {"required": True}}, steps=[]))
+        Traceback (most recent call last):
+        szal.errors.InvalidInputs: invalid inputs for flow 'demo': input 'day' is required: a value
+        """
+        self._admission.spec_of(flow, inputs, execution_id, None, labels)
+
     def _start(
         self, spec: ExecutionSpec, token: CancellationToken, thread: RunThread, signal: "Signal | None"
     ) -> Execution | None:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from szal.stores.base import ExecutionStore
     from szal.stores.store import Store
 
-__all__ = ["Closed", "StoreLike", "close_all", "config_of", "opened"]
+__all__ = ["AsItIs", "Closed", "StoreLike", "close_all", "config_of", "opened"]
 
-StoreLike: TypeAlias = "str | os.PathLike[str] | ExecutionStore"
+StoreLike: TypeAlias = "str | os.PathLike[str] | AsItIs | ExecutionStore"
 """A URL, the path of an SQLite file, a store, or its sink."""
 
 _FILES: Final = (".db", ".sqlite", ".sqlite3")
@@ -29,17 +29,23 @@ class Closed(Protocol):
     def close(self) -> None: ...
 
 
+@attrs.frozen
+class AsItIs:
+    """The URL of a store whose tables somebody else makes: nothing of it is opened before its first use."""
+
+    url: str
+
+
 def opened(store: StoreLike) -> tuple["ExecutionStore", list[Closed]]:
     """Return *store* as an engine has it, and what is to be closed in the end, in that order.
 
     A store of szal's is seen through a sink of its own; it stays open itself, as it is the caller's.
     Raises TypeError for what is none of these, and what `szal.open_store` raises.
     """
-    from szal.stores import open_store  # the databases' libraries are slow to import, and optional here
+    from szal.stores import connect_store, open_store  # the databases' libraries are slow to import, and optional here
 
-    if isinstance(store, str | os.PathLike):
-        url = _url_of(store)
-        behind = open_store(url)
+    if isinstance(store, str | os.PathLike | AsItIs):
+        behind = connect_store(store.url) if isinstance(store, AsItIs) else open_store(_url_of(store))
         try:
             sink = behind.engine_sink()
         except BaseException:

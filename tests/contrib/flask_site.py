@@ -58,7 +58,7 @@ def answer(name: str) -> ResponseReturnValue:
     return {"sent": flows.engine.signal(name, "answer", request.get_data(as_text=True))}
 
 
-@app.get("/walks/<name>")
+@app.get("/status/<name>")
 def show(name: str) -> ResponseReturnValue:
     status = flows.engine.look(name)
     return {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contrib.sites import PROC, Site, environment, files_of
 from flask import Flask, current_app, g, has_request_context
 from processes import UNMEASURED, wait_until
 from web import ask, running, served
@@ -18,35 +19,6 @@ import szal
 from szal.contrib.flask import Szal
 
 SITE = Path(__file__).with_name("flask_site.py")
-PROC = Path("/proc")
-
-
-def environment(url: str, place: Path) -> dict[str, str]:
-    return UNMEASURED | {"PYTHONPATH": str(Path(szal.__file__).parents[1]), "SZAL_STORE": url, "PLACE": str(place)}
-
-
-class Site:
-    """The application, as it is served: *files* is where its steps look for them."""
-
-    def __init__(self, address: str, files: Path) -> None:
-        self.address = address
-        self.files = files
-
-    def begin(self, name: str) -> int:
-        """Begin a walk, and return the process in which its first step is at work."""
-        pid: int = ask(self.address, "POST", f"/walks/{name}")["pid"]
-        wait_until((self.files / f"{name}.busy").exists)
-        return pid
-
-    def go_on(self, name: str) -> None:
-        (self.files / f"{name}.go").touch()
-
-    def await_state(self, name: str, state: str) -> Any:
-        def found() -> Any:
-            shown = ask(self.address, "GET", f"/walks/{name}")
-            return shown if shown["state"] == state else None
-
-        return wait_until(found, 20)
 
 
 @pytest.fixture(scope="class", params=["sqlite", "postgres"])
@@ -58,7 +30,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         schema = server.new_schema()
         url = server.url_of(schema)
     options = ["--workers=2", "--graceful-timeout=10", "--chdir", str(SITE.parent)]
-    with served("flask_site:app", *options, place=place, environment=environment(url, place)) as address:
+    with served("flask_site:app", *options, place=place, environment=environment(place, SZAL_STORE=url)) as address:
         yield Site(address, place)
     if request.param == "postgres":
         server.drop_schema(schema)
@@ -102,33 +74,20 @@ class TestUnderGunicorn:
         site.go_on("d")
 
 
-def files_of(pid: int, name: str) -> list[Path]:
-    """Return the files of that name, or one that begins so, that a process has open."""
-    return [each for each in (PROC / str(pid) / "fd").iterdir() if each.readlink().name.startswith(name)]
-
-
 def test_a_server_that_reloads_waits_for_no_flow_and_goes_on_with_it_and_opens_one_engine(tmp_path: Path) -> None:
     script = shutil.copy(SITE, tmp_path)
     command = [sys.executable, str(script), f"{tmp_path}/http"]
-    place = environment(f"sqlite:///{tmp_path}/szal.db", tmp_path)
-    with running(command, place=tmp_path, environment=place) as address:
+    variables = environment(tmp_path, SZAL_STORE=f"sqlite:///{tmp_path}/szal.db")
+    with running(command, place=tmp_path, environment=variables) as address:
         site = Site(address, tmp_path)
         before = site.begin("a")
         if PROC.exists():
             assert files_of(before, "szal.db")
             assert not files_of(ask(address, "GET", "/process")["parent"], "szal.db")
         Path(script).touch()
-        now = wait_until(lambda: is_another(address, before), 20)
+        now = site.await_another(before)
         site.go_on("a")
         assert site.await_state("a", "paused")["outputs"]["first"]["pid"] == now
-
-
-def is_another(address: str, before: int) -> int | None:
-    try:
-        pid: int = ask(address, "GET", "/process")["pid"]
-    except OSError:  # of the one that was just ending
-        return None
-    return None if pid == before else pid
 
 
 class TestInOneProcess:

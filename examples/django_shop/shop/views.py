@@ -1,0 +1,44 @@
+"""The pages, and where they are."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.middleware.csrf import get_token
+from django.shortcuts import get_object_or_404
+from django.template import engines
+from django.urls import path
+
+import szal
+from shop.flows import order as flow
+from shop.models import Order, Payment
+from szal.contrib.django import engine, start
+
+PAGE = """<!doctype html><title>Shop</title><meta http-equiv="refresh" content="2"><h1>Orders</h1>
+<form method="post" action="/orders"><input type="hidden" name="csrfmiddlewaretoken" value="{{ token }}">
+<input name="article" placeholder="article" required> <input name="euros" type="number" placeholder="EUR" required>
+<button>Order</button></form>
+<ul>{% for order in orders %}<li><a href="/orders/{{ order.pk }}">{{ order.pk }}</a>
+{{ order.article }}, {{ order.euros }} EUR: {{ order.state }}{% endfor %}</ul>"""
+
+
+def orders(request: HttpRequest) -> HttpResponse:
+    """Show all orders, or take another: its flow begins once the request's transaction is committed."""
+    if request.method == "POST":
+        order = Order.objects.create(article=request.POST["article"], euros=request.POST["euros"])
+        start(flow, {"number": order.pk}, execution_id=order.execution_id)
+        return HttpResponseRedirect("/")
+    found = Order.objects.order_by("-pk")
+    page = engines["django"].from_string(PAGE).render({"orders": found, "token": get_token(request)})
+    return HttpResponse(page)
+
+
+def show(request: HttpRequest, number: int) -> JsonResponse:
+    """Tell how far an order is, whichever process does it."""
+    order = get_object_or_404(Order, pk=number)
+    try:
+        steps = {name: str(step.status) for name, step in engine().look(order.execution_id).steps.items()}
+    except szal.ExecutionNotFound:  # it has not begun yet
+        steps = {}
+    paid = Payment.objects.filter(order=order).count()
+    return JsonResponse({"article": order.article, "state": order.state, "payments": paid, "steps": steps})
+
+
+urlpatterns = [path("", orders), path("orders", orders), path("orders/<int:number>", show)]

@@ -1,0 +1,85 @@
+"""szal in a Django project, with the extra ``szal[django]``: see docs/django.md."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from szal.contrib.application import ApplicationEngine, without_context
+from szal.engine.engine import Engine
+from szal.errors import ExecutionOwned
+from szal.model.step import new_id
+
+try:
+    import django.apps
+    from django.core.exceptions import ImproperlyConfigured
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "django":
+        raise
+    raise ModuleNotFoundError('szal.contrib.django needs Django: pip install "szal[django]"', name="django") from None
+
+if TYPE_CHECKING:
+    from szal.contrib.django.apps import SzalConfig
+    from szal.expressions.path import Json
+    from szal.model.flow import Defined, FlowDef
+
+__all__ = ["close", "engine", "start"]
+
+
+def engine() -> Engine:
+    """Return the project's engine, which is opened in this process at its first use. Raises what that does.
+
+    It knows the flows of ``SZAL["FLOWS"]``, and records in the project's database.
+    """
+    return _application().get()
+
+
+def start(
+    flow: "FlowDef | Defined",
+    inputs: "Mapping[str, Json] | None" = None,
+    *,
+    execution_id: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    signal: "tuple[str, Json] | None" = None,
+    using: str | None = None,
+) -> str:
+    """Start *flow* once the transaction is committed that is open on the database *using*; at once, where none is.
+
+    Returns the execution's id. Raises what is wrong with the call now, before anything is committed. If the transaction
+    is rolled back, nothing starts. If somebody runs the execution of that id once it is committed, that is all right;
+    without a transaction, `ExecutionOwned` is raised. Otherwise it is `Engine.start`, without the context variables of
+    whoever calls: what steps need of a request are inputs.
+    """
+    from django.db import transaction
+
+    execution_id = new_id() if execution_id is None else execution_id
+    found = engine()
+    found.check_start(flow, inputs, execution_id=execution_id, labels=labels)
+    begin = partial(found.start, flow, inputs, execution_id=execution_id, labels=labels, signal=signal)
+    if transaction.get_connection(using).in_atomic_block:
+        transaction.on_commit(partial(_start_unless_it_runs, begin), using=using)
+    else:
+        without_context(begin)
+    return execution_id
+
+
+def _start_unless_it_runs(begin: Callable[[], object]) -> None:
+    try:
+        without_context(begin)
+    except ExecutionOwned:
+        return  # the request is answered for: what it wanted is under way
+
+
+def close(drain: float | None = None) -> None:
+    """Close the project's engine in this process, as `Engine.close` does; its next use opens another.
+
+    A process that ends does so by itself. Tests call it before their database is dropped.
+    """
+    _application().close(drain)
+
+
+def _application() -> ApplicationEngine:
+    try:
+        config = django.apps.apps.get_app_config("szal")
+    except LookupError:
+        raise ImproperlyConfigured('add "szal.contrib.django" to INSTALLED_APPS') from None
+    return cast("SzalConfig", config).application

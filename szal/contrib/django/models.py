@@ -1,0 +1,1 @@
+"""No models: but where this module is, Django tells the application of migrations."""

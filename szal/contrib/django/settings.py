@@ -1,0 +1,85 @@
+"""What a project says of its engine, in ``SZAL`` of its settings."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from django import conf
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, close_old_connections
+from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
+from django.utils.module_loading import import_string
+
+from szal.contrib.application import Settings
+from szal.contrib.django.database import url_of
+from szal.engine.opening import AsItIs
+from szal.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from szal.scheduler.context import StepContext
+    from szal.steps.resolving import Handling
+
+__all__ = ["flows_of", "settings_of", "store_of", "store_with"]
+
+_KNOWN: Final = ("FLOWS", "DATABASE", "STORE", "RECOVER_EVERY", "DRAIN", "ENGINE")
+
+
+def settings_of() -> Settings:
+    """Return what the project's engine is to be. Raises `ImproperlyConfigured`, and what importing a flow raises."""
+    given = _given()
+    more: dict[str, Any] = {"inline": "never", **given.get("ENGINE", {})}
+    own = {name: given[key] for name, key in (("recover_every", "RECOVER_EVERY"), ("drain", "DRAIN")) if key in given}
+    return Settings(
+        store=AsItIs(store_of()),  # its tables are made by `migrate`
+        flows=flows_of(),
+        around=(connections_kept_fresh,),
+        more=more,
+        is_reloaded=os.environ.get(DJANGO_AUTORELOAD_ENV) == "true",
+        **own,
+    )
+
+
+def store_of() -> str:
+    """Return the URL of the store: ``STORE``, or that of the database that ``DATABASE`` names in ``DATABASES``."""
+    given = _given()
+    return str(given["STORE"]) if "STORE" in given else url_of(given.get("DATABASE", DEFAULT_DB_ALIAS))
+
+
+def store_with(alias: str) -> str | None:
+    """Return the URL of the store whose tables are made together with those of a database; None: it is another's.
+
+    One that is no database of the project is made with the default one; what can be no store has no tables.
+    """
+    given = _given()
+    if alias != (DEFAULT_DB_ALIAS if "STORE" in given else given.get("DATABASE", DEFAULT_DB_ALIAS)):
+        return None
+    with suppress(ImproperlyConfigured):
+        return store_of()
+    return None
+
+
+def flows_of() -> "Sequence[Handling]":
+    """Return the flows of the project, imported."""
+    found = _given().get("FLOWS", ())
+    if isinstance(found, str):
+        raise ImproperlyConfigured(f'SZAL["FLOWS"] is a list: ["{found}"]')
+    return [import_string(flow) if isinstance(flow, str) else flow for flow in found]
+
+
+def _given() -> Mapping[str, Any]:
+    given: Mapping[str, Any] = getattr(conf.settings, "SZAL", {})
+    for name in given:
+        if name not in _KNOWN:
+            raise ImproperlyConfigured(f"SZAL has no setting {name!r}{did_you_mean(name, _KNOWN)}")
+    return given
+
+
+@contextmanager
+def connections_kept_fresh(_: "StepContext") -> Iterator[None]:
+    """Do what Django does around a request: close connections of this thread that are too old, or broken."""
+    close_old_connections()
+    try:
+        yield
+    finally:
+        close_old_connections()

@@ -1,0 +1,36 @@
+"""Where its database is, the environment says."""
+
+import os
+from urllib.parse import unquote, urlsplit
+
+_URL = urlsplit(os.environ["DATABASE"])
+
+SECRET_KEY = "no secret"
+DEBUG = False
+ALLOWED_HOSTS = ["szal"]
+INSTALLED_APPS = ["szal.contrib.django", "django_site"]
+ROOT_URLCONF = "django_site.urls"
+WSGI_APPLICATION = "django_site.wsgi.application"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": _URL.path[1:],
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 10},
+    }
+    if _URL.scheme == "sqlite"
+    else {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _URL.path[1:],
+        "USER": _URL.username or "",
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {key: unquote(value) for key, _, value in (each.partition("=") for each in _URL.query.split("&"))},
+    }
+}
+DATABASES["default"]["ATOMIC_REQUESTS"] = True
+SZAL = {
+    "FLOWS": ["django_site.flows.walk", "django_site.flows.count", "django_site.flows.broken"],
+    "RECOVER_EVERY": 0.1,
+    "ENGINE": {"durability": "step", "max_concurrency": 1},
+}

@@ -1,0 +1,105 @@
+"""Views. Each is in a transaction of the request, unless it is told otherwise."""
+
+import atexit
+import os
+from typing import Any
+
+from django.db import transaction
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+import szal
+from django_site.flows import PLACE, broken, count, walk
+from django_site.models import Note
+from szal.contrib.django import engine, start
+
+
+def status(name: str) -> dict[str, Any]:
+    try:
+        found = engine().look(name)
+    except szal.ExecutionNotFound:
+        return {"state": "none"}
+    return {
+        "state": str(found.state),
+        "waits": [wait.signal for wait in found.waits],
+        "outputs": {name: step.output for name, step in found.steps.items()},
+    }
+
+
+def show(request: HttpRequest, name: str) -> JsonResponse:
+    return JsonResponse(status(name))
+
+
+def process(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"pid": os.getpid(), "parent": os.getppid()})
+
+
+@csrf_exempt
+def begin_walk(request: HttpRequest, name: str) -> JsonResponse:
+    start(walk, {"name": name}, execution_id=name)
+    transaction.on_commit(lambda: atexit.register((PLACE / f"{os.getpid()}.ends").touch))  # before it is drained
+    return JsonResponse({"pid": os.getpid()})
+
+
+@csrf_exempt
+def answer(request: HttpRequest, name: str) -> JsonResponse:
+    return JsonResponse({"sent": engine().signal(name, "answer", request.body.decode())})
+
+
+@csrf_exempt
+def break_connection(request: HttpRequest, name: str) -> JsonResponse:
+    start(broken, execution_id=name)
+    return JsonResponse({})
+
+
+@csrf_exempt
+def begin_count(request: HttpRequest, name: str) -> JsonResponse:
+    """Write a note, start a flow that counts them, and tell what became of that before the answer is sent."""
+    Note.objects.create(text=name)
+    start(count, {"text": name}, execution_id=name)
+    told = status(name)
+    if request.body == b"fail":
+        raise RuntimeError("the view failed")
+    if request.body == b"again":
+        start(count, {"text": name}, execution_id=name)
+    if request.body == b"wrong":
+        start(count, {"word": name}, execution_id=name)
+    return JsonResponse(told)
+
+
+@csrf_exempt
+def run_count(request: HttpRequest, name: str) -> JsonResponse:
+    """Write a note, unless told otherwise, then run the flow within the request."""
+    if request.body != b"silent":
+        Note.objects.create(text=name)
+    result = engine().run(count, {"text": name}, execution_id=name)
+    if request.body == b"fail":
+        raise RuntimeError("the view failed")
+    return JsonResponse({"state": str(result.state), "outputs": result.outputs})
+
+
+def notes(request: HttpRequest, name: str) -> JsonResponse:
+    return JsonResponse({"count": Note.objects.filter(text=name).count()})
+
+
+@transaction.non_atomic_requests
+@csrf_exempt
+def plain(request: HttpRequest, name: str, view: Any) -> JsonResponse:
+    """Do what *view* does, without a transaction."""
+    answer: JsonResponse = view(request, name)
+    return answer
+
+
+urlpatterns = [
+    path("process", process),
+    path("walks/<name>", begin_walk),
+    path("plain/walks/<name>/answer", plain, {"view": answer}),
+    path("broken/<name>", break_connection),
+    path("notes/<name>", notes),
+    path("counts/<name>", begin_count),
+    path("counts/<name>/run", run_count),
+    path("plain/counts/<name>", plain, {"view": begin_count}),
+    path("plain/counts/<name>/run", plain, {"view": run_count}),
+    path("status/<name>", show),
+]

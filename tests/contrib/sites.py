@@ -1,0 +1,65 @@
+"""Applications as tests have them served, whose flows wait for files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+from processes import UNMEASURED, wait_until
+from web import ask
+
+import szal
+
+PROC = Path("/proc")
+
+
+def environment(place: Path, **variables: str) -> dict[str, str]:
+    """Return the environment of an application that has the szal of this process."""
+    here = Path(__file__).parent
+    return UNMEASURED | {"PYTHONPATH": f"{Path(szal.__file__).parents[1]}:{here}", "PLACE": str(place), **variables}
+
+
+@attrs.frozen
+class Site:
+    """An application that is served; *files* is where its steps look for them."""
+
+    address: str
+    files: Path
+
+    def begin(self, name: str) -> int:
+        """Begin a walk, and return the process in which its first step is at work."""
+        pid: int = ask(self.address, "POST", f"/walks/{name}")["pid"]
+        wait_until((self.files / f"{name}.busy").exists, 20)
+        return pid
+
+    def go_on(self, name: str) -> None:
+        """Let the first step of a walk end."""
+        (self.files / f"{name}.go").touch()
+
+    def await_state(self, name: str, state: str) -> Any:
+        """Wait until an execution is in that state, and return what is told of it."""
+
+        def found() -> Any:
+            shown = ask(self.address, "GET", f"/status/{name}")
+            return shown if shown["state"] == state else None
+
+        return wait_until(found, 20)
+
+    def await_another(self, before: int) -> int:
+        """Wait until another process than *before* answers, and return it."""
+
+        def found() -> int | None:
+            try:
+                pid: int = ask(self.address, "GET", "/process")["pid"]
+            except (OSError, ValueError):  # of the one that was just ending, or half an answer
+                return None
+            return None if pid == before else pid
+
+        pid: int = wait_until(found, 20)
+        return pid
+
+
+def files_of(pid: int, name: str) -> list[Path]:
+    """Return the files whose name begins so that a process has open."""
+    found = [each for each in (PROC / str(pid) / "fd").iterdir() if each.is_symlink()]
+    return [each for each in found if os.path.basename(os.readlink(each)).startswith(name)]  # noqa: PTH115, PTH119

@@ -1,0 +1,267 @@
+"""szal in a Django project: under gunicorn, with runserver, and its management command."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from contrib.sites import PROC, Site, environment, files_of
+from processes import UNMEASURED, wait_until
+from web import ask, free_port, running, send, served
+
+HERE = Path(__file__).parent
+MANAGE = HERE / "django_site" / "manage.py"
+
+
+def manage(*words: str, place: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the project."""
+    command = [sys.executable, str(MANAGE), *words]
+    return subprocess.run(
+        command, env=environment(place, **variables), capture_output=True, text=True, cwd=place, timeout=50
+    )
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database with the project's tables."""
+    place = tmp_path_factory.mktemp("database")
+    url = f"sqlite:///{place}/app.db"
+    if request.param == "postgres":
+        server = request.getfixturevalue("server")
+        schema = server.new_schema()
+        url = server.url_of(schema)
+    done = manage("migrate", "--run-syncdb", "-v0", place=place, DATABASE=url)
+    assert done.returncode == 0, done.stderr
+    yield url
+    if request.param == "postgres":
+        server.drop_schema(schema)
+
+
+@pytest.fixture(scope="module")
+def site(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The project under gunicorn, with --preload and two workers."""
+    place = tmp_path_factory.mktemp("django")
+    variables = environment(place, DATABASE=database, DJANGO_SETTINGS_MODULE="django_site.settings")
+    options = ["--workers=2", "--graceful-timeout=10"]
+    with served("django_site.wsgi", *options, place=place, environment=variables) as address:
+        yield Site(address, place)
+    log = (place / "log").read_text()
+    assert "the engine cannot be opened" not in log, log
+
+
+class TestInATransactionOfTheRequest:
+    """ATOMIC_REQUESTS is on; where it is off for a view, that is said in the name of the test."""
+
+    def test_a_start_begins_after_the_commit_and_finds_what_the_request_wrote(self, site: Site) -> None:
+        assert ask(site.address, "POST", "/counts/a") == {"state": "none"}
+        assert site.await_state("a", "completed")["outputs"] == {"counted": 1}
+
+    def test_a_request_that_fails_starts_nothing_and_leaves_nothing(self, site: Site) -> None:
+        assert send(site.address, "POST", "/counts/b", "fail").status == 500
+        assert ask(site.address, "GET", "/notes/b") == {"count": 0}
+        assert ask(site.address, "GET", "/status/b") == {"state": "none"}
+
+    def test_a_start_with_wrong_inputs_fails_the_request_and_takes_back_what_that_wrote(self, site: Site) -> None:
+        assert send(site.address, "POST", "/counts/c", "wrong").status == 500
+        assert ask(site.address, "GET", "/notes/c") == {"count": 0}
+        assert ask(site.address, "GET", "/status/c") == {"state": "none"}
+
+    def test_a_second_start_of_an_execution_is_as_good_as_one(self, site: Site) -> None:
+        assert ask(site.address, "POST", "/counts/d", "again") == {"state": "none"}
+        assert site.await_state("d", "completed")["outputs"] == {"counted": 1}
+        assert ask(site.address, "GET", "/notes/d") == {"count": 2}
+
+    def test_without_a_transaction_a_start_begins_at_once_and_stays_though_the_view_fails(self, site: Site) -> None:
+        assert ask(site.address, "POST", "/plain/counts/e")["state"] in ("running", "completed")
+        assert send(site.address, "POST", "/plain/counts/f", "fail").status == 500
+        assert site.await_state("f", "completed")["outputs"] == {"counted": 1}
+        assert ask(site.address, "GET", "/notes/f") == {"count": 2}
+
+    def test_what_is_run_finds_nothing_of_what_the_request_wrote_and_stays_though_it_fails(
+        self, site: Site, database: str
+    ) -> None:
+        if database.startswith("sqlite"):
+            pytest.skip("the file has one write lock, which the request holds")
+        assert ask(site.address, "POST", "/counts/g/run")["outputs"] == {"counted": 0}
+        assert ask(site.address, "GET", "/notes/g") == {"count": 2}
+        assert send(site.address, "POST", "/counts/h/run", "fail").status == 500
+        assert ask(site.address, "GET", "/notes/h") == {"count": 1}
+        assert ask(site.address, "GET", "/status/h")["state"] == "completed"
+
+    @pytest.mark.skipif(not os.environ.get("SZAL_TEST_FULL"), reason="it waits for the lock for five seconds")
+    def test_what_is_run_where_the_request_holds_the_lock_of_the_file_fails_and_leaves_nothing(
+        self, site: Site, database: str
+    ) -> None:
+        if database.startswith("postgres"):
+            pytest.skip("a server locks rows")
+        assert send(site.address, "POST", "/counts/i/run").status == 500
+        assert ask(site.address, "GET", "/status/i") == {"state": "none"}
+        assert ask(site.address, "GET", "/notes/i") == {"count": 0}
+
+    def test_a_view_without_a_transaction_runs_a_flow_that_finds_what_it_wrote(self, site: Site) -> None:
+        assert ask(site.address, "POST", "/plain/counts/j/run")["outputs"] == {"counted": 1}
+        assert ask(site.address, "GET", "/notes/j") == {"count": 2}
+
+
+class TestProcesses:
+    def test_what_a_killed_worker_left_another_goes_on_with_by_itself(self, site: Site) -> None:
+        killed = site.begin("k")
+        os.kill(killed, signal.SIGKILL)
+        site.go_on("k")
+        shown = site.await_state("k", "paused")
+        assert shown["outputs"]["first"]["pid"] != killed
+        assert shown["waits"] == ["answer"]
+        assert ask(site.address, "POST", "/plain/walks/k/answer", "yes") == {"sent": True}
+        assert site.await_state("k", "completed")["outputs"]["second"]["answer"] == "yes"
+
+    def test_a_worker_that_is_told_to_end_lets_its_step_end(self, site: Site) -> None:
+        told = site.begin("l")
+        os.kill(told, signal.SIGTERM)
+        wait_until((site.files / f"{told}.ends").exists, 20)
+        site.go_on("l")
+        assert site.await_state("l", "paused")["outputs"]["first"]["pid"] == told
+
+    def test_a_step_whose_connection_was_lost_has_another_in_its_next_attempt(self, site: Site, database: str) -> None:
+        """The first attempt ends its own, the second is made on the same thread."""
+        if database.startswith("sqlite"):
+            pytest.skip("a file loses no connection")
+        ask(site.address, "POST", "/broken/m")
+        assert site.await_state("m", "completed")["outputs"] == {"ends_its_connection": 42}
+
+
+def test_runserver_that_reloads_waits_for_no_flow_and_goes_on_with_it_and_opens_one_engine(tmp_path: Path) -> None:
+    shutil.copytree(MANAGE.parent, tmp_path / "django_site")
+    variables = environment(tmp_path, DATABASE=f"sqlite:///{tmp_path}/app.db") | {"PYTHONPATH": str(tmp_path)}
+    script = tmp_path / "django_site" / "manage.py"
+    made = subprocess.run([sys.executable, script, "migrate", "--run-syncdb", "-v0"], env=variables, cwd=tmp_path)
+    assert made.returncode == 0
+    server = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, str(script), "runserver", server]
+    with running(command, place=tmp_path, environment=variables, address=server) as address:
+        site = Site(address, tmp_path)
+        before = site.begin("a")
+        if PROC.exists():
+            assert files_of(before, "app.db")
+            assert not files_of(ask(address, "GET", "/process")["parent"], "app.db")
+        (tmp_path / "django_site" / "urls.py").touch()
+        now = site.await_another(before)
+        site.go_on("a")
+        assert site.await_state("a", "paused")["outputs"]["first"]["pid"] == now
+
+
+def test_the_command_has_the_store_and_the_flows_of_the_project(tmp_path: Path) -> None:
+    """It needs to be told neither; what it tells to type next needs it neither."""
+    database = f"sqlite:///{tmp_path}/app.db"
+    (tmp_path / "x.go").touch()
+    ran = manage("szal", "run", "walk", "-i", "name=x", "--id", "walk-1", place=tmp_path, DATABASE=database)
+    assert ran.returncode == 3, ran.stderr
+    assert f"then: python {MANAGE} szal resume walk-1 walk\n" in ran.stdout
+    assert f": python {MANAGE} szal signal walk-1 answer\n" in ran.stdout
+    code = """
+        import django
+        from django.core.management import CommandError, call_command
+        django.setup()
+        call_command("szal", "signal", "walk-1", "answer", "yes", "--json")
+        try:
+            call_command("szal", "show", "nothing")
+        except CommandError as error:
+            print(error, error.returncode)
+    """
+    called = python(code, tmp_path, DATABASE=database)
+    assert called.stdout.splitlines()[-1] == "szal show nothing: exit status 2 2", called.stderr
+    words = ["recover", "--json", "--settings=django_site.settings"]
+    recovered = manage("szal", *words, place=tmp_path, DATABASE=database)
+    assert recovered.returncode == 0, recovered.stderr
+    assert json.loads(recovered.stdout)["result"]["steps"][2]["output"]["answer"] == "yes"
+
+
+def python(code: str, place: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run *code* with the settings of the project."""
+    found = environment(place, DJANGO_SETTINGS_MODULE="django_site.settings", **variables)
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, env=found, capture_output=True, text=True, timeout=50)
+
+
+def test_the_store_is_the_database_of_the_project(tmp_path: Path) -> None:
+    code = """
+        import django, json
+        from django.conf import settings
+        POSTGRES = {"ENGINE": "django.db.backends.postgresql"}
+        SQLITE = {"ENGINE": "django.db.backends.sqlite3"}
+        settings.configure(USE_TZ=True, DATABASES={
+            "default": {**SQLITE, "NAME": "app.db"},
+            "memory": {**SQLITE, "NAME": ":memory:"},
+            "server": {**POSTGRES, "NAME": "shop", "USER": "me", "PASSWORD": "a b@c/d?", "HOST": "db", "PORT": 5433,
+                       "OPTIONS": {"sslmode": "require", "pool": True, "connect_timeout": 5}},
+            "socket": {**POSTGRES, "NAME": "shop", "HOST": "/run/pg sql"},
+            "service": {**POSTGRES, "OPTIONS": {"service": "shop"}},
+            "role": {**POSTGRES, "NAME": "shop", "OPTIONS": {"assume_role": "boss"}},
+        })
+        django.setup()
+        from django.core.exceptions import ImproperlyConfigured
+        from django.db import connections
+        from psycopg.conninfo import conninfo_to_dict
+        from szal.contrib.django.database import url_of
+        for alias in connections:
+            try:
+                url = url_of(alias)
+            except ImproperlyConfigured as error:
+                print(error)
+            else:
+                print(json.dumps(conninfo_to_dict(url)) if url.startswith("postgres") else url)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=tmp_path, env=UNMEASURED
+    )
+    assert done.returncode == 0, done.stderr
+    file, memory, server, socket, service, role = done.stdout.splitlines()
+    assert file == f"sqlite:///{tmp_path}/app.db"
+    assert memory.startswith("the database 'memory' is in memory, where only Django sees it; SZAL[")
+    assert json.loads(server) == {
+        "dbname": "shop",
+        "user": "me",
+        "password": "a b@c/d?",
+        "host": "db",
+        "port": "5433",
+        "sslmode": "require",
+        "connect_timeout": "5",
+    }
+    assert json.loads(socket) == {"dbname": "shop", "host": "/run/pg sql"}
+    assert json.loads(service) == {"service": "shop"}
+    assert role.startswith("the database 'role' assumes the role 'boss'")
+
+
+def test_a_setting_that_is_wrong_is_told(tmp_path: Path) -> None:
+    code = """
+        import django
+        from django.apps import apps
+        from django.conf import settings
+        django.setup()
+        from szal.contrib.django import engine
+        for change in ({"FLOW": []}, {"FLOWS": "shop.flows.order"}, None):
+            settings.SZAL = change or {}
+            if change is None:
+                apps.set_installed_apps([])
+            try:
+                engine()
+            except Exception as error:
+                print(error)
+    """
+    done = python(code, tmp_path, DATABASE=f"sqlite:///{tmp_path}/app.db")
+    assert done.stdout.splitlines() == [
+        "SZAL has no setting 'FLOW'; did you mean 'FLOWS'?",
+        'SZAL["FLOWS"] is a list: ["shop.flows.order"]',
+        'add "szal.contrib.django" to INSTALLED_APPS',
+    ], done.stderr
+
+
+def test_without_django_it_names_the_extra() -> None:
+    code = "import sys; sys.modules['django'] = None\nimport szal.contrib.django"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=UNMEASURED)
+    assert 'szal.contrib.django needs Django: pip install "szal[django]"' in done.stderr
