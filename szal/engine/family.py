@@ -52,11 +52,14 @@ def has(lifecycle: Lifecycle, execution_id: str) -> bool:
 
 
 def look(lifecycle: Lifecycle, execution_id: str) -> "ExecutionStatus | None":
-    """Return how far one of them has come, be that committed or not; None: it is just being begun. From any thread."""
+    """Return how far one of them has come, be that committed or not; None: it is just being begun, or taken up.
+
+    From any thread.
+    """
     from szal.engine.status import ExecutionStatus  # few ask
 
     for member in family_of(lifecycle):
-        if member.execution_id == execution_id:
+        if member.execution_id == execution_id and member.knows_its_steps:
             run, final = member.run, member.final
             nodes, finals = run.plan.nodes, () if final is None else run.plan.finals
             return ExecutionStatus(

@@ -77,6 +77,8 @@ class Lifecycle(Supervised):
         self._before = 0.0
         """How long it had been there when it was taken up here."""
         self.undo: Rollback | None = None
+        self.knows_its_steps = spec.snapshot is None
+        """Whether what is told of its steps is true: what the store has of them is put back, if there is anything."""
         self.undecided: list[Node] = []
         self.recording = recording_of(spec, config, leased, self)
         self.waits = Waits(scheduler, self.recording.journal)
@@ -191,6 +193,7 @@ class Lifecycle(Supervised):
         if self.record.stop is not None and self.record.stop.ends:
             self.run.stop = self.run.info.stop = self.record.stop
             self.run.why = self.record.error
+        self.knows_its_steps = True
         return restored.backing_off
 
     def _go_on(self, snapshot: "Snapshot") -> None:

@@ -41,6 +41,21 @@ def test_what_it_waits_for_is_told_as_soon_as_it_is_paused(new_engine):
     assert [(str(status.state), [wait.signal for wait in status.waits]) for status in told] == [("paused", ["go"])]
 
 
+@pytest.mark.parametrize("before", ["paused", "died"])
+def test_what_goes_on_is_told_with_what_it_has_from_before(store_url, new_engine, before):
+    if before == "paused":
+        with new_engine(lambda ctx: 1) as engine:
+            engine.run(ASKING, execution_id="e")
+            engine.signal("e", "paid")
+    else:
+        killed(DIES, store_url)
+    first = "order" if before == "paused" else "a"
+    told = []
+    second = new_engine(lambda ctx: 2, event_sink=lambda event: told.append(second.look("e")))
+    second.resume("e")
+    assert {(str(status.steps[first].status), status.steps[first].output) for status in told} == {("completed", 1)}
+
+
 def test_what_has_ended_is_told_with_its_steps(new_engine, store):
     flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("good"), StepDef("bad")])
     with new_engine(lambda ctx: 1 / (ctx.step.name == "good")) as engine:
