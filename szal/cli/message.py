@@ -185,7 +185,9 @@ def resolve(
         try:
             engine.resolve(record.execution_id, step, decision, output)
         except ValueError as error:
-            raise CannotGoOn(record.execution_id, f"nothing is to be decided on step {one_line(step)}") from error
+            hint = "" if record.state is not WorkflowState.PAUSED or not record.error else f"; {one_line(record.error)}"
+            problem = f"nothing is to be decided on step {one_line(step)}{hint}"
+            raise CannotGoOn(record.execution_id, problem) from error
     _tell(
         {"execution_id": record.execution_id, "step": step, "decision": decision},
         f"step {one_line(step)} of {one_line(record.execution_id)}: {decision}",

@@ -58,9 +58,10 @@ def _decide(journal: Journal, node: Node, begun: StepResult, decision: Resolutio
         journal.settled(node, failed, node.failure)
 
 
-def nothing_to_decide(execution_id: str, step: str) -> ValueError:
-    """Return what to raise where nothing is to be decided on a step."""
-    return ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}")
+def nothing_to_decide(execution_id: str, step: str, told: str | None = None) -> ValueError:
+    """Return what to raise where nothing is to be decided on a step; *told* is why the execution is paused."""
+    hint = f"; {told}" if told else ""  # which names what is to be decided, an item or in a sub-flow
+    return ValueError(f"execution {execution_id}: nothing is to be decided on step {step!r}{hint}")
 
 
 def _node(plan: Plan, key: str, begun: Checkpoint) -> Node:

@@ -324,7 +324,8 @@ class Recovery:
         self.leased.drain(execution_id)
         known = self.ledger.read(execution_id)
         if undecided(known, step) is None:
-            raise nothing_to_decide(execution_id, step)
+            is_paused = known.record.state is WorkflowState.PAUSED
+            raise nothing_to_decide(execution_id, step, known.record.error if is_paused else None)
         root = root_of(self.ledger, known.record).execution_id
         deciding = object()
         if not self._active.take(root, deciding):  # this engine runs it, and its lease would not keep this engine out

@@ -101,6 +101,18 @@ def test_one_of_a_sub_flow_is_named_by_the_execution(new_engine: NewEngine, gate
     assert "needs a decision: charge" in (result.error or "")
 
 
+def test_who_decides_on_something_else_is_told_what_is_to_be_decided(new_engine: NewEngine, gateway: Gateway) -> None:
+    engine = new_engine(gateway)
+    engine.run(order(foreach=["a", "b"]), execution_id="o")
+    with pytest.raises(ValueError, match=r"nothing is to be decided on step 'charge'; needs a decision: charge\[1\]"):
+        engine.resolve("o", "charge", "completed")
+    outer = FlowDef("outer", steps=[StepDef("buy", step_type="sub_flow", config={"flow_name": "order"})])
+    outer.sub_flows = (order(),)
+    engine.run(outer, execution_id="p")
+    with pytest.raises(ValueError, match=r"on step 'charge'; sub-flow .* needs a decision: charge"):
+        engine.resolve("p", "charge", "completed")
+
+
 def test_one_that_is_cancelled_has_failed(new_engine: NewEngine, gateway: Gateway) -> None:
     engine = new_engine(gateway)
     engine.run(order(), execution_id="o")
