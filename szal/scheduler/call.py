@@ -128,6 +128,11 @@ class Call:
         return self.number == 1 and self.poll == 1
 
     @property
+    def has_ended(self) -> bool:
+        """Whether somebody has spoken for it: it has reported, or was given up on."""
+        return not self._report
+
+    @property
     def is_late(self) -> bool:
         """Whether it ended past its deadline: a handler may have held the interpreter lock."""
         return self.deadline is not None and self.ended >= self.deadline

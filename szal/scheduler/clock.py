@@ -48,10 +48,18 @@ class Driven(Protocol):
     def is_around(self) -> bool:
         """Whether whoever asks is in this run."""
 
+    def under_way(self) -> int:
+        """Return for how much it waits that is neither a time nor a signal: handlers at work, and commits.
+
+        Its coordinating thread asks, or waits.
+        """
+
 
 class Clock:
     """The clock of this machine. One that stands in its place has its methods."""
 
+    stands_still: bool = False
+    """Whether no time passes while a handler is at work, so that no limit comes where nobody could act on it."""
     monotonic: Callable[[], float] = staticmethod(clock.monotonic)
     """Return seconds from some point on: for durations and deadlines."""
     wall: Callable[[], float] = staticmethod(clock.wall)
@@ -85,11 +93,11 @@ class Clock:
     def run_ends(self) -> None:
         """Take note that it is over, and whoever waits for it has been told."""
 
-    def wait(self, inbox: Inbox, due: float | None, longest: float, under_way: Callable[[], int]) -> Any:  # noqa: ARG002
+    def wait(self, inbox: Inbox, due: float | None, longest: float) -> Any:
         """Wait for something to end, until *due* (monotonic) comes, or for a signal of another thread.
 
-        For *longest* seconds at most: then, as in all other cases, it returns what `Inbox.wait` does. *under_way* says
-        how much of what is waited for is neither a time nor a signal from outside. Coordinating thread only.
+        For *longest* seconds at most: then, as in all other cases, it returns what `Inbox.wait` does. Coordinating
+        thread only.
         """
         left = longest if due is None else min(longest, max(0.0, due - self.monotonic()))
         return inbox.wait(left)

@@ -232,6 +232,18 @@ class Scheduler:
         """Whether nothing is under way: what is left waits for something from outside."""
         return self._c.is_idle()
 
+    def under_way(self) -> int:
+        """Return for how much is waited that is neither a time nor a signal: handlers at work, and commits.
+
+        The coordinating thread asks, or waits.
+        """
+        stages = [stage for run in self._c.runs for stage in run.stages if stage.work]
+        calls = [stage.call for stage in stages if isinstance(stage, Attempt)]
+        begun = sum(call.begun and not call.has_ended for call in calls)
+        queued = sum(not call.begun for call in calls)
+        others = sum(not isinstance(stage, Attempt | BackingOff | Waiting) for stage in stages)
+        return others + begun + min(queued, max(0, self._c.limit - begun))  # the rest begins only once something ends
+
     def drive(self) -> None:
         """Drive until every run is done or left; then raise the interruption, or the error that they were left for."""
         c, errors = self._c, 0
@@ -291,16 +303,8 @@ class Scheduler:
         """Wait for something to end or to come due, and take note of all that has."""
         c = self._c
         due = c.timers.next_due()
-        self._take(c.clock.wait(c.inbox, due, longest, self._under_way))
+        self._take(c.clock.wait(c.inbox, due, longest))
         self._take_note(due=due is not None)
-
-    def _under_way(self) -> int:
-        """Return how much of what is waited for is neither a time nor a signal: attempts, and commits."""
-        under_way = [stage for run in self._c.runs for stage in run.stages if stage.work]
-        begun = [stage.call.begun for stage in under_way if isinstance(stage, Attempt)]
-        others = sum(not isinstance(stage, Attempt | BackingOff | Waiting) for stage in under_way)
-        room = max(0, self._c.limit - sum(begun))  # what is queued beyond that begins only once something ends
-        return others + sum(begun) + min(begun.count(False), room)
 
     def _take_note(self, *, due: bool) -> None:
         """Take note of all that has ended, and then, with *due*, of what has come due."""

@@ -55,6 +55,8 @@ class FakeClock(Clock):
     6
     """
 
+    stands_still = True
+
     def __init__(self, start: datetime | None = None) -> None:
         if start is not None and start.tzinfo is None:
             raise ValueError(f"start has no time zone: {start!r}")

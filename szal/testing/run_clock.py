@@ -53,11 +53,10 @@ class Due:
 
 @attrs.define(eq=False)
 class _Wait:
-    """A coordinating thread that waits. *held*: for how much that neither is a time nor comes from outside."""
+    """A coordinating thread that waits."""
 
     inbox: Inbox
     due: float | None
-    held: int
 
 
 @attrs.define(eq=False)
@@ -76,6 +75,8 @@ class _Sleep:
 
 class RunClock(Clock):
     """What one run has of a fake clock: what it waits for is told to that."""
+
+    stands_still = True
 
     def __init__(self, whole: Whole, run: Driven, host: "RunClock | None") -> None:
         self._whole = whole
@@ -104,11 +105,11 @@ class RunClock(Clock):
 
     # -- waiting --------------------------------------------------------------------------------------
 
-    def wait(self, inbox: Inbox, due: float | None, longest: float, under_way: Callable[[], int]) -> Any:
+    def wait(self, inbox: Inbox, due: float | None, longest: float) -> Any:
         """Wait as `Clock.wait` says; the time is this clock's."""
         began, nap = clock.monotonic(), min(longest, NAP)
         with self._whole.lock:
-            self._wait = wait = _Wait(inbox, due, under_way())
+            self._wait = wait = _Wait(inbox, due)
             self._whole.look()
         try:
             while True:
@@ -145,14 +146,15 @@ class RunClock(Clock):
 
     def is_at_rest(self) -> bool:
         """Whether nothing happens in this run until the time goes on, or something comes from outside."""
-        guests = self._whole.guests_of(self)
+        guests, wait = self._whole.guests_of(self), self._wait
         asleep = [sleep for sleep in self._sleeps if not sleep.sleeper.cancelled]
-        wait = self._wait
-        if wait is None:  # then the coordinating thread itself is in the one handler that is under way
+        if wait is None:
             threads = {sleep.thread for sleep in asleep} | {guest.thread for guest in guests}
-            return self.thread in threads
-        count = len({id(sleep.sleeper) for sleep in asleep}) + len(guests)
-        return count >= wait.held and wait.inbox.finished.empty() and not wait.inbox.has_calls
+            if self.thread not in threads:  # else it is in a handler, and takes note of nothing until that has ended
+                return False
+        elif wait.inbox.has_calls or not wait.inbox.finished.empty():
+            return False
+        return len({id(sleep.sleeper) for sleep in asleep}) + len(guests) >= self._run.under_way()
 
     @property
     def thread(self) -> int | None:

@@ -391,3 +391,26 @@ def test_what_is_submitted_is_worked_off_at_once(url, clock):
         name = test.submit(flow)
         assert bounded(test.work, until_idle=True) == 1
         assert test.result(name, timeout=0).total_duration == 3660
+
+
+def test_one_that_stays_on_its_thread_sleeps_beside_one_that_is_at_work(clock):
+    go_on, flow = (
+        threading.Event(),
+        FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("a", inline="always"), StepDef("b")]),
+    )
+
+    def handler(ctx):
+        if ctx.step.name == "a":
+            assert ctx.sleep(60)
+            return seconds(clock.utc_now())
+        assert go_on.wait(20)
+        return seconds(clock.utc_now())
+
+    with engine(flow, handler=handler, clock=clock) as test:
+        execution = test.start(flow)
+        mover = threading.Thread(target=test.clock.advance, args=[3600])
+        mover.start()
+        assert not execution.wait(0.05)
+        go_on.set()
+        mover.join(20)
+        assert execution.result(0).outputs == {"a": 60, "b": 0}

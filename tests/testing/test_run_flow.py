@@ -1,6 +1,7 @@
 """A flow run in a test: at once, in memory, and with nothing really done that has a fake."""
 
 import json
+import threading
 from unittest.mock import Mock, create_autospec
 
 import pytest
@@ -438,3 +439,18 @@ def test_handlers_that_stay_on_one_thread_may_sleep(inline):
     flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef(name) for name in "abc"])
     result = bounded(run_flow, flow, handler=lambda ctx: ctx.sleep(60), inline=inline)
     assert result.total_duration == (180 if inline == "always" else 60)
+
+
+def test_on_one_thread_they_have_their_time_limits_all_the_same():
+    """As no time passes while a handler is at work: elsewhere nobody could act on a limit."""
+    threads = set()
+
+    def handler(ctx):
+        threads.add(threading.get_ident())
+        return ctx.sleep(60 if ctx.step.name == "slow" else 1)
+
+    flow = FlowDef("f", steps=[StepDef("quick", timeout=30), StepDef("slow", timeout=30)])
+    result = run_flow(flow, handler=handler, inline="always")
+    assert errors(result) == {"slow": "step timeout: slow after 30000ms"}
+    assert result.total_duration == 31
+    assert threads == {threading.get_ident()}
