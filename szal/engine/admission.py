@@ -12,9 +12,9 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
-from szal.engine.secrets import hide
+from szal.engine.secrets import hide, told_masked
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs, unbound
-from szal.errors import ExecutionNotFound, SzalError
+from szal.errors import ExecutionNotFound, InvalidInputs, SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
 from szal.model.fields import problem_of_text
@@ -98,7 +98,10 @@ class Admission:
             check_all_used(self._resolver, self._flows_with(flow))
         execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
         redaction = self._config.redaction()
-        given = hide(plan, given_inputs(flow, plan, inputs, self._config), redaction)
+        try:
+            given = hide(plan, given_inputs(flow, plan, inputs, self._config), redaction)
+        except InvalidInputs as error:
+            raise told_masked(error, inputs, redaction) from None
         record = ExecutionRecord(
             execution_id,
             flow.name,

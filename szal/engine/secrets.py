@@ -17,7 +17,7 @@ from szal.scheduler.plan import Plan
 if TYPE_CHECKING:
     from szal.model.results import ExecutionRecord
 
-__all__ = ["Hidden", "check_showable", "from_environment", "hide", "secrets_of", "with_secrets"]
+__all__ = ["Hidden", "check_showable", "from_environment", "hide", "secrets_of", "told_masked", "with_secrets"]
 
 
 @attrs.frozen
@@ -30,17 +30,25 @@ class Hidden:
 
 def hide(plan: Plan, given: dict[str, Json], redaction: Redaction) -> Hidden:
     """Return *given* as it is to be recorded: what is secret is masked, and from now on wherever it turns up."""
+    if not (plan.inputs.secrets or redaction.is_active):
+        return Hidden(given, {})
     declared = {each.name for each in plan.inputs.secrets}
     whole = {name for name, value in given.items() if value is not None and _is_secret(name, declared, redaction)}
-    redaction.add(given[name] for name in whole)
-    if not (whole or redaction.is_active):
-        return Hidden(given, {})
+    redaction.add([*(given[name] for name in whole), *redaction.named_in(given)])
     recorded = {name: MASK if name in whole else redaction.value(value) for name, value in given.items()}
     return Hidden(recorded, {name: value for name, value in given.items() if recorded[name] is not value})
 
 
 def _is_secret(name: str, declared: Iterable[str], redaction: Redaction) -> bool:
     return name in declared or redaction.is_named(name)
+
+
+def told_masked(error: InvalidInputs, given: object, redaction: Redaction) -> InvalidInputs:
+    """Return *error*, which tells what is wrong with *given*, inputs, without what *redaction* masks."""
+    if isinstance(given, Mapping):
+        redaction.add(redaction.named_in(dict(given)))
+    masked = tuple(map(redaction.text, error.problems))
+    return error if masked == error.problems else attrs.evolve(error, problems=masked)
 
 
 def with_secrets(
@@ -99,8 +107,8 @@ def secrets_of(
         raise SecretMissing(record.execution_id, missing)
     _check(record.flow_name, plan, found)
     known = {**record.inputs, **found}
-    whole = (name for name in found if record.inputs.get(name) == MASK)  # and others that merely hold a secret
-    redaction.add(known[name] for name in {*whole, *(name for name in known if _is_secret(name, declared, redaction))})
+    whole = {name for name in found if record.inputs.get(name) == MASK}  # others merely hold a secret
+    redaction.add([*(known[name] for name in whole | (declared & known.keys())), *redaction.named_in(known)])
     return found
 
 

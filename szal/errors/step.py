@@ -251,11 +251,11 @@ class ThreadHeldUp(StepError):
 
 @attrs.define(repr=False, slots=False)
 class OutputMasked(StepError):
-    """A step asks for what was recorded masked, as it held a secret, by another process. The step fails at once.
+    """A step asks for what was recorded masked, as it held a secret, before a crash or a pause. The step fails at once.
 
     `what` is what the earlier step came to, or what it keeps under a key of `ctx.once`.
 
-    Cause: an earlier step returned what must not be recorded, so that only the process that ran it had the whole.
+    Cause: an earlier step returned what must not be recorded, so that only the run that it was in had the whole.
     Next: run that step again, as the message says. Better have no step return a secret: return what refers to it.
 
     >>> print(OutputMasked("login", "order-42"))

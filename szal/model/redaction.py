@@ -66,6 +66,8 @@ class Rules:
                 functions.append(rule)
             else:
                 raise TypeError(f"redact takes names, compiled patterns and functions, not {type(rule).__name__}")
+        if not rules:
+            return NO_RULES
         name = re.compile("|".join(names), re.IGNORECASE) if names else None
         return cls(name, tuple(patterns), tuple(functions))
 
@@ -95,10 +97,9 @@ class Redaction:
 
     def __init__(self, rules: Rules = NO_RULES) -> None:
         self._rules = rules
-        self._has_rules = rules != NO_RULES
         self._secrets: frozenset[str] = frozenset()
         self._looked_for: _Forms | None = None
-        self.mask: Mask | None = self.text if self._has_rules else None
+        self.mask: Mask | None = None if rules is NO_RULES else self.text
         """What masks a text; None where there is nothing to mask."""
 
     @property
@@ -119,6 +120,19 @@ class Redaction:
         """Whether an input of that *name*, or what stands under that key, is to be masked as a whole."""
         names = self._rules.names
         return names is not None and isinstance(name, str) and names.match(name) is not None
+
+    def named_in(self, value: Json) -> Iterator[Json]:
+        """Yield what stands in *value* under keys that are named."""
+        pending, seen = [value] * (self._rules.names is not None), set[int]()
+        for each in pending:  # grows while it is read
+            if id(each) in seen:  # it may contain itself
+                continue
+            seen.add(id(each))
+            if isinstance(each, dict):
+                yield from (part for key, part in each.items() if self.is_named(key))
+                pending.extend(each.values())
+            elif isinstance(each, list | tuple):
+                pending.extend(each)
 
     def text(self, text: str) -> str:
         """Return *text* with `MASK` in the places of what must not be seen; the same object where there is nothing."""
@@ -253,7 +267,9 @@ def _applied(function: Mask, text: str) -> str:
         masked = cast(object, function(text))
     except Exception:  # noqa: BLE001 (whatever it raises: what it was to mask would be in the log, too)
         return MASK
-    return masked if isinstance(masked, str) else MASK
+    if not isinstance(masked, str):
+        return MASK
+    return text if masked == text else masked
 
 
 def _texts_in(value: Json) -> Iterator[str]:

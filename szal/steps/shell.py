@@ -31,7 +31,7 @@ from szal.steps.script import script_of
 from szal.steps.stop_policy import StopPolicy
 from szal.steps.stream import MAX_OUTPUT
 from szal.steps.values import loading
-from szal.steps.variables import environment_of
+from szal.steps.variables import MAX_VARIABLE, environment_of
 
 __all__ = ["MAX_OUTPUT", "run_shell"]
 
@@ -174,13 +174,15 @@ class _Task:
         directory = directory_of(home + (cwd or "") or None, ctx.cwd)
         interpreter = Interpreter.of(config.get("shell"), directory=directory, path=own.get("PATH"))
         result = files.add("result", is_open=True)
+        unseen = {name: value for name, value in values.items() if _is_unseen(ctx, value)}
+        in_files = {name: value for name, value in values.items() if name not in unseen}
         return cls(
             run=run,
             interpreter=interpreter,
-            command=interpreter.command_for(loading(values, files) + script, files),
+            command=interpreter.command_for(loading(in_files, files) + script, files),
             cwd=directory,
             own=own,
-            environment=environment_of(ctx, run, own, files, result=result),
+            environment={**environment_of(ctx, run, own, files, result=result), **unseen},
             result=result,
             policy=StopPolicy.of(config.get("stop")),
             output=config.get("output"),
@@ -203,6 +205,12 @@ class _Task:
             return f"config.env {largest} has {sizes[largest]} bytes, more than this system takes: {instead}"
         total = f"the variables of this process have {sum(sizes.values())} bytes together, more than this system takes"
         return f"{total}: {largest} is the largest, with {sizes[largest]}"
+
+
+def _is_unseen(ctx: StepContext, value: str) -> bool:
+    """Whether *value* must not be seen: then it is in no file, which a crash would leave behind, if that can be."""
+    is_secret = ctx.redaction.is_active and ctx.redaction.text(value) != value
+    return is_secret and len(value.encode()) <= MAX_VARIABLE
 
 
 def _rendered(ctx: StepContext, value: Json) -> str:

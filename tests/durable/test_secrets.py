@@ -466,6 +466,26 @@ class TestRedact:
         assert not [word for word in ("Anna", "sk-", "sesame", "whatever") if word in found]
         assert told.progress[0].data == {"api_x": "***"}
 
+    def test_a_name_inside_an_input_makes_what_it_names_a_secret_and_all_of_the_input_is_given_again(self, new_engine):
+        def handler(ctx):
+            return f"u:{ctx.inputs['database']['api_key']}"
+
+        given = {"database": {"api_key": "sesame-open", "host": "h"}}
+        with new_engine(handler, redact=self.RULES) as engine:
+            assert engine.run(self.FLOW, given, execution_id="a")["a"].output == "u:***"
+            assert engine.look("a").inputs == {"database": {"api_key": "***", "host": "h"}}
+            engine.signal("a", "go")
+        with new_engine(handler, redact=self.RULES) as engine:
+            with pytest.raises(SecretMissing, match="'database'"):
+                engine.resume("a")
+            assert engine.resume("a", inputs=given)["b"].output == "u:***"
+
+    def test_what_is_wrong_with_an_input_that_is_named_is_told_without_it(self):
+        flow = FlowDef("shop", inputs={"api_key": {"type": "integer"}}, steps=[StepDef("a")])
+        with Engine(print, EngineConfig(redact=("api_*",))) as engine, pytest.raises(InvalidInputs) as caught:
+            engine.run(flow, {"api_key": "sesame-open"})
+        assert caught.value.problems == ("input 'api_key': expected a whole number, given '***'",)
+
     def test_an_engine_without_the_rules_is_refused_what_it_would_take_for_values(self, new_engine):
         with new_engine(redact=self.RULES) as engine:
             engine.run(self.FLOW, {"api_key": "sesame-open"}, execution_id="a")
@@ -545,3 +565,17 @@ def test_flows_under_test_have_theirs_through_waits_and_crashes():
     handler = Handlers(lambda ctx: seen.append(ctx.inputs["password"]))
     assert run_flow(flow, {"password": SECRET}, handler=handler, crash=crash_after("a")).success
     assert seen == [SECRET, SECRET]
+
+
+def test_a_command_has_it_in_no_file_that_a_crash_would_leave():
+    run = """
+        folder="$(dirname "$SZAL_RESULT")"
+        cat "$folder"/* >&2
+        test {{inputs.password}} = "$SZAL_INPUT_PASSWORD" && echo {{inputs.n}} "$folder"
+    """
+    flow = FlowDef("shop", inputs={**INPUTS, "n": "one"}, steps=[StepDef("a", step_type="shell", config={"run": run})])
+    with Engine(Handlers()) as engine:
+        output = engine.run(flow, {"password": SECRET})["a"].output
+    assert output["stdout"].startswith("one /")
+    assert "one" in output["stderr"]
+    assert "***" not in output["stderr"]

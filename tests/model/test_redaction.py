@@ -143,6 +143,10 @@ class TestRules:
     def test_a_function_masks_texts(self):
         assert redaction(rules=(lambda text: text.replace("Ann", "A."),)).value(["Ann", 1]) == ["A.", 1]
 
+    def test_what_a_function_leaves_as_it_is_is_not_masked(self):
+        value = ["Anna", 1]
+        assert redaction(rules=(lambda text: "".join(list(text)),)).value(value) is value
+
     @pytest.mark.parametrize("function", [lambda text: 1 / 0, lambda text: None], ids=["raises", "no text"])
     def test_where_a_function_fails_nothing_of_the_text_is_seen(self, function):
         assert redaction(rules=(function,)).text("Ann") == "***"

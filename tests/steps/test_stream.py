@@ -173,3 +173,31 @@ class TestKept:
         stream = self.kept(b"x" * (MAX_OUTPUT - 1), b"\n")
         assert not stream.truncated
         assert len(stream.text()) == MAX_OUTPUT
+
+
+class TestSecrets:
+    """Where a text is told or kept in parts, no part of a secret is in it."""
+
+    SECRET = "hunter2-and-more"
+
+    @pytest.fixture
+    def pipe(self):
+        with Pipe(secrets=[self.SECRET]) as pipe:
+            yield pipe
+
+    def test_a_line_that_is_still_written_does_not_end_with_one(self, pipe):
+        assert pipe.comes(b"10% with hunter2-a\r") == ["10% with ***\r"]
+        assert pipe.comes(b"20% with hunter2-and-more\r") == ["20% with ***\r"]
+        assert pipe.comes(b"30%\r") == ["30%\r"]
+
+    @pytest.mark.parametrize("first", [1, 8190, 8195, 8208, 9000])
+    def test_a_long_line_is_not_told_from_the_middle_of_one(self, pipe, first):
+        line = b"x" * 8188 + self.SECRET.encode() + b"y" * 20_000
+        told = "".join([*pipe.comes(line[:first]), *pipe.comes(line[first:]), *pipe.ends()])
+        assert told == "x" * 8188 + "***" + "y" * 20_000
+
+    def test_what_is_cut_does_not_begin_with_the_end_of_one(self, pipe):
+        pipe.comes(self.SECRET.encode() + b"x" * (MAX_OUTPUT - 6))
+        text = pipe.stream.text()
+        assert pipe.stream.truncated
+        assert (text[:4], set(text[3:])) == ("***x", {"x"})
