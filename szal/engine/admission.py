@@ -12,7 +12,7 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
-from szal.engine.secrets import hide, told_masked
+from szal.engine.secrets import had_later, hide, told_masked
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs, unbound
 from szal.errors import ExecutionNotFound, InvalidInputs, SzalError
 from szal.expressions.path import Json
@@ -99,7 +99,8 @@ class Admission:
         execution_id = execution_id or (flow.id if id_from is IdFrom.FLOW else new_id())
         redaction = self._config.redaction()
         try:
-            given = hide(plan, given_inputs(flow, plan, inputs, self._config), redaction)
+            later = had_later(plan, inputs, self._config) if is_submitted else ()
+            given = hide(plan, given_inputs(flow, plan, inputs, self._config, later=later), redaction, later=later)
         except InvalidInputs as error:
             raise told_masked(error, inputs, redaction) from None
         record = ExecutionRecord(

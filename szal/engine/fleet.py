@@ -41,7 +41,8 @@ class Fleet(Steering):
 
         It is CREATED, and committed on return. Those of higher *priority* begin first, the oldest first among equals;
         none begins before *not_before*, an aware datetime, by the database's clock. Its handlers need not be here. The
-        id is a new one, or *execution_id*: submitting that again does nothing.
+        id is a new one, or *execution_id*: submitting that again does nothing. A secret input is not recorded: who runs
+        it has it from `EngineConfig.secrets` or the environment, so one that has to be given need not be given here.
 
         Raises what `run` raises before anything runs, but `HandlerNotFound`, and `SzalError` without one of szal's
         stores.

@@ -1,7 +1,7 @@
 """The inputs of an execution that must not be recorded: where they are had from, and what is recorded instead."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,7 +17,15 @@ from szal.scheduler.plan import Plan
 if TYPE_CHECKING:
     from szal.model.results import ExecutionRecord
 
-__all__ = ["Hidden", "check_showable", "from_environment", "hide", "secrets_of", "told_masked", "with_secrets"]
+__all__ = [
+    "Hidden",
+    "check_showable",
+    "had_later",
+    "hide",
+    "secrets_of",
+    "told_masked",
+    "with_secrets",
+]
 
 
 @attrs.frozen
@@ -28,13 +36,17 @@ class Hidden:
     secrets: Mapping[str, Json]
 
 
-def hide(plan: Plan, given: dict[str, Json], redaction: Redaction) -> Hidden:
-    """Return *given* as it is to be recorded: what is secret is masked, and from now on wherever it turns up."""
+def hide(plan: Plan, given: dict[str, Json], redaction: Redaction, *, later: Collection[str] = ()) -> Hidden:
+    """Return *given* as it is to be recorded: what is secret is masked, and from now on wherever it turns up.
+
+    What is given *later* is recorded as what is secret is.
+    """
     if not (plan.inputs.secrets or redaction.is_active):
         return Hidden(given, {})
     declared = {each.name for each in plan.inputs.secrets}
     whole = {name for name, value in given.items() if value is not None and _is_secret(name, declared, redaction)}
     redaction.add([*(given[name] for name in whole), *redaction.named_in(given)])
+    whole |= {*later}
     recorded = {name: MASK if name in whole else redaction.value(value) for name, value in given.items()}
     return Hidden(recorded, {name: value for name, value in given.items() if recorded[name] is not value})
 
@@ -49,6 +61,13 @@ def told_masked(error: InvalidInputs, given: object, redaction: Redaction) -> In
         redaction.add(redaction.named_in(dict(given)))
     masked = tuple(map(redaction.text, error.problems))
     return error if masked == error.problems else attrs.evolve(error, problems=masked)
+
+
+def had_later(plan: Plan, inputs: Mapping[str, Json] | None, config: EngineConfig) -> tuple[str, ...]:
+    """Return the secret inputs that have to be given, and that only who runs the execution may have."""
+    given = inputs if isinstance(inputs, Mapping) else {}
+    missing = [each for each in plan.inputs.secrets if each.required and given.get(each.name) is None]
+    return tuple(each.name for each in missing if _had(each, config) is None)
 
 
 def with_secrets(
@@ -72,10 +91,10 @@ def _had(declared: Input, config: EngineConfig | None) -> Json:
         value = config.secrets(declared.name)
         if value is not None:
             return as_recorded(value, f"secrets({declared.name!r})")[1]
-    return from_environment(declared)
+    return _from_environment(declared)
 
 
-def from_environment(declared: Input) -> Json:
+def _from_environment(declared: Input) -> Json:
     """Return what the variable of a secret input says; None where there is none. What is no text is read as JSON."""
     text = os.environ.get(secret_variable(declared.name))
     if text is None or declared.type in (None, "string", "date"):

@@ -1,7 +1,7 @@
 """What is to be run: a flow, checked and compiled, the handlers of its steps, and its place in the store."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -70,16 +70,23 @@ def compiled(flow: FlowDef, config: EngineConfig, resolver: Resolver) -> tuple[F
     return plan.read_again, Plan.of(plan.read_again)
 
 
-def given_inputs(flow: FlowDef, plan: Plan, inputs: Mapping[str, Json] | None, config: EngineConfig) -> dict[str, Json]:
+def given_inputs(
+    flow: FlowDef,
+    plan: Plan,
+    inputs: Mapping[str, Json] | None,
+    config: EngineConfig,
+    *,
+    later: Collection[str] = (),
+) -> dict[str, Json]:
     """Return what an execution of *flow* is given: a dict of its own, and as JSON, where it is recorded.
 
-    Secret inputs that are not given are had from where the engine has them.
+    Secret inputs that are not given are had from where the engine has them, or *later*, by who runs it.
 
     Raises `InvalidInputs`, and `EncodeError` for a name that is no text, and for what cannot be recorded.
     """
     if plan.inputs.secrets:
         inputs = with_secrets(plan, inputs, config)
-    given = plan.inputs.effective(flow.name, inputs)
+    given = plan.inputs.effective(flow.name, inputs, later=later)
     if config.execution_store is None:
         for name in given:
             if not isinstance(name, str):

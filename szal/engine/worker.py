@@ -17,6 +17,7 @@ from szal.errors import (
     ExecutionOwned,
     HandlerNotFound,
     LeaseLost,
+    SecretMissing,
     StoreError,
     SzalError,
 )
@@ -203,6 +204,9 @@ class Worker:
         except (HandlerNotFound, DefinitionMismatch) as error:
             is_others = True
             logger.debug("execution %s is left to others: %s", execution_id, error)
+        except SecretMissing as error:  # which another process may have
+            is_others = True
+            logger.error("cannot run %s", error)
         except (ExecutionOwned, ExecutionNotFound, LeaseLost, EngineClosed) as error:
             logger.debug("execution %s is not run here: %s", execution_id, error)
         except SzalError as error:

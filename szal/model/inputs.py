@@ -187,11 +187,13 @@ class Inputs:
         *,
         earlier: Mapping[str, Json] | None = None,
         unreadable: Mapping[str, str] | None = None,
+        later: Collection[str] = (),
     ) -> dict[str, Json]:
         """Return what a run sees: what is *given*, laid over the inputs of an *earlier* run, and over the defaults.
 
         An input that has no default, and need not be given, is null. Raises `InvalidInputs` with all that is wrong.
-        *unreadable* says, by name, what is wrong with inputs that were given in a form that could not be read.
+        *unreadable* says, by name, what is wrong with inputs that were given in a form that could not be read. What is
+        given *later* is null now.
 
         >>> inputs = Inputs({"day": {"type": "date", "required": True}, "n": 3})
         >>> inputs.effective("report", {"day": "2026-06-10"})
@@ -212,18 +214,23 @@ class Inputs:
             return found
         found = {**self.defaults, **earlier, **given}
         if self._checked or unreadable or not self.by_name.keys() >= found.keys():
-            self._check(flow_name, given, earlier, unreadable or {})
+            self._check(flow_name, given, earlier, unreadable or {}, later)
         return found
 
     def _check(
-        self, flow_name: str, given: Mapping[str, Json], earlier: Mapping[str, Json], unreadable: Mapping[str, str]
+        self,
+        flow_name: str,
+        given: Mapping[str, Json],
+        earlier: Mapping[str, Json],
+        unreadable: Mapping[str, str],
+        later: Collection[str],
     ) -> None:
         problems = [self._unknown(name) for name in given if self.is_closed and name not in self.by_name]
         problems += [f"input {name!r}: {problem}" for name, problem in unreadable.items()]
         missing = []
         for each in self._checked:
             name = each.name
-            if name in unreadable:
+            if name in unreadable or name in later:
                 continue
             if name in given or name in earlier:
                 if each.taken_by is not None:

@@ -579,3 +579,19 @@ def test_a_command_has_it_in_no_file_that_a_crash_would_leave():
     assert output["stdout"].startswith("one /")
     assert "one" in output["stderr"]
     assert "***" not in output["stderr"]
+
+
+class TestSubmitted:
+    FLOW = FlowDef("shop", inputs=INPUTS, steps=[StepDef("a")])
+
+    @pytest.mark.parametrize("given", [{"password": SECRET}, {}], ids=["given", "not given"])
+    def test_who_works_has_the_secret_from_elsewhere(self, new_engine, store, caplog, given):
+        with new_engine(Handlers()) as shop:
+            execution_id = shop.submit(self.FLOW, given)
+        assert store.get(execution_id).inputs == {"password": "***", "n": 1}
+        with new_engine() as engine:
+            assert engine.work(until_idle=True) == 0
+        assert f"cannot run execution {execution_id}: the input 'password' was not recorded" in caplog.text
+        with new_engine(lambda ctx: ctx.inputs["password"] == SECRET, secrets={"password": SECRET}.get) as engine:
+            assert engine.work(until_idle=True) == 1
+            assert engine.result(execution_id).outputs == {"a": True}
