@@ -36,6 +36,7 @@ class Fleet(Steering):
         queue: str = "default",
         priority: int = 0,
         not_before: datetime | None = None,
+        connection: object = None,
     ) -> str:
         """Record an execution without running it, for an engine that `work`s, in whatever process; return its id.
 
@@ -43,6 +44,9 @@ class Fleet(Steering):
         none begins before *not_before*, an aware datetime, by the database's clock. Its handlers need not be here. The
         id is a new one, or *execution_id*: submitting that again does nothing. A secret input is not recorded: who runs
         it has it from `EngineConfig.secrets` or the environment, so one that has to be given need not be given here.
+
+        With *connection*, the application's (psycopg's or sqlite3's, to the store's database), it is recorded in the
+        transaction that is open there: it is committed with what the application writes, or not at all.
 
         Raises what `run` raises before anything runs, but `HandlerNotFound`, and `SzalError` without one of szal's
         stores.
@@ -65,7 +69,7 @@ class Fleet(Steering):
             raise ValueError("not_before must be an aware datetime: datetime.now(UTC) + timedelta(hours=1), say")
         recovery = self._admission.recovery()
         spec = self._admission.submission_of(flow, inputs, execution_id, labels)
-        recovery.submit(spec, queue, priority, None if not_before is None else not_before.timestamp())
+        recovery.submit(spec, queue, priority, None if not_before is None else not_before.timestamp(), connection)
         for background in self._background:
             background.wake(spec.record.execution_id)
         return spec.record.execution_id

@@ -204,9 +204,14 @@ class LeasedStore:
                 self.flush([new.under.execution_id])  # where that was never recorded, there is another reason
             raise
 
-    def submit(self, submission: "Submission") -> bool:
-        """Record a new execution for somebody else to begin; False where there is one under its id."""
+    def submit(self, submission: "Submission", connection: object) -> bool:
+        """Record a new execution for somebody else to begin; False where there is one under its id.
+
+        With *connection*, in the transaction there: what its driver raises is raised as it is.
+        """
         self.await_begin(submission.new.execution_id)
+        if connection is not None:
+            return self.ledger.queue.submit(submission, connection)
         with self._asking:
             return self.ledger.queue.submit(submission)
 

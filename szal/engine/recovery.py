@@ -107,11 +107,14 @@ class Recovery:
             return reopened(self.leased, self._config, spec, definition)
         return self.take_over(spec)
 
-    def submit(self, spec: ExecutionSpec, queue: str, priority: int, not_before: float | None) -> bool:
+    def submit(
+        self, spec: ExecutionSpec, queue: str, priority: int, not_before: float | None, connection: object
+    ) -> bool:
         """Record *spec* for somebody else to begin; False where that was done before. Raises `DefinitionMismatch`."""
         definition = Definition.of(spec.flow)
         new = self.leased.new(spec.record, definition)
-        if self.leased.submit(Submission(new=new, queue=queue, priority=priority, not_before=not_before)):
+        submission = Submission(new=new, queue=queue, priority=priority, not_before=not_before)
+        if self.leased.submit(submission, connection):
             return True
         execution_id = spec.record.execution_id
         known = self.ledger.read(execution_id, steps=False)

@@ -84,6 +84,9 @@ class Guest(Protocol):
     def is_over(self) -> bool:
         """Whether the transaction has ended in which `do` was called last."""
 
+    def is_of(self, database: "Database") -> bool:
+        """Whether it is in *database*, of this kind."""
+
 
 class Database(Protocol):
     """One database. It translates its driver's errors into szal's."""

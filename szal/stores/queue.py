@@ -46,8 +46,12 @@ class Claim:
 class Queue(Protocol):
     """A store's queue. All methods may be called from any thread; they block while the store works."""
 
-    def submit(self, submission: Submission, /) -> bool:
-        """Record an execution and queue it, in one transaction; False, and nothing is done, where its id is taken."""
+    def submit(self, submission: Submission, connection: object = None) -> bool:
+        """Record an execution and queue it, in one transaction; False, and nothing is done, where its id is taken.
+
+        With *connection*, of the driver's, in the transaction that is open there, and is its owner's to end. Raises
+        TypeError and ValueError where that is none of this store's database.
+        """
 
     def claim(self, wanted: Claim, /) -> list[str]:
         """Reserve executions that are due, those of the highest priority first, the oldest first among equals.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from szal.stores.database import Database, Transaction
 from szal.stores.listening import Listener
@@ -25,8 +26,15 @@ class SqlQueue(Queue):
     def _statements(self) -> Statements:
         return self._database.statements
 
-    def submit(self, submission: Submission, /) -> bool:
-        return self._database.transact(lambda transaction: self._submit(submission, transaction), submission)
+    def submit(self, submission: Submission, connection: object = None) -> bool:
+        submit = partial(self._submit, submission)
+        if connection is None:
+            return self._database.transact(submit, submission)
+        guest = self._database.join(connection)
+        guest.check()
+        if not guest.is_of(self._database):
+            raise ValueError(f"the connection does not lead to {self._database.name}, the database of the store")
+        return guest.do(submit)
 
     def _submit(self, submission: Submission, transaction: Transaction) -> bool:
         if not self._record([submission.unowned], transaction):

@@ -851,7 +851,7 @@ class TestTheApplicationsOwn:
                 pass
 
         with new_engine(pay) as engine:
-            assert engine.run(flow())["pay"].error.startswith("TypeError: ctx.transaction(connection=…) takes a ")
+            assert engine.run(flow())["pay"].error.startswith("TypeError: connection= takes a ")
 
     def test_a_connection_in_no_transaction_is_refused(self, bank, new_engine, mine):
         if bank.is_sqlite:

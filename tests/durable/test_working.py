@@ -1,8 +1,11 @@
 """Executions that one process submits and another one runs."""
 
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from durable.children import Child, killed
 from helper_engine import bounded
@@ -12,12 +15,14 @@ from szal import (
     CancellationToken,
     DefinitionMismatch,
     Engine,
+    EngineConfig,
     ExecutionNotFound,
     FlowDef,
     Handlers,
     InvalidInputs,
     StepDef,
     WorkflowState,
+    open_store,
 )
 
 CREATED, COMPLETED = WorkflowState.CREATED, WorkflowState.COMPLETED
@@ -234,3 +239,74 @@ def test_several_processes_share_what_there_is(store_url, shop, log):
         two.say("stop")
         assert int(one.hear()) + int(two.hear()) == 30
     assert sorted(log.lines) == sorted(ids)
+
+
+class TestSubmittingWithDataOfOnesOwn:
+    """The order and its flow are committed together, or neither is."""
+
+    @pytest.fixture
+    def mine(self, store_url):
+        connection = connected(store_url)
+        connection.execute("CREATE TABLE orders (name TEXT)")
+        connection.commit()
+        with closing(connection):
+            yield connection
+
+    def test_a_commit_commits_both(self, mine, shop, new_engine):
+        mine.execute("INSERT INTO orders VALUES ('a book')")
+        execution_id = shop.submit(flow(), connection=mine)
+        with pytest.raises(ExecutionNotFound):
+            shop.look(execution_id)
+        mine.commit()
+        assert shop.look(execution_id).state is CREATED
+        assert new_engine().work(until_idle=True) == 1
+        assert shop.look(execution_id).state is COMPLETED
+        assert mine.execute("SELECT name FROM orders").fetchall() == [("a book",)]
+
+    def test_a_rollback_takes_both_back(self, mine, shop, new_engine):
+        mine.execute("INSERT INTO orders VALUES ('a book')")
+        execution_id = shop.submit(flow(), execution_id="e", connection=mine)
+        mine.rollback()
+        with pytest.raises(ExecutionNotFound):
+            shop.look(execution_id)
+        assert new_engine().work(until_idle=True) == 0
+        assert shop.submit(flow(), execution_id="e") == "e"
+
+    def test_a_worker_begins_it_when_it_is_committed(self, mine, shop, new_engine):
+        stop = CancellationToken()
+        engine = new_engine()
+        thread = threading.Thread(target=lambda: engine.work(stop=stop))
+        thread.start()
+        mine.execute("INSERT INTO orders VALUES ('a book')")
+        execution_id = shop.submit(flow(), connection=mine)
+        mine.commit()
+        assert shop.result(execution_id, timeout=20).success
+        stop.cancel()
+        thread.join(20)
+
+    def test_what_does_not_lead_to_the_stores_database_is_refused(self, kind, mine, shop, tmp_path, server):
+        other = sqlite3.connect(tmp_path / "other.db") if kind == "sqlite" else elsewhere(server)
+        with closing(other), pytest.raises(ValueError, match="does not lead to"):
+            shop.submit(flow(), execution_id="e", connection=other)
+        with pytest.raises(TypeError, match="connection= takes a "):
+            shop.submit(flow(), execution_id="e", connection=object())
+        with pytest.raises(ExecutionNotFound):
+            shop.look("e")
+
+
+def connected(url):
+    return psycopg.connect(url) if url.startswith("postgresql") else sqlite3.connect(url.removeprefix("sqlite:///"))
+
+
+def elsewhere(server):
+    """A connection to another database of that server."""
+    return psycopg.connect(server.url, dbname="template1")
+
+
+def test_in_memory_there_is_no_connection():
+    with (
+        open_store("memory:") as store,
+        Engine([], EngineConfig(execution_store=store)) as engine,
+        pytest.raises(TypeError, match="nothing leads to one in memory"),
+    ):
+        engine.submit(flow(), connection=sqlite3.connect(":memory:"))

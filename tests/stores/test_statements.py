@@ -233,6 +233,7 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
         "undone",
         "hold_flows",
         "announce",
+        "identity",
         "mark",
         "forget_marks",
         "end_session",

@@ -64,7 +64,9 @@ class MemoryQueue(Queue):
         self._all = places
         self._places = places.of
 
-    def submit(self, submission: Submission, /) -> bool:
+    def submit(self, submission: Submission, connection: object = None) -> bool:
+        if connection is not None:
+            raise TypeError("connection= is for stores in SQLite and PostgreSQL: nothing leads to one in memory")
         with self._entries.lock:
             if not self._record(submission.unowned):
                 return False

@@ -9,7 +9,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from szal.errors import SzalError, TransactionFailed
-from szal.stores.database import Guest, Held, Transaction
+from szal.stores.database import Database, Guest, Held, Transaction
 from szal.stores.postgres.connection import ENDED, ORDERLY, PostgresConnection, execute, pipeline
 from szal.stores.postgres.marks import Mark, Marks
 from szal.stores.postgres.sqlstate import translated
@@ -153,9 +153,7 @@ class PostgresGuest(Guest):
     ) -> None:
         if not isinstance(connection, psycopg.Connection):
             kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-            raise TypeError(
-                f"ctx.transaction(connection=…) takes a psycopg.Connection (psycopg 3), as the store has, not a {kind}"
-            )
+            raise TypeError(f"connection= takes a psycopg.Connection (psycopg 3), as the store has, not a {kind}")
         self._store = store
         self._connection: psycopg.Connection[Any] = connection
         self._said = statements
@@ -175,6 +173,10 @@ class PostgresGuest(Guest):
         made = work(PostgresTransaction(self._store, self._connection))
         ((self._number,),) = execute(self._connection, self._said.transaction).fetchall()
         return made
+
+    def is_of(self, database: Database) -> bool:
+        here = database.read(self._said.identity)
+        return bool(execute(self._connection, self._said.identity).fetchall() == here)
 
     def is_over(self) -> bool:
         return not self._is_under_way(self._number)

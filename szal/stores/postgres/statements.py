@@ -88,6 +88,8 @@ class PostgresStatements(Statements):
     """The number of a transaction."""
     is_under_way: Statement
     """Whether the transaction of that number has not ended."""
+    identity: Statement
+    """What no other database has: its name, and when its server was started."""
     prefix: str = "szal."
     """What stands before the name of a table."""
 
@@ -591,6 +593,11 @@ STATEMENTS = PostgresStatements(
         "DELETE FROM szal.szal_commits WHERE made < extract(epoch FROM now())::float8 - 2592000 RETURNING number",
         by="prune",
         indexes="szal_commits_made",
+    ),
+    identity=Statement(
+        "SELECT current_database(), pg_postmaster_start_time(), current_setting('port')",
+        by="Queue.submit, where a connection is given",
+        indexes="",
     ),
     # -- the queue ------------------------------------------------------------------------------------
     enqueue=Statement(

@@ -3,10 +3,11 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from szal.errors import StoreError
-from szal.stores.database import Guest, Held, Transaction
+from szal.stores.database import Database, Guest, Held, Transaction
 from szal.stores.sqlite.connection import as_it_comes, wrap
 from szal.stores.sqlite.handlers_connection import HandlersConnection
 from szal.stores.sqlite.transaction import SqliteTransaction
@@ -69,7 +70,7 @@ class SqliteGuest(Guest):
     def __init__(self, connection: object) -> None:
         if not isinstance(connection, sqlite3.Connection):
             kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-            raise TypeError(f"ctx.transaction(connection=…) takes a sqlite3.Connection, as the store has, not a {kind}")
+            raise TypeError(f"connection= takes a sqlite3.Connection, as the store has, not a {kind}")
         self._connection = connection
 
     def check(self) -> None:
@@ -80,6 +81,13 @@ class SqliteGuest(Guest):
 
     def do(self, work: Callable[[Transaction], Made]) -> Made:
         return as_it_comes(wrap(self._connection), lambda db: work(SqliteTransaction(db)))
+
+    def is_of(self, database: Database) -> bool:
+        ((_, _, file), *_) = self._connection.execute("PRAGMA database_list").fetchall()
+        try:
+            return Path(file).samefile(database.name)
+        except OSError:  # one of the two is no file
+            return False
 
     def is_over(self) -> bool:
         try:
