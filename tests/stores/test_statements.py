@@ -74,7 +74,19 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "end_session": (1, NOON),
     "is_under_way": ("700",),
     **dict.fromkeys(
-        ("live", "candidates", "awake", "now", "forget_marks", "announce", "is_there", "session", "transaction"), ()
+        (
+            "live",
+            "candidates",
+            "awake",
+            "now",
+            "forget_marks",
+            "announce",
+            "is_there",
+            "session",
+            "transaction",
+            "identity",
+        ),
+        (),
     ),
 }
 ONE = ("e1",)  # of the others
