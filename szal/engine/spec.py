@@ -154,12 +154,14 @@ def check_configs(flow: FlowDef, plan: Plan, binding: Binding) -> None:
 
     That is configs with which what szal itself does cannot work, names of exceptions that there are not, and `flaws`.
     """
-    named = plan.names_exceptions
-    problems = [*plan.flaws]
-    problems += [f"step {step.name!r}: {problem}" for step in named for problem in problems_of_names(step)]
     forward, steps = binding.forward, plan.steps
     # Each step of each run comes by here: no call is made for those of the program's own.
     own = [place for place, by in enumerate(forward) if by is None or by is do_shell or by is call_python]
+    named = plan.names_exceptions
+    if not (own or named or plan.flaws or plan.may_be_done or binding.undo):
+        return
+    problems = [*plan.flaws]
+    problems += [f"step {step.name!r}: {problem}" for step in named for problem in problems_of_names(step)]
     own += [place for place in plan.may_be_done if isinstance(forward[place], Unless) and type_done_by(forward[place])]
     for step, step_type in ((steps[place], type_done_by(forward[place]) or steps[place].step_type) for place in own):
         problems += [f"step {step.name!r}: {fault}" for fault in faults_in(str(step_type), step.config)]
