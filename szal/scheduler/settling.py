@@ -2,11 +2,13 @@
 
 import logging
 from functools import partial
+from types import CoroutineType
 
 from szal.errors import (
     Cancelled,
     EngineClosed,
     LeaseLost,
+    OutputNotSerializable,
     SkipStep,
     StepTimeout,
     StoreError,
@@ -212,6 +214,9 @@ def decide(
     at, that is the step's failure.
     """
     try:
+        if type(output) is CoroutineType:  # not even an `async def` that something plain hides is done unawaited
+            output.close()
+            error = error or OutputNotSerializable("output", "coroutine, which nobody runs: szal calls plain functions")
         if error is None:
             run, node = call.run, call.node
             if node.until is not None and polls_on(c, call, output, encoded, last=last):

@@ -102,6 +102,16 @@ class TestRun:
         with Engine(lambda ctx: value) as engine:
             assert bounded(engine.run, FlowDef("f", steps=steps("a")))["a"].output is value
 
+    @pytest.mark.parametrize("inline", ["auto", "never"])
+    def test_a_coroutine_that_something_plain_returns_is_no_output(self, inline):
+        async def fetch():
+            return 1
+
+        with Engine(lambda ctx: fetch(), EngineConfig(inline=inline)) as engine:
+            [step] = bounded(engine.run, FlowDef("f", steps=steps("a", max_retries=3))).steps
+        error = "OutputNotSerializable: output: coroutine, which nobody runs: szal calls plain functions"
+        assert (str(step.status), step.error, step.attempts) == ("failed", error, 1)
+
     def test_with_a_store_an_output_that_json_cannot_hold_fails_its_step(self):
         def handler(ctx):
             return {"when": object()} if ctx.step.name == "a" else float("nan")
