@@ -318,6 +318,7 @@ class TestAnOutputThatWasRecordedMasked:
         ],
         ids=["condition", "foreach", "template", "variable", "config", "outputs"],
     )
+    @pytest.mark.parametrize("kind", ["sqlite"])
     def test_fails_the_step_that_asks_for_it(self, masked, step):
         does = Handlers(lambda ctx: ctx.config or ctx.outputs["login"])
         result = masked(step, then=does)
@@ -375,28 +376,29 @@ class TestAnOutputThatWasRecordedMasked:
         with new_engine(handler) as engine:
             assert "recorded masked" in engine.resume("a", inputs={"password": SECRET})["b"].error
 
-    def test_is_a_memo_of_ctx_once(self, killed, new_engine):
-        with open_store(killed) as store, store.engine_sink() as sink:
-            flow = FlowDef(
-                "memo", inputs=INPUTS, steps=[StepDef("a"), StepDef("ask", step_type="sleep", config={"seconds": 0})]
-            )
-            calls = []
+    def test_is_a_memo_of_ctx_once(self, new_engine):
+        flow = FlowDef("memo", inputs=INPUTS, steps=[StepDef("a")])
+        calls = []
 
-            def handler(ctx):
-                calls.append(ctx.once("token", lambda: ctx.inputs["password"]))
-                raise ValueError("no")
+        def handler(ctx):
+            calls.append(ctx.once("token", lambda: ctx.inputs["password"]))
+            raise ValueError("no")
 
-            config = EngineConfig(execution_store=sink)
-            with Engine(handler, config) as engine:
-                engine.run(flow, {"password": SECRET}, execution_id="memo")
-                result = engine.run(flow, {"password": SECRET}, execution_id="memo", retry_failed=True)
-            assert result["a"].error == (
-                "what ctx.once keeps under 'token' of step 'a' held a secret, and is recorded masked:"
-                " run it again (szal rerun memo --from a)"
-            )
-            assert calls == [SECRET]
+        with new_engine(handler) as engine:
+            engine.run(flow, {"password": SECRET}, execution_id="memo")
+            result = engine.run(flow, {"password": SECRET}, execution_id="memo", retry_failed=True)
+        assert result["a"].error == (
+            "what ctx.once keeps under 'token' of step 'a' held a secret, and is recorded masked:"
+            " run it again (szal rerun memo --from a)"
+        )
+        assert calls == [SECRET]
 
 
+IN_MEMORY = pytest.mark.parametrize("kind", ["memory"])
+"""For what is the same with every store."""
+
+
+@IN_MEMORY
 class TestGiving:
     FLOW = FlowDef("shop", inputs={"pin": {"type": "integer", "secret": True}}, steps=[StepDef("a")])
 
@@ -466,6 +468,7 @@ class TestRedact:
         assert not [word for word in ("Anna", "sk-", "sesame", "whatever") if word in found]
         assert told.progress[0].data == {"api_x": "***"}
 
+    @IN_MEMORY
     def test_a_name_inside_an_input_makes_what_it_names_a_secret_and_all_of_the_input_is_given_again(self, new_engine):
         def handler(ctx):
             return f"u:{ctx.inputs['database']['api_key']}"
@@ -486,12 +489,14 @@ class TestRedact:
             engine.run(flow, {"api_key": "sesame-open"})
         assert caught.value.problems == ("input 'api_key': expected a whole number, given '***'",)
 
+    @IN_MEMORY
     def test_an_engine_without_the_rules_is_refused_what_it_would_take_for_values(self, new_engine):
         with new_engine(redact=self.RULES) as engine:
             engine.run(self.FLOW, {"api_key": "sesame-open"}, execution_id="a")
         with new_engine() as engine, pytest.raises(SecretMissing):
             engine.resume("a")
 
+    @IN_MEMORY
     def test_outputs_that_are_given_are_refused(self, new_engine):
         with new_engine(redact=self.RULES) as engine:
             engine.run(self.FLOW, {}, execution_id="a")
@@ -535,6 +540,7 @@ class TestSubFlows:
         assert seen == [None, "sesame-open", "sesame-open", None]
 
 
+@IN_MEMORY
 def test_an_error_that_is_long_is_masked_before_it_is_cut(new_engine):
     place = 16_384 - 16_384 // 4 - 60
 
@@ -595,3 +601,16 @@ class TestSubmitted:
         with new_engine(lambda ctx: ctx.inputs["password"] == SECRET, secrets={"password": SECRET}.get) as engine:
             assert engine.work(until_idle=True) == 1
             assert engine.result(execution_id).outputs == {"a": True}
+
+
+def test_what_is_committed_with_the_work_of_a_handler_holds_none(store_url, new_engine):
+    def handler(ctx):
+        with ctx.transaction():
+            memo = ctx.once("token", lambda: f"token {ctx.inputs['password']}")
+        return {"url": ctx.inputs["password"], "memo": memo} if ctx.step.name == "a" else ctx.outputs["a"]
+
+    flow = FlowDef("shop", inputs=INPUTS, steps=[StepDef("a"), StepDef("b")])
+    with new_engine(handler) as engine:
+        result = engine.run(flow, {"password": SECRET})
+    assert result["a"].output == result["b"].output == {"url": "***", "memo": "token ***"}
+    assert_unseen(everything_in(store_url))
