@@ -24,7 +24,7 @@ from szal.scheduler.coordinator import Coordinator, Inbox
 from szal.scheduler.plan import Node
 from szal.scheduler.resources import Resources
 from szal.scheduler.run import Run
-from szal.scheduler.stage import BackingOff, Waiting
+from szal.scheduler.stage import BackingOff, Queued, Waiting
 from szal.scheduler.timers import Timer
 from szal.scheduler.workers import Threads, WorkerPool
 
@@ -241,7 +241,7 @@ class Scheduler:
         calls = [stage.call for stage in stages if isinstance(stage, Attempt)]
         begun = sum(call.begun and not call.has_ended for call in calls)
         queued = sum(not call.begun for call in calls)
-        others = sum(not isinstance(stage, Attempt | BackingOff | Waiting) for stage in stages)
+        others = sum(not isinstance(stage, Attempt | BackingOff | Queued | Waiting) for stage in stages)
         return others + begun + min(queued, max(0, self._c.limit - begun))  # the rest begins only once something ends
 
     def drive(self) -> None:

@@ -10,7 +10,6 @@ import attrs
 
 from szal import clock
 from szal.scheduler.clock import Clock, Driven, Inbox, Sleeper
-from szal.waiters import wait_for
 
 __all__ = ["NAP", "Due", "RunClock", "patience_for"]
 
@@ -133,7 +132,9 @@ class RunClock(Clock):
             self._sleeps.append(sleep)
             self._whole.look()
         try:
-            wait_for(waiter, None)
+            while not waiter.acquire(timeout=NAP):  # the thread that would hear of other handlers may be this one
+                with self._whole.lock:
+                    self._whole.look()
         finally:
             with self._whole.lock:
                 self._forget(sleep)

@@ -414,3 +414,39 @@ def test_one_that_stays_on_its_thread_sleeps_beside_one_that_is_at_work(clock):
         go_on.set()
         mover.join(20)
         assert execution.result(0).outputs == {"a": 60, "b": 0}
+
+
+def an_hour(ctx):
+    return ctx.sleep(3600)
+
+
+def test_what_waits_for_a_resource_does_not_keep_the_time_from_going_on(clock):
+    steps = [
+        StepDef(name, resources={"db": 1}, inline=inline)
+        for name, inline in zip("abc", (None, "always", "never"), strict=True)
+    ]
+    flow = FlowDef("f", FlowMode.PARALLEL, steps=steps)
+    with engine(flow, handler=an_hour, clock=clock, store=None) as test:
+        assert bounded(test.run, flow).total_duration == 3 * 3600
+        started = [test.start(flow) for _ in range(2)]
+        test.clock.advance(6 * 3600)
+        assert all(execution.result(0).success for execution in started)
+
+
+def test_what_stays_on_the_thread_of_its_run_waits_for_the_workers_too(clock):
+    """And they for it: no time passes while one of them is at work."""
+    began = threading.Event()
+
+    def handler(ctx):
+        if ctx.step.name == "worker":
+            began.wait(20)
+            assert clock.utc_now() == MIDNIGHT
+            return an_hour(ctx)
+        if not began.is_set():
+            threading.Timer(0.05, began.set).start()
+        return an_hour(ctx)
+
+    steps = [*(StepDef(name, inline="always") for name in "ab"), StepDef("worker")]
+    flow = FlowDef("f", FlowMode.PARALLEL, steps=steps)
+    with engine(flow, handler=handler, clock=clock, store=None) as test:
+        assert bounded(test.run, flow).raise_for_failure().total_duration == 2 * 3600
