@@ -81,7 +81,8 @@ class EngineConfig:
     (`resume`, `recover`, `rerun`, `resolve`, `cancel`, `signal`), waits for what is queued to be committed; then it
     raises `FlushTimeout`. What is queued stays so, and is written when it can be. A wait of more than 5 seconds is
     logged.
-    `lease_ttl`: how long after its last sign of life an execution may be taken over by another process.
+    `lease_ttl`: how long after its last sign of life an execution may be taken over by another process. In an SQLite
+    file a handler's transaction (`ctx.transaction`) lasts half as long at most.
     `max_recoveries`: how often an execution is taken up again after its process died without a step that settled in
     between, before it is failed.
     `max_recovering`: how many executions are recovered at a time.

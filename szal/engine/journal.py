@@ -235,6 +235,10 @@ class Journal:
         """Begin one that the outcome of a step is committed with."""
         return self.transactions().open(self, check)
 
+    def catch_up(self) -> None:
+        """Wait until what is queued is committed."""
+        self.transactions().flush()
+
     def join(self, node: Node, connection: object) -> Joined:  # noqa: ARG002
         """Return the application's on *connection*, for the outcome of a step to be recorded in."""
         return self.transactions().join(self, connection)

@@ -119,20 +119,20 @@ class LeasedStore:
         """Wait until that execution is recorded, or lost, where its beginning is queued."""
         self._wait(partial(self.ledger.drain, begin_of=execution_id))
 
-    def flush(self, execution_ids: Collection[str]) -> None:
+    def flush(self, execution_ids: Collection[str], limit: float | None = None) -> None:
         """Wait until all is committed of these executions, where the store writes behind; raise what was lost.
 
-        Where the lease was lost first, that is `LeaseLost`.
+        Where the lease was lost first, that is `LeaseLost`. *limit*: in place of `commit_timeout`, if it is less.
         """
         try:
-            self._wait(partial(self.ledger.flush, execution_ids=execution_ids))
+            self._wait(partial(self.ledger.flush, execution_ids=execution_ids), limit)
         except WriteFailed as error:
             first = error.errors[0]
             raise first if isinstance(first, LeaseLost) else error from None
 
-    def _wait(self, wait: Callable[[float], None]) -> None:
-        """Call *wait* with so many seconds; raises `FlushTimeout` where `commit_timeout` is not enough."""
-        limit = self.commit_timeout
+    def _wait(self, wait: Callable[[float], None], limit: float | None = None) -> None:
+        """Call *wait* with so many seconds; raises `FlushTimeout` where `commit_timeout` is not enough, or *limit*."""
+        limit = self.commit_timeout if limit is None else min(limit, self.commit_timeout)
         soon = min(limit, _TOLD_AFTER)
         try:
             with self._asking:

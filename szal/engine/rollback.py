@@ -309,6 +309,10 @@ class _UndoLog:
         self._check_whole(node)
         return self._journal.transactions().open(self, check)
 
+    def catch_up(self) -> None:
+        """Wait until what is queued is committed."""
+        self._journal.catch_up()
+
     def join(self, node: Node, connection: object) -> Joined:
         """Return the application's, for what became of the step to be recorded in."""
         self._check_whole(node)

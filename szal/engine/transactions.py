@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from szal.engine.leased_store import LeasedStore
-from szal.errors import Cancelled, CommitUnknown, LeaseLost, TransactionFailed
+from szal.errors import Cancelled, CommitUnknown, FlushTimeout, LeaseLost, TransactionFailed
 from szal.model.results import StepResult
 from szal.scheduler.call import NextPoll
 from szal.scheduler.observers import Joined, Shared
@@ -49,10 +49,24 @@ class Transactions:
             raise self.taken_over(error) from error
         return SharedWithHandler(self, rows, opened)
 
-    def join(self, rows: Rows, connection: object) -> Joined:
-        """Return the application's on *connection*; it has to see what is queued."""
+    def flush(self) -> None:
+        """Wait until all is committed that is queued: the application's transaction has to see it, and may keep it out.
+
+        Raises `TransactionFailed` where it does, for as long as nothing renews the lease.
+        """
         try:
-            self.leased.flush([self.execution_id])
+            self.leased.flush([self.execution_id], self.leased.ttl / 2)
+        except LeaseLost as error:
+            raise self.taken_over(error) from error
+        except FlushTimeout as error:
+            raise TransactionFailed(
+                f"what is to be recorded before it cannot be written ({error}). Where the connection's transaction has"
+                " written already, that is why: call ctx.transaction(connection=…) before its first change"
+            ) from error
+
+    def join(self, rows: Rows, connection: object) -> Joined:
+        """Return the application's on *connection*."""
+        try:
             joined = self.leased.join(self.execution_id, self.epoch, connection)
         except LeaseLost as error:
             raise self.taken_over(error) from error
@@ -133,7 +147,11 @@ class JoinedByHandler(Joined):
         from szal.stores.transactions import Fate
 
         assert self._row is not None
-        fate = self._joined.fate(self._row)
+        try:
+            fate = self._joined.fate(self._row)
+        except Exception as problem:
+            self._transactions.lost(problem)  # nobody knows: another attempt might do it twice
+            raise
         if fate is Fate.OPEN:
             error = TransactionFailed(
                 f"the transaction that step {self._row.step_name!r} is recorded in is still open as its handler has"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from szal.errors import Cancelled, EncodeError, OutputNotSerializable
 from szal.expressions.path import Json
+from szal.interruption import is_interruption
 from szal.model.json.text import as_recorded
 from szal.model.results import StepResult
 from szal.raised import cause_of, trace_of, without_trace_of
@@ -123,7 +124,10 @@ class Attempt:
         context.promise_to_end()
         if self.error is None and context.is_given_up:
             self.error = Cancelled("nobody waits for this attempt any more")
-        self.recorded, self.error = work.conclude(self.call, self.output, self.encoded, self.error, self.ahead)
+        raised = self.error
+        self.recorded, self.error = work.conclude(self.call, self.output, self.encoded, raised, self.ahead)
+        if self.recorded is not None and raised is not None and is_interruption(raised):
+            self.error = raised  # it is not the step's, and is not lost
 
 
 def without_engine_frames(error: BaseException) -> BaseException:

@@ -390,9 +390,9 @@ class StepContext:
         lasts for half of `lease_ttl` at most. What `once` finds out in it is committed, or rolled back, with it.
 
         With *connection*, psycopg's or sqlite3's to the same database and in a transaction, the outcome is recorded in
-        that on leaving the block. Whoever owns it commits it before the handler returns, or rolls it back and raises.
-        The outcome has *output*, a value or what a function returns then; else, from when the handler has returned,
-        what that returns. See docs/transactions.md.
+        that on leaving the block; the call waits until what is queued is committed. Whoever owns it commits it before
+        the handler returns, or rolls it back and raises. The outcome has *output*, a value or what a function returns
+        then; else, from when the handler has returned, what that returns. See docs/transactions.md.
 
         Raises `NotSupportedHere` without a store in an SQLite file or in PostgreSQL, `TransactionFailed` for a second
         one, `Cancelled`, `StepTimeout` where the attempt is to end, TypeError and ValueError for another connection.

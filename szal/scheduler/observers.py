@@ -108,5 +108,8 @@ class StepLog(Protocol):
         Raises what *check* does, which is called while it waits, and `Cancelled`, `NotSupportedHere`.
         """
 
+    def catch_up(self) -> None:
+        """Return once what is queued is committed. Raises `TransactionFailed` where something keeps that from it."""
+
     def join(self, node: Node, connection: object) -> Joined:
         """Return the application's transaction on *connection*; as `open`. Raises TypeError, ValueError as well."""

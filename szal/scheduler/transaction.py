@@ -196,6 +196,8 @@ class JoinedWork(Work):
         self._is_recorded = False
         self._entered = 0.0
         self._output: tuple[str | None, Json] = None, None
+        if asked.log is not None:
+            asked.log.catch_up()  # while nothing of the application's is in the way
 
     def __enter__(self) -> Any:
         self._use()

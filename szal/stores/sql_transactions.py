@@ -91,9 +91,8 @@ class KeptTransaction(OpenTransaction, Keeper):
         if not self._is_over.wait(timeout):
             self.is_wanted = False
             raise self._unknown()
-        if self._error is not None:
-            raise self._error
-        assert self._is_committed
+        if self._error is not None or not self._is_committed:
+            raise self._error or self._unknown()
 
     def roll_back(self) -> None:
         self.is_wanted = False

@@ -603,6 +603,16 @@ class TestTheWriteLockOfSqlite:
 
 
 class TestNotHere:
+    def test_where_there_is_no_thread_to_be_had(self, bank, new_engine, refuse):
+        def pay(ctx):
+            refuse(*["szal-transaction"] if ctx.attempt == 1 else [])
+            with ctx.transaction() as connection:
+                transfer(connection, f"attempt {ctx.attempt}")
+
+        with new_engine(pay) as engine:
+            assert engine.run(flow(max_retries=1))["pay"].attempts == 2
+        assert bank.moved == once("attempt 2")
+
     def test_without_a_store(self):
         with Engine(lambda ctx: ctx.transaction().__enter__()) as engine:
             error = engine.run(flow())["pay"].error
@@ -865,6 +875,58 @@ class TestTheApplicationsOwn:
 
         with new_engine(pay) as engine:
             assert engine.run(flow())["pay"].error.startswith("ValueError: no transaction is open on the connection")
+        assert bank.moved == UNTOUCHED
+
+    def test_a_transaction_that_was_begun_by_hand_will_do(self, bank, new_engine, mine):
+        """As Django's atomic() has it: no transaction begins by itself, and one is open."""
+
+        def pay(ctx):
+            with ctx.transaction(connection=mine):
+                transfer(mine)
+            mine.execute("COMMIT")
+
+        if bank.is_sqlite:
+            mine.isolation_level = None
+        else:
+            mine.autocommit = True
+        mine.execute("BEGIN")
+        with new_engine(pay) as engine:
+            assert engine.run(flow()).success
+        assert bank.moved == once()
+
+    def test_asked_for_before_its_first_change_it_may_have_the_write_lock(self, bank, new_engine, mine):
+        def pay(ctx):
+            block = ctx.transaction(connection=mine)  # waits for what is queued
+            mine.execute("BEGIN IMMEDIATE" if bank.is_sqlite else "BEGIN")
+            transfer(mine)
+            with block:
+                pass
+            mine.execute("COMMIT")
+
+        if bank.is_sqlite:
+            mine.isolation_level = None
+        else:
+            mine.autocommit = True
+        with new_engine(pay) as engine:
+            assert engine.run(flow()).success
+        assert bank.moved == once()
+
+    @pytest.mark.parametrize("kind", ["sqlite"])
+    def test_asked_for_after_its_first_change_it_keeps_the_writer_out(self, bank, new_engine, mine):
+        def handler(ctx):
+            if ctx.step.name == "before":
+                transfer(mine)
+                return
+            try:
+                with ctx.transaction(connection=mine):
+                    pass
+            finally:
+                mine.rollback()
+
+        steps = [StepDef("before"), StepDef("pay")]
+        with new_engine(handler, lease_ttl=0.4) as engine:
+            error = bounded(engine.run, FlowDef("f", steps=steps))["pay"].error
+        assert "call ctx.transaction(connection=…) before its first change" in error
         assert bank.moved == UNTOUCHED
 
     def test_a_poll_has_none(self, bank, new_engine, mine):

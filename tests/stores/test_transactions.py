@@ -5,6 +5,7 @@ import sqlite3
 import threading
 
 import psycopg
+import psycopg_pool
 import pytest
 from forking import in_child
 from helper_engine import LONG, bounded
@@ -119,6 +120,20 @@ class TestAPool:
         transaction = opened(postgres, lease)
         assert transaction.connection.execute("SELECT 1").fetchall() == [(1,)]
         transaction.commit(outcome(lease), LONG)
+
+    def test_of_the_applications_keeps_one_back_and_is_left_as_it_was(self, postgres_url):
+        with psycopg_pool.ConnectionPool(postgres_url, min_size=1, max_size=2) as pool:
+            store = PostgresExecutionStore.from_pool(pool)
+            store.migrate()
+            lease = begun(store)
+            transaction = opened(store, lease)
+            store.save(record(2))
+            transaction.connection.execute(PAYMENTS)
+            transaction.commit(outcome(lease), LONG)
+            for _ in range(2):
+                with pool.connection() as connection:
+                    assert (connection.autocommit, connection.isolation_level) == (False, None)
+                    assert connection.execute("SELECT count(*) FROM payments").fetchall() == [(0,)]
 
     def test_loses_the_session_of_a_handler_that_is_left_behind_and_no_other(self, postgres, server, schema):
         lease = begun(postgres)

@@ -55,8 +55,6 @@ class PostgresDatabase(Database):
         self._found: PostgresStatements | None = None
         self._doubts = _Doubts()  # of each thread: its own
         self._marks = Marks()
-        self._kept_back = min(_KEPT_BACK, pool.size - 1)
-        self._room = Permits(pool.size - self._kept_back)  # for handlers
 
     @property
     def name(self) -> str:
@@ -188,17 +186,24 @@ class PostgresDatabase(Database):
         return PostgresListener(self.pool)
 
     def hold(self, keeper: Keeper) -> None:
-        if not self._kept_back:
-            raise NotSupportedHere(
-                "ctx.transaction()", f"the pool of {self.name} has one connection, which szal needs: max_size=2 or more"
-            )
-        if not self._room.take(lambda: keeper.is_wanted):
+        room = self._room()
+        if not room.take(lambda: keeper.is_wanted):
             return
         try:
             with suppress(LeftBehind):
                 self.use(partial(self._hold, keeper))
         finally:
-            self._room.give_back()
+            room.give_back()
+
+    def _room(self) -> Permits:
+        """Return what each handler has one of that has a connection of the pool; found at first use."""
+        size = self.pool.size
+        if size == 1:
+            raise NotSupportedHere(
+                "ctx.transaction()", f"the pool of {self.name} has one connection, which szal needs: max_size=2 or more"
+            )
+        room: Permits = self.__dict__.setdefault("_permits", Permits(size - min(_KEPT_BACK, size - 1)))  # atomic
+        return room
 
     def _hold(self, keeper: Keeper, connection: PostgresConnection) -> None:
         held = PostgresHeld(self.name, connection, self.statements, self._marks, self._end_session)
