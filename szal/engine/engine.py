@@ -176,6 +176,7 @@ class Engine(Fleet):
     ) -> Execution | None:
         """Have *thread* run what is admitted on this one; None where that id is somebody else's."""
         execution = Execution(spec.record.execution_id, token, self._admission.look)
+        execution.redaction = spec.redaction
         driver = self._driver(execution.execution_id, execution=execution)
         return driver.start(partial(self._admission.admit, spec, is_handed_out=True, signal=signal), thread, execution)
 

@@ -9,8 +9,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from szal.errors import ExecutionNotFound
+from szal.errors import ExecutionNotFound, describe
 from szal.logs import SafeLogger
+from szal.model.redaction import Redaction
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.waiters import Flag, get_within
@@ -42,6 +43,8 @@ class Execution:
         self.execution_id = execution_id
         self.last: ExecutionStatus | None = None
         """How it stood when it ended here; set by whoever runs it."""
+        self.redaction = Redaction()
+        """What must not be seen of it; set before it runs."""
         self._token = token
         self._look = look
         self._result: FlowResult | None = None
@@ -113,7 +116,9 @@ class Execution:
             return
         self._result, self._error = result, error
         if error is not None:  # nobody may ever ask
-            logger.error("execution %s ended by an error", self.execution_id, exc_info=error)
+            shown = self.redaction.exception(error)
+            told = "" if shown is error else f": {describe(error, self.redaction.mask)}"
+            logger.error("execution %s ended by an error%s", self.execution_id, told, exc_info=shown)
         self._over.set()
 
 

@@ -227,7 +227,7 @@ class Redaction:
 
     def exception(self, error: BaseException | None) -> BaseException | None:
         """Return *error* if nothing must be masked in what would be printed of it; else one of szal's own, or None."""
-        if error is None or self._is_clean(error):
+        if error is None or not self.is_active or self._is_clean(error):
             return error
         if not is_a(error, StepError):
             return None

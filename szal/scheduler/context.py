@@ -457,7 +457,8 @@ class StepContext:
         except BaseException as error:
             if is_interruption(error):
                 raise
-            logger.exception("progress sink failed: step %s of %s", step.name, self.execution_id)
+            shown = redaction.exception(error)
+            logger.error("progress sink failed: step %s of %s", step.name, self.execution_id, exc_info=shown)
 
     @property
     def redaction(self) -> Redaction:

@@ -614,3 +614,24 @@ def test_what_is_committed_with_the_work_of_a_handler_holds_none(store_url, new_
         result = engine.run(flow, {"password": SECRET})
     assert result["a"].output == result["b"].output == {"url": "***", "memo": "token ***"}
     assert_unseen(everything_in(store_url))
+
+
+@IN_MEMORY
+def test_what_a_sink_raises_in_the_middle_of_it_is_logged_without_it(new_engine, caplog):
+    def handler(ctx):
+        try:
+            raise KeyError(ctx.inputs["password"])
+        except KeyError:
+            ctx.log.exception("failed with %(password)s", ctx.inputs)
+            ctx.report("failed")
+
+    def sink(progress):
+        raise OSError("no screen")
+
+    flow = FlowDef("shop", inputs=INPUTS, steps=[StepDef("a")])
+    with new_engine(handler, progress_sink=sink) as engine:
+        assert engine.run(flow, {"password": SECRET}).success
+    assert "failed with ***" in caplog.text
+    assert "KeyError: '***'" in caplog.text
+    assert "progress sink failed: step a" in caplog.text
+    assert_unseen(caplog.text)
