@@ -331,6 +331,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "paused": "executions that go on once their time has come",
         "under_test": "an engine in a test",
         "running": "a flow run in a test",
+        "django": "the engine of a Django project in a test",
         "plugin": "what pytest is given",
         "store_contract": "what each store promises, as tests",
         "query_contract": "what szal's own stores promise besides, as tests",

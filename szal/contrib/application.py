@@ -5,7 +5,8 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
@@ -139,6 +140,15 @@ class ApplicationEngine:
         except Exception:
             self._serves = None
             logger.exception("the engine cannot be opened: the next request tries that again")
+
+    @contextmanager
+    def replaced(self, engine: Engine) -> Iterator[None]:
+        """Return a context manager: within it *engine* is the application's here: that of a test."""
+        before, self._opened = self._opened, _Opened(engine, Settings(store="memory:", flows=(), around=()))
+        try:
+            yield
+        finally:
+            self._opened = before
 
     def close(self, drain: float | None = None) -> None:
         """Close the engine of this process, as `Engine.close` does; its next use opens another. Tests call it."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any, cast
 
+from szal.engine.driver import NotAdmitted
 from szal.engine.engine import Engine
 from szal.engine.execution import Execution, RunThread
 from szal.engine.opening import config_of
@@ -12,6 +13,7 @@ from szal.errors import ExecutionOwned
 from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.results import FlowResult
+from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Handlers
 from szal.steps.resolving import Authored, Handling
@@ -31,6 +33,7 @@ class EngineUnderTest(Engine):
 
     _faked: Faked
     _paused: Paused | None = None
+    _is_eager = False
 
     @property
     def clock(self) -> FakeClock:
@@ -42,8 +45,38 @@ class EngineUnderTest(Engine):
         return super().run(self._as_run(flow), inputs, **options)
 
     def start(self, flow: FlowDef | Defined, inputs: Mapping[str, Json] | None = None, **options: Any) -> Execution:
-        """As `Engine.start`. The run waits until `clock` is moved."""
-        return super().start(self._as_run(flow), inputs, **options)
+        """As `Engine.start`. The run waits until `clock` is moved; of an eager engine it is over, or paused."""
+        begin = self._start_here if self._is_eager else super().start
+        return begin(self._as_run(flow), inputs, **options)
+
+    def _start_here(
+        self,
+        flow: FlowDef,
+        inputs: Mapping[str, Json] | None = None,
+        *,
+        execution_id: str | None = None,
+        cancel: CancellationToken | None = None,
+        labels: Mapping[str, str] | None = None,
+        signal: tuple[str, Json] | None = None,
+    ) -> Execution:
+        """Run *flow* on this thread."""
+        token = CancellationToken() if cancel is None else cancel.child()
+        spec = self._admission.spec_of(flow, inputs, execution_id or new_id(), token, labels)
+        sent = None if signal is None else self._admission.recovery().signal_of(*signal, f"start:{signal[0]}")
+        name = spec.record.execution_id
+        execution = Execution(name, token, self._admission.look)
+        try:
+            execution.finish(self._driver(name).run(partial(self._admission.admit, spec, signal=sent)))
+        except NotAdmitted:
+            raise ExecutionOwned(name) from None
+        return execution
+
+    def signal(self, execution_id: str, name: str, value: Json = None, *, signal_id: str | None = None) -> bool:
+        """As `Engine.signal`. An eager engine goes on with the execution at once, on this thread."""
+        is_sent = super().signal(execution_id, name, value, signal_id=signal_id)
+        if self._is_eager and self._paused is not None:
+            self._paused.fire()
+        return is_sent
 
     def submit(self, flow: FlowDef | Defined, inputs: Mapping[str, Json] | None = None, **options: Any) -> str:
         """As `Engine.submit`. Whoever works takes it at once: `not_before` goes by the database's clock."""
@@ -66,7 +99,10 @@ class EngineUnderTest(Engine):
         """Do nothing: whenever `clock` is moved, executions go on with which others would."""
 
     def go_on_with(self, execution_id: str) -> None:
-        """Resume an execution on a thread of its own. Raises what `resume` raises before anything runs."""
+        """Resume an execution, on a thread of its own. Raises what `resume` raises before anything runs."""
+        if self._is_eager:
+            self._resume(execution_id)
+            return
         recovery = self._admission.recovery()
         token = CancellationToken()
         execution = Execution(execution_id, token, self._admission.look)
@@ -98,6 +134,7 @@ def engine(
     store: str | ExecutionStore | None = "memory:",
     clock: FakeClock | None = None,
     crash: Crash | None = None,
+    eager: bool = False,
     **config: object,
 ) -> EngineUnderTest:
     """Return an engine for a test of *flows*: to be used in a ``with``, which closes it.
@@ -113,8 +150,9 @@ def engine(
     `Engine`.
 
     *store* is a URL, or a store, which stays open; None: nothing is recorded. It is written to at once, without a sink.
-    *clock* may be one that other engines have, too. *crash* says where the engine dies (`crash_after`). *config* are
-    settings of `EngineConfig`.
+    *clock* may be one that other engines have, too. *crash* says where the engine dies (`crash_after`). An *eager* one
+    runs what is started on the thread that starts it, until it has ended, or waits for something from outside; so it
+    does with what goes on after a signal. *config* are settings of `EngineConfig`.
 
     >>> from szal import Flow
     >>> remind = Flow("remind")
@@ -141,7 +179,7 @@ def engine(
         recorded_in = opened.enter_context(open_store(store)) if isinstance(store, str) else store
         seen_as = recorded_in if crash is None else cast("Store", Mortal(recorded_in, crash, given))
         made = EngineUnderTest(faked, config_of(seen_as, settings))
-        made._faked = faked
+        made._faked, made._is_eager = faked, eager
         made._owned = [opened.pop_all()]
     ledger = ledger_of(seen_as)
     if ledger is not None:

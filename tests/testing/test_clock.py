@@ -450,3 +450,23 @@ def test_what_stays_on_the_thread_of_its_run_waits_for_the_workers_too(clock):
     flow = FlowDef("f", FlowMode.PARALLEL, steps=steps)
     with engine(flow, handler=handler, clock=clock, store=None) as test:
         assert bounded(test.run, flow).raise_for_failure().total_duration == 2 * 3600
+
+
+@pytest.mark.parametrize("inline", ["always", "auto"])
+def test_an_eager_engine_does_what_it_can_before_start_returns(url, clock, inline):
+    flow, threads = FlowDef("f", steps=[StepDef("pay", timeout=30), wait("ok", timeout=3600), StepDef("ship")]), set()
+
+    def handler(ctx):
+        threads.add(threading.get_ident())
+        return ctx.sleep(20)
+
+    with engine(flow, handler=handler, store=url, clock=clock, eager=True, inline=inline) as test:
+        execution = test.start(flow, execution_id="e1")
+        assert (execution.done, execution.result().state) == (True, WorkflowState.PAUSED)
+        assert test.signal("e1", "ok", "Ada")
+        assert test.result("e1", timeout=0).outputs == {"pay": True, "ok": "Ada", "ship": True}
+        assert test.start(flow, signal=("ok", "Bob")).result()["ok"].output == "Bob"
+        late = test.start(flow).execution_id
+        test.clock.advance(3600)
+        assert test.result(late, timeout=0)["ok"].error == "step timeout: ok after 3600000ms"
+    assert (threads == {threading.get_ident()}) is (inline == "always")

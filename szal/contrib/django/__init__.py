@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from szal.expressions.path import Json
     from szal.model.flow import Defined, FlowDef
 
-__all__ = ["close", "engine", "start"]
+__all__ = ["application", "close", "engine", "start"]
 
 
 def engine() -> Engine:
@@ -30,7 +30,7 @@ def engine() -> Engine:
 
     It knows the flows of ``SZAL["FLOWS"]``, and records in the project's database.
     """
-    return _application().get()
+    return application().get()
 
 
 def start(
@@ -74,10 +74,11 @@ def close(drain: float | None = None) -> None:
 
     A process that ends does so by itself. Tests call it before their database is dropped.
     """
-    _application().close(drain)
+    application().close(drain)
 
 
-def _application() -> ApplicationEngine:
+def application() -> ApplicationEngine:
+    """Return what has the project's engine. Raises `ImproperlyConfigured`."""
     try:
         config = django.apps.apps.get_app_config("szal")
     except LookupError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django import conf
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, close_old_connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 from django.utils.module_loading import import_string
 
@@ -17,6 +17,7 @@ from szal.engine.opening import AsItIs
 from szal.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from szal.engine.opening import StoreLike
     from szal.scheduler.context import StepContext
     from szal.steps.resolving import Handling
 
@@ -25,13 +26,16 @@ __all__ = ["flows_of", "settings_of", "store_of", "store_with"]
 _KNOWN: Final = ("FLOWS", "DATABASE", "STORE", "RECOVER_EVERY", "DRAIN", "ENGINE")
 
 
-def settings_of() -> Settings:
-    """Return what the project's engine is to be. Raises `ImproperlyConfigured`, and what importing a flow raises."""
+def settings_of(store: "StoreLike | None" = None) -> Settings:
+    """Return what the project's engine is to be, with *store* in the place of the project's own.
+
+    Raises `ImproperlyConfigured`, and what importing a flow raises.
+    """
     given = _given()
     more: dict[str, Any] = {"inline": "never", **given.get("ENGINE", {})}
     own = {name: given[key] for name, key in (("recover_every", "RECOVER_EVERY"), ("drain", "DRAIN")) if key in given}
     return Settings(
-        store=AsItIs(store_of()),  # its tables are made by `migrate`
+        store=AsItIs(store_of()) if store is None else store,  # `migrate` makes its tables
         flows=flows_of(),
         around=(connections_kept_fresh,),
         more=more,
@@ -78,8 +82,15 @@ def _given() -> Mapping[str, Any]:
 @contextmanager
 def connections_kept_fresh(_: "StepContext") -> Iterator[None]:
     """Do what Django does around a request: close connections of this thread that are too old, or broken."""
-    close_old_connections()
+    _close_old_connections()
     try:
         yield
     finally:
-        close_old_connections()
+        _close_old_connections()
+
+
+def _close_old_connections() -> None:
+    """Close them, but for those in a transaction: a handler may be called within one of its caller's, as in a test."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
