@@ -210,7 +210,7 @@ class EngineBase:
         """Take note that a handler was left behind; called by the run's coordinating thread."""
         self._abandoned.append(None)
         name, index = attempt.context.step.name, attempt.context.index
-        kept = "" if attempt.claim is None else f", and keeps {', '.join(attempt.claim.needs)} until it ends"
+        kept = "" if attempt.permit is None else f", and keeps {', '.join(attempt.permit.needs)} until it ends"
         logger.warning(
             "step %s of %s (execution %s) runs past its time: its thread is left behind%s",
             name if index is None else item_key(name, index),

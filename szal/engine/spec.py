@@ -104,7 +104,7 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
     allow.
     """
     steps = plan.steps
-    if config.inline == "always" or plan.claimants:
+    if config.inline == "always" or plan.sharers:
         _check_settings(flow, plan, config)
     forward = resolver.resolve_all(steps, flow.name)
     if None in forward:
@@ -183,7 +183,7 @@ def _check_settings(flow: FlowDef, plan: Plan, config: EngineConfig) -> None:
         if step.inline is None and step.step_type not in ENGINE_TYPES and not config.clock.stands_still
         for problem in problems_of_inline(step, config.inline, " of the engine")
     ]
-    for step in plan.claimants:
+    for step in plan.sharers:
         short = {name: n for name, n in step.resources.items() if n > config.capacities.get(name, 1)}
         problems += [
             f"step {step.name!r}: it needs {n} of {name!r}, and there is {config.capacities.get(name, 1)}:"

@@ -14,7 +14,7 @@ from szal.model.results import StepResult
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
-from szal.scheduler.resources import Claim
+from szal.scheduler.resources import Permit
 from szal.scheduler.transaction import Work
 from szal.waiters import Mailbox
 
@@ -44,7 +44,6 @@ class Attempt:
         "ahead",
         "announce",
         "call",
-        "claim",
         "context",
         "encode",
         "encoded",
@@ -52,6 +51,7 @@ class Attempt:
         "handler",
         "is_last",
         "output",
+        "permit",
         "pool",
         "recorded",
         "timer",
@@ -77,7 +77,7 @@ class Attempt:
         """Put on the queue when it begins, for the coordinator to call."""
         self.is_last = False
         """Whether no other attempt follows, as it was told to end for good."""
-        self.claim: Claim | None = None
+        self.permit: Permit | None = None
         """On what its handler shares with others: given back when that has ended, be it that nobody waits for it."""
         self.pool: Any = None  # of the worker that it is given to
         self.timer: Any = None
@@ -92,9 +92,9 @@ class Attempt:
         context, call = self.context, self.call
         if context.cancelled or not call.begin():
             return True  # withdrawn while it was queued, or about to be: whoever stops the run has the coordinator told
-        claim = self.claim
-        if claim is not None:
-            claim.thread = get_ident()
+        permit = self.permit
+        if permit is not None:
+            permit.thread = get_ident()
         if self.announce is not None:
             finished.put(self.announce)
         try:
@@ -109,8 +109,8 @@ class Attempt:
             self.error = call.timed_out(self.error)
         if context.work is not None:
             self._conclude(context.work)
-        if claim is not None:
-            claim.release()
+        if permit is not None:
+            permit.release()
         if not call.report():
             return False
         finished.items.put(self)  # `Mailbox.put`, written out: each attempt comes by here

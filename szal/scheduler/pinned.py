@@ -52,8 +52,8 @@ def _call(c: Coordinator, run: Run, node: Node) -> bool:
     c.inline_run, c.baton, c.is_pinned = run, baton, True
     try:
         if c.inbox.has_calls:  # asked after it is said: whoever asks for a stop later tells the handler
-            if attempt.claim is not None:
-                run.claims[node.place] = attempt.claim
+            if attempt.permit is not None:
+                run.permits[node.place] = attempt.permit
             return False
         run.attempt_begins(node.place, attempt)
         attempt.execute(c.inbox.finished)

@@ -147,7 +147,7 @@ class Plan:
     may_be_done: Sequence[int] = ()  # the steps that say when their work is there
     names_exceptions: Sequence[StepDef] = ()  # the steps that do, in what they are tried again after
     flaws: Sequence[str] = ()  # what keeps it from being begun, though not from going on
-    claimants: Sequence[StepDef] = ()  # the steps that share something with others
+    sharers: Sequence[StepDef] = ()  # the steps that share something with others
     pins: bool = False  # some step is done on the coordinating thread only
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
@@ -196,7 +196,7 @@ class Plan:
         texts = {"template": node.template, "until": node.until, "seen_by_until": node.seen_by_until}
         nodes = [Node(item.index, step, item=item, edges=edges, **texts) for item in items]  # type: ignore[arg-type]
         plan = cls(
-            nodes, [step] * len(nodes), {}, pins=step.inline == "always", claimants=[step] if step.resources else ()
+            nodes, [step] * len(nodes), {}, pins=step.inline == "always", sharers=[step] if step.resources else ()
         )
         if nodes:
             plan.add_gate(*nodes)
@@ -239,7 +239,7 @@ class Plan:
             self.final_roots = [node for node in self.roots if node.place in self.finals]
             self.roots = [node for node in self.roots if node.place not in self.finals]
         self.pins = any(node.step.inline == "always" for node in self.nodes)
-        self.claimants = [node.step for node in self.nodes if node.step.resources]
+        self.sharers = [node.step for node in self.nodes if node.step.resources]
         for node in self.nodes:
             if len(node.edges) == 1 and node.until is None:
                 gate, kind = node.edges[0]

@@ -22,7 +22,7 @@ from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.holding import holds
 from szal.scheduler.observers import StepLog, StepWatcher
 from szal.scheduler.plan import MARKS, OPENS, EdgeKind, Node, Outcome, Plan
-from szal.scheduler.resources import Claim
+from szal.scheduler.resources import Permit
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Queued, Stage, Tally
 from szal.scheduler.timers import Timer
@@ -98,7 +98,7 @@ class Run:
     completed: Order = attrs.field(factory=list[Undoable])
     fan_outs: "dict[int, Run]" = attrs.field(factory=dict)  # by place: the items of steps that ran over a list here
     items_before: dict[int, dict[int, KeptItem]] = attrs.field(factory=dict)  # by place and index: from before
-    claims: dict[int, Claim] = attrs.field(factory=dict)  # by place: what steps that have not begun share with others
+    permits: dict[int, Permit] = attrs.field(factory=dict)  # by place: what steps that have not begun share with others
     held: "deque[Node]" = attrs.field(factory=deque)  # what may begin, and is too many at once
     raised: list[int] = attrs.field(factory=list)  # the places whose results hold what a handler raised
     history: dict[int, History] = attrs.field(factory=dict)
@@ -164,17 +164,17 @@ class Run:
 
     def give_back(self, place: int) -> None:
         """Give back what the step at *place* has, and its handler was to share with others, if there is anything."""
-        claim = self.claims.pop(place, None)
-        if claim is not None:
-            claim.release()
+        permit = self.permits.pop(place, None)
+        if permit is not None:
+            permit.release()
 
     def give_back_all(self) -> None:
         """Give back what steps have that have not begun, and have none wait for it."""
-        for place in list(self.claims):
+        for place in list(self.permits):
             self.give_back(place)
-        for stage in self.stages if self.plan.claimants else ():
+        for stage in self.stages if self.plan.sharers else ():
             if isinstance(stage, Queued):
-                stage.claim.release()
+                stage.permit.release()
 
     def under_way(self) -> list[tuple[Node, Stage]]:
         """Return the steps that have neither settled nor are waiting for others, with what they are doing."""

@@ -77,8 +77,8 @@ def forget(c: Coordinator, attempt: Attempt, *, abandoned: bool = False) -> None
         pool.load -= 1
         if abandoned:
             pool.lose_worker()
-    if attempt.claim is not None and not abandoned:
-        attempt.claim.release()
+    if attempt.permit is not None and not abandoned:
+        attempt.permit.release()
     if attempt.timer is not None:
         c.timers.cancel(attempt.timer)
 

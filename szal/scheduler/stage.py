@@ -38,7 +38,7 @@ from typing import ClassVar, Protocol
 
 import attrs
 
-from szal.scheduler.resources import Claim
+from szal.scheduler.resources import Permit
 from szal.scheduler.timers import Timer
 
 __all__ = [
@@ -113,7 +113,7 @@ class Queued:
 
     work: ClassVar[int] = 1
     waits: ClassVar[int] = 0
-    claim: Claim
+    permit: Permit
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -15,7 +15,7 @@ from szal.scheduler.context import StepContext
 from szal.scheduler.coordinator import Baton, Coordinator
 from szal.scheduler.ending import end, finish_if_done, refuse
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.resources import Claim
+from szal.scheduler.resources import Permit
 from szal.scheduler.run import Run
 from szal.scheduler.settling import announce, announce_attempt, decide, give_up, settle_recorded
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING, Queued
@@ -44,7 +44,7 @@ def start_ready(c: Coordinator) -> None:
             if c.timers.is_due(c.clock.monotonic()):  # what needs no worker may make ready ever more of its kind
                 return
             continue
-        if node.place in run.claims:
+        if node.place in run.permits:
             _put_first(c, run, node)
             _start_granted(c)
         elif run.pins and run.inline_of(node) == "always":
@@ -106,8 +106,8 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
     worker at once that would let more than the limit run, so then it is not; nor where a more urgent step may come.
     """
-    has_limit, claims = node.limit is not None, bool(node.step.resources)
-    if not (has_limit or claims or c.tally.work) and c.may_call_inline(run) and run.inline_of(node) == "auto":
+    has_limit, permits = node.limit is not None, bool(node.step.resources)
+    if not (has_limit or permits or c.tally.work) and c.may_call_inline(run) and run.inline_of(node) == "auto":
         _call(c, run, node)
         return True
     pool, other = c.pooled, c.limited
@@ -142,7 +142,7 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     if node.foreach is not None:
         fan_out.begin(c, run, node)
         return False
-    if node.step.resources and place not in run.claims and not _claim(c, run, node):
+    if node.step.resources and place not in run.permits and not _ask_for_permit(c, run, node):
         return False
     if node.losers:
         racing.end_losers(c, run, node)
@@ -158,33 +158,33 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     return True
 
 
-def _claim(c: Coordinator, run: Run, node: Node) -> bool:
+def _ask_for_permit(c: Coordinator, run: Run, node: Node) -> bool:
     """Have what the handler of *node* shares with others for it; False: it waits for that, or has failed."""
 
-    def granted(claim: Claim) -> None:
-        c.inbox.call(partial(_granted, c, run, node, claim))
+    def granted(permit: Permit) -> None:
+        c.inbox.call(partial(_granted, c, run, node, permit))
 
     step = node.step
     try:
-        claim = c.resources.ask(step.name, step.resources, step.priority, granted)
+        permit = c.resources.ask(step.name, step.resources, step.priority, granted)
     except ResourceHeld as error:
         call = new_call(run, node)
         call.started = call.ended = c.clock.monotonic()
         decide(c, call, None, None, error, last=True)
         return False
-    if claim.is_held:
-        run.claims[node.place] = claim
+    if permit.is_held:
+        run.permits[node.place] = permit
         return True
-    run.enter(node.place, Queued(claim))
+    run.enter(node.place, Queued(permit))
     return False
 
 
-def _granted(c: Coordinator, run: Run, node: Node, claim: Claim) -> None:
+def _granted(c: Coordinator, run: Run, node: Node, permit: Permit) -> None:
     """Have a step go on that has what it waited for; where it waits no more, that has been given back."""
     stage = None if run.is_over else run.stages[node.place]
-    if isinstance(stage, Queued) and stage.claim is claim:
+    if isinstance(stage, Queued) and stage.permit is permit:
         run.enter(node.place, READY)
-        run.claims[node.place] = claim
+        run.permits[node.place] = permit
         if _prepare(c, run, node):
             _put_first(c, run, node)
 
@@ -213,7 +213,7 @@ def _commit_start(c: Coordinator, run: Run, node: Node) -> None:
             refuse(c, run, node, error)
             return
         run.enter(node.place, STARTED)
-        if node.place in run.claims:
+        if node.place in run.permits:
             _put_first(c, run, node)
         else:
             c.ready.append((run, node))
@@ -356,8 +356,8 @@ def new_attempt(c: Coordinator, run: Run, node: Node) -> Attempt:
     context = run.new_context(node, call.number, call)
     attempt = Attempt(call, context, handler, c.variables.copy(), run.encode)
     attempt.ahead = c.ahead
-    if run.claims:
-        attempt.claim = run.claims.pop(node.place, None)
+    if run.permits:
+        attempt.permit = run.permits.pop(node.place, None)
     if run.watch is not None and call.is_first:
         attempt.announce = partial(announce_attempt, c, attempt)
     return attempt

@@ -195,8 +195,8 @@ def let_go(c: Coordinator, run: Run, node: Node) -> None:
     elif isinstance(stage, BackingOff):
         c.timers.cancel(stage.timer)
     elif isinstance(stage, Queued):
-        stage.claim.release()
-    elif run.claims:
+        stage.permit.release()
+    elif run.permits:
         run.give_back(node.place)
     run.enter(node.place, READY)
 

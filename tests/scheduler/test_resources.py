@@ -140,7 +140,7 @@ def until_asked(engine, number):
     """Wait until so many steps wait for something."""
     deadline = threading.Event()
     for _ in range(int(LONG / 0.002)):
-        if len({id(claim) for queue in list(engine.resources._queues.values()) for _, claim in queue}) == number:
+        if len({id(permit) for queue in list(engine.resources._queues.values()) for _, permit in queue}) == number:
             return
         deadline.wait(0.002)
     raise TimeoutError
@@ -279,13 +279,13 @@ class TestGivingItBack:
 
     def test_after_a_fork_a_child_has_all_of_it(self):
         resources = Resources(DB)
-        claim = resources.ask("a", DB, 0, lambda claim: None)
+        permit = resources.ask("a", DB, 0, lambda permit: None)
         child = os.fork()
         if child == 0:
-            claim.release()
-            os._exit(0 if resources.ask("b", DB, 0, lambda claim: None).is_held else 1)
+            permit.release()
+            os._exit(0 if resources.ask("b", DB, 0, lambda permit: None).is_held else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert claim.is_held
+        assert permit.is_held
 
     def test_whoever_waits_for_itself_is_told(self):
         def handler(ctx):
@@ -301,28 +301,28 @@ class TestGivingItBack:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_claims_are_granted_in_their_order_and_never_too_many(seed):
+def test_permits_are_granted_in_their_order_and_never_too_many(seed):
     draw, capacities = Random(seed), {"a": 2, "b": 3}
     resources, waiting, held = Resources(capacities), [], []
 
-    def granted(claim):
-        first = next(each for each in waiting if set(each.needs) & set(claim.needs))
-        assert first is claim
-        waiting.remove(claim)
-        held.append(claim)
+    def granted(permit):
+        first = next(each for each in waiting if set(each.needs) & set(permit.needs))
+        assert first is permit
+        waiting.remove(permit)
+        held.append(permit)
 
     for _ in range(200):
         if draw.random() < 0.5:
             names = draw.sample(["a", "b", "c"], draw.randint(1, 3))
             needs = {name: draw.randint(1, capacities.get(name, 1)) for name in names}
-            claim = resources.ask("s", needs, draw.randint(0, 2), granted)
-            (held if claim.is_held else waiting).append(claim)
+            permit = resources.ask("s", needs, draw.randint(0, 2), granted)
+            (held if permit.is_held else waiting).append(permit)
             waiting.sort(key=lambda each: each.order)
         elif held or waiting:
-            claim = draw.choice(held + waiting)
-            (held if claim in held else waiting).remove(claim)
-            claim.release()
-            claim.release()
+            permit = draw.choice(held + waiting)
+            (held if permit in held else waiting).remove(permit)
+            permit.release()
+            permit.release()
         for name in "abc":
             assert sum(each.needs.get(name, 0) for each in held) <= capacities.get(name, 1)
         for place, each in enumerate(waiting):  # whoever could go on, and is not behind somebody, does not wait
