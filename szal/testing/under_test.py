@@ -177,7 +177,11 @@ def engine(
     settings = {"clock": clock or FakeClock(), **config}
     with ExitStack() as opened:
         recorded_in = opened.enter_context(open_store(store)) if isinstance(store, str) else store
-        seen_as = recorded_in if crash is None else cast("Store", Mortal(recorded_in, crash, given))
+        seen_as = recorded_in
+        if crash is not None:
+            mortal = Mortal(recorded_in, crash, given)
+            opened.callback(mortal.bury)
+            seen_as = cast("Store", mortal)
         made = EngineUnderTest(faked, config_of(seen_as, settings))
         made._faked, made._is_eager = faked, eager
         made._owned = [opened.pop_all()]

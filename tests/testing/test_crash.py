@@ -1,7 +1,11 @@
 """A crash at a given step: what is recorded until then stays, the run is gone, and another engine goes on."""
 
+import sqlite3
 import threading
+from contextlib import closing
+from functools import partial
 
+import psycopg
 import pytest
 from helper_engine import bounded
 
@@ -224,3 +228,56 @@ def test_nobody_takes_over_what_has_not_crashed(url):
         test.clock.advance(0)
         with engine(flow, handler=print, store=store, clock=test.clock) as other, pytest.raises(ExecutionOwned):
             other.resume(execution.execution_id)
+
+
+# -- where the outcome is committed with what the handler writes -------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def bank(request, tmp_path):
+    """A database with an account that has 100, and how it is connected to."""
+    path = tmp_path / "app.db"
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"sqlite:///{path}"
+    connect = partial(psycopg.connect, url) if request.param == "postgres" else partial(sqlite3.connect, path)
+    with closing(connect()) as connection:
+        connection.execute("CREATE TABLE accounts (amount INTEGER)")
+        connection.execute("INSERT INTO accounts VALUES (100)")
+        connection.commit()
+    return url, connect
+
+
+def amount_in(connect):
+    with closing(connect()) as connection:
+        return connection.execute("SELECT amount FROM accounts").fetchone()[0]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("whose", ["the store's", "the application's"])
+def test_what_is_written_with_the_outcome_is_written_once(bank, recorded, whose):
+    url, connect = bank
+    move, made = Flow("move"), []
+    take = "UPDATE accounts SET amount = amount - 30"
+
+    @move.step
+    def pay(ctx):
+        made.append(ctx.attempt)
+        if whose == "the store's":
+            with ctx.transaction() as connection:
+                connection.execute(take)
+            return
+        with closing(connect()) as mine:
+            try:
+                with ctx.transaction(connection=mine):
+                    mine.execute(take)
+            except BaseException:
+                mine.rollback()
+                raise
+            mine.commit()
+
+    @move.step
+    def tell(pay):
+        return amount_in(connect)
+
+    result = bounded(run_flow, move, store=url, crash=crash_after("pay", recorded=recorded))
+    assert (result["tell"].output, amount_in(connect)) == (70, 70)
+    assert len(made) == (1 if recorded else 2)
