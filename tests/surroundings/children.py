@@ -41,7 +41,7 @@ def both(a, b):
     return a * b
 
 
-@family.step
+@family.step(inline="always")
 def pool():
     with context.Pool(1) as workers:
         return workers.map(square, [1, 2, 3])
@@ -50,15 +50,7 @@ def pool():
 @family.step(timeout=30)
 def process(pool):
     """Start a child on a thread of a worker's, while the engine goes on."""
-    child = context.Process(target=in_a_child, args=("limited",))
-    child.start()
-    child.join()
-    return child.exitcode
-
-
-@family.step(inline="always")
-def once_more(process):
-    child = context.Process(target=in_a_child, args=("inline",))
+    child = context.Process(target=in_a_child, args=("child",))
     child.start()
     child.join()
     return child.exitcode
@@ -68,5 +60,5 @@ if __name__ == "__main__":
     with engine:
         result = engine.run(family, execution_id="parent").raise_for_failure()
         print(result.outputs)
-        for name in ("limited-inherited", "limited-own", "inline-inherited", "inline-own"):
+        for name in ("child-inherited", "child-own"):
             print(name, engine.look(name).record.result.outputs["both"])

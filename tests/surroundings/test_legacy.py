@@ -1,14 +1,18 @@
 """docs/legacy.md: what old programs do beside a flow, each in a process of its own."""
 
+import io
 import re
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 from pairs import FULL
 from processes import UNMEASURED
+
+import szal
 
 PAGE = Path(__file__).parents[2] / "docs" / "legacy.md"
 METHODS = ["fork", "spawn", "forkserver"]
@@ -41,11 +45,9 @@ def test_handlers_use_multiprocessing_and_flows_run_in_its_children(method, kind
     url = "sqlite:///szal.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     printed = run("-W", "ignore", Path(__file__).with_name("children.py"), method, url, cwd=tmp_path).stdout
     assert printed.splitlines() == [
-        "{'pool': [1, 4, 9], 'process': 0, 'once_more': 0}",
-        "limited-inherited 9",
-        "limited-own 16",
-        "inline-inherited 9",
-        "inline-own 16",
+        "{'pool': [1, 4, 9], 'process': 0}",
+        "child-inherited 9",
+        "child-own 16",
     ]
 
 
@@ -141,6 +143,31 @@ def test_flows_are_written_run_and_followed_in_a_repl(tmp_path):
         "{'load': 4, 'double': 8, 'more': 9}",
     ]
     assert "DefinitionMismatch: execution x was started with a different definition: step 'more' is new" in done.stderr
+
+
+def test_ctrl_c_ends_the_following_and_not_the_run(monkeypatch, capsys):
+    class Interrupted(io.StringIO):
+        def write(self, text):
+            raise KeyboardInterrupt  # as it would come up there
+
+    begun, may_end = threading.Event(), threading.Event()
+
+    def handler(ctx):
+        begun.set()
+        may_end.wait(20)
+        return 42
+
+    with szal.Engine(handler) as engine:
+        execution = engine.start(szal.FlowDef("night", steps=[szal.StepDef("load")]), execution_id="e1")
+        begun.wait(20)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", Interrupted())
+            with pytest.raises(KeyboardInterrupt):
+                execution.follow()
+        assert not execution.done
+        may_end.set()
+        assert execution.follow().outputs == {"load": 42}
+    assert capsys.readouterr().out.splitlines()[-1] == "flow 'night' completed (execution e1)"
 
 
 CELL = """
