@@ -19,5 +19,5 @@ if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
     if len(sys.argv) == 1:
         execute_from_command_line([sys.argv[0], "migrate", "--run-syncdb", "--verbosity=0"])
-        sys.argv.append("runserver")
+        sys.argv += ["runserver", os.environ.get("PORT", "8000")]
     execute_from_command_line(sys.argv)

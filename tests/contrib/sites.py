@@ -1,6 +1,8 @@
 """Applications as tests have them served, whose flows wait for files."""
 
 import os
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,8 @@ class Site:
         """Wait until an execution is in that state, and return what is told of it."""
 
         def found() -> Any:
-            shown = ask(self.address, "GET", f"/status/{name}")
-            return shown if shown["state"] == state else None
+            shown = self.ask("GET", f"/status/{name}")
+            return shown if shown and shown["state"] == state else None
 
         return wait_until(found, 20)
 
@@ -49,14 +51,16 @@ class Site:
         """Wait until another process than *before* answers, and return it."""
 
         def found() -> int | None:
-            try:
-                pid: int = ask(self.address, "GET", "/process")["pid"]
-            except (OSError, ValueError):  # of the one that was just ending, or half an answer
-                return None
+            pid: int = (self.ask("GET", "/process") or {"pid": before})["pid"]
             return None if pid == before else pid
 
         pid: int = wait_until(found, 20)
         return pid
+
+    def ask(self, method: str, path: str, body: str | None = None) -> Any:
+        """Return what is answered; None of a process that ends before that, or in the middle of it."""
+        with suppress(OSError, ValueError, HTTPException):
+            return ask(self.address, method, path, body)
 
 
 def files_of(pid: int, name: str) -> list[Path]:

@@ -1,5 +1,6 @@
 """szal in a Django project: under gunicorn, with runserver, and its management command."""
 
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 from contrib.sites import PROC, Site, environment, files_of
 from processes import UNMEASURED, wait_until
+from stores.postgres_server import PostgresServer
 from web import ask, free_port, running, send, served
+
+import szal
 
 HERE = Path(__file__).parent
 MANAGE = HERE / "django_site" / "manage.py"
@@ -29,15 +33,13 @@ def manage(*words: str, place: Path, **variables: str) -> "subprocess.CompletedP
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database with the project's tables."""
+    """The URL of a database."""
     place = tmp_path_factory.mktemp("database")
     url = f"sqlite:///{place}/app.db"
     if request.param == "postgres":
         server = request.getfixturevalue("server")
         schema = server.new_schema()
         url = server.url_of(schema)
-    done = manage("migrate", "--run-syncdb", "-v0", place=place, DATABASE=url)
-    assert done.returncode == 0, done.stderr
     yield url
     if request.param == "postgres":
         server.drop_schema(schema)
@@ -76,6 +78,25 @@ class TestInATransactionOfTheRequest:
         assert ask(site.address, "POST", "/counts/d", "again") == {"state": "none"}
         assert site.await_state("d", "completed")["outputs"] == {"counted": 1}
         assert ask(site.address, "GET", "/notes/d") == {"count": 2}
+
+    def test_a_process_that_dies_after_the_commit_has_begun_nothing_and_another_start_does(self, site: Site) -> None:
+        site.ask("POST", "/counts/n", "die")
+        assert wait_until(lambda: site.ask("GET", "/notes/n"), 20) == {"count": 1}
+        assert ask(site.address, "GET", "/status/n") == {"state": "none"}
+        ask(site.address, "POST", "/counts/n")
+        assert site.await_state("n", "completed")["outputs"] == {"counted": 2}
+
+    def test_a_signal_is_sent_though_the_request_fails_unless_it_is_put_off(self, site: Site, database: str) -> None:
+        for name in ("o", "p"):
+            site.go_on(name)
+            site.begin(name)
+            site.await_state(name, "paused")
+        if database.startswith("postgres"):  # in a file the request holds the lock
+            assert send(site.address, "POST", "/walks/o/answer?fail", "yes").status == 500
+            site.await_state("o", "completed")
+        assert send(site.address, "POST", "/walks/p/answer?later&fail", "no").status == 500
+        ask(site.address, "POST", "/walks/p/answer?later", "yes")
+        assert site.await_state("p", "completed")["outputs"]["second"]["answer"] == "yes"
 
     def test_without_a_transaction_a_start_begins_at_once_and_stays_though_the_view_fails(self, site: Site) -> None:
         assert ask(site.address, "POST", "/plain/counts/e")["state"] in ("running", "completed")
@@ -117,7 +138,7 @@ class TestProcesses:
         shown = site.await_state("k", "paused")
         assert shown["outputs"]["first"]["pid"] != killed
         assert shown["waits"] == ["answer"]
-        assert ask(site.address, "POST", "/plain/walks/k/answer", "yes") == {"sent": True}
+        assert ask(site.address, "POST", "/walks/k/answer?later", "yes") == {}
         assert site.await_state("k", "completed")["outputs"]["second"]["answer"] == "yes"
 
     def test_a_worker_that_is_told_to_end_lets_its_step_end(self, site: Site) -> None:
@@ -135,12 +156,23 @@ class TestProcesses:
         assert site.await_state("m", "completed")["outputs"] == {"ends_its_connection": 42}
 
 
+class TestTransaction:
+    """What a step writes through Django in ``transaction(ctx)`` is committed with its outcome: once, or not at all."""
+
+    @pytest.mark.parametrize("how", ["succeeds", "fails", "dies before", "dies after"])
+    def test_it_is_there_once_whatever_happens(self, site: Site, how: str) -> None:
+        name = f"pay-{how.replace(' ', '-')}"
+        site.ask("POST", f"/payments/{name}", how)
+        assert site.await_state(name, "completed")["outputs"] == {"pays": "paid"}
+        assert ask(site.address, "GET", f"/notes/{name}") == {"count": 1}
+
+
 def test_runserver_that_reloads_waits_for_no_flow_and_goes_on_with_it_and_opens_one_engine(tmp_path: Path) -> None:
     shutil.copytree(MANAGE.parent, tmp_path / "django_site")
-    variables = environment(tmp_path, DATABASE=f"sqlite:///{tmp_path}/app.db") | {"PYTHONPATH": str(tmp_path)}
+    database = f"sqlite:///{tmp_path}/app.db"
+    szal.open_store(database).close()
+    variables = environment(tmp_path, DATABASE=database) | {"PYTHONPATH": str(tmp_path)}
     script = tmp_path / "django_site" / "manage.py"
-    made = subprocess.run([sys.executable, script, "migrate", "--run-syncdb", "-v0"], env=variables, cwd=tmp_path)
-    assert made.returncode == 0
     server = f"127.0.0.1:{free_port()}"
     command = [sys.executable, str(script), "runserver", server]
     with running(command, place=tmp_path, environment=variables, address=server) as address:
@@ -159,7 +191,8 @@ def test_the_command_has_the_store_and_the_flows_of_the_project(tmp_path: Path) 
     """It needs to be told neither; what it tells to type next needs it neither."""
     database = f"sqlite:///{tmp_path}/app.db"
     (tmp_path / "x.go").touch()
-    ran = manage("szal", "run", "walk", "-i", "name=x", "--id", "walk-1", place=tmp_path, DATABASE=database)
+    words = ["run", "walk", "-i", "name=x", "--id", "walk-1", "--settings=django_site.settings"]
+    ran = manage("szal", *words, place=tmp_path, DATABASE=database)
     assert ran.returncode == 3, ran.stderr
     assert f"then: python {MANAGE} szal resume walk-1 walk\n" in ran.stdout
     assert f": python {MANAGE} szal signal walk-1 answer\n" in ran.stdout
@@ -172,13 +205,19 @@ def test_the_command_has_the_store_and_the_flows_of_the_project(tmp_path: Path) 
             call_command("szal", "show", "nothing")
         except CommandError as error:
             print(error, error.returncode)
+        call_command("szal", "recover", "--json")
     """
     called = python(code, tmp_path, DATABASE=database)
-    assert called.stdout.splitlines()[-1] == "szal show nothing: exit status 2 2", called.stderr
-    words = ["recover", "--json", "--settings=django_site.settings"]
-    recovered = manage("szal", *words, place=tmp_path, DATABASE=database)
-    assert recovered.returncode == 0, recovered.stderr
-    assert json.loads(recovered.stdout)["result"]["steps"][2]["output"]["answer"] == "yes"
+    _, refused, recovered = called.stdout.splitlines()
+    assert refused == "szal show nothing: exit status 2 2"
+    assert json.loads(recovered)["result"]["steps"][2]["output"]["answer"] == "yes"
+
+
+def test_a_flow_runs_in_a_test_whose_database_is_dropped(server: PostgresServer, tmp_path: Path) -> None:
+    """Which PostgreSQL refuses as long as somebody is connected to it."""
+    ran = manage("test", "django_site", place=tmp_path, DATABASE=server.url)
+    assert "Ran 1 test" in ran.stderr
+    assert ran.returncode == 0, ran.stderr
 
 
 def python(code: str, place: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -188,13 +227,13 @@ def python(code: str, place: Path, **variables: str) -> "subprocess.CompletedPro
     return subprocess.run(command, env=found, capture_output=True, text=True, timeout=50)
 
 
-def test_the_store_is_the_database_of_the_project(tmp_path: Path) -> None:
+def test_the_store_is_the_database_of_the_project_and_what_is_wrong_with_settings_is_told(tmp_path: Path) -> None:
     code = """
         import django, json
         from django.conf import settings
         POSTGRES = {"ENGINE": "django.db.backends.postgresql"}
         SQLITE = {"ENGINE": "django.db.backends.sqlite3"}
-        settings.configure(USE_TZ=True, DATABASES={
+        settings.configure(USE_TZ=True, INSTALLED_APPS=["szal.contrib.django"], DATABASES={
             "default": {**SQLITE, "NAME": "app.db"},
             "memory": {**SQLITE, "NAME": ":memory:"},
             "server": {**POSTGRES, "NAME": "shop", "USER": "me", "PASSWORD": "a b@c/d?", "HOST": "db", "PORT": 5433,
@@ -215,12 +254,22 @@ def test_the_store_is_the_database_of_the_project(tmp_path: Path) -> None:
                 print(error)
             else:
                 print(json.dumps(conninfo_to_dict(url)) if url.startswith("postgres") else url)
+
+        from szal.contrib.django import engine
+        for change in ({"FLOW": []}, {"FLOWS": "shop.flows.order"}, None):
+            settings.SZAL = change or {}
+            if change is None:
+                django.apps.apps.set_installed_apps([])
+            try:
+                engine()
+            except ImproperlyConfigured as error:
+                print(error)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=tmp_path, env=UNMEASURED
     )
     assert done.returncode == 0, done.stderr
-    file, memory, server, socket, service, role = done.stdout.splitlines()
+    file, memory, server, socket, service, role, *wrong = done.stdout.splitlines()
     assert file == f"sqlite:///{tmp_path}/app.db"
     assert memory.startswith("the database 'memory' is in memory, where only Django sees it; SZAL[")
     assert json.loads(server) == {
@@ -235,33 +284,15 @@ def test_the_store_is_the_database_of_the_project(tmp_path: Path) -> None:
     assert json.loads(socket) == {"dbname": "shop", "host": "/run/pg sql"}
     assert json.loads(service) == {"service": "shop"}
     assert role.startswith("the database 'role' assumes the role 'boss'")
-
-
-def test_a_setting_that_is_wrong_is_told(tmp_path: Path) -> None:
-    code = """
-        import django
-        from django.apps import apps
-        from django.conf import settings
-        django.setup()
-        from szal.contrib.django import engine
-        for change in ({"FLOW": []}, {"FLOWS": "shop.flows.order"}, None):
-            settings.SZAL = change or {}
-            if change is None:
-                apps.set_installed_apps([])
-            try:
-                engine()
-            except Exception as error:
-                print(error)
-    """
-    done = python(code, tmp_path, DATABASE=f"sqlite:///{tmp_path}/app.db")
-    assert done.stdout.splitlines() == [
+    assert wrong == [
         "SZAL has no setting 'FLOW'; did you mean 'FLOWS'?",
         'SZAL["FLOWS"] is a list: ["shop.flows.order"]',
         'add "szal.contrib.django" to INSTALLED_APPS',
-    ], done.stderr
+    ]
 
 
-def test_without_django_it_names_the_extra() -> None:
-    code = "import sys; sys.modules['django'] = None\nimport szal.contrib.django"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=UNMEASURED)
-    assert 'szal.contrib.django needs Django: pip install "szal[django]"' in done.stderr
+def test_without_django_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "django", None)
+    monkeypatch.delitem(sys.modules, "szal.contrib.django", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r'szal.contrib.django needs Django: pip install "szal\[django\]"'):
+        importlib.import_module("szal.contrib.django")

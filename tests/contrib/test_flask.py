@@ -1,9 +1,9 @@
 """szal in a Flask application: under gunicorn, as its development server, and in tests of its own."""
 
+import importlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from contrib.sites import PROC, Site, environment, files_of
 from flask import Flask, current_app, g, has_request_context
-from processes import UNMEASURED, wait_until
+from processes import wait_until
 from web import ask, running, served
 
 import szal
@@ -190,7 +190,8 @@ class TestInOneProcess:
             _ = flows.engine
 
 
-def test_without_flask_it_names_the_extra() -> None:
-    code = "import sys; sys.modules['flask'] = None\nimport szal.contrib.flask"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=UNMEASURED)
-    assert 'szal.contrib.flask needs Flask: pip install "szal[flask]"' in done.stderr
+def test_without_flask_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flask", None)
+    monkeypatch.delitem(sys.modules, "szal.contrib.flask")
+    with pytest.raises(ModuleNotFoundError, match=r'szal.contrib.flask needs Flask: pip install "szal\[flask\]"'):
+        importlib.import_module("szal.contrib.flask")

@@ -2,10 +2,9 @@
 
 import os
 
-from django.db.transaction import atomic
-
 import szal
 from shop.models import Order, Payment
+from szal.contrib.django import transaction
 
 order = szal.Flow("order")
 
@@ -18,11 +17,11 @@ def check(ctx: szal.StepContext, number: int) -> str:
 
 
 @order.step(needs=check)
-def pay(number: int) -> None:
-    """Move the money, once: after a crash it is seen whether that was done."""
-    with atomic():
-        found = Order.objects.select_for_update().get(pk=number)
-        Payment.objects.get_or_create(order=found, defaults={"euros": found.euros})
+def pay(ctx: szal.StepContext, number: int) -> None:
+    """Move the money, once: what is written here is committed together with the outcome of the step."""
+    with transaction(ctx):
+        found = Order.objects.get(pk=number)
+        Payment.objects.create(order=found, euros=found.euros)
         found.state = "paid"
         found.save()
 

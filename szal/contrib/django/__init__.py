@@ -1,8 +1,9 @@
 """szal in a Django project, with the extra ``szal[django]``: see docs/django.md."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from szal.contrib.application import ApplicationEngine, without_context
 from szal.engine.engine import Engine
@@ -12,6 +13,7 @@ from szal.model.step import new_id
 try:
     import django.apps
     from django.core.exceptions import ImproperlyConfigured
+    from django.db.transaction import atomic, get_connection, on_commit
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "django":
         raise
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from szal.contrib.django.apps import SzalConfig
     from szal.expressions.path import Json
     from szal.model.flow import Defined, FlowDef
+    from szal.scheduler.context import StepContext
 
-__all__ = ["application", "close", "engine", "start"]
+__all__ = ["application", "close", "engine", "start", "transaction"]
 
 
 def engine() -> Engine:
@@ -49,14 +52,12 @@ def start(
     without a transaction, `ExecutionOwned` is raised. Otherwise it is `Engine.start`, without the context variables of
     whoever calls: what steps need of a request are inputs.
     """
-    from django.db import transaction
-
     execution_id = new_id() if execution_id is None else execution_id
     found = engine()
     found.check_start(flow, inputs, execution_id=execution_id, labels=labels)
     begin = partial(found.start, flow, inputs, execution_id=execution_id, labels=labels, signal=signal)
-    if transaction.get_connection(using).in_atomic_block:
-        transaction.on_commit(partial(_start_unless_it_runs, begin), using=using)
+    if get_connection(using).in_atomic_block:
+        on_commit(partial(_start_unless_it_runs, begin), using=using)
     else:
         without_context(begin)
     return execution_id
@@ -67,6 +68,26 @@ def _start_unless_it_runs(begin: Callable[[], object]) -> None:
         without_context(begin)
     except ExecutionOwned:
         return  # the request is answered for: what it wanted is under way
+
+
+@contextmanager
+def transaction(ctx: "StepContext", using: str | None = None, *, output: object = ...) -> Iterator[Any]:
+    """Return a block, one in each attempt, whose writes through Django are committed with the step's outcome.
+
+    It is an `atomic` block of the project's database (or of *using*, which has to be the store's), the outermost one:
+    as it is left, both are committed, or, by an exception, neither. So it comes last in the step. Later steps find
+    *output*, a value or what a function returns as the block is left; without it, what the handler returns, which a
+    crash between the commit and that loses.
+
+    Gives Django's connection. Raises what `StepContext.transaction` does, and RuntimeError within another transaction.
+    """
+    from szal.contrib.django.settings import alias_of
+
+    alias = alias_of() if using is None else using
+    with atomic(using=alias, durable=True):
+        connection = get_connection(alias)
+        with ctx.transaction(connection=connection.connection, output=output):
+            yield connection
 
 
 def close(drain: float | None = None) -> None:

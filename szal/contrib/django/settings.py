@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from szal.scheduler.context import StepContext
     from szal.steps.resolving import Handling
 
-__all__ = ["flows_of", "settings_of", "store_of", "store_with"]
+__all__ = ["alias_of", "flows_of", "settings_of", "store_of", "store_with"]
 
 _KNOWN: Final = ("FLOWS", "DATABASE", "STORE", "RECOVER_EVERY", "DRAIN", "ENGINE")
 
@@ -44,10 +44,16 @@ def settings_of(store: "StoreLike | None" = None) -> Settings:
     )
 
 
+def alias_of() -> str:
+    """Return which database of the project is the store; where that is none of them, which one goes with it."""
+    given = _given()
+    return DEFAULT_DB_ALIAS if "STORE" in given else str(given.get("DATABASE", DEFAULT_DB_ALIAS))
+
+
 def store_of() -> str:
     """Return the URL of the store: ``STORE``, or that of the database that ``DATABASE`` names in ``DATABASES``."""
     given = _given()
-    return str(given["STORE"]) if "STORE" in given else url_of(given.get("DATABASE", DEFAULT_DB_ALIAS))
+    return str(given["STORE"]) if "STORE" in given else url_of(alias_of())
 
 
 def store_with(alias: str) -> str | None:
@@ -55,8 +61,7 @@ def store_with(alias: str) -> str | None:
 
     One that is no database of the project is made with the default one; what can be no store has no tables.
     """
-    given = _given()
-    if alias != (DEFAULT_DB_ALIAS if "STORE" in given else given.get("DATABASE", DEFAULT_DB_ALIAS)):
+    if alias != alias_of():
         return None
     with suppress(ImproperlyConfigured):
         return store_of()

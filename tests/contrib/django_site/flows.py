@@ -1,6 +1,7 @@
 """Flows that tell what they find."""
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from django.db import OperationalError, connection
 
 import szal
+from szal.contrib.django import transaction
 
 PLACE = Path(os.environ["PLACE"])
 """Where the first step of a walk makes the file NAME.busy, and then waits for the file NAME.go."""
@@ -54,3 +56,24 @@ def ends_its_connection(ctx: szal.StepContext) -> int:
             cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         cursor.execute("SELECT 42")
         return int(cursor.fetchone()[0])
+
+
+pay = szal.Flow("pay")
+
+
+@pay.step(max_retries=1, retry_delay=0)
+def pays(ctx: szal.StepContext, text: str, how: str) -> str:
+    """Write a note together with the outcome; fail, or die, before the commit or after it, in the first attempt."""
+    from django_site.models import Note
+
+    again = (PLACE / f"{text}.again").exists()
+    (PLACE / f"{text}.again").touch()
+    with transaction(ctx, output="paid"):
+        Note.objects.create(text=text)
+        if how == "fails" and not again:
+            raise OSError("no answer")
+        if how == "dies before" and not again:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if how == "dies after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "paid"

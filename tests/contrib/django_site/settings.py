@@ -18,19 +18,19 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": _URL.path[1:],
         "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 10},
+        "TEST": {"NAME": f"{_URL.path[1:]}.test"},
     }
     if _URL.scheme == "sqlite"
     else {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": _URL.path[1:],
         "USER": _URL.username or "",
-        "CONN_MAX_AGE": None,
         "OPTIONS": {key: unquote(value) for key, _, value in (each.partition("=") for each in _URL.query.split("&"))},
     }
 }
 DATABASES["default"]["ATOMIC_REQUESTS"] = True
 SZAL = {
-    "FLOWS": ["django_site.flows.walk", "django_site.flows.count", "django_site.flows.broken"],
+    "FLOWS": [f"django_site.flows.{name}" for name in ("walk", "count", "broken", "pay")],
     "RECOVER_EVERY": 0.1,
     "ENGINE": {"durability": "step", "max_concurrency": 1},
 }

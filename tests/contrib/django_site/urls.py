@@ -2,6 +2,8 @@
 
 import atexit
 import os
+import signal
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -10,7 +12,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 import szal
-from django_site.flows import PLACE, broken, count, walk
+from django_site.flows import PLACE, broken, count, pay, walk
 from django_site.models import Note
 from szal.contrib.django import engine, start
 
@@ -44,7 +46,15 @@ def begin_walk(request: HttpRequest, name: str) -> JsonResponse:
 
 @csrf_exempt
 def answer(request: HttpRequest, name: str) -> JsonResponse:
-    return JsonResponse({"sent": engine().signal(name, "answer", request.body.decode())})
+    """Send a signal, at once or once the request is committed; then fail, if the path says so."""
+    send = partial(engine().signal, name, "answer", request.body.decode())
+    if "later" in request.GET:
+        transaction.on_commit(send)
+    else:
+        send()
+    if "fail" in request.GET:
+        raise RuntimeError("the view failed")
+    return JsonResponse({})
 
 
 @csrf_exempt
@@ -54,9 +64,17 @@ def break_connection(request: HttpRequest, name: str) -> JsonResponse:
 
 
 @csrf_exempt
+def begin_pay(request: HttpRequest, name: str) -> JsonResponse:
+    start(pay, {"text": name, "how": request.body.decode()}, execution_id=name)
+    return JsonResponse({})
+
+
+@csrf_exempt
 def begin_count(request: HttpRequest, name: str) -> JsonResponse:
     """Write a note, start a flow that counts them, and tell what became of that before the answer is sent."""
     Note.objects.create(text=name)
+    if request.body == b"die":
+        transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
     start(count, {"text": name}, execution_id=name)
     told = status(name)
     if request.body == b"fail":
@@ -94,9 +112,10 @@ def plain(request: HttpRequest, name: str, view: Any) -> JsonResponse:
 urlpatterns = [
     path("process", process),
     path("walks/<name>", begin_walk),
-    path("plain/walks/<name>/answer", plain, {"view": answer}),
+    path("walks/<name>/answer", answer),
     path("broken/<name>", break_connection),
     path("notes/<name>", notes),
+    path("payments/<name>", begin_pay),
     path("counts/<name>", begin_count),
     path("counts/<name>/run", run_count),
     path("plain/counts/<name>", plain, {"view": begin_count}),
