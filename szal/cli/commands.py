@@ -22,6 +22,7 @@ from szal.cli.message import cancel, pause, prune, resolve, signal
 from szal.cli.options import json_option, needed, not_empty, store_option, target_argument
 from szal.cli.outputs import whole
 from szal.cli.run import run
+from szal.cli.schedules import next_, schedules
 from szal.cli.session import check_waits, get_ready
 from szal.cli.show import full_record
 from szal.cli.target import Target, find_target
@@ -242,5 +243,5 @@ class NoSuchStep(SzalError):
 
 # -- what goes on -----------------------------------------------------------------------------------------
 
-for command in (resume, recover, rerun, worker, signal, pause, cancel, resolve, check, doctor, prune):
+for command in (resume, recover, rerun, worker, schedules, next_, signal, pause, cancel, resolve, check, doctor, prune):
     szal.add_command(command)

@@ -1,12 +1,13 @@
 """Executions that one process submits and another one runs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from szal.engine.steering import Steering
+from szal.errors import ExecutionNotFound
 from szal.expressions.path import Json
 from szal.model.fields import problem_of_text
 from szal.model.flow import Defined, FlowDef
@@ -17,6 +18,7 @@ from szal.scheduler.cancel import CancellationToken, check_token
 
 if TYPE_CHECKING:
     from szal.engine.recovery import Recovery
+    from szal.engine.timetable import Schedule, Timetable
 
 __all__ = ["Fleet"]
 
@@ -114,6 +116,93 @@ class Fleet(Steering):
         finally:
             self._background.remove(worker)
 
+    def schedule(
+        self,
+        flow: FlowDef | Defined,
+        cron: str,
+        *,
+        name: str | None = None,
+        timezone: str = "UTC",
+        inputs: Mapping[str, Json] | None = None,
+        catch_up: Literal["last", "all", "none"] = "last",
+        overlap: Literal["allow", "skip", "queue"] = "allow",
+        queue: str = "default",
+    ) -> str:
+        """Have a flow begun at the times that *cron* says, by the wall clock of *timezone*; return its name.
+
+        It is a row in the database: any number of processes may say it, and one that says something else replaces it.
+        Its times come where engines `work`, in the queue *queue*, within a second. The id of each execution is
+        ``NAME@2026-11-26T02:00:00+00:00``, so each time comes once, whoever is faster.
+
+        What was missed while nobody worked: "last" begins the last time of these, "all" each of them, "none" nothing
+        that is more than a minute late. Where the last execution still runs, *overlap* says whether another one begins
+        ("allow"), waits for its end ("queue"), or is left out ("skip").
+
+        Raises what `submit` raises, ValueError for what is no time, and `MissingExtra` without ``szal[cron]``.
+
+        >>> from szal import Engine, EngineConfig, StepDef, open_store
+        >>> with Engine([], EngineConfig(execution_store=open_store("memory:"))) as engine:
+        ...     engine.schedule(FlowDef("nightly", steps=[StepDef("load")]), "0 2 * * *", timezone="Europe/Berlin")
+        ...     [(each.name, each.cron, each.next_at.minute) for each in engine.schedules()]
+        ...     engine.unschedule("nightly"), engine.schedules()
+        'nightly'
+        [('nightly', '0 2 * * *', 0)]
+        (True, [])
+        """
+        from szal.engine.timetable import Schedule
+        from szal.model.definition import Definition
+
+        _check_queue(queue)
+        spec = self._admission.submission_of(flow, inputs, None, None)
+        name = spec.flow.name if name is None else name
+        problem = "is empty" if name == "" else problem_of_text(name)
+        if problem is not None:
+            raise ValueError(f"the name of a schedule {problem}")
+        more = {"queue": queue, "flow_name": spec.flow.name}
+        schedule = Schedule.checked(name, cron, timezone, catch_up, overlap, **more)
+        self._timetable().put(schedule, spec.record, Definition.of(spec.flow))
+        return name
+
+    def unschedule(self, name: str) -> bool:
+        """Have a schedule's times come no more; False where there is none of that name. What has begun goes on."""
+        return self._admission.recovery().ledger.schedules.remove(name)
+
+    def schedules(self) -> "list[Schedule]":
+        """Return all schedules of the store, the one that is due next first."""
+        return self._timetable().all()
+
+    def next_due(self, queues: str | Sequence[str] = ("default",)) -> datetime | None:
+        """Return when there is something to do for an engine that works on *queues*; None: nobody knows of anything.
+
+        That is what is submitted, a schedule, a sleep, or the time-out of a wait; a time that is past for what is due
+        now. So a process that exits (cron, a timer of systemd, a function without a server) knows when to come back:
+        ``work(until_idle=True)``, and then at that time. A signal may come earlier.
+        """
+        recovery = self._admission.recovery()
+        ledger, names = recovery.ledger, (queues,) if isinstance(queues, str) else tuple(queues)
+        now = ledger.clock()
+        found = [seconds for seconds in (ledger.queue.due_in(names), ledger.wakes_in()) if seconds is not None]
+        times = [now + seconds for seconds in found]
+        times += [each.next_at for each in ledger.schedules.all()[:1]]
+        if recovery.interrupted(None):
+            times.append(now)
+        return datetime.fromtimestamp(min(times), UTC) if times else None
+
+    def _timetable(self) -> "Timetable":
+        from szal.engine.timetable import Timetable
+
+        recovery = self._admission.recovery()
+        leased = recovery.leased
+        ahead = leased.ahead()
+
+        def is_live(execution_id: str) -> bool:
+            try:
+                return recovery.ledger.read(execution_id, steps=False).record.state.is_live
+            except ExecutionNotFound:
+                return False
+
+        return Timetable(recovery.ledger.schedules, leased, lambda: ahead + leased.clock.monotonic(), is_live)
+
     def _resume(
         self,
         execution_id: str,
@@ -147,6 +236,9 @@ class _Works:
 
     def interrupted(self) -> Sequence[str]:
         return self.recovery.interrupted(None)
+
+    def fire(self) -> None:
+        self.engine._timetable().fire()
 
     def is_active(self, execution_id: str) -> bool:
         return execution_id in self.engine._admission.active

@@ -48,6 +48,9 @@ class Works(Protocol):
     def interrupted(self) -> Sequence[str]:
         """Return what nobody runs although it could go on."""
 
+    def fire(self) -> None:
+        """Submit what schedules have due."""
+
     def is_active(self, execution_id: str) -> bool:
         """Whether this engine has it already."""
 
@@ -84,7 +87,7 @@ class Worker:
         self._left_alone: dict[str, float] = {}  # what cannot be run here, with when it is tried again
         self._done: list[str] = []  # what has begun, and is to be taken from the queue
         self._count = 0
-        self._recovers_at = 0.0
+        self._recovers_at = self._fires_at = 0.0
         self._is_closing = False
 
     def work(self, *, until_idle: bool, stop: CancellationToken | None) -> int:
@@ -168,6 +171,9 @@ class Worker:
             return False
         try:
             self._forget_done()
+            if now >= self._fires_at or looks_again:
+                self._fires_at = now + _RECOVER_EVERY
+                self._works.fire()
             but = {*self._running, *self._left_alone}
             claimed = self._queue.claim(Claim(queues=self._queues, most=room, ttl=self._ttl, but=but))
             taken = [(execution_id, True) for execution_id in claimed]

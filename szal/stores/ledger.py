@@ -15,6 +15,7 @@ from szal.model.bounds import ANYTHING, Bounds
 from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
 from szal.stores.queue import Queue
+from szal.stores.schedules import Schedules
 from szal.stores.transactions import JoinedTransaction, OpenTransaction
 from szal.stores.writes import Lease, NewExecution, StepRow, StepRows, Write
 
@@ -152,6 +153,10 @@ class Ledger(Protocol):
         """What is submitted and has not begun."""
 
     @property
+    def schedules(self) -> Schedules:
+        """What is begun again and again, at its times."""
+
+    @property
     def name(self) -> str:
         """What messages call the store; never holds a password."""
 
@@ -252,6 +257,9 @@ class Ledger(Protocol):
         and `NotSupportedHere`.
         """
         raise NotSupportedHere("ctx.transaction()", f"{self.name} is no database: {_NEEDED}")
+
+    def wakes_in(self) -> float | None:
+        """Return in how many seconds a paused execution goes on by itself, 0.0: now; None: none does."""
 
     # -- signals --------------------------------------------------------------------------------------
 

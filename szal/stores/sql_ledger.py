@@ -17,6 +17,7 @@ from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
 from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish, parted
 from szal.stores.sql_queue import SqlQueue
+from szal.stores.sql_schedules import SqlSchedules
 from szal.stores.sql_transactions import KeptTransaction, OthersTransaction
 from szal.stores.statements import Statements
 from szal.stores.writes import (
@@ -60,6 +61,10 @@ class SqlLedger(Ledger):
     @property
     def queue(self) -> SqlQueue:
         return SqlQueue(self._database, partial(self._record, is_claim=True))  # not kept: it leads back to this
+
+    @property
+    def schedules(self) -> SqlSchedules:
+        return SqlSchedules(self._database, self.queue.submit_in)
 
     # -- writing --------------------------------------------------------------------------------------
 
@@ -301,6 +306,10 @@ class SqlLedger(Ledger):
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
         rows = self._database.read(self._statements.candidates) + self._database.read(self._statements.awake)
         return [row[0] for row in rows if row[1] is None or not row[2] or is_gone(row[1])]
+
+    def wakes_in(self) -> float | None:
+        ((seconds,),) = self._database.read(self._statements.wake)
+        return None if seconds is None else max(0.0, float(seconds))
 
     # -- transactions of handlers ---------------------------------------------------------------------
 

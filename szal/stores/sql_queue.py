@@ -27,7 +27,7 @@ class SqlQueue(Queue):
         return self._database.statements
 
     def submit(self, submission: Submission, connection: object = None) -> bool:
-        submit = partial(self._submit, submission)
+        submit = partial(self.submit_in, submission)
         if connection is None:
             return self._database.transact(submit, submission)
         guest = self._database.join(connection)
@@ -36,7 +36,8 @@ class SqlQueue(Queue):
             raise ValueError(f"the connection does not lead to {self._database.name}, the database of the store")
         return guest.do(submit)
 
-    def _submit(self, submission: Submission, transaction: Transaction) -> bool:
+    def submit_in(self, submission: Submission, transaction: Transaction) -> bool:
+        """Do so in a transaction."""
         if not self._record([submission.unowned], transaction):
             return False
         transaction.many(self._statements.enqueue, [submission.row()])

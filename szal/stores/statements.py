@@ -196,6 +196,15 @@ class Statements:
     """Takes queues, what not to take, twice how many, and seconds; what others take is passed over."""
     dequeue: Statement
     unclaim: Statement
+    # -- schedules
+    put_schedule: Statement
+    """Does nothing where there is one of that name that says the same."""
+    remove_schedule: Statement
+    schedules: Statement
+    advance_schedule: Statement
+    """Returns a row where it is still as it was."""
+    wake: Statement
+    """In how many seconds the first paused execution goes on by itself, or NULL."""
 
     now: Statement
     parts: Parts

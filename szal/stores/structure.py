@@ -27,6 +27,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "szal_steps": ("execution_id", "step_name", "seq", "result", "signal_id"),
     "szal_signals": ("execution_id", "signal_id", "name", "value", "sent"),
     "szal_queue": ("execution_id", "queue", "priority", "not_before", "due", "submitted"),
+    "szal_schedules": ("name", "data", "flow", "next_at", "last_id"),
 }
 """The columns of each table, on every database. A migration that adds one adds it here."""
 
@@ -37,6 +38,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "szal_steps": ("execution_id", "step_name"),
     "szal_signals": ("execution_id", "signal_id"),
     "szal_queue": ("execution_id",),
+    "szal_schedules": ("name",),
 }
 """What rows of each table are told apart by, on every database: the columns of a primary key, or a unique index."""
 

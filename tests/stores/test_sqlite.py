@@ -149,6 +149,7 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
             ("szal", "m009_labels"),
             ("szal", "m010_pausing"),
             ("szal", "m011_queue"),
+            ("szal", "m012_schedules"),
         ]
 
 

@@ -13,6 +13,8 @@ from szal.stores.batch import leases_of, merged
 from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
 from szal.stores.memory.queue import MemoryQueue, Places
+from szal.stores.memory.schedules import MemorySchedules
+from szal.stores.schedules import ScheduleRow
 from szal.stores.writes import (
     Lease,
     NewExecution,
@@ -36,10 +38,22 @@ class MemoryLedger(Ledger):
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
         self._places = Places()
+        self._schedules: dict[str, ScheduleRow] = {}
 
     @property
     def queue(self) -> MemoryQueue:
         return MemoryQueue(self._entries, self._places, lambda new: self._record(new, Row.of(new.save)))
+
+    @property
+    def schedules(self) -> MemorySchedules:
+        return MemorySchedules(self._entries, self._schedules, self.queue.submit)
+
+    def wakes_in(self) -> float | None:
+        with self._entries.lock:
+            leases = [entry.lease for entry in self._entries.of.values() if entry.state is WorkflowState.PAUSED]
+        may = (lease for lease in leases if lease is not None and (lease.cancelled or not lease.pausing))
+        first = min((lease.wake for lease in may if lease.wake is not None), default=None)
+        return None if first is None else max(0.0, first - self.clock())
 
     # -- writing --------------------------------------------------------------------------------------
 

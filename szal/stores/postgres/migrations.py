@@ -73,6 +73,15 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             f"{_INDEX} szal_queue_next ON szal.szal_queue (queue, due, priority DESC, submitted)",
         ),
     ),
+    (
+        "m013_schedules",
+        (
+            (
+                "CREATE TABLE IF NOT EXISTS szal.szal_schedules (name TEXT PRIMARY KEY, data TEXT NOT NULL,"
+                " flow TEXT NOT NULL, next_at DOUBLE PRECISION NOT NULL, last_id TEXT)"
+            ),
+        ),
+    ),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

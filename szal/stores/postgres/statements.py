@@ -681,6 +681,44 @@ STATEMENTS = PostgresStatements(
     ),
     transaction=Statement("SELECT pg_current_xact_id()::text", by="Guest.do", indexes=""),
     is_under_way=Statement("SELECT pg_xact_status(%s::xid8) = 'in progress'", by="Guest.is_over", indexes=""),
+    # -- schedules ------------------------------------------------------------------------------------
+    put_schedule=Statement(
+        """
+        INSERT INTO szal.szal_schedules AS s (name, data, flow, next_at)
+        SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::float8[])
+        ON CONFLICT (name) DO UPDATE SET data = excluded.data, flow = excluded.flow, next_at = excluded.next_at
+        WHERE s.data <> excluded.data
+        """,
+        by="Schedules.put",
+        indexes="",
+    ),
+    remove_schedule=Statement(
+        "DELETE FROM szal.szal_schedules WHERE name = ANY (%b::text[]) RETURNING name",
+        by="Schedules.remove",
+        indexes="szal_schedules_pkey",
+    ),
+    schedules=Statement(
+        'SELECT name, data, flow, next_at, last_id FROM szal.szal_schedules ORDER BY next_at, name COLLATE "C"',
+        by="Schedules.all",
+        indexes="",
+    ),
+    advance_schedule=Statement(
+        """
+        UPDATE szal.szal_schedules SET next_at = %s, last_id = %s WHERE name = %s AND data = %s AND next_at = %s
+        RETURNING name
+        """,
+        by="Schedules.advance",
+        indexes="szal_schedules_pkey",
+    ),
+    wake=Statement(
+        f"""
+        SELECT min(l.wake) - {_NOW}
+        FROM szal.szal_leases AS l JOIN szal.szal_executions AS e ON e.execution_id = l.execution_id
+        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
+        """,
+        by="Ledger.wakes_in",
+        indexes="szal_executions_state szal_leases_pkey",
+    ),
     now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from szal.model.bounds import Bounds
 from szal.stores.ledger import Holding, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
 from szal.stores.queue import Queue
+from szal.stores.schedules import Schedules
 from szal.stores.sink.writer import Writer
 from szal.stores.transactions import JoinedTransaction, OpenTransaction
 from szal.stores.writes import Lease, Write
@@ -30,6 +31,13 @@ class SinkLedger(Ledger):
     @property
     def queue(self) -> Queue:
         return self._behind.queue
+
+    @property
+    def schedules(self) -> Schedules:
+        return self._behind.schedules
+
+    def wakes_in(self) -> float | None:
+        return self._behind.wakes_in()
 
     # -- through the queue ----------------------------------------------------------------------------
 

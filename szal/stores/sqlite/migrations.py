@@ -107,6 +107,15 @@ def m011_queue(db: Database) -> None:
         db.execute(statement)
 
 
+@MIGRATIONS()
+def m012_schedules(db: Database) -> None:
+    """Make the table of what is begun at its times."""
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS szal_schedules (name TEXT PRIMARY KEY, data TEXT NOT NULL, flow TEXT NOT NULL,"
+        " next_at DOUBLE PRECISION NOT NULL, last_id TEXT)"
+    )
+
+
 with closing(Database(memory=True, execute_plugins=False)) as _empty:
     _NAMES = [migration.name for migration in MIGRATIONS.pending(_empty)]
 _STRUCTURE = """

@@ -21,6 +21,7 @@ _FLOWS = "sqlite_autoindex_szal_flows_1"
 _LEASES = "sqlite_autoindex_szal_leases_1"
 _SIGNALS = "sqlite_autoindex_szal_signals_1"
 _QUEUE = "sqlite_autoindex_szal_queue_1"
+_SCHEDULES = "sqlite_autoindex_szal_schedules_1"
 
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
@@ -408,6 +409,40 @@ STATEMENTS = Statements(
         f"UPDATE szal_queue SET due = 0 WHERE execution_id {_EACH} RETURNING execution_id",
         by="Queue.give_back",
         indexes=_QUEUE,
+    ),
+    # -- schedules ------------------------------------------------------------------------------------
+    put_schedule=Statement(
+        """
+        INSERT INTO szal_schedules AS s (name, data, flow, next_at) VALUES (?, ?, ?, ?)
+        ON CONFLICT (name) DO UPDATE SET data = excluded.data, flow = excluded.flow, next_at = excluded.next_at
+        WHERE s.data <> excluded.data
+        """,
+        by="Schedules.put",
+        indexes="",
+    ),
+    remove_schedule=Statement(
+        f"DELETE FROM szal_schedules WHERE name {_EACH} RETURNING name", by="Schedules.remove", indexes=_SCHEDULES
+    ),
+    schedules=Statement(
+        "SELECT name, data, flow, next_at, last_id FROM szal_schedules ORDER BY next_at, name",
+        by="Schedules.all",
+        indexes="",
+    ),
+    advance_schedule=Statement(
+        """
+        UPDATE szal_schedules SET next_at = ?, last_id = ? WHERE name = ? AND data = ? AND next_at = ? RETURNING name
+        """,
+        by="Schedules.advance",
+        indexes=_SCHEDULES,
+    ),
+    wake=Statement(
+        f"""
+        SELECT min(l.wake) - {NOW}
+        FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
+        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
+        """,
+        by="Ledger.wakes_in",
+        indexes=f"szal_executions_state {_LEASES}",
     ),
     now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
 )
