@@ -332,6 +332,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "fakes": "the fakes of a flow, as a resolver",
         "signals": "signals that are there from the start",
         "crash": "a crash at a given step",
+        "joined": "transactions of the application's, in memory",
         "paused": "executions that go on once their time has come",
         "under_test": "an engine in a test",
         "running": "a flow run in a test",

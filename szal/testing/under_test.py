@@ -23,6 +23,7 @@ from szal.stores.ledger import ledger_of
 from szal.testing.clock import FakeClock
 from szal.testing.crash import Crash, Mortal
 from szal.testing.fakes import Faked, Fakes
+from szal.testing.joined import Joinable, is_in_memory
 from szal.testing.paused import Paused
 
 __all__ = ["EngineUnderTest", "engine"]
@@ -177,9 +178,9 @@ def engine(
     settings = {"clock": clock or FakeClock(), **config}
     with ExitStack() as opened:
         recorded_in = opened.enter_context(open_store(store)) if isinstance(store, str) else store
-        seen_as = recorded_in
+        seen_as = cast("ExecutionStore", Joinable(recorded_in)) if is_in_memory(recorded_in) else recorded_in
         if crash is not None:
-            mortal = Mortal(recorded_in, crash, given)
+            mortal = Mortal(seen_as, crash, given)
             opened.callback(mortal.bury)
             seen_as = cast("Store", mortal)
         made = EngineUnderTest(faked, config_of(seen_as, settings))

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from django.db import connection, transaction
 from django.test import TestCase
 
 from django_shop.flows import mark, order, threads
@@ -52,6 +53,21 @@ class TestOfAFlow(TestCase):
         fakes = {"charge": lambda ctx: ctx.sleep(31)}
         result = run_flow(order, {"number": self.number}, fakes=fakes, inline="always")
         assert "step timeout: charge after 30000ms" in result["charge"].error
+
+
+class TestOfATransaction(TestCase):
+    def test_a_step_is_done_if_what_it_has_written_stands(self):
+        number = Order.objects.create().pk
+
+        def charge(ctx, number):
+            with transaction.atomic(), ctx.transaction(connection=connection.connection, output="c1"):
+                mark(number, "charged")
+                if ctx.attempt == 1:
+                    raise ConnectionError("no answer")
+
+        result = run_flow(order, {"number": number}, fakes={"charge": charge, "approve": "Ada"}, inline="always")
+        assert [result["charge"].output, result["charge"].attempts, result.success] == ["c1", 2, True]
+        assert Order.objects.get().state == "shipped"
 
 
 class TestOfViews(TestCase):
