@@ -49,6 +49,7 @@ class Attempt:
         "encoded",
         "error",
         "handler",
+        "is_concluding",
         "is_last",
         "output",
         "permit",
@@ -77,6 +78,8 @@ class Attempt:
         """Put on the queue when it begins, for the coordinator to call."""
         self.is_last = False
         """Whether no other attempt follows, as it was told to end for good."""
+        self.is_concluding = False
+        """Whether its transaction is being ended: how that ends has to be known."""
         self.permit: Permit | None = None
         """On what its handler shares with others: given back when that has ended, be it that nobody waits for it."""
         self.pool: Any = None  # of the worker that it is given to
@@ -119,11 +122,15 @@ class Attempt:
         return True
 
     def _conclude(self, work: Work) -> None:
-        """End the transaction that the handler has had; nobody gives up on this meanwhile."""
-        context = self.context
-        context.promise_to_end()
-        if self.error is None and context.is_given_up:
-            self.error = Cancelled("nobody waits for this attempt any more")
+        """End the transaction that the handler has had; nobody gives up on this meanwhile.
+
+        It is rolled back where somebody has, or where the step ends otherwise, whatever it comes to.
+        """
+        call = self.call
+        self.is_concluding = True
+        self.context.promise_to_end()
+        if self.error is None and (self.context.is_given_up or call.node.place in call.run.overruled):
+            self.error = call.timed_out() if self.context.remaining() == 0.0 else Cancelled("cancelled")
         raised = self.error
         self.recorded, self.error = work.conclude(self.call, self.output, self.encoded, raised, self.ahead)
         if self.recorded is not None and raised is not None and is_interruption(raised):

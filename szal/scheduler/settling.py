@@ -145,6 +145,10 @@ def abandon(c: Coordinator, attempt: Attempt, error: BaseException, *, last: boo
     if call.withdraw():
         call.started = c.clock.monotonic()
         _given_up(c, attempt, error, last=last, runs=False)
+    elif attempt.is_concluding and not call.abandoned:
+        attempt.timer = c.timers.add(
+            c.clock.monotonic() + MOST_IN_A_HURRY, partial(abandon, c, attempt, error, last=last)
+        )
     elif call.abandoned or call.abandon():  # `relief` has done so before
         left_behind(c, attempt, error, last=last)
     else:

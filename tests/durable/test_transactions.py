@@ -386,6 +386,56 @@ class TestGivenUpOn:
             go.set()
         assert bank.moved == UNTOUCHED
 
+    @pytest.mark.parametrize("kind", ["postgres"])
+    @pytest.mark.parametrize("hurry", [False, True])
+    def test_while_it_is_being_committed_nobody_gives_up_on_it(self, bank, new_engine, hurry):
+        seen, mine = [], bank.connect()
+
+        def pay(ctx):
+            with ctx.transaction() as connection:
+                transfer(connection)
+            mine.execute("LOCK TABLE szal_steps")
+            seen.append(ctx)
+
+        with new_engine(pay, cancel_grace=0) as engine:
+            execution = engine.start(flow(timeout=None if hurry else 0.2))
+            wait_until(lambda: seen)
+            with closing(bank.connect()) as other:
+                wait_until(lambda: other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall())
+            if hurry:
+                execution.cancel()
+            wait_until(lambda: seen[0].is_given_up)
+            mine.close()
+            result = execution.result(LONG)
+        assert (result["pay"].status.value, bank.moved) == ("Completed", once())
+
+    @pytest.mark.parametrize("ends", ["another wins", "the flow fails fast"])
+    def test_one_of_a_step_that_ends_otherwise_whatever_it_comes_to(self, bank, new_engine, ends):
+        """And does so before it returns: who has lost, or whose flow has failed."""
+        begun = threading.Event()
+
+        def handler(ctx):
+            if ctx.step.name == "pay":
+                with ctx.transaction() as connection:
+                    transfer(connection)
+                    begun.set()
+                    while not ctx.cancelled:
+                        ctx.sleep(LONG)
+            elif ctx.step.name == "beside":
+                waited(begun)
+                if ends == "the flow fails fast":
+                    raise ValueError("no")
+
+        pay, beside = StepDef("pay"), StepDef("beside")
+        steps = [pay, beside]
+        if ends == "another wins":
+            steps.append(StepDef("first", depends_on=steps, trigger_mode="Any", cancel_losers=True))
+        with new_engine(handler) as engine:
+            dag = FlowDef("f", FlowMode.DAG, steps=steps, fail_fast=ends != "another wins")
+            result = bounded(engine.run, dag)
+        assert result["pay"].status.value == "Failed"
+        assert bank.moved == UNTOUCHED
+
 
 class TestMemos:
     def test_of_it_are_committed_with_it(self, bank, new_engine, store):

@@ -18,7 +18,7 @@ from szal.errors import CommitUnknown, NotSupportedHere, TransactionFailed
 from szal.model.state import WorkflowState
 from szal.stores import PostgresExecutionStore, SqliteExecutionStore
 from szal.stores.ledger import Lease, NewExecution, Renewal
-from szal.stores.permits import Permits
+from szal.stores.slots import Slots
 from szal.stores.transactions import OpenTransaction
 from szal.stores.writes import SaveStep
 
@@ -244,13 +244,13 @@ class TestTheTurnsOfAFile:
         second.roll_back()
 
 
-def test_permits_are_had_by_so_many_at_a_time() -> None:
-    permits, wanted = Permits(2), [True]
-    assert permits.take(lambda: True)
-    assert permits.take(lambda: True)
-    waiting = threading.Thread(target=lambda: wanted.append(permits.take(lambda: wanted[0])))
+def test_slots_are_had_by_so_many_at_a_time() -> None:
+    slots, wanted = Slots(2), [True]
+    assert slots.take(lambda: True)
+    assert slots.take(lambda: True)
+    waiting = threading.Thread(target=lambda: wanted.append(slots.take(lambda: wanted[0])))
     waiting.start()
-    permits.give_back()
+    slots.give_back()
     waiting.join(LONG)
     assert wanted[-1] is True
-    assert not permits.take(lambda: False)
+    assert not slots.take(lambda: False)

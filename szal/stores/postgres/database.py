@@ -12,7 +12,6 @@ import psycopg
 from szal.errors import NotMigrated, NotSupportedHere, StoreFailed, StoreUnavailable
 from szal.stores.database import Database, Keeper, Rows, Transaction
 from szal.stores.listening import Listener
-from szal.stores.permits import Permits
 from szal.stores.postgres.connection import ENDED, PostgresConnection, execute, pipeline
 from szal.stores.postgres.held import LeftBehind, PostgresGuest, PostgresHeld
 from szal.stores.postgres.listener import PostgresListener
@@ -24,6 +23,7 @@ from szal.stores.postgres.sqlstate import one_line
 from szal.stores.postgres.statements import BEGIN, PostgresStatements
 from szal.stores.postgres.transaction import PostgresTransaction
 from szal.stores.retrying import call
+from szal.stores.slots import Slots
 
 __all__ = ["PostgresDatabase"]
 
@@ -195,14 +195,14 @@ class PostgresDatabase(Database):
         finally:
             room.give_back()
 
-    def _room(self) -> Permits:
+    def _room(self) -> Slots:
         """Return what each handler has one of that has a connection of the pool; found at first use."""
         size = self.pool.size
         if size == 1:
             raise NotSupportedHere(
                 "ctx.transaction()", f"the pool of {self.name} has one connection, which szal needs: max_size=2 or more"
             )
-        room: Permits = self.__dict__.setdefault("_permits", Permits(size - min(_KEPT_BACK, size - 1)))  # atomic
+        room: Slots = self.__dict__.setdefault("_slots", Slots(size - min(_KEPT_BACK, size - 1)))  # atomic
         return room
 
     def _hold(self, keeper: Keeper, connection: PostgresConnection) -> None:

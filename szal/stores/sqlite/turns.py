@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from szal.clock import monotonic
 from szal.process_events import enroll_renewal
 from szal.stores.database import Keeper
-from szal.stores.permits import Permits
+from szal.stores.slots import Slots
 from szal.waiters import Flag
 
 __all__ = ["Turns"]
@@ -36,7 +36,7 @@ class Turns:
     """The turns of the handlers of this process."""
 
     def __init__(self) -> None:
-        self._permits = Permits(1)
+        self._slots = Slots(1)
         self._turn: _Turn | None = None
         self._pause_ends = 0.0
         enroll_renewal(self, Turns._renew)
@@ -47,14 +47,14 @@ class Turns:
     @contextmanager
     def queue(self, keeper: Keeper) -> Iterator[bool]:
         """Wait until it is the turn of *keeper*, and it may look for the lock; whether it is still wanted then."""
-        may = self._permits.take(lambda: keeper.is_wanted)
+        may = self._slots.take(lambda: keeper.is_wanted)
         try:
             if may:
                 time.sleep(max(0.0, self._pause_ends - monotonic()))
             yield may
         finally:
             if may:
-                self._permits.give_back()
+                self._slots.give_back()
 
     @contextmanager
     def turn(self, keeper: Keeper) -> Iterator[None]:

@@ -5,25 +5,25 @@ from collections.abc import Callable
 from szal.process_events import enroll_renewal
 from szal.waiters import Waiters, wait_unless, wake_all
 
-__all__ = ["Permits"]
+__all__ = ["Slots"]
 
 _LOOK_AGAIN = 0.1
 """Seconds after which who waits sees whether it still has to."""
 
 
-class Permits:
+class Slots:
     """*number* of them, of which each thread that may has one. They do not outlive a fork: a child has all of its own.
 
-    >>> permits = Permits(1)
-    >>> permits.take(lambda: True)
+    >>> slots = Slots(1)
+    >>> slots.take(lambda: True)
     True
-    >>> permits.give_back()
+    >>> slots.give_back()
     """
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._waiters: Waiters = set()
-        enroll_renewal(self, Permits._renew)
+        enroll_renewal(self, Slots._renew)
         self._renew()
 
     def _renew(self) -> None:
