@@ -83,6 +83,10 @@ class EngineUnderTest(Engine):
         """As `Engine.submit`. Whoever works takes it at once: `not_before` goes by the database's clock."""
         return super().submit(self._as_run(flow), inputs, **options)
 
+    def schedule(self, flow: FlowDef | Defined, cron: str, **options: Any) -> str:
+        """As `Engine.schedule`: its times are those of the real clock."""
+        return super().schedule(self._as_run(flow), cron, **options)
+
     def interrupted(self, flow_name: str | None = None) -> list[str]:
         """As `Engine.interrupted`; what waits for a time does so by `clock`."""
         found = super().interrupted(flow_name)
