@@ -25,8 +25,11 @@ class Scope:
     """Whether to look for the input that was meant: that takes long where there are many."""
     has_item: bool = False
     """Whether the text is filled in once for each element of a list."""
-    has_output: bool = False
-    """Whether the text is of what its own step has returned."""
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the text is of what its own step has returned."""
+        return self.steps.own is not None
 
 
 def problem_of_reference(path: Path, scope: Scope) -> str | None:
@@ -43,7 +46,7 @@ def problem_of_reference(path: Path, scope: Scope) -> str | None:
     if check is not None:
         return check(path, scope)
     if scope.has_output and root == "output":
-        return None
+        return nothing_at(path, scope.steps)
     if len(path.segments) == 1:
         return _bare(str(root), scope)
     meant = _meant(path, scope)

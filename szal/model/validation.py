@@ -231,7 +231,7 @@ class _Analyser:
         report, of_call = partial(self._problem, step), in_condition
         if step.foreach is not None:
             in_config, of_call = (attrs.evolve(scope, has_item=True) for scope in (in_config, of_call))
-        until = texts.until_of(step, attrs.evolve(of_call, has_output=True), report)
+        until = texts.until_of(step, attrs.evolve(of_call, steps=of_call.steps.after_a_call_of(step)), report)
         if until is not None:
             self.found.untils[place] = until
             self._mentions.append((place, "until", until.steps))

@@ -42,6 +42,43 @@ JSON = "write output: json on step 'a', and name steps.a.output"
 
 
 @pytest.mark.parametrize(
+    ("until", "output", "hint"),
+    [
+        (
+            "output == '3'",
+            None,
+            "and '3' is text; they are never equal: write output: json",
+        ),
+        ("output >= 3", None, "output is an object, which has no order"),
+        ("output >= 3", "text", "they have no order: write output: json on step 'a', and name output"),
+        ("output.stdout > 3", None, "write output: json on step 'a', and name output"),
+        ("output.stdot == 'x'", None, "did you mean 'stdout'?"),
+        ("output.ready == true", None, "write output: json on step 'a', and name output.ready"),
+        ("output.ready == true", "text", "output is text, and has nothing in it"),
+        ("output.outputs.n == '3'", "text", "leave out 'output' of step 'a'"),
+        ("output.ready", "lines", "output is a list, and has no 'ready': name an element, as in output[0]"),
+    ],
+)
+@pytest.mark.parametrize("foreach", [None, [1, 2]])
+def test_what_a_command_is_called_until_can_hold(until: str, output: str | None, hint: str, foreach: Any) -> None:
+    config = {"run": "state", "output": output} if output else {"run": "state"}
+    step = StepDef("a", step_type="shell", config=config, until=until, foreach=foreach)
+    assert hint in problems_of(FlowDef("f", steps=[step]))
+
+
+def test_what_a_command_may_be_called_until() -> None:
+    for output, until in (
+        (None, "output.exit_code == 0 && output.stdout != 'starting' && output.outputs.state == 'up'"),
+        ("json", "output.state == 'up' || output > 3 || output[0].x"),
+        ("lines", "'up' in output || output[0] == 'up'"),
+        ("text", "output == 'up'"),
+    ):
+        config = {"run": "state", "output": output} if output else {"run": "state"}
+        steps = [StepDef("a", step_type="shell", config=config, until=until), StepDef("b", until="output.x == 3")]
+        assert problems_of(FlowDef("f", steps=steps)) == ""
+
+
+@pytest.mark.parametrize(
     ("condition", "hint"),
     [
         ("steps.a.output.stdout > 40000", JSON),
