@@ -322,6 +322,8 @@ class Recovery:
         """Write what became of a step of which nothing was known."""
         if decision not in get_args(Resolution):
             raise ValueError(f"decision is one of {', '.join(get_args(Resolution))}, not {decision!r}")
+        if output is not None and decision != "completed":
+            raise ValueError(f"output: only a step that counts as completed has one, and the decision is {decision!r}")
         output = as_recorded(output, "output")[1]
         check_showable(self._config.redaction(), "the output", output)
         self.leased.drain(execution_id)

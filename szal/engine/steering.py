@@ -101,7 +101,7 @@ class Steering(EngineBase):
 
         "completed" (with *output*), "failed", or "retry": run it again. Then `resume` or `recover` goes on.
         Raises `ExecutionNotFound`, `ExecutionOwned`, `EncodeError` (an output that cannot be recorded), ValueError
-        where nothing is to be decided on that step.
+        where nothing is to be decided on that step, and for an output with another decision.
         """
         self._admission.check_asked_for(execution_id)
         self._admission.recovery().resolve(execution_id, step, decision, output)

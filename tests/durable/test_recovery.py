@@ -914,6 +914,8 @@ def test_only_what_is_open_can_be_decided(killed_while_paying, new_engine):
             engine.resolve("e", step, "retry")
     with pytest.raises(ValueError, match="decision is one of"):
         engine.resolve("e", "pay", "maybe")
+    with pytest.raises(ValueError, match=r"only a step that counts as completed has one.*'failed'"):
+        engine.resolve("e", "pay", "failed", {"paid": 7})
     with pytest.raises(ExecutionNotFound):
         engine.resolve("nobody", "pay", "retry")
     engine.resolve("e", "pay", "completed")

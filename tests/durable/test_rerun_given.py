@@ -162,6 +162,7 @@ def test_what_is_wrong_with_outputs_is_told_and_nothing_is_begun(new_engine, sto
     engine.run(flow, execution_id="e")
     for outputs, told in (
         ({"extrct": 1}, "no step 'extrct' in this flow; did you mean 'extract'"),
+        ({1: 1}, "no step 1 in this flow"),
         ({"tell": 1}, "finally step"),
     ):
         with pytest.raises(ValueError, match=told):
