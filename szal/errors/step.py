@@ -225,9 +225,11 @@ class NotComparable(StepError):
     left: str
     right: str
     step: str | None = None
+    field: str = "condition"
+    """Which of the step's conditions: that one, or "until"."""
 
     def __str__(self) -> str:
-        where = "condition" if self.step is None else f"condition of step {self.step!r}"
+        where = self.field if self.step is None else f"{self.field} of step {self.step!r}"
         return f"{where}: {self.comparison}: {self.left} and {self.right} have no order"
 
 

@@ -14,7 +14,7 @@ from szal.scheduler.plan import Node
 from szal.scheduler.run import FLOW_FAILED, Run
 from szal.scheduler.stage import READY, BackingOff
 
-__all__ = ["back_off", "history_of", "polls_on", "too_late_for"]
+__all__ = ["back_off", "end_unmade", "history_of", "polls_on", "too_late_for"]
 
 
 def polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, last: bool) -> bool:
@@ -29,6 +29,7 @@ def polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, l
     except BaseException as problem:
         if is_interruption(problem):
             raise
+        history_of(call).output = output
         end(c, call, problem, node.failure)
         return True
     if c.leaving is not None and c.leaving.breaks:
@@ -38,7 +39,6 @@ def polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, l
     if run.stop is not None or run.ends_waits or last:
         end_between(c, run, node, FLOW_FAILED if run.stop is None else run.stop.reason)
     elif (late := too_late_for(call, step.delay, None)) is not None:
-        late.partial_output = output
         end(c, call, late, node.failure)
     else:
         if run.log is not None:
@@ -61,16 +61,29 @@ def history_of(call: Call) -> History:
 
 def too_late_for(call: Call, delay: float, error: BaseException | None) -> StepTimeout | None:
     """Return what a step fails with whose limit for all calls is over before another one could begin."""
-    step, begins = call.node.step, call.run.info.clock.monotonic() + delay
     before = call.run.history.get(call.node.place)
     first = call.started if before is None else before.started
+    return _late(call, call.run.info.clock.monotonic() + delay, first, error, call.poll)
+
+
+def end_unmade(c: Coordinator, call: Call) -> None:
+    """End a step that a call is too late for: it waited too long for a worker, or for somebody who goes on with it."""
+    run, node, history = call.run, call.node, call.run.history[call.node.place]
+    polls = history.polls + (history.error is not None)
+    late = _late(call, call.started, history.started, history.error, polls)
+    end_between(c, run, node, FLOW_FAILED, None if late is None else (late, node.failure))
+
+
+def _late(call: Call, begins: float, first: float, error: BaseException | None, polls: int) -> StepTimeout | None:
+    """Return what tells that no call may begin then, after *polls*, the last of which may have failed with *error*."""
+    step = call.node.step
     told = None if error is None else describe(error, call.run.info.redaction.mask)
     if step.total_timeout is not None and begins >= first + step.total_timeout:
         is_it = isinstance(error, StepTimeout) and error.in_all
         late = StepTimeout(step.name, step.total_timeout, in_all=True, error=None if is_it else told)
     elif call.until_by is not None and begins >= call.until_by:
         is_it = isinstance(error, StepTimeout) and error.polls is not None
-        late = StepTimeout(step.name, step.until_timeout, error=None if is_it else told, polls=call.poll)
+        late = StepTimeout(step.name, step.until_timeout, error=None if is_it else told, polls=polls)
     else:
         return None
     late.partial_output = None if error is None else partial_output_of(error)

@@ -101,10 +101,11 @@ class Attempt:
         if self.announce is not None:
             finished.put(self.announce)
         try:
-            output = self.variables.run(self.handler, context)
-            if self.encode is not None:
-                self.encoded, output = self.encode(output)
-            self.output = output
+            if call.deadline is None or not call.is_too_late:  # else that is what it fails for
+                output = self.variables.run(self.handler, context)
+                if self.encode is not None:
+                    self.encoded, output = self.encode(output)
+                self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
         call.ended = call.run.info.clock.monotonic()

@@ -133,6 +133,13 @@ class Call:
         return not self._report
 
     @property
+    def is_too_late(self) -> bool:
+        """Whether it began when the time of all calls of its step was over: then the handler is not called."""
+        total, until_by = self.node.step.total_timeout, self.until_by
+        in_all = total is not None and self.first is not None and self.started > self.first + total
+        return in_all or (until_by is not None and self.started > until_by)
+
+    @property
     def is_late(self) -> bool:
         """Whether it ended past its deadline: a handler may have held the interpreter lock."""
         return self.deadline is not None and self.ended >= self.deadline

@@ -5,12 +5,13 @@ from functools import partial
 
 import attrs
 
-from szal.errors import Cancelled, SzalError, cut, describe, partial_output_of, text_of
+from szal.errors import Cancelled, cut, describe, partial_output_of, text_of
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.raised import name_of
+from szal.scheduler.before import History
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Node, Outcome
@@ -41,8 +42,6 @@ def end_between(
             return
         if how is None and history.polls:
             error = Cancelled(f"{reason} between two polls")
-        if history.polls and isinstance(error, SzalError):
-            error.partial_output = history.output
     end(c, call, error, outcome)
 
 
@@ -54,14 +53,17 @@ def end(
     *,
     kind: type[BaseException] | None = None,
 ) -> None:
-    """Settle a step whose last attempt raised *error*, or something else, of that *kind*, that *error* tells of."""
+    """Settle a step whose last attempt raised *error*, or something else, of that *kind*, that *error* tells of.
+
+    What *error* has of an output is the step's; else that is what the last poll came to.
+    """
     node, started = call.node, call.started
     history = call.run.history.pop(node.place, None)
     if history is not None:
         started = history.started
     skipped = outcome is not Outcome.FAILED and outcome is not Outcome.CAUGHT
     mask = call.run.info.redaction.mask
-    output, encoded = (None, None) if skipped else _partial_output(call.run, node, error)
+    output, encoded = (None, None) if skipped else _partial_output(call.run, node, error, history)
     result = StepResult(
         node.step.id,
         node.step.name,
@@ -80,9 +82,11 @@ def end(
     settle(c, call.run, node, result, outcome)
 
 
-def _partial_output(run: Run, node: Node, error: BaseException) -> tuple[Json, str | None]:
+def _partial_output(run: Run, node: Node, error: BaseException, history: History | None) -> tuple[Json, str | None]:
     """Return what a step has come to although it failed, and its JSON text where it is recorded."""
     output = partial_output_of(error)
+    if output is None and history is not None:
+        output = history.output
     if output is None or run.encode is None:
         return output, None
     try:

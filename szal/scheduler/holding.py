@@ -27,7 +27,8 @@ def holds(
     try:
         return condition.evaluate({"inputs": seen.inputs, "steps": steps, **more})
     except NotComparable as error:
-        raise attrs.evolve(error, step=node.step.name) from None
+        field = "until" if condition is node.until else "condition"
+        raise attrs.evolve(error, step=node.step.name, field=field) from None
 
 
 def is_come_to(info: RunInfo, node: Node, output: Json) -> bool:

@@ -25,7 +25,7 @@ from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.raised import is_a, set_cause
 from szal.scheduler import retry
-from szal.scheduler.again import back_off, history_of, polls_on, too_late_for
+from szal.scheduler.again import back_off, end_unmade, history_of, polls_on, too_late_for
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
@@ -254,6 +254,9 @@ def _failed(c: Coordinator, call: Call, error: BaseException, *, last: bool) -> 
     if is_meant(error, SkipStep):
         is_overtaken = node.place in run.overtaken
         end(c, call, spent(error), Outcome.OVERTAKEN if is_overtaken else Outcome.PASSED)
+        return
+    if call.begun and call.is_too_late:
+        end_unmade(c, call)
         return
     _note_attempt(c, call, error)
     can_be_decided = run.on_undecided is not None and run.stop is None and not last

@@ -115,3 +115,22 @@ def test_a_pause_comes_between_two_polls(new_engine):
     assert polls[0] == last + 1
     execution.cancel()
     execution.result(20)
+
+
+def test_whose_time_is_over_when_somebody_goes_on_is_not_called_again(new_engine):
+    polls = []
+
+    def handler(ctx):
+        polls.append(ctx.poll)
+        engine.pause("e")
+        return {"poll": ctx.poll}
+
+    flow = FlowDef("f", steps=[StepDef("start", until="output.poll == 9", delay=0.001, until_timeout=0.5)])
+    engine = new_engine(handler)
+    paused = engine.run(flow, execution_id="e")
+    assert paused.state is WorkflowState.PAUSED
+    over = paused.total_duration + 0.5
+    threading.Event().wait(over)
+    result = new_engine(handler).resume("e")["start"]
+    assert (result.error, result.output) == ("step timeout: start after 500ms and 1 poll", {"poll": 1})
+    assert polls == [1]

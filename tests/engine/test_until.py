@@ -94,9 +94,9 @@ class TestUntil:
             assert engine.run(FlowDef("f", steps=[StepDef("count"), step]), {"by": 2})["each"].output == 4
 
     def test_where_it_cannot_be_compared_the_step_fails(self):
-        result = run(lambda ctx: {"done": "half"}, StepDef("start", until="output.done >= 3"))
-        assert "output.done >= 3" in (result["start"].error or "")
-        assert "start" in (result["start"].error or "")
+        result = run(lambda ctx: {"done": "half"}, StepDef("start", until="output.done >= 3"))["start"]
+        assert result.error == "until of step 'start': output.done >= 3: text and a number have no order"
+        assert result.output == {"done": "half"}  # by which it can be seen what was compared
 
     def test_what_has_no_json_fails_it_too(self):
         result = run(lambda ctx: {"done": object()}, StepDef("start", until="output.done == 3"))
@@ -180,6 +180,44 @@ class TestTheLimit:
 
         result = run(handler, polling(until_timeout=0.2))["start"]
         assert result.error == "step timeout: start after 200ms and 2 polls"
+        assert result.output == {"state": "starting"}
+
+    @pytest.mark.parametrize("how", [{"timeout": 0.2}, {"total_timeout": 0.2}])
+    def test_what_the_last_call_returned_stays_its_output_however_the_next_one_ends(self, how):
+        def handler(ctx):
+            if ctx.poll == 2:
+                ctx.sleep(30)
+            return {"state": "starting"}
+
+        result = run(handler, polling(**how))["start"]
+        assert (result.error_type, result.output) == ("StepTimeout", {"state": "starting"})
+
+    def test_so_it_is_where_the_next_one_raises(self):
+        handler, _ = states("starting", OSError("gone"))
+        result = run(handler, polling())["start"]
+        assert (result.error, result.output) == ("OSError: gone", {"state": "starting"})
+
+    @pytest.mark.parametrize(
+        "fields", [{"until_timeout": 0.1}, {"total_timeout": 0.1}, {"until_timeout": 0.1, "inline": "always"}]
+    )
+    def test_no_call_is_made_that_would_begin_too_late(self, fields):
+        polls, polled = [], threading.Event()
+
+        def handler(ctx):
+            if ctx.step.name == "other":
+                polled.wait(20)
+                threading.Event().wait(0.15)  # it has the only worker, until it is too late for another poll
+                return None
+            polls.append(ctx.poll)
+            polled.set()
+            return {"state": "starting"}
+
+        steps = [polling(**fields), StepDef("other", inline=fields.get("inline"))]
+        with Engine(handler, EngineConfig(max_concurrency=1)) as engine:
+            result = engine.run(FlowDef("f", FlowMode.PARALLEL, steps=steps))["start"]
+        assert (result.error_type, result.attempts, result.output) == ("StepTimeout", 1, {"state": "starting"})
+        if "until_timeout" in fields:
+            assert result.error == f"step timeout: start after 100ms and {len(polls)} poll{'s' * (len(polls) > 1)}"
 
     def test_passes_in_the_first_one(self):
         result = run(lambda ctx: ctx.sleep(30), polling(until_timeout=0.05))["start"]
