@@ -167,6 +167,28 @@ class TestTransaction:
         assert ask(site.address, "GET", f"/notes/{name}") == {"count": 1}
 
 
+def test_what_is_queued_is_waited_for_before_a_transaction_has_the_write_lock(tmp_path: Path) -> None:
+    """As the transactions of this project have it from their beginning."""
+    code = """
+        import django, os
+        django.setup()
+        from szal import Engine, Flow
+        from szal.contrib.django import transaction
+        flow = Flow("f")
+        @flow.step
+        def before(ctx):
+            return 1
+        @flow.step
+        def pay(ctx, before):
+            with transaction(ctx, output="paid") as connection:
+                connection.cursor().execute("CREATE TABLE payments (note TEXT)")
+        with Engine.open(os.environ["DATABASE"], flow) as engine:
+            print(engine.run(flow).outputs["pay"])
+    """
+    ran = python(code, tmp_path, DATABASE=f"sqlite:///{tmp_path}/app.db")
+    assert ran.stdout == "paid\n", ran.stderr
+
+
 def test_runserver_that_reloads_waits_for_no_flow_and_goes_on_with_it_and_opens_one_engine(tmp_path: Path) -> None:
     shutil.copytree(MANAGE.parent, tmp_path / "django_site")
     database = f"sqlite:///{tmp_path}/app.db"

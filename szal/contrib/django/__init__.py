@@ -84,9 +84,12 @@ def transaction(ctx: "StepContext", using: str | None = None, *, output: object 
     from szal.contrib.django.settings import alias_of
 
     alias = alias_of() if using is None else using
-    with atomic(using=alias, durable=True):
-        connection = get_connection(alias)
-        with ctx.transaction(connection=connection.connection, output=output):
+    connection = get_connection(alias)
+    connection.ensure_connection()
+    is_within = connection.in_atomic_block  # of a test's; any other is refused by atomic
+    block = None if is_within else ctx.transaction(connection=connection.connection, output=output)
+    with atomic(using=alias, durable=True):  # which may have SQLite's write lock from here on
+        with block or ctx.transaction(connection=connection.connection, output=output):
             yield connection
 
 
