@@ -48,6 +48,16 @@ def test_etl_loads_each_order_once_and_takes_a_bad_day_back(tmp_path: Path, monk
     assert etl.run({"day": "2026-11-25"})["load"].status is StepStatus.ROLLED_BACK
 
 
+def test_workers_deliver_what_a_shop_has_submitted(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "orders_fleet.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=CLEAN, capture_output=True, text=True, timeout=100)
+    assert done.stdout.splitlines() == [
+        "sent: Emma for Ann",
+        "sent: Ulysses for Bob",
+        "sent: Dracula for Cyr",
+    ], done.stderr
+
+
 def test_etl_is_at_most_45_lines_of_code() -> None:
     text = (EXAMPLES / "etl.py").read_text()
     docstring = range(1, ast.parse(text).body[0].end_lineno + 1)  # type: ignore[operator]
