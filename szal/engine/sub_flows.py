@@ -211,13 +211,13 @@ class SubFlows:
         if known is not None and not known.secret_inputs:
             return Hidden(dict(known.inputs), {})
         try:
-            hidden = hide(plan, given_inputs(flow, plan, inputs, self._config), self._parent.redaction)
+            given = given_inputs(flow, plan, inputs, self._config)
         except InvalidInputs as error:
             raise SubFlowError(str(error)) from error
+        hidden = hide(plan, given, self._parent.redaction)
         if known is None:
             return hidden
-        again = {name: hidden.secrets[name] for name in known.secret_inputs if name in hidden.secrets}
-        return Hidden(dict(known.inputs), again)
+        return Hidden(dict(known.inputs), {name: given[name] for name in known.secret_inputs if name in given})
 
     def _compiled(self, flow: FlowDef, *, is_new: bool = False) -> tuple[FlowDef, Plan, Binding]:
         try:

@@ -539,6 +539,21 @@ class TestSubFlows:
             assert engine.resume("a").success
         assert seen == [None, "sesame-open", "sesame-open", None]
 
+    @IN_MEMORY
+    def test_one_that_only_rules_have_masked_is_had_again_without_them(self, new_engine):
+        config = {"flow_name": "inner", "inputs": {"text": "with {{inputs.key}}"}}
+        inner = FlowDef("inner", inputs={"text": ""}, steps=[ASK, StepDef("leaf")])
+        call = StepDef("call", step_type="sub_flow", config=config)
+        flow = FlowDef("outer", inputs={"key": ""}, steps=[call], sub_flows=[inner])
+        with new_engine(redact=(re.compile(r"sk-\w+"),)) as engine:
+            engine.run(flow, {"key": "id sk-abcdef"}, execution_id="a")
+            (wait,) = engine.look("a").waits
+            assert engine.look(wait.execution_id).inputs == {"text": "with id ***"}
+        with new_engine(lambda ctx: ctx.inputs["text"]) as engine:
+            engine.signal(wait.execution_id, "go")
+            result = engine.resume("a", inputs={"key": "id sk-abcdef"})
+        assert result["call"].output == {"ask": None, "leaf": "with id sk-abcdef"}
+
 
 @IN_MEMORY
 def test_an_error_that_is_long_is_masked_before_it_is_cut(new_engine):
