@@ -88,9 +88,11 @@ def transaction(ctx: "StepContext", using: str | None = None, *, output: object 
     connection.ensure_connection()
     is_within = connection.in_atomic_block  # of a test's; any other is refused by atomic
     block = None if is_within else ctx.transaction(connection=connection.connection, output=output)
-    with atomic(using=alias, durable=True):  # which may have SQLite's write lock from here on
-        with block or ctx.transaction(connection=connection.connection, output=output):
-            yield connection
+    with (
+        atomic(using=alias, durable=True),  # which may have SQLite's write lock from here on
+        block or ctx.transaction(connection=connection.connection, output=output),
+    ):
+        yield connection
 
 
 def close(drain: float | None = None) -> None:
