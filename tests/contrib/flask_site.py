@@ -42,7 +42,7 @@ def second(ask: str) -> dict[str, Any]:
 
 
 app = Flask("site")
-app.config.update(SZAL_STORE=os.environ["SZAL_STORE"], SZAL_RECOVER_EVERY=0.1)
+app.config.update(SZAL_STORE=os.environ["SZAL_STORE"], SZAL_RECOVER_EVERY=0.3)
 flows = Szal(walk, app=app, durability="step")
 
 

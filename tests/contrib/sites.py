@@ -1,6 +1,7 @@
 """Applications as tests have them served, whose flows wait for files."""
 
 import os
+import time
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -58,7 +59,8 @@ class Site:
         return pid
 
     def ask(self, method: str, path: str, body: str | None = None) -> Any:
-        """Return what is answered; None of a process that ends before that, or in the middle of it."""
+        """Return what is answered, a moment later; None of a process that ends before that, or in the middle of it."""
+        time.sleep(0.02)  # asked again and again, a server takes the time of those that work
         with suppress(OSError, ValueError, HTTPException):
             return ask(self.address, method, path, body)
 

@@ -31,6 +31,6 @@ DATABASES = {
 DATABASES["default"]["ATOMIC_REQUESTS"] = True
 SZAL = {
     "FLOWS": [f"django_site.flows.{name}" for name in ("walk", "count", "broken", "pay")],
-    "RECOVER_EVERY": 0.1,
+    "RECOVER_EVERY": 0.3,
     "ENGINE": {"durability": "step", "max_concurrency": 1},
 }
