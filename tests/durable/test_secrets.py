@@ -605,6 +605,13 @@ def test_a_command_has_it_in_no_file_that_a_crash_would_leave():
 class TestSubmitted:
     FLOW = FlowDef("shop", inputs=INPUTS, steps=[StepDef("a")])
 
+    def test_a_schedule_holds_none(self, store_url, new_engine):
+        with new_engine(Handlers()) as shop:
+            shop.schedule(self.FLOW, "0 2 * * *", inputs={"password": SECRET})
+            shop.schedule(self.FLOW, "0 3 * * *", name="without")
+        assert "0 3 * * *" in everything_in(store_url)
+        assert_unseen(everything_in(store_url))
+
     @pytest.mark.parametrize("given", [{"password": SECRET}, {}], ids=["given", "not given"])
     def test_who_works_has_the_secret_from_elsewhere(self, new_engine, store, caplog, given):
         with new_engine(Handlers()) as shop:
