@@ -197,6 +197,9 @@ class Admission:
         record = None if store is None else store.get(execution_id)
         if store is None or record is None:
             raise ExecutionNotFound(execution_id)
+        recovery = self._recoveries.get(os.getpid())
+        if recovery is not None and record.state is WorkflowState.PAUSED:
+            recovery.leased.drain(execution_id)  # with the durability "none" its rows come after the end of its run
         return status_of(store, record)
 
     def endings(self) -> "Endings":

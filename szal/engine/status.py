@@ -10,7 +10,7 @@ import attrs
 from szal.engine.inspection import nobody_runs
 from szal.engine.lineage import family_key, sub_flows_of
 from szal.engine.owners import is_gone
-from szal.engine.rows_of_items import items_in_rows, with_items
+from szal.engine.rows_of_items import items_in_rows, next_polls, with_items
 from szal.engine.spec import recorded_flow
 from szal.errors import DecodeError, ExecutionNotFound
 from szal.expressions.path import Json
@@ -232,6 +232,7 @@ def _waits(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapsh
     if undecided:
         yield from (Wait(record.execution_id, name) for name in undecided)
         return
+    of_items = next_polls(known.steps, plan)
     for node in open_nodes:
         if run.waiting[node.gate] > 0 or node.place in run.plan.finals:
             continue
@@ -239,7 +240,7 @@ def _waits(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapsh
         if node.step.step_type == "sub_flow":
             yield from _waits_below(ledger, record, node)
             continue
-        due = checkpoints[name].due if name in checkpoints else None
+        due = checkpoints[name].due if name in checkpoints and name not in of_items else of_items.get(name)
         until = None if due is None else datetime.fromtimestamp(due, UTC)
         if node.until is not None and until is not None:
             yield Wait(record.execution_id, name, until=until)

@@ -41,6 +41,14 @@ def test_what_it_waits_for_is_told_as_soon_as_it_is_paused(new_engine):
     assert [(str(status.state), [wait.signal for wait in status.waits]) for status in told] == [("paused", ["go"])]
 
 
+def test_so_it_is_where_the_run_has_waited_for_no_commit(new_engine):
+    with new_engine(lambda ctx: 42, durability="none") as engine:
+        engine.run(ASKING, execution_id="e")
+        status = engine.look("e")
+    assert statuses(status) == {"order": "completed", "ask": "pending"}
+    assert [(wait.step, wait.signal) for wait in status.waits] == [("ask", "paid")]
+
+
 @pytest.mark.parametrize("before", ["paused", "died"])
 def test_what_goes_on_is_told_with_what_it_has_from_before(store_url, new_engine, before):
     if before == "paused":

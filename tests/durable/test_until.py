@@ -134,3 +134,16 @@ def test_whose_time_is_over_when_somebody_goes_on_is_not_called_again(new_engine
     result = new_engine(handler).resume("e")["start"]
     assert (result.error, result.output) == ("step timeout: start after 500ms and 1 poll", {"poll": 1})
     assert polls == [1]
+
+
+def test_when_the_next_item_polls_is_told_of_what_is_paused(new_engine):
+    def handler(ctx):
+        engine.pause("e")
+        return ctx.item
+
+    flow = FlowDef("f", steps=[StepDef("each", foreach=["a", "b"], until="output == 'c'", delay=3600)])
+    engine = new_engine(handler)
+    assert engine.run(flow, execution_id="e").state is WorkflowState.PAUSED
+    [wait] = new_engine().look("e").waits
+    assert (wait.step, wait.signal) == ("each", None)
+    assert wait.until is not None
