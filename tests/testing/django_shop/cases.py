@@ -3,12 +3,13 @@
 import threading
 
 import pytest
-from django.db import connection, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Concat
 from django.test import TestCase
 
 from django_shop.flows import mark, order, threads
 from django_shop.models import Order
-from szal.contrib.django import engine
+from szal.contrib.django import engine, transaction
 from szal.testing import crash_after, run_flow
 from szal.testing.django import project_engine
 
@@ -60,7 +61,7 @@ class TestOfATransaction(TestCase):
         number = Order.objects.create().pk
 
         def charge(ctx, number):
-            with transaction.atomic(), ctx.transaction(connection=connection.connection, output="c1"):
+            with transaction(ctx, output="c1"):
                 mark(number, "charged")
                 if ctx.attempt == 1:
                     raise ConnectionError("no answer")
@@ -68,6 +69,20 @@ class TestOfATransaction(TestCase):
         result = run_flow(order, {"number": number}, fakes={"charge": charge, "approve": "Ada"}, inline="always")
         assert [result["charge"].output, result["charge"].attempts, result.success] == ["c1", 2, True]
         assert Order.objects.get().state == "shipped"
+
+    def test_a_crash_just_before_or_just_after_has_it_done_once(self):
+        for recorded in (True, False):
+            number, done = Order.objects.create().pk, []
+
+            def charge(ctx, number, done=done):
+                with transaction(ctx, output="c1"):
+                    assert Order.objects.filter(pk=number).update(state=Concat(F("state"), Value("!"))) == 1
+                    done.append(ctx.attempt)
+
+            fakes = {"charge": charge, "approve": "Ada", "pack": None, "ship": lambda: None}
+            crash = crash_after("charge", recorded=recorded)
+            assert run_flow(order, {"number": number}, fakes=fakes, crash=crash, inline="always").success
+            assert [Order.objects.get(pk=number).state, len(done)] == ["new!", 1 if recorded else 2]
 
 
 class TestOfViews(TestCase):
