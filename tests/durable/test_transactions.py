@@ -9,6 +9,7 @@ import pytest
 from durable.bank import UNTOUCHED, Bank, Moved, once, transfer
 from durable.children import killed
 from helper_engine import LONG, ForeignStore, bounded, waited
+from pairs import shared_out
 from processes import wait_until
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.orm import Session
@@ -490,6 +491,23 @@ class TestUndoing:
         assert bank.moved == once("undo 2")
         assert "RolledBack" in store.ledger.read("e").steps[0].data
 
+    def test_what_an_earlier_execution_did_is_known_there_to_be_undone(self, bank, new_engine, store):
+        def undo(ctx):
+            with ctx.transaction() as connection:
+                transfer(connection)
+
+        def fails_again(ctx):
+            if ctx.execution_id != "e" and ctx.step.name == "then":
+                raise ValueError("no")
+
+        paid = flow(StepDef("then"), rolls_back=True, rollbackable=True)
+        with new_engine(fails_again, rollback_handler=undo) as engine:
+            assert engine.run(paid, execution_id="e").success
+            again = engine.rerun("e", from_step="then")
+            assert again.state is WorkflowState.ROLLED_BACK
+        assert "RolledBack" in store.ledger.read("e").steps[0].data
+        assert bank.moved == once()
+
     def test_the_half_of_an_undoing_has_none(self, bank, new_engine):
         from szal import InMemoryStorage
 
@@ -704,17 +722,27 @@ DIES = """
     for kind, name in ((handlers_connection.HandlersConnection, "end"), (psycopg.Transaction, "__exit__")):
         setattr(kind, name, around(getattr(kind, name)))
     def handler(ctx):
+        if ctx.step.name == "boom":
+            raise ValueError("no")
         with ctx.transaction() as connection:
             transfer(connection, "t", pause)
         pause("the end")
         return "moved"
+    if place == "undo":
+        place, done = "after the commit", StepDef("done", rollbackable=True)
+        undone = FlowDef("undone", steps=[done, StepDef("boom")], rollback_on_failure=True)
+        by_step = lambda ctx: None if ctx.step.name == "done" else handler(ctx)
+        new_engine(by_step, rollback_handler=handler).run(undone, execution_id="e")
     polls = {"until": sys.argv[3], "delay": 0} if len(sys.argv) > 3 else {}
     steps = [StepDef("pay", **polls), StepDef("then")]
     result = new_engine(handler).run(FlowDef("transfer", steps=steps), execution_id="e")
 """
 
 
-@pytest.mark.parametrize("place", [0, 1, 2, 3, "the end", "before the commit", "after the commit"])
+ANYWHERE = [*shared_out([0, 1, 2, 3, "the end"]), "before the commit", "after the commit"]
+
+
+@pytest.mark.parametrize("place", ANYWHERE)
 def test_killed_anywhere_the_money_is_moved_exactly_once(store_url, bank, new_engine, place):
     killed(DIES, store_url, place)
     is_done = place == "after the commit"
@@ -731,6 +759,18 @@ def test_killed_anywhere_the_money_is_moved_exactly_once(store_url, bank, new_en
         (result,) = engine.recover()
     assert result.outputs == dict.fromkeys(("pay", "then"), "moved" if is_done else "moved again")
     assert bank.moved == once()
+
+
+def test_killed_after_the_commit_of_an_undo_it_is_not_undone_again(store_url, bank, new_engine):
+    killed(DIES, store_url, "undo")
+    assert bank.moved == once()
+
+    def fails(ctx):
+        raise AssertionError("it was undone")
+
+    with new_engine(rollback_handler=fails) as engine:
+        (result,) = engine.recover()
+    assert (result.state, bank.moved) == (WorkflowState.ROLLED_BACK, once())
 
 
 # -- through a connection of the application's own ------------------------------------------------------
