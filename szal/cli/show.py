@@ -45,7 +45,7 @@ def full_record(
     steps = explained(standing.flow, standing.results)
     failures = [step for step in steps if step.status is StepStatus.FAILED]
     parts: list[RenderableType] = [_facts(console, record, standing, failures)]
-    if any(step.status is not StepStatus.PENDING for step in steps):
+    if any(step.status is not StepStatus.PENDING or _is_between(step) for step in steps):
         parts += [Text(""), timeline(console, record, steps, _record_states(record, standing))]
     elif record.result is None:
         parts.append(Text("No step is recorded yet.", style=DIM))
@@ -126,9 +126,14 @@ def _how_to_go_on(record: ExecutionRecord, standing: ExecutionStatus, advice: Ad
 
 
 def _record_states(record: ExecutionRecord, standing: ExecutionStatus) -> Mapping[str, str]:
-    if record.state is not WorkflowState.PAUSED and not standing.is_interrupted:
-        return {}
-    return states_of_steps(record.execution_id, standing)
+    if record.state is WorkflowState.PAUSED or standing.is_interrupted:
+        return states_of_steps(record.execution_id, standing)
+    return {step.step_name: "running" for step in standing.results if standing.is_running and _is_between(step)}
+
+
+def _is_between(step: StepResult) -> bool:
+    """Whether a step is recorded as between two polls or attempts, or with some of its items."""
+    return step.status is StepStatus.PENDING and bool(step.attempts or step.items)
 
 
 def _facts(

@@ -12,7 +12,7 @@ from szal.cli.advice import Advice
 from szal.cli.closing import closing
 from szal.cli.listing import executions
 from szal.cli.show import full_record
-from szal.engine.status import ExecutionStatus
+from szal.engine.status import ExecutionStatus, Wait
 from szal.stores import ExecutionSummary
 
 START = datetime(2026, 6, 10, 12, 0, 0, tzinfo=UTC)
@@ -254,3 +254,20 @@ class TestAFailure:
     def test_nothing_is_said_twice(self):
         output = {"exit_code": 3, "stdout": "", "stderr": "no route\n"}
         assert self.shown("command failed with exit status 3: no route", output=output).count("no route") == 1
+
+
+@pytest.mark.parametrize("state", [WorkflowState.RUNNING, WorkflowState.PAUSED])
+def test_what_polls_in_another_process_is_shown_with_what_it_last_came_to(state):
+    record = ExecutionRecord("e1", "deploy", state)
+    ready = StepResult("1", "ready", StepStatus.PENDING, "starting", attempts=1, started_at=record.started_at)
+    each = StepResult("2", "each", StepStatus.PENDING, items=[StepResult("2", "each", StepStatus.PENDING, attempts=1)])
+    standing = ExecutionStatus(
+        record=record,
+        results=[ready, each, StepResult("3", "last", StepStatus.PENDING)],
+        waits=[Wait("e1", "ready", until=record.started_at)] if state is WorkflowState.PAUSED else (),
+        is_running=state is WorkflowState.RUNNING,
+    )
+    text = drawn(full_record, record, standing)
+    assert line(text, "ready").split()[1:4] == ["ready", str(state), "1"]
+    assert line(text, "last").split()[1:3] == ["last", "pending"]
+    assert "No step is recorded yet." not in text
