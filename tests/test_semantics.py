@@ -1,4 +1,7 @@
-"""docs/semantics.md promises nothing that no test shows: each of its blocks ends with a link to a test that exists."""
+"""docs/semantics.md promises nothing that no test shows: each of its blocks ends with a link to a test that exists.
+
+So does what docs/django.md says of flows in the transaction of a request.
+"""
 
 import ast
 import re
@@ -62,6 +65,17 @@ def test_every_paragraph_item_and_row_ends_with_a_link() -> None:
     assert without == []
     open_ended = [rest for block in BLOCKS if (rest := re.split(LINK, block)[-1].strip(" |\n"))]
     assert [rest for rest in open_ended if not rest.endswith(":")] == []
+
+
+def test_what_is_said_of_the_transactions_of_requests_is_shown() -> None:
+    """Each item of these lists in docs/django.md ends with a link, too."""
+    page = PAGE.with_name("django.md")
+    part = page.read_text(encoding="utf-8").partition("## Transactions of requests\n")[2].partition("\n## ")[0]
+    items = [block for block in blocks(part) if block.startswith("- ")]
+    assert len(items) > 5
+    assert [item for item in items if not re.search(rf"{LINK.pattern}$", item)] == []
+    links = LINK.findall(part)
+    assert [(file, name) for file, name in links if name not in names_in((page.parent / file).resolve())] == []
 
 
 def test_a_list_and_a_table_are_taken_apart() -> None:

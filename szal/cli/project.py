@@ -1,5 +1,6 @@
 """The program that the command line is a part of: its own, or a project's that brings a store and flows."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,11 +19,13 @@ __all__ = ["Project", "project", "within"]
 class Project:
     """What belongs to commands that are typed in a project.
 
-    `program`: how the command line is called there. `store`: what counts where neither ``--store`` nor SZAL_STORE says
-    one. `config`: settings of `EngineConfig`, of which those count that no option of a command says.
+    `program`: how the command line is called there; `command`: what begins it, before the words that are typed.
+    `store`: what counts where neither ``--store`` nor SZAL_STORE says one. `config`: settings of `EngineConfig`, of
+    which those count that no option of a command says.
     """
 
     program: str = "szal"
+    command: Sequence[str] = (sys.executable, "-m", "szal")
     store: str | None = None
     flows: Sequence[Handling] = ()
     config: Mapping[str, object] = attrs.field(factory=dict)

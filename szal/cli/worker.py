@@ -18,6 +18,7 @@ from szal.cli.help import Command
 from szal.cli.history import check_exists
 from szal.cli.interrupt import Interruption
 from szal.cli.options import needed
+from szal.cli.project import project
 from szal.cli.session import run_options
 from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
@@ -38,9 +39,7 @@ _SAID: Final = {
 
 
 @click.command(cls=Command, short_help="Run what programs submit, until it is stopped.")
-@click.argument(
-    "targets", metavar="FILE|MODULE:ATTRIBUTE...", nargs=-1, required=True, shell_complete=completion.targets
-)
+@click.argument("targets", metavar="FILE|MODULE:ATTRIBUTE...", nargs=-1, shell_complete=completion.targets)
 @click.option(
     "--queue",
     "queues",
@@ -90,6 +89,8 @@ def worker(
 
     With --json each event is an object on a line of stdout. Exit status: 0.
     """
+    if not (targets or project().flows):
+        raise click.UsageError("which flows? Give FILE or MODULE:ATTRIBUTE, any number.")
     store = needed(settings.store)
     check_exists(store)
     if processes > 1:
@@ -131,7 +132,9 @@ def _await_parent(end: Any) -> None:
 
 
 def _together(targets: Sequence[Target]) -> Target:
-    """Return one target that has the flows, the handlers and the migrations of all."""
+    """Return one target that has the flows, the handlers and the migrations of all; of none, what the project has."""
+    if not targets:
+        return Target.of_any()
     if len(targets) == 1:
         return targets[0]
     handlers: list[Any] = []
@@ -165,7 +168,7 @@ class _Processes:
     """So many workers, each a process of its own, begun again where it dies; none outlives this one."""
 
     def __init__(self, count: int, words: Sequence[str]) -> None:
-        self._command = [sys.executable, "-m", "szal", *_without_processes(words), _CHILD]
+        self._command = [*project().command, *_without_processes(words), _CHILD]
         self._count = count
         self._is_over = threading.Event()
         self._children: set[subprocess.Popen[bytes]] = set()

@@ -71,6 +71,13 @@ def test_many_go_on_with_the_flows_of_the_project(call):
     assert {each["state"] for each in listed} == {"Completed"}
 
 
+def test_a_worker_runs_the_flows_of_the_project(call, here):
+    with szal.Engine.open(f"sqlite:///{here}/shop.db") as shop:
+        shop.submit(order, {"euros": 3}, execution_id="submitted")
+    assert call("worker", "--until-idle")[0] == 0
+    assert "3 in the shop" in call("show", "submitted")[1]
+
+
 def test_another_store_that_is_named_counts(call, here):
     assert call("run", "order", "-i", "euros=1", "--id", "here")[0] == 3
     status, shown = call("run", "order", "-i", "euros=1", "--id", "there", "--store", f"sqlite:///{here}/other.db")

@@ -1,6 +1,5 @@
 """Applications as tests have them served, whose flows wait for files."""
 
-import os
 import time
 from contextlib import suppress
 from http.client import HTTPException
@@ -65,7 +64,10 @@ class Site:
             return ask(self.address, method, path, body)
 
 
-def files_of(pid: int, name: str) -> list[Path]:
+def files_of(pid: int, name: str) -> list[str]:
     """Return the files whose name begins so that a process has open."""
-    found = [each for each in (PROC / str(pid) / "fd").iterdir() if each.is_symlink()]
-    return [each for each in found if os.path.basename(os.readlink(each)).startswith(name)]  # noqa: PTH115, PTH119
+    found = []
+    for each in (PROC / str(pid) / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(each.readlink().name)
+    return [each for each in found if each.startswith(name)]

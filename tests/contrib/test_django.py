@@ -86,6 +86,16 @@ class TestInATransactionOfTheRequest:
         ask(site.address, "POST", "/counts/n")
         assert site.await_state("n", "completed")["outputs"] == {"counted": 2}
 
+    def test_what_is_submitted_through_its_connection_is_there_with_what_it_wrote_or_not_at_all(
+        self, site: Site
+    ) -> None:
+        assert send(site.address, "POST", "/counts/q/submit", "fail").status == 500
+        assert ask(site.address, "GET", "/status/q") == {"state": "none"}
+        ask(site.address, "POST", "/counts/q/submit")
+        assert ask(site.address, "GET", "/status/q")["state"] == "created"
+        ask(site.address, "POST", "/work")
+        assert site.await_state("q", "completed")["outputs"] == {"counted": 1}
+
     def test_a_signal_is_sent_though_the_request_fails_unless_it_is_put_off(self, site: Site, database: str) -> None:
         for name in ("o", "p"):
             site.go_on(name)

@@ -6,7 +6,7 @@ import signal
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
@@ -97,6 +97,21 @@ def run_count(request: HttpRequest, name: str) -> JsonResponse:
     return JsonResponse({"state": str(result.state), "outputs": result.outputs})
 
 
+@csrf_exempt
+def submit_count(request: HttpRequest, name: str) -> JsonResponse:
+    """Write a note, and submit a flow in the same transaction."""
+    Note.objects.create(text=name)
+    engine().submit(count, {"text": name}, execution_id=name, connection=connection.connection)
+    if request.body == b"fail":
+        raise RuntimeError("the view failed")
+    return JsonResponse({})
+
+
+@csrf_exempt
+def work(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"ran": engine().work(until_idle=True)})
+
+
 def notes(request: HttpRequest, name: str) -> JsonResponse:
     return JsonResponse({"count": Note.objects.filter(text=name).count()})
 
@@ -118,6 +133,8 @@ urlpatterns = [
     path("payments/<name>", begin_pay),
     path("counts/<name>", begin_count),
     path("counts/<name>/run", run_count),
+    path("counts/<name>/submit", submit_count),
+    path("work", transaction.non_atomic_requests(work)),
     path("plain/counts/<name>", plain, {"view": begin_count}),
     path("plain/counts/<name>/run", plain, {"view": run_count}),
     path("status/<name>", show),

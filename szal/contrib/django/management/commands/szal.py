@@ -28,7 +28,8 @@ class Command(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Do what the command line says, and end the process with its status."""
         utility = f"python {shlex.quote(argv[0])}" if argv[0].endswith(".py") else Path(argv[0]).name
-        sys.exit(self._run([word for word in argv[2:] if not word.startswith(_OF_DJANGO)], f"{utility} {argv[1]}"))
+        words = [word for word in argv[2:] if not word.startswith(_OF_DJANGO)]
+        sys.exit(self._run(words, f"{utility} {argv[1]}", (sys.executable, argv[0])))
 
     def add_arguments(self, parser: Any) -> None:
         """Take whatever there is, for `call_command`: ``call_command("szal", "list", "--json")``."""
@@ -36,13 +37,15 @@ class Command(BaseCommand):
 
     def handle(self, *, words: Sequence[str], **_: Any) -> None:
         """Do what the words say; raise `CommandError` where ``szal`` would exit with another status than 0."""
-        status = self._run(words, "python manage.py szal")
+        status = self._run(words, "python manage.py szal", (sys.executable, "-m", "django"))
         if status:
             raise CommandError(f"szal {' '.join(words)}: exit status {status}", returncode=status)
 
-    def _run(self, words: Sequence[str], program: str) -> int:
+    def _run(self, words: Sequence[str], program: str, command: Sequence[str]) -> int:
         settings = settings_of()
-        project = Project(program=program, store=store_of(), flows=settings.flows, config=settings.config)
+        project = Project(
+            program=program, command=command, store=store_of(), flows=settings.flows, config=settings.config
+        )
         try:
             return run_in_project(project, words)
         finally:
