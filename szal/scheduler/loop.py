@@ -289,7 +289,7 @@ class Scheduler:
             if c.timers.is_due(c.clock.monotonic()) and not c.inbox.has_calls:
                 self._take_note(due=True)
             return
-        if c.pinned and pinned.call_next(c):
+        if c.pins and c.pinned and pinned.call_next(c):
             self._take_note(due=c.timers.is_due(c.clock.monotonic()))
             return
         if c.is_idle():

@@ -113,10 +113,11 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     pool, other = c.pooled, c.limited
     if has_limit or run.deadline is not None:
         pool, other = other, pool
-    load = pool.load + other.load + bool(c.pinned)  # one of these is called as soon as there is room
+    pins = c.pins and bool(c.pinned)  # one of these is called as soon as there is room
+    load = pool.load + other.load + pins
     if load >= c.limit:
         run.was_crowded = True
-        if other.load or c.shares or c.pinned or run.urgency is not None or load >= c.limit * 4:
+        if other.load or c.shares or pins or run.urgency is not None or load >= c.limit * 4:
             return False
     _dispatch(c, run, node, pool)
     return True
