@@ -941,16 +941,16 @@ class TestTheApplicationsOwn:
             server.execute("DROP DATABASE elsewhere")
         assert error.startswith("ValueError: the connection does not lead to")
 
-    @pytest.mark.parametrize("wrong", [object(), "postgresql://localhost/app", None])
+    @pytest.mark.parametrize("wrong", [object(), "postgresql://localhost/app", "another driver's"])
     def test_what_is_no_connection_of_the_stores_driver_is_refused(self, bank, new_engine, wrong):
-        if wrong is None:
-            wrong = psycopg if bank.is_sqlite else sqlite3.connect(":memory:")
+        others = sqlite3.connect(":memory:")
 
         def pay(ctx):
-            with ctx.transaction(connection=wrong):
+            others_or_wrong = wrong if bank.is_sqlite or wrong != "another driver's" else others
+            with ctx.transaction(connection=others_or_wrong):
                 pass
 
-        with new_engine(pay) as engine:
+        with closing(others), new_engine(pay) as engine:
             assert engine.run(flow())["pay"].error.startswith("TypeError: connection= takes a ")
 
     def test_a_connection_in_no_transaction_is_refused(self, bank, new_engine, mine):

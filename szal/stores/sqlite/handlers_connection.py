@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Literal, NoReturn
 
@@ -127,6 +127,10 @@ class HandlersConnection(sqlite3.Connection):
     def let_go(self) -> None:
         """Close it."""
         super().close()
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):  # a handler that was left behind may have had it last
+            super().close()
 
 
 _SOON = 0.02
