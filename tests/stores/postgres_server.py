@@ -49,6 +49,11 @@ SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
 """,
     "SELECT name, xmin::text FROM {schema}.szal_migrations ORDER BY name",
 )
+# Those that a test has made beside szal's.
+OWN_TABLES = """
+SELECT oid::regclass::text FROM pg_class
+WHERE relnamespace = to_regnamespace('{schema}') AND relkind IN ('r', 'p') AND relname NOT LIKE 'szal%'
+"""
 REPLICATION = """
 wal_level = replica
 max_wal_senders = 4
@@ -101,7 +106,10 @@ class PostgresServer:
     def give_back(self, schema: str) -> None:
         """Empty such a schema and keep it for another test; or drop it, if it was changed or somebody stays there."""
         parts = zip(PARTS, self._as_made[schema], strict=True)
-        if self._is_left(schema) and all(self._ask(part.format(schema=schema)) == made for part, made in parts):
+        is_left = self._is_left(schema)
+        if is_left and (own := self._ask(OWN_TABLES.format(schema=schema))):
+            self._ask(f"DROP TABLE {', '.join(name for (name,) in own)} CASCADE")
+        if is_left and all(self._ask(part.format(schema=schema)) == made for part, made in parts):
             tables = [f"{schema}.{name}" for name in TABLES]
             [filled] = self._ask("SELECT " + ", ".join(f"EXISTS (SELECT FROM {table})" for table in tables))
             if any(filled):
