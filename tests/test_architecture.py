@@ -283,6 +283,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "opening": "what a program names as its store, as an engine has it",
         "base": "what an engine has, and how it ends",
         "steering": "what is told to executions, wherever they run",
+        "going_on": "taking executions up again",
         "worker": "running what was submitted, and what was interrupted",
         "timetable": "at which times flows are begun, and what becomes of missed ones",
         "fleet": "executions that one process submits and another one runs",

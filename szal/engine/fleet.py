@@ -1,18 +1,17 @@
 """Executions that one process submits and another one runs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from szal.engine.steering import Steering
+from szal.engine.going_on import GoingOn
 from szal.errors import ExecutionNotFound
 from szal.expressions.path import Json
 from szal.model.fields import problem_of_text
 from szal.model.flow import Defined, FlowDef
 from szal.model.results import FlowResult
-from szal.model.state import Stop
 from szal.number import check
 from szal.scheduler.cancel import CancellationToken, check_token
 
@@ -25,7 +24,7 @@ __all__ = ["Fleet"]
 _HIGHEST = 2**31 - 1
 
 
-class Fleet(Steering):
+class Fleet(GoingOn):
     """An engine that submits executions to others, and runs what others have submitted."""
 
     def submit(
@@ -202,25 +201,6 @@ class Fleet(Steering):
                 return False
 
         return Timetable(recovery.ledger.schedules, leased, lambda: ahead + leased.clock.monotonic(), is_live)
-
-    def _resume(
-        self,
-        execution_id: str,
-        cancel: CancellationToken | None = None,
-        *,
-        inputs: Mapping[str, Json] | None = None,
-        background: bool = False,
-        is_wanted: Callable[[], bool] = lambda: True,
-        on_begin: Callable[[], object] = lambda: None,
-    ) -> FlowResult:
-        raise NotImplementedError
-
-    def _release(self, execution_ids: Iterable[str], error: BaseException) -> None:
-        """Have runs given back where they stand, for *error*, which they raise."""
-        wanted = frozenset(execution_ids)
-        for driver in self._admission.active.all():
-            if driver.execution_id in wanted:
-                driver.request_stop(Stop.RELEASED, error)
 
 
 @attrs.frozen
