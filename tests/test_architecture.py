@@ -228,7 +228,12 @@ ROOMS: dict[str, dict[str, str]] = {
         "shell": "a step that is a command",
         "around": "what is entered around every attempt",
         "up_to_date": "steps whose work is there already",
+        "pickling": "pickles of functions, by where they are found",
+        "errand": "what is called where that is elsewhere",
         "handlers": "which function does which step",
+        "remote_context": "what a handler is given where an executor calls it",
+        "remote": "one attempt as it is sent to an executor, and what comes back",
+        "sending": "attempts that an executor makes",
         "resolving": "which does which step of which flow",
     },
     "engine": {

@@ -9,6 +9,7 @@ from szal.authoring.parameters import NOTHING, Parameter
 from szal.errors import InvalidInputs
 from szal.expressions.path import Json
 from szal.scheduler.context import Handler, StepContext
+from szal.steps.errand import Errand, Hole
 
 __all__ = ["Argument", "bound", "input_of", "item_of", "output_of", "own_output_of", "whole_context"]
 
@@ -91,3 +92,8 @@ class Bound:
     def __call__(self, ctx: StepContext) -> Json:
         """Call it for one attempt."""
         return self.function(**{name: find(ctx) for name, find in self._arguments})
+
+    def errand(self, ctx: StepContext) -> Errand:
+        """Return the function and its arguments, for an attempt that is made elsewhere: found here, and sent."""
+        found = {name: Hole.CONTEXT if find is whole_context else find(ctx) for name, find in self._arguments}
+        return Errand(self.function, (), found)

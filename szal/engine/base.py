@@ -18,6 +18,7 @@ from szal.logs import SafeLogger
 from szal.model.key import item_key
 from szal.number import check_wait
 from szal.scheduler.attempt import Attempt
+from szal.scheduler.call import Where
 from szal.scheduler.resources import Resources
 from szal.scheduler.workers import Threads
 from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
@@ -166,7 +167,7 @@ class EngineBase:
     def abandoned(self) -> int:
         """How many handlers this engine has left behind so far, because they ran past their time.
 
-        Each still occupies a thread until it ends by itself.
+        Each still occupies a thread, or a worker of the executor, until it ends by itself.
         """
         return len(self._abandoned)
 
@@ -212,9 +213,10 @@ class EngineBase:
         name, index = attempt.context.step.name, attempt.context.index
         kept = "" if attempt.permit is None else f", and keeps {', '.join(attempt.permit.needs)} until it ends"
         logger.warning(
-            "step %s of %s (execution %s) runs past its time: its thread is left behind%s",
+            "step %s of %s (execution %s) runs past its time: %s is left behind%s",
             name if index is None else item_key(name, index),
             attempt.context.flow_name,
             attempt.context.execution_id,
+            "its thread" if attempt.call.where is Where.HERE else "what the executor does for it",
             kept,
         )

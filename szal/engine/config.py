@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
@@ -99,6 +100,10 @@ class EngineConfig:
     is held up by that), "never", "always" (nowhere else, one at a time: objects that only one thread may use are
     usable). With "always" a step has no time limit, nobody stops waiting for it, and it learns of a stop by
     `StepContext.cancelled` only.
+    `executor`: any `concurrent.futures.Executor`, as a `ProcessPoolExecutor`: it makes all attempts and undos whose
+    functions are the program's, but for steps with ``inline="always"``; commands stay here. What crosses is pickled:
+    functions that are found by import, and plain data. `around` is entered there. Whoever has made it shuts it down.
+    It is given `max_concurrency` attempts of a run at a time. docs/scaling.md says what goes where.
     `idle_timeout`: how long a thread of the engine's may be idle before it ends.
     `daemon`: nothing that this engine runs keeps the interpreter from exiting: no thread of `start`, no handler.
     Whoever says so closes it in time (`Engine.close` with *drain*, in an `atexit` function say); what then still runs
@@ -142,6 +147,7 @@ class EngineConfig:
     on_interrupt: OnInterrupt = attrs.field(default="pause")
     capacities: Mapping[str, int] = attrs.field(factory=dict, converter=dict)
     inline: Inline = attrs.field(default="auto")
+    executor: Executor | None = attrs.field(default=None)
     around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
     idle_timeout: float = attrs.field(default=10.0)
     daemon: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
@@ -236,6 +242,23 @@ class EngineConfig:
     def _one_of_three(self, attribute: "attrs.Attribute[str]", value: str) -> None:
         if value not in INLINE:
             raise ValueError(f"{attribute.name} is one of {', '.join(INLINE)}, not {value!r}")
+
+    @executor.validator
+    def _an_executor(self, attribute: "attrs.Attribute[Executor | None]", value: object) -> None:
+        if value is not None and not isinstance(value, Executor):
+            told = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+            raise TypeError(f"{attribute.name} must be a concurrent.futures.Executor, not {told}")
+
+    @around.validator
+    def _found_by_import(self, attribute: "attrs.Attribute[object]", value: tuple[Surrounding, ...]) -> None:
+        if self.executor is None:
+            return
+        from szal.steps.pickling import problem_of_pickling
+
+        for place, function in enumerate(value):
+            if (problem := problem_of_pickling(function)) is not None:
+                told = f"{attribute.name}[{place}] is entered where the executor calls handlers"
+                raise ValueError(f"{told}, and cannot be sent ({problem}): put it at the top level of a module")
 
     @commit_timeout.validator
     @lease_ttl.validator

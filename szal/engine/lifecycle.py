@@ -25,7 +25,7 @@ from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
 from szal.scheduler.attempt import clear_engine_frames
 from szal.scheduler.call import Call
-from szal.scheduler.context import StepContext
+from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.memos import Memos
 from szal.scheduler.plan import Node
@@ -137,7 +137,7 @@ class Lifecycle(Supervised):
         )
         return Run(
             plan=spec.plan,
-            handlers=within(config.around, spec.binding.forward),
+            handlers=self._surrounded(spec.binding.forward),
             results=results,
             info=info,
             new_context=partial(StepContext, info),
@@ -152,10 +152,19 @@ class Lifecycle(Supervised):
             log=journal,
             commit_first=journal is not None and config.durability == "step",
             encode=self.recording.encode,
-            inline=spec.token is None,
+            inline=spec.token is None and config.executor is None,
             inline_as=config.inline,
             relievable=journal is not None,
         )
+
+    def _surrounded(self, handlers: Sequence[Handler | None]) -> Sequence[Handler | None]:
+        """Return what does each step, within what the engine has around it; on its executor, where it has one."""
+        config = self._config
+        if config.executor is None or not handlers:
+            return within(config.around, handlers)
+        from szal.steps.sending import sent
+
+        return sent(config.executor, config.around, handlers, self.spec.plan.steps, config.inline)
 
     def _needs_decision(self, node: Node) -> None:
         self.undecided.append(node)
@@ -341,7 +350,7 @@ class Lifecycle(Supervised):
 
     def _undo(self) -> None:
         run, launcher, journal = self.run, self._launcher, self.recording.journal
-        handlers = within(self._config.around, self.spec.binding.undo)
+        handlers = self._surrounded(self.spec.binding.undo)
         left = launcher.left_in(run, below := launcher.completed_below(run))
         reason = reason_of(run, None) or UNDONE_WITH_PARENT
         rollback = self.undo = Rollback(

@@ -129,12 +129,14 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
             if (problem := bounds.problem_of_key(step.name)) is not None:
                 forward[place] = partial(_refused, problem)
     if not (flow.rollback_on_failure or rolls_back):
+        _check_sent(flow, steps, config, forward)
         return Binding(forward, ())
     undo = [undo_handler(step, flow.name, resolver, config) for step in steps]
     without = (step for step, handler in zip(steps, undo, strict=True) if is_undoable(step) and handler is None)
     missing = [step.name for step in without if step.step_type != "sub_flow"]  # whose own rollback undoes it
     if missing:
         raise HandlerNotFound(tuple(missing), "rollback handler")
+    _check_sent(flow, steps, config, forward, undo)
     return Binding(forward, undo)
 
 
@@ -192,6 +194,19 @@ def _check_settings(flow: FlowDef, plan: Plan, config: EngineConfig) -> None:
         ]
     if problems:
         raise InvalidFlow(flow.name, tuple(problems))
+
+
+def _check_sent(
+    flow: FlowDef, steps: Sequence[StepDef], config: EngineConfig, *handlers: Sequence[Handler | None]
+) -> None:
+    """Raise `InvalidFlow` for functions that the engine's executor cannot be sent."""
+    if config.executor is None:
+        return
+    from szal.steps.sending import problems_of_sending
+
+    problems = [problem for each in handlers for problem in problems_of_sending(each, steps, config.inline)]
+    if problems:
+        raise InvalidFlow(flow.name, tuple(dict.fromkeys(problems)))
 
 
 def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler is given it)

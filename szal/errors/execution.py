@@ -13,6 +13,7 @@ __all__ = [
     "EngineClosed",
     "ExecutionNotFound",
     "ExecutionOwned",
+    "ExecutorBroken",
     "LeaseLost",
     "SecretMissing",
     "WorkingDirectoryGone",
@@ -68,6 +69,25 @@ class ExecutionNotFound(SzalError):
 
     def __str__(self) -> str:
         return f"no execution {self.execution_id}"
+
+
+@attrs.define(repr=False, slots=False)
+class ExecutorBroken(SzalError):
+    """The engine's executor takes no more attempts: what it was to run is left as it stands, and can be gone on with.
+
+    Cause: a process of the pool died (killed for its memory, a crash, `os._exit`), which breaks a
+        `ProcessPoolExecutor` for good; or the executor was shut down before the run had ended.
+    Next: make an engine with another executor, and `resume`: what completed is kept. Without a store, run it again.
+
+    >>> print(ExecutorBroken("load", "BrokenProcessPool: a child process terminated abruptly"))
+    the executor took step load no more: BrokenProcessPool: a child process terminated abruptly
+    """
+
+    step: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"the executor took step {self.step} no more: {self.error}"
 
 
 @attrs.define(repr=False, slots=False)

@@ -145,8 +145,10 @@ class NotAHandler(SzalError, TypeError):
 class NotSupportedHere(SzalError):
     """A handler asked for what there is elsewhere, but not where it runs: in this store, or in this process.
 
-    Cause: `ctx.transaction()` without a database to have one in.
-    Next: what the text names says what is needed: for `ctx.transaction()` a store in an SQLite file or in PostgreSQL.
+    Cause: `ctx.transaction()` without a database to have one in; or an executor calls the handler
+        (`EngineConfig.executor`), where what needs the engine is out of reach.
+    Next: what the text names says what is needed: for `ctx.transaction()` a store in an SQLite file or in PostgreSQL;
+        on an executor, `inline="always"` for the step.
 
     >>> print(NotSupportedHere("ctx.transaction()", "nothing is recorded"))
     ctx.transaction() is not supported here: nothing is recorded

@@ -1,6 +1,7 @@
 """What an attempt sees of the steps before its own: their results, their outputs, and what texts may name of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 import attrs
 
@@ -11,7 +12,7 @@ from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.run_info import RunInfo
 
-__all__ = ["Ancestors", "Outcomes", "Outputs", "Results"]
+__all__ = ["Ancestors", "Known", "Outcomes", "Outputs", "Results"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -100,12 +101,20 @@ class Ancestors:
         return self._run.seen.outcome((place, self._index) if of_item else place, result)
 
 
+class Known(Protocol):
+    """Where an attempt finds the results of the steps before its own."""
+
+    def all(self) -> Iterable[StepResult]: ...
+    def output(self, name: str) -> Json: ...
+    def copy(self, name: str) -> StepResult: ...
+
+
 class Outputs(Mapping[str, Json]):
     """The outputs that a step may see; a look-up finds its step without copying any other."""
 
     __slots__ = ("_ancestors",)
 
-    def __init__(self, ancestors: Ancestors) -> None:
+    def __init__(self, ancestors: Known) -> None:
         self._ancestors = ancestors
 
     def __getitem__(self, name: str) -> Json:
@@ -126,7 +135,7 @@ class Results(Mapping[str, StepResult]):
 
     __slots__ = ("_ancestors",)
 
-    def __init__(self, ancestors: Ancestors) -> None:
+    def __init__(self, ancestors: Known) -> None:
         self._ancestors = ancestors
 
     def __getitem__(self, name: str) -> StepResult:

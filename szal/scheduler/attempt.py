@@ -21,6 +21,7 @@ from szal.waiters import Mailbox
 __all__ = [
     "Attempt",
     "Encode",
+    "NotTaken",
     "clear_engine_frames",
     "encode_output",
     "without_engine_frames",
@@ -29,6 +30,10 @@ __all__ = [
 
 Encode: TypeAlias = Callable[[Json], tuple[str, Json]]
 """What makes of an output what is recorded: its text, and what that says. It refuses what cannot be recorded."""
+
+
+class NotTaken(Exception):
+    """What was to make an attempt takes none any more: it has not begun."""
 
 
 class Attempt:

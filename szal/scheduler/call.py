@@ -6,6 +6,7 @@ coordinator to abandon a call that runs. Taking a claim is one atomic `list.pop`
 lock.
 """
 
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from szal.errors import StepTimeout, partial_output_of
@@ -13,11 +14,23 @@ from szal.expressions.path import Json
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 
-__all__ = ["UNLIMITED", "Call", "NextPoll", "take_claim"]
+__all__ = ["UNLIMITED", "Call", "NextPoll", "Where", "take_claim"]
 
 _SAME: Final = 1e-6
 """Seconds that make no difference between two times."""
 _DONE: Final = StepStatus.COMPLETED
+
+
+class Where(Enum):
+    """Where a call that has begun is made. Whoever calls the handler changes it.
+
+    HERE -> QUEUED -> ELSEWHERE, or HERE -> ELSEWHERE at once
+    """
+
+    HERE = "on a thread of this process"
+    QUEUED = "an executor has it, and has not begun"
+    """As far as it tells. The step's own limit does not count yet."""
+    ELSEWHERE = "on an executor"
 
 
 class Call:
@@ -28,6 +41,7 @@ class Call:
 
     __slots__ = (
         "_begin",
+        "_inherited",
         "_report",
         "abandoned",
         "begun",
@@ -41,6 +55,7 @@ class Call:
         "settled_before",
         "started",
         "until_by",
+        "where",
     )
 
     def __init__(
@@ -62,6 +77,8 @@ class Call:
         """When the time for all of these is over."""
         self.settled_before = settled_before
         """How many steps had settled when the first attempt of this one was made."""
+        self.where = Where.HERE
+        self._inherited: float | None = None
         self._begin: list[None] = [None]
         self._report: list[None] = [None]
 
@@ -72,14 +89,33 @@ class Call:
             self._begin.pop()  # `take_claim`, written out: each attempt comes by here and at `report`
         except IndexError:
             return False
-        limit = self.node.limit
-        if limit is not None:
-            own = self.started + limit
-            if self.until_by is None and self.node.until is not None and self.node.step.until_timeout is not None:
-                self.until_by = self.started + self.node.step.until_timeout
-            self.deadline = own if self.deadline is None else min(own, self.deadline)
+        if self.node.limit is not None:
+            self._inherited = self.deadline
+            self._count_limit()
         self.begun = True
         return True
+
+    def _count_limit(self) -> None:
+        """Have the step's own limit count from its start, beside what deadline it has inherited."""
+        own = self.started + self.node.limit
+        if self.until_by is None and self.node.until is not None and self.node.step.until_timeout is not None:
+            self.until_by = self.started + self.node.step.until_timeout
+        self.deadline = own if self._inherited is None else min(own, self._inherited)
+
+    def queue(self) -> None:
+        """Take note that an executor has it and has not begun. By whoever has begun it."""
+        if self.node.limit is not None:
+            self.where = Where.QUEUED  # first: its limit is looked after
+            self.deadline = self._inherited
+            if self.is_first:
+                self.until_by = None  # which counted from its start, too
+
+    def leave(self) -> None:
+        """Take note that an executor makes it: the step's own limit counts from now on, where it did not yet."""
+        if self.where is Where.QUEUED:
+            self.started = self.run.info.clock.monotonic()
+            self._count_limit()
+        self.where = Where.ELSEWHERE
 
     def report(self) -> bool:
         """Whether its outcome counts: nobody has given up on it. By whoever called the handler, once."""

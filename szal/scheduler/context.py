@@ -336,18 +336,29 @@ class StepContext:
         end = clock.monotonic() + waitable(seconds)
         cut = deadline is not None and deadline < end
         until = deadline if deadline is not None and cut else end
+        with self.woken() as waiter:
+            while not self.cancelled:  # asked after it can be woken: whoever cancels later will find it
+                if until <= clock.monotonic():
+                    return not cut
+                clock.sleep(self, waiter, until)
+        return False
+
+    @contextmanager
+    def woken(self) -> Iterator[threading.Lock]:
+        """Enter what waits for a lock, which is released when this attempt is told something. The engine's own."""
         waiter = threading.Lock()
         waiter.acquire()
         sleeper = (self._call, waiter)
         self._run.sleepers.add(sleeper)
         try:
-            while not self.cancelled:  # asked after it can be woken: whoever cancels later will find it
-                if until <= clock.monotonic():
-                    return not cut
-                clock.sleep(self, waiter, until)
+            yield waiter
         finally:
             self._run.sleepers.discard(sleeper)
-        return False
+
+    @property
+    def call(self) -> Call:
+        """What the engine keeps of this call, where it may stop waiting for it. The engine's own."""
+        return self._call
 
     def once(self, key: str, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Return what is kept under *key* of this step; else call *function*, and keep what it returns from then on.
@@ -517,6 +528,17 @@ class StepContext:
     def kept(self) -> dict[str, Any]:
         """What szal's own handlers keep from one step of a run for the next. From any thread. The engine's own."""
         return self._run.kept
+
+    @property
+    def end(self) -> FlowEnd | None:
+        """What the flow has come to, where that is known. The engine's own."""
+        return self._run.end
+
+    def results(self) -> Iterator[StepResult]:
+        """Yield what is found in `steps`. The engine's own."""
+        yield from self._before.all()
+        if self._undoes is not None:
+            yield self._undoes
 
     def before(self) -> Iterator[StepResult]:
         """Yield the results of the ancestors that had ended when this step started, in the flow's own order.

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from szal.errors import LeaseLost, StoreError, describe
+from szal.errors import ExecutorBroken, LeaseLost, StoreError, describe
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.interrupts import Interrupts
@@ -37,6 +37,7 @@ logger = SafeLogger(logging.getLogger(__name__))
 _LONGEST_WAIT = 3600.0  # seconds
 # A signal that another thread received does not end a wait of the main thread, which alone may act on it.
 _LONGEST_WAIT_OF_MAIN = 0.2
+_LEAVING = (ExecutorBroken, LeaseLost, StoreError)
 _MOST_ERRORS = 100  # in a row while runs are being left: a loop that goes round and does nothing else must end
 
 
@@ -346,7 +347,7 @@ class Scheduler:
                     mask = next((run.info.redaction.mask for run in c.runs), None)
                     stopping.stop_all(c, Stop.BROKEN, describe(error, mask))
                 else:
-                    stopping.leave(c, _stop_for(error), error)
+                    stopping.leave(c, self._stop_for(error), error)
                 for run in list(c.runs):
                     ending.finish_if_done(c, run)
                 return
@@ -359,7 +360,14 @@ class Scheduler:
         """Whether the runs can be ended in order, undone and recorded, for what came up: nobody has tried to before."""
         c = self._c
         is_first = all(run.stoppable and run.stop is None for run in c.runs)
-        return is_first and c.leaving is None and not is_a(error, StoreError, LeaseLost) and self.is_whole()
+        return is_first and c.leaving is None and not is_a(error, *_LEAVING) and self.is_whole()
+
+    def _stop_for(self, error: BaseException) -> Stop:
+        if is_a(error, LeaseLost):
+            return Stop.LEASE_LOST
+        if is_a(error, ExecutorBroken) and not self._c.stop_for(error).ends:
+            return Stop.RELEASED
+        return Stop.FAILED_BY_STORE if is_a(error, StoreError) else Stop.LOST
 
     def _repair(self) -> None:
         tally = self._c.tally
@@ -388,9 +396,3 @@ class Scheduler:
         c.afterwards.clear()
         self.on_idle = self.on_relieved = None
         self.is_whole = lambda: True
-
-
-def _stop_for(error: BaseException) -> Stop:
-    if is_a(error, LeaseLost):
-        return Stop.LEASE_LOST
-    return Stop.FAILED_BY_STORE if is_a(error, StoreError) else Stop.LOST

@@ -15,6 +15,7 @@ from szal.errors import (
     AroundFailed,
     GiveUp,
     MissingValue,
+    NotSendable,
     OutputMasked,
     OutputNotSerializable,
     RetryAfter,
@@ -39,7 +40,7 @@ __all__ = ["Decision", "decide", "get_ready", "policy"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
-_FINAL: Final = (GiveUp, MissingValue, OutputMasked, OutputNotSerializable, UnknownOutcome, ValueNotJson)
+_FINAL: Final = (GiveUp, MissingValue, NotSendable, OutputMasked, OutputNotSerializable, UnknownOutcome, ValueNotJson)
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -7,6 +7,7 @@ from types import CoroutineType
 from szal.errors import (
     Cancelled,
     EngineClosed,
+    ExecutorBroken,
     LeaseLost,
     OutputNotSerializable,
     SkipStep,
@@ -23,10 +24,10 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
-from szal.raised import is_a, set_cause
+from szal.raised import cause_of, is_a, set_cause
 from szal.scheduler import retry
 from szal.scheduler.again import back_off, end_unmade, history_of, polls_on, too_late_for
-from szal.scheduler.attempt import Attempt
+from szal.scheduler.attempt import Attempt, NotTaken
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
 from szal.scheduler.ending import end, settle, settle_now
@@ -95,12 +96,24 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
         announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
+    if type(error) is NotTaken:
+        _hand_back(c, call, error)
+        return
     if attempt.recorded is not None and attempt.context.work is not None:
         settle_recorded(c, call, attempt.context.work, attempt.recorded)
         return
     if run.overruled and _end_overruled(c, call, error):
         return
     decide(c, call, attempt.output, attempt.encoded, error, last=attempt.is_last)
+
+
+def _hand_back(c: Coordinator, call: Call, error: NotTaken) -> None:
+    """Leave a step as it was before an attempt that nobody was there to make; raise `ExecutorBroken`, once."""
+    run, node = call.run, call.node
+    if run.log is not None and not node.step.idempotent:
+        run.log.withdrawn(node)
+    if c.leaving is None:
+        raise ExecutorBroken(node.step.name, str(error)) from cause_of(error)
 
 
 def settle_recorded(c: Coordinator, call: Call, work: Work, result: StepResult) -> None:

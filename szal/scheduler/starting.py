@@ -10,7 +10,7 @@ from szal.model.state import StepStatus
 from szal.model.step import WAIT_TYPES
 from szal.scheduler import fan_out, racing, relief, stopping
 from szal.scheduler.attempt import Attempt, without_engine_frames
-from szal.scheduler.call import Call
+from szal.scheduler.call import Call, Where
 from szal.scheduler.context import StepContext
 from szal.scheduler.coordinator import Baton, Coordinator
 from szal.scheduler.ending import end, finish_if_done, refuse
@@ -367,7 +367,7 @@ def new_attempt(c: Coordinator, run: Run, node: Node) -> Attempt:
 def _check_limit(c: Coordinator, attempt: Attempt) -> None:
     """Look after an attempt's limit, which counts from its start: it may have been queued for long."""
     now, call = c.clock.monotonic(), attempt.call
-    if not call.begun:
+    if not call.begun or call.where is Where.QUEUED:
         attempt.timer = c.timers.add(now + call.node.limit, partial(_check_limit, c, attempt))
     elif call.deadline is not None and call.deadline > now:
         attempt.timer = c.timers.add(call.deadline, partial(_check_limit, c, attempt))

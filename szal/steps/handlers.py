@@ -12,7 +12,15 @@ from szal.model.step import ENGINE_TYPES, StepDef
 from szal.scheduler.context import Handler, StepContext
 from szal.steps.up_to_date import IsDone, Unless
 
-__all__ = ["Handlers", "call_python", "do_shell", "type_done_by", "undo_as_configured"]
+__all__ = [
+    "Handlers",
+    "call_named",
+    "call_python",
+    "do_shell",
+    "named_call",
+    "type_done_by",
+    "undo_as_configured",
+]
 
 _F = TypeVar("_F", bound=Handler)
 
@@ -167,16 +175,25 @@ def call_python(ctx: StepContext, config: Mapping[str, Json] | None = None) -> J
     Raises `GiveUp` where there is no such function, or *config* could not work otherwise, and what the module and the
     function raise.
     """
+    name, positional, named = named_call(ctx, ctx.step.config if config is None else config)
+    return call_named(ctx.step.name, name, ctx, positional, named)
+
+
+def named_call(ctx: StepContext, config: Mapping[str, Json]) -> tuple[str, list[Json], dict[str, Json]]:
+    """Return which function *config* names, and with what it is called. Raises `GiveUp` where that cannot work."""
     from szal.steps.machine import check_action
 
-    config = ctx.step.config if config is None else config
     check_action(ctx, "python", config)
-    function = _function(ctx.step.name, config["call"])
     arguments = ctx.render(config.get("args") or {})
     check_action(ctx, "python", {**config, "args": arguments}, rendered=True)
-    positional, named = (arguments, {}) if isinstance(arguments, list) else ([], dict(arguments))
+    return (config["call"], arguments, {}) if isinstance(arguments, list) else (config["call"], [], dict(arguments))
+
+
+def call_named(step: str, name: str, ctx: object, positional: Sequence[Json], named: Mapping[str, Json]) -> Json:
+    """Import the function called *name*, and call it; where it takes a ``ctx`` that is not among *named*, with that."""
+    function = _function(step, name)
     if "ctx" not in named and _takes_ctx(function):
-        named["ctx"] = ctx
+        named = {**named, "ctx": ctx}
     return function(*positional, **named)
 
 
