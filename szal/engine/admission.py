@@ -14,7 +14,7 @@ from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
 from szal.engine.secrets import had_later, hide, told_masked
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs, unbound
-from szal.errors import ExecutionNotFound, InvalidInputs, SzalError
+from szal.errors import ExecutionNotFound, FlushTimeout, InvalidInputs, SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
 from szal.model.fields import problem_of_text
@@ -185,13 +185,18 @@ class Admission:
     def look(self, execution_id: str) -> "ExecutionStatus":
         """Return how far an execution has come: as it runs here, else as the store has it.
 
-        A run that has paused does nothing any more until it is let go of: what it waits for, the store tells.
+        A run that pauses is RUNNING to everybody until that is written: then the store tells what it waits for. Until
+        then nobody waits for that, as whoever asks may have the lock that it takes.
         """
         from szal.engine.status import status_of  # few ask
 
         for driver in self.active.having(execution_id):
             found = driver.look(execution_id)
-            if found is not None and found.state is not WorkflowState.PAUSED:
+            if found is not None and found.state is WorkflowState.PAUSED:
+                if self._is_written():
+                    break
+                found.record.state = WorkflowState.RUNNING
+            if found is not None:
                 return found
         store = self._config.execution_store
         record = None if store is None else store.get(execution_id)
@@ -201,6 +206,15 @@ class Admission:
         if recovery is not None and record.state is WorkflowState.PAUSED:
             recovery.leased.drain(execution_id)  # with the durability "none" its rows come after the end of its run
         return status_of(store, record)
+
+    def _is_written(self) -> bool:
+        """Whether nothing is queued."""
+        try:
+            if self._ledger is not None:
+                self._ledger.drain(0.0)
+        except FlushTimeout:
+            return False
+        return True
 
     def endings(self) -> "Endings":
         """Return what waits for executions."""

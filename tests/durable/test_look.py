@@ -1,10 +1,12 @@
 """How far an execution is, from the process that runs it, from another, and without a store."""
 
+import sqlite3
 import threading
 
 import pytest
 from durable.children import killed
-from helper_engine import waited
+from helper_engine import bounded, waited
+from processes import wait_until
 
 from szal import ExecutionNotFound, FlowDef, FlowMode, StepDef, WorkflowState
 
@@ -49,6 +51,21 @@ def test_so_it_is_where_the_run_has_waited_for_no_commit(new_engine):
             told.append(engine.look(f"e{number}"))
     assert [statuses(status) for status in told] == [{"order": "completed", "ask": "pending"}] * 20
     assert [(wait.step, wait.signal) for status in told for wait in status.waits] == [("ask", "paid")] * 20
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_whoever_looks_may_hold_the_lock_that_a_pause_is_written_under(store_url, new_engine):
+    lock = sqlite3.connect(store_url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
+    engine = new_engine(lambda ctx: str(lock.execute("BEGIN IMMEDIATE").rowcount))
+    execution = engine.start(ASKING, execution_id="e")
+    wait_until(lambda: statuses(engine.look("e"))["order"] == "completed")
+    for _ in range(50):
+        status = bounded(engine.look, "e", timeout=4)  # the lock is asked for once, for five seconds
+        assert (str(status.state), statuses(status)["order"]) == ("running", "completed")
+    lock.execute("COMMIT")
+    lock.close()
+    assert str(execution.result(timeout=20).state) == "paused"
+    assert [wait.signal for wait in engine.look("e").waits] == ["paid"]
 
 
 @pytest.mark.parametrize("before", ["paused", "died"])
