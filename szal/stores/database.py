@@ -1,16 +1,22 @@
 """What an SQL database has to offer for a store and a ledger to be kept in it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 from szal.stores.listening import Listener
 from szal.stores.statements import Statements
 
-__all__ = ["Database", "Guest", "Held", "Keeper", "Row", "Rows", "Transaction"]
+__all__ = ["SPLIT", "Database", "Guest", "Held", "Keeper", "Row", "Rows", "Transaction"]
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]
 Made = TypeVar("Made")
+
+SPLIT: Final = (
+    "it was committed, or rolled back, within the block: what was committed there is there without the outcome of the"
+    " step. Do that after the block"
+)
+"""What is wrong with a transaction of the application's that is another one than before."""
 
 
 class Transaction(Protocol):
@@ -79,7 +85,7 @@ class Guest(Protocol):
         """Raise ValueError unless a transaction is open on the connection, or begins with the next statement."""
 
     def do(self, work: Callable[[Transaction], Made]) -> Made:
-        """Return what *work* makes of it."""
+        """Return what *work* makes of it. `TransactionFailed`: the one that it was called in before has ended."""
 
     def is_over(self) -> bool:
         """Whether the transaction has ended in which `do` was called last."""

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -257,16 +257,80 @@ class TestRolledBack:
             assert engine.run(flow())["pay"].error_type.endswith("ProgrammingError")
         assert bank.moved == UNTOUCHED
 
-    def test_a_statement_that_ends_it_is_noticed(self, bank, new_engine):
+    @pytest.mark.parametrize("statement", ["ROLLBACK", "/* a */ COMMIT", "END", "SAVEPOINT a; COMMIT"])
+    def test_a_statement_that_ends_it_is_refused_or_noticed(self, bank, new_engine, statement):
         def pay(ctx):
             with ctx.transaction() as connection:
                 transfer(connection)
-                connection.execute("ROLLBACK")
+                for each in statement.split("; "):
+                    connection.execute(each)
 
         with new_engine(pay) as engine:
             error = engine.run(flow())["pay"].error
-        assert error.startswith("TransactionFailed: ctx.transaction(): a statement has ended it")
+        if bank.is_sqlite:
+            assert error.startswith("ProgrammingError: the transaction is szal's to end")
+            assert bank.moved == UNTOUCHED
+        else:
+            assert error.startswith("TransactionFailed: ctx.transaction(): a statement has ended it")
+
+    @pytest.mark.parametrize("statements", ["ROLLBACK; BEGIN", "ROLLBACK AND CHAIN", "COMMIT AND CHAIN"])
+    def test_one_that_is_begun_in_its_place_is_noticed(self, bank, new_engine, statements):
+        """As it is where the handler goes on although it was refused."""
+        refused = []
+
+        def pay(ctx):
+            with ctx.transaction() as connection:
+                transfer(connection)
+                for each in statements.split("; "):
+                    try:
+                        connection.execute(each)
+                    except sqlite3.Error as error:
+                        refused.append(error)
+
+        with new_engine(pay) as engine:
+            result = engine.run(flow())["pay"]
+        if bank.is_sqlite:
+            assert refused
+            assert bank.moved == once()
+        else:
+            assert result.error.startswith("TransactionFailed: ctx.transaction(): a statement has ended it")
+
+    @pytest.mark.parametrize(
+        "trick",
+        [
+            lambda connection: setattr(connection, "isolation_level", None),
+            sqlite3.Connection.commit,
+            lambda connection: sqlite3.Connection.__exit__(connection, None, None, None),
+            lambda connection: connection.set_authorizer(None),
+            lambda connection: sqlite3.Cursor.executescript(connection.cursor(), "SELECT 1"),
+        ],
+        ids=["isolation_level", "commit", "exit", "authorizer", "script"],
+    )
+    def test_nothing_commits_it_behind_szals_back(self, bank, new_engine, trick):
+        if not bank.is_sqlite:
+            pytest.skip("psycopg refuses these")
+
+        def pay(ctx):
+            with ctx.transaction() as connection:
+                transfer(connection)
+                trick(connection)
+
+        with new_engine(pay) as engine:
+            assert not engine.run(flow()).success
         assert bank.moved == UNTOUCHED
+
+    def test_an_error_after_something_was_refused_is_its_own(self, bank, new_engine):
+        if not bank.is_sqlite:
+            pytest.skip("SQLite's authorizer")
+
+        def pay(ctx):
+            with ctx.transaction() as connection:
+                with suppress(sqlite3.Error):
+                    connection.execute("COMMIT")
+                connection.execute("no statement")
+
+        with new_engine(pay) as engine:
+            assert "syntax error" in engine.run(flow())["pay"].error
 
     def test_by_what_the_database_refuses_at_the_commit(self, bank, new_engine):
         with closing(bank.connect()) as connection:
@@ -952,6 +1016,24 @@ class TestTheApplicationsOwn:
 
         with closing(others), new_engine(pay) as engine:
             assert engine.run(flow())["pay"].error.startswith("TypeError: connection= takes a ")
+
+    @pytest.mark.parametrize("changes_more", [False, True])
+    def test_committed_within_the_block_is_told(self, bank, new_engine, mine, changes_more):
+        def pay(ctx):
+            try:
+                with ctx.transaction(connection=mine):
+                    transfer(mine)
+                    mine.commit()
+                    if changes_more and not bank.is_sqlite:
+                        mine.execute("INSERT INTO transfers VALUES ('more')")
+            finally:
+                mine.rollback()
+
+        with new_engine(pay) as engine:
+            error = bounded(engine.run, flow())["pay"].error
+        assert error.startswith(
+            "TransactionFailed: ctx.transaction(): it was committed, or rolled back, within the block"
+        )
 
     def test_a_connection_in_no_transaction_is_refused(self, bank, new_engine, mine):
         if bank.is_sqlite:

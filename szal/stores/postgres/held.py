@@ -9,7 +9,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from szal.errors import SzalError, TransactionFailed
-from szal.stores.database import Database, Guest, Held, Transaction
+from szal.stores.database import SPLIT, Database, Guest, Held, Transaction
 from szal.stores.postgres.connection import ENDED, ORDERLY, PostgresConnection, execute, pipeline
 from szal.stores.postgres.marks import Mark, Marks
 from szal.stores.postgres.sqlstate import translated
@@ -20,6 +20,10 @@ __all__ = ["LeftBehind", "PostgresGuest", "PostgresHeld"]
 
 Made = TypeVar("Made")
 
+_ENDED = (
+    "a statement has ended it (COMMIT, ROLLBACK): what was written before a COMMIT is there without the outcome of the"
+    " step"
+)
 _PATIENCE = 5.0
 """Seconds that a statement whose session was ended is waited for: its end may have been lost on the way."""
 
@@ -74,9 +78,12 @@ class PostgresHeld(Held):
         mark = self._marks.next()
         try:
             with pipeline(self._connection):
+                session = execute(self._connection, self._said.session)
                 execute(self._connection, self._said.mark, mark.row())
                 self.do(work)
             self._check()
+            if session.fetchall()[0] != self._session:  # COMMIT and BEGIN, or AND CHAIN
+                raise TransactionFailed(_ENDED)
         except BaseException as error:
             self._marks.undone(mark)
             self._raise_if_lost(error)
@@ -108,10 +115,7 @@ class PostgresHeld(Held):
         if status is TransactionStatus.UNKNOWN:
             raise translated(self._store, psycopg.OperationalError("the connection was lost"), is_lost=True)
         if status is not TransactionStatus.INTRANS:
-            raise TransactionFailed(
-                "a statement has ended it (COMMIT, ROLLBACK): what was written before a COMMIT is there without the"
-                " outcome of the step"
-            )
+            raise TransactionFailed(_ENDED)
 
     def _raise_if_lost(self, error: BaseException) -> None:
         if self._connection.closed and isinstance(error, psycopg.Error):
@@ -171,7 +175,10 @@ class PostgresGuest(Guest):
 
     def do(self, work: Callable[[Transaction], Made]) -> Made:
         made = work(PostgresTransaction(self._store, self._connection))
-        ((self._number,),) = execute(self._connection, self._said.transaction).fetchall()
+        ((number,),) = execute(self._connection, self._said.transaction).fetchall()
+        if self._number not in ("", number):
+            raise TransactionFailed(SPLIT)
+        self._number = number
         return made
 
     def is_of(self, database: Database) -> bool:

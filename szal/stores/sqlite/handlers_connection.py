@@ -15,8 +15,7 @@ __all__ = ["HandlersConnection"]
 
 _NOT_YOURS = "the transaction is szal's to end, together with the outcome of the step: leave it to that"
 _ENDED = (
-    "a statement has ended it (COMMIT, ROLLBACK, or one that rolls back): what was written before a COMMIT is there"
-    " without the outcome of the step"
+    "a statement has rolled it back (OR ROLLBACK, or a trigger's RAISE(ROLLBACK)), and with it all that came before"
 )
 
 
@@ -33,6 +32,7 @@ class HandlersConnection(sqlite3.Connection):
         """Held while a statement runs, and by who ends the transaction: so none comes after that."""
         self._problem = ""
         self._depth = 0
+        self._was_refused = False
         enroll_renewal(self, HandlersConnection._leave_to_parent)
 
     def _leave_to_parent(self) -> None:
@@ -58,6 +58,15 @@ class HandlersConnection(sqlite3.Connection):
     def executescript(self, *_: Any) -> NoReturn:
         """Raise: Python's sqlite3 commits what is open before a script."""
         raise sqlite3.ProgrammingError(f"executescript commits what is open: execute each statement. {_NOT_YOURS}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _COMMITTING:
+            raise sqlite3.ProgrammingError(f"{name} cannot be changed here. {_NOT_YOURS}")
+        super().__setattr__(name, value)
+
+    def set_authorizer(self, *_: object) -> NoReturn:
+        """Raise: by it szal refuses what would end the transaction."""
+        raise sqlite3.ProgrammingError(f"szal has an authorizer here. {_NOT_YOURS}")
 
     def commit(self) -> NoReturn:
         """Raise: that is szal's to do."""
@@ -93,8 +102,13 @@ class HandlersConnection(sqlite3.Connection):
         """Run statements in the transaction; `TransactionFailed` where it has ended."""
         with self.at_work:
             self.check()
+            self._was_refused = False
             try:
                 yield
+            except sqlite3.DatabaseError:
+                if self._was_refused:
+                    raise sqlite3.ProgrammingError(_NOT_YOURS) from None
+                raise
             finally:
                 if not (self.in_transaction or self._problem):
                     self._problem = _ENDED
@@ -107,10 +121,19 @@ class HandlersConnection(sqlite3.Connection):
     def begin(self) -> None:
         """Take the write lock. Raises as `execute` does."""
         super().execute("BEGIN IMMEDIATE")
+        super().set_authorizer(self._authorize)
+
+    def _authorize(self, action: int, *_: object) -> int:
+        """Refuse what would end the transaction, whoever says it: a statement, or Python by itself."""
+        if action != _TRANSACTION:
+            return sqlite3.SQLITE_OK
+        self._was_refused = True
+        return sqlite3.SQLITE_DENY
 
     def end(self, how: Literal["COMMIT", "ROLLBACK"], why: str = "it has ended") -> None:
         """End the transaction, if it has not ended: nothing runs here after that. *why* is what it is told then."""
         with self.at_work:
+            super().set_authorizer(None)
             if self.in_transaction:
                 super().execute(how)
             self._problem = self._problem or why
@@ -132,6 +155,12 @@ class HandlersConnection(sqlite3.Connection):
         with suppress(sqlite3.Error):  # a handler that was left behind may have had it last
             super().close()
 
+
+_COMMITTING = frozenset(["isolation_level", "autocommit"])
+"""Attributes that Python commits for when they are set."""
+
+_TRANSACTION = sqlite3.SQLITE_TRANSACTION
+"""BEGIN, COMMIT, END and ROLLBACK, as SQLite tells it of a statement. Savepoints are another."""
 
 _SOON = 0.02
 """Seconds after which a statement that has not ended is interrupted once more: it may have begun after that."""

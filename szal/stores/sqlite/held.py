@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from szal.errors import StoreError
-from szal.stores.database import Database, Guest, Held, Transaction
+from szal.errors import StoreError, TransactionFailed
+from szal.stores.database import SPLIT, Database, Guest, Held, Transaction
 from szal.stores.sqlite.connection import as_it_comes, wrap
 from szal.stores.sqlite.handlers_connection import HandlersConnection
 from szal.stores.sqlite.transaction import SqliteTransaction
@@ -72,6 +72,8 @@ class SqliteGuest(Guest):
             kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
             raise TypeError(f"connection= takes a sqlite3.Connection, as the store has, not a {kind}")
         self._connection = connection
+        self._changes: int | None = None
+        self._was_open = False
 
     def check(self) -> None:
         connection: Any = self._connection
@@ -80,7 +82,17 @@ class SqliteGuest(Guest):
             raise ValueError("no transaction is open on the connection: begin one first (BEGIN IMMEDIATE)")
 
     def do(self, work: Callable[[Transaction], Made]) -> Made:
-        return as_it_comes(wrap(self._connection), lambda db: work(SqliteTransaction(db)))
+        if self._was_split():
+            raise TransactionFailed(SPLIT)
+        made = as_it_comes(wrap(self._connection), lambda db: work(SqliteTransaction(db)))
+        self._changes, self._was_open = self._connection.total_changes, self._connection.in_transaction
+        return made
+
+    def _was_split(self) -> bool:
+        """Whether a transaction with something in it has ended since the last word, and no other has begun."""
+        if self._changes is None or self._connection.in_transaction:
+            return False
+        return self._was_open or self._connection.total_changes != self._changes
 
     def is_of(self, database: Database) -> bool:
         ((_, _, file), *_) = self._connection.execute("PRAGMA database_list").fetchall()
