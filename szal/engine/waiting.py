@@ -118,6 +118,10 @@ class Waits:
             return self._limited(wait, seconds)
         if self._journal is None:
             raise Unwaitable("a wait step needs one of szal's own stores, where signals are kept")
+        try:
+            call.run.info.redaction.check_name("the signal of a wait step", config["signal"])
+        except ValueError as error:
+            raise Unwaitable(str(error)) from None
         wait = _Wait(call, config["signal"], output=config.get("default"))
         if config.get("timeout") is not None:
             seconds = float(config["timeout"])

@@ -155,6 +155,11 @@ class Redaction:
         found = 0 if self._looked_for is None else self._looked_for.begins_at_end(text)
         return text[:-found] + MASK if found else text
 
+    def check_name(self, what: str, name: str) -> None:
+        """Raise ValueError where *name*, by which others find *what*, and which is recorded as it is, has a secret."""
+        if self.is_active and self.text(name) != name:
+            raise ValueError(f"{what} would be recorded with a secret in it: {self.text(name)!r}")
+
     @property
     def longest(self) -> int:
         """How many characters what is looked for has at most."""
@@ -175,7 +180,8 @@ class Redaction:
             return value
         if isinstance(value, int | float):
             printed = str(value)
-            return MASK if printed in self._secrets or self._by_rules(printed) != printed else value
+            is_secret = any(each in self._secrets for each in _digits_of(value))
+            return MASK if is_secret or self._by_rules(printed) != printed else value
         if depth < _DEEPEST and isinstance(value, dict):
             return self._masked_dict(value, depth)
         if depth < _DEEPEST and isinstance(value, list | tuple):
@@ -282,11 +288,18 @@ def _texts_in(value: Json) -> Iterator[str]:
         if isinstance(each, str):
             yield each
         elif isinstance(each, int | float) and not isinstance(each, bool):
-            yield str(each)
+            yield from _digits_of(each)
         elif isinstance(each, dict):
             pending.extend(each.values())
         elif isinstance(each, list | tuple):
             pending.extend(each)
+
+
+def _digits_of(number: float) -> Iterator[str]:
+    """Yield how a number is written: one that is whole may be an int here, and a float there."""
+    yield (text := str(number))
+    if text.endswith(".0"):
+        yield text[:-2]
 
 
 @attrs.frozen
@@ -346,3 +359,4 @@ def _forms_of(secret: str) -> Iterator[str]:
         yield repr(encoded)[2:-1]
         yield from (quote(encoded), quote(encoded, safe=""), quote_plus(encoded))
         yield quote_for_shell(text).removeprefix("'").removesuffix("'")
+        yield text.replace("'", "'\\''")  # as GNU's tools quote

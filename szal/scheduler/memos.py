@@ -106,6 +106,7 @@ class Memos:
         problem = f"is longer than {_MOST} characters" if len(key) > _MOST else problem_of_text(key)
         if problem is not None:
             raise ValueError(f"the key of ctx.once {problem}")
+        self._redaction.check_name("the key of ctx.once", key)
         name = memo_key(step, key)
         making = _Making(asker)
         while True:

@@ -14,6 +14,7 @@ from szal import (
     Engine,
     EngineConfig,
     FlowDef,
+    FlowMode,
     GiveUp,
     Handlers,
     InvalidInputs,
@@ -392,6 +393,17 @@ class TestAnOutputThatWasRecordedMasked:
             " run it again (szal rerun memo --from a)"
         )
         assert calls == [SECRET]
+
+
+def test_a_name_that_a_flow_puts_together_of_one_is_refused(store_url, new_engine):
+    """It would be recorded as it is: others find by it what it names."""
+    wait = StepDef("wait", step_type="wait", config={"signal": "for-{{inputs.password}}"})
+    flow = FlowDef("names", FlowMode.PARALLEL, inputs=INPUTS, steps=[StepDef("memo"), wait])
+    with new_engine(lambda ctx: ctx.once(f"key {ctx.inputs['password']}", lambda: 1)) as engine:
+        result = engine.run(flow, {"password": SECRET})
+    assert result["memo"].error == ("ValueError: the key of ctx.once would be recorded with a secret in it: 'key ***'")
+    assert result["wait"].error == "the signal of a wait step would be recorded with a secret in it: 'for-***'"
+    assert SECRET not in everything_in(store_url)
 
 
 IN_MEMORY = pytest.mark.parametrize("kind", ["memory"])

@@ -50,8 +50,12 @@ class TestSecrets:
             lambda text: str(KeyError(text)),
             lambda text: repr(text.encode()),
             lambda text: repr({text: [text]}),
+            lambda text: "'" + text.replace("'", "'\\''") + "'",
         ],
-        ids=["itself", "repr", "JSON", "JSON, not ASCII", "JSON in JSON", "shell", "URL", "KeyError", "bytes", "dict"],
+        ids=[
+            *["itself", "repr", "JSON", "JSON, not ASCII", "JSON in JSON", "shell", "URL", "KeyError", "bytes", "dict"],
+            "GNU",
+        ],
     )
     def test_are_found_in_the_forms_that_texts_give_them(self, shown):
         found = redaction(SECRET).text(f"before {shown(SECRET)} after")
@@ -78,6 +82,10 @@ class TestSecrets:
         key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nab\n-----END KEY-----\n"
         assert redaction(key).text("MIIEvQIBADANBg\nab") == "***\nab"
         assert redaction(key).text(f"<{key}>") == "<***\n>"
+
+    def test_a_whole_number_is_the_same_as_int_and_as_float(self):
+        assert redaction(918273645).value([918273645.0, 918273645, 918273645.5]) == ["***", "***", 918273645.5]
+        assert redaction(918273645.0).value([918273645.0, 918273645]) == ["***", "***"]
 
     def test_that_are_lists_or_objects_are_all_that_they_consist_of(self):
         found = redaction({"user": "anna", "tokens": [12345, "sesame"]})
