@@ -82,7 +82,10 @@ class Guest(Protocol):
     """A transaction of somebody else's, on a connection of its own."""
 
     def check(self) -> None:
-        """Raise ValueError unless a transaction is open on the connection, or begins with the next statement."""
+        """Raise ValueError unless a transaction is open on the connection, or begins with the next statement.
+
+        So it is where the connection is seen at once to lead to another database.
+        """
 
     def do(self, work: Callable[[Transaction], Made]) -> Made:
         """Return what *work* makes of it. `TransactionFailed`: the one that it was called in before has ended."""

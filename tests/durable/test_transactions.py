@@ -1005,6 +1005,22 @@ class TestTheApplicationsOwn:
             server.execute("DROP DATABASE elsewhere")
         assert error.startswith("ValueError: the connection does not lead to")
 
+    def test_a_copy_of_the_stores_file_is_another_database(self, bank, new_engine, tmp_path):
+        if not bank.is_sqlite:
+            pytest.skip("a copy of a file")
+        copy = sqlite3.connect(tmp_path / "copy.db", check_same_thread=False)
+
+        def pay(ctx):
+            with closing(sqlite3.connect(bank.place)) as own:
+                own.backup(copy)  # the execution is in it
+            with ctx.transaction(connection=copy):
+                transfer(copy)
+            copy.commit()
+
+        with new_engine(pay) as engine, closing(copy):
+            assert engine.run(flow())["pay"].error.startswith("ValueError: the connection does not lead to")
+            assert not copy.execute("SELECT * FROM transfers").fetchall()
+
     @pytest.mark.parametrize("wrong", [object(), "postgresql://localhost/app", "another driver's"])
     def test_what_is_no_connection_of_the_stores_driver_is_refused(self, bank, new_engine, wrong):
         others = sqlite3.connect(":memory:")

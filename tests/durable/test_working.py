@@ -252,6 +252,18 @@ class TestSubmittingWithDataOfOnesOwn:
         with closing(connection):
             yield connection
 
+    def test_whatever_it_makes_of_rows(self, mine, shop):
+        if isinstance(mine, sqlite3.Connection):
+            mine.row_factory = lambda cursor, row: dict(
+                zip([name for name, *_ in cursor.description], row, strict=True)
+            )
+            mine.text_factory = bytes
+        else:
+            mine.row_factory = psycopg.rows.dict_row
+        execution_id = shop.submit(flow(), connection=mine)
+        mine.commit()
+        assert shop.look(execution_id).state is WorkflowState.CREATED
+
     def test_a_commit_commits_both(self, mine, shop, new_engine):
         mine.execute("INSERT INTO orders VALUES ('a book')")
         execution_id = shop.submit(flow(), connection=mine)

@@ -152,7 +152,7 @@ class SqliteDatabase(Database):
         raise AssertionError("of a COMMIT there is never a doubt")
 
     def join(self, connection: object) -> SqliteGuest:
-        return SqliteGuest(connection)
+        return SqliteGuest(connection, self)
 
     def listen(self) -> Listener:
         return SqliteListener()

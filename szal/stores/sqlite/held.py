@@ -67,11 +67,12 @@ class SqliteHeld(Held):
 class SqliteGuest(Guest):
     """The transaction of *connection*, which is the application's."""
 
-    def __init__(self, connection: object) -> None:
+    def __init__(self, connection: object, database: Database) -> None:
         if not isinstance(connection, sqlite3.Connection):
             kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
             raise TypeError(f"connection= takes a sqlite3.Connection, as the store has, not a {kind}")
         self._connection = connection
+        self._database = database
         self._changes: int | None = None
         self._was_open = False
 
@@ -80,6 +81,8 @@ class SqliteGuest(Guest):
         begins_one = connection.isolation_level is not None and getattr(connection, "autocommit", None) is not True
         if not (connection.in_transaction or begins_one):
             raise ValueError("no transaction is open on the connection: begin one first (BEGIN IMMEDIATE)")
+        if not self.is_of(self._database):
+            raise ValueError(f"the connection does not lead to {self._database.name}, the database of the store")
 
     def do(self, work: Callable[[Transaction], Made]) -> Made:
         if self._was_split():
@@ -95,7 +98,7 @@ class SqliteGuest(Guest):
         return self._was_open or self._connection.total_changes != self._changes
 
     def is_of(self, database: Database) -> bool:
-        ((_, _, file), *_) = self._connection.execute("PRAGMA database_list").fetchall()
+        ((_, _, file), *_) = as_it_comes(wrap(self._connection), lambda db: [*db.conn.execute("PRAGMA database_list")])
         try:
             return Path(file).samefile(database.name)
         except OSError:  # one of the two is no file
