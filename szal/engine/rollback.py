@@ -6,6 +6,7 @@ that fails does not stop the rest.
 
 import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -90,7 +91,7 @@ class Rollback:
         self._forward = forward
         self._reason = reason
         self._completed_below = completed_below
-        self._log = None if journal is None else UndoLog(self, journal)
+        self._journal = journal
         self._handlers = handlers
         self._items: dict[int, list[Item]] = {}  # by place, of steps that ran over a list
         backwards = dict.fromkeys(reversed(forward.completed))  # of one that ran again the last time counts
@@ -148,16 +149,17 @@ class Rollback:
     def run(self, on_done: Callable[[Run], None], launch: Callable[[Call], None]) -> Run:
         """Return the run that does it; *launch* begins the undoing of the sub-flow that a call is for."""
         plan = self._forward.plan
+        log = None if self._journal is None else UndoLog(self, self._journal)  # not kept: it leads back to this
         return Run(
             plan=Plan.chain((undo.step(plan), undo.item) for undo in self._chain),
             handlers=[undo.handler for undo in self._chain],
             results=[None] * len(self._chain),
             info=self._forward.info,
-            new_context=self._context,
+            new_context=partial(self._context, log),
             on_done=on_done,
             watch=self,
             launch=launch,
-            log=self._log,
+            log=log,
             commit_first=self._forward.commit_first,
             encode=None if self._forward.encode is None else self._kept,
             inline=self._forward.inline and not self._forward.relievable,  # it can be given up on, too
@@ -175,13 +177,11 @@ class Rollback:
             result = result.items[undo.item.index]
         return self._forward.plan.nodes[undo.place], result
 
-    def _context(self, node: Node, attempt: int, call: Call | None) -> StepContext:
+    def _context(self, log: UndoLog | None, node: Node, attempt: int, call: Call | None) -> StepContext:
         target, done = self.target(node)
         failed = done.status is StepStatus.FAILED
         reason = f"step {node.key!r} failed: {done.error}" if failed else self._reason
-        return StepContext.of_undo(
-            self._forward.info, target, attempt, call, done, link=node, log=self._log, reason=reason
-        )
+        return StepContext.of_undo(self._forward.info, target, attempt, call, done, link=node, log=log, reason=reason)
 
     def _kept(self, output: Json) -> tuple[str, Json]:
         """Return what an undo returned as it is recorded; what cannot be is left out, as it is undone all the same."""

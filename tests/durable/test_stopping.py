@@ -429,7 +429,7 @@ def test_with_python_o_too(store_url, tmp_path, monkeypatch, how):
             with Engine(lambda ctx: None, config) as engine:
                 print(*(result.state for result in engine.recover()), undone, __debug__)
         """,
-        timeout=10,
+        timeout=40,
     )
     assert done.stdout.strip() == "rolled_back ['a'] False", done.stderr
 
