@@ -22,6 +22,7 @@ from szal.cli.project import project
 from szal.cli.session import run_options
 from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
+from szal.clock import monotonic
 from szal.engine.engine import Engine
 from szal.events.bus import WorkflowEvent
 from szal.model.migration import MigrationRegistry
@@ -30,8 +31,10 @@ from szal.scheduler.cancel import CancellationToken
 __all__ = ["worker"]
 
 _CHILD: Final = "--with-parent"
-_PAUSE: Final = 1.0
-"""Seconds before a process that died is begun again."""
+_PAUSES: Final = (1.0, 30.0)
+"""Seconds before a process that died is begun again: at first, and at most. Each time twice as long if it died soon.
+"""
+_SOON: Final = 60.0
 _SAID: Final = {
     1: "taking up nothing more; what runs ends its steps, and the rest of it is left to others; once more to hurry",
     2: "killing commands, and waiting for nothing else; once more to leave at once",
@@ -187,7 +190,9 @@ class _Processes:
                 thread.join()
 
     def _keep(self) -> None:
+        pause, most = _PAUSES
         while not self._is_over.is_set():
+            began = monotonic()
             # In a group of its own: a Ctrl-C of the terminal is for this process, which tells the others.
             child = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
             self._children.add(child)
@@ -199,7 +204,8 @@ class _Processes:
                 return
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
             write(stderr(), f"szal: worker process {child.pid} {how}; another one takes its place")
-            self._is_over.wait(_PAUSE)
+            self._is_over.wait(pause)
+            pause = min(pause * 2, most) if monotonic() - began < _SOON else _PAUSES[0]
 
     def _end(self) -> None:
         self._is_over.set()

@@ -100,10 +100,12 @@ def test_sigterm_lets_the_step_end_and_leaves_the_rest_to_others(here, shop, url
 
 def test_several_processes_work_and_end_together(here, shop, url):
     process = command_line("worker", "shop:mail", "--store", url, "--processes", "2", cwd=here)
-    ids = [shop.submit(mail(), {"to": "a"}) for _ in range(6)]
-    for each in ids:
-        assert shop.result(each, timeout=60).success
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    try:
+        ids = [shop.submit(mail(), {"to": "a"}) for _ in range(6)]
+        for each in ids:
+            assert shop.result(each, timeout=60).success
+    finally:
+        process.send_signal(signal.SIGTERM)  # whatever happens: it would begin its processes again and again
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert out.count("completed") == 6

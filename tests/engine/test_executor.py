@@ -314,7 +314,7 @@ class TestTime:
         """It has waited for longer than that behind others. (A pool of two processes has five before that.)"""
         made = Handlers(handlers.await_file)
         made.step("gate")(lambda ctx: wait_until(lambda: len(files.begun()) == 2))
-        late = StepDef("late", timeout=0.3)
+        late = StepDef("late", timeout=1.0)
         late = attrs.evolve(late, depends_on=[(gate := StepDef("gate", inline="always")).id])
         flow = FlowDef("f", FlowMode.DAG, steps=[*(StepDef(name) for name in "abcdefgh"), gate, late])
         started = []
@@ -326,7 +326,7 @@ class TestTime:
         with Engine(made, EngineConfig(executor=executor, event_sink=noted)) as engine:
             execution = engine.start(flow, files.inputs)
             wait_until(lambda: started)
-            time.sleep(0.35)  # it is about time that passes
+            time.sleep(1.05)  # it is about time that passes
             files.let_go()
             assert statuses(execution.result(LONG))["late"] == "completed"
 
