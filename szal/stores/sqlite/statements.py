@@ -387,14 +387,14 @@ STATEMENTS = Statements(
     claim=Statement(
         f"""
         WITH next AS (
-            SELECT c.execution_id FROM json_each(?1) AS w JOIN szal_queue AS c ON c.execution_id IN (
+            SELECT c.execution_id FROM json_each(?) AS w JOIN szal_queue AS c ON c.execution_id IN (
                 SELECT execution_id FROM szal_queue
-                WHERE queue = w.value AND due = 0 AND execution_id NOT IN (SELECT value FROM json_each(?2))
-                ORDER BY priority DESC, submitted LIMIT ?3
+                WHERE queue = w.value AND due = 0 AND execution_id NOT IN (SELECT value FROM json_each(?))
+                ORDER BY priority DESC, submitted LIMIT ?
             )
-            ORDER BY c.priority DESC, c.submitted LIMIT ?4
+            ORDER BY c.priority DESC, c.submitted LIMIT ?
         )
-        UPDATE szal_queue SET due = {NOW} + ?5 WHERE execution_id IN (SELECT execution_id FROM next)
+        UPDATE szal_queue SET due = {NOW} + ? WHERE execution_id IN (SELECT execution_id FROM next)
         RETURNING execution_id, priority, submitted
         """,
         by="Queue.claim",
