@@ -319,6 +319,7 @@ def test_in_memory_there_is_no_connection():
     with (
         open_store("memory:") as store,
         Engine([], EngineConfig(execution_store=store)) as engine,
+        closing(sqlite3.connect(":memory:")) as connection,
         pytest.raises(TypeError, match="nothing leads to one in memory"),
     ):
-        engine.submit(flow(), connection=sqlite3.connect(":memory:"))
+        engine.submit(flow(), connection=connection)
