@@ -120,9 +120,8 @@ def schema(request: pytest.FixtureRequest, server: PostgresServer) -> Iterator[s
         yield name
         server.give_back(name)
     else:
-        name = server.new_schema()
-        yield name
-        server.drop_schema(name)
+        with server.temporary_schema() as name:
+            yield name
 
 
 @pytest.fixture

@@ -70,6 +70,18 @@ class ForeignStore:
         return [str(record.state) for record in self.saves if execution_id in (None, record.execution_id)]
 
 
+def until_cancelled(begun):
+    """Return a handler that sets *begun*, and sleeps until it is cancelled."""
+
+    def handler(ctx):
+        begun.set()
+        while ctx.sleep(LONG):
+            pass
+        return ctx.cancelled
+
+    return handler
+
+
 def statuses(result):
     """Return name -> status of a FlowResult, as text."""
     return {step.step_name: str(step.status) for step in result.steps}

@@ -118,13 +118,14 @@ def _work(engine: Engine, queues: Sequence[str], max_executions: int, *, until_i
         stop.cancel()
         engine.close(drain=0.0)
 
-    def say(came: signal.Signals, count: int) -> None:
-        write(stderr(), f"szal: {came.name}: {_SAID[count]}")
-
     if with_parent:
         threading.Thread(target=_await_parent, args=(end,), name="szal-parent", daemon=True).start()
-    with Interruption(say=say, cancel=end, end_grace=engine.end_grace, get_out=leave_at_once), engine:
+    with Interruption(say=_say, cancel=end, end_grace=engine.end_grace, get_out=leave_at_once), engine:
         engine.work(queues, max_executions, until_idle=until_idle, stop=stop)
+
+
+def _say(came: signal.Signals, count: int) -> None:
+    write(stderr(), f"szal: {came.name}: {_SAID[count]}")
 
 
 def _await_parent(end: Any) -> None:
@@ -180,10 +181,7 @@ class _Processes:
         """Begin them, and wait until all have ended as they should."""
         threads = [threading.Thread(target=self._keep, name=f"szal-worker-process_{n}") for n in range(self._count)]
 
-        def say(came: signal.Signals, count: int) -> None:
-            write(stderr(), f"szal: {came.name}: {_SAID[count]}")
-
-        with Interruption(say=say, cancel=self._end, end_grace=self._tell, get_out=leave_at_once):
+        with Interruption(say=_say, cancel=self._end, end_grace=self._tell, get_out=leave_at_once):
             for thread in threads:
                 thread.start()
             for thread in threads:

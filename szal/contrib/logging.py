@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
+from szal.model.key import item_key
 from szal.scheduler.context import StepContext
 
 __all__ = ["ContextFilter"]
@@ -44,7 +45,7 @@ class ContextFilter(logging.Filter):
         if ctx is None:
             found: dict[str, object] = dict.fromkeys(("execution_id", "flow", "step", "attempt"), _NOTHING)
         else:
-            step = ctx.step.name if ctx.index is None else f"{ctx.step.name}[{ctx.index}]"
+            step = ctx.step.name if ctx.index is None else item_key(ctx.step.name, ctx.index)
             names = {"execution_id": ctx.execution_id, "flow": ctx.flow_name}
             found = {**names, "step": step, "attempt": ctx.attempt}
         for name, value in found.items():

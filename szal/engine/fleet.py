@@ -9,7 +9,7 @@ import attrs
 from szal.engine.going_on import GoingOn
 from szal.errors import ExecutionNotFound
 from szal.expressions.path import Json
-from szal.model.fields import problem_of_text
+from szal.model.fields import problem_of_name
 from szal.model.flow import Defined, FlowDef
 from szal.model.results import FlowResult
 from szal.number import check
@@ -61,7 +61,7 @@ class Fleet(GoingOn):
         ...     engine.work(until_idle=True), engine.result("mail-1").outputs
         (1, {'send': 'sent to Ada'})
         """
-        _check_queue(queue)
+        _check_name("queue", queue)
         check("priority", priority, whole=True)
         if abs(priority) > _HIGHEST:
             raise ValueError(f"priority is not between {-_HIGHEST} and {_HIGHEST} ({priority})")
@@ -96,11 +96,11 @@ class Fleet(GoingOn):
         """
         from szal.engine.worker import Worker
 
-        names = (queues,) if isinstance(queues, str) else tuple(queues)
+        names = _named(queues)
         if not names:
             raise ValueError("queues is empty: name one, or leave it out")
         for name in names:
-            _check_queue(name)
+            _check_name("queue", name)
         check("max_executions", max_executions, whole=True)
         if max_executions < 1:
             raise ValueError(f"max_executions must be at least 1, not {max_executions}")
@@ -151,12 +151,10 @@ class Fleet(GoingOn):
         from szal.engine.timetable import Schedule
         from szal.model.definition import Definition
 
-        _check_queue(queue)
+        _check_name("queue", queue)
         spec = self._admission.submission_of(flow, inputs, None, None)
         name = spec.flow.name if name is None else name
-        problem = "is empty" if name == "" else problem_of_text(name)
-        if problem is not None:
-            raise ValueError(f"the name of a schedule {problem}")
+        _check_name("schedule", name)
         more = {"queue": queue, "flow_name": spec.flow.name}
         schedule = Schedule.checked(name, cron, timezone, catch_up, overlap, **more)
         self._timetable().put(schedule, spec.record, Definition.of(spec.flow))
@@ -178,9 +176,9 @@ class Fleet(GoingOn):
         ``work(until_idle=True)``, and then at that time. A signal may come earlier.
         """
         recovery = self._admission.recovery()
-        ledger, names = recovery.ledger, (queues,) if isinstance(queues, str) else tuple(queues)
+        ledger = recovery.ledger
         now = ledger.clock()
-        found = [seconds for seconds in (ledger.queue.due_in(names), ledger.wakes_in()) if seconds is not None]
+        found = [seconds for seconds in (ledger.queue.due_in(_named(queues)), ledger.wakes_in()) if seconds is not None]
         times = [now + seconds for seconds in found]
         times += [each.next_at for each in ledger.schedules.all()[:1]]
         if recovery.interrupted(None):
@@ -192,7 +190,9 @@ class Fleet(GoingOn):
 
         recovery = self._admission.recovery()
         leased = recovery.leased
-        ahead = leased.ahead()
+
+        def now() -> float:
+            return leased.ahead() + leased.clock.monotonic()
 
         def is_live(execution_id: str) -> bool:
             try:
@@ -200,7 +200,7 @@ class Fleet(GoingOn):
             except ExecutionNotFound:
                 return False
 
-        return Timetable(recovery.ledger.schedules, leased, lambda: ahead + leased.clock.monotonic(), is_live)
+        return Timetable(recovery.ledger.schedules, leased, now, is_live)
 
 
 @attrs.frozen
@@ -230,7 +230,10 @@ class _Works:
         self.engine._release(execution_ids, error)
 
 
-def _check_queue(name: object) -> None:
-    problem = "is empty" if name == "" else problem_of_text(name)
-    if problem is not None:
-        raise ValueError(f"the name of a queue {problem}")
+def _named(queues: str | Sequence[str]) -> tuple[str, ...]:
+    return (queues,) if isinstance(queues, str) else tuple(queues)
+
+
+def _check_name(what: str, name: object) -> None:
+    if (problem := problem_of_name(name)) is not None:
+        raise ValueError(f"the name of a {what} {problem}")

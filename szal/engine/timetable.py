@@ -103,7 +103,7 @@ class Schedule:
 
 
 class Timetable:
-    """Begins what is due. *now* is the time that a store goes by, as Unix time; *is_live* asks for one execution."""
+    """Begins what is due. *now* asks a store for the time that it goes by (Unix time), *is_live* for one execution."""
 
     def __init__(
         self, schedules: Schedules, leased: "LeasedStore", now: Callable[[], float], is_live: Callable[[str], bool]
@@ -128,8 +128,11 @@ class Timetable:
 
     def fire(self) -> int:
         """Begin what is due; return how many executions those are. What is wrong with one is logged."""
+        rows = self._schedules.all()
+        if not rows:  # as in most stores, and workers ask each second
+            return 0
         count, now = 0, datetime.fromtimestamp(self._now(), UTC)
-        for row in self._schedules.all():
+        for row in rows:
             if row.next_at > now.timestamp():
                 break
             try:
@@ -153,14 +156,16 @@ class Timetable:
             logger.warning("schedule %s: %s still runs, so this time is left out", row.name, row.last_id)
             times = []
         flow = decode_flow(row.flow)
-        submissions = [self._submission(schedule, data, flow, time) for time in times]
+        submissions = [self._submission(schedule, data, flow, time, now) for time in times]
         return len(submissions) if self._schedules.advance(row, following.timestamp(), submissions) else 0
 
-    def _submission(self, schedule: Schedule, data: Mapping[str, Any], flow: FlowDef, time: datetime) -> Submission:
+    def _submission(
+        self, schedule: Schedule, data: Mapping[str, Any], flow: FlowDef, time: datetime, now: datetime
+    ) -> Submission:
         record = attrs.evolve(
             decode_record(json.dumps(data["record"])),
             execution_id=f"{schedule.name}@{time.isoformat()}",
-            started_at=datetime.fromtimestamp(self._now(), UTC),
+            started_at=now,
             flow_id=flow.id,
         )
         return Submission(new=self._leased.new(record, Definition.of(flow)), queue=schedule.queue)

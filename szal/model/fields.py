@@ -13,6 +13,7 @@ from szal.number import problem_of, shown
 __all__ = [
     "problem_of_id",
     "problem_of_member",
+    "problem_of_name",
     "problem_of_shares",
     "problem_of_status",
     "problem_of_text",
@@ -42,6 +43,15 @@ def problem_of_text(value: object) -> str | None:
     except UnicodeEncodeError:
         return f"holds a lone surrogate ({shown(value)})"
     return None
+
+
+def problem_of_name(value: object) -> str | None:
+    """Return what keeps *value* from being a name: text that can be recorded, and is not empty; None: nothing.
+
+    >>> problem_of_name("db"), problem_of_name("")
+    (None, 'is empty')
+    """
+    return problem_of_text(value) or (None if value else "is empty")
 
 
 def problem_of_id(value: object) -> str | None:
@@ -104,8 +114,7 @@ def problem_of_shares(value: object) -> str | None:
     if not isinstance(value, Mapping):
         return f"is no mapping of names to numbers ({shown(value)})"
     for name, number in value.items():
-        problem = problem_of_text(name) or (None if name else "is empty")
-        if problem is not None:
+        if (problem := problem_of_name(name)) is not None:
             return f"has a name that {problem}"
         if (problem := _problem_of_size(number)) is not None:
             return f"of {name!r} {problem}"

@@ -11,7 +11,7 @@ import attrs
 from szal.errors import InvalidInputs, closest, did_you_mean, secret_variable
 from szal.expressions.comparison import TESTS
 from szal.expressions.path import Json
-from szal.model.fields import problem_of_text
+from szal.model.fields import problem_of_name, problem_of_text
 from szal.model.variables import INPUT, clashes
 from szal.number import problem_of, shown
 
@@ -301,10 +301,8 @@ def faults_of(name: str, said: Json) -> Iterator[Fault]:
     >>> list(faults_of("n", {"type": "integer", "default": "three"}))
     [Fault(key='default', problem="input 'n': default: expected a whole number, given 'three'")]
     """
-    if (problem := problem_of_text(name)) is not None:
+    if (problem := problem_of_name(name)) is not None:
         yield Fault(None, f"the name of an input {problem}")
-    elif not name:
-        yield Fault(None, "the name of an input is empty")
     else:
         yield from (Fault(key, f"input {name!r}: {problem}") for key, problem in _faults(said))
 

@@ -123,16 +123,9 @@ class Redaction:
 
     def named_in(self, value: Json) -> Iterator[Json]:
         """Yield what stands in *value* under keys that are named."""
-        pending, seen = [value] * (self._rules.names is not None), set[int]()
-        for each in pending:  # grows while it is read
-            if id(each) in seen:  # it may contain itself
-                continue
-            seen.add(id(each))
-            if isinstance(each, dict):
-                yield from (part for key, part in each.items() if self.is_named(key))
-                pending.extend(each.values())
-            elif isinstance(each, list | tuple):
-                pending.extend(each)
+        if self._rules.names is not None:
+            dicts = (each for each in _parts_of(value) if isinstance(each, dict))
+            yield from (part for each in dicts for key, part in each.items() if self.is_named(key))
 
     def text(self, text: str) -> str:
         """Return *text* with `MASK` in the places of what must not be seen; the same object where there is nothing."""
@@ -280,16 +273,22 @@ def _applied(function: Mask, text: str) -> str:
 
 def _texts_in(value: Json) -> Iterator[str]:
     """Yield the texts and numbers that *value* consists of; neither keys nor true and false nor null."""
+    for each in _parts_of(value):
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, int | float) and not isinstance(each, bool):
+            yield from _digits_of(each)
+
+
+def _parts_of(value: Json) -> Iterator[Json]:
+    """Yield *value* and all that is in it, each once."""
     pending, seen = [value], set[int]()
     for each in pending:  # grows while it is read
         if id(each) in seen:  # it may contain itself
             continue
         seen.add(id(each))
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, int | float) and not isinstance(each, bool):
-            yield from _digits_of(each)
-        elif isinstance(each, dict):
+        yield each
+        if isinstance(each, dict):
             pending.extend(each.values())
         elif isinstance(each, list | tuple):
             pending.extend(each)

@@ -488,9 +488,7 @@ class StepContext:
 
         What must not be seen is masked in them.
         """
-        name = self.step.name if self._item is None else item_key(self.step.name, self._item.index)
-        extra = {"flow": self.flow_name, "step": name, "execution_id": self.execution_id}
-        return StepLogger(logging.getLogger("szal.step"), extra, self._run.redaction)
+        return StepLogger.of(self.flow_name, self.step.name, self.index, self.execution_id, self._run.redaction)
 
     def hear_of(self, stop: Stop) -> None:
         """Have what sleeps in this attempt see whether *stop* cancels it; one may hurry. The engine's own."""

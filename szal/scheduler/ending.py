@@ -101,11 +101,11 @@ def _partial_output(run: Run, node: Node, error: BaseException, history: History
 
 def settle(c: Coordinator, run: Run, node: Node, result: StepResult, outcome: Outcome) -> None:
     """Settle a step, at once or when its outcome is committed: steps that end together share a commit."""
-    if c.leaving is not None and c.leaving.breaks:
-        return  # nothing more is recorded, and so nothing more is told
     if not run.commit_first or run.log is None:
         settle_now(c, run, node, result, outcome)
         return
+    if c.leaving is not None and c.leaving.breaks:
+        return  # nothing more is recorded, and so nothing more is told
 
     def committed(error: Exception | None) -> None:
         if run.is_over or run.stages[node.place] is not COMMITTING:

@@ -8,6 +8,7 @@ from typing import Any
 
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
+from szal.model.key import item_key
 from szal.model.redaction import MASK, Redaction
 
 __all__ = ["StepLogger"]
@@ -19,6 +20,15 @@ class StepLogger(SafeLogger):
     def __init__(self, logger: logging.Logger, extra: Mapping[str, object], redaction: Redaction) -> None:
         super().__init__(logger, extra)
         self._redaction = redaction
+
+    @classmethod
+    def of(
+        cls, flow_name: str, step_name: str, index: int | None, execution_id: str, redaction: Redaction
+    ) -> "StepLogger":
+        """Return the logger (``szal.step``) for an attempt of that step, or of its item number *index*."""
+        step = step_name if index is None else item_key(step_name, index)
+        extra = {"flow": flow_name, "step": step, "execution_id": execution_id}
+        return cls(logging.getLogger("szal.step"), extra, redaction)
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         extra = self.extra or {}

@@ -11,7 +11,6 @@ from szal.clock import monotonic
 from szal.errors import FailedElsewhere, NotSupportedHere, OutputMasked, describe
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
-from szal.model.key import item_key
 from szal.model.luggage import Luggage
 from szal.model.redaction import Redaction
 from szal.model.results import FlowEnd, StepResult
@@ -141,9 +140,7 @@ class RemoteContext:
     @property
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
         """A logger (``szal.step``) of the process that this runs in, whose lines begin with the flow and the step."""
-        name = self.step.name if self.index is None else item_key(self.step.name, self.index)
-        extra = {"flow": self.flow_name, "step": name, "execution_id": self.execution_id}
-        return StepLogger(logging.getLogger("szal.step"), extra, self.redaction)
+        return StepLogger.of(self.flow_name, self.step.name, self.index, self.execution_id, self.redaction)
 
     def remaining(self) -> float | None:
         """Return the seconds left to this attempt, counted from when it began here; None where it has no limit."""

@@ -207,7 +207,7 @@ class OthersTransaction(JoinedTransaction):
         self._guest.do(partial(self._carry_out, [write]))
 
     def record(self, write: SaveStep) -> None:
-        self._guest.do(partial(self._carry_out, [write]))
+        self.write(write)  # which has an epoch, by which the lease is looked after
 
     def fate(self, write: SaveStep) -> Fate:
         is_over = self._guest.is_over()  # first: what is committed in between is seen

@@ -1,12 +1,14 @@
 """Applications as tests have them served, whose flows wait for files."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 from processes import UNMEASURED, wait_until
 from web import ask
 
@@ -19,6 +21,17 @@ def environment(place: Path, **variables: str) -> dict[str, str]:
     """Return the environment of an application that has the szal of this process."""
     here = Path(__file__).parent
     return UNMEASURED | {"PYTHONPATH": f"{Path(szal.__file__).parents[1]}:{here}", "PLACE": str(place), **variables}
+
+
+@contextmanager
+def database_url(request: pytest.FixtureRequest, file: Path) -> Iterator[str]:
+    """Give the URL of an empty database of the kind that the fixture's parameter names: *file*, or a schema."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{file}"
+        return
+    server = request.getfixturevalue("server")
+    with server.temporary_schema() as schema:
+        yield server.url_of(schema)
 
 
 @attrs.frozen

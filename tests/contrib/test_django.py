@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contrib.sites import PROC, Site, environment, files_of
+from contrib.sites import PROC, Site, database_url, environment, files_of
 from processes import UNMEASURED, wait_until
 from stores.postgres_server import PostgresServer
 from web import ask, free_port, running, send, served
@@ -34,15 +34,8 @@ def manage(*words: str, place: Path, **variables: str) -> "subprocess.CompletedP
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a database."""
-    place = tmp_path_factory.mktemp("database")
-    url = f"sqlite:///{place}/app.db"
-    if request.param == "postgres":
-        server = request.getfixturevalue("server")
-        schema = server.new_schema()
-        url = server.url_of(schema)
-    yield url
-    if request.param == "postgres":
-        server.drop_schema(schema)
+    with database_url(request, tmp_path_factory.mktemp("database") / "app.db") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contrib.sites import PROC, Site, environment, files_of
+from contrib.sites import PROC, Site, database_url, environment, files_of
 from flask import Flask, current_app, g, has_request_context
 from processes import wait_until
 from web import ask, running, served
@@ -24,16 +24,12 @@ SITE = Path(__file__).with_name("flask_site.py")
 @pytest.fixture(scope="class", params=["sqlite", "postgres"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     place = tmp_path_factory.mktemp("flask")
-    url = f"sqlite:///{place}/szal.db"
-    if request.param == "postgres":
-        server = request.getfixturevalue("server")
-        schema = server.new_schema()
-        url = server.url_of(schema)
     options = ["--workers=2", "--graceful-timeout=10", "--chdir", str(SITE.parent)]
-    with served("flask_site:app", *options, place=place, environment=environment(place, SZAL_STORE=url)) as address:
+    with (
+        database_url(request, place / "szal.db") as url,
+        served("flask_site:app", *options, place=place, environment=environment(place, SZAL_STORE=url)) as address,
+    ):
         yield Site(address, place)
-    if request.param == "postgres":
-        server.drop_schema(schema)
 
 
 class TestUnderGunicorn:

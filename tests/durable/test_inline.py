@@ -3,21 +3,11 @@
 import threading
 
 import pytest
-from helper_engine import LONG, bounded, statuses, waited
+from helper_engine import LONG, bounded, statuses, until_cancelled, waited
 
 from szal import FlowDef, FlowMode, Handlers, StepDef
 
 ALWAYS = {"inline": "always"}
-
-
-def until_cancelled(begun):
-    def handler(ctx):
-        begun.set()
-        while ctx.sleep(LONG):
-            pass
-        return ctx.cancelled
-
-    return handler
 
 
 def test_it_hears_of_a_cancellation_and_nobody_takes_over_for_it(new_engine):

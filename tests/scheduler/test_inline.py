@@ -5,7 +5,7 @@ import threading
 
 import attrs
 import pytest
-from helper_engine import LONG, bounded, statuses, waited
+from helper_engine import LONG, bounded, statuses, until_cancelled, waited
 
 from szal import (
     CancellationToken,
@@ -188,28 +188,18 @@ class TestBesideOtherSteps:
 class TestStops:
     """Nobody can stop waiting for it: it is told, and what became of the run follows when it ends."""
 
-    @staticmethod
-    def until_cancelled(begun):
-        def handler(ctx):
-            begun.set()
-            while ctx.sleep(LONG):
-                pass
-            return ctx.cancelled
-
-        return handler
-
     def test_a_token_wakes_it(self):
         begun, token = threading.Event(), CancellationToken()
         threading.Thread(target=lambda: (begun.wait(), token.cancel())).start()
         flow = FlowDef("f", steps=[StepDef("a"), StepDef("b")])
-        with Engine(self.until_cancelled(begun), EngineConfig(inline="always")) as engine:
+        with Engine(until_cancelled(begun), EngineConfig(inline="always")) as engine:
             result = engine.run(flow, cancel=token)
         assert (str(result.state), statuses(result)) == ("cancelled", {"a": "completed", "b": "skipped"})
         assert result["a"].output is True
 
     def test_so_does_the_cancelling_of_what_was_started(self):
         begun = threading.Event()
-        with Engine(self.until_cancelled(begun), EngineConfig(inline="always")) as engine:
+        with Engine(until_cancelled(begun), EngineConfig(inline="always")) as engine:
             execution = engine.start(FlowDef("f", steps=[StepDef("a")]))
             waited(begun)
             execution.cancel()

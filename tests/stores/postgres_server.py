@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,13 @@ class PostgresServer:
 
     def drop_schema(self, name: str) -> None:
         self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+    @contextmanager
+    def temporary_schema(self) -> Iterator[str]:
+        """Make an empty schema, and drop it when the block is left."""
+        schema = self.new_schema()
+        yield schema
+        self.drop_schema(schema)
 
     def schema_with_tables(self) -> str:
         """Return a schema with szal's tables, which are empty. To make them takes longer than most tests do."""

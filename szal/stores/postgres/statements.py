@@ -521,6 +521,16 @@ STATEMENTS = PostgresStatements(
         by="Ledger.request_pause",
         indexes="szal_leases_pkey szal_executions_pkey",
     ),
+    wake=Statement(
+        f"""
+        SELECT min(l.wake) - {_NOW}
+        FROM szal.szal_leases AS l JOIN szal.szal_executions AS e ON e.execution_id = l.execution_id
+        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
+        """,
+        by="Ledger.wakes_in",
+        indexes="szal_executions_state szal_leases_pkey",
+    ),
+    now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
     # -- signals --------------------------------------------------------------------------------------
     send=Statement(
         f"""
@@ -710,16 +720,6 @@ STATEMENTS = PostgresStatements(
         by="Schedules.advance",
         indexes="szal_schedules_pkey",
     ),
-    wake=Statement(
-        f"""
-        SELECT min(l.wake) - {_NOW}
-        FROM szal.szal_leases AS l JOIN szal.szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
-        """,
-        by="Ledger.wakes_in",
-        indexes="szal_executions_state szal_leases_pkey",
-    ),
-    now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
 )
 
 

@@ -311,6 +311,16 @@ STATEMENTS = Statements(
         by="Ledger.request_pause",
         indexes=f"{_LEASES} {_EXECUTIONS}",
     ),
+    wake=Statement(
+        f"""
+        SELECT min(l.wake) - {NOW}
+        FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
+        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
+        """,
+        by="Ledger.wakes_in",
+        indexes=f"szal_executions_state {_LEASES}",
+    ),
+    now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
     # -- signals --------------------------------------------------------------------------------------
     send=Statement(
         f"""
@@ -435,14 +445,4 @@ STATEMENTS = Statements(
         by="Schedules.advance",
         indexes=_SCHEDULES,
     ),
-    wake=Statement(
-        f"""
-        SELECT min(l.wake) - {NOW}
-        FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
-        """,
-        by="Ledger.wakes_in",
-        indexes=f"szal_executions_state {_LEASES}",
-    ),
-    now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
 )
