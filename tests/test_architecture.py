@@ -19,6 +19,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "interruption": "what a signal handler raised, told from a failure",
         "interrupts": "what signal handlers raise, kept for a better moment",
         "storable": "text from outside, as every store can hold it",
+        "legible": "text from outside, and times, as people can read them",
         "errors.root": "the root of the tree of exceptions",
         "errors.tail": "how a command ended, and what it printed last, as text",
         "errors.value": "JSON and text that are not what they should be",
@@ -321,6 +322,11 @@ ROOMS: dict[str, dict[str, str]] = {
         "file": "one file: its flow, and those that its steps name",
         "loader": "flows as files",
         "schema": "the format for editors, as a JSON Schema",
+    },
+    "pictures": {
+        "wording": "what a drawing says: edges, and lines in boxes",
+        "mermaid": "a flow for Mermaid",
+        "dot": "a flow for Graphviz",
     },
     "contrib": {
         "application": "the engine of an application, in each of its processes",

@@ -14,7 +14,6 @@ from szal.cli.doctor import doctor
 from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
 from szal.cli.failure import Commands, fails_with
-from szal.cli.graph import to_dot, to_mermaid
 from szal.cli.help import print_and_end
 from szal.cli.history import NoneFound, find_by_prefix, reading
 from szal.cli.listing import executions
@@ -32,6 +31,8 @@ from szal.cli.worker import worker
 from szal.engine.status import ExecutionStatus, status_of
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
+from szal.pictures.dot import to_dot
+from szal.pictures.mermaid import to_mermaid
 
 __all__ = ["szal"]
 

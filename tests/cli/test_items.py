@@ -4,7 +4,8 @@ import pytest
 
 from szal import FlowDef, StepDef, StepResult, StepStatus, WorkflowEvent
 from szal.cli.board import Board, Stage
-from szal.cli.graph import to_dot, to_mermaid
+from szal.pictures.dot import to_dot
+from szal.pictures.mermaid import to_mermaid
 
 DONE, FAILED = StepStatus.COMPLETED, StepStatus.FAILED
 

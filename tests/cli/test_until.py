@@ -5,7 +5,8 @@ import json
 import pytest
 
 from szal import FlowDef, StepDef
-from szal.cli.graph import to_dot, to_mermaid
+from szal.pictures.dot import to_dot
+from szal.pictures.mermaid import to_mermaid
 
 FILE = """\
 name: deploy

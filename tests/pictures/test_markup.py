@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from szal import FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
-from szal.cli.graph import to_dot, to_mermaid
+from szal.pictures.dot import to_dot
+from szal.pictures.mermaid import to_mermaid
 
 
 def edges(text):
