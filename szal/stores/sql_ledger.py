@@ -380,7 +380,7 @@ def forget(
     With the last execution of a definition that goes too. Of *keep_signals* the signals stay.
     """
     transaction.many(statements.forget_steps, rows)
-    transaction.rows_of(statements.dequeue, [row[0] for row in rows])
+    transaction.rows_of(statements.queue.dequeue, [row[0] for row in rows])
     transaction.many(statements.forget_signals, [row for row in rows if row not in keep_signals])
     flows = sorted({row[0] for row in transaction.rows_of(statements.forget_leases, [row[0] for row in rows])})
     if statements.hold_flows is not None and flows:

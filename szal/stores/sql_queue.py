@@ -7,7 +7,7 @@ from functools import partial
 from szal.stores.database import Database, Transaction
 from szal.stores.listening import Listener
 from szal.stores.queue import Claim, Queue, Submission
-from szal.stores.statements import Statements
+from szal.stores.queue_statements import QueueStatements
 from szal.stores.writes import NewExecution
 
 __all__ = ["SqlQueue"]
@@ -23,8 +23,8 @@ class SqlQueue(Queue):
         self._record = record
 
     @property
-    def _statements(self) -> Statements:
-        return self._database.statements
+    def _statements(self) -> QueueStatements:
+        return self._database.statements.queue
 
     def submit(self, submission: Submission, connection: object = None) -> bool:
         submit = partial(self.submit_in, submission)

@@ -17,23 +17,23 @@ class SqlSchedules(Schedules):
         self._submit = submit
 
     def put(self, row: ScheduleRow, /) -> None:
-        said = self._database.statements
+        said = self._database.statements.schedules
         given = (row.name, row.data, row.flow, row.next_at)
-        self._database.transact(lambda transaction: transaction.many(said.put_schedule, [given]))
+        self._database.transact(lambda transaction: transaction.many(said.put, [given]))
 
     def remove(self, name: str) -> bool:
-        said = self._database.statements
-        return bool(self._database.transact(lambda transaction: transaction.rows_of(said.remove_schedule, [name])))
+        said = self._database.statements.schedules
+        return bool(self._database.transact(lambda transaction: transaction.rows_of(said.remove, [name])))
 
     def all(self) -> list[ScheduleRow]:
-        return [ScheduleRow(*row) for row in self._database.read(self._database.statements.schedules)]
+        return [ScheduleRow(*row) for row in self._database.read(self._database.statements.schedules.all)]
 
     def advance(self, row: ScheduleRow, next_at: float, submissions: Sequence[Submission]) -> bool:
-        said = self._database.statements
+        said = self._database.statements.schedules
         last = submissions[-1].new.execution_id if submissions else row.last_id
 
         def advance(transaction: Transaction) -> bool:
-            if not transaction.rows(said.advance_schedule, (next_at, last, row.name, row.data, row.next_at)):
+            if not transaction.rows(said.advance, (next_at, last, row.name, row.data, row.next_at)):
                 return False
             for submission in submissions:
                 self._submit(submission, transaction)

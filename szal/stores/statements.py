@@ -1,53 +1,24 @@
 """The statements of an SQL database: which there are, and how those with filters are composed.
 
-The statements themselves stand in one file for each database: `sqlite/statements.py`, `postgres/statements.py`.
+The statements themselves stand in files of each database: `sqlite/statements.py`, `postgres/statements.py`, and those
+beside them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 
 from szal.model.state import WorkflowState
 from szal.stores.filters import Position, Retention, Selection
+from szal.stores.queue_statements import QueueStatements, ScheduleStatements
+from szal.stores.statement import Statement
 from szal.stores.writes import Release, Remove, Save, SaveStep
 
-__all__ = ["Composed", "Labelled", "Parts", "Statement", "Statements"]
+__all__ = ["Composed", "Labelled", "Parts", "Statements"]
 
 Composed: TypeAlias = tuple[str, list[object]]
 """SQL, and its parameters."""
-
-
-class Statement(str):
-    """SQL, with parameters by position. A batch is a statement that takes rows, or columns of them.
-
-    >>> Statement("SELECT  1", by="a doctest", indexes="")
-    'SELECT 1'
-    """
-
-    by: str
-    """Who runs it."""
-    indexes: str
-    """The indexes that serve it, with spaces between; of what reads no table: none."""
-
-    json: tuple[int, ...]
-    """Which of its parameters, or columns of them, are JSON."""
-
-    derived: tuple[int, ...]
-    """Which of them follow from the record: triggers fill in what is NULL."""
-
-    def __new__(
-        cls, text: str, *, by: str, indexes: str, json: tuple[int, ...] = (), derived: tuple[int, ...] = ()
-    ) -> Self:
-        self = super().__new__(cls, " ".join(text.split()))
-        self.by, self.indexes, self.json, self.derived = by, indexes, json, derived
-        return self
-
-    def with_schema(self, prefix: str) -> Self:
-        """Return the same with *prefix* instead of ``szal.``."""
-        made = super().__new__(type(self), self.replace("szal.", prefix))
-        made.by, made.indexes, made.json, made.derived = self.by, self.indexes, self.json, self.derived
-        return made
 
 
 class Labelled(Protocol):
@@ -168,6 +139,8 @@ class Statements:
     awake: Statement
     cancel: Statement
     pause: Statement
+    wake: Statement
+    """In how many seconds the first paused execution goes on by itself, or NULL."""
     # -- signals
     send: Statement
     signals: Statement
@@ -182,31 +155,9 @@ class Statements:
     """Holds, of definitions, those that nothing is of, until the end of the transaction. None: as with `lock`."""
     forget_flows: Statement
     """Deletes a definition, if nothing is of it."""
-    # -- the queue
-    enqueue: Statement
-    announce: Statement | None
-    """Tells whoever listens, once it is committed, that something was queued. None: they find out otherwise."""
-    due: Statement
-    """In how many seconds the next one of these queues may be taken: a negative number, or NULL."""
-    sweep: Statement
-    """Takes from these queues what has begun, and is reserved no more."""
-    ripen: Statement
-    """Lets what was not to be taken before some time be taken, where that has come. Others' rows are passed over."""
-    claim: Statement
-    """Takes queues, what not to take, twice how many, and seconds; what others take is passed over."""
-    dequeue: Statement
-    unclaim: Statement
-    # -- schedules
-    put_schedule: Statement
-    """Does nothing where there is one of that name that says the same."""
-    remove_schedule: Statement
-    schedules: Statement
-    advance_schedule: Statement
-    """Returns a row where it is still as it was."""
-    wake: Statement
-    """In how many seconds the first paused execution goes on by itself, or NULL."""
-
     now: Statement
+    queue: QueueStatements
+    schedules: ScheduleStatements
     parts: Parts
 
     writes: Mapping[type[Any], Statement] = attrs.field(init=False)
@@ -217,8 +168,8 @@ class Statements:
         return {Save: self.save, Remove: self.remove, SaveStep: self.save_step, Release: self.release}
 
     def whole(self) -> Mapping[str, Statement]:
-        """Return those that are not composed, by name."""
-        return {name: each for name, each in attrs.asdict(self, recurse=False).items() if isinstance(each, Statement)}
+        """Return those that are not composed, by name: those of the queue as "queue.claim"."""
+        return dict(_named(self))
 
     # -- composed --------------------------------------------------------------------------------------
 
@@ -297,6 +248,14 @@ class Statements:
         else:
             tests.append(parts.is_filled)
         return tests, parameters
+
+
+def _named(group: Any, before: str = "") -> Iterator[tuple[str, Statement]]:
+    for name, each in attrs.asdict(group, recurse=False).items():
+        if isinstance(each, Statement):
+            yield before + name, each
+        elif isinstance(each, QueueStatements | ScheduleStatements):
+            yield from _named(each, f"{name}.")
 
 
 def _names(selection: Selection) -> list[str] | None:

@@ -65,14 +65,14 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "send": ("s1", "go", "1", "e1"),
     "undone": ("{}", "e1", "a"),
     "mark": ("w1", 1, "w1", 2),
-    "enqueue": ("new", "default", 0, None, 0.0),
-    "claim": ('["queue1", "queue2"]', "[]", 3, 3, 60.0),
-    "due": ("queue1",),
-    "ripen": ("queue1",),
-    "sweep": ("queue1",),
-    "put_schedule": ("nightly", "{}", "{}", 0.0),
-    "remove_schedule": ("nightly",),
-    "advance_schedule": (1.0, None, "nightly", "{}", 0.0),
+    "queue.enqueue": ("new", "default", 0, None, 0.0),
+    "queue.claim": ('["queue1", "queue2"]', "[]", 3, 3, 60.0),
+    "queue.due": ("queue1",),
+    "queue.ripen": ("queue1",),
+    "queue.sweep": ("queue1",),
+    "schedules.put": ("nightly", "{}", "{}", 0.0),
+    "schedules.remove": ("nightly",),
+    "schedules.advance": (1.0, None, "nightly", "{}", 0.0),
     "step": ("e1", "a"),
     "end_session": (1, NOON),
     "is_under_way": ("700",),
@@ -83,12 +83,12 @@ ROWS: dict[str, tuple[Any, ...]] = {
             "awake",
             "now",
             "forget_marks",
-            "announce",
+            "queue.announce",
             "is_there",
             "session",
             "transaction",
             "identity",
-            "schedules",
+            "schedules.all",
             "wake",
         ),
         (),
@@ -189,7 +189,7 @@ def test_each_statement_uses_the_indexes_that_stand_with_it(planner: Planner) ->
     for name, statement in planner.statements.whole().items():
         row = ROWS.get(name, ONE)
         plan = planner.plan(statement, [[value] for value in row] if "%b" in statement else row)
-        reads_all = name == "schedules"  # there are few, and all are wanted
+        reads_all = name == "schedules.all"  # there are few, and all are wanted
         if planner.indexes(plan) != set(statement.indexes.split()) or (planner.read_through(plan) and not reads_all):
             wrong[name] = "\n".join(plan)
     assert not wrong, "\n\n".join(f"{name}: {plan}" for name, plan in wrong.items())
@@ -251,7 +251,7 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
         "save_few_steps",
         "undone",
         "hold_flows",
-        "announce",
+        "queue.announce",
         "identity",
         "mark",
         "forget_marks",
@@ -338,11 +338,11 @@ MAKING = ("migrations", "record_columns")
 
 
 def test_sql_stands_nowhere_else() -> None:
-    """Statements are in one file for each database, or two, and how its tables come to be is in another."""
+    """Statements are in few files for each database, and how its tables come to be is in others."""
     root = Path(szal.__path__[0])
     sql = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|EXISTS|ON) (szal\.)?szal_")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if sql.search(path.read_text())}
-    statements = {f"stores/sqlite/{name}.py" for name in ("statements", "labels")}
-    statements |= {f"stores/postgres/{name}.py" for name in ("statements", "one_execution")}
+    statements = {f"stores/sqlite/{name}.py" for name in ("statements", "queue_statements", "labels")}
+    statements |= {f"stores/postgres/{name}.py" for name in ("statements", "queue_statements", "one_execution")}
     made_by = {f"stores/{each}/{name}.py" for each in ("sqlite", "postgres") for name in MAKING}
     assert statements <= found <= statements | made_by

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from szal.stores.postgres.connection import PostgresConnection
-from szal.stores.statements import Statement
+from szal.stores.statement import Statement
 
 __all__ = ["escaped", "fitting", "holds_any_text", "in_ascii"]
 

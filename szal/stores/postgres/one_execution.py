@@ -12,8 +12,9 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from szal.stores.postgres.statements import NOW, RECORD, SET, STEP_OVER
-from szal.stores.statements import Statement
+from szal.stores.postgres.statements import RECORD, SET, STEP_OVER
+from szal.stores.postgres.terms import NOW
+from szal.stores.statement import Statement
 from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
 
 __all__ = ["Shape", "in_one", "statement_of"]

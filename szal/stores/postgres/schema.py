@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from szal.stores.postgres.statements import STATEMENTS, PostgresStatements
-from szal.stores.statements import Parts, Statement
+from szal.stores.statement import Statement
 
 __all__ = ["in_schema", "prefix", "quoted", "statements"]
 
@@ -18,11 +18,13 @@ def statements(schema: str | None) -> PostgresStatements:
     def moved(given: Any) -> Any:
         if isinstance(given, Statement):
             return given.with_schema(_for_statements(schema))
+        if attrs.has(type(given)):
+            fields = (each.name for each in attrs.fields(type(given)) if each.init)
+            return type(given)(**{name: moved(getattr(given, name)) for name in fields})
         return in_schema(schema, given) if isinstance(given, str) else given
 
-    parts = {name: moved(part) for name, part in attrs.asdict(STATEMENTS.parts, recurse=False).items()}
-    found = {each.name: moved(getattr(STATEMENTS, each.name)) for each in attrs.fields(PostgresStatements) if each.init}
-    return PostgresStatements(**found | {"parts": Parts(**parts)})
+    found: PostgresStatements = moved(STATEMENTS)
+    return found
 
 
 def in_schema(schema: str | None, statement: str) -> str:

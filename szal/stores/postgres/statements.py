@@ -1,4 +1,4 @@
-"""All that is said to PostgreSQL. With each: who runs it, and which index serves it.
+"""What is said to PostgreSQL, but of queues. With each: who runs it, and which index serves it.
 
 ``szal.`` stands for the schema that the tables are in. A percent sign is doubled. A batch is one statement, with one
 array for each column, in binary: of a thousand small rows each costs 21 µs, with json_to_recordset 27, with COPY 36,
@@ -12,30 +12,15 @@ import attrs
 
 from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
-from szal.stores.statements import Parts, Statement, Statements
+from szal.stores.postgres.queue_statements import QUEUE, SCHEDULES
+from szal.stores.postgres.terms import FINISHED, ID, NOW, SOON, STARTED, STATE
+from szal.stores.statement import Statement
+from szal.stores.statements import Parts, Statements
 
-__all__ = [
-    "BEGIN",
-    "FINISHED",
-    "ID",
-    "NOW",
-    "RECORD",
-    "SET",
-    "STARTED",
-    "STATE",
-    "STATEMENTS",
-    "STEP_OVER",
-    "PostgresStatements",
-]
+__all__ = ["BEGIN", "RECORD", "SET", "STATEMENTS", "STEP_OVER", "PostgresStatements"]
 
-NOW = "extract(epoch FROM clock_timestamp())::float8"
-_NOW = "extract(epoch FROM statement_timestamp())::float8"  # stable: an index can be searched for it
 _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 
-# The columns that are kept of a record (szal.stores.heads), of each row that is one. Collation "C", which those that
-# sort have too, is the order of code points, whatever the database's language is.
-STATE, STARTED, FINISHED = "state", "started", "finished"
-ID = 'execution_id COLLATE "C"'
 RECORD = ("execution_id", "flow_name", "data", *COLUMNS)
 _COLUMNS = ", ".join(RECORD)
 _VALUES = _COLUMNS.replace("labels", "labels::jsonb")
@@ -523,7 +508,7 @@ STATEMENTS = PostgresStatements(
     ),
     wake=Statement(
         f"""
-        SELECT min(l.wake) - {_NOW}
+        SELECT min(l.wake) - {SOON}
         FROM szal.szal_leases AS l JOIN szal.szal_executions AS e ON e.execution_id = l.execution_id
         WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
         """,
@@ -609,79 +594,8 @@ STATEMENTS = PostgresStatements(
         by="Queue.submit, where a connection is given",
         indexes="",
     ),
-    # -- the queue ------------------------------------------------------------------------------------
-    enqueue=Statement(
-        f"""
-        INSERT INTO szal.szal_queue (execution_id, queue, priority, not_before, due, submitted)
-        SELECT q.*, {_NOW} FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::float8[]) AS q
-        """,
-        by="Queue.submit",
-        indexes="",
-    ),
-    announce=Statement(
-        "SELECT pg_notify('szal_queue', '')",
-        by="Queue.submit",
-        indexes="",
-    ),
-    due=Statement(
-        f"""
-        SELECT min((SELECT min(q.due) FROM szal.szal_queue AS q WHERE q.queue = w.name)) - {_NOW}
-        FROM unnest(%b::text[]) AS w (name)
-        """,
-        by="Queue.due_in, Queue.claim",
-        indexes="szal_queue_next",
-    ),
-    sweep=Statement(
-        f"""
-        DELETE FROM szal.szal_queue WHERE execution_id IN (
-            SELECT q.execution_id FROM szal.szal_queue AS q
-            WHERE q.queue = ANY (%b::text[]) AND q.due > 0 AND q.due <= {_NOW} AND 'Created' IS DISTINCT FROM
-                (SELECT e.{STATE} FROM szal.szal_executions AS e WHERE e.execution_id = q.execution_id)
-            FOR UPDATE OF q SKIP LOCKED
-        )
-        RETURNING execution_id
-        """,
-        by="Queue.claim",
-        indexes="szal_queue_next szal_queue_pkey szal_executions_pkey",
-    ),
-    ripen=Statement(
-        f"""
-        UPDATE szal.szal_queue SET due = 0 WHERE execution_id IN (
-            SELECT execution_id FROM szal.szal_queue WHERE queue = ANY (%b::text[]) AND due > 0 AND due <= {_NOW}
-            FOR UPDATE SKIP LOCKED
-        )
-        RETURNING execution_id
-        """,
-        by="Queue.claim",
-        indexes="szal_queue_next szal_queue_pkey",
-    ),
-    claim=Statement(
-        f"""
-        WITH next AS MATERIALIZED (
-            SELECT c.execution_id FROM jsonb_array_elements_text(%s::jsonb) AS w (name) CROSS JOIN LATERAL (
-                SELECT execution_id, priority, submitted FROM szal.szal_queue
-                WHERE queue = w.name AND due = 0
-                AND execution_id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
-                ORDER BY priority DESC, submitted LIMIT %s FOR UPDATE SKIP LOCKED
-            ) AS c
-            ORDER BY c.priority DESC, c.submitted LIMIT %s
-        )
-        UPDATE szal.szal_queue AS q SET due = {_NOW} + %s FROM next WHERE q.execution_id = next.execution_id
-        RETURNING q.execution_id, q.priority, q.submitted
-        """,
-        by="Queue.claim",
-        indexes="szal_queue_next szal_queue_pkey",
-    ),
-    dequeue=Statement(
-        "DELETE FROM szal.szal_queue WHERE execution_id = ANY (%b::text[]) RETURNING execution_id",
-        by="Queue.begun, remove, prune",
-        indexes="szal_queue_pkey",
-    ),
-    unclaim=Statement(
-        "UPDATE szal.szal_queue SET due = 0 WHERE execution_id = ANY (%b::text[]) RETURNING execution_id",
-        by="Queue.give_back",
-        indexes="szal_queue_pkey",
-    ),
+    queue=QUEUE,
+    schedules=SCHEDULES,
     # -- transactions of handlers ---------------------------------------------------------------------
     session=Statement("SELECT pg_backend_pid(), now()", by="Database.hold", indexes=""),
     end_session=Statement(
@@ -691,35 +605,6 @@ STATEMENTS = PostgresStatements(
     ),
     transaction=Statement("SELECT pg_current_xact_id()::text", by="Guest.do", indexes=""),
     is_under_way=Statement("SELECT pg_xact_status(%s::xid8) = 'in progress'", by="Guest.is_over", indexes=""),
-    # -- schedules ------------------------------------------------------------------------------------
-    put_schedule=Statement(
-        """
-        INSERT INTO szal.szal_schedules AS s (name, data, flow, next_at)
-        SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::float8[])
-        ON CONFLICT (name) DO UPDATE SET data = excluded.data, flow = excluded.flow, next_at = excluded.next_at
-        WHERE s.data <> excluded.data
-        """,
-        by="Schedules.put",
-        indexes="",
-    ),
-    remove_schedule=Statement(
-        "DELETE FROM szal.szal_schedules WHERE name = ANY (%b::text[]) RETURNING name",
-        by="Schedules.remove",
-        indexes="szal_schedules_pkey",
-    ),
-    schedules=Statement(
-        'SELECT name, data, flow, next_at, last_id FROM szal.szal_schedules ORDER BY next_at, name COLLATE "C"',
-        by="Schedules.all",
-        indexes="",
-    ),
-    advance_schedule=Statement(
-        """
-        UPDATE szal.szal_schedules SET next_at = %s, last_id = %s WHERE name = %s AND data = %s AND next_at = %s
-        RETURNING name
-        """,
-        by="Schedules.advance",
-        indexes="szal_schedules_pkey",
-    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""All that is said to SQLite. With each: who runs it, and which index serves it.
+"""What is said to SQLite, but of queues. With each: who runs it, and which index serves it.
 
 None looks into a record: what is asked of one is kept in columns beside it.
 """
@@ -10,30 +10,29 @@ from szal.model.state import WorkflowState
 from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
 from szal.stores.sqlite.labels import Labelled
-from szal.stores.statements import Parts, Statement, Statements
+from szal.stores.sqlite.queue_statements import QUEUE, SCHEDULES
+from szal.stores.sqlite.terms import (
+    EACH,
+    FINISHED,
+    NOW,
+    OF_EXECUTIONS,
+    OF_FLOWS,
+    OF_LEASES,
+    OF_SIGNALS,
+    OF_STEPS,
+    STARTED,
+    STATE,
+)
+from szal.stores.statement import Statement
+from szal.stores.statements import Parts, Statements
 
-__all__ = ["FINISHED", "MANY", "SAVE_MANY_STEPS", "STARTED", "STATE", "STATEMENTS"]
+__all__ = ["MANY", "SAVE_MANY_STEPS", "STATEMENTS"]
 
-# The indexes that come with the primary keys.
-_EXECUTIONS = "sqlite_autoindex_szal_executions_1"
-_STEPS = "sqlite_autoindex_szal_steps_1"
-_FLOWS = "sqlite_autoindex_szal_flows_1"
-_LEASES = "sqlite_autoindex_szal_leases_1"
-_SIGNALS = "sqlite_autoindex_szal_signals_1"
-_QUEUE = "sqlite_autoindex_szal_queue_1"
-_SCHEDULES = "sqlite_autoindex_szal_schedules_1"
-
-NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 
-# The columns that are kept of a record (szal.stores.heads), of each row that is one.
-STATE, STARTED, FINISHED = "state", "started", "finished"
 _COLUMNS = ", ".join(COLUMNS)
 _MARKS = ", ".join("?" * (3 + len(COLUMNS)))
 _SET = ", ".join(f"{name} = excluded.{name}" for name in ("flow_name", "data", *COLUMNS))
-
-# Of any number of executions, given as a JSON array of their ids: one statement.
-_EACH = "IN (SELECT value FROM json_each(?))"
 
 _STEP_ROW = "(?, ?, ?, ?, ?)"
 _HELD = "SELECT 1 FROM szal_leases WHERE execution_id = ? AND epoch = ?"
@@ -102,14 +101,14 @@ STATEMENTS = Statements(
         indexes="",
     ),
     remove=Statement(
-        "DELETE FROM szal_executions WHERE execution_id = ?", by="remove, prune, Ledger.apply", indexes=_EXECUTIONS
+        "DELETE FROM szal_executions WHERE execution_id = ?", by="remove, prune, Ledger.apply", indexes=OF_EXECUTIONS
     ),
-    get=Statement("SELECT data FROM szal_executions WHERE execution_id = ?", by="get", indexes=_EXECUTIONS),
-    take=Statement("SELECT data FROM szal_executions WHERE execution_id = ?", by="remove", indexes=_EXECUTIONS),
+    get=Statement("SELECT data FROM szal_executions WHERE execution_id = ?", by="get", indexes=OF_EXECUTIONS),
+    take=Statement("SELECT data FROM szal_executions WHERE execution_id = ?", by="remove", indexes=OF_EXECUTIONS),
     exists=Statement(
         "SELECT 1 FROM szal_executions WHERE execution_id = ?",
         by="Ledger.knows, Ledger.send, Ledger.request_cancel",
-        indexes=_EXECUTIONS,
+        indexes=OF_EXECUTIONS,
     ),
     begin=Statement(
         f"""
@@ -120,7 +119,7 @@ STATEMENTS = Statements(
         indexes="",
     ),
     position=Statement(
-        f"SELECT {STARTED} FROM szal_executions WHERE execution_id = ?", by="find(after=id)", indexes=_EXECUTIONS
+        f"SELECT {STARTED} FROM szal_executions WHERE execution_id = ?", by="find(after=id)", indexes=OF_EXECUTIONS
     ),
     oldest_kept=Statement(
         f"""
@@ -135,9 +134,9 @@ STATEMENTS = Statements(
         indexes="szal_executions_flow",
     ),
     ended=Statement(
-        f"SELECT execution_id, state, finished FROM szal_executions WHERE execution_id {_EACH}",
+        f"SELECT execution_id, state, finished FROM szal_executions WHERE execution_id {EACH}",
         by="prune",
-        indexes=_EXECUTIONS,
+        indexes=OF_EXECUTIONS,
     ),
     live=Statement(
         f"SELECT execution_id FROM szal_executions WHERE state IN ({_LIVE})",
@@ -145,40 +144,40 @@ STATEMENTS = Statements(
         indexes="szal_executions_state",
     ),
     parents=Statement(
-        f"SELECT execution_id, parent FROM szal_executions WHERE execution_id {_EACH} AND parent IS NOT NULL",
+        f"SELECT execution_id, parent FROM szal_executions WHERE execution_id {EACH} AND parent IS NOT NULL",
         by="prune",
-        indexes=_EXECUTIONS,
+        indexes=OF_EXECUTIONS,
     ),
     # -- steps and definitions ------------------------------------------------------------------------
     save_held_step=Statement(
         _SAVE_STEPS.format(f"SELECT {_STEP_ROW[1:-1]} WHERE EXISTS ({_HELD})"),
         by="Ledger.apply, where a batch is one step",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     save_step=Statement(_SAVE_STEPS.format(f"VALUES {_STEP_ROW}"), by="Ledger.create, Ledger.apply", indexes=""),
     steps=Statement(
         "SELECT step_name, seq, result FROM szal_steps WHERE execution_id = ? ORDER BY seq",
         by="Ledger.read, Ledger.take_over",
-        indexes=_STEPS,
+        indexes=OF_STEPS,
     ),
     step=Statement(
         "SELECT seq, result FROM szal_steps WHERE execution_id = ? AND step_name = ?",
         by="JoinedTransaction.fate",
-        indexes=_STEPS,
+        indexes=OF_STEPS,
     ),
     undone=Statement(
         "UPDATE szal_steps SET result = ? WHERE execution_id = ? AND step_name = ? RETURNING execution_id",
         by="Ledger.undone",
-        indexes=_STEPS,
+        indexes=OF_STEPS,
     ),
     add_flow=Statement(
         "INSERT INTO szal_flows (content_id, data) SELECT ?, ? WHERE NOT EXISTS"
         " (SELECT 1 FROM szal_flows WHERE content_id = ?)",
         by="Ledger.create, Ledger.apply",
-        indexes=_FLOWS,
+        indexes=OF_FLOWS,
     ),
     flow=Statement(
-        "SELECT data FROM szal_flows WHERE content_id = ?", by="Ledger.read, Ledger.take_over", indexes=_FLOWS
+        "SELECT data FROM szal_flows WHERE content_id = ?", by="Ledger.read, Ledger.take_over", indexes=OF_FLOWS
     ),
     # -- leases ---------------------------------------------------------------------------------------
     add_lease=Statement(
@@ -203,16 +202,16 @@ STATEMENTS = Statements(
         WHERE e.execution_id = ?
         """,
         by="Ledger.read, Ledger.take_over",
-        indexes=f"{_EXECUTIONS} {_LEASES}",
+        indexes=f"{OF_EXECUTIONS} {OF_LEASES}",
     ),
     records=Statement(
         f"""
         SELECT e.execution_id, e.data, l.cancelled
         FROM szal_executions AS e LEFT JOIN szal_leases AS l ON l.execution_id = e.execution_id
-        WHERE e.execution_id {_EACH}
+        WHERE e.execution_id {EACH}
         """,
         by="Ledger.records",
-        indexes=f"{_EXECUTIONS} {_LEASES}",
+        indexes=f"{OF_EXECUTIONS} {OF_LEASES}",
     ),
     take_over=Statement(
         f"""
@@ -221,7 +220,7 @@ STATEMENTS = Statements(
         WHERE execution_id = ? RETURNING epoch
         """,
         by="Ledger.take_over",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     renew=Statement(
         f"""
@@ -229,42 +228,42 @@ STATEMENTS = Statements(
         RETURNING execution_id, {_WISH}
         """,
         by="Ledger.renew",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     release=Statement(
         "UPDATE szal_leases SET owner = NULL, expires = 0, wake = ?, awaits = ? WHERE execution_id = ?",
         by="Ledger.apply",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     held=Statement(
-        f"SELECT execution_id, epoch FROM szal_leases WHERE execution_id {_EACH}",
+        f"SELECT execution_id, epoch FROM szal_leases WHERE execution_id {EACH}",
         by="Ledger.apply, Ledger.create, Ledger.take_over, Ledger.join",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     is_there=Statement(
         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'szal_leases'", by="Ledger.join", indexes=""
     ),
-    epoch=Statement("SELECT epoch FROM szal_leases WHERE execution_id = ?", by="Ledger.transaction", indexes=_LEASES),
-    leased=Statement(f"SELECT execution_id FROM szal_leases WHERE execution_id {_EACH}", by="prune", indexes=_LEASES),
+    epoch=Statement("SELECT epoch FROM szal_leases WHERE execution_id = ?", by="Ledger.transaction", indexes=OF_LEASES),
+    leased=Statement(f"SELECT execution_id FROM szal_leases WHERE execution_id {EACH}", by="prune", indexes=OF_LEASES),
     idle=Statement(
-        f"SELECT execution_id FROM szal_leases WHERE execution_id {_EACH} AND (owner IS NULL OR expires <= {NOW})",
+        f"SELECT execution_id FROM szal_leases WHERE execution_id {EACH} AND (owner IS NULL OR expires <= {NOW})",
         by="prune",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     progress=Statement(
-        "UPDATE szal_leases SET recoveries = 0 WHERE execution_id = ?", by="Ledger.apply", indexes=_LEASES
+        "UPDATE szal_leases SET recoveries = 0 WHERE execution_id = ?", by="Ledger.apply", indexes=OF_LEASES
     ),
     holder=Statement(
         f"SELECT owner FROM szal_leases WHERE execution_id = ? AND expires > {NOW}",
         by="Ledger.holder, Ledger.take_over",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     holdings=Statement(
         f"""
-        SELECT execution_id, owner, expires, recoveries, wake, cancelled FROM szal_leases WHERE execution_id {_EACH}
+        SELECT execution_id, owner, expires, recoveries, wake, cancelled FROM szal_leases WHERE execution_id {EACH}
         """,
         by="Ledger.holdings",
-        indexes=_LEASES,
+        indexes=OF_LEASES,
     ),
     candidates=Statement(
         f"""
@@ -274,7 +273,7 @@ STATEMENTS = Statements(
         ORDER BY l.expires
         """,
         by="Ledger.interrupted",
-        indexes=f"szal_executions_state {_LEASES}",
+        indexes=f"szal_executions_state {OF_LEASES}",
     ),
     awake=Statement(
         # An owner that is still there has died before it said what it waits for.
@@ -291,7 +290,7 @@ STATEMENTS = Statements(
         ORDER BY l.wake
         """,
         by="Ledger.interrupted",
-        indexes=f"szal_executions_state {_LEASES} {_SIGNALS} {_STEPS}",
+        indexes=f"szal_executions_state {OF_LEASES} {OF_SIGNALS} {OF_STEPS}",
     ),
     cancel=Statement(
         f"""
@@ -300,7 +299,7 @@ STATEMENTS = Statements(
         RETURNING execution_id
         """,
         by="Ledger.request_cancel",
-        indexes=f"{_LEASES} {_EXECUTIONS}",
+        indexes=f"{OF_LEASES} {OF_EXECUTIONS}",
     ),
     pause=Statement(
         f"""
@@ -309,7 +308,7 @@ STATEMENTS = Statements(
         RETURNING execution_id
         """,
         by="Ledger.request_pause",
-        indexes=f"{_LEASES} {_EXECUTIONS}",
+        indexes=f"{OF_LEASES} {OF_EXECUTIONS}",
     ),
     wake=Statement(
         f"""
@@ -318,7 +317,7 @@ STATEMENTS = Statements(
         WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
         """,
         by="Ledger.wakes_in",
-        indexes=f"szal_executions_state {_LEASES}",
+        indexes=f"szal_executions_state {OF_LEASES}",
     ),
     now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
     # -- signals --------------------------------------------------------------------------------------
@@ -329,7 +328,7 @@ STATEMENTS = Statements(
         ON CONFLICT (execution_id, signal_id) DO NOTHING RETURNING signal_id
         """,
         by="Ledger.send",
-        indexes=_EXECUTIONS,
+        indexes=OF_EXECUTIONS,
     ),
     signals=Statement(
         f"""
@@ -337,10 +336,10 @@ STATEMENTS = Statements(
         ORDER BY sent, signal_id
         """,
         by="Ledger.signals",
-        indexes=f"{_SIGNALS} {_STEPS}",
+        indexes=f"{OF_SIGNALS} {OF_STEPS}",
     ),
     # -- what is left of executions that are deleted: remove, prune, Ledger.apply, Ledger.create ------
-    forget_steps=Statement("DELETE FROM szal_steps WHERE execution_id = ?", by="remove, prune", indexes=_STEPS),
+    forget_steps=Statement("DELETE FROM szal_steps WHERE execution_id = ?", by="remove, prune", indexes=OF_STEPS),
     forget_delivered=Statement(
         """
         DELETE FROM szal_signals WHERE execution_id = ? AND EXISTS (
@@ -349,11 +348,13 @@ STATEMENTS = Statements(
         )
         """,
         by="Ledger.create",
-        indexes=f"{_SIGNALS} {_STEPS}",
+        indexes=f"{OF_SIGNALS} {OF_STEPS}",
     ),
-    forget_signals=Statement("DELETE FROM szal_signals WHERE execution_id = ?", by="remove, prune", indexes=_SIGNALS),
+    forget_signals=Statement("DELETE FROM szal_signals WHERE execution_id = ?", by="remove, prune", indexes=OF_SIGNALS),
     forget_leases=Statement(
-        f"DELETE FROM szal_leases WHERE execution_id {_EACH} RETURNING content_id", by="remove, prune", indexes=_LEASES
+        f"DELETE FROM szal_leases WHERE execution_id {EACH} RETURNING content_id",
+        by="remove, prune",
+        indexes=OF_LEASES,
     ),
     hold_flows=None,  # BEGIN IMMEDIATE holds everything
     forget_flows=Statement(
@@ -362,87 +363,8 @@ STATEMENTS = Statements(
         AND NOT EXISTS (SELECT 1 FROM szal_leases AS l WHERE l.content_id = szal_flows.content_id)
         """,
         by="remove, prune",
-        indexes=f"{_FLOWS} szal_leases_content",
+        indexes=f"{OF_FLOWS} szal_leases_content",
     ),
-    # -- the queue ------------------------------------------------------------------------------------
-    enqueue=Statement(
-        f"""
-        INSERT INTO szal_queue (execution_id, queue, priority, not_before, due, submitted) VALUES (?, ?, ?, ?, ?, {NOW})
-        """,
-        by="Queue.submit",
-        indexes="",
-    ),
-    announce=None,  # whoever waits looks whether the file has changed
-    due=Statement(
-        f"""
-        SELECT min((SELECT min(q.due) FROM szal_queue AS q WHERE q.queue = w.value)) - {NOW} FROM json_each(?) AS w
-        """,
-        by="Queue.due_in, Queue.claim",
-        indexes="szal_queue_next",
-    ),
-    sweep=Statement(
-        f"""
-        DELETE FROM szal_queue WHERE queue {_EACH} AND due > 0 AND due <= {NOW} AND 'Created' IS NOT
-            (SELECT e.{STATE} FROM szal_executions AS e WHERE e.execution_id = szal_queue.execution_id)
-        RETURNING execution_id
-        """,
-        by="Queue.claim",
-        indexes=f"szal_queue_next {_EXECUTIONS}",
-    ),
-    ripen=Statement(
-        f"UPDATE szal_queue SET due = 0 WHERE queue {_EACH} AND due > 0 AND due <= {NOW} RETURNING execution_id",
-        by="Queue.claim",
-        indexes="szal_queue_next",
-    ),
-    claim=Statement(
-        f"""
-        WITH next AS (
-            SELECT c.execution_id FROM json_each(?) AS w JOIN szal_queue AS c ON c.execution_id IN (
-                SELECT execution_id FROM szal_queue
-                WHERE queue = w.value AND due = 0 AND execution_id NOT IN (SELECT value FROM json_each(?))
-                ORDER BY priority DESC, submitted LIMIT ?
-            )
-            ORDER BY c.priority DESC, c.submitted LIMIT ?
-        )
-        UPDATE szal_queue SET due = {NOW} + ? WHERE execution_id IN (SELECT execution_id FROM next)
-        RETURNING execution_id, priority, submitted
-        """,
-        by="Queue.claim",
-        indexes=f"szal_queue_next {_QUEUE}",
-    ),
-    dequeue=Statement(
-        f"DELETE FROM szal_queue WHERE execution_id {_EACH} RETURNING execution_id",
-        by="Queue.begun, remove, prune",
-        indexes=_QUEUE,
-    ),
-    unclaim=Statement(
-        f"UPDATE szal_queue SET due = 0 WHERE execution_id {_EACH} RETURNING execution_id",
-        by="Queue.give_back",
-        indexes=_QUEUE,
-    ),
-    # -- schedules ------------------------------------------------------------------------------------
-    put_schedule=Statement(
-        """
-        INSERT INTO szal_schedules AS s (name, data, flow, next_at) VALUES (?, ?, ?, ?)
-        ON CONFLICT (name) DO UPDATE SET data = excluded.data, flow = excluded.flow, next_at = excluded.next_at
-        WHERE s.data <> excluded.data
-        """,
-        by="Schedules.put",
-        indexes="",
-    ),
-    remove_schedule=Statement(
-        f"DELETE FROM szal_schedules WHERE name {_EACH} RETURNING name", by="Schedules.remove", indexes=_SCHEDULES
-    ),
-    schedules=Statement(
-        "SELECT name, data, flow, next_at, last_id FROM szal_schedules ORDER BY next_at, name",
-        by="Schedules.all",
-        indexes="",
-    ),
-    advance_schedule=Statement(
-        """
-        UPDATE szal_schedules SET next_at = ?, last_id = ? WHERE name = ? AND data = ? AND next_at = ? RETURNING name
-        """,
-        by="Schedules.advance",
-        indexes=_SCHEDULES,
-    ),
+    queue=QUEUE,
+    schedules=SCHEDULES,
 )

@@ -1,0 +1,116 @@
+"""What is said to PostgreSQL of the queue, and of schedules."""
+
+# Every part of a statement is a constant of szal; values are bound.
+# ruff: noqa: S608
+
+from szal.stores.postgres.terms import SOON, STATE
+from szal.stores.queue_statements import QueueStatements, ScheduleStatements
+from szal.stores.statement import Statement
+
+__all__ = ["QUEUE", "SCHEDULES"]
+
+QUEUE = QueueStatements(
+    enqueue=Statement(
+        f"""
+        INSERT INTO szal.szal_queue (execution_id, queue, priority, not_before, due, submitted)
+        SELECT q.*, {SOON} FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::float8[]) AS q
+        """,
+        by="Queue.submit",
+        indexes="",
+    ),
+    announce=Statement(
+        "SELECT pg_notify('szal_queue', '')",
+        by="Queue.submit",
+        indexes="",
+    ),
+    due=Statement(
+        f"""
+        SELECT min((SELECT min(q.due) FROM szal.szal_queue AS q WHERE q.queue = w.name)) - {SOON}
+        FROM unnest(%b::text[]) AS w (name)
+        """,
+        by="Queue.due_in, Queue.claim",
+        indexes="szal_queue_next",
+    ),
+    sweep=Statement(
+        f"""
+        DELETE FROM szal.szal_queue WHERE execution_id IN (
+            SELECT q.execution_id FROM szal.szal_queue AS q
+            WHERE q.queue = ANY (%b::text[]) AND q.due > 0 AND q.due <= {SOON} AND 'Created' IS DISTINCT FROM
+                (SELECT e.{STATE} FROM szal.szal_executions AS e WHERE e.execution_id = q.execution_id)
+            FOR UPDATE OF q SKIP LOCKED
+        )
+        RETURNING execution_id
+        """,
+        by="Queue.claim",
+        indexes="szal_queue_next szal_queue_pkey szal_executions_pkey",
+    ),
+    ripen=Statement(
+        f"""
+        UPDATE szal.szal_queue SET due = 0 WHERE execution_id IN (
+            SELECT execution_id FROM szal.szal_queue WHERE queue = ANY (%b::text[]) AND due > 0 AND due <= {SOON}
+            FOR UPDATE SKIP LOCKED
+        )
+        RETURNING execution_id
+        """,
+        by="Queue.claim",
+        indexes="szal_queue_next szal_queue_pkey",
+    ),
+    claim=Statement(
+        f"""
+        WITH next AS MATERIALIZED (
+            SELECT c.execution_id FROM jsonb_array_elements_text(%s::jsonb) AS w (name) CROSS JOIN LATERAL (
+                SELECT execution_id, priority, submitted FROM szal.szal_queue
+                WHERE queue = w.name AND due = 0
+                AND execution_id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
+                ORDER BY priority DESC, submitted LIMIT %s FOR UPDATE SKIP LOCKED
+            ) AS c
+            ORDER BY c.priority DESC, c.submitted LIMIT %s
+        )
+        UPDATE szal.szal_queue AS q SET due = {SOON} + %s FROM next WHERE q.execution_id = next.execution_id
+        RETURNING q.execution_id, q.priority, q.submitted
+        """,
+        by="Queue.claim",
+        indexes="szal_queue_next szal_queue_pkey",
+    ),
+    dequeue=Statement(
+        "DELETE FROM szal.szal_queue WHERE execution_id = ANY (%b::text[]) RETURNING execution_id",
+        by="Queue.begun, remove, prune",
+        indexes="szal_queue_pkey",
+    ),
+    unclaim=Statement(
+        "UPDATE szal.szal_queue SET due = 0 WHERE execution_id = ANY (%b::text[]) RETURNING execution_id",
+        by="Queue.give_back",
+        indexes="szal_queue_pkey",
+    ),
+)
+
+SCHEDULES = ScheduleStatements(
+    put=Statement(
+        """
+        INSERT INTO szal.szal_schedules AS s (name, data, flow, next_at)
+        SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::float8[])
+        ON CONFLICT (name) DO UPDATE SET data = excluded.data, flow = excluded.flow, next_at = excluded.next_at
+        WHERE s.data <> excluded.data
+        """,
+        by="Schedules.put",
+        indexes="",
+    ),
+    remove=Statement(
+        "DELETE FROM szal.szal_schedules WHERE name = ANY (%b::text[]) RETURNING name",
+        by="Schedules.remove",
+        indexes="szal_schedules_pkey",
+    ),
+    all=Statement(
+        'SELECT name, data, flow, next_at, last_id FROM szal.szal_schedules ORDER BY next_at, name COLLATE "C"',
+        by="Schedules.all",
+        indexes="",
+    ),
+    advance=Statement(
+        """
+        UPDATE szal.szal_schedules SET next_at = %s, last_id = %s WHERE name = %s AND data = %s AND next_at = %s
+        RETURNING name
+        """,
+        by="Schedules.advance",
+        indexes="szal_schedules_pkey",
+    ),
+)

@@ -1,0 +1,33 @@
+"""What statements to SQLite have in common."""
+
+__all__ = [
+    "EACH",
+    "FINISHED",
+    "NOW",
+    "OF_EXECUTIONS",
+    "OF_FLOWS",
+    "OF_LEASES",
+    "OF_QUEUE",
+    "OF_SCHEDULES",
+    "OF_SIGNALS",
+    "OF_STEPS",
+    "STARTED",
+    "STATE",
+]
+
+# The indexes that come with the primary keys.
+OF_EXECUTIONS = "sqlite_autoindex_szal_executions_1"
+OF_STEPS = "sqlite_autoindex_szal_steps_1"
+OF_FLOWS = "sqlite_autoindex_szal_flows_1"
+OF_LEASES = "sqlite_autoindex_szal_leases_1"
+OF_SIGNALS = "sqlite_autoindex_szal_signals_1"
+OF_QUEUE = "sqlite_autoindex_szal_queue_1"
+OF_SCHEDULES = "sqlite_autoindex_szal_schedules_1"
+
+NOW = "((julianday('now') - 2440587.5) * 86400.0)"
+
+# The columns that are kept of a record (szal.stores.heads), of each row that is one.
+STATE, STARTED, FINISHED = "state", "started", "finished"
+
+# Of any number of executions, given as a JSON array of their ids: one statement.
+EACH = "IN (SELECT value FROM json_each(?))"
