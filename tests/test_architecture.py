@@ -277,6 +277,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "supervised": "what other threads tell an execution",
         "lifecycle": "one execution from its first record to its last",
         "family": "an execution and its sub-flows under way",
+        "which": "which executions are meant",
+        "chosen": "with which of them something can be done",
         "following": "a run in the background, shown while it runs",
         "execution": "a run in the background, as seen by who started it",
         "driver": "one top-level run",

@@ -12,8 +12,9 @@ from rich.text import Text
 from szal.cli.project import project
 from szal.cli.target import is_known
 from szal.cli.text import moment, one_line, shell_word
-from szal.cli.which import Which
+from szal.cli.which import words_of
 from szal.engine.status import Wait
+from szal.engine.which import Which
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -69,7 +70,7 @@ class Advice:
 
     def on_many(self, name: str, which: Which) -> str:
         """Return the command that does it with all that *which* says."""
-        return self._command(name, self.target, options=which.words())
+        return self._command(name, self.target, options=words_of(which))
 
     def command(self, name: str, *arguments: str) -> str:
         """Return any other command."""

@@ -18,10 +18,10 @@ from szal.cli.history import reading
 from szal.cli.options import json_option, needed, store_option
 from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
-from szal.cli.which import UNFINISHED
 from szal.engine.engine import Engine
 from szal.engine.inspection import differences_from
 from szal.engine.lineage import is_child_id
+from szal.engine.which import UNFINISHED
 from szal.errors import (
     DefinitionMismatch,
     ExecutionNotFound,

@@ -26,9 +26,10 @@ from szal.cli.session import check_waits, get_ready
 from szal.cli.show import full_record
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
-from szal.cli.which import Which, which_options
+from szal.cli.which import said_of, which_options
 from szal.cli.worker import worker
 from szal.engine.status import ExecutionStatus, status_of
+from szal.engine.which import Which
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
 from szal.pictures.dot import to_dot
@@ -206,7 +207,7 @@ def show(
         if execution_id is None:
             found, _ = which.newest(opened, 1)
             if not found:
-                raise NoneFound(str(which))
+                raise NoneFound(said_of(which))
             execution_id = found[0].execution_id
         record = find_by_prefix(opened, execution_id)
         standing = status_of(opened, record)

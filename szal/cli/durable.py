@@ -7,7 +7,6 @@ import attrs
 import click
 
 from szal.cli import completion
-from szal.cli.chosen import Action, id_of_rerun
 from szal.cli.console import Stream, console_for, documents, stderr, write
 from szal.cli.continuing import CannotGoOn, Continuing, GoOn, Wanted
 from szal.cli.execute import PAUSED, Outcome, Settings, sink_of
@@ -20,6 +19,7 @@ from szal.cli.options import inputs_option, needed, not_empty, pairs_of, values_
 from szal.cli.session import close, console_of, end, run_options
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
+from szal.engine.chosen import Action, id_of_rerun
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.errors import (

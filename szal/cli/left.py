@@ -9,13 +9,13 @@ import attrs
 
 from szal.cli.advice import Advice
 from szal.cli.text import elapsed, one_line
-from szal.cli.which import UNFINISHED
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.inspection import holdings, nobody_runs, store_time
 from szal.engine.lineage import is_child_id
 from szal.engine.owners import is_alive, is_gone, process_of
 from szal.engine.status import is_left_by_a_person, status_of
+from szal.engine.which import UNFINISHED
 from szal.errors import DecodeError, ExecutionNotFound, HandlerNotFound, SzalError
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from szal.cli.rows import DIM, took, width_of
-from szal.cli.standing import shown_state
 from szal.cli.style import look_of
 from szal.cli.text import elapsed, moment, one_line
+from szal.engine.which import shown_state
 from szal.stores import ExecutionSummary
 
 __all__ = ["executions"]

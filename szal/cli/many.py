@@ -9,7 +9,6 @@ import attrs
 import click
 
 from szal.cli.advice import advice_on, target_for
-from szal.cli.chosen import Action, Chosen, choose
 from szal.cli.console import documents, stderr, write
 from szal.cli.execute import PAUSED, leave, leave_at_once
 from szal.cli.fate import Already, Done, Fate
@@ -19,12 +18,14 @@ from szal.cli.options import needed
 from szal.cli.report import Report, number_of
 from szal.cli.target import BadTarget, Target, find_target
 from szal.cli.text import one_line
-from szal.cli.which import Which, which_options
+from szal.cli.which import which_options
 from szal.clock import monotonic
+from szal.engine.chosen import Action, Chosen, choose
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.side_by_side import each_on_a_thread
 from szal.engine.status import status_of
+from szal.engine.which import Which
 from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError, describe
 from szal.events.bus import WorkflowEvent
 from szal.interruption import is_interruption
@@ -128,7 +129,8 @@ def target_of_many(name: str | None) -> Target | None:
 
 def act_on_many(plan: Plan, many: Many) -> NoReturn:
     """Do it with all that *many* says, once a person has said yes, and end the process."""
-    plan.action.check(many.which)
+    if (problem := plan.action.problem_with(many.which)) is not None:
+        raise click.UsageError(problem)
     with reading(needed(plan.store)) as opened:
         chosen = choose(opened, plan.action, many.which, many.limit)
         advice = advice_on(plan.store, plan.target or _placeholder(opened, chosen))

@@ -9,7 +9,6 @@ import click
 
 from szal.cli import completion
 from szal.cli.advice import advice_on
-from szal.cli.chosen import Action
 from szal.cli.console import stderr, stdout, write
 from szal.cli.continuing import CannotGoOn
 from szal.cli.fate import Already
@@ -28,6 +27,7 @@ from szal.cli.options import (
 )
 from szal.cli.standing import signals_of
 from szal.cli.text import one_line
+from szal.engine.chosen import Action
 from szal.engine.config import EngineConfig
 from szal.engine.deciding import Resolution
 from szal.engine.engine import Engine

@@ -11,8 +11,8 @@ import click
 from szal.cli import completion
 from szal.cli.inputs import Unclear, value_of
 from szal.cli.project import project
-from szal.cli.standing import INTERRUPTED
 from szal.clock import utc_now
+from szal.engine.which import INTERRUPTED
 from szal.expressions.path import Json
 from szal.model.duration import parse_duration
 from szal.model.state import WorkflowState

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from szal.cli.advice import Advice
-from szal.cli.chosen import Action, Chosen
 from szal.cli.console import Stream, console_for, stderr, write
 from szal.cli.fate import Done, Fate
-from szal.cli.standing import INTERRUPTED
 from szal.cli.style import look_of
 from szal.cli.text import elapsed, one_line
-from szal.cli.which import Which
+from szal.cli.which import said_of
+from szal.engine.chosen import Action, Chosen
+from szal.engine.which import INTERRUPTED, Which
 from szal.expressions.path import Json
 
 __all__ = ["Report", "number_of"]
@@ -52,7 +52,7 @@ class Report:
         chosen = self._chosen
         what = f"{number_of(len(chosen.execution_ids))} to {self._action.verb}"
         counts = ", ".join(f"{count} {state}" for state, count in chosen.states.items())
-        asked = str(self._which)
+        asked = said_of(self._which)
         self._say(f"{what}{f' ({counts})' if counts else ''}: {asked}")
         for reason, count in chosen.left_out.items():
             self._say(f"  left out: {count} {reason}")

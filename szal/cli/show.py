@@ -21,11 +21,12 @@ from szal.cli.rows import (
     what_was_cut,
     width_of,
 )
-from szal.cli.standing import explained, shown_state
+from szal.cli.standing import explained
 from szal.cli.style import look_of
 from szal.cli.text import moment, one_line, pairs
 from szal.cli.timeline import timeline
 from szal.engine.status import ExecutionStatus, is_left_by_a_person
+from szal.engine.which import shown_state
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, WorkflowState
 

@@ -1,22 +1,17 @@
 """What the command line says of how an execution stands: in words, and why steps were skipped."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import attrs
 
 from szal.clock import utc_now
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, StepResult
-from szal.model.state import StepStatus, WorkflowState
+from szal.model.state import StepStatus
 from szal.scheduler.plan import Plan
 from szal.scheduler.run import CONDITION_NOT_MET
 
-__all__ = ["INTERRUPTED", "age_of", "explained", "shown_state", "signals_of"]
-
-
-INTERRUPTED: Final = "interrupted"
-"""The word for what counts as running, but nobody runs."""
+__all__ = ["age_of", "explained", "signals_of"]
 
 
 def age_of(record: ExecutionRecord | None) -> float:
@@ -24,16 +19,6 @@ def age_of(record: ExecutionRecord | None) -> float:
     if record is None or not record.state.is_live:
         return 0.0
     return max(0.0, (utc_now() - record.started_at).total_seconds())
-
-
-def shown_state(state: WorkflowState | None, *, is_interrupted: bool) -> str:
-    """Return the word for a state, as it is printed, and as ``--state`` takes it. None: nobody can tell.
-
-    What counts as running, but nobody runs, is "interrupted"; what is paused is told to be just that.
-    """
-    if is_interrupted and state is not WorkflowState.PAUSED:
-        return INTERRUPTED
-    return "unknown" if state is None else str(state)
 
 
 def signals_of(flow: FlowDef) -> set[str] | None:

@@ -13,7 +13,7 @@ import pytest
 from processes import wait_until
 
 from szal import Engine, EngineClosed, EngineConfig, ExecutionRecord, WorkflowState, open_store
-from szal.cli.chosen import id_of_rerun
+from szal.engine.chosen import id_of_rerun
 
 SHOP = """
 import time

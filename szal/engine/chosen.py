@@ -7,13 +7,12 @@ from enum import Enum
 from typing import Final
 
 import attrs
-import click
 
-from szal.cli.standing import shown_state
-from szal.cli.which import UNFINISHED, Which
 from szal.engine.lineage import is_child_id
+from szal.engine.which import UNFINISHED, Which, shown_state
 from szal.model.state import WorkflowState
-from szal.stores import ExecutionSummary, Store
+from szal.stores.filters import ExecutionSummary
+from szal.stores.store import Store
 
 __all__ = ["Action", "Chosen", "choose", "id_of_rerun"]
 
@@ -50,19 +49,18 @@ class Action(Enum):
         """What it has done with an execution."""
         return self.value[1]
 
-    def check(self, which: Which) -> None:
-        """Raise `click.UsageError` for states in which it does nothing."""
+    def problem_with(self, which: Which) -> str | None:
+        """Say what is wrong with states in which it does nothing; None: it is for all of them."""
         ended = [state for state in which.states if state not in _LIVE]
         wrong = [state for state in which.states if state in _LIVE] if self is Action.RERUN else ended
         if not wrong:
-            return
+            return None
         said = " and ".join(wrong)
-        problem = {
+        return {
             Action.RERUN: f"what is {said} has not ended: it goes on with szal resume",
             Action.RESUME: f"what is {said} has ended: it runs again with szal rerun",
             Action.CANCEL: f"what is {said} has ended: there is nothing to cancel",
-        }
-        raise click.UsageError(problem[self])
+        }[self]
 
     @property
     def states(self) -> tuple[str, ...]:
