@@ -82,6 +82,8 @@ class Filters(TypedDict, total=False):
     labels: Mapping[str, str] | None
     since: datetime | None
     until: datetime | None
+    parent: str | None
+    """The execution that they are reruns or sub-flows of."""
 
 
 # -- timestamps ---------------------------------------------------------------------------------------
@@ -233,6 +235,7 @@ class Selection:
     labels: Mapping[str, str] = attrs.field(default=None, converter=_text_map)
     since: str | None = None
     until: str | None = None
+    parent: str | None = None
     limit: int | None = None
     after: Position | None = None
 
@@ -252,6 +255,7 @@ class Selection:
             and (self.states is None or summary.state in self.states)
             and (self.since is None or summary.position >= self.since)
             and (self.until is None or summary.position < self.until)
+            and (self.parent is None or summary.parent_execution_id == self.parent)
             and all(summary.labels.get(key) == value for key, value in self.labels.items())
         )
 

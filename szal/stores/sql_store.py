@@ -130,7 +130,8 @@ class SqlExecutionStore(ABC):
         """Return the summaries of the executions that pass all filters, the newest first (ties: the greatest id first).
 
         Filters: `flow_name`; `states`, one or several; `labels` that an execution must have (others may be
-        there); `since` and `until`, aware datetimes with since <= start < until. At most *limit* are returned,
+        there); `since` and `until`, aware datetimes with since <= start < until; `parent`, the execution that they are
+        reruns or sub-flows of. At most *limit* are returned,
         None means all. The next page comes *after* the last summary of this one, or after the execution with
         that id, which must exist (ValueError). What is saved or removed between two pages moves nothing: no
         page repeats or misses an execution, and one that began later is on no later page.

@@ -58,6 +58,7 @@ class Parts:
     """Takes what `many_states` makes of them."""
     since: str
     until: str
+    parent: str
     label: str = ""
     """Takes key and value."""
     labelled: Labelled | None = None
@@ -190,13 +191,14 @@ class Statements:
 
         The indexes that begin with a flow or a state have the state before the start. So the newest of each state are
         taken in the order of its index, and only these few are sorted; a flow without a state has all eight, and none.
+        Those with one parent are few.
         """
         if selection.labels and self.parts.labelled is not None:
             return self.parts.labelled.page(selection, *self._tests(selection, _names(selection)))
         states = _names(selection)
-        if states is None and selection.flow_name is not None:
+        if states is None and selection.flow_name is not None and selection.parent is None:
             states = [*(state.value for state in WorkflowState), ""]
-        if states is None or len(states) == 1 or selection.limit is None:
+        if states is None or len(states) == 1 or selection.limit is None or selection.parent is not None:
             return self._branch(selection, _names(selection))
         branches = [self._branch(selection, [state]) for state in states]
         union = " UNION ALL ".join(self.parts.branch.format(statement) for statement, _ in branches)
@@ -239,6 +241,9 @@ class Statements:
             if bound is not None:
                 tests.append(test)
                 parameters.append(bound)
+        if selection.parent is not None:
+            tests.append(parts.parent)
+            parameters.append(selection.parent)
         for label in selection.labels.items() if parts.labelled is None else ():
             tests.append(parts.label)
             parameters += label

@@ -46,6 +46,7 @@ INDEXES = (
     "szal_executions_flow",
     "szal_executions_state",
     "szal_executions_started",
+    "szal_executions_parent",
     "szal_leases_content",
     "szal_queue_next",
 )

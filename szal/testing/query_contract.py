@@ -43,6 +43,15 @@ class QueryContract(StoreContract):
         assert (failed.labels, failed.parent_execution_id, failed.error) == ({"team": "a"}, "p", "no")
         assert failed.finished_at == NOON + timedelta(minutes=1, seconds=1)
 
+    def test_find_knows_the_reruns_and_sub_flows_of_an_execution(self, store: Any) -> None:
+        for number, parent in enumerate(["p", None, "q", "p", "p"]):
+            state = WorkflowState.FAILED if number == 3 else WorkflowState.COMPLETED
+            store.save(record(number, parent_execution_id=parent, state=state, labels={"team": "ab"[number % 2]}))
+        assert [each.execution_id for each in store.find(parent="p")] == ["e00004", "e00003", "e00000"]
+        assert [each.execution_id for each in store.find(parent="p", states=WorkflowState.FAILED)] == ["e00003"]
+        assert [each.execution_id for each in store.find(parent="p", labels={"team": "a"}, limit=1)] == ["e00004"]
+        assert (store.count(parent="p"), store.count(parent="r")) == (3, 0)
+
     def test_find_filters_by_everything_at_once(self, store: Any) -> None:
         for number in range(40):
             state = list(WorkflowState)[number % 8]

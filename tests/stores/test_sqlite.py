@@ -150,6 +150,7 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
             ("szal", "m010_pausing"),
             ("szal", "m011_queue"),
             ("szal", "m012_schedules"),
+            ("szal", "m013_parents"),
         ]
 
 

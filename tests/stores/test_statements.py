@@ -276,6 +276,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "states": {"states": LIVE},
     "since": {"since": NOON},
     "until": {"until": NOON},
+    "parent": {"parent": "e7"},
     "label": {"labels": {"team": "b"}},
     "after": {"after": ("2026-06-10T12:30:000000000", "e1800")},
 }
@@ -293,7 +294,12 @@ def selections(limit: int | None) -> Iterator[tuple[set[str], Selection]]:
 
 
 def indexes_of(filters: set[str]) -> set[str]:
-    """Return the indexes that have the newest of what passes together, in order; of a flow that is each state's."""
+    """Return the indexes that have the newest of what passes together, in order; of a flow that is each state's.
+
+    Those of one parent are few, but there may be another index for several filters.
+    """
+    if "parent" in filters:
+        return {"szal_executions_parent"} | (indexes_of(filters - {"parent"}) if len(filters) > 1 else set())
     if "flow" in filters:
         # The flow that most are of is as soon found among all.
         return {"szal_executions_flow", "szal_executions_state", "szal_executions_started"}

@@ -82,6 +82,10 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             ),
         ),
     ),
+    (
+        "m014_parents",  # by a hash: what somebody else wrote there may be too long for a tree
+        (f"{_INDEX} szal_executions_parent ON szal.szal_executions USING hash (parent) WHERE parent IS NOT NULL",),
+    ),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

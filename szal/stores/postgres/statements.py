@@ -94,6 +94,7 @@ _PARTS = Parts(
     states=f"{STATE} = ANY (%s::text[])",
     since=f"{STARTED} >= %s",
     until=f"{STARTED} < %s",
+    parent="parent = %s",
     label="labels @> jsonb_build_object(%s::text, %s::text)",
     before=f"{STARTED} <= %s AND ({STARTED} < %s OR {ID} < %s)",
     after=f"{STARTED} >= %s AND ({STARTED} > %s OR {ID} > %s)",

@@ -116,6 +116,15 @@ def m012_schedules(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m013_parents(db: Database) -> None:
+    """Find the reruns and sub-flows of an execution."""
+    db.execute(
+        "CREATE INDEX IF NOT EXISTS szal_executions_parent ON szal_executions (parent, started, execution_id)"
+        " WHERE parent IS NOT NULL"
+    )
+
+
 with closing(Database(memory=True, execute_plugins=False)) as _empty:
     _NAMES = [migration.name for migration in MIGRATIONS.pending(_empty)]
 _STRUCTURE = """

@@ -76,6 +76,7 @@ _PARTS = Parts(
     states=f"{STATE} IN ({', '.join('?' * _STATES)})",
     since=f"{STARTED} >= ?",
     until=f"{STARTED} < ?",
+    parent="parent = ?",
     labelled=Labelled(_PAGE),
     # As a row value that were one test, but SQLite would not look for it in an index of expressions.
     before=f"{STARTED} <= ? AND ({STARTED} < ? OR execution_id < ?)",
