@@ -292,9 +292,9 @@ class Driver:
         """The thread that it goes on on; None: one that is about to."""
         return self._thread
 
-    def under_way(self) -> int:
+    def under_way(self, *, listens: bool) -> int:
         """Return for how much it waits that is neither a time nor a signal from outside."""
-        return self._scheduler.under_way()
+        return self._scheduler.under_way(listens=listens)
 
     def is_around(self) -> bool:
         """Whether whoever asks is in this run, by a handler or as its thread is: then nobody can wait there for it."""

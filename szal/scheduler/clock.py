@@ -48,10 +48,10 @@ class Driven(Protocol):
     def is_around(self) -> bool:
         """Whether whoever asks is in this run."""
 
-    def under_way(self) -> int:
+    def under_way(self, *, listens: bool) -> int:
         """Return for how much it waits that is neither a time nor a signal: handlers at work, and commits.
 
-        Its coordinating thread asks, or waits.
+        *listens*: its coordinating thread waits for what ends; else it is in a handler. It asks, or stays where it is.
         """
 
 

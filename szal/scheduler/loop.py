@@ -233,14 +233,15 @@ class Scheduler:
         """Whether nothing is under way: what is left waits for something from outside."""
         return self._c.is_idle()
 
-    def under_way(self) -> int:
+    def under_way(self, *, listens: bool) -> int:
         """Return for how much is waited that is neither a time nor a signal: handlers at work, and commits.
 
-        The coordinating thread asks, or waits.
+        With *listens* the coordinating thread waits, and an attempt counts until that thread has taken note of its end;
+        else that thread is in a handler, and an attempt counts until it has reported.
         """
         stages = [stage for run in self._c.runs for stage in run.stages if stage.work]
         calls = [stage.call for stage in stages if isinstance(stage, Attempt)]
-        begun = sum(call.begun and not call.has_ended for call in calls)
+        begun = sum(call.begun and not (call.abandoned if listens else call.has_ended) for call in calls)
         queued = sum(not call.begun for call in calls)
         others = sum(not isinstance(stage, Attempt | BackingOff | Queued | Waiting) for stage in stages)
         return others + begun + min(queued, max(0, self._c.limit - begun))  # the rest begins only once something ends
