@@ -318,21 +318,29 @@ class Scheduler:
 
     def _take(self, item: Attempt | Callable[[], None] | None) -> None:
         if isinstance(item, Attempt):
-            if item.call.run.deadline is not None:
-                self._look_at_deadline(item)
+            run = item.call.run
+            if run.deadline is not None or run.info.token is not None:
+                self._look_for_stop(item)
             settling.attempt_ended(self._c, item)
         elif item is not None:
             item()
 
-    def _look_at_deadline(self, attempt: Attempt) -> None:
-        """Stop a run whose deadline *attempt* has passed, first of all: its own timer has not fired yet."""
-        run = attempt.call.run
-        if attempt.call.ended >= run.deadline:
-            try:
-                stopping.stop_run(self._c, run, Stop.TIMED_OUT)
-            except BaseException:
-                self._c.inbox.finished.put(attempt)  # it has ended all the same
-                raise
+    def _look_for_stop(self, attempt: Attempt) -> None:
+        """Stop first of all what *attempt* knows to be stopped, and this thread has not been told of.
+
+        It has passed the deadline of its run, whose timer has not fired yet; or the token is cancelled, which handlers
+        see, while whoever cancels it has not come to telling the run.
+        """
+        run, c = attempt.call.run, self._c
+        token = run.info.token
+        try:
+            if run.deadline is not None and attempt.call.ended >= run.deadline:
+                stopping.stop_run(c, run, Stop.TIMED_OUT)
+            if token is not None and token.cancelled and not c.is_cancelled:
+                stopping.stop_all(c, Stop.CANCELLED)
+        except BaseException:
+            c.inbox.finished.put(attempt)  # it has ended all the same
+            raise
 
     def _caught(self, error: BaseException) -> None:
         """Stop all of it for what came up in a round: end it where that can be done in order, else leave it."""
@@ -395,5 +403,6 @@ class Scheduler:
             run.hush()
         c.inline_run = c.relief = c.baton = None
         c.afterwards.clear()
+        c.timers.clear()
         self.on_idle = self.on_relieved = None
         self.is_whole = lambda: True

@@ -55,6 +55,13 @@ class Timers:
             heapq.heapify(self._heap)
             self._cancelled = 0
 
+    def clear(self) -> None:
+        """Forget all of them: what they would call may lead back to whoever keeps them."""
+        for _, _, timer in self._heap:
+            timer.action = None
+        self._heap.clear()
+        self.pending = self._cancelled = 0
+
     def next_due(self) -> float | None:
         """Return when the next timer is due, or None."""
         while self._heap and self._heap[0][2].action is None:

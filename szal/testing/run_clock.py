@@ -155,7 +155,8 @@ class RunClock(Clock):
                 return False
         elif wait.inbox.has_calls or not wait.inbox.finished.empty():
             return False
-        return len({id(sleep.sleeper) for sleep in asleep}) + len(guests) >= self._run.under_way(listens=wait is not None)
+        held = self._run.under_way(listens=wait is not None)
+        return len({id(sleep.sleeper) for sleep in asleep}) + len(guests) >= held
 
     @property
     def thread(self) -> int | None:

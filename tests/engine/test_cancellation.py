@@ -32,6 +32,29 @@ def run(handler, *steps, mode=FlowMode.SEQUENTIAL, cancel=None, rollback=False, 
         return bounded(engine.run, FlowDef("f", mode, steps=steps, rollback_on_failure=rollback), cancel=cancel)
 
 
+class TestWhatTheHandlerSees:
+    @pytest.mark.parametrize("inline", [None, "always"])
+    def test_what_it_returns_for_that_is_no_success(self, token, inline):
+        """Also where the run hears of it only later: callbacks come one after the other, and one may take its time."""
+        begun, has_ended = threading.Event(), threading.Event()
+        token.subscribe(lambda: has_ended.wait(LONG))
+
+        def handler(ctx):
+            begun.set()
+            assert token.wait(LONG)
+            assert ctx.cancelled
+            return "half of it"
+
+        canceller = threading.Thread(target=lambda: (begun.wait(LONG), token.cancel()))
+        canceller.start()
+        try:
+            result = run(handler, StepDef("a", inline=inline), cancel=token)
+        finally:
+            has_ended.set()
+            canceller.join(LONG)
+        assert (result.state, result["a"].output) == (WorkflowState.CANCELLED, "half of it")
+
+
 class TestBeforeTheStart:
     def test_nothing_runs(self, token):
         ran, store, events = [], ForeignStore(), []

@@ -142,3 +142,12 @@ class AgainstASortedList(RuleBasedStateMachine):
 
 TestAgainstASortedList = AgainstASortedList.TestCase
 TestAgainstASortedList.settings = settings(max_examples=30, stateful_step_count=30)
+
+
+def test_what_is_forgotten_does_not_fire_and_is_let_go_of(timers):
+    fired = []
+    timer = timers.add(1.0, lambda: fired.append(1))
+    timers.clear()
+    timers.cancel(timer)
+    timers.fire(now=1e9)
+    assert (fired, timers.pending, timers.next_due(), timer.action) == ([], 0, None, None)
