@@ -15,6 +15,8 @@ ROOMS: dict[str, dict[str, str]] = {
     "": {
         "number": "what counts as a number",
         "clock": "the clocks, always the real ones",
+        "count": "how often something rare has happened in this process",
+        "distribution": "many numbers, as how many there were of which size",
         "raised": "what an exception is, whatever its class makes of it",
         "interruption": "what a signal handler raised, told from a failure",
         "interrupts": "what signal handlers raise, kept for a better moment",
@@ -102,6 +104,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "events": {
         "subscription": "a bounded queue that drops its oldest",
         "bus": "what happens, published",
+        "sinks": "who is told of that, and what else they ask to be told",
         "progress": "what handlers report, published",
     },
     "scheduler": {
@@ -274,6 +277,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "restored_items": "putting back what a store has of items",
         "restoring": "putting back what a store has of an execution",
         "conclusion": "what an execution comes to",
+        "stats": "what an engine is doing, and has done, in figures",
         "supervised": "what other threads tell an execution",
         "lifecycle": "one execution from its first record to its last",
         "family": "an execution and its sub-flows under way",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from szal.engine.ending import Endings
     from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
+    from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
     from szal.stores.ledger import Ledger, Signal
 
@@ -268,6 +269,21 @@ class Admission:
             heartbeat=heartbeat,
             running=len(self.active.ids()),
             abandoned=abandoned,
+        )
+
+    def stats(self, *, abandoned: int, lease_losses: int) -> "EngineStats":
+        """Return what this process does and has done for the engine, with what that has counted itself."""
+        from szal.engine.stats import stats_of  # few ask
+
+        recovery, ask = self._recoveries.get(os.getpid()), getattr(self._config.execution_store, "stats", None)
+        sink = ask() if self.has_ledger and ask is not None else None
+        return stats_of(
+            self.active.all(),
+            None if recovery is None else recovery.leased.heartbeat,
+            sink,
+            abandoned=abandoned,
+            recoveries=0 if recovery is None else recovery.taken_up.value,
+            lease_losses=lease_losses,
         )
 
     def _probe(self) -> "Probe":

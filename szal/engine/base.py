@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
+from szal.count import Count
 from szal.engine.admission import Admission
 from szal.engine.config import EngineConfig
 from szal.engine.driver import Driver
@@ -25,6 +26,7 @@ from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 
 if TYPE_CHECKING:
     from szal.engine.health import Health
+    from szal.engine.stats import EngineStats
 
 __all__ = ["Background", "EngineBase"]
 
@@ -62,8 +64,10 @@ class EngineBase:
         self.resources = Resources(self.config.capacities)
         self._admission = Admission(self.config, self.resolver)
         self._background: list[Background] = []
-        self._abandoned: list[None] = []  # its length counts
+        self._abandoned = Count()
+        self._lease_losses = Count()
         self._owned: list[Closed] = []
+        self.config.sinks.opened(self)
 
     @classmethod
     def open(cls, store: StoreLike, *flows: Handling, **config: object) -> Self:
@@ -161,7 +165,10 @@ class EngineBase:
         """Let go of what runs have used, now that there is none."""
         self.threads.close()
         self._admission.close()
-        close_all(self._owned)
+        try:
+            close_all(self._owned)
+        finally:
+            self.config.sinks.closed(self)
 
     @property
     def abandoned(self) -> int:
@@ -169,7 +176,23 @@ class EngineBase:
 
         Each still occupies a thread, or a worker of the executor, until it ends by itself.
         """
-        return len(self._abandoned)
+        return self._abandoned.value
+
+    def stats(self) -> "EngineStats":
+        """Return what this engine is doing in this process, and what it has done there so far, in figures.
+
+        It only reads what is kept anyway, and asks no store: a page of metrics may call it as often as it likes
+        (`szal.contrib.prometheus`). From any thread.
+
+        >>> from szal import Engine, EngineConfig, FlowDef, StepDef, open_store
+        >>> with open_store("memory:").engine_sink() as sink:
+        ...     with Engine(lambda ctx: None, EngineConfig(execution_store=sink)) as engine:
+        ...         _ = engine.run(FlowDef("demo", steps=[StepDef("a")]))
+        ...     stats = engine.stats()
+        >>> stats.running, stats.abandoned, stats.sink.pending, stats.sink.written > 0
+        (0, 0, 0, True)
+        """
+        return self._admission.stats(abandoned=self.abandoned, lease_losses=self._lease_losses.value)
 
     def healthy(self, timeout: float = 2.0) -> "Health":
         """Return whether this engine can work, and record what it does: what a ``/healthz`` asks.
@@ -203,13 +226,15 @@ class EngineBase:
                 self._shut_down()
             except Exception:  # the run has ended as it has
                 logger.exception("the engine is closed, and its store cannot be")
+        if driver.has_lost_lease:
+            self._lease_losses.add()
         if driver.has_paused:  # what it waits for may have come meanwhile, when it could not be taken up yet
             for background in self._background:
                 background.wake(driver.execution_id)
 
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind; called by the run's coordinating thread."""
-        self._abandoned.append(None)
+        self._abandoned.add()
         name, index = attempt.context.step.name, attempt.context.index
         kept = "" if attempt.permit is None else f", and keeps {', '.join(attempt.permit.needs)} until it ends"
         logger.warning(

@@ -115,4 +115,5 @@ def copy_of(record: ExecutionRecord) -> ExecutionRecord:
         stop=record.stop,
         reopened=record.reopened,
         secret_inputs=record.secret_inputs,
+        traceparents=record.traceparents,
     )

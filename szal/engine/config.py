@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import attrs
 
-from szal.events.bus import WorkflowEvent
 from szal.events.progress import StepProgress
+from szal.events.sinks import EventSink, Sinks, sinks_in
 from szal.expressions.path import Json
 from szal.function import ONE_CONTEXT, check_handler
 from szal.model.catalogue import WorkflowStorage
@@ -71,8 +71,10 @@ class EngineConfig:
     `execution_store`: where runs are recorded; anything with ``save``, ``get``, ``list`` and ``remove``.
     `storage`: where sub-flows are looked up that a flow does not bring itself (`FlowDef.sub_flows`).
     `rollback_handler`: undoes every rollbackable step for which the handlers bring nothing of their own.
-    `event_sink`: called with every `WorkflowEvent`, on the run's coordinating thread. A sink that raises is logged, and
-    fails nothing.
+    `event_sink`: called with every `WorkflowEvent`, on the run's coordinating thread; one function, or a sequence of
+    several, called in order. One that raises is logged, fails nothing, and the others are called. What takes long
+    belongs behind a subscription of an `EventBus`, where no run waits for it. A sink may also be told of engines and
+    runs: `szal.events.sinks` says how.
     `step_type_metrics`: called with ``(step_type or "default", status, seconds)`` after each step, likewise.
     `progress_sink`: called with every `StepProgress`, on the step's thread.
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
@@ -135,7 +137,7 @@ class EngineConfig:
     execution_store: "ExecutionStore | None" = attrs.field(default=None)
     storage: WorkflowStorage | None = attrs.field(default=None)
     rollback_handler: Handler | None = attrs.field(default=None)
-    event_sink: Callable[[WorkflowEvent], object] | None = attrs.field(default=None)
+    event_sink: EventSink | Sequence[EventSink] | None = attrs.field(default=None)
     progress_sink: Callable[[StepProgress], object] | None = attrs.field(default=None)
     step_type_metrics: Callable[[str, StepStatus, float], object] | None = attrs.field(default=None)
     cancel_grace: float = attrs.field(default=5.0)
@@ -162,6 +164,15 @@ class EngineConfig:
         init=False, repr=False, eq=False, default=attrs.Factory(lambda self: Rules.of(self.redact), takes_self=True)
     )
 
+    _sinks: Sinks = attrs.field(
+        init=False, repr=False, eq=False, default=attrs.Factory(lambda self: Sinks.of(self.event_sink), takes_self=True)
+    )
+
+    @property
+    def sinks(self) -> Sinks:
+        """What `event_sink` comes to."""
+        return self._sinks
+
     def redaction(self) -> Redaction:
         """Return what must not be seen of a run that begins."""
         return Redaction(self._redacted)
@@ -187,8 +198,13 @@ class EngineConfig:
         if not 0 <= value <= _DEEPEST:
             raise ValueError(f"{attribute.name} must be from 0 to {_DEEPEST}, not {value}")
 
-    @rollback_handler.validator
     @event_sink.validator
+    def _functions(self, attribute: "attrs.Attribute[object]", value: object) -> None:
+        for place, sink in enumerate(sinks_in(value)):
+            name = attribute.name if sink is value else f"{attribute.name}[{place}]"
+            check_handler(sink, name, _CALLED_WITH[attribute.name])
+
+    @rollback_handler.validator
     @progress_sink.validator
     @step_type_metrics.validator
     def _a_function(self, attribute: "attrs.Attribute[object]", value: object) -> None:

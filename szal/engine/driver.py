@@ -33,6 +33,7 @@ from szal.steps.resolving import Resolver
 from szal.waiters import Flag
 
 if TYPE_CHECKING:
+    from szal.engine.stats import Load
     from szal.engine.status import ExecutionStatus
     from szal.stores.ledger import Signal
 
@@ -90,6 +91,7 @@ class Driver:
         self._lifecycle: Lifecycle | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self.has_paused = False
+        self.has_lost_lease = False
         self._result: FlowResult | None = None
         self._store_error: Exception | None = None
         self._relieved_error: BaseException | None = None
@@ -229,6 +231,7 @@ class Driver:
         if stop is Stop.LOST and error is not None and is_interruption(error):  # before anything had begun
             stop = self.stop_for(error)
         if stop is Stop.LEASE_LOST:
+            self.has_lost_lease = True
             return
         if not stop.breaks and not stop.ends:
             family.leave(lifecycle, stop)
@@ -291,6 +294,15 @@ class Driver:
     def thread(self) -> int | None:
         """The thread that it goes on on; None: one that is about to."""
         return self._thread
+
+    def load(self) -> "Load":
+        """Return what it has under way."""
+        from szal.engine.stats import Load  # few ask
+
+        workers, attempts = self._scheduler.workers()
+        lifecycle = self._lifecycle
+        members = [] if lifecycle is None else family.family_of(lifecycle)
+        return Load(workers, attempts, sum(member.waits.count for member in members))
 
     def under_way(self, *, listens: bool) -> int:
         """Return for how much it waits that is neither a time nor a signal from outside."""

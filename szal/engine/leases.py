@@ -46,6 +46,10 @@ class Heartbeat:
         self._thread: _Flag | None = None  # what ends it; None where there is none
         self._idle_beats = 0  # in a row, with nothing held
         self._last_beat: float | None = None  # when leases were renewed last, of the monotonic clock
+        self.renewals = 0
+        """How often a lease has been renewed. The thread alone changes it, and the next."""
+        self.failures = 0
+        """How often none could be."""
         process_events.enroll(self)
 
     def hold(
@@ -142,8 +146,10 @@ class Heartbeat:
             kept = self._ledger.renew(Renewal(owner=self.owner, epochs=epochs, ttl=self.ttl))
         except BaseException:  # the store is away; a fence keeps others' work safe meanwhile
             logger.exception("cannot renew the leases of %d executions", len(epochs))
+            self.failures += 1
             return
         self._last_beat = monotonic()
+        self.renewals += len(kept)
         for key, lease in held.items():
             name, epoch = key
             self._tell(key, lease, kept.get(name) if epoch == epochs[name] else None)

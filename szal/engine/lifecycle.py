@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Lifecycle"]
 
 _RUNNING, _ROLLING_BACK = WorkflowState.RUNNING, WorkflowState.ROLLING_BACK
+_TRACES_KEPT: Final = 16
 _ORPHANS_SHARE: Final = 1 / 3
 """Of the time that a lease lasts: at any moment two thirds of it are left, and the rest is for slow machines."""
 
@@ -185,11 +186,14 @@ class Lifecycle(Supervised):
         ends = [self.spec.deadline, None if limit is None else self.started + limit]
         self.run.urgency = self._durations.urgency(self.spec.flow.name, self.spec.plan)
         self.run.deadline = min((end for end in ends if end is not None), default=None)
+        is_marked = self._follow()
         self.reporter.flow("flow_started")
-        if self.spec.snapshot is None:
-            self.scheduler.add(self.run)
-        else:
-            self._go_on(self.spec.snapshot)
+        if self.spec.snapshot is not None:
+            self._go_on(self.spec.snapshot, is_marked=is_marked)
+            return
+        if is_marked:
+            self.recording.save(self.record)
+        self.scheduler.add(self.run)
 
     def restore(self, snapshot: "Snapshot") -> list[tuple[Node, float]]:
         """Put back what the store has of the steps; return those between two attempts, with when the next is due."""
@@ -205,8 +209,11 @@ class Lifecycle(Supervised):
         self.knows_its_steps = True
         return restored.backing_off
 
-    def _go_on(self, snapshot: "Snapshot") -> None:
-        """Continue an execution: what has settled stands, what had only begun begins again."""
+    def _go_on(self, snapshot: "Snapshot", *, is_marked: bool) -> None:
+        """Continue an execution: what has settled stands, what had only begun begins again.
+
+        *is_marked*: there is something new in its record.
+        """
         from szal.engine.restoring import open_sub_flows
 
         run, scheduler = self.run, self.scheduler
@@ -218,6 +225,8 @@ class Lifecycle(Supervised):
             self._become(_RUNNING)
             self.record.error = None
             self.record.stop = None if run.stop is None else self.record.stop
+            is_marked = True
+        if is_marked:
             self.recording.save(self.record)
         if self.spec.parent is None and snapshot.recoveries > self._config.max_recoveries:
             self.give_up(f"gave up after {self._config.max_recoveries} recoveries")
@@ -344,9 +353,16 @@ class Lifecycle(Supervised):
         self.recording.open(record, self)
         if snapshot is not None and self.recording.journal is not None:
             self.restore(snapshot)
+        self._follow()
         self.recording.save(record)
         self.reporter.flow("flow_started")
         self._undo()
+
+    def _follow(self) -> bool:
+        """Tell who follows runs that this one begins; return whether anything is to be recorded for that."""
+        marks = self.reporter.begins(self.record, self.spec.step)
+        self.record.traceparents = (*self.record.traceparents, *marks)[-_TRACES_KEPT:]
+        return bool(marks)
 
     def _undo(self) -> None:
         run, launcher, journal = self.run, self._launcher, self.recording.journal
@@ -445,6 +461,7 @@ class Lifecycle(Supervised):
         self.on_end = _nobody
         self.undo = None
         self.driven = self.run
+        self.reporter.ends()
 
     # -- steps that the engine does itself ------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Mapping
-from typing import get_args
+from typing import Final, get_args
 
 import attrs
 
+from szal.count import Count
 from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.deciding import Resolution, nothing_to_decide, resolve, undecided
@@ -51,6 +52,9 @@ __all__ = ["Recovery"]
 logger = SafeLogger(logging.getLogger(__name__))
 
 
+_INTERRUPTED: Final = (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK)
+
+
 class Recovery:
     """An engine's dealings with the ledger of its store. Safe to use from several threads."""
 
@@ -61,6 +65,8 @@ class Recovery:
         self.ledger = ledger
         heartbeat = Heartbeat(ledger, owner_name(), float(config.lease_ttl))  # databases take no huge whole numbers
         self.leased = LeasedStore(config, ledger, heartbeat)
+        self.taken_up = Count()
+        """How many executions that were interrupted have been gone on with."""
 
     def admit(self, spec: ExecutionSpec, *, is_handed_out: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
@@ -217,6 +223,8 @@ class Recovery:
             if snapshot.record.result is None:
                 raise ExecutionNotFound(execution_id)
             return snapshot.record.result
+        if snapshot.record.state in _INTERRUPTED:
+            self.taken_up.add()
         record = moved(snapshot.record, self._config.cwd)
         return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=record)
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from szal import clock
 from szal.engine.config import EngineConfig
-from szal.events.bus import EventBus, EventType, WorkflowEvent
+from szal.events.bus import EventType, WorkflowEvent
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
-from szal.model.results import StepResult
+from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
+from szal.model.step import StepDef
 from szal.scheduler.plan import Item, Node
 
 __all__ = ["Reporter"]
@@ -29,8 +30,8 @@ class Reporter:
     def __init__(
         self, config: EngineConfig, flow_name: str, execution_id: str, now: Callable[[], float] = clock.wall
     ) -> None:
-        sink = config.event_sink
-        self._sink = sink.publish if isinstance(sink, EventBus) else sink  # calling an instance costs a call more
+        self._sinks = config.sinks
+        self._sink = config.sinks.emit
         self._metrics = config.step_type_metrics
         self._flow_name = flow_name
         self._execution_id = execution_id
@@ -54,6 +55,15 @@ class Reporter:
         where = (function, self._flow_name, self._execution_id)
         logger.error("sink %r failed: %s, execution %s", *where, exc_info=error)
 
+    def begins(self, record: ExecutionRecord, step: StepDef | None) -> tuple[str, ...]:
+        """Tell who follows runs that one begins, of a sub-flow of *step*; return what is to be kept of it."""
+        return self._sinks.run_begins(record, step) if self._sinks.following else ()
+
+    def ends(self) -> None:
+        """Tell them that it is over, however it ended. Raises an interruption only."""
+        if self._sinks.following:
+            self._sinks.run_ends(self._execution_id)
+
     def flow(self, event_type: EventType, *, duration: float | None = None, error: str | None = None) -> None:
         """Emit an event of the flow itself."""
         if self._sink is not None:
@@ -71,7 +81,8 @@ class Reporter:
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
             now = self._now()
-            event = WorkflowEvent(event_type, flow, step.name, step.id, attempt, duration, error, now, execution)
+            told = (step.name, step.id, attempt, duration, error, now, execution, None, None, step.step_type)
+            event = WorkflowEvent(event_type, flow, *told)
             self._emit(event if node.item is None else _of_item(event, node.item))
 
     # The next two are called for each step: the events are made by position, and no call is made that can be spared.
@@ -80,7 +91,8 @@ class Reporter:
         """Emit step_started, once per step, with the time at which it really started."""
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
-            event = WorkflowEvent("step_started", flow, step.name, step.id, 1, None, None, moment, execution)
+            told = (step.name, step.id, 1, None, None, moment, execution, None, None, step.step_type)
+            event = WorkflowEvent("step_started", flow, *told)
             try:
                 self._sink(event if node.item is None else _of_item(event, node.item))
             except BaseException as error:  # noqa: BLE001
@@ -93,7 +105,8 @@ class Reporter:
         if self._sink is not None:
             flow, now, execution = self._flow_name, self._now(), self._execution_id
             tries, problem = result.attempts, result.error
-            event = WorkflowEvent(kind, flow, step.name, step.id, tries, duration, problem, now, execution)
+            told = (step.name, step.id, tries, duration, problem, now, execution, None, None, step.step_type)
+            event = WorkflowEvent(kind, flow, *told)
             try:
                 self._sink(event if node.item is None else _of_item(event, node.item))
             except BaseException as error:  # noqa: BLE001

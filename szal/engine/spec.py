@@ -331,6 +331,7 @@ class ExecutionSpec:
     id_from: IdFrom = IdFrom.NOWHERE
     token: CancellationToken | None = None
     parent: "ExecutionSpec | None" = None  # of the execution whose sub-flow it is
+    step: StepDef | None = None  # of that one: the step that it is the sub-flow of
     sub_flows: SubFlowCount = attrs.field(factory=SubFlowCount)  # of a run: that of its top counts
     family: set[str] = attrs.field(factory=set)  # likewise: the ids of all that it has written to
     deadline: float | None = None  # inherited; the flow's own comes on top

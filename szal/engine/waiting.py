@@ -59,6 +59,11 @@ class Waits:
         self.due: dict[str, float] = {}
         self.attempts: dict[str, int] = {}
 
+    @property
+    def count(self) -> int:
+        """How many steps wait. From any thread."""
+        return len(self._waits)
+
     def wake(self) -> float | None:
         """Return when the next wait ends by itself (Unix time), if one does."""
         return min((wait.due for wait in self._waits.values() if wait.due is not None), default=None)

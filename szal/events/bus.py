@@ -43,7 +43,7 @@ class WorkflowEvent:
     """One thing that happened in a run. Nobody changes it once made; one object goes to every subscriber.
 
     What happens to one item of a step that runs over a list is told as of a step, with its `index`, and in `items` how
-    many there are; what happens to the step as a whole has neither.
+    many there are; what happens to the step as a whole has neither. `step_type` is the step's, as it is defined.
 
     >>> WorkflowEvent("step_failed", "ci", "unit/fast", error="ValueError: no").topic
     'szal/step/unit%2Ffast/step_failed'
@@ -60,6 +60,7 @@ class WorkflowEvent:
     execution_id: str | None = None
     index: int | None = None
     items: int | None = None
+    step_type: str | None = None
 
     @property
     def timestamp(self) -> datetime:

@@ -96,6 +96,11 @@ class Scheduler:
         """Whether nothing is left but finally steps."""
         return not self._c.inbox.takes_ends
 
+    def workers(self) -> tuple[int, int]:
+        """Return how many threads make attempts, and how many attempts these are at, or wait for one."""
+        pools = (self._c.pooled, self._c.limited)
+        return sum(pool.workers for pool in pools), sum(pool.load for pool in pools)
+
     def request_stop(self, stop: Stop, error: BaseException | None = None) -> bool:
         """Have every run stopped; False where all of them have ended. A handler that holds up the thread is told.
 

@@ -51,6 +51,7 @@ class TestWorkflowEvent:
             "execution_id",
             "index",
             "items",
+            "step_type",
         ]
 
     def test_is_stamped_with_the_present_in_utc(self):

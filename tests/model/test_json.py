@@ -190,6 +190,7 @@ RECORD = st.builds(
     error=st.none() | TEXT.filter(bool),
     cwd=st.none() | TEXT,
     file=st.none() | TEXT,
+    traceparents=st.lists(TEXT, max_size=2).map(tuple),
 )
 
 

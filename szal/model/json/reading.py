@@ -312,12 +312,12 @@ def _read_labels(read: ObjectReader) -> dict[str, str]:
     return {key: labels.get(key, str) for key in labels.values}
 
 
-def _read_names(read: ObjectReader) -> tuple[str, ...]:
-    names = read.get("secret_inputs", list, [])
-    for place, name in enumerate(names):
-        if not isinstance(name, str):
-            raise DecodeError(f"{read.at('secret_inputs')}[{place}]", f"expected a string, found {type(name).__name__}")
-    return tuple(names)
+def _read_texts(read: ObjectReader, key: str) -> tuple[str, ...]:
+    texts = read.get(key, list, [])
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DecodeError(f"{read.at(key)}[{place}]", f"expected a string, found {type(text).__name__}")
+    return tuple(texts)
 
 
 _TO_THE_RESULT: Final = (
@@ -372,5 +372,6 @@ def decode_record(text: str, *, to_go_on: bool = False) -> ExecutionRecord:
         cwd=read.maybe("cwd", str),
         file=read.maybe("file", str),
         reopened=read.count("reopened", 0),
-        secret_inputs=_read_names(read),
+        secret_inputs=_read_texts(read, "secret_inputs"),
+        traceparents=_read_texts(read, "traceparents"),
     )

@@ -381,6 +381,8 @@ def _place_json(record: ExecutionRecord) -> str:
         text += f',"file":{name_json(record.file, "file")}'
     if record.secret_inputs:
         text += f',"secret_inputs":{dumps([*record.secret_inputs], "secret_inputs")}'
+    if record.traceparents:
+        text += f',"traceparents":{dumps([*record.traceparents], "traceparents")}'
     return f'{text},"reopened":{_count(record.reopened, "reopened"):d}' if record.reopened else text
 
 

@@ -283,6 +283,7 @@ class Writer:
     def _log_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         with self._lock:
+            self._tally.retries += 1
             if isinstance(error, Exception):
                 self._tally.last_error = without_frames(error)
                 self._problem = getattr(error, "problem", None) or describe(error)
@@ -300,8 +301,7 @@ class Writer:
         with self._lock:
             self._problem = None
             if error is None:
-                self._tally.written += len(batch)
-                self._tally.batches += 1
+                self._tally.committed(len(batch))
             else:
                 for number, write in enumerate(batch, self._pending.done + 1):
                     if id(write) not in dealt_with:
