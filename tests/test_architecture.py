@@ -343,6 +343,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "contrib": {
         "application": "the engine of an application, in each of its processes",
         "flask": "szal in Flask",
+        "prometheus": "metrics for Prometheus",
         "logging": "records of logging that say in which step they were made",
         "django.database": "the store that a database of a Django project is",
         "django.settings": "what a Django project says of its engine",

@@ -7,18 +7,18 @@ import attrs
 from szal.clock import monotonic
 from szal.distribution import Distributing, Distribution
 
-__all__ = ["SinkStats", "Tally"]
+__all__ = ["BATCH_SIZES", "COMMIT_SECONDS", "SinkStats", "Tally"]
 
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+COMMIT_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+BATCH_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def _by_time() -> Distributing:
-    return Distributing(_SECONDS)
+    return Distributing(COMMIT_SECONDS)
 
 
 def _by_size() -> Distributing:
-    return Distributing(_SIZES)
+    return Distributing(BATCH_SIZES)
 
 
 @attrs.frozen
