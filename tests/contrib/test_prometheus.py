@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,9 @@ def handler(ctx: Any) -> Any:
         raise ValueError("again")
     if ctx.step.name.startswith("fails"):
         raise ValueError("no")
-    if ctx.step.name.startswith("slow"):
-        ctx.sleep(60)
+    if ctx.step.name == "hangs":
+        while not ctx.cancelled:  # which is true once it is left behind
+            time.sleep(0.001)
     return ctx.step.name
 
 
@@ -75,7 +77,7 @@ class TestEvents:
         assert values(registry, "szal_execution_seconds_count") == {("f",): 1}
 
     def test_time_outs_and_what_is_left_behind(self, sink: PrometheusSink, registry: CollectorRegistry) -> None:
-        run(sink, StepDef("slow", timeout=0.05))
+        run(sink, StepDef("hangs", timeout=0.05))
         assert values(registry, "szal_timeouts_total") == {(): 1}
         assert values(registry, "szal_abandoned_total") == {(): 1}
 
@@ -190,9 +192,9 @@ class TestFigures:
     def test_an_engine_that_is_gone_stays_counted_and_is_not_kept(
         self, sink: PrometheusSink, registry: CollectorRegistry
     ) -> None:
-        run(sink, StepDef("slow", timeout=0.01))
+        run(sink, StepDef("hangs", timeout=0.01))
         engine = Engine(handler, EngineConfig(event_sink=sink))
-        bounded(engine.run, FlowDef("f", steps=[StepDef("slow", timeout=0.01)]))
+        bounded(engine.run, FlowDef("f", steps=[StepDef("hangs", timeout=0.01)]))
         assert values(registry, "szal_abandoned_total") == {(): 2}
         del engine
         gc.collect()
