@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,16 +43,29 @@ def handler(ctx: Any) -> Any:
     if ctx.step.name.startswith("fails"):
         raise ValueError("no")
     if ctx.step.name == "hangs":
-        while not ctx.cancelled:  # which is true once it is left behind
-            time.sleep(0.001)
+        waited(ctx.inputs["let_go"])
     return ctx.step.name
 
 
-def run(sink: PrometheusSink, *steps: StepDef, cancel: CancellationToken | None = None, **flow: Any) -> None:
+@pytest.fixture
+def let_go() -> Iterator[threading.Event]:
+    """What a step that hangs waits for."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def run(
+    sink: PrometheusSink,
+    *steps: StepDef,
+    cancel: CancellationToken | None = None,
+    inputs: dict[str, Any] | None = None,
+    **flow: Any,
+) -> None:
     """Run a flow "f"."""
     config = EngineConfig(event_sink=sink, rollback_handler=lambda ctx: None)
     with Engine(handler, config) as engine:
-        bounded(engine.run, FlowDef("f", steps=steps, **flow), cancel=cancel)
+        bounded(engine.run, FlowDef("f", steps=steps, **flow), inputs, cancel=cancel)
 
 
 def values(registry: CollectorRegistry, name: str) -> dict[tuple[str, ...], float]:
@@ -76,8 +88,10 @@ class TestEvents:
         assert values(registry, "szal_executions_total") == {("f", "failed"): 1}
         assert values(registry, "szal_execution_seconds_count") == {("f",): 1}
 
-    def test_time_outs_and_what_is_left_behind(self, sink: PrometheusSink, registry: CollectorRegistry) -> None:
-        run(sink, StepDef("hangs", timeout=0.05))
+    def test_time_outs_and_what_is_left_behind(
+        self, sink: PrometheusSink, registry: CollectorRegistry, let_go: threading.Event
+    ) -> None:
+        run(sink, StepDef("hangs", timeout=0.05), inputs={"let_go": let_go})
         assert values(registry, "szal_timeouts_total") == {(): 1}
         assert values(registry, "szal_abandoned_total") == {(): 1}
 
@@ -190,11 +204,11 @@ class TestFigures:
         assert values(registry, "szal_sink_batch_writes_sum") == {(): 1e6 + 38}
 
     def test_an_engine_that_is_gone_stays_counted_and_is_not_kept(
-        self, sink: PrometheusSink, registry: CollectorRegistry
+        self, sink: PrometheusSink, registry: CollectorRegistry, let_go: threading.Event
     ) -> None:
-        run(sink, StepDef("hangs", timeout=0.01))
+        run(sink, StepDef("hangs", timeout=0.01), inputs={"let_go": let_go})
         engine = Engine(handler, EngineConfig(event_sink=sink))
-        bounded(engine.run, FlowDef("f", steps=[StepDef("hangs", timeout=0.01)]))
+        bounded(engine.run, FlowDef("f", steps=[StepDef("hangs", timeout=0.01)]), {"let_go": let_go})
         assert values(registry, "szal_abandoned_total") == {(): 2}
         del engine
         gc.collect()
