@@ -28,7 +28,8 @@ from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.cli.which import said_of, which_options
 from szal.cli.worker import worker
-from szal.engine.status import ExecutionStatus, status_of
+from szal.engine.status import ExecutionStatus
+from szal.engine.view import status_of
 from szal.engine.which import Which
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema

@@ -15,7 +15,7 @@ from szal.cli.history import find_by_prefix, reading
 from szal.cli.standing import signals_of
 from szal.cli.target import attributes_of, find_target
 from szal.cli.text import one_line
-from szal.engine.status import status_of
+from szal.engine.view import status_of
 from szal.engine.which import INTERRUPTED
 from szal.model.flow import FlowDef
 from szal.model.state import WorkflowState

@@ -17,7 +17,8 @@ from szal.cli.target import Target, recorded_target
 from szal.cli.text import one_line
 from szal.engine.engine import Engine
 from szal.engine.inspection import differences_from
-from szal.engine.status import ExecutionStatus, status_of
+from szal.engine.status import ExecutionStatus
+from szal.engine.view import status_of
 from szal.errors import HandlerNotFound, SzalError
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef

@@ -23,7 +23,8 @@ from szal.clock import monotonic
 from szal.engine.config import Durability, EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.inspection import await_pending
-from szal.engine.status import ExecutionStatus, is_left_by_a_person, status_of
+from szal.engine.status import ExecutionStatus, is_left_by_a_person
+from szal.engine.view import status_of
 from szal.errors import StoreError, SzalError
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import InBulk

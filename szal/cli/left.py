@@ -14,7 +14,8 @@ from szal.engine.engine import Engine
 from szal.engine.inspection import holdings, nobody_runs, store_time
 from szal.engine.lineage import is_child_id
 from szal.engine.owners import is_alive, is_gone, process_of
-from szal.engine.status import is_left_by_a_person, status_of
+from szal.engine.status import is_left_by_a_person
+from szal.engine.view import status_of
 from szal.engine.which import UNFINISHED
 from szal.errors import DecodeError, ExecutionNotFound, HandlerNotFound, SzalError
 from szal.model.results import ExecutionRecord

@@ -24,7 +24,7 @@ from szal.engine.chosen import Action, Chosen, choose
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
 from szal.engine.side_by_side import each_on_a_thread
-from szal.engine.status import status_of
+from szal.engine.view import status_of
 from szal.engine.which import Which
 from szal.errors import EngineClosed, ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError, describe
 from szal.events.bus import WorkflowEvent

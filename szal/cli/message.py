@@ -31,7 +31,8 @@ from szal.engine.chosen import Action
 from szal.engine.config import EngineConfig
 from szal.engine.deciding import Resolution
 from szal.engine.engine import Engine
-from szal.engine.status import ExecutionStatus, status_of
+from szal.engine.status import ExecutionStatus
+from szal.engine.view import status_of
 from szal.events.bus import WorkflowEvent
 from szal.expressions.path import Json
 from szal.model.results import ExecutionRecord

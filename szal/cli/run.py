@@ -25,7 +25,7 @@ from szal.cli.target import STDIN, Target, find_target
 from szal.cli.text import one_line
 from szal.cli.usage import FlowCommand
 from szal.engine.engine import Engine
-from szal.engine.status import status_of
+from szal.engine.view import status_of
 from szal.errors import DefinitionMismatch
 from szal.expressions.path import Json
 from szal.model.results import FlowResult

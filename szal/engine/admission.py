@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from szal.engine.recovery import Recovery
     from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
+    from szal.engine.watching import Watchers
     from szal.stores.ledger import Ledger, Signal
 
 __all__ = ["Admission", "under_new_id"]
@@ -48,6 +49,7 @@ class Admission:
         self._ledger = _ledger_of(config)
         self._recoveries: dict[int, Recovery] = {}  # by pid; no lock: it changes in one atomic operation
         self._probes: dict[int, Probe] = {}  # by pid, likewise
+        self._watchers: dict[int, Watchers] = {}  # likewise
         self._taken = _Remembered()
         """Ids of flows under which there is an execution."""
 
@@ -189,16 +191,11 @@ class Admission:
         A run that pauses is RUNNING to everybody until that is written: then the store tells what it waits for. Until
         then nobody waits for that, as whoever asks may have the lock that it takes.
         """
-        from szal.engine.status import status_of  # few ask
+        from szal.engine.view import status_of  # few ask
 
-        for driver in self.active.having(execution_id):
-            found = driver.look(execution_id)
-            if found is not None and found.state is WorkflowState.PAUSED:
-                if self._is_written():
-                    break
-                found.record.state = WorkflowState.RUNNING
-            if found is not None:
-                return found
+        found = self._look_here(execution_id)
+        if found is not None:
+            return found
         store = self._config.execution_store
         record = None if store is None else store.get(execution_id)
         if store is None or record is None:
@@ -207,6 +204,32 @@ class Admission:
         if recovery is not None and record.state is WorkflowState.PAUSED:
             recovery.leased.drain(execution_id)  # with the durability "none" its rows come after the end of its run
         return status_of(store, record)
+
+    def _look_here(self, execution_id: str) -> "ExecutionStatus | None":
+        """Return how far an execution has come that runs here; None: it does not, or its store knows more."""
+        for driver in self.active.having(execution_id):
+            found = driver.look(execution_id)
+            if found is not None and found.state is WorkflowState.PAUSED:
+                if self._is_written():
+                    break
+                found.record.state = WorkflowState.RUNNING
+            if found is not None:
+                return found
+        return None
+
+    def watchers(self) -> "Watchers":
+        """Return all who watch executions, in this process."""
+        from szal.engine.watching import Watchers  # few watch
+
+        found = self.watching()
+        if found is None:
+            made = Watchers(self._config.execution_store, self.active, self._look_here)
+            found = self._watchers.setdefault(os.getpid(), made)
+        return found
+
+    def watching(self) -> "Watchers | None":
+        """Return them, if anybody ever has here."""
+        return self._watchers.get(os.getpid()) if self._watchers else None
 
     def _is_written(self) -> bool:
         """Whether nothing is queued."""
@@ -297,7 +320,10 @@ class Admission:
         return self._probes.get(pid) or self._probes.setdefault(pid, Probe(ask))
 
     def close(self) -> None:
-        """End the heartbeat, if there is one."""
+        """End the heartbeat, if there is one, and tell those who watch."""
+        watching = self.watching()
+        if watching is not None:
+            watching.close()
         recovery = self._recoveries.get(os.getpid())
         if recovery is not None:
             recovery.leased.heartbeat.close()

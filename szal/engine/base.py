@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
@@ -27,6 +27,7 @@ from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 if TYPE_CHECKING:
     from szal.engine.health import Health
     from szal.engine.stats import EngineStats
+    from szal.engine.status import ExecutionStatus
 
 __all__ = ["Background", "EngineBase"]
 
@@ -219,6 +220,17 @@ class EngineBase:
         """Take the id of a run for it; called by its driver."""
         return self._admission.active.take(driver.execution_id, driver)
 
+    def watched(self, execution_id: str) -> Callable[[], object] | None:
+        """Return what a run calls whenever something changes, where somebody watches it; called by its driver."""
+        watching = self._admission.watching()
+        return None if watching is None else watching.hook(execution_id)
+
+    def has_ended(self, execution_id: str, look: "Callable[[], ExecutionStatus | None]") -> None:
+        """Take note of how a run has ended; called by its driver."""
+        watching = self._admission.watching()
+        if watching is not None:
+            watching.has_ended(execution_id, look)
+
     def give_back(self, driver: Driver) -> None:
         """Take note that a run is over; called by its driver."""
         if self._admission.active.give_back(driver.execution_id, driver):
@@ -228,6 +240,9 @@ class EngineBase:
                 logger.exception("the engine is closed, and its store cannot be")
         if driver.has_lost_lease:
             self._lease_losses.add()
+        watching = self._admission.watching()
+        if watching is not None:
+            watching.changed(driver.execution_id)
         if driver.has_paused:  # what it waits for may have come meanwhile, when it could not be taken up yet
             for background in self._background:
                 background.wake(driver.execution_id)

@@ -60,6 +60,12 @@ class Host(Protocol):
     def take(self, driver: "Driver") -> bool:
         """Take the id of a run for it; False where it is taken."""
 
+    def watched(self, execution_id: str) -> Callable[[], object] | None:
+        """Return what is called whenever something changes of an execution that somebody watches, or None."""
+
+    def has_ended(self, execution_id: str, look: "Callable[[], ExecutionStatus | None]") -> None:
+        """Take note that an execution has come to its end, as *look* tells."""
+
     def give_back(self, driver: "Driver") -> None:
         """Take note that a run is over, and its id free, if it had it."""
 
@@ -178,7 +184,14 @@ class Driver:
     def _start(self, spec: ExecutionSpec) -> None:
         scheduler, host, token = self._scheduler, self._host, spec.token
         lifecycle = Lifecycle(
-            spec, scheduler, host.resolver, host.config, self._ended, leased=self._leased, durations=host.durations
+            spec,
+            scheduler,
+            host.resolver,
+            host.config,
+            self._ended,
+            leased=self._leased,
+            durations=host.durations,
+            watched=host.watched,
         )
         self._lifecycle = lifecycle
         scheduler.is_whole = partial(family.is_whole, lifecycle)
@@ -208,8 +221,11 @@ class Driver:
     def _ended(self, lifecycle: Lifecycle, result: FlowResult) -> None:
         self._store_error = lifecycle.store_error
         self._result = result
+        look = partial(family.look, lifecycle, self.execution_id)
         if self._execution is not None:
-            self._execution.last = family.look(lifecycle, self.execution_id)
+            self._execution.last = look()
+        if not lifecycle.record.state.is_live:
+            self._host.has_ended(self.execution_id, look)
         self.has_paused = result.state is WorkflowState.PAUSED
 
     def _finish(self, error: BaseException | None = None) -> None:
@@ -351,6 +367,15 @@ class Driver:
                     lifecycle.waits.offer(signal)
 
         self._scheduler.call(take)
+
+    def be_watched(self) -> None:
+        """Have it tell whoever watches it, or a sub-flow of it: somebody has begun to."""
+
+        def tell() -> None:
+            for lifecycle in [] if self._lifecycle is None else family.family_of(self._lifecycle):
+                lifecycle.be_watched()
+
+        self._scheduler.call(tell)
 
     def end_grace(self) -> None:
         """Give up on handlers that were told to end and still run."""

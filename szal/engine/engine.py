@@ -17,12 +17,13 @@ from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
 from szal.model.results import FlowResult
-from szal.number import check_wait, shown
+from szal.number import check, check_wait, shown
 from szal.scheduler.cancel import CancellationToken, check_token
 
 if TYPE_CHECKING:
     from szal.engine.part import Part
     from szal.engine.status import ExecutionStatus
+    from szal.engine.watching import Watch
     from szal.stores.ledger import Signal
 
 __all__ = ["Engine"]
@@ -196,6 +197,36 @@ class Engine(Fleet):
         """
         self._admission.check_asked_for(execution_id)
         return self._admission.look(execution_id)
+
+    def watch(self, execution_id: str, timeout: float | None = None, *, interval: float = 1.0) -> "Watch":
+        """Return an iterator over how far an execution has come: now, and whenever that changes, until it has ended.
+
+        Iterating blocks. The last is how it ended (COMPLETED, FAILED, ROLLED_BACK or CANCELLED); one that is PAUSED has
+        not. It ends without that after *timeout* seconds in all (None: never), and when the engine is closed. What has
+        changed several times between two looks is told once: nothing queues up.
+
+        What runs in this engine is heard of at once, and what another process runs as soon as it is written: of
+        PostgreSQL by LISTEN and NOTIFY, of an SQLite file within 20 ms. Besides, and of other stores, it looks every
+        *interval* seconds: which is how it sees that a process has died. Any number may watch, for one thread more.
+
+        Leaving the loop lets go of everything, as `close` does, which may be called from any thread, and the end of a
+        ``with``. Raises `ExecutionNotFound`, and what the store raises; once it has begun, a store that is away is
+        waited for.
+
+        >>> from szal import EngineConfig, StepDef, open_store
+        >>> with Engine(lambda ctx: 42, EngineConfig(execution_store=open_store("memory:"))) as engine:
+        ...     _ = engine.start(FlowDef("shop", steps=[StepDef("order")]), execution_id="order-42")
+        ...     *_, last = engine.watch("order-42", timeout=20)
+        >>> str(last.state), last.steps["order"].output
+        ('completed', 42)
+        """
+        self._admission.check_asked_for(execution_id)
+        if timeout is not None:
+            check_wait("timeout", timeout)
+        check("interval", interval)
+        if not interval > 0:
+            raise ValueError(f"interval must be positive, and is {interval}")
+        return self._admission.watchers().watch(execution_id, timeout, interval)
 
     def result(self, execution_id: str, timeout: float | None = None) -> FlowResult:
         """Wait until an execution has ended, whichever process runs it, and return its result, as it is recorded.

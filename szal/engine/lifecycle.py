@@ -62,6 +62,7 @@ class Lifecycle(Supervised):
         *,
         leased: LeasedStore | None,
         durations: Durations,
+        watched: "Callable[[str], Callable[[], object] | None]",
     ) -> None:
         self.spec = spec = what.spec if isinstance(what, Completed) else what
         self.store_error: Exception | None = None
@@ -72,8 +73,9 @@ class Lifecycle(Supervised):
         self.on_end = on_end
         self._leased = leased
         self._durations = durations
+        self._watched = watched
         self.record = copy_of(spec.record)  # the result becomes part of it, and leads to frames that hold the spec
-        self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now)
+        self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now, watched(self.execution_id))
         self.started = 0.0
         self._before = 0.0
         """How long it had been there when it was taken up here."""
@@ -280,9 +282,19 @@ class Lifecycle(Supervised):
         """Return how long it has taken since it began, in whatever process that was."""
         return self._before + self.scheduler.clock.monotonic() - self.started
 
+    def be_watched(self) -> None:
+        """Tell, from now on, whoever watches it; somebody has begun to."""
+        if (heard := self._watched(self.execution_id)) is not None:
+            self.reporter.heard = heard
+            for run in (self.run, self.final, *self.run.fan_outs.values()):
+                if run is not None and run.watch is None:
+                    run.watch = self.reporter
+            heard()
+
     def _become(self, state: WorkflowState) -> None:
         assert self.record.state.can_become(state), f"{self.record.state} -> {state}"
         self.record.state = state
+        self.reporter.changed()
 
     def _stopped(self, run: Run, stop: Stop) -> None:
         """Record why the run stops, before any step is skipped for it."""
@@ -473,7 +485,14 @@ class Lifecycle(Supervised):
         if is_final and isinstance(what, ExecutionSpec):
             what = attrs.evolve(what, token=None)
         child = Lifecycle(
-            what, self.scheduler, self._resolver, self._config, on_end, leased=self._leased, durations=self._durations
+            what,
+            self.scheduler,
+            self._resolver,
+            self._config,
+            on_end,
+            leased=self._leased,
+            durations=self._durations,
+            watched=self._watched,
         )
         child.run.ends_waits = child.run.ends_waits or self.run.ends_waits or is_final
         child.run.stoppable = not is_final

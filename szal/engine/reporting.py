@@ -28,7 +28,12 @@ class Reporter:
     """Emits the events of one execution, in order, on its coordinating thread. A sink that raises is logged."""
 
     def __init__(
-        self, config: EngineConfig, flow_name: str, execution_id: str, now: Callable[[], float] = clock.wall
+        self,
+        config: EngineConfig,
+        flow_name: str,
+        execution_id: str,
+        now: Callable[[], float] = clock.wall,
+        heard: Callable[[], object] | None = None,
     ) -> None:
         self._sinks = config.sinks
         self._sink = config.sinks.emit
@@ -36,11 +41,13 @@ class Reporter:
         self._flow_name = flow_name
         self._execution_id = execution_id
         self._now = now
+        self.heard = heard
+        """Called after each thing that happens, where somebody watches the execution. Raises nothing."""
 
     @property
     def has_listeners(self) -> bool:
         """Whether anybody wants to hear of steps."""
-        return self._sink is not None or self._metrics is not None
+        return self._sink is not None or self._metrics is not None or self.heard is not None
 
     def _emit(self, event: WorkflowEvent) -> None:
         try:
@@ -64,6 +71,11 @@ class Reporter:
         if self._sinks.following:
             self._sinks.run_ends(self._execution_id)
 
+    def changed(self) -> None:
+        """Tell whoever watches the execution to look."""
+        if self.heard is not None:
+            self.heard()
+
     def flow(self, event_type: EventType, *, duration: float | None = None, error: str | None = None) -> None:
         """Emit an event of the flow itself."""
         if self._sink is not None:
@@ -76,6 +88,7 @@ class Reporter:
                 execution_id=self._execution_id,
             )
             self._emit(event)
+        self.changed()
 
     def _step(self, event_type: EventType, node: Node, attempt: int, duration: float | None, error: str | None) -> None:
         if self._sink is not None:
@@ -84,6 +97,7 @@ class Reporter:
             told = (step.name, step.id, attempt, duration, error, now, execution, None, None, step.step_type)
             event = WorkflowEvent(event_type, flow, *told)
             self._emit(event if node.item is None else _of_item(event, node.item))
+        self.changed()
 
     # The next two are called for each step: the events are made by position, and no call is made that can be spared.
 
@@ -97,6 +111,8 @@ class Reporter:
                 self._sink(event if node.item is None else _of_item(event, node.item))
             except BaseException as error:  # noqa: BLE001
                 self._failed(self._sink, error)
+        if self.heard is not None:
+            self.heard()
 
     def settled(self, node: Node, result: StepResult) -> None:
         """Emit the one end event of a step, and its metrics."""
@@ -116,6 +132,8 @@ class Reporter:
                 self._metrics(step.step_type or "default", status, duration)
             except BaseException as error:  # noqa: BLE001
                 self._failed(self._metrics, error)
+        if self.heard is not None:
+            self.heard()
 
     def timed_out(self, node: Node, attempt: int, error: str) -> None:
         """Emit step_timeout, once per attempt that timed out."""

@@ -9,10 +9,9 @@ import attrs
 
 from szal.engine.inspection import nobody_runs
 from szal.engine.lineage import family_key, sub_flows_of
-from szal.engine.owners import is_gone
-from szal.engine.rows_of_items import items_in_rows, next_polls, with_items
+from szal.engine.rows_of_items import items_in_rows, next_polls
 from szal.engine.spec import recorded_flow
-from szal.errors import DecodeError, ExecutionNotFound
+from szal.errors import DecodeError
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint
@@ -26,7 +25,7 @@ from szal.scheduler.run import Run
 from szal.scheduler.run_info import RunInfo
 from szal.stores.base import ExecutionStore
 from szal.stores.filters import ExecutionSummary
-from szal.stores.ledger import Ledger, Snapshot, ledger_of
+from szal.stores.ledger import Ledger, Snapshot
 
 __all__ = [
     "ExecutionStatus",
@@ -35,7 +34,7 @@ __all__ = [
     "interrupted_among",
     "is_left_by_a_person",
     "put_back",
-    "status_of",
+    "waits_of",
 ]
 
 
@@ -144,41 +143,6 @@ class ExecutionStatus:
         return {result.step_name: result for result in self.results}
 
 
-def status_of(store: ExecutionStore, record: ExecutionRecord) -> ExecutionStatus:
-    """Return how far *record*'s execution has come. *store* may be any; only szal's own know more than the record."""
-    ledger = ledger_of(store)
-    steps = () if record.result is None else record.result.steps
-    if ledger is None:
-        return ExecutionStatus(record=record, results=steps)
-    try:
-        known = ledger.read(record.execution_id)
-    except ExecutionNotFound:
-        return ExecutionStatus(record=record, results=steps)
-    if known.flow is None:
-        return ExecutionStatus(record=record, results=steps)
-    flow = recorded_flow(known.flow)
-    if not record.state.is_live and steps:
-        return ExecutionStatus(record=record, flow=flow, results=steps)
-    plan = Plan.of(flow)
-    checkpoints = _checkpoints(known, plan)
-    items = items_in_rows(known.steps, plan)
-    found = [_result(node, checkpoints, items.get(node.step.name)) for node in plan.nodes]
-    paused = record.state is WorkflowState.PAUSED
-    waits = list(_unanswered(ledger, _waits(ledger, record, flow, known))) if paused else []
-    owner = ledger.holder(record.execution_id) if record.state.is_live else None
-    is_running = owner is not None and not is_gone(owner)
-    return ExecutionStatus(
-        record=record,
-        flow=flow,
-        results=found,
-        waits=waits,
-        is_running=is_running,
-        is_interrupted=record.state.is_live
-        and (is_left_by_a_person(record) or (not is_running and record.execution_id in nobody_runs(store))),
-        is_cancelling=record.state.is_live and known.cancelled,
-    )
-
-
 def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) -> frozenset[str]:
     """Return those that nobody runs, although they could go on, as far as *store* knows."""
     live = {summary.execution_id: summary for summary in found if summary.state and summary.state.is_live}
@@ -202,21 +166,15 @@ def is_left_by_a_person(record: ExecutionRecord) -> bool:
     return record.state is WorkflowState.PAUSED and record.stop is not None and record.stop.is_of_a_person
 
 
+def waits_of(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapshot) -> list[Wait]:
+    """Return what the steps of an execution that is PAUSED wait for, but for what has been sent already."""
+    return [*_unanswered(ledger, _waits(ledger, record, flow, known))]
+
+
 def _checkpoints(known: Snapshot, plan: Plan) -> dict[str, Checkpoint]:
     """Return what is known of the steps of *plan*, by name."""
     ids = {node.step.name: node.step.id for node in plan.nodes}
     return {name: decode_checkpoint(data, name, ids[name]) for name, _, data in known.steps if name in ids}
-
-
-def _result(node: Node, checkpoints: Mapping[str, Checkpoint], items: Mapping[int, StepResult] | None) -> StepResult:
-    """Return how a step stands, with its *items* as far as they are known, where it runs over a list."""
-    checkpoint = checkpoints.get(node.step.name)
-    if checkpoint is None or (checkpoint.age and checkpoint.outcome is None):  # it is decided on again
-        pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
-        return pending if items is None else with_items(pending, items)
-    if checkpoint.items is None:
-        return checkpoint.result
-    return with_items(checkpoint.result, items or {}, checkpoint.items)
 
 
 def _waits(ledger: Ledger, record: ExecutionRecord, flow: FlowDef, known: Snapshot) -> Iterator[Wait]:

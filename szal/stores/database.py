@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
-from szal.stores.listening import Listener
+from szal.stores.listening import ChangeListener, Listener
 from szal.stores.statements import Statements
 
 __all__ = ["SPLIT", "Database", "Guest", "Held", "Keeper", "Row", "Rows", "Transaction"]
@@ -123,6 +123,9 @@ class Database(Protocol):
 
     def listen(self) -> Listener:
         """Return what hears of submissions from now on."""
+
+    def changes(self) -> ChangeListener:
+        """Return what hears of changes of executions from now on."""
 
     def hold(self, keeper: Keeper) -> None:
         """Begin a write transaction, and have *keeper* keep it. Raises `NotSupportedHere` where there can be none.

@@ -14,6 +14,7 @@ from szal.errors import NotSupportedHere
 from szal.model.bounds import ANYTHING, Bounds
 from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
+from szal.stores.listening import ChangeListener
 from szal.stores.queue import Queue
 from szal.stores.schedules import Schedules
 from szal.stores.transactions import JoinedTransaction, OpenTransaction
@@ -31,6 +32,7 @@ __all__ = [
     "StepRow",
     "StepRows",
     "TakeOver",
+    "Version",
     "Wish",
     "bounds_of",
     "ledger_of",
@@ -132,6 +134,19 @@ class Holding:
     cancelled: bool
 
 
+@attrs.frozen(kw_only=True)
+class Version:
+    """What is another one once anything has changed that whoever looks at an execution is told."""
+
+    record: object
+    epoch: int | None
+    holder: str | None
+    """Its owner, if its lease has not run out."""
+    steps: tuple[int, int]
+    """How many rows there are of steps, memos included, and the sum of their places."""
+    more: tuple[object, ...] = ()
+
+
 _NEEDED: Final = "it needs a store in an SQLite file or in PostgreSQL"
 
 
@@ -223,6 +238,18 @@ class Ledger(Protocol):
 
         Whoever is going to take it over gets its steps with that: until then they are what somebody else may add to.
         """
+
+    def version(self, execution_id: str) -> Version:
+        """Return what tells whether an execution has changed. Cheap. Raises `ExecutionNotFound`."""
+
+    def steps_since(self, execution_id: str, seq: int) -> StepRows:
+        """Return the rows of steps, and memos, that were written after that place, in the order of their places.
+
+        What is undone keeps its place.
+        """
+
+    def changes(self) -> ChangeListener | None:
+        """Return what hears of changes from now on; None: they have to be looked for."""
 
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         """Return the records of these executions, of those that are there, in any order; not decoded."""

@@ -15,7 +15,8 @@ from szal.model.step import new_id
 from szal.stores.base import read_record
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
-from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish, parted
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Version, Wish, parted
+from szal.stores.listening import ChangeListener
 from szal.stores.sql_queue import SqlQueue
 from szal.stores.sql_schedules import SqlSchedules
 from szal.stores.sql_transactions import KeptTransaction, OthersTransaction
@@ -28,6 +29,7 @@ from szal.stores.writes import (
     Save,
     SaveStep,
     StepRow,
+    StepRows,
     Write,
     apply_one,
 )
@@ -93,7 +95,7 @@ class SqlLedger(Ledger):
     def _carry_out(self, writes: Sequence[Write], transaction: Transaction) -> None:
         leases = leases_of(writes)
         self._fence(leases, transaction)
-        self._check_held(transaction, leases)
+        watched = self._check_held(transaction, leases)
         for kind, group in _in_kinds(merged(writes)):
             if kind is NewExecution:
                 self._begin([write for write in group if isinstance(write, NewExecution)], transaction)
@@ -105,6 +107,13 @@ class SqlLedger(Ledger):
         settled = {each.progress_of for each in writes if isinstance(each, SaveStep) and each.progress_of is not None}
         if settled:
             transaction.many(self._statements.progress, [(execution_id,) for execution_id in sorted(settled)])
+        if watched:
+            self._tell(watched, transaction)
+
+    def _tell(self, execution_ids: Sequence[str], transaction: Transaction) -> None:
+        """Tell whoever watches these executions, once it is committed, that they have changed."""
+        if self._statements.tell is not None:
+            transaction.many(self._statements.tell, [(execution_id,) for execution_id in execution_ids])
 
     def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
         """Do nothing: nothing is queued."""
@@ -153,7 +162,7 @@ class SqlLedger(Ledger):
         made = [each for each in new if each.execution_id in begun]
         others = [each for each in new if each.execution_id not in begun]
         if others and not is_claim:
-            epochs: dict[str, int] = dict(transaction.rows_of(said.held, [each.execution_id for each in others]))
+            epochs = _epochs(transaction.rows_of(said.held, [each.execution_id for each in others]))
             before = [each for each in others if epochs.get(each.execution_id) == each.first_epoch]
             begun |= {each.execution_id for each in before}
             ends = sorted((end for each in before for end in each.ends), key=attrgetter("execution_id"))
@@ -226,6 +235,19 @@ class SqlLedger(Ledger):
         rows = self._database.read(self._statements.look, (execution_id,))
         return self._snapshot(execution_id, rows, self._database.read, steps=steps)
 
+    def version(self, execution_id: str) -> Version:
+        rows = self._database.read(self._statements.version, [execution_id] * 4)
+        if not rows:
+            raise ExecutionNotFound(execution_id)
+        record, epoch, holder, count, places, *more = rows[0]
+        return Version(record=record, epoch=epoch, holder=holder, steps=(count, places), more=(*more,))
+
+    def steps_since(self, execution_id: str, seq: int) -> StepRows:
+        return [*map(StepRow._make, self._database.read(self._statements.steps_since, (execution_id, seq)))]
+
+    def changes(self) -> ChangeListener:
+        return self._database.changes()
+
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         rows = self._database.read_of(self._statements.records, [*execution_ids])
         return [RecordRow(execution_id, data, bool(cancelled)) for execution_id, data, cancelled in rows]
@@ -261,6 +283,7 @@ class SqlLedger(Ledger):
         is_paused = snapshot.record.state is WorkflowState.PAUSED
         has_died = not is_paused and holder is not None and wanted.under is None
         taken = transaction.rows(said.take_over, (wanted.owner, wanted.rise, wanted.ttl, int(has_died), execution_id))
+        self._tell([execution_id], transaction)
         return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + has_died)
 
     def _snapshot(
@@ -293,15 +316,20 @@ class SqlLedger(Ledger):
         held = transaction.rows_for(self._statements.renew, rows) if rows else []
         return {execution_id: Wish(wish) for execution_id, wish in held}
 
-    def _check_held(self, transaction: Transaction, leases: Collection[Lease]) -> None:
-        """Raise `LeaseLost`, with all of them, if *leases* are held no more; those held stay so until the end."""
+    def _check_held(self, transaction: Transaction, leases: Collection[Lease]) -> list[str]:
+        """Raise `LeaseLost`, with all of them, if *leases* are held no more; those held stay so until the end.
+
+        Returns the executions that somebody watches, who is to be told.
+        """
         if not leases:
-            return
+            return []
         execution_ids = sorted({lease.execution_id for lease in leases})
-        held: dict[str, int] = dict(transaction.rows_of(self._statements.held, execution_ids))
+        rows = transaction.rows_of(self._statements.held, execution_ids)
+        held = _epochs(rows)
         lost = [lease for lease in leases if held.get(lease.execution_id) != lease.epoch]
         if lost:
             raise LeaseLost(min(lost).execution_id, frozenset(lost))
+        return [row[0] for row in rows if row[2]]
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
         rows = self._database.read(self._statements.candidates) + self._database.read(self._statements.awake)
@@ -344,6 +372,7 @@ class SqlLedger(Ledger):
     def _act(self, transaction: Transaction, statement: str, row: Row) -> bool:
         """Return whether *statement* has done anything to the execution that *row* ends with; or ExecutionNotFound."""
         if transaction.rows(statement, row):
+            self._tell(row[-1:], transaction)
             return True
         if not transaction.rows(self._statements.exists, row[-1:]):
             raise ExecutionNotFound(row[-1])
@@ -351,6 +380,10 @@ class SqlLedger(Ledger):
 
     def clock(self) -> float:
         return float(self._database.read(self._statements.now)[0][0])
+
+
+def _epochs(held: Rows) -> dict[str, int]:
+    return {row[0]: row[1] for row in held}
 
 
 def _in_kinds(writes: Sequence[Write]) -> Iterator[tuple[type[Write], list[Write]]]:

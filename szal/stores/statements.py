@@ -103,6 +103,7 @@ class Statements:
     Of one step it costs a third less than any other way.
     """
     steps: Statement
+    steps_since: Statement
     step: Statement
     """Place and text of one step."""
     undone: Statement
@@ -118,12 +119,20 @@ class Statements:
     Leases are locked before records, and several by their executions' ids: so no two transactions wait for each other.
     """
     look: Statement
+    version: Statement
+    """Takes the id of an execution, four times; what a `Version` has."""
     records: Statement
     take_over: Statement
     renew: Statement
     release: Statement
     held: Statement
-    """The epochs of executions, which stay as they are until the end of the transaction; a renewal may go on."""
+    """The epochs of executions, which stay as they are until the end of the transaction; a renewal may go on.
+
+    And whether somebody watches each, who is to be told of what is written.
+    """
+    tell: Statement | None
+    """Takes ids: tells whoever watches these, once it is committed, that they have changed. None: as with `announce`.
+    """
     is_there: Statement
     """Whether a connection of somebody else's leads to these tables."""
     epoch: Statement

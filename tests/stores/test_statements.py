@@ -37,6 +37,9 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "begin": ("new", "ci", "{}", *UNKNOWN),
     "save_step": ("e1", "a", 0, "{}", None),
     "save_held_step": ("e1", "a", 0, "1", None, "e1", 1),
+    "steps_since": ("e1", 0),
+    "version": ("e1", "e1", "e1", "e1"),
+    "watch": (60.0, "e1"),
     "save_few_steps": (json.dumps([{"execution_id": "e1", "step_name": "a", "seq": 0, "result": "1", "epoch": 1}]),),
     "carry_out_few": (
         json.dumps(
@@ -254,6 +257,7 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
         "queue.announce",
         "identity",
         "mark",
+        "watch",
         "forget_marks",
         "end_session",
         "is_under_way",

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import attrs
 
@@ -16,11 +16,13 @@ from szal.model.json.text import loads
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.filters import HEAD, ExecutionSummary, Position, key_of, summary_of
-from szal.stores.ledger import Signal, Snapshot, StepRow, parted
+from szal.stores.ledger import Signal, Snapshot, StepRow, Version, parted
+from szal.stores.memory.listener import MemoryChanges
 from szal.stores.writes import Save
 
 __all__ = ["Definition", "Entries", "Entry", "Found", "HeldLease", "Row"]
 
+_UNDONE = (WorkflowState.ROLLING_BACK,)
 _UNDER_WAY = (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK)
 
 Step: TypeAlias = tuple[str, int, str, str | None]
@@ -117,6 +119,21 @@ class Entry:
     def found(self, *, steps: bool = True) -> Found:
         return Found(self.row, self.lease, [*self.steps.values()] if steps else [])
 
+    def version(self) -> Version:
+        """Return what is another one once anything of it has changed."""
+        lease = self.lease
+        return Version(
+            record=self.row,
+            epoch=None if lease is None else lease.epoch,
+            holder=None if lease is None else lease.holder(),
+            steps=(len(self.steps), sum(seq for _, seq, _, _ in self.steps.values())),
+            more=(
+                len(self.signals),
+                None if lease is None else (lease.cancelled, lease.pausing, lease.wake),
+                sum(len(data) for _, _, data, _ in self.steps.values()) if self.state in _UNDONE else None,
+            ),
+        )
+
     def undelivered(self) -> Iterable[Signal]:
         """Return the signals that no step has taken, the oldest first."""
         if not self.signals:
@@ -149,6 +166,8 @@ class Entries:
         factory=WeakValueDictionary, init=False, repr=False
     )
     lock: threading.RLock = attrs.field(factory=threading.RLock, init=False, repr=False)
+    changes: "WeakSet[MemoryChanges]" = attrs.field(factory=WeakSet, init=False, repr=False)
+    """Who is to be told of what changes."""
 
     def __attrs_post_init__(self) -> None:
         process_events.enroll(self)
@@ -159,6 +178,13 @@ class Entries:
         if entry is None:
             raise ExecutionNotFound(execution_id)
         return entry
+
+    def tell(self, execution_ids: Iterable[str]) -> None:
+        """Tell whoever watches these executions that they have changed."""
+        if self.changes:
+            for listener in [*self.changes]:
+                for execution_id in execution_ids:
+                    listener.hear(execution_id)
 
     def rows(self, after: Position | None = None) -> Sequence[Row]:
         """Return the rows, the newest first, from the position *after* on."""

@@ -10,8 +10,9 @@ from szal.clock import monotonic
 from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
 from szal.stores.batch import leases_of, merged
-from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Version, Wish
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
+from szal.stores.memory.listener import MemoryChanges
 from szal.stores.memory.queue import MemoryQueue, Places
 from szal.stores.memory.schedules import MemorySchedules
 from szal.stores.schedules import ScheduleRow
@@ -22,6 +23,8 @@ from szal.stores.writes import (
     Remove,
     Save,
     SaveStep,
+    StepRow,
+    StepRows,
     Write,
     apply_one,
     saved_by,
@@ -71,6 +74,8 @@ class MemoryLedger(Ledger):
             for write, row in zip(needed, rows, strict=True):
                 self._carry_out(write, row)
             self._note_progress(writes)
+        if self._entries.changes:
+            self._entries.tell({write.execution_id for write in needed})
 
     def _carry_out(self, write: Write, row: Row | None) -> None:
         if isinstance(write, NewExecution):
@@ -202,6 +207,20 @@ class MemoryLedger(Ledger):
             found = self._entries.entry(execution_id).found(steps=steps)
         return found.snapshot()
 
+    def version(self, execution_id: str) -> Version:
+        with self._entries.lock:
+            return self._entries.entry(execution_id).version()
+
+    def steps_since(self, execution_id: str, seq: int) -> StepRows:
+        with self._entries.lock:
+            steps = [*self._entries.entry(execution_id).steps.values()]
+        return [StepRow(*step[:3]) for step in sorted(steps, key=lambda step: step[1]) if step[1] > seq]
+
+    def changes(self) -> MemoryChanges:
+        listener = MemoryChanges()
+        self._entries.changes.add(listener)
+        return listener
+
     def records(self, execution_ids: Collection[str]) -> list[RecordRow]:
         with self._entries.lock:
             found = [(each, self._entries.of[each]) for each in execution_ids if each in self._entries.of]
@@ -214,6 +233,7 @@ class MemoryLedger(Ledger):
         while True:
             taken = self._take(wanted, gone)
             if isinstance(taken, Found):
+                self._entries.tell([wanted.execution_id])
                 return taken.snapshot(reopened=wanted.reopen)
             if not wanted.is_gone(taken):  # asked without the lock: meanwhile somebody else may come first
                 raise ExecutionOwned(wanted.execution_id)
@@ -279,6 +299,7 @@ class MemoryLedger(Ledger):
             if not entry.state.is_live or signal.signal_id in entry.signals:
                 return False
             entry.signals[signal.signal_id] = signal
+        self._entries.tell([execution_id])
         return True
 
     def signals(self, execution_id: str) -> list[Signal]:
@@ -292,6 +313,7 @@ class MemoryLedger(Ledger):
             if entry.lease is None or not entry.state.is_live:
                 return False
             entry.lease = attrs.evolve(entry.lease, cancelled=True)
+        self._entries.tell([execution_id])
         return True
 
     def request_pause(self, execution_id: str) -> bool:
@@ -300,6 +322,7 @@ class MemoryLedger(Ledger):
             if entry.lease is None or entry.state not in (WorkflowState.RUNNING, WorkflowState.PAUSED):
                 return False
             entry.lease = attrs.evolve(entry.lease, pausing=True)
+        self._entries.tell([execution_id])
         return True
 
     def clock(self) -> float:

@@ -2,20 +2,17 @@
 
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
-from queue import Empty
 
 import attrs
 
 from szal import clock
 from szal.model.state import WorkflowState
-from szal.stores.listening import Listener
 from szal.stores.memory.entries import Entries
+from szal.stores.memory.listener import MemoryListener
 from szal.stores.queue import Claim, Queue, Submission
 from szal.stores.writes import NewExecution
-from szal.waiters import Mailbox
 
-__all__ = ["MemoryListener", "MemoryQueue", "Places"]
+__all__ = ["MemoryQueue", "Places"]
 
 
 @attrs.define
@@ -26,24 +23,6 @@ class _Place:
     priority: int
     due: float
     number: int
-
-
-class MemoryListener(Listener):
-    """Is told by whoever submits."""
-
-    def __init__(self) -> None:
-        self._heard: Mailbox[None] = Mailbox()
-
-    def hear(self) -> None:
-        """Have whoever waits look. From any thread."""
-        self._heard.put(None)
-
-    def wait(self, timeout: float) -> None:
-        with suppress(Empty):
-            self._heard.next(timeout)
-
-    def close(self) -> None:
-        self.hear()
 
 
 @attrs.define(eq=False)

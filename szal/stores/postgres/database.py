@@ -11,10 +11,10 @@ import psycopg
 
 from szal.errors import NotMigrated, NotSupportedHere, StoreFailed, StoreUnavailable
 from szal.stores.database import Database, Keeper, Rows, Transaction
-from szal.stores.listening import Listener
+from szal.stores.listening import ChangeListener, Listener
 from szal.stores.postgres.connection import ENDED, PostgresConnection, execute, pipeline
 from szal.stores.postgres.held import LeftBehind, PostgresGuest, PostgresHeld
-from szal.stores.postgres.listener import PostgresListener
+from szal.stores.postgres.listener import PostgresChanges, PostgresListener
 from szal.stores.postgres.marks import Mark, Marks
 from szal.stores.postgres.migrations import migrate, schema_of, structure_of
 from szal.stores.postgres.pool import Pool
@@ -184,6 +184,12 @@ class PostgresDatabase(Database):
 
     def listen(self) -> Listener:
         return PostgresListener(self.pool)
+
+    def changes(self) -> ChangeListener:
+        def attend(execution_id: str, seconds: float) -> None:
+            self.read(self.statements.watch, (seconds, execution_id))
+
+        return PostgresChanges(self.pool, attend)
 
     def hold(self, keeper: Keeper) -> None:
         room = self._room()

@@ -1,18 +1,20 @@
-"""Hearing of submissions to a server: a connection of its own that listens."""
+"""Hearing of submissions to a server, and of changes: a connection of its own that listens."""
 
 import logging
+from collections.abc import Callable, Collection
 from typing import Final
 
 import psycopg
 
+from szal.clock import monotonic
 from szal.errors import StoreError
 from szal.logs import SafeLogger
-from szal.stores.listening import Listener
+from szal.stores.listening import ChangeListener, Listener
 from szal.stores.postgres.connection import PostgresConnection, is_behind_a_proxy, shut
 from szal.stores.postgres.pool import Pool
 from szal.waiters import Flag
 
-__all__ = ["PostgresListener"]
+__all__ = ["PostgresChanges", "PostgresListener"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -23,28 +25,33 @@ _NOTICE: Final = 0.5
 """Seconds after which a thread that listens notices that it is to end."""
 
 
-class PostgresListener(Listener):
-    """Listens on a connection that *pool* does not have. Where that is lost, it looks now and then, and tries again."""
+class _Ear:
+    """Listens to *channel* on a connection that *pool* does not have; where that is lost, it tries again."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, channel: str, of_what: str) -> None:
         self._pool = pool
+        self._channel = channel
+        self._of_what = of_what
         self._connection: PostgresConnection | None = None
         self._has_told = False
         self._is_closed = Flag()
 
-    def wait(self, timeout: float) -> None:
+    def hear(self, timeout: float) -> set[str] | None:
+        """Return what was told; None: something may have been, as it has not listened, or does not."""
         try:
             if self._connection is None:
                 self._connection = self._listening()
-                return  # what was queued before it listened is to be found
-            for _ in self._connection.notifies(timeout=min(timeout, _NOTICE), stop_after=1):
-                return
+                return None  # what came before it listened is to be found
+            seconds = min(timeout, _NOTICE)
+            return {notice.payload for notice in self._connection.notifies(timeout=seconds, stop_after=1)}
         except (StoreError, psycopg.Error, OSError) as error:
             if not self._has_told:
-                logger.info("%s: nobody tells of submissions here, so they are looked for: %s", self._pool.name, error)
+                told = f"nobody tells of {self._of_what} here, so they are looked for"
+                logger.info("%s: %s: %s", self._pool.name, told, error)
             self._has_told = True
             self._drop()
             self._is_closed.wait(min(timeout, _LOOK_EVERY))
+            return None
         finally:
             if self._is_closed.is_set():
                 self._drop()
@@ -54,7 +61,7 @@ class PostgresListener(Listener):
         try:
             if is_behind_a_proxy(connection):
                 raise psycopg.OperationalError("the server is behind a proxy, where notifications get lost")
-            connection.execute("LISTEN szal_queue")
+            connection.execute(f"LISTEN {self._channel}".encode())
         except BaseException:
             shut(connection)
             raise
@@ -67,4 +74,48 @@ class PostgresListener(Listener):
             shut(connection)
 
     def close(self) -> None:
+        """Have the connection closed by whoever listens, the next time."""
         self._is_closed.set()
+
+
+class PostgresListener(Listener):
+    """Hears of submissions."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._ear = _Ear(pool, "szal_queue", "submissions")
+
+    def wait(self, timeout: float) -> None:
+        self._ear.hear(timeout)
+
+    def close(self) -> None:
+        self._ear.close()
+
+
+class PostgresChanges(ChangeListener):
+    """Hears of executions that change, those that *attend* is called for, with for how many seconds."""
+
+    def __init__(self, pool: Pool, attend: Callable[[str, float], object]) -> None:
+        self._ear = _Ear(pool, "szal_changes", "changes")
+        self._attend = attend
+        self._attended: dict[str, float] = {}  # until when; changed by atomic operations only
+
+    def attend(self, execution_id: str) -> None:
+        now = monotonic()
+        if self._attended.get(execution_id, 0.0) > now:
+            return
+        self._attended = {each: until for each, until in self._attended.copy().items() if until > now}
+        self._attended[execution_id] = now + _ATTEND / 3
+        try:
+            self._attend(execution_id, _ATTEND)
+        except StoreError as error:  # a role that may only read, say: then it is looked for
+            logger.debug("%s", error)
+
+    def wait(self, timeout: float) -> Collection[str] | None:
+        return self._ear.hear(timeout)
+
+    def close(self) -> None:
+        self._ear.close()
+
+
+_ATTEND: Final = 60.0
+"""Seconds for which whoever writes to an execution is asked to tell."""

@@ -86,6 +86,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "m014_parents",  # by a hash: what somebody else wrote there may be too long for a tree
         (f"{_INDEX} szal_executions_parent ON szal.szal_executions USING hash (parent) WHERE parent IS NOT NULL",),
     ),
+    # Until when somebody watches an execution: whoever writes to it tells of that.
+    ("m015_watching", ("ALTER TABLE szal.szal_leases ADD COLUMN IF NOT EXISTS watched DOUBLE PRECISION",)),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"
@@ -141,7 +143,7 @@ WHERE n.nspname = %s AND t.tgname LIKE 'szal%%'
 """
 TABLES = {
     **COLUMNS,
-    "szal_leases": (*COLUMNS["szal_leases"], "fenced"),
+    "szal_leases": (*COLUMNS["szal_leases"], "fenced", "watched"),
     "szal_commits": ("writer", "number", "made"),
 }
 """The columns of each table in PostgreSQL."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from szal.stores.postgres.statements import RECORD, SET, STEP_OVER
+from szal.stores.postgres.statements import RECORD, SET, STEP_OVER, TOLD
 from szal.stores.postgres.terms import NOW
 from szal.stores.statement import Statement
 from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
@@ -37,11 +37,11 @@ _BEGUN = f"""
 _IS_BEGUN = " AND ".join(f"(SELECT count(*) FROM {name}) = 1" for name in ("begun", "leased", "known"))
 _HELD = """
     held AS (
-        SELECT FROM szal.szal_leases WHERE execution_id = %s AND epoch = %s AND fenced IS DISTINCT FROM epoch
-        FOR KEY SHARE
+        SELECT execution_id, watched FROM szal.szal_leases
+        WHERE execution_id = %s AND epoch = %s AND fenced IS DISTINCT FROM epoch FOR KEY SHARE
     )
 """
-_IS_HELD = "(SELECT count(*) FROM held) = 1"
+_IS_HELD = f"(SELECT {TOLD} FROM held) = 1"
 _SAVED = f"saved AS ({_EXECUTIONS} SELECT {_MARKS} FROM held ON CONFLICT (execution_id) DO UPDATE SET {SET})"
 _RELEASED = """
     released AS (

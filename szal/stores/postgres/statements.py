@@ -17,7 +17,12 @@ from szal.stores.postgres.terms import FINISHED, ID, NOW, SOON, STARTED, STATE
 from szal.stores.statement import Statement
 from szal.stores.statements import Parts, Statements
 
-__all__ = ["BEGIN", "RECORD", "SET", "STATEMENTS", "STEP_OVER", "PostgresStatements"]
+__all__ = ["BEGIN", "RECORD", "SET", "STATEMENTS", "STEP_OVER", "TOLD", "PostgresStatements"]
+
+_WATCHED = f"watched IS NOT NULL AND watched > {SOON}"  # in this order: where nobody watches it costs nothing
+_TELL = f"CASE WHEN {_WATCHED} THEN pg_notify('szal_changes', execution_id)::text ELSE '' END"
+TOLD = f"count({_TELL})"
+"""How many leases are held, which tells whoever watches their executions: it counts what is no NULL."""
 
 _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 
@@ -57,6 +62,8 @@ class PostgresStatements(Statements):
     Carries out all of it, and leaves the mark, or divides by zero: where a lease is not held, or fenced, or what is new
     is there already, or a definition is not there that is not given.
     """
+    watch: Statement
+    """Takes seconds, and an execution: for so long whoever writes to it tells of that."""
     lock_all: Statement
     """Holds leases until the end of the transaction, and waits for who writes under them: first, and alone."""
     fence: Statement
@@ -200,9 +207,9 @@ STATEMENTS = PostgresStatements(
     save_held_step=Statement(
         f"""
         INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
-        SELECT %s, %s, %s, %s, %s FROM (
-            SELECT FROM szal.szal_leases WHERE execution_id = %s AND epoch = %s AND fenced IS DISTINCT FROM epoch
-            FOR KEY SHARE
+        SELECT %s, %s, %s, %s, coalesce(nullif({_TELL}, ''), %s) FROM (
+            SELECT execution_id, watched FROM szal.szal_leases
+            WHERE execution_id = %s AND epoch = %s AND fenced IS DISTINCT FROM epoch FOR KEY SHARE
         ) AS held {STEP_OVER}
         """,
         by="Ledger.apply, where a batch is one step",
@@ -215,12 +222,13 @@ STATEMENTS = PostgresStatements(
             SELECT * FROM json_to_recordset(%s::json)
             AS r (execution_id text, step_name text, seq bigint, result text, signal_id text, epoch bigint)
         ), held AS (
-            SELECT FROM szal.szal_leases WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM given)
+            SELECT execution_id, watched FROM szal.szal_leases
+            WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM given)
             AND fenced IS DISTINCT FROM epoch ORDER BY execution_id FOR KEY SHARE
         )
         INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
         SELECT execution_id, step_name, seq, result, signal_id FROM given
-        WHERE (SELECT count(*) FROM held) = (SELECT count(DISTINCT (execution_id, epoch)) FROM given) {STEP_OVER}
+        WHERE (SELECT {TOLD} FROM held) = (SELECT count(DISTINCT (execution_id, epoch)) FROM given) {STEP_OVER}
         """,
         by="Ledger.apply, where a batch is nothing but few steps",
         indexes="szal_leases_pkey",
@@ -233,10 +241,11 @@ STATEMENTS = PostgresStatements(
             AS r (execution_id text, epoch bigint)
         ),
         held AS (
-            SELECT FROM szal.szal_leases WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM needed)
+            SELECT execution_id, watched FROM szal.szal_leases
+            WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM needed)
             AND fenced IS DISTINCT FROM epoch ORDER BY execution_id FOR KEY SHARE
         ),
-        may AS MATERIALIZED (SELECT (SELECT count(*) FROM held) = (SELECT count(*) FROM needed) AS go),
+        may AS MATERIALIZED (SELECT (SELECT {TOLD} FROM held) = (SELECT count(*) FROM needed) AS go),
         new AS MATERIALIZED (
             SELECT * FROM json_to_recordset((SELECT everything -> 'new' FROM given))
             AS r ({_RECORD_TYPES}, owner text, epoch bigint, ttl float8, content_id text, wake float8, awaits text,
@@ -300,6 +309,11 @@ STATEMENTS = PostgresStatements(
         by="Ledger.read, Ledger.take_over",
         indexes="szal_steps_pkey",
     ),
+    steps_since=Statement(
+        "SELECT step_name, seq, result FROM szal.szal_steps WHERE execution_id = %s AND seq > %s ORDER BY seq",
+        by="Ledger.steps_since",
+        indexes="szal_steps_pkey",
+    ),
     step=Statement(
         "SELECT seq, result FROM szal.szal_steps WHERE execution_id = %s AND step_name = %s",
         by="JoinedTransaction.fate",
@@ -361,6 +375,21 @@ STATEMENTS = PostgresStatements(
         by="Ledger.read, Ledger.take_over",
         indexes="szal_executions_pkey szal_leases_pkey",
     ),
+    version=Statement(
+        f"""
+        SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, rows.count, rows.sum,
+            l.cancelled, l.pausing, l.wake, (SELECT count(*) FROM szal.szal_signals WHERE execution_id = %s),
+            CASE WHEN {STATE} = 'RollingBack' THEN
+                (SELECT sum(octet_length(result))::bigint FROM szal.szal_steps WHERE execution_id = %s) END
+        FROM szal.szal_executions AS e LEFT JOIN szal.szal_leases AS l ON l.execution_id = e.execution_id
+        CROSS JOIN (
+            SELECT count(*) AS count, coalesce(sum(seq), 0)::bigint AS sum FROM szal.szal_steps WHERE execution_id = %s
+        ) AS rows
+        WHERE e.execution_id = %s
+        """,
+        by="Ledger.version",
+        indexes="szal_executions_pkey szal_leases_pkey szal_signals_pkey szal_steps_pkey",
+    ),
     records=Statement(
         """
         SELECT e.execution_id, e.data, l.cancelled
@@ -409,9 +438,25 @@ STATEMENTS = PostgresStatements(
         indexes="szal_leases_pkey",
     ),
     held=Statement(
-        "SELECT execution_id, epoch FROM szal.szal_leases WHERE execution_id = ANY (%b::text[])"
+        f"SELECT execution_id, epoch, {_WATCHED} FROM szal.szal_leases WHERE execution_id = ANY (%b::text[])"
         " ORDER BY execution_id FOR KEY SHARE",
         by="Ledger.apply, Ledger.create, Ledger.take_over, Ledger.join",
+        indexes="szal_leases_pkey",
+    ),
+    tell=Statement(
+        f"""
+        SELECT pg_notify('szal_changes', execution_id) FROM szal.szal_leases
+        WHERE execution_id = ANY (%b::text[]) AND {_WATCHED}
+        """,
+        by="Ledger.apply, Ledger.take_over, Ledger.send, Ledger.request_cancel, Ledger.request_pause",
+        indexes="szal_leases_pkey",
+    ),
+    watch=Statement(
+        f"""
+        UPDATE szal.szal_leases SET watched = {SOON} + %s
+        WHERE execution_id = %s RETURNING execution_id
+        """,
+        by="ChangeListener.attend",
         indexes="szal_leases_pkey",
     ),
     lock_all=Statement(

@@ -3,12 +3,24 @@
 from collections.abc import Callable, Collection, Sequence
 
 from szal.model.bounds import Bounds
-from szal.stores.ledger import Holding, Ledger, NewExecution, RecordRow, Renewal, Signal, Snapshot, TakeOver, Wish
+from szal.stores.ledger import (
+    Holding,
+    Ledger,
+    NewExecution,
+    RecordRow,
+    Renewal,
+    Signal,
+    Snapshot,
+    TakeOver,
+    Version,
+    Wish,
+)
+from szal.stores.listening import ChangeListener
 from szal.stores.queue import Queue
 from szal.stores.schedules import Schedules
 from szal.stores.sink.writer import Writer
 from szal.stores.transactions import JoinedTransaction, OpenTransaction
-from szal.stores.writes import Lease, Write
+from szal.stores.writes import Lease, StepRows, Write
 
 __all__ = ["SinkLedger"]
 
@@ -81,6 +93,9 @@ class SinkLedger(Ledger):
     def read(self, execution_id: str, *, steps: bool = True) -> Snapshot:
         return self._past(execution_id).read(execution_id, steps=steps)
 
+    def version(self, execution_id: str) -> Version:
+        return self._past(execution_id).version(execution_id)
+
     def take_over(self, wanted: TakeOver, /) -> Snapshot:
         return self._past(wanted.execution_id).take_over(wanted)
 
@@ -100,6 +115,12 @@ class SinkLedger(Ledger):
 
     def join(self, lease: Lease, connection: object) -> JoinedTransaction:
         return self._behind.join(lease, connection)
+
+    def steps_since(self, execution_id: str, seq: int) -> StepRows:
+        return self._behind.steps_since(execution_id, seq)
+
+    def changes(self) -> ChangeListener | None:
+        return self._behind.changes()
 
     def signals(self, execution_id: str) -> list[Signal]:
         return self._behind.signals(execution_id)  # to one that is not recorded, none was sent

@@ -255,6 +255,7 @@ class Readers:
     """
 
     def __init__(self, make: Callable[[], SharedConnection], number: int = _READERS) -> None:
+        self._make = make
         self._connections = [make() for _ in range(number)]
         self._turns = itertools.count()
 
@@ -264,6 +265,10 @@ class Readers:
             if not connection.is_busy:
                 return connection.use(work)
         return self._connections[next(self._turns) % len(self._connections)].use(work)
+
+    def another(self) -> SharedConnection:
+        """Return one more, which is the caller's to close."""
+        return self._make()
 
     def close(self) -> None:
         """Close them for good, after the threads that use them."""

@@ -10,11 +10,11 @@ import sqlite_utils
 from szal.clock import monotonic
 from szal.errors import NotSupportedHere, StoreFailed, StoreUnavailable
 from szal.stores.database import Database, Keeper, Row, Rows, Transaction
-from szal.stores.listening import Listener
+from szal.stores.listening import ChangeListener, Listener
 from szal.stores.sqlite.connection import LOCKED, Readers, SharedConnection, code_of, translated
 from szal.stores.sqlite.handlers_connection import HandlersConnection
 from szal.stores.sqlite.held import SqliteGuest, SqliteHeld
-from szal.stores.sqlite.listener import SqliteListener
+from szal.stores.sqlite.listener import SqliteChanges, SqliteListener
 from szal.stores.sqlite.migrations import bring_up_to_date, structure_of
 from szal.stores.sqlite.statements import STATEMENTS
 from szal.stores.sqlite.transaction import SqliteTransaction, rows_of
@@ -156,6 +156,11 @@ class SqliteDatabase(Database):
 
     def listen(self) -> Listener:
         return SqliteListener()
+
+    def changes(self) -> ChangeListener:
+        if isinstance(self._reader, Readers):
+            return SqliteChanges(self._reader.another(), is_own=True)
+        return SqliteChanges(self._reader, is_own=False)
 
     def tidy(self) -> None:
         """Do nothing: nothing is kept."""

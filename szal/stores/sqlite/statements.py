@@ -161,6 +161,11 @@ STATEMENTS = Statements(
         by="Ledger.read, Ledger.take_over",
         indexes=OF_STEPS,
     ),
+    steps_since=Statement(
+        "SELECT step_name, seq, result FROM szal_steps WHERE execution_id = ? AND seq > ? ORDER BY seq",
+        by="Ledger.steps_since",
+        indexes=OF_STEPS,
+    ),
     step=Statement(
         "SELECT seq, result FROM szal_steps WHERE execution_id = ? AND step_name = ?",
         by="JoinedTransaction.fate",
@@ -205,6 +210,21 @@ STATEMENTS = Statements(
         by="Ledger.read, Ledger.take_over",
         indexes=f"{OF_EXECUTIONS} {OF_LEASES}",
     ),
+    version=Statement(
+        f"""
+        SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, rows.count, rows.sum,
+            l.cancelled, l.pausing, l.wake, (SELECT count(*) FROM szal_signals WHERE execution_id = ?),
+            CASE WHEN e.state = 'RollingBack' THEN
+                (SELECT sum(length(result)) FROM szal_steps WHERE execution_id = ?) END
+        FROM szal_executions AS e LEFT JOIN szal_leases AS l ON l.execution_id = e.execution_id
+        CROSS JOIN (
+            SELECT count(*) AS count, coalesce(sum(seq), 0) AS sum FROM szal_steps WHERE execution_id = ?
+        ) AS rows
+        WHERE e.execution_id = ?
+        """,
+        by="Ledger.version",
+        indexes=f"{OF_EXECUTIONS} {OF_LEASES} {OF_SIGNALS} {OF_STEPS}",
+    ),
     records=Statement(
         f"""
         SELECT e.execution_id, e.data, l.cancelled
@@ -237,10 +257,11 @@ STATEMENTS = Statements(
         indexes=OF_LEASES,
     ),
     held=Statement(
-        f"SELECT execution_id, epoch FROM szal_leases WHERE execution_id {EACH}",
+        f"SELECT execution_id, epoch, 0 FROM szal_leases WHERE execution_id {EACH}",
         by="Ledger.apply, Ledger.create, Ledger.take_over, Ledger.join",
         indexes=OF_LEASES,
     ),
+    tell=None,
     is_there=Statement(
         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'szal_leases'", by="Ledger.join", indexes=""
     ),

@@ -1,0 +1,187 @@
+"""An execution as its store has it: looked at once, or again and again, when only what has changed is read."""
+
+from collections.abc import Iterable, Mapping
+
+from szal.engine.inspection import nobody_runs
+from szal.engine.owners import is_gone
+from szal.engine.rows_of_items import items_in_rows, with_items
+from szal.engine.spec import recorded_flow
+from szal.engine.status import ExecutionStatus, is_left_by_a_person, waits_of
+from szal.errors import ExecutionNotFound
+from szal.model.flow import FlowDef
+from szal.model.json import Checkpoint, decode_checkpoint
+from szal.model.key import is_memo
+from szal.model.results import ExecutionRecord, StepResult
+from szal.model.state import StepStatus, WorkflowState
+from szal.scheduler.plan import Node, Plan
+from szal.stores.base import ExecutionStore, read_record
+from szal.stores.ledger import Ledger, Snapshot, Version, ledger_of
+from szal.stores.writes import StepRow
+
+__all__ = ["View", "status_of"]
+
+
+def status_of(store: ExecutionStore, record: ExecutionRecord) -> ExecutionStatus:
+    """Return how far *record*'s execution has come. *store* may be any; only szal's own know more than the record."""
+    ledger = ledger_of(store)
+    try:
+        known = None if ledger is None else ledger.read(record.execution_id)
+    except ExecutionNotFound:
+        known = None
+    holder = ledger.holder(record.execution_id) if ledger is not None and record.state.is_live else None
+    return _Known(store, record, known).status(holder)
+
+
+class View:
+    """One execution in *store*, for one thread at a time. What it tells it was when `look` was called."""
+
+    def __init__(self, store: ExecutionStore, execution_id: str) -> None:
+        self._store = store
+        self._ledger = ledger_of(store)
+        self._execution_id = execution_id
+        self._version: Version | None = None
+        self._known: _Known | None = None
+        self._status: ExecutionStatus | None = None
+
+    def look(self) -> ExecutionStatus:
+        """Return how far it has come; the same object as before where nothing has changed.
+
+        Raises `ExecutionNotFound`, and what the store raises.
+        """
+        if self._ledger is None:
+            return self._as_recorded()
+        version = self._ledger.version(self._execution_id)
+        status, known = self._status, self._known
+        is_running = version.holder is not None and not is_gone(version.holder)
+        if version == self._version and status is not None and is_running == status.is_running:
+            return status
+        if known is None or self._version is None or not known.take(self._ledger, self._version, version):
+            found = self._ledger.read(self._execution_id)
+            known = _Known(self._store, _record(self._ledger, self._execution_id), found)
+        self._known, self._status, self._version = known, known.status(version.holder), version
+        return self._status
+
+    def _as_recorded(self) -> ExecutionStatus:
+        record = self._store.get(self._execution_id)
+        if record is None:
+            raise ExecutionNotFound(self._execution_id)
+        if self._status is None or self._status.record != record:
+            self._status = status_of(self._store, record)
+        return self._status
+
+
+def _record(ledger: Ledger, execution_id: str) -> ExecutionRecord:
+    rows = ledger.records([execution_id])
+    if not rows:
+        raise ExecutionNotFound(execution_id)
+    return read_record(execution_id, rows[0].data)
+
+
+class _Known:
+    """What has been read of an execution; None as *known*: nothing but its record."""
+
+    def __init__(self, store: ExecutionStore, record: ExecutionRecord, known: Snapshot | None) -> None:
+        self._store = store
+        self.record = record
+        self._known = known
+        self._steps: _Steps | None = None
+
+    def take(self, ledger: Ledger, before: Version, now: Version) -> bool:
+        """Read what has changed; False where all is to be read: its rows may have changed in their places."""
+        if self._steps is None or before.epoch != now.epoch or before.more != now.more:
+            return False
+        if now.steps != before.steps:
+            self._steps.take(ledger.steps_since(self.record.execution_id, self._steps.last))
+        if now.record != before.record:
+            self.record = _record(ledger, self.record.execution_id)
+        return self._steps.totals() == now.steps
+
+    def status(self, holder: str | None) -> ExecutionStatus:
+        """Return what that comes to, where *holder* has its lease."""
+        record, known = self.record, self._known
+        ended = () if record.result is None else record.result.steps
+        if known is None or known.flow is None:
+            return ExecutionStatus(record=record, results=ended)
+        if not record.state.is_live and ended:
+            flow = recorded_flow(known.flow) if self._steps is None else self._steps.flow
+            return ExecutionStatus(record=record, flow=flow, results=ended)
+        if self._steps is None:
+            self._steps = _Steps(recorded_flow(known.flow))
+            self._steps.take((*known.steps, *known.memos))
+        return self._under_way(self._steps, known, holder)
+
+    def _under_way(self, steps: "_Steps", known: Snapshot, holder: str | None) -> ExecutionStatus:
+        record, store, ledger = self.record, self._store, ledger_of(self._store)
+        assert ledger is not None
+        is_live = record.state.is_live
+        paused = record.state is WorkflowState.PAUSED
+        is_running = is_live and holder is not None and not is_gone(holder)
+        waits = waits_of(ledger, record, steps.flow, steps.into(known)) if paused else ()
+        is_left = is_live and is_left_by_a_person(record)
+        return ExecutionStatus(
+            record=record,
+            flow=steps.flow,
+            results=[*steps.results],
+            waits=waits,
+            is_running=is_running,
+            is_interrupted=is_left or (is_live and not is_running and record.execution_id in nobody_runs(store)),
+            is_cancelling=is_live and known.cancelled,
+        )
+
+
+class _Steps:
+    """What the rows of an execution say of its steps; each is decoded once."""
+
+    def __init__(self, flow: FlowDef) -> None:
+        self.flow = flow
+        self._plan = Plan.of(flow)
+        self._rows: dict[str, StepRow] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._items: dict[str, dict[int, StepResult]] = {}
+        self._of = {node.step.name: node for node in self._plan.nodes}
+        self.results = [_result(node, None, None) for node in self._plan.nodes]
+        """How each step stands, in the flow's order."""
+        self.last = -1
+        """The last place in the order of settling that a row has."""
+        self._total = 0
+
+    def take(self, rows: Iterable[StepRow]) -> None:
+        """Take note of rows that are new, or in the place of others."""
+        rows = [*rows]
+        changed = set[str]()
+        for row in rows:
+            before = self._rows.get(row.step_name)
+            self._total += row.seq - (0 if before is None else before.seq)
+            self.last = max(self.last, row.seq)
+            self._rows[row.step_name] = row
+            node = self._of.get(row.step_name)
+            if node is not None:
+                self._checkpoints[row.step_name] = decode_checkpoint(row.data, row.step_name, node.step.id)
+                changed.add(row.step_name)
+        for name, items in items_in_rows(rows, self._plan).items():
+            self._items.setdefault(name, {}).update(items)
+            changed.add(name)
+        for name in changed:
+            node = self._of[name]
+            self.results[node.place] = _result(node, self._checkpoints.get(name), self._items.get(name))
+
+    def totals(self) -> tuple[int, int]:
+        """Return how many rows there are, and the sum of their places."""
+        return len(self._rows), self._total
+
+    def into(self, known: Snapshot) -> Snapshot:
+        """Return *known* with the rows of steps as they are now."""
+        rows = sorted((row for row in self._rows.values() if not is_memo(row.step_name)), key=lambda row: row.seq)
+        return Snapshot(
+            record=known.record, epoch=known.epoch, flow=known.flow, content_id=known.content_id, steps=rows
+        )
+
+
+def _result(node: Node, checkpoint: Checkpoint | None, items: Mapping[int, StepResult] | None) -> StepResult:
+    """Return how a step stands, with its *items* as far as they are known, where it runs over a list."""
+    if checkpoint is None or (checkpoint.age and checkpoint.outcome is None):  # it is decided on again
+        pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+        return pending if items is None else with_items(pending, items)
+    if checkpoint.items is None:
+        return checkpoint.result
+    return with_items(checkpoint.result, items or {}, checkpoint.items)
