@@ -12,7 +12,6 @@ from szal.cli.rows import (
     failure_of,
     headline,
     note_of,
-    states_of_steps,
     step_cells,
     step_table,
     took,
@@ -22,6 +21,7 @@ from szal.cli.text import one_line
 from szal.engine.status import ExecutionStatus
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
+from szal.pictures.standing import states_of_steps
 
 __all__ = ["closing"]
 

@@ -1,7 +1,6 @@
 """A row for each step, the line above them, and what goes wrong in one: what all tables of steps have in common."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,19 +12,17 @@ from rich.text import Text
 from szal.cli.outputs import last_line, tails
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, one_line
-from szal.engine.status import ExecutionStatus
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
+from szal.pictures.standing import counts_of_items
 from szal.steps.stream import MAX_OUTPUT
 
 __all__ = [
     "DIM",
-    "counts_of_items",
     "failure_of",
     "headline",
     "name_of",
     "note_of",
-    "states_of_steps",
     "step_cells",
     "step_table",
     "took",
@@ -105,18 +102,6 @@ def note_of(step: StepResult) -> Text:
     return Text(last_line(step.output), style=DIM)
 
 
-def counts_of_items(items: Sequence[StepResult]) -> str:
-    """Return how many items of a step are in each state, of how many.
-
-    >>> done, failed = (StepResult("1", "each", status) for status in (StepStatus.COMPLETED, StepStatus.FAILED))
-    >>> counts_of_items([done, done, failed])
-    '3 items: 2 completed, 1 failed'
-    """
-    counts = Counter(item.status for item in items)
-    told = ", ".join(f"{counts[status]} {status}" for status in StepStatus if counts[status])
-    return f"{len(items)} item{'s' * (len(items) != 1)}: {told}"
-
-
 def failure_of(console: Console, step: StepResult) -> list[RenderableType]:
     """Return the whole error of a step that failed, and what its command printed last, unless the error tells that."""
     if step.error is None or not step.has_failed:
@@ -142,16 +127,6 @@ def what_was_cut(steps: Sequence[StepResult]) -> list[RenderableType]:
             streams = " and ".join(brief(stream) for stream in cut)
             lines.append(f"of {streams} of {name_of(step)} the end is kept: the last {MAX_OUTPUT // 1024} KiB")
     return [Text(line, style="yellow") for line in lines]
-
-
-def states_of_steps(execution_id: str | None, standing: ExecutionStatus) -> Mapping[str, str]:
-    """Return, by name, how steps stand that had begun, but that nobody works on."""
-    states = {step.step_name: "interrupted" for step in standing.results if step.status is StepStatus.RUNNING}
-    for wait in standing.waits:
-        if wait.execution_id == execution_id:
-            is_decision = wait.signal is None and wait.until is None
-            states[wait.step] = "undecided" if is_decision else "paused"
-    return states
 
 
 def width_of(texts: Sequence[str]) -> int:

@@ -12,11 +12,9 @@ from szal.cli.advice import Advice, command_line
 from szal.cli.outputs import folded
 from szal.cli.rows import (
     DIM,
-    counts_of_items,
     failure_of,
     headline,
     name_of,
-    states_of_steps,
     took,
     what_was_cut,
     width_of,
@@ -29,6 +27,7 @@ from szal.engine.status import ExecutionStatus, is_left_by_a_person
 from szal.engine.which import shown_state
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, WorkflowState
+from szal.pictures.standing import counts_of_items, states_of_steps
 
 __all__ = ["full_record"]
 

@@ -6,11 +6,21 @@ from szal.clock import wall
 from szal.engine.config import EngineConfig
 from szal.engine.correction import Correction
 from szal.engine.owners import is_gone
+from szal.errors import ExecutionNotFound
 from szal.model.flow import FlowDef
+from szal.model.json import Checkpoint, decode_checkpoint
 from szal.stores.base import ExecutionStore
 from szal.stores.ledger import Holding, ledger_of
 
-__all__ = ["await_pending", "check_writable", "differences_from", "holdings", "nobody_runs", "store_time"]
+__all__ = [
+    "await_pending",
+    "check_writable",
+    "checkpoints_of",
+    "differences_from",
+    "holdings",
+    "nobody_runs",
+    "store_time",
+]
 
 
 def nobody_runs(store: ExecutionStore) -> frozenset[str]:
@@ -23,6 +33,19 @@ def holdings(store: ExecutionStore, execution_ids: Collection[str]) -> dict[str,
     """Return the leases of those of these executions that have one, by execution."""
     ledger = ledger_of(store)
     return {} if ledger is None else {each.execution_id: each for each in ledger.holdings(execution_ids)}
+
+
+def checkpoints_of(store: ExecutionStore, execution_id: str) -> dict[str, Checkpoint]:
+    """Return what is kept of steps beside their results: when their attempts were, tracebacks, how undoing failed.
+
+    By their names, an item's under its own key (`item_key`). Empty where the store keeps none, or no longer.
+    """
+    ledger = ledger_of(store)
+    try:
+        rows = () if ledger is None else ledger.read(execution_id).steps
+    except ExecutionNotFound:
+        return {}
+    return {key: decode_checkpoint(data, key) for key, _, data in rows}
 
 
 def store_time(store: ExecutionStore) -> float:

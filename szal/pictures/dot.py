@@ -11,6 +11,7 @@ __all__ = ["to_dot"]
 def to_dot(flow: FlowDef) -> str:
     r"""Return *flow* in Graphviz's DOT language; raises `InvalidFlow`.
 
+    >>> from szal import FlowDef, StepDef
     >>> print(to_dot(FlowDef("ci", steps=[StepDef('"build"'), StepDef("test", condition="inputs.n > 1")])))
     digraph "ci" {
         node [shape=box, style=rounded];

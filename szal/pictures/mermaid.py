@@ -31,6 +31,7 @@ def _escaped(line: str) -> str:
 def to_mermaid(flow: FlowDef) -> str:
     """Return *flow* as a Mermaid flowchart; raises `InvalidFlow`.
 
+    >>> from szal import FlowDef, StepDef
     >>> print(to_mermaid(FlowDef("ci", steps=[StepDef("build"), StepDef("test", condition="inputs.n > 1")])))
     ---
     title: "ci"

@@ -13,7 +13,7 @@ from szal.legible import clean, one_line
 from szal.model.step import StepDef, TriggerMode
 from szal.scheduler.plan import EdgeKind, Plan
 
-__all__ = ["Edge", "edges_of", "lines_of"]
+__all__ = ["Edge", "edges_of", "is_under", "lines_of"]
 
 
 @attrs.frozen
@@ -32,7 +32,12 @@ def edges_of(plan: Plan) -> Iterator[Edge]:
         for target, kind in plan.successors(node.place):
             trigger = plan.nodes[target].step.trigger_mode
             label = "" if trigger is TriggerMode.ALL else name_of_trigger(trigger).replace("_", " ")
-            yield Edge(node.place, target, label, kind is EdgeKind.PARENT and target != node.place + 1)
+            yield Edge(node.place, target, label, is_under(kind, node.place, target))
+
+
+def is_under(kind: EdgeKind, source: int, target: int) -> bool:
+    """Whether an edge says no more than that a step is a part of another one: not that it comes next."""
+    return kind is EdgeKind.PARENT and target != source + 1
 
 
 def lines_of(step: StepDef) -> list[str]:

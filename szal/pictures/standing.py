@@ -1,0 +1,102 @@
+"""How the steps of an execution stand, in a word and in a line: what pictures of it say."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from szal.engine.status import ExecutionStatus, Wait
+from szal.legible import elapsed
+from szal.model.results import FlowResult, StepResult
+from szal.model.state import StepStatus, WorkflowState
+
+__all__ = ["Seen", "Standing", "counts_of_items", "results_of", "standings_of", "states_of_steps"]
+
+Seen: TypeAlias = ExecutionStatus | FlowResult
+"""An execution, as it is drawn: from a store, or what a run came to."""
+
+
+@attrs.frozen
+class Standing:
+    """How a step stands: `word` is a key of `SIGNS`, `told` says more, in a line, `brief` the same beside the sign."""
+
+    result: StepResult
+    word: str
+    told: str
+    brief: str
+
+
+def results_of(seen: Seen) -> Sequence[StepResult]:
+    """Return how the steps of an execution stand, in the flow's order."""
+    return seen.results if isinstance(seen, ExecutionStatus) else seen.steps
+
+
+def standings_of(seen: Seen | None) -> dict[str, Standing]:
+    """Return how each step stands, by its name; nothing, where there is no execution."""
+    if seen is None:
+        return {}
+    status = seen if isinstance(seen, ExecutionStatus) else None
+    waits = (
+        {} if status is None else {wait.step: wait for wait in status.waits if wait.execution_id == status.execution_id}
+    )
+    states = {} if status is None else _states_of(status)
+    found = {}
+    for result in results_of(seen):
+        word = states.get(result.step_name, str(result.status))
+        found[result.step_name] = Standing(result, word, *_told(result, word, waits.get(result.step_name)))
+    return found
+
+
+def _states_of(status: ExecutionStatus) -> Mapping[str, str]:
+    """Return, by name, how steps stand of which the status alone does not tell."""
+    if status.state is WorkflowState.PAUSED or status.is_interrupted:
+        return states_of_steps(status.execution_id, status)
+    states = {}
+    for step in status.results:
+        if status.is_running and step.status is StepStatus.PENDING and (step.attempts or step.items):
+            states[step.step_name] = "running" if step.error is None else "retrying"
+    return states
+
+
+def states_of_steps(execution_id: str | None, standing: ExecutionStatus) -> Mapping[str, str]:
+    """Return, by name, how steps stand that had begun, but that nobody works on."""
+    states = {step.step_name: "interrupted" for step in standing.results if step.status is StepStatus.RUNNING}
+    for wait in standing.waits:
+        if wait.execution_id == execution_id:
+            is_decision = wait.signal is None and wait.until is None
+            states[wait.step] = "undecided" if is_decision else "paused"
+    return states
+
+
+def _told(result: StepResult, word: str, wait: Wait | None) -> tuple[str, str]:
+    """Return how a step stands, and the same without what its sign says."""
+    tries = f"{result.attempts} tries" if result.attempts > 1 else ""
+    took = elapsed(result.duration) if result.attempts and word in ("completed", "failed", "rolled_back") else ""
+    said = _TOLD.get(word, word)
+    if word == "skipped" and result.error:
+        return f"skipped: {result.error}", result.error
+    if word == "paused" and wait is not None and wait.until is not None:
+        said = f"waiting until {wait.until:%Y-%m-%d %H:%M} UTC"
+    brief = " · ".join(part for part in (took, tries) if part)
+    return " · ".join(part for part in (said, brief) if part), brief or said
+
+
+_TOLD: Mapping[str, str] = {
+    "pending": "",
+    "rolled_back": "undone",
+    "undecided": "needs a decision",
+    "paused": "waiting",
+}
+
+
+def counts_of_items(items: Sequence[StepResult]) -> str:
+    """Return how many items of a step are in each state, of how many.
+
+    >>> done, failed = (StepResult("1", "each", status) for status in (StepStatus.COMPLETED, StepStatus.FAILED))
+    >>> counts_of_items([done, done, failed])
+    '3 items: 2 completed, 1 failed'
+    """
+    counts = Counter(item.status for item in items)
+    told = ", ".join(f"{counts[status]} {status}" for status in StepStatus if counts[status])
+    return f"{len(items)} item{'s' * (len(items) != 1)}: {told}"
