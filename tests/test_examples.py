@@ -176,20 +176,27 @@ class TestFlaskApp:
         assert steps["mail"]["output"] == "mail about desk: there is no refund"
 
 
-def test_the_django_shop_goes_on_with_an_order_whose_server_was_killed_and_nobody_pays_twice(tmp_path: Path) -> None:
-    """The server is begun with the one command that the example names; another one goes on with what it has left."""
+def test_the_django_shop_goes_on_with_an_order_whose_worker_was_killed_and_nobody_pays_twice(tmp_path: Path) -> None:
+    """The server and the workers are begun with the commands that the example names."""
     manage, port = str(EXAMPLES / "django_shop" / "manage.py"), free_port()
     environment = CLEAN | {"SHOP": str(tmp_path / "shop.sqlite3"), "PORT": str(port), "PAUSE": "60"}
+    work: dict[str, Any] = {"args": [sys.executable, manage, "szal_worker"], "cwd": tmp_path}
     with running([sys.executable, manage], place=tmp_path, environment=environment, address=f"127.0.0.1:{port}") as at:
         page = send(at, "GET", "/")
         token, cookie = re.findall(r'value="(\w+)"', page.text)[0], page.headers["Set-Cookie"].split(";")[0]
         form = {"article": "lamp", "euros": "7", "csrfmiddlewaretoken": token}
         assert send(at, "POST", "/orders", urlencode(form), Cookie=cookie, **FORM).status == 302
-        assert ask(at, "GET", "/orders/1")["steps"] == {"check": "running", "pay": "pending", "ship": "pending"}
+        shown = ask(at, "GET", "/orders/1")
+        assert (shown["flow"], [*shown["steps"]]) == ("created", ["check", "pay", "ship"])
         assert "lamp, 7.00 EUR: new" in send(at, "GET", "/").text
-    recover = [sys.executable, manage, "szal", "recover"]
-    done = subprocess.run(recover, env=environment | {"PAUSE": "0"}, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, "order completed" in done.stdout) == (0, True), done.stdout + done.stderr
+        with subprocess.Popen(**work, env=environment, stdout=subprocess.DEVNULL) as worker:
+            try:
+                wait_until(lambda: ask(at, "GET", "/orders/1")["flow"] == "running", 40)
+            finally:
+                worker.kill()
+    work["args"] += ["--until-idle"]
+    done = subprocess.run(**work, env=environment | {"PAUSE": "0"}, capture_output=True, text=True)
+    assert (done.returncode, "order-1 completed" in done.stdout) == (0, True), done.stdout + done.stderr
     with closing(sqlite3.connect(tmp_path / "shop.sqlite3")) as database:
         assert database.execute("SELECT article, state FROM shop_order").fetchall() == [("lamp", "shipped")]
         assert database.execute("SELECT euros FROM shop_payment").fetchall() == [(7,)]

@@ -2,11 +2,12 @@
 
 pip install "szal[django]"
 python examples/django_shop/manage.py                  then open http://localhost:8000 in a browser
+python examples/django_shop/manage.py szal_worker      in another terminal, once or several times
 
-Kill it with kill -9 in the middle of an order, and begin it again: the order goes on, and nobody has paid twice. So it
-does with a command, from cron say; others list and show what there is, or run it again.
+The server takes orders, each together with its flow in one transaction; workers do what belongs to them. Kill one with
+kill -9 in the middle of an order: another one goes on with it, and nobody has paid twice. Others list and show what
+there is, or run it again.
 
-python examples/django_shop/manage.py szal recover
 python examples/django_shop/manage.py szal list
 """
 

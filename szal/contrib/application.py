@@ -83,6 +83,7 @@ class _Opened:
     engine: Engine
     settings: Settings
     pid: int = attrs.field(factory=os.getpid)
+    is_of_a_test: bool = False
 
     @property
     def is_here(self) -> bool:
@@ -110,6 +111,12 @@ class ApplicationEngine:
         """Return the engine, which is opened for that. Raises what that does."""
         opened = self._opened
         return (opened if opened is not None and opened.is_here else self._open()).engine
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the engine is a test's here: see `replaced`."""
+        opened = self._opened
+        return opened is not None and opened.is_of_a_test
 
     def _open(self) -> _Opened:
         with self._lock:
@@ -144,7 +151,8 @@ class ApplicationEngine:
     @contextmanager
     def replaced(self, engine: Engine) -> Iterator[None]:
         """Return a context manager: within it *engine* is the application's here: that of a test."""
-        before, self._opened = self._opened, _Opened(engine, Settings(store="memory:", flows=(), around=()))
+        settings = Settings(store="memory:", flows=(), around=())
+        before, self._opened = self._opened, _Opened(engine, settings, is_of_a_test=True)
         try:
             yield
         finally:

@@ -16,9 +16,10 @@ __all__ = ["project_engine"]
 def project_engine(**options: Any) -> Iterator[EngineUnderTest]:
     """Return a context manager, which has the project's engine be one for tests: `szal.testing.engine`, with *options*.
 
-    It has the flows of ``SZAL["FLOWS"]``, and records in memory. What `szal.contrib.django.start` starts runs at once,
-    on the thread and the database connections of whoever calls it: in a `TestCase`, in its transaction, which is taken
-    back when the test ends. `start` waits for the commit there, too: ``self.captureOnCommitCallbacks(execute=True)``.
+    It has the flows of ``SZAL["FLOWS"]``, and records in memory. What `szal.contrib.django.start` starts, or
+    `submit` submits, runs at once, on the thread and the database connections of whoever calls it: in a `TestCase`, in
+    its transaction, which is taken back when the test ends. Both wait for the commit there:
+    ``self.captureOnCommitCallbacks(execute=True)``.
     """
     settings = settings_of("memory:")
     flows = [flow for flow in settings.flows if isinstance(flow, Authored)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from szal.engine.driver import NotAdmitted
 from szal.engine.engine import Engine
@@ -13,6 +13,7 @@ from szal.errors import ExecutionOwned
 from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.results import FlowResult
+from szal.model.state import WorkflowState
 from szal.model.step import new_id
 from szal.scheduler.cancel import CancellationToken
 from szal.steps.handlers import Handlers
@@ -27,6 +28,8 @@ from szal.testing.joined import Joinable, is_in_memory
 from szal.testing.paused import Paused
 
 __all__ = ["EngineUnderTest", "engine"]
+
+_CREATED: Final = WorkflowState.CREATED
 
 
 class EngineUnderTest(Engine):
@@ -80,8 +83,14 @@ class EngineUnderTest(Engine):
         return is_sent
 
     def submit(self, flow: FlowDef | Defined, inputs: Mapping[str, Json] | None = None, **options: Any) -> str:
-        """As `Engine.submit`. Whoever works takes it at once: `not_before` goes by the database's clock."""
-        return super().submit(self._as_run(flow), inputs, **options)
+        """As `Engine.submit`. Whoever works takes it at once: `not_before` goes by the database's clock.
+
+        An eager engine does so itself, on this thread, but for what has a `not_before`.
+        """
+        execution_id = super().submit(self._as_run(flow), inputs, **options)
+        if self._is_eager and options.get("not_before") is None and self.look(execution_id).state is _CREATED:
+            self._resume(execution_id)
+        return execution_id
 
     def schedule(self, flow: FlowDef | Defined, cron: str, **options: Any) -> str:
         """As `Engine.schedule`: its times are those of the real clock."""
@@ -156,8 +165,8 @@ def engine(
 
     *store* is a URL, or a store, which stays open; None: nothing is recorded. It is written to at once, without a sink.
     *clock* may be one that other engines have, too. *crash* says where the engine dies (`crash_after`). An *eager* one
-    runs what is started on the thread that starts it, until it has ended, or waits for something from outside; so it
-    does with what goes on after a signal. *config* are settings of `EngineConfig`.
+    runs what is started or submitted on the thread that does so, until it has ended, or waits for something from
+    outside; so it does with what goes on after a signal. *config* are settings of `EngineConfig`.
 
     >>> from szal import Flow
     >>> remind = Flow("remind")

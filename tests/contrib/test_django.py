@@ -84,10 +84,14 @@ class TestInATransactionOfTheRequest:
     ) -> None:
         assert send(site.address, "POST", "/counts/q/submit", "fail").status == 500
         assert ask(site.address, "GET", "/status/q") == {"state": "none"}
-        ask(site.address, "POST", "/counts/q/submit")
+        ask(site.address, "POST", "/counts/q/submit", "again")
         assert ask(site.address, "GET", "/status/q")["state"] == "created"
         ask(site.address, "POST", "/work")
         assert site.await_state("q", "completed")["outputs"] == {"counted": 1}
+
+    def test_without_a_transaction_it_is_there_at_once_and_stays_though_the_view_fails(self, site: Site) -> None:
+        assert send(site.address, "POST", "/plain/counts/r/submit", "fail").status == 500
+        assert ask(site.address, "GET", "/status/r")["state"] == "created"
 
     def test_a_signal_is_sent_though_the_request_fails_unless_it_is_put_off(self, site: Site, database: str) -> None:
         for name in ("o", "p"):
@@ -196,7 +200,8 @@ def test_runserver_that_reloads_waits_for_no_flow_and_goes_on_with_it_and_opens_
     shutil.copytree(MANAGE.parent, tmp_path / "django_site")
     database = f"sqlite:///{tmp_path}/app.db"
     szal.open_store(database).close()
-    variables = environment(tmp_path, DATABASE=database) | {"PYTHONPATH": str(tmp_path)}
+    variables = environment(tmp_path, DATABASE=database)
+    variables["PYTHONPATH"] = f"{tmp_path}:{variables['PYTHONPATH']}"
     script = tmp_path / "django_site" / "manage.py"
     server = f"127.0.0.1:{free_port()}"
     command = [sys.executable, str(script), "runserver", server]
@@ -236,6 +241,81 @@ def test_the_command_has_the_store_and_the_flows_of_the_project(tmp_path: Path) 
     _, refused, recovered = called.stdout.splitlines()
     assert refused == "szal show nothing: exit status 2 2"
     assert json.loads(recovered)["result"]["steps"][2]["output"]["answer"] == "yes"
+
+
+def test_a_worker_of_the_project_runs_what_is_submitted_and_leaves_no_connection_open(
+    database: str, tmp_path: Path
+) -> None:
+    code = """
+        import django
+        django.setup()
+        from django.core.management import CommandError, call_command
+        from django.db import connections, transaction
+        from django.db.backends.signals import connection_created
+        from django_site.flows import count
+        from django_site.models import Note
+        from szal.contrib.django import engine, submit
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        made = []
+        connection_created.connect(lambda connection, **_: made.append(connection), weak=False)
+        for name in "vw":
+            with transaction.atomic():
+                Note.objects.create(text=name)
+                submit(count, {"text": name}, execution_id=name, queue="slow", priority=2)
+            connections.close_all()
+            made.clear()
+            call_command("szal_worker", "--processes", "2" if name == "w" else "1", "--until-idle", "--queue=slow")
+            print(engine().look(name).state, [each.connection for each in made])
+        print(engine().look("w").steps["counted"].output, Note.objects.filter(text="w").count())
+        try:
+            call_command("szal_worker", "--nothing")
+        except CommandError as error:
+            print(error)
+        call_command("szal_worker", "--help")
+    """
+    ran = python(code, tmp_path, DATABASE=database)
+    v, w, counted, refused, *helped = [line for line in ran.stdout.splitlines() if " count " not in line]
+    assert (v, w) == ("completed [None]", "completed []"), ran.stderr
+    assert (counted, refused) == ("1 2", "szal worker --nothing: exit status 2")
+    assert any("--max-executions" in line for line in helped)
+
+
+def test_what_is_submitted_through_another_database_than_the_stores_is_refused(tmp_path: Path) -> None:
+    code = """
+        import django
+        from django.conf import settings
+        SQLITE = {"ENGINE": "django.db.backends.sqlite3"}
+        settings.configure(USE_TZ=True, INSTALLED_APPS=["szal.contrib.django"], DATABASES={
+            "default": {**SQLITE, "NAME": "app.db"}, "other": {**SQLITE, "NAME": "other.db"},
+        })
+        django.setup()
+        from django.core.management import call_command
+        from django.db import transaction
+        call_command("migrate", verbosity=0)
+        from szal import Flow
+        from szal.contrib.django import submit
+        flow = Flow("f")
+        flow.step(lambda: 1, name="p")
+        for atomic in (True, False):
+            try:
+                if atomic:
+                    with transaction.atomic(using="other"):
+                        submit(flow, using="other")
+                else:
+                    submit(flow, using="other")
+            except ValueError as error:
+                print(error)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        timeout=50,
+    )
+    told = f"the connection does not lead to {tmp_path}/app.db, the database of the store"
+    assert ran.stdout.splitlines() == [told, told], ran.stderr
 
 
 def test_a_flow_runs_in_a_test_whose_database_is_dropped(server: PostgresServer, tmp_path: Path) -> None:

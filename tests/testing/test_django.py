@@ -32,4 +32,4 @@ def test_flows_work_in_the_transaction_of_a_test(request, tmp_path, kind):
         timeout=50,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("11 passed"), done.stdout
+    assert done.stdout.splitlines()[-1].startswith("12 passed"), done.stdout

@@ -19,4 +19,4 @@ DATABASES = {
         "ATOMIC_REQUESTS": True,  # an order and its flow: both, or neither
     }
 }
-SZAL = {"FLOWS": ["shop.flows.order"]}
+SZAL = {"FLOWS": ["shop.flows.order"], "RECOVER_EVERY": None}  # workers take up what others have left

@@ -6,10 +6,9 @@ from django.shortcuts import get_object_or_404
 from django.template import engines
 from django.urls import path
 
-import szal
 from shop.flows import order as flow
 from shop.models import Order, Payment
-from szal.contrib.django import engine, start
+from szal.contrib.django import engine, submit
 
 PAGE = """<!doctype html><title>Shop</title><meta http-equiv="refresh" content="2"><h1>Orders</h1>
 <form method="post" action="/orders"><input type="hidden" name="csrfmiddlewaretoken" value="{{ token }}">
@@ -20,10 +19,10 @@ PAGE = """<!doctype html><title>Shop</title><meta http-equiv="refresh" content="
 
 
 def orders(request: HttpRequest) -> HttpResponse:
-    """Show all orders, or take another: its flow begins once the request's transaction is committed."""
+    """Show all orders, or take another: it is committed together with its flow, which a worker begins."""
     if request.method == "POST":
         order = Order.objects.create(article=request.POST["article"], euros=request.POST["euros"])
-        start(flow, {"number": order.pk}, execution_id=order.execution_id)
+        submit(flow, {"number": order.pk}, execution_id=order.execution_id)
         return HttpResponseRedirect("/")
     found = Order.objects.order_by("-pk")
     page = engines["django"].from_string(PAGE).render({"orders": found, "token": get_token(request)})
@@ -33,12 +32,11 @@ def orders(request: HttpRequest) -> HttpResponse:
 def show(request: HttpRequest, number: int) -> JsonResponse:
     """Tell how far an order is, whichever process does it."""
     order = get_object_or_404(Order, pk=number)
-    try:
-        steps = {name: str(step.status) for name, step in engine().look(order.execution_id).steps.items()}
-    except szal.ExecutionNotFound:  # it has not begun yet
-        steps = {}
+    status = engine().look(order.execution_id)
+    steps = {name: str(step.status) for name, step in status.steps.items()}
     paid = Payment.objects.filter(order=order).count()
-    return JsonResponse({"article": order.article, "state": order.state, "payments": paid, "steps": steps})
+    told = {"article": order.article, "state": order.state, "payments": paid}
+    return JsonResponse({**told, "flow": str(status.state), "steps": steps})
 
 
 urlpatterns = [path("", orders), path("orders", orders), path("orders/<int:number>", show)]

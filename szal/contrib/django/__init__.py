@@ -1,7 +1,7 @@
 """szal in a Django project, with the extra ``szal[django]``: see docs/django.md."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,12 +20,14 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError('szal.contrib.django needs Django: pip install "szal[django]"', name="django") from None
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from szal.contrib.django.apps import SzalConfig
     from szal.expressions.path import Json
     from szal.model.flow import Defined, FlowDef
     from szal.scheduler.context import StepContext
 
-__all__ = ["application", "close", "engine", "start", "transaction"]
+__all__ = ["application", "close", "engine", "start", "submit", "transaction"]
 
 
 def engine() -> Engine:
@@ -68,6 +70,40 @@ def _start_unless_it_runs(begin: Callable[[], object]) -> None:
         without_context(begin)
     except ExecutionOwned:
         return  # the request is answered for: what it wanted is under way
+
+
+def submit(
+    flow: "FlowDef | Defined",
+    inputs: "Mapping[str, Json] | None" = None,
+    *,
+    execution_id: str | None = None,
+    labels: "Mapping[str, str] | None" = None,
+    queue: str = "default",
+    priority: int = 0,
+    not_before: "datetime | None" = None,
+    using: str | None = None,
+) -> str:
+    """Record an execution for a worker, in the transaction that is open on the project's database; return its id.
+
+    It is committed with what the request has written there, or not at all: a worker (``manage.py szal_worker``) begins
+    what is committed. Without a transaction it is committed at once. The database, or *using*, has to be the store's.
+    Otherwise it is `Engine.submit`, and raises what that does: ValueError or TypeError, too, where that is another one.
+    """
+    from szal.contrib.django.settings import alias_of
+
+    given: Mapping[str, Any] = {"execution_id": execution_id, "labels": labels, "queue": queue, "priority": priority}
+    found = engine()
+    record = partial(found.submit, flow, inputs, not_before=not_before, **given)
+    alias = alias_of() if using is None else using
+    if application().is_replaced:  # by a test's, which records in memory
+        execution_id = new_id() if execution_id is None else execution_id
+        found.check_start(flow, inputs, execution_id=execution_id, labels=labels)
+        on_commit(partial(record, execution_id=execution_id), using=alias)
+        return execution_id
+    connection = get_connection(alias)
+    with nullcontext() if connection.in_atomic_block else atomic(using=alias):
+        connection.ensure_connection()
+        return record(connection=connection.connection)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import signal
 from functools import partial
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 import szal
 from django_site.flows import PLACE, broken, count, pay, walk
 from django_site.models import Note
-from szal.contrib.django import engine, start
+from szal.contrib.django import engine, start, submit
 
 
 def status(name: str) -> dict[str, Any]:
@@ -101,7 +101,8 @@ def run_count(request: HttpRequest, name: str) -> JsonResponse:
 def submit_count(request: HttpRequest, name: str) -> JsonResponse:
     """Write a note, and submit a flow in the same transaction."""
     Note.objects.create(text=name)
-    engine().submit(count, {"text": name}, execution_id=name, connection=connection.connection)
+    for _ in range(2 if request.body == b"again" else 1):
+        submit(count, {"text": name}, execution_id=name)
     if request.body == b"fail":
         raise RuntimeError("the view failed")
     return JsonResponse({})
@@ -137,5 +138,6 @@ urlpatterns = [
     path("work", transaction.non_atomic_requests(work)),
     path("plain/counts/<name>", plain, {"view": begin_count}),
     path("plain/counts/<name>/run", plain, {"view": run_count}),
+    path("plain/counts/<name>/submit", plain, {"view": submit_count}),
     path("status/<name>", show),
 ]

@@ -9,7 +9,8 @@ from django.test import TestCase
 
 from django_shop.flows import mark, order, threads
 from django_shop.models import Order
-from szal.contrib.django import engine, transaction
+from szal.contrib.django import engine, submit, transaction
+from szal.errors import InvalidInputs
 from szal.testing import crash_after, run_flow
 from szal.testing.django import project_engine
 
@@ -97,6 +98,15 @@ class TestOfViews(TestCase):
             told = self.client.post(f"/approve/{number}").json()
             assert told == {"state": "completed", "order": "shipped"}
             assert test.result(f"order-{number}", timeout=0)["ship"].output == 2
+
+    def test_what_a_request_submits_has_been_run_as_far_as_it_can_once_that_is_committed(self):
+        with project_engine(fakes=FAKES) as test:
+            with self.captureOnCommitCallbacks(execute=True):
+                number = submit(order, {"number": Order.objects.create().pk}, execution_id="o", queue="slow")
+                assert Order.objects.get().state == "new"
+            assert (number, str(test.look("o").state), Order.objects.get().state) == ("o", "paused", "charged")
+            with pytest.raises(InvalidInputs):
+                submit(order, {"numbre": 1})
 
     def test_the_time_for_an_answer_passes(self):
         with project_engine(fakes=FAKES) as test:

@@ -1,1 +1,1 @@
-"""The management commands: ``szal``."""
+"""The management commands: ``szal``, ``szal_worker``."""
