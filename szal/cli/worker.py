@@ -1,9 +1,9 @@
 """``szal worker``: a process that runs what others submit, and what was interrupted."""
 
 import json
+import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +31,7 @@ from szal.scheduler.cancel import CancellationToken
 __all__ = ["worker"]
 
 _CHILD: Final = "--with-parent"
+_WORDS: Final = "szal.words"
 _PAUSES: Final = (1.0, 30.0)
 """Seconds before a process that died is begun again: at first, and at most. Each time twice as long if it died soon.
 """
@@ -41,7 +42,16 @@ _SAID: Final = {
 }
 
 
-@click.command(cls=Command, short_help="Run what programs submit, until it is stopped.")
+class _Worker(Command):
+    """Keeps what was typed, for processes that are to do the same."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the options and arguments."""
+        ctx.meta[_WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Worker, short_help="Run what programs submit, until it is stopped.")
 @click.argument("targets", metavar="FILE|MODULE:ATTRIBUTE...", nargs=-1, shell_complete=completion.targets)
 @click.option(
     "--queue",
@@ -96,8 +106,8 @@ def worker(
         raise click.UsageError("which flows? Give FILE or MODULE:ATTRIBUTE, any number.")
     store = needed(settings.store)
     check_exists(store)
-    if processes > 1:
-        _Processes(processes, sys.argv[1:]).run()
+    if processes > 1 and not with_parent:
+        _Processes(processes, click.get_current_context().meta[_WORDS]).run()
         return
     target = _together([find_target(name, is_recorded=True) for name in targets])
     with documents(divert=settings.recorded) as document, sink_of(settings) as sink:
@@ -130,8 +140,9 @@ def _say(came: signal.Signals, count: int) -> None:
 
 def _await_parent(end: Any) -> None:
     """Call *end* once the parent is gone, which has the other end of standard input."""
-    with suppress(OSError, ValueError):
-        sys.stdin.buffer.read()
+    with suppress(OSError):
+        while os.read(0, 1):  # not through sys.stdin, whose lock the interpreter wants at its end
+            pass
     end()
 
 
@@ -172,7 +183,7 @@ class _Processes:
     """So many workers, each a process of its own, begun again where it dies; none outlives this one."""
 
     def __init__(self, count: int, words: Sequence[str]) -> None:
-        self._command = [*project().command, *_without_processes(words), _CHILD]
+        self._command = [*project().command, "worker", _CHILD, *words]
         self._count = count
         self._is_over = threading.Event()
         self._children: set[subprocess.Popen[bytes]] = set()
@@ -191,19 +202,30 @@ class _Processes:
         pause, most = _PAUSES
         while not self._is_over.is_set():
             began = monotonic()
+            told = self._run_one()
+            if told is None or self._is_over.is_set():
+                return
+            write(stderr(), f"szal: {told}; another one takes its place")
+            self._is_over.wait(pause)
+            pause = min(pause * 2, most) if monotonic() - began < _SOON else _PAUSES[0]
+
+    def _run_one(self) -> str | None:
+        """Run one until it ends; return how, unless that is as it should."""
+        try:
             # In a group of its own: a Ctrl-C of the terminal is for this process, which tells the others.
             child = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+        except OSError as error:  # there is no memory, or no process to be had just now
+            return f"a worker process cannot be begun: {error}"
+        with child:
             self._children.add(child)
             if self._is_over.is_set():
                 child.terminate()
             status = child.wait()
             self._children.discard(child)
-            if status == 0 or self._is_over.is_set():
-                return
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
-            write(stderr(), f"szal: worker process {child.pid} {how}; another one takes its place")
-            self._is_over.wait(pause)
-            pause = min(pause * 2, most) if monotonic() - began < _SOON else _PAUSES[0]
+        if status == 0:
+            return None
+        how = f"was killed by {_name_of(-status)}" if status < 0 else f"ended with {status}"
+        return f"worker process {child.pid} {how}"
 
     def _end(self) -> None:
         self._is_over.set()
@@ -214,8 +236,8 @@ class _Processes:
             child.terminate()
 
 
-def _without_processes(words: Sequence[str]) -> list[str]:
-    kept = list(words)
-    at = next(place for place, word in enumerate(kept) if word.partition("=")[0] == "--processes")
-    del kept[at : at + (1 if "=" in kept[at] else 2)]
-    return kept
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, between the first and the last
+        return f"signal {number}"

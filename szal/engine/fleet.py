@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
@@ -18,10 +18,15 @@ from szal.scheduler.cancel import CancellationToken, check_token
 if TYPE_CHECKING:
     from szal.engine.recovery import Recovery
     from szal.engine.timetable import Schedule, Timetable
+    from szal.model.bounds import Bounds
 
 __all__ = ["Fleet"]
 
-_HIGHEST = 2**31 - 1
+_HIGHEST: Final = 2**31 - 1
+_LATEST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+"""What a datetime can say: a `not_before` in another time zone may be a little later."""
+_TIME: Final = "@2026-11-26T02:00:00+00:00"
+"""What the id of an execution has beside the name of its schedule."""
 
 
 class Fleet(GoingOn):
@@ -61,14 +66,14 @@ class Fleet(GoingOn):
         ...     engine.work(until_idle=True), engine.result("mail-1").outputs
         (1, {'send': 'sent to Ada'})
         """
-        _check_name("queue", queue)
+        recovery = self._admission.recovery()
+        _check_name("queue", queue, recovery.ledger.bounds)
         check("priority", priority, whole=True)
         if abs(priority) > _HIGHEST:
             raise ValueError(f"priority is not between {-_HIGHEST} and {_HIGHEST} ({priority})")
         given: object = not_before
         if given is not None and not (isinstance(given, datetime) and given.utcoffset() is not None):
             raise ValueError("not_before must be an aware datetime: datetime.now(UTC) + timedelta(hours=1), say")
-        recovery = self._admission.recovery()
         spec = self._admission.submission_of(flow, inputs, execution_id, labels)
         recovery.submit(spec, queue, priority, None if not_before is None else not_before.timestamp(), connection)
         for background in self._background:
@@ -96,18 +101,14 @@ class Fleet(GoingOn):
         """
         from szal.engine.worker import Worker
 
-        names = _named(queues)
-        if not names:
-            raise ValueError("queues is empty: name one, or leave it out")
-        for name in names:
-            _check_name("queue", name)
+        recovery = self._admission.recovery()
+        names = _named(queues, recovery.ledger.bounds)
         check("max_executions", max_executions, whole=True)
         if max_executions < 1:
             raise ValueError(f"max_executions must be at least 1, not {max_executions}")
         check_token(stop)
         self._admission.active.check_open()
-        recovery = self._admission.recovery()
-        works = _Works(self, recovery, self._resume)
+        works = _Works(self, recovery, self._timetable(), self._resume)
         worker = Worker(works, recovery.ledger.queue, names, max_executions, recovery.leased.ttl)
         self._background.append(worker)
         try:
@@ -151,10 +152,11 @@ class Fleet(GoingOn):
         from szal.engine.timetable import Schedule
         from szal.model.definition import Definition
 
-        _check_name("queue", queue)
         spec = self._admission.submission_of(flow, inputs, None, None)
         name = spec.flow.name if name is None else name
-        _check_name("schedule", name)
+        bounds = self._admission.recovery().ledger.bounds
+        _check_name("queue", queue, bounds)
+        _check_name("schedule", name, bounds, more=len(_TIME))
         more = {"queue": queue, "flow_name": spec.flow.name}
         schedule = Schedule.checked(name, cron, timezone, catch_up, overlap, **more)
         self._timetable().put(schedule, spec.record, Definition.of(spec.flow))
@@ -174,16 +176,19 @@ class Fleet(GoingOn):
         That is what is submitted, a schedule, a sleep, or the time-out of a wait; a time that is past for what is due
         now. So a process that exits (cron, a timer of systemd, a function without a server) knows when to come back:
         ``work(until_idle=True)``, and then at that time. A signal may come earlier.
+
+        Raises ValueError for what can be no queue's name.
         """
         recovery = self._admission.recovery()
+        names = _named(queues, recovery.ledger.bounds)
         ledger = recovery.ledger
         now = ledger.clock()
-        found = [seconds for seconds in (ledger.queue.due_in(_named(queues)), ledger.wakes_in()) if seconds is not None]
+        found = [seconds for seconds in (ledger.queue.due_in(names), ledger.wakes_in()) if seconds is not None]
         times = [now + seconds for seconds in found]
-        times += [each.next_at for each in ledger.schedules.all()[:1]]
+        times += self._timetable().next_times()
         if recovery.interrupted(None):
             times.append(now)
-        return datetime.fromtimestamp(min(times), UTC) if times else None
+        return datetime.fromtimestamp(min(*times, _LATEST), UTC) if times else None
 
     def _timetable(self) -> "Timetable":
         from szal.engine.timetable import Timetable
@@ -209,6 +214,7 @@ class _Works:
 
     engine: Fleet
     recovery: "Recovery"
+    timetable: "Timetable"
     resume: Callable[..., FlowResult]
 
     def run(self, execution_id: str, on_begin: Callable[[], object]) -> FlowResult:
@@ -218,7 +224,7 @@ class _Works:
         return self.recovery.interrupted(None)
 
     def fire(self) -> None:
-        self.engine._timetable().fire()
+        self.timetable.fire()
 
     def is_active(self, execution_id: str) -> bool:
         return execution_id in self.engine._admission.active
@@ -230,10 +236,18 @@ class _Works:
         self.engine._release(execution_ids, error)
 
 
-def _named(queues: str | Sequence[str]) -> tuple[str, ...]:
-    return (queues,) if isinstance(queues, str) else tuple(queues)
+def _named(queues: str | Sequence[str], bounds: "Bounds") -> tuple[str, ...]:
+    """Return the names of queues, each once; raise ValueError for what is none."""
+    names = (queues,) if isinstance(queues, str) else tuple(queues)
+    if not names:
+        raise ValueError("queues is empty: name one, or leave it out")
+    for name in names:
+        _check_name("queue", name, bounds)
+    return tuple(dict.fromkeys(names))
 
 
-def _check_name(what: str, name: object) -> None:
-    if (problem := problem_of_name(name)) is not None:
+def _check_name(what: str, name: object, bounds: "Bounds", more: int = 0) -> None:
+    """Raise ValueError for what can be no name, or none that fits into an index with so many bytes *more*."""
+    problem = problem_of_name(name) or bounds.problem_of_key(f"{name}{'.' * more}")
+    if problem is not None:
         raise ValueError(f"the name of a {what} {problem}")

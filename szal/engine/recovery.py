@@ -123,7 +123,12 @@ class Recovery:
         if self.leased.submit(submission, connection):
             return True
         execution_id = spec.record.execution_id
-        known = self.ledger.read(execution_id, steps=False)
+        try:
+            known = self.ledger.read(execution_id, steps=False)
+        except ExecutionNotFound:
+            if connection is None:
+                raise
+            return False  # it was submitted in this same transaction, into which nobody else sees
         if known.content_id != definition.content_id:
             self._check_same(execution_id, known, spec.flow, definition.content_id)
         return False

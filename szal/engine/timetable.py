@@ -4,13 +4,15 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
 
 from szal.clock import utc_now
-from szal.errors import MissingExtra, SzalError
+from szal.errors import MissingExtra, StoreUnavailable, SzalError
+from szal.errors.description import describe
 from szal.logs import SafeLogger
 from szal.model.definition import Definition
 from szal.model.flow import FlowDef
@@ -94,12 +96,23 @@ class Schedule:
 
     def missed(self, due: datetime, now: datetime) -> list[datetime]:
         """Return, of its times from *due* to *now*, those at which it is begun."""
-        times = [due]
-        for time in self.times(due):
-            if time > now or (self.catch_up == "all" and len(times) == _MOST):
-                break
-            times = [*times, time] if self.catch_up == "all" else [time]
-        return times if self.catch_up != "none" or now - times[-1] <= _LATE else []
+        if self.catch_up != "all":
+            last = self._last(due, now)
+            return [last] if self.catch_up == "last" or now - last <= _LATE else []
+        return [due, *islice(takewhile(lambda time: time <= now, self.times(due)), _MOST - 1)]
+
+    def _last(self, due: datetime, now: datetime) -> datetime:
+        """Return its last time until *now*, which is *due* at least: looked for further and further back.
+
+        Of a year, each minute would take seconds to go through.
+        """
+        span = _LATE
+        while now - span > due:
+            found = [*takewhile(lambda time: time <= now, self.times(now - span))]
+            if found:
+                return found[-1]
+            span *= 8
+        return [due, *takewhile(lambda time: time <= now, self.times(due))][-1]
 
 
 class Timetable:
@@ -112,6 +125,7 @@ class Timetable:
         self._leased = leased
         self._now = now
         self._is_live = is_live
+        self._told: dict[str, str] = {}  # what is wrong with schedules: workers look each second, and tell it once
 
     def put(self, schedule: Schedule, record: ExecutionRecord, definition: Definition) -> None:
         """Keep a schedule, whose executions begin as *record*."""
@@ -126,6 +140,21 @@ class Timetable:
         """Return all schedules, the one that is due next first."""
         return [_read(row)[0] for row in self._schedules.all()]
 
+    def next_times(self) -> list[float]:
+        """Return when something is to be begun next (Unix time); nothing where nobody knows.
+
+        A schedule that waits for the end of an execution has no time before that.
+        """
+        for row in self._schedules.all():
+            schedule, _ = _read(row)
+            if not (schedule.overlap == "queue" and self._is_busy(schedule)):
+                return [row.next_at]
+        return []
+
+    def _is_busy(self, schedule: Schedule) -> bool:
+        """Whether the execution that it began last has not ended."""
+        return schedule.overlap != "allow" and schedule.last_id is not None and self._is_live(schedule.last_id)
+
     def fire(self) -> int:
         """Begin what is due; return how many executions those are. What is wrong with one is logged."""
         rows = self._schedules.all()
@@ -137,14 +166,24 @@ class Timetable:
                 break
             try:
                 count += self._fire(row, now)
-            except (SzalError, ValueError) as error:
-                logger.error("schedule %s: %s", row.name, error)
+                self._told.pop(row.name, None)
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 (its row may come from another version)
+                self._tell(row.name, error)
         return count
+
+    def _tell(self, name: str, error: Exception) -> None:
+        """Log what is wrong with a schedule, once for as long as it is the same."""
+        problem = str(error) if isinstance(error, SzalError | ValueError) else describe(error)
+        if self._told.get(name) != problem:
+            self._told[name] = problem
+            logger.error("schedule %s: %s", name, problem)
 
     def _fire(self, row: ScheduleRow, now: datetime) -> int:
         schedule, data = _read(row)
         due = datetime.fromtimestamp(row.next_at, UTC)
-        is_busy = schedule.overlap != "allow" and row.last_id is not None and self._is_live(row.last_id)
+        is_busy = self._is_busy(schedule)
         if is_busy and schedule.overlap == "queue":
             return 0  # it is looked at again when that has ended
         times = schedule.missed(due, now)

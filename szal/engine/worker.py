@@ -86,8 +86,9 @@ class Worker:
         self._running: set[str] = set()
         self._left_alone: dict[str, float] = {}  # what cannot be run here, with when it is tried again
         self._done: list[str] = []  # what has begun, and is to be taken from the queue
+        self._given_back: list[str] = []  # what others are to have
         self._count = 0
-        self._recovers_at = self._fires_at = 0.0
+        self._looks_at = self._recovers_at = self._fires_at = 0.0
         self._is_closing = False
 
     def work(self, *, until_idle: bool, stop: CancellationToken | None) -> int:
@@ -122,7 +123,10 @@ class Worker:
                 unregister()
             while self._running:
                 self._hear(None)
-            self._forget_done()
+            try:
+                self._tell_queue()
+            except StoreError as error:  # others find out, once what was reserved is so no more
+                logger.warning("cannot tell the queue what has ended: %s", error)
         return self._count
 
     def wake(self, execution_id: str) -> None:  # noqa: ARG002 (it is among those that are looked for)
@@ -156,7 +160,7 @@ class Worker:
         else:
             self._left_alone[execution_id] = monotonic() + _TRY_AGAIN_AFTER
             if ended.is_claimed and ended.is_others:
-                self._queue.give_back([execution_id])
+                self._given_back.append(execution_id)
 
     def _take(self, *, looks_again: bool) -> bool:
         """Begin what is due, as far as there is room; return whether there was anything.
@@ -164,13 +168,15 @@ class Worker:
         With *looks_again* what was interrupted is looked for whenever nothing runs here, else now and then.
         """
         now = monotonic()
+        if now < self._looks_at:
+            return True
         for execution_id in [each for each, until in self._left_alone.items() if until <= now]:
             del self._left_alone[execution_id]
         room = self._most - len(self._running)
         if room <= 0:
             return False
         try:
-            self._forget_done()
+            self._tell_queue()
             if now >= self._fires_at or looks_again:
                 self._fires_at = now + _RECOVER_EVERY
                 self._works.fire()
@@ -181,8 +187,9 @@ class Worker:
                 self._recovers_at = now + _RECOVER_EVERY
                 found = (each for each in self._works.interrupted() if each not in but and each not in claimed)
                 taken += [(each, False) for each in found if not self._works.is_active(each)][: room - len(taken)]
-        except StoreError:
-            logger.exception("cannot look for executions; trying again in %gs", _RECOVER_EVERY)
+        except StoreError as error:
+            self._looks_at = monotonic() + _RECOVER_EVERY
+            logger.error("cannot look for executions; trying again in %gs: %s", _RECOVER_EVERY, error)
             return True
         begun = [self._begin(*each) for each in taken]
         return any(begun)
@@ -193,12 +200,15 @@ class Worker:
         if not begun:  # no thread to be had just now
             self._running.discard(execution_id)
             if is_claimed:
-                self._queue.give_back([execution_id])
+                self._given_back.append(execution_id)
         return begun
 
-    def _forget_done(self) -> None:
-        done, self._done = self._done, []
-        self._queue.begun(done)
+    def _tell_queue(self) -> None:
+        """Have the queue know what has begun, and what others are to have; what it could not be told stays here."""
+        self._queue.begun(self._done)
+        self._done = []
+        self._queue.give_back(self._given_back)
+        self._given_back = []
 
     # -- on a run thread --------------------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ class Submission:
 
     def row(self) -> tuple[object, ...]:
         """Return the parameters of the statement that queues it."""
-        return self.new.execution_id, self.queue, self.priority, self.not_before, self.not_before or 0.0
+        due = max(self.not_before or 0.0, 0.0)  # 0 is at once, and so is what was before 1970
+        return self.new.execution_id, self.queue, self.priority, self.not_before, due
 
 
 @attrs.frozen(kw_only=True)

@@ -99,7 +99,7 @@ def test_sigterm_lets_the_step_end_and_leaves_the_rest_to_others(here, shop, url
 
 
 def test_several_processes_work_and_end_together(here, shop, url):
-    process = command_line("worker", "shop:mail", "--store", url, "--processes", "2", cwd=here)
+    process = command_line("worker", "--store", url, "--processes", "2", "--", "shop:mail", cwd=here)
     try:
         ids = [shop.submit(mail(), {"to": "a"}) for _ in range(6)]
         for each in ids:
@@ -109,3 +109,13 @@ def test_several_processes_work_and_end_together(here, shop, url):
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert out.count("completed") == 6
+
+
+def test_several_processes_end_when_nothing_is_due(here, shop, url):
+    shop.submit(mail(), {"to": "a"}, execution_id="e")
+    process = command_line("worker", "shop:mail", "--store", url, "--processes", "2", "--until-idle", cwd=here)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, err, out.count("completed")) == (0, "", 1)

@@ -1,7 +1,7 @@
 """Flows that are begun at their times, each time once, whoever works."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from processes import run_command_line
@@ -9,6 +9,7 @@ from processes import run_command_line
 from szal import FlowDef, Handlers, StepDef, WorkflowState
 from szal.engine.timetable import Schedule, Timetable
 from szal.model.definition import Definition
+from szal.stores.schedules import ScheduleRow
 
 NIGHT = "0 2 * * *"
 
@@ -80,11 +81,24 @@ class TestTimes:
             ({"overlap": "maybe"}, "overlap is one of allow, skip, queue, not 'maybe'"),
             ({"name": ""}, "the name of a schedule is empty"),
             ({"queue": ""}, "the name of a queue is empty"),
+            ({"queue": "q\0"}, "the name of a queue holds a NUL"),
         ],
     )
     def test_what_is_wrong_is_refused(self, new_engine, given, problem):
         with pytest.raises(ValueError, match=problem):
             new_engine().schedule(flow(), **{"cron": NIGHT, **given})
+
+    def test_a_name_with_which_no_execution_could_be_recorded_is_refused(self, new_engine, kind):
+        """Of an execution's id it is a part, which an index of PostgreSQL's has to take."""
+        engine, name = new_engine(Handlers()), "x" * 1290
+        if kind != "postgres":
+            assert engine.schedule(flow(), NIGHT, name=name) == name
+            return
+        for what, given in (("schedule", {"name": name}), ("queue", {"queue": name * 2})):
+            with pytest.raises(ValueError, match=f"the name of a {what} is .* bytes long: an index of"):
+                engine.schedule(flow(), NIGHT, **given)
+        with pytest.raises(ValueError, match="the name of a queue is 2580 bytes long"):
+            engine.submit(flow(), queue=name * 2)
 
 
 class TestFiring:
@@ -126,6 +140,33 @@ class TestFiring:
         times.live.clear()
         assert times.fire(at(3, 12)) == 1
         assert times.begun()[-1] == "nightly@2026-11-03T02:00:00+00:00"
+
+    def test_all_that_was_missed_begins_one_after_another_where_they_are_to_wait(self, times):
+        times.plan(overlap="queue", catch_up="all")
+        assert times.fire(at(4, 12)) == 1
+        times.live = set(times.begun())
+        assert times.fire(at(4, 12, 1)) == 0
+        times.live.clear()
+        assert [times.fire(at(4, 12, minute)) for minute in (2, 3, 4)] == [1, 1, 0]
+        assert times.begun() == [f"nightly@2026-11-0{day}T02:00:00+00:00" for day in (2, 3, 4)]
+
+    def test_the_last_of_those_of_a_year_is_found(self, times):
+        times.plan("* * * * *")
+        assert times.fire(at(1) + timedelta(days=365, seconds=30)) == 1
+        assert times.begun() == ["nightly@2027-11-01T02:00:00+00:00"]
+
+    @pytest.mark.parametrize("catch_up", ["last", "none"])
+    def test_the_last_of_few_is_found_however_long_ago(self, times, catch_up):
+        times.plan("0 0 29 2 *", catch_up=catch_up)
+        assert times.fire(datetime(2030, 1, 1, tzinfo=UTC)) == (1 if catch_up == "last" else 0)
+        assert times.begun() == ["nightly@2028-02-29T00:00:00+00:00"][: 1 if catch_up == "last" else 0]
+
+    def test_one_that_cannot_be_begun_keeps_no_other_from_it_and_is_told_of_once(self, times, caplog):
+        ledger = times.engine._admission.recovery().ledger
+        ledger.schedules.put(ScheduleRow("broken", '{"of": "another version"}', "{}", at(1, 13).timestamp()))
+        times.plan()
+        assert [times.fire(at(2)), times.fire(at(3))] == [1, 1]
+        assert [record.getMessage() for record in caplog.records] == ["schedule broken: KeyError: 'name'"]
 
     def test_said_again_it_keeps_its_next_time_and_changed_it_has_another(self, times):
         times.plan()
@@ -184,6 +225,22 @@ class TestEngines:
         assert abs((engine.next_due() - soon).total_seconds()) < 5
         engine.submit(flow())
         assert engine.next_due() <= datetime.now(UTC) + timedelta(seconds=5)
+
+    def test_a_schedule_that_waits_for_its_last_execution_is_not_due(self, new_engine):
+        """Or whoever comes back at that time would come back again and again."""
+        engine = new_engine()
+        ask = StepDef("ask", step_type="wait", config={"signal": "go"})
+        engine.schedule(FlowDef("nightly", steps=[ask]), "* * * * *", overlap="queue")
+        [row] = engine._admission.recovery().ledger.schedules.all()
+        engine._admission.recovery().ledger.schedules.advance(row, row.next_at - 300, [])
+        assert engine.work(until_idle=True) == 1
+        assert engine.next_due() is None
+        assert engine.work(until_idle=True) == 0
+
+    def test_what_may_never_begin_is_due_as_late_as_can_be_said(self, new_engine):
+        engine = new_engine()
+        engine.submit(flow(), not_before=datetime.max.replace(tzinfo=timezone(-timedelta(hours=12))))
+        assert engine.next_due().year == 9999
 
     def test_a_sleep_is_due_when_it_ends(self, new_engine):
         engine = new_engine()

@@ -24,6 +24,7 @@ from szal import (
     WorkflowState,
     open_store,
 )
+from szal.errors import StoreUnavailable
 
 CREATED, COMPLETED = WorkflowState.CREATED, WorkflowState.COMPLETED
 
@@ -111,8 +112,9 @@ class TestWorking:
     def test_nothing_before_its_time(self, shop, new_engine):
         shop.submit(flow(), execution_id="later", not_before=later(3600))
         shop.submit(flow(), execution_id="past", not_before=later(-5))
+        shop.submit(flow(), execution_id="long past", not_before=datetime(1, 1, 1, tzinfo=UTC))
         engine = new_engine()
-        assert engine.work(until_idle=True) == 1
+        assert engine.work(until_idle=True) == 2
         assert shop.look("later").state is CREATED
 
     def test_what_has_no_handler_here_is_left_to_others(self, shop, new_engine):
@@ -123,6 +125,26 @@ class TestWorking:
         only = new_engine(Handlers())
         assert only.work(until_idle=True) == 0
         assert new_engine(mine).work(until_idle=True) == 2
+
+    def test_a_database_that_is_away_when_others_are_to_have_something_is_told_later(
+        self, shop, new_engine, caplog, monkeypatch
+    ):
+        engine = new_engine(Handlers())
+        kind = type(engine._admission.recovery().ledger.queue)
+        give_back, calls = kind.give_back, []
+
+        def away(queue, execution_ids):
+            calls.append([*execution_ids])
+            if calls == [[], ["e"]]:
+                raise StoreUnavailable("shop", "connection refused")
+            give_back(queue, execution_ids)
+
+        monkeypatch.setattr(kind, "give_back", away)
+        shop.submit(flow(), execution_id="e")
+        assert engine.work(until_idle=True) == 0
+        assert calls[:3] == [[], ["e"], ["e"]]
+        assert "cannot look for executions; trying again in 1s: shop: connection refused" in caplog.text
+        assert new_engine().work(until_idle=True) == 1
 
     def test_begins_what_comes_while_it_is_idle(self, shop, new_engine):
         begun, stop = threading.Event(), CancellationToken()
@@ -182,8 +204,12 @@ class TestWorking:
         ],
     )
     def test_what_is_wrong_is_refused(self, new_engine, given, problem):
+        engine = new_engine()
         with pytest.raises(ValueError, match=problem):
-            new_engine().work(**given, until_idle=True)
+            engine.work(**given, until_idle=True)
+        if "queues" in given:
+            with pytest.raises(ValueError, match=problem):
+                engine.next_due(**given)
 
 
 DYING = """
@@ -274,6 +300,14 @@ class TestSubmittingWithDataOfOnesOwn:
         assert new_engine().work(until_idle=True) == 1
         assert shop.look(execution_id).state is COMPLETED
         assert mine.execute("SELECT name FROM orders").fetchall() == [("a book",)]
+
+    def test_said_twice_in_it_it_is_there_once(self, mine, shop, new_engine):
+        assert shop.submit(flow(), execution_id="e", connection=mine) == "e"
+        assert shop.submit(flow(), execution_id="e", connection=mine) == "e"
+        mine.commit()
+        assert shop.submit(flow(), execution_id="e", connection=mine) == "e"
+        mine.commit()
+        assert new_engine().work(until_idle=True) == 1
 
     def test_a_rollback_takes_both_back(self, mine, shop, new_engine):
         mine.execute("INSERT INTO orders VALUES ('a book')")
