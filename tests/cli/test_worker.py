@@ -9,7 +9,6 @@ from processes import command_line, wait_until
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState, open_store
 
 FLOWS = """
-import os
 import szal
 
 mail = szal.Flow("mail")
@@ -18,13 +17,31 @@ mail = szal.Flow("mail")
 def send(to):
     return f"sent to {to}"
 
+other = szal.Flow("other")
+
+@other.step
+def begin():
+    return 1
+"""
+SLOW = """
+import threading
+import szal
+import szal.cli.worker
+
+told = threading.Event()
+
+class Engine(szal.Engine):
+    def close(self, drain=None):
+        super().close(drain)
+        told.set()
+
+szal.cli.worker.Engine = Engine
 slow = szal.Flow("slow")
 
 @slow.step
 def begin(ctx):
     open("begun", "w").close()
-    while not os.path.exists("go"):
-        ctx.sleep(0.01)
+    told.wait(30)  # until the engine knows of the signal
 
 @slow.step
 def after(begin):
@@ -70,9 +87,9 @@ def test_it_tells_in_json_too(szal, shop, url):
 
 def test_what_is_of_other_flows_is_left(szal, shop, url):
     shop.submit(mail(), {"to": "a"}, execution_id="e")
-    assert szal("worker", "shop:slow", "--store", url, "--until-idle").exit_code == 0
+    assert szal("worker", "shop:other", "--store", url, "--until-idle").exit_code == 0
     assert shop.look("e").state is WorkflowState.CREATED
-    assert szal("worker", "shop:slow", "shop:mail", "--store", url, "--until-idle").exit_code == 0
+    assert szal("worker", "shop:other", "shop:mail", "--store", url, "--until-idle").exit_code == 0
     assert shop.look("e").state is WorkflowState.COMPLETED
 
 
@@ -85,10 +102,10 @@ def test_sigterm_lets_the_step_end_and_leaves_the_rest_to_others(here, shop, url
     begin = StepDef("begin")
     flow = FlowDef("slow", FlowMode.DAG, steps=[begin, StepDef("after", depends_on=[begin])])
     shop.submit(flow, execution_id="e")
-    process = command_line("worker", "shop:slow", "--store", url, cwd=here)
+    (here / "slow.py").write_text(SLOW)
+    process = command_line("worker", "slow:slow", "--store", url, cwd=here)
     wait_until((here / "begun").exists, 30)
     process.send_signal(signal.SIGTERM)
-    (here / "go").touch()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert "SIGTERM: taking up nothing more" in err
