@@ -26,6 +26,7 @@ from szal.cli.session import check_waits, get_ready
 from szal.cli.show import full_record
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
+from szal.cli.ui import ui
 from szal.cli.which import said_of, which_options
 from szal.cli.worker import worker
 from szal.engine.status import ExecutionStatus
@@ -246,5 +247,6 @@ class NoSuchStep(SzalError):
 
 # -- what goes on -----------------------------------------------------------------------------------------
 
-for command in (resume, recover, rerun, worker, schedules, next_, signal, pause, cancel, resolve, check, doctor, prune):
+_OTHERS = (resume, recover, rerun, worker, schedules, next_, signal, pause, cancel, resolve, check, doctor, prune, ui)
+for command in _OTHERS:
     szal.add_command(command)

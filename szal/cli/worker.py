@@ -28,7 +28,7 @@ from szal.events.bus import WorkflowEvent
 from szal.model.migration import MigrationRegistry
 from szal.scheduler.cancel import CancellationToken
 
-__all__ = ["worker"]
+__all__ = ["together", "worker"]
 
 _CHILD: Final = "--with-parent"
 _WORDS: Final = "szal.words"
@@ -109,7 +109,7 @@ def worker(
     if processes > 1 and not with_parent:
         _Processes(processes, click.get_current_context().meta[_WORDS]).run()
         return
-    target = _together([find_target(name, is_recorded=True) for name in targets])
+    target = together([find_target(name, is_recorded=True) for name in targets])
     with documents(divert=settings.recorded) as document, sink_of(settings) as sink:
 
         def told(event: WorkflowEvent) -> None:
@@ -146,7 +146,7 @@ def _await_parent(end: Any) -> None:
     end()
 
 
-def _together(targets: Sequence[Target]) -> Target:
+def together(targets: Sequence[Target]) -> Target:
     """Return one target that has the flows, the handlers and the migrations of all; of none, what the project has."""
     if not targets:
         return Target.of_any()

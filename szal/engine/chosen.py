@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Final
 
 import attrs
 
 from szal.engine.lineage import is_child_id
-from szal.engine.which import UNFINISHED, Which, shown_state
+from szal.engine.which import UNFINISHED, Found, Which, shown_state
 from szal.model.state import WorkflowState
 from szal.stores.filters import ExecutionSummary
 from szal.stores.store import Store
@@ -87,8 +87,12 @@ _RUNNING: Final = "being run"
 _WAITING: Final = "waiting for a signal, a time or a decision (named with --state paused, they are resumed too)"
 
 
-def choose(store: Store, action: Action, which: Which, limit: int | None) -> Chosen:
+def choose(
+    store: Store, action: Action, which: Which, limit: int | None, pages: Iterable[Found] | None = None
+) -> Chosen:
     """Return what *action* is to be done with: at most *limit* executions, the oldest of what passes the filters.
+
+    Of *pages*, where they are given, instead of all that passes.
 
     Only ids are kept, so that it is no matter how many there are.
     """
@@ -96,7 +100,7 @@ def choose(store: Store, action: Action, which: Which, limit: int | None) -> Cho
     shown: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     asked = attrs.evolve(which, states=which.states or action.states)
-    for found_here, can_go_on in asked.pages(store):
+    for found_here, can_go_on in asked.pages(store) if pages is None else pages:
         for summary in found_here:
             reason = _reason(action, which, summary, can_go_on)
             if reason is None:

@@ -48,14 +48,16 @@ class Which:
         """Whether any filter is given."""
         return self != Which()
 
-    def pages(self, store: Store, size: int = _PAGE) -> Iterator[Found]:
+    def pages(self, store: Store, size: int = _PAGE, after: ExecutionSummary | None = None) -> Iterator[Found]:
         """Yield what passes them, the newest first, so many at a time that it is no matter how many there are.
+
+        With *after*, what comes after that.
 
         "interrupted" is none that stores know: what counts as running is looked through for it.
         """
         looks_through = 0 < len({INTERRUPTED, *_MAY_BE_INTERRUPTED} & {*self.states}) <= len(_MAY_BE_INTERRUPTED)
-        size, filters = max(size, _FEWEST if looks_through else 1), self._filters()
-        page = store.find(limit=size, **filters)
+        size, filters = max(size, _FEWEST if looks_through else 1), self.filters()
+        page = store.find(limit=size, after=after, **filters)
         while page:
             left = interrupted_among(store, page)
             shown = (shown_state(each.state, is_interrupted=each.execution_id in left) for each in page)
@@ -63,18 +65,19 @@ class Which:
             yield [each for each, does in zip(page, passes, strict=True) if does], left
             page = store.find(limit=size, after=page[-1], **filters)
 
-    def newest(self, store: Store, limit: int) -> Found:
-        """Return the newest that pass them, at most *limit*."""
+    def newest(self, store: Store, limit: int, after: ExecutionSummary | None = None) -> Found:
+        """Return the newest that pass them, at most *limit*; with *after*, of those that come after it."""
         chosen: list[ExecutionSummary] = []
         left: frozenset[str] = frozenset()
-        for found, interrupted in self.pages(store, min(limit, _PAGE)):
+        for found, interrupted in self.pages(store, min(limit, _PAGE), after):
             chosen += found
             left |= interrupted
             if len(chosen) >= limit:
                 break
         return chosen[:limit], left
 
-    def _filters(self) -> Filters:
+    def filters(self) -> Filters:
+        """Return them as stores take them: what is interrupted counts as running there."""
         asked = {*self.states, *(_MAY_BE_INTERRUPTED if INTERRUPTED in self.states else ())}
         return Filters(
             flow_name=self.flow,

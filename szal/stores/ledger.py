@@ -132,6 +132,8 @@ class Holding:
     wake: float | None
     """When an execution that is PAUSED is due."""
     cancelled: bool
+    content_id: str
+    """Of its definition."""
 
 
 @attrs.frozen(kw_only=True)

@@ -223,8 +223,9 @@ class SqlLedger(Ledger):
                 recoveries=recoveries,
                 wake=None if wake is None else float(wake),
                 cancelled=bool(cancelled),
+                content_id=content_id,
             )
-            for execution_id, owner, expires, recoveries, wake, cancelled in rows
+            for execution_id, owner, expires, recoveries, wake, cancelled, content_id in rows
         ]
 
     def undone(self, execution_id: str, step_name: str, data: str) -> None:

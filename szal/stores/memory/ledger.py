@@ -187,6 +187,7 @@ class MemoryLedger(Ledger):
                 recoveries=lease.recoveries,
                 wake=lease.wake,
                 cancelled=lease.cancelled,
+                content_id=lease.definition.content_id,
             )
             for execution_id, lease in leases.items()
             if lease is not None

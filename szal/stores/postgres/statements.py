@@ -501,7 +501,7 @@ STATEMENTS = PostgresStatements(
     ),
     holdings=Statement(
         """
-        SELECT execution_id, owner, expires, recoveries, wake, cancelled
+        SELECT execution_id, owner, expires, recoveries, wake, cancelled, content_id
         FROM szal.szal_leases WHERE execution_id = ANY (%b::text[])
         """,
         by="Ledger.holdings",

@@ -282,7 +282,8 @@ STATEMENTS = Statements(
     ),
     holdings=Statement(
         f"""
-        SELECT execution_id, owner, expires, recoveries, wake, cancelled FROM szal_leases WHERE execution_id {EACH}
+        SELECT execution_id, owner, expires, recoveries, wake, cancelled, content_id
+        FROM szal_leases WHERE execution_id {EACH}
         """,
         by="Ledger.holdings",
         indexes=OF_LEASES,

@@ -1,0 +1,49 @@
+"""Pages as HTML. The templates are szal's own, with an environment of their own: whatever an application has set for
+its own, here everything is escaped."""
+
+from functools import cache
+from typing import Final
+
+import jinja2
+from flask import Response, current_app, url_for
+from flask_wtf.csrf import generate_csrf
+
+from szal.contrib.web import shown
+
+__all__ = ["POLICY", "page", "secured"]
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("szal.contrib.web")
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.globals.update({name: getattr(shown, name) for name in shown.__all__})
+    return made
+
+
+def page(template: str, status: int = 200, **values: object) -> Response:
+    """Return a page. What no text can hold is replaced."""
+    text = _environment().get_template(template).render(url_for=url_for, csrf_field=_csrf_field, **values)
+    return Response(text.encode(errors="replace"), status, content_type="text/html; charset=utf-8")
+
+
+def _csrf_field() -> tuple[str, str]:
+    """Return the name and the value of the field that each form has."""
+    return current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"), generate_csrf()
+
+
+def secured(response: Response) -> Response:
+    """Return an answer with the headers that each has."""
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    if not response.headers.get("Cache-Control"):
+        response.headers["Cache-Control"] = "no-store"
+    return response
