@@ -329,6 +329,18 @@ CASES = (
         ),
     ),
     Case(
+        name="subscribers",
+        title="a chain on a bus with 50 subscribers, each a thread that reads",
+        sizes=(1000, 10_000),
+        quick=(1000,),
+        # What 50 threads cost that are woken is theirs; one that reads nothing must cost no more than they do.
+        targets=(
+            Versus("szal, no subscriber", subject="szal, 1 subscriber"),
+            Versus("szal, no subscriber"),
+            Versus("szal", 1.25, subject="szal, one of 50 stuck"),
+        ),
+    ),
+    Case(
         name="plan",
         title="validate and plan a DAG of three edges a step",
         sizes=(1000, 10_000, 100_000),

@@ -103,6 +103,7 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "events": {
         "subscription": "a bounded queue that drops its oldest",
+        "topic": "patterns of topics",
         "bus": "what happens, published",
         "sinks": "who is told of that, and what else they ask to be told",
         "progress": "what handlers report, published",

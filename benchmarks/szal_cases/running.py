@@ -1,9 +1,11 @@
 """Flows that run without a store."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from benchmarks.szal_cases.flows import RETRIES, WORKERS, chain_of, doze, independent, items_of, layers_of
@@ -131,6 +133,25 @@ def events(job: "Job") -> "Iterator[Repetition]":
         yield checked
 
 
+def subscribed(readers: int, stuck: int, job: "Job") -> "Iterator[Repetition]":
+    """So many threads read what happens on a bus, and so many subscriptions are full, and nobody reads them."""
+    bus = EventBus()
+    read = [bus.subscribe(capacity=100) for _ in range(readers)]
+    full = [bus.subscribe(capacity=100) for _ in range(stuck)]
+    threads = [Thread(target=deque, args=(each, 0), daemon=True) for each in read]
+    for thread in threads:
+        thread.start()
+    try:
+        yield from runs(chain_of(job.size), EngineConfig(event_sink=bus))
+    finally:
+        for each in [*read, *full]:
+            each.close()
+        for thread in threads:
+            thread.join()
+    if any(each.lagged == 0 for each in full) and job.size > 100:
+        raise RuntimeError("nothing was dropped")
+
+
 def events_made(job: "Job") -> "Iterator[Repetition]":
     """The run that nobody listens to; then, for each step, two events and the calls of the listener."""
     heard = 0
@@ -165,5 +186,11 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "flows": {"szal": flows},
     "flows-8": {"szal": flows_8},
     "retry": {"szal": retry, "szal, no policy": chain},
+    "subscribers": {
+        "szal": partial(subscribed, 50, 0),
+        "szal, one of 50 stuck": partial(subscribed, 49, 1),
+        "szal, 1 subscriber": partial(subscribed, 1, 0),
+        "szal, no subscriber": partial(subscribed, 0, 0),
+    },
     "events": {"szal": events, "szal, no listener": chain, "the same, then events made": events_made},
 }

@@ -12,6 +12,7 @@ import attrs
 
 from szal import clock
 from szal.events.subscription import Subscription
+from szal.events.topic import TopicPattern
 from szal.interruption import call_each
 from szal.logs import SafeLogger
 from szal.model.moment import as_datetime
@@ -87,46 +88,6 @@ def _topic(event_type: EventType, name: str) -> str:
     return f"szal/{event_type.partition('_')[0]}/{name}/{event_type}"
 
 
-@attrs.frozen
-class TopicPattern:
-    """A pattern of topics: ``*`` stands for exactly one level, a final ``#`` for any number, none included.
-
-    Both are wildcards only as a whole level: ``issue #3`` is an ordinary name.
-
-    >>> TopicPattern("szal/step/*/step_failed").matches("szal/step/build/step_failed")
-    True
-    >>> TopicPattern("szal/flow/#").matches("szal/step/build/step_failed")
-    False
-    """
-
-    text: str
-    _levels: tuple[str, ...] = attrs.field(init=False, repr=False, eq=False)
-    _open_ended: bool = attrs.field(init=False, repr=False, eq=False)
-
-    def __attrs_post_init__(self) -> None:
-        levels = self.text.split("/")
-        open_ended = levels[-1] == "#"
-        if open_ended:
-            levels.pop()
-        if "#" in levels:
-            raise ValueError(f"pattern {self.text!r}: '#' may only be the last level; '*' matches one level")
-        object.__setattr__(self, "_levels", tuple(levels))
-        object.__setattr__(self, "_open_ended", open_ended)
-
-    @property
-    def name(self) -> str | None:
-        """The one name that the pattern stands for; None where it is for any."""
-        name = self._levels[2] if len(self._levels) > 2 else "*"
-        return None if name == "*" else name.replace("%2F", "/").replace("%25", "%")
-
-    def matches(self, topic: str) -> bool:
-        """Return whether *topic* is one of those that the pattern stands for."""
-        levels = topic.split("/")
-        if len(levels) < len(self._levels) or (len(levels) > len(self._levels) and not self._open_ended):
-            return False
-        return all(wanted in ("*", level) for wanted, level in zip(self._levels, levels, strict=False))
-
-
 class _Listener(Protocol):
     @property
     def pattern(self) -> TopicPattern: ...
@@ -185,9 +146,12 @@ class _Mailbox:
     pattern: TopicPattern
     _subscription: "weakref.ref[Subscription[WorkflowEvent]]"
     _bus: "weakref.ref[EventBus]"
+    _execution_id: str | None
     closed: bool = attrs.field(default=False, init=False)
 
     def deliver(self, event: WorkflowEvent) -> None:
+        if self._execution_id is not None and event.execution_id != self._execution_id:
+            return
         subscription = self._subscription()
         if subscription is not None:
             subscription.put(event)
@@ -197,6 +161,18 @@ class _Mailbox:
     def is_open(self) -> bool:
         subscription = self._subscription()
         return subscription is not None and not subscription.closed
+
+
+@attrs.frozen
+class _OfExecution:
+    """A callback that is called with what happens in one execution only."""
+
+    execution_id: str
+    callback: Callable[[WorkflowEvent], object]
+
+    def __call__(self, event: WorkflowEvent) -> None:
+        if event.execution_id == self.execution_id:
+            self.callback(event)
 
 
 Listeners: TypeAlias = tuple[_Listener, ...]
@@ -269,37 +245,50 @@ class EventBus:
 
     @overload
     def subscribe(
-        self, pattern: str = "#", callback: None = None, capacity: int | None = None
+        self,
+        pattern: str = "#",
+        callback: None = None,
+        capacity: int | None = None,
+        *,
+        execution_id: str | None = None,
     ) -> Subscription[WorkflowEvent]: ...
 
     @overload
-    def subscribe(self, pattern: str, callback: Callable[[WorkflowEvent], object]) -> CallbackHandle: ...
+    def subscribe(
+        self, pattern: str, callback: Callable[[WorkflowEvent], object], *, execution_id: str | None = None
+    ) -> CallbackHandle: ...
 
     @overload
-    def subscribe(self, pattern: str = "#", *, callback: Callable[[WorkflowEvent], object]) -> CallbackHandle: ...
+    def subscribe(
+        self, pattern: str = "#", *, callback: Callable[[WorkflowEvent], object], execution_id: str | None = None
+    ) -> CallbackHandle: ...
 
     def subscribe(
         self,
         pattern: str = "#",
         callback: Callable[[WorkflowEvent], object] | None = None,
         capacity: int | None = None,
+        *,
+        execution_id: str | None = None,
     ) -> "Subscription[WorkflowEvent] | CallbackHandle":
         """Receive the events whose topic matches *pattern* (see `TopicPattern`; `ValueError` if it is not one).
 
         Without *callback*, returns an iterator that buffers up to *capacity* events and leaves the bus when closed
         or dropped. With it, *callback* is called on the thread that publishes, until the returned handle is closed;
-        there is nothing to buffer, and a *capacity* is a ValueError.
+        there is nothing to buffer, and a *capacity* is a ValueError. With *execution_id*, it is what happens in that
+        execution, not in its sub-flows.
         """
         compiled = TopicPattern(pattern)
         if callback is not None:
             if capacity is not None:
                 raise ValueError("capacity is for subscriptions without a callback")
-            handle = CallbackHandle(compiled, callback, weakref.ref(self))
+            called = callback if execution_id is None else _OfExecution(execution_id, callback)
+            handle = CallbackHandle(compiled, called, weakref.ref(self))
             self._join(handle)
             return handle
         size = self.capacity if capacity is None else capacity
         subscription: Subscription[WorkflowEvent] = Subscription(size, lambda: self._leave(mailbox))
-        mailbox = _Mailbox(compiled, weakref.ref(subscription), weakref.ref(self))
+        mailbox = _Mailbox(compiled, weakref.ref(subscription), weakref.ref(self), execution_id)
         self._join(mailbox)
         return subscription
 

@@ -123,18 +123,29 @@ class ProgressHub:
     capacity: int = attrs.field(default=256, validator=attrs.validators.ge(1))
     # Changed and copied by atomic operations only, as nothing here takes a lock. Who closes the hub sets the flag and
     # then takes the clients, who subscribes adds one and then looks at the flag: whichever comes second sees the first.
-    _clients: "set[weakref.ref[Subscription[StepProgress]]]" = attrs.field(factory=set, init=False)
+    # Each with the execution that it is to hear of, or None.
+    _clients: "dict[weakref.ref[Subscription[StepProgress]], str | None]" = attrs.field(factory=dict, init=False)
     _closed: bool = attrs.field(default=False, init=False)
 
     def sink(self) -> Callable[[StepProgress], None]:
         """Return the function to give to the engine as ``progress_sink``."""
         return self._publish
 
-    def subscribe(self) -> Subscription[StepProgress]:
-        """Return an iterator over the progress reported from now on; already at its end if the hub is closed."""
-        client: Subscription[StepProgress] = Subscription(self.capacity, lambda: self._clients.discard(place))
-        place = weakref.ref(client, self._clients.discard)
-        self._clients.add(place)
+    def subscribe(self, *, execution_id: str | None = None) -> Subscription[StepProgress]:
+        """Return an iterator over the progress reported from now on; already at its end if the hub is closed.
+
+        With *execution_id*, over what steps of that execution report, not of its sub-flows.
+
+        >>> hub = ProgressHub()
+        >>> client = hub.subscribe(execution_id="order-42")
+        >>> for order in ("order-41", "order-42"):
+        ...     hub.sink()(StepProgress("build", "0b9f", order, 50))
+        >>> client.get(timeout=1).execution_id, client.get(timeout=0)
+        ('order-42', None)
+        """
+        client: Subscription[StepProgress] = Subscription(self.capacity, lambda: self._clients.pop(place, None))
+        place = weakref.ref(client, lambda gone: self._clients.pop(gone, None))
+        self._clients[place] = execution_id
         if self._closed:
             client.close()
         return client
@@ -163,7 +174,7 @@ class ProgressHub:
         run_to_end(close_clients)
 
     def _publish(self, progress: StepProgress) -> None:
-        clients = iter(self._live())
+        clients = iter(self._live(progress.execution_id))
         try:
             for client in clients:
                 client.put(progress)
@@ -172,8 +183,15 @@ class ProgressHub:
                 client.put(progress)
             raise
 
-    def _live(self) -> list[Subscription[StepProgress]]:
-        return [client for ref in self._clients.copy() if (client := ref()) is not None and not client.closed]
+    def _live(self, execution_id: str | None = None) -> list[Subscription[StepProgress]]:
+        """Return who still listens; with *execution_id*, who is to hear of that one."""
+        return [
+            client
+            for place, wanted in self._clients.copy().items()
+            if (wanted is None or execution_id in (None, wanted))
+            and (client := place()) is not None
+            and not client.closed
+        ]
 
 
 def sse_frame(event: str | None, id: str | None, data: object) -> str:  # noqa: A002 - the field's name

@@ -150,6 +150,14 @@ class TestSubscriptions:
             bus.publish(event)
         assert drained(everything) == published
 
+    def test_hear_of_one_execution_only_if_they_say_so(self, bus):
+        heard, called = bus.subscribe(execution_id="e2"), []
+        bus.subscribe("szal/flow/#", callback=called.append, execution_id="e2")
+        events = [WorkflowEvent("flow_started", "ci", execution_id=name) for name in ("e1", "e2", "e3")]
+        for event in events:
+            bus.publish(event)
+        assert (drained(heard), called) == ([events[1]], [events[1]])
+
     def test_hear_of_what_is_given_to_the_bus_as_a_function(self, bus):
         everything = bus.subscribe()
         bus(flow_event())

@@ -180,6 +180,13 @@ class TestProgressHub:
         hub.close()
         assert [list(client) for client in clients] == [[progress(1), progress(2)]] * 2
 
+    def test_a_subscriber_gets_what_one_execution_reports_if_it_says_so(self):
+        hub = ProgressHub()
+        mine, other = hub.subscribe(execution_id="order-42"), hub.subscribe(execution_id="order-43")
+        hub.sink()(progress(1))
+        assert (hub.subscriber_count, drained(mine), drained(other)) == (2, [progress(1)], [])
+        assert hub.subscriber_count == 0
+
     def test_a_subscriber_gets_what_is_reported_from_then_on(self):
         hub = ProgressHub()
         report = hub.sink()
