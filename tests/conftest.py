@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from pairs import FULL
 from stores.postgres_server import PostgresServer, postgres_server
 
 from szal.stores import open_store
@@ -51,6 +53,31 @@ def pytest_collection(session: pytest.Session) -> None:
         for file in sorted(here.rglob("test_*.py"))[number::count]:
             with contextlib.suppress(Exception, pytest.skip.Exception):  # that will be told where it is collected
                 importlib.import_module(".".join(file.relative_to(here).with_suffix("").parts))
+
+
+MANY_ROWS = 4
+SLOW_ROOMS = {"cli", "contrib", "durable", "engine", "steps", "stores", "surroundings", "test_benchmarks.py"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a slow test with many rows, have a run of everything take a third: another one on each version of Python.
+
+    Whoever names a file runs all of its rows; so does SZAL_TEST_FULL=1.
+    """
+    if FULL or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    rows = defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        if SLOW_ROOMS & {*item.path.relative_to(Path(__file__).parent).parts}:
+            rows[item.nodeid.partition("[")[0]].append(item)
+    left_out = set[pytest.Item]()
+    for group in rows.values():
+        if len(group) >= MANY_ROWS:
+            group.sort(key=lambda item: item.nodeid)  # not as they are shuffled
+            left_out.update(item for place, item in enumerate(group) if (place - sys.version_info.minor) % 3)
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish() -> None:

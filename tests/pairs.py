@@ -1,17 +1,11 @@
 """Some of the parameters of a test, where all would take long: SZAL_TEST_FULL=1 has them all."""
 
 import os
-import sys
 from collections.abc import Sequence
 from itertools import combinations, cycle, islice, product
 from typing import Any
 
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
-
-
-def shared_out(rows: Sequence[Any], shares: int = 3) -> list[Any]:
-    """Return one of *shares* parts of *rows*: another one for each version of Python, as tests are run on several."""
-    return [*rows] if FULL else [*rows[sys.version_info.minor % shares :: shares]]
 
 
 def pairs(*columns: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from pairs import shared_out
 from stores.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +86,7 @@ def given(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return lend
 
 
-@pytest.mark.parametrize(("case", "role"), shared_out(SUBJECTS))
+@pytest.mark.parametrize(("case", "role"), SUBJECTS)
 def test_every_subject_of_szal_and_every_floor_runs(
     case: Case, role: Role, tmp_path: Path, given: Callable[[Case], dict[str, str]]
 ) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 import psycopg
 import pytest
 from helper_engine import ForeignStore, bounded, waited
-from pairs import FULL, beside, shared_out
+from pairs import FULL, beside
 from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
@@ -196,7 +196,7 @@ def ask():
 # -- a store that fails in the middle of a run ----------------------------------------------------------
 
 
-@in_cases(*shared_out(CASES, 2))
+@in_cases(*CASES)
 def test_handlers_are_told_and_waited_for_under_the_lease_before_run_raises(trouble, renewals):
     scene = Scene(trouble.begin, *([ask()] if trouble.what == "refuses reads" else []))
     first = Engine(scene, EngineConfig(execution_store=trouble.mine, lease_ttl=LEASE, cancel_grace=20))

@@ -9,7 +9,6 @@ import pytest
 from durable.bank import UNTOUCHED, Bank, Moved, once, transfer
 from durable.children import killed
 from helper_engine import LONG, ForeignStore, bounded, waited
-from pairs import shared_out
 from processes import wait_until
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.orm import Session
@@ -803,7 +802,7 @@ DIES = """
 """
 
 
-ANYWHERE = [*shared_out([0, 1, 2, 3, "the end"]), "before the commit", "after the commit"]
+ANYWHERE = [0, 1, 2, 3, "the end", "before the commit", "after the commit"]
 
 
 @pytest.mark.parametrize("place", ANYWHERE)
