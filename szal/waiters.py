@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from szal.clock import monotonic
 
@@ -21,6 +21,7 @@ __all__ = [
     "Flag",
     "Mailbox",
     "Waiters",
+    "Wakes",
     "get_within",
     "naps",
     "wait_for",
@@ -32,6 +33,14 @@ __all__ = [
 T = TypeVar("T")
 
 Waiters = set[threading.Lock]
+
+
+class Wakes(Protocol):
+    """What a thread waits for that is to be woken: a lock that is held, or what looks like one."""
+
+    def locked(self) -> bool: ...
+    def release(self) -> None: ...
+
 
 LONGEST_WAIT: Final = threading.TIMEOUT_MAX
 """In seconds. Locks and queues refuse to wait for longer: some centuries, or some weeks on Windows."""

@@ -94,6 +94,10 @@ def test_the_legacy_job_and_the_flow_go_on_after_a_kill_and_send_each_invoice_on
     assert sent == [["ada", "120"], ["borg", "80"], ["cyr", "45"], ["dee", "210"]]
 
 
+def test_primes_are_counted_in_child_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of("primes.py", capsys) == "9592 primes below 100000\n"
+
+
 def test_thumbnails_are_made_of_the_photos_that_ship(tmp_path: Path) -> None:
     result = runpy.run_path(str(EXAMPLES / "thumbnails.py"))["thumbnails"].run({"to": str(tmp_path)})
     assert result["shrink"].output == ["dawn.ppm", "dusk.ppm", "noon.ppm"]

@@ -21,6 +21,7 @@ KINDS = {
     "flow": "A flow, or what it was given, cannot be run as it is",
     "execution": "An execution cannot be begun, gone on with, or run again",
     "step": "A step, or a flow, did not succeed",
+    "elsewhere": "An attempt could not be made in another process, or did not end well there",
     "items": "A step that runs over a list did not succeed",
     "command": "A command did not succeed",
     "store": "The store could not do what was asked of it",

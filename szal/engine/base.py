@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from szal.engine.health import Health
     from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
+    from szal.steps.processes import Processes
 
 __all__ = ["Background", "EngineBase"]
 
@@ -68,6 +69,7 @@ class EngineBase:
         self._abandoned = Count()
         self._lease_losses = Count()
         self._owned: list[Closed] = []
+        self._processes: dict[str, Processes] = {}  # that there are, once they are needed
         self.config.sinks.opened(self)
 
     @classmethod
@@ -165,6 +167,8 @@ class EngineBase:
     def _shut_down(self) -> None:
         """Let go of what runs have used, now that there is none."""
         self.threads.close()
+        for processes in self._processes.copy().values():
+            processes.close()
         self._admission.close()
         try:
             close_all(self._owned)
@@ -215,6 +219,16 @@ class EngineBase:
     def _driver(self, execution_id: str, *, background: bool = False, execution: Execution | None = None) -> Driver:
         is_background = background or self.config.daemon
         return Driver(self, execution_id, self._admission.leased, background=is_background, execution=execution)
+
+    def processes(self) -> "Processes":
+        """Return the child processes that attempts are made in; none is started by that."""
+        if not self._processes:
+            from szal.steps.processes import Processes
+
+            config = self.config
+            made = Processes(config.max_concurrency, config.cancel_grace, config.idle_timeout)
+            self._processes.setdefault("all", made)  # another thread may have been faster
+        return self._processes["all"]
 
     def take(self, driver: Driver) -> bool:
         """Take the id of a run for it; called by its driver."""

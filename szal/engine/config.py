@@ -12,10 +12,10 @@ from szal.events.sinks import EventSink, Sinks, sinks_in
 from szal.expressions.path import Json
 from szal.function import ONE_CONTEXT, check_handler
 from szal.model.catalogue import WorkflowStorage
-from szal.model.fields import problem_of_shares
+from szal.model.fields import problem_of_isolation, problem_of_shares
 from szal.model.redaction import Redaction, Rule, Rules
 from szal.model.state import StepStatus
-from szal.model.step import INLINE, Inline
+from szal.model.step import INLINE, Inline, Isolation
 from szal.number import check
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.context import Handler
@@ -106,7 +106,11 @@ class EngineConfig:
     functions are the program's, but for steps with ``inline="always"``; commands stay here. What crosses is pickled:
     functions that are found by import, and plain data. `around` is entered there. Whoever has made it shuts it down.
     It is given `max_concurrency` attempts of a run at a time. docs/scaling.md says what goes where.
-    `idle_timeout`: how long a thread of the engine's may be idle before it ends.
+    `isolation`: "process": attempts and undos of steps that say nothing of it, in flows that say nothing, are made in
+    child processes of the engine's, up to `max_concurrency` of them, which time-outs and cancellations really end
+    (`StepDef.isolation`). As on an executor, what crosses is pickled, and `around` is entered there; it cannot be said
+    beside one. A clock that a test moves has all of them made here.
+    `idle_timeout`: how long a thread of the engine's, or a child process, may be idle before it ends.
     `daemon`: nothing that this engine runs keeps the interpreter from exiting: no thread of `start`, no handler.
     Whoever says so closes it in time (`Engine.close` with *drain*, in an `atexit` function say); what then still runs
     is left, as by a crash. The engines of `szal.contrib.flask` and `szal.contrib.django` are such.
@@ -124,7 +128,8 @@ class EngineConfig:
     given, and by who goes on with an execution, as they are not recorded. The environment variable
     ``SZAL_SECRET_NAME`` comes after it. docs/secrets.md says more.
     `migrations`: by flow name, how stored definitions are brought forward before an execution is resumed.
-    `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; and how long
+    `cancel_grace`: how long a cancelled run waits for its running handlers before it leaves them behind; how long a
+    handler in a child process has from SIGTERM to SIGKILL, at a time-out too; and how long
     the end of a ``with engine`` block waits for what runs, where others can go on with it (`Engine.close`).
 
     >>> EngineConfig(max_concurrency=0)
@@ -150,6 +155,7 @@ class EngineConfig:
     capacities: Mapping[str, int] = attrs.field(factory=dict, converter=dict)
     inline: Inline = attrs.field(default="auto")
     executor: Executor | None = attrs.field(default=None)
+    isolation: Isolation | None = attrs.field(default=None)
     around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
     idle_timeout: float = attrs.field(default=10.0)
     daemon: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
@@ -259,6 +265,14 @@ class EngineConfig:
         if value not in INLINE:
             raise ValueError(f"{attribute.name} is one of {', '.join(INLINE)}, not {value!r}")
 
+    @isolation.validator
+    def _one_place(self, attribute: "attrs.Attribute[object]", value: object) -> None:
+        if (problem := problem_of_isolation(value)) is not None:
+            raise ValueError(f"{attribute.name} {problem}")
+        if value == "process" and (self.executor is not None or self.inline == "always"):
+            other = "inline='always'" if self.executor is None else "an executor"
+            raise ValueError(f"{attribute.name}='process' and {other}: a handler is called in one place")
+
     @executor.validator
     def _an_executor(self, attribute: "attrs.Attribute[Executor | None]", value: object) -> None:
         if value is not None and not isinstance(value, Executor):
@@ -267,13 +281,15 @@ class EngineConfig:
 
     @around.validator
     def _found_by_import(self, attribute: "attrs.Attribute[object]", value: tuple[Surrounding, ...]) -> None:
-        if self.executor is None:
+        isolates = self.isolation == "process" and not self.clock.stands_still
+        if self.executor is None and not isolates:
             return
+        where = "handlers are called, in child processes" if isolates else "the executor calls handlers"
         from szal.steps.pickling import problem_of_pickling
 
         for place, function in enumerate(value):
             if (problem := problem_of_pickling(function)) is not None:
-                told = f"{attribute.name}[{place}] is entered where the executor calls handlers"
+                told = f"{attribute.name}[{place}] is entered where {where}"
                 raise ValueError(f"{told}, and cannot be sent ({problem}): put it at the top level of a module")
 
     @commit_timeout.validator

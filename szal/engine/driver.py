@@ -35,6 +35,7 @@ from szal.waiters import Flag
 if TYPE_CHECKING:
     from szal.engine.stats import Load
     from szal.engine.status import ExecutionStatus
+    from szal.steps.processes import Processes
     from szal.stores.ledger import Signal
 
 __all__ = ["Driver", "Host", "NotAdmitted"]
@@ -53,6 +54,9 @@ class Host(Protocol):
     threads: Threads
     durations: Durations
     resources: Resources
+
+    def processes(self) -> "Processes":
+        """Return the child processes that attempts are made in."""
 
     def on_abandoned(self, attempt: Attempt) -> None:
         """Take note that a handler was left behind."""
@@ -192,6 +196,7 @@ class Driver:
             leased=self._leased,
             durations=host.durations,
             watched=host.watched,
+            processes=host.processes,
         )
         self._lifecycle = lifecycle
         scheduler.is_whole = partial(family.is_whole, lifecycle)

@@ -14,6 +14,7 @@ from szal.engine.durations import Durations
 from szal.engine.finishing import final_run
 from szal.engine.launching import Launcher
 from szal.engine.leased_store import LeasedStore
+from szal.engine.placing import Processing, is_elsewhere, placed
 from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
 from szal.engine.rollback import Rollback, in_texts
@@ -32,7 +33,6 @@ from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import FAN_OUT, SUB_FLOW
-from szal.steps.around import within
 from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Lifecycle(Supervised):
         leased: LeasedStore | None,
         durations: Durations,
         watched: "Callable[[str], Callable[[], object] | None]",
+        processes: Processing,
     ) -> None:
         self.spec = spec = what.spec if isinstance(what, Completed) else what
         self.store_error: Exception | None = None
@@ -74,6 +75,7 @@ class Lifecycle(Supervised):
         self._leased = leased
         self._durations = durations
         self._watched = watched
+        self._processes = processes
         self.record = copy_of(spec.record)  # the result becomes part of it, and leads to frames that hold the spec
         self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now, watched(self.execution_id))
         self.started = 0.0
@@ -155,19 +157,14 @@ class Lifecycle(Supervised):
             log=journal,
             commit_first=journal is not None and config.durability == "step",
             encode=self.recording.encode,
-            inline=spec.token is None and config.executor is None,
+            inline=spec.token is None and not is_elsewhere(spec.flow, spec.plan, config),
             inline_as=config.inline,
             relievable=journal is not None,
         )
 
     def _surrounded(self, handlers: Sequence[Handler | None]) -> Sequence[Handler | None]:
-        """Return what does each step, within what the engine has around it; on its executor, where it has one."""
-        config = self._config
-        if config.executor is None or not handlers:
-            return within(config.around, handlers)
-        from szal.steps.sending import sent
-
-        return sent(config.executor, config.around, handlers, self.spec.plan.steps, config.inline)
+        """Return what does each step, within what the engine has around it, wherever that is."""
+        return placed(self.spec.flow, self.spec.plan, handlers, self._config, self._processes)
 
     def _needs_decision(self, node: Node) -> None:
         self.undecided.append(node)
@@ -493,6 +490,7 @@ class Lifecycle(Supervised):
             leased=self._leased,
             durations=self._durations,
             watched=self._watched,
+            processes=self._processes,
         )
         child.run.ends_waits = child.run.ends_waits or self.run.ends_waits or is_final
         child.run.stoppable = not is_final

@@ -10,6 +10,7 @@ import attrs
 
 from szal.collector import without_collector
 from szal.engine.config import EngineConfig
+from szal.engine.placing import check_sent
 from szal.engine.secrets import with_secrets
 from szal.errors import DefinitionMismatch, EncodeError, GiveUp, HandlerNotFound, InvalidFlow, StoreError
 from szal.expressions.copies import own_copy
@@ -129,14 +130,14 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
             if (problem := bounds.problem_of_key(step.name)) is not None:
                 forward[place] = partial(_refused, problem)
     if not (flow.rollback_on_failure or rolls_back):
-        _check_sent(flow, steps, config, forward)
+        check_sent(flow, plan, config, forward)
         return Binding(forward, ())
     undo = [undo_handler(step, flow.name, resolver, config) for step in steps]
     without = (step for step, handler in zip(steps, undo, strict=True) if is_undoable(step) and handler is None)
     missing = [step.name for step in without if step.step_type != "sub_flow"]  # whose own rollback undoes it
     if missing:
         raise HandlerNotFound(tuple(missing), "rollback handler")
-    _check_sent(flow, steps, config, forward, undo)
+    check_sent(flow, plan, config, forward, undo)
     return Binding(forward, undo)
 
 
@@ -185,6 +186,8 @@ def _check_settings(flow: FlowDef, plan: Plan, config: EngineConfig) -> None:
         if step.inline is None and step.step_type not in ENGINE_TYPES and not config.clock.stands_still
         for problem in problems_of_inline(step, config.inline, " of the engine")
     ]
+    if flow.isolation == "process" and config.inline == "always" and not config.clock.stands_still:
+        problems.append("the flow's isolation='process' and inline='always' of the engine: give that inline='auto'")
     for step in plan.sharers:
         short = {name: n for name, n in step.resources.items() if n > config.capacities.get(name, 1)}
         problems += [
@@ -194,19 +197,6 @@ def _check_settings(flow: FlowDef, plan: Plan, config: EngineConfig) -> None:
         ]
     if problems:
         raise InvalidFlow(flow.name, tuple(problems))
-
-
-def _check_sent(
-    flow: FlowDef, steps: Sequence[StepDef], config: EngineConfig, *handlers: Sequence[Handler | None]
-) -> None:
-    """Raise `InvalidFlow` for functions that the engine's executor cannot be sent."""
-    if config.executor is None:
-        return
-    from szal.steps.sending import problems_of_sending
-
-    problems = [problem for each in handlers for problem in problems_of_sending(each, steps, config.inline)]
-    if problems:
-        raise InvalidFlow(flow.name, tuple(dict.fromkeys(problems)))
 
 
 def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler is given it)

@@ -15,6 +15,7 @@ from szal.errors.command import (
     ShellFailed,
 )
 from szal.errors.description import MAX_TEXT, UNPRINTABLE, cut, describe, text_of
+from szal.errors.elsewhere import FailedElsewhere, NotSendable, ProcessDied
 from szal.errors.execution import (
     CannotRetry,
     CannotReuse,
@@ -53,11 +54,9 @@ from szal.errors.items import ItemsFailed, NoList, TooManyItems
 from szal.errors.root import SzalError, partial_output_of
 from szal.errors.step import (
     AroundFailed,
-    FailedElsewhere,
     FlowFailed,
     MissingValue,
     NotComparable,
-    NotSendable,
     OutputMasked,
     OutputNotSerializable,
     ResourceHeld,
@@ -129,6 +128,7 @@ __all__ = [
     "NotSupportedHere",
     "OutputMasked",
     "OutputNotSerializable",
+    "ProcessDied",
     "ResourceHeld",
     "RetryAfter",
     "RetryExhausted",

@@ -8,11 +8,9 @@ from szal.errors.value import EncodeError
 
 __all__ = [
     "AroundFailed",
-    "FailedElsewhere",
     "FlowFailed",
     "MissingValue",
     "NotComparable",
-    "NotSendable",
     "OutputMasked",
     "OutputNotSerializable",
     "ResourceHeld",
@@ -273,44 +271,6 @@ class OutputMasked(StepError):
     def __str__(self) -> str:
         again = f"szal rerun {self.execution_id} --from {self.step}"
         return f"{self.what} of step {self.step!r} held a secret, and is recorded masked: run it again ({again})"
-
-
-@attrs.define(repr=False, slots=False)
-class NotSendable(StepError):
-    """An attempt that cannot be made on the engine's executor, as something cannot get there or back.
-
-    Cause: what is sent is a pickle: functions that are found by import, and plain data. The text names what is not, or
-        what the other side could not load.
-    Next: put the function at the top level of a module that both sides can import; pass plain data; or give the step
-        `inline="always"`, which keeps it in the engine's process. It is not tried again as it is.
-
-    >>> print(NotSendable("load", "input 'file'", "TypeError: cannot pickle 'TextIOWrapper' instances"))
-    load cannot be done on the executor: input 'file': TypeError: cannot pickle 'TextIOWrapper' instances
-    """
-
-    step: str
-    what: str
-    error: str
-
-    def __str__(self) -> str:
-        return f"{self.step} cannot be done on the executor: {self.what}: {self.error}"
-
-
-@attrs.define(repr=False, slots=False)
-class FailedElsewhere(StepError):
-    """In the place of an exception of a handler on the engine's executor that cannot be pickled: its text.
-
-    Cause: the handler raised, and its exception cannot cross to another process.
-    Next: mend what the text names. `retry_on` cannot know it by its class: raise one that can be pickled.
-
-    >>> print(FailedElsewhere("parser.BadLine: line 7"))
-    parser.BadLine: line 7
-    """
-
-    error: str
-
-    def __str__(self) -> str:
-        return self.error
 
 
 @attrs.define(repr=False, slots=False)

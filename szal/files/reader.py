@@ -21,7 +21,7 @@ from szal.files.vocabulary import (
     name_of_trigger,
 )
 from szal.model.flow import FlowDef, FlowMode
-from szal.model.step import DELAY, ENGINE_TYPES, INLINE, MAX_ITEMS, StepDef, TriggerMode
+from szal.model.step import DELAY, ENGINE_TYPES, INLINE, ISOLATION, MAX_ITEMS, StepDef, TriggerMode
 
 __all__ = ["FlowReader", "SubFlows"]
 
@@ -80,6 +80,7 @@ class FlowReader:
             steps=self._step_list(top),
             rollback_on_failure=top.flag("rollback_on_failure"),
             fail_fast=top.flag("fail_fast"),
+            isolation=top.one_of("isolation", {name: name for name in ISOLATION}),
             timeout=top.duration("timeout"),
             inputs=read_inputs(top),
         )
@@ -189,6 +190,7 @@ class FlowReader:
             idempotent=step.flag("idempotent", True),
             resources=_shares(step),
             inline=step.one_of("inline", {name: name for name in INLINE}),
+            isolation=step.one_of("isolation", {name: name for name in ISOLATION}),
             foreach=step.plain("foreach", (list, str)),
             max_parallel=None if step.get("max_parallel") is None else step.whole("max_parallel", 1),
             max_items=step.whole("max_items", MAX_ITEMS),

@@ -27,7 +27,7 @@ from szal.model.analysis import FlowMode
 from szal.model.config import STOP_SIGNALS, VARIABLE
 from szal.model.duration import DURATION
 from szal.model.state import NamedEnum
-from szal.model.step import INLINE, BackoffStrategy
+from szal.model.step import INLINE, ISOLATION, BackoffStrategy
 
 __all__ = ["flow_schema"]
 
@@ -97,6 +97,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
         "What it shares with other steps: so much of each, by name. It waits until it has that.",
     ),
     "inline": ({"enum": [*INLINE, None]}, "Whether it runs on the thread that coordinates the run."),
+    "isolation": ({"enum": [*ISOLATION, None]}, "process: in a child process, which a time-out really ends."),
     "idempotent": (_FLAG, "False: it must not run twice."),
     "rollback": (_either(_FLAG, _part("rollback")), "How to undo it."),
     "run": (_TEXT, "A shell command."),

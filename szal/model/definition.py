@@ -40,7 +40,7 @@ class Definition:
     def of(cls, flow: FlowDef) -> "Definition":
         """Return that of *flow*, made once for as long as the flow says the same (`Kept`); raise `EncodeError`."""
         own = (flow.id, flow.name, flow.description, flow.mode, flow.version, flow.timeout, flow.rollback_on_failure)
-        fields = (*own, flow.fail_fast, *map(cls.of, flow.sub_flows))
+        fields = (*own, flow.fail_fast, flow.isolation, *map(cls.of, flow.sub_flows))
         kept: Kept[Definition] | None = flow._definition
         if kept is None or not kept.is_of(flow, fields):
             kept = flow._definition = Kept(flow, fields, cls(*_text_and_content(flow)))
@@ -130,7 +130,7 @@ _HOW: Final = frozenset(
         ),
         *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
         *("undo_on_failure", "continue_on_error", "cancel_losers", "priority"),
-        *("max_parallel", "max_items", "delay_ms", "until_timeout_ms", "inline", "resources"),
+        *("max_parallel", "max_items", "delay_ms", "until_timeout_ms", "inline", "isolation", "resources"),
     }
 )
 """What a step says of how it is tried and undone: another one is no reason to do again what it did."""

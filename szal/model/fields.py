@@ -7,11 +7,22 @@ from typing import Any, Final
 from szal.function import ONE_CONTEXT, problem_of_function
 from szal.model.exception_name import problem_of_exception_name
 from szal.model.state import NamedEnum
-from szal.model.step import DELAY, ENGINE_TYPES, INLINE, MAX_COUNT, BackoffStrategy, Inline, StepDef, TriggerMode
+from szal.model.step import (
+    DELAY,
+    ENGINE_TYPES,
+    INLINE,
+    ISOLATION,
+    MAX_COUNT,
+    BackoffStrategy,
+    Inline,
+    StepDef,
+    TriggerMode,
+)
 from szal.number import problem_of, shown
 
 __all__ = [
     "problem_of_id",
+    "problem_of_isolation",
     "problem_of_member",
     "problem_of_name",
     "problem_of_shares",
@@ -105,6 +116,12 @@ def _problem_of_inline(value: object) -> str | None:
     return None if isinstance(value, str) and value in INLINE else f"is none of {', '.join(INLINE)} ({shown(value)})"
 
 
+def problem_of_isolation(value: object) -> str | None:
+    """Return what keeps *value* from saying where handlers are called; None: nothing, or it says nothing."""
+    known = value is None or (isinstance(value, str) and value in ISOLATION)
+    return None if known else f"is none of {', '.join(ISOLATION)} ({shown(value)})"
+
+
 def problem_of_shares(value: object) -> str | None:
     """Return what keeps *value* from saying how much there is, or needed, of what is shared.
 
@@ -189,6 +206,7 @@ _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("step_type", problem_of_text),
     ("max_parallel", _problem_of_size),
     ("inline", _problem_of_inline),
+    ("isolation", problem_of_isolation),
     ("done_when", _problem_of_question),
 )
 
@@ -214,6 +232,7 @@ def problems_of_step(step: StepDef) -> Iterator[str]:
         yield from _problems_of_engine_step(step)
     else:
         yield from problems_of_inline(step, step.inline)
+        yield from _problems_of_isolation(step)
     yield from _problems_of_polling(step)
     if step.finally_ is True:
         yield from _problems_of_finally(step)
@@ -227,6 +246,8 @@ def _problems_of_engine_step(step: StepDef) -> Iterator[str]:
         yield f"total_timeout of a step of type {step.step_type!r}: it is for steps that a handler does"
     if step.inline is not None:
         yield f"inline of a step of type {step.step_type!r}: it is for steps that a handler does"
+    if step.isolation is not None:
+        yield f"isolation of a step of type {step.step_type!r}: it is for steps that a handler does"
     if step.resources:
         yield f"resources of a step of type {step.step_type!r}: they are for steps that a handler does"
     if step.until is not None:
@@ -249,6 +270,14 @@ def problems_of_inline(step: StepDef, inline: Inline | None, where: str = "") ->
     for field in () if inline != "always" else ("timeout", "total_timeout"):
         if getattr(step, field) is not None:
             yield f"{field} and inline='always'{where}: nobody can stop waiting for the thread that coordinates"
+    if inline == "always" and step.isolation == "process":
+        yield f"isolation='process' and inline='always'{where}: it is called in a child process, or on that thread"
+
+
+def _problems_of_isolation(step: StepDef) -> Iterator[str]:
+    """Yield what does not go together with being called in a child process."""
+    if step.isolation == "process" and step.step_type == "shell":
+        yield "isolation='process' of a step of type 'shell': a command is a process already"
 
 
 def _problems_of_finally(step: StepDef) -> Iterator[str]:
@@ -275,6 +304,7 @@ def problems_of_flow(flow: Any) -> Iterator[str]:
         "version": _problem_of_count,
         "rollback_on_failure": _problem_of_flag,
         "fail_fast": _problem_of_flag,
+        "isolation": problem_of_isolation,
         "timeout": lambda value: None if value is None else _problem_of_duration(value),
         "file": lambda value: None if value is None else problem_of_text(value),
         "inputs": lambda value: None if isinstance(value, Mapping) else f"are no mapping ({shown(value)})",

@@ -12,7 +12,7 @@ from szal.model.analysis import Analysis, FlowMode, walk
 from szal.model.fields import problems_of_flow
 from szal.model.inputs import Input, problems_of_inputs
 from szal.model.moment import kept_limit
-from szal.model.step import StepDef, new_id
+from szal.model.step import Isolation, StepDef, new_id
 from szal.model.texts import unread_in_flow
 from szal.model.validation import analyse
 from szal.number import shown
@@ -63,6 +63,7 @@ class FlowDef:
     themselves.
     `fail_fast`: the first failure that ends it, an item's too, stops what still runs, its sub-flows included, and skips
     what has not begun.
+    `isolation`: of its steps that say nothing of theirs (`StepDef.isolation`), those of its sub-flows not included.
     `timeout`: limits a whole run, as that of a step; None: nothing does.
     `inputs`: the inputs that a run takes, each with its default or a declaration: an object with only the keys `type`
     (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other input is
@@ -87,6 +88,7 @@ class FlowDef:
     steps: list[StepDef] = attrs.field(factory=list, converter=_steps)
     rollback_on_failure: bool = False
     fail_fast: bool = False
+    isolation: Isolation | None = None
     timeout: float | None = attrs.field(default=None, converter=kept_limit)
     inputs: Mapping[str, Json] = attrs.field(factory=dict, eq=as_written)
     sub_flows: "tuple[FlowDef, ...]" = attrs.field(default=(), converter=_flows)

@@ -18,11 +18,13 @@ from szal.model.state import NamedEnum
 __all__ = [
     "DELAY",
     "INLINE",
+    "ISOLATION",
     "MAX_COUNT",
     "MAX_ITEMS",
     "BackoffStrategy",
     "Failure",
     "Inline",
+    "Isolation",
     "StepDef",
     "TriggerMode",
 ]
@@ -41,6 +43,11 @@ Inline: TypeAlias = Literal["auto", "never", "always"]
 there."""
 
 INLINE: Final[tuple[Inline, ...]] = ("auto", "never", "always")
+
+Isolation: TypeAlias = Literal["thread", "process"]
+"""Where a handler is called: on a thread of the engine's process, or in a child process, which can be ended."""
+
+ISOLATION: Final[tuple[Isolation, ...]] = ("thread", "process")
 
 WAIT_TYPES = frozenset({"wait", "sleep"})
 """The step types that do nothing but wait."""
@@ -206,6 +213,9 @@ class StepDef:
     `inline`: whether its handler is called on the thread that coordinates the run, the caller's of `Engine.run`: "auto"
     (where nothing is held up by that), "never", "always" (nowhere else: for objects that only one thread may use; it
     has no time limit then). None: as `EngineConfig.inline` says.
+    `isolation`: "process": its attempts, and its undo, are made in a child process, which a time-out or a cancellation
+    really ends: SIGTERM, `EngineConfig.cancel_grace`, SIGKILL; its functions are found by import. "thread": they are
+    not. None: as `FlowDef.isolation` says, then `EngineConfig.isolation`. docs/scaling.md says more.
     `resources`: what its handlers share with those of other steps: so much of each, by name, as ``{"db": 1}``. An
     attempt begins when it has all of it, and holds no worker until then. `EngineConfig.capacities` says how much there
     is.
@@ -253,6 +263,7 @@ class StepDef:
     sub_steps: "tuple[StepDef, ...]" = attrs.field(default=(), converter=_steps)
     idempotent: bool = True
     inline: Inline | None = None
+    isolation: Isolation | None = None
     resources: Mapping[str, int] = attrs.field(factory=dict, converter=_shares, hash=False)
     foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)
     max_parallel: int | None = None

@@ -28,7 +28,7 @@ from szal.scheduler.run_info import RunInfo
 from szal.scheduler.seen import ValuesOfItem
 from szal.scheduler.step_logger import StepLogger
 from szal.scheduler.transaction import Asked, JoinedWork, OwnWork, Work
-from szal.waiters import LONGEST_WAIT, waitable
+from szal.waiters import LONGEST_WAIT, Wakes, waitable
 
 __all__ = ["Handler", "StepContext"]
 
@@ -348,10 +348,16 @@ class StepContext:
         """Enter what waits for a lock, which is released when this attempt is told something. The engine's own."""
         waiter = threading.Lock()
         waiter.acquire()
+        with self.wakes(waiter):
+            yield waiter
+
+    @contextmanager
+    def wakes(self, waiter: Wakes) -> Iterator[None]:
+        """Have *waiter* released, for a block, when this attempt is told something. The engine's own."""
         sleeper = (self._call, waiter)
         self._run.sleepers.add(sleeper)
         try:
-            yield waiter
+            yield
         finally:
             self._run.sleepers.discard(sleeper)
 

@@ -149,6 +149,7 @@ class Plan:
     flaws: Sequence[str] = ()  # what keeps it from being begun, though not from going on
     sharers: Sequence[StepDef] = ()  # the steps that share something with others
     pins: bool = False  # some step is done on the coordinating thread only
+    isolates: bool = False  # some step says that it is done in a process of its own
     starts_early: bool = False  # some node runs before all that it depends on is done
     read_again: FlowDef | None = None
     """The flow as whoever reads what is recorded of it sees it, where that is not the same."""
@@ -239,6 +240,7 @@ class Plan:
             self.final_roots = [node for node in self.roots if node.place in self.finals]
             self.roots = [node for node in self.roots if node.place not in self.finals]
         self.pins = any(node.step.inline == "always" for node in self.nodes)
+        self.isolates = any(node.step.isolation == "process" for node in self.nodes)
         self.sharers = [node.step for node in self.nodes if node.step.resources]
         for node in self.nodes:
             if len(node.edges) == 1 and node.until is None:

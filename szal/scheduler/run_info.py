@@ -1,7 +1,6 @@
 """What the steps of one run share, and their handlers may ask for."""
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from szal.scheduler.memos import Memos
 from szal.scheduler.observers import StepLog
 from szal.scheduler.plan import Plan
 from szal.scheduler.seen import Seen
+from szal.waiters import Wakes
 
 __all__ = ["RunInfo"]
 
@@ -45,7 +45,7 @@ class RunInfo:
     settled: int = 0
     orphan_grace: float = math.inf
     """How many seconds what handlers have started may live on if this process dies: until somebody else may go on."""
-    sleepers: set[tuple[Call, threading.Lock]] = attrs.field(factory=set)
+    sleepers: set[tuple[Call, Wakes]] = attrs.field(factory=set)
     redaction: Redaction = attrs.field(factory=Redaction)
     """What must not be seen of what its steps come to."""
     is_recorded: bool = False  # its inputs and outputs are JSON

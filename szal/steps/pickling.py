@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from szal.errors import describe
 
-__all__ = ["Packed", "pickled", "problem_of_pickling"]
+__all__ = ["Packed", "pickled", "problem_of_pickling", "unpickled"]
 
 Packed: TypeAlias = bytes
 
@@ -24,6 +24,11 @@ def pickled(value: object) -> Packed:
     data = io.BytesIO()
     _Pickler(data, pickle.HIGHEST_PROTOCOL).dump(value)
     return data.getvalue()
+
+
+def unpickled(data: Packed) -> Any:
+    """Return what *data* is a pickle of: of the engine, or of what it has chosen. Raises whatever loading it does."""
+    return pickle.loads(data)  # noqa: S301
 
 
 def problem_of_pickling(value: object) -> str | None:

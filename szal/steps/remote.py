@@ -1,4 +1,4 @@
-"""One attempt as it is sent to an executor, what is done with it there, and what comes back: pickles, all of it."""
+"""One attempt as it is sent elsewhere, what is done with it there, and what comes back: pickles, all of it."""
 
 import pickle
 import traceback
@@ -14,6 +14,7 @@ from szal.interruption import is_interruption
 from szal.model.luggage import Luggage
 from szal.steps.around import Surrounding, within
 from szal.steps.errand import Errand
+from szal.steps.link import Link
 from szal.steps.pickling import Packed, pickled, problem_of_pickling
 from szal.steps.remote_context import RemoteContext
 from szal.steps.up_to_date import IsDone, Unless
@@ -33,14 +34,16 @@ class Parcel:
     around: Sequence[Surrounding] = ()
     is_done: IsDone | None = None
 
-    def call(self) -> Json:
-        """Do it."""
+    def call(self, link: Link | None) -> Json:
+        """Do it. *link* leads back to the engine, where there is a way."""
         handler: Any = self.errand
         if self.is_done is not None:
             handler = Unless(self.is_done, handler)
         handler = within(self.around, [handler])[0]
         if self.context is not None:
-            self.context.begin()
+            self.context.begin(link)
+        if link is not None:
+            link.begin()
         output: Json = handler(self.context)
         return output
 
@@ -81,36 +84,36 @@ class Answer:
     lost: tuple[str, str] | None = None
     """What could not be loaded there, or could not be sent back, and why."""
 
-    def outcome(self, step: str) -> Json:
+    def outcome(self, step: str, where: str) -> Json:
         """Return the output; raise what the handler raised, or `FailedElsewhere`, `NotSendable`."""
         if self.lost is not None:
-            raise NotSendable(step, *self.lost)
+            raise NotSendable(step, *self.lost, where)
         if self.failure is None:
             return self.output
         error = self.failure.exception or FailedElsewhere(self.told)
         if self.trace:
             with suppress(TypeError):  # its notes are something of its own
-                error.add_note(f"On the executor:\n{self.trace}")
+                error.add_note(f"{where.capitalize()}:\n{self.trace}")
         raise error
 
 
-def packed(parcel: Parcel, step: str) -> Packed:
+def packed(parcel: Parcel, step: str, where: str) -> Packed:
     """Return *parcel* as it is sent; raise `NotSendable`, which names what cannot be pickled."""
     try:
         return pickled(parcel)
     except Exception as error:
         for what, value in parcel.parts():
             if (problem := problem_of_pickling(value)) is not None:
-                raise NotSendable(step, what, problem) from None
-        raise NotSendable(step, "something of it", describe(error)) from error
+                raise NotSendable(step, what, problem, where) from None
+        raise NotSendable(step, "something of it", describe(error), where) from error
 
 
-def unpacked(data: Packed, step: str) -> Answer:
+def unpacked(data: Packed, step: str, where: str) -> Answer:
     """Return what has come back; raise `NotSendable` for what this process cannot load."""
     try:
         answer = pickle.loads(data)  # noqa: S301 (of the executor that the program chose)
     except Exception as error:
-        raise NotSendable(step, "what it has come to cannot be loaded here", describe(error)) from error
+        raise NotSendable(step, "what it has come to cannot be loaded here", describe(error), where) from error
     assert isinstance(answer, Answer)
     return answer
 
@@ -119,14 +122,14 @@ _THERE: Final = "what was sent cannot be loaded there"
 _BACK: Final = "its output cannot be sent back"
 
 
-def perform(data: Packed) -> Packed:
-    """Do what was sent, and return what came of it. On the executor: whatever comes up goes back."""
+def perform(data: Packed, link: Link | None = None) -> Packed:
+    """Do what was sent, and return what came of it: whatever comes up goes back. Where it was sent to."""
     try:
         parcel = pickle.loads(data)  # noqa: S301 (of the engine that submitted it)
     except BaseException as error:  # noqa: BLE001 (modules that are imported may do anything)
         return pickled(Answer(lost=(_THERE, describe(error))))
     try:
-        output = parcel.call()
+        output = parcel.call(link)
     except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
         return pickled(_failure(error))
     try:

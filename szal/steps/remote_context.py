@@ -1,16 +1,29 @@
-"""What a handler is given where an executor calls it: what can be read of its step, sent along with the attempt."""
+"""What a handler is given where it is called elsewhere: what can be read of its step, sent along with the attempt.
+
+On an executor that is all. A child process has a `Link` to the engine, over which the rest is asked for.
+"""
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from typing import Any, Final, NoReturn
 
 import attrs
 
 from szal.clock import monotonic
-from szal.errors import FailedElsewhere, NotSupportedHere, OutputMasked, describe
+from szal.errors import (
+    Cancelled,
+    FailedElsewhere,
+    NotAHandler,
+    NotSupportedHere,
+    OutputMasked,
+    StepTimeout,
+    describe,
+)
 from szal.expressions.copies import own_copy
 from szal.expressions.path import Json
+from szal.function import does_nothing_yet
 from szal.model.luggage import Luggage
 from szal.model.redaction import Redaction
 from szal.model.results import FlowEnd, StepResult
@@ -19,11 +32,13 @@ from szal.model.step import StepDef
 from szal.scheduler.ancestors import Outputs, Results
 from szal.scheduler.context import StepContext
 from szal.scheduler.step_logger import StepLogger
+from szal.steps.link import Link
+from szal.waiters import waitable
 
 __all__ = ["RemoteContext"]
 
 _WHY: Final = "an executor calls this handler, and nothing crosses until it has ended"
-_INLINE: Final = "; give the step inline='always', or run it on an engine without an executor"
+_INLINE: Final = "; give the step isolation='process' or inline='always'"
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -76,6 +91,7 @@ class RemoteContext:
     end: FlowEnd | None
     redaction: Redaction
     _begun: float = attrs.field(default=0.0, init=False)
+    _link: Link | None = attrs.field(default=None, init=False)
 
     @classmethod
     def of(cls, ctx: StepContext) -> "RemoteContext":
@@ -102,9 +118,10 @@ class RemoteContext:
             redaction=ctx.redaction,
         )
 
-    def begin(self) -> None:
-        """Take note that the handler is about to be called, where it is."""
+    def begin(self, link: Link | None) -> None:
+        """Take note that the handler is about to be called, where it is; *link* leads back to the engine."""
         self._begun = monotonic()
+        self._link = link
 
     @property
     def config(self) -> Json:
@@ -147,37 +164,60 @@ class RemoteContext:
         return None if self.seconds is None else max(0.0, self.seconds - (monotonic() - self._begun))
 
     @property
-    def cancelled(self) -> NoReturn:
-        """Raise: nobody tells it."""
-        raise NotSupportedHere("ctx.cancelled", _WHY + _INLINE)
+    def cancelled(self) -> bool:
+        """Whether this attempt should end; in a child process only: an executor tells nobody."""
+        return self._linked("ctx.cancelled").is_told() or self.remaining() == 0.0
 
-    def check(self) -> NoReturn:
-        """Raise: nobody tells it whether it is cancelled."""
-        raise NotSupportedHere("ctx.check()", _WHY + _INLINE)
+    def check(self) -> None:
+        """Raise `StepTimeout` past this attempt's deadline, `Cancelled` where it is `cancelled`; else do nothing."""
+        is_told = self._linked("ctx.check()").is_told()
+        if self.remaining() == 0.0:
+            raise StepTimeout(self.step.name, self.step.timeout or 0.0)
+        if is_told:
+            raise Cancelled("cancelled")
 
-    def sleep(self, seconds: float) -> NoReturn:  # noqa: ARG002
-        """Raise: nobody could wake it."""
-        raise NotSupportedHere("ctx.sleep()", f"{_WHY}: nobody could wake it; time.sleep() does not wait for that")
+    def sleep(self, seconds: float) -> bool:
+        """Block for *seconds*, or until the attempt is cancelled or its deadline passes: then return False."""
+        link = self._linked("ctx.sleep()", "; time.sleep() does not wait to be woken")
+        left, seconds = self.remaining(), waitable(seconds)
+        cut = left is not None and left < seconds
+        link.wait(left if cut else seconds)
+        return not (cut or link.is_told())
 
-    def ends_within(self, seconds: float) -> NoReturn:  # noqa: ARG002
-        """Raise: nobody tells it to end."""
-        raise NotSupportedHere("ctx.ends_within()", _WHY + _INLINE)
+    def ends_within(self, seconds: float) -> AbstractContextManager[None]:
+        """Promise, for a block, that this attempt ends at most *seconds* after it is `cancelled`; it has so long then.
 
-    def once(self, key: str, *_: Any, **__: Any) -> NoReturn:
-        """Raise: what it would keep is in the engine's store."""
-        raise NotSupportedHere(f"ctx.once({key!r}, …)", _WHY + _INLINE)
+        `EngineConfig.cancel_grace` at least. Raises as `check` does.
+        """
+        link = self._linked("ctx.ends_within()")
+        self.check()
+        return link.ends_within(seconds)
 
-    def report(self, data: Json) -> NoReturn:  # noqa: ARG002
-        """Raise: whom it would tell is in the engine's process."""
-        raise NotSupportedHere("ctx.report()", _WHY + _INLINE)
+    def once(self, key: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """As `StepContext.once`: *function* is called here, and what it returns kept by the engine, as a copy."""
+        link = self._linked(f"ctx.once({key!r}, …)")
+        if (problem := does_nothing_yet(function)) is not None:
+            raise NotAHandler(f"what ctx.once({key!r}, …) is to call", problem)
+        return link.once(key, partial(function, *args, **kwargs))
+
+    def report(self, data: Json) -> None:
+        """Hand *data*, as a copy, to the engine's progress sink. Blocks while that has very much to do."""
+        self._linked("ctx.report()").report(data)
 
     def transaction(self, *_: Any, **__: Any) -> NoReturn:
         """Raise: its connection would be in the engine's process."""
-        raise NotSupportedHere("ctx.transaction()", _WHY + _INLINE)
+        why = "its connection would be in the engine's process; give the step isolation='thread'"
+        raise NotSupportedHere("ctx.transaction()", _WHY + _INLINE if self._link is None else why)
 
     def render(self, *_: Any) -> NoReturn:
         """Raise: it is the engine that renders."""
-        raise NotSupportedHere("ctx.render()", f"{_WHY}; what stands in the step's config is rendered: ctx.config")
+        why = "what stands in the step's config is rendered: ctx.config"
+        raise NotSupportedHere("ctx.render()", f"{_WHY}; {why}" if self._link is None else why)
+
+    def _linked(self, what: str, hint: str = "") -> Link:
+        if self._link is None:
+            raise NotSupportedHere(what, _WHY + _INLINE + hint)
+        return self._link
 
 
 def _bare(result: StepResult) -> StepResult:

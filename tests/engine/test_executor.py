@@ -1,4 +1,4 @@
-"""`EngineConfig.executor`: attempts that are made elsewhere. One contract for the executors of the standard library."""
+"""Attempts that are made elsewhere: one contract for the executors of the standard library and for child processes."""
 
 import logging
 import os
@@ -13,6 +13,7 @@ import pytest
 import remote_handlers as handlers
 from helper_engine import LONG, bounded, errors, statuses
 from processes import wait_until
+from shared_processes import SharedProcesses
 
 from szal import (
     CancellationToken,
@@ -32,14 +33,20 @@ from szal import (
 )
 
 
-@pytest.fixture(scope="module", params=["thread", "process"])
+@pytest.fixture(scope="module", params=["thread", "process", "isolated"])
 def executor(request):
     if request.param == "thread":
         made = ThreadPoolExecutor(2)
-    else:
+    elif request.param == "process":
         made = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    else:
+        made = SharedProcesses(2)
     with made:
         yield made
+
+
+EXECUTORS = pytest.mark.parametrize("executor", ["thread", "process"], indirect=True)
+"""For what is not so in child processes: engine/test_isolation.py says what is so there."""
 
 
 @pytest.fixture
@@ -48,8 +55,24 @@ def is_here(executor):
     return lambda pid: (pid == os.getpid()) is isinstance(executor, ThreadPoolExecutor)
 
 
+@pytest.fixture
+def place(executor):
+    """What the place is called where attempts are made."""
+    return "a child process" if isinstance(executor, SharedProcesses) else "the executor"
+
+
+def on(place):
+    return f"{'in' if place == 'a child process' else 'on'} {place}"
+
+
+def new_engine(handler, executor, **config):
+    if isinstance(executor, SharedProcesses):
+        return executor.engine(handler, isolation="process", **config)
+    return Engine(handler, EngineConfig(executor=executor, **config))
+
+
 def run(handler, flow, executor, inputs=None, **config):
-    with Engine(handler, EngineConfig(executor=executor, **config)) as engine:
+    with new_engine(handler, executor, **config) as engine:
         return bounded(engine.run, flow, inputs)
 
 
@@ -115,7 +138,7 @@ class TestWhatStaysHere:
         def closure(ctx):
             return threading.get_ident()
 
-        with Engine(closure, EngineConfig(executor=executor)) as engine:
+        with new_engine(closure, executor) as engine:
             flow = FlowDef("f", steps=[StepDef("a", inline="always")])
             assert engine.run(flow)["a"].output == threading.get_ident()
 
@@ -158,8 +181,9 @@ class TestFailures:
         result = one(handlers.fail, executor)
         assert result.error == "ValueError: no"
         assert type(result.exception) is ValueError
-        assert "On the executor:" in result.exception.__notes__[0]
-        assert 'remote_handlers.py", line' in result.exception.__notes__[0]
+        note = result.exception.__notes__[0]
+        assert note.startswith(("On the executor:", "In a child process:"))
+        assert 'remote_handlers.py", line' in note
 
     def test_retry_on_knows_its_class(self, executor):
         assert one(handlers.second_attempt, executor, max_retries=1, retry_delay=0, retry_on=OSError).attempts == 2
@@ -179,6 +203,7 @@ class TestFailures:
         assert one(handlers.leave, executor).error == "SystemExit: 3"
         assert one(handlers.nothing, executor).output == "a"
 
+    @EXECUTORS
     @pytest.mark.parametrize(
         ("what", "args", "named"),
         [
@@ -199,7 +224,7 @@ class TestFailures:
 
 
 class TestWhatCannotCross:
-    def test_a_closure_is_refused_before_anything_runs(self, executor):
+    def test_a_closure_is_refused_before_anything_runs(self, executor, place):
         ran = []
 
         def closure(ctx):
@@ -208,7 +233,7 @@ class TestWhatCannotCross:
         made = Handlers(handlers.nothing)
         made.step("b")(closure)
         flow = FlowDef("f", steps=[StepDef("a"), StepDef("b")])
-        with pytest.raises(InvalidFlow, match=r"step 'b': .*<locals>\.closure cannot be sent to the executor"):
+        with pytest.raises(InvalidFlow, match=rf"step 'b': .*<locals>\.closure cannot be sent to {place}"):
             run(made, flow, executor)
         assert ran == []
 
@@ -230,19 +255,19 @@ class TestWhatCannotCross:
         with pytest.raises(InvalidFlow, match=r"step 'inner': .*inner cannot be sent"):
             run(flow, flow, executor)
 
-    def test_an_input_fails_the_step_that_asks_for_it_once(self, executor):
+    def test_an_input_fails_the_step_that_asks_for_it_once(self, executor, place):
         result = one(handlers.nothing, executor, {"n": 1, "lock": threading.Lock()}, max_retries=3, retry_delay=0)
-        assert result.error.startswith("a cannot be done on the executor: input 'lock': TypeError: cannot pickle")
+        assert result.error.startswith(f"a cannot be done {on(place)}: input 'lock': TypeError: cannot pickle")
         assert (type(result.exception), result.attempts) == (NotSendable, 1)
 
-    def test_so_does_an_argument(self, executor):
+    def test_so_does_an_argument(self, executor, place):
         result = run(handlers.basics, handlers.basics, executor, {"n": 1, "unit": threading.Lock()})
-        assert result["told"].error.startswith("told cannot be done on the executor: its argument 'unit': TypeError")
+        assert result["told"].error.startswith(f"told cannot be done {on(place)}: its argument 'unit': TypeError")
         assert str(result["double"].status) == "completed"
 
-    def test_so_does_an_output_that_cannot_come_back(self, executor):
+    def test_so_does_an_output_that_cannot_come_back(self, executor, place):
         result = one(handlers.lock, executor, max_retries=3, retry_delay=0)
-        assert result.error.startswith("a cannot be done on the executor: its output cannot be sent back: TypeError")
+        assert result.error.startswith(f"a cannot be done {on(place)}: its output cannot be sent back: TypeError")
         assert result.attempts == 1
 
     def test_what_is_no_executor_is_refused(self):
@@ -264,8 +289,8 @@ class TestAround:
         assert result.error == "around[0] (broken_around), entering: OSError: no session"
 
     def test_a_closure_is_refused(self, executor):
-        with pytest.raises(ValueError, match=r"around\[0\] is entered where the executor calls handlers, and cannot"):
-            EngineConfig(executor=executor, around=[lambda ctx: None])
+        with pytest.raises(ValueError, match=r"around\[0\] is entered where .*, and cannot be sent"):
+            new_engine(handlers.nothing, executor, around=[lambda ctx: None])
 
 
 class Files:
@@ -290,6 +315,7 @@ def files(tmp_path):
     made.let_go()  # no worker of the pool is left with it
 
 
+@EXECUTORS
 class TestTime:
     def test_a_time_out_leaves_behind_what_the_executor_does_and_says_so(self, executor, files, caplog):
         with Engine(handlers.await_file, EngineConfig(executor=executor)) as engine:

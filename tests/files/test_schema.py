@@ -58,6 +58,7 @@ steps:
     delay: 30s
     until_timeout: 2h
     inline: auto
+    isolation: thread
     resources: {db: 1}
   - {name: c, needs: [a, b], flow: other, with: {x: 1}, timeout: null}
   - {name: d, wait: go}

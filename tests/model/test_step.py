@@ -44,6 +44,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "sub_steps": (),
         "idempotent": True,
         "inline": None,
+        "isolation": None,
         "resources": {},
         "foreach": None,
         "max_parallel": None,

@@ -208,6 +208,7 @@ STEP = fields_of(
     total_timeout=ANYTHING,
     resources=ANYTHING,
     inline=ODD | st.just("always"),
+    isolation=ODD | st.just("process"),
     retry_jitter=ANYTHING,
     retry_on=st.lists(ANYTHING | st.just(ValueError), max_size=2),
     rollbackable=ODD,
@@ -235,6 +236,7 @@ FLOW = fields_of(
     steps=st.lists(STEP, max_size=2),
     rollback_on_failure=ODD,
     fail_fast=ODD,
+    isolation=ODD | st.just("process"),
     timeout=ANYTHING,
     inputs=ANYTHING,
 ).map(lambda odd: FlowDef(**{"name": "f", **odd}))
@@ -365,6 +367,7 @@ def test_whatever_is_recorded_rust_can_read() -> None:
         ({"version": 1.0}, "the flow's version is not a whole number (1.0)"),
         ({"description": None}, "the flow's description is not a string (None)"),
         ({"fail_fast": 1}, "the flow's fail_fast is neither True nor False (1)"),
+        ({"isolation": "fork"}, "the flow's isolation is none of thread, process ('fork')"),
         ({"rollback_on_failure": 1}, "the flow's rollback_on_failure is neither True nor False (1)"),
         ({"inputs": [("a", 1)]}, "the flow's inputs are no mapping ([('a', 1)])"),
         ({"name": "\ud800"}, "the flow's name holds a lone surrogate"),

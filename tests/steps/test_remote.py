@@ -14,6 +14,8 @@ from szal.steps.errand import Errand
 from szal.steps.pickling import pickled
 from szal.steps.remote import Parcel, packed, perform, unpacked
 
+WHERE = "on the executor"
+
 
 class Here(Executor):
     """Makes each attempt at once, on the thread that submits it; its futures never tell that they run."""
@@ -31,25 +33,25 @@ def test_any_executor_will_do():
 
 
 def test_what_cannot_be_loaded_there_is_told():
-    answer = unpacked(perform(b"what is this"), "a")
+    answer = unpacked(perform(b"what is this"), "a", WHERE)
     with pytest.raises(NotSendable, match="a cannot be done on the executor: what was sent cannot be loaded there"):
-        answer.outcome("a")
+        answer.outcome("a", WHERE)
 
 
 def test_so_is_a_module_that_is_not_there(monkeypatch):
     module = types.ModuleType("only_here")
     exec("def work():\n    return 1", module.__dict__)
     monkeypatch.setitem(sys.modules, "only_here", module)
-    sent = packed(Parcel(Errand(module.work), None), "a")
-    assert unpacked(perform(sent), "a").outcome("a") == 1
+    sent = packed(Parcel(Errand(module.work), None), "a", WHERE)
+    assert unpacked(perform(sent), "a", WHERE).outcome("a", WHERE) == 1
     monkeypatch.delitem(sys.modules, "only_here")
     with pytest.raises(NotSendable, match="cannot be loaded there: ModuleNotFoundError: No module named 'only_here'"):
-        unpacked(perform(sent), "a").outcome("a")
+        unpacked(perform(sent), "a", WHERE).outcome("a", WHERE)
 
 
 def test_what_cannot_be_loaded_here_is_told():
     with pytest.raises(NotSendable, match="what it has come to cannot be loaded here: Unpickl"):
-        unpacked(b"what is this", "a")
+        unpacked(b"what is this", "a", WHERE)
 
 
 def decorated(function):

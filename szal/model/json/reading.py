@@ -1,7 +1,7 @@
 """The model from JSON text; a `DecodeError` names the path of what is wrong."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -13,12 +13,13 @@ from szal.model.json.text import loads
 from szal.model.moment import NO_LIMIT_MS
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
-from szal.model.step import INLINE, MAX_ITEMS, BackoffStrategy, Inline, StepDef, TriggerMode
+from szal.model.step import INLINE, ISOLATION, MAX_ITEMS, BackoffStrategy, StepDef, TriggerMode
 
 __all__ = ["ObjectReader", "decode_flow", "decode_record", "decode_step_result", "plain_outcome", "read_outcome"]
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=NamedEnum)
+_Word = TypeVar("_Word", bound=str)
 
 
 class ObjectReader:
@@ -157,7 +158,8 @@ def _read_step(value: Json, path: str) -> StepDef:
         trigger_mode=read.enum("trigger_mode", TriggerMode, TriggerMode.ALL),
         sub_steps=read.many("sub_steps", _read_step, []),
         idempotent=read.get("idempotent", bool, True),
-        inline=_read_inline(read),
+        inline=_read_one_of(read, "inline", INLINE),
+        isolation=_read_one_of(read, "isolation", ISOLATION),
         resources=_read_shares(read),
         foreach=_read_foreach(read),
         max_parallel=None if read.values.get("max_parallel") is None else read.count("max_parallel"),
@@ -168,13 +170,13 @@ def _read_step(value: Json, path: str) -> StepDef:
     )
 
 
-def _read_inline(read: ObjectReader) -> Inline | None:
-    value = read.maybe("inline", str)
-    for known in INLINE:
+def _read_one_of(read: ObjectReader, key: str, words: Sequence[_Word]) -> _Word | None:
+    value = read.maybe(key, str)
+    for known in words:
         if value == known:
             return known
     if value is not None:
-        raise DecodeError(read.at("inline"), f"expected one of {', '.join(INLINE)}, found {value!r}")
+        raise DecodeError(read.at(key), f"expected one of {', '.join(words)}, found {value!r}")
     return None
 
 
@@ -212,6 +214,7 @@ def _read_flow(value: Json, path: str) -> FlowDef:
         steps=steps,
         rollback_on_failure=read.get("rollback_on_failure", bool, False),
         fail_fast=read.get("fail_fast", bool, False),
+        isolation=_read_one_of(read, "isolation", ISOLATION),
         timeout=read.limit("timeout_ms"),
         inputs=read.get("inputs", dict, {}),
         sub_flows=read.many("sub_flows", _read_flow, []),

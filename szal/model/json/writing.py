@@ -178,6 +178,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
                 "resources": _shares(step.resources),
                 "inline": None if step.inline is None else _string(step.inline, "inline"),
+                "isolation": None if step.isolation is None else _string(step.isolation, "isolation"),
             }
         )
         | _fan_out(step)
@@ -244,6 +245,7 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
     return fields | _filled(
         {
             "fail_fast": _flag(flow.fail_fast, "fail_fast") or None,
+            "isolation": None if flow.isolation is None else _string(flow.isolation, "isolation"),
             "inputs": _object(flow.inputs, "inputs"),
             "sub_flows": sub_flows,
         }

@@ -1,0 +1,206 @@
+"""The child process that attempts are made in, one after another: what runs there.
+
+Its main thread calls the handlers; another one listens to the engine, and sees when that is gone. It is told to end by
+SIGTERM, whoever sends that: the engine, at a time-out or a cancellation; who looks after the commands of an engine that
+was killed (`supervisor`); itself, once the engine does not answer. A handler that has asked whether it is cancelled is
+trusted to end by itself; in any other, SystemExit comes up where it is.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from multiprocessing import spawn
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, Final
+
+from szal.errors import FailedElsewhere, describe
+from szal.expressions.path import Json
+from szal.model.luggage import Luggage
+from szal.steps.forwarding import Forwards
+from szal.steps.messages import (
+    Asked,
+    Begun,
+    Broken,
+    Do,
+    Ended,
+    Logged,
+    Made,
+    Promised,
+    Reply,
+    Reported,
+    Setup,
+    Up,
+    framed,
+    next_message,
+)
+from szal.steps.pickling import pickled, unpickled
+from szal.steps.preparing import PREPARING
+from szal.steps.remote import perform
+from szal.waiters import Flag
+
+__all__ = ["main"]
+
+_TOLD: Final = 128 + signal.SIGTERM
+
+
+class Child:
+    """The link to the engine, and what is done for it. `work` runs on the main thread, `listen` on another one."""
+
+    def __init__(self, stream: socket.socket, grace: float) -> None:
+        self._stream = stream
+        self._grace = grace
+        self._pid = os.getpid()
+        self._sending = threading.Lock()
+        self._tasks: SimpleQueue[Do | None] = SimpleQueue()
+        self._replies: dict[int, SimpleQueue[Reply]] = {}
+        self._keys: dict[object, threading.RLock] = {}  # a second thread with the same waits for the first
+        self._numbers = count(1)
+        self._told = Flag()
+        self._is_busy = False
+        self._is_trusted = False  # it looks whether it is told
+        self._is_between = False  # the main thread is where nothing may come up
+        self._owes = False  # something was to come up there
+
+    def listen(self) -> None:
+        """Take what the engine says, until it says nothing more; then have what still runs end."""
+        while (message := next_message(self._stream)) is not None:
+            if isinstance(message, Do):
+                self._tasks.put(message)
+            elif isinstance(message, Reply) and (box := self._replies.get(message.number)) is not None:
+                box.put(message)
+        self._tasks.put(None)
+        if self._is_busy:
+            os.kill(self._pid, signal.SIGTERM)
+        time.sleep(self._grace)  # a daemon thread: the process may be gone before
+        os.killpg(0, signal.SIGKILL)
+
+    def work(self) -> None:
+        """Make the attempts that come, until no more come."""
+        while (task := self._tasks.get()) is not None:
+            for name, level in zip((None, "szal.step"), task.levels, strict=True):
+                logging.getLogger(name).setLevel(level)
+            self._is_trusted, self._keys = False, {}
+            self._is_busy = True
+            answer = perform(task.parcel, self)
+            self._is_busy = False
+            self.send(Ended(answer))
+            del task, answer
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Have what runs end. A signal handler, for SIGTERM."""
+        self._told.set()
+        if not self._is_busy:
+            os._exit(0)
+        if self._is_between:
+            self._owes = True
+        elif not self._is_trusted:
+            raise SystemExit(_TOLD)
+
+    def send(self, message: object) -> None:
+        """Tell the engine something; what it does not hear any more is dropped, and what a fork of this would say."""
+        data = framed(message)
+        with self._uninterrupted(), self._sending, suppress(OSError):
+            if os.getpid() == self._pid:
+                self._stream.sendall(data)
+
+    @contextmanager
+    def _uninterrupted(self) -> Iterator[None]:
+        """Have no SystemExit come up in the midst of a block, but at its end: half a message would break all others."""
+        if self._is_between or threading.get_ident() != threading.main_thread().ident:
+            yield
+            return
+        self._is_between = True
+        try:
+            yield
+        finally:
+            self._is_between = False
+        if self._owes and not self._is_trusted:
+            self._owes = False
+            raise SystemExit(_TOLD)
+
+    # -- what handlers ask for: see `Link` -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self.send(Begun())
+
+    def is_told(self) -> bool:
+        self._is_trusted = True
+        return self._told.is_set()
+
+    def wait(self, seconds: float | None) -> None:
+        self._is_trusted = True
+        self._told.wait(seconds)
+
+    @contextmanager
+    def ends_within(self, seconds: float) -> Iterator[None]:
+        self._is_trusted = True
+        number = next(self._numbers)
+        self.send(Promised(number, seconds))
+        try:
+            yield
+        finally:
+            self.send(Promised(number, None))
+
+    def report(self, data: Json) -> None:
+        self.send(Reported(pickled(data)))
+
+    def log(self, record: bytes) -> None:
+        """Have a line logged by the engine's process."""
+        self.send(Logged(record))
+
+    def once(self, key: object, function: Callable[[], Any]) -> Any:
+        with self._keys.setdefault(key if isinstance(key, str) else None, threading.RLock()):
+            number = next(self._numbers)
+            box = self._replies[number] = SimpleQueue()
+            try:
+                self.send(Asked(number, pickled(key)))
+                reply = box.get()
+                if reply.is_to_be_made:
+                    reply = self._make(number, box, function)
+            finally:
+                del self._replies[number]
+        if reply.failure is not None:
+            raise unpickled(reply.failure).exception or FailedElsewhere(f"ctx.once({key!r}, …) failed")
+        return unpickled(reply.value)
+
+    def _make(self, number: int, box: "SimpleQueue[Reply]", function: Callable[[], Any]) -> Reply:
+        """Call what is to be kept, tell the engine, and return what that has made of it."""
+        try:
+            value = pickled(function())
+        except BaseException as error:
+            self.send(Made(number, failure=pickled(Luggage(error))))
+            box.get()
+            raise
+        self.send(Made(number, value))
+        return box.get()
+
+
+def main(number: int) -> None:
+    """Be a child process; *number* is that of the file that leads to the engine."""
+    stream = socket.socket(fileno=number)
+    setup = next_message(stream)
+    if setup is None:
+        return
+    assert isinstance(setup, Setup)
+    child = Child(stream, setup.grace)
+    signal.signal(signal.SIGTERM, child.on_signal)
+    logging.getLogger().addHandler(Forwards(child.log))
+    try:
+        PREPARING.append(None)
+        spawn.prepare(setup.preparation)
+    except BaseException as error:  # noqa: BLE001 (whatever the program's main module does)
+        child.send(Broken(describe(error)))
+        sys.exit(1)
+    finally:
+        PREPARING.pop()
+    child.send(Up())
+    threading.Thread(target=child.listen, name="szal-listener", daemon=True).start()
+    child.work()
