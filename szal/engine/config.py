@@ -269,7 +269,8 @@ class EngineConfig:
     def _one_place(self, attribute: "attrs.Attribute[object]", value: object) -> None:
         if (problem := problem_of_isolation(value)) is not None:
             raise ValueError(f"{attribute.name} {problem}")
-        if value == "process" and (self.executor is not None or self.inline == "always"):
+        called_elsewhere = self.executor is not None or self.inline == "always"
+        if value == "process" and called_elsewhere and not self.clock.stands_still:
             other = "inline='always'" if self.executor is None else "an executor"
             raise ValueError(f"{attribute.name}='process' and {other}: a handler is called in one place")
 
