@@ -370,6 +370,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "application": "the engine of an application, in each of its processes",
         "flask": "szal in Flask",
         "prometheus": "metrics for Prometheus",
+        "otel": "traces by OpenTelemetry",
         "logging": "records of logging that say in which step they were made",
         "web.source": "where the pages get what they show",
         "web.shown": "values as pages show them",

@@ -4,6 +4,7 @@ import atexit
 import contextvars
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,6 +177,11 @@ class ApplicationEngine:
 def without_context(function: Callable[[], T]) -> T:
     """Return what *function* does, called without any of the caller's context variables.
 
-    A request's are there for as long as it lasts, in its process: what goes on after that has none of them.
+    A request's are there for as long as it lasts, in its process: what goes on after that has none of them. It is told
+    of in the same trace all the same, where OpenTelemetry is in use.
     """
-    return contextvars.Context().run(function)
+    context = contextvars.Context()
+    telemetry = sys.modules.get("opentelemetry.context")
+    if telemetry is not None:
+        context.run(telemetry.attach, telemetry.get_current())
+    return context.run(function)

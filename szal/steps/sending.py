@@ -126,8 +126,15 @@ class Sends:
         needs_context = self.around or is_done is not None or errand.takes_context
         context = RemoteContext.of(ctx) if needs_context else None
         name, where = ctx.step.name, self.place.words.where
-        data = packed(Parcel(errand, context, self.around, is_done), name, where)
+        around = [_as_sent(each, ctx) for each in self.around]
+        data = packed(Parcel(errand, context, around, is_done), name, where)
         return unpacked(self.place.make(data, ctx), name, where).outcome(name, where)
+
+
+def _as_sent(around: Surrounding, ctx: StepContext) -> Surrounding:
+    """Return what goes in the place of *around*, which may have something to say of the attempt: `as_sent`."""
+    as_sent = getattr(around, "as_sent", None)
+    return around if as_sent is None else as_sent(ctx)
 
 
 def _errand(handler: Handler, ctx: StepContext) -> Errand:
