@@ -259,9 +259,7 @@ def test_a_setting_that_makes_no_sense_is_refused(setting: Any, registry: Collec
         PrometheusSink(registry, **setting)
 
 
-def test_under_gunicorn_all_processes_are_one_and_what_a_killed_one_has_counted_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_under_gunicorn_all_processes_are_one_and_what_a_killed_one_has_counted_stays(tmp_path: Path) -> None:
     files = tmp_path / "metrics"
     files.mkdir()
     conf = tmp_path / "conf.py"
@@ -292,7 +290,7 @@ def test_under_gunicorn_all_processes_are_one_and_what_a_killed_one_has_counted_
         assert told("szal_executions_total") == {("order", "completed"): len(pids)}
         wait_until(lambda: order() == 3, 30)
         assert told("szal_executions_total") == {("order", "completed"): len(pids)}
-        assert told("szal_running_executions") == {(): 0}
+        wait_until(lambda: told("szal_running_executions") == {(): 0}, 20)  # what a process wrote last may be older
 
 
 def test_without_prometheus_client_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
