@@ -121,8 +121,8 @@ class Database(Protocol):
         for the caller to do. Who asks again with the same *request* is told what became of the first.
         """
 
-    def listen(self) -> Listener:
-        """Return what hears of submissions from now on."""
+    def listen(self, channel: str) -> Listener:
+        """Return what hears of what is told there, from now on (`szal.stores.listening`)."""
 
     def changes(self) -> ChangeListener:
         """Return what hears of changes of executions from now on."""

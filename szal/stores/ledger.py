@@ -15,6 +15,7 @@ from szal.model.bounds import ANYTHING, Bounds
 from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
 from szal.stores.listening import ChangeListener
+from szal.stores.limits import Limits
 from szal.stores.queue import Queue
 from szal.stores.schedules import Schedules
 from szal.stores.transactions import JoinedTransaction, OpenTransaction
@@ -172,6 +173,10 @@ class Ledger(Protocol):
     @property
     def schedules(self) -> Schedules:
         """What is begun again and again, at its times."""
+
+    @property
+    def limits(self) -> Limits:
+        """How much there is of what steps share in all engines."""
 
     @property
     def name(self) -> str:

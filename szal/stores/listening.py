@@ -1,16 +1,22 @@
-"""Hearing that something was queued, or has changed, in whatever process that was."""
+"""Hearing of what others have done, in whatever process that was: queued something, changed it, or given it back."""
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["ChangeListener", "Listener"]
+__all__ = ["LIMITS", "QUEUE", "ChangeListener", "Listener"]
+
+QUEUE: Final = "szal_queue"
+"""Where it is told that something was queued."""
+
+LIMITS: Final = "szal_limits"
+"""Where it is told that something is given back of what steps share."""
 
 
 class Listener(Protocol):
-    """Waits for something to be queued. One thread's; `close` may come from any."""
+    """Waits for something to happen. One thread's; `close` may come from any."""
 
     def wait(self, timeout: float) -> None:
-        """Return as soon as something may have been queued since the last call, after *timeout* seconds at most.
+        """Return as soon as something may have happened since the last call, after *timeout* seconds at most.
 
         It may return earlier for nothing. Never raises what comes of the store: where that is away, it just waits.
         """

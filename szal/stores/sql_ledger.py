@@ -17,6 +17,7 @@ from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
 from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Version, Wish, parted
 from szal.stores.listening import ChangeListener
+from szal.stores.sql_limits import SqlLimits
 from szal.stores.sql_queue import SqlQueue
 from szal.stores.sql_schedules import SqlSchedules
 from szal.stores.sql_transactions import KeptTransaction, OthersTransaction
@@ -67,6 +68,10 @@ class SqlLedger(Ledger):
     @property
     def schedules(self) -> SqlSchedules:
         return SqlSchedules(self._database, self.queue.submit_in)
+
+    @property
+    def limits(self) -> SqlLimits:
+        return SqlLimits(self._database)
 
     # -- writing --------------------------------------------------------------------------------------
 

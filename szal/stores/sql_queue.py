@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from szal.stores.database import Database, Transaction
-from szal.stores.listening import Listener
+from szal.stores.listening import QUEUE, Listener
 from szal.stores.queue import Claim, Queue, Submission
 from szal.stores.queue_statements import QueueStatements
 from szal.stores.writes import NewExecution
@@ -58,7 +58,7 @@ class SqlQueue(Queue):
         return [row[0] for row in sorted(rows, key=lambda row: (-row[1], row[2], row[0]))]
 
     def listen(self) -> Listener:
-        return self._database.listen()
+        return self._database.listen(QUEUE)
 
     def begun(self, execution_ids: Collection[str]) -> None:
         self._of(self._statements.dequeue, execution_ids)

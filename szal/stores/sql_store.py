@@ -254,6 +254,26 @@ class SqlExecutionStore(ABC):
             raise no_such_page(after)
         return rows[0][0], after
 
+    # -- what steps share ------------------------------------------------------------------------------
+
+    def set_capacity(self, name: str, capacity: int | None) -> None:
+        """Have so much of a resource (`StepDef.resources`) in all engines of this database; None: no such limit.
+
+        Where an engine says how much it has (`EngineConfig.capacities`), the smaller number holds. Committed on return;
+        an engine that has just looked takes up to five seconds to see what has changed. What is in use stays so.
+
+        >>> from szal import open_store
+        >>> with open_store("memory:") as store:
+        ...     store.set_capacity("api", 5)
+        ...     store.capacities()
+        {'api': 5}
+        """
+        self._ledger.limits.set_capacity(name, capacity)
+
+    def capacities(self) -> dict[str, int]:
+        """Return how much there is of each resource that `set_capacity` has set."""
+        return self._ledger.limits.capacities()
+
     # -- with -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:

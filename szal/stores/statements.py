@@ -11,6 +11,7 @@ import attrs
 
 from szal.model.state import WorkflowState
 from szal.stores.filters import Position, Retention, Selection
+from szal.stores.limit_statements import LimitStatements
 from szal.stores.queue_statements import QueueStatements, ScheduleStatements
 from szal.stores.statement import Statement
 from szal.stores.writes import Release, Remove, Save, SaveStep
@@ -168,6 +169,7 @@ class Statements:
     now: Statement
     queue: QueueStatements
     schedules: ScheduleStatements
+    limits: LimitStatements
     parts: Parts
 
     writes: Mapping[type[Any], Statement] = attrs.field(init=False)
@@ -268,7 +270,7 @@ def _named(group: Any, before: str = "") -> Iterator[tuple[str, Statement]]:
     for name, each in attrs.asdict(group, recurse=False).items():
         if isinstance(each, Statement):
             yield before + name, each
-        elif isinstance(each, QueueStatements | ScheduleStatements):
+        elif isinstance(each, QueueStatements | ScheduleStatements | LimitStatements):
             yield from _named(each, f"{name}.")
 
 

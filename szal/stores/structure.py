@@ -28,6 +28,19 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "szal_signals": ("execution_id", "signal_id", "name", "value", "sent"),
     "szal_queue": ("execution_id", "queue", "priority", "not_before", "due", "submitted"),
     "szal_schedules": ("name", "data", "flow", "next_at", "last_id"),
+    "szal_capacities": ("name", "capacity"),
+    "szal_permits": (
+        "permit_id",
+        "name",
+        "step_name",
+        "units",
+        "priority",
+        "asked",
+        "execution_id",
+        "epoch",
+        "held",
+    ),
+    "szal_rates": ("name", "every", "due"),
 }
 """The columns of each table, on every database. A migration that adds one adds it here."""
 
@@ -39,6 +52,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "szal_signals": ("execution_id", "signal_id"),
     "szal_queue": ("execution_id",),
     "szal_schedules": ("name",),
+    "szal_capacities": ("name",),
+    "szal_permits": ("permit_id", "name"),
+    "szal_rates": ("name",),
 }
 """What rows of each table are told apart by, on every database: the columns of a primary key, or a unique index."""
 
@@ -49,6 +65,8 @@ INDEXES = (
     "szal_executions_parent",
     "szal_leases_content",
     "szal_queue_next",
+    "szal_permits_next",
+    "szal_permits_execution",
 )
 """Those that migrations make. Without one all is slower, and right: nobody is refused for that."""
 

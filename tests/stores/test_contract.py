@@ -14,7 +14,7 @@ class TestEachStore(QueryContract):
 
 
 SHOWN = {"name", "save", "get", "remove", "list", "find", "count", "prune", "close", "ledger"}
-OF_STORES = {"connect", "migrate", "engine_sink"}
+OF_STORES = {"connect", "migrate", "engine_sink", "set_capacity", "capacities"}
 OF_EACH = {"memory": set(), "sqlite": {"from_connection"}, "postgres": {"from_pool", "pool"}}
 OF_SINKS = {"flush", "drain", "stats"}
 

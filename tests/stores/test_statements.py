@@ -76,6 +76,16 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "schedules.put": ("nightly", "{}", "{}", 0.0),
     "schedules.remove": ("nightly",),
     "schedules.advance": (1.0, None, "nightly", "{}", 0.0),
+    "limits.set_capacity": ("api", 5),
+    "limits.remove_capacity": ("api",),
+    "limits.ask": ("p", "api", "a", 1, 0, 0.0, "e1", 1),
+    "limits.give_back": ("p1",),
+    "limits.lock": ("api",),
+    "limits.sweep": ("r1",),
+    "limits.turn": ('["r1"]', '["p1"]'),
+    "limits.grant": ('["r1"]', '["p1"]'),
+    "limits.held": ("p1",),
+    "limits.take_turns": ("api", 0.1),
     "step": ("e1", "a"),
     "end_session": (1, NOON),
     "is_under_way": ("700",),
@@ -87,6 +97,10 @@ ROWS: dict[str, tuple[Any, ...]] = {
             "now",
             "forget_marks",
             "queue.announce",
+            "limits.announce",
+            "limits.announce",
+            "limits.capacities",
+            "limits.uses",
             "is_there",
             "session",
             "transaction",
@@ -140,6 +154,8 @@ FILL = """
     INSERT INTO szal_steps SELECT 'e' || n, 'b', 1, '{{}}', 's' || n FROM {numbers};
     INSERT INTO szal_signals SELECT 'e' || n, 's' || n, 'go', '1', 0 FROM {numbers};
     INSERT INTO szal_queue SELECT 'e' || n, 'queue' || (n % 4), n % 3, NULL, n % 2 * 9e9, n FROM {numbers};
+    INSERT INTO szal_capacities SELECT 'r' || n, 5 FROM {numbers} WHERE n < 9;
+    INSERT INTO szal_permits SELECT 'p' || n, 'r' || (n % 9), 'a', 1, 0, n, 'e' || n, 1, n % 2 FROM {numbers};
     INSERT INTO szal_schedules SELECT 's' || n, '{{}}', '{{}}', 0, NULL FROM {numbers};
 """
 
@@ -192,7 +208,7 @@ def test_each_statement_uses_the_indexes_that_stand_with_it(planner: Planner) ->
     for name, statement in planner.statements.whole().items():
         row = ROWS.get(name, ONE)
         plan = planner.plan(statement, [[value] for value in row] if "%b" in statement else row)
-        reads_all = name == "schedules.all"  # there are few, and all are wanted
+        reads_all = name in ("schedules.all", "limits.capacities", "limits.uses")  # there are few, and all are wanted
         if planner.indexes(plan) != set(statement.indexes.split()) or (planner.read_through(plan) and not reads_all):
             wrong[name] = "\n".join(plan)
     assert not wrong, "\n\n".join(f"{name}: {plan}" for name, plan in wrong.items())
@@ -255,6 +271,8 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
         "undone",
         "hold_flows",
         "queue.announce",
+        "limits.announce",
+        "limits.lock",
         "identity",
         "mark",
         "watch",
@@ -352,7 +370,11 @@ def test_sql_stands_nowhere_else() -> None:
     root = Path(szal.__path__[0])
     sql = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|EXISTS|ON) (szal\.)?szal_")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if sql.search(path.read_text())}
-    statements = {f"stores/sqlite/{name}.py" for name in ("statements", "queue_statements", "labels")}
-    statements |= {f"stores/postgres/{name}.py" for name in ("statements", "queue_statements", "one_execution")}
+    statements = {
+        f"stores/sqlite/{name}.py" for name in ("statements", "queue_statements", "limit_statements", "labels")
+    }
+    statements |= {
+        f"stores/postgres/{name}.py" for name in ("statements", "queue_statements", "limit_statements", "one_execution")
+    }
     made_by = {f"stores/{each}/{name}.py" for each in ("sqlite", "postgres") for name in MAKING}
     assert statements <= found <= statements | made_by

@@ -12,6 +12,7 @@ from szal.model.state import WorkflowState
 from szal.stores.batch import leases_of, merged
 from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Version, Wish
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
+from szal.stores.memory.limits import MemoryLimits, Shared
 from szal.stores.memory.listener import MemoryChanges
 from szal.stores.memory.queue import MemoryQueue, Places
 from szal.stores.memory.schedules import MemorySchedules
@@ -42,6 +43,7 @@ class MemoryLedger(Ledger):
         self._entries = entries
         self._places = Places()
         self._schedules: dict[str, ScheduleRow] = {}
+        self._shared = Shared()
 
     @property
     def queue(self) -> MemoryQueue:
@@ -50,6 +52,10 @@ class MemoryLedger(Ledger):
     @property
     def schedules(self) -> MemorySchedules:
         return MemorySchedules(self._entries, self._schedules, self.queue.submit)
+
+    @property
+    def limits(self) -> MemoryLimits:
+        return MemoryLimits(self._entries, self._shared)
 
     def wakes_in(self) -> float | None:
         with self._entries.lock:

@@ -1,17 +1,18 @@
-"""Hearing of submissions to a memory store, and of changes in it: whoever writes tells."""
+"""Hearing of what happens in a memory store: whoever does something tells."""
 
 from collections.abc import Collection
 from contextlib import suppress
 from queue import Empty
+from weakref import WeakSet
 
 from szal.stores.listening import ChangeListener, Listener
 from szal.waiters import Mailbox, Waiters, wait_unless, wake_all
 
-__all__ = ["MemoryChanges", "MemoryListener"]
+__all__ = ["Hearers", "MemoryChanges", "MemoryListener"]
 
 
 class MemoryListener(Listener):
-    """Is told by whoever submits."""
+    """Is told by whoever submits, or gives something back."""
 
     def __init__(self) -> None:
         self._heard: Mailbox[None] = Mailbox()
@@ -26,6 +27,24 @@ class MemoryListener(Listener):
 
     def close(self) -> None:
         self.hear()
+
+
+class Hearers:
+    """Who listens, for as long as that is."""
+
+    def __init__(self) -> None:
+        self._all: WeakSet[MemoryListener] = WeakSet()
+
+    def new(self) -> MemoryListener:
+        """Return one more."""
+        listener = MemoryListener()
+        self._all.add(listener)
+        return listener
+
+    def tell(self) -> None:
+        """Have all of them look."""
+        for listener in [*self._all]:
+            listener.hear()
 
 
 class MemoryChanges(ChangeListener):

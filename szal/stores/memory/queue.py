@@ -1,6 +1,5 @@
 """The queue of a memory store: what `SqlQueue` says in SQL, done to plain data."""
 
-import weakref
 from collections.abc import Callable, Collection, Sequence
 
 import attrs
@@ -8,7 +7,7 @@ import attrs
 from szal import clock
 from szal.model.state import WorkflowState
 from szal.stores.memory.entries import Entries
-from szal.stores.memory.listener import MemoryListener
+from szal.stores.memory.listener import Hearers, MemoryListener
 from szal.stores.queue import Claim, Queue, Submission
 from szal.stores.writes import NewExecution
 
@@ -31,7 +30,7 @@ class Places:
 
     of: dict[str, _Place] = attrs.field(factory=dict)  # by execution
     count: int = 0
-    listeners: "weakref.WeakSet[MemoryListener]" = attrs.field(factory=weakref.WeakSet)
+    hearers: Hearers = attrs.field(factory=Hearers)
 
 
 class MemoryQueue(Queue):
@@ -52,14 +51,11 @@ class MemoryQueue(Queue):
             self._all.count += 1
             place = _Place(submission.queue, submission.priority, submission.not_before or 0.0, self._all.count)
             self._places[submission.new.execution_id] = place
-        for listener in [*self._all.listeners]:
-            listener.hear()
+        self._all.hearers.tell()
         return True
 
-    def listen(self) -> "MemoryListener":
-        listener = MemoryListener()
-        self._all.listeners.add(listener)
-        return listener
+    def listen(self) -> MemoryListener:
+        return self._all.hearers.new()
 
     def claim(self, wanted: Claim, /) -> list[str]:
         now = clock.wall()

@@ -160,6 +160,24 @@ class InMemoryExecutionStore:
                 raise no_such_page(after)
             return entry.row.position
 
+    # -- what steps share ------------------------------------------------------------------------------
+
+    def set_capacity(self, name: str, capacity: int | None) -> None:
+        """Have so much of a resource (`StepDef.resources`) in all engines of this store; None: no such limit.
+
+        Where an engine says how much it has (`EngineConfig.capacities`), the smaller number holds.
+
+        >>> store = InMemoryExecutionStore()
+        >>> store.set_capacity("api", 5)
+        >>> store.capacities()
+        {'api': 5}
+        """
+        self._ledger.limits.set_capacity(name, capacity)
+
+    def capacities(self) -> dict[str, int]:
+        """Return how much there is of each resource that `set_capacity` has set."""
+        return self._ledger.limits.capacities()
+
     # -- its life -------------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -182,8 +182,8 @@ class PostgresDatabase(Database):
         connection.execute(b"ROLLBACK")
         return not could_be_left
 
-    def listen(self) -> Listener:
-        return PostgresListener(self.pool)
+    def listen(self, channel: str) -> Listener:
+        return PostgresListener(self.pool, channel)
 
     def changes(self) -> ChangeListener:
         def attend(execution_id: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Hearing of submissions to a server, and of changes: a connection of its own that listens."""
+"""Hearing of what others tell through a server: a connection of its own that listens."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -28,10 +28,9 @@ _NOTICE: Final = 0.5
 class _Ear:
     """Listens to *channel* on a connection that *pool* does not have; where that is lost, it tries again."""
 
-    def __init__(self, pool: Pool, channel: str, of_what: str) -> None:
+    def __init__(self, pool: Pool, channel: str) -> None:
         self._pool = pool
         self._channel = channel
-        self._of_what = of_what
         self._connection: PostgresConnection | None = None
         self._has_told = False
         self._is_closed = Flag()
@@ -46,7 +45,7 @@ class _Ear:
             return {notice.payload for notice in self._connection.notifies(timeout=seconds, stop_after=1)}
         except (StoreError, psycopg.Error, OSError) as error:
             if not self._has_told:
-                told = f"nobody tells of {self._of_what} here, so they are looked for"
+                told = f"nobody tells of news here ({self._channel}), so they are looked for"
                 logger.info("%s: %s: %s", self._pool.name, told, error)
             self._has_told = True
             self._drop()
@@ -79,10 +78,10 @@ class _Ear:
 
 
 class PostgresListener(Listener):
-    """Hears of submissions."""
+    """Hears of submissions, or of what is given back."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._ear = _Ear(pool, "szal_queue", "submissions")
+    def __init__(self, pool: Pool, channel: str) -> None:
+        self._ear = _Ear(pool, channel)
 
     def wait(self, timeout: float) -> None:
         self._ear.hear(timeout)
@@ -95,7 +94,7 @@ class PostgresChanges(ChangeListener):
     """Hears of executions that change, those that *attend* is called for, with for how many seconds."""
 
     def __init__(self, pool: Pool, attend: Callable[[str, float], object]) -> None:
-        self._ear = _Ear(pool, "szal_changes", "changes")
+        self._ear = _Ear(pool, "szal_changes")
         self._attend = attend
         self._attended: dict[str, float] = {}  # until when; changed by atomic operations only
 

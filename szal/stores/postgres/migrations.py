@@ -33,6 +33,25 @@ _LEDGER = (
         " PRIMARY KEY (execution_id, signal_id))"
     ),
 )
+# Who has some of what is shared, or waits for it; and by rates: when the next one may begin (`due`), and the interval
+# of whoever began last.
+_LIMITS = (
+    "CREATE TABLE IF NOT EXISTS szal.szal_capacities (name TEXT PRIMARY KEY, capacity BIGINT NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS szal.szal_permits (permit_id TEXT NOT NULL, name TEXT NOT NULL,"
+        " step_name TEXT NOT NULL, units BIGINT NOT NULL, priority BIGINT NOT NULL, asked DOUBLE PRECISION NOT NULL,"
+        " execution_id TEXT NOT NULL, epoch BIGINT NOT NULL, held BIGINT NOT NULL, PRIMARY KEY (permit_id, name))"
+    ),
+    (
+        "CREATE INDEX IF NOT EXISTS szal_permits_next"
+        " ON szal.szal_permits (name, held DESC, priority DESC, asked, permit_id)"
+    ),
+    "CREATE INDEX IF NOT EXISTS szal_permits_execution ON szal.szal_permits (execution_id)",
+    (
+        "CREATE TABLE IF NOT EXISTS szal.szal_rates (name TEXT PRIMARY KEY, every DOUBLE PRECISION NOT NULL,"
+        " due DOUBLE PRECISION NOT NULL)"
+    ),
+)
 # Each can be done again, and does nothing then: so is repaired what was dropped.
 MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("m001_executions", (CREATE_TABLE,)),
@@ -88,6 +107,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     # Until when somebody watches an execution: whoever writes to it tells of that.
     ("m015_watching", ("ALTER TABLE szal.szal_leases ADD COLUMN IF NOT EXISTS watched DOUBLE PRECISION",)),
+    ("m016_limits", _LIMITS),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

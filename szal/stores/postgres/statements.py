@@ -12,6 +12,7 @@ import attrs
 
 from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
+from szal.stores.postgres.limit_statements import LIMITS
 from szal.stores.postgres.queue_statements import QUEUE, SCHEDULES
 from szal.stores.postgres.terms import FINISHED, ID, NOW, SOON, STARTED, STATE
 from szal.stores.statement import Statement
@@ -642,6 +643,7 @@ STATEMENTS = PostgresStatements(
     ),
     queue=QUEUE,
     schedules=SCHEDULES,
+    limits=LIMITS,
     # -- transactions of handlers ---------------------------------------------------------------------
     session=Statement("SELECT pg_backend_pid(), now()", by="Database.hold", indexes=""),
     end_session=Statement(

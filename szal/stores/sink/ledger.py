@@ -16,6 +16,7 @@ from szal.stores.ledger import (
     Wish,
 )
 from szal.stores.listening import ChangeListener
+from szal.stores.limits import Limits
 from szal.stores.queue import Queue
 from szal.stores.schedules import Schedules
 from szal.stores.sink.writer import Writer
@@ -47,6 +48,10 @@ class SinkLedger(Ledger):
     @property
     def schedules(self) -> Schedules:
         return self._behind.schedules
+
+    @property
+    def limits(self) -> Limits:
+        return self._behind.limits
 
     def wakes_in(self) -> float | None:
         return self._behind.wakes_in()

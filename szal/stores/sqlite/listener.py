@@ -20,7 +20,7 @@ _TRY_AGAIN_AFTER: Final = 0.5
 
 
 class SqliteListener(Listener):
-    """Says that something may have been queued, again and again: no file tells whoever has it open."""
+    """Says that something may have happened, again and again: no file tells whoever has it open."""
 
     def __init__(self) -> None:
         self._is_closed = Flag()

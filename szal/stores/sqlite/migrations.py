@@ -41,6 +41,22 @@ _QUEUE = (
     ),
     "CREATE INDEX IF NOT EXISTS szal_queue_next ON szal_queue (queue, due, priority DESC, submitted)",
 )
+# Who has some of what is shared, or waits for it; and by rates: when the next one may begin (`due`), and the interval
+# of whoever began last.
+_LIMITS = (
+    "CREATE TABLE IF NOT EXISTS szal_capacities (name TEXT PRIMARY KEY, capacity BIGINT NOT NULL)",
+    (
+        "CREATE TABLE IF NOT EXISTS szal_permits (permit_id TEXT NOT NULL, name TEXT NOT NULL,"
+        " step_name TEXT NOT NULL, units BIGINT NOT NULL, priority BIGINT NOT NULL, asked DOUBLE PRECISION NOT NULL,"
+        " execution_id TEXT NOT NULL, epoch BIGINT NOT NULL, held BIGINT NOT NULL, PRIMARY KEY (permit_id, name))"
+    ),
+    ("CREATE INDEX IF NOT EXISTS szal_permits_next ON szal_permits (name, held DESC, priority DESC, asked, permit_id)"),
+    "CREATE INDEX IF NOT EXISTS szal_permits_execution ON szal_permits (execution_id)",
+    (
+        "CREATE TABLE IF NOT EXISTS szal_rates (name TEXT PRIMARY KEY, every DOUBLE PRECISION NOT NULL,"
+        " due DOUBLE PRECISION NOT NULL)"
+    ),
+)
 
 # Each can be done again, and does nothing then: so is repaired what was dropped.
 MIGRATIONS = Migrations("szal")
@@ -123,6 +139,13 @@ def m013_parents(db: Database) -> None:
         "CREATE INDEX IF NOT EXISTS szal_executions_parent ON szal_executions (parent, started, execution_id)"
         " WHERE parent IS NOT NULL"
     )
+
+
+@MIGRATIONS()
+def m014_limits(db: Database) -> None:
+    """Make the tables of what is shared in all engines."""
+    for statement in _LIMITS:
+        db.execute(statement)
 
 
 with closing(Database(memory=True, execute_plugins=False)) as _empty:

@@ -10,6 +10,7 @@ from szal.model.state import WorkflowState
 from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
 from szal.stores.sqlite.labels import Labelled
+from szal.stores.sqlite.limit_statements import LIMITS
 from szal.stores.sqlite.queue_statements import QUEUE, SCHEDULES
 from szal.stores.sqlite.terms import (
     EACH,
@@ -390,4 +391,5 @@ STATEMENTS = Statements(
     ),
     queue=QUEUE,
     schedules=SCHEDULES,
+    limits=LIMITS,
 )

@@ -4,9 +4,11 @@ __all__ = [
     "EACH",
     "FINISHED",
     "NOW",
+    "OF_CAPACITIES",
     "OF_EXECUTIONS",
     "OF_FLOWS",
     "OF_LEASES",
+    "OF_PERMITS",
     "OF_QUEUE",
     "OF_SCHEDULES",
     "OF_SIGNALS",
@@ -23,6 +25,8 @@ OF_LEASES = "sqlite_autoindex_szal_leases_1"
 OF_SIGNALS = "sqlite_autoindex_szal_signals_1"
 OF_QUEUE = "sqlite_autoindex_szal_queue_1"
 OF_SCHEDULES = "sqlite_autoindex_szal_schedules_1"
+OF_CAPACITIES = "sqlite_autoindex_szal_capacities_1"
+OF_PERMITS = "sqlite_autoindex_szal_permits_1"
 
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
