@@ -8,6 +8,7 @@ import click
 
 from szal.cli import completion
 from szal.cli.advice import advice_on
+from szal.cli.capacity import capacity
 from szal.cli.check import check
 from szal.cli.console import console_for, diverted_stdout, printed, stderr, stdout, write
 from szal.cli.doctor import doctor
@@ -217,7 +218,7 @@ def show(
     if step is not None:
         write(out, _output(record.execution_id, standing, step, as_json=as_json))
     elif as_json:
-        write(out, record_json(record, standing.waits, is_interrupted=standing.is_interrupted))
+        write(out, record_json(record, standing.waits, is_interrupted=standing.is_interrupted, queued=standing.queued))
     else:
         console = console_for(out)
         console.print(full_record(console, record, standing, advice_on(store)), crop=False)
@@ -247,6 +248,7 @@ class NoSuchStep(SzalError):
 
 # -- what goes on -----------------------------------------------------------------------------------------
 
-_OTHERS = (resume, recover, rerun, worker, schedules, next_, signal, pause, cancel, resolve, check, doctor, prune, ui)
-for command in _OTHERS:
+_STEERING = (resume, recover, rerun, signal, pause, cancel, resolve)
+_OTHERS = (worker, schedules, next_, capacity, check, doctor, prune, ui)
+for command in (*_STEERING, *_OTHERS):
     szal.add_command(command)

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Sequence
 
+import attrs
+
 from szal.engine.status import Wait
 from szal.expressions.path import Json
 from szal.model.json import encode_record
 from szal.model.results import ExecutionRecord
 from szal.stores import ExecutionSummary
+from szal.stores.limits import WaitingStep
 
 __all__ = ["record_json", "summaries_json"]
 
@@ -18,10 +21,12 @@ def record_json(
     *,
     is_interrupted: bool = False,
     differences: Sequence[str] = (),
+    queued: Sequence[WaitingStep] = (),
 ) -> str:
     """Return the record; of one that could go on also ``interrupted`` and ``waits``, where there is something to say.
 
-    A wait without a signal and a time is for a decision. *differences* are from what it is a rerun of.
+    A wait without a signal and a time is for a decision. *differences* are from what it is a rerun of; *queued* are
+    steps that wait for what they share.
     """
     text = encode_record(record)
     more: dict[str, Json] = {}
@@ -29,6 +34,8 @@ def record_json(
         more["interrupted"] = True
     if waits:
         more["waits"] = [_wait_json(wait) for wait in waits]
+    if queued:
+        more["queued"] = [attrs.asdict(each) for each in queued]
     if differences:
         more["differences"] = list(differences)
     return text if not more else json.dumps({**json.loads(text), **more}, ensure_ascii=False, separators=(",", ":"))

@@ -123,6 +123,7 @@ def _how_to_go_on(record: ExecutionRecord, standing: ExecutionStatus, advice: Ad
     elif standing.is_interrupted:
         yield f"it can go on now: {command}"
     yield from advice.waits(standing.waits)
+    yield from (f"{one_line(each.step_name)} {each}" for each in standing.queued)
 
 
 def _record_states(record: ExecutionRecord, standing: ExecutionStatus) -> Mapping[str, str]:

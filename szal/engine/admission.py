@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from szal.engine.ending import Endings
     from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
+    from szal.engine.shared_limits import SharedLimits
     from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
     from szal.engine.watching import Watchers
@@ -191,11 +192,12 @@ class Admission:
         A run that pauses is RUNNING to everybody until that is written: then the store tells what it waits for. Until
         then nobody waits for that, as whoever asks may have the lock that it takes.
         """
-        from szal.engine.view import status_of  # few ask
+        from szal.engine.status import with_queued  # few ask
+        from szal.engine.view import status_of
 
         found = self._look_here(execution_id)
         if found is not None:
-            return found
+            return found if self._ledger is None else with_queued(self._ledger, found)
         store = self._config.execution_store
         record = None if store is None else store.get(execution_id)
         if store is None or record is None:
@@ -318,6 +320,14 @@ class Admission:
         ask = partial(store.get, new_id()) if ledger is None else ledger.check_writable
         pid = os.getpid()
         return self._probes.get(pid) or self._probes.setdefault(pid, Probe(ask))
+
+    def shared_limits(self) -> "SharedLimits | None":
+        """Return what all engines of the store share, where it keeps a ledger."""
+        if self._ledger is None:
+            return None
+        from szal.engine.shared_limits import SharedLimits  # only engines with a ledger need it
+
+        return SharedLimits(self._ledger)
 
     def close(self) -> None:
         """End the heartbeat, if there is one, and tell those who watch."""

@@ -20,6 +20,7 @@ from szal.model.key import item_key
 from szal.number import check_wait
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Where
+from szal.scheduler.permits import Permits
 from szal.scheduler.resources import Resources
 from szal.scheduler.workers import Threads
 from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
@@ -63,8 +64,10 @@ class EngineBase:
         self.config = _with_migrations(EngineConfig() if config is None else config, handler)
         self.threads = Threads(idle_timeout=self.config.idle_timeout)
         self.durations = Durations()
-        self.resources = Resources(self.config.capacities)
         self._admission = Admission(self.config, self.resolver)
+        self._beyond = self._admission.shared_limits()
+        self.resources = Resources(self.config.capacities, self._beyond)
+        self.permits = Permits(self.resources)
         self._background: list[Background] = []
         self._abandoned = Count()
         self._lease_losses = Count()
@@ -169,6 +172,8 @@ class EngineBase:
         self.threads.close()
         for processes in self._processes.copy().values():
             processes.close()
+        if self._beyond is not None:
+            self._beyond.close()
         self._admission.close()
         try:
             close_all(self._owned)
@@ -265,7 +270,8 @@ class EngineBase:
         """Take note that a handler was left behind; called by the run's coordinating thread."""
         self._abandoned.add()
         name, index = attempt.context.step.name, attempt.context.index
-        kept = "" if attempt.permit is None else f", and keeps {', '.join(attempt.permit.needs)} until it ends"
+        shared = () if attempt.permit is None else attempt.context.step.resources
+        kept = f", and keeps {', '.join(shared)} until it ends" if shared else ""
         logger.warning(
             "step %s of %s (execution %s) runs past its time: %s is left behind%s",
             name if index is None else item_key(name, index),

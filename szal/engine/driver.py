@@ -27,7 +27,7 @@ from szal.raised import is_a
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.clock import Clock
 from szal.scheduler.loop import Relieved, Scheduler
-from szal.scheduler.resources import Resources
+from szal.scheduler.permits import Permits
 from szal.scheduler.workers import Threads
 from szal.steps.resolving import Resolver
 from szal.waiters import Flag
@@ -53,7 +53,7 @@ class Host(Protocol):
     resolver: Resolver
     threads: Threads
     durations: Durations
-    resources: Resources
+    permits: Permits
 
     def processes(self) -> "Processes":
         """Return the child processes that attempts are made in."""
@@ -122,7 +122,7 @@ class Driver:
             self.stop_for,
             background=background,
             clock=self._clock,
-            resources=host.resources,
+            permits=host.permits,
         )
         self._scheduler.variables.run(_AROUND.set, (*around, weakref.ref(self)))
 

@@ -30,6 +30,7 @@ def final_run(forward: Run, end: FlowEnd, on_done: Callable[[Run], None]) -> Run
         settled=before.settled,
         orphan_grace=before.orphan_grace,
         is_recorded=before.is_recorded,
+        lease=before.lease,
         redaction=before.redaction,
         memos=before.memos,
         log=before.log,

@@ -1,6 +1,6 @@
 """What tools ask of a store beside its records: who could go on, who holds what, and whether it works at all."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from szal.clock import wall
 from szal.engine.config import EngineConfig
@@ -11,6 +11,7 @@ from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint
 from szal.stores.base import ExecutionStore
 from szal.stores.ledger import Holding, ledger_of
+from szal.stores.limits import ResourceUse
 
 __all__ = [
     "await_pending",
@@ -19,6 +20,7 @@ __all__ = [
     "differences_from",
     "holdings",
     "nobody_runs",
+    "resource_uses",
     "store_time",
 ]
 
@@ -80,3 +82,9 @@ def differences_from(
     """
     ledger = ledger_of(store)
     return () if ledger is None else Correction.of(ledger, ledger.read(execution_id), flow, config).differences
+
+
+def resource_uses(store: ExecutionStore) -> Sequence[ResourceUse]:
+    """Return how much there is of what steps share in all engines of *store*, and how much is used, by name."""
+    ledger = ledger_of(store)
+    return () if ledger is None else ledger.limits.uses()

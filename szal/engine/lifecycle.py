@@ -135,6 +135,7 @@ class Lifecycle(Supervised):
             progress=config.progress_sink,
             is_recorded=self.recording.encode is not None,
             clock=self.scheduler.clock,
+            lease=None if journal is None else (self.execution_id, journal.epoch),
             redaction=spec.redaction,
             memos=Memos(None if journal is None else journal.memo, spec.redaction),
             log=journal,

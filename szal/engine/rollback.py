@@ -62,7 +62,7 @@ class Undo:
         """Return the step as it is in the chain: the steps of a sub-flow have retries and limits of their own."""
         step = plan.nodes[self.place].step
         is_plain = self.handler is not None and self.handler is not _all_items_are_undone
-        return step if is_plain else attrs.evolve(step, max_retries=0, timeout=None, resources={})
+        return step if is_plain else attrs.evolve(step, max_retries=0, timeout=None, resources={}, rate={})
 
 
 def _all_items_are_undone(_: StepContext) -> None:

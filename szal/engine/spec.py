@@ -190,13 +190,26 @@ def _check_settings(flow: FlowDef, plan: Plan, config: EngineConfig) -> None:
         problems.append("the flow's isolation='process' and inline='always' of the engine: give that inline='auto'")
     for step in plan.sharers:
         short = {name: n for name, n in step.resources.items() if n > config.capacities.get(name, 1)}
+        there_is = {**dict.fromkeys(short, 1), **_capacities(config, short), **config.capacities}
         problems += [
-            f"step {step.name!r}: it needs {n} of {name!r}, and there is {config.capacities.get(name, 1)}:"
-            f" EngineConfig(capacities={{{name!r}: {n}}})"
+            f"step {step.name!r}: it needs {n} of {name!r}, and there is {there_is[name]}:"
+            f" EngineConfig(capacities={{{name!r}: {n}}}), or store.set_capacity({name!r}, {n})"
             for name, n in short.items()
+            if n > there_is[name]
         ]
     if problems:
         raise InvalidFlow(flow.name, tuple(problems))
+
+
+def _capacities(config: EngineConfig, names: Collection[str]) -> dict[str, int]:
+    """Return how much all engines of the store have of these together, where it says so."""
+    if not names or config.execution_store is None:
+        return {}
+    from szal.stores.ledger import ledger_of
+
+    ledger = ledger_of(config.execution_store)
+    found = {} if ledger is None else ledger.limits.capacities()
+    return {name: found[name] for name in names if name in found}
 
 
 def _refused(problem: str, ctx: StepContext) -> Json:  # noqa: ARG001 (a handler is given it)

@@ -26,6 +26,7 @@ from szal.scheduler.run_info import RunInfo
 from szal.stores.base import ExecutionStore
 from szal.stores.filters import ExecutionSummary
 from szal.stores.ledger import Ledger, Snapshot
+from szal.stores.limits import WaitingStep
 
 __all__ = [
     "ExecutionStatus",
@@ -35,6 +36,7 @@ __all__ = [
     "is_left_by_a_person",
     "put_back",
     "waits_of",
+    "with_queued",
 ]
 
 
@@ -76,6 +78,8 @@ class ExecutionStatus:
     """
     waits: Sequence[Wait] = ()
     """What its steps wait for, where it is PAUSED."""
+    queued: Sequence[WaitingStep] = ()
+    """What its steps wait for before they begin, of what all engines of the store share (`store.set_capacity`)."""
     is_running: bool = False
     """Whether somebody runs it: a process that is there, as far as anybody knows, holds its lease."""
     is_interrupted: bool = False
@@ -141,6 +145,15 @@ class ExecutionStatus:
     def steps(self) -> dict[str, StepResult]:
         """How each step stands, by name, in the flow's order."""
         return {result.step_name: result for result in self.results}
+
+
+def with_queued(ledger: Ledger, found: ExecutionStatus) -> ExecutionStatus:
+    """Return how far an execution has come, with what its steps wait for of what all engines of its store share."""
+    is_asked_for = found.flow is not None and bool(Plan.of(found.flow).sharers)
+    if not is_asked_for or found.state not in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
+        return found
+    queued = ledger.limits.waiting(found.execution_id)
+    return attrs.evolve(found, queued=queued) if queued else found
 
 
 def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) -> frozenset[str]:

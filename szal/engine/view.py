@@ -6,7 +6,7 @@ from szal.engine.inspection import nobody_runs
 from szal.engine.owners import is_gone
 from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.spec import recorded_flow
-from szal.engine.status import ExecutionStatus, is_left_by_a_person, waits_of
+from szal.engine.status import ExecutionStatus, is_left_by_a_person, waits_of, with_queued
 from szal.errors import ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint
@@ -29,7 +29,8 @@ def status_of(store: ExecutionStore, record: ExecutionRecord) -> ExecutionStatus
     except ExecutionNotFound:
         known = None
     holder = ledger.holder(record.execution_id) if ledger is not None and record.state.is_live else None
-    return _Known(store, record, known).status(holder)
+    found = _Known(store, record, known).status(holder)
+    return found if ledger is None else with_queued(ledger, found)
 
 
 class View:

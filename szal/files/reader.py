@@ -21,6 +21,7 @@ from szal.files.vocabulary import (
     name_of_trigger,
 )
 from szal.model.flow import FlowDef, FlowMode
+from szal.model.rate import interval_of
 from szal.model.step import DELAY, ENGINE_TYPES, INLINE, ISOLATION, MAX_ITEMS, StepDef, TriggerMode
 
 __all__ = ["FlowReader", "SubFlows"]
@@ -189,6 +190,7 @@ class FlowReader:
             finally_=step.flag("finally"),
             idempotent=step.flag("idempotent", True),
             resources=_shares(step),
+            rate=_rates(step),
             inline=step.one_of("inline", {name: name for name in INLINE}),
             isolation=step.one_of("isolation", {name: name for name in ISOLATION}),
             foreach=step.plain("foreach", (list, str)),
@@ -243,6 +245,18 @@ def _shares(step: Fields) -> dict[str, int]:
     """Return how much of each resource *step* needs."""
     needs = step.inner("resources")
     return {name: needs.whole(name, 1) for name in needs.entries}
+
+
+def _rates(step: Fields) -> dict[str, str]:
+    """Return how often *step* may call what it shares with others."""
+    given = step.inner("rate")
+    rates = {name: (given.text(name) or "").strip() for name in given.entries}
+    for name, rate in rates.items():
+        try:
+            interval_of(rate)
+        except ValueError as error:
+            given.problem(f"{name!r} in {given.label}: {error}", key=name)
+    return {} if given.is_faulty else rates
 
 
 def _up_to_date(step: Fields, step_type: str | None, config: dict[str, Json]) -> None:

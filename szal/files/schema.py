@@ -96,6 +96,13 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
         {"type": ["object", "null"], "additionalProperties": _POSITIVE},
         "What it shares with other steps: so much of each, by name. It waits until it has that.",
     ),
+    "rate": (
+        {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "string", "pattern": r"^\s*[1-9][0-9]{0,8}\s*/\s*[smh]\s*$"},
+        },
+        "How often what it shares with other steps is called, by name: as 10/s, 10/m or 10/h.",
+    ),
     "inline": ({"enum": [*INLINE, None]}, "Whether it runs on the thread that coordinates the run."),
     "isolation": ({"enum": [*ISOLATION, None]}, "process: in a child process, which a time-out really ends."),
     "idempotent": (_FLAG, "False: it must not run twice."),

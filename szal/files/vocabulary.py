@@ -79,6 +79,7 @@ STEP: Final[Mapping[str, str]] = {
     "finally": "StepDef.finally_",
     "idempotent": "StepDef.idempotent",
     "resources": "StepDef.resources",
+    "rate": "StepDef.rate",
     "inline": "StepDef.inline",
     "isolation": "StepDef.isolation",
     "up_to_date": 'config["up_to_date"]',

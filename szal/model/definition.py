@@ -130,7 +130,7 @@ _HOW: Final = frozenset(
         ),
         *("retry_jitter", "retry_on", "give_up_on", "rollbackable", "idempotent"),
         *("undo_on_failure", "continue_on_error", "cancel_losers", "priority"),
-        *("max_parallel", "max_items", "delay_ms", "until_timeout_ms", "inline", "isolation", "resources"),
+        *("max_parallel", "max_items", "delay_ms", "until_timeout_ms", "inline", "isolation", "resources", "rate"),
     }
 )
 """What a step says of how it is tried and undone: another one is no reason to do again what it did."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from szal.function import ONE_CONTEXT, problem_of_function
 from szal.model.exception_name import problem_of_exception_name
+from szal.model.rate import problem_of_rates
 from szal.model.state import NamedEnum
 from szal.model.step import (
     DELAY,
@@ -180,6 +181,10 @@ def _member_of(kind: type[NamedEnum]) -> Callable[[object], str | None]:
     return lambda value: problem_of_member(value, kind)
 
 
+def _problem_of_rates(value: object) -> str | None:
+    return problem_of_rates(value, problem_of_name)
+
+
 _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("description", problem_of_text),
     ("max_retries", _problem_of_count),
@@ -197,6 +202,7 @@ _STEP: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("idempotent", _problem_of_flag),
     ("max_items", _problem_of_size),
     ("resources", problem_of_shares),
+    ("rate", _problem_of_rates),
 )
 _STEP_OR_NONE: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
     ("timeout", _problem_of_duration),
@@ -250,6 +256,8 @@ def _problems_of_engine_step(step: StepDef) -> Iterator[str]:
         yield f"isolation of a step of type {step.step_type!r}: it is for steps that a handler does"
     if step.resources:
         yield f"resources of a step of type {step.step_type!r}: they are for steps that a handler does"
+    if step.rate:
+        yield f"rate of a step of type {step.step_type!r}: it is for steps that a handler does"
     if step.until is not None:
         yield f"until of a step of type {step.step_type!r}: it is for steps that a handler does"
 

@@ -12,6 +12,7 @@ from szal.model.analysis import Analysis, FlowMode, walk
 from szal.model.fields import problems_of_flow
 from szal.model.inputs import Input, problems_of_inputs
 from szal.model.moment import kept_limit
+from szal.model.rate import problems_between
 from szal.model.step import Isolation, StepDef, new_id
 from szal.model.texts import unread_in_flow
 from szal.model.validation import analyse
@@ -126,6 +127,7 @@ class FlowDef:
         inputs = declared if isinstance(declared, Mapping) and declared else None
         problems += problems_of_inputs(inputs or {})
         problems += self._problems_of_sub_flows(configs=configs)
+        problems += problems_between(self.walk())
         return analyse(self.name, self.mode, self.steps, problems, inputs, configs=configs)
 
     def _problems_of_sub_flows(self, *, configs: bool) -> Iterator[str]:

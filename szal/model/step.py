@@ -218,7 +218,10 @@ class StepDef:
     not. None: as `FlowDef.isolation` says, then `EngineConfig.isolation`. docs/scaling.md says more.
     `resources`: what its handlers share with those of other steps: so much of each, by name, as ``{"db": 1}``. An
     attempt begins when it has all of it, and holds no worker until then. `EngineConfig.capacities` says how much there
-    is.
+    is in one engine, `store.set_capacity` in all engines of a store.
+    `rate`: how often its handlers are called, by the name of what they call, as ``{"api": "10/s"}`` (also ``/m`` and
+    ``/h``): attempts of all steps with that name begin at points in time that are spread evenly, in all engines of a
+    store together. One that waits for its time holds no worker.
     `foreach`: it runs once for each element of a list, its *items*, which have attempts, retries, limits and results of
     their own. A path ("steps.list.output.files", "inputs.files"), a step whose output is a list, or the list itself.
     `max_parallel`: how many items may run at a time.
@@ -265,6 +268,7 @@ class StepDef:
     inline: Inline | None = None
     isolation: Isolation | None = None
     resources: Mapping[str, int] = attrs.field(factory=dict, converter=_shares, hash=False)
+    rate: Mapping[str, str] = attrs.field(factory=dict, converter=_shares, hash=False)
     foreach: str | list[Json] | None = attrs.field(default=None, converter=_elements, hash=False, eq=as_written)
     max_parallel: int | None = None
     max_items: int = MAX_ITEMS

@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any, ClassVar, TypeAlias
 
 from szal.errors import Cancelled, EncodeError, OutputNotSerializable
@@ -14,7 +13,7 @@ from szal.model.results import StepResult
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
-from szal.scheduler.resources import Permit
+from szal.scheduler.permits import Permit
 from szal.scheduler.transaction import Work
 from szal.waiters import Mailbox
 
@@ -102,7 +101,7 @@ class Attempt:
             return True  # withdrawn while it was queued, or about to be: whoever stops the run has the coordinator told
         permit = self.permit
         if permit is not None:
-            permit.thread = get_ident()
+            permit.begun()
         if self.announce is not None:
             finished.put(self.announce)
         try:

@@ -19,6 +19,7 @@ from szal.scheduler.attempt import Attempt
 from szal.scheduler.backlog import Backlog
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.context import StepContext
+from szal.scheduler.permits import Permits
 from szal.scheduler.resources import Resources
 from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
@@ -199,7 +200,7 @@ class Coordinator:
     """What may start, needs a worker, and found none free."""
     granted: deque[Ready] = attrs.field(factory=deque)
     """What may start and has what it shares with others, and found no worker free: it is next to get one."""
-    resources: Resources = attrs.field(factory=lambda: Resources({}))
+    permits: Permits = attrs.field(factory=lambda: Permits(Resources({})))
     """What steps of all runs of the engine share."""
     pinned: Backlog = attrs.field(factory=Backlog)
     """What may start, and is done on this thread only."""

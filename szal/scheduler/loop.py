@@ -21,6 +21,7 @@ from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.coordinator import Coordinator, Inbox
+from szal.scheduler.permits import Permits
 from szal.scheduler.plan import Node
 from szal.scheduler.resources import Resources
 from szal.scheduler.run import Run
@@ -47,7 +48,7 @@ class Scheduler:
     `limit` bounds the handlers at work at one time; a sub-flow, a wait between attempts and an abandoned
     handler count for nothing. A handler that is told to stop has `grace` seconds. `stop_for` says which stop an
     interruption is. With *background*, no handler keeps the interpreter from exiting. Limits and back-offs go by
-    *clock*. *resources* is what steps of this and other runs share.
+    *clock*. *permits* are of what steps of this and other runs share.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Scheduler:
         *,
         background: bool = False,
         clock: Clock = REAL,
-        resources: Resources | None = None,
+        permits: Permits | None = None,
     ) -> None:
         inbox = Inbox()
         submits = (threads.daemon,) if background else (threads.pooled, threads.daemon)
@@ -73,7 +74,7 @@ class Scheduler:
             inbox=inbox,
             stop_for=stop_for,
             clock=clock,
-            resources=Resources({}) if resources is None else resources,
+            permits=Permits(Resources({})) if permits is None else permits,
         )
         self._c.take_up = fan_out.take_up
         self.variables = self._c.variables
@@ -249,6 +250,7 @@ class Scheduler:
         begun = sum(call.begun and not (call.abandoned if listens else call.has_ended) for call in calls)
         queued = sum(not call.begun for call in calls)
         others = sum(not isinstance(stage, Attempt | BackingOff | Queued | Waiting) for stage in stages)
+        others += sum(stage.permit.is_being_asked for stage in stages if isinstance(stage, Queued))
         return others + begun + min(queued, max(0, self._c.limit - begun))  # the rest begins only once something ends
 
     def drive(self) -> None:

@@ -87,6 +87,8 @@ class Node:
     """Whether it may be skipped although no edge has left a mark."""
     plain: bool = attrs.field(init=False)
     """Whether, where no edge has left a mark, there is nothing to it but calling its handler."""
+    shares: bool = attrs.field(init=False)
+    """Whether its handler shares something with others, or is called at a rate: it needs a permit."""
     limit: float | None = attrs.field(init=False)
     """Of its first attempt, in seconds; others may have less."""
     next_in_chain: "Node | None" = attrs.field(default=None, init=False)
@@ -96,9 +98,8 @@ class Node:
         step = self.step
         self.key = step.name if self.item is None else item_key(step.name, self.item.index)
         self.may_be_skipped = self.condition is not None or self.needs != 0
-        is_called = (
-            step.idempotent and self.foreach is None and step.step_type not in ENGINE_TYPES and not step.resources
-        )
+        self.shares = bool(step.resources or step.rate)
+        is_called = step.idempotent and self.foreach is None and step.step_type not in ENGINE_TYPES and not self.shares
         limits = (step.timeout, step.total_timeout, None if self.until is None else step.until_timeout)
         self.limit = min((limit for limit in limits if limit is not None), default=None)
         self.plain = not self.may_be_skipped and is_called and self.until is None
@@ -196,9 +197,7 @@ class Plan:
         edges: list[tuple[int, EdgeKind]] = []  # one for all: nothing waits for an item
         texts = {"template": node.template, "until": node.until, "seen_by_until": node.seen_by_until}
         nodes = [Node(item.index, step, item=item, edges=edges, **texts) for item in items]  # type: ignore[arg-type]
-        plan = cls(
-            nodes, [step] * len(nodes), {}, pins=step.inline == "always", sharers=[step] if step.resources else ()
-        )
+        plan = cls(nodes, [step] * len(nodes), {}, pins=step.inline == "always", sharers=[step] if node.shares else ())
         if nodes:
             plan.add_gate(*nodes)
             plan.roots = nodes
@@ -241,7 +240,7 @@ class Plan:
             self.roots = [node for node in self.roots if node.place not in self.finals]
         self.pins = any(node.step.inline == "always" for node in self.nodes)
         self.isolates = any(node.step.isolation == "process" for node in self.nodes)
-        self.sharers = [node.step for node in self.nodes if node.step.resources]
+        self.sharers = [node.step for node in self.nodes if node.shares]
         for node in self.nodes:
             if len(node.edges) == 1 and node.until is None:
                 gate, kind = node.edges[0]

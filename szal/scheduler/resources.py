@@ -1,56 +1,96 @@
 """What handlers share, and there is only so much of: who has it, and who waits for it.
 
-A permit is for all that a step needs, at once, so no two wait for one another. Permits on one resource are granted in
+A share is of all that a step needs, at once, so no two wait for one another. Those of one resource are granted in
 their order: the higher priority first, then who asked first. One that needs much is not overtaken by those that need
 less.
 
 All runs of an engine ask here, each on its coordinating thread, and none waits in here: who has to wait is told later.
+What there is in all engines of a store together is asked of that (`Beyond`) once this engine has enough of it.
 """
 
 import heapq
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from functools import partial
 from itertools import count
+from typing import Protocol, TypeAlias
 
 import attrs
 
 from szal.errors import ResourceHeld
 from szal.process_events import enroll_lock
 
-__all__ = ["Permit", "Resources"]
+__all__ = ["Beyond", "Holder", "Resources", "Share"]
+
+Holder: TypeAlias = tuple[str, int]
+"""The execution that asks, and the epoch of its lease."""
 
 
 class _State(Enum):
-    """What becomes of a permit. `Resources` alone changes it, under its lock.
+    """What becomes of a share. `Resources` alone changes it, under its lock.
 
     WAITING -> HELD, when it is granted -> OVER, when it is given back
-    WAITING -> OVER, when it is not wanted any more
+    WAITING -> ASKED, when this engine has enough of it, and others may not -> HELD
+    WAITING, ASKED -> OVER, when it is not wanted any more
     """
 
     WAITING = "waiting"
+    ASKED = "asked"
     HELD = "held"
     OVER = "over"
 
 
-class Permit:
+class Beyond(Protocol):
+    """What all engines of a store have only so much of together. From any thread; only `look` may take its time."""
+
+    def look(self) -> None:
+        """See what there is, unless that was done a moment ago."""
+
+    def capacity(self, name: str) -> int | None:
+        """Return how much there was of a resource at the last look; None: nobody has said so."""
+
+    def ask(self, share: "Share", told: Callable[[bool], object]) -> None:
+        """Have *told* called, on a thread of its own: True, once there is enough of what *share* needs.
+
+        False before that, once, where it has to wait for others.
+        """
+
+    def release(self, share: "Share") -> None:
+        """Give that back, or ask for it no more."""
+
+    def take_turns(self, intervals: Mapping[str, float], taken: Callable[[float], object]) -> None:
+        """Have *taken* called, likewise, with the seconds until the next free points in time of all these have come."""
+
+
+class Share:
     """What one attempt asks for before it begins: so much of each that it *needs*, by name."""
 
-    __slots__ = ("granted", "needs", "order", "owner", "state", "thread")
+    __slots__ = ("holder", "is_asked", "needs", "order", "owner", "state", "step", "thread", "told", "waits")
 
     def __init__(
         self,
         owner: "Resources",
+        step: str,
         needs: Mapping[str, int],
         order: tuple[int, int],
-        granted: "Callable[[Permit], object]",
+        told: "Callable[[Share], object]",
+        *,
+        holder: Holder | None,
     ) -> None:
         self.owner = owner
+        self.step = step
         self.needs = needs
         self.order = order
-        self.granted = granted
+        self.told = told
+        self.holder = holder
         self.state = _State.WAITING
+        self.is_asked = False
+        """Whether it was asked for beyond this engine."""
+        self.waits = False
+        """Whether it is known that it has to wait there."""
         self.thread: int | None = None
         """Of the handler that has it, once that has begun."""
 
@@ -59,6 +99,11 @@ class Permit:
         """Whether it has been granted, and not been given back."""
         return self.state is _State.HELD
 
+    @property
+    def is_being_asked(self) -> bool:
+        """Whether an answer is to come by itself: it is being asked for beyond this engine."""
+        return self.state is _State.ASKED and not self.waits
+
     def release(self) -> None:
         """Give back what is held, or wait no more; nothing, where that was done before. From any thread."""
         self.owner.release(self)
@@ -66,14 +111,15 @@ class Permit:
 
 @attrs.define(eq=False, repr=False)
 class Resources:
-    """So much of each as *capacities* say, and one of each that they do not name. From any thread."""
+    """So much of each as *capacities* say, and one of each that neither they nor *beyond* name. From any thread."""
 
     capacities: Mapping[str, int]
+    beyond: Beyond | None = None
     _numbers: "count[int]" = attrs.field(factory=count, init=False)
     _lock: threading.RLock = attrs.field(init=False)
     _used: Counter[str] = attrs.field(init=False)
-    _queues: dict[str, list[tuple[tuple[int, int], Permit]]] = attrs.field(init=False)
-    _held: set[Permit] = attrs.field(init=False)
+    _queues: dict[str, list[tuple[tuple[int, int], Share]]] = attrs.field(init=False)
+    _held: set[Share] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         enroll_lock(self, Resources._begin_anew)
@@ -84,60 +130,100 @@ class Resources:
         self._used, self._queues, self._held = Counter(), {}, set()
         return self._lock
 
-    def capacity(self, name: str) -> int:
-        """Return how much there is of a resource."""
-        return self.capacities.get(name, 1)
+    def capacity(self, name: str) -> float:
+        """Return how much there is of a resource: the smaller of what this engine has, and all engines together."""
+        beyond = self._beyond(name)
+        return self._own(name) if beyond is None else min(self._own(name), beyond)
 
-    def ask(self, step: str, needs: Mapping[str, int], priority: int, granted: Callable[[Permit], object]) -> Permit:
-        """Return the permit of *step*: it is held, or *granted* is called with it when it is, on any thread.
+    def _own(self, name: str) -> float:
+        """Return how much there is of it in this engine; nothing limits what is only shared with others."""
+        return self.capacities.get(name, 1 if self._beyond(name) is None else math.inf)
 
-        Raises `ResourceHeld` where this very thread is in a handler that holds what would have to be given back first.
+    def _beyond(self, name: str) -> int | None:
+        return None if self.beyond is None else self.beyond.capacity(name)
+
+    def ask(
+        self,
+        step: str,
+        needs: Mapping[str, int],
+        priority: int,
+        told: Callable[[Share], object],
+        holder: Holder | None = None,
+    ) -> Share:
+        """Return the share of *step*: it is held, or *told* is called with it when it is, on any thread.
+
+        *holder* is who asks for it beyond this engine; *told* is called as well where it has to wait there. Raises
+        `ResourceHeld` where this very thread is in a handler that holds what would have to be given back first.
         """
+        if self.beyond is not None and holder is not None:
+            self.beyond.look()
         with self._lock:
-            permit = Permit(self, needs, (-priority, next(self._numbers)), granted)
+            share = Share(self, step, needs, (-priority, next(self._numbers)), told, holder=holder)
             for name in needs:
-                heapq.heappush(self._queues.setdefault(name, []), (permit.order, permit))
-            others = [each for each in self._grant(needs) if each is not permit]
-            missing = None if permit.is_held else self._held_by_this_thread(permit)
-        _tell(others)
+                heapq.heappush(self._queues.setdefault(name, []), (share.order, share))
+            found = self._grant(needs)
+            missing = None if share.is_held else self._held_by_this_thread(share)
         if missing is not None:
-            permit.release()
+            share.release()
+            self._tell([each for each in found if each is not share])
             raise ResourceHeld(step, missing, needs[missing])
-        return permit
+        self._tell([each for each in found if not (each is share and each.is_held)])
+        return share
 
-    def release(self, permit: Permit) -> None:
-        """Give back what *permit* holds, or withdraw it, and tell those that have their turn now."""
+    def release(self, share: Share) -> None:
+        """Give back what *share* holds, or withdraw it, and tell those that have their turn now."""
         with self._lock:
-            if permit in self._held:
-                self._held.discard(permit)
-                self._used.subtract(permit.needs)
-            elif permit.state is not _State.WAITING:
+            if share in self._held:
+                self._held.discard(share)
+                self._used.subtract(share.needs)
+            elif share.state is not _State.WAITING:
                 return
-            permit.state = _State.OVER
-            granted = self._grant(permit.needs)
-        _tell(granted)
+            share.state = _State.OVER
+            granted = self._grant(share.needs)
+        if share.is_asked and self.beyond is not None:
+            self.beyond.release(share)
+        self._tell(granted)
 
-    def _grant(self, names: Iterable[str]) -> list[Permit]:
+    def _grant(self, names: Iterable[str]) -> list[Share]:
         """Grant what can be, as something has changed for resources of those *names*."""
         granted, pending = [], [*names]
         while pending:
-            permit = self._first(pending.pop())
-            if permit is None or not all(self._is_next(permit, name) for name in permit.needs):
+            share = self._first(pending.pop())
+            if share is None or not all(self._is_next(share, name) for name in share.needs):
                 continue
-            for name in permit.needs:
+            for name in share.needs:
                 heapq.heappop(self._queues[name])
-            self._used.update(permit.needs)
-            self._held.add(permit)
-            permit.state = _State.HELD
-            granted.append(permit)
-            pending += permit.needs
+            self._used.update(share.needs)
+            self._held.add(share)
+            share.is_asked = share.holder is not None and any(self._beyond(name) is not None for name in share.needs)
+            share.state = _State.ASKED if share.is_asked else _State.HELD
+            granted.append(share)
+            pending += share.needs
         return granted
 
-    def _is_next(self, permit: Permit, name: str) -> bool:
-        """Whether *permit* is the first for that resource, and there is enough of it."""
-        return self._first(name) is permit and self._used[name] + permit.needs[name] <= self.capacity(name)
+    def _tell(self, granted: Iterable[Share]) -> None:
+        """Tell whoever has what is granted, or ask for that beyond this engine."""
+        for share in granted:
+            if share.is_asked and self.beyond is not None:
+                self.beyond.ask(share, partial(self._hear, share))
+            else:
+                share.told(share)
 
-    def _first(self, name: str) -> Permit | None:
+    def _hear(self, share: Share, is_granted: bool) -> None:
+        """Take note that a share is granted beyond this engine, too, or has to wait there."""
+        with self._lock:
+            is_wanted = share.state is _State.ASKED
+            if is_wanted and is_granted:
+                share.state = _State.HELD
+            share.waits = not is_granted
+        if is_wanted:
+            share.told(share)
+
+    def _is_next(self, share: Share, name: str) -> bool:
+        """Whether *share* is the first for that resource, and there is enough of it."""
+        return self._first(name) is share and self._used[name] + share.needs[name] <= self._own(name)
+
+    def _first(self, name: str) -> Share | None:
         """Return who is to have that resource next; those that wait no more are dropped on the way."""
         queue = self._queues.get(name, [])
         while queue and queue[0][1].state is not _State.WAITING:
@@ -147,15 +233,11 @@ class Resources:
             return None
         return queue[0][1]
 
-    def _held_by_this_thread(self, permit: Permit) -> str | None:
-        """Return of what the handler that this thread is in holds too much for *permit* ever to be granted."""
+    def _held_by_this_thread(self, share: Share) -> str | None:
+        """Return of what the handler that this thread is in holds too much for *share* ever to be granted."""
         own: Counter[str] = Counter()
         for held in self._held:
             if held.thread == threading.get_ident():
                 own.update(held.needs)
-        return next((name for name, need in permit.needs.items() if own[name] + need > self.capacity(name)), None)
-
-
-def _tell(granted: Iterable[Permit]) -> None:
-    for permit in granted:
-        permit.granted(permit)
+        kept = ((name, need) for name, need in share.needs.items() if own[name])
+        return next((name for name, need in kept if own[name] + need > self.capacity(name)), None)

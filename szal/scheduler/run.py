@@ -21,8 +21,8 @@ from szal.scheduler.call import Call
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.holding import holds
 from szal.scheduler.observers import StepLog, StepWatcher
+from szal.scheduler.permits import Permit
 from szal.scheduler.plan import MARKS, OPENS, EdgeKind, Node, Outcome, Plan
-from szal.scheduler.resources import Permit
 from szal.scheduler.run_info import RunInfo
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, Queued, Stage, Tally
 from szal.scheduler.timers import Timer

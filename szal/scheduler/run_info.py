@@ -17,6 +17,7 @@ from szal.scheduler.clock import REAL, Clock
 from szal.scheduler.memos import Memos
 from szal.scheduler.observers import StepLog
 from szal.scheduler.plan import Plan
+from szal.scheduler.resources import Holder
 from szal.scheduler.seen import Seen
 from szal.waiters import Wakes
 
@@ -46,6 +47,8 @@ class RunInfo:
     orphan_grace: float = math.inf
     """How many seconds what handlers have started may live on if this process dies: until somebody else may go on."""
     sleepers: set[tuple[Call, Wakes]] = attrs.field(factory=set)
+    lease: Holder | None = None
+    """Under which it is recorded in a store that other engines may have too."""
     redaction: Redaction = attrs.field(factory=Redaction)
     """What must not be seen of what its steps come to."""
     is_recorded: bool = False  # its inputs and outputs are JSON

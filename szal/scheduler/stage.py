@@ -38,7 +38,7 @@ from typing import ClassVar, Protocol
 
 import attrs
 
-from szal.scheduler.resources import Permit
+from szal.scheduler.permits import Permit
 from szal.scheduler.timers import Timer
 
 __all__ = [
@@ -109,7 +109,7 @@ SETTLED = Plain("settled")
 
 @attrs.frozen(eq=False, repr=False)
 class Queued:
-    """It waits for what its handler shares with others. What has that gives it back by itself."""
+    """It waits for what its handler shares with others, or its time. What has that gives it back by itself."""
 
     work: ClassVar[int] = 1
     waits: ClassVar[int] = 0

@@ -14,8 +14,8 @@ from szal.scheduler.call import Call, Where
 from szal.scheduler.context import StepContext
 from szal.scheduler.coordinator import Baton, Coordinator
 from szal.scheduler.ending import end, finish_if_done, refuse
+from szal.scheduler.permits import Permit
 from szal.scheduler.plan import Node, Outcome
-from szal.scheduler.resources import Permit
 from szal.scheduler.run import Run
 from szal.scheduler.settling import announce, announce_attempt, decide, give_up, settle_recorded
 from szal.scheduler.stage import CALLED, KEPT, PENDING, READY, SETTLED, STARTED, STARTING, Queued
@@ -106,7 +106,7 @@ def _start(c: Coordinator, run: Run, node: Node) -> bool:
     More than the limit is queued ahead, so that workers need not wait for this thread; with both kinds of
     worker at once that would let more than the limit run, so then it is not; nor where a more urgent step may come.
     """
-    has_limit, permits = node.limit is not None, bool(node.step.resources)
+    has_limit, permits = node.limit is not None, node.shares
     if not (has_limit or permits or c.tally.work) and c.may_call_inline(run) and run.inline_of(node) == "auto":
         _call(c, run, node)
         return True
@@ -143,7 +143,7 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
     if node.foreach is not None:
         fan_out.begin(c, run, node)
         return False
-    if node.step.resources and place not in run.permits and not _ask_for_permit(c, run, node):
+    if node.shares and place not in run.permits and not _ask_for_permit(c, run, node):
         return False
     if node.losers:
         racing.end_losers(c, run, node)
@@ -162,28 +162,35 @@ def _prepare(c: Coordinator, run: Run, node: Node) -> bool:
 def _ask_for_permit(c: Coordinator, run: Run, node: Node) -> bool:
     """Have what the handler of *node* shares with others for it; False: it waits for that, or has failed."""
 
-    def granted(permit: Permit) -> None:
+    def told(permit: Permit) -> None:
         c.inbox.call(partial(_granted, c, run, node, permit))
 
-    step = node.step
     try:
-        permit = c.resources.ask(step.name, step.resources, step.priority, granted)
+        permit = c.permits.ask(node.step, run.info.lease, c.clock.monotonic, told)
     except ResourceHeld as error:
         call = new_call(run, node)
         call.started = call.ended = c.clock.monotonic()
         decide(c, call, None, None, error, last=True)
         return False
-    if permit.is_held:
+    if permit.is_held and not permit.delay:
         run.permits[node.place] = permit
         return True
     run.enter(node.place, Queued(permit))
+    if permit.is_held:
+        told(permit)
     return False
 
 
 def _granted(c: Coordinator, run: Run, node: Node, permit: Permit) -> None:
     """Have a step go on that has what it waited for; where it waits no more, that has been given back."""
     stage = None if run.is_over else run.stages[node.place]
-    if isinstance(stage, Queued) and stage.permit is permit:
+    if not (isinstance(stage, Queued) and stage.permit is permit and permit.is_held):
+        return
+    delay, permit.delay = permit.delay, 0.0
+    if delay:
+        due = c.clock.monotonic() + delay
+        permit.timer = c.timers.add(due, partial(_granted, c, run, node, permit))
+    else:
         run.enter(node.place, READY)
         run.permits[node.place] = permit
         if _prepare(c, run, node):

@@ -195,6 +195,8 @@ def let_go(c: Coordinator, run: Run, node: Node) -> None:
     elif isinstance(stage, BackingOff):
         c.timers.cancel(stage.timer)
     elif isinstance(stage, Queued):
+        if stage.permit.timer is not None:
+            c.timers.cancel(stage.permit.timer)
         stage.permit.release()
     elif run.permits:
         run.give_back(node.place)

@@ -14,8 +14,8 @@ from szal.errors import NotSupportedHere
 from szal.model.bounds import ANYTHING, Bounds
 from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
-from szal.stores.listening import ChangeListener
 from szal.stores.limits import Limits
+from szal.stores.listening import ChangeListener
 from szal.stores.queue import Queue
 from szal.stores.schedules import Schedules
 from szal.stores.transactions import JoinedTransaction, OpenTransaction

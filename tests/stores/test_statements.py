@@ -98,7 +98,6 @@ ROWS: dict[str, tuple[Any, ...]] = {
             "forget_marks",
             "queue.announce",
             "limits.announce",
-            "limits.announce",
             "limits.capacities",
             "limits.uses",
             "is_there",

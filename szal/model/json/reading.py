@@ -161,6 +161,7 @@ def _read_step(value: Json, path: str) -> StepDef:
         inline=_read_one_of(read, "inline", INLINE),
         isolation=_read_one_of(read, "isolation", ISOLATION),
         resources=_read_shares(read),
+        rate=_read_rates(read),
         foreach=_read_foreach(read),
         max_parallel=None if read.values.get("max_parallel") is None else read.count("max_parallel"),
         max_items=read.count("max_items", MAX_ITEMS),
@@ -184,6 +185,12 @@ def _read_shares(read: ObjectReader) -> dict[str, int]:
     """Return how much of each resource a step needs."""
     shares = ObjectReader(read.values.get("resources", {}), read.at("resources"))
     return {name: shares.count(name) for name in shares.values}
+
+
+def _read_rates(read: ObjectReader) -> dict[str, str]:
+    """Return at which rates a step uses what it names."""
+    rates = ObjectReader(read.values.get("rate", {}), read.at("rate"))
+    return {name: rates.get(name, str) for name in rates.values}
 
 
 def _read_foreach(read: ObjectReader) -> str | list[Json] | None:

@@ -177,6 +177,7 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "finally": _flag(step.finally_, "finally_") or None,
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
                 "resources": _shares(step.resources),
+                "rate": {name: _string(rate, f"rate.{name}") for name, rate in _object(step.rate, "rate").items()},
                 "inline": None if step.inline is None else _string(step.inline, "inline"),
                 "isolation": None if step.isolation is None else _string(step.isolation, "isolation"),
             }

@@ -15,8 +15,8 @@ from szal.stores.ledger import (
     Version,
     Wish,
 )
-from szal.stores.listening import ChangeListener
 from szal.stores.limits import Limits
+from szal.stores.listening import ChangeListener
 from szal.stores.queue import Queue
 from szal.stores.schedules import Schedules
 from szal.stores.sink.writer import Writer

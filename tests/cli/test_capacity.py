@@ -1,0 +1,57 @@
+"""``szal capacity``: how much there is of what steps share in all engines of a store; and what shows who waits."""
+
+import json
+
+import pytest
+from processes import wait_until
+
+from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, open_store
+
+
+@pytest.fixture
+def url(tmp_path):
+    found = f"sqlite:///{tmp_path}/szal.db"
+    open_store(found).close()
+    return found
+
+
+def test_it_is_set_shown_and_removed(szal, url):
+    assert szal("capacity", "--store", url).stderr == "No capacity is set.\n"
+    shown = szal("capacity", "api", "5", "--store", url).stdout.split()
+    assert shown == ["resource", "capacity", "in", "use", "waiting", "api", "5", "0", "0"]
+    szal("capacity", "gpu", "2", "--store", url)
+    told = json.loads(szal("capacity", "--json", "--store", url).stdout)
+    assert told == [
+        {"name": "api", "capacity": 5, "used": 0, "waiting": 0},
+        {"name": "gpu", "capacity": 2, "used": 0, "waiting": 0},
+    ]
+    assert szal("capacity", "api", "none", "--store", url).stderr == "No capacity of api is set.\n"
+    assert [each["name"] for each in json.loads(szal("capacity", "--json", "--store", url).stdout)] == ["gpu"]
+
+
+@pytest.mark.parametrize("number", ["0", "many", "-1", "1.5"])
+def test_what_is_no_capacity_is_refused(szal, url, number):
+    result = szal("capacity", "--store", url, "--", "api", number)
+    assert result.exit_code == 2
+    assert "is neither a number from 1 on nor 'none'" in result.stderr
+
+
+def test_show_says_what_a_step_waits_for(szal, url):
+    closed = [True]
+
+    def handler(ctx):
+        while closed:
+            ctx.sleep(0.005)
+
+    with open_store(url) as store, Engine(handler, EngineConfig(execution_store=store)) as engine:
+        store.set_capacity("api", 1)
+        steps = [StepDef(name, resources={"api": 1}) for name in ("first", "second")]
+        run = engine.start(FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id="e1")
+        wait_until(lambda: engine.look("e1").queued)
+        assert [str(each) for each in engine.look("e1").queued] == ["waits for 'api' (1 of 1 in use)"]
+        assert "waits for 'api' (1 of 1 in use)" in szal("show", "e1", "--store", url).stdout
+        (queued,) = json.loads(szal("show", "e1", "--json", "--store", url).stdout)["queued"]
+        assert (queued["name"], queued["units"], queued["used"]) == ("api", 1, 1)
+        closed.clear()
+        assert run.result(20).success
+        assert engine.look("e1").queued == ()
