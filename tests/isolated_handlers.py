@@ -10,7 +10,7 @@ from pathlib import Path
 
 import szal
 
-LONG = 20.0
+LONG = 50.0
 
 
 def note(ctx, name, text=""):
@@ -45,6 +45,7 @@ def takes_no_notice(ctx):
 
 def looks(ctx):
     """Run until it is told to end, and end by itself."""
+    assert not ctx.cancelled
     note(ctx, "begun")
     while ctx.sleep(LONG):
         pass

@@ -91,6 +91,9 @@ class Child:
             self._is_busy = True
             answer = perform(task.parcel, self)
             self._is_busy = False
+            if self._told.is_set():  # it ends by what it was told by, whoever that was
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                os.kill(self._pid, signal.SIGTERM)
             self.send(Ended(answer))
             del task, answer
 

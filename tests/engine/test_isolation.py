@@ -7,12 +7,13 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import isolated_handlers as handlers
 import pytest
 from forking import in_child
-from helper_engine import LONG, bounded
+from helper_engine import bounded as bounded_by
 from processes import is_running, number_in, wait_until
 from shared_processes import SharedProcesses
 
@@ -31,6 +32,11 @@ from szal import (
     StepDef,
 )
 from szal.testing import run_flow
+
+LONG = 50.0
+"""A bound for some processes to start, one after another."""
+
+bounded = partial(bounded_by, timeout=LONG)
 
 
 @pytest.fixture(scope="module")
@@ -125,16 +131,22 @@ class TestWhichSteps:
 
 
 class TestTheEnd:
+    def timed_out(self, one, path, handler, **settings):
+        """Have a step done whose time is over when its handler has begun; return in which process."""
+        for timeout in (0.2, 1.0, 5.0, 25.0):  # how long that takes, nobody knows
+            result = one(handler, settings, timeout=timeout)
+            assert result.error == f"step timeout: a after {1000 * timeout:.0f}ms"
+            if (pid := number_in(path / "begun")) is not None:
+                return pid
+        raise AssertionError("it has never begun in time")
+
     def test_of_its_time_ends_it_where_it_is_and_its_finally_clauses_run(self, one, tmp_path):
-        result = one(handlers.sleeps, timeout=0.3, max_retries=0)
-        assert result.error == "step timeout: a after 300ms"
-        assert number_in(tmp_path / "cleaned") == (pid := number_in(tmp_path / "begun"))
+        pid = self.timed_out(one, tmp_path, handlers.sleeps)
+        assert number_in(tmp_path / "cleaned") == pid
         assert not is_running(pid)
 
     def test_comes_after_the_grace_for_one_that_takes_no_notice(self, one, tmp_path):
-        result = one(handlers.takes_no_notice, {"cancel_grace": 0.05}, timeout=0.3)
-        assert result.error == "step timeout: a after 300ms"
-        assert not is_running(number_in(tmp_path / "begun"))
+        assert not is_running(self.timed_out(one, tmp_path, handlers.takes_no_notice, cancel_grace=0.05))
 
     @pytest.mark.parametrize(("handler", "left"), [(handlers.looks, "told"), (handlers.promises, "given back")])
     def test_is_left_to_a_handler_that_looks_and_it_has_as_long_as_it_promised(
@@ -186,12 +198,19 @@ class TestDeath:
             assert lines == [f"[f/{name}] line {number}" for number in range(50)]
         assert result["goes on"].output == 1
 
-    def test_from_outside_is_tried_again_as_the_step_says(self, new_engine, tmp_path):
-        with new_engine(handlers.waits) as engine:
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    def test_from_outside_is_tried_again_as_the_step_says(self, new_engine, tmp_path, number):
+        errors = []
+
+        def noted(event):
+            errors.append(event.error) if event.event_type == "step_retry" else None
+
+        with new_engine(handlers.waits, event_sink=noted) as engine:
             flow = FlowDef("f", steps=[StepDef("a", max_retries=1, retry_delay=0, retry_on=ProcessDied)])
             execution = engine.start(flow, {"path": str(tmp_path)})
-            os.kill(wait_until(lambda: number_in(tmp_path / "begun"), timeout=LONG), signal.SIGKILL)
+            os.kill(wait_until(lambda: number_in(tmp_path / "begun"), timeout=LONG), number)
             assert execution.result(LONG)["a"].output == 2
+        assert errors == [f"a: its process was killed by {number.name}"]
 
     def test_of_one_that_is_idle_is_nobodys_failure(self, new_engine, one):
         pid = one(handlers.where).output
