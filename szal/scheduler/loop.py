@@ -343,7 +343,7 @@ class Scheduler:
         try:
             if run.deadline is not None and attempt.call.ended >= run.deadline:
                 stopping.stop_run(c, run, Stop.TIMED_OUT)
-            if token is not None and token.cancelled and not c.is_cancelled:
+            if token is not None and run.stoppable and not c.is_cancelled and token.cancelled:
                 stopping.stop_all(c, Stop.CANCELLED)
         except BaseException:
             c.inbox.finished.put(attempt)  # it has ended all the same
