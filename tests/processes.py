@@ -40,7 +40,7 @@ def run_command_line(*arguments: object, timeout: float = 30.0) -> "subprocess.C
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_until(condition, timeout=10.0):
+def wait_until(condition, timeout=20):
     """Return what *condition* returns, as soon as that is true; fail when it does not become true."""
     end = time.monotonic() + timeout
     while not (found := condition()):

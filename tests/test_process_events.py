@@ -44,7 +44,7 @@ class Counter:
             self.changed.notify_all()
 
     def check(self):
-        assert self.lock.acquire(timeout=5), "the lock is held by nobody"
+        assert self.lock.acquire(timeout=20), "the lock is held by nobody"
         assert self.one == self.other
         self.changed.wait(0)
         self.lock.release()

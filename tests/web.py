@@ -89,7 +89,7 @@ def running(
     with log.open("w") as said:
         server = subprocess.Popen(command, env=environment, cwd=place, stdout=said, stderr=said)
         try:
-            wait_until(lambda: is_listening(address) or server.poll() is not None, 20)
+            wait_until(lambda: is_listening(address) or server.poll() is not None, 40)
             assert server.poll() is None, log.read_text()
             yield address
         finally:

@@ -500,7 +500,7 @@ def test_an_engine_of_several_flows_has_the_functions_of_each():
         flow.step(lambda ctx: f"{ctx.step.name} of {ctx.flow_name}", name="load")
     with Engine(flows) as engine:
         assert [engine.run(flow)["load"].output for flow in flows] == ["load of one", "load of two"]
-        assert engine.start(flows[1]).result(timeout=10)["load"].output == "load of two"
+        assert engine.start(flows[1]).result(timeout=20)["load"].output == "load of two"
 
 
 def test_an_engine_takes_a_registry_for_all_other_flows(flow):

@@ -57,7 +57,7 @@ class Gate:
 
     def await_begun(self, number=1):
         for _ in range(number):
-            assert self.begun.acquire(timeout=10)
+            assert self.begun.acquire(timeout=20)
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_a_wait_between_attempts_and_a_sleep_are_left_at_once(new_engine, store)
     engine = new_engine(handler, event_sink=listen)
     execution = engine.start(FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id="e")
     for _ in range(3):
-        assert both.acquire(timeout=10)
+        assert both.acquire(timeout=20)
     bounded(engine.close, 15.0, timeout=10)
     assert execution.result(15).state is RUNNING
     assert store.ledger.holder("e") is None
@@ -299,7 +299,7 @@ def test_what_outlasts_the_seconds_keeps_its_lease_until_it_ends(new_engine, sto
     engine = new_engine(gate, lease_ttl=3)
     execution = engine.start(chain("a", "b"), execution_id="e")
     gate.await_begun()
-    bounded(engine.close, 0.05, timeout=10)
+    bounded(engine.close, 0.05)
     assert "still running: e" in caplog.text
     renewals.await_another("e")
     assert new_engine().recover() == []
@@ -598,7 +598,7 @@ def test_a_handler_that_closes_the_engine_does_not_wait_for_itself(url, where, i
         result.raise_for_failure()
 
     engine = Engine(handler, EngineConfig(execution_store=url and open_store(url)))
-    assert bounded(engine.run, FlowDef("outer", steps=[StepDef("a", timeout=limit)]), timeout=10).success
+    assert bounded(engine.run, FlowDef("outer", steps=[StepDef("a", timeout=limit)])).success
     assert took[0] < 5
 
 
@@ -621,7 +621,7 @@ def test_there_a_drain_waits_so_long_and_disturbs_nothing():
     engine = Engine(gate)
     execution = engine.start(chain("a", "b"))
     gate.await_begun()
-    bounded(engine.close, 0.05, timeout=10)
+    bounded(engine.close, 0.05)
     assert not execution.done
     gate.open.set()
     assert execution.result(15).success

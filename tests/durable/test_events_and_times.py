@@ -54,7 +54,7 @@ def test_a_pause_is_told_once_it_is_committed(new_engine, store, other):
 
     engine = new_engine(event_sink=listen)
     flow = FlowDef("f", steps=[StepDef("a"), StepDef("ask", step_type="wait", config={"signal": "go"})])
-    assert bounded(engine.run, flow, execution_id="e", timeout=10).state is WorkflowState.PAUSED
+    assert bounded(engine.run, flow, execution_id="e").state is WorkflowState.PAUSED
     assert states == [WorkflowState.PAUSED]
     unlocking[0].join(10)
 
@@ -72,7 +72,7 @@ def test_an_end_is_told_once_it_is_committed(new_engine, store, kind):
 
     engine = new_engine(handler, event_sink=listen)
     for fails in (False, True):
-        bounded(engine.run, FlowDef("f", steps=[StepDef("a")]), {"fails": fails}, timeout=10)
+        bounded(engine.run, FlowDef("f", steps=[StepDef("a")]), {"fails": fails})
     assert states == ["completed", "failed"]
 
 
@@ -136,7 +136,7 @@ def test_a_retry_is_told_once_for_each_attempt_that_failed(new_engine, mode, kin
 
     engine = new_engine(handler, event_sink=events.append)
     steps = [StepDef("a", max_retries=3, retry_delay=0.01), StepDef("b", max_retries=3, retry_delay=0.01)]
-    assert bounded(engine.run, FlowDef("f", mode, steps=steps), timeout=10).success
+    assert bounded(engine.run, FlowDef("f", mode, steps=steps)).success
     retries = [(event.step_name, event.attempt) for event in events if event.event_type == "step_retry"]
     assert sorted(retries) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
@@ -159,7 +159,7 @@ def test_a_signal_from_another_engine_is_heard_while_a_handler_is_at_work(new_en
         other.signal("e", "go")
 
     threading.Thread(target=send, daemon=True).start()
-    result = bounded(engine.run, FlowDef("f", FlowMode.DAG, steps=steps), execution_id="e", timeout=10)
+    result = bounded(engine.run, FlowDef("f", FlowMode.DAG, steps=steps), execution_id="e")
     assert result["long"].output is True
 
 

@@ -889,11 +889,11 @@ def test_a_recover_that_is_interrupted_gives_back_what_it_recovers_and_no_other_
     with store.engine_sink() as sink, Engine(handler, EngineConfig(execution_store=sink)) as engine:
         assert engine.run(FlowDef("f", steps=[wait, StepDef("a")]), execution_id="e").state is WorkflowState.PAUSED
         other = engine.start(FlowDef("g", steps=[StepDef("b")]), execution_id="o")
-        assert began.acquire(timeout=10)
+        assert began.acquire(timeout=20)
         engine.signal("e", "go")
 
         def press():
-            assert began.acquire(timeout=10)
+            assert began.acquire(timeout=20)
             os.kill(os.getpid(), signal.SIGINT)
 
         presser = threading.Thread(target=press)
@@ -949,7 +949,7 @@ class TestOnTheCommandLine:
         """Run the flow, send the process a signal, and return its status and what it says."""
         process = command_line("run", "mine:flow", "--id", "e", "--store", url)
         try:
-            wait_until((here / "ready").exists, timeout=10)
+            wait_until((here / "ready").exists, timeout=20)
             process.send_signal(number)
             said = "".join(process.communicate(timeout=10))
         finally:
@@ -991,7 +991,7 @@ class TestOnTheCommandLine:
     def test_without_a_store_it_is_cancelled_and_undone(self, here):
         process = command_line("run", "mine:flow")
         try:
-            wait_until((here / "ready").exists, timeout=10)
+            wait_until((here / "ready").exists, timeout=20)
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=10)
         finally:

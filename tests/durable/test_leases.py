@@ -379,7 +379,7 @@ def test_another_engine_of_this_process_can_cancel(new_engine):
     execution = new_engine(handler, lease_ttl=1.5).start(chain("a", "b"), execution_id="e")
     waited(begun)
     assert new_engine().cancel("e")
-    assert execution.result(timeout=10).state is WorkflowState.CANCELLED
+    assert execution.result(timeout=20).state is WorkflowState.CANCELLED
 
 
 def test_this_engine_cancels_at_once(new_engine, store):
@@ -393,7 +393,7 @@ def test_this_engine_cancels_at_once(new_engine, store):
     execution = engine.start(chain("a", "b"), execution_id="e")
     waited(begun)
     engine.cancel("e")
-    result = execution.result(timeout=10)
+    result = execution.result(timeout=20)
     assert result.state is WorkflowState.CANCELLED
     assert statuses(result)["b"] == "skipped"
 

@@ -116,7 +116,7 @@ def test_what_runs_here_is_told_as_it_stands(new_engine, mode):
             assert statuses(elsewhere)["b"] == "pending"
         finally:
             go.set()
-        execution.result(timeout=10)
+        execution.result(timeout=20)
         assert statuses(engine.look("e")) == statuses(execution.progress()) == dict.fromkeys("abc", "completed")
 
 

@@ -93,7 +93,7 @@ def test_with_durability_none_nothing_is_waited_for(store_url, begin):
     with open_store(store_url) as store, store.engine_sink() as sink, closing(Lock(store_url)) as lock:
         config = EngineConfig(execution_store=sink, durability="none", storage=InMemoryStorage([inner]))
         with Engine(lambda ctx: ctx.step.name, config) as engine:
-            bounded(engine.run, flow, timeout=10)  # under the flow's own id, which is a claim
+            bounded(engine.run, flow)  # under the flow's own id, which is a claim
             sink.flush(10)
             lock.take()
             began = time.monotonic()
@@ -194,7 +194,7 @@ def test_what_it_is_told_while_its_beginning_is_queued_is_heard(store):
             engine.run(flow)
             sink.flush(20)
             is_slow = True
-            result = bounded(engine.run, flow, timeout=10)
+            result = bounded(engine.run, flow)
             assert result.state is WorkflowState.PAUSED
             assert begins.wait(10)
             assert store.get(ids[-1]) is None

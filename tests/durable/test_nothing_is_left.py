@@ -68,8 +68,8 @@ def test_the_last_run_of_a_store_that_goes_on_is_freed(store, flow):
         return refs
 
     with store.engine_sink() as sink:
-        refs = bounded(once, timeout=10)
-        wait_until(lambda: all(ref() is None for ref in refs), timeout=1.0)
+        refs = bounded(once)
+        wait_until(lambda: all(ref() is None for ref in refs), timeout=20)
 
 
 @pytest.mark.parametrize(("durability", "kind"), beside(["none", "flow", "step"], ["sqlite", "memory", "postgres"]))
@@ -81,8 +81,8 @@ def test_a_result_is_freed_under_every_durability_while_the_engine_goes_on(store
         return weakref.ref(result)
 
     with store.engine_sink() as sink, Engine(handler_with(None), config(sink, durability=durability)) as engine:
-        ref = bounded(once, timeout=10)
-        wait_until(lambda: ref() is None, timeout=1.0)
+        ref = bounded(once)
+        wait_until(lambda: ref() is None, timeout=20)
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -95,13 +95,13 @@ def test_engines_that_are_dropped_with_their_stores_leave_no_file_and_no_thread(
         assert engine.run(FLOWS["parallel steps"]).success
         return weakref.ref(engine)
 
-    bounded(once, timeout=10)  # what is opened once and for all
+    bounded(once)  # what is opened once and for all
     gc.collect()
     threads, open_files = szal_threads(), files()
-    refs = [bounded(once, timeout=10) for _ in range(5)]
-    wait_until(lambda: all(ref() is None for ref in refs), timeout=2)
-    wait_until(lambda: szal_threads() <= threads, timeout=3)
-    wait_until(lambda: files() <= open_files, timeout=3)
+    refs = [bounded(once) for _ in range(5)]
+    wait_until(lambda: all(ref() is None for ref in refs), timeout=20)
+    wait_until(lambda: szal_threads() <= threads, timeout=20)
+    wait_until(lambda: files() <= open_files, timeout=20)
 
 
 def test_engines_and_stores_that_are_closed_leave_no_file_and_no_thread(open_one, kind):
@@ -116,14 +116,14 @@ def test_engines_and_stores_that_are_closed_leave_no_file_and_no_thread(open_one
         with open_one() as opened, opened.engine_sink() as sink, Engine(handler_with(None), config(sink)) as engine:
             assert engine.run(FLOWS["parallel steps"]).success
 
-    bounded(once, timeout=10)
+    bounded(once)
     gc.collect()
     threads, open_files = szal_threads(), files()
     for _ in range(3):
-        bounded(once, timeout=10)
+        bounded(once)
     gc.collect()
-    wait_until(lambda: szal_threads() <= threads, timeout=5)
-    wait_until(lambda: files() <= open_files, timeout=5)
+    wait_until(lambda: szal_threads() <= threads, timeout=20)
+    wait_until(lambda: files() <= open_files, timeout=20)
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -137,8 +137,8 @@ def test_the_heartbeat_of_an_engine_that_is_dropped_ends_while_its_store_goes_on
 
     with store.engine_sink() as sink:
         before = heartbeats()
-        bounded(once, timeout=10)
-        wait_until(lambda: heartbeats() <= before, timeout=3)
+        bounded(once)
+        wait_until(lambda: heartbeats() <= before, timeout=20)
 
 
 def test_an_engine_that_was_idle_long_enough_has_no_workers_and_goes_on_with_others(store):
@@ -150,5 +150,5 @@ def test_an_engine_that_was_idle_long_enough_has_no_workers_and_goes_on_with_oth
     with store.engine_sink() as sink, Engine(handler_with(None), config(sink, idle_timeout=0.2)) as engine:
         for _ in range(2):
             for execution in [engine.start(FLOWS["parallel steps"]) for _ in range(6)]:
-                assert execution.result(timeout=10).success
-            wait_until(lambda: workers() <= before, timeout=5)
+                assert execution.result(timeout=20).success
+            wait_until(lambda: workers() <= before, timeout=20)

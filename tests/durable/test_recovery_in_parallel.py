@@ -124,7 +124,7 @@ def test_each_is_run_by_a_thread_of_its_own(new_engine, store, how):
         bounded(engine.recover, timeout=15)
     else:
         engine.start_recovery(0.05)
-        wait_until(lambda: is_completed(store, "a", "b", "c"), timeout=10)
+        wait_until(lambda: is_completed(store, "a", "b", "c"), timeout=20)
     assert len(set(threads.values())) == 3
     assert all(thread.name.startswith("szal-run") for thread in threads.values())
 
@@ -153,7 +153,7 @@ def test_no_more_than_max_recovering_are_taken_up_at_a_time(new_engine, store, h
     with pytest.raises(AssertionError):
         wait_until(lambda: handler.running > 2, timeout=0.15)
     handler.go.set()
-    wait_until(lambda: is_completed(store, *names), timeout=10)
+    wait_until(lambda: is_completed(store, *names), timeout=20)
     assert handler.peak == 2
     assert sorted(handler.begun) == names
 
@@ -259,7 +259,7 @@ def test_several_engines_share_them_out_and_run_none_twice(new_engine, store):
     for thread in threads:
         thread.join(15)
     for engine in engines:
-        bounded(engine.recover, timeout=10)
+        bounded(engine.recover)
     assert sorted(ran) == names
     assert is_completed(store, *names)
 
@@ -281,9 +281,9 @@ def test_an_execution_that_takes_long_holds_up_no_other(new_engine, store):
     approve(engine, "slow")
     waited(begun)
     approve(engine, "a", "b", "c")
-    wait_until(lambda: is_completed(store, "a", "b", "c"), timeout=10)
+    wait_until(lambda: is_completed(store, "a", "b", "c"), timeout=20)
     others.set()
-    wait_until(lambda: is_completed(store, "slow"), timeout=10)
+    wait_until(lambda: is_completed(store, "slow"), timeout=20)
     assert seen == [True]
 
 

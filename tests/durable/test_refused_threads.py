@@ -27,7 +27,7 @@ def under_way(store):
 
 def call(engine, how, flow, **kwargs):
     """Run a flow in one of the two ways."""
-    return engine.run(flow, **kwargs) if how == "run" else engine.start(flow, **kwargs).result(timeout=10)
+    return engine.run(flow, **kwargs) if how == "run" else engine.start(flow, **kwargs).result(timeout=20)
 
 
 KINDS = ["sqlite", "memory", "postgres"]
@@ -40,14 +40,14 @@ def test_what_could_not_be_started_runs_neither_now_nor_later(new_engine, store,
     engine = new_engine(lambda ctx: ran.append(ctx.step.name), lease_ttl=LEASE)
     refuse(thread)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        bounded(call, engine, how, charge(), timeout=10)
+        bounded(call, engine, how, charge())
     refuse()
     engine.config.execution_store.flush(5)
     assert under_way(store) == []
     end = time.monotonic() + 2 * LEASE  # until a lease that nobody renews would have run out
     other = new_engine(lambda ctx: ran.append(ctx.step.name))
     while time.monotonic() < end:
-        assert bounded(other.recover, timeout=10) == []
+        assert bounded(other.recover) == []
         time.sleep(0.05)
     assert ran == []
 
@@ -58,9 +58,9 @@ def test_what_could_not_be_started_can_be_started_again_under_its_id(new_engine,
     engine = new_engine(lambda ctx: ran.append(ctx.step.name))
     refuse(thread)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        bounded(call, engine, how, charge(), execution_id="order-42", timeout=10)
+        bounded(call, engine, how, charge(), execution_id="order-42")
     refuse()
-    assert bounded(call, engine, how, charge(), execution_id="order-42", timeout=10).success
+    assert bounded(call, engine, how, charge(), execution_id="order-42").success
     assert ran == ["charge"]
     assert store.get("order-42").state is WorkflowState.COMPLETED
 
@@ -76,7 +76,7 @@ def test_after_one_refused_heartbeat_the_next_run_has_one(store, refuse, renewal
     with Engine(handler, EngineConfig(execution_store=store, lease_ttl=1.5)) as engine:
         refuse("szal-heartbeat")
         with suppress(RuntimeError):
-            bounded(engine.run, FlowDef("nothing", steps=[]), timeout=10)
+            bounded(engine.run, FlowDef("nothing", steps=[]))
         refuse()
         execution = engine.start(charge(), execution_id="e")
         try:
@@ -84,7 +84,7 @@ def test_after_one_refused_heartbeat_the_next_run_has_one(store, refuse, renewal
             renewals.await_another("e")
         finally:
             go.set()
-        assert execution.result(timeout=10).success
+        assert execution.result(timeout=20).success
 
 
 @pytest.mark.parametrize("thread", ["szal-heartbeat"])
@@ -97,10 +97,10 @@ def test_what_could_not_be_resumed_for_want_of_a_thread_is_left_as_it_was(new_en
     engine = new_engine(lambda ctx: ran.append(ctx.step.name))
     refuse(thread)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        bounded(engine.resume, "e", timeout=10)
+        bounded(engine.resume, "e")
     refuse()
     assert ran == []
-    assert bounded(new_engine(lambda ctx: ran.append(ctx.step.name)).resume, "e", timeout=10).success
+    assert bounded(new_engine(lambda ctx: ran.append(ctx.step.name)).resume, "e").success
     assert ran == ["charge"]
 
 
@@ -114,7 +114,7 @@ def test_a_recovery_that_could_not_be_started_can_be_started_again(new_engine, s
     engine.run(flow, execution_id="e")
     engine.signal("e", "ok")
     engine.start_recovery(0.05)
-    wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, timeout=10)
+    wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, timeout=20)
 
 
 @pytest.mark.parametrize("timeout", [None, 30])
@@ -125,7 +125,7 @@ def test_without_a_thread_for_workers_or_the_writer_a_run_is_done_and_recorded_a
     for prefix in ("szal-w", "szal-limited", None):
         refuse(*filter(None, [prefix]))
         steps = [StepDef(f"s{i}", timeout=timeout) for i in range(4)]
-        result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id=f"{prefix}", timeout=10)
+        result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id=f"{prefix}")
         assert result.completed_count == 4
         assert store.get(f"{prefix}").state is WorkflowState.COMPLETED
 
@@ -137,7 +137,7 @@ def test_a_refused_heartbeat_keeps_a_flow_with_sub_flows_from_starting_at_all(ne
     refuse("szal-heartbeat")
     flow = FlowDef("outer", steps=[StepDef("sub", step_type="sub_flow", config={"flow_name": "inner"})])
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        bounded(engine.run, flow, timeout=10)
+        bounded(engine.run, flow)
     refuse()
     engine.config.execution_store.flush(5)
     assert under_way(store) == []

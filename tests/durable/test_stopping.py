@@ -236,7 +236,7 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
         engine, results = begin(how, cancel_grace=0.1)
         time.sleep(0.3)  # well past the grace
         deaf.set()
-        result = results.get(timeout=5)
+        result = results.get(timeout=20)
         assert engine.abandoned == 1
         assert errors(result) == {
             "deaf": "Cancelled: still running 0.1s after the cancellation",
@@ -248,7 +248,7 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
 
     def test_ends_a_started_run_though_the_handler_goes_on(self, begin, store):
         engine, results = begin("start", cancel_grace=0.1)
-        assert results.get(timeout=5).state is WorkflowState.CANCELLED
+        assert results.get(timeout=20).state is WorkflowState.CANCELLED
         assert store.get("e").state is WorkflowState.CANCELLED
         assert engine.abandoned == 1
 
@@ -256,7 +256,7 @@ class TestTheGraceOfAHandlerOnTheThreadOfTheRun:
         engine, results = begin("run", cancel_grace=1000)
         engine.end_grace()
         deaf.set()
-        assert results.get(timeout=5)["deaf"].error.startswith("Cancelled: still running")
+        assert results.get(timeout=20)["deaf"].error.startswith("Cancelled: still running")
         assert engine.abandoned == 1
 
     def test_is_longer_for_one_that_promises_to_end(self, new_engine):
@@ -407,7 +407,7 @@ def test_a_cancelled_run_that_is_killed_in_its_undo_is_undone_by_whoever_recover
     killed(KILLED, store_url)
     undone = []
     engine = new_engine(rollback_handler=lambda ctx: undone.append(ctx.step.name))
-    recovered = {result.execution_id: result.state for result in bounded(engine.recover, timeout=10)}
+    recovered = {result.execution_id: result.state for result in bounded(engine.recover)}
     assert recovered == {"e": WorkflowState.ROLLED_BACK, "other": WorkflowState.COMPLETED}
     assert undone == ["a"]
     record = store.get("e")
@@ -535,7 +535,7 @@ def test_a_started_run_that_raises_is_logged_once_with_its_id(open_one, caplog, 
         assert execution.wait(10)
         if asked:
             with pytest.raises(Exception, match="closed"):
-                execution.result(timeout=10)
+                execution.result(timeout=20)
         engine.close()
     told = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len([record for record in told if "order-42" in record.getMessage()]) == 1

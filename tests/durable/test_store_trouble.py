@@ -210,11 +210,11 @@ def test_handlers_are_told_and_waited_for_under_the_lease_before_run_raises(trou
             for _ in range(2):
                 renewals.await_another("e")
                 assert not execution.done
-                assert bounded(resumed, second, timeout=10) is None
+                assert bounded(resumed, second) is None
             scene.let_go.set()
             with pytest.raises(trouble.error):
-                execution.result(timeout=10)
-            result = wait_until(lambda: resumed(second), timeout=10)
+                execution.result(timeout=20)
+            result = wait_until(lambda: resumed(second), timeout=20)
         finally:
             scene.let_go.set()
             trouble.end()
@@ -248,7 +248,7 @@ def test_a_handler_that_does_not_end_within_the_grace_is_left_behind_and_then_ru
             waited(scene.told)
             trouble.end()
             with pytest.raises(trouble.error):
-                execution.result(timeout=5)
+                execution.result(timeout=20)
             assert scene.saw == [True]
             assert engine.abandoned == 1
             scene.let_go.set()
@@ -282,7 +282,7 @@ def test_a_store_of_four_methods_that_cannot_save_a_sub_flow_stops_the_run_in_or
                 engine.run(flow, execution_id="e")
             scene.let_go.set()
             with pytest.raises(OSError, match="no space left"):
-                execution.result(timeout=10)
+                execution.result(timeout=20)
         finally:
             scene.let_go.set()
 
@@ -307,7 +307,7 @@ def test_nothing_new_starts_once_the_store_has_failed(trouble):
             assert scene.saw == [True]
             scene.let_go.set()
             with pytest.raises(trouble.error):
-                execution.result(timeout=10)
+                execution.result(timeout=20)
         finally:
             scene.let_go.set()
     assert sorted(began) == ["breaks", "second", "slow"]
@@ -328,7 +328,7 @@ def test_a_handler_that_is_called_inline_is_told_too(trouble):
 
     steps = [StepDef("breaks"), StepDef("inline"), StepDef("never")]
     with Engine(handler, EngineConfig(execution_store=trouble.mine)) as engine, pytest.raises(StoreError):
-        bounded(engine.run, FlowDef("f", steps=steps), execution_id="e", timeout=10)
+        bounded(engine.run, FlowDef("f", steps=steps), execution_id="e")
     assert saw == [("inline", True)]
 
 
@@ -386,7 +386,7 @@ def test_a_wait_whose_signals_cannot_be_read_stops_the_run_and_settles_once(new_
     storage = InMemoryStorage([inner])
     engine = new_engine(handler, storage=storage, event_sink=listen, lease_ttl=LEASE)
     with pytest.raises(StoreError):
-        bounded(engine.run, flow, execution_id="e", timeout=10)
+        bounded(engine.run, flow, execution_id="e")
     with suppress(WriteFailed):  # what was written while the table was away
         engine.config.execution_store.flush()
     database.restore()
@@ -395,9 +395,9 @@ def test_a_wait_whose_signals_cannot_be_read_stops_the_run_and_settles_once(new_
     assert ends.count("approve") <= 1
     assert ends.count(asks.name) <= 1
     other = new_engine(lambda ctx: ctx.step.name, storage=storage)
-    result = wait_until(lambda: resumed(other), timeout=10)
+    result = wait_until(lambda: resumed(other), timeout=20)
     while result.state is WorkflowState.PAUSED:  # until the time of the wait is over
-        result = wait_until(lambda: resumed(other), timeout=10)
+        result = wait_until(lambda: resumed(other), timeout=20)
         time.sleep(0.02)
     assert result.success
     assert result[asks.name].output == ("nobody" if where == "the flow" else {"approve": "nobody"})
@@ -422,12 +422,12 @@ def test_a_sub_flow_that_cannot_be_begun_stops_the_run_and_begins_when_it_goes_o
     storage = InMemoryStorage([inner])
     engine = new_engine(handler, storage=storage, event_sink=events.append, lease_ttl=LEASE)
     with pytest.raises(StoreError):
-        bounded(engine.run, flow, execution_id="e", timeout=10)
+        bounded(engine.run, flow, execution_id="e")
     assert told == [True]
     assert [event.event_type for event in events if event.step_name == "sub" and event.event_type in ENDS] == []
     database.restore()
     with suppress(WriteFailed):  # of the gate: the tables may have been looked at before it was written
         engine.config.execution_store.flush(20)
-    result = wait_until(lambda: resumed(new_engine(lambda ctx: ctx.step.name, storage=storage)), timeout=10)
+    result = wait_until(lambda: resumed(new_engine(lambda ctx: ctx.step.name, storage=storage)), timeout=20)
     assert result.success
     assert result["sub"].output == {"in": "in"}

@@ -179,7 +179,7 @@ def test_so_is_what_it_is_told_as_soon_as_the_store_has_it(open_one, tell):
             event_sink=lambda event: heard.set() if event.event_type == "flow_completed" else None,
         )
         with Engine(handler, config) as engine:
-            result = bounded(engine.run, FlowDef("outer", FlowMode.PARALLEL, steps=steps), timeout=5)
+            result = bounded(engine.run, FlowDef("outer", FlowMode.PARALLEL, steps=steps))
     assert told == [True]
     assert result.state is (WorkflowState.COMPLETED if tell == "signal" else WorkflowState.CANCELLED)
 

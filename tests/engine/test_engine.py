@@ -641,7 +641,7 @@ def test_one_engine_serves_the_child_of_a_fork_too():
         if pid == 0:
             status = 1
             try:
-                status = 0 if bounded(engine.run, flow, timeout=10).success else 2
+                status = 0 if bounded(engine.run, flow).success else 2
             finally:
                 os._exit(status)
         _, status = os.waitpid(pid, 0)
@@ -716,7 +716,7 @@ class TestProgress:
             waited(begun)
             before = execution.progress()
             go.set()
-            execution.result(timeout=10)
+            execution.result(timeout=20)
             after = execution.progress()
             with pytest.raises(ExecutionNotFound):
                 engine.look(execution.execution_id)

@@ -37,7 +37,7 @@ def raised_by(function, *args):
             return error
         return None
 
-    return bounded(call, timeout=5)
+    return bounded(call)
 
 
 class TestACallbackOfATokenThatRaises:
@@ -83,7 +83,7 @@ class TestACallbackOfATokenThatRaises:
             threading.Thread(target=lambda: results.put(engine.run(flow, cancel=token)), daemon=True).start()
             waited(began)
             assert raised_by(parent.cancel) is None
-            result = results.get(timeout=5)
+            result = results.get(timeout=20)
         assert result.state is WorkflowState.CANCELLED
         assert ran == ["s0"]
 
@@ -104,7 +104,7 @@ class TestAnUndoOfACancelledRun:
         steps = [StepDef("a", rollbackable=True, timeout=limit), StepDef("b")]
         flow = FlowDef("f", steps=steps, rollback_on_failure=True)
         with Engine(handler, EngineConfig(rollback_handler=undo)) as engine:
-            result = bounded(engine.run, flow, cancel=token, timeout=10)
+            result = bounded(engine.run, flow, cancel=token)
         assert result.state is WorkflowState.ROLLED_BACK
         assert slept == [(True, True, False)]
 
@@ -124,7 +124,7 @@ class TestAStartedRunThatRaises:
             assert execution.wait(10)
             for _ in range(asked):
                 with pytest.raises(OSError, match="disk on fire"):
-                    execution.result(timeout=10)
+                    execution.result(timeout=20)
         [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
         assert "order-42" in record.getMessage()
         assert "disk on fire" in caplog.text
@@ -134,6 +134,6 @@ class TestAStartedRunThatRaises:
             raise ValueError("no")
 
         with Engine(handler) as engine:
-            result = engine.start(FlowDef("f", steps=[StepDef("a")])).result(timeout=10)
+            result = engine.start(FlowDef("f", steps=[StepDef("a")])).result(timeout=20)
         assert statuses(result) == {"a": "failed"}
         assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []

@@ -385,7 +385,7 @@ class TestRecursion:
             if how == "a cancellation":
                 waited(many)
                 token.cancel()
-            result = execution.result(timeout=10)
+            result = execution.result(timeout=20)
         assert result.error == ("flow timeout exceeded" if how == "a time-out" else "cancelled")
 
     def test_recursion_that_ends_by_a_condition_is_fine(self):

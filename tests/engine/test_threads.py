@@ -86,7 +86,7 @@ def test_refused_threads_leave_no_worker_too_many(refuse):
 def test_a_run_for_which_no_worker_can_be_had_is_done_all_the_same(refuse, timeout):
     refuse("szal-worker", "szal-limited")
     with Engine(lambda ctx: ctx.step.name) as engine:
-        assert bounded(engine.run, parallel(5, timeout=timeout), timeout=10).completed_count == 5
+        assert bounded(engine.run, parallel(5, timeout=timeout)).completed_count == 5
 
 
 def test_after_a_start_that_was_refused_a_thread_the_engine_starts_others(refuse):
@@ -95,7 +95,7 @@ def test_after_a_start_that_was_refused_a_thread_the_engine_starts_others(refuse
         with pytest.raises(RuntimeError, match="can't start new thread"):
             engine.start(parallel(2), execution_id="e")
         refuse()
-        assert engine.start(parallel(2), execution_id="e").result(timeout=10).success
+        assert engine.start(parallel(2), execution_id="e").result(timeout=20).success
 
 
 # -- what is idle goes ----------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_a_handler_that_takes_longer_than_the_idle_time_is_not_disturbed(timeout
     with Engine(handler, EngineConfig(idle_timeout=0.05)) as engine:
         flow = FlowDef("f", FlowMode.DAG, steps=[*(slow := parallel(3, timeout=timeout).steps)])
         flow.add_step(StepDef("last", depends_on=slow, timeout=timeout))
-        assert bounded(engine.run, flow, timeout=10)["last"].output == "slow"
+        assert bounded(engine.run, flow)["last"].output == "slow"
         assert engine.abandoned == 0
 
 
@@ -160,7 +160,7 @@ def test_a_handler_that_takes_longer_than_the_idle_time_is_not_disturbed(timeout
 def test_an_executor_that_is_shut_down_just_as_it_is_used_loses_nothing(timeout):
     with Engine(lambda ctx: None, EngineConfig(idle_timeout=0.001)) as engine:
         for i in range(60):
-            assert bounded(engine.run, parallel(4, timeout=timeout), timeout=5).completed_count == 4
+            assert bounded(engine.run, parallel(4, timeout=timeout)).completed_count == 4
             time.sleep(0.0005 * (i % 5))
 
 
@@ -170,11 +170,11 @@ def test_an_executor_that_is_shut_down_just_as_it_is_used_loses_nothing(timeout)
 def test_the_idle_threads_of_an_engine_that_is_gone_are_gone(how, timeout):
     before = own_threads()
     engine = Engine(lambda ctx: None)
-    assert bounded(engine.run, parallel(8, timeout=timeout), timeout=10).success
+    assert bounded(engine.run, parallel(8, timeout=timeout)).success
     if how == "closed":
         engine.close()
     del engine
-    wait_until(lambda: own_threads() <= before, timeout=5)
+    wait_until(lambda: own_threads() <= before, timeout=20)
 
 
 # -- what has ended is free -----------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(name, how):
 
     def once():
         if how == "start":
-            result = engine.start(FLOWS[name], {"n": 1}, cancel=token).result(timeout=10)
+            result = engine.start(FLOWS[name], {"n": 1}, cancel=token).result(timeout=20)
         else:
             result = engine.run(FLOWS[name], {"n": 1}, cancel=token if name == "a cancellation" else None)
         assert len(result.steps) == len(FLOWS[name].steps)
@@ -262,7 +262,7 @@ def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(name, how):
     store = ForeignStore() if how == "recorded" else None
     config = EngineConfig(storage=storage, execution_store=store, rollback_handler=lambda ctx: None)
     with Engine(handler, config) as engine:
-        bounded(once, timeout=10)
+        bounded(once)
         if store is not None:
             store.saves.clear()
             store.records.clear()
@@ -283,7 +283,7 @@ def test_an_engine_that_is_dropped_is_freed_with_its_handler(kind):
         assert engine.run(FLOWS[kind]).success
         return [weakref.ref(engine), weakref.ref(handler), weakref.ref(mine)]
 
-    refs = bounded(once, timeout=10)
+    refs = bounded(once)
     wait_until(lambda: all(ref() is None for ref in refs), timeout=0.7)
 
 

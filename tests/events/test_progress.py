@@ -164,7 +164,7 @@ class TestSubscription:
         echoing = in_thread(echo)
         for number in range(2_000):
             there.put(number)
-            assert back.get(timeout=10) == number
+            assert back.get(timeout=20) == number
         there.close()
         echoing.join(10)
         assert not echoing.is_alive()
@@ -202,7 +202,7 @@ class TestProgressHub:
         received = []
         for number in range(5):
             report(progress(number))
-            received.append(quick.get(timeout=10).data)
+            received.append(quick.get(timeout=20).data)
         assert received == [0, 1, 2, 3, 4]
         assert quick.lagged == 0
         assert [item.data for item in drained(slow)] == [3, 4]

@@ -97,7 +97,7 @@ class TestPublishingFromASignalHandler:
         with alarms(lambda number, frame: letters.put(number)):
             for round_ in range(1000):
                 alarm_in(round_ % 50)
-                assert letters.get(timeout=10) == signal.SIGALRM
+                assert letters.get(timeout=20) == signal.SIGALRM
 
     def test_through_a_bus_and_a_hub_at_any_instruction(self):
         event, report = WorkflowEvent("flow_started", "ci"), StepProgress("build", "0b9f", "x", 1)
@@ -122,8 +122,8 @@ class TestPublishingFromASignalHandler:
                 bus.publish(event)
                 hub.sink()(report)
                 assert (bus.subscriber_count, hub.subscriber_count) == (2, 1)
-                assert events.get(timeout=1) is event
-                assert reports.get(timeout=1) is report
+                assert events.get(timeout=20) is event
+                assert reports.get(timeout=20) is report
             assert event in heard
             assert (bus.subscriber_count, hub.subscriber_count) == (0, 0)
             return injection
@@ -187,10 +187,10 @@ class TestSignalHandlersThatRaise:
             for round_ in range(1000):
                 with suppress(Interrupted):
                     alarm_in(round_ % 50)
-                    letters.get(timeout=10)
+                    letters.get(timeout=20)
                 assert letters._waiters == set()
                 letters.put(round_)
-                assert letters.get(timeout=10) == round_
+                assert letters.get(timeout=20) == round_
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -257,7 +257,7 @@ class TestForks:
             for subscription in (events, reports, bus.subscribe("#"), hub.subscribe()):
                 bus.publish(event)
                 hub.sink()(report)
-                assert subscription.get(timeout=5) in (event, report)
+                assert subscription.get(timeout=20) in (event, report)
             bus.subscribe("#", lambda event: None).close()
             hub.close()
             events.close()

@@ -83,7 +83,7 @@ def test_what_waits_for_a_signal_begins_while_an_unrelated_handler_is_at_work(si
 
     with engine:
         threading.Thread(target=send, daemon=True).start()
-        result = bounded(engine.run, FlowDef("f", FlowMode.DAG, steps=steps), execution_id="e", timeout=10)
+        result = bounded(engine.run, FlowDef("f", FlowMode.DAG, steps=steps), execution_id="e")
     assert result.success
     assert result["long"].output is True
 
@@ -95,7 +95,7 @@ def test_a_step_whose_start_is_being_committed_begins_beside_any_other(sink):
     )
     with engine:
         flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("pay", idempotent=False), StepDef("long")])
-        assert bounded(engine.run, flow, timeout=10)["long"].output is True
+        assert bounded(engine.run, flow)["long"].output is True
 
 
 def test_what_waits_for_a_commit_begins_beside_any_other_step(tmp_path):
@@ -126,7 +126,7 @@ def test_what_waits_for_a_commit_begins_beside_any_other_step(tmp_path):
             steps = [left, right, StepDef("left next", depends_on=[left]), StepDef("right next", depends_on=[right])]
             config = EngineConfig(execution_store=opened, durability="step")
             with Engine(handler, config) as engine:
-                result = bounded(engine.run, FlowDef("f", FlowMode.DAG, steps=steps), timeout=10)
+                result = bounded(engine.run, FlowDef("f", FlowMode.DAG, steps=steps))
             opened.close()
     assert result["left next"].output is True
 
@@ -146,7 +146,7 @@ def test_a_step_with_no_time_at_all_is_told_from_its_start_to_its_end():
         for _ in range(150):
             events.clear()
             steps = [StepDef(f"s{i}", timeout=0) for i in range(8)]
-            bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps), timeout=10)
+            bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps))
             for step in steps:
                 assert told_of(events, step.name) == ["step_started", "step_timeout", "step_failed"]
 
@@ -175,7 +175,7 @@ def test_a_step_that_begins_and_ends_while_a_timer_fires_is_told_from_its_start_
     try:
         with Engine(handler, EngineConfig(max_concurrency=1, event_sink=listen)) as engine:
             steps = [StepDef("hung", timeout=0.1), StepDef("quick", timeout=0.1)]
-            bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps), timeout=10)
+            bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps))
             told = told_of(events, "quick")
             assert told == ["step_started", "step_failed" if fails else "step_completed"]
             assert events[-1].event_type == "flow_failed"
@@ -307,7 +307,7 @@ def test_what_needs_no_worker_begins_while_all_workers_are_busy(sink, what, limi
         StepDef(f"w{i}", timeout=9 if limits == "all" or (limits, i) == ("the last", 7) else None) for i in range(8)
     ]
     with Engine(handler, config) as engine:
-        result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=[*work, step]), timeout=10)
+        result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=[*work, step]))
     assert seen.is_set()
     assert not late.is_set()
     assert result.failed_count == 0
@@ -327,7 +327,7 @@ def test_with_the_usual_settings_a_sleep_begins_before_a_hundred_steps_are_done(
 
     with Engine(handler, EngineConfig(event_sink=listen)) as engine:
         steps = [*(StepDef(f"w{i}") for i in range(100)), nap()]
-        result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps), timeout=10)
+        result = bounded(engine.run, FlowDef("f", FlowMode.PARALLEL, steps=steps))
     assert result.success
     assert len(done) == 100
     assert not late.is_set()
@@ -372,7 +372,7 @@ def test_an_attempt_that_was_left_behind_reports_nothing_beside_the_next_one():
     config = EngineConfig(progress_sink=lambda each: progress.append(each.data))
     with Engine(handler, config) as engine:
         steps = [StepDef("a", timeout=0.3, max_retries=1, retry_delay=0)]
-        assert bounded(engine.run, FlowDef("f", steps=steps), timeout=10).success
+        assert bounded(engine.run, FlowDef("f", steps=steps)).success
     assert progress == ["first of the second", "last of the second"]
 
 
@@ -407,7 +407,7 @@ def test_an_attempt_that_was_left_behind_reports_nothing_after_its_run_has_ended
         waited(begun)
         if why == "a cancellation":
             token.cancel()
-        result = execution.result(timeout=10)
+        result = execution.result(timeout=20)
         before = statuses(result)
         ended.set()
         waited(said)
@@ -429,7 +429,7 @@ def test_the_outcome_of_an_attempt_that_was_left_behind_counts_for_nothing():
 
     with Engine(handler) as engine:
         flow = FlowDef("f", steps=[StepDef("a", timeout=0.3, max_retries=1, retry_delay=0)])
-        assert bounded(engine.run, flow, timeout=10).outputs == {"a": "in time"}
+        assert bounded(engine.run, flow).outputs == {"a": "in time"}
 
 
 # -- races ------------------------------------------------------------------------------------------------
@@ -470,8 +470,8 @@ def test_every_thread_that_sleeps_for_one_handler_wakes(monkeypatch, how):
         monkeypatch.setattr(threading, "Event", Event)
         flow = FlowDef("f", steps=[StepDef("a", timeout=0.6 if how == "left behind" else None)])
         execution = engine.start(flow, cancel=token)
-        assert asleep.acquire(timeout=5)
-        assert asleep.acquire(timeout=5)
+        assert asleep.acquire(timeout=20)
+        assert asleep.acquire(timeout=20)
         if how == "cancelled":
             threading.Timer(0.4, token.cancel).start()  # both are in their wait by then
         execution.wait(10)
@@ -533,7 +533,7 @@ def test_an_undo_that_is_given_up_does_not_begin_again_and_is_told_as_it_was():
             execution = engine.start(flow, cancel=token)
             waited(begun)
             engine.end_grace()
-            result = execution.result(timeout=10)
+            result = execution.result(timeout=20)
     finally:
         release.set()
     assert undone == [1]

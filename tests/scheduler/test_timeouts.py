@@ -235,7 +235,7 @@ class TestAHandlerThatPromisesToEnd:
             token.cancel()
             assert not execution.wait(0.1)
             engine.end_grace()
-            assert execution.result(timeout=10).state is WorkflowState.CANCELLED
+            assert execution.result(timeout=20).state is WorkflowState.CANCELLED
             assert engine.abandoned == 0
         assert hurried == [True]
 

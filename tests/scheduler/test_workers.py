@@ -195,7 +195,7 @@ class TestIdleThreads:
             for _ in range(200):
                 getattr(threads, kind)(seen.put, None)
                 threads.close()
-                seen.get(timeout=5)
+                seen.get(timeout=20)
 
         threads = Threads(idle_timeout=0.0005)
         with ThreadPoolExecutor() as users:
@@ -608,7 +608,7 @@ class TestWorkerPool:
         works = [Work() for _ in range(3)]
         for work in works:
             pool.put(work)
-            assert finished.get(timeout=1) is work
+            assert finished.get(timeout=20) is work
             pool.load -= 1
         assert {work.thread for work in works} == {threading.current_thread()}
 
@@ -649,7 +649,7 @@ class TestWorkerPool:
         bounded(pool.lose_worker)
         done = set()
         for _ in queued:
-            done.add(finished.get(timeout=2))
+            done.add(finished.get(timeout=20))
         assert done == set(queued)
         gate.set()
         pool.close()

@@ -580,7 +580,7 @@ class TestStopping:
             execution = engine.start(flow, cancel=token)
             group = wait_until(lambda: number_in(file))
             token.cancel()
-            result = execution.result(timeout=5)
+            result = execution.result(timeout=20)
         assert result.state is WorkflowState.CANCELLED
         assert result["sh"].error == "Cancelled: cancelled"
         assert result["next"].status is StepStatus.SKIPPED

@@ -382,7 +382,7 @@ def test_a_save_that_waits_learns_of_close(foreign: ForeignBackend) -> None:
     thread.start()
     with pytest.raises(FlushTimeout):
         sink.close(timeout=0.02)
-    assert str(raised.get(timeout=10)) == "the sink of foreign is closed"
+    assert str(raised.get(timeout=20)) == "the sink of foreign is closed"
     thread.join()
     foreign.open.set()
     sink.close()

@@ -427,7 +427,7 @@ def test_nobody_waits_for_a_slow_query(sqlite: SqliteExecutionStore) -> None:
     slow = [threading.Thread(target=sqlite._database._reader.use, args=[be_slow]) for _ in range(7)]
     for number, thread in enumerate(slow):
         thread.start()
-        assert entered.acquire(timeout=10)
+        assert entered.acquire(timeout=20)
         sqlite.save(record(number))
         assert len(sqlite.list()) == number + 1
     leave.set()
