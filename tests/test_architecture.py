@@ -388,6 +388,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "web.plot": "that, drawn",
         "web.listing": "the page of executions",
         "web.detail": "the page of one execution",
+        "web.picture": "the graph of a flow, as it stands in a page",
         "web.flows": "the page of a flow",
         "web.waiting": "the page of what waits for somebody",
         "web.actions": "what is done with one execution",

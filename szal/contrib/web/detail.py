@@ -2,40 +2,48 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 import attrs
 
 from szal.clock import utc_now
+from szal.collector import without_collector
 from szal.contrib.web.source import store_of
 from szal.engine.engine import Engine
 from szal.engine.lineage import child_id, family_key, is_child_id
+from szal.engine.spec import recorded_flow
 from szal.engine.status import ExecutionStatus, Wait
-from szal.errors import ExecutionNotFound
+from szal.engine.view import status_of
 from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.results import StepResult
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
+from szal.pictures.row import Row, rows_of
+from szal.pictures.scale import Scale
+from szal.pictures.standing import states_of_steps
 from szal.stores.filters import ExecutionSummary
-from szal.stores.ledger import ledger_of
 
 __all__ = ["Bar", "Detail", "StepLine"]
 
-_PAGE: Final = 200
+_PAGE: Final = 100
 _FAILURES: Final = 20
 _RELATED: Final = 200
 _ITEMS: Final = 100
 _ANCESTORS: Final = 10
+_HEIGHT: Final = 12
+"""Of a drawing of when a step ran."""
 
 
 @attrs.frozen
 class Bar:
-    """Some time of a step, in thousandths of the execution's: an attempt, or, with the state "waiting", what is between
-    two."""
+    """Some time of a step, in thousandths of the drawing: as a state, or "waiting" between two attempts."""
 
     left: float
     width: float
+    top: float
+    height: float
     state: str
     told: str
 
@@ -106,38 +114,53 @@ class Detail:
     @classmethod
     def of(cls, engine: Engine, execution_id: str, *, first: int = 0, state: str = "") -> "Detail":
         """Look at an execution. Raises `ExecutionNotFound`."""
-        status = engine.look(execution_id)
         store = store_of(engine)
-        related = store.find(parent=execution_id, limit=_RELATED)
-        looked = _Looked(status, _rows(store, execution_id), related)
-        numbered = [(place, result, looked.state_of(result)) for place, result in enumerate(status.results)]
-        counts = Counter(shown for _, _, shown in numbered)
+        related = store.find(parent=execution_id, limit=_RELATED)  # what is queued is written then
+        status, rows = _seen(engine, execution_id)
+        words = states_of_steps(execution_id, status) if _is_idle(status) else {}
+        numbered = [
+            (place, result, words.get(result.step_name) or str(result.status))
+            for place, result in enumerate(status.results)
+        ]
         chosen = [each for each in numbered if state in ("", each[2])]
+        shown = chosen[first : first + _PAGE]
         failed = [each for each in numbered if each[1].has_failed and not each[1].is_caught][:_FAILURES]
+        looked = _Looked(status, rows, related, [result for _, result, _ in (*shown, *failed)])
+        ended, parent = status.finished_at, status.record.parent_execution_id
         return cls(
             status=status,
             state="interrupted" if status.is_interrupted and not status.waits else str(status.state),
-            seconds=looked.seconds if status.finished_at else None,
-            lines=[looked.line(*each) for each in chosen[first : first + _PAGE]],
+            seconds=None if ended is None else (ended - status.started_at).total_seconds(),
+            lines=[looked.line(*each) for each in shown],
             failures=[looked.line(*each) for each in failed],
-            counts=counts,
+            counts=Counter(word for _, _, word in numbered),
             total=len(numbered),
             first=first,
             shown=len(chosen),
-            ancestors=[*_ancestors(engine, status.record.parent_execution_id)],
-            is_sub_flow=status.record.parent_execution_id is not None and is_child_id(execution_id),
+            ancestors=[*_ancestors(engine, parent)],
+            is_sub_flow=parent is not None and is_child_id(execution_id),
             reruns=[each for each in related if not is_child_id(each.execution_id)],
             waits=status.waits,
         )
 
 
-def _rows(store: object, execution_id: str) -> dict[str, str]:
-    """Return what is kept of each step, not decoded."""
-    ledger = ledger_of(store)
-    try:
-        return {} if ledger is None else {name: data for name, _, data in ledger.read(execution_id).steps}
-    except ExecutionNotFound:  # it was deleted meanwhile
-        return {}
+def _is_idle(status: ExecutionStatus) -> bool:
+    return status.state is WorkflowState.PAUSED or status.is_interrupted
+
+
+def _seen(engine: Engine, execution_id: str) -> tuple[ExecutionStatus, dict[str, str]]:
+    """Return how far an execution has come, and what is kept of each step, not decoded.
+
+    One that has ended is read once: that of many steps takes as long as all the rest.
+    """
+    known = without_collector(partial(store_of(engine).ledger.read, execution_id))
+    rows = {name: data for name, _, data in known.steps}
+    if known.record.state.is_live or known.record.result is None or known.flow is None:
+        if known.record.state is WorkflowState.PAUSED:  # nobody runs it, and what it has come to is in the rows
+            return status_of(store_of(engine), known.record), rows
+        return engine.look(execution_id), rows
+    results = known.record.result.steps
+    return ExecutionStatus(record=known.record, flow=recorded_flow(known.flow), results=results), rows
 
 
 def _ancestors(engine: Engine, parent: str | None) -> Iterator[str]:
@@ -153,43 +176,39 @@ def _ancestors(engine: Engine, parent: str | None) -> Iterator[str]:
 class _Looked:
     """An execution that was looked at, of which lines are made."""
 
-    def __init__(self, status: ExecutionStatus, rows: Mapping[str, str], related: Sequence[ExecutionSummary]) -> None:
+    def __init__(
+        self,
+        status: ExecutionStatus,
+        rows: Mapping[str, str],
+        related: Sequence[ExecutionSummary],
+        shown: Sequence[StepResult],
+    ) -> None:
         self._status = status
-        self._rows = rows
-        self._steps = {} if status.flow is None else {step.name: step for step in status.flow.walk()}
-        self._children = {each.execution_id: each for each in related}
-        self._waiting = {
-            wait.step: "undecided" if wait.signal is None and wait.until is None else "paused"
-            for wait in status.waits
-            if wait.execution_id == status.execution_id
+        self._checkpoints = {
+            each.step_name: decode_checkpoint(rows[each.step_name], each.step_name)
+            for each in shown
+            if each.step_name in rows
         }
-        began = [each.started_at for each in status.results if each.started_at is not None]
-        self._start = min([status.started_at, *began])
-        ends = [each.started_at + timedelta(seconds=each.duration) for each in status.results if each.started_at]
-        self._end = max([status.finished_at or self._start, *ends, *([utc_now()] if status.is_running else [])])
-        self.seconds = max((self._end - self._start).total_seconds(), 0.001)
-
-    def state_of(self, result: StepResult) -> str:
-        """Return how a step stands, in a word."""
-        waiting = self._waiting.get(result.step_name)
-        if waiting is not None:
-            return waiting
-        is_left = result.status is StepStatus.RUNNING and not self._status.is_running
-        return "interrupted" if is_left and self._status.state.is_live else str(result.status)
+        names, flow = {each.step_name for each in shown}, status.flow
+        self._steps = {} if flow is None else {each.name: each for each in flow.walk() if each.name in names}
+        self._children = {each.execution_id: each for each in related}
+        timed, total = rows_of(attrs.evolve(status, results=shown), self._checkpoints, _now_of(status))
+        busy = (each.span for row in timed for each in row.spans if each.kind != "waiting")
+        self._scale = Scale.of(total, busy)
+        self._timed = {row.standing.result.step_name: row for row in timed if row.standing.result.step_name}
 
     def line(self, place: int, result: StepResult, state: str) -> StepLine:
-        data = self._rows.get(result.step_name)
-        checkpoint = None if data is None else decode_checkpoint(data, result.step_name)
-        step = self._steps.get(result.step_name)
+        name = result.step_name
+        checkpoint, step, row = self._checkpoints.get(name), self._steps.get(name), self._timed.get(name)
         items = [*enumerate(result.items or ())]
         done = [item for item in items if item[1].status is StepStatus.COMPLETED]
         left = [item for item in items if item[1].status is not StepStatus.COMPLETED]
         return StepLine(
             place=place,
             result=result,
-            state=state,
+            state=state if row is None else row.standing.word,
             step=step,
-            bars=[*self._bars(result, state, checkpoint, step)],
+            bars=[] if row is None else [*self._bars(row)],
             checkpoint=checkpoint,
             open_items=left[:_ITEMS],
             done_items=done[:_ITEMS],
@@ -206,27 +225,20 @@ class _Looked:
             if child is not None:
                 yield child
 
-    def _bars(
-        self, result: StepResult, state: str, checkpoint: Checkpoint | None, step: StepDef | None
-    ) -> Iterator[Bar]:
-        """Yield when it ran: each attempt, and the waits between them, as far as they are known."""
-        attempts = () if checkpoint is None else checkpoint.attempts
-        before: datetime | None = None
-        for attempt in attempts:
-            if before is not None:
-                yield self._bar(before, attempt.started_at, "waiting", "between two attempts")
-            before = attempt.ended_at
-            ended = "failed" if attempt.error is not None else state
-            yield self._bar(attempt.started_at, attempt.ended_at, ended, attempt.error or ended)
-        if attempts or result.started_at is None:
-            return
-        is_open = result.status is StepStatus.RUNNING and self._status.is_running
-        end = utc_now() if is_open else result.started_at + timedelta(seconds=result.duration)
-        waits = step is not None and step.step_type in ("wait", "sleep") and result.status is StepStatus.COMPLETED
-        yield self._bar(result.started_at, end, "waiting" if waits else state, "waited" if waits else state)
+    def _bars(self, row: Row) -> Iterator[Bar]:
+        """Yield when it ran: each attempt, and the waits between them; of items so many at a time, side by side."""
+        lanes = row.lanes or [row.segments]
+        height = _HEIGHT / len(lanes)
+        for number, lane in enumerate(lanes):
+            for segment in lane:
+                left, right = self._scale.at(segment.start) * 10, self._scale.at(segment.end) * 10
+                width = min(max(right - left, 2.0), 1000.0)
+                top, high = number * height + 0.5, max(height - 1, 0.6)
+                if segment.kind == "waiting":
+                    top, high = top + high / 2 - 0.75, 1.5
+                left, width = round(min(left, 1000.0 - width), 2), round(width, 2)
+                yield Bar(left, width, round(top, 2), round(high, 2), segment.kind, segment.title)
 
-    def _bar(self, start: datetime, end: datetime, state: str, told: str) -> Bar:
-        left = (start - self._start).total_seconds() / self.seconds * 1000
-        width = max((end - start).total_seconds() / self.seconds * 1000, 2.0)
-        left = min(max(left, 0.0), 998.0)
-        return Bar(round(left, 2), round(min(width, 1000 - left), 2), state, told)
+
+def _now_of(status: ExecutionStatus) -> datetime | None:
+    return utc_now() if status.is_running else None

@@ -2,10 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import attrs
 
+from szal.collector import without_collector
 from szal.contrib.web.listing import LATEST, Line, lines_of
 from szal.contrib.web.statistics import Rates, percentile, seconds_of
 from szal.engine.inspection import holdings
@@ -138,7 +140,7 @@ def _definition(store: Store, execution_id: str) -> FlowDef | None:
     ledger = ledger_of(store)
     assert ledger is not None
     try:
-        text = ledger.read(execution_id, steps=False).flow
+        text = without_collector(partial(ledger.read, execution_id, steps=False)).flow
     except ExecutionNotFound:
         return None
     return None if text is None else recorded_flow(text)
@@ -154,7 +156,7 @@ def _slowest(store: Store, found: Sequence[ExecutionSummary]) -> list[StepTimes]
         if summary.state not in (*_SUCCESS, *_FAILURE) or seen >= _STEPS:
             continue
         try:
-            record = store.get(summary.execution_id)
+            record = without_collector(partial(store.get, summary.execution_id))
         except DecodeError:  # somebody else wrote it
             continue
         steps = () if record is None or record.result is None else record.result.steps

@@ -22,6 +22,8 @@ from szal.contrib.web.detail import Detail
 from szal.contrib.web.flows import FlowPage
 from szal.contrib.web.listing import Listing
 from szal.contrib.web.many import MOST, act_on_many, chosen_of
+from szal.contrib.web.picture import MOST as MOST_DRAWN
+from szal.contrib.web.picture import graph_of
 from szal.contrib.web.plot import durations_plot, rates_plot
 from szal.contrib.web.rendering import page, secured
 from szal.contrib.web.source import Given, engine_source, store_of
@@ -29,8 +31,10 @@ from szal.contrib.web.waiting import Waiting
 from szal.engine.chosen import Action
 from szal.engine.engine import Engine
 from szal.errors import ExecutionNotFound, ExecutionOwned, StoreError, SzalError
+from szal.model.flow import FlowDef
 from szal.model.json import flow_fields
 from szal.model.step import new_id
+from szal.pictures.style import STYLE
 
 __all__ = ["Authorize", "blueprint"]
 
@@ -40,6 +44,7 @@ with None, with what a page shows. It may answer by itself, too: `flask.abort(fl
 
 _ASSETS: Final = {
     "szal.css": "text/css; charset=utf-8",
+    "pictures.css": "text/css; charset=utf-8",
     "szal.js": "text/javascript; charset=utf-8",
     "szal.svg": "image/svg+xml",
 }
@@ -84,6 +89,7 @@ class _Pages:
         as_it_is = {"merge_slashes": False}
         made.add_url_rule("/executions/<path:execution_id>", "execution", self.execution, **as_it_is)
         made.add_url_rule("/outputs/<path:execution_id>", "output", self.output, **as_it_is)
+        made.add_url_rule("/graphs/<path:execution_id>", "graph", self.graph, **as_it_is)
         made.add_url_rule("/flows/<path:flow_name>", "flow", self.flow, **as_it_is)
         made.add_url_rule("/waiting", "waiting", self.waiting)
         acts = ",".join(act.value for act in Act)
@@ -115,10 +121,17 @@ class _Pages:
         return self._page(
             "execution.html",
             detail=detail,
+            graph=graph_of(detail.status.flow, detail.status, link=_place_of(detail)),
             asked_state=state,
             fresh_id=new_id,
             done=request.args.get("done", ""),
         )
+
+    def graph(self, execution_id: str) -> ResponseReturnValue:
+        """Show the graph of one that has many steps."""
+        self._check("look", execution_id)
+        status = self.engine().look(execution_id)
+        return self._page("graph.html", found=status, graph=graph_of(status.flow, status, most=MOST_DRAWN))
 
     def output(self, execution_id: str) -> ResponseReturnValue:
         """Give a step's output, as it is: a text, or JSON."""
@@ -137,9 +150,10 @@ class _Pages:
         found = FlowPage.of(store_of(self.engine()), flow_name)
         if found is None:
             abort(404, "There is no execution of this flow.")
-        texts = [json.dumps(flow_fields(version.flow), ensure_ascii=False, indent=2) for version in found.versions]
+        texts = [_text_of(version.flow) for version in found.versions]
         plots = (rates_plot(found.rates), durations_plot(found.rates))
-        return self._page("flow.html", flow=found, texts=texts, plots=plots)
+        graph = graph_of(found.versions[0].flow) if found.versions else None
+        return self._page("flow.html", flow=found, texts=texts, plots=plots, graph=graph)
 
     def waiting(self) -> ResponseReturnValue:
         """Show what waits for somebody."""
@@ -252,8 +266,23 @@ def _told(error: Exception) -> tuple[int, str]:
     return 409, str(error)
 
 
+def _text_of(flow: FlowDef) -> str:
+    """Return a definition as JSON, if it is not so long that nobody would read it."""
+    if len(flow.steps) > MOST_DRAWN:
+        return f"{len(flow.steps)} steps are too many to be shown here"
+    return json.dumps(flow_fields(flow), ensure_ascii=False, indent=2)
+
+
+def _place_of(detail: Detail) -> Callable[[str], str]:
+    """Return what says where on this page a step is."""
+    places = {line.name: f"#step-{line.place}" for line in detail.lines}
+    return lambda name: places.get(name, "#h-steps")
+
+
 @cache
 def _content_of(file: str) -> bytes:
+    if file == "pictures.css":
+        return STYLE.encode()
     return files(__package__).joinpath("static", file).read_bytes()
 
 

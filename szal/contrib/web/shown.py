@@ -21,6 +21,7 @@ SIGNS: Final = {
     "paused": "‖",
     "interrupted": "!",
     "undecided": "?",
+    "retrying": "↻",
     "created": "○",
     "pending": "○",
 }
