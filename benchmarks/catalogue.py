@@ -329,6 +329,17 @@ CASES = (
         ),
     ),
     Case(
+        name="observed",
+        title="a chain of which nobody is told, one that is counted, and one that is traced",
+        sizes=(1000, 10_000),
+        quick=(1000,),
+        targets=(
+            Versus("szal, no listener", 1.05),
+            Versus("szal, no listener", subject="szal, metrics"),
+            Versus("szal, no listener", subject="szal, traces"),
+        ),
+    ),
+    Case(
         name="subscribers",
         title="a chain on a bus with 50 subscribers, each a thread that reads",
         sizes=(1000, 10_000),

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Thread
@@ -167,11 +167,40 @@ def events_made(job: "Job") -> "Iterator[Repetition]":
         name, execution = result.flow_name, result.execution_id
         for step in result.steps:
             told = name, step.step_name, step.step_id, 1
-            hear(WorkflowEvent("step_started", *told, None, None, 0.0, execution))
-            hear(WorkflowEvent("step_completed", *told, step.duration, None, 0.0, execution))
+            hear(WorkflowEvent("step_started", *told, None, None, 0.0, execution, None))
+            hear(WorkflowEvent("step_completed", *told, step.duration, None, 0.0, execution, None))
 
     with Engine(one) as engine:
         yield repetition
+
+
+def told_to(config: "Callable[[], EngineConfig]", job: "Job") -> "Iterator[Repetition]":
+    """Whoever is told is made before the time is taken."""
+    yield from runs(chain_of(job.size), config())
+
+
+def nobody() -> EngineConfig:
+    """Return the config of an engine that could tell several sinks, and there are none."""
+    return EngineConfig(event_sink=[])
+
+
+def metrics() -> EngineConfig:
+    """Return the config of an engine that counts in a registry of its own."""
+    from prometheus_client import CollectorRegistry
+
+    from szal.contrib.prometheus import PrometheusSink
+
+    return EngineConfig(event_sink=PrometheusSink(CollectorRegistry()))
+
+
+def traces() -> EngineConfig:
+    """Return the config of an engine whose spans are made by the SDK, and go nowhere."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from szal.contrib.otel import OpenTelemetrySink
+
+    tracing = OpenTelemetrySink(TracerProvider(shutdown_on_exit=False))
+    return EngineConfig(event_sink=tracing, around=[tracing.around])
 
 
 CASES: "dict[str, dict[str, Subject]]" = {
@@ -191,6 +220,12 @@ CASES: "dict[str, dict[str, Subject]]" = {
         "szal, one of 50 stuck": partial(subscribed, 49, 1),
         "szal, 1 subscriber": partial(subscribed, 1, 0),
         "szal, no subscriber": partial(subscribed, 0, 0),
+    },
+    "observed": {
+        "szal": partial(told_to, nobody),
+        "szal, no listener": chain,
+        "szal, metrics": partial(told_to, metrics),
+        "szal, traces": partial(told_to, traces),
     },
     "events": {"szal": events, "szal, no listener": chain, "the same, then events made": events_made},
 }

@@ -94,7 +94,7 @@ class Reporter:
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
             now = self._now()
-            told = (step.name, step.id, attempt, duration, error, now, execution, None, None, step.step_type)
+            told = step.name, step.id, attempt, duration, error, now, execution, step.step_type
             event = WorkflowEvent(event_type, flow, *told)
             self._emit(event if node.item is None else _of_item(event, node.item))
         self.changed()
@@ -105,8 +105,8 @@ class Reporter:
         """Emit step_started, once per step, with the time at which it really started."""
         if self._sink is not None:
             step, flow, execution = node.step, self._flow_name, self._execution_id
-            told = (step.name, step.id, 1, None, None, moment, execution, None, None, step.step_type)
-            event = WorkflowEvent("step_started", flow, *told)
+            kind = step.step_type
+            event = WorkflowEvent("step_started", flow, step.name, step.id, 1, None, None, moment, execution, kind)
             try:
                 self._sink(event if node.item is None else _of_item(event, node.item))
             except BaseException as error:  # noqa: BLE001
@@ -120,9 +120,8 @@ class Reporter:
         kind: EventType = "step_completed" if status is _COMPLETED else _SETTLED[status]
         if self._sink is not None:
             flow, now, execution = self._flow_name, self._now(), self._execution_id
-            tries, problem = result.attempts, result.error
-            told = (step.name, step.id, tries, duration, problem, now, execution, None, None, step.step_type)
-            event = WorkflowEvent(kind, flow, *told)
+            tries, why, of = result.attempts, result.error, step.step_type
+            event = WorkflowEvent(kind, flow, step.name, step.id, tries, duration, why, now, execution, of)
             try:
                 self._sink(event if node.item is None else _of_item(event, node.item))
             except BaseException as error:  # noqa: BLE001

@@ -59,9 +59,9 @@ class WorkflowEvent:
     error: str | None = None
     _timestamp: datetime | float = attrs.field(factory=clock.wall, eq=as_datetime, repr=False)
     execution_id: str | None = None
+    step_type: str | None = None
     index: int | None = None
     items: int | None = None
-    step_type: str | None = None
 
     @property
     def timestamp(self) -> datetime:

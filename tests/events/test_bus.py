@@ -49,9 +49,9 @@ class TestWorkflowEvent:
             "error",
             "timestamp",
             "execution_id",
+            "step_type",
             "index",
             "items",
-            "step_type",
         ]
 
     def test_is_stamped_with_the_present_in_utc(self):
