@@ -294,6 +294,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "rows_of_items": "what the rows of items come to together",
         "inspection": "what tools ask of a store beside its records",
         "status": "how far an execution has come",
+        "sharing": "what steps under way report, kept for whoever looks",
         "view": "an execution as its store has it, read as far as it has changed",
         "sub_flows": "the executions that sub_flow steps stand for",
         "launching": "beginning what the engine does itself",

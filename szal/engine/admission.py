@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
     from szal.engine.shared_limits import SharedLimits
+    from szal.engine.sharing import Shared, Sharing
     from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
     from szal.engine.watching import Watchers
@@ -51,6 +52,7 @@ class Admission:
         self._recoveries: dict[int, Recovery] = {}  # by pid; no lock: it changes in one atomic operation
         self._probes: dict[int, Probe] = {}  # by pid, likewise
         self._watchers: dict[int, Watchers] = {}  # likewise
+        self._sharing: Sharing | None = None
         self._taken = _Remembered()
         """Ids of flows under which there is an execution."""
 
@@ -232,6 +234,14 @@ class Admission:
     def watching(self) -> "Watchers | None":
         """Return them, if anybody ever has here."""
         return self._watchers.get(os.getpid()) if self._watchers else None
+
+    def shared(self, execution_id: str, epoch: int, heard: Callable[[], object]) -> "Shared":
+        """Return what keeps what the steps of an execution report; with a ledger it is written, too."""
+        from szal.engine.sharing import Shared, Sharing  # few share
+
+        if self._sharing is None and self._ledger is not None:
+            self._sharing = Sharing(self._ledger)  # two at a time do no harm
+        return Shared(self._sharing, execution_id, epoch, heard)
 
     def _is_written(self) -> bool:
         """Whether nothing is queued."""

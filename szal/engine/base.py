@@ -27,6 +27,7 @@ from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 
 if TYPE_CHECKING:
     from szal.engine.health import Health
+    from szal.engine.sharing import Shared
     from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
     from szal.steps.processes import Processes
@@ -243,6 +244,10 @@ class EngineBase:
         """Return what a run calls whenever something changes, where somebody watches it; called by its driver."""
         watching = self._admission.watching()
         return None if watching is None else watching.hook(execution_id)
+
+    def shared(self, execution_id: str, epoch: int, heard: Callable[[], object]) -> "Shared | None":
+        """Return what keeps what the steps of an execution report, where that is shared; called by its driver."""
+        return self._admission.shared(execution_id, epoch, heard) if self.config.share_progress else None
 
     def has_ended(self, execution_id: str, look: "Callable[[], ExecutionStatus | None]") -> None:
         """Take note of how a run has ended; called by its driver."""

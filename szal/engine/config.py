@@ -77,6 +77,9 @@ class EngineConfig:
     runs: `szal.events.sinks` says how.
     `step_type_metrics`: called with ``(step_type or "default", status, seconds)`` after each step, likewise.
     `progress_sink`: called with every `StepProgress`, on the step's thread.
+    `share_progress`: whether what each step under way reported last is seen from everywhere, as its `StepResult.report`
+    (`Engine.look`, `Engine.watch`). It is written once a second at most, by a thread of its own: no run waits for that.
+    Without one of szal's own stores it is seen in this engine.
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
     "step": also each step, before anything that depends on it starts). An `execution_id` that is given, or the flow's
     own, is recorded before anything runs, whatever it is. docs/stores.md says what a crash can lose.
@@ -145,6 +148,7 @@ class EngineConfig:
     event_sink: EventSink | Sequence[EventSink] | None = attrs.field(default=None)
     progress_sink: Callable[[StepProgress], object] | None = attrs.field(default=None)
     step_type_metrics: Callable[[str, StepStatus, float], object] | None = attrs.field(default=None)
+    share_progress: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
     cancel_grace: float = attrs.field(default=5.0)
     durability: Durability = attrs.field(default="flow")
     commit_timeout: float = attrs.field(default=60.0)

@@ -15,7 +15,7 @@ from szal.engine.config import EngineConfig
 from szal.engine.durations import Durations
 from szal.engine.execution import Execution, RunThread
 from szal.engine.leased_store import LeasedStore
-from szal.engine.lifecycle import Lifecycle
+from szal.engine.lifecycle import Audience, Lifecycle
 from szal.engine.spec import ExecutionSpec
 from szal.errors import describe
 from szal.interruption import is_interruption
@@ -46,7 +46,7 @@ _AROUND: Final[ContextVar[tuple["weakref.ref[Driver]", ...]]] = ContextVar("szal
 """The runs that a handler is in: its own, and those whose handlers have begun that."""
 
 
-class Host(Protocol):
+class Host(Audience, Protocol):
     """What a driver needs of its engine."""
 
     config: EngineConfig
@@ -63,9 +63,6 @@ class Host(Protocol):
 
     def take(self, driver: "Driver") -> bool:
         """Take the id of a run for it; False where it is taken."""
-
-    def watched(self, execution_id: str) -> Callable[[], object] | None:
-        """Return what is called whenever something changes of an execution that somebody watches, or None."""
 
     def has_ended(self, execution_id: str, look: "Callable[[], ExecutionStatus | None]") -> None:
         """Take note that an execution has come to its end, as *look* tells."""
@@ -195,7 +192,7 @@ class Driver:
             self._ended,
             leased=self._leased,
             durations=host.durations,
-            watched=host.watched,
+            audience=host,
             processes=host.processes,
         )
         self._lifecycle = lifecycle

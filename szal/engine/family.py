@@ -28,7 +28,10 @@ from typing import TYPE_CHECKING
 from szal.engine.conclusion import copy_of
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.so_far import as_it_stands
-from szal.model.state import Stop, WorkflowState
+from szal.model.results import StepResult
+from szal.model.state import StepStatus, Stop, WorkflowState
+from szal.scheduler.plan import Node
+from szal.scheduler.run import Run
 
 if TYPE_CHECKING:
     from szal.engine.status import ExecutionStatus
@@ -65,14 +68,18 @@ def look(lifecycle: Lifecycle, execution_id: str) -> "ExecutionStatus | None":
             return ExecutionStatus(
                 record=copy_of(member.record),
                 flow=member.spec.flow,
-                results=[
-                    member.spec.redaction.result(as_it_stands(final if final and node.place in finals else run, node))
-                    for node in nodes
-                ],
+                results=[_told(member, final if final and node.place in finals else run, node) for node in nodes],
                 is_running=member.record.state.is_live,
                 is_cancelling=run.stop is Stop.CANCELLED and member.record.state.is_live,
             )
     return None
+
+
+def _told(member: Lifecycle, run: Run, node: Node) -> StepResult:
+    found = member.spec.redaction.result(as_it_stands(run, node))
+    if member.shared is not None and found.status is StepStatus.RUNNING:
+        found.report = member.shared.of(node.step.name)
+    return found
 
 
 def is_whole(lifecycle: Lifecycle) -> bool:

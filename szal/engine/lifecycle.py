@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
@@ -36,14 +36,25 @@ from szal.scheduler.stage import FAN_OUT, SUB_FLOW
 from szal.steps.resolving import Resolver
 
 if TYPE_CHECKING:
+    from szal.engine.sharing import Shared
     from szal.stores.ledger import Snapshot
 
-__all__ = ["Lifecycle"]
+__all__ = ["Audience", "Lifecycle"]
 
 _RUNNING, _ROLLING_BACK = WorkflowState.RUNNING, WorkflowState.ROLLING_BACK
 _TRACES_KEPT: Final = 16
 _ORPHANS_SHARE: Final = 1 / 3
 """Of the time that a lease lasts: at any moment two thirds of it are left, and the rest is for slow machines."""
+
+
+class Audience(Protocol):
+    """Who looks at executions, and what they are shown."""
+
+    def watched(self, execution_id: str) -> Callable[[], object] | None:
+        """Return what is called whenever something changes of an execution that somebody watches, or None."""
+
+    def shared(self, execution_id: str, epoch: int, heard: Callable[[], object]) -> "Shared | None":
+        """Return what keeps what the steps of an execution report, or None; *heard* is called with each report."""
 
 
 class Lifecycle(Supervised):
@@ -62,7 +73,7 @@ class Lifecycle(Supervised):
         *,
         leased: LeasedStore | None,
         durations: Durations,
-        watched: "Callable[[str], Callable[[], object] | None]",
+        audience: Audience,
         processes: Processing,
     ) -> None:
         self.spec = spec = what.spec if isinstance(what, Completed) else what
@@ -74,10 +85,12 @@ class Lifecycle(Supervised):
         self.on_end = on_end
         self._leased = leased
         self._durations = durations
-        self._watched = watched
+        self._audience = audience
         self._processes = processes
         self.record = copy_of(spec.record)  # the result becomes part of it, and leads to frames that hold the spec
-        self.reporter = Reporter(config, spec.flow.name, self.execution_id, scheduler.now, watched(self.execution_id))
+        self.reporter = Reporter(
+            config, spec.flow.name, self.execution_id, scheduler.now, audience.watched(self.execution_id)
+        )
         self.started = 0.0
         self._before = 0.0
         """How long it had been there when it was taken up here."""
@@ -89,16 +102,25 @@ class Lifecycle(Supervised):
         self.waits = Waits(scheduler, self.recording.journal)
         self.sub_flows = SubFlows(spec, config, resolver, leased)
         self._launcher = Launcher(scheduler, self.waits, self.sub_flows, self._make_child)
+        journal = self.recording.journal
+        self.shared = audience.shared(self.execution_id, 0 if journal is None else journal.epoch, self.reporter.changed)
+        """What its steps have reported last, where that is shared."""
         self._launcher.keeps_completed = spec.rolls_back and leased is None
         if isinstance(what, Completed):
             self.run = what.run
             self.sub_flows.completed.update(what.sub_flows)
         else:
             self.run = self._forward()
+        if self.shared is not None:
+            self.shared.has_ended = self._has_ended
         self.final: Run | None = None
         """Its finally steps, once all else is over."""
         self.driven = self.run
         """What is under way of it: its steps, their undoing, or its finally steps."""
+
+    def _has_ended(self, step_name: str) -> bool:
+        """Whether a step has its result. From any thread."""
+        return self.run.results[self.run.plan.places[step_name]] is not None
 
     @property
     def children(self) -> "dict[Lifecycle, Call]":
@@ -132,7 +154,7 @@ class Lifecycle(Supervised):
             settled_as=[0] * len(results) if spec.plan.starts_early else [],
             cwd=self.record.cwd,
             token=spec.token,
-            progress=config.progress_sink,
+            progress=config.progress_sink if self.shared is None else self.shared.into(config.progress_sink),
             is_recorded=self.recording.encode is not None,
             clock=self.scheduler.clock,
             lease=None if journal is None else (self.execution_id, journal.epoch),
@@ -282,7 +304,7 @@ class Lifecycle(Supervised):
 
     def be_watched(self) -> None:
         """Tell, from now on, whoever watches it; somebody has begun to."""
-        if (heard := self._watched(self.execution_id)) is not None:
+        if (heard := self._audience.watched(self.execution_id)) is not None:
             self.reporter.heard = heard
             for run in (self.run, self.final, *self.run.fan_outs.values()):
                 if run is not None and run.watch is None:
@@ -455,6 +477,8 @@ class Lifecycle(Supervised):
     def release(self) -> None:
         """Let go of everything, now that the run is over: nothing of it has to be found by the garbage collector."""
         self.recording.close()
+        if self.shared is not None:
+            self.shared.close()
         self.waits.forget()
         _clear_items(self.run)
         self.run.release()
@@ -490,7 +514,7 @@ class Lifecycle(Supervised):
             on_end,
             leased=self._leased,
             durations=self._durations,
-            watched=self._watched,
+            audience=self._audience,
             processes=self._processes,
         )
         child.run.ends_waits = child.run.ends_waits or self.run.ends_waits or is_final

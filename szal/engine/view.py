@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
+import attrs
+
 from szal.engine.inspection import nobody_runs
 from szal.engine.owners import is_gone
 from szal.engine.rows_of_items import items_in_rows, with_items
+from szal.engine.sharing import report_of
 from szal.engine.spec import recorded_flow
 from szal.engine.status import ExecutionStatus, is_left_by_a_person, waits_of, with_queued
 from szal.errors import ExecutionNotFound
@@ -15,7 +18,7 @@ from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.plan import Node, Plan
 from szal.stores.base import ExecutionStore, read_record
-from szal.stores.ledger import Ledger, Snapshot, Version, ledger_of
+from szal.stores.ledger import Ledger, Report, Snapshot, Version, ledger_of
 from szal.stores.writes import StepRow
 
 __all__ = ["View", "status_of"]
@@ -29,7 +32,7 @@ def status_of(store: ExecutionStore, record: ExecutionRecord) -> ExecutionStatus
     except ExecutionNotFound:
         known = None
     holder = ledger.holder(record.execution_id) if ledger is not None and record.state.is_live else None
-    found = _Known(store, record, known).status(holder)
+    found = _Known(store, record, known).status(holder, reports=True)
     return found if ledger is None else with_queued(ledger, found)
 
 
@@ -59,8 +62,9 @@ class View:
         if known is None or self._version is None or not known.take(self._ledger, self._version, version):
             found = self._ledger.read(self._execution_id)
             known = _Known(self._store, _record(self._ledger, self._execution_id), found)
-        self._known, self._status, self._version = known, known.status(version.holder), version
-        return self._status
+        status = with_queued(self._ledger, known.status(version.holder, reports=bool(version.reports)))
+        self._known, self._status, self._version = known, status, version
+        return status
 
     def _as_recorded(self) -> ExecutionStatus:
         record = self._store.get(self._execution_id)
@@ -97,8 +101,8 @@ class _Known:
             self.record = _record(ledger, self.record.execution_id)
         return self._steps.totals() == now.steps
 
-    def status(self, holder: str | None) -> ExecutionStatus:
-        """Return what that comes to, where *holder* has its lease."""
+    def status(self, holder: str | None, *, reports: bool) -> ExecutionStatus:
+        """Return what that comes to, where *holder* has its lease; whether there are *reports* of its steps."""
         record, known = self.record, self._known
         ended = () if record.result is None else record.result.steps
         if known is None or known.flow is None:
@@ -109,9 +113,9 @@ class _Known:
         if self._steps is None:
             self._steps = _Steps(recorded_flow(known.flow))
             self._steps.take((*known.steps, *known.memos))
-        return self._under_way(self._steps, known, holder)
+        return self._under_way(self._steps, known, holder, reports=reports)
 
-    def _under_way(self, steps: "_Steps", known: Snapshot, holder: str | None) -> ExecutionStatus:
+    def _under_way(self, steps: "_Steps", known: Snapshot, holder: str | None, *, reports: bool) -> ExecutionStatus:
         record, store, ledger = self.record, self._store, ledger_of(self._store)
         assert ledger is not None
         is_live = record.state.is_live
@@ -122,7 +126,7 @@ class _Known:
         return ExecutionStatus(
             record=record,
             flow=steps.flow,
-            results=[*steps.results],
+            results=steps.with_reports(ledger.reports(record.execution_id) if reports else (), known.epoch, is_running),
             waits=waits,
             is_running=is_running,
             is_interrupted=is_left or (is_live and not is_running and record.execution_id in nobody_runs(store)),
@@ -165,6 +169,17 @@ class _Steps:
         for name in changed:
             node = self._of[name]
             self.results[node.place] = _result(node, self._checkpoints.get(name), self._items.get(name))
+
+    def with_reports(self, reports: Iterable[Report], epoch: int | None, is_running: bool) -> list[StepResult]:
+        """Return how each step stands, with what those have reported that are under way, under the lease of *epoch*."""
+        results = [*self.results]
+        for report in reports:
+            node, checkpoint = self._of.get(report.step_name), self._checkpoints.get(report.step_name)
+            if node is None or report.epoch != epoch or (checkpoint is not None and checkpoint.outcome is not None):
+                continue
+            status = StepStatus.RUNNING if is_running else results[node.place].status
+            results[node.place] = attrs.evolve(results[node.place], status=status, report=report_of(report))
+        return results
 
     def totals(self) -> tuple[int, int]:
         """Return how many rows there are, and the sum of their places."""

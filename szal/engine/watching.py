@@ -123,13 +123,14 @@ def _outline(status: ExecutionStatus) -> object:
             step.status,
             step.attempts,
             step.error,
+            step.report,
             step.output if step.status in _OPEN else None,
             None if step.items is None else [(item.status, item.attempts) for item in step.items],
         )
         for step in status.results
     ]
     flags = status.is_running, status.is_interrupted, status.is_cancelling
-    return status.state, status.error, flags, status.record.finished_at, [*status.waits], steps
+    return status.state, status.error, flags, status.record.finished_at, [*status.waits], [*status.queued], steps
 
 
 class Watch(Iterator[ExecutionStatus]):

@@ -17,12 +17,25 @@ from szal.model.table import as_html, as_text, head_of
 from szal.raised import is_a
 from szal.storable import storable
 
-__all__ = ["ExecutionRecord", "FlowEnd", "FlowResult", "StepResult", "as_message", "outputs_of"]
+__all__ = ["ExecutionRecord", "FlowEnd", "FlowResult", "StepReport", "StepResult", "as_message", "outputs_of"]
 
 
 def as_message(text: Any) -> Any:
     """Return a message as it is recorded: it comes from anywhere, so it is made `storable`."""
     return storable(text) if isinstance(text, str) else text
+
+
+@attrs.frozen
+class StepReport:
+    """What a step under way said last (`StepContext.report`), and when; *index* is the item's that said it.
+
+    >>> StepReport({"done": 3, "of": 10}, datetime(2026, 6, 10)).data["done"]
+    3
+    """
+
+    data: Json
+    reported_at: datetime
+    index: int | None = None
 
 
 @attrs.define
@@ -58,6 +71,9 @@ class StepResult:
     """What its undo returned, where it was undone."""
     items: "list[StepResult] | None" = None
     is_masked: bool = False
+    report: StepReport | None = attrs.field(default=None, eq=False)
+    """What it said last, where it is under way and its engine shares that (`EngineConfig.share_progress`): never in a
+    record."""
     encoded: str | None = attrs.field(default=None, init=False, eq=False, repr=False)
     """How it ended as JSON text, from when its row is written until the record is."""
 

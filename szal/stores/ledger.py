@@ -28,6 +28,7 @@ __all__ = [
     "NewExecution",
     "RecordRow",
     "Renewal",
+    "Report",
     "Signal",
     "Snapshot",
     "StepRow",
@@ -147,7 +148,27 @@ class Version:
     """Its owner, if its lease has not run out."""
     steps: tuple[int, int]
     """How many rows there are of steps, memos included, and the sum of their places."""
+    reports: object = None
+    """What is another value once a step has reported something."""
     more: tuple[object, ...] = ()
+
+
+@attrs.frozen
+class Report:
+    """What a step under way reported last, as JSON; *reported* is when (Unix time)."""
+
+    execution_id: str
+    step_name: str
+    epoch: int
+    """Of the lease under which it ran: what an earlier owner's step said counts no more."""
+    reported: float
+    data: str
+    index: int | None = None
+    """Of the item, where the step runs over a list."""
+
+    def row(self) -> tuple[object, ...]:
+        """Return the parameters of the statement that keeps it."""
+        return self.execution_id, self.step_name, self.epoch, self.reported, self.data, self.index
 
 
 _NEEDED: Final = "it needs a store in an SQLite file or in PostgreSQL"
@@ -254,6 +275,15 @@ class Ledger(Protocol):
 
         What is undone keeps its place.
         """
+
+    def report(self, reports: Sequence[Report], ended: Collection[tuple[str, str]] = ()) -> None:
+        """Keep *reports*, each in the place of the last of its step; forget those of steps that have *ended*.
+
+        A step is named by its execution and its name. At the first failure it is raised, and nothing has happened.
+        """
+
+    def reports(self, execution_id: str) -> list[Report]:
+        """Return what is kept, of the steps of one execution."""
 
     def changes(self) -> ChangeListener | None:
         """Return what hears of changes from now on; None: they have to be looked for."""

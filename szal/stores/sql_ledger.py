@@ -15,7 +15,19 @@ from szal.model.step import new_id
 from szal.stores.base import read_record
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
-from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Version, Wish, parted
+from szal.stores.ledger import (
+    Holding,
+    Ledger,
+    RecordRow,
+    Renewal,
+    Report,
+    Signal,
+    Snapshot,
+    TakeOver,
+    Version,
+    Wish,
+    parted,
+)
 from szal.stores.listening import ChangeListener
 from szal.stores.sql_limits import SqlLimits
 from szal.stores.sql_queue import SqlQueue
@@ -242,14 +254,26 @@ class SqlLedger(Ledger):
         return self._snapshot(execution_id, rows, self._database.read, steps=steps)
 
     def version(self, execution_id: str) -> Version:
-        rows = self._database.read(self._statements.version, [execution_id] * 4)
+        rows = self._database.read(self._statements.version, [execution_id] * 5)
         if not rows:
             raise ExecutionNotFound(execution_id)
-        record, epoch, holder, count, places, *more = rows[0]
-        return Version(record=record, epoch=epoch, holder=holder, steps=(count, places), more=(*more,))
+        record, epoch, holder, count, places, reports, *more = rows[0]
+        steps = count, places
+        return Version(record=record, epoch=epoch, holder=holder, steps=steps, reports=reports, more=(*more,))
 
     def steps_since(self, execution_id: str, seq: int) -> StepRows:
         return [*map(StepRow._make, self._database.read(self._statements.steps_since, (execution_id, seq)))]
+
+    def report(self, reports: Sequence[Report], ended: Collection[tuple[str, str]] = ()) -> None:
+        self._database.transact(partial(self._report, reports, ended), once=True)
+
+    def _report(self, reports: Sequence[Report], ended: Collection[tuple[str, str]], transaction: Transaction) -> None:
+        transaction.many(self._statements.report, sorted((each.row() for each in reports), key=itemgetter(0, 1)))
+        transaction.many(self._statements.unreport, sorted(ended))
+        self._tell(sorted({each.execution_id for each in reports}), transaction)
+
+    def reports(self, execution_id: str) -> list[Report]:
+        return [Report(*row) for row in self._database.read(self._statements.reports, (execution_id,))]
 
     def changes(self) -> ChangeListener:
         return self._database.changes()
@@ -420,6 +444,7 @@ def forget(
     """
     transaction.many(statements.forget_steps, rows)
     transaction.rows_of(statements.queue.dequeue, [row[0] for row in rows])
+    transaction.many(statements.forget_reports, rows)
     transaction.many(statements.forget_signals, [row for row in rows if row not in keep_signals])
     flows = sorted({row[0] for row in transaction.rows_of(statements.forget_leases, [row[0] for row in rows])})
     if statements.hold_flows is not None and flows:

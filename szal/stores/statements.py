@@ -121,7 +121,7 @@ class Statements:
     """
     look: Statement
     version: Statement
-    """Takes the id of an execution, four times; what a `Version` has."""
+    """Takes the id of an execution, five times; what a `Version` has."""
     records: Statement
     take_over: Statement
     renew: Statement
@@ -155,9 +155,16 @@ class Statements:
     # -- signals
     send: Statement
     signals: Statement
+    # -- what steps report
+    report: Statement
+    """Takes what a `Report` has; nothing, where a later owner's step has reported."""
+    unreport: Statement
+    """Takes an execution, and a step: forgets what that has reported."""
+    reports: Statement
     # -- what is left of executions that are deleted
     forget_steps: Statement
     forget_signals: Statement
+    forget_reports: Statement
     forget_delivered: Statement
     """Deletes the signals that steps have taken: of an execution that begins again, before its steps go."""
     forget_leases: Statement

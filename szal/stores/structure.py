@@ -41,6 +41,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "held",
     ),
     "szal_rates": ("name", "every", "due"),
+    "szal_reports": ("execution_id", "step_name", "epoch", "reported", "data", "item"),
 }
 """The columns of each table, on every database. A migration that adds one adds it here."""
 
@@ -55,6 +56,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "szal_capacities": ("name",),
     "szal_permits": ("permit_id", "name"),
     "szal_rates": ("name",),
+    "szal_reports": ("execution_id", "step_name"),
 }
 """What rows of each table are told apart by, on every database: the columns of a primary key, or a unique index."""
 

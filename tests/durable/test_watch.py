@@ -44,7 +44,7 @@ class Gate:
 
 
 def listeners():
-    return [thread for thread in threading.enumerate() if thread.name == "szal-watch"]
+    return {thread for thread in threading.enumerate() if thread.name == "szal-watch"}
 
 
 @pytest.mark.parametrize("mode", [FlowMode.SEQUENTIAL, FlowMode.DAG])
@@ -283,15 +283,17 @@ def test_any_number_watch_for_one_thread_which_ends_after_the_last(new_engine):
     with new_engine() as engine:
         engine.run(ASKING, execution_id="e")
         engine.run(ASKING, execution_id="f")
-    before = len(listeners())
+    before = listeners()
     other = new_engine([])
     watches = [other.watch(name) for name in "efefef"]
-    assert len(listeners()) == before + 1
+    (listener,) = listeners() - before
     for watch in watches[1:]:
         watch.close()
-    assert len(listeners()) == before + 1
+    assert not listeners() - before - {listener}
+    assert listener.is_alive()
     del watches, watch
-    wait_until(lambda: len(listeners()) == before, 30)
+    listener.join(30)
+    assert not listener.is_alive()
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

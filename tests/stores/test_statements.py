@@ -38,7 +38,9 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "save_step": ("e1", "a", 0, "{}", None),
     "save_held_step": ("e1", "a", 0, "1", None, "e1", 1),
     "steps_since": ("e1", 0),
-    "version": ("e1", "e1", "e1", "e1"),
+    "version": ("e1",) * 5,
+    "report": ("e1", "a", 1, 0.0, "1", None),
+    "unreport": ("e1", "a"),
     "watch": (60.0, "e1"),
     "save_few_steps": (json.dumps([{"execution_id": "e1", "step_name": "a", "seq": 0, "result": "1", "epoch": 1}]),),
     "carry_out_few": (
@@ -155,6 +157,7 @@ FILL = """
     INSERT INTO szal_queue SELECT 'e' || n, 'queue' || (n % 4), n % 3, NULL, n % 2 * 9e9, n FROM {numbers};
     INSERT INTO szal_capacities SELECT 'r' || n, 5 FROM {numbers} WHERE n < 9;
     INSERT INTO szal_permits SELECT 'p' || n, 'r' || (n % 9), 'a', 1, 0, n, 'e' || n, 1, n % 2 FROM {numbers};
+    INSERT INTO szal_reports SELECT 'e' || n, 'a', 1, 0, '1', NULL FROM {numbers};
     INSERT INTO szal_schedules SELECT 's' || n, '{{}}', '{{}}', 0, NULL FROM {numbers};
 """
 

@@ -16,7 +16,7 @@ from szal.model.json.text import loads
 from szal.model.state import WorkflowState
 from szal.stores.base import read_record
 from szal.stores.filters import HEAD, ExecutionSummary, Position, key_of, summary_of
-from szal.stores.ledger import Signal, Snapshot, StepRow, Version, parted
+from szal.stores.ledger import Report, Signal, Snapshot, StepRow, Version, parted
 from szal.stores.memory.listener import MemoryChanges
 from szal.stores.writes import Save
 
@@ -111,6 +111,7 @@ class Entry:
     lease: HeldLease | None = None
     steps: dict[str, Step] = attrs.field(factory=dict)
     signals: dict[str, Signal] = attrs.field(factory=dict)  # by id, in the order in which they came
+    reports: dict[str, Report] = attrs.field(factory=dict)  # by step
 
     @property
     def state(self) -> WorkflowState:
@@ -127,6 +128,7 @@ class Entry:
             epoch=None if lease is None else lease.epoch,
             holder=None if lease is None else lease.holder(),
             steps=(len(self.steps), sum(seq for _, seq, _, _ in self.steps.values())),
+            reports=[*self.reports.values()],
             more=(
                 len(self.signals),
                 None if lease is None else (lease.cancelled, lease.pausing, lease.wake),

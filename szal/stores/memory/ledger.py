@@ -10,7 +10,7 @@ from szal.clock import monotonic
 from szal.errors import ExecutionOwned, LeaseLost, StoreFailed
 from szal.model.state import WorkflowState
 from szal.stores.batch import leases_of, merged
-from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Signal, Snapshot, TakeOver, Version, Wish
+from szal.stores.ledger import Holding, Ledger, RecordRow, Renewal, Report, Signal, Snapshot, TakeOver, Version, Wish
 from szal.stores.memory.entries import Definition, Entries, Entry, Found, HeldLease, Row
 from szal.stores.memory.limits import MemoryLimits, Shared
 from szal.stores.memory.listener import MemoryChanges
@@ -222,6 +222,24 @@ class MemoryLedger(Ledger):
         with self._entries.lock:
             steps = [*self._entries.entry(execution_id).steps.values()]
         return [StepRow(*step[:3]) for step in sorted(steps, key=lambda step: step[1]) if step[1] > seq]
+
+    def report(self, reports: Sequence[Report], ended: Collection[tuple[str, str]] = ()) -> None:
+        with self._entries.lock:
+            for report in reports:
+                entry = self._entries.of.get(report.execution_id)
+                before = None if entry is None else entry.reports.get(report.step_name)
+                if entry is not None and (before is None or before.epoch <= report.epoch):
+                    entry.reports[report.step_name] = report
+            for execution_id, step_name in ended:
+                entry = self._entries.of.get(execution_id)
+                if entry is not None:
+                    entry.reports.pop(step_name, None)
+        self._entries.tell({report.execution_id for report in reports})
+
+    def reports(self, execution_id: str) -> list[Report]:
+        with self._entries.lock:
+            entry = self._entries.of.get(execution_id)
+            return [] if entry is None else [*entry.reports.values()]
 
     def changes(self) -> MemoryChanges:
         listener = MemoryChanges()

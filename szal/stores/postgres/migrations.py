@@ -108,6 +108,16 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     # Until when somebody watches an execution: whoever writes to it tells of that.
     ("m015_watching", ("ALTER TABLE szal.szal_leases ADD COLUMN IF NOT EXISTS watched DOUBLE PRECISION",)),
     ("m016_limits", _LIMITS),
+    (
+        "m017_reports",
+        (
+            (
+                "CREATE TABLE IF NOT EXISTS szal.szal_reports (execution_id TEXT NOT NULL, step_name TEXT NOT NULL,"
+                " epoch BIGINT NOT NULL, reported DOUBLE PRECISION NOT NULL, data TEXT NOT NULL, item BIGINT,"
+                " PRIMARY KEY (execution_id, step_name))"
+            ),
+        ),
+    ),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

@@ -379,6 +379,7 @@ STATEMENTS = PostgresStatements(
     version=Statement(
         f"""
         SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, rows.count, rows.sum,
+            (SELECT sum(reported) FROM szal.szal_reports WHERE execution_id = %s),
             l.cancelled, l.pausing, l.wake, (SELECT count(*) FROM szal.szal_signals WHERE execution_id = %s),
             CASE WHEN {STATE} = 'RollingBack' THEN
                 (SELECT sum(octet_length(result))::bigint FROM szal.szal_steps WHERE execution_id = %s) END
@@ -389,7 +390,7 @@ STATEMENTS = PostgresStatements(
         WHERE e.execution_id = %s
         """,
         by="Ledger.version",
-        indexes="szal_executions_pkey szal_leases_pkey szal_signals_pkey szal_steps_pkey",
+        indexes="szal_executions_pkey szal_leases_pkey szal_signals_pkey szal_steps_pkey szal_reports_pkey",
     ),
     records=Statement(
         """
@@ -583,6 +584,32 @@ STATEMENTS = PostgresStatements(
         by="Ledger.signals",
         indexes="szal_signals_pkey szal_steps_pkey",
     ),
+    # -- what steps report ----------------------------------------------------------------------------
+    report=Statement(
+        """
+        INSERT INTO szal.szal_reports AS r (execution_id, step_name, epoch, reported, data, item)
+        SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::text[], %b::bigint[])
+        ON CONFLICT (execution_id, step_name) DO UPDATE
+        SET epoch = excluded.epoch, reported = excluded.reported, data = excluded.data, item = excluded.item
+        WHERE r.epoch <= excluded.epoch
+        """,
+        by="Ledger.report",
+        indexes="",
+        json=(4,),
+    ),
+    unreport=Statement(
+        """
+        DELETE FROM szal.szal_reports AS r USING unnest(%b::text[], %b::text[]) AS e (execution_id, step_name)
+        WHERE r.execution_id = e.execution_id AND r.step_name = e.step_name
+        """,
+        by="Ledger.report",
+        indexes="szal_reports_pkey",
+    ),
+    reports=Statement(
+        "SELECT execution_id, step_name, epoch, reported, data, item FROM szal.szal_reports WHERE execution_id = %s",
+        by="Ledger.reports",
+        indexes="szal_reports_pkey",
+    ),
     # -- what is left of executions that are deleted: remove, prune, Ledger.apply, Ledger.create ------
     forget_steps=Statement(
         "DELETE FROM szal.szal_steps WHERE execution_id = ANY (%b::text[])",
@@ -596,6 +623,11 @@ STATEMENTS = PostgresStatements(
         """,
         by="Ledger.create",
         indexes="szal_signals_pkey szal_steps_pkey",
+    ),
+    forget_reports=Statement(
+        "DELETE FROM szal.szal_reports WHERE execution_id = ANY (%b::text[])",
+        by="remove, prune",
+        indexes="szal_reports_pkey",
     ),
     forget_signals=Statement(
         "DELETE FROM szal.szal_signals WHERE execution_id = ANY (%b::text[])",

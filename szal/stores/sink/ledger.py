@@ -9,6 +9,7 @@ from szal.stores.ledger import (
     NewExecution,
     RecordRow,
     Renewal,
+    Report,
     Signal,
     Snapshot,
     TakeOver,
@@ -123,6 +124,12 @@ class SinkLedger(Ledger):
 
     def steps_since(self, execution_id: str, seq: int) -> StepRows:
         return self._behind.steps_since(execution_id, seq)
+
+    def report(self, reports: Sequence[Report], ended: Collection[tuple[str, str]] = ()) -> None:
+        self._behind.report(reports, ended)  # who reports waits for nothing, and nothing waits for that
+
+    def reports(self, execution_id: str) -> list[Report]:
+        return self._behind.reports(execution_id)
 
     def changes(self) -> ChangeListener | None:
         return self._behind.changes()

@@ -148,6 +148,16 @@ def m014_limits(db: Database) -> None:
         db.execute(statement)
 
 
+@MIGRATIONS()
+def m015_reports(db: Database) -> None:
+    """Make the table of what steps under way report."""
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS szal_reports (execution_id TEXT NOT NULL, step_name TEXT NOT NULL,"
+        " epoch BIGINT NOT NULL, reported DOUBLE PRECISION NOT NULL, data TEXT NOT NULL, item BIGINT,"
+        " PRIMARY KEY (execution_id, step_name))"
+    )
+
+
 with closing(Database(memory=True, execute_plugins=False)) as _empty:
     _NAMES = [migration.name for migration in MIGRATIONS.pending(_empty)]
 _STRUCTURE = """

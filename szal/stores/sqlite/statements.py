@@ -19,6 +19,7 @@ from szal.stores.sqlite.terms import (
     OF_EXECUTIONS,
     OF_FLOWS,
     OF_LEASES,
+    OF_REPORTS,
     OF_SIGNALS,
     OF_STEPS,
     STARTED,
@@ -214,6 +215,7 @@ STATEMENTS = Statements(
     version=Statement(
         f"""
         SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, rows.count, rows.sum,
+            (SELECT sum(reported) FROM szal_reports WHERE execution_id = ?),
             l.cancelled, l.pausing, l.wake, (SELECT count(*) FROM szal_signals WHERE execution_id = ?),
             CASE WHEN e.state = 'RollingBack' THEN
                 (SELECT sum(length(result)) FROM szal_steps WHERE execution_id = ?) END
@@ -224,7 +226,7 @@ STATEMENTS = Statements(
         WHERE e.execution_id = ?
         """,
         by="Ledger.version",
-        indexes=f"{OF_EXECUTIONS} {OF_LEASES} {OF_SIGNALS} {OF_STEPS}",
+        indexes=f"{OF_EXECUTIONS} {OF_LEASES} {OF_SIGNALS} {OF_STEPS} {OF_REPORTS}",
     ),
     records=Statement(
         f"""
@@ -362,6 +364,26 @@ STATEMENTS = Statements(
         by="Ledger.signals",
         indexes=f"{OF_SIGNALS} {OF_STEPS}",
     ),
+    # -- what steps report ----------------------------------------------------------------------------
+    report=Statement(
+        """
+        INSERT INTO szal_reports (execution_id, step_name, epoch, reported, data, item) VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (execution_id, step_name) DO UPDATE
+        SET epoch = excluded.epoch, reported = excluded.reported, data = excluded.data, item = excluded.item
+        WHERE epoch <= excluded.epoch
+        """,
+        by="Ledger.report",
+        indexes="",
+        json=(4,),
+    ),
+    unreport=Statement(
+        "DELETE FROM szal_reports WHERE execution_id = ? AND step_name = ?", by="Ledger.report", indexes=OF_REPORTS
+    ),
+    reports=Statement(
+        "SELECT execution_id, step_name, epoch, reported, data, item FROM szal_reports WHERE execution_id = ?",
+        by="Ledger.reports",
+        indexes=OF_REPORTS,
+    ),
     # -- what is left of executions that are deleted: remove, prune, Ledger.apply, Ledger.create ------
     forget_steps=Statement("DELETE FROM szal_steps WHERE execution_id = ?", by="remove, prune", indexes=OF_STEPS),
     forget_delivered=Statement(
@@ -374,6 +396,7 @@ STATEMENTS = Statements(
         by="Ledger.create",
         indexes=f"{OF_SIGNALS} {OF_STEPS}",
     ),
+    forget_reports=Statement("DELETE FROM szal_reports WHERE execution_id = ?", by="remove, prune", indexes=OF_REPORTS),
     forget_signals=Statement("DELETE FROM szal_signals WHERE execution_id = ?", by="remove, prune", indexes=OF_SIGNALS),
     forget_leases=Statement(
         f"DELETE FROM szal_leases WHERE execution_id {EACH} RETURNING content_id",

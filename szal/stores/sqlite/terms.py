@@ -10,6 +10,7 @@ __all__ = [
     "OF_LEASES",
     "OF_PERMITS",
     "OF_QUEUE",
+    "OF_REPORTS",
     "OF_SCHEDULES",
     "OF_SIGNALS",
     "OF_STEPS",
@@ -23,6 +24,7 @@ OF_STEPS = "sqlite_autoindex_szal_steps_1"
 OF_FLOWS = "sqlite_autoindex_szal_flows_1"
 OF_LEASES = "sqlite_autoindex_szal_leases_1"
 OF_SIGNALS = "sqlite_autoindex_szal_signals_1"
+OF_REPORTS = "sqlite_autoindex_szal_reports_1"
 OF_QUEUE = "sqlite_autoindex_szal_queue_1"
 OF_SCHEDULES = "sqlite_autoindex_szal_schedules_1"
 OF_CAPACITIES = "sqlite_autoindex_szal_capacities_1"
