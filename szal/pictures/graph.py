@@ -9,8 +9,9 @@ import attrs
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.pictures.box import Box, box_of, draw_box
 from szal.pictures.label import line
-from szal.pictures.layout import Layout, Place, Size, arrange, bends
+from szal.pictures.layout import Layout, Place, Size, bends, laid_out
 from szal.pictures.markup import tag
+from szal.pictures.skeleton import Piece, pieces_of
 from szal.pictures.standing import Seen, standings_of
 from szal.pictures.style import picture
 from szal.pictures.unit import Drawn, units_of
@@ -50,10 +51,12 @@ def graph_svg(
     standings = standings_of(status)
     boxes = [box_of(flow, node.step, standings.get(node.step.name)) for node in plan.nodes]
     drawn = units_of(plan)
-    down = _Picture.of(boxes, drawn, is_down=True)
+    hidden = frozenset(number for number, link in enumerate(drawn.links) if link.is_hidden)
+    pieces = pieces_of(drawn.layers, [(each.source, each.target) for each in drawn.links], hidden)
+    down = _Picture.of(boxes, drawn, pieces, is_down=True)
     picture = down
     if down.layout.size.across > _WIDEST:
-        aside = _Picture.of(boxes, drawn, is_down=False)
+        aside = _Picture.of(boxes, drawn, pieces, is_down=False)
         picture = min(down, aside, key=lambda each: each.size[0])
     return picture.svg(_described(flow, status), styled=styled, link=link)
 
@@ -112,17 +115,16 @@ class _Picture:
     is_down: bool
 
     @classmethod
-    def of(cls, boxes: Sequence[Box], drawn: Drawn, *, is_down: bool) -> "_Picture":
+    def of(cls, boxes: Sequence[Box], drawn: Drawn, pieces: Sequence[Piece], *, is_down: bool) -> "_Picture":
         wide = max((box.wanted for box in boxes), default=0.0)
         grids = [_Grid.of([boxes[place] for place in unit], wide) if unit else None for unit in drawn.units]
         sizes = []
         for grid in grids:
             across, along = (_JOIN.across, _JOIN.along) if grid is None else grid.size
             sizes.append(Size(across, along) if is_down or grid is None else Size(along, across))
-        hidden = frozenset(place for place, link in enumerate(drawn.links) if link.is_hidden)
         edges = [(link.source, link.target) for link in drawn.links]
         gap, room = (_DOWN_GAP, _WIDEST) if is_down else (_ASIDE_GAP, inf)
-        return cls(grids, drawn, arrange(sizes, edges, drawn.layers, hidden, gap=gap, room=room), is_down)
+        return cls(grids, drawn, laid_out(pieces, sizes, edges, gap=gap, room=room), is_down)
 
     @property
     def size(self) -> tuple[float, float]:

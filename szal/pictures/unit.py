@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from szal.pictures.layout import layers_of
+from szal.pictures.skeleton import layers_of
 from szal.pictures.wording import is_under
 from szal.scheduler.plan import EdgeKind, Plan
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from szal import FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
-from szal.pictures import layout
+from szal.pictures import skeleton
 from szal.pictures.graph import graph_svg
 from szal.scheduler.plan import Plan
 
@@ -151,7 +151,7 @@ def test_what_is_wide_goes_from_left_to_right():
 
 
 def test_an_edge_that_would_pass_too_many_layers_is_straight(monkeypatch):
-    monkeypatch.setattr(layout, "_MOST_BENDS", 20)
+    monkeypatch.setattr(skeleton, "_MOST_BENDS", 20)
     flow = dag(("0",), ("1", "0"), *((str(n), str(n - 1), "0") for n in range(2, 20)))
     picture = seen(graph_svg(flow))
     assert drawn_edges(picture) == planned_edges(flow)
