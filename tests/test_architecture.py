@@ -373,9 +373,11 @@ ROOMS: dict[str, dict[str, str]] = {
         "layout": "where boxes and edges go, in pixels",
         "unit": "what is drawn of a plan: steps, blocks, joins",
         "graph": "a flow, or an execution of it, as SVG",
+        "notebook": "what a notebook shows of a flow",
         "scale": "a scale of time",
         "row": "the rows of a timeline",
         "timeline": "when each step of an execution ran, as SVG",
+        "page": "an execution as one page of HTML",
     },
     "contrib": {
         "application": "the engine of an application, in each of its processes",
@@ -425,6 +427,8 @@ ROOMS: dict[str, dict[str, str]] = {
     },
 }
 UPWARDS = {
+    "model.flow": ("pictures.graph", "pictures.notebook", "pictures.standing"),
+    "authoring.flow": ("pictures.notebook", "pictures.standing"),
     "engine.opening": ("stores",),
     "authoring.script": ("cli",),
     "contrib.django.apps": ("stores",),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from szal.engine.opening import StoreLike
+    from szal.pictures.standing import Seen
     from szal.steps.resolving import Resolver
 
 __all__ = ["Flow"]
@@ -101,6 +102,31 @@ class Flow:
 
     def __repr__(self) -> str:
         return f"<flow {self.name!r}>"
+
+    def to_svg(self, status: "Seen | None" = None) -> str:
+        """Return a picture of it; with *status*, what a run or `Engine.look` returned, of that execution of it.
+
+        Raises `InvalidFlow`, and `MissingExtra` without ``szal[graph]``. A notebook shows that picture by itself.
+
+        >>> ci = Flow("ci")
+        >>> @ci.step
+        ... def build(): return "ci.whl"
+        >>> ci.to_svg(ci.run()).count("completed") > 0
+        True
+        """
+        return self.definition.to_svg(status)
+
+    def _repr_svg_(self) -> str | None:
+        """Return what a notebook shows; None where it cannot be drawn."""
+        from szal.pictures.notebook import svg_of
+
+        return svg_of(self)
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows where it cannot be drawn: text for Mermaid."""
+        from szal.pictures.notebook import html_of
+
+        return html_of(self)
 
     # -- steps -----------------------------------------------------------------------------------------
 

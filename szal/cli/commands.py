@@ -21,6 +21,7 @@ from szal.cli.listing import executions
 from szal.cli.message import cancel, pause, prune, resolve, signal
 from szal.cli.options import json_option, needed, not_empty, store_option, target_argument
 from szal.cli.outputs import whole
+from szal.cli.picture import graph, write_page
 from szal.cli.run import run
 from szal.cli.schedules import next_, schedules
 from szal.cli.session import check_waits, get_ready
@@ -35,8 +36,6 @@ from szal.engine.view import status_of
 from szal.engine.which import Which
 from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
-from szal.pictures.dot import to_dot
-from szal.pictures.mermaid import to_mermaid
 
 __all__ = ["szal"]
 
@@ -96,21 +95,7 @@ def validate(target: str, *, store: str | None, as_json: bool) -> None:
         write(stderr(), f"szal run needs --store here: a signal is waited for ({', '.join(waits)})")
 
 
-@szal.command(short_help="Draw a flow, for Mermaid or Graphviz.")
-@target_argument
-@click.option(
-    "--format",
-    "language",
-    type=click.Choice(["mermaid", "dot"]),
-    default="mermaid",
-    show_default=True,
-    help="What to write: Mermaid, or DOT for Graphviz.",
-)
-def graph(target: str, language: str) -> None:
-    """Draw a flow, as text for Mermaid or Graphviz."""
-    with diverted_stdout():
-        flow = find_target(target).flow
-    _print(to_dot(flow) if language == "dot" else to_mermaid(flow))
+szal.add_command(graph)
 
 
 @szal.command(short_help="Print a JSON Schema of flow files, for editors.")
@@ -191,6 +176,13 @@ def list_(*, store: str | None, which: Which, limit: int, as_json: bool) -> None
     is_flag=True,
     help="Print the record as JSON; with what it waits for, and whether it was interrupted.",
 )
+@click.option(
+    "--html",
+    "page",
+    metavar="FILE",
+    callback=not_empty,
+    help="Write a page to that file, and print nothing: graph, timeline, inputs, outputs, errors (needs szal[graph]).",
+)
 def show(
     *,
     execution_id: str | None,
@@ -198,6 +190,7 @@ def show(
     which: Which,
     step: str | None,
     as_json: bool,
+    page: str | None,
 ) -> None:
     """Show an execution: its steps, when each ran, what it returned, errors in full, and the next command.
 
@@ -206,6 +199,8 @@ def show(
     """
     if (execution_id is None) is not bool(which):
         raise click.UsageError("which execution? Give its ID, or --flow, --state, … for the newest of these.")
+    if page is not None and (as_json or step is not None):
+        raise click.UsageError("--html goes with neither --json nor --output")
     with reading(needed(store)) as opened:
         if execution_id is None:
             found, _ = which.newest(opened, 1)
@@ -214,6 +209,9 @@ def show(
             execution_id = found[0].execution_id
         record = find_by_prefix(opened, execution_id)
         standing = status_of(opened, record)
+        if page is not None:
+            write_page(opened, standing, advice_on(store), page)
+            return
     out = stdout()
     if step is not None:
         write(out, _output(record.execution_id, standing, step, as_json=as_json))

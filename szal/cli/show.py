@@ -29,7 +29,7 @@ from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.pictures.standing import counts_of_items, states_of_steps
 
-__all__ = ["full_record"]
+__all__ = ["full_record", "how_to_go_on"]
 
 
 def full_record(
@@ -53,7 +53,7 @@ def full_record(
     parts += _outputs(console, record, steps, advice)
     parts += [part for step in failures for part in failure_of(console, step)]
     parts += what_was_cut(steps)
-    if commands := [command_line(line) for line in _how_to_go_on(record, standing, advice)]:
+    if commands := [command_line(line) for line in how_to_go_on(standing, advice)]:
         parts += [Text(""), *commands]
     return Group(*parts)
 
@@ -107,8 +107,9 @@ def _outputs(
         yield command_line(f"all of {name_of(cut)}: {advice.output(record.execution_id, cut.step_name or cut.step_id)}")
 
 
-def _how_to_go_on(record: ExecutionRecord, standing: ExecutionStatus, advice: Advice) -> Iterator[str]:
+def how_to_go_on(standing: ExecutionStatus, advice: Advice) -> Iterator[str]:
     """Yield why an execution that could go on does not, and the next command; of one that has not succeeded too."""
+    record = standing.record
     command = advice.resume(record.execution_id, standing.flow)
     if standing.is_cancelling:
         end = f"nobody runs it; to end it: {command}" if standing.is_interrupted else "it ends soon"

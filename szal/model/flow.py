@@ -1,7 +1,7 @@
 """The definition of a flow: its steps and the mode that wires them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -17,6 +17,9 @@ from szal.model.step import Isolation, StepDef, new_id
 from szal.model.texts import unread_in_flow
 from szal.model.validation import analyse
 from szal.number import shown
+
+if TYPE_CHECKING:
+    from szal.pictures.standing import Seen
 
 __all__ = ["FlowDef", "FlowMode", "definition_of"]
 
@@ -160,3 +163,27 @@ class FlowDef:
           - step 'a': max_retries is negative (-1)
         """
         self._analyse(configs=True)
+
+    def to_svg(self, status: "Seen | None" = None) -> str:
+        """Return a picture of it; with *status*, what a run or `Engine.look` returned, of that execution of it.
+
+        Raises `InvalidFlow`, and `MissingExtra` without ``szal[graph]``. The same flow makes the same text.
+
+        >>> FlowDef("ci", steps=[StepDef("build"), StepDef("test")]).to_svg().startswith("<svg")
+        True
+        """
+        from szal.pictures.graph import graph_svg
+
+        return graph_svg(self, status)
+
+    def _repr_svg_(self) -> str | None:
+        """Return what a notebook shows; None where it cannot be drawn."""
+        from szal.pictures.notebook import svg_of
+
+        return svg_of(self)
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows where it cannot be drawn: text for Mermaid."""
+        from szal.pictures.notebook import html_of
+
+        return html_of(self)

@@ -21,7 +21,7 @@ def said(text: str) -> str:
     return escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", clean(text)))
 
 
-def tag(name: str, *inside: str, **attributes: str | float | None) -> str:
+def tag(name: str, /, *inside: str, **attributes: str | float | None) -> str:
     """Return an element with what is *inside* it, which is markup; its attributes are not: they may be any text.
 
     An attribute that is None is left out. ``class_`` is "class", ``text_anchor`` is "text-anchor".

@@ -17,6 +17,7 @@ _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 
 _MOST_TICKS: Final = 5
 _GAP: Final = 8.0  # percent, for an idle time that is cut short
 _MOST_GAPS: Final = 4
+_LEAST_GAP: Final = 30.0  # seconds: what is waited between attempts is to be seen
 
 
 @attrs.frozen
@@ -29,7 +30,7 @@ class Scale:
 
     @classmethod
     def of(cls, total: float, busy: Iterable[Span]) -> "Scale":
-        """Return a scale for *total* seconds; what is not *busy* and longer than all that is, is cut short.
+        """Return a scale for *total* seconds; what is not *busy*, and much longer than all that is, is cut short.
 
         >>> scale = Scale.of(1000.0, [(0.0, 2.0), (900.0, 902.0)])
         >>> [round(scale.at(seconds)) for seconds in (0, 2, 900, 902, 1000)]
@@ -39,7 +40,9 @@ class Scale:
         idle = list(_idle(total, busy))
         worked = total - sum(end - start for start, end in idle)
         gaps = sorted(
-            sorted((gap for gap in idle if gap[1] - gap[0] > worked), key=lambda gap: gap[0] - gap[1])[:_MOST_GAPS]
+            sorted(
+                (gap for gap in idle if gap[1] - gap[0] > max(_LEAST_GAP, 4 * worked)), key=lambda gap: gap[0] - gap[1]
+            )[:_MOST_GAPS]
         )
         if worked <= 0 or not gaps:
             return cls([(0.0, 0.0), (total, 100.0)], ())

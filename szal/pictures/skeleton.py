@@ -14,7 +14,7 @@ from szal.model.graph import successors, topological_order
 if TYPE_CHECKING:
     from igraph import Graph
 
-__all__ = ["Cell", "Edge", "Piece", "layers_of", "pieces_of"]
+__all__ = ["Cell", "Edge", "Piece", "can_draw", "layers_of", "pieces_of"]
 
 Edge: TypeAlias = tuple[int, int]
 """From which box to which, by their numbers."""
@@ -103,6 +103,15 @@ def _free(column: float, layer: int, taken: set[Cell]) -> Cell:
         column = round(column + 0.001, 3)
     taken.add((column, layer))
     return column, layer
+
+
+def can_draw() -> bool:
+    """Whether igraph is installed."""
+    try:
+        _graph(0, [])
+    except MissingExtra:
+        return False
+    return True
 
 
 def _graph(count: int, edges: list[Edge]) -> "Graph":

@@ -5,7 +5,7 @@ from typing import Final
 
 from szal.pictures.markup import said, tag
 
-__all__ = ["SIGNS", "STYLE", "picture", "sign"]
+__all__ = ["PAGE_STYLE", "SIGNS", "STYLE", "badge", "picture", "sign", "word_of"]
 
 # The colours are those of Okabe and Ito, which colour-blind people can tell apart; each state has a sign besides.
 _COLOURS: Final[Mapping[str, tuple[str, str, str, str]]] = {
@@ -41,6 +41,21 @@ def sign(word: str, x: float, y: float) -> str:
     drawn = SIGNS[word][1]
     inside = [tag("path", d=drawn)] if drawn else []
     return tag("g", around, *inside, class_="szal-sign", transform=f"translate({x:g} {y:g})")
+
+
+def word_of(state: str) -> str:
+    """Return the word of `SIGNS` that an execution in that state is shown by.
+
+    >>> word_of("cancelled"), word_of("failed")
+    ('rolled_back', 'failed')
+    """
+    word = {"cancelled": "rolled_back", "rolling_back": "rolled_back"}.get(state, state)
+    return word if word in SIGNS else "pending"
+
+
+def badge(word: str) -> str:
+    """Return a sign to stand in a line of text."""
+    return tag("svg", sign(word, 8, 8), class_=f"szal-picture szal-{word}", width=16, height=16, aria_hidden="true")
 
 
 def _variables(light: bool) -> str:
@@ -93,6 +108,30 @@ STYLE: Final = (
     ".szal-picture a:hover>.szal-node>.szal-box,.szal-picture a:focus>.szal-node>.szal-box{stroke-width:3}"
 )
 """The style sheet of all pictures: to be put once into a page whose pictures are made with ``styled=False``."""
+
+PAGE_STYLE: Final = (
+    f":root{{color-scheme:light dark;{_LIGHT}{_variables(True)}}}"
+    f"@media (prefers-color-scheme:dark){{:root{{{_DARK}{_variables(False)}}}}}"
+    "*{box-sizing:border-box}"
+    "body{max-width:1100px;margin:0 auto;padding:16px;background:var(--szal-paper);color:var(--szal-ink);"
+    'font:14px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}'
+    "h1{font-size:24px;margin:8px 0;overflow-wrap:anywhere}h2{font-size:17px;margin:28px 0 8px}"
+    "h3{font-size:14px;margin:12px 0 4px;overflow-wrap:anywhere}h4{font-size:13px;margin:10px 0 4px}"
+    ".state{font-size:15px;font-weight:600;color:var(--szal-state);white-space:nowrap}"
+    ".state svg,.step svg{vertical-align:-3px;margin-right:6px}"
+    "dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:8px 0}"
+    "dt{color:var(--szal-muted)}dd{margin:0;overflow-wrap:anywhere}"
+    ".scroll{overflow-x:auto}.scroll:focus-visible,summary:focus-visible{outline:2px solid var(--szal-running)}"
+    "pre{margin:4px 0;padding:10px 12px;border:1px solid var(--szal-faint);border-radius:6px;overflow:auto;"
+    "max-height:520px;font:12px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}"
+    "pre.error{border-left:4px solid var(--szal-failed);white-space:pre-wrap;overflow-wrap:anywhere}"
+    "summary{cursor:pointer}.step{padding:6px 8px;border-top:1px solid var(--szal-faint);overflow-wrap:anywhere;"
+    "content-visibility:auto;contain-intrinsic-size:auto 34px}"
+    ".step:target{background:var(--szal-tint)}"
+    "table{border-collapse:collapse;font-size:13px}th{text-align:left;color:var(--szal-muted);font-weight:500}"
+    "th,td{padding:2px 16px 2px 0;vertical-align:top}"
+)
+"""The style sheet of a page of szal's own, beside `STYLE`."""
 
 
 def picture(

@@ -155,6 +155,23 @@ class TestGraph:
     def test_a_module_that_prints_does_not_get_into_it(self, szal):
         assert "printed" not in szal("graph", "flows:noisy").stdout
 
+    def test_svg(self, szal):
+        assert szal("graph", "flows:mixed", "--format", "svg").stdout.startswith("<svg ")
+
+    def test_an_execution_is_drawn_with_its_states(self, szal, database):
+        szal("run", "flows:bad", "--store", database, "--id", "order-42")
+        drawn = szal("graph", "--id", "order", "--store", database)
+        assert drawn.exit_code == 0
+        assert "szal-failed" in drawn.stdout
+        assert "skipped: prior step failed" in drawn.stdout
+
+    @pytest.mark.parametrize(
+        "arguments", [[], ["flows:good", "--id", "x"], ["--id", "x", "--format", "dot"], ["--id", "gone"]]
+    )
+    def test_what_cannot_be_drawn(self, szal, database, arguments):
+        szal("run", "flows:good", "--store", database, "--id", "x")
+        assert szal("graph", *arguments, "--store", database).exit_code == 2
+
     def test_an_unknown_format(self, szal):
         assert szal("graph", "flows:mixed", "--format", "png").exit_code == 2
 
@@ -303,3 +320,24 @@ class TestRunAgainWhatFailed:
 @pytest.mark.parametrize("name", group.commands)
 def test_the_help_of_every_command_is_printed_as_all_else_is(name):
     assert isinstance(group.commands[name], Command)
+
+
+class TestPage:
+    def test_an_execution_as_a_page(self, szal, database, here):
+        szal("run", "flows:bad", "--store", database, "--id", "order-42")
+        shown = szal("show", "order", "--store", database, "--html", "page.html")
+        assert (shown.exit_code, shown.stdout) == (0, "")
+        page = (here / "page.html").read_text()
+        assert page == szal("show", "order-42", "--store", database, "--html", "-").stdout.rstrip("\n") + "\n"
+        for told in ("it went wrong\nin two lines", "prior step failed: fail", "szal rerun order-42 MODULE:ATTRIBUTE"):
+            assert told in page
+
+    def test_a_page_that_cannot_be_written_leaves_the_old_one(self, szal, database, here):
+        szal("run", "flows:good", "--store", database, "--id", "order-42")
+        assert szal("show", "order-42", "--store", database, "--html", "gone/page.html").exit_code == 2
+        assert not [path for path in here.iterdir() if "page" in path.name]
+
+    @pytest.mark.parametrize("other", [["--json"], ["--output", "one"]])
+    def test_it_goes_with_no_other_form(self, szal, database, other):
+        szal("run", "flows:good", "--store", database, "--id", "order-42")
+        assert szal("show", "order-42", "--store", database, "--html", "page.html", *other).exit_code == 2
