@@ -14,6 +14,20 @@ FORKS = 40 if FULL else 12
 
 def in_child(function: Callable[[], object], *, within: int = 20) -> None:
     """Fork, call *function* in the child, and wait; it fails if that raises, or takes longer than some seconds."""
+    status, said = _status_of(function, within)
+    assert not os.WIFSIGNALED(status), f"the child hangs: ended by signal {os.WTERMSIG(status)}"
+    assert os.WEXITSTATUS(status) == 0, said
+
+
+def killed_child(function: Callable[[], object], *, within: int = 20) -> None:
+    """As `in_child`, of a child that kills itself: by SIGKILL."""
+    status, said = _status_of(function, within)
+    assert os.WIFSIGNALED(status), said
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _status_of(function: Callable[[], object], within: int) -> tuple[int, str]:
+    """Return how a child that calls *function* has ended, and what that raised."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, where there are threads
@@ -32,6 +46,4 @@ def in_child(function: Callable[[], object], *, within: int = 20) -> None:
     os.close(writer)
     with os.fdopen(reader) as file:
         said = file.read()
-    _, status = os.waitpid(child, 0)
-    assert not os.WIFSIGNALED(status), f"the child hangs: ended by signal {os.WTERMSIG(status)}"
-    assert os.WEXITSTATUS(status) == 0, said
+    return os.waitpid(child, 0)[1], said

@@ -1,12 +1,13 @@
 """Traces of executions by OpenTelemetry, with the extra ``szal[otel]``: see docs/observe.md."""
 
 import functools
+import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -15,6 +16,7 @@ from szal.errors import SkipStep, describe
 from szal.errors.description import cut
 from szal.events.bus import WorkflowEvent
 from szal.interruption import is_interruption
+from szal.logs import SafeLogger
 from szal.model.key import item_key
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
@@ -36,6 +38,10 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(told, name="opentelemetry") from None
 
 __all__ = ["OpenTelemetrySink"]
+
+logger = SafeLogger(logging.getLogger(__name__))
+
+T = TypeVar("T")
 
 _Key: TypeAlias = tuple[str, int | None, bool]
 """Of a step: its id, which item of it, and whether it is being undone."""
@@ -115,10 +121,7 @@ class OpenTelemetrySink:
     def begin_attempt(self, ctx: StepContext) -> "_Attempt":
         """Begin the span of an attempt, on its thread."""
         step = self._step_of(ctx)
-        attempt = _Attempt.begin(self._tracer, self._context_of(ctx, step), ctx)
-        if step is not None:
-            step.attempts.append(attempt)
-        return attempt
+        return _Attempt.begin(self._tracer, self._context_of(ctx, step), ctx, None if step is None else step.attempts)
 
     def traceparent_of(self, ctx: StepContext) -> str | None:
         """Return what the span of an attempt that another process makes is to be in."""
@@ -213,13 +216,13 @@ class _Step:
 
     span: Span
     context: Context
-    attempts: "list[_Attempt]" = attrs.field(factory=list, init=False)
+    attempts: "dict[_Attempt, None]" = attrs.field(factory=dict, init=False)
+    """Those that have not ended. Changed by atomic operations only."""
 
     def leave_attempts(self, error: str | None, now: int) -> None:
         """End the attempts that nobody waits for any more."""
-        for attempt in self.attempts:
+        for attempt in self.attempts.copy():
             attempt.leave(error, now)
-        self.attempts = []
 
     def end(self, happened: str, event: WorkflowEvent, now: int) -> None:
         """End it as *event* says."""
@@ -240,17 +243,25 @@ class _Attempt:
     """The span of an attempt, which is ended once: by its own thread, or by who does not wait for it any more."""
 
     span: Span
-    _open: list[None] = attrs.field(factory=lambda: [None], init=False)
+    _open: "dict[_Attempt, None]"
+    """Those of its step that have not ended: who takes it out ends it."""
 
     @classmethod
-    def begin(cls, tracer: trace.Tracer, parent: Context, ctx: Any) -> "_Attempt":
+    def begin(
+        cls, tracer: trace.Tracer, parent: Context, ctx: Any, open_ones: "dict[_Attempt, None] | None" = None
+    ) -> "_Attempt":
         """Begin it now."""
         told: dict[str, Any] = {"szal.execution.id": ctx.execution_id, "szal.flow.name": ctx.flow_name}
         told |= {"szal.step.name": ctx.step.name, "szal.attempt.number": ctx.attempt}
         if ctx.index is not None:
             told["szal.step.index"] = ctx.index
+        if ctx.poll > 1:
+            told["szal.attempt.poll"] = ctx.poll
         title = f"attempt {_title(ctx.step.name, ctx.index)} #{ctx.attempt}"
-        return cls(tracer.start_span(title, parent, attributes=told, start_time=clock.wall_ns()))
+        span = tracer.start_span(title, parent, attributes=told, start_time=clock.wall_ns())
+        attempt = cls(span, {} if open_ones is None else open_ones)
+        attempt._open[attempt] = None
+        return attempt
 
     @contextmanager
     def entered(self, ctx: Any) -> Iterator[None]:
@@ -259,20 +270,16 @@ class _Attempt:
         try:
             yield
         except BaseException as error:
-            self._fail(error, ctx.redaction.mask)
+            _safely(ctx, self._fail, error, ctx.redaction.mask)
             raise
         finally:
             contexts.detach(token)
             if self._is_mine():
-                self.span.end(clock.wall_ns())
+                _safely(ctx, self.span.end, clock.wall_ns())
 
     def _is_mine(self) -> bool:
-        """Whether it is for the caller to end it; asked once by each."""
-        try:
-            self._open.pop()
-        except IndexError:
-            return False
-        return True
+        """Whether it is for the caller to end it, and for nobody else then."""
+        return self._open.pop(self, True) is None
 
     def _fail(self, error: BaseException, mask: Callable[[str], str] | None) -> None:
         """Record what the handler has raised."""
@@ -300,11 +307,12 @@ class _Around:
     sink: OpenTelemetrySink
 
     def __call__(self, ctx: StepContext) -> AbstractContextManager[None]:
-        return self.sink.begin_attempt(ctx).entered(ctx)
+        attempt = _safely(ctx, self.sink.begin_attempt, ctx)
+        return nullcontext() if attempt is None else attempt.entered(ctx)
 
     def as_sent(self, ctx: StepContext) -> "_Elsewhere":
         """Return what is entered where an executor makes the attempt."""
-        return _Elsewhere(self.sink.traceparent_of(ctx))
+        return _Elsewhere(_safely(ctx, self.sink.traceparent_of, ctx))
 
     def __reduce__(self) -> Any:
         return _Elsewhere, (None,)
@@ -318,7 +326,19 @@ class _Elsewhere:
 
     def __call__(self, ctx: Any) -> AbstractContextManager[None]:
         parent = Context() if self.traceparent is None else _W3C.extract({"traceparent": self.traceparent}, Context())
-        return _Attempt.begin(_tracer(None), parent, ctx).entered(ctx)
+        attempt = _safely(ctx, _Attempt.begin, _tracer(None), parent, ctx)
+        return nullcontext() if attempt is None else attempt.entered(ctx)
+
+
+def _safely(ctx: Any, function: Callable[..., T], *arguments: Any) -> T | None:
+    """Return what *function* does; what a provider of traces raises is logged, and fails no attempt."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        logger.exception("tracing failed: step %s, execution %s", ctx.step.name, ctx.execution_id)
+        return None
 
 
 def _traceparent(context: Context) -> str | None:

@@ -7,15 +7,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextvars import ContextVar
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
 import pytest
 from contrib import traced as there
-from durable.children import killed
+from forking import killed_child
 from helper_engine import bounded, waited
 from opentelemetry import baggage, context, trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -24,12 +25,6 @@ from szal import CancellationToken, Engine, EngineConfig, FlowDef, FlowMode, Ski
 from szal.contrib.application import without_context
 from szal.contrib.otel import OpenTelemetrySink
 from szal.stores import open_store
-
-DIES = """
-    from contrib.traced import export_to, run_and_die
-    export_to(sys.argv[2])
-    run_and_die(sink, die)
-"""
 
 
 class Traced:
@@ -226,6 +221,37 @@ class TestHowItEnds:
         let_go.set()
         waited(ended)
 
+    def test_a_step_that_polls_keeps_nothing_of_its_calls(self, traced: Traced) -> None:
+        seen = []
+
+        def handler(ctx: Any) -> bool:
+            (step,) = traced.sink._runs[ctx.execution_id]._steps.values()
+            seen.append(len(step.attempts))
+            return ctx.poll == 3
+
+        run(traced, handler, StepDef("a", until="output == true", delay=0.001))
+        assert traced.names == ["attempt a #1"] * 3 + ["step a", "flow f"]
+        assert seen == [1, 1, 1]
+        polls = [span.attributes.get("szal.attempt.poll") for span in traced._exporter.get_finished_spans()[:3]]
+        assert polls == [None, 2, 3]
+
+    def test_a_provider_that_raises_harms_nothing(self, traced: Traced, caplog: pytest.LogCaptureFixture) -> None:
+        class Broken(SpanProcessor):
+            def on_start(self, span: Any, parent_context: Any = None) -> None:
+                if span.name.startswith("attempt a") or span.name == "flow f":
+                    raise RuntimeError("this processor is broken")
+
+            def on_end(self, span: Any) -> None:
+                if span.name.startswith("attempt b"):
+                    raise RuntimeError("this processor is broken")
+
+        traced.provider.add_span_processor(Broken())
+        with Engine(lambda ctx: ctx.step.name, traced.config()) as engine:
+            for flow in (FlowDef("f", steps=[StepDef("a")]), FlowDef("g", steps=[StepDef("a"), StepDef("b")])):
+                assert bounded(engine.run, flow).success
+        assert {str(record.exc_info[1]) for record in caplog.records} == {"this processor is broken"}
+        assert {"step a", "step b", "flow g"} <= {*traced.names}
+
     def test_undos(self, traced: Traced) -> None:
         def handler(ctx: Any) -> None:
             if ctx.step.name == "fails":
@@ -321,7 +347,7 @@ class TestGoingOn:
         self, kind: str, tmp_path: Any, request: Any, traced: Traced
     ) -> None:
         url = f"sqlite:///{tmp_path}/szal.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
-        killed(DIES, url, tmp_path / "spans")
+        killed_child(partial(there.run_and_die, url, str(tmp_path / "spans")))
         before = {span["name"]: span for span in map(json.loads, (tmp_path / "spans").read_text().splitlines())}
         assert {*before} == {"attempt a #1", "step a", "attempt in g #1", "step in g"}  # the others never ended
         store = open_store(url)

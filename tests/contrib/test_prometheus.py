@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,14 @@ class TestEvents:
         assert values(registry, "szal_executions_total") == done
         assert {flow for flow, *_ in values(registry, "szal_steps_total")} == {"f0", "f1", "other"}
         assert len(sink._notes) < 20
+
+    def test_many_threads_at_once_are_all_counted(self, sink: PrometheusSink, registry: CollectorRegistry) -> None:
+        flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef("a"), StepDef("b")])
+        with Engine(handler, EngineConfig(event_sink=sink)) as engine, ThreadPoolExecutor(8) as callers:
+            assert all(result.success for result in callers.map(lambda _: engine.run(flow), range(40)))
+        assert values(registry, "szal_executions_total") == {("f", "completed"): 40}
+        assert values(registry, "szal_steps_total") == {("f", "default", "completed"): 80}
+        assert values(registry, "szal_step_seconds_count") == {("f", "default"): 80}
 
     def test_a_secret_is_nowhere(self, sink: PrometheusSink) -> None:
         def telling(ctx: Any) -> None:

@@ -1,6 +1,7 @@
 """Spans of other processes, as tests look at them: each that ends is a line of a file."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,24 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 
 from szal import Engine, EngineConfig, FlowDef, StepDef
 from szal.contrib.otel import OpenTelemetrySink
+from szal.stores import open_store
 
 
 def _as_line(span: ReadableSpan) -> str:
     return span.to_json(indent=None) + "\n"
 
 
-def export_to(path: str) -> None:
-    """Have the global tracer provider of this process write spans there."""
-    provider = TracerProvider()
+def exporter_to(path: str) -> TracerProvider:
+    """Return a tracer provider that writes spans there."""
+    provider = TracerProvider(shutdown_on_exit=False)
     file = Path(path).open("a", buffering=1)  # noqa: SIM115 (for as long as the process lives)
     provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=file, formatter=_as_line)))
-    trace.set_tracer_provider(provider)
+    return provider
+
+
+def export_to(path: str) -> None:
+    """Have the global tracer provider of this process do so."""
+    trace.set_tracer_provider(exporter_to(path))
 
 
 def elsewhere(ctx: Any) -> int:
@@ -42,13 +49,15 @@ def flow() -> FlowDef:
     return found
 
 
-def run_and_die(sink: Any, die: Any) -> None:
-    """Run that flow until its process kills itself."""
-    tracing = OpenTelemetrySink()
+def run_and_die(url: str, path: str) -> None:
+    """Run that flow until this process kills itself, with its spans written to *path*."""
+    tracing = OpenTelemetrySink(exporter_to(path))
+    sink = open_store(url).engine_sink()
 
     def dying(ctx: Any) -> str:
         if ctx.step.name == "dies":
-            die()
+            sink.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
         return handler(ctx)
 
     config = EngineConfig(execution_store=sink, event_sink=tracing, around=[tracing.around])
