@@ -83,6 +83,10 @@ class OpenTelemetrySink:
         """For `EngineConfig.around`: a span for each attempt, and each undo, which is the current one within it."""
         return _Around(self)
 
+    def run_submitted(self, record: ExecutionRecord) -> str | None:  # noqa: ARG002
+        """Return the trace context of who submits an execution. Called by engines."""
+        return _traceparent(contexts.get_current())
+
     def run_begins(self, record: ExecutionRecord, step: StepDef | None) -> str | None:
         """Begin the span of a run; return its trace context. Called by engines."""
         named = {"szal.execution.id": record.execution_id, "szal.flow.name": record.flow_name}

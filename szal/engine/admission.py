@@ -78,6 +78,7 @@ class Admission:
         """Return what is to be run by somebody else, checked: as far as that can be done without its handlers."""
         spec = self._spec_of(flow, inputs, execution_id, None, labels, is_submitted=True)
         spec.record.state = WorkflowState.CREATED
+        spec.record.traceparents = self._config.sinks.run_submitted(spec.record)
         return spec
 
     def _spec_of(

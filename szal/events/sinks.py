@@ -31,16 +31,19 @@ class WatchesEngines(Protocol):
 
 
 class FollowsRuns(Protocol):
-    """A sink with these two methods is told of runs more than events say. What they raise is logged.
+    """A sink with these methods is told of runs more than events say. What they raise is logged.
 
-    A run is what one process does of an execution: one that is resumed is another run.
+    A run is what one process does of an execution: one that is resumed is another run. What the first two return is
+    kept with the execution: whoever goes on finds it last in `record.traceparents`.
     """
+
+    def run_submitted(self, record: ExecutionRecord) -> str | None:
+        """An execution is about to be submitted, for somebody else to run: on the thread that does so."""
 
     def run_begins(self, record: ExecutionRecord, step: StepDef | None) -> str | None:
         """A run begins: its flow_started follows. *step* is the one of its parent that it is the sub-flow of.
 
-        On the coordinating thread, within the context variables of the caller of `run` or `start`. What it returns is
-        kept with the execution: whoever goes on finds it last in `record.traceparents`.
+        On the coordinating thread, within the context variables of the caller of `run` or `start`.
         """
 
     def run_ends(self, execution_id: str) -> object:
@@ -77,7 +80,7 @@ class Sinks:
         functions = tuple(cast(EventSink, sink.publish if isinstance(sink, EventBus) else sink) for sink in sinks)
         emit = None if not functions else functions[0] if len(functions) == 1 else functools.partial(_tell, functions)
         watching = tuple(sink for sink in sinks if _has(sink, "engine_opened", "engine_closed"))
-        following = tuple(sink for sink in sinks if _has(sink, "run_begins", "run_ends"))
+        following = tuple(sink for sink in sinks if _has(sink, "run_submitted", "run_begins", "run_ends"))
         return cls(emit, cast("tuple[WatchesEngines, ...]", watching), cast("tuple[FollowsRuns, ...]", following))
 
     def opened(self, engine: object) -> None:
@@ -88,21 +91,13 @@ class Sinks:
         """Tell who watches that *engine* is closed."""
         _call_all([sink.engine_closed for sink in self.watching], (engine,), "an engine is closed")
 
+    def run_submitted(self, record: ExecutionRecord) -> tuple[str, ...]:
+        """Tell who follows that *record* is submitted; return what is to be kept of that."""
+        return _kept([sink.run_submitted for sink in self.following], record)
+
     def run_begins(self, record: ExecutionRecord, step: StepDef | None) -> tuple[str, ...]:
         """Tell who follows that a run begins; return what is to be kept of it."""
-        kept: list[str] = []
-
-        def keeping(run_begins: Callable[..., str | None]) -> Callable[..., None]:
-            def begin(*arguments: object) -> None:
-                mark = run_begins(*arguments)
-                if mark is not None:
-                    kept.append(mark)
-
-            return begin
-
-        told = f"{record.flow_name}, execution {record.execution_id}"
-        _call_all([keeping(sink.run_begins) for sink in self.following], (record, step), told)
-        return tuple(kept)
+        return _kept([sink.run_begins for sink in self.following], record, step)
 
     def run_ends(self, execution_id: str) -> None:
         """Tell who follows that a run is over."""
@@ -116,6 +111,21 @@ def _has(sink: object, *methods: str) -> bool:
 def _tell(functions: Sequence[EventSink], event: WorkflowEvent) -> None:
     """Give *event* to each of several sinks, whatever those before it raise."""
     _call_all(functions, (event,), f"{event.flow_name}, execution {event.execution_id}")
+
+
+def _kept(functions: Iterable[Callable[..., str | None]], record: ExecutionRecord, *more: object) -> tuple[str, ...]:
+    """Return what *functions* do that return anything."""
+    kept: list[str] = []
+
+    def keeping(function: Callable[..., str | None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            if (mark := function(*arguments)) is not None:
+                kept.append(mark)
+
+        return call
+
+    _call_all(map(keeping, functions), (record, *more), f"{record.flow_name}, execution {record.execution_id}")
+    return tuple(kept)
 
 
 def _call_all(functions: Iterable[Callable[..., object]], arguments: tuple[object, ...], told: str) -> None:

@@ -321,6 +321,14 @@ class TestGoingOn:
         assert [link.context.span_id for link in traced["flow f"].links] == [first.context.span_id]
         assert traced["flow f"].context.trace_id != first.context.trace_id
 
+    def test_one_that_was_submitted_is_linked_to_what_submitted_it(self, traced: Traced) -> None:
+        with open_store("memory:") as store, Engine(lambda ctx: 1, traced.config(execution_store=store)) as engine:
+            with traced.provider.get_tracer("app").start_as_current_span("request"):
+                engine.submit(FlowDef("f", steps=[StepDef("a")]))
+            assert bounded(engine.work, until_idle=True) == 1
+        assert traced["flow f"].parent is None
+        assert [link.context.span_id for link in traced["flow f"].links] == [traced["request"].context.span_id]
+
     def test_one_that_is_left_has_ended_too(self, traced: Traced) -> None:
         begun, go_on = threading.Event(), threading.Event()
 

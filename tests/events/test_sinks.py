@@ -64,6 +64,10 @@ class Follower:
         assert engine is self.engine
         self.told.append("closed")
 
+    def run_submitted(self, record):
+        self.told.append(f"{record.flow_name} is submitted")
+        return "submitted"
+
     def run_begins(self, record, step):
         self.told.append(f"{record.flow_name} begins, of {step and step.name}, after {[*record.traceparents]}")
         return f"mark {len(self.told)}"
@@ -96,6 +100,18 @@ def test_one_that_asks_for_it_is_told_of_engines_and_runs():
         assert sink.told[0] == "f begins, of None, after ['mark 2']"
         assert sink.told[-2:] == ["flow_completed", "ends"]
     assert sink.told[-1] == "closed"
+
+
+def test_it_is_told_of_what_is_submitted():
+    sink = Follower()
+    with open_store("memory:") as store:
+        config = EngineConfig(execution_store=store, event_sink=sink)
+        with Engine(lambda ctx: None, config) as engine:
+            engine.submit(FLOW, execution_id="x")
+            assert store.get("x").traceparents == ("submitted",)
+            assert bounded(engine.work, until_idle=True) == 1
+            assert sink.told[1:3] == ["f is submitted", "f begins, of None, after ['submitted']"]
+            assert store.get("x").traceparents[0] == "submitted"
 
 
 def test_of_a_sub_flow_it_is_told_of_which_step_it_is():
