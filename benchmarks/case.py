@@ -180,6 +180,7 @@ class Case:
     peak_of: str | None = None  # the case whose subjects are measured: by the memory they take, not the time
     needs: str | None = None  # what of `worker.Job.given` its subjects use
     targets: tuple[Target, ...] = ()
+    subject: str = "szal"  # which of szal's is judged by the peers
     against_peers: float | None = 0.1
     against_threads: float | None = 0.5  # peers that are bare threads
     bound: str | None = None  # the floor that nobody can beat who keeps the same promise

@@ -6,6 +6,7 @@ from math import ceil
 from benchmarks.case import Case, Growth, Ideal, Versus, VersusBest
 from benchmarks.floors.drivers import DATABASES
 from benchmarks.trace import Trace
+from benchmarks.work import CORES
 
 __all__ = ["CASES", "SLEEP", "WORKERS", "trace_case"]
 
@@ -25,6 +26,7 @@ FLAT = (
 )
 """What costs the same however much there is: `count` goes over all."""
 POOL_OF_ONE = "pool of one, submit and wait"
+PROCESSES = "szal, ProcessPoolExecutor"
 
 
 def ideal_makespan(sleeps: int) -> float:
@@ -205,6 +207,31 @@ def _growing_cases(database: str, title: str) -> Iterator[Case]:
         unit="row",
         whole=True,
         needs=needs,
+    )
+
+
+def _queue_cases(database: str, title: str) -> Iterator[Case]:
+    """Yield the cases of flows that one engine submits and another one runs."""
+    needs = "postgres" if database == "postgres" else None
+    yield Case(
+        name=f"queue-{database}",
+        title=f"flows of a step, submitted one after another and run 8 at a time, through {title}",
+        sizes=(500,),
+        quick=(200,),
+        unit="flow",
+        needs=needs,
+        targets=(Versus("driver, three transactions each"),),
+        against_peers=1.0,
+    )
+    yield Case(
+        name=f"queue-latency-{database}",
+        title=f"from a submission to an idle worker until its step begins, through {title}",
+        sizes=(50,),
+        quick=(20,),
+        unit="submission",
+        needs=needs,
+        targets=(Versus("driver, two transactions each"),),
+        against_peers=1.0,
     )
 
 
@@ -425,6 +452,36 @@ CASES = (
     ),
     *_growing_cases("sqlite", "SQLite, synchronous=FULL"),
     *_growing_cases("postgres", "PostgreSQL"),
+    Case(
+        name="attempts",
+        title="independent steps, on threads and on executors: what an attempt costs",
+        sizes=(100, 1000, 10_000),
+        quick=(1000,),
+        unit="attempt",
+        targets=(
+            Versus("ThreadPoolExecutor"),
+            Versus("ThreadPoolExecutor", subject="szal, ThreadPoolExecutor"),
+            Versus("ProcessPoolExecutor", subject=PROCESSES),
+            Growth(1000, 1.25, subject=PROCESSES),
+        ),
+        subject=PROCESSES,
+        against_peers=1.0,
+    ),
+    Case(
+        name="computing",
+        title="independent steps that compute for 20 ms, on threads and on executors",
+        sizes=(100,),
+        quick=(50,),
+        targets=(
+            Versus("one after another"),
+            Versus("one after another", 1 / (0.9 * CORES), subject=PROCESSES),
+            Versus("ProcessPoolExecutor", 1.1, subject=PROCESSES),
+        ),
+        subject=PROCESSES,
+        against_peers=1.0,
+    ),
+    *_queue_cases("sqlite", "SQLite, synchronous=FULL"),
+    *_queue_cases("postgres", "PostgreSQL"),
     Case(
         name="find",
         title="the first 100 executions of a flow in a state, in a table of so many rows",

@@ -9,7 +9,7 @@ from benchmarks.report import Report
 from benchmarks.summary import lines, picture, table
 from benchmarks.table import case_table, ratio_table
 
-__all__ = ["NoSuchPart", "check", "put_figures_into", "put_into", "put_summary_into"]
+__all__ = ["NoSuchPart", "check", "put_figures_into", "put_into", "put_parts_into", "put_summary_into"]
 
 
 class NoSuchPart(Exception):
@@ -64,6 +64,11 @@ def put_summary_into(page: Path, part: str, summary: Report) -> None:
         f"{key} {summary.machine[key]}" for key in ("processor", "cores", "date") if key in summary.machine
     )
     _replace(page, part, [f"![szal, the floor and the fastest peer]({folder.name}/{file.name})", table(told), where])
+
+
+def put_parts_into(page: Path, part: str, parts: Sequence[str]) -> None:
+    """Put *parts* there as they are."""
+    _replace(page, part, parts)
 
 
 def _replace(page: Path, part: str, parts: Sequence[str]) -> None:

@@ -63,10 +63,14 @@ class Lent:
         else:
             yield {} if case.needs is None else {case.needs: self._made[case.needs]}
 
+    def server(self) -> str:
+        """Return the address of the server."""
+        if "postgres" not in self._made:
+            self._made["postgres"] = self._server()
+        return self._made["postgres"]
+
     def _shared_database(self) -> str:
-        server = self._made["postgres"] if "postgres" in self._made else self._server()
-        self._made["postgres"] = server
-        return self._closing.enter_context(self._database(server))
+        return self._closing.enter_context(self._database(self.server()))
 
     def _server(self) -> str:
         url = os.environ.get(SERVER) or self._own_server()

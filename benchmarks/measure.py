@@ -149,7 +149,7 @@ def _against_peers(found: Found) -> list[Verdict]:
     """
     case, verdicts = found.case, []
     kinds = {"engine": case.against_peers, "threads": case.against_threads, "less": None}
-    for size in sorted({size for label, size in found.measures if label == "szal"}):
+    for size in sorted({size for label, size in found.measures if label == case.subject}):
         floor = found.measures[case.bound, size].median if case.bound and found.has(case.bound, size) else 0.0
         for kind, wanted in kinds.items():
             rivals = [label for label, role in found.roles.items() if role.rival == kind]
@@ -158,7 +158,7 @@ def _against_peers(found: Found) -> list[Verdict]:
                 continue
             fastest = min(medians, key=medians.__getitem__)
             at_most = None if wanted is None or floor > wanted / 2 * medians[fastest] else wanted
-            for subject, most in (("szal", at_most), (case.bound, None)):
+            for subject, most in ((case.subject, at_most), (case.bound, None)):
                 if subject is not None and found.has(subject, size):
                     verdicts.append(Versus(fastest, most, subject).at(case.name, size, found.measures))
     return verdicts

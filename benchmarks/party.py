@@ -79,11 +79,11 @@ class Peer:
 
 OURS = tuple(
     Party(module=f"benchmarks.szal_cases.{name}", distributions=("szal", "attrs", "tenacity", "sqlite-utils"))
-    for name in ("running", "defining", "durable", "stores", "growing", "commands", "replay")
+    for name in ("running", "defining", "durable", "stores", "growing", "commands", "replay", "executors", "queues")
 )
 FLOORS = tuple(
     Party(module=f"benchmarks.floors.{name}", distributions=("psycopg",))
-    for name in ("running", "texts", "tables", "commands", "replay")
+    for name in ("running", "texts", "tables", "commands", "replay", "executors", "queues")
 )
 PEERS = (
     Peer(name="taskflow", requirements=("taskflow", "sqlalchemy", "alembic", "sqlalchemy-utils")),
@@ -103,7 +103,9 @@ PEERS = (
     Peer(name="distributed", requirements=("distributed",)),
     Peer(name="prefect", requirements=("prefect", "fastapi<0.140")),  # 3.8.8 does not start with the newest
     Peer(name="dbos", requirements=("dbos",)),
-    Peer(name="huey", requirements=("huey",), bare_threads=("huey, in memory",)),
+    # Whoever takes a task deletes it: a crash loses those that run.
+    Peer(name="huey", requirements=("huey",), bare_threads=("huey, in memory",), less=("huey, at most once",)),
+    Peer(name="procrastinate", requirements=("procrastinate", "psycopg[binary,pool]")),
     Peer(name="dura", requirements=("dura",), python=(3, 13), near=True),
     Peer(name="sayiir", requirements=("sayiir",), bare_threads=("sayiir, in memory",)),
     Peer(name="kairo", requirements=("kairo-sdk[embedded]", "psycopg[binary,pool]"), python=(3, 12)),

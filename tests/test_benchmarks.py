@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import psycopg
 import pytest
 from stores.postgres_server import PostgresServer
+
+from szal.stores.postgres.statements import STATEMENTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +36,7 @@ def _package() -> ModuleType:
 
 
 _package()
-from benchmarks import command, docs, order, page, plots, svg  # noqa: E402
+from benchmarks import command, docs, fleet, order, page, plots, processors, statements, svg  # noqa: E402
 from benchmarks.case import Case, Growth, Ideal, Series, Versus, VersusBest  # noqa: E402
 from benchmarks.catalogue import CASES, trace_case  # noqa: E402
 from benchmarks.measure import Found, Plan, measure  # noqa: E402
@@ -490,3 +493,32 @@ def test_the_order_of_a_graph_is_told_before_and_after_it_is_known(capsys: pytes
 def test_the_order_of_a_trace_can_be_told_too(capsys: pytest.CaptureFixture[str]) -> None:
     order.main([str(MONTAGE), "--workers", "3", "--makespan", "0.05"])
     assert capsys.readouterr().out.startswith("montage-small, on 3 workers: 0.05 s at least")
+
+
+def test_a_fleet_is_measured_and_told_in_a_page(
+    server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SZAL_TEST_POSTGRES", server.url)
+    (tmp_path / "page.md").write_text("before\n\n<!-- fleet -->\n\nold\n\n<!-- end of fleet -->\n")
+    arguments = ["--workers", "1", "--flows", "3", "--into", f"{tmp_path / 'page.md'}#fleet"]
+    assert fleet.main(arguments) == 0
+    text = (tmp_path / "page.md").read_text()
+    assert re.search(r"\n\| 1 \| [\d,]+ \| [\d,]+ \| 1.00 \|", text), text
+    assert "old" not in text
+    assert "times one" in capsys.readouterr().out
+
+
+def test_processors_are_told_of_processes_of_this_machine(server: PostgresServer) -> None:
+    taken = processors.seconds_of([os.getpid()])
+    assert taken is None or taken > 0
+    assert processors.seconds_of([]) is None
+    with psycopg.connect(server.url) as connection:
+        assert os.getpid() not in processors.server_of(connection)
+
+
+def test_a_statement_is_told_by_its_name_however_the_server_writes_it() -> None:
+    said = STATEMENTS.queue.claim.with_schema("bench_1_0.").replace("%s", "$1")
+    assert statements.name_of(re.sub("= 0", "= $9", said)) == "`queue.claim`"
+    assert (
+        statements.name_of("SELECT something | else FROM bench_1_0.nowhere") == "`SELECT something / else FROM nowhere`"
+    )

@@ -1,16 +1,20 @@
 """DBOS: a durable workflow whose every step is a row, in SQLite and in PostgreSQL."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
 
 _SCHEMA = f"dbos_{os.getpid()}"
+AT_A_TIME = 8
+POLL = 0.02  # seconds between two looks at a queue, as szal's at a file (DBOS's own setting: a second)
 _databases: list[str] = []  # a process has one, for all its sizes
 
 
@@ -70,6 +74,57 @@ def tails(database: str, what: str, job: "Job") -> "Iterator[Repetition]":
         yield from job.tails(what, workflow)
 
 
+@contextmanager
+def queue_of(database: str, job: "Job") -> Iterator[tuple[Callable[[], Any], SimpleQueue[float]]]:
+    """Give what enqueues a workflow of a step, of which eight are done at a time, and when it was begun."""
+    from dbos import DBOS
+
+    began: SimpleQueue[float] = SimpleQueue()
+
+    @DBOS.step(name=f"begins-{job.size}")
+    def begins() -> int:
+        began.put(time.perf_counter())
+        return 1
+
+    @DBOS.workflow(name=f"queued-{job.size}")
+    def queued() -> int:
+        return begins()
+
+    with workflow_of(1, database, job):
+        name = f"queue-{job.size}"
+        queue = DBOS.register_queue(name, worker_concurrency=AT_A_TIME, polling_interval_sec=POLL)
+        yield lambda: queue.enqueue(queued), began
+
+
+def queued_flows(database: str, job: "Job") -> "Iterator[Repetition]":
+    """All are enqueued; until all have ended."""
+    with queue_of(database, job) as (enqueue, _):
+
+        def repetition() -> None:
+            for handle in [enqueue() for _ in range(job.size)]:
+                handle.get_result(polling_interval_sec=POLL)
+
+        yield repetition
+
+
+def latency(database: str, job: "Job") -> "Iterator[Repetition]":
+    """Each is enqueued once the one before has ended."""
+    with queue_of(database, job) as (enqueue, began):
+
+        def repetition() -> float:
+            while not began.empty():
+                began.get()
+            took = 0.0
+            for _ in range(job.size):
+                enqueued = time.perf_counter()
+                handle = enqueue()
+                took += began.get(timeout=60) - enqueued
+                handle.get_result(polling_interval_sec=POLL)
+            return took
+
+        yield repetition
+
+
 def imported(job: "Job") -> "Iterator[Repetition]":
     """In a new interpreter."""
     yield lambda: job.seconds_of("import dbos")
@@ -81,6 +136,8 @@ def _cases(database: str) -> "dict[str, dict[str, Subject]]":
         f"chain-{database}-step": {"dbos": partial(chain, database)},
         f"flows-{database}": {"dbos": partial(flows, database, 1)},
         f"flows-8-{database}": {"dbos": partial(flows, database, 8)},
+        f"queue-{database}": {"dbos": partial(queued_flows, database)},
+        f"queue-latency-{database}": {"dbos": partial(latency, database)},
         f"callers-{database}": {f"dbos: {what}": partial(tails, database, what) for what in ("p50", "p99", "each")},
     }
 

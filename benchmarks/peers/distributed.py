@@ -1,9 +1,11 @@
 """dask.distributed: a scheduler and one worker of 16 threads, all in this process; each result is kept by a future."""
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,23 @@ def one(*_: object) -> int:
 def doze(*_: object, seconds: float = SLEEP) -> None:
     """Do the work of a step of `sleeps`, or of a task of a trace."""
     time.sleep(seconds)
+
+
+def computing() -> "Callable[[object], int]":
+    """Return the work of a step that computes. It is sent as it is: workers do not find this file."""
+
+    def compute(_: object) -> int:
+        total = 0
+        for number in range(400_000):
+            total += number & 7
+        return total
+
+    return compute
+
+
+def nothing() -> "Callable[[object], int]":
+    """Return the work of a step that does nothing, likewise."""
+    return lambda _: 1
 
 
 @contextmanager
@@ -61,6 +80,15 @@ def maps(job: "Job", function: Any) -> "Iterator[Repetition]":
 def fan_out(job: "Job") -> "Iterator[Repetition]":
     """Independent calls."""
     yield from maps(job, one)
+
+
+def in_processes(function: "Callable[[object], int]", job: "Job") -> "Iterator[Repetition]":
+    """Independent calls on a cluster of processes, one for each core."""
+    from distributed import Client
+
+    options = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+    with Client(processes=True, local_directory=str(job.folder), set_as_default=False, **options) as client:
+        yield lambda: client.gather(client.map(function, range(job.size), pure=False))
 
 
 def layers(size: int, dependencies: int) -> dict[int, list[int]]:
@@ -140,6 +168,8 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "sleeps": {"dask distributed": sleeps},
     "flows": {"dask distributed": flows},
     "trace": {"dask distributed": replay},
+    "attempts": {"dask, processes": partial(in_processes, nothing())},
+    "computing": {"dask, processes": partial(in_processes, computing())},
     "import": {"dask distributed": imported},
 }
 LARGEST = {"chain": 1000, "fan-out": 1000}

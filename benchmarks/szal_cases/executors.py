@@ -1,0 +1,59 @@
+"""Attempts on the engine's own threads and on executors: what one costs, and what several cores are worth."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from benchmarks.szal_cases.durable import succeeded
+from benchmarks.szal_cases.flows import independent
+from benchmarks.work import CORES, compute, one, process_pool
+from szal import Engine, EngineConfig
+
+if TYPE_CHECKING:
+    from benchmarks.worker import Job, Repetition, Subject
+
+Settings: TypeAlias = Callable[[], AbstractContextManager[dict[str, Any]]]
+"""Gives settings of `EngineConfig`, for as long as what they need is there."""
+
+
+@contextmanager
+def own_threads() -> Iterator[dict[str, Any]]:
+    """Have the engine's own workers do it."""
+    yield {}
+
+
+@contextmanager
+def thread_pool() -> Iterator[dict[str, Any]]:
+    """Have a pool of threads do it, one for each core."""
+    with ThreadPoolExecutor(CORES) as pool:
+        yield {"executor": pool}
+
+
+@contextmanager
+def processes() -> Iterator[dict[str, Any]]:
+    """Have a pool of processes do it, one for each core."""
+    with process_pool() as pool:
+        yield {"executor": pool}
+
+
+EXECUTORS: dict[str, Settings] = {
+    "szal": own_threads,
+    "szal, ThreadPoolExecutor": thread_pool,
+    "szal, ProcessPoolExecutor": processes,
+}
+"""Another one is a line here."""
+
+
+def attempts(settings: Settings, does: Callable[[object], int], job: "Job") -> "Iterator[Repetition]":
+    """Yield a run of independent steps, of which twice as many are under way as there are cores."""
+    flow = independent(job.size)
+    with settings() as given, Engine(does, EngineConfig(max_concurrency=2 * CORES, **given)) as engine:
+        yield lambda: succeeded(engine.run(flow))
+
+
+CASES: "dict[str, dict[str, Subject]]" = {
+    case: {label: partial(attempts, settings, does) for label, settings in EXECUTORS.items()}
+    for case, does in (("attempts", one), ("computing", compute))
+}
