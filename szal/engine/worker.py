@@ -19,6 +19,7 @@ from szal.errors import (
     LeaseLost,
     SecretMissing,
     StoreError,
+    StoreUnavailable,
     SzalError,
 )
 from szal.interruption import is_interruption
@@ -71,6 +72,8 @@ class _Ended:
     """Whether it was run here; else somebody else had."""
     is_others: bool = False
     """Whether another process may be able to."""
+    again_after: float = _TRY_AGAIN_AFTER
+    """Seconds for which it is left to others, where it could not be run."""
 
 
 class Worker:
@@ -158,7 +161,7 @@ class Worker:
             if ended.is_claimed:
                 self._done.append(execution_id)
         else:
-            self._left_alone[execution_id] = monotonic() + _TRY_AGAIN_AFTER
+            self._left_alone[execution_id] = monotonic() + ended.again_after
             if ended.is_claimed and ended.is_others:
                 self._given_back.append(execution_id)
 
@@ -213,18 +216,21 @@ class Worker:
     # -- on a run thread --------------------------------------------------------------------------------
 
     def _run(self, execution_id: str, is_claimed: bool) -> None:
-        result, is_others = None, False
+        result, is_others, again_after = None, False, _TRY_AGAIN_AFTER
         begun: list[None] = []
         try:
             result = self._works.run(execution_id, lambda: begun.append(None))
-        except (HandlerNotFound, DefinitionMismatch) as error:
+        except (HandlerNotFound, DefinitionMismatch, EngineClosed) as error:
             is_others = True
             logger.debug("execution %s is left to others: %s", execution_id, error)
         except SecretMissing as error:  # which another process may have
             is_others = True
             logger.error("cannot run %s", error)
-        except (ExecutionOwned, ExecutionNotFound, LeaseLost, EngineClosed) as error:
+        except (ExecutionOwned, ExecutionNotFound, LeaseLost) as error:
             logger.debug("execution %s is not run here: %s", execution_id, error)
+        except StoreUnavailable as error:  # it may be there again at once
+            is_others, again_after = True, _RECOVER_EVERY
+            logger.error("cannot run execution %s just now: %s", execution_id, error)
         except SzalError as error:
             logger.error("cannot run execution %s: %s", execution_id, error)
         except BaseException as error:
@@ -232,4 +238,4 @@ class Worker:
                 raise
             logger.exception("cannot run execution %s", execution_id)
         finally:
-            self._heard.put(_Ended(execution_id, is_claimed, result, bool(begun), is_others))
+            self._heard.put(_Ended(execution_id, is_claimed, result, bool(begun), is_others, again_after))

@@ -24,7 +24,7 @@ from szal import (
     WorkflowState,
     open_store,
 )
-from szal.errors import StoreUnavailable
+from szal.errors import EngineClosed, StoreUnavailable
 
 CREATED, COMPLETED = WorkflowState.CREATED, WorkflowState.COMPLETED
 
@@ -145,6 +145,36 @@ class TestWorking:
         assert calls[:3] == [[], ["e"], ["e"]]
         assert "cannot look for executions; trying again in 1s: shop: connection refused" in caplog.text
         assert new_engine().work(until_idle=True) == 1
+
+    def test_what_was_claimed_as_the_engine_closes_others_have_at_once(self, shop, new_engine, monkeypatch):
+        engine = new_engine(lease_ttl=3600)
+
+        def closed(*_, **__):
+            raise EngineClosed
+
+        monkeypatch.setattr(engine, "_resume", closed)
+        shop.submit(flow())
+        assert engine.work(until_idle=True) == 0
+        assert new_engine().work(until_idle=True) == 1
+
+    def test_what_fails_by_a_database_that_is_away_is_tried_again_soon(self, shop, new_engine, monkeypatch, caplog):
+        engine, stop = new_engine(lease_ttl=3600), CancellationToken()
+        resume, calls = engine._resume, []
+
+        def away(execution_id, **given):
+            calls.append(execution_id)
+            if len(calls) == 1:
+                raise StoreUnavailable("shop", "connection refused")
+            return resume(execution_id, **given)
+
+        monkeypatch.setattr(engine, "_resume", away)
+        shop.submit(flow(), execution_id="e")
+        thread = threading.Thread(target=lambda: engine.work(stop=stop))
+        thread.start()
+        assert shop.result("e", timeout=30).success  # not after a minute
+        stop.cancel()
+        thread.join(20)
+        assert "cannot run execution e just now: shop: connection refused" in caplog.text
 
     def test_begins_what_comes_while_it_is_idle(self, shop, new_engine):
         begun, stop = threading.Event(), CancellationToken()
