@@ -26,7 +26,7 @@ FLAT = (
 )
 """What costs the same however much there is: `count` goes over all."""
 POOL_OF_ONE = "pool of one, submit and wait"
-PROCESSES = "szal, ProcessPoolExecutor"
+PROCESSES, ISOLATED = "szal, ProcessPoolExecutor", 'szal, isolation="process"'
 
 
 def ideal_makespan(sleeps: int) -> float:
@@ -462,6 +462,7 @@ CASES = (
             Versus("ThreadPoolExecutor"),
             Versus("ThreadPoolExecutor", subject="szal, ThreadPoolExecutor"),
             Versus("ProcessPoolExecutor", subject=PROCESSES),
+            Versus("ProcessPoolExecutor", subject=ISOLATED),
             Growth(1000, 1.25, subject=PROCESSES),
         ),
         subject=PROCESSES,
@@ -475,6 +476,7 @@ CASES = (
         targets=(
             Versus("one after another"),
             Versus("one after another", 1 / (0.9 * CORES), subject=PROCESSES),
+            Versus("one after another", 1 / (0.9 * CORES), subject=ISOLATED),
             Versus("ProcessPoolExecutor", 1.1, subject=PROCESSES),
         ),
         subject=PROCESSES,

@@ -1,14 +1,17 @@
 """What steps do that may be called in another process: found by import there, so this is no subject's file."""
 
 import os
-import site
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-__all__ = ["CORES", "compute", "one", "process_pool"]
+__all__ = ["CORES", "compute", "importable", "one", "process_pool"]
 
 CORES = os.cpu_count() or 1
+_ROOT = str(Path(__file__).parents[1])
 TURNS = 400_000  # some 20 ms
 
 
@@ -25,7 +28,18 @@ def compute(_: object) -> int:
     return total
 
 
-def process_pool() -> ProcessPoolExecutor:
-    """Return a pool with a process for each core, which finds this module."""
-    root = str(Path(__file__).parents[1])
-    return ProcessPoolExecutor(CORES, get_context("spawn"), site.addsitedir, (root,))
+@contextmanager
+def importable() -> Iterator[None]:
+    """Have processes that are begun meanwhile find this module."""
+    sys.path.append(_ROOT)
+    try:
+        yield
+    finally:
+        sys.path.remove(_ROOT)
+
+
+@contextmanager
+def process_pool() -> Iterator[ProcessPoolExecutor]:
+    """Give a pool with a process for each core."""
+    with importable(), ProcessPoolExecutor(CORES, get_context("spawn")) as pool:
+        yield pool

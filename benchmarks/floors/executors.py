@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 Does = Callable[[object], int]
 
 
-def submitted(make: Callable[[], Executor], does: Does, job: "Job") -> "Iterator[Repetition]":
+def submitted(make: Callable[[], AbstractContextManager[Executor]], does: Does, job: "Job") -> "Iterator[Repetition]":
     """Yield a repetition that submits all calls, then waits for each."""
     with make() as pool:
 

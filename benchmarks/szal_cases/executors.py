@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.szal_cases.durable import succeeded
 from benchmarks.szal_cases.flows import independent
-from benchmarks.work import CORES, compute, one, process_pool
+from benchmarks.work import CORES, compute, importable, one, process_pool
 from szal import Engine, EngineConfig
 
 if TYPE_CHECKING:
@@ -38,10 +38,18 @@ def processes() -> Iterator[dict[str, Any]]:
         yield {"executor": pool}
 
 
+@contextmanager
+def isolated() -> Iterator[dict[str, Any]]:
+    """Have child processes of the engine's do it."""
+    with importable():
+        yield {"isolation": "process"}
+
+
 EXECUTORS: dict[str, Settings] = {
     "szal": own_threads,
     "szal, ThreadPoolExecutor": thread_pool,
     "szal, ProcessPoolExecutor": processes,
+    'szal, isolation="process"': isolated,
 }
 """Another one is a line here."""
 
