@@ -115,7 +115,9 @@ class EngineBase:
         self.close(drain=self.config.cancel_grace if self._admission.has_ledger else math.inf)
 
     def close(self, drain: float | None = None) -> None:
-        """Refuse further runs and let idle threads end. Waits for nothing; runs that go on are not disturbed.
+        """Refuse further runs and let idle threads end. Runs that go on are not disturbed.
+
+        Waits for nothing, but for idle child processes to end, if there are any: that takes a moment.
 
         With *drain*, nothing new starts in them, and this waits for them, so many seconds at most. In one of szal's
         stores what runs comes to its end, and is recorded; the execution stays RUNNING, with its lease given back:

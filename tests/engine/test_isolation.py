@@ -15,6 +15,7 @@ import pytest
 from forking import in_child
 from helper_engine import bounded as bounded_by
 from processes import is_running, number_in, wait_until
+from remote_handlers import log_secret
 from shared_processes import SharedProcesses
 
 import szal
@@ -250,6 +251,19 @@ class TestWhatCrosses:
         assert step.getMessage() == "[f/a] it failed"
         assert "ValueError: no" in step.exc_text
         assert step.step == "a"
+
+    def test_secrets_are_masked_in_what_is_logged_and_raised(self, new_engine, caplog):
+        flow = FlowDef("f", inputs={"key": {"type": "string", "secret": True}}, steps=[StepDef("a")])
+        with new_engine(log_secret) as engine:
+            assert bounded(engine.run, flow, {"key": "hunter22"})["a"].error == "ValueError: refused: ***"
+        assert "the key is ***" in caplog.text
+        assert "hunter22" not in caplog.text
+
+    def test_so_does_more_than_fits_into_a_pipe(self, new_engine):
+        data = "x" * 5_000_000
+        with new_engine(handlers.gives_back) as engine:
+            flow = FlowDef("f", steps=[StepDef("a"), StepDef("b")])
+            assert bounded(engine.run, flow, {"data": data}).outputs == {"a": data, "b": data}
 
     def test_a_context_knows_the_time_and_whether_it_is_to_end(self, one):
         assert one(handlers.time_left, timeout=LONG).output == [False, True, True, None]
