@@ -355,7 +355,7 @@ class TestGoingOn:
         self, kind: str, tmp_path: Any, request: Any, traced: Traced
     ) -> None:
         url = f"sqlite:///{tmp_path}/szal.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
-        killed_child(partial(there.run_and_die, url, str(tmp_path / "spans")))
+        killed_child(partial(there.run_and_die, url, str(tmp_path / "spans")), within=50)
         before = {span["name"]: span for span in map(json.loads, (tmp_path / "spans").read_text().splitlines())}
         assert {*before} == {"attempt a #1", "step a", "attempt in g #1", "step in g"}  # the others never ended
         store = open_store(url)

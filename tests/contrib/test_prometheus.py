@@ -297,7 +297,7 @@ def test_under_gunicorn_all_processes_are_one_and_what_a_killed_one_has_counted_
         os.kill(pids[0], signal.SIGKILL)
         wait_until(lambda: not [*files.glob(f"gauge_live*_{pids[0]}.db")], 20)
         assert told("szal_executions_total") == {("order", "completed"): len(pids)}
-        wait_until(lambda: order() == 3, 30)
+        order()
         assert told("szal_executions_total") == {("order", "completed"): len(pids)}
         wait_until(lambda: told("szal_running_executions") == {(): 0}, 20)  # what a process wrote last may be older
 
