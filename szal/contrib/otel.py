@@ -6,7 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -360,8 +360,11 @@ def _title(name: str, index: int | None) -> str:
 
 
 @functools.cache
-def _version() -> str:
-    return version("szal")
+def _version() -> str | None:
+    try:
+        return version("szal")
+    except PackageNotFoundError:  # it is used from where it was checked out
+        return None
 
 
 def _tracer(provider: TracerProvider | None) -> trace.Tracer:
