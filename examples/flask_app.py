@@ -6,7 +6,7 @@ flask --app examples/flask_app.py run        then open http://localhost:5000 in 
 What waits for an answer is in no process: stop the server, start it again, and give the answer then. In earnest it is
 served by several processes, forked from one that has loaded it:
 
-gunicorn --preload --workers 2 --chdir examples flask_app:app
+gunicorn --preload --workers 2 --threads 4 --chdir examples flask_app:app
 """
 
 import os
@@ -71,7 +71,7 @@ def ask() -> ResponseReturnValue:
 
 @app.get("/refunds/<execution_id>")
 def show(execution_id: str) -> ResponseReturnValue:
-    """Tell how far it is, whichever process runs it; the page loads itself again until it waits or has ended."""
+    """Tell how far it is, whichever process runs it; the page loads itself again whenever that changes."""
     try:
         status = flows.engine.look(execution_id)
     except szal.ExecutionNotFound:
@@ -79,14 +79,27 @@ def show(execution_id: str) -> ResponseReturnValue:
     if "application/json" in request.headers.get("Accept", ""):
         steps = {name: {"status": str(step.status), "output": step.output} for name, step in status.steps.items()}
         return {"state": str(status.state), "steps": steps}
-    main = """{% if status.is_running %}<meta http-equiv="refresh" content="0.5">{% endif %}
-    <p>{{ status.state }}: {{ done }} of {{ status.steps|length }} steps</p>
+    main = """<p>{{ status.state }}: {{ done }} of {{ status.steps|length }} steps</p>
     <progress max="{{ status.steps|length }}" value="{{ done }}"></progress>
     <ul>{% for step in status.steps.values() %}<li>{{ step.step_name }}: {{ step.status }}
       {{ step.error or step.output or "" }}{% endfor %}</ul>
-    {% for wait in status.waits %}<p>It waits for: {{ wait.signal }}, until {{ wait.until }}{% endfor %}"""
+    {% for wait in status.waits %}<p>It waits for: {{ wait.signal }}, until {{ wait.until }}{% endfor %}
+    {% if status.state.is_live %}<script>
+      const again = seconds => setTimeout(() => location.reload(), 1000 * seconds);
+      const events = new EventSource(location.pathname + "/events");
+      let first = true;
+      events.addEventListener("status", () => first ? first = false : again(0));
+      events.addEventListener("end", () => { events.close(); again(0); });
+      events.onerror = () => { if (events.readyState === EventSource.CLOSED) again(2); };
+    </script>{% endif %}"""
     done = sum(str(step.status) not in ("pending", "running") for step in status.steps.values())
     return page(execution_id, main, status=status, done=done)
+
+
+@app.get("/refunds/<execution_id>/events")
+def events(execution_id: str) -> ResponseReturnValue:
+    """Tell whenever it has changed, as Server-Sent Events."""
+    return flows.stream(execution_id)
 
 
 @app.get("/inbox")

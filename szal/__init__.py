@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from szal.engine.health import Health
     from szal.engine.part import Part
     from szal.engine.status import ExecutionStatus
+    from szal.engine.stream import sse_stream
     from szal.files.loader import load_flow
     from szal.model.migration import MigrationRegistry
     from szal.stores import (
@@ -107,6 +108,7 @@ _LAZY = {
     "MigrationRegistry": "szal.model.migration",
     "Part": "szal.engine.part",
     "load_flow": "szal.files.loader",
+    "sse_stream": "szal.engine.stream",
     **dict.fromkeys(
         (
             "ExecutionStore",
@@ -223,6 +225,7 @@ __all__ = [
     "resolve_path",
     "run",
     "sse_frame",
+    "sse_stream",
 ]
 
 

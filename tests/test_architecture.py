@@ -331,6 +331,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "timetable": "at which times flows are begun, and what becomes of missed ones",
         "fleet": "executions that one process submits and another one runs",
         "engine": "the facade",
+        "stream": "how an execution gets on, as Server-Sent Events",
         "one_shot": "a flow run by an engine made for it",
     },
     "authoring": {
@@ -380,6 +381,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "page": "an execution as one page of HTML",
     },
     "contrib": {
+        "streaming": "streams to browsers, of which a server has threads for so many",
         "application": "the engine of an application, in each of its processes",
         "flask": "szal in Flask",
         "prometheus": "metrics for Prometheus",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
+from szal.contrib.streaming import Answer, Streams
 from szal.engine.engine import Engine
 from szal.logs import SafeLogger
 from szal.number import check, check_wait
@@ -38,8 +39,9 @@ class Settings:
 
     `around`: what the framework needs around attempts; what the application has there itself comes within. `more`: all
     other settings of `EngineConfig`. `recover_every`: how often each process looks for executions that nobody runs, or
-    None. `drain`: how long a process that ends waits for the steps that it runs. `is_reloaded`: it begins again when a
-    file changes, and waits for none.
+    None. `threads`: how many requests each process serves at a time; half of them may stream. `drain`: how long a
+    process that ends waits for the steps that it runs. `is_reloaded`: it begins again when a file changes, and waits
+    for none.
     """
 
     store: "StoreLike"
@@ -49,6 +51,13 @@ class Settings:
     recover_every: float | None = attrs.field(default=10.0)
     drain: float = attrs.field(default=20.0)
     is_reloaded: bool = False
+    threads: int = attrs.field(default=4)
+
+    @threads.validator
+    def _a_number(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        check(attribute.name, value, whole=True)
+        if value < 1:
+            raise ValueError(f"{attribute.name} must be at least 1, not {value}")
 
     @recover_every.validator
     def _an_interval(self, attribute: "attrs.Attribute[float | None]", value: float | None) -> None:
@@ -102,6 +111,7 @@ class ApplicationEngine:
         self._settings = settings
         self._opened: _Opened | None = None
         self._serves: int | None = None  # the process that has begun to
+        self._streams = Streams()
         enroll_lock(self, ApplicationEngine._make_lock)
 
     def _make_lock(self) -> threading.RLock:
@@ -110,8 +120,11 @@ class ApplicationEngine:
 
     def get(self) -> Engine:
         """Return the engine, which is opened for that. Raises what that does."""
+        return self._opened_here().engine
+
+    def _opened_here(self) -> _Opened:
         opened = self._opened
-        return (opened if opened is not None and opened.is_here else self._open()).engine
+        return opened if opened is not None and opened.is_here else self._open()
 
     @property
     def is_replaced(self) -> bool:
@@ -128,6 +141,17 @@ class ApplicationEngine:
                 atexit.register(self._end)
             self._opened = attrs.evolve(opened, pid=os.getpid())  # a child has it from its parent, and the end too
             return self._opened
+
+    def stream(
+        self, execution_id: str, last_event_id: str | None, *, is_threaded: bool, keep_alive: float = 15.0
+    ) -> Answer:
+        """Return what a request for a stream of an execution's events is answered: see `Streams.open`.
+
+        A process that serves one request at a time streams none. Raises `ExecutionNotFound`, and what `get` does.
+        """
+        opened = self._opened_here()
+        most = opened.settings.threads // 2 if is_threaded else 0
+        return self._streams.open(opened.engine, execution_id, last_event_id, most=most, keep_alive=keep_alive)
 
     def serve(self) -> None:
         """Have this process go on with what others have left, from now on; called with each request, it does so once.

@@ -9,7 +9,7 @@ from szal.contrib.application import ApplicationEngine, Settings, without_contex
 from szal.engine.engine import Engine
 
 try:
-    from flask import Flask, current_app
+    from flask import Flask, Response, current_app, request
 except ModuleNotFoundError as error:
     if error.name != "flask":
         raise
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["Szal"]
 
 _NAME: Final = "szal"
+_SETTINGS: Final = (
+    ("recover_every", "SZAL_RECOVER_EVERY"),
+    ("drain", "SZAL_DRAIN"),
+    ("threads", "SZAL_THREADS"),
+)
 _RELOADED: Final = "WERKZEUG_RUN_MAIN"
 """The variable that says of a process that it begins again whenever a file changes."""
 
@@ -41,7 +46,8 @@ class Szal:
     In the application's config: ``SZAL_STORE``, a URL or the path of an SQLite file, has to be there.
     ``SZAL_RECOVER_EVERY`` (10): how often each process looks for executions that nobody runs, in seconds; None: never.
     ``SZAL_DRAIN`` (20): how many seconds a process that ends waits for the steps that it runs; what they leave, another
-    process goes on with.
+    process goes on with. ``SZAL_THREADS`` (4): how many requests each process serves at a time; half of them may
+    stream.
 
     >>> import szal
     >>> from flask import Flask, current_app
@@ -114,6 +120,18 @@ class Szal:
         start = partial(self.engine.start, flow, inputs, execution_id=execution_id, labels=labels, signal=signal)
         return without_context(start)
 
+    def stream(self, execution_id: str, *, keep_alive: float = 15.0) -> Response:
+        """Return the answer of a view: how an execution gets on, as Server-Sent Events (`sse_stream`, with outputs).
+
+        It holds a thread of the server, for 25 seconds at most, then the browser comes back. Where half of the threads
+        stream (``SZAL_THREADS``), or there is one only, it is 503 with Retry-After: the page polls then. Raises
+        `ExecutionNotFound`.
+        """
+        last, is_threaded = request.headers.get("Last-Event-ID"), bool(request.environ.get("wsgi.multithread"))
+        bound = _bound_to(current_app)
+        answer = bound.stream(execution_id, last, is_threaded=is_threaded, keep_alive=keep_alive)
+        return Response(answer.body, answer.status, {**answer.headers})
+
     def close(self, app: Flask, drain: float | None = None) -> None:
         """Close the application's engine in this process, as `Engine.close` does; its next use opens another.
 
@@ -125,11 +143,7 @@ class Szal:
         store = app.config.get("SZAL_STORE")
         if store is None:
             raise RuntimeError('the application has no store: set app.config["SZAL_STORE"] = "sqlite:////var/szal.db"')
-        given: dict[str, Any] = {
-            name: app.config[key]
-            for name, key in (("recover_every", "SZAL_RECOVER_EVERY"), ("drain", "SZAL_DRAIN"))
-            if key in app.config
-        }
+        given: dict[str, Any] = {name: app.config[key] for name, key in _SETTINGS if key in app.config}
         is_reloaded = os.environ.get(_RELOADED) == "true"
         around = (_context_of(app),)
         return Settings(

@@ -164,23 +164,36 @@ class Watch(Iterator[ExecutionStatus]):
         return self._is_over or self._watchers.is_closed or (self._until is not None and monotonic() >= self._until)
 
     def __next__(self) -> ExecutionStatus:
+        status = self.get()
+        if status is None:
+            raise StopIteration
+        return status
+
+    def get(self, timeout: float | None = None) -> ExecutionStatus | None:
+        """Return the next status, waiting up to *timeout* seconds; None if that time is up, or nothing will come.
+
+        `closed` tells the two apart: as `Subscription.get` does.
+        """
         feed, status, self._first = self._feed, self._first, None
         if feed is None:
-            raise StopIteration
+            return None
         try:
-            status = status or self._changed(feed)
+            status = status or self._changed(feed, None if timeout is None else monotonic() + timeout)
         except BaseException:
             self.close()
             raise
-        if status is None or not status.state.is_live:
+        if (status is None and self._is_late()) or (status is not None and not status.state.is_live):
             self.close()
-        if status is None:
-            raise StopIteration
-        self._last = status
+        self._last = status or self._last
         return status
 
-    def _changed(self, feed: _Feed) -> ExecutionStatus | None:
-        """Return how it stands once that is another way; None: it is over."""
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._feed is None
+
+    def _changed(self, feed: _Feed, until: float | None) -> ExecutionStatus | None:
+        """Return how it stands once that is another way; None: it is over, or the time is."""
         again = False
         while True:
             is_late = self._is_late()
@@ -189,7 +202,8 @@ class Watch(Iterator[ExecutionStatus]):
             except ExecutionNotFound:
                 if self._watchers.records:
                     raise  # it was removed
-                return None  # it has ended, and nothing is left of it
+                self._is_over = True  # it has ended, and nothing is left of it
+                return None
             except StoreError as error:
                 if is_late:
                     raise
@@ -197,10 +211,11 @@ class Watch(Iterator[ExecutionStatus]):
                 status = self._last
             if status is not None and status is not self._last:
                 return status
-            if is_late:
-                return None
             looked = monotonic()
-            left = self._interval if self._until is None else min(self._interval, max(0.0, self._until - looked))
+            if is_late or (until is not None and looked >= until):
+                return None
+            ends = [end for end in (self._until, until, looked + self._interval) if end is not None]
+            left = max(0.0, min(ends) - looked)
             feed.wait(self._is_late, left)
             again = monotonic() - looked >= left  # nothing was told, which may be wrong
             feed.rest(self._is_late, 0.0 if again else _SETTLING)

@@ -68,6 +68,13 @@ def show(name: str) -> ResponseReturnValue:
     }
 
 
+@app.get("/stream/<name>")
+def stream(name: str) -> ResponseReturnValue:
+    response = flows.stream(name, keep_alive=0.2)
+    response.headers["X-Process"] = str(os.getpid())
+    return response
+
+
 @app.get("/process")
 def process() -> ResponseReturnValue:
     return {"pid": os.getpid(), "parent": os.getppid(), "threads_at_fork": threads_at_fork}

@@ -22,6 +22,8 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from django.http import HttpRequest, StreamingHttpResponse
+
     from szal.contrib.django.apps import SzalConfig
     from szal.expressions.path import Json
     from szal.model.flow import Defined, FlowDef
@@ -104,6 +106,20 @@ def submit(
     with nullcontext() if connection.in_atomic_block else atomic(using=alias):
         connection.ensure_connection()
         return record(connection=connection.connection)
+
+
+def stream(request: "HttpRequest", execution_id: str, *, keep_alive: float = 15.0) -> "StreamingHttpResponse":
+    """Return the answer of a view: how an execution gets on, as Server-Sent Events (`sse_stream`, with outputs).
+
+    It holds a thread of the server, for 25 seconds at most, then the browser comes back. Where half of the threads
+    stream (``SZAL["THREADS"]``), there is one only, or the server is none of WSGI's, it is 503 with Retry-After: the
+    page polls then. Raises `ExecutionNotFound`.
+    """
+    from django.http import StreamingHttpResponse
+
+    last, is_threaded = request.headers.get("Last-Event-ID"), bool(request.META.get("wsgi.multithread"))
+    answer = application().stream(execution_id, last, is_threaded=is_threaded, keep_alive=keep_alive)
+    return StreamingHttpResponse(answer.body, status=answer.status, headers=answer.headers)
 
 
 @contextmanager

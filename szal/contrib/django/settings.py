@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["alias_of", "flows_of", "settings_of", "store_of", "store_with"]
 
-_KNOWN: Final = ("FLOWS", "DATABASE", "STORE", "RECOVER_EVERY", "DRAIN", "ENGINE")
+_KNOWN: Final = ("FLOWS", "DATABASE", "STORE", "RECOVER_EVERY", "DRAIN", "THREADS", "ENGINE")
 
 
 def settings_of(store: "StoreLike | None" = None) -> Settings:
@@ -33,7 +33,8 @@ def settings_of(store: "StoreLike | None" = None) -> Settings:
     """
     given = _given()
     more: dict[str, Any] = {"inline": "never", **given.get("ENGINE", {})}
-    own = {name: given[key] for name, key in (("recover_every", "RECOVER_EVERY"), ("drain", "DRAIN")) if key in given}
+    settings = (("recover_every", "RECOVER_EVERY"), ("drain", "DRAIN"), ("threads", "THREADS"))
+    own = {name: given[key] for name, key in settings if key in given}
     return Settings(
         store=AsItIs(store_of()) if store is None else store,  # `migrate` makes its tables
         flows=flows_of(),

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 import szal
 from django_site.flows import PLACE, broken, count, pay, walk
 from django_site.models import Note
-from szal.contrib.django import engine, start, submit
+from szal.contrib.django import engine, start, stream, submit
 
 
 def status(name: str) -> dict[str, Any]:
@@ -125,7 +125,13 @@ def plain(request: HttpRequest, name: str, view: Any) -> JsonResponse:
     return answer
 
 
+@transaction.non_atomic_requests
+def stream_of(request: HttpRequest, name: str) -> StreamingHttpResponse:
+    return stream(request, name, keep_alive=0.2)
+
+
 urlpatterns = [
+    path("stream/<name>", stream_of),
     path("process", process),
     path("walks/<name>", begin_walk),
     path("walks/<name>/answer", answer),
