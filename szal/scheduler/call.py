@@ -28,9 +28,9 @@ class Where(Enum):
     """
 
     HERE = "on a thread of this process"
-    QUEUED = "an executor has it, and has not begun"
+    QUEUED = "an executor has it, or a child process is to have it, and has not begun"
     """As far as it tells. The step's own limit does not count yet."""
-    ELSEWHERE = "on an executor"
+    ELSEWHERE = "on an executor, or in a child process"
 
 
 class Call:

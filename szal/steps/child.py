@@ -52,7 +52,7 @@ _TOLD: Final = 128 + signal.SIGTERM
 
 
 class Child:
-    """The link to the engine, and what is done for it. `work` runs on the main thread, `listen` on another one."""
+    """The link to the engine, and what is done for it. `work` runs on the main thread, `attend` on another one."""
 
     def __init__(self, stream: socket.socket, grace: float) -> None:
         self._stream = stream
@@ -69,18 +69,22 @@ class Child:
         self._is_between = False  # the main thread is where nothing may come up
         self._owes = False  # something was to come up there
 
+    def attend(self) -> None:
+        """Listen; once the engine is gone, or has let go of this process, have what still runs end, and all of it."""
+        self.listen()
+        if self._is_busy:
+            os.kill(self._pid, signal.SIGTERM)
+        time.sleep(self._grace)  # a daemon thread: the process may be gone before
+        os.killpg(0, signal.SIGKILL)
+
     def listen(self) -> None:
-        """Take what the engine says, until it says nothing more; then have what still runs end."""
+        """Take what the engine says, until it says nothing more: then no more attempts come."""
         while (message := next_message(self._stream)) is not None:
             if isinstance(message, Do):
                 self._tasks.put(message)
             elif isinstance(message, Reply) and (box := self._replies.get(message.number)) is not None:
                 box.put(message)
         self._tasks.put(None)
-        if self._is_busy:
-            os.kill(self._pid, signal.SIGTERM)
-        time.sleep(self._grace)  # a daemon thread: the process may be gone before
-        os.killpg(0, signal.SIGKILL)
 
     def work(self) -> None:
         """Make the attempts that come, until no more come."""
@@ -99,9 +103,12 @@ class Child:
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Have what runs end. A signal handler, for SIGTERM."""
+        is_new = not self._told.is_set()  # another one must not come up in what the first has begun to clean up
         self._told.set()
         if not self._is_busy:
             os._exit(0)
+        if not is_new:
+            return
         if self._is_between:
             self._owes = True
         elif not self._is_trusted:
@@ -205,5 +212,5 @@ def main(number: int) -> None:
     finally:
         PREPARING.pop()
     child.send(Up())
-    threading.Thread(target=child.listen, name="szal-listener", daemon=True).start()
+    threading.Thread(target=child.attend, name="szal-listener", daemon=True).start()
     child.work()

@@ -143,8 +143,8 @@ class ChildProcess:
         self._send(signal.SIGKILL)
 
     def let_go(self) -> None:
-        """Have it see that no more attempts come; it ends, then."""
-        self.mailing.close()
+        """Have it see that no more attempts come; it ends, then. From any thread."""
+        self.mailing.finish()
 
     def end(self, until: float) -> bool:
         """Wait until it has ended, and kill it if it has not by *until*, with all that it has started; return whether.
@@ -161,6 +161,7 @@ class ChildProcess:
             self._status.reap()
             self._await_rest()
             self._supervised.over()
+        self.mailing.close()
         self.bell.close()
         return is_gone
 

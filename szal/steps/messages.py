@@ -211,7 +211,11 @@ class Mailing:
         self.has_ended = not data
         return bool(data)
 
-    def close(self) -> None:
-        """Let the child see that nothing more comes."""
+    def finish(self) -> None:
+        """Let the child see that nothing more comes. From any thread."""
         with suppress(OSError):
-            self._stream.close()
+            self._stream.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._stream.close()
