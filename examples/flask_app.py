@@ -1,6 +1,6 @@
 """Refunds that somebody has to approve: a Flask application with an inbox, and a page that shows how far each is.
 
-pip install "szal[flask]"
+pip install "szal[flask,web]"
 flask --app examples/flask_app.py run        then open http://localhost:5000 in a browser
 
 What waits for an answer is in no process: stop the server, start it again, and give the answer then. In earnest it is
@@ -17,6 +17,7 @@ from flask.typing import ResponseReturnValue
 
 import szal
 from szal.contrib.flask import Szal
+from szal.contrib.web import blueprint
 
 refund = szal.Flow("refund")
 
@@ -44,10 +45,14 @@ def mail(ctx: szal.StepContext, order: str) -> str:
 
 app = Flask(__name__)
 app.config["SZAL_STORE"] = os.environ.get("SZAL_STORE", "sqlite:///refunds.db")
+app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY", "only on this machine")
 flows = Szal(refund, app=app)  # opens nothing: each process does that when it is first asked for something
 
+# All executions, with their graphs, attempts and errors, at /szal/. In earnest, authorize says who may see that.
+app.register_blueprint(blueprint(lambda: flows.engine, actions=True), url_prefix="/szal")
+
 PAGE = """<!doctype html><title>{{ title }}</title><h1>{{ title }}</h1>
-<p><a href="/">Ask for a refund</a> · <a href="/inbox">Inbox</a></p>"""
+<p><a href="/">Ask for a refund</a> · <a href="/inbox">Inbox</a> · <a href="/szal/">All there is</a></p>"""
 
 
 def page(title: str, main: str, **values: object) -> str:

@@ -404,6 +404,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "web.application": "the pages as an application of its own",
         "web": "a dashboard of executions",
         "web.server": "that, served by itself",
+        "django.dashboard": "that, in a Django project",
         "django.database": "the store that a database of a Django project is",
         "django.settings": "what a Django project says of its engine",
         "django.models": "none, which makes Django tell of migrations",

@@ -162,6 +162,7 @@ class TestFlaskApp:
         assert "Ask for a refund" in send(address, "GET", "/").text
         assert send(address, "GET", "/refunds/none").status == 404
         assert "Nothing waits" in send(address, "GET", "/inbox").text
+        assert "There is no execution yet" in send(address, "GET", "/szal/").text
         for _ in range(2):  # twice is as good as once
             place = self.post(address, "/refunds", order="lamp")
         waiting = wait_until(lambda: ask(address, "GET", "/inbox", Accept="application/json"), 20)
@@ -193,6 +194,7 @@ def test_the_django_shop_goes_on_with_an_order_whose_worker_was_killed_and_nobod
         shown = ask(at, "GET", "/orders/1")
         assert (shown["flow"], [*shown["steps"]]) == ("created", ["check", "pay", "ship"])
         assert "lamp, 7.00 EUR: new" in send(at, "GET", "/").text
+        assert 'href="/szal/executions/order-1"' in send(at, "GET", "/szal/").text
         with subprocess.Popen(**work, env=environment, stdout=subprocess.DEVNULL) as worker:
             try:
                 wait_until(lambda: ask(at, "GET", "/orders/1")["flow"] == "running", 40)

@@ -1,7 +1,7 @@
 """Orders, payments and deliveries: a Django project. Alone, this makes its database, and serves it.
 
-pip install "szal[django]"
-python examples/django_shop/manage.py                  then open http://localhost:8000 in a browser
+pip install "szal[django,web]"
+python examples/django_shop/manage.py                  then open http://localhost:8000 in a browser, and /szal/
 python examples/django_shop/manage.py szal_worker      in another terminal, once or several times
 
 The server takes orders, each together with its flow in one transaction; workers do what belongs to them. Kill one with

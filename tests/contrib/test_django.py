@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,32 @@ def site(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
         yield Site(address, place)
     log = (place / "log").read_text()
     assert "the engine cannot be opened" not in log, log
+
+
+class TestItsDashboard:
+    """Of the project's own engine, behind the project's own authorisation."""
+
+    def test_it_shows_what_the_project_runs_and_its_forms_are_sent(self, site: Site) -> None:
+        ask(site.address, "POST", "/counts/dash")
+        site.await_state("dash", "completed")
+        answer = send(site.address, "GET", "/szal/executions/dash", **{"X-May": "look rerun"})
+        assert (answer.status, "completed" in answer.text) == (200, True)
+        assert 'href="/szal/flows/count"' in answer.text
+        token = re.search(r'name="csrf_token" value="([^"]+)"', answer.text)
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        assert token
+        for may, status in (("look", 403), ("look rerun", 303)):
+            headers = {"X-May": may, "Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
+            form = f"csrf_token={token[1]}&new_id=dash-2"
+            sent = send(site.address, "POST", "/szal/executions/dash/rerun", form, **headers)
+            assert sent.status == status
+        assert sent.headers["Location"] == "/szal/executions/dash-2?done=rerun"
+        site.await_state("dash-2", "completed")
+
+    @pytest.mark.parametrize("path", ["/szal/", "/staff/waiting"])
+    def test_who_has_not_signed_in_is_led_there(self, site: Site, path: str) -> None:
+        answer = send(site.address, "GET", path)
+        assert (answer.status, answer.headers["Location"]) == (302, f"/accounts/login/?next={path}")
 
 
 class TestInATransactionOfTheRequest:

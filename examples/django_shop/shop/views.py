@@ -4,11 +4,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.middleware.csrf import get_token
 from django.shortcuts import get_object_or_404
 from django.template import engines
-from django.urls import path
+from django.urls import include, path
 
 from shop.flows import order as flow
 from shop.models import Order, Payment
 from szal.contrib.django import engine, submit
+from szal.contrib.django.dashboard import dashboard
 
 PAGE = """<!doctype html><title>Shop</title><meta http-equiv="refresh" content="2"><h1>Orders</h1>
 <form method="post" action="/orders"><input type="hidden" name="csrfmiddlewaretoken" value="{{ token }}">
@@ -39,4 +40,14 @@ def show(request: HttpRequest, number: int) -> JsonResponse:
     return JsonResponse({**told, "flow": str(status.state), "steps": steps})
 
 
-urlpatterns = [path("", orders), path("orders", orders), path("orders/<int:number>", show)]
+def may(_request: HttpRequest, _action: str, _execution_id: str | None) -> bool:
+    """Let everybody see, and do, what there is: this project has no users. Left out, it is for staff."""
+    return True
+
+
+urlpatterns = [
+    path("", orders),
+    path("orders", orders),
+    path("orders/<int:number>", show),
+    path("szal/", include(dashboard(actions=True, authorize=may))),
+]

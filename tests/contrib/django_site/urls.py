@@ -8,13 +8,14 @@ from typing import Any
 
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
-from django.urls import path
+from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 import szal
 from django_site.flows import PLACE, broken, count, pay, walk
 from django_site.models import Note
 from szal.contrib.django import engine, start, stream, submit
+from szal.contrib.django.dashboard import dashboard
 
 
 def status(name: str) -> dict[str, Any]:
@@ -130,6 +131,10 @@ def stream_of(request: HttpRequest, name: str) -> StreamingHttpResponse:
     return stream(request, name, keep_alive=0.2)
 
 
+def by_header(request: HttpRequest, action: str, _: str | None) -> bool:
+    return action in request.headers.get("X-May", "")
+
+
 urlpatterns = [
     path("stream/<name>", stream_of),
     path("process", process),
@@ -146,4 +151,6 @@ urlpatterns = [
     path("plain/counts/<name>/run", plain, {"view": run_count}),
     path("plain/counts/<name>/submit", plain, {"view": submit_count}),
     path("status/<name>", show),
+    path("szal/", include(dashboard(actions=True, authorize=by_header))),
+    path("staff/", include(dashboard())),
 ]

@@ -1,0 +1,96 @@
+"""The dashboard in a Django project, with the extra ``szal[web]``: see docs/django.md."""
+
+from collections.abc import Callable
+from functools import cache
+from http.cookies import SimpleCookie
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import resolve_url
+from django.urls import re_path
+from django.views.decorators.csrf import csrf_exempt
+
+from szal.contrib.django import engine
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["Authorize", "dashboard", "is_staff"]
+
+Authorize = Callable[[HttpRequest, str, str | None], bool]
+"""Whether a request may do this ("look", "resume", …) with an execution, or, with None, with what a page shows."""
+
+_REQUEST: Final = "szal.django.request"
+
+
+def is_staff(request: HttpRequest, _action: str, _execution_id: str | None) -> bool:
+    """Whether somebody has signed in who is staff, as for Django's own admin."""
+    user: Any = getattr(request, "user", None)
+    return bool(user is not None and user.is_active and user.is_staff)
+
+
+def dashboard(actions: bool = False, authorize: Authorize = is_staff) -> list[Any]:
+    """Return the dashboard's pages, to be included: ``path("szal/", include(dashboard()))``.
+
+    They show what the project's engine records. Only staff gets to see them, unless *authorize* says otherwise; whoever
+    has not signed in is led to ``LOGIN_URL``. With *actions* executions can be told something, and taken up in the
+    process that serves the page. Raises `ModuleNotFoundError` without ``szal[web]``, at the first request.
+    """
+
+    @cache
+    def application() -> "Flask":
+        return _application(actions, authorize)
+
+    def view(request: HttpRequest, path: str) -> HttpResponse:
+        if not (_is_signed_in(request) or authorize(request, "look", None)):
+            query = urlencode({"next": request.get_full_path()}, safe="/")
+            return HttpResponseRedirect(f"{resolve_url(settings.LOGIN_URL)}?{query}")
+        return _answer(application(), request, path)
+
+    # Its forms have tokens of their own. It looks at what is committed, and what it tells is committed.
+    shown: Any = csrf_exempt(transaction.non_atomic_requests(view))
+    return [re_path(r"^(?P<path>.*)$", shown)]
+
+
+def _is_signed_in(request: HttpRequest) -> bool:
+    return bool(getattr(getattr(request, "user", None), "is_authenticated", False))
+
+
+def _application(actions: bool, authorize: Authorize) -> "Flask":
+    import flask
+
+    from szal.contrib.web import wsgi
+
+    def may(action: str, execution_id: str | None) -> bool:
+        return authorize(flask.request.environ[_REQUEST], action, execution_id)
+
+    made = wsgi(engine, actions, may, secret_key=settings.SECRET_KEY)
+    made.config["SESSION_COOKIE_SECURE"] = settings.SESSION_COOKIE_SECURE
+    return made
+
+
+def _answer(application: "Flask", request: HttpRequest, path: str) -> HttpResponse:
+    """Return what *application* answers, mounted where *path* begins."""
+    from werkzeug.test import run_wsgi_app
+
+    mount = request.path.removesuffix(path).rstrip("/")
+    environ = {
+        **getattr(request, "environ", request.META),
+        "SCRIPT_NAME": mount.encode().decode("latin-1"),
+        "PATH_INFO": f"/{path}".encode().decode("latin-1"),
+        "wsgi.input": BytesIO(request.body),
+        "CONTENT_LENGTH": str(len(request.body)),
+        _REQUEST: request,
+    }
+    parts, status, headers = run_wsgi_app(application, environ, buffered=True)
+    answer = HttpResponse(b"".join(parts), status=int(status.split()[0]))
+    for name, value in headers.items():
+        if name.lower() == "set-cookie":
+            answer.cookies.update(SimpleCookie(value))
+        elif name.lower() != "content-length":
+            answer[name] = value
+    return answer
