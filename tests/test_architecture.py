@@ -404,12 +404,12 @@ ROOMS: dict[str, dict[str, str]] = {
         "web.application": "the pages as an application of its own",
         "web": "a dashboard of executions",
         "web.server": "that, served by itself",
-        "django.dashboard": "that, in a Django project",
         "django.database": "the store that a database of a Django project is",
         "django.settings": "what a Django project says of its engine",
         "django.models": "none, which makes Django tell of migrations",
         "django.apps": "what a Django project installs",
         "django": "szal in Django",
+        "django.dashboard": "the dashboard in a Django project",
     },
     "testing": {
         "names": "which step a name means",
