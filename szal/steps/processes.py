@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from szal import process_events
@@ -106,13 +106,16 @@ class Processes:
 
     def _start(self, ctx: StepContext) -> ChildProcess:
         lock = self._lock  # a fork makes another
+        child = None
         try:
             child = ChildProcess(_preparation(), _options(), self._grace, ctx.orphan_grace)
-            with lock:
-                self._all.add(child)
         finally:
             with lock:
                 self._starting -= 1
+                if child is not None:
+                    self._all.add(child)
+            if child is None:
+                wake_all(self._waiters)  # there is room for another one
         return child
 
     def _give_back(self, child: ChildProcess) -> None:
@@ -128,9 +131,11 @@ class Processes:
     # -- idle ones -------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        self._watcher = threading.Lock()
-        self._watcher.acquire()
-        threading.Thread(target=self._end_idle, args=(self._watcher,), name="szal-idle-processes", daemon=True).start()
+        waiter = threading.Lock()
+        waiter.acquire()
+        with suppress(RuntimeError):  # where the system has no thread for it, they end with the engine
+            threading.Thread(target=self._end_idle, args=(waiter,), name="szal-idle-processes", daemon=True).start()
+            self._watcher = waiter
 
     def _end_idle(self, waiter: threading.Lock) -> None:
         while True:

@@ -1,0 +1,48 @@
+"""An engine's child processes, lent to one attempt at a time."""
+
+import threading
+
+from processes import wait_until
+from shared_processes import SharedProcesses
+
+from szal import FlowDef, FlowMode, StepDef
+from szal.steps import processes as processes_module
+from szal.steps.child_process import ChildProcess
+
+LONG = 50.0
+
+
+def test_one_that_cannot_be_started_leaves_its_place_to_who_waits(monkeypatch):
+    """The system has no process left for a moment."""
+    refused, waits = threading.Event(), threading.Event()
+
+    def refuse_once(*args):
+        if refused.is_set():
+            return ChildProcess(*args)
+        refused.set()
+        assert waits.wait(LONG)
+        raise BlockingIOError("fork: no more processes")
+
+    monkeypatch.setattr(processes_module, "ChildProcess", refuse_once)
+    steps = [StepDef("a"), StepDef("b")]
+    with SharedProcesses(1) as made, made.engine(print_nothing, isolation="process") as engine:
+        execution = engine.start(FlowDef("f", FlowMode.PARALLEL, steps=steps))
+        wait_until(lambda: made._waiters and refused.is_set(), timeout=LONG)
+        waits.set()
+        result = execution.result(LONG)
+    assert sorted(str(step.error) for step in result.steps) == ["BlockingIOError: fork: no more processes", "None"]
+
+
+def print_nothing(ctx):
+    return None
+
+
+def test_one_whose_program_cannot_be_imported_says_why(tmp_path, monkeypatch):
+    preparation = processes_module._preparation()
+    (tmp_path / "broken_main.py").write_text("raise RuntimeError('no')\n")
+    preparation.pop("init_main_from_name", None)
+    preparation["init_main_from_path"] = str(tmp_path / "broken_main.py")
+    monkeypatch.setattr(processes_module, "_preparation", lambda: preparation)
+    with SharedProcesses(1) as made, made.engine(print_nothing, isolation="process") as engine:
+        result = engine.run(FlowDef("f", steps=[StepDef("a")]))
+    assert result["a"].error == "a: its process ended with exit status 1 before it could begin: RuntimeError: no"
