@@ -15,6 +15,7 @@ from szal.clock import utc_now
 from szal.engine.which import INTERRUPTED
 from szal.expressions.path import Json
 from szal.model.duration import parse_duration
+from szal.model.fields import problem_of_name
 from szal.model.state import WorkflowState
 from szal.number import JSON_NUMBER
 
@@ -30,6 +31,7 @@ __all__ = [
     "needed",
     "not_empty",
     "pairs_of",
+    "queues_option",
     "shown_states_of",
     "states_of",
     "store_option",
@@ -129,6 +131,14 @@ def not_empty(_ctx: click.Context, param: click.Parameter, text: str | None) -> 
     return text
 
 
+def _names_of_queues(_ctx: click.Context, param: click.Parameter, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names; refuse what can be none."""
+    for name in names:
+        if (problem := problem_of_name(name)) is not None:
+            raise click.BadParameter(f"the name of a queue {problem}", param=param)
+    return tuple(names)
+
+
 def needed(store: str | None) -> str:
     """Return the store's URL, for a command that does nothing without one."""
     if store is None:
@@ -149,6 +159,17 @@ store_option = click.option(
     envvar="SZAL_STORE",
     default=lambda: project().store,
     help="Where executions are recorded: sqlite:///szal.db, postgresql://… Taken from SZAL_STORE too.",
+)
+
+queues_option = click.option(
+    "--queue",
+    "queues",
+    metavar="NAME",
+    multiple=True,
+    default=["default"],
+    show_default=True,
+    callback=_names_of_queues,
+    help="Of which queues; may be repeated.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

@@ -9,7 +9,7 @@ from rich.text import Text
 from szal.cli.console import console_for, printed, stderr, stdout, write
 from szal.cli.help import Command
 from szal.cli.history import reading
-from szal.cli.options import json_option, needed, store_option
+from szal.cli.options import json_option, needed, queues_option, store_option
 from szal.cli.rows import DIM
 from szal.cli.text import moment, one_line
 from szal.engine.config import EngineConfig
@@ -60,7 +60,7 @@ def schedules(*, store: str | None, as_json: bool) -> None:
 
 
 @click.command("next", cls=Command, short_help="Say when there is something to do.")
-@click.option("--queue", "queues", metavar="NAME", multiple=True, default=["default"], help="In which queues.")
+@queues_option
 @store_option
 def next_(*, queues: tuple[str, ...], store: str | None) -> None:
     """Print when there is something to do for a worker, as an ISO time in UTC: at once where that is past.

@@ -17,7 +17,7 @@ from szal.cli.execute import Settings, leave, leave_at_once, sink_of
 from szal.cli.help import Command
 from szal.cli.history import check_exists
 from szal.cli.interrupt import Interruption
-from szal.cli.options import needed
+from szal.cli.options import needed, queues_option
 from szal.cli.project import project
 from szal.cli.session import run_options
 from szal.cli.target import Target, find_target
@@ -53,15 +53,7 @@ class _Worker(Command):
 
 @click.command(cls=_Worker, short_help="Run what programs submit, until it is stopped.")
 @click.argument("targets", metavar="FILE|MODULE:ATTRIBUTE...", nargs=-1, shell_complete=completion.targets)
-@click.option(
-    "--queue",
-    "queues",
-    metavar="NAME",
-    multiple=True,
-    default=["default"],
-    show_default=True,
-    help="From which queues; may be repeated.",
-)
+@queues_option
 @click.option(
     "--max-executions",
     type=click.IntRange(min=1),
@@ -106,10 +98,10 @@ def worker(
         raise click.UsageError("which flows? Give FILE or MODULE:ATTRIBUTE, any number.")
     store = needed(settings.store)
     check_exists(store)
+    target = together([find_target(name, is_recorded=True) for name in targets])
     if processes > 1 and not with_parent:
         _Processes(processes, click.get_current_context().meta[_WORDS]).run()
         return
-    target = together([find_target(name, is_recorded=True) for name in targets])
     with documents(divert=settings.recorded) as document, sink_of(settings) as sink:
 
         def told(event: WorkflowEvent) -> None:

@@ -98,6 +98,14 @@ def test_a_store_is_needed(szal, here):
     assert szal("worker", "shop:mail").exit_code == 2
 
 
+def test_what_can_be_no_queue_or_no_flow_is_refused(szal, url):
+    for words in (("worker", "shop:mail", "--until-idle"), ("next",)):
+        result = szal(*words, "--queue", "", "--store", url)
+        assert (result.exit_code, "the name of a queue is empty" in result.stderr) == (2, True), words
+    result = szal("worker", "shop:nothing", "--store", url, "--processes", "2")  # or each of them would say so for ever
+    assert (result.exit_code, "there is no nothing in shop" in result.stderr) == (2, True)
+
+
 def test_sigterm_lets_the_step_end_and_leaves_the_rest_to_others(here, shop, url):
     begin = StepDef("begin")
     flow = FlowDef("slow", FlowMode.DAG, steps=[begin, StepDef("after", depends_on=[begin])])
