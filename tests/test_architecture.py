@@ -85,6 +85,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "texts": "the conditions and templates of a flow",
         "analysis": "the modes of flows, and what is known of one that has been looked through",
         "validation": "what can be known of a flow before it runs",
+        "concurrency": "of which executions one runs at a time",
         "known_inputs": "the inputs of a flow that declares none",
         "flow": "a flow's definition",
         "bounds": "what one store cannot hold and others can",

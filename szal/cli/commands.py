@@ -216,11 +216,21 @@ def show(
     if step is not None:
         write(out, _output(record.execution_id, standing, step, as_json=as_json))
     elif as_json:
-        write(out, record_json(record, standing.waits, is_interrupted=standing.is_interrupted, queued=standing.queued))
+        write(out, _standing_json(standing))
     else:
         console = console_for(out)
         console.print(full_record(console, record, standing, advice_on(store)), crop=False)
     printed(out)
+
+
+def _standing_json(standing: ExecutionStatus) -> str:
+    return record_json(
+        standing.record,
+        standing.waits,
+        is_interrupted=standing.is_interrupted,
+        queued=standing.queued,
+        queued_behind=standing.queued_behind,
+    )
 
 
 def _output(execution_id: str, standing: ExecutionStatus, name: str, *, as_json: bool) -> str:

@@ -22,11 +22,12 @@ def record_json(
     is_interrupted: bool = False,
     differences: Sequence[str] = (),
     queued: Sequence[WaitingStep] = (),
+    queued_behind: str | None = None,
 ) -> str:
     """Return the record; of one that could go on also ``interrupted`` and ``waits``, where there is something to say.
 
     A wait without a signal and a time is for a decision. *differences* are from what it is a rerun of; *queued* are
-    steps that wait for what they share.
+    steps that wait for what they share, *queued_behind* is what has its concurrency key.
     """
     text = encode_record(record)
     more: dict[str, Json] = {}
@@ -34,6 +35,8 @@ def record_json(
         more["interrupted"] = True
     if waits:
         more["waits"] = [_wait_json(wait) for wait in waits]
+    if queued_behind is not None:
+        more["queued_behind"] = queued_behind
     if queued:
         more["queued"] = [attrs.asdict(each) for each in queued]
     if differences:

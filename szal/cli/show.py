@@ -125,6 +125,8 @@ def how_to_go_on(standing: ExecutionStatus, advice: Advice) -> Iterator[str]:
         yield f"it can go on now: {command}"
     yield from advice.waits(standing.waits)
     yield from (f"{one_line(each.step_name)} {each}" for each in standing.queued)
+    if standing.queued_behind is not None:
+        yield f"queued behind {one_line(standing.queued_behind)} for {record.concurrency_key!r}"
 
 
 def _record_states(record: ExecutionRecord, standing: ExecutionStatus) -> Mapping[str, str]:
@@ -157,6 +159,7 @@ def _facts(
         "parent": record.parent_execution_id,
         "inputs": pairs(record.inputs),
         "labels": pairs(record.labels),
+        "concurrency": record.concurrency_key,
         "file": record.file,
         "directory": record.cwd,
         "error": None if is_told else record.error,

@@ -6,7 +6,7 @@ from functools import partial
 
 from szal.clock import monotonic
 from szal.engine.driver import Driver
-from szal.errors import EngineClosed
+from szal.errors import ConcurrencyKeyTaken, EngineClosed
 from szal.waiters import Waiters, wait_unless, wake_all
 
 __all__ = ["ActiveRuns"]
@@ -21,6 +21,7 @@ class ActiveRuns:
     def __init__(self) -> None:
         self._runs: dict[str, Driver | object] = {}  # an object: other work on that execution
         self._pid = os.getpid()
+        self._keys: dict[str, str] = {}  # which execution has a concurrency key, where no store says so
         self._is_closed = False
         self._waiters: Waiters = set()
 
@@ -52,9 +53,24 @@ class ActiveRuns:
         """Free an id, if it is still *holder*'s; return whether the engine is closed and that was the last."""
         runs = self._here()
         if runs.get(execution_id) is holder:
+            for key in [key for key, name in self._keys.copy().items() if name == execution_id]:
+                self._keys.pop(key, None)
             del runs[execution_id]
         wake_all(self._waiters)
         return self._is_closed and not runs
+
+    def take_key(self, key: str, execution_id: str) -> None:
+        """Have an execution that runs have a concurrency key until its id is given back.
+
+        Raises `ConcurrencyKeyTaken` where another one of this engine has it.
+        """
+        holder = self._keys.setdefault(key, execution_id)
+        if holder != execution_id:
+            raise ConcurrencyKeyTaken(execution_id, key, holder)
+
+    def key_holder(self, key: str) -> str | None:
+        """Return which execution has that key."""
+        return self._keys.get(key)
 
     def wait_for_others(self, timeout: float = math.inf) -> bool:
         """Wait, so many seconds at most, until nothing is left but what the caller is in itself; return whether so."""
@@ -106,5 +122,5 @@ class ActiveRuns:
     def _here(self) -> dict[str, Driver | object]:
         """Return the runs of this process: what the parent of a fork runs does not run here."""
         if self._pid != os.getpid():
-            self._pid, self._runs = os.getpid(), {}
+            self._pid, self._runs, self._keys = os.getpid(), {}, {}
         return self._runs

@@ -12,11 +12,12 @@ from szal.engine.active import ActiveRuns
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
-from szal.engine.secrets import had_later, hide, told_masked
+from szal.engine.secrets import Hidden, had_later, hide, told_masked
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs, unbound
 from szal.errors import ExecutionNotFound, FlushTimeout, InvalidInputs, SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING
+from szal.model.concurrency import key_of
 from szal.model.fields import problem_of_text
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
@@ -122,6 +123,7 @@ class Admission:
             labels=as_recorded(checked_labels(labels), "labels")[1] if labels else {},
             cwd=first_directory(execution_id, flow, plan, self._config),
             file=flow.file,
+            concurrency_key=self._key_of(flow, given),
         )
         return ExecutionSpec(
             flow=flow,
@@ -133,6 +135,14 @@ class Admission:
             secrets=given.secrets,
             redaction=redaction,
         )
+
+    def _key_of(self, flow: FlowDef, given: "Hidden") -> str | None:
+        """Return the key of an execution that is given that. Raises `InvalidInputs`."""
+        key = key_of(flow.name, flow.concurrency_key, given.recorded, given.secrets)
+        bounds = ANYTHING if self._ledger is None else self._ledger.bounds
+        if key is not None and (problem := bounds.problem_of_key(key)) is not None:
+            raise InvalidInputs(flow.name, (f"the concurrency_key that they make {problem}",))
+        return key
 
     def _flows_with(self, flow: FlowDef) -> Iterator[FlowDef]:
         """Yield *flow* and all others that are known."""
@@ -169,7 +179,9 @@ class Admission:
         durability "none", queued. None: no id was given, and the flow's own is taken by an earlier execution.
         What runs is sent *signal* before it does.
         """
-        store = self._config.execution_store
+        store, key = self._config.execution_store, spec.record.concurrency_key
+        if key is not None and not self.has_ledger:
+            self.active.take_key(key, spec.record.execution_id)
         if store is None:
             return spec
         if self.has_ledger:

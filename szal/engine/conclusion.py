@@ -116,4 +116,5 @@ def copy_of(record: ExecutionRecord) -> ExecutionRecord:
         reopened=record.reopened,
         secret_inputs=record.secret_inputs,
         traceparents=record.traceparents,
+        concurrency_key=record.concurrency_key,
     )

@@ -243,6 +243,8 @@ class Driver:
                 self._unsubscribe()
             self._lifecycle = None
             family.release(lifecycle)
+            if self._leased is not None and lifecycle.record.concurrency_key is not None:
+                self._leased.key_is_free()
 
     def _leave(self, lifecycle: Lifecycle, error: BaseException | None) -> None:
         stop = self._scheduler.leaving or Stop.LOST

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from szal.clock import monotonic
 from szal.engine.active import ActiveRuns
 from szal.engine.owners import is_gone
-from szal.errors import Cancelled, ExecutionNotFound, StoreError, SzalError
+from szal.errors import Cancelled, ConcurrencyKeyTaken, ExecutionNotFound, StoreError, SzalError
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.stores.base import ExecutionStore
@@ -59,6 +59,29 @@ class Endings:
         finally:
             if unsubscribe is not None:
                 unsubscribe()
+
+    def until_key_free(
+        self, taken: ConcurrencyKeyTaken, cancel: CancellationToken | None, timeout: float | None
+    ) -> None:
+        """Return once nobody has that concurrency key; raise `Cancelled` once *cancel* says so, *taken* in the end.
+
+        Raises RuntimeError where the caller is in the execution that has it.
+        """
+        self._check_not_within(taken.holder)
+        unsubscribe = None if cancel is None else cancel.subscribe(self._active.wake)
+        try:
+            if self._wait(taken.holder, partial(self._is_key_free, taken, cancel), timeout) is None:
+                raise taken
+        finally:
+            if unsubscribe is not None:
+                unsubscribe()
+
+    def _is_key_free(self, taken: ConcurrencyKeyTaken, cancel: CancellationToken | None) -> bool | None:
+        if cancel is not None and cancel.cancelled:
+            raise Cancelled(f"cancelled while execution {taken.execution_id} waited for {taken.key!r}")
+        ledger = ledger_of(self._store)
+        holder = self._active.key_holder(taken.key) if ledger is None else ledger.limits.key_holder(taken.key)
+        return True if holder is None else None
 
     def _wait(self, execution_id: str, find: Callable[[], T | None], timeout: float | None) -> T | None:
         """Return what *find* finds, asked again and again for at most *timeout* seconds, then None."""

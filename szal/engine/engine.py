@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from szal.clock import monotonic
 from szal.engine.admission import under_new_id
 from szal.engine.driver import NotAdmitted
 from szal.engine.execution import Execution, RunThread
 from szal.engine.fleet import Fleet
 from szal.engine.spec import ExecutionSpec
-from szal.errors import ExecutionNotFound, ExecutionOwned
+from szal.errors import ConcurrencyKeyTaken, ExecutionNotFound, ExecutionOwned
 from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef, definition_of
 from szal.model.json import checked_labels
@@ -59,7 +60,8 @@ class Engine(Fleet):
         Giving one is an idempotent start: an execution that was interrupted or waits is continued, of one that has
         ended the stored result is returned, and nothing runs twice. Where somebody is running it, `if_running` says
         what then: "raise" `ExecutionOwned`, or "wait" until they do no more, and do as above; *cancel* ends the waiting
-        (`Cancelled`), not what they run.
+        (`Cancelled`), not what they run. So it is where another execution has the flow's `concurrency_key`: "raise"
+        `ConcurrencyKeyTaken`, which names it, or "wait" until that has ended, for the flow's `timeout` at most.
 
         With *retry_failed*, an execution that has failed is run again under its id, with the inputs that it had: what
         failed, what that skipped, and what comes after either; the rest stands. One that was undone or cancelled is
@@ -78,14 +80,14 @@ class Engine(Fleet):
         """
         if if_running not in ("raise", "wait"):
             raise ValueError(f"if_running is 'raise' or 'wait', not {if_running!r}")
-        if if_running == "wait" and execution_id is None:
-            raise ValueError("if_running='wait' needs an execution_id: without one, a run is new")
+        if if_running == "wait" and execution_id is None and definition_of(flow).concurrency_key is None:
+            raise ValueError("if_running='wait' needs an execution_id, or a concurrency_key: without, a run is new")
         if retry_failed and (execution_id is None or not self._admission.has_ledger):
             raise ValueError("retry_failed=True needs an execution_id, and one of szal's own stores")
         if if_running == "wait":
-            assert execution_id is not None
             run = partial(self.run, flow, inputs, execution_id=execution_id, cancel=cancel, labels=labels)
-            return self._run_once_free(execution_id, cancel, partial(run, retry_failed=retry_failed))
+            limit = definition_of(flow).timeout if self.config.timeout is None else self.config.timeout
+            return self._run_once_free(execution_id, cancel, limit, partial(run, retry_failed=retry_failed))
         spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
         if retry_failed:
             spec = attrs.evolve(spec, retries_failed=True)
@@ -99,16 +101,26 @@ class Engine(Fleet):
         return driver.run(partial(self._admission.admit, spec))
 
     def _run_once_free(
-        self, execution_id: str, cancel: CancellationToken | None, run: Callable[[], FlowResult]
+        self,
+        execution_id: str | None,
+        cancel: CancellationToken | None,
+        limit: float | None,
+        run: Callable[[], FlowResult],
     ) -> FlowResult:
-        """Return what *run* does, tried again as long as somebody else runs that execution."""
+        """Return what *run* does, tried again as long as somebody else runs that execution, or has its concurrency key.
+
+        For the key it waits for *limit* seconds at most.
+        """
+        endings, until = self._admission.endings(), None if limit is None else monotonic() + limit
         while True:
             try:
                 return run()
             except ExecutionOwned as error:
-                if error.execution_id != execution_id:
+                if execution_id is None or error.execution_id != execution_id:
                     raise
-                self._admission.endings().until_free(execution_id, cancel)
+                endings.until_free(execution_id, cancel)
+            except ConcurrencyKeyTaken as error:
+                endings.until_key_free(error, cancel, None if until is None else max(0.0, until - monotonic()))
 
     def start(
         self,

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from szal.engine.config import EngineConfig
-from szal.errors import FlushTimeout, LeaseLost, StoreFailed, SzalError, WriteFailed, describe
+from szal.errors import FlushTimeout, LeaseLost, StoreError, StoreFailed, SzalError, WriteFailed, describe
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import ExecutionRecord
@@ -214,6 +214,13 @@ class LeasedStore:
             return self.ledger.queue.submit(submission, connection)
         with self._asking:
             return self.ledger.queue.submit(submission)
+
+    def key_is_free(self) -> None:
+        """Have those that work look for what has waited for a concurrency key. Raises nothing: they look anyhow."""
+        try:
+            self.ledger.queue.tell()
+        except StoreError as error:
+            logger.debug("nobody is told that a concurrency key is free: %s", error)
 
     def queue(self, new: "NewExecution") -> None:
         """Queue a new execution, before anything can be asked of it."""

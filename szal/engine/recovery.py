@@ -71,8 +71,9 @@ class Recovery:
     def admit(self, spec: ExecutionSpec, *, is_handed_out: bool) -> ExecutionSpec | FlowResult | None:
         """Return *spec* with a lease, for a new execution or the interrupted one of that id; or the stored result.
 
-        An id that nobody has is not waited for: its run writes what is new with the rest. One that *is_handed_out* is;
-        with the durability "none" it is queued. A rerun is recorded with what it keeps.
+        An id that nobody has is not waited for: its run writes what is new with the rest. One that *is_handed_out* is,
+        and one with a concurrency key, which may be taken (`ConcurrencyKeyTaken`); with the durability "none" it is
+        queued. A rerun is recorded with what it keeps.
         None: no id was given, and the flow's own is taken.
         """
         leased, record = self.leased, spec.record
@@ -81,7 +82,8 @@ class Recovery:
             return None
         definition = Definition.of(spec.flow)
         new = leased.new(record, definition, steps=() if spec.snapshot is None else spec.snapshot.steps)
-        is_waited_for = spec.snapshot is not None or (is_handed_out and self._config.durability != "none")
+        is_waited_for = spec.snapshot is not None or record.concurrency_key is not None
+        is_waited_for = is_waited_for or (is_handed_out and self._config.durability != "none")
         if spec.id_from is IdFrom.NOWHERE and not is_waited_for:
             if is_handed_out:
                 leased.queue(new)

@@ -17,6 +17,7 @@ from szal.engine.secrets import Hidden, check_showable, hide, secrets_of, with_s
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, stored_flow
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
+from szal.model.concurrency import key_of
 from szal.model.flow import FlowDef
 from szal.model.json.text import as_recorded
 from szal.model.redaction import Redaction
@@ -84,6 +85,7 @@ def spec_of(
         labels={**known.record.labels, **wanted.labels},
         cwd=config.cwd or known.record.cwd,
         file=known.record.file if wanted.flow is None else flow.file,
+        concurrency_key=key_of(flow.name, flow.concurrency_key, given.recorded, given.secrets),
     )
     return ExecutionSpec(
         flow=flow,

@@ -80,6 +80,8 @@ class ExecutionStatus:
     """What its steps wait for, where it is PAUSED."""
     queued: Sequence[WaitingStep] = ()
     """What its steps wait for before they begin, of what all engines of the store share (`store.set_capacity`)."""
+    queued_behind: str | None = None
+    """The execution that has its `concurrency_key`, where it is CREATED, or was interrupted, and waits for that."""
     is_running: bool = False
     """Whether somebody runs it: a process that is there, as far as anybody knows, holds its lease."""
     is_interrupted: bool = False
@@ -148,7 +150,11 @@ class ExecutionStatus:
 
 
 def with_queued(ledger: Ledger, found: ExecutionStatus) -> ExecutionStatus:
-    """Return how far an execution has come, with what its steps wait for of what all engines of its store share."""
+    """Return how far an execution has come, with what it waits for of what all engines of its store share."""
+    if (key := found.record.concurrency_key) is not None and found.state.is_live and not found.is_running:
+        holder = ledger.limits.key_holder(key)
+        if holder is not None and holder != found.execution_id:
+            return attrs.evolve(found, queued_behind=holder)
     is_asked_for = found.flow is not None and bool(Plan.of(found.flow).sharers)
     if not is_asked_for or found.state not in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
         return found

@@ -307,6 +307,8 @@ class SubFlows:
         if not isinstance(flow, FlowDef):
             kind = name_of(type(flow))
             raise SubFlowError(f"what the storage has as sub-flow {name!r} is no FlowDef, but a {kind}")
+        if flow.concurrency_key is not None:
+            raise SubFlowError(f"sub-flow {name!r} has a concurrency_key, and runs within another: give that the key")
         depth, many = self._config.max_depth, self._config.max_sub_flows
         if self._parent.depth >= depth:
             raise SubFlowLimit(f"sub-flow {name!r} is nested more than {depth} deep (max_depth)")

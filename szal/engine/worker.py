@@ -11,6 +11,7 @@ import attrs
 from szal.clock import monotonic
 from szal.engine.side_by_side import start_thread
 from szal.errors import (
+    ConcurrencyKeyTaken,
     DefinitionMismatch,
     EngineClosed,
     ExecutionNotFound,
@@ -226,6 +227,9 @@ class Worker:
         except SecretMissing as error:  # which another process may have
             is_others = True
             logger.error("cannot run %s", error)
+        except ConcurrencyKeyTaken as error:  # of what is queued the queue knows when its turn has come
+            is_others, again_after = True, 0.0 if is_claimed else _RECOVER_EVERY
+            logger.debug("%s", error)
         except (ExecutionOwned, ExecutionNotFound, LeaseLost) as error:
             logger.debug("execution %s is not run here: %s", execution_id, error)
         except StoreUnavailable as error:  # it may be there again at once

@@ -19,6 +19,7 @@ from szal.errors.elsewhere import FailedElsewhere, NotSendable, ProcessDied
 from szal.errors.execution import (
     CannotRetry,
     CannotReuse,
+    ConcurrencyKeyTaken,
     DefinitionMismatch,
     EngineClosed,
     ExecutionNotFound,
@@ -96,6 +97,7 @@ __all__ = [
     "CommandOutputUnusable",
     "CommandResultUnusable",
     "CommitUnknown",
+    "ConcurrencyKeyTaken",
     "ConditionError",
     "CycleDetected",
     "DecodeError",

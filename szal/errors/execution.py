@@ -9,6 +9,7 @@ from szal.errors.root import SzalError
 __all__ = [
     "CannotRetry",
     "CannotReuse",
+    "ConcurrencyKeyTaken",
     "DefinitionMismatch",
     "EngineClosed",
     "ExecutionNotFound",
@@ -37,6 +38,27 @@ class ExecutionOwned(SzalError):
 
     def __str__(self) -> str:
         return f"execution {self.execution_id} is being run already"
+
+
+@attrs.define(repr=False, slots=False)
+class ConcurrencyKeyTaken(SzalError):
+    """Another execution has the same `concurrency_key`, and has not ended.
+
+    Cause: it runs, or waits for a signal or a time, or was paused; or its process died within the last `lease_ttl`
+        seconds.
+    Next: wait for it (`run` with `if_running="wait"`), or `submit` what is to come after it; `szal show` with its id
+        tells how far it is, `szal resume` and `szal cancel` end one that waits.
+
+    >>> print(ConcurrencyKeyTaken("order-43", "customer-7", "order-42"))
+    execution order-43 has to wait: 'customer-7' is taken by execution order-42
+    """
+
+    execution_id: str
+    key: str
+    holder: str
+
+    def __str__(self) -> str:
+        return f"execution {self.execution_id} has to wait: {self.key!r} is taken by execution {self.holder}"
 
 
 @attrs.define(repr=False, slots=False)

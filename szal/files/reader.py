@@ -82,6 +82,7 @@ class FlowReader:
             rollback_on_failure=top.flag("rollback_on_failure"),
             fail_fast=top.flag("fail_fast"),
             isolation=top.one_of("isolation", {name: name for name in ISOLATION}),
+            concurrency_key=top.text("concurrency"),
             timeout=top.duration("timeout"),
             inputs=read_inputs(top),
         )
@@ -115,7 +116,8 @@ class FlowReader:
                 name = self._step_of(text)
                 if name is None:
                     if text.startswith("the flow's "):
-                        top.problem(text, key=text.split(maxsplit=3)[2].strip(":"))
+                        field = text.split(maxsplit=3)[2].strip(":")
+                        top.problem(text, key="concurrency" if field == "concurrency_key" else field)
                     elif certain and isinstance(error, CycleDetected):
                         self._steps[error.path[0]].problem(text, key="name")
                     continue

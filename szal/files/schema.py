@@ -104,6 +104,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
         "How often what it shares with other steps is called, by name: as 10/s, 10/m or 10/h.",
     ),
     "inline": ({"enum": [*INLINE, None]}, "Whether it runs on the thread that coordinates the run."),
+    "concurrency": (_TEXT, "A key with inputs in it: of executions with the same one, one runs at a time."),
     "isolation": ({"enum": [*ISOLATION, None]}, "process: in a child process, which a time-out really ends."),
     "idempotent": (_FLAG, "False: it must not run twice."),
     "rollback": (_either(_FLAG, _part("rollback")), "How to undo it."),

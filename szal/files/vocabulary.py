@@ -43,7 +43,12 @@ SUB_FLOW: Final[Mapping[str, str]] = {
     "defaults": "of each step",
     "steps": "FlowDef.steps",
 }
-FLOW: Final[Mapping[str, str]] = {"name": "FlowDef.name", **SUB_FLOW, "flows": "FlowDef.sub_flows"}
+FLOW: Final[Mapping[str, str]] = {
+    "name": "FlowDef.name",
+    **SUB_FLOW,
+    "concurrency": "FlowDef.concurrency_key",
+    "flows": "FlowDef.sub_flows",
+}
 DEFAULTS: Final[Mapping[str, str]] = {"timeout": "StepDef.timeout", "retries": "StepDef.max_retries"}
 SURROUNDINGS: Final[Mapping[str, str]] = {
     "cwd": 'config["cwd"]',
@@ -218,7 +223,7 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("container", "executor", "hosts", "image", "runs-on", "runs_on", "services"), _HERE),
     "uses": "there are no actions: write 'run', a command, or 'call', a function as \"package.module:function\"",
     "parallel": "steps run at once where their 'needs' allow ('mode: parallel': all do); over a list with 'foreach'",
-    "concurrency": "write 'szal run --max-concurrency N'",
+    **dict.fromkeys(("concurrency_key", "concurrency-group", "concurrency_group"), "concurrency"),
     "max_concurrency": "write 'szal run --max-concurrency N'",
     **dict.fromkeys(("outputs", "register"), "every output is kept: steps.NAME.output, in a template or a condition"),
     "id": "a step is known by its 'name'",

@@ -58,6 +58,8 @@ class Analysis:
     untils: dict[int, CompiledCondition] = attrs.Factory(dict)
     """What is to hold of what a step returns: until then it is called again."""
     templates: dict[int, CompiledTemplate] = attrs.Factory(dict)
+    key: CompiledTemplate | None = None
+    """What its executions are told apart by, of which one runs at a time."""
     lists: dict[int, Path] = attrs.Factory(dict)
     """Where the lists are that steps run over, which do not hold one themselves."""
     has_commands: bool = False

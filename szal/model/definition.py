@@ -40,7 +40,7 @@ class Definition:
     def of(cls, flow: FlowDef) -> "Definition":
         """Return that of *flow*, made once for as long as the flow says the same (`Kept`); raise `EncodeError`."""
         own = (flow.id, flow.name, flow.description, flow.mode, flow.version, flow.timeout, flow.rollback_on_failure)
-        fields = (*own, flow.fail_fast, flow.isolation, *map(cls.of, flow.sub_flows))
+        fields = (*own, flow.fail_fast, flow.isolation, flow.concurrency_key, *map(cls.of, flow.sub_flows))
         kept: Kept[Definition] | None = flow._definition
         if kept is None or not kept.is_of(flow, fields):
             kept = flow._definition = Kept(flow, fields, cls(*_text_and_content(flow)))

@@ -9,10 +9,10 @@ from szal.errors import InvalidFlow
 from szal.expressions.copies import as_written
 from szal.expressions.path import Json
 from szal.model.analysis import Analysis, FlowMode, walk
+from szal.model.concurrency import problems_of_key, template_of_key
 from szal.model.fields import problems_of_flow
 from szal.model.inputs import Input, problems_of_inputs
 from szal.model.moment import kept_limit
-from szal.model.rate import problems_between
 from szal.model.step import Isolation, StepDef, new_id
 from szal.model.texts import unread_in_flow
 from szal.model.validation import analyse
@@ -68,6 +68,9 @@ class FlowDef:
     `fail_fast`: the first failure that ends it, an item's too, stops what still runs, its sub-flows included, and skips
     what has not begun.
     `isolation`: of its steps that say nothing of theirs (`StepDef.isolation`), those of its sub-flows not included.
+    `concurrency_key`: a text with inputs in it (``"customer-{{inputs.id}}"``): of the executions for which it comes to
+    the same, of whichever flow, one runs at a time in all engines of a store, from its beginning to its end, waits
+    included. docs/limits.md says what becomes of the others.
     `timeout`: limits a whole run, as that of a step; None: nothing does.
     `inputs`: the inputs that a run takes, each with its default or a declaration: an object with only the keys `type`
     (string, integer, number, boolean, date, list, object), `default`, `required`, `enum` and `help`. Any other input is
@@ -93,6 +96,7 @@ class FlowDef:
     rollback_on_failure: bool = False
     fail_fast: bool = False
     isolation: Isolation | None = None
+    concurrency_key: str | None = None
     timeout: float | None = attrs.field(default=None, converter=kept_limit)
     inputs: Mapping[str, Json] = attrs.field(factory=dict, eq=as_written)
     sub_flows: "tuple[FlowDef, ...]" = attrs.field(default=(), converter=_flows)
@@ -130,8 +134,10 @@ class FlowDef:
         inputs = declared if isinstance(declared, Mapping) and declared else None
         problems += problems_of_inputs(inputs or {})
         problems += self._problems_of_sub_flows(configs=configs)
-        problems += problems_between(self.walk())
-        return analyse(self.name, self.mode, self.steps, problems, inputs, configs=configs)
+        problems += problems_of_key(self.concurrency_key, inputs)
+        found = analyse(self.name, self.mode, self.steps, problems, inputs, configs=configs)
+        found.key = None if self.concurrency_key is None else template_of_key(self.concurrency_key)
+        return found
 
     def _problems_of_sub_flows(self, *, configs: bool) -> Iterator[str]:
         names: list[object] = [self.name]  # which may be anything
@@ -146,6 +152,8 @@ class FlowDef:
             if flow.sub_flows:
                 yield f"sub-flow {flow.name!r}: it has sub_flows of its own: put them beside it"
                 continue
+            if flow.concurrency_key is not None:
+                yield f"sub-flow {flow.name!r}: it has a concurrency_key, and runs within another: give that the key"
             try:
                 flow._analyse(configs=configs)
             except InvalidFlow as error:

@@ -255,6 +255,8 @@ class Inputs:
             return f"{missing.expected} (secret: {secret_variable(missing.name)} may hold it)"
         if missing.taken_by is None:
             return missing.expected
+        if missing.taken_by == "concurrency_key" and missing.taken_by not in self._steps:
+            return "the flow's concurrency_key names it"
         meant = closest(missing.name, list(self._steps))
         hint = "" if meant is None else f"; did you mean the step {meant!r}?"
         return f"step {missing.taken_by!r} takes it{hint}"

@@ -7,6 +7,7 @@ import attrs
 from szal.expressions.path import Path
 from szal.expressions.template import CompiledTemplate
 from szal.model.analysis import Analysis
+from szal.model.concurrency import TAKES_IT
 from szal.model.inputs import Input
 from szal.model.texts import undo_of
 
@@ -41,6 +42,8 @@ def _named(found: Analysis) -> Iterator[tuple[str, Path, bool]]:
         yield from ((found.steps[place].name, path, path in template.needed) for path in template.references)
     for place, path in found.lists.items():
         yield found.steps[place].name, path, True
+    if found.key is not None:
+        yield from ((TAKES_IT, path, path in found.key.needed) for path in found.key.references)
     for step in found.steps:
         undo = undo_of(step)
         if undo is not None:

@@ -44,9 +44,10 @@ def problems_between(steps: Iterable[Any]) -> Iterator[str]:
     """Yield where two steps of one flow name different rates for one name: nobody could say which of them holds."""
     first: dict[str, tuple[float, str, str]] = {}
     for step in steps:
-        if not step.rate or problem_of_rates(step.rate, lambda _: None) is not None:
+        given = getattr(step, "rate", None)  # anything may stand among steps
+        if not given or problem_of_rates(given, lambda _: None) is not None:
             continue
-        for name, rate in step.rate.items():
+        for name, rate in given.items():
             interval, before, other = first.setdefault(name, (interval_of(rate), rate, step.name))
             if interval != interval_of(rate):
                 yield f"step {step.name!r}: its rate of {name!r} is {rate}, and that of step {other!r} is {before}"

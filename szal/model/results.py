@@ -225,6 +225,7 @@ class ExecutionRecord:
     is the directory that its commands run in, wherever it goes on; `file` the flow's file, where it has one. `reopened`
     is how often its failed steps were run again under its own id (`Engine.run` with `retry_failed`). `secret_inputs`
     names the inputs that are not recorded as they were given, as they must not be seen: in `inputs` they are masked.
+    Of executions with the same `concurrency_key` one runs at a time.
     `traceparents` are the W3C trace contexts of its runs, where these were traced, the last one last.
 
     >>> record = ExecutionRecord("order-42", "orders", labels={"customer": "7"})
@@ -250,6 +251,7 @@ class ExecutionRecord:
     reopened: int = attrs.field(default=0, kw_only=True)
     secret_inputs: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     traceparents: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    concurrency_key: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Give a result the id and the state that it has not: szal-rs keeps them in the record alone."""

@@ -13,6 +13,7 @@ from szal.errors import CycleDetected, InvalidFlow, did_you_mean
 from szal.model import fields, graph, key, texts
 from szal.model.analysis import Analysis, FlowMode, walk
 from szal.model.config import faults_in
+from szal.model.rate import problems_between
 from szal.model.references import Scope
 from szal.model.shapes import Steps
 from szal.model.step import ENGINE_TYPES, MAX_ITEMS, StepDef, TriggerMode
@@ -121,6 +122,7 @@ class _Analyser:
                     self._problem(step, str(fault))
             for problem in texts.misplaced_in_step(step) if self._configs else ():
                 self._problem(step, problem)
+        self.problems += problems_between(self.found.steps)
         self._variables()
         cycle = self._dependencies()
         if not cycle:

@@ -170,6 +170,7 @@ class Plan:
             flow.timeout,
             flow.rollback_on_failure,
             flow.parameters,
+            flow.concurrency_key,
             *flow.sub_flows,
         )
         kept: Kept[Plan] | None = flow._plan

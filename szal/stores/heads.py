@@ -10,9 +10,10 @@ __all__ = ["COLUMNS", "UNKNOWN", "Columns", "columns_of"]
 
 Columns: TypeAlias = tuple[str | None, ...]
 
-COLUMNS = ("state", "started", "finished", "parent", "labels", "head")
+COLUMNS = ("state", "started", "finished", "parent", "concurrency_key", "labels", "head")
 """The columns of `szal_executions` beside szal-rs's three. `started` and `finished` are keys that sort (that of the
 start where there is no end), `labels` is JSON or NULL where there are none, `head` is what `summary_of` takes.
+`concurrency_key` is NULL but in records of szal's own.
 
 Of a row that somebody else wrote they have what can be read of it. A state that szal does not know, and a time that is
 none, is an empty text: it stands before all others, and no filter finds it."""
@@ -25,8 +26,8 @@ def columns_of(record: ExecutionRecord) -> Columns:
     """Return the columns of *record*, which can be encoded.
 
     >>> from datetime import UTC, datetime
-    >>> columns_of(ExecutionRecord("e1", "ci", started_at=datetime(2026, 6, 10, tzinfo=UTC), labels={"team": "a"}))[:5]
-    ('Created', '2026-06-10T00:00:000000000', '2026-06-10T00:00:000000000', None, '{"team":"a"}')
+    >>> columns_of(ExecutionRecord("e1", "ci", started_at=datetime(2026, 6, 10, tzinfo=UTC), labels={"team": "a"}))[:6]
+    ('Created', '2026-06-10T00:00:000000000', '2026-06-10T00:00:000000000', None, None, '{"team":"a"}')
     """
     state, started, finished = record.state.value, record.started_at, record.finished_at
     parent, labels = record.parent_execution_id, dict(record.labels)
@@ -37,6 +38,7 @@ def columns_of(record: ExecutionRecord) -> Columns:
         stamp_key(began),
         stamp_key(ended or began),
         parent,
+        record.concurrency_key,
         dumps(labels, "labels") if labels else None,
         dumps(head, "head"),
     )

@@ -32,5 +32,16 @@ class LimitStatements:
     waiting: Statement
     """What a `WaitingStep` has, in the order of its fields, for one execution."""
     take_turns: Statement
+    take_key: Statement
+    """Takes keys, each with an execution: returns the one that has it, which is that one where nobody has had it.
+
+    Which that is stays so until the end of the transaction.
+    """
+    free_key: Statement
+    """Gives a key to an execution, if the one that has it has ended, or its lease has run out: returns a row then."""
+    key_holder: Statement
+    """Which execution has a key, and has not ended."""
+    forget_keys: Statement
+    """Of executions that are deleted."""
     announce: Statement | None
     """Tells whoever listens, once it is committed, that something was given back. None: they look again and again."""

@@ -108,6 +108,9 @@ class Limits(Protocol):
         Points follow one another at the *intervals*, in seconds, of those who take them.
         """
 
+    def key_holder(self, key: str) -> str | None:
+        """Return which execution has a concurrency key: one that has begun and has not ended; None: nobody has it."""
+
     def listen(self) -> Listener:
         """Return what hears, from now on, of what is given back."""
 

@@ -31,7 +31,8 @@ class Submission:
     def row(self) -> tuple[object, ...]:
         """Return the parameters of the statement that queues it."""
         due = max(self.not_before or 0.0, 0.0)  # 0 is at once, and so is what was before 1970
-        return self.new.execution_id, self.queue, self.priority, self.not_before, due
+        key = self.new.record.concurrency_key
+        return self.new.execution_id, self.queue, self.priority, self.not_before, due, key
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +59,8 @@ class Queue(Protocol):
         """Reserve executions that are due, those of the highest priority first, the oldest first among equals.
 
         Nobody else is given one of them before its time is over, nor after that where it has begun. Of several who ask
-        at a time none waits for another.
+        at a time none waits for another. Those whose concurrency key another one has are passed over, and of those with
+        the same key all but the first.
         """
 
     def begun(self, execution_ids: Collection[str]) -> None:
@@ -69,6 +71,9 @@ class Queue(Protocol):
 
     def listen(self) -> Listener:
         """Return what hears of submissions from now on."""
+
+    def tell(self) -> None:
+        """Have whoever listens look: something that was passed over may begin."""
 
     def due_in(self, queues: Sequence[str]) -> float | None:
         """Return in how many seconds the next one of *queues* may begin, 0.0 for at once; None: there is none.

@@ -29,7 +29,7 @@ from szal.stores.ledger import (
     parted,
 )
 from szal.stores.listening import ChangeListener
-from szal.stores.sql_limits import SqlLimits
+from szal.stores.sql_limits import SqlLimits, take_key
 from szal.stores.sql_queue import SqlQueue
 from szal.stores.sql_schedules import SqlSchedules
 from szal.stores.sql_transactions import KeptTransaction, OthersTransaction
@@ -160,7 +160,11 @@ class SqlLedger(Ledger):
     def _create(self, new: NewExecution, transaction: Transaction) -> int | None:
         if new.under is not None:
             self._check_held(transaction, [new.under])
-        return new.first_epoch if self._record([new], transaction, is_claim=True) else None
+        if not self._record([new], transaction, is_claim=True):
+            return None
+        if (key := new.record.concurrency_key) is not None:
+            take_key(transaction, self._statements.limits, key, new.execution_id)
+        return new.first_epoch
 
     def _begin(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
         """Record executions whose ids nobody else has; raises `LeaseLost` where somebody has one all the same."""
@@ -309,6 +313,8 @@ class SqlLedger(Ledger):
         holder, valid = rows[0][1], rows[0][3]
         if not (wanted.under is not None or holder in (None, wanted.owner, gone) or not valid):
             return None
+        if (key := snapshot.record.concurrency_key) is not None and not snapshot.cancelled:
+            take_key(transaction, said.limits, key, execution_id)
         # It died: one that paused, or gave its lease back, has said so. A sub-flow dies with what it belongs to.
         is_paused = snapshot.record.state is WorkflowState.PAUSED
         has_died = not is_paused and holder is not None and wanted.under is None
@@ -449,4 +455,5 @@ def forget(
     flows = sorted({row[0] for row in transaction.rows_of(statements.forget_leases, [row[0] for row in rows])})
     if statements.hold_flows is not None and flows:
         flows = [row[0] for row in transaction.rows_of(statements.hold_flows, flows)]
+    transaction.rows_of(statements.limits.forget_keys, [row[0] for row in rows])
     transaction.many(statements.forget_flows, [(content_id,) for content_id in flows])

@@ -3,12 +3,20 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 
+from szal.errors import ConcurrencyKeyTaken
 from szal.stores.database import Database, Transaction
 from szal.stores.limit_statements import LimitStatements
 from szal.stores.limits import Limits, Request, ResourceUse, WaitingStep, check_capacity, names_of
 from szal.stores.listening import LIMITS, Listener
 
-__all__ = ["SqlLimits"]
+__all__ = ["SqlLimits", "take_key"]
+
+
+def take_key(transaction: Transaction, said: LimitStatements, key: str, execution_id: str) -> None:
+    """Have an execution have a concurrency key, until it ends. Raises `ConcurrencyKeyTaken`."""
+    ((holder,),) = transaction.rows_for(said.take_key, [(key, execution_id)])
+    if holder != execution_id and not transaction.rows(said.free_key, (execution_id, key)):
+        raise ConcurrencyKeyTaken(execution_id, key, holder)
 
 
 class SqlLimits(Limits):
@@ -78,6 +86,10 @@ class SqlLimits(Limits):
         rows = sorted(intervals.items())
         taken = self._database.transact(lambda transaction: transaction.rows_for(self._said.take_turns, rows))
         return max(0.0, *(float(seconds) for (seconds,) in taken))
+
+    def key_holder(self, key: str) -> str | None:
+        rows = self._database.read(self._said.key_holder, (key,))
+        return rows[0][0] if rows else None
 
     def listen(self) -> Listener:
         return self._database.listen(LIMITS)

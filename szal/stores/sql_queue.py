@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from szal.stores.database import Database, Transaction
+from szal.stores.database import Database, Rows, Transaction
 from szal.stores.listening import QUEUE, Listener
 from szal.stores.queue import Claim, Queue, Submission
 from szal.stores.queue_statements import QueueStatements
@@ -54,11 +54,22 @@ class SqlQueue(Queue):
         transaction.rows_of(self._statements.sweep, wanted.queues)
         transaction.rows_of(self._statements.ripen, wanted.queues)
         texts = json.dumps([*wanted.queues]), json.dumps(sorted(wanted.but))
-        rows = transaction.rows(self._statements.claim, (*texts, wanted.most, wanted.most, wanted.ttl))
-        return [row[0] for row in sorted(rows, key=lambda row: (-row[1], row[2], row[0]))]
+        claimed: list[str] = []
+        while room := wanted.most - len(claimed):
+            rows = transaction.rows(self._statements.claim, (*texts, room, room, wanted.ttl))
+            first, others = _one_of_each_key(sorted(rows, key=lambda row: (-row[1], row[2], row[0])))
+            claimed += first
+            if not others:
+                break
+            transaction.rows_of(self._statements.unclaim, sorted(others))  # and see what comes behind them
+        return claimed
 
     def listen(self) -> Listener:
         return self._database.listen(QUEUE)
+
+    def tell(self) -> None:
+        if (announce := self._statements.announce) is not None:
+            self._database.transact(lambda transaction: transaction.rows(announce))
 
     def begun(self, execution_ids: Collection[str]) -> None:
         self._of(self._statements.dequeue, execution_ids)
@@ -74,3 +85,15 @@ class SqlQueue(Queue):
     def due_in(self, queues: Sequence[str]) -> float | None:
         ((seconds,),) = self._database.read_of(self._statements.due, queues)
         return None if seconds is None else max(0.0, float(seconds))
+
+
+def _one_of_each_key(rows: Rows) -> tuple[list[str], list[str]]:
+    """Return the executions to begin now, in order, and those whose concurrency key one of these has."""
+    first: list[str] = []
+    others: list[str] = []
+    keys: set[str] = set()
+    for execution_id, _, _, key in rows:
+        (others if key in keys else first).append(execution_id)
+        if key is not None:
+            keys.add(key)
+    return first, others

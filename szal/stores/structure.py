@@ -26,7 +26,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "szal_steps": ("execution_id", "step_name", "seq", "result", "signal_id"),
     "szal_signals": ("execution_id", "signal_id", "name", "value", "sent"),
-    "szal_queue": ("execution_id", "queue", "priority", "not_before", "due", "submitted"),
+    "szal_queue": ("execution_id", "queue", "priority", "not_before", "due", "submitted", "concurrency_key"),
     "szal_schedules": ("name", "data", "flow", "next_at", "last_id"),
     "szal_capacities": ("name", "capacity"),
     "szal_permits": (
@@ -41,6 +41,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "held",
     ),
     "szal_rates": ("name", "every", "due"),
+    "szal_concurrency": ("name", "execution_id"),
     "szal_reports": ("execution_id", "step_name", "epoch", "reported", "data", "item"),
 }
 """The columns of each table, on every database. A migration that adds one adds it here."""
@@ -56,6 +57,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "szal_capacities": ("name",),
     "szal_permits": ("permit_id", "name"),
     "szal_rates": ("name",),
+    "szal_concurrency": ("name",),
     "szal_reports": ("execution_id", "step_name"),
 }
 """What rows of each table are told apart by, on every database: the columns of a primary key, or a unique index."""
@@ -69,6 +71,9 @@ INDEXES = (
     "szal_queue_next",
     "szal_permits_next",
     "szal_permits_execution",
+    "szal_executions_keys",
+    "szal_queue_keys",
+    "szal_concurrency_execution",
 )
 """Those that migrations make. Without one all is slower, and right: nobody is refused for that."""
 

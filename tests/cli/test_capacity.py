@@ -55,3 +55,14 @@ def test_show_says_what_a_step_waits_for(szal, url):
         closed.clear()
         assert run.result(20).success
         assert engine.look("e1").queued == ()
+
+
+def test_show_says_behind_what_an_execution_is_queued(szal, url):
+    waits = StepDef("ask", step_type="wait", config={"signal": "go"})
+    flow = FlowDef("f", steps=[waits], concurrency_key="customer-{{inputs.id}}")
+    with open_store(url) as store, Engine(print, EngineConfig(execution_store=store)) as engine:
+        engine.run(flow, {"id": 7}, execution_id="first")
+        engine.submit(flow, {"id": 7}, execution_id="second")
+    assert "queued behind first for 'customer-7'" in szal("show", "second", "--store", url).stdout
+    assert json.loads(szal("show", "second", "--json", "--store", url).stdout)["queued_behind"] == "first"
+    assert "queued_behind" not in json.loads(szal("show", "first", "--json", "--store", url).stdout)

@@ -421,7 +421,7 @@ def test_a_database_of_the_schema_before_is_upgraded(outside: Outside) -> None:
     for name in ("fill_one", "fill_new", "fill_changed", "labels_new", "labels_changed", "labels_gone"):
         outside.run(f"DROP TRIGGER IF EXISTS szal_{name}" + (" ON szal_executions" if outside.is_postgres else ""))
     outside.run("DROP VIEW IF EXISTS szal_fill")
-    for name in ("flow", "state", "started", "labels", "parent"):
+    for name in ("flow", "state", "started", "labels", "parent", "keys"):
         outside.run(f"DROP INDEX IF EXISTS szal_executions_{name}")
     for name in COLUMNS:
         outside.run(f"ALTER TABLE szal_executions DROP COLUMN {name}")

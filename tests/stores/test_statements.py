@@ -70,7 +70,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "send": ("s1", "go", "1", "e1"),
     "undone": ("{}", "e1", "a"),
     "mark": ("w1", 1, "w1", 2),
-    "queue.enqueue": ("new", "default", 0, None, 0.0),
+    "queue.enqueue": ("new", "default", 0, None, 0.0, "k"),
     "queue.claim": ('["queue1", "queue2"]', "[]", 3, 3, 60.0),
     "queue.due": ("queue1",),
     "queue.ripen": ("queue1",),
@@ -88,6 +88,9 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "limits.grant": ('["r1"]', '["p1"]'),
     "limits.held": ("p1",),
     "limits.take_turns": ("api", 0.1),
+    "limits.take_key": ("k", "e1"),
+    "limits.free_key": ("e1", "k1"),
+    "limits.key_holder": ("k1",),
     "step": ("e1", "a"),
     "end_session": (1, NOON),
     "is_under_way": ("700",),
@@ -154,7 +157,8 @@ FILL = """
     INSERT INTO szal_steps SELECT 'e' || n, 'a', 0, '{{}}', NULL FROM {numbers};
     INSERT INTO szal_steps SELECT 'e' || n, 'b', 1, '{{}}', 's' || n FROM {numbers};
     INSERT INTO szal_signals SELECT 'e' || n, 's' || n, 'go', '1', 0 FROM {numbers};
-    INSERT INTO szal_queue SELECT 'e' || n, 'queue' || (n % 4), n % 3, NULL, n % 2 * 9e9, n FROM {numbers};
+    INSERT INTO szal_queue SELECT 'e' || n, 'queue' || (n % 4), n % 3, NULL, n % 2 * 9e9, n, 'k' || n FROM {numbers};
+    INSERT INTO szal_concurrency SELECT 'k' || n, 'e' || n FROM {numbers};
     INSERT INTO szal_capacities SELECT 'r' || n, 5 FROM {numbers} WHERE n < 9;
     INSERT INTO szal_permits SELECT 'p' || n, 'r' || (n % 9), 'a', 1, 0, n, 'e' || n, 1, n % 2 FROM {numbers};
     INSERT INTO szal_reports SELECT 'e' || n, 'a', 1, 0, '1', NULL FROM {numbers};

@@ -222,6 +222,7 @@ def _read_flow(value: Json, path: str) -> FlowDef:
         rollback_on_failure=read.get("rollback_on_failure", bool, False),
         fail_fast=read.get("fail_fast", bool, False),
         isolation=_read_one_of(read, "isolation", ISOLATION),
+        concurrency_key=read.maybe("concurrency_key", str),
         timeout=read.limit("timeout_ms"),
         inputs=read.get("inputs", dict, {}),
         sub_flows=read.many("sub_flows", _read_flow, []),
@@ -384,4 +385,5 @@ def decode_record(text: str, *, to_go_on: bool = False) -> ExecutionRecord:
         reopened=read.count("reopened", 0),
         secret_inputs=_read_texts(read, "secret_inputs"),
         traceparents=_read_texts(read, "traceparents"),
+        concurrency_key=read.maybe("concurrency_key", str),
     )

@@ -247,6 +247,7 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
         {
             "fail_fast": _flag(flow.fail_fast, "fail_fast") or None,
             "isolation": None if flow.isolation is None else _string(flow.isolation, "isolation"),
+            "concurrency_key": None if (key := flow.concurrency_key) is None else _string(key, "concurrency_key"),
             "inputs": _object(flow.inputs, "inputs"),
             "sub_flows": sub_flows,
         }
@@ -384,6 +385,8 @@ def _place_json(record: ExecutionRecord) -> str:
         text += f',"file":{name_json(record.file, "file")}'
     if record.secret_inputs:
         text += f',"secret_inputs":{dumps([*record.secret_inputs], "secret_inputs")}'
+    if record.concurrency_key is not None:
+        text += f',"concurrency_key":{name_json(record.concurrency_key, "concurrency_key")}'
     if record.traceparents:
         text += f',"traceparents":{dumps([*record.traceparents], "traceparents")}'
     return f'{text},"reopened":{_count(record.reopened, "reopened"):d}' if record.reopened else text

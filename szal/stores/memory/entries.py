@@ -40,13 +40,14 @@ class Row:
     state: WorkflowState
     data: str
     summary: ExecutionSummary
+    key: str | None = None
 
     @classmethod
     def of(cls, save: Save) -> "Row":
         fields = loads(save.data)
         head = [fields.get(key) for key in HEAD]
         summary = summary_of(save.execution_id, save.flow_name, key_of(fields["started_at"]), head)
-        return cls(save.flow_name, save.state, save.data, summary)
+        return cls(save.flow_name, save.state, save.data, summary, fields.get("concurrency_key"))
 
     @property
     def position(self) -> Position:
@@ -116,6 +117,13 @@ class Entry:
     @property
     def state(self) -> WorkflowState:
         return self.row.state
+
+    def holds_its_key(self) -> bool:
+        """Whether it has not ended, and nobody may have died over it: no other one may have its concurrency key."""
+        lease = self.lease
+        if self.state is WorkflowState.PAUSED or (lease is not None and lease.holder() is not None):
+            return True
+        return self.state in _UNDER_WAY and lease is not None and lease.owner is None
 
     def found(self, *, steps: bool = True) -> Found:
         return Found(self.row, self.lease, [*self.steps.values()] if steps else [])

@@ -47,7 +47,8 @@ class MemoryLedger(Ledger):
 
     @property
     def queue(self) -> MemoryQueue:
-        return MemoryQueue(self._entries, self._places, lambda new: self._record(new, Row.of(new.save)))
+        holder = self.limits.key_holder
+        return MemoryQueue(self._entries, self._places, lambda new: self._record(new, Row.of(new.save)), holder)
 
     @property
     def schedules(self) -> MemorySchedules:
@@ -130,7 +131,13 @@ class MemoryLedger(Ledger):
         row = Row.of(new.save)
         with self._entries.lock:
             self._check_held(new.under)
-            return new.first_epoch if self._record(new, row) else None
+            key = new.record.concurrency_key
+            if new.replace or new.execution_id not in self._entries.of:
+                self.limits.check_key(key, new.execution_id)
+            if not self._record(new, row):
+                return None
+            self.limits.take_key(key, new.execution_id)
+            return new.first_epoch
 
     def _record(self, new: NewExecution, row: Row | None) -> bool:
         """Record an execution with its lease; False where there is one that it does not replace."""
@@ -275,6 +282,9 @@ class MemoryLedger(Ledger):
             holder = lease.holder()
             if wanted.under is None and holder is not None and holder not in (wanted.owner, gone):
                 return holder
+            if not lease.cancelled:
+                self.limits.check_key(entry.row.key, wanted.execution_id)
+                self.limits.take_key(entry.row.key, wanted.execution_id)
             has_died = wanted.under is None and entry.state is not WorkflowState.PAUSED and lease.owner is not None
             entry.lease = attrs.evolve(
                 lease,

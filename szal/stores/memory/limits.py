@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import attrs
 
 from szal import clock
+from szal.errors import ConcurrencyKeyTaken
 from szal.stores.limits import Limits, Request, ResourceUse, WaitingStep, check_capacity, names_of
 from szal.stores.listening import Listener
 from szal.stores.memory.entries import Entries
@@ -22,6 +23,7 @@ class Shared:
     requests: dict[str, Request] = attrs.field(factory=dict)  # by permit
     held: set[str] = attrs.field(factory=set)  # the permits of those that are granted
     due: dict[str, float] = attrs.field(factory=dict)  # by name: the next free point in time (Unix time)
+    keys: dict[str, str] = attrs.field(factory=dict)  # the executions that have concurrency keys, or had them last
     hearers: Hearers = attrs.field(factory=Hearers)
 
 
@@ -93,6 +95,23 @@ class MemoryLimits(Limits):
             points = {name: max(due.get(name, 0.0), now) for name in intervals}
             due.update({name: points[name] + every for name, every in intervals.items()})
         return max(0.0, *(point - now for point in points.values()))
+
+    def key_holder(self, key: str) -> str | None:
+        with self._entries.lock:
+            holder = self._shared.keys.get(key)
+            entry = None if holder is None else self._entries.of.get(holder)
+            return holder if entry is not None and entry.holds_its_key() else None
+
+    def check_key(self, key: str | None, execution_id: str) -> None:
+        """Raise `ConcurrencyKeyTaken` where another execution has that key. With the lock held."""
+        holder = None if key is None else self.key_holder(key)
+        if key is not None and holder is not None and holder != execution_id:
+            raise ConcurrencyKeyTaken(execution_id, key, holder)
+
+    def take_key(self, key: str | None, execution_id: str) -> None:
+        """Have an execution have that key. With the lock held."""
+        if key is not None:
+            self._shared.keys[key] = execution_id
 
     def listen(self) -> Listener:
         return self._shared.hearers.new()

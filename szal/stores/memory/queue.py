@@ -22,6 +22,8 @@ class _Place:
     priority: int
     due: float
     number: int
+    key: str | None
+    is_reserved: bool = False
 
 
 @attrs.define(eq=False)
@@ -36,9 +38,16 @@ class Places:
 class MemoryQueue(Queue):
     """The queue of *places* in *entries*; *record* records a new execution, and says whether it is new."""
 
-    def __init__(self, entries: Entries, places: "Places", record: Callable[[NewExecution], bool]) -> None:
+    def __init__(
+        self,
+        entries: Entries,
+        places: "Places",
+        record: Callable[[NewExecution], bool],
+        key_holder: Callable[[str], str | None],
+    ) -> None:
         self._entries = entries
         self._record = record
+        self._key_holder = key_holder
         self._all = places
         self._places = places.of
 
@@ -49,7 +58,8 @@ class MemoryQueue(Queue):
             if not self._record(submission.unowned):
                 return False
             self._all.count += 1
-            place = _Place(submission.queue, submission.priority, submission.not_before or 0.0, self._all.count)
+            due, key = submission.not_before or 0.0, submission.new.record.concurrency_key
+            place = _Place(submission.queue, submission.priority, due, self._all.count, key)
             self._places[submission.new.execution_id] = place
         self._all.hearers.tell()
         return True
@@ -68,9 +78,12 @@ class MemoryQueue(Queue):
                 for execution_id, place in self._of(wanted.queues)
                 if place.due <= now and execution_id not in wanted.but
             ]
-            taken = [execution_id for *_, execution_id in sorted(due)[: wanted.most]]
-            for execution_id in taken:
-                self._places[execution_id].due = now + wanted.ttl
+            taken: list[str] = []
+            for *_, execution_id in sorted(due):
+                place = self._places[execution_id]
+                if len(taken) < wanted.most and self._is_free(place, now):
+                    taken.append(execution_id)
+                    place.due, place.is_reserved = now + wanted.ttl, True
         return taken
 
     def begun(self, execution_ids: Collection[str]) -> None:
@@ -82,12 +95,24 @@ class MemoryQueue(Queue):
         with self._entries.lock:
             for execution_id in execution_ids:
                 if execution_id in self._places:
-                    self._places[execution_id].due = 0.0
+                    place = self._places[execution_id]
+                    place.due, place.is_reserved = 0.0, False
 
     def due_in(self, queues: Sequence[str]) -> float | None:
         with self._entries.lock:
-            due = min((place.due for _, place in self._of(queues)), default=None)
+            now = clock.wall()
+            due = min((place.due for _, place in self._of(queues) if self._is_free(place, now)), default=None)
         return None if due is None else max(0.0, due - clock.wall())
+
+    def _is_free(self, place: _Place, now: float) -> bool:
+        """Whether no other execution has its concurrency key, or is about to have it. With the lock held."""
+        if place.key is None:
+            return True
+        reserved = (each for each in self._places.values() if each.is_reserved and each.due > now and each is not place)
+        return self._key_holder(place.key) is None and all(each.key != place.key for each in reserved)
+
+    def tell(self) -> None:
+        self._all.hearers.tell()
 
     def _of(self, queues: Sequence[str]) -> list[tuple[str, _Place]]:
         """Return what stands in *queues*, but for what was removed. With the lock held."""

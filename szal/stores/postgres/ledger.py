@@ -66,7 +66,8 @@ class PostgresLedger(SqlLedger):
         return is_done
 
     def create(self, new: NewExecution, /) -> int | None:
-        if _is_simple(new) and self._carry_out_few(new, [new], leases_of([new]), new.first_epoch, once=False):
+        is_simple = new.record.concurrency_key is None and _is_simple(new)
+        if is_simple and self._carry_out_few(new, [new], leases_of([new]), new.first_epoch, once=False):
             return new.first_epoch
         return super().create(new)
 

@@ -33,6 +33,15 @@ _TURN = f"""
     WHERE line.permit_id {_EACH} GROUP BY line.permit_id
     HAVING bool_and(coalesce(line.used <= c.capacity, true))
 """
+# Whether an execution has not ended, and nobody may have died over it.
+_HOLDS = f"""
+    coalesce((
+        SELECT (l.owner IS NOT NULL AND l.expires > {SOON}) OR e.state = 'Paused'
+            OR (e.state IN ('Running', 'RollingBack') AND l.owner IS NULL)
+        FROM szal.szal_executions AS e JOIN szal.szal_leases AS l ON l.execution_id = e.execution_id
+        WHERE e.execution_id = k.execution_id
+    ), false)
+"""
 _TURN_BY = "szal_permits_next szal_leases_pkey szal_permits_pkey szal_capacities_pkey"
 
 LIMITS = LimitStatements(
@@ -122,6 +131,32 @@ LIMITS = LimitStatements(
         """,
         by="Limits.take_turns",
         indexes="",
+    ),
+    take_key=Statement(
+        """
+        INSERT INTO szal.szal_concurrency AS k (name, execution_id) SELECT * FROM unnest(%b::text[], %b::text[])
+        ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING execution_id
+        """,
+        by="Ledger.create, Ledger.take_over",
+        indexes="",
+    ),
+    free_key=Statement(
+        f"""
+        UPDATE szal.szal_concurrency AS k SET execution_id = %s WHERE k.name = %s AND NOT {_HOLDS}
+        RETURNING k.execution_id
+        """,
+        by="Ledger.create, Ledger.take_over",
+        indexes="szal_concurrency_pkey szal_executions_pkey szal_leases_pkey",
+    ),
+    key_holder=Statement(
+        f"SELECT k.execution_id FROM szal.szal_concurrency AS k WHERE k.name = %s AND {_HOLDS}",
+        by="Limits.key_holder",
+        indexes="szal_concurrency_pkey szal_executions_pkey szal_leases_pkey",
+    ),
+    forget_keys=Statement(
+        "DELETE FROM szal.szal_concurrency WHERE execution_id = ANY (%b::text[]) RETURNING name",
+        by="remove, prune",
+        indexes="szal_concurrency_execution",
     ),
     announce=Statement("SELECT pg_notify('szal_limits', '')", by="Limits.claim, Limits.set_capacity", indexes=""),
 )

@@ -52,6 +52,19 @@ _LIMITS = (
         " due DOUBLE PRECISION NOT NULL)"
     ),
 )
+# Which execution has a concurrency key, until another one takes it; and by what those are found that run, or wait.
+_KEYS = (
+    "CREATE TABLE IF NOT EXISTS szal.szal_concurrency (name TEXT PRIMARY KEY, execution_id TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS szal_concurrency_execution ON szal.szal_concurrency (execution_id)",
+    (
+        "CREATE INDEX IF NOT EXISTS szal_executions_keys ON szal.szal_executions (state, concurrency_key)"
+        " WHERE concurrency_key IS NOT NULL"
+    ),
+    (
+        "CREATE INDEX IF NOT EXISTS szal_queue_keys ON szal.szal_queue (due, concurrency_key)"
+        " WHERE concurrency_key IS NOT NULL"
+    ),
+)
 # Each can be done again, and does nothing then: so is repaired what was dropped.
 MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("m001_executions", (CREATE_TABLE,)),
@@ -116,6 +129,14 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 " epoch BIGINT NOT NULL, reported DOUBLE PRECISION NOT NULL, data TEXT NOT NULL, item BIGINT,"
                 " PRIMARY KEY (execution_id, step_name))"
             ),
+        ),
+    ),
+    (
+        "m018_keys",
+        (
+            "ALTER TABLE szal.szal_executions ADD COLUMN IF NOT EXISTS concurrency_key TEXT",
+            "ALTER TABLE szal.szal_queue ADD COLUMN IF NOT EXISTS concurrency_key TEXT",
+            *_KEYS,
         ),
     ),
 )

@@ -9,11 +9,27 @@ from szal.stores.statement import Statement
 
 __all__ = ["QUEUE", "SCHEDULES"]
 
+# What is queued, `q`, may begin: nothing runs, waits, or is about to begin with the same concurrency key.
+_IS_FREE = f"""
+    (q.concurrency_key IS NULL OR q.concurrency_key <> ALL (ARRAY(
+        SELECT e.concurrency_key FROM szal.szal_executions AS e
+        WHERE e.concurrency_key IS NOT NULL AND e.{STATE} IN ('Running', 'Paused', 'RollingBack')
+        AND (e.{STATE} = 'Paused' OR coalesce((
+            SELECT l.owner IS NULL OR l.expires > {SOON} FROM szal.szal_leases AS l
+            WHERE l.execution_id = e.execution_id
+        ), true))
+        UNION ALL
+        SELECT t.concurrency_key FROM szal.szal_queue AS t
+        WHERE t.concurrency_key IS NOT NULL AND t.due > {SOON} AND t.due IS DISTINCT FROM t.not_before
+    )))
+"""
+
 QUEUE = QueueStatements(
     enqueue=Statement(
         f"""
-        INSERT INTO szal.szal_queue (execution_id, queue, priority, not_before, due, submitted)
-        SELECT q.*, {SOON} FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::float8[]) AS q
+        INSERT INTO szal.szal_queue (execution_id, queue, priority, not_before, due, concurrency_key, submitted)
+        SELECT q.*, {SOON}
+        FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::float8[], %b::float8[], %b::text[]) AS q
         """,
         by="Queue.submit",
         indexes="",
@@ -25,11 +41,13 @@ QUEUE = QueueStatements(
     ),
     due=Statement(
         f"""
-        SELECT min((SELECT min(q.due) FROM szal.szal_queue AS q WHERE q.queue = w.name)) - {SOON}
+        SELECT min((
+            SELECT q.due FROM szal.szal_queue AS q WHERE q.queue = w.name AND {_IS_FREE} ORDER BY q.due LIMIT 1
+        )) - {SOON}
         FROM unnest(%b::text[]) AS w (name)
         """,
         by="Queue.due_in, Queue.claim",
-        indexes="szal_queue_next",
+        indexes="szal_queue_next szal_executions_keys szal_queue_keys szal_leases_pkey",
     ),
     sweep=Statement(
         f"""
@@ -59,18 +77,18 @@ QUEUE = QueueStatements(
         f"""
         WITH next AS MATERIALIZED (
             SELECT c.execution_id FROM jsonb_array_elements_text(%s::jsonb) AS w (name) CROSS JOIN LATERAL (
-                SELECT execution_id, priority, submitted FROM szal.szal_queue
-                WHERE queue = w.name AND due = 0
-                AND execution_id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
-                ORDER BY priority DESC, submitted LIMIT %s FOR UPDATE SKIP LOCKED
+                SELECT q.execution_id, q.priority, q.submitted FROM szal.szal_queue AS q
+                WHERE q.queue = w.name AND q.due = 0 AND {_IS_FREE}
+                AND q.execution_id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
+                ORDER BY q.priority DESC, q.submitted LIMIT %s FOR UPDATE SKIP LOCKED
             ) AS c
             ORDER BY c.priority DESC, c.submitted LIMIT %s
         )
         UPDATE szal.szal_queue AS q SET due = {SOON} + %s FROM next WHERE q.execution_id = next.execution_id
-        RETURNING q.execution_id, q.priority, q.submitted
+        RETURNING q.execution_id, q.priority, q.submitted, q.concurrency_key
         """,
         by="Queue.claim",
-        indexes="szal_queue_next szal_queue_pkey",
+        indexes="szal_queue_next szal_queue_pkey szal_executions_keys szal_queue_keys szal_leases_pkey",
     ),
     dequeue=Statement(
         "DELETE FROM szal.szal_queue WHERE execution_id = ANY (%b::text[]) RETURNING execution_id",

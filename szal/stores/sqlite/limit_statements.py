@@ -4,7 +4,7 @@
 # ruff: noqa: S608
 
 from szal.stores.limit_statements import LimitStatements
-from szal.stores.sqlite.terms import EACH, NOW, OF_CAPACITIES, OF_LEASES, OF_PERMITS
+from szal.stores.sqlite.terms import EACH, NOW, OF_CAPACITIES, OF_EXECUTIONS, OF_KEYS, OF_LEASES, OF_PERMITS
 from szal.stores.statement import Statement
 
 __all__ = ["LIMITS"]
@@ -29,6 +29,16 @@ _TURN = f"""
         ))
     ) AS line LEFT JOIN szal_capacities AS c ON c.name = line.name
     WHERE line.permit_id {EACH} GROUP BY line.permit_id HAVING max(coalesce(line.used > c.capacity, 0)) = 0
+"""
+
+# Whether an execution has not ended, and nobody may have died over it.
+_HOLDS = f"""
+    coalesce((
+        SELECT (l.owner IS NOT NULL AND l.expires > {NOW}) OR e.state = 'Paused'
+            OR (e.state IN ('Running', 'RollingBack') AND l.owner IS NULL)
+        FROM szal_executions AS e JOIN szal_leases AS l ON l.execution_id = e.execution_id
+        WHERE e.execution_id = k.execution_id
+    ), 0)
 """
 
 LIMITS = LimitStatements(
@@ -109,6 +119,32 @@ LIMITS = LimitStatements(
         """,
         by="Limits.take_turns",
         indexes="",
+    ),
+    take_key=Statement(
+        """
+        INSERT INTO szal_concurrency AS k (name, execution_id) VALUES (?, ?)
+        ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING execution_id
+        """,
+        by="Ledger.create, Ledger.take_over",
+        indexes="",
+    ),
+    free_key=Statement(
+        f"""
+        UPDATE szal_concurrency AS k SET execution_id = ? WHERE k.name = ? AND NOT {_HOLDS}
+        RETURNING execution_id
+        """,
+        by="Ledger.create, Ledger.take_over",
+        indexes=f"{OF_KEYS} {OF_EXECUTIONS} {OF_LEASES}",
+    ),
+    key_holder=Statement(
+        f"SELECT k.execution_id FROM szal_concurrency AS k WHERE k.name = ? AND {_HOLDS}",
+        by="Limits.key_holder",
+        indexes=f"{OF_KEYS} {OF_EXECUTIONS} {OF_LEASES}",
+    ),
+    forget_keys=Statement(
+        f"DELETE FROM szal_concurrency WHERE execution_id {EACH} RETURNING name",
+        by="remove, prune",
+        indexes="szal_concurrency_execution",
     ),
     announce=None,  # whoever waits looks again and again
 )

@@ -57,6 +57,19 @@ _LIMITS = (
         " due DOUBLE PRECISION NOT NULL)"
     ),
 )
+# Which execution has a concurrency key, until another one takes it; and by what those are found that run, or wait.
+_KEYS = (
+    "CREATE TABLE IF NOT EXISTS szal_concurrency (name TEXT PRIMARY KEY, execution_id TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS szal_concurrency_execution ON szal_concurrency (execution_id)",
+    (
+        "CREATE INDEX IF NOT EXISTS szal_executions_keys ON szal_executions (state, concurrency_key)"
+        " WHERE concurrency_key IS NOT NULL"
+    ),
+    (
+        "CREATE INDEX IF NOT EXISTS szal_queue_keys ON szal_queue (due, concurrency_key)"
+        " WHERE concurrency_key IS NOT NULL"
+    ),
+)
 
 # Each can be done again, and does nothing then: so is repaired what was dropped.
 MIGRATIONS = Migrations("szal")
@@ -156,6 +169,16 @@ def m015_reports(db: Database) -> None:
         " epoch BIGINT NOT NULL, reported DOUBLE PRECISION NOT NULL, data TEXT NOT NULL, item BIGINT,"
         " PRIMARY KEY (execution_id, step_name))"
     )
+
+
+@MIGRATIONS()
+def m016_keys(db: Database) -> None:
+    """Keep by which key one execution runs at a time."""
+    add_columns(db)
+    if "concurrency_key" not in db["szal_queue"].columns_dict:
+        db.execute("ALTER TABLE szal_queue ADD COLUMN concurrency_key TEXT")
+    for statement in _KEYS:
+        db.execute(statement)
 
 
 with closing(Database(memory=True, execute_plugins=False)) as _empty:

@@ -4,15 +4,30 @@
 # ruff: noqa: S608
 
 from szal.stores.queue_statements import QueueStatements, ScheduleStatements
-from szal.stores.sqlite.terms import EACH, NOW, OF_EXECUTIONS, OF_QUEUE, OF_SCHEDULES, STATE
+from szal.stores.sqlite.terms import EACH, NOW, OF_EXECUTIONS, OF_LEASES, OF_QUEUE, OF_SCHEDULES, STATE
 from szal.stores.statement import Statement
 
 __all__ = ["QUEUE", "SCHEDULES"]
 
+# What is queued, `q`, may begin: nothing runs, waits, or is about to begin with the same concurrency key.
+_IS_FREE = f"""
+    (q.concurrency_key IS NULL OR q.concurrency_key NOT IN (
+        SELECT e.concurrency_key FROM szal_executions AS e
+        WHERE e.concurrency_key IS NOT NULL AND e.state IN ('Running', 'Paused', 'RollingBack')
+        AND (e.state = 'Paused' OR coalesce((
+            SELECT l.owner IS NULL OR l.expires > {NOW} FROM szal_leases AS l WHERE l.execution_id = e.execution_id
+        ), 1))
+        UNION ALL
+        SELECT t.concurrency_key FROM szal_queue AS t
+        WHERE t.concurrency_key IS NOT NULL AND t.due > {NOW} AND t.due IS NOT t.not_before
+    ))
+"""
+
 QUEUE = QueueStatements(
     enqueue=Statement(
         f"""
-        INSERT INTO szal_queue (execution_id, queue, priority, not_before, due, submitted) VALUES (?, ?, ?, ?, ?, {NOW})
+        INSERT INTO szal_queue (execution_id, queue, priority, not_before, due, concurrency_key, submitted)
+        VALUES (?, ?, ?, ?, ?, ?, {NOW})
         """,
         by="Queue.submit",
         indexes="",
@@ -20,10 +35,13 @@ QUEUE = QueueStatements(
     announce=None,  # whoever waits looks whether the file has changed
     due=Statement(
         f"""
-        SELECT min((SELECT min(q.due) FROM szal_queue AS q WHERE q.queue = w.value)) - {NOW} FROM json_each(?) AS w
+        SELECT min((
+            SELECT q.due FROM szal_queue AS q WHERE q.queue = w.value AND {_IS_FREE} ORDER BY q.due LIMIT 1
+        )) - {NOW}
+        FROM json_each(?) AS w
         """,
         by="Queue.due_in, Queue.claim",
-        indexes="szal_queue_next",
+        indexes=f"szal_queue_next szal_executions_keys szal_queue_keys {OF_LEASES}",
     ),
     sweep=Statement(
         f"""
@@ -43,17 +61,18 @@ QUEUE = QueueStatements(
         f"""
         WITH next AS (
             SELECT c.execution_id FROM json_each(?) AS w JOIN szal_queue AS c ON c.execution_id IN (
-                SELECT execution_id FROM szal_queue
-                WHERE queue = w.value AND due = 0 AND execution_id NOT IN (SELECT value FROM json_each(?))
-                ORDER BY priority DESC, submitted LIMIT ?
+                SELECT q.execution_id FROM szal_queue AS q
+                WHERE q.queue = w.value AND q.due = 0 AND {_IS_FREE}
+                AND q.execution_id NOT IN (SELECT value FROM json_each(?))
+                ORDER BY q.priority DESC, q.submitted LIMIT ?
             )
             ORDER BY c.priority DESC, c.submitted LIMIT ?
         )
         UPDATE szal_queue SET due = {NOW} + ? WHERE execution_id IN (SELECT execution_id FROM next)
-        RETURNING execution_id, priority, submitted
+        RETURNING execution_id, priority, submitted, concurrency_key
         """,
         by="Queue.claim",
-        indexes=f"szal_queue_next {OF_QUEUE}",
+        indexes=f"szal_queue_next {OF_QUEUE} szal_executions_keys szal_queue_keys {OF_LEASES}",
     ),
     dequeue=Statement(
         f"DELETE FROM szal_queue WHERE execution_id {EACH} RETURNING execution_id",

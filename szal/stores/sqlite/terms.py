@@ -7,6 +7,7 @@ __all__ = [
     "OF_CAPACITIES",
     "OF_EXECUTIONS",
     "OF_FLOWS",
+    "OF_KEYS",
     "OF_LEASES",
     "OF_PERMITS",
     "OF_QUEUE",
@@ -28,6 +29,7 @@ OF_REPORTS = "sqlite_autoindex_szal_reports_1"
 OF_QUEUE = "sqlite_autoindex_szal_queue_1"
 OF_SCHEDULES = "sqlite_autoindex_szal_schedules_1"
 OF_CAPACITIES = "sqlite_autoindex_szal_capacities_1"
+OF_KEYS = "sqlite_autoindex_szal_concurrency_1"
 OF_PERMITS = "sqlite_autoindex_szal_permits_1"
 
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
