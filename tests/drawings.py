@@ -36,14 +36,19 @@ class Seen:
     root: ET.Element
     boxes: dict
     blocks: list
-    edges: list  # the points of each: straight where there are two, else those of curves
+    chains: list
+    edges: list  # the points of each: of straight lines where there are two or four, else of curves
     texts: list  # of a box: the rectangle that it has, and the one that the text needs
 
-    def names_at(self, x, y):
-        """Return the steps whose box, or block, has that point on its border."""
+    def names_at(self, x, y, *, at_end=False):
+        """Return the steps whose box, or block, has that point on its border; of a chain its first, or its last."""
         for block in self.blocks:
-            if block.contains(x, y, 0.2):
+            if block.contains(x, y, 0.2) and not block.contains(x, y, -0.2):
                 return {name for name, box in self.boxes.items() if block.contains(box.left, box.top)}
+        for chain in self.chains:
+            if chain.contains(x, y, 0.2) and not chain.contains(x, y, -0.2):
+                names = [name for name, box in self.boxes.items() if chain.contains(box.left, box.top)]
+                return {names[-1 if at_end else 0]}
         return {name for name, box in self.boxes.items() if box.contains(x, y, 0.2)}
 
 
@@ -88,5 +93,7 @@ def seen(svg):
         if has(path, "szal-edge"):
             found = numbers(path.get("d"))
             edges.append(list(zip(found[::2], found[1::2], strict=True)))
-    blocks = [rect_of(each) for each in root.iter(f"{SVG}rect") if has(each, "szal-block")]
-    return Seen(root, boxes, blocks, edges, texts)
+    around = [each for each in root.iter(f"{SVG}rect") if has(each, "szal-block")]
+    blocks = [rect_of(each) for each in around if not has(each, "szal-chain")]
+    chains = [rect_of(each) for each in around if has(each, "szal-chain")]
+    return Seen(root, boxes, blocks, chains, edges, texts)

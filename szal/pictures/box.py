@@ -1,6 +1,7 @@
 """The box of a step: what is written in it, its form, its size."""
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Final
 
 import attrs
@@ -12,7 +13,7 @@ from szal.number import problem_of
 from szal.pictures.label import cut, line, width
 from szal.pictures.markup import said, tag
 from szal.pictures.standing import Standing, counts_of_items
-from szal.pictures.style import SIGNS, sign
+from szal.pictures.style import sign
 
 __all__ = ["Box", "Line", "box_of", "draw_box"]
 
@@ -27,7 +28,6 @@ _MOST_LINES: Final = 4
 _STACK: Final = 6
 _MARK: Final = 16  # room for a sign beside the name
 _CLOCK: Final = "M0-5A5 5 0 1 0 .1-5ZM0-2.8V0L2 1.4"
-_UNDO: Final = SIGNS["rolled_back"][1]
 
 _WHEN: Final[Mapping[TriggerMode, str]] = {
     TriggerMode.ANY: "as soon as one of them completed",
@@ -53,17 +53,11 @@ class Box:
     step: StepDef
     lines: tuple[Line, ...]
     standing: Standing | None
-    is_undone: bool
-    """Whether it would be undone, if its flow failed."""
 
     @property
     def word(self) -> str | None:
         """How the step stands; None in a picture of a definition."""
         return None if self.standing is None else self.standing.word
-
-    @property
-    def _width_of_name(self) -> float:
-        return width(line(self.step.name), _NAME, bold=True) + _MARK * len(self.marks)
 
     @property
     def left(self) -> int:
@@ -78,8 +72,9 @@ class Box:
     @property
     def wanted(self) -> float:
         """How wide it would be at best."""
-        texts = [self._width_of_name, *(width(each.text, _SMALL) for each in self.lines)]
-        return min(max(_NARROWEST, self.left + max(texts) + _PAD + self.stack), _WIDEST)
+        name = width(line(self.step.name), _NAME, bold=True) + _MARK * self.waits
+        texts = [name, *(width(each.text, _SMALL) for each in self.lines)]
+        return min(max(_NARROWEST, ceil(self.left + max(texts) + _PAD + self.stack)), _WIDEST)
 
     @property
     def height(self) -> float:
@@ -90,12 +85,6 @@ class Box:
     def waits(self) -> bool:
         """Whether the step does nothing but wait."""
         return self.step.step_type in WAIT_TYPES
-
-    @property
-    def marks(self) -> list[str]:
-        """The signs beside its name."""
-        waits = [_CLOCK] if self.waits else []
-        return [*waits, _UNDO] if self.is_undone else waits
 
     @property
     def title(self) -> str:
@@ -116,7 +105,9 @@ def box_of(flow: FlowDef, step: StepDef, standing: Standing | None) -> Box:
     if standing is not None and standing.word == "failed" and standing.result.error:
         lines.append(Line(line(standing.result.error)))
     lines += _defined(step, is_run=standing is not None)
-    return Box(step, tuple(lines[:_MOST_LINES]), standing, flow.rollback_on_failure and step.rollbackable)
+    if standing is None and flow.rollback_on_failure and step.rollbackable:
+        lines.append(Line("undone if the flow fails"))
+    return Box(step, tuple(lines[:_MOST_LINES]), standing)
 
 
 def _defined(step: StepDef, *, is_run: bool) -> Iterator[Line]:
@@ -167,8 +158,8 @@ def draw_box(box: Box, x: float, y: float, across: float) -> str:
         parts.append(tag("path", class_="szal-mark", d=sides))
     if box.word is not None:
         parts.append(sign(box.word, _PAD + 7, stack + 16))
-    for mark in box.marks:
-        parts.append(tag("path", class_="szal-mark", transform=f"translate({right - 4:g} {stack + 16})", d=mark))
+    if box.waits:
+        parts.append(tag("path", class_="szal-mark", transform=f"translate({right - 4:g} {stack + 16})", d=_CLOCK))
         right -= _MARK
     name = cut(line(box.step.name), right - box.left, _NAME, bold=True, keep_end=True)
     parts.append(tag("text", said(name), class_="szal-name", x=box.left, y=stack + 20.5))

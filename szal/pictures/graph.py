@@ -7,7 +7,8 @@ from typing import Final
 import attrs
 
 from szal.model.flow import Defined, FlowDef, definition_of
-from szal.pictures.box import Box, box_of, draw_box
+from szal.pictures.box import Box, box_of
+from szal.pictures.grid import TIP, Grid, edge, tip
 from szal.pictures.label import line
 from szal.pictures.layout import Layout, Place, Size, bends, laid_out
 from szal.pictures.markup import tag
@@ -24,9 +25,7 @@ _WIDEST: Final = 1000.0
 """A drawing that is wider goes from left to right, if that is narrower."""
 _DOWN_GAP: Final = 40.0  # between layers
 _ASIDE_GAP: Final = 54.0
-_CELL: Final = 8  # between the boxes of a block
 _JOIN: Final = Size(8, 8)
-_TIP: Final = 7.0  # pixels that the tip of an arrow is long
 
 
 def graph_svg(
@@ -68,48 +67,10 @@ def _described(flow: FlowDef, status: Seen | None) -> str:
 
 
 @attrs.frozen
-class _Grid:
-    """The boxes of a unit, in rows; each so wide and so high."""
-
-    boxes: Sequence[Box]
-    columns: int
-    wide: float
-    high: float
-
-    @classmethod
-    def of(cls, boxes: Sequence[Box], wide: float) -> "_Grid":
-        high = max(box.height for box in boxes)
-        columns = min(max(round((len(boxes) * 1.6 * high / wide) ** 0.5), 2), 6) if len(boxes) > 1 else 1
-        return cls(boxes, columns, wide, high)
-
-    @property
-    def size(self) -> tuple[float, float]:
-        if len(self.boxes) == 1:
-            return self.wide, self.high
-        rows = -(-len(self.boxes) // self.columns)
-        return self.columns * (self.wide + _CELL) + _CELL, rows * (self.high + _CELL) + _CELL
-
-    def draw(self, x: float, y: float, link: Callable[[str], str] | None) -> Iterator[str]:
-        if len(self.boxes) == 1:
-            yield _linked(self.boxes[0], draw_box(self.boxes[0], x, y, self.wide), link)
-            return
-        wide, high = self.size
-        yield tag("rect", class_="szal-block", x=x, y=y, width=wide, height=high, rx=10)
-        for place, box in enumerate(self.boxes):
-            row, column = divmod(place, self.columns)
-            left, top = x + _CELL + column * (self.wide + _CELL), y + _CELL + row * (self.high + _CELL)
-            yield _linked(box, draw_box(box, left, top, self.wide), link)
-
-
-def _linked(box: Box, drawn: str, link: Callable[[str], str] | None) -> str:
-    return drawn if link is None else tag("a", drawn, href=link(box.step.name))
-
-
-@attrs.frozen
 class _Picture:
     """Boxes and edges with their places, from above down or from left to right."""
 
-    grids: Sequence[_Grid | None]  # None: a join
+    grids: Sequence[Grid | None]  # None: a join
     drawn: Drawn
     layout: Layout
     is_down: bool
@@ -117,7 +78,10 @@ class _Picture:
     @classmethod
     def of(cls, boxes: Sequence[Box], drawn: Drawn, pieces: Sequence[Piece], *, is_down: bool) -> "_Picture":
         wide = max((box.wanted for box in boxes), default=0.0)
-        grids = [_Grid.of([boxes[place] for place in unit], wide) if unit else None for unit in drawn.units]
+        grids = [
+            Grid.of([boxes[place] for place in unit.places], wide, is_chain=unit.is_chain) if unit.places else None
+            for unit in drawn.units
+        ]
         sizes = []
         for grid in grids:
             across, along = (_JOIN.across, _JOIN.along) if grid is None else grid.size
@@ -138,8 +102,21 @@ class _Picture:
 
     def svg(self, described: str, *, styled: bool, link: Callable[[str], str] | None) -> str:
         wide, high = (round(each + 2 * _MARGIN) for each in self.size)
-        inside = [*self._edges(), *self._boxes(link)]
+        inside = [*self._rule(wide, high), *self._edges(), *self._boxes(link)]
         return picture("szal-graph", described, inside, wide, high, styled=styled, viewBox=f"0 0 {wide} {high}")
+
+    def _rule(self, wide: float, high: float) -> Iterator[str]:
+        """Yield what stands between the finally steps and all others."""
+        if self.drawn.before_finals is None:
+            return
+        place = self.layout.places[self.drawn.before_finals]
+        x, y = self.at(attrs.evolve(place, along=place.along + _JOIN.along / 2))
+        if self.is_down:
+            yield tag("line", class_="szal-rule", x1=_MARGIN, x2=wide - _MARGIN, y1=y, y2=y)
+            yield tag("text", "finally", class_="szal-small", x=_MARGIN + 2, y=y + 14)
+        else:
+            yield tag("line", class_="szal-rule", x1=x, x2=x, y1=_MARGIN, y2=high - _MARGIN)
+            yield tag("text", "finally", class_="szal-small", x=x + 6, y=_MARGIN + 12)
 
     def _boxes(self, link: Callable[[str], str] | None) -> Iterator[str]:
         for grid, place in zip(self.grids, self.layout.places, strict=True):
@@ -155,11 +132,10 @@ class _Picture:
                 continue
             route = self.layout.routes[number]
             is_off = self._is_off(link.source) or self._is_off(link.target)
-            kind = "szal-edge" + " szal-off" * is_off + " szal-under" * link.is_dotted
             has_tip = self.grids[link.target] is not None
-            yield tag("path", class_=kind, d=self._path(route, has_tip=has_tip))
+            yield edge(self._path(route, has_tip=has_tip), is_off=is_off, kind=" szal-under" * link.is_dotted)
             if has_tip:
-                yield tag("path", class_="szal-tip" + " szal-off" * is_off, d=self._tip(route[-1]))
+                yield tip(self.at(route[-1]), (0, 1) if self.is_down else (1, 0), is_off=is_off)
 
     def _is_off(self, unit: int) -> bool:
         """Whether nothing goes by way of a unit: it was skipped."""
@@ -168,9 +144,9 @@ class _Picture:
 
     def _path(self, route: Sequence[Place], *, has_tip: bool) -> str:
         if has_tip:  # the tip is the end of it
-            route = [*route[:-2], *(attrs.evolve(place, along=place.along - _TIP) for place in route[-2:])]
+            route = [*route[:-2], *(attrs.evolve(place, along=place.along - TIP) for place in route[-2:])]
         if len(route) == 2:
-            first = self.at(attrs.evolve(route[0], along=route[0].along + _TIP * has_tip))
+            first = self.at(attrs.evolve(route[0], along=route[0].along + TIP * has_tip))
             return f"M{_point(first)}L{_point(self.at(route[1]))}"
         parts = [f"M{_point(self.at(route[0]))}"]
         for start, end in bends(route):
@@ -178,10 +154,6 @@ class _Picture:
             turns = (Place(start.across, middle), Place(end.across, middle), end)
             parts.append(f"L{_point(self.at(start))}C{' '.join(_point(self.at(each)) for each in turns)}")
         return f"{''.join(parts)}L{_point(self.at(route[-1]))}"
-
-    def _tip(self, end: Place) -> str:
-        corners = (Place(end.across - 4, end.along - _TIP - 1), Place(end.across + 4, end.along - _TIP - 1), end)
-        return f"M{'L'.join(_point(self.at(each)) for each in corners)}Z"
 
 
 def _point(point: tuple[float, float]) -> str:

@@ -1,5 +1,6 @@
 """How the steps of an execution stand, in a word and in a line: what pictures of it say."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -7,6 +8,7 @@ from typing import TypeAlias
 import attrs
 
 from szal.engine.status import ExecutionStatus, Wait
+from szal.expressions.path import Json
 from szal.legible import elapsed
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
@@ -36,15 +38,20 @@ def standings_of(seen: Seen | None) -> dict[str, Standing]:
     """Return how each step stands, by its name; nothing, where there is no execution."""
     if seen is None:
         return {}
-    status = seen if isinstance(seen, ExecutionStatus) else None
-    waits = (
-        {} if status is None else {wait.step: wait for wait in status.waits if wait.execution_id == status.execution_id}
-    )
-    states = {} if status is None else _states_of(status)
+    waits: Mapping[str, Wait] = {}
+    states: Mapping[str, str] = {}
+    queued: Mapping[str, str] = {}
+    if isinstance(seen, ExecutionStatus):
+        waits = {wait.step: wait for wait in seen.waits if wait.execution_id == seen.execution_id}
+        states = _states_of(seen)
+        queued = {each.step_name: str(each) for each in seen.queued}
     found = {}
     for result in results_of(seen):
         word = states.get(result.step_name, str(result.status))
-        found[result.step_name] = Standing(result, word, *_told(result, word, waits.get(result.step_name)))
+        told = _told(result, word, waits.get(result.step_name))
+        if result.step_name in queued:
+            word, told = "paused", (queued[result.step_name],) * 2
+        found[result.step_name] = Standing(result, word, *told)
     return found
 
 
@@ -74,12 +81,20 @@ def _told(result: StepResult, word: str, wait: Wait | None) -> tuple[str, str]:
     tries = f"{result.attempts} tries" if result.attempts > 1 else ""
     took = elapsed(result.duration) if result.attempts and word in ("completed", "failed", "rolled_back") else ""
     said = _TOLD.get(word, word)
+    if word == "running" and result.report is not None:
+        said = f"running: {_line_of(result.report.data)}"
     if word == "skipped" and result.error:
         return f"skipped: {result.error}", result.error
     if word == "paused" and wait is not None and wait.until is not None:
-        said = f"waiting until {wait.until:%Y-%m-%d %H:%M} UTC"
+        said = f"until {wait.until:%Y-%m-%d %H:%M} UTC"
     brief = " · ".join(part for part in (took, tries) if part)
     return " · ".join(part for part in (said, brief) if part), brief or said
+
+
+def _line_of(report: Json) -> str:
+    """Return what a step reported in a line: of a command the last one that it printed."""
+    said = report["line"] if isinstance(report, dict) and "line" in report else report
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
 
 
 _TOLD: Mapping[str, str] = {

@@ -1,17 +1,31 @@
 """The drawing of a flow: what is in it, and where."""
 
+from datetime import UTC, datetime
 from itertools import combinations
 from uuid import UUID
 
 import pytest
-from drawings import seen
+from drawings import SVG, has, seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from szal import FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
+from szal import (
+    ExecutionRecord,
+    FlowDef,
+    FlowMode,
+    InvalidFlow,
+    StepDef,
+    StepResult,
+    StepStatus,
+    TriggerMode,
+    WorkflowState,
+)
+from szal.engine.status import ExecutionStatus, Wait
+from szal.model.results import StepReport
 from szal.pictures import skeleton
 from szal.pictures.graph import graph_svg
 from szal.scheduler.plan import Plan
+from szal.stores.limits import WaitingStep
 
 
 def steps(*names, **more):
@@ -31,7 +45,7 @@ def drawn_edges(picture):
     into, out = {}, {}
     found = set()
     for points in picture.edges:
-        sources, targets = picture.names_at(*points[0]), picture.names_at(points[-1][0], points[-1][1] + 7)
+        sources, targets = picture.names_at(*points[0], at_end=True), picture.names_at(points[-1][0], points[-1][1] + 7)
         targets = targets or picture.names_at(points[-1][0] + 7, points[-1][1])
         if not targets:
             into.setdefault(points[-1], set()).update(sources)
@@ -61,7 +75,7 @@ def planned_edges(flow):
 
 def points_along(points):
     """Yield points on an edge, between its ends."""
-    if len(points) == 2:
+    if len(points) in (2, 4):
         return
     yield points[1]
     for place in range(1, len(points) - 1, 4):
@@ -136,6 +150,23 @@ def test_edges_of_many_to_many_meet_in_one_point():
     assert len(picture.edges) < len(planned_edges(dag(*roots, *first, *second, *third, *last)))
 
 
+def test_a_long_chain_is_in_rows():
+    names = [f"step {n}" for n in range(50)]
+    flow = FlowDef("f", FlowMode.DAG)
+    flow.add_step(StepDef("first"))
+    for name in names:
+        flow.add_step(StepDef(name, depends_on=[flow.steps[-1]]))
+    before = flow.steps[-1]
+    flow.add_step(StepDef("left", depends_on=[before, flow.steps[0]]))
+    flow.add_step(StepDef("right", depends_on=[before, flow.steps[0]]))
+    picture = check(flow)
+    assert len(picture.chains) == 1
+    rows = {}
+    for name in names:
+        rows.setdefault(picture.boxes[name].top, []).append(name)
+    assert [name for row in sorted(rows) for name in rows[row]] == names
+
+
 def test_finally_steps_stand_below_all_others():
     flow = dag(("a",), ("b", "a"), ("c", "a"))
     flow.add_step(StepDef("tell", finally_=True))
@@ -195,3 +226,92 @@ def flows(draw):
 @given(flows())
 def test_any_flow(flow):
     check(flow)
+
+
+def look(*results, state=WorkflowState.RUNNING, **more):
+    return ExecutionStatus(record=ExecutionRecord("x", "f", state), results=results, **more)
+
+
+def words(svg):
+    """Return what stands in the box of each step, and the class of its state."""
+    found = {}
+    for group in seen(svg).root.iter(f"{SVG}g"):
+        if has(group, "szal-node"):
+            texts = [text.text for text in group.iter(f"{SVG}text")]
+            found[texts[0]] = [group.get("class").split("szal-")[-1], *texts[1:]]
+    return found
+
+
+def result(name, status=StepStatus.COMPLETED, **more):
+    return StepResult(name, name, status, **more)
+
+
+class TestExecutions:
+    def test_each_step_has_its_state(self):
+        flow = dag(("a",), ("b", "a"), ("c", "b"))
+        failed = result("b", StepStatus.FAILED, attempts=3, duration=2.0, error="OSError: no", error_type="OSError")
+        skipped = result("c", StepStatus.SKIPPED, error="dependency failed")
+        svg = graph_svg(flow, look(result("a", attempts=1, duration=0.5), failed, skipped))
+        assert words(svg) == {
+            "a": ["completed", "completed · 500ms"],
+            "b": ["failed", "failed · 2.0s · 3 tries", "OSError: no"],
+            "c": ["skipped", "skipped: dependency failed"],
+        }
+        off = [path.get("class") for path in seen(svg).root.iter(f"{SVG}path") if has(path, "szal-edge")]
+        assert sorted(off) == ["szal-edge", "szal-edge szal-off"]
+
+    def test_one_that_waits_and_one_that_needs_a_decision(self):
+        flow = FlowDef("f", FlowMode.PARALLEL, steps=steps("ask", "pay", "rest"))
+        until = datetime(2026, 6, 10, 12, 30, tzinfo=UTC)
+        status = look(
+            *(result(name, StepStatus.PENDING) for name in ("ask", "pay", "rest")),
+            state=WorkflowState.PAUSED,
+            waits=[Wait("x", "ask", "yes", until), Wait("x", "pay"), Wait("other", "rest")],
+        )
+        assert words(graph_svg(flow, status)) == {
+            "ask": ["paused", "until 2026-06-10 12:30 UTC"],
+            "pay": ["undecided", "needs a decision"],
+            "rest": ["pending"],
+        }
+
+    def test_one_that_runs_says_what_it_reported(self):
+        running = result("a", StepStatus.RUNNING, report=StepReport({"line": "10 of 20"}, datetime.now(UTC)))
+        assert words(graph_svg(dag(("a",)), look(running, is_running=True))) == {"a": ["running", "running: 10 of 20"]}
+
+    def test_nobody_runs_it_any_more(self):
+        status = look(result("a", StepStatus.RUNNING), is_interrupted=True)
+        assert words(graph_svg(dag(("a",)), status)) == {"a": ["interrupted", "interrupted"]}
+
+    def test_one_that_waits_for_what_others_use(self):
+        status = look(result("a", StepStatus.PENDING), queued=[WaitingStep("a", "api", 1, capacity=5, used=5)])
+        assert words(graph_svg(dag(("a",)), status)) == {"a": ["paused", "waits for 'api' (5 of 5 in use)"]}
+
+    def test_items_are_counted(self):
+        items = [result("a"), result("a", StepStatus.FAILED)]
+        svg = graph_svg(FlowDef("f", steps=steps("a", foreach="inputs.n")), look(result("a", attempts=1, items=items)))
+        assert "2 items: 1 completed, 1 failed" in words(svg)["a"]
+
+    def test_a_step_leads_to_where_it_is_said_to(self):
+        svg = graph_svg(dag(("a",)), link=lambda name: f'/steps/{name}?"<')
+        assert [each.get("href") for each in seen(svg).root.iter(f"{SVG}a")] == ['/steps/a?"<']
+
+
+def test_a_definition_says_what_a_step_is():
+    flow = FlowDef(
+        "f",
+        rollback_on_failure=True,
+        steps=[
+            StepDef("build", step_type="shell", config={"run": "make all\nmake install"}, max_retries=2),
+            StepDef("ask", step_type="wait", config={"signal": "yes"}, condition="inputs.env == 'prod'"),
+            StepDef("rest", step_type="sleep", config={"seconds": 90}),
+            StepDef("poll", step_type="http", until="output.ok", continue_on_error=True),
+            StepDef("deploy", step_type="sub_flow", config={"flow_name": "deploy"}, rollbackable=True),
+        ],
+    )
+    assert words(graph_svg(flow)) == {
+        "build": ["node", "$ make all", "up to 3 attempts"],
+        "ask": ["node", "if inputs.env == 'prod'", "waits for signal yes"],
+        "rest": ["node", "sleeps 1m30s"],
+        "poll": ["node", "until output.ok", "http", "may fail"],
+        "deploy": ["node", "runs flow deploy", "undone if the flow fails"],
+    }
