@@ -3,7 +3,6 @@
 import json
 from importlib.metadata import version
 
-import attrs
 import click
 
 from szal.cli import completion
@@ -15,9 +14,11 @@ from szal.cli.doctor import doctor
 from szal.cli.document import record_json, summaries_json
 from szal.cli.durable import recover, rerun, resume
 from szal.cli.failure import Commands, fails_with
+from szal.cli.follow import follow
 from szal.cli.help import print_and_end
-from szal.cli.history import NoneFound, find_by_prefix, reading
+from szal.cli.history import NoneFound, NoSuchStep, find_by_prefix, reading
 from szal.cli.listing import executions
+from szal.cli.logs import logs
 from szal.cli.message import cancel, pause, prune, resolve, signal
 from szal.cli.options import json_option, needed, not_empty, store_option, target_argument
 from szal.cli.outputs import whole
@@ -28,13 +29,13 @@ from szal.cli.session import check_waits, get_ready
 from szal.cli.show import full_record
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
+from szal.cli.top import top
 from szal.cli.ui import ui
 from szal.cli.which import said_of, which_options
 from szal.cli.worker import worker
 from szal.engine.status import ExecutionStatus
 from szal.engine.view import status_of
 from szal.engine.which import Which
-from szal.errors import SzalError, did_you_mean
 from szal.files.schema import flow_schema
 
 __all__ = ["szal"]
@@ -176,6 +177,7 @@ def list_(*, store: str | None, which: Which, limit: int, as_json: bool) -> None
     is_flag=True,
     help="Print the record as JSON; with what it waits for, and whether it was interrupted.",
 )
+@click.option("-f", "--follow", "follows", is_flag=True, help="Go on showing it until it has ended.")
 @click.option(
     "--html",
     "page",
@@ -190,13 +192,19 @@ def show(
     which: Which,
     step: str | None,
     as_json: bool,
+    follows: bool,
     page: str | None,
 ) -> None:
     """Show an execution: its steps, when each ran, what it returned, errors in full, and the next command.
 
     The beginning of its ID is enough. With --flow, --state, … and no ID it is the newest of these. Outputs are folded;
     --output STEP prints one whole: text as it is (of a command what it printed to stdout), anything else as JSON.
+
+    With -f it is shown until it has ended, whichever machine runs it; exit status: 0 it completed, 1 any other end, 130
+    Ctrl-C, which leaves it as it is. With --json each change is an object on a line.
     """
+    if follows and (page is not None or step is not None):
+        raise click.UsageError("--follow goes with neither --html nor --output")
     if (execution_id is None) is not bool(which):
         raise click.UsageError("which execution? Give its ID, or --flow, --state, … for the newest of these.")
     if page is not None and (as_json or step is not None):
@@ -208,6 +216,8 @@ def show(
                 raise NoneFound(said_of(which))
             execution_id = found[0].execution_id
         record = find_by_prefix(opened, execution_id)
+        if follows:
+            raise SystemExit(follow(opened, record.execution_id, advice_on(store), as_json=as_json))
         standing = status_of(opened, record)
         if page is not None:
             write_page(opened, standing, advice_on(store), page)
@@ -241,22 +251,9 @@ def _output(execution_id: str, standing: ExecutionStatus, name: str, *, as_json:
     return json.dumps(step.output, ensure_ascii=False) if as_json else clean(whole(step.output))
 
 
-@attrs.define
-class NoSuchStep(SzalError):
-    """An execution has no step of that name."""
-
-    execution_id: str
-    step: str
-    steps: tuple[str, ...]
-
-    def __str__(self) -> str:
-        hint = did_you_mean(self.step, self.steps)
-        return f"execution {one_line(self.execution_id)} has no step {one_line(self.step)}{hint}"
-
-
 # -- what goes on -----------------------------------------------------------------------------------------
 
 _STEERING = (resume, recover, rerun, signal, pause, cancel, resolve)
-_OTHERS = (worker, schedules, next_, capacity, check, doctor, prune, ui)
+_OTHERS = (top, logs, worker, schedules, next_, capacity, check, doctor, prune, ui)
 for command in (*_STEERING, *_OTHERS):
     szal.add_command(command)

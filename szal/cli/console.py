@@ -93,6 +93,11 @@ class Stream:
             follows = "; the run goes on without it" if self.goes_on else ""
             write(stderr(), f"szal: stdout cannot be written: {why}{follows}")
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can be written any more: whoever goes on writing may as well end."""
+        return self._stream is None
+
     def isatty(self) -> bool:
         """Whether it is a terminal."""
         return self._stream is not None and not self._stream.closed and self._stream.isatty()

@@ -8,13 +8,14 @@ from typing import Final
 import attrs
 
 from szal.cli.text import one_line
-from szal.errors import SzalError
+from szal.errors import SzalError, did_you_mean
 from szal.model.results import ExecutionRecord
 from szal.stores import ExecutionStore, Store, open_store
 from szal.stores.url import SqliteFile, scheme_of
 
 __all__ = [
     "BadStore",
+    "NoSuchStep",
     "NoneFound",
     "NotFound",
     "check_exists",
@@ -65,6 +66,19 @@ class NoneFound(SzalError):
 
     def __str__(self) -> str:
         return f"there is no such execution ({self.asked})"
+
+
+@attrs.define
+class NoSuchStep(SzalError):
+    """An execution has no step of that name."""
+
+    execution_id: str
+    step: str
+    steps: tuple[str, ...]
+
+    def __str__(self) -> str:
+        hint = did_you_mean(self.step, self.steps)
+        return f"execution {one_line(self.execution_id)} has no step {one_line(self.step)}{hint}"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from szal.engine.status import ExecutionStatus
     from szal.engine.watching import Watch
 
-__all__ = ["EventStream", "sse_stream"]
+__all__ = ["Changes", "EventStream", "sse_stream"]
 
 _RETRY: Final = "retry: 1000\n\n"
 """In how many milliseconds a browser comes back."""
@@ -27,6 +27,22 @@ _RETRY: Final = "retry: 1000\n\n"
 _ALIVE: Final = ": still here\n\n"
 
 _DONE: Final = (StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.ROLLED_BACK)
+
+
+class Changes:
+    """How an execution stands, as JSON values; of its steps, those that have changed since it was told last."""
+
+    def __init__(self, *, outputs: bool) -> None:
+        self._outputs = outputs
+        self._told: dict[str, Json] = {}
+
+    def of(self, status: "ExecutionStatus") -> tuple[str, dict[str, Json]]:
+        """Return what is to be told, and an id of how it stands, which is the same in all processes."""
+        steps = {step.step_name: _shown_step(step, self._outputs) for step in status.results}
+        head = _shown_head(status)
+        changed = {name: shown for name, shown in steps.items() if self._told.get(name) != shown}
+        self._told = steps
+        return _id_of({**head, "steps": steps}), {**head, "steps": changed}
 
 
 class EventStream(Iterator[str]):
@@ -47,8 +63,7 @@ class EventStream(Iterator[str]):
         self._execution_id = execution_id
         self._last_event_id = last_event_id
         self._keep_alive = keep_alive
-        self._outputs = outputs
-        self._sent: dict[str, Json] = {}  # of each step, what was told last
+        self._changes = Changes(outputs=outputs)
         self._frames = deque([_RETRY])
         self._is_over = False
         self._watch = watch
@@ -79,13 +94,9 @@ class EventStream(Iterator[str]):
             self._end(str(status.state))
 
     def _tell(self, status: "ExecutionStatus") -> None:
-        steps = {step.step_name: _shown_step(step, self._outputs) for step in status.results}
-        head = _shown_head(status)
-        event_id = _id_of({**head, "steps": steps})
-        changed = {name: shown for name, shown in steps.items() if self._sent.get(name) != shown}
-        self._sent = steps
+        event_id, told = self._changes.of(status)
         if event_id != self._last_event_id:  # else that is what the browser has
-            self._frames.append(sse_frame("status", event_id, {**head, "steps": changed}))
+            self._frames.append(sse_frame("status", event_id, told))
         self._last_event_id = event_id
 
     def _end(self, state: str | None) -> None:

@@ -1,0 +1,147 @@
+"""An execution that runs elsewhere, shown as it goes on."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from szal.cli.advice import Advice
+from szal.cli.console import Stream, console_for, printed, stdout, write
+from szal.cli.rows import DIM, name_of, note_of, step_cells, step_table
+from szal.cli.show import full_record
+from szal.cli.style import look_of
+from szal.cli.text import brief, elapsed, one_line
+from szal.clock import utc_now
+from szal.engine.config import EngineConfig
+from szal.engine.engine import Engine
+from szal.engine.status import ExecutionStatus
+from szal.engine.stream import Changes
+from szal.engine.which import shown_state
+from szal.model.results import StepResult
+from szal.model.state import StepStatus, WorkflowState
+from szal.stores import Store
+
+__all__ = ["follow", "is_redrawn"]
+
+_PER_SECOND = 4
+
+
+def is_redrawn(console: Console) -> bool:
+    """Whether *console* is a terminal on which what was drawn can be drawn again."""
+    return console.file.isatty() and not console.is_dumb_terminal and not console.no_color
+
+
+def follow(store: Store, execution_id: str, advice: Advice, *, as_json: bool) -> int:
+    """Show how an execution goes on until it has ended, and return the exit status for how it did."""
+    out = stdout()
+    engine = Engine([], EngineConfig(execution_store=store))
+    with engine.watch(execution_id) as watch:
+        last = _shown(out, watch, as_json=as_json)
+    if last is None:
+        return 1
+    if not as_json:
+        console = console_for(out)
+        console.print(full_record(console, last.record, last, advice), crop=False)
+    printed(out)
+    return 0 if last.state is WorkflowState.COMPLETED else 1
+
+
+def _shown(out: Stream, statuses: Iterable[ExecutionStatus], *, as_json: bool) -> ExecutionStatus | None:
+    """Show each, and return the last; None where nobody sees it any more."""
+    console = console_for(out)
+    if not as_json and is_redrawn(console):
+        return _drawn(console, statuses)
+    last, changes, lines = None, Changes(outputs=True), _Lines(out)
+    for last in statuses:
+        if as_json:
+            write(out, json.dumps(changes.of(last)[1], ensure_ascii=False))
+        else:
+            lines.tell(last)
+        if out.is_gone:
+            return None
+    return last
+
+
+def _drawn(console: Console, statuses: Iterable[ExecutionStatus]) -> ExecutionStatus | None:
+    shown: list[ExecutionStatus] = []
+
+    def draw() -> RenderableType:
+        return _page(console, shown[-1]) if shown else Text("")
+
+    with Live(console=console, get_renderable=draw, refresh_per_second=_PER_SECOND, transient=True) as live:
+        for status in statuses:
+            shown[:] = [status]
+            live.refresh()
+    return shown[-1] if shown else None
+
+
+def _page(console: Console, status: ExecutionStatus) -> RenderableType:
+    """Return how it stands, in as many lines as there are."""
+    state = shown_state(status.state, is_interrupted=status.is_interrupted)
+    sign, colour = look_of(console, state)
+    age = ((status.finished_at or utc_now()) - status.started_at).total_seconds()
+    done = sum(step.status not in (StepStatus.PENDING, StepStatus.RUNNING) for step in status.results)
+    counts = f"  {elapsed(max(0.0, age))}  {done} of {len(status.results)} steps"
+    head = Text.assemble((f"{sign} ", colour), (one_line(status.flow_name), "bold"), " ", (state, colour), counts)
+    head.no_wrap, head.overflow = True, "ellipsis"
+    steps = _in_sight(status.results, max(3, console.height - 4 - len(status.waits)))
+    table = step_table(console, steps)
+    table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis", header_style=DIM)
+    for step in steps:
+        table.add_row(*step_cells(console, step), said_by(step))
+    page = Table.grid()
+    page.add_row(head)
+    page.add_row(table)
+    for wait in status.waits:
+        what = wait.signal or (wait.until and f"until {wait.until:%Y-%m-%d %H:%M:%S}Z") or "a decision"
+        told = f"{one_line(wait.step)} waits for {one_line(str(what))}"
+        page.add_row(Text(told, style="yellow", no_wrap=True, overflow="ellipsis"))
+    return page
+
+
+def said_by(step: StepResult) -> Text:
+    """Return what a step reported last, or what it came to, in a line."""
+    return note_of(step) if step.report is None else Text(brief(step.report.data), style=DIM)
+
+
+def _in_sight(steps: Sequence[StepResult], room: int) -> list[StepResult]:
+    """Return the steps that there is room for: what runs, what failed, and what comes around that."""
+    if len(steps) <= room:
+        return [*steps]
+    ranks = {StepStatus.RUNNING: 0, StepStatus.FAILED: 1, StepStatus.PENDING: 2}
+    chosen = sorted(range(len(steps)), key=lambda place: (ranks.get(steps[place].status, 3), place))[:room]
+    return [steps[place] for place in sorted(chosen)]
+
+
+class _Lines:
+    """A line for each step that has changed, as a log has them."""
+
+    def __init__(self, out: Stream) -> None:
+        self._out = out
+        self._told: dict[str, tuple[str, str]] = {}
+
+    def tell(self, status: ExecutionStatus) -> None:
+        """Write what has changed."""
+        width = max((len(name_of(step)) for step in status.results), default=4)
+        for step in status.results:
+            now = str(step.status), "" if step.report is None else brief(step.report.data)
+            before = self._told.get(step.step_name, ("pending", ""))
+            self._told[step.step_name] = now
+            if now[0] != before[0]:
+                has_run = step.attempts and step.status is not StepStatus.RUNNING
+                took = f" in {elapsed(step.duration)}" if has_run else ""
+                error = f": {one_line(step.error)}" if step.error else ""
+                self._line(width, name_of(step), f"{now[0]}{took}{error}")
+            if now[1] and now[1] != before[1]:
+                self._line(width, name_of(step), f"| {now[1]}")
+        state = shown_state(status.state, is_interrupted=status.is_interrupted)
+        if self._told.get("") != (state, ""):
+            self._told[""] = state, ""  # no step is called so
+            waits = ", ".join(one_line(wait.signal or wait.step) for wait in status.waits)
+            self._line(width, one_line(status.flow_name), state + (f": waits for {waits}" if waits else ""))
+
+    def _line(self, width: int, name: str, text: str) -> None:
+        write(self._out, f"{utc_now().astimezone():%H:%M:%S} {name:<{width}}  {text}")

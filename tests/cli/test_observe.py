@@ -1,0 +1,160 @@
+"""What runs elsewhere, from a terminal: szal show -f, szal top, szal logs."""
+
+import json
+import re
+import signal
+import threading
+
+import pytest
+from helper_engine import bounded, waited
+from processes import wait_until
+
+from szal import Engine, FlowDef, StepDef
+
+FLOW = FlowDef("load", steps=[StepDef("one"), StepDef("two"), StepDef("three", max_retries=1, retry_delay=0.0)])
+ASKS = FlowDef("asks", steps=[StepDef("one"), StepDef("ask", step_type="wait", config={"signal": "go"})])
+
+
+@pytest.fixture
+def database(here):
+    return f"sqlite:///{here}/szal.db"
+
+
+@pytest.fixture
+def gate():
+    return threading.Event()
+
+
+@pytest.fixture
+def engine(database, gate):
+    """An engine in whose flows the step two waits, and the step three fails once."""
+
+    def handler(ctx):
+        if ctx.step.name == "two":
+            ctx.report({"done": 3})
+            waited(gate)
+        if ctx.step.name == "three" and (ctx.attempt < 2 or ctx.inputs.get("fails")):
+            raise OSError("not yet")
+        return {"rows": 1}
+
+    with Engine.open(database, handler, share_progress=True) as engine:
+        yield engine
+        gate.set()
+
+
+def until_reported(database, name):
+    with Engine.open(database) as other:
+        wait_until(lambda: other.look(name).steps["two"].report, 30)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_following_tells_each_step_and_ends_with_the_state_s_status(szal, engine, database, gate, fails):
+    engine.start(FLOW, {"fails": fails}, execution_id="e1")
+    until_reported(database, "e1")
+    threading.Timer(0.2, gate.set).start()
+    result = bounded(szal, "show", "-f", "e", "--store", database)
+    assert result.exit_code == fails
+    lines = re.sub(r"\d\d:\d\d:\d\d ", "", result.stdout).splitlines()
+    assert re.match(r"one +completed in ", lines[0])
+    assert {"two    running", 'two    | {"done": 3}', "load   running"} <= {*lines}
+    assert any(re.match(r"two +completed in ", line) for line in lines)
+    assert f"load {'failed' if fails else 'completed'} in" in result.stdout
+
+
+def test_following_as_json_is_a_line_for_each_change(szal, engine, database, gate):
+    engine.start(FLOW, execution_id="e1")
+    until_reported(database, "e1")
+    threading.Timer(0.2, gate.set).start()
+    result = bounded(szal, "show", "--follow", "e1", "--json", "--store", database)
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, told[0]["state"], told[-1]["state"]) == (0, "running", "completed")
+    assert told[0]["steps"]["two"]["report"] == {"done": 3}
+    assert "one" not in told[-1]["steps"]
+
+
+def test_what_has_ended_is_shown_at_once(szal, engine, database, gate):
+    gate.set()
+    engine.run(FLOW, execution_id="e1")
+    assert bounded(szal, "show", "-f", "e1", "--json", "--store", database).stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("other", [["--html", "page.html"], ["--output", "one"]])
+def test_following_goes_with_nothing_that_shows_it_once(szal, database, other):
+    result = szal("show", "-f", "e1", *other, "--store", database)
+    assert (result.exit_code, "--follow goes with neither --html nor --output" in result.stderr) == (2, True)
+
+
+def test_on_a_terminal_it_is_drawn_again_until_ctrl_c(spawn, engine, database):
+    engine.run(ASKS, execution_id="e1")
+    process = spawn("show", "-f", "e1", "--store", database, terminal=True)
+    process.until("ask waits for go")
+    process.signal(signal.SIGINT)
+    assert process.end() == 130
+    assert "Traceback" not in process.seen
+
+
+def test_top_lists_what_runs_and_what_waits_and_not_what_has_ended(szal, engine, database, gate):
+    engine.run(FlowDef("done", steps=[StepDef("one")]), execution_id="d1")
+    engine.run(ASKS, execution_id="w1")
+    engine.start(FLOW, execution_id="e1")
+    until_reported(database, "e1")
+    printed = szal("top", "--store", database).stdout
+    assert printed.splitlines()[0] == "1 running  1 paused"
+    running, waiting = printed.splitlines()[2:]
+    assert re.match(r"e1 +load +\S running +\S+ +1/3 +two: \{\"done\": 3\} +process \d+ on ", running)
+    assert re.match(r"w1 +asks +\S paused +\S+ +1/2 +waits for go$", waiting)
+    told = {
+        line["execution_id"]: line
+        for line in map(json.loads, szal("top", "--once", "--json", "--store", database).stdout.splitlines())
+    }
+    assert told.keys() == {"e1", "w1"}
+    assert (told["e1"]["running"], told["e1"]["steps"], told["w1"]["waits"]) == (["two"], {"done": 1, "of": 3}, ["go"])
+
+
+def test_top_of_an_empty_store_says_so(szal, engine, database):
+    assert szal("top", "--store", database).stdout == "Nothing runs, and nothing waits.\n"
+    assert szal("top", "--once", "--json", "--store", database).stdout == ""
+    assert szal("top", "--interval", "0", "--store", database).exit_code == 2
+
+
+def test_top_on_a_terminal_ends_with_ctrl_c(spawn, engine, database):
+    engine.run(ASKS, execution_id="e1")
+    process = spawn("top", "--store", database, terminal=True)
+    process.until("waits for go")
+    process.signal(signal.SIGINT)
+    assert process.end() == 0
+    assert "Traceback" not in process.seen
+
+
+def test_top_as_json_tells_what_changes_and_what_ends(spawn, engine, database, gate):
+    engine.start(FLOW, execution_id="e1")
+    process = spawn("top", "--json", "--interval", "50ms", "--store", database)
+    process.until('"running": ["two"]')
+    gate.set()
+    process.until('"state": "completed"')
+    process.signal(signal.SIGINT)
+    assert process.end() == 0
+
+
+def test_logs_has_attempts_and_what_steps_came_to(szal, engine, database, gate):
+    gate.set()
+    engine.run(FLOW, {"fails": True}, execution_id="e1")
+    printed = szal("logs", "e", "--store", database).stdout
+    assert re.search(r'^one: completed in \S+\n  \{"rows": 1\}$', printed, re.MULTILINE)
+    assert re.search(r"^three: failed in \S+, 2 attempts$", printed, re.MULTILINE)
+    assert re.search(r"attempt 1 failed: OSError: not yet after", printed)
+    assert "OSError: not yet" in printed
+    (three,) = szal("logs", "e1", "three", "--json", "--store", database).stdout.splitlines()
+    assert [each["error"] for each in json.loads(three)["tries"]] == ["OSError: not yet"] * 2
+    missing = szal("logs", "e1", "thre", "--store", database)
+    assert (missing.exit_code, "did you mean three" in missing.stderr.lower().replace("'", "")) == (2, True)
+
+
+def test_logs_has_what_a_step_said_last_and_what_a_command_printed(szal, engine, database):
+    engine.start(FLOW, execution_id="e1")
+    until_reported(database, "e1")
+    assert re.search(
+        r'^two: running\n  \S+ \S+ \| \{"done": 3\}$', szal("logs", "e1", "--store", database).stdout, re.M
+    )
+    szal("run", "flows:shell", "--id", "s1", "--store", database)
+    assert szal("logs", "s1", "--store", database).stdout.endswith("  stdout: hello\n  stdout: bye\n")
