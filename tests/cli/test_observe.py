@@ -10,6 +10,7 @@ from helper_engine import bounded, waited
 from processes import wait_until
 
 from szal import Engine, FlowDef, StepDef
+from szal.cli import console, follow
 
 FLOW = FlowDef("load", steps=[StepDef("one"), StepDef("two"), StepDef("three", max_retries=1, retry_delay=0.0)])
 ASKS = FlowDef("asks", steps=[StepDef("one"), StepDef("ask", step_type="wait", config={"signal": "go"})])
@@ -42,16 +43,27 @@ def engine(database, gate):
         gate.set()
 
 
+@pytest.fixture
+def released(gate, monkeypatch):
+    """The step two goes on once whoever follows has written something."""
+
+    def write(out, text):
+        console.write(out, text)
+        gate.set()
+
+    monkeypatch.setattr(follow, "write", write)
+
+
 def until_reported(database, name):
     with Engine.open(database) as other:
         wait_until(lambda: other.look(name).steps["two"].report, 30)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_following_tells_each_step_and_ends_with_the_state_s_status(szal, engine, database, gate, fails):
+@pytest.mark.usefixtures("released")
+def test_following_tells_each_step_and_ends_with_the_state_s_status(szal, engine, database, fails):
     engine.start(FLOW, {"fails": fails}, execution_id="e1")
     until_reported(database, "e1")
-    threading.Timer(0.2, gate.set).start()
     result = bounded(szal, "show", "-f", "e", "--store", database)
     assert result.exit_code == fails
     lines = re.sub(r"\d\d:\d\d:\d\d ", "", result.stdout).splitlines()
@@ -61,10 +73,10 @@ def test_following_tells_each_step_and_ends_with_the_state_s_status(szal, engine
     assert f"load {'failed' if fails else 'completed'} in" in result.stdout
 
 
-def test_following_as_json_is_a_line_for_each_change(szal, engine, database, gate):
+@pytest.mark.usefixtures("released")
+def test_following_as_json_is_a_line_for_each_change(szal, engine, database):
     engine.start(FLOW, execution_id="e1")
     until_reported(database, "e1")
-    threading.Timer(0.2, gate.set).start()
     result = bounded(szal, "show", "--follow", "e1", "--json", "--store", database)
     told = [json.loads(line) for line in result.stdout.splitlines()]
     assert (result.exit_code, told[0]["state"], told[-1]["state"]) == (0, "running", "completed")
