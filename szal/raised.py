@@ -4,11 +4,13 @@ An exception of a program's is foreign code: it may answer for its own class, at
 that may raise or lie. What the engine has to know it reads past all that, from the interpreter itself.
 """
 
+from copy import copy
 from types import TracebackType
 from typing import Any, Final
 
 __all__ = [
     "attributes_of",
+    "bare_copy",
     "cause_of",
     "context_of",
     "in_short",
@@ -81,6 +83,21 @@ def context_of(error: BaseException) -> BaseException | None:
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
     """Have *error* raised from *cause*."""
     _PLAIN["__cause__"].__set__(error, cause)
+
+
+def bare_copy(error: BaseException) -> BaseException:
+    """Return a copy of *error*, without its cause, context and traceback. Raises whatever its class makes of that.
+
+    Its attributes are its own: they are not where `tblib` copies it, as it does once dask is imported.
+    """
+    copied = copy(error)
+    if copied is error:
+        raise TypeError(f"{in_short(error)} is its own copy")
+    _PLAIN["__dict__"].__set__(copied, {**attributes_of(copied)})
+    for name in ("__cause__", "__context__", "__traceback__"):
+        _PLAIN[name].__set__(copied, None)
+    _PLAIN["__suppress_context__"].__set__(copied, False)
+    return copied
 
 
 def take_after(copied: BaseException, error: BaseException) -> None:

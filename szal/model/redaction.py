@@ -4,7 +4,6 @@ import json
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
 from fnmatch import translate
 from typing import Final, TypeAlias, cast
 
@@ -15,7 +14,7 @@ from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.json.text import MAX_DEPTH
 from szal.model.results import StepResult
-from szal.raised import is_a
+from szal.raised import bare_copy, is_a
 from szal.storable import storable
 
 __all__ = ["MASK", "SHORTEST", "Redaction", "Rule", "Rules"]
@@ -231,10 +230,9 @@ class Redaction:
         if not is_a(error, StepError):
             return None
         try:
-            alone = copy(error)  # which has neither its cause nor its traceback
+            alone = bare_copy(error)
         except Exception:  # noqa: BLE001 (of a class of the program's)
             return None
-        alone.__context__ = None
         return alone if self._is_clean(alone) else None
 
     def _is_clean(self, error: BaseException) -> bool:

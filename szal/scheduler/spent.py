@@ -7,7 +7,6 @@ So what an attempt ended with is kept as a copy that says so. The exception itse
 one object many times.
 """
 
-import copy
 from typing import Final
 
 from szal.errors import (
@@ -21,7 +20,7 @@ from szal.errors import (
     ValueNotJson,
 )
 from szal.interruption import is_interruption
-from szal.raised import attributes_of, is_a, take_after
+from szal.raised import attributes_of, bare_copy, is_a, take_after
 
 __all__ = ["is_meant", "is_telling", "spent"]
 
@@ -62,7 +61,7 @@ def spent(error: BaseException) -> BaseException:
         return error
     kept = error
     try:
-        kept = copy.copy(error)
+        kept = bare_copy(error)
         take_after(kept, error)
     except BaseException as problem:
         if is_interruption(problem):
