@@ -10,13 +10,18 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from dask_cluster import shared_cluster
 from hypothesis import settings
 from pairs import FULL
 from stores.postgres_server import PostgresServer, postgres_server
 
 from szal.stores import open_store
+
+if TYPE_CHECKING:
+    import distributed
 
 # The processes that tests start are not measured: they would take twice as long, and reach nothing more.
 if "PYTEST_XDIST_WORKER" in os.environ:  # the one that starts the workers has to pass it on
@@ -93,6 +98,23 @@ def server() -> Iterator[PostgresServer]:
     server = postgres_server()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a dask cluster of two processes is, which all workers of pytest share: nobody kills anything of it."""
+    folder = tmp_path_factory.getbasetemp()
+    with shared_cluster(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def dask_client(dask_address: str) -> "Iterator[distributed.Client]":
+    """A client of that."""
+    import distributed
+
+    with distributed.Client(dask_address, set_as_default=False, timeout=30) as client:
+        yield client
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the tests of executors have done elsewhere: functions that are found by import."""
 
 import os
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ def fail(ctx):
 class Unpicklable(Exception):
     def __init__(self, one, two):
         super().__init__(f"{one} {two}")
+        self.lock = threading.Lock()  # with dask's help all else can
 
 
 def fail_unpicklable(ctx):
@@ -173,3 +175,107 @@ def die_once(ctx):
     if ctx.step.name == "dies" and not go.exists():
         os._exit(1)
     return ctx.step.name
+
+
+large = Flow("large")
+
+
+@large.step
+def doubled(text):
+    return text * 2
+
+
+@large.step(foreach="inputs.places")
+def part(doubled, item):
+    return doubled[:item]
+
+
+def length(ctx):
+    if ctx.step.name == "a":
+        return ctx.inputs["text"] * 2
+    return [ctx.item, len(ctx.outputs["a"])]
+
+
+changing = Flow("changing")
+
+
+@changing.step
+def numbers(n):
+    return list(range(n))
+
+
+@changing.step(foreach=[1, 2, 3, 4])
+def change(numbers, item):
+    numbers.append(item)
+    return len(numbers)
+
+
+@changing.step(needs=change)
+def after(numbers):
+    return len(numbers)
+
+
+def tell_and_wait(begun, go):
+    append(begun, "begun")
+    until = time.monotonic() + LONG
+    while not Path(go).exists():
+        if time.monotonic() > until:
+            raise TimeoutError("the file of the test never came")
+        time.sleep(0.002)
+
+
+def die(ctx):
+    """Say that it was called; of the step that *dies*, kill the process, so often."""
+    log, name = ctx.inputs["log"], ctx.step.name
+    append(log, name)
+    if name == ctx.inputs["dies"] and Path(log).read_text().split().count(name) <= ctx.inputs["times"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return name
+
+
+def dies_somewhere(ctx):
+    """Write a line as its effect, and kill a process before or after that, at one place, once."""
+    name = ctx.step.name if ctx.index is None else f"{ctx.step.name}[{ctx.index}]"
+    for when in ("before", "after"):
+        died = Path(ctx.inputs["died"])
+        if ctx.inputs["place"] == f"{when} {name}" and not died.exists():
+            died.touch()
+            os.kill(ctx.inputs.get("pid") or os.getpid(), signal.SIGKILL)
+            time.sleep(LONG)  # until that is noticed
+        if when == "before":
+            append(ctx.inputs["log"], name)
+    return [name, sorted(ctx.outputs)]
+
+
+def dies_together(ctx):
+    """Kill a process, once, when another step has begun as well."""
+    name = ctx.step.name
+    append(ctx.inputs["log"], name)
+    died = Path(ctx.inputs["died"])
+    if died.exists() or name == "first":
+        return name
+    if name == "pay":
+        until = time.monotonic() + LONG
+        while Path(ctx.inputs["log"]).read_text().split().count("look") == 0 and time.monotonic() < until:
+            time.sleep(0.002)
+        died.touch()
+        os.kill(ctx.inputs["pid"], signal.SIGKILL)
+    time.sleep(LONG)
+    return name
+
+
+doomed = Flow("doomed")
+
+
+@doomed.step
+def begun():
+    return os.getpid()
+
+
+@doomed.step
+def kills(begun, pid, died):
+    if not Path(died).exists():
+        Path(died).touch()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(LONG)
+    return "done"

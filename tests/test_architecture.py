@@ -255,6 +255,8 @@ ROOMS: dict[str, dict[str, str]] = {
         "handlers": "which function does which step",
         "link": "what a handler in a child process has of the engine",
         "remote_context": "what a handler is given where it is called elsewhere",
+        "sharing": "what attempts have in common, sent once",
+        "adapter": "what an executor may have that is more than one",
         "remote": "one attempt as it is sent elsewhere, and what comes back",
         "sending": "attempts that are made elsewhere",
         "on_executor": "attempts that an executor makes",
@@ -384,6 +386,9 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "contrib": {
         "streaming": "streams to browsers, of which a server has threads for so many",
+        "dask.claims": "calls on a dask cluster that are made once",
+        "dask.executor": "an executor there",
+        "dask": "szal on dask",
         "application": "the engine of an application, in each of its processes",
         "flask": "szal in Flask",
         "prometheus": "metrics for Prometheus",

@@ -15,9 +15,11 @@ import click
 
 from szal import process_events
 from szal.cli.console import stderr, write
+from szal.cli.executors import Elsewhere
 from szal.cli.history import keeps, opened
 from szal.cli.interrupt import Interruption, Terminated
 from szal.cli.live import View
+from szal.cli.lost import ExecutorGone, RecordLost
 from szal.cli.target import Target
 from szal.clock import monotonic
 from szal.engine.config import Durability, EngineConfig
@@ -25,7 +27,7 @@ from szal.engine.engine import Engine
 from szal.engine.inspection import await_pending
 from szal.engine.status import ExecutionStatus, is_left_by_a_person
 from szal.engine.view import status_of
-from szal.errors import StoreError, SzalError
+from szal.errors import ExecutorBroken, StoreError
 from szal.events.bus import WorkflowEvent
 from szal.events.progress import InBulk
 from szal.model.flow import FlowDef
@@ -37,28 +39,17 @@ from szal.steps.supervisor import supervisor
 from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
 
-__all__ = ["PAUSED", "Job", "Outcome", "RecordLost", "Settings", "execute", "leave", "leave_at_once", "sink_of"]
+__all__ = ["PAUSED", "Job", "Outcome", "Settings", "execute", "leave", "leave_at_once", "sink_of"]
 
 PAUSED: Final = 3
 """The exit status for an execution that waits for something."""
 
+_AT_A_TIME: Final = 16
 _PATIENCE: Final = 0.5  # seconds for threads that were left behind to end by themselves
 _GRACE: Final = 5.0
 """Seconds for what runs to end once it is told to; commands have their own."""
 _SHARE_OF_GRACE: Final = 0.6
 """Of the seconds that this szal itself has, where it is a command of another: the rest is for what it has to write."""
-
-
-@attrs.define
-class RecordLost(SzalError):
-    """The flow has run, or has begun to, but its store failed."""
-
-    execution_id: str | None
-    problem: str
-
-    def __str__(self) -> str:
-        what = "what has run" if self.execution_id is None else f"execution {self.execution_id}"
-        return f"{what} could not be recorded: {self.problem}"
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +58,8 @@ class Settings:
 
     store: str | None = None
     recorded: bool = False
-    max_concurrency: int = 16
+    elsewhere: Elsewhere | None = None
+    max_concurrency: int | None = None
     timeout: float | None = None
     durability: Durability = "flow"
     lease_ttl: float = 30.0
@@ -75,8 +67,10 @@ class Settings:
 
     def config(self, target: Target, **more: Any) -> EngineConfig:
         """Return the settings of an engine that runs *target*."""
+        if self.elsewhere is not None:
+            more["executor"] = self.elsewhere.executor
         return target.config(
-            max_concurrency=self.max_concurrency,
+            max_concurrency=self.max_concurrency or self._steps_at_a_time(),
             timeout=self.timeout,
             durability=self.durability,
             lease_ttl=self.lease_ttl,
@@ -84,6 +78,9 @@ class Settings:
             cancel_grace=min(_GRACE, share_of_parents_grace(_SHARE_OF_GRACE)),
             **more,
         )
+
+    def _steps_at_a_time(self) -> int:
+        return _AT_A_TIME if self.elsewhere is None else max(_AT_A_TIME, self.elsewhere.workers)
 
 
 @attrs.frozen(kw_only=True)
@@ -242,6 +239,8 @@ class _Running:
             return None
         except StoreError as error:
             raise RecordLost(self.execution_id or self.job.execution_id, str(error)) from error
+        except ExecutorBroken as error:
+            raise ExecutorGone(self.execution_id if self._is_kept else None, str(error)) from error
 
     @contextlib.contextmanager
     def _until_it_is_told(self) -> Iterator[None]:

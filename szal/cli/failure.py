@@ -9,9 +9,9 @@ from typing import Any, Final
 import click
 
 from szal.cli.console import stderr, stdout, write
-from szal.cli.execute import RecordLost
 from szal.cli.help import Command
 from szal.cli.inputs import as_input, how_to_give
+from szal.cli.lost import ExecutorGone, RecordLost
 from szal.cli.text import clean
 from szal.errors import InvalidFlow, InvalidInputs, LoadError, SzalError
 from szal.expressions.path import Json
@@ -47,7 +47,7 @@ class Telling(Command):
         try:
             return super().invoke(ctx)
         except (SzalError, OSError) as error:
-            status = 1 if isinstance(error, RecordLost) else 2
+            status = 1 if isinstance(error, RecordLost | ExecutorGone) else 2
             raise _Failure(_message(error, self.form_of_input), status, ctx.meta.get(_ANSWER, {})) from error
 
     def main(

@@ -16,6 +16,7 @@ from szal.cli.closing import closing
 from szal.cli.console import Stream, console_for, stderr, write
 from szal.cli.document import record_json
 from szal.cli.execute import Outcome, Settings, leave
+from szal.cli.executors import executor_option, opened_executor
 from szal.cli.history import keeps
 from szal.cli.interrupt import hear_of_children
 from szal.cli.options import duration_of, needed, store_option
@@ -32,13 +33,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _OPTIONS = (
     store_option,
+    executor_option,
     click.option(
         "--max-concurrency",
         type=click.IntRange(min=1),
-        default=16,
-        show_default=True,
         metavar="N",
-        help="Steps at a time.",
+        help="Steps at a time. Without it 16, or as many as the --executor has workers, where these are more.",
     ),
     click.option(
         "--timeout",
@@ -94,7 +94,8 @@ def run_options(function: _F) -> _F:
     def command(
         *,
         store: str | None,
-        max_concurrency: int,
+        executor: str | None,
+        max_concurrency: int | None,
         timeout: float | None,
         durability: Durability | None,
         lease_ttl: float,
@@ -106,16 +107,18 @@ def run_options(function: _F) -> _F:
             needed(store)
         if not lease_ttl > 0:
             raise click.BadParameter("it must be more than 0", param_hint="--lease-ttl")
-        settings = Settings(
-            store=store,
-            recorded=as_json,
-            max_concurrency=max_concurrency,
-            timeout=timeout,
-            durability=durability or "flow",
-            lease_ttl=lease_ttl,
-            cwd=cwd,
-        )
-        function(settings=settings, **rest)
+        with opened_executor(executor) as elsewhere:
+            settings = Settings(
+                store=store,
+                recorded=as_json,
+                elsewhere=elsewhere,
+                max_concurrency=max_concurrency,
+                timeout=timeout,
+                durability=durability or "flow",
+                lease_ttl=lease_ttl,
+                cwd=cwd,
+            )
+            function(settings=settings, **rest)
 
     for option in reversed(_OPTIONS):
         command = option(command)

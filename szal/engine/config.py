@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import attrs
 
@@ -60,6 +60,15 @@ def check_store(name: str, store: object, wanted: str) -> None:
     if isinstance(store, type) or not all(callable(getattr(store, method, None)) for method in _METHODS):
         told = f"the class {store.__name__}" if isinstance(store, type) else type(store).__name__
         raise TypeError(f"{name} must be {wanted}, not {told}")
+
+
+def _adapted(executor: Any) -> Any:
+    """Return what attempts are submitted to in the place of *executor*, checked later."""
+    if executor is None:
+        return None
+    from szal.steps.adapter import adapted
+
+    return adapted(executor)
 
 
 @attrs.frozen(kw_only=True)
@@ -158,7 +167,7 @@ class EngineConfig:
     on_interrupt: OnInterrupt = attrs.field(default="pause")
     capacities: Mapping[str, int] = attrs.field(factory=dict, converter=dict)
     inline: Inline = attrs.field(default="auto")
-    executor: Executor | None = attrs.field(default=None)
+    executor: Executor | None = attrs.field(default=None, converter=_adapted)
     isolation: Isolation | None = attrs.field(default=None)
     around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
     idle_timeout: float = attrs.field(default=10.0)

@@ -98,7 +98,8 @@ class ExecutorBroken(SzalError):
     """The engine's executor takes no more attempts: what it was to run is left as it stands, and can be gone on with.
 
     Cause: a process of the pool died (killed for its memory, a crash, `os._exit`), which breaks a
-        `ProcessPoolExecutor` for good; or the executor was shut down before the run had ended.
+        `ProcessPoolExecutor` for good; or the executor was shut down before the run had ended; or the scheduler of a
+        dask cluster is out of reach. Where it is unknown how far a step came, `was_lost` is true.
     Next: make an engine with another executor, and `resume`: what completed is kept. Without a store, run it again.
 
     >>> print(ExecutorBroken("load", "BrokenProcessPool: a child process terminated abruptly"))
@@ -107,9 +108,11 @@ class ExecutorBroken(SzalError):
 
     step: str
     error: str
+    was_lost: bool = False
 
     def __str__(self) -> str:
-        return f"the executor took step {self.step} no more: {self.error}"
+        what = f"was lost in the middle of step {self.step}" if self.was_lost else f"took step {self.step} no more"
+        return f"the executor {what}: {self.error}"
 
 
 @attrs.define(repr=False, slots=False)

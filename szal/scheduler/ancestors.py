@@ -21,7 +21,7 @@ class Ancestors:
 
     Whatever settles later is not seen, so what a step sees does not change under its hands. What is being undone sees
     *itself* among them: that is its own result, or that of the item of the step that is being undone, at *index*. From
-    any thread of a handler.
+    any thread of a handler. The outputs are copies, but for who does not change them: *is_copied*.
     """
 
     _run: RunInfo
@@ -29,6 +29,7 @@ class Ancestors:
     _settled_before: int
     _itself: StepResult | None = None
     _index: int | None = None
+    _is_copied: bool = True
     _outputs: dict[str, Json] = attrs.field(factory=dict, init=False)  # copies of its own, of what it has looked at
     _places: frozenset[int] | None = attrs.field(default=None, init=False)  # of all, once all of them were asked for
 
@@ -68,10 +69,17 @@ class Ancestors:
             raise KeyError(name)
         self._check(result)
         value = result.output
+        own = self._outputs
+        if not self._is_copied:
+            own[name] = value
+            return value
         if not isinstance(value, list | dict):
             return value
-        own = self._outputs
         return own[name] if name in own else own.setdefault(name, own_copy(value))
+
+    def looked_at(self) -> Iterator[Json]:
+        """Yield the outputs that were looked at."""
+        return iter(self._outputs.values())
 
     def copy(self, name: str) -> StepResult:
         """Return a copy of the result of the one called *name*; raise KeyError, and `OutputMasked` as `output` does.

@@ -20,6 +20,7 @@ from szal.waiters import Mailbox
 __all__ = [
     "Attempt",
     "Encode",
+    "Lost",
     "NotTaken",
     "clear_engine_frames",
     "encode_output",
@@ -33,6 +34,10 @@ Encode: TypeAlias = Callable[[Json], tuple[str, Json]]
 
 class NotTaken(Exception):
     """What was to make an attempt takes none any more: it has not begun."""
+
+
+class Lost(Exception):
+    """What was to make an attempt is out of reach: nobody knows whether it has begun, or how it ended."""
 
 
 class Attempt:

@@ -201,9 +201,13 @@ class StepContext:
     @property
     def _before(self) -> Ancestors:
         if self._ancestors is None:
-            made = Ancestors(self._run, self._node.place, self._call.settled_before, self._undoes, self.index)
+            made = self._made_ancestors(is_copied=True)
             self._ancestors = self.__dict__.setdefault("_ancestors", made)  # another thread may have been faster
         return self._ancestors
+
+    def _made_ancestors(self, *, is_copied: bool) -> Ancestors:
+        place, settled_before = self._node.place, self._call.settled_before
+        return Ancestors(self._run, place, settled_before, self._undoes, self.index, is_copied)
 
     @property
     def item(self) -> Json:
@@ -532,6 +536,19 @@ class StepContext:
     def kept(self) -> dict[str, Any]:
         """What szal's own handlers keep from one step of a run for the next. From any thread. The engine's own."""
         return self._run.kept
+
+    def hand_out_originals(self) -> None:
+        """Have `inputs` and `outputs` be the run's own, for who changes nothing: before they are looked at.
+
+        The engine's own.
+        """
+        self._inputs = self._run.inputs
+        self._ancestors = self._made_ancestors(is_copied=False)
+
+    def looked_at(self) -> Iterator[Json]:
+        """Yield the inputs and, of outputs that are originals, those that were looked at. The engine's own."""
+        yield from self.inputs.values()
+        yield from self._before.looked_at()
 
     @property
     def end(self) -> FlowEnd | None:

@@ -27,7 +27,7 @@ from szal.model.state import StepStatus, Stop
 from szal.raised import cause_of, is_a, set_cause
 from szal.scheduler import retry
 from szal.scheduler.again import back_off, end_unmade, history_of, polls_on, too_late_for
-from szal.scheduler.attempt import Attempt, NotTaken
+from szal.scheduler.attempt import Attempt, Lost, NotTaken
 from szal.scheduler.call import Call
 from szal.scheduler.coordinator import MOST_IN_A_HURRY, Coordinator
 from szal.scheduler.ending import end, settle, settle_now
@@ -96,7 +96,7 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
         announce_attempt(c, attempt)
     forget(c, attempt)
     error, attempt.error = attempt.error, None  # whose traceback leads to the attempt
-    if type(error) is NotTaken:
+    if type(error) is NotTaken or type(error) is Lost:
         _hand_back(c, call, error)
         return
     if attempt.recorded is not None and attempt.context.work is not None:
@@ -107,13 +107,16 @@ def attempt_ended(c: Coordinator, attempt: Attempt) -> None:
     decide(c, call, attempt.output, attempt.encoded, error, last=attempt.is_last)
 
 
-def _hand_back(c: Coordinator, call: Call, error: NotTaken) -> None:
-    """Leave a step as it was before an attempt that nobody was there to make; raise `ExecutorBroken`, once."""
-    run, node = call.run, call.node
-    if run.log is not None and not node.step.idempotent:
+def _hand_back(c: Coordinator, call: Call, error: NotTaken | Lost) -> None:
+    """Leave a step as it was before an attempt that nobody was there to make; raise `ExecutorBroken`, once.
+
+    One that may have begun stays as a crash would leave it.
+    """
+    run, node, was_lost = call.run, call.node, type(error) is Lost
+    if run.log is not None and not node.step.idempotent and not was_lost:
         run.log.withdrawn(node)
     if c.leaving is None:
-        raise ExecutorBroken(node.step.name, str(error)) from cause_of(error)
+        raise ExecutorBroken(node.step.name, str(error), was_lost) from cause_of(error)
 
 
 def settle_recorded(c: Coordinator, call: Call, work: Work, result: StepResult) -> None:

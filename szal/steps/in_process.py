@@ -12,7 +12,7 @@ from szal.scheduler.context import StepContext
 from szal.steps.child_process import MOST_AFTER_KILL, ChildProcess
 from szal.steps.forwarding import levels, log_here
 from szal.steps.messages import Asked, Begun, Broken, Do, Ended, Logged, Made, Promised, Reply, Reported
-from szal.steps.pickling import Packed, pickled, unpickled
+from szal.steps.pickling import Apart, Packed, pickled, unpickled
 from szal.steps.processes import Processes
 from szal.steps.sending import IN_PROCESS
 from szal.steps.supervisor import supervisor
@@ -37,8 +37,9 @@ class InProcess:
     grace: float
 
     words = IN_PROCESS
+    keep = None
 
-    def make(self, data: Packed, ctx: StepContext) -> Packed:
+    def make(self, sent: Apart, ctx: StepContext) -> Packed:
         """Have a process do it, which is ended where the attempt is to end; return what it came to.
 
         Raises `ProcessDied`, and `Cancelled` or `StepTimeout` where it was to end and had not ended yet.
@@ -50,7 +51,7 @@ class InProcess:
                 with self.processes.lent(ctx) as child:
                     was_used, attempt = child.was_used, _Attempt(child, ctx, self.grace)
                     try:
-                        return attempt.make(data)
+                        return attempt.make(sent.data)
                     except _Gone:
                         self.processes.end(child, monotonic() + MOST_AFTER_KILL)
                 if not was_used or attempt.has_begun or attempt.is_told:

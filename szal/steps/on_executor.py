@@ -1,7 +1,9 @@
 """Attempts that an executor makes: given to it, and waited for."""
 
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import Final
 
@@ -11,9 +13,11 @@ from szal.errors import Cancelled, describe
 from szal.scheduler.attempt import NotTaken
 from szal.scheduler.call import Where
 from szal.scheduler.context import StepContext
-from szal.steps.pickling import Packed
+from szal.steps.adapter import Again, KeepsData, tells_when_it_begins
+from szal.steps.pickling import Apart, Packed
 from szal.steps.remote import perform
 from szal.steps.sending import ON_EXECUTOR
+from szal.steps.sharing import Keep
 
 __all__ = ["OnExecutor"]
 
@@ -29,22 +33,30 @@ class OnExecutor:
 
     words = ON_EXECUTOR
 
-    def make(self, data: Packed, ctx: StepContext) -> Packed:
-        """Send it, wait for what comes back, and return that. Raises `NotTaken` where it takes nothing any more."""
-        return self._result(self._submit(data, ctx), ctx)
+    @property
+    def keep(self) -> Keep | None:
+        """What has it keep values that several attempts have in common, if it can."""
+        return self.executor.keep if isinstance(self.executor, KeepsData) else None
 
-    def _submit(self, data: Packed, ctx: StepContext) -> "Future[Packed]":
-        if self._tells_when_it_begins:
+    def make(self, sent: Apart, ctx: StepContext) -> Packed:
+        """Send it, wait for what comes back, and return that.
+
+        Raises `NotTaken` where the executor takes nothing any more, and `Lost` where it is gone.
+        """
+        if tells_when_it_begins(self.executor):
             ctx.call.queue()
-        try:
-            return self.executor.submit(perform, data)
-        except (BrokenExecutor, RuntimeError) as error:  # it is broken, or was shut down
-            raise NotTaken(describe(error)) from error
+        there: Callable[..., Packed] = perform  # with the bytes that *kept* stand for
+        submit: Callable[[], Future[Packed]] = partial(self.executor.submit, there, sent.data, None, *sent.kept)
+        while True:
+            try:
+                return self._result(_taken(submit), ctx)
+            except Again as again:
+                submit = again.submit
 
     def _result(self, future: "Future[Packed]", ctx: StepContext) -> Packed:
         """Wait for the executor, also where nobody waits for this attempt: what it shares with others is in use there.
 
-        Raises `Cancelled` or `StepTimeout` where it was to end and had not begun, and `NotTaken`.
+        Raises `Cancelled` or `StepTimeout` where it was to end and had not begun, `NotTaken`, `Lost` and `Again`.
         """
         call = ctx.call
         with ctx.woken() as waiter:
@@ -61,12 +73,13 @@ class OnExecutor:
         except CancelledError as error:  # by whoever has shut down the executor: it has not begun
             raise NotTaken("it was shut down") from error
 
-    @property
-    def _tells_when_it_begins(self) -> bool:
-        """Whether futures of this executor are `running` from when a worker has them: not all say so."""
-        from concurrent.futures import ProcessPoolExecutor  # whoever has one has imported it
 
-        return isinstance(self.executor, ThreadPoolExecutor | ProcessPoolExecutor)
+def _taken(submit: "Callable[[], Future[Packed]]") -> "Future[Packed]":
+    """Return the future of what was submitted; raise `NotTaken` where the executor takes nothing any more."""
+    try:
+        return submit()
+    except (BrokenExecutor, RuntimeError) as error:  # it is broken, or was shut down
+        raise NotTaken(describe(error)) from error
 
 
 def _release(waiter: Lock) -> None:

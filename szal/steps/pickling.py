@@ -4,15 +4,22 @@ import importlib
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from szal.errors import describe
 
-__all__ = ["Packed", "pickled", "problem_of_pickling", "unpickled"]
+__all__ = ["Apart", "Packed", "pickled", "pickled_apart", "problem_of_pickling", "unpickled"]
 
 Packed: TypeAlias = bytes
+
+
+class Apart(NamedTuple):
+    """A pickle, and what stands for those values that were left out of it, in the place of their pickles."""
+
+    data: Packed
+    kept: Sequence[object] = ()
 
 
 def pickled(value: object) -> Packed:
@@ -26,9 +33,24 @@ def pickled(value: object) -> Packed:
     return data.getvalue()
 
 
-def unpickled(data: Packed) -> Any:
-    """Return what *data* is a pickle of: of the engine, or of what it has chosen. Raises whatever loading it does."""
-    return pickle.loads(data)  # noqa: S301
+def pickled_apart(value: object, kept: Mapping[int, object]) -> Apart:
+    """Return *value* as a pickle without what is *kept*, by its `id`. Raises whatever its code makes of that."""
+    if not kept:
+        return Apart(pickled(value))
+    data = io.BytesIO()
+    pickler = _ApartPickler(data, kept)
+    pickler.dump(value)
+    return Apart(data.getvalue(), pickler.used)
+
+
+def unpickled(data: Packed, kept: Sequence[Packed] = ()) -> Any:
+    """Return what *data* is a pickle of: of the engine, or of what it has chosen. Raises whatever loading it does.
+
+    *kept* are the pickles of what was left out.
+    """
+    if not kept:
+        return pickle.loads(data)  # noqa: S301
+    return _ApartUnpickler(io.BytesIO(data), kept).load()
 
 
 def problem_of_pickling(value: object) -> str | None:
@@ -51,6 +73,33 @@ class _Pickler(pickle.Pickler):
                 if found is value and depth:
                     return _found, (value.__module__, value.__qualname__, depth)
         return NotImplemented
+
+
+class _ApartPickler(_Pickler):
+    def __init__(self, file: io.BytesIO, kept: Mapping[int, object]) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self._kept = kept
+        self._places: dict[int, int] = {}
+        self.used: list[object] = []
+
+    def persistent_id(self, value: object) -> int | None:
+        key = id(value)
+        if key not in self._kept:
+            return None
+        if key not in self._places:
+            self._places[key] = len(self.used)
+            self.used.append(self._kept[key])
+        return self._places[key]
+
+
+class _ApartUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, kept: Sequence[Packed]) -> None:
+        super().__init__(file)
+        self._kept = kept
+
+    def persistent_load(self, place: Any) -> Any:
+        """Return what was left out: whoever asks has one of its own."""
+        return unpickled(self._kept[place])
 
 
 def _found(module: str, name: str, depth: int) -> Callable[..., Any]:

@@ -1,8 +1,7 @@
 """One attempt as it is sent elsewhere, what is done with it there, and what comes back: pickles, all of it."""
 
-import pickle
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,8 +14,9 @@ from szal.model.luggage import Luggage
 from szal.steps.around import Surrounding, within
 from szal.steps.errand import Errand
 from szal.steps.link import Link
-from szal.steps.pickling import Packed, pickled, problem_of_pickling
+from szal.steps.pickling import Apart, Packed, pickled, pickled_apart, problem_of_pickling, unpickled
 from szal.steps.remote_context import RemoteContext
+from szal.steps.sharing import NOTHING_SHARED, Shared
 from szal.steps.up_to_date import IsDone, Unless
 
 __all__ = ["Answer", "Parcel", "packed", "perform", "unpacked"]
@@ -46,6 +46,12 @@ class Parcel:
             link.begin()
         output: Json = handler(self.context)
         return output
+
+    def common(self) -> Iterator[Json]:
+        """Yield what it may have in common with others, of what its context has."""
+        if self.context is not None:
+            yield from self.context.inputs.values()
+            yield from (result.output for result in self.context.results.values())
 
     def parts(self) -> Iterator[tuple[str, Any]]:
         """Yield what it is made of, each with a name, for who looks for what cannot be pickled."""
@@ -97,10 +103,16 @@ class Answer:
         raise error
 
 
-def packed(parcel: Parcel, step: str, where: str) -> Packed:
-    """Return *parcel* as it is sent; raise `NotSendable`, which names what cannot be pickled."""
+def packed(
+    parcel: Parcel, step: str, where: str, common: Iterable[Json] = (), shared: Shared = NOTHING_SHARED
+) -> Apart:
+    """Return *parcel* as it is sent; large values that are *shared* are sent apart.
+
+    *common* is what its arguments may have in common with others. Raises `NotSendable`, which names what cannot be
+    pickled.
+    """
     try:
-        return pickled(parcel)
+        return pickled_apart(parcel, shared.among((*common, *parcel.common())))
     except Exception as error:
         for what, value in parcel.parts():
             if (problem := problem_of_pickling(value)) is not None:
@@ -111,7 +123,7 @@ def packed(parcel: Parcel, step: str, where: str) -> Packed:
 def unpacked(data: Packed, step: str, where: str) -> Answer:
     """Return what has come back; raise `NotSendable` for what this process cannot load."""
     try:
-        answer = pickle.loads(data)  # noqa: S301 (of the executor that the program chose)
+        answer = unpickled(data)
     except Exception as error:
         raise NotSendable(step, "what it has come to cannot be loaded here", describe(error), where) from error
     assert isinstance(answer, Answer)
@@ -122,10 +134,10 @@ _THERE: Final = "what was sent cannot be loaded there"
 _BACK: Final = "its output cannot be sent back"
 
 
-def perform(data: Packed, link: Link | None = None) -> Packed:
+def perform(data: Packed, link: Link | None = None, *kept: Packed) -> Packed:
     """Do what was sent, and return what came of it: whatever comes up goes back. Where it was sent to."""
     try:
-        parcel = pickle.loads(data)  # noqa: S301 (of the engine that submitted it)
+        parcel = unpickled(data, kept)
     except BaseException as error:  # noqa: BLE001 (modules that are imported may do anything)
         return pickled(Answer(lost=(_THERE, describe(error))))
     try:

@@ -16,9 +16,10 @@ from szal.scheduler.context import Handler, StepContext
 from szal.steps.around import Surrounding, within
 from szal.steps.errand import Errand, Hole
 from szal.steps.handlers import call_named, call_python, do_shell, named_call, undo_as_configured
-from szal.steps.pickling import Packed, problem_of_pickling
+from szal.steps.pickling import Apart, Packed, problem_of_pickling
 from szal.steps.remote import Parcel, packed, unpacked
 from szal.steps.remote_context import RemoteContext
+from szal.steps.sharing import Keep, Shared
 from szal.steps.up_to_date import Unless, is_up_to_date
 
 __all__ = ["IN_PROCESS", "ON_EXECUTOR", "Place", "Words", "is_sent", "problems_of_sending", "sent"]
@@ -44,8 +45,12 @@ class Place(Protocol):
     def words(self) -> Words:
         """What is said of it."""
 
-    def make(self, data: Packed, ctx: StepContext) -> Packed:
-        """Have `perform` do *data* there, and return what that returned. Blocks, until it has or is to end."""
+    @property
+    def keep(self) -> Keep | None:
+        """What has it keep large values, which several attempts have in common, if it can."""
+
+    def make(self, sent: Apart, ctx: StepContext) -> Packed:
+        """Have `perform` do what is *sent* there, and return what that returned. Blocks, until it has or is to end."""
 
 
 @runtime_checkable
@@ -72,8 +77,9 @@ def sent(
 ) -> list[Handler | None]:
     """Return what does each step, each within *around*: in its place, or here where it has none."""
     here = within(around, handlers)
+    shared = {id(place): Shared(place.keep) for place in places if place is not None}
     return [
-        at_home if handler is None or place is None else Sends(place, around, handler)
+        at_home if handler is None or place is None else Sends(place, around, handler, shared[id(place)])
         for place, handler, at_home in zip(places, handlers, here, strict=True)
     ]
 
@@ -114,6 +120,7 @@ class Sends:
     place: Place
     around: Sequence[Surrounding]
     handler: Handler
+    shared: Shared
 
     def __call__(self, ctx: StepContext) -> Json:
         """Send it, wait for what comes back, and return or raise that."""
@@ -122,13 +129,15 @@ class Sends:
             handler, is_done = self.handler.handler, self.handler.is_done
             if is_done is is_up_to_date:  # it looks at files of this machine, as commands do
                 return Unless(is_done, attrs.evolve(self, handler=handler))(ctx)
+        ctx.hand_out_originals()  # the pickles are copies
         errand = _errand(handler, ctx)
         needs_context = self.around or is_done is not None or errand.takes_context
         context = RemoteContext.of(ctx) if needs_context else None
         name, where = ctx.step.name, self.place.words.where
         around = [_as_sent(each, ctx) for each in self.around]
-        data = packed(Parcel(errand, context, around, is_done), name, where)
-        return unpacked(self.place.make(data, ctx), name, where).outcome(name, where)
+        parcel = Parcel(errand, context, around, is_done)
+        sent = packed(parcel, name, where, ctx.looked_at(), self.shared)
+        return unpacked(self.place.make(sent, ctx), name, where).outcome(name, where)
 
 
 def _as_sent(around: Surrounding, ctx: StepContext) -> Surrounding:

@@ -33,19 +33,22 @@ from szal import (
 )
 
 
-@pytest.fixture(scope="module", params=["thread", "process", "isolated"])
+@pytest.fixture(scope="module", params=["thread", "process", "dask", "isolated"])
 def executor(request):
     if request.param == "thread":
         made = ThreadPoolExecutor(2)
     elif request.param == "process":
         made = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    elif request.param == "dask":
+        pytest.importorskip("distributed", reason="szal[dask] is not installed")
+        made = request.getfixturevalue("dask_client").get_executor(pure=False)
     else:
         made = SharedProcesses(2)
     with made:
         yield made
 
 
-EXECUTORS = pytest.mark.parametrize("executor", ["thread", "process"], indirect=True)
+EXECUTORS = pytest.mark.parametrize("executor", ["thread", "process", "dask"], indirect=True)
 """For what is not so in child processes: engine/test_isolation.py says what is so there."""
 
 

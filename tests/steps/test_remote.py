@@ -42,7 +42,7 @@ def test_so_is_a_module_that_is_not_there(monkeypatch):
     module = types.ModuleType("only_here")
     exec("def work():\n    return 1", module.__dict__)
     monkeypatch.setitem(sys.modules, "only_here", module)
-    sent = packed(Parcel(Errand(module.work), None), "a", WHERE)
+    sent = packed(Parcel(Errand(module.work), None), "a", WHERE).data
     assert unpacked(perform(sent), "a", WHERE).outcome("a", WHERE) == 1
     monkeypatch.delitem(sys.modules, "only_here")
     with pytest.raises(NotSendable, match="cannot be loaded there: ModuleNotFoundError: No module named 'only_here'"):
