@@ -22,7 +22,8 @@ QUIET = 60  # no level of logging is as high
 
 def begin(*arguments: object) -> "tuple[subprocess.Popen[str], str]":
     """Begin a cluster; return its process, and where its scheduler is."""
-    path = os.pathsep.join([str(Path(szal.__file__).parents[1]), str(HERE), os.environ.get("PYTHONPATH", "")])
+    found = [Path(szal.__file__).parents[1], HERE, HERE.parent / "examples", os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(map(str, found))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     process = subprocess.Popen(
         [sys.executable, __file__, *map(str, arguments)],

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from pairs import FULL
 from processes import UNMEASURED, wait_until
 from web import ask, free_port, running, send
 
@@ -46,6 +47,25 @@ def test_etl_loads_each_order_once_and_takes_a_bad_day_back(tmp_path: Path, monk
     with closing(sqlite3.connect("warehouse.db")) as warehouse:
         assert warehouse.execute("SELECT count(*), sum(euros) FROM orders").fetchone() == (8, 584.94)
     assert etl.run({"day": "2026-11-25"})["load"].status is StepStatus.ROLLED_BACK
+
+
+def test_words_are_counted_on_a_dask_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dask_address: str
+) -> None:
+    pytest.importorskip("distributed", reason="szal[dask] is not installed")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "argv", ["words_on_dask.py", dask_address])
+    assert output_of("words_on_dask.py", capsys).splitlines() == [
+        "counted elsewhere: True",
+        "{'the': 4, 'fox': 3, 'dog': 3}",
+    ]
+
+
+@pytest.mark.skipif(not FULL, reason="begins a cluster: takes 5 s")
+def test_so_they_are_on_a_cluster_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "words_on_dask.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=CLEAN, capture_output=True, text=True, timeout=100)
+    assert done.stdout.splitlines()[-1] == "{'the': 4, 'fox': 3, 'dog': 3}", done.stderr
 
 
 def test_workers_deliver_what_a_shop_has_submitted(tmp_path: Path) -> None:

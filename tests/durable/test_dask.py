@@ -1,5 +1,6 @@
 """A worker of a dask cluster, or its scheduler, that is killed (-9) in the middle of an execution."""
 
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from itertools import product
@@ -10,7 +11,7 @@ from counting import Counting
 from dask_cluster import own_cluster
 from distributed import Client
 from helper_engine import LONG, bounded, statuses
-from pairs import FULL, shared_out
+from pairs import FULL
 
 from szal import Engine, EngineConfig, ExecutorBroken, FlowDef, FlowMode, StepDef
 from szal.contrib.dask import DaskExecutor, KilledWorker
@@ -116,6 +117,8 @@ def matrix_flow():
     return FlowDef("f", FlowMode.DAG, steps=[a, b, c, items, last])
 
 
+ROWS = [*product(PLACES, ["sqlite", "postgres"])]
+"""Each version of Python takes another one."""
 ENDS = {
     "a": ["a", []],
     "b": ["b", ["a"]],
@@ -144,7 +147,7 @@ def check(result, log, place, retries):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("place", "kind"), shared_out([*product(PLACES, ["sqlite", "postgres"])], len(PLACES) * 2))
+@pytest.mark.parametrize(("place", "kind"), ROWS if FULL else [ROWS[sys.version_info.minor % len(ROWS)]])
 def test_wherever_a_worker_dies_it_ends_as_if_nothing_had_happened(doomed, new_engine, tmp_path, place):
     inputs = {"log": str(tmp_path / "log"), "died": str(tmp_path / "died"), "place": place}
     engine = new_engine(handlers.dies_somewhere, executor=DaskExecutor(doomed), event_sink=(retries := Retries()))
@@ -154,9 +157,8 @@ def test_wherever_a_worker_dies_it_ends_as_if_nothing_had_happened(doomed, new_e
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.skipif(not FULL, reason="a cluster is begun for each place: takes a minute")
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.skipif(not FULL, reason="a cluster is begun for each place: takes two minutes")
+@pytest.mark.parametrize(("place", "kind"), ROWS)
 def test_wherever_the_scheduler_dies_another_cluster_goes_on(new_engine, dask_client, tmp_path, place):
     with doomed_cluster(1) as (process, client):
         paths = {"log": str(tmp_path / "log"), "died": str(tmp_path / "died"), "pid": process.pid}
