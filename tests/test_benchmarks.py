@@ -36,7 +36,7 @@ def _package() -> ModuleType:
 
 
 _package()
-from benchmarks import command, docs, fleet, order, page, plots, processors, statements, svg  # noqa: E402
+from benchmarks import command, dashboard, docs, fleet, order, page, plots, processors, statements, svg  # noqa: E402
 from benchmarks.case import Case, Growth, Ideal, Series, Versus, VersusBest  # noqa: E402
 from benchmarks.catalogue import CASES, trace_case  # noqa: E402
 from benchmarks.measure import Found, Plan, measure  # noqa: E402
@@ -493,6 +493,13 @@ def test_the_order_of_a_graph_is_told_before_and_after_it_is_known(capsys: pytes
 def test_the_order_of_a_trace_can_be_told_too(capsys: pytest.CaptureFixture[str]) -> None:
     order.main([str(MONTAGE), "--workers", "3", "--makespan", "0.05"])
     assert capsys.readouterr().out.startswith("montage-small, on 3 workers: 0.05 s at least")
+
+
+def test_the_pages_of_the_dashboard_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dashboard.main(["--executions", "10", "--steps", "20", "--times", "1", "--databases", "sqlite"]) == 0
+    out = capsys.readouterr().out
+    assert "| page | sqlite: 10 | ratio |" in out
+    assert re.search(r"\| one of many steps \| \d+ ms \| [\d.]+ \|", out)
 
 
 def test_a_fleet_is_measured_and_told_in_a_page(

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import urllib.error
 import urllib.request
 
@@ -44,6 +45,16 @@ def test_others_are_let_in_only_with_a_token(szal, url, host, monkeypatch):
     assert "lets others in: set SZAL_UI_TOKEN" in refused.stderr.replace("\n", " ")
     monkeypatch.setenv("SZAL_UI_TOKEN", " ")
     assert "the token is empty" in szal("ui", "--store", url, "--host", host).stderr
+
+
+@pytest.mark.parametrize("missing", ["waitress", "flask_wtf"])
+def test_without_its_extra_it_says_which_that_is(szal, url, monkeypatch, missing):
+    for name in [name for name in sys.modules if name.startswith("szal.contrib.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    refused = szal("ui", "--store", url)
+    assert refused.exit_code == 2
+    assert 'szal ui needs an optional part of szal: pip install "szal[web]"' in refused.stderr
 
 
 def test_a_store_that_is_not_there_is_not_made(szal, here):

@@ -17,6 +17,7 @@ _LEFT: Final = 46
 _TOP: Final = 10
 _BOTTOM: Final = 22
 _NICE: Final = (1.0, 2.0, 5.0, 10.0)
+_A_MINUTE: Final = 60
 _A_DAY: Final = 86400
 
 
@@ -96,7 +97,9 @@ class _Scale:
         return self._told(self._rates.moment(place))
 
     def _told(self, moment: datetime) -> str:
-        return f"{moment:%Y-%m-%d}" if self._rates.width >= _A_DAY else f"{moment:%b %d, %H:%M:%S} UTC"
+        if self._rates.width >= _A_DAY:
+            return f"{moment:%Y-%m-%d}"
+        return f"{moment:%b %d, %H:%M} UTC" if self._rates.width >= _A_MINUTE else f"{moment:%b %d, %H:%M:%S} UTC"
 
     def frame(self, told: Callable[[float], str]) -> Iterator[str]:
         """Yield the lines for values, and what stands at both axes."""
