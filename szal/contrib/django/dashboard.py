@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from django.conf import settings
+import django.conf
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
@@ -48,7 +48,7 @@ def dashboard(actions: bool = False, authorize: Authorize = is_staff) -> list[An
     def view(request: HttpRequest, path: str) -> HttpResponse:
         if not (_is_signed_in(request) or authorize(request, "look", None)):
             query = urlencode({"next": request.get_full_path()}, safe="/")
-            return HttpResponseRedirect(f"{resolve_url(settings.LOGIN_URL)}?{query}")
+            return HttpResponseRedirect(f"{resolve_url(django.conf.settings.LOGIN_URL)}?{query}")
         return _answer(application(), request, path)
 
     # Its forms have tokens of their own. It looks at what is committed, and what it tells is committed.
@@ -68,8 +68,8 @@ def _application(actions: bool, authorize: Authorize) -> "Flask":
     def may(action: str, execution_id: str | None) -> bool:
         return authorize(flask.request.environ[_REQUEST], action, execution_id)
 
-    made = wsgi(engine, actions, may, secret_key=settings.SECRET_KEY)
-    made.config["SESSION_COOKIE_SECURE"] = settings.SESSION_COOKIE_SECURE
+    made = wsgi(engine, actions, may, secret_key=django.conf.settings.SECRET_KEY)
+    made.config["SESSION_COOKIE_SECURE"] = django.conf.settings.SESSION_COOKIE_SECURE
     return made
 
 
