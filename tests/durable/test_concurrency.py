@@ -291,6 +291,7 @@ class TestWhatIsSaid:
         with pytest.raises(InvalidFlow, match=problem):
             keyed(key=key, inputs=inputs or {}).validate()
 
+    @pytest.mark.parametrize("kind", ["memory"])
     @pytest.mark.parametrize(
         ("key", "inputs", "problem"),
         [
@@ -309,6 +310,7 @@ class TestWhatIsSaid:
                 call(keyed(key=key), inputs)
         assert store.list() == []
 
+    @pytest.mark.parametrize("kind", ["memory", "sqlite"])
     def test_any_value_makes_one(self, new_engine, store):
         engine = new_engine()
         for number, (value, key) in enumerate([(7, "7"), ([1, "ä"], '[1, "ä"]'), (True, "true")]):
@@ -318,7 +320,7 @@ class TestWhatIsSaid:
             assert found.concurrency_key == key
             assert decode_record(encode_record(found)) == found
 
-    def test_a_sub_flow_has_none(self, new_engine):
+    def test_a_sub_flow_has_none(self):
         step = StepDef("s", step_type="sub_flow", config={"flow_name": "f"})
         with pytest.raises(InvalidFlow, match="sub-flow 'f': it has a concurrency_key, and runs within another"):
             FlowDef("outer", steps=[step], sub_flows=[keyed(key="one")]).validate()

@@ -169,7 +169,7 @@ ACTIONS = st.lists(
 
 
 @given(actions=ACTIONS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_asked_no_more_is_held_than_there_is_and_the_first_in_line_has_it_first(
     sqlite_at_random: Store, actions: Sequence[tuple[str, Any, int]]
 ) -> None:
