@@ -81,15 +81,14 @@ def measure(url: str, workers: int, flows: int, steps: int, at_a_time: int) -> M
             for _ in range(flows):
                 shop.submit(fleet, connection=connection)
         pids = [process.pid for process in processes]
-        server = processors.server_of(connection)
-        before = processors.seconds_of(pids), processors.seconds_of(server)
+        before = processors.seconds_of(pids), processors.seconds_of(processors.server_of(connection))
         began = time.monotonic()
         connection.commit()
         connection.autocommit = True
         left = "SELECT count(*) FROM szal_executions WHERE state <> 'Completed'"
         _await(lambda: _one(connection, left) == 0, "not all flows have ended")
         seconds = time.monotonic() - began
-        after = processors.seconds_of(pids), processors.seconds_of(server)
+        after = processors.seconds_of(pids), processors.seconds_of(processors.server_of(connection))
     by_workers, by_server = (
         None if one is None or other is None else one - other for one, other in zip(after, before, strict=True)
     )

@@ -74,7 +74,8 @@ def _table(workers: int, flows: int, rows: list[_Row]) -> str:
         share = row.milliseconds / every
         figures = f"{row.calls / flows:.2f} | {row.milliseconds / row.calls:.3f} | {row.milliseconds / flows:.3f}"
         lines.append(f"| {name_of(row.query)} | {figures} | {share:.0%} | {row.wal / flows:,.0f} |")
-    lines.append(f"| all | | | {every / flows:.3f} | 100% | {sum(row.wal for row in rows) / flows:,.0f} |")
+    calls = sum(row.calls for row in rows) / flows
+    lines.append(f"| all | {calls:.2f} | | {every / flows:.3f} | 100% | {sum(row.wal for row in rows) / flows:,.0f} |")
     return "\n".join(lines)
 
 
