@@ -237,11 +237,12 @@ def _measured(
     bound: str | None = "floor",
     sizes: tuple[int, ...] = (10,),
     hurry: float = math.inf,
+    subject: str = "szal",
 ) -> Found:
     """Measure subjects of the file above; all but the first two are peers'."""
     (tmp_path / "made_up_subjects.py").write_text(SUBJECTS_FILE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    case = Case(name="c", title="t", sizes=sizes, quick=sizes, bound=bound)
+    case = Case(name="c", title="t", sizes=sizes, quick=sizes, bound=bound, subject=subject)
     party = Party(module="made_up_subjects")
     peer = Peer(name="peer", requirements=(), bare_threads=("threads",), less=("less",))
     taking_part = [Role(label, party, None if label in ("szal", "floor") else peer) for label in labels]
@@ -256,6 +257,13 @@ def test_szal_is_judged_by_the_fastest_peer_of_each_kind(tmp_path: Path, monkeyp
         ("szal", "engine", 0.5, 0.1),
         ("szal", "threads", 4.0, 0.5),
         ("szal", "less", 20.0, None),
+    ]
+
+
+def test_a_case_may_have_another_subject_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _measured(tmp_path, monkeypatch, "szal", "floor", "engine", bound=None, subject="floor")
+    assert [(verdict.subject, verdict.against, verdict.ratio) for verdict in found.verdicts] == [
+        ("floor", "engine", 0.25)
     ]
 
 
