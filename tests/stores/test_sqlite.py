@@ -151,6 +151,9 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
             ("szal", "m011_queue"),
             ("szal", "m012_schedules"),
             ("szal", "m013_parents"),
+            ("szal", "m014_limits"),
+            ("szal", "m015_reports"),
+            ("szal", "m016_keys"),
         ]
 
 
