@@ -12,11 +12,12 @@ from flask import Flask, abort, redirect
 from processes import wait_until
 
 import szal
-from szal import Engine, ExecutionRecord, FlowDef, StepDef, WorkflowState, open_store
+from szal import Engine, ExecutionRecord, FlowDef, FlowResult, StepDef, StepResult, WorkflowState, open_store
 from szal.clock import utc_now
 from szal.contrib.web import blueprint, wsgi
 from szal.contrib.web.rendering import POLICY
 from szal.contrib.web.server import protect
+from szal.model.state import StepStatus
 
 HOSTILE = "<script>alert(1)</script>\"'&</title><img src=x onerror=alert(2)>\u202e\x1b[31m"
 
@@ -247,6 +248,26 @@ class TestOneExecution:
         assert "There is no such execution" in shop.text("/executions/none", 404)
         assert "There is no execution of this flow" in shop.text("/flows/none", 404)
         assert shop.client.get("/none").status_code == 404
+
+    def test_what_szal_rs_has_recorded(self, shop: Shop) -> None:
+        steps = [StepResult(f"{number:032x}", "", StepStatus.COMPLETED, {"rows": number}) for number in range(2)]
+        result = FlowResult("import", steps, 1.5)
+        shop.store.save(ExecutionRecord("rs", "import", WorkflowState.COMPLETED, result))
+        said = shop.text("/executions/rs")
+        assert f"{0:032x}" in said
+        assert '{"rows": 1}' in said
+        assert "Slowest steps" not in shop.text("/flows/import")
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/?flow=%00&label=a%00=b&error=%00", "/?after=2026%00~x", "/?after=x", "/?since=9999999d"],
+    )
+    def test_what_no_page_has_as_a_link_is_answered_too(self, shop: Shop, path: str) -> None:
+        assert shop.client.get(path).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/executions/%00", "/flows/%00", "/flows/%ED%A0%80", "/outputs/%00", "/graphs/x"])
+    def test_what_no_store_can_hold_is_not_there(self, shop: Shop, path: str) -> None:
+        assert shop.client.get(path).status_code == 404
 
     @pytest.mark.parametrize("name", ["a/b", "nightly@2026-11-26T02:00:00+00:00", "a//b/resume", "ö 100%?#"])
     def test_any_id_has_a_page(self, shop: Shop, name: str) -> None:

@@ -15,6 +15,7 @@ from szal.stores.filters import ExecutionSummary
 
 __all__ = ["STATES", "Asked", "cursor_of"]
 
+_TYPED: Final = ("flow", "label", "since", "until", "error")
 STATES: Final = (*map(str, WorkflowState), INTERRUPTED)
 
 
@@ -40,7 +41,9 @@ class Asked:
     def of(cls, query: Query) -> "Asked":
         """Read them from a query, or from a form."""
         problems: list[str] = []
-        typed = {name: query.get(name, "").strip() for name in ("flow", "label", "since", "until", "error")}
+        typed = {
+            name: query.get(name, "").replace("\0", "").strip() for name in ("flow", "label", "since", "until", "error")
+        }
         states = tuple(dict.fromkeys(state for state in query.getlist("state") if state in STATES))
         which = Which(
             flow=typed["flow"] or None,

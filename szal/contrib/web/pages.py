@@ -147,7 +147,7 @@ class _Pages:
     def flow(self, flow_name: str) -> ResponseReturnValue:
         """Show a flow."""
         self._check("look", None)
-        found = FlowPage.of(store_of(self.engine()), flow_name)
+        found = None if "\0" in flow_name else FlowPage.of(store_of(self.engine()), flow_name)
         if found is None:
             abort(404, "There is no execution of this flow.")
         texts = [_text_of(version.flow) for version in found.versions]
@@ -187,7 +187,7 @@ class _Pages:
         else:
             self._check(action, None)
             self._check_on()
-        asked, ids = Asked.of(given), given.getlist("id")
+        asked, ids = Asked.of(given), [each for each in given.getlist("id") if "\0" not in each]
         problem = None if ids else wanted.problem_with(asked.which)
         if problem is not None or asked.problems:
             raise Refused(problem or "; ".join(asked.problems))
@@ -201,6 +201,8 @@ class _Pages:
     # -- what all have in common -----------------------------------------------------------------------
 
     def _check(self, what: str, execution_id: str | None) -> None:
+        if "\0" in (execution_id or ""):  # which no store can hold
+            abort(404, "There is no such execution.")
         if self.authorize is not None and not self.authorize(what, execution_id):
             abort(403, "You may not do that here.")
 
