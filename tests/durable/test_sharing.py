@@ -69,6 +69,7 @@ def test_nothing_is_written_where_nobody_asked_for_it(new_engine, store, monkeyp
         handler.go.set()
 
 
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_step_is_written_once_a_second_at_most_however_often_it_reports(new_engine, store, monkeypatch):
     """Whatever comes meanwhile, the last of it is what is written."""
     written, done = [], threading.Event()

@@ -341,6 +341,17 @@ def test_a_lost_connection_is_opened_again_and_hears(new_engine, store_url, monk
 
 
 @pytest.mark.parametrize("kind", ["postgres"])
+def test_who_may_only_read_looks_now_and_then(new_engine, store_url):
+    with new_engine() as engine:
+        engine.run(ASKING, execution_id="e")
+        url = store_url.replace("options=", "options=-cdefault_transaction_read_only%3Don%20")
+        with Engine.open(url) as reader, reader.watch("e", interval=0.02) as watch:
+            next(watch)
+            engine.signal("e", "paid")
+            assert not bounded(next, watch).waits
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
 def test_nothing_is_told_where_nobody_watches(new_engine, store_url):
     with closing(psycopg.connect(store_url, autocommit=True)) as ear, new_engine() as engine:
         ear.execute("LISTEN szal_changes")

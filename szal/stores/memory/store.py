@@ -94,6 +94,7 @@ class InMemoryExecutionStore:
         """Delete the record and return it; None where there was none."""
         with self._entries.lock:
             entry = self._entries.of.pop(execution_id, None)
+        self._entries.tell([execution_id])
         return None if entry is None else read_record(execution_id, entry.row.data)
 
     # -- many -----------------------------------------------------------------------------------------

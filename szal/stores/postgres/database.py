@@ -187,7 +187,8 @@ class PostgresDatabase(Database):
 
     def changes(self) -> ChangeListener:
         def attend(execution_id: str, seconds: float) -> None:
-            self.read(self.statements.watch, (seconds, execution_id))
+            said = self.statements.watch
+            self.use(lambda connection: execute(connection, said, (seconds, execution_id)), once=True)
 
         return PostgresChanges(self.pool, attend)
 
