@@ -18,7 +18,9 @@ def said(text: str) -> str:
     >>> said('<script>"&"\\x00')
     '&lt;script&gt;&quot;&amp;&quot;�'
     """
-    return escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", clean(text)))
+    if not text.isprintable():  # most is, and a page has a hundred thousand of them
+        text = _NO_XML.sub("\N{REPLACEMENT CHARACTER}", clean(text))
+    return escape(text)
 
 
 def tag(name: str, /, *inside: str, **attributes: str | float | None) -> str:
