@@ -32,6 +32,7 @@ _FAILURES: Final = 20
 _RELATED: Final = 200
 _ITEMS: Final = 100
 _ANCESTORS: Final = 10
+_WORDS: Final = {status: str(status) for status in StepStatus}
 _HEIGHT: Final = 12
 """Of a drawing of when a step ran."""
 
@@ -119,12 +120,14 @@ class Detail:
         status, rows = _seen(engine, execution_id)
         words = states_of_steps(execution_id, status) if _is_idle(status) else {}
         numbered = [
-            (place, result, words.get(result.step_name) or str(result.status))
+            (place, result, words.get(result.step_name) or _WORDS[result.status])
             for place, result in enumerate(status.results)
         ]
         chosen = [each for each in numbered if state in ("", each[2])]
         shown = chosen[first : first + _PAGE]
-        failed = [each for each in numbered if each[1].has_failed and not each[1].is_caught][:_FAILURES]
+        failed = [
+            each for each in numbered if each[1].error is not None and each[1].has_failed and not each[1].is_caught
+        ][:_FAILURES]
         looked = _Looked(status, rows, related, [result for _, result, _ in (*shown, *failed)])
         ended, parent = status.finished_at, status.record.parent_execution_id
         return cls(
