@@ -20,6 +20,7 @@ from szal.model.key import item_key
 from szal.number import check_wait
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Where
+from szal.scheduler.clock import REAL
 from szal.scheduler.permits import Permits
 from szal.scheduler.resources import Resources
 from szal.scheduler.workers import Threads
@@ -68,7 +69,7 @@ class EngineBase:
         self._admission = Admission(self.config, self.resolver)
         self._beyond = self._admission.shared_limits()
         self.resources = Resources(self.config.capacities, self._beyond)
-        self.permits = Permits(self.resources)
+        self.permits = Permits(self.resources, goes_by_store=self.config.clock is REAL)
         self._background: list[Background] = []
         self._abandoned = Count()
         self._lease_losses = Count()

@@ -89,6 +89,8 @@ class Permits:
     """All permits of an engine: shares of *resources*, and times. From any thread."""
 
     resources: Resources
+    goes_by_store: bool = True
+    """Whether times are those of the store, where there is one: not with a clock that a test moves."""
     _turns: Resources = attrs.field(factory=lambda: Resources({}), init=False)
     _due: dict[str, float] = attrs.field(factory=dict, init=False)  # by name: the next free point in time, by the clock
     _lock: threading.RLock = attrs.field(init=False)
@@ -173,7 +175,7 @@ class Permits:
     def _take_time(self, permit: Permit) -> None:
         """Take the next free points in time for *permit*: in all engines of a store, or in this one."""
         intervals = {name: interval_of(rate) for name, rate in permit.step.rate.items()}
-        if self.resources.beyond is not None and permit.holder is not None:
+        if self.goes_by_store and self.resources.beyond is not None and permit.holder is not None:
 
             def taken(delay: float) -> None:
                 self._grant(permit, delay)

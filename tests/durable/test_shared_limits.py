@@ -9,6 +9,7 @@ from helper_engine import LONG, bounded
 from processes import wait_until
 
 from szal import FlowDef, FlowMode, InvalidFlow, StepDef, WorkflowState
+from szal.testing import FakeClock
 
 API = {"api": 1}
 
@@ -164,14 +165,32 @@ def test_what_a_process_had_that_was_killed_is_free_again_and_is_had_by_who_goes
 
 
 class TestRates:
-    def test_attempts_of_several_engines_begin_one_after_the_other(self, new_engine):
-        begun = []
+    def test_attempts_of_several_engines_begin_one_after_the_other(self, new_engine, store, monkeypatch):
+        """Each takes one of the points in time that the store has, and none begins before its own has come."""
+        kind, taken, begun = type(store.ledger.limits), [], []
+        take_turns = kind.take_turns
+
+        def noted(limits, intervals):
+            delay = take_turns(limits, intervals)
+            taken.append((time.monotonic() + delay, intervals))
+            return delay
+
+        monkeypatch.setattr(kind, "take_turns", noted)
         engines = [new_engine(lambda ctx: begun.append(time.monotonic())) for _ in range(2)]
         flow = parallel(*(StepDef(f"{number}", rate={"api": "50/s"}) for number in range(6)))
         runs = [engine.start(flow, execution_id=f"e{place}") for place, engine in enumerate(engines)]
         assert all(run.result(LONG).success for run in runs)
-        assert len(begun) == 12
-        assert max(begun) - min(begun) >= 11 / 50 - 0.03  # the first may begin a little late
+        assert [intervals for _, intervals in taken] == [{"api": 0.02}] * 12
+        points = sorted(point for point, _ in taken)
+        assert all(late >= point - 0.02 for late, point in zip(sorted(begun), points, strict=True))
+
+    @pytest.mark.parametrize("kind", ["memory", "sqlite"])
+    def test_a_clock_that_a_test_moves_is_what_they_go_by(self, new_engine):
+        clock = FakeClock()
+        began = clock.monotonic()
+        flow = parallel(*(StepDef(f"{number}", rate={"api": "1/m"}, resources=API) for number in range(4)))
+        assert bounded(new_engine(clock=clock).run, flow).success
+        assert round(clock.monotonic() - began) == 180
 
     def test_one_that_has_to_wait_for_long_is_cancelled_at_once(self, new_engine):
         engine = new_engine()

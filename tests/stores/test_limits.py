@@ -225,10 +225,10 @@ def sqlite_at_random(sqlite: Store) -> Store:
 
 
 def test_points_in_time_follow_one_another_at_the_interval_of_who_takes_them(limits: Limits) -> None:
-    assert limits.take_turns({"api": 100.0}) == 0.0
-    assert 90 < limits.take_turns({"api": 10.0, "mail": 1000.0}) <= 100
-    assert 100 < limits.take_turns({"api": 1.0}) <= 110
-    assert 990 < limits.take_turns({"mail": 1.0, "api": 1.0}) <= 1000
+    assert limits.take_turns({"api": 1000.0}) == 0.0
+    assert 900 < limits.take_turns({"api": 100.0, "mail": 10000.0}) <= 1000
+    assert 1000 < limits.take_turns({"api": 10.0}) <= 1100
+    assert 9900 < limits.take_turns({"mail": 10.0, "api": 10.0}) <= 10000
 
 
 def test_nobody_who_takes_one_at_a_time_gets_the_same(backend: Store, backend_url: str) -> None:
