@@ -103,7 +103,10 @@ class _Picture:
     def svg(self, described: str, *, styled: bool, link: Callable[[str], str] | None) -> str:
         wide, high = (round(each + 2 * _MARGIN) for each in self.size)
         inside = [*self._rule(wide, high), *self._edges(), *self._boxes(link)]
-        return picture("szal-graph", described, inside, wide, high, styled=styled, viewBox=f"0 0 {wide} {high}")
+        box = f"0 0 {wide} {high}"
+        return picture(
+            "szal-graph", described, inside, wide, high, styled=styled, has_links=link is not None, viewBox=box
+        )
 
     def _rule(self, wide: float, high: float) -> Iterator[str]:
         """Yield what stands between the finally steps and all others."""

@@ -135,9 +135,20 @@ PAGE_STYLE: Final = (
 
 
 def picture(
-    kind: str, described: str, inside: Iterable[str], width: str | float, height: float, *, styled: bool, **more: str
+    kind: str,
+    described: str,
+    inside: Iterable[str],
+    width: str | float,
+    height: float,
+    *,
+    styled: bool,
+    has_links: bool,
+    **more: str,
 ) -> str:
-    """Return a whole picture, a line for each of its parts; *described* is what is read out of it."""
+    """Return a whole picture, a line for each of its parts; *described* is what is read out of it.
+
+    Of one that has links, these are read out as well.
+    """
     parts = [tag("title", said(described))]
     if styled:
         parts += [tag("style", STYLE), tag("rect", class_="szal-paper", width="100%", height="100%")]
@@ -147,7 +158,7 @@ def picture(
         lines,
         xmlns="http://www.w3.org/2000/svg",
         class_=f"szal-picture {kind}",
-        role="img",
+        role="group" if has_links else "img",
         aria_label=described,
         width=width,
         height=height,

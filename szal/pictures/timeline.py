@@ -50,7 +50,8 @@ def timeline_svg(
         drawn.append(_drawn(row, high, scale, link))
         high += _HEAD + max(_BAR, _LANE * len(row.lanes)) + _BELOW
     described = f"timeline, {len(rows)} step{'s' * (len(rows) != 1)} in {elapsed(total)}"
-    return picture("szal-timeline", described, [*_axis(scale, high), *drawn], "100%", high, styled=styled)
+    inside = [*_axis(scale, high), *drawn]
+    return picture("szal-timeline", described, inside, "100%", high, styled=styled, has_links=link is not None)
 
 
 def _axis(scale: Scale, high: float) -> Iterator[str]:

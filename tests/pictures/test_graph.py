@@ -293,7 +293,13 @@ class TestExecutions:
 
     def test_a_step_leads_to_where_it_is_said_to(self):
         svg = graph_svg(dag(("a",)), link=lambda name: f'/steps/{name}?"<')
-        assert [each.get("href") for each in seen(svg).root.iter(f"{SVG}a")] == ['/steps/a?"<']
+        root = seen(svg).root
+        assert [each.get("href") for each in root.iter(f"{SVG}a")] == ['/steps/a?"<']
+        assert root.get("role") == "group"  # an image would hide its links from who has it read out
+
+    def test_a_picture_says_what_it_is(self):
+        root = seen(graph_svg(dag(("a",), ("b", "a")))).root
+        assert (root.get("role"), root.get("aria-label")) == ("img", "flow f, 2 steps")
 
 
 def test_a_definition_says_what_a_step_is():
