@@ -42,20 +42,22 @@ def total(count: list[dict[str, int]]) -> dict[str, int]:
 
 
 def main(address: str | None) -> None:
-    from distributed import Client, LocalCluster
+    from distributed import LocalCluster
     from words_on_dask import words as found_by_import  # the workers do not have this __main__
+
+    from szal.contrib.dask import DaskExecutor
 
     if address is None:
         with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
             main(cluster.scheduler_address)
             return
-    with Client(address, set_as_default=False) as client:
-        config = szal.EngineConfig(executor=client.get_executor(pure=False))
-        with szal.Engine(found_by_import, config) as engine:
-            result = engine.run(found_by_import).raise_for_failure()
-        elsewhere = os.getpid() not in {each["process"] for each in result["count"].output}
-        print("counted elsewhere:", elsewhere)
-        print(result["total"].output)
+    with (
+        DaskExecutor.connect(address) as executor,
+        szal.Engine(found_by_import, szal.EngineConfig(executor=executor)) as engine,
+    ):
+        result = engine.run(found_by_import).raise_for_failure()
+    print("counted elsewhere:", os.getpid() not in {each["process"] for each in result["count"].output})
+    print(result["total"].output)
 
 
 if __name__ == "__main__":

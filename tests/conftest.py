@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from dask_cluster import shared_cluster
+from dask_cluster import connected, shared_cluster
 from hypothesis import settings
 from pairs import FULL
 from stores.postgres_server import PostgresServer, postgres_server
@@ -111,9 +111,7 @@ def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def dask_client(dask_address: str) -> "Iterator[distributed.Client]":
     """A client of that."""
-    import distributed
-
-    with distributed.Client(dask_address, set_as_default=False, timeout=30) as client:
+    with connected(dask_address) as client:
         yield client
 
 

@@ -12,9 +12,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import szal
+
+if TYPE_CHECKING:
+    import distributed
 
 HERE = Path(__file__).parent
 QUIET = 60  # no level of logging is as high
@@ -44,6 +47,18 @@ def end(process: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+@contextmanager
+def connected(address: str) -> "Iterator[distributed.Client]":
+    """Yield a client of the cluster whose scheduler is there."""
+    from szal.contrib.dask import DaskExecutor
+
+    executor = DaskExecutor.connect(address, timeout=30)
+    try:
+        yield executor.client
+    finally:
+        executor.client.close()
 
 
 @contextmanager

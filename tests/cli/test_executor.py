@@ -98,6 +98,7 @@ def test_what_has_to_be_installed_is_named(szal, monkeypatch):
     assert result.stderr == told
 
 
+@pytest.mark.timeout(120)
 def test_a_scheduler_that_goes_away_leaves_the_execution_to_another_one(szal, url, here, dask_address):
     with own_cluster(1, processes=False) as (process, address):
         inputs = ["-i", f"pid={process.pid}", "-i", f"died={here}/died", "--store", url, "--id", "x"]

@@ -11,7 +11,6 @@ import attrs
 import pytest
 import remote_handlers as handlers
 from counting import Counting
-from distributed import Client
 from helper_engine import LONG, bounded
 from processes import wait_until
 
@@ -134,7 +133,7 @@ def claims_left(dask_scheduler):
 
 class TestASchedulerThatIsGone:
     def test_a_client_that_is_closed_in_the_middle_ends_the_run(self, dask_address, tmp_path):
-        client = Client(dask_address, set_as_default=False, timeout=30)
+        client = DaskExecutor.connect(dask_address, timeout=30).client
         inputs = {"begun": str(tmp_path / "begun"), "go": str(tmp_path / "go")}
         with Engine(handlers.await_file, EngineConfig(executor=DaskExecutor(client))) as engine:
             execution = engine.start(FlowDef("f", steps=[StepDef("a", max_retries=5, retry_delay=0)]), inputs)

@@ -8,8 +8,7 @@ from itertools import product
 import pytest
 import remote_handlers as handlers
 from counting import Counting
-from dask_cluster import own_cluster
-from distributed import Client
+from dask_cluster import connected, own_cluster
 from helper_engine import LONG, bounded, statuses
 from pairs import FULL
 
@@ -22,10 +21,8 @@ KILL = 3 * LONG  # a worker is begun anew meanwhile
 
 @contextmanager
 def doomed_cluster(*arguments, **options):
-    with own_cluster(*arguments, **options) as (process, address):
-        client = Client(address, set_as_default=False, timeout=30)
+    with own_cluster(*arguments, **options) as (process, address), connected(address) as client:
         yield process, client
-        client.close()
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from szal.steps.pickling import Packed
 __all__ = ["DaskExecutor", "adapted"]
 
 _PAUSE: Final = 0.1
+_TRIES: Final = 4
 
 
 class DaskExecutor(Executor):
@@ -64,7 +65,7 @@ class DaskExecutor(Executor):
         """
         try:
             _await_answer(address, timeout)
-            client = distributed.Client(address, timeout=timeout, set_as_default=False)
+            client = _client(address, timeout)
         except Exception as error:
             raise ConnectionError(f"there is no dask scheduler at {address}: {describe(error)}") from error
         executor = cls(client, **options)
@@ -172,6 +173,18 @@ def _await_answer(address: str, timeout: float) -> None:
             if monotonic() + _PAUSE > until:
                 raise
             time.sleep(_PAUSE)
+
+
+def _client(address: str, timeout: float) -> "distributed.Client":
+    """Return a client. One fails where a busy scheduler says more at once than the word that it waits for."""
+    tries = 1
+    while True:
+        try:
+            return distributed.Client(address, timeout=timeout, set_as_default=False)
+        except AssertionError:
+            if tries == _TRIES:
+                raise
+            tries += 1
 
 
 def _address(client: "distributed.Client") -> str:
