@@ -55,8 +55,14 @@ def released(gate, monkeypatch):
 
 
 def until_reported(database, name):
+    """Wait until it is recorded that the first step has ended, and what the second has reported."""
+
+    def is_recorded():
+        steps = other.look(name).steps
+        return steps["one"].attempts and steps["two"].report
+
     with Engine.open(database) as other:
-        wait_until(lambda: other.look(name).steps["two"].report, 30)
+        wait_until(is_recorded, 30)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 from durable.children import Child
@@ -87,11 +88,12 @@ def test_a_step_is_written_once_a_second_at_most_however_often_it_reports(new_en
             ctx.report(number)
         waited(done)
 
+    began = time.monotonic()
     with new_engine(handler, share_progress=True) as engine:
         engine.start(FlowDef("f", steps=[StepDef("a")]), execution_id="e")
         wait_until(lambda: shared_of(store) == [("a", 1999)], 30)
         done.set()
-    assert len([rows for rows in written if rows]) <= 4  # 2000 reports take no more than three seconds anywhere
+    assert len([rows for rows in written if rows]) <= time.monotonic() - began + 2
 
 
 def test_a_store_that_is_away_holds_up_no_report(new_engine, monkeypatch):

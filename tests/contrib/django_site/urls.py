@@ -128,7 +128,9 @@ def plain(request: HttpRequest, name: str, view: Any) -> JsonResponse:
 
 @transaction.non_atomic_requests
 def stream_of(request: HttpRequest, name: str) -> StreamingHttpResponse:
-    return stream(request, name, keep_alive=0.2)
+    response = stream(request, name, keep_alive=0.2)
+    response.headers["X-Process"] = str(os.getpid())
+    return response
 
 
 def by_header(request: HttpRequest, action: str, _: str | None) -> bool:
