@@ -17,6 +17,7 @@ from szal.cli.execute import Settings, leave, leave_at_once, sink_of
 from szal.cli.help import Command
 from szal.cli.history import check_exists
 from szal.cli.interrupt import Interruption
+from szal.cli.lost import ExecutorGone
 from szal.cli.options import needed, queues_option
 from szal.cli.project import project
 from szal.cli.session import run_options
@@ -24,6 +25,7 @@ from szal.cli.target import Target, find_target
 from szal.cli.text import one_line
 from szal.clock import monotonic
 from szal.engine.engine import Engine
+from szal.errors import ExecutorBroken
 from szal.events.bus import WorkflowEvent
 from szal.model.migration import MigrationRegistry
 from szal.scheduler.cancel import CancellationToken
@@ -92,7 +94,7 @@ def worker(
     SIGTERM and Ctrl-C let the steps end that run, record how far each execution has come, and leave the rest to other
     workers, which go on at once. With --processes, one that dies is begun again.
 
-    With --json each event is an object on a line of stdout. Exit status: 0.
+    With --json each event is an object on a line of stdout. Exit status: 0; 1 where its executor is lost.
     """
     if not (targets or project().flows):
         raise click.UsageError("which flows? Give FILE or MODULE:ATTRIBUTE, any number.")
@@ -123,7 +125,10 @@ def _work(engine: Engine, queues: Sequence[str], max_executions: int, *, until_i
     if with_parent:
         threading.Thread(target=_await_parent, args=(end,), name="szal-parent", daemon=True).start()
     with Interruption(say=_say, cancel=end, end_grace=engine.end_grace, get_out=leave_at_once), engine:
-        engine.work(queues, max_executions, until_idle=until_idle, stop=stop)
+        try:
+            engine.work(queues, max_executions, until_idle=until_idle, stop=stop)
+        except ExecutorBroken as error:  # what it had is left to others
+            raise ExecutorGone(None, str(error)) from error
 
 
 def _say(came: signal.Signals, count: int) -> None:

@@ -94,7 +94,7 @@ class Fleet(GoingOn):
         executions that were. With *until_idle* it returns as soon as nothing is due: what waits for a time, a signal or
         another process's lease is not. Any number of processes may work on one database: each execution is run by one
         of them. What some step of has no handler here is left to others. What interrupts it (Ctrl-C) is raised once
-        what runs here is given back.
+        what runs here is given back; so is `ExecutorBroken`, once the engine's executor takes nothing more.
 
         On an idle engine, what is submitted to PostgreSQL begins at once, to SQLite within 20 ms, and through a proxy
         such as PgBouncer within a second.

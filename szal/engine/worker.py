@@ -16,6 +16,7 @@ from szal.errors import (
     EngineClosed,
     ExecutionNotFound,
     ExecutionOwned,
+    ExecutorBroken,
     HandlerNotFound,
     LeaseLost,
     SecretMissing,
@@ -94,11 +95,13 @@ class Worker:
         self._count = 0
         self._looks_at = self._recovers_at = self._fires_at = 0.0
         self._is_closing = False
+        self._broken: ExecutorBroken | None = None
 
     def work(self, *, until_idle: bool, stop: CancellationToken | None) -> int:
         """Run what comes, until *stop* is cancelled, the engine is closed, or, with *until_idle*, nothing is due.
 
-        Returns how many executions were run here, once all of these have ended.
+        Returns how many executions were run here, once all of these have ended. Raises `ExecutorBroken` where the
+        engine's executor takes nothing more: all that it would take up could only be left again.
         """
         listener, unregister = self._queue.listen(), None
         is_over = threading.Event()
@@ -131,6 +134,8 @@ class Worker:
                 self._tell_queue()
             except StoreError as error:  # others find out, once what was reserved is so no more
                 logger.warning("cannot tell the queue what has ended: %s", error)
+        if self._broken is not None:
+            raise self._broken
         return self._count
 
     def wake(self, execution_id: str) -> None:  # noqa: ARG002 (it is among those that are looked for)
@@ -235,6 +240,10 @@ class Worker:
         except StoreUnavailable as error:  # it may be there again at once
             is_others, again_after = True, _RECOVER_EVERY
             logger.error("cannot run execution %s just now: %s", execution_id, error)
+        except ExecutorBroken as error:
+            is_others, self._broken = True, error
+            self.close()
+            logger.error("execution %s is left to others: %s", execution_id, error)
         except SzalError as error:
             logger.error("cannot run execution %s: %s", execution_id, error)
         except BaseException as error:

@@ -61,6 +61,19 @@ def test_an_undo_that_nobody_can_do_is_done_by_who_goes_on(new_engine, store, tm
     assert str(os.getpid()) in (tmp_path / "log").read_text()
 
 
+def test_a_worker_whose_executor_takes_nothing_more_ends_and_leaves_what_it_had_to_others(new_engine, store):
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    flow = FlowDef("f", steps=[StepDef("a")])
+    new_engine([]).submit(flow, execution_id="x")
+    with pytest.raises(ExecutorBroken, match="took step a no more"):
+        bounded(new_engine(handlers.nothing, executor=pool).work)
+    assert str(store.get("x").state) == "running"
+    with ThreadPoolExecutor(1) as pool:
+        assert bounded(new_engine(handlers.nothing, executor=pool).work, until_idle=True) == 1
+    assert str(store.get("x").state) == "completed"
+
+
 def test_a_step_that_must_not_run_twice_and_was_not_taken_has_not_begun(new_engine, store):
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
