@@ -463,6 +463,7 @@ CASES = (
             Versus("ThreadPoolExecutor", subject="szal, ThreadPoolExecutor"),
             Versus("ProcessPoolExecutor", subject=PROCESSES),
             Versus("ProcessPoolExecutor", subject=ISOLATED),
+            Versus("ProcessPoolExecutor", subject="szal, dask"),
             Growth(1000, 1.25, subject=PROCESSES),
         ),
         subject=PROCESSES,

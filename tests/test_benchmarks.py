@@ -18,6 +18,7 @@ from types import ModuleType
 
 import psycopg
 import pytest
+from pairs import FULL
 from stores.postgres_server import PostgresServer
 
 from szal.stores.postgres.statements import STATEMENTS
@@ -48,8 +49,9 @@ from benchmarks.worker import Job, Prepared  # noqa: E402
 
 MONTAGE = Path(__file__).parent / "traces" / "montage-small.json"
 EVERY_CASE = [*CASES, trace_case(read_trace(MONTAGE))]
+SLOW_TO_BEGIN = pytest.mark.skipif(not FULL, reason="a cluster takes long to begin, and to end")
 SUBJECTS = [
-    pytest.param(case, role, id=f"{case.name}: {role.label}")
+    pytest.param(case, role, id=f"{case.name}: {role.label}", marks=[SLOW_TO_BEGIN] if "dask" in role.label else [])
     for case in EVERY_CASE
     for role in roles(case.source, [*OURS, *FLOORS])
 ]

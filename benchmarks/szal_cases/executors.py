@@ -1,9 +1,11 @@
 """Attempts on the engine's own threads and on executors: what one costs, and what several cores are worth."""
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.szal_cases.durable import succeeded
@@ -45,11 +47,29 @@ def isolated() -> Iterator[dict[str, Any]]:
         yield {"isolation": "process"}
 
 
+@contextmanager
+def dask() -> Iterator[dict[str, Any]]:
+    """Have a dask cluster of this machine do it, with a process for each core."""
+    from distributed import Client, LocalCluster
+
+    from szal.contrib.dask import DaskExecutor
+
+    options = {"n_workers": CORES, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    with (
+        importable(),
+        TemporaryDirectory(prefix="szal-bench-") as folder,
+        LocalCluster(local_directory=folder, silence_logs=logging.ERROR, **options) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield {"executor": DaskExecutor(client)}
+
+
 EXECUTORS: dict[str, Settings] = {
     "szal": own_threads,
     "szal, ThreadPoolExecutor": thread_pool,
     "szal, ProcessPoolExecutor": processes,
     'szal, isolation="process"': isolated,
+    "szal, dask": dask,
 }
 """Another one is a line here."""
 
