@@ -4,11 +4,13 @@ import threading
 import time
 from typing import Any
 
+import psycopg
 import pytest
 
 from szal import ExecutionRecord, WorkflowState
-from szal.stores import Sink, Store, open_store
+from szal.stores import PostgresExecutionStore, Sink, Store, open_store
 from szal.stores.ledger import NewExecution, TakeOver
+from szal.stores.postgres.queue_statements import QUEUE
 from szal.stores.queue import Claim, Queue, Submission
 
 
@@ -135,3 +137,12 @@ def test_of_several_who_claim_at_a_time_each_gets_others(backend: Store, backend
     for store in stores:
         store.close()
     assert sorted(found) == [f"e{number:02}" for number in range(40)]
+
+
+def test_no_server_takes_a_claim_to_be_worth_compiling(postgres: PostgresExecutionStore, postgres_url: str) -> None:
+    """PostgreSQL compiles (JIT) what it takes to be dear: which takes longer than hundreds of claims."""
+    del postgres  # its tables are there
+    claim = QUEUE.claim.with_schema("").replace("%b", "%s")
+    with psycopg.connect(postgres_url) as connection:
+        [(plan,), *_] = connection.execute(f"EXPLAIN {claim}", ('["default"]', "[]", 8, 8, 60.0)).fetchall()
+    assert float(plan.partition("..")[2].partition(" ")[0]) < 1000, plan
