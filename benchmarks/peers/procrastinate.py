@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from benchmarks.worker import Job, Repetition, Subject
 
 AT_A_TIME = 8
+LONG = 3600.0  # seconds: it is stopped while others are measured, and is not to be taken for dead
 POLL = 0.02  # seconds between two looks where no notification comes, as for other peers (its own setting: 5)
 
 
@@ -36,7 +37,12 @@ def worker_of(job: "Job") -> Iterator[tuple[Any, SimpleQueue[float]]]:
         sync.schema_manager.apply_schema()
 
     def work() -> None:
-        app.run_worker(concurrency=AT_A_TIME, fetch_job_polling_interval=POLL, install_signal_handlers=False)
+        app.run_worker(
+            concurrency=AT_A_TIME,
+            fetch_job_polling_interval=POLL,
+            stalled_worker_timeout=LONG,
+            install_signal_handlers=False,
+        )
 
     threading.Thread(target=work, daemon=True).start()
     with app.with_connector(SyncPsycopgConnector(conninfo=place)).open() as sync:
