@@ -342,20 +342,21 @@ class TestTime:
     def test_the_limit_counts_from_when_a_worker_has_it(self, executor, files):
         """It has waited for longer than that behind others. (A pool of two processes has five before that.)"""
         made = Handlers(handlers.await_file)
-        made.step("gate")(lambda ctx: wait_until(lambda: len(files.begun()) == 2))
-        late = StepDef("late", timeout=1.0)
+        made.step("gate")(lambda ctx: wait_until(lambda: len(files.begun()) == 2, timeout=LONG))
+        late = StepDef("late", timeout=1.0, max_retries=20, retry_delay=0)  # with a worker that may be too little
         late = attrs.evolve(late, depends_on=[(gate := StepDef("gate", inline="always")).id])
         flow = FlowDef("f", FlowMode.DAG, steps=[*(StepDef(name) for name in "abcdefgh"), gate, late])
-        started = []
+        seen = []
 
         def noted(event):
-            if event.event_type == "step_started" and event.step_name == "late":
-                started.append(event)
+            if event.step_name == "late":
+                seen.append(str(event.event_type))
 
         with Engine(made, EngineConfig(executor=executor, event_sink=noted)) as engine:
             execution = engine.start(flow, files.inputs)
-            wait_until(lambda: started)
+            wait_until(lambda: seen, timeout=LONG)
             time.sleep(1.05)  # it is about time that passes
+            assert seen == ["step_started"]
             files.let_go()
             assert statuses(execution.result(LONG))["late"] == "completed"
 
@@ -370,9 +371,9 @@ class TestTime:
         config = EngineConfig(executor=executor, cancel_grace=LONG, event_sink=noted)
         with Engine(handlers.await_file, config) as engine:
             execution = engine.start(flow, files.inputs, cancel=token)
-            wait_until(lambda: len(files.begun()) == 2 and seen.count("step_started") == 8)
+            wait_until(lambda: len(files.begun()) == 2 and seen.count("step_started") == 8, timeout=LONG)
             token.cancel()
-            wait_until(lambda: seen.count("step_failed") >= 2)
+            wait_until(lambda: seen.count("step_failed") >= 2, timeout=LONG)
             files.let_go()
             result = execution.result(LONG)
         assert str(result.state) == "cancelled"
