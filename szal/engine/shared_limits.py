@@ -17,7 +17,7 @@ from szal.process_events import enroll_lock
 from szal.scheduler.resources import Share
 from szal.stores.ledger import Lease, Ledger
 from szal.stores.limits import Limits, Request
-from szal.stores.listening import Listener
+from szal.stores.listening import Listener, listen
 from szal.waiters import Mailbox
 
 __all__ = ["SharedLimits"]
@@ -307,18 +307,10 @@ class _Keeper:
             if self._listening is None:
                 self._listening = threading.Event()
                 listener = self._listener = self._limits.listen()
-                arguments = (listener, self._shared, self._listening)
-                threading.Thread(target=_hear, args=arguments, name="szal-listener", daemon=True).start()
+                arguments = (listener, self._listening, self._shared.ring, _ASK_EVERY)
+                threading.Thread(target=listen, args=arguments, name="szal-listener", daemon=True).start()
         elif self._listening is not None:
             self._listening.set()
             self._listening = None
             if self._listener is not None:
                 self._listener.close()
-
-
-def _hear(listener: Listener, shared: SharedLimits, is_over: threading.Event) -> None:
-    while not is_over.is_set():
-        listener.wait(_ASK_EVERY)
-        shared.ring()
-    listener.close()
-    listener.wait(0.0)  # which lets go of what it listens on

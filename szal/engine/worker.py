@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty
 from typing import Final, Protocol
 
@@ -28,6 +29,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
+from szal.stores.listening import listen
 from szal.stores.queue import Claim, Queue
 from szal.waiters import Mailbox
 
@@ -105,15 +107,10 @@ class Worker:
         """
         listener, unregister = self._queue.listen(), None
         is_over = threading.Event()
-
-        def listen() -> None:
-            while not is_over.is_set():
-                listener.wait(_RECOVER_EVERY)
-                self._heard.put(None)
-
         try:
             if not until_idle:
-                threading.Thread(target=listen, name="szal-listener", daemon=True).start()
+                arguments = (listener, is_over, partial(self._heard.put, None), _RECOVER_EVERY)
+                threading.Thread(target=listen, args=arguments, name="szal-listener", daemon=True).start()
             unregister = None if stop is None else stop.subscribe(self.close)
             while not (self._is_closing or self._works.is_closed()):
                 is_idle = not self._take(looks_again=until_idle) and not self._running

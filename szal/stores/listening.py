@@ -1,9 +1,10 @@
 """Hearing of what others have done, in whatever process that was: queued something, changed it, or given it back."""
 
-from collections.abc import Collection
+import threading
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-__all__ = ["LIMITS", "QUEUE", "ChangeListener", "Listener"]
+__all__ = ["LIMITS", "QUEUE", "ChangeListener", "Listener", "listen"]
 
 QUEUE: Final = "szal_queue"
 """Where it is told that something was queued."""
@@ -23,6 +24,18 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """End it: who waits does so no longer than it takes to notice."""
+
+
+def listen(listener: Listener, is_over: threading.Event, tell: Callable[[], object], every: float) -> None:
+    """Call *tell* whenever *listener* has heard something, and *every* so many seconds, until *is_over* is set.
+
+    Then the listener is closed, by this thread, which alone may let go of what it listens on.
+    """
+    while not is_over.is_set():
+        listener.wait(every)
+        tell()
+    listener.close()
+    listener.wait(0.0)
 
 
 class ChangeListener(Protocol):
