@@ -23,6 +23,9 @@ def as_it_stands(run: Run, node: Node) -> StepResult:
     stage = stages[node.place] if node.place < len(stages) else SETTLED  # one that is over has none any more
     if stage is KEPT and kept is not None:
         return kept.result
+    result = run.results[node.place]
+    if result is not None:  # it has settled in between, and not become PENDING again
+        return result
     waits = stage in _NOT_UNDER_WAY or isinstance(stage, Queued)
     status = StepStatus.PENDING if waits else StepStatus.RUNNING
     found = StepResult(node.step.id, node.step.name, status)

@@ -13,16 +13,15 @@ from typing import Final, Self
 
 from szal.clock import monotonic
 from szal.engine.active import ActiveRuns
+from szal.engine.feed import Feed
 from szal.engine.status import ExecutionStatus
 from szal.engine.view import View
 from szal.errors import ExecutionNotFound, StoreError
 from szal.logs import SafeLogger
-from szal.model.state import StepStatus
 from szal.process_events import enroll_lock
 from szal.stores.base import ExecutionStore
 from szal.stores.ledger import ledger_of
 from szal.stores.listening import ChangeListener
-from szal.waiters import Waiters, wait_unless, wake_all
 
 __all__ = ["Watch", "Watchers"]
 
@@ -31,106 +30,11 @@ logger = SafeLogger(logging.getLogger(__name__))
 _NOTICE: Final = 0.5
 """Seconds after which the thread that listens sees whether anybody still watches."""
 
-_SHARE: Final = 0.1
-"""Of the time, at most, is spent on looking at one execution, however often it changes."""
-
 _SETTLING: Final = 0.002
 """Seconds between being told and looking: much that changes at once is seen at once."""
 
 _BEGINNING: Final = 0.02
 """Seconds between two looks at an execution that is just being begun."""
-
-
-class _Feed:
-    """One execution that is watched, by however many: how it stood last, and whether something has come since."""
-
-    def __init__(self, look: Callable[[], ExecutionStatus | None]) -> None:
-        self.count = 0
-        """How many watch it; guarded by the lock of the watchers."""
-        self._look = look
-        self._waiters: Waiters = set()
-        self._news: object = None  # another object whenever something has come
-        self._seen: object = object()
-        self._status: ExecutionStatus | None = None
-        self._outline: object = None
-        self._next = 0.0
-        self._given: ExecutionStatus | None = None
-        enroll_lock(self, _Feed._make_lock)
-
-    def _make_lock(self) -> threading.RLock:
-        self._lock = threading.RLock()  # guards the last four, and lets one look at a time
-        return self._lock
-
-    def changed(self) -> None:
-        """Have all who watch look. From any thread, and at any moment."""
-        self._news = object()
-        if self._waiters:
-            wake_all(self._waiters)
-
-    def begin(self) -> None:
-        """Take note that its run begins here."""
-        self._given = None
-
-    def end(self, status: ExecutionStatus | None) -> None:
-        """Take note of how its run has ended here."""
-        self._given = status
-        self.changed()
-
-    def wait(self, is_over: Callable[[], bool], timeout: float) -> None:
-        """Wait until something has come that nobody has looked at, or *is_over*, so many seconds at most."""
-        wait_unless(self._waiters, lambda: self._news is not self._seen or is_over(), timeout)
-
-    def rest(self, is_over: Callable[[], bool], least: float = 0.0) -> None:
-        """Wait until it may be looked at again, so many seconds at least, unless *is_over*."""
-        until = max(self._next, monotonic() + least)
-        while not is_over() and (left := until - monotonic()) > 0:
-            wait_unless(self._waiters, is_over, left)
-
-    def status(self, *, again: bool) -> ExecutionStatus | None:
-        """Return how it stands: another object than before where something has changed; None: it is being begun.
-
-        It is looked at if something has come, or *again*. Raises what looking does.
-        """
-        with self._lock:
-            news, began = self._news, monotonic()
-            if news is self._seen and not again:  # somebody else has looked
-                return self._status
-            self._seen = news
-            found = self._given or self._look() or self._status
-            self._next = monotonic() + (monotonic() - began) * (1 / _SHARE - 1)
-            if found is not self._status:
-                outline = None if found is None else _outline(found)
-                if not _is_same(outline, self._outline):
-                    self._status, self._outline = found, outline
-            return self._status
-
-
-_OPEN: Final = (StepStatus.PENDING, StepStatus.RUNNING)
-
-
-def _is_same(outline: object, other: object) -> bool:
-    """Whether two outlines are equal, as far as what is in them can be compared."""
-    try:
-        return outline is not None and bool(outline == other)
-    except Exception:  # noqa: BLE001 (without a store, an output may be anything)
-        return False
-
-
-def _outline(status: ExecutionStatus) -> object:
-    """Return what differs between two statuses that say different things."""
-    steps = [
-        (
-            step.status,
-            step.attempts,
-            step.error,
-            step.report,
-            step.output if step.status in _OPEN else None,
-            None if step.items is None else [(item.status, item.attempts) for item in step.items],
-        )
-        for step in status.results
-    ]
-    flags = status.is_running, status.is_interrupted, status.is_cancelling
-    return status.state, status.error, flags, status.record.finished_at, [*status.waits], [*status.queued], steps
 
 
 class Watch(Iterator[ExecutionStatus]):
@@ -140,7 +44,7 @@ class Watch(Iterator[ExecutionStatus]):
     """
 
     def __init__(self, watchers: "Watchers", execution_id: str, timeout: float | None, interval: float) -> None:
-        self._feed: _Feed | None = None  # __del__ needs it
+        self._feed: Feed | None = None  # __del__ needs it
         self._until = None if timeout is None else monotonic() + timeout
         self._interval = interval
         self._watchers = watchers
@@ -154,7 +58,7 @@ class Watch(Iterator[ExecutionStatus]):
             self.close()
             raise
 
-    def _begun(self, feed: _Feed) -> ExecutionStatus | None:
+    def _begun(self, feed: Feed) -> ExecutionStatus | None:
         """Return how it stands, as soon as that can be told."""
         while (status := feed.status(again=True)) is None and not self._is_late():
             feed.wait(self._is_late, _BEGINNING)
@@ -192,7 +96,7 @@ class Watch(Iterator[ExecutionStatus]):
         """Whether nothing more will come."""
         return self._feed is None
 
-    def _changed(self, feed: _Feed, until: float | None) -> ExecutionStatus | None:
+    def _changed(self, feed: Feed, until: float | None) -> ExecutionStatus | None:
         """Return how it stands once that is another way; None: it is over, or the time is."""
         again = False
         while True:
@@ -252,7 +156,7 @@ class Watchers:
         self._store = store
         self._active = active
         self._find = find
-        self._feeds: dict[str, _Feed] = {}
+        self._feeds: dict[str, Feed] = {}
         self._changes: ChangeListener | None = None
         self.is_closed = False
         enroll_lock(self, Watchers._make_lock)
@@ -297,18 +201,18 @@ class Watchers:
             feed.changed()
         self._stop_listening()
 
-    def join(self, execution_id: str) -> _Feed:
+    def join(self, execution_id: str) -> Feed:
         """Return the feed of an execution, with one more who watches it."""
         with self._lock:
             feed = self._feeds.get(execution_id)
             if feed is None:
-                feed = self._feeds[execution_id] = _Feed(self._looking(execution_id))
+                feed = self._feeds[execution_id] = Feed(self._looking(execution_id))
             feed.count += 1
         for driver in self._active.having(execution_id):
             driver.be_watched()
         return feed
 
-    def leave(self, execution_id: str, feed: _Feed) -> None:
+    def leave(self, execution_id: str, feed: Feed) -> None:
         """Take note that one watches it no more."""
         with self._lock:
             feed.count -= 1
