@@ -339,10 +339,21 @@ class TestTime:
             files.let_go()
             assert statuses(execution.result(LONG)) == {"a": "failed", "b": "completed"}
 
-    def test_the_limit_counts_from_when_a_worker_has_it(self, executor, files):
+    def test_the_limit_counts_from_when_a_worker_has_it(self, executor, files, monkeypatch):
         """It has waited for longer than that behind others. (A pool of two processes has five before that.)"""
         made = Handlers(handlers.await_file)
-        made.step("gate")(lambda ctx: wait_until(lambda: len(files.begun()) == 2, timeout=LONG))
+        submit, submitted = executor.submit, []
+
+        def counted(*args, **kwargs):
+            future = submit(*args, **kwargs)
+            submitted.append(future)
+            return future
+
+        others = 8 if isinstance(executor, ProcessPoolExecutor) else 0  # that queues some ahead: they must come first
+        monkeypatch.setattr(executor, "submit", counted if others else submit)
+        made.step("gate")(
+            lambda ctx: wait_until(lambda: len(files.begun()) == 2 and len(submitted) >= others, timeout=LONG)
+        )
         late = StepDef("late", timeout=1.0, max_retries=20, retry_delay=0)  # with a worker that may be too little
         late = attrs.evolve(late, depends_on=[(gate := StepDef("gate", inline="always")).id])
         flow = FlowDef("f", FlowMode.DAG, steps=[*(StepDef(name) for name in "abcdefgh"), gate, late])
