@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from queue import Empty
 from typing import Final
 
@@ -17,7 +18,7 @@ from szal.process_events import enroll_lock
 from szal.scheduler.resources import Share
 from szal.stores.ledger import Lease, Ledger
 from szal.stores.limits import Limits, Request
-from szal.stores.listening import Listener, listen
+from szal.stores.listening import Listening
 from szal.waiters import Mailbox
 
 __all__ = ["SharedLimits"]
@@ -194,8 +195,7 @@ class _Keeper:
         self._over: list[str] = []
         self._ahead: float | None = None  # of the database's clock, before the monotonic one
         self._asked_at = 0.0
-        self._listening: threading.Event | None = None  # ends it, once it is set
-        self._listener: Listener | None = None
+        self._listening: Listening | None = None
 
     def keep(self) -> None:
         """Do what is asked for, until there is nothing more."""
@@ -303,14 +303,10 @@ class _Keeper:
 
     def _listen(self, *, stop: bool = False) -> None:
         """Have another thread listen while something is waited for."""
-        if self._waiting and not stop:
-            if self._listening is None:
-                self._listening = threading.Event()
-                listener = self._listener = self._limits.listen()
-                arguments = (listener, self._listening, self._shared.ring, _ASK_EVERY)
-                threading.Thread(target=listen, args=arguments, name="szal-listener", daemon=True).start()
-        elif self._listening is not None:
-            self._listening.set()
-            self._listening = None
-            if self._listener is not None:
-                self._listener.close()
+        if not self._waiting or stop:
+            if self._listening is not None:
+                self._listening.close()
+                self._listening = None
+        elif self._listening is None:
+            with suppress(RuntimeError):  # there is no thread to be had: it asks by itself meanwhile
+                self._listening = Listening(self._limits.listen(), self._shared.ring, _ASK_EVERY)

@@ -1,7 +1,6 @@
 """Running what others have submitted, and what was interrupted: several at a time, each on a thread of its own."""
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty
@@ -29,7 +28,7 @@ from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
-from szal.stores.listening import listen
+from szal.stores.listening import Listening
 from szal.stores.queue import Claim, Queue
 from szal.waiters import Mailbox
 
@@ -105,12 +104,10 @@ class Worker:
         Returns how many executions were run here, once all of these have ended. Raises `ExecutorBroken` where the
         engine's executor takes nothing more: all that it would take up could only be left again.
         """
-        listener, unregister = self._queue.listen(), None
-        is_over = threading.Event()
+        listening = unregister = None
         try:
             if not until_idle:
-                arguments = (listener, is_over, partial(self._heard.put, None), _RECOVER_EVERY)
-                threading.Thread(target=listen, args=arguments, name="szal-listener", daemon=True).start()
+                listening = Listening(self._queue.listen(), partial(self._heard.put, None), _RECOVER_EVERY)
             unregister = None if stop is None else stop.subscribe(self.close)
             while not (self._is_closing or self._works.is_closed()):
                 is_idle = not self._take(looks_again=until_idle) and not self._running
@@ -121,8 +118,8 @@ class Worker:
             self._works.release([*self._running], error)
             raise
         finally:
-            is_over.set()
-            listener.close()
+            if listening is not None:
+                listening.close()
             if unregister is not None:
                 unregister()
             while self._running:

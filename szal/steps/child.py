@@ -212,5 +212,5 @@ def main(number: int) -> None:
     finally:
         PREPARING.pop()
     child.send(Up())
-    threading.Thread(target=child.attend, name="szal-listener", daemon=True).start()
+    threading.Thread(target=child.attend, name="szal-child-listener", daemon=True).start()
     child.work()

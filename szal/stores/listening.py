@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-__all__ = ["LIMITS", "QUEUE", "ChangeListener", "Listener", "listen"]
+__all__ = ["LIMITS", "QUEUE", "ChangeListener", "Listener", "Listening"]
 
 QUEUE: Final = "szal_queue"
 """Where it is told that something was queued."""
@@ -26,16 +26,29 @@ class Listener(Protocol):
         """End it: who waits does so no longer than it takes to notice."""
 
 
-def listen(listener: Listener, is_over: threading.Event, tell: Callable[[], object], every: float) -> None:
-    """Call *tell* whenever *listener* has heard something, and *every* so many seconds, until *is_over* is set.
+class Listening:
+    """A thread that calls *tell* whenever *listener* has heard something, and *every* so many seconds, until `close`.
 
-    Then the listener is closed, by this thread, which alone may let go of what it listens on.
+    The listener is closed by that thread, which alone may let go of what it listens on. Making one raises RuntimeError
+    where there is no thread to be had.
     """
-    while not is_over.is_set():
-        listener.wait(every)
-        tell()
-    listener.close()
-    listener.wait(0.0)
+
+    def __init__(self, listener: Listener, tell: Callable[[], object], every: float) -> None:
+        self._listener = listener
+        self._is_over = threading.Event()
+        threading.Thread(target=self._listen, args=(tell, every), name="szal-listener", daemon=True).start()
+
+    def _listen(self, tell: Callable[[], object], every: float) -> None:
+        while not self._is_over.is_set():
+            self._listener.wait(every)
+            tell()
+        self._listener.close()
+        self._listener.wait(0.0)
+
+    def close(self) -> None:
+        """End it. From any thread; waits for nothing."""
+        self._is_over.set()
+        self._listener.close()
 
 
 class ChangeListener(Protocol):

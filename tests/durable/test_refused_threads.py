@@ -142,3 +142,19 @@ def test_a_refused_heartbeat_keeps_a_flow_with_sub_flows_from_starting_at_all(ne
     engine.config.execution_store.flush(5)
     assert under_way(store) == []
     assert ran == []
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_without_a_thread_that_listens_a_step_has_its_share_all_the_same(new_engine, store, refuse):
+    store.set_capacity("api", 1)
+    go = threading.Event()
+    first, second = new_engine(lambda ctx: waited(go)), new_engine()
+    step = StepDef("call", resources={"api": 1})
+    refused = refuse("szal-listener")
+    holds = first.start(FlowDef("f", steps=[step]), execution_id="holds")
+    wait_until(lambda: store.ledger.limits.uses()[0].used == 1)
+    waits = second.start(FlowDef("f", steps=[step]), execution_id="waits")
+    wait_until(lambda: refused)
+    go.set()
+    assert holds.result(timeout=20).success
+    assert waits.result(timeout=20).success
