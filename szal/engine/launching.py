@@ -197,7 +197,8 @@ class Launcher(Generic[C]):
         try:
             start()
         except BaseException:  # it is the run's end
-            if not self._scheduler.drives(child.driven):  # and there is no sub-flow that this step would wait for
+            # And there is no sub-flow that this step would wait for, if the run has not come to its end with it.
+            if not (call.run.is_over or self._scheduler.drives(child.driven)):
                 call.run.enter(call.node.place, READY)
                 if child.spec.lease is None:  # nor is there anything of it that somebody would find
                     self._leave(child)

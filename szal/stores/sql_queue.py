@@ -57,7 +57,7 @@ class SqlQueue(Queue):
         claimed: list[str] = []
         while room := wanted.most - len(claimed):
             rows = transaction.rows(self._statements.claim, (*texts, room, room, wanted.ttl))
-            first, others = _one_of_each_key(sorted(rows, key=lambda row: (-row[1], row[2], row[0])))
+            first, others = _one_of_each_key(sorted(rows, key=lambda row: (-row[1], row[2], row[4])))
             claimed += first
             if not others:
                 break
@@ -92,7 +92,7 @@ def _one_of_each_key(rows: Rows) -> tuple[list[str], list[str]]:
     first: list[str] = []
     others: list[str] = []
     keys: set[str] = set()
-    for execution_id, _, _, key in rows:
+    for execution_id, _, _, key, _ in rows:
         (others if key in keys else first).append(execution_id)
         if key is not None:
             keys.add(key)

@@ -46,6 +46,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "inline": None,
         "isolation": None,
         "resources": {},
+        "rate": {},
         "foreach": None,
         "max_parallel": None,
         "max_items": 100_000,

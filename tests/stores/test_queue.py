@@ -58,6 +58,13 @@ def test_the_highest_priority_comes_first_and_then_the_oldest(queue: Queue) -> N
     assert claim(queue, 2) == []
 
 
+def test_of_those_that_come_in_one_millisecond_the_first_comes_first(queue: Queue) -> None:
+    names = [f"e{number}" for number in range(19, 9, -1)]
+    for name in names:
+        submit(queue, name)
+    assert [name for _ in range(5) for name in claim(queue, 2)] == names
+
+
 def test_that_holds_over_several_queues_and_others_are_left_alone(queue: Queue) -> None:
     for name, where, priority in (("a", "slow", 1), ("b", "fast", 2), ("c", "slow", 3), ("d", "other", 9)):
         submit(queue, name, queue=where, priority=priority)

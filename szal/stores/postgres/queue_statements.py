@@ -92,7 +92,7 @@ QUEUE = QueueStatements(
             ORDER BY c.priority DESC, c.submitted LIMIT %s
         )
         UPDATE szal.szal_queue AS q SET due = {SOON} + %s FROM next WHERE q.execution_id = next.execution_id
-        RETURNING q.execution_id, q.priority, q.submitted, q.concurrency_key
+        RETURNING q.execution_id, q.priority, q.submitted, q.concurrency_key, q.execution_id
         """,
         by="Queue.claim",
         indexes="szal_queue_next szal_queue_pkey szal_executions_keys szal_queue_keys szal_leases_pkey",

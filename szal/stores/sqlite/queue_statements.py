@@ -64,12 +64,12 @@ QUEUE = QueueStatements(
                 SELECT q.execution_id FROM szal_queue AS q
                 WHERE q.queue = w.value AND q.due = 0 AND {_IS_FREE}
                 AND q.execution_id NOT IN (SELECT value FROM json_each(?))
-                ORDER BY q.priority DESC, q.submitted LIMIT ?
+                ORDER BY q.priority DESC, q.submitted, q.rowid LIMIT ?
             )
-            ORDER BY c.priority DESC, c.submitted LIMIT ?
+            ORDER BY c.priority DESC, c.submitted, c.rowid LIMIT ?
         )
         UPDATE szal_queue SET due = {NOW} + ? WHERE execution_id IN (SELECT execution_id FROM next)
-        RETURNING execution_id, priority, submitted, concurrency_key
+        RETURNING execution_id, priority, submitted, concurrency_key, rowid
         """,
         by="Queue.claim",
         indexes=f"szal_queue_next {OF_QUEUE} szal_executions_keys szal_queue_keys {OF_LEASES}",
