@@ -111,21 +111,30 @@ class Permits:
         `Resources.ask` does.
         """
         permit = Permit(self, step, holder, clock, told)
-        if step.resources:
-
-            def shared(share: Share) -> None:
-                self._shared(permit, share)
-
-            share = self.resources.ask(step.name, step.resources, step.priority, shared, holder)
-            if share.is_held:
-                self._shared(permit, share)
-            else:
-                self._keep(permit, share)
-        else:
-            self._take_turn(permit)
+        try:
+            self._ask(permit)
+        except BaseException:
+            self.release(permit)
+            raise
         with self._lock:
             permit.is_asking = False
         return permit
+
+    def _ask(self, permit: Permit) -> None:
+        """Ask for its share, if it needs one, and its time."""
+        step = permit.step
+        if not step.resources:
+            self._take_turn(permit)
+            return
+
+        def shared(share: Share) -> None:
+            self._shared(permit, share)
+
+        share = self.resources.ask(step.name, step.resources, step.priority, shared, permit.holder)
+        if share.is_held:
+            self._shared(permit, share)
+        else:
+            self._keep(permit, share)
 
     def release(self, permit: Permit) -> None:
         """Give back what *permit* has, or withdraw it."""

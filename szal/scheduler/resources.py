@@ -167,7 +167,11 @@ class Resources:
             share.release()
             self._tell([each for each in found if each is not share])
             raise ResourceHeld(step, missing, needs[missing])
-        self._tell([each for each in found if not (each is share and each.is_held)])
+        try:
+            self._tell([each for each in found if not (each is share and each.is_held)])
+        except BaseException:  # there is no thread to be had that would ask beyond this engine
+            share.release()
+            raise
         return share
 
     def release(self, share: Share) -> None:

@@ -158,3 +158,18 @@ def test_without_a_thread_that_listens_a_step_has_its_share_all_the_same(new_eng
     go.set()
     assert holds.result(timeout=20).success
     assert waits.result(timeout=20).success
+
+
+NEEDS = [StepDef("call", resources={"api": 1}), StepDef("call", rate={"mail": "100/s"})]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("step", NEEDS, ids=["share", "time"])
+def test_what_could_not_be_asked_for_among_all_engines_is_held_by_nobody(new_engine, store, refuse, step):
+    store.set_capacity("api", 1)
+    engine = new_engine()
+    refuse("szal-limits")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        bounded(engine.run, FlowDef("f", steps=[step]))
+    refuse()
+    assert bounded(engine.run, FlowDef("f", steps=[step])).success
