@@ -56,6 +56,7 @@ class Child:
 
     def __init__(self, stream: socket.socket, grace: float) -> None:
         self._stream = stream
+        self._file = os.fstat(stream.fileno())
         self._grace = grace
         self._pid = os.getpid()
         self._sending = threading.Lock()
@@ -119,7 +120,20 @@ class Child:
         data = framed(message)
         with self._uninterrupted(), self._sending, suppress(OSError):
             if os.getpid() == self._pid:
+                self._end_if_cut_off()
                 self._stream.sendall(data)
+
+    def _end_if_cut_off(self) -> None:
+        """End this process where a handler has closed the file that leads to the engine, as `os.closerange(3, …)` does.
+
+        Else the engine waits for ever, as the thread that listens keeps the socket. Its number may have another file.
+        """
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._stream.fileno()), self._file):
+                return
+        with suppress(OSError):
+            os.write(2, b"szal: a handler has closed the file that leads to the engine, so its process ends\n")
+        os._exit(1)
 
     @contextmanager
     def _uninterrupted(self) -> Iterator[None]:

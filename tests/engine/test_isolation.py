@@ -224,6 +224,18 @@ class TestDeath:
         os.kill(wait_until(lambda: number_in(tmp_path / "left"), timeout=LONG), signal.SIGKILL)
         assert result.output == 2
 
+    @pytest.mark.parametrize("name", ["closes", "opens"])
+    def test_is_what_a_handler_comes_to_that_has_closed_the_way_back(self, new_engine, name):
+        errors = []
+
+        def noted(event):
+            errors.append(event.error) if event.event_type == "step_retry" else None
+
+        with new_engine(handlers.closes, event_sink=noted) as engine:
+            flow = FlowDef("f", steps=[StepDef(name, max_retries=1, retry_delay=0, timeout=LONG)])
+            assert bounded(engine.run, flow)[name].output == 2
+        assert errors == [f"{name}: its process ended with exit status 1"]
+
 
 class TestWhatCrosses:
     def test_what_was_found_out_once_outlives_a_process(self, one):
