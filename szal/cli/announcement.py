@@ -16,12 +16,10 @@ from szal.cli.text import one_line, pairs
 from szal.engine.status import ExecutionStatus
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef
-from szal.model.state import StepStatus
 from szal.stores.url import without_password
 
 __all__ = ["Announcement", "announce"]
 
-_TO_COME = (StepStatus.PENDING, StepStatus.RUNNING)
 _LONGEST = 60  # characters of an input
 
 
@@ -45,7 +43,7 @@ class Announcement:
         """Return what is told of an execution that goes on."""
         if found.flow is None:
             return None
-        ended = sum(step.status not in _TO_COME for step in found.results)
+        ended = sum(step.status.has_ended for step in found.results)
         return cls(
             flow=found.flow,
             execution_id=found.record.execution_id,

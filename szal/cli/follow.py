@@ -10,7 +10,7 @@ from rich.text import Text
 
 from szal.cli.advice import Advice
 from szal.cli.console import Stream, console_for, printed, stdout, write
-from szal.cli.rows import DIM, name_of, note_of, step_cells, step_table
+from szal.cli.rows import DIM, name_of, note_of, step_cells, step_table, waits_for
 from szal.cli.show import full_record
 from szal.cli.style import look_of
 from szal.cli.text import brief, elapsed, one_line
@@ -83,7 +83,7 @@ def _page(console: Console, status: ExecutionStatus) -> RenderableType:
     state = shown_state(status.state, is_interrupted=status.is_interrupted)
     sign, colour = look_of(console, state)
     age = ((status.finished_at or utc_now()) - status.started_at).total_seconds()
-    done = sum(step.status not in (StepStatus.PENDING, StepStatus.RUNNING) for step in status.results)
+    done = sum(step.status.has_ended for step in status.results)
     counts = f"  {elapsed(max(0.0, age))}  {done} of {len(status.results)} steps"
     head = Text.assemble((f"{sign} ", colour), (one_line(status.flow_name), "bold"), " ", (state, colour), counts)
     head.no_wrap, head.overflow = True, "ellipsis"
@@ -140,8 +140,8 @@ class _Lines:
         state = shown_state(status.state, is_interrupted=status.is_interrupted)
         if self._told.get("") != (state, ""):
             self._told[""] = state, ""  # no step is called so
-            waits = ", ".join(one_line(wait.signal or wait.step) for wait in status.waits)
-            self._line(width, one_line(status.flow_name), state + (f": waits for {waits}" if waits else ""))
+            waits = f": {waits_for(status)}" if status.waits else ""
+            self._line(width, one_line(status.flow_name), state + waits)
 
     def _line(self, width: int, name: str, text: str) -> None:
         write(self._out, f"{utc_now().astimezone():%H:%M:%S} {name:<{width}}  {text}")

@@ -12,6 +12,7 @@ from rich.text import Text
 from szal.cli.outputs import last_line, tails
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, one_line
+from szal.engine.status import ExecutionStatus
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.pictures.standing import counts_of_items
@@ -26,6 +27,7 @@ __all__ = [
     "step_cells",
     "step_table",
     "took",
+    "waits_for",
     "what_was_cut",
     "width_of",
 ]
@@ -127,6 +129,11 @@ def what_was_cut(steps: Sequence[StepResult]) -> list[RenderableType]:
             streams = " and ".join(brief(stream) for stream in cut)
             lines.append(f"of {streams} of {name_of(step)} the end is kept: the last {MAX_OUTPUT // 1024} KiB")
     return [Text(line, style="yellow") for line in lines]
+
+
+def waits_for(status: ExecutionStatus) -> str:
+    """Return what a paused execution waits for, in a line: the names of signals, else of steps."""
+    return "waits for " + ", ".join(one_line(wait.signal or wait.step) for wait in status.waits)
 
 
 def width_of(texts: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from szal.cli.follow import is_redrawn, said_by
 from szal.cli.help import Command
 from szal.cli.history import reading
 from szal.cli.options import duration_of, needed, store_option
-from szal.cli.rows import DIM, name_of, width_of
+from szal.cli.rows import DIM, name_of, waits_for, width_of
 from szal.cli.style import look_of
 from szal.cli.text import elapsed, one_line
 from szal.clock import utc_now
@@ -57,15 +57,14 @@ class _Line:
 
     @property
     def done(self) -> int:
-        under_way = (StepStatus.PENDING, StepStatus.RUNNING)
-        return sum(step.status not in under_way for step in self.status.results)
+        return sum(step.status.has_ended for step in self.status.results)
 
     @property
     def doing(self) -> Text:
         """What it is at, in a line: what it waits for, else the steps that run, with what the first said last."""
         status = self.status
         if status.waits:
-            return Text("waits for " + ", ".join(one_line(wait.signal or wait.step) for wait in status.waits), "yellow")
+            return Text(waits_for(status), "yellow")
         running = [step for step in status.results if step.status is StepStatus.RUNNING]
         names = ", ".join(name_of(step) for step in running)
         said = said_by(running[0]) if running else Text("")
@@ -97,7 +96,10 @@ class _Board:
         """Return how they stand, what runs first."""
         found = [each.execution_id for each in self._store.find(states=LIVE, limit=_MOST)]
         self._views = {name: self._views.get(name) or View(self._store, name) for name in found}
-        statuses = [status for name in found if (status := self._look(name)) is not None]
+        looked = (self._look(name) for name in found)
+        statuses = [
+            status for status in looked if status is not None and status.state.is_live
+        ]  # else it ended just now
         held = holdings(self._store, [status.execution_id for status in statuses if status.is_running])
         owners = {name: process_of(each.owner) for name, each in held.items() if each.owner is not None}
         lines = [_Line(status, owners.get(status.execution_id, "")) for status in statuses]

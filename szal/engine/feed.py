@@ -6,7 +6,6 @@ from typing import Final
 
 from szal.clock import monotonic
 from szal.engine.status import ExecutionStatus
-from szal.model.state import StepStatus
 from szal.process_events import enroll_lock
 from szal.waiters import Waiters, wait_unless, wake_all
 
@@ -84,9 +83,6 @@ class Feed:
             return self._status
 
 
-_OPEN: Final = (StepStatus.PENDING, StepStatus.RUNNING)
-
-
 def _is_same(outline: object, other: object) -> bool:
     """Whether two outlines are equal, as far as what is in them can be compared."""
     try:
@@ -103,7 +99,7 @@ def _outline(status: ExecutionStatus) -> object:
             step.attempts,
             step.error,
             step.report,
-            step.output if step.status in _OPEN else None,
+            None if step.status.has_ended else step.output,
             None if step.items is None else [(item.status, item.attempts) for item in step.items],
         )
         for step in status.results

@@ -11,7 +11,6 @@ from szal.errors import ExecutionNotFound
 from szal.events.progress import sse_frame
 from szal.expressions.path import Json
 from szal.model.results import StepResult
-from szal.model.state import StepStatus
 from szal.number import check
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ _RETRY: Final = "retry: 1000\n\n"
 """In how many milliseconds a browser comes back."""
 
 _ALIVE: Final = ": still here\n\n"
-
-_DONE: Final = (StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.ROLLED_BACK)
 
 
 class Changes:
@@ -182,7 +179,7 @@ def _shown_step(step: StepResult, outputs: bool) -> Json:
     if step.error is not None:
         shown["error"] = step.error
     if step.items is not None:
-        shown["items"] = {"done": sum(item.status in _DONE for item in step.items), "of": len(step.items)}
+        shown["items"] = {"done": sum(item.status.has_ended for item in step.items), "of": len(step.items)}
     if step.report is not None:
         shown["report"] = _as_json(step.report.data)
     if outputs:

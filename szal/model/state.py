@@ -40,6 +40,11 @@ class StepStatus(NamedEnum):
     SKIPPED = "Skipped"
     ROLLED_BACK = "RolledBack"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the step is over: it has neither to begin nor to end."""
+        return self not in (StepStatus.PENDING, StepStatus.RUNNING)
+
 
 class Stop(NamedEnum):
     """Why a run stops before all its steps have ended.

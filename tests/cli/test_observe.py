@@ -10,7 +10,7 @@ from helper_engine import bounded, waited
 from processes import wait_until
 
 from szal import Engine, FlowDef, StepDef
-from szal.cli import console, follow
+from szal.cli import console, follow, top
 
 FLOW = FlowDef("load", steps=[StepDef("one"), StepDef("two"), StepDef("three", max_retries=1, retry_delay=0.0)])
 ASKS = FlowDef("asks", steps=[StepDef("one"), StepDef("ask", step_type="wait", config={"signal": "go"})])
@@ -127,6 +127,21 @@ def test_top_lists_what_runs_and_what_waits_and_not_what_has_ended(szal, engine,
     }
     assert told.keys() == {"e1", "w1"}
     assert (told["e1"]["running"], told["e1"]["steps"], told["w1"]["waits"]) == (["two"], {"done": 1, "of": 3}, ["go"])
+
+
+def test_what_ends_while_top_looks_is_not_listed(szal, engine, database, gate, monkeypatch):
+    execution = engine.start(FLOW, execution_id="e1")
+    until_reported(database, "e1")
+
+    class Late(top.View):
+        def look(self):
+            gate.set()
+            assert execution.result(20).success
+            return super().look()
+
+    monkeypatch.setattr(top, "View", Late)
+    result = szal("top", "--once", "--json", "--store", database)
+    assert (result.exit_code, result.stdout) == (0, "")
 
 
 def test_top_of_an_empty_store_says_so(szal, engine, database):
