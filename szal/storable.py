@@ -3,7 +3,7 @@
 import re
 from typing import AnyStr, Final
 
-__all__ = ["as_text", "standing_in", "storable"]
+__all__ = ["as_text", "repr_of", "standing_in", "storable"]
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -25,6 +25,18 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text)
     return text
+
+
+def repr_of(value: object) -> str:
+    """Return the repr of any value, or what it is where it has none. Raises nothing.
+
+    >>> repr_of(...), repr_of([10**5000])
+    ('Ellipsis', '<unprintable list>')
+    """
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 (a foreign __repr__ may itself be broken)
+        return f"<unprintable {type(value).__name__}>"
 
 
 def as_text(printed: bytes | bytearray) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from szal.events.progress import Printed
 from szal.expressions.path import Json
 from szal.legible import LONGEST_LINE, clean, elapsed, one_line
-from szal.storable import standing_in
+from szal.storable import repr_of, standing_in
 
 __all__ = ["brief", "clean", "clean_lines", "elapsed", "moment", "one_line", "pairs", "shell_word"]
 
@@ -48,11 +48,7 @@ def brief(value: Json) -> str:
     try:
         return one_line(json.dumps(value, ensure_ascii=False))
     except (TypeError, ValueError, RecursionError):
-        pass
-    try:
-        return one_line(repr(value))
-    except Exception:  # noqa: BLE001 (a foreign __repr__ may itself be broken)
-        return f"<unprintable {type(value).__name__}>"
+        return one_line(repr_of(value))
 
 
 def pairs(values: Mapping[str, Json]) -> str:

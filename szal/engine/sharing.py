@@ -14,6 +14,7 @@ from szal.events.progress import InBulk, Printed, StepProgress
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.results import StepReport
+from szal.storable import repr_of
 from szal.stores.ledger import Ledger, Report
 from szal.waiters import Flag
 
@@ -181,12 +182,5 @@ def _encoded(data: Json) -> str:
     try:
         text = json.dumps(data, allow_nan=False)
     except (TypeError, ValueError, RecursionError, RuntimeError):  # the last: it was changed meanwhile
-        text = json.dumps(_shown(data))
+        text = json.dumps(repr_of(data))
     return text if len(text) <= _LONGEST else json.dumps(f"{text[:1000]}…")
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 (a foreign __repr__ may itself be broken)
-        return f"<unprintable {type(value).__name__}>"

@@ -10,7 +10,7 @@ import attrs
 
 from szal.events.subscription import Subscription
 from szal.interruption import run_to_end
-from szal.storable import as_text, standing_in
+from szal.storable import as_text, repr_of, standing_in
 
 __all__ = [
     "Hearing",
@@ -230,17 +230,10 @@ def progress_to_sse(progress: StepProgress) -> str:
     try:
         data = _compact({**fields, "data": progress.data})
     except (TypeError, ValueError, RecursionError):
-        data = _compact({**fields, "data": _shown(progress.data)})
+        data = _compact({**fields, "data": repr_of(progress.data)})
     return sse_frame("step_progress", progress.step_id, data)
 
 
 def _compact(value: object) -> str:
     # ASCII, as a lone surrogate (which a file's name may contain) cannot be sent as UTF-8
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a foreign __repr__ may itself be broken
-        return f"<unprintable {type(value).__name__}>"

@@ -41,9 +41,7 @@ class Asked:
     def of(cls, query: Query) -> "Asked":
         """Read them from a query, or from a form."""
         problems: list[str] = []
-        typed = {
-            name: query.get(name, "").replace("\0", "").strip() for name in ("flow", "label", "since", "until", "error")
-        }
+        typed = {name: query.get(name, "").replace("\0", "").strip() for name in _TYPED}
         states = tuple(dict.fromkeys(state for state in query.getlist("state") if state in STATES))
         which = Which(
             flow=typed["flow"] or None,

@@ -25,7 +25,7 @@ from szal.contrib.web.many import MOST, act_on_many, chosen_of
 from szal.contrib.web.picture import MOST as MOST_DRAWN
 from szal.contrib.web.picture import graph_of
 from szal.contrib.web.plot import durations_plot, rates_plot
-from szal.contrib.web.rendering import page, secured
+from szal.contrib.web.rendering import page, secured, token_field
 from szal.contrib.web.source import Given, engine_source, store_of
 from szal.contrib.web.waiting import Waiting
 from szal.engine.chosen import Action
@@ -213,9 +213,8 @@ class _Pages:
     def _check_act(self, what: str, execution_id: str | None) -> None:
         self._check_on()
         self._check(what, execution_id)
-        field = page_field()
         try:
-            validate_csrf(request.form.get(field))
+            validate_csrf(request.form.get(token_field()))
         except ValidationError as error:
             abort(400, f"{error} Go back, load the page again, and send the form from there.")
 
@@ -229,13 +228,6 @@ class _Pages:
         if isinstance(error, HTTPException) and error.response is not None:
             return error.response  # of `authorize`: a redirect, say
         return self._page("error.html", status, code=status, told=told)
-
-
-def page_field() -> str:
-    """Return the name of the field that holds the token of a form."""
-    from flask import current_app
-
-    return str(current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"))
 
 
 class _With:

@@ -10,7 +10,7 @@ from flask_wtf.csrf import generate_csrf
 
 from szal.contrib.web import shown
 
-__all__ = ["POLICY", "page", "secured"]
+__all__ = ["POLICY", "page", "secured", "token_field"]
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -36,7 +36,12 @@ def page(template: str, status: int = 200, **values: object) -> Response:
 
 def _csrf_field() -> tuple[str, str]:
     """Return the name and the value of the field that each form has."""
-    return current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"), generate_csrf()
+    return token_field(), generate_csrf()
+
+
+def token_field() -> str:
+    """Return the name of the field that holds the token of a form."""
+    return str(current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token"))
 
 
 def secured(response: Response) -> Response:

@@ -6,7 +6,6 @@ from typing import Final
 
 from szal.expressions.path import Json
 from szal.legible import clean, elapsed, one_line
-from szal.model.state import StepStatus, WorkflowState
 
 __all__ = ["FOLDED", "brief", "iso", "number", "sign", "state_class", "text", "took", "utc", "whole"]
 
@@ -99,8 +98,3 @@ def whole(value: Json) -> tuple[str, bool]:
     """
     made = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
     return clean(made[:_MOST]), len(made) > _MOST
-
-
-def as_state(value: WorkflowState | StepStatus | str | None) -> str:
-    """Return the word for a state, whatever it is of."""
-    return "unknown" if value is None else str(value)
