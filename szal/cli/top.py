@@ -97,9 +97,8 @@ class _Board:
         found = [each.execution_id for each in self._store.find(states=LIVE, limit=_MOST)]
         self._views = {name: self._views.get(name) or View(self._store, name) for name in found}
         looked = (self._look(name) for name in found)
-        statuses = [
-            status for status in looked if status is not None and status.state.is_live
-        ]  # else it ended just now
+        # one may have ended since it was found
+        statuses = [status for status in looked if status is not None and status.state.is_live]
         held = holdings(self._store, [status.execution_id for status in statuses if status.is_running])
         owners = {name: process_of(each.owner) for name, each in held.items() if each.owner is not None}
         lines = [_Line(status, owners.get(status.execution_id, "")) for status in statuses]

@@ -202,12 +202,12 @@ class TestFigures:
             assert values(registry, "szal_sink_pending_writes") == {(): 0}
 
     def test_each_bucket_has_what_the_sink_says(self, sink: PrometheusSink, registry: CollectorRegistry) -> None:
-        from szal.contrib.prometheus import _observe
+        from szal.contrib.prometheus.figures import observe
         from szal.stores.sink.stats import BATCH_SIZES
 
         counts = (3, 0, 7, *[0] * (len(BATCH_SIZES) - 3), 1)
         sums = (3.0, 0.0, 35.0, *[0.0] * (len(BATCH_SIZES) - 3), 1e6)  # on the bounds of their buckets, and beyond
-        _observe(sink._figures._sizes, Distribution(BATCH_SIZES, counts, sums), None)
+        observe(sink._figures._sizes, Distribution(BATCH_SIZES, counts, sums), None)
         found = values(registry, "szal_sink_batch_writes_bucket")
         assert [found[bound,] for bound in ("1.0", "2.0", "5.0", "1000.0", "+Inf")] == [3, 3, 10, 10, 11]
         assert values(registry, "szal_sink_batch_writes_sum") == {(): 1e6 + 38}
