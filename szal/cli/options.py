@@ -21,7 +21,6 @@ from szal.number import JSON_NUMBER
 
 __all__ = [
     "duration_of",
-    "id_argument",
     "id_option",
     "inputs_option",
     "json_option",
@@ -146,11 +145,8 @@ def needed(store: str | None) -> str:
     return store
 
 
-id_argument = click.argument("execution_id", metavar="ID", callback=not_empty, shell_complete=completion.ids)
-"""The id of an execution, whole."""
-
 live_id_argument = click.argument("execution_id", metavar="ID", callback=not_empty, shell_complete=completion.live_ids)
-"""That of one that has not ended."""
+"""The whole id of an execution that has not ended."""
 
 store_option = click.option(
     "--store",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from szal.model.flow import Defined, FlowDef
     from szal.scheduler.context import StepContext
 
-__all__ = ["application", "close", "engine", "start", "submit", "transaction"]
+__all__ = ["application", "close", "engine", "start", "stream", "submit", "transaction"]
 
 
 def engine() -> Engine:
