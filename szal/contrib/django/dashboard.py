@@ -53,7 +53,7 @@ def dashboard(actions: bool = False, authorize: Authorize = is_staff) -> list[An
 
     # Its forms have tokens of their own. It looks at what is committed, and what it tells is committed.
     shown: Any = csrf_exempt(transaction.non_atomic_requests(view))
-    return [re_path(r"^(?P<path>.*)$", shown)]
+    return [re_path(r"^(?P<path>[\s\S]*)\Z", shown)]
 
 
 def _is_signed_in(request: HttpRequest) -> bool:

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, abort, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import validate_csrf
 from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.routing import PathConverter
 from wtforms import ValidationError
 
 from szal.clock import utc_now
@@ -74,6 +75,13 @@ def blueprint(
     return made
 
 
+class _Text(PathConverter):
+    """Ids and names may have slashes in them, several, and in front; and ends of lines."""
+
+    regex = r"(?s:.+?)"
+    part_isolating = False
+
+
 @attrs.frozen
 class _Pages:
     """The pages of one dashboard."""
@@ -85,15 +93,15 @@ class _Pages:
     def register(self, made: Blueprint) -> None:
         """Have them answered for."""
         made.add_url_rule("/", "executions", self.executions)
-        # Ids may have slashes in them, and several.
+        made.record(lambda state: state.app.url_map.converters.update(szal_text=_Text))
         as_it_is = {"merge_slashes": False}
-        made.add_url_rule("/executions/<path:execution_id>", "execution", self.execution, **as_it_is)
-        made.add_url_rule("/outputs/<path:execution_id>", "output", self.output, **as_it_is)
-        made.add_url_rule("/graphs/<path:execution_id>", "graph", self.graph, **as_it_is)
-        made.add_url_rule("/flows/<path:flow_name>", "flow", self.flow, **as_it_is)
+        made.add_url_rule("/executions/<szal_text:execution_id>", "execution", self.execution, **as_it_is)
+        made.add_url_rule("/outputs/<szal_text:execution_id>", "output", self.output, **as_it_is)
+        made.add_url_rule("/graphs/<szal_text:execution_id>", "graph", self.graph, **as_it_is)
+        made.add_url_rule("/flows/<szal_text:flow_name>", "flow", self.flow, **as_it_is)
         made.add_url_rule("/waiting", "waiting", self.waiting)
         acts = ",".join(act.value for act in Act)
-        rule = f"/executions/<path:execution_id>/<any({acts}):act>"
+        rule = f"/executions/<szal_text:execution_id>/<any({acts}):act>"
         made.add_url_rule(rule, "act", self.act, methods=["POST"], **as_it_is)
         made.add_url_rule("/many/<any(rerun,resume,cancel):action>", "many", self.many, methods=["GET", "POST"])
         names = ",".join(f'"{name}"' for name in _ASSETS)
