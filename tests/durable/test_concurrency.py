@@ -193,6 +193,18 @@ class TestQueueing:
         gate.may_end.set()
         assert first.result(LONG).success
 
+    def test_a_worker_takes_up_a_cancelled_one_at_once(self, new_engine, gate):
+        engine, worker = new_engine(gate), new_engine(gate)
+        first = hold(engine, gate)
+        for name in ("second", "third"):
+            engine.submit(keyed(), {"id": 7}, execution_id=name)
+        assert engine.cancel("third")
+        assert bounded(worker.work, until_idle=True) == 1
+        assert engine.look("third").state is WorkflowState.CANCELLED
+        assert engine.look("second").queued_behind == "first"
+        gate.may_end.set()
+        assert first.result(LONG).success
+
 
 def test_of_many_that_wait_for_one_key_what_comes_behind_them_is_claimed(store):
     queue, limits = store.ledger.queue, store.ledger.limits

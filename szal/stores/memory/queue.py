@@ -81,7 +81,7 @@ class MemoryQueue(Queue):
             taken: list[str] = []
             for *_, execution_id in sorted(due):
                 place = self._places[execution_id]
-                if len(taken) < wanted.most and self._is_free(place, now):
+                if len(taken) < wanted.most and self._is_free(execution_id, now):
                     taken.append(execution_id)
                     place.due, place.is_reserved = now + wanted.ttl, True
         return taken
@@ -101,12 +101,16 @@ class MemoryQueue(Queue):
     def due_in(self, queues: Sequence[str]) -> float | None:
         with self._entries.lock:
             now = clock.wall()
-            due = min((place.due for _, place in self._of(queues) if self._is_free(place, now)), default=None)
+            due = min((place.due for each, place in self._of(queues) if self._is_free(each, now)), default=None)
         return None if due is None else max(0.0, due - clock.wall())
 
-    def _is_free(self, place: _Place, now: float) -> bool:
-        """Whether no other execution has its concurrency key, or is about to have it. With the lock held."""
-        if place.key is None:
+    def _is_free(self, execution_id: str, now: float) -> bool:
+        """Whether no other execution has its concurrency key, or is about to have it; a cancelled one needs none.
+
+        With the lock held.
+        """
+        place, lease = self._places[execution_id], self._entries.of[execution_id].lease
+        if place.key is None or (lease is not None and lease.cancelled):
             return True
         reserved = (each for each in self._places.values() if each.is_reserved and each.due > now and each is not place)
         return self._key_holder(place.key) is None and all(each.key != place.key for each in reserved)

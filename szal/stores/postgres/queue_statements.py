@@ -9,7 +9,8 @@ from szal.stores.statement import Statement
 
 __all__ = ["QUEUE", "SCHEDULES"]
 
-# What is queued, `q`, may begin: nothing runs, waits, or is about to begin with the same concurrency key.
+# What is queued, `q`, may begin: nothing runs, waits, or is about to begin with the same concurrency key;
+# or it is cancelled, which needs none.
 _IS_FREE = f"""
     (q.concurrency_key IS NULL OR q.concurrency_key <> ALL (ARRAY(
         SELECT e.concurrency_key FROM szal.szal_executions AS e
@@ -21,7 +22,7 @@ _IS_FREE = f"""
         UNION ALL
         SELECT t.concurrency_key FROM szal.szal_queue AS t
         WHERE t.concurrency_key IS NOT NULL AND t.due > {SOON} AND t.due IS DISTINCT FROM t.not_before
-    )))
+    )) OR (SELECT l.cancelled = 1 FROM szal.szal_leases AS l WHERE l.execution_id = q.execution_id))
 """
 
 # The queues of a worker: few, which the planner is told by a limit that it does not know. It takes an array of JSON to

@@ -9,7 +9,8 @@ from szal.stores.statement import Statement
 
 __all__ = ["QUEUE", "SCHEDULES"]
 
-# What is queued, `q`, may begin: nothing runs, waits, or is about to begin with the same concurrency key.
+# What is queued, `q`, may begin: nothing runs, waits, or is about to begin with the same concurrency key;
+# or it is cancelled, which needs none.
 _IS_FREE = f"""
     (q.concurrency_key IS NULL OR q.concurrency_key NOT IN (
         SELECT e.concurrency_key FROM szal_executions AS e
@@ -20,7 +21,7 @@ _IS_FREE = f"""
         UNION ALL
         SELECT t.concurrency_key FROM szal_queue AS t
         WHERE t.concurrency_key IS NOT NULL AND t.due > {NOW} AND t.due IS NOT t.not_before
-    ))
+    ) OR (SELECT l.cancelled = 1 FROM szal_leases AS l WHERE l.execution_id = q.execution_id))
 """
 
 QUEUE = QueueStatements(
