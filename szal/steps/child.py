@@ -41,7 +41,7 @@ from szal.steps.messages import (
     framed,
     next_message,
 )
-from szal.steps.pickling import pickled, unpickled
+from szal.steps.pickling import Packed, pickled, unpickled
 from szal.steps.preparing import PREPARING
 from szal.steps.remote import perform
 from szal.waiters import Flag
@@ -174,7 +174,7 @@ class Child:
             self.send(Promised(number, None))
 
     def report(self, data: Json) -> None:
-        self.send(Reported(pickled(data)))
+        self.send(Reported(_sendable("what ctx.report() is given", data)))
 
     def log(self, record: bytes) -> None:
         """Have a line logged by the engine's process."""
@@ -185,26 +185,34 @@ class Child:
             number = next(self._numbers)
             box = self._replies[number] = SimpleQueue()
             try:
-                self.send(Asked(number, pickled(key)))
+                self.send(Asked(number, _sendable("the key of ctx.once()", key)))
                 reply = box.get()
                 if reply.is_to_be_made:
-                    reply = self._make(number, box, function)
+                    reply = self._make(key, number, box, function)
             finally:
                 del self._replies[number]
         if reply.failure is not None:
             raise unpickled(reply.failure).exception or FailedElsewhere(f"ctx.once({key!r}, …) failed")
         return unpickled(reply.value)
 
-    def _make(self, number: int, box: "SimpleQueue[Reply]", function: Callable[[], Any]) -> Reply:
+    def _make(self, key: object, number: int, box: "SimpleQueue[Reply]", function: Callable[[], Any]) -> Reply:
         """Call what is to be kept, tell the engine, and return what that has made of it."""
         try:
-            value = pickled(function())
+            value = _sendable(f"what ctx.once({key!r}, …) is to keep", function())
         except BaseException as error:
             self.send(Made(number, failure=pickled(Luggage(error))))
             box.get()
             raise
         self.send(Made(number, value))
         return box.get()
+
+
+def _sendable(what: str, value: object) -> Packed:
+    """Return *value* as a pickle; raise TypeError where it is none, which says *what* it is."""
+    try:
+        return pickled(value)
+    except Exception as error:
+        raise TypeError(f"{what} cannot be sent to the engine: {describe(error)}") from error
 
 
 def main(number: int) -> None:

@@ -90,6 +90,18 @@ def test_what_is_said_arrives_in_its_order(engine):
     assert (first.seconds, second.seconds, first.number) == (3.0, None, second.number)
 
 
+def test_what_cannot_be_sent_is_refused_with_what_it_is(engine, threads):
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"what ctx\.report\(\) is given cannot be sent to the engine: TypeError: "):
+        engine.child.report(lock)
+    found = threads.submit(engine.child.once, "k", lambda: lock)
+    asked = engine.hear(Asked)
+    engine.mailing.send(Reply(asked.number, is_to_be_made=True))
+    engine.mailing.send(Reply(asked.number, failure=engine.hear(Made).failure))
+    with pytest.raises(TypeError, match=r"what ctx\.once\('k', …\) is to keep cannot be sent to the engine: "):
+        found.result(LONG)
+
+
 def test_a_line_that_cannot_be_loaded_here_is_told_of(caplog):
     log_here(b"what is this")
     assert "a line that a child process has logged is lost" in caplog.text
