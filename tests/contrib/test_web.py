@@ -541,7 +541,8 @@ class TestWithAToken:
     def test_without_one_only_names_of_this_machine_are_answered(self, shop: Shop) -> None:
         app = wsgi(shop.engine)
         protect(app, None)
-        hosts = {"localhost:8787": 200, "127.0.0.1": 200, "[::1]:80": 200, "evil.example": 400}
+        hosts = {"localhost:8787": 200, "127.0.0.1": 200, "127.0.0.2:1": 200, "[::1]": 200, "[::1]:80": 200}
+        hosts |= {"evil.example": 400, "10.0.0.1": 400, "": 400}
         assert {host: app.test_client().get("/", headers={"Host": host}).status_code for host in hosts} == hosts
 
 

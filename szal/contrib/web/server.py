@@ -17,7 +17,6 @@ from szal.contrib.web.application import wsgi
 __all__ = ["is_loopback", "protect", "serve", "wsgi"]
 
 _THREADS: Final = 8
-_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 _PORT: Final = re.compile(r":[0-9]*$")
 
 
@@ -54,8 +53,7 @@ def protect(app: Flask, token: str | None) -> None:
 
 
 def _refuse_others() -> Response | None:
-    name = request.headers.get("Host", "")
-    if (name if name.endswith("]") else _PORT.sub("", name)) in _LOCAL:
+    if is_loopback(_PORT.sub("", request.headers.get("Host", "")).strip("[]")):
         return None
     return Response("That is no name of this machine.\n", 400, mimetype="text/plain")
 
