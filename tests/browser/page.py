@@ -55,23 +55,33 @@ class Browser:
 
     def button(self, label: str) -> Any:
         """Return the button, or what looks like one, with that label."""
+        return self.wait(lambda: self._button(label), label)
 
-        def found() -> Any:
-            shown = (each for each in self.all("button, .button, summary") if each.is_displayed())
-            return next((each for each in shown if each.text.strip() == label), None)
+    def click(self, label: str) -> None:
+        """Click on the button with that label, be it another one than a moment ago: a page may be live."""
 
-        return self.wait(found, label)
+        def is_done() -> bool:
+            button = self._button(label)
+            if button is not None:
+                button.click()
+            return button is not None
+
+        self.wait(is_done, label)
+
+    def _button(self, label: str) -> Any:
+        shown = (each for each in self.all("button, .button, summary") if each.is_displayed())
+        return next((each for each in shown if each.text.strip() == label), None)
 
     def wait(self, condition: Callable[[], Found], told: str = "") -> Found:
         """Return what *condition* does, as soon as that is true; the page may be another one meanwhile."""
-        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.common.exceptions import WebDriverException
 
         end = time.monotonic() + _WITHIN
         while True:
             try:
                 if found := condition():
                     return found
-            except StaleElementReferenceException:
+            except WebDriverException:  # what was looked at has gone, which chromedriver says in several ways
                 pass
             assert time.monotonic() < end, f"this did not come: {told}\n{self.driver.current_url}\n{self.text_now()}"
             time.sleep(0.02)

@@ -43,7 +43,7 @@ class TestWhatIsSeen:
     def test_the_list_is_filtered_and_leads_to_one(self, browser: Browser, failed: str) -> None:
         browser.go("/")
         browser.one('input[name="label"]').send_keys(f"team={failed}")
-        browser.button("Filter").click()
+        browser.click("Filter")
         browser.wait(lambda: len(browser.all("table.list tbody tr")) == 1)
         browser.one(f'.list a[href$="{failed}"]').click()
         browser.until("✗failed", "KeyError: 'by'", '{"number": 7}')
@@ -87,7 +87,7 @@ class TestWhatIsSeen:
         gate = Gate(tmp_path / "gate")
         execution = begun(engine, name, gate)
         browser.go(f"/executions/{name}")
-        browser.button("Signal…").click()
+        browser.click("Signal…")
         browser.one('#d-signal input[name="name"]').send_keys("half a na")
         gate.open()
         assert execution.result(timeout=30).success
@@ -104,7 +104,7 @@ class TestWhatIsSeen:
 class TestWhatIsDone:
     def test_cancel(self, browser: Browser, engine: Engine, waits: str) -> None:
         browser.go(f"/executions/{waits}")
-        browser.button("Cancel").click()
+        browser.click("Cancel")
         browser.until("Asked to cancel")
         assert engine.look(waits).is_cancelling
 
@@ -114,22 +114,22 @@ class TestWhatIsDone:
         browser.go(f"/executions/{waits}")
         value = browser.one('.wait textarea[name="value"]')
         value.send_keys("{by: ann}")
-        browser.button("Send answer").click()
+        browser.click("Send answer")
         assert "That is no JSON" in value.get_property("validationMessage")
         value.clear()
         value.send_keys('{"by": "ann"}')
-        browser.button("Send answer").click()
+        browser.click("Send answer")
         browser.until("Sent. It is delivered")
-        browser.button("Resume").click()
+        browser.click("Resume")
         browser.until("✓completed", "paid for 7, approved by ann")
         assert engine.look(waits).state is WorkflowState.COMPLETED
 
     def test_rerun_from_a_step(self, browser: Browser, engine: Engine, failed: str) -> None:
         browser.go(f"/executions/{failed}")
         browser.one('select[name="from_step"] option[value="check"]').click()
-        browser.button("with other inputs").click()
+        browser.click("with other inputs")
         browser.one('textarea[name="inputs"]').send_keys('{"number": 8}')
-        browser.button("Rerun").click()
+        browser.click("Rerun")
         browser.until("This is the new execution", f"Rerun of {failed}", '{"number": 8}', "waits for the signal answer")
 
     def test_resolve(self, browser: Browser, engine: Engine, name: str) -> None:
@@ -137,9 +137,9 @@ class TestWhatIsDone:
         browser.go(f"/executions/{name}")
         browser.until("may have been done or not")
         browser.one('.wait textarea[name="output"]').send_keys('"moved"')
-        browser.button("It completed").click()
+        browser.click("It completed")
         browser.until("Decided.")
-        browser.button("Resume").click()
+        browser.click("Resume")
         browser.until("✓completed", "moved")
 
     def test_the_inbox(self, browser: Browser, engine: Engine, waits: str) -> None:
@@ -161,9 +161,9 @@ class TestWhatIsDone:
         assert not browser.button("Rerun…").is_enabled()
         browser.one("#all").click()
         browser.one(f'input[value="{name}-1"]').click()
-        browser.button("Rerun…").click()
+        browser.click("Rerun…")
         browser.until("Rerun 2 executions?", f"{name}-0", f"{name}-2")
-        browser.button("Rerun 2").click()
+        browser.click("Rerun 2")
         browser.until("2 executions being run again")
         browser.wait(lambda: engine.config.execution_store.count(parent=f"{name}-2"))  # type: ignore[union-attr]
 
@@ -171,7 +171,7 @@ class TestWhatIsDone:
         browser.go(f"/?label=team%3D{waits}")
         next(each for each in browser.all("a.button") if each.text == "Cancel…").click()
         browser.until("Cancel 1 execution?")
-        browser.button("Cancel 1").click()
+        browser.click("Cancel 1")
         browser.until("1 execution asked to cancel")
         assert engine.look(waits).is_cancelling
 
