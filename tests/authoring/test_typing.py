@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(180)  # mypy reads szal, and all that it imports, for the first time
 def test_decorated_functions_keep_their_signatures():
     api = pytest.importorskip("mypy.api")
     options = [f"--config-file={ROOT}/pyproject.toml", f"--cache-dir={ROOT}/.mypy_cache", "--no-error-summary"]
