@@ -42,9 +42,9 @@ def processes() -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def isolated() -> Iterator[dict[str, Any]]:
-    """Have child processes of the engine's do it."""
+    """Have child processes of the engine's do it, one for each core. They are kept while others are measured."""
     with importable():
-        yield {"isolation": "process"}
+        yield {"isolation": "process", "max_concurrency": CORES, "idle_timeout": 3600.0}
 
 
 @contextmanager
@@ -75,9 +75,9 @@ EXECUTORS: dict[str, Settings] = {
 
 
 def attempts(settings: Settings, does: Callable[[object], int], job: "Job") -> "Iterator[Repetition]":
-    """Yield a run of independent steps, of which twice as many are under way as there are cores."""
+    """Yield a run of independent steps, of which twice as many are under way as there are cores, or as is said."""
     flow = independent(job.size)
-    with settings() as given, Engine(does, EngineConfig(max_concurrency=2 * CORES, **given)) as engine:
+    with settings() as given, Engine(does, EngineConfig(**{"max_concurrency": 2 * CORES, **given})) as engine:
         yield lambda: succeeded(engine.run(flow))
 
 
