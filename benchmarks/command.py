@@ -51,11 +51,17 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--json", metavar="FILE", type=Path, help="write all figures")
     options.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
     options.add_argument(
-        "--into", metavar="PAGE#PART", type=_part, help="put results and plots into a part of a Markdown page"
+        "--into",
+        metavar="PAGE#PART",
+        type=docs.part_of_page,
+        help="put results and plots into a part of a Markdown page",
     )
     options.add_argument("--figures", action="store_true", help="put only the figures into that part")
     options.add_argument(
-        "--summary", metavar="PAGE#PART", type=_part, help="put one picture and one table into a part of a page"
+        "--summary",
+        metavar="PAGE#PART",
+        type=docs.part_of_page,
+        help="put one picture and one table into a part of a page",
     )
     options.add_argument(
         "--check", action="store_true", help="exit with 1 if a target is not met, or szal or a floor failed"
@@ -66,15 +72,6 @@ def parser() -> argparse.ArgumentParser:
 
 def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(size) for size in text.split(","))
-
-
-def _part(text: str) -> tuple[Path, str]:
-    page, _, part = text.partition("#")
-    try:
-        docs.check(Path(page), part)
-    except docs.NoSuchPart as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return Path(page), part
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -42,7 +42,6 @@ _PAGES = {
     "one of many steps": "/executions/big",
     "one of 5 steps": "/executions/small",
 }
-_TOLD = ("date", "processor", "cores", "load at the start", "python", "postgresql")
 
 
 def fill(url: str, count: int, steps: int) -> None:
@@ -115,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--times", metavar="N", type=int, default=7, help="how often each page is had (7)")
     options.add_argument("--databases", metavar="NAME,NAME", default="sqlite,postgres", help="sqlite,postgres")
     options.add_argument("--scratch", metavar="DIR", type=Path, help="where the server's files are")
-    options.add_argument("--into", metavar="PAGE#PART", help="put the table into a part of a Markdown page")
+    options.add_argument(
+        "--into", metavar="PAGE#PART", type=docs.part_of_page, help="put the table into a part of a Markdown page"
+    )
     return options
 
 
@@ -136,12 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     for name, best in pages(url, options.times):
                         times[name].append(best)
         circumstances = {**describe(), **lent.describe()}
-    told = ", ".join(f"{key} {value}" for key, value in circumstances.items() if key in _TOLD)
-    parts = [f"```console\n$ python -m benchmarks.dashboard {shlex.join(given)}\n```", table(found, counts), told]
-    print("\n\n".join(parts))
-    if options.into is not None:
-        page, _, part = options.into.partition("#")
-        docs.put_parts_into(Path(page), part, parts)
+    command = f"python -m benchmarks.dashboard {shlex.join(given)}"
+    docs.tell(command, [table(found, counts)], circumstances, options.into)
     return 0
 
 

@@ -1,7 +1,8 @@
 """Results put into a page of documentation, with their plots beside it."""
 
+import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.plots import is_telling, plot
@@ -9,7 +10,9 @@ from benchmarks.report import Report
 from benchmarks.summary import lines, picture, table
 from benchmarks.table import case_table, ratio_table
 
-__all__ = ["NoSuchPart", "check", "put_figures_into", "put_into", "put_parts_into", "put_summary_into"]
+__all__ = ["NoSuchPart", "check", "part_of_page", "put_figures_into", "put_into", "put_summary_into", "tell"]
+
+_CIRCUMSTANCES = ("date", "processor", "cores", "load at the start", "python", "postgresql")
 
 
 class NoSuchPart(Exception):
@@ -66,9 +69,23 @@ def put_summary_into(page: Path, part: str, summary: Report) -> None:
     _replace(page, part, [f"![szal, the floor and the fastest peer]({folder.name}/{file.name})", table(told), where])
 
 
-def put_parts_into(page: Path, part: str, parts: Sequence[str]) -> None:
-    """Put *parts* there as they are."""
-    _replace(page, part, parts)
+def tell(command: str, tables: Sequence[str], circumstances: Mapping[str, str], into: tuple[Path, str] | None) -> None:
+    """Print *tables*, with the *command* that made them and its circumstances; put all that *into* a part of a page."""
+    told = ", ".join(f"{key} {value}" for key, value in circumstances.items() if key in _CIRCUMSTANCES)
+    parts = [f"```console\n$ {command}\n```", *tables, told]
+    print("\n\n".join(parts))
+    if into is not None:
+        _replace(*into, parts)
+
+
+def part_of_page(text: str) -> tuple[Path, str]:
+    """Return the page and the part that an option names as PAGE#PART, for `argparse`: it refuses what is not there."""
+    page, _, part = text.partition("#")
+    try:
+        check(Path(page), part)
+    except NoSuchPart as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(page), part
 
 
 def _replace(page: Path, part: str, parts: Sequence[str]) -> None:

@@ -133,7 +133,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--flows", metavar="N", type=int, default=2000, help="flows for each (2000)")
     options.add_argument("--at-a-time", metavar="N", type=int, default=8, help="flows at a time in each worker (8)")
     options.add_argument("--scratch", metavar="DIR", type=Path, help="where the server's files are")
-    options.add_argument("--into", metavar="PAGE#PART", help="put the tables into a part of a Markdown page")
+    options.add_argument(
+        "--into", metavar="PAGE#PART", type=docs.part_of_page, help="put the tables into a part of a Markdown page"
+    )
     return options
 
 
@@ -154,17 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 statements.end(count, options.flows)
             print(f"{count}: {found[-1].a_second:,.0f} flows/s", file=sys.stderr, flush=True)
         circumstances = {**describe(), **lent.describe()}
-    told = ", ".join(f"{key} {value}" for key, value in circumstances.items() if key in _TOLD)
-    parts = [f"```console\n$ python -m benchmarks.fleet {shlex.join(given)}\n```", table(found)]
-    parts += [*statements.tables(), told]
-    print("\n\n".join(parts))
-    if options.into is not None:
-        page, _, part = options.into.partition("#")
-        docs.put_parts_into(Path(page), part, parts)
+    command = f"python -m benchmarks.fleet {shlex.join(given)}"
+    docs.tell(command, [table(found), *statements.tables()], circumstances, options.into)
     return 0
-
-
-_TOLD = ("date", "processor", "cores", "load at the start", "python", "postgresql")
 
 
 if __name__ == "__main__":

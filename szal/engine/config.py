@@ -13,6 +13,7 @@ from szal.expressions.path import Json
 from szal.function import ONE_CONTEXT, check_handler
 from szal.model.catalogue import WorkflowStorage
 from szal.model.fields import problem_of_isolation, problem_of_shares
+from szal.model.flow import FlowDef
 from szal.model.redaction import Redaction, Rule, Rules
 from szal.model.state import StepStatus
 from szal.model.step import INLINE, Inline, Isolation
@@ -191,6 +192,10 @@ class EngineConfig:
     def sinks(self) -> Sinks:
         """What `event_sink` comes to."""
         return self._sinks
+
+    def limit_of(self, flow: FlowDef) -> float | None:
+        """Return how many seconds a run of *flow* may take; None: as long as it likes."""
+        return flow.timeout if self.timeout is None else self.timeout
 
     def redaction(self) -> Redaction:
         """Return what must not be seen of a run that begins."""

@@ -52,13 +52,7 @@ class Endings:
 
         Raises RuntimeError where the caller is in that execution itself.
         """
-        self._check_not_within(execution_id)
-        unsubscribe = None if cancel is None else cancel.subscribe(self._active.wake)
-        try:
-            self._wait(execution_id, partial(self._is_free, execution_id, cancel), None)
-        finally:
-            if unsubscribe is not None:
-                unsubscribe()
+        self._wait_unless(cancel, execution_id, partial(self._is_free, execution_id, cancel), None)
 
     def until_key_free(
         self, taken: ConcurrencyKeyTaken, cancel: CancellationToken | None, timeout: float | None
@@ -67,14 +61,8 @@ class Endings:
 
         Raises RuntimeError where the caller is in the execution that has it.
         """
-        self._check_not_within(taken.holder)
-        unsubscribe = None if cancel is None else cancel.subscribe(self._active.wake)
-        try:
-            if self._wait(taken.holder, partial(self._is_key_free, taken, cancel), timeout) is None:
-                raise taken
-        finally:
-            if unsubscribe is not None:
-                unsubscribe()
+        if self._wait_unless(cancel, taken.holder, partial(self._is_key_free, taken, cancel), timeout) is None:
+            raise taken
 
     def _is_key_free(self, taken: ConcurrencyKeyTaken, cancel: CancellationToken | None) -> bool | None:
         if cancel is not None and cancel.cancelled:
@@ -82,6 +70,18 @@ class Endings:
         ledger = ledger_of(self._store)
         holder = self._active.key_holder(taken.key) if ledger is None else ledger.limits.key_holder(taken.key)
         return True if holder is None else None
+
+    def _wait_unless(
+        self, cancel: CancellationToken | None, execution_id: str, find: Callable[[], T | None], timeout: float | None
+    ) -> T | None:
+        """As `_wait`, and *find* is asked at once when *cancel* is cancelled. Not in a handler of that execution."""
+        self._check_not_within(execution_id)
+        unsubscribe = None if cancel is None else cancel.subscribe(self._active.wake)
+        try:
+            return self._wait(execution_id, find, timeout)
+        finally:
+            if unsubscribe is not None:
+                unsubscribe()
 
     def _wait(self, execution_id: str, find: Callable[[], T | None], timeout: float | None) -> T | None:
         """Return what *find* finds, asked again and again for at most *timeout* seconds, then None."""

@@ -86,7 +86,7 @@ class Engine(Fleet):
             raise ValueError("retry_failed=True needs an execution_id, and one of szal's own stores")
         if if_running == "wait":
             run = partial(self.run, flow, inputs, execution_id=execution_id, cancel=cancel, labels=labels)
-            limit = definition_of(flow).timeout if self.config.timeout is None else self.config.timeout
+            limit = self.config.limit_of(definition_of(flow))
             return self._run_once_free(execution_id, cancel, limit, partial(run, retry_failed=retry_failed))
         spec = self._admission.spec_of(flow, inputs, execution_id, cancel, labels)
         if retry_failed:

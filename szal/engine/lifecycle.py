@@ -204,7 +204,7 @@ class Lifecycle(Supervised):
         """Record that the run has begun, or goes on, and have its steps started. Raises what the store raises."""
         self.started = self.scheduler.clock.monotonic()
         self.recording.open(self.record, self)
-        limit = self.spec.flow.timeout if self._config.timeout is None else self._config.timeout
+        limit = self._config.limit_of(self.spec.flow)
         ends = [self.spec.deadline, None if limit is None else self.started + limit]
         self.run.urgency = self._durations.urgency(self.spec.flow.name, self.spec.plan)
         self.run.deadline = min((end for end in ends if end is not None), default=None)
@@ -393,7 +393,8 @@ class Lifecycle(Supervised):
     def _follow(self) -> bool:
         """Tell who follows runs that this one begins; return whether anything is to be recorded for that."""
         marks = self.reporter.begins(self.record, self.spec.step)
-        self.record.traceparents = (*self.record.traceparents, *marks)[-_TRACES_KEPT:]
+        if marks:
+            self.record.traceparents = (*self.record.traceparents, *marks)[-_TRACES_KEPT:]
         return bool(marks)
 
     def _undo(self) -> None:
