@@ -173,7 +173,7 @@ def test_one_of_a_sub_flow_ends_all_of_it_or_fails_its_step(engine, store, refus
 @SINKS
 @pytest.mark.parametrize("durability", ["none", "flow", "step"])
 def test_where_not_even_the_failure_is_taken_the_run_ends_all_the_same(engine, store, refuse, durability):
-    refuse("bad")  # its name
+    refuse('"bad"')  # its name, and no part of an address in another's error
     made = engine(Held(), durability=durability)
     flow = FlowDef("f", steps=[StepDef("a"), StepDef("bad"), StepDef("held"), StepDef("never")])
     result = bounded(made.run, flow, execution_id="e", timeout=25)
