@@ -1,9 +1,7 @@
 """What an engine may run: calls are checked here, and executions recorded, or found, before anything of them runs."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,16 +23,15 @@ from szal.model.json.text import as_recorded
 from szal.model.results import ExecutionRecord, FlowResult
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
+from szal.per_process import PerProcess
 from szal.scheduler.cancel import CancellationToken, check_token
 from szal.steps.resolving import Resolver, check_all_used
 
 if TYPE_CHECKING:
     from szal.engine.ending import Endings
-    from szal.engine.health import Health, Probe
     from szal.engine.recovery import Recovery
     from szal.engine.shared_limits import SharedLimits
     from szal.engine.sharing import Shared, Sharing
-    from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
     from szal.engine.watching import Watchers
     from szal.stores.ledger import Ledger, Signal
@@ -50,9 +47,8 @@ class Admission:
         self._config = config
         self._resolver = resolver
         self._ledger = _ledger_of(config)
-        self._recoveries: dict[int, Recovery] = {}  # by pid; no lock: it changes in one atomic operation
-        self._probes: dict[int, Probe] = {}  # by pid, likewise
-        self._watchers: dict[int, Watchers] = {}  # likewise
+        self._recovery = PerProcess["Recovery"]()
+        self._watchers = PerProcess["Watchers"]()
         self._sharing: Sharing | None = None
         self._taken = _Remembered()
         """Ids of flows under which there is an execution."""
@@ -217,7 +213,7 @@ class Admission:
         record = None if store is None else store.get(execution_id)
         if store is None or record is None:
             raise ExecutionNotFound(execution_id)
-        recovery = self._recoveries.get(os.getpid())
+        recovery = self.recovery_if_made()
         if recovery is not None and record.state is WorkflowState.PAUSED:
             recovery.leased.drain(execution_id)  # with the durability "none" its rows come after the end of its run
         return status_of(store, record)
@@ -238,15 +234,13 @@ class Admission:
         """Return all who watch executions, in this process."""
         from szal.engine.watching import Watchers  # few watch
 
-        found = self.watching()
-        if found is None:
-            made = Watchers(self._config.execution_store, self.active, self._look_here)
-            found = self._watchers.setdefault(os.getpid(), made)
-        return found
+        return self._watchers.get_or_make(
+            lambda: Watchers(self._config.execution_store, self.active, self._look_here),
+        )
 
     def watching(self) -> "Watchers | None":
         """Return them, if anybody ever has here."""
-        return self._watchers.get(os.getpid()) if self._watchers else None
+        return self._watchers.get()
 
     def shared(self, execution_id: str, epoch: int, heard: Callable[[], object]) -> "Shared":
         """Return what keeps what the steps of an execution report; with a ledger it is written, too."""
@@ -279,70 +273,21 @@ class Admission:
         ledger = self._ledger
         if ledger is None:
             raise SzalError("this needs EngineConfig.execution_store to be one of szal's own stores")
+        return self.recovery_if_made() or self._make_recovery(ledger)
+
+    def recovery_if_made(self) -> "Recovery | None":
+        """Return that, where something has dealt with the ledger in this process."""
+        return self._recovery.get()
+
+    def _make_recovery(self, ledger: "Ledger") -> "Recovery":
         from szal.engine.recovery import Recovery  # only engines with a ledger need it
 
-        pid = os.getpid()
-        found = self._recoveries.get(pid)
-        return found or self._recoveries.setdefault(pid, Recovery(self._config, ledger, self._resolver, self.active))
+        return self._recovery.get_or_make(lambda: Recovery(self._config, ledger, self._resolver, self.active))
 
     @property
     def leased(self) -> LeasedStore | None:
         """The store with its leases, where it keeps a ledger."""
         return self.recovery().leased if self.has_ledger else None
-
-    def health(self, timeout: float, abandoned: int) -> "Health":
-        """Return whether what is recorded can be, after so many seconds at most. Raises nothing."""
-        from szal.engine.health import Health, problems_of  # few ask
-
-        store, leased = self._config.execution_store, self._recoveries.get(os.getpid())
-        stats = getattr(store, "stats", None)
-        writer = stats() if self.has_ledger and stats is not None else None
-        heartbeat = None if leased is None else leased.leased.heartbeat.last_beat
-        name = None if store is None else str(getattr(store, "name", type(store).__name__))
-        problems = [
-            *problems_of(
-                is_closed=self.active.is_closed,
-                store=name,
-                writer=writer,
-                heartbeat=heartbeat,
-                ttl=float(self._config.lease_ttl),
-            )
-        ]
-        answered, problem = (None, None) if store is None else self._probe().answer(timeout)
-        return Health(
-            problems=tuple(problems if problem is None else [problem, *problems]),
-            store=name,
-            answered=answered,
-            writer=writer,
-            heartbeat=heartbeat,
-            running=len(self.active.ids()),
-            abandoned=abandoned,
-        )
-
-    def stats(self, *, abandoned: int, lease_losses: int) -> "EngineStats":
-        """Return what this process does and has done for the engine, with what that has counted itself."""
-        from szal.engine.stats import stats_of  # few ask
-
-        recovery, ask = self._recoveries.get(os.getpid()), getattr(self._config.execution_store, "stats", None)
-        sink = ask() if self.has_ledger and ask is not None else None
-        return stats_of(
-            self.active.all(),
-            None if recovery is None else recovery.leased.heartbeat,
-            sink,
-            abandoned=abandoned,
-            recoveries=0 if recovery is None else recovery.taken_up.value,
-            lease_losses=lease_losses,
-        )
-
-    def _probe(self) -> "Probe":
-        """Return what asks the store: a ledger for a write that it takes back, any other for a record."""
-        from szal.engine.health import Probe
-
-        store, ledger = self._config.execution_store, self._ledger
-        assert store is not None
-        ask = partial(store.get, new_id()) if ledger is None else ledger.check_writable
-        pid = os.getpid()
-        return self._probes.get(pid) or self._probes.setdefault(pid, Probe(ask))
 
     def shared_limits(self) -> "SharedLimits | None":
         """Return what all engines of the store share, where it keeps a ledger."""
@@ -357,7 +302,7 @@ class Admission:
         watching = self.watching()
         if watching is not None:
             watching.close()
-        recovery = self._recoveries.get(os.getpid())
+        recovery = self.recovery_if_made()
         if recovery is not None:
             recovery.leased.heartbeat.close()
 

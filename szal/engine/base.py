@@ -18,6 +18,7 @@ from szal.errors import EngineClosed
 from szal.logs import SafeLogger
 from szal.model.key import item_key
 from szal.number import check_wait
+from szal.per_process import PerProcess
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Where
 from szal.scheduler.clock import REAL
@@ -28,6 +29,7 @@ from szal.steps.resolving import Handling, Resolver, migrations_of, resolver_of
 
 if TYPE_CHECKING:
     from szal.engine.health import Health
+    from szal.engine.monitoring import Monitoring
     from szal.engine.sharing import Shared
     from szal.engine.stats import EngineStats
     from szal.engine.status import ExecutionStatus
@@ -70,6 +72,7 @@ class EngineBase:
         self._beyond = self._admission.shared_limits()
         self.resources = Resources(self.config.capacities, self._beyond)
         self.permits = Permits(self.resources, goes_by_store=self.config.clock is REAL)
+        self._monitoring = PerProcess["Monitoring"]()
         self._background: list[Background] = []
         self._abandoned = Count()
         self._lease_losses = Count()
@@ -206,7 +209,7 @@ class EngineBase:
         >>> stats.running, stats.abandoned, stats.sink.pending, stats.sink.written > 0
         (0, 0, 0, True)
         """
-        return self._admission.stats(abandoned=self.abandoned, lease_losses=self._lease_losses.value)
+        return self._monitor().stats(abandoned=self.abandoned, lease_losses=self._lease_losses.value)
 
     def healthy(self, timeout: float = 2.0) -> "Health":
         """Return whether this engine can work, and record what it does: what a ``/healthz`` asks.
@@ -221,7 +224,12 @@ class EngineBase:
         (True, (), 'memory:')
         """
         check_wait("timeout", timeout)
-        return self._admission.health(timeout, self.abandoned)
+        return self._monitor().health(timeout, self.abandoned)
+
+    def _monitor(self) -> "Monitoring":
+        from szal.engine.monitoring import Monitoring  # few ask
+
+        return self._monitoring.get_or_make(lambda: Monitoring(self.config, self._admission))
 
     # -- what runs need of it -------------------------------------------------------------------------
 
