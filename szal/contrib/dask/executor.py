@@ -98,7 +98,8 @@ class DaskExecutor(Executor):
                 call, self._topic, attempt.key, bound, *found, key=attempt.key, pure=False, retries=0, **self._options
             )
         )
-        self.check()  # what was submitted just as it was lost is never heard of
+        if self.client.status != "running":  # nothing more is heard of it, and a worker may have made it
+            attempt.settle(error=self.lost("is out of reach"))
         return attempt
 
     def _register(self) -> None:
@@ -118,6 +119,10 @@ class DaskExecutor(Executor):
         if self.client.status != "running":
             self._is_known = False
             raise BrokenExecutor(f"the dask scheduler {_address(self.client)} is out of reach")
+
+    def lost(self, how: str) -> Lost:
+        """Return the error of a call that may have been made, where the scheduler is gone."""
+        return Lost(f"the dask scheduler {_address(self.client)} {how}")
 
     def call_off(self, attempt: "_Attempt") -> bool:
         """Return whether nobody has begun a call; then nobody will. Waits for the scheduler."""
@@ -280,7 +285,7 @@ class _Attempt(Future[Any]):
         if isinstance(error, FutureCancelledError):
             if self._executor.client.status != "running" or not any(kept.is_lost for kept in self._kept):
                 why = error.reason or "its client was closed"
-                return Lost(f"the dask scheduler {_address(self._executor.client)} dropped it ({why})")
+                return self._executor.lost(f"dropped it ({why})")
             return killed(self.key, self.worker) if self.has_begun else Again(self._again)
         if isinstance(error, DaskKilledWorker) and not isinstance(error, KilledWorker):
             return KilledWorker(error.task, error.last_worker, error.allowed_failures)
