@@ -66,7 +66,7 @@ def ui(
     signal.signal(signal.SIGTERM, _interrupt)
     with opened(url) as behind, behind.engine_sink() as sink:
         engine = Engine(target.handler, target.config(execution_store=sink, daemon=True))
-        app = server.wsgi(engine, actions, secret_key=secrets.token_bytes(32))
+        app = server.wsgi(engine, actions, secret_key=secrets.token_bytes(32), threads=server.THREADS)
         server.protect(app, token)
         try:
             server.serve(app, host, port, lambda address: write(stderr(), f"szal: {address} (Ctrl-C ends it)"))

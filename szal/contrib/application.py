@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
-from szal.contrib.streaming import Answer, Streams
+from szal.contrib.streaming import LONGEST, Answer, Streams
 from szal.engine.engine import Engine
+from szal.engine.stream import EventStream, sse_stream
 from szal.logs import SafeLogger
 from szal.number import check, check_wait
 from szal.process_events import enroll_lock
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from szal.engine.opening import StoreLike
     from szal.steps.resolving import Handling
 
-__all__ = ["ApplicationEngine", "Settings", "without_context"]
+__all__ = ["EXTENSION", "ApplicationEngine", "Settings", "without_context"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
 T = TypeVar("T")
+
+EXTENSION: Final = "szal"
+"""Under which name a Flask application has its `ApplicationEngine` among its extensions."""
 
 _RELOADED: Final = 1.0
 """How often a server that begins again looks for what it has left before, in seconds."""
@@ -111,7 +115,8 @@ class ApplicationEngine:
         self._settings = settings
         self._opened: _Opened | None = None
         self._serves: int | None = None  # the process that has begun to
-        self._streams = Streams()
+        self.streams = Streams(lambda: self._opened_here().settings.threads)
+        """All that this process streams, whatever serves it."""
         enroll_lock(self, ApplicationEngine._make_lock)
 
     def _make_lock(self) -> threading.RLock:
@@ -147,11 +152,13 @@ class ApplicationEngine:
     ) -> Answer:
         """Return what a request for a stream of an execution's events is answered: see `Streams.open`.
 
-        A process that serves one request at a time streams none. Raises `ExecutionNotFound`, and what `get` does.
+        It is `sse_stream`'s, with outputs. Raises `ExecutionNotFound`, and what `get` does.
         """
-        opened = self._opened_here()
-        most = opened.settings.threads // 2 if is_threaded else 0
-        return self._streams.open(opened.engine, execution_id, last_event_id, most=most, keep_alive=keep_alive)
+
+        def make() -> EventStream:
+            return sse_stream(self.get(), execution_id, last_event_id, keep_alive, timeout=LONGEST, outputs=True)
+
+        return self.streams.open(make, last_event_id, is_threaded=is_threaded)
 
     def serve(self) -> None:
         """Have this process go on with what others have left, from now on; called with each request, it does so once.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from szal.contrib.application import ApplicationEngine, Settings, without_context
+from szal.contrib.application import EXTENSION, ApplicationEngine, Settings, without_context
 from szal.engine.engine import Engine
 
 try:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Szal"]
 
-_NAME: Final = "szal"
 _SETTINGS: Final = (
     ("recover_every", "SZAL_RECOVER_EVERY"),
     ("drain", "SZAL_DRAIN"),
@@ -77,9 +76,9 @@ class Szal:
 
     def init_app(self, app: Flask) -> None:
         """Bind it to an application. Nothing is opened: that happens with the first request, in each process."""
-        if _NAME in app.extensions:
+        if EXTENSION in app.extensions:
             raise RuntimeError(f"{app.name} has an engine: give all flows to one Szal")
-        bound = app.extensions[_NAME] = ApplicationEngine(partial(self._settings_of, app))
+        bound = app.extensions[EXTENSION] = ApplicationEngine(partial(self._settings_of, app))
 
         def serve() -> None:
             if not app.testing:
@@ -153,7 +152,7 @@ class Szal:
 
 def _bound_to(app: Flask) -> ApplicationEngine:
     try:
-        return cast("ApplicationEngine", app.extensions[_NAME])
+        return cast("ApplicationEngine", app.extensions[EXTENSION])
     except KeyError:
         raise RuntimeError(f"{app.name} has no engine: call Szal(…).init_app(app)") from None
 

@@ -1,21 +1,19 @@
 """Streams of events to browsers, of which a server has threads for so many only."""
 
 import threading
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 import attrs
 
-from szal.engine.stream import EventStream, sse_stream
+from szal.engine.stream import EventStream
 from szal.process_events import enroll_lock
 
-if TYPE_CHECKING:
-    from szal.engine.engine import Engine
+__all__ = ["LONGEST", "Answer", "Streams"]
 
-__all__ = ["Answer", "Streams"]
-
-_LONGEST: Final = 25.0
-"""Seconds: then the browser comes back, perhaps to another process. A server that ends waits no longer for one."""
+LONGEST: Final = 25.0
+"""Seconds that a stream lasts: then the browser comes back, perhaps to another process. A server that ends waits no
+longer for one."""
 
 _HEADERS: Final = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
 _UNBUFFERED: Final = {"X-Accel-Buffering": "no"}  # by nginx
@@ -32,9 +30,10 @@ class Answer:
 
 
 class Streams:
-    """How many streams this process serves just now, and may."""
+    """How many streams this process serves just now: half of as many as it has *threads* at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Callable[[], int]) -> None:
+        self._threads = threads
         self._count = 0
         enroll_lock(self, Streams._make_lock)
 
@@ -43,17 +42,16 @@ class Streams:
         self._count = 0  # those of a parent are the parent's
         return self._lock
 
-    def open(
-        self, engine: "Engine", execution_id: str, last_event_id: str | None, *, most: int, keep_alive: float
-    ) -> Answer:
-        """Return a stream of how an execution gets on; 503 where there are as many as may be, and the page has to poll.
+    def open(self, make: Callable[[], EventStream], last_event_id: str | None, *, is_threaded: bool) -> Answer:
+        """Return the stream that *make* does; 503 where there are as many as may be, and the page has to poll.
 
-        204 tells a browser that has seen the end to come back no more. Raises what `sse_stream` raises.
+        A process that serves one request at a time streams none. 204 tells a browser that has seen the end, by the
+        *last_event_id* that it comes back with, to come back no more. Raises what *make* does.
         """
-        if not self._take(most):
+        if not self._take(self._threads() // 2 if is_threaded else 0):
             return Answer(503, _LATER)
         try:
-            stream = sse_stream(engine, execution_id, last_event_id, keep_alive, timeout=_LONGEST, outputs=True)
+            stream = make()
             if last_event_id is None or not stream.is_known:
                 return Answer(200, {**_HEADERS, **_UNBUFFERED}, _Held(stream, self))
         except BaseException:

@@ -9,7 +9,7 @@ from szal.engine.status import ExecutionStatus
 from szal.process_events import enroll_lock
 from szal.waiters import Waiters, wait_unless, wake_all
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "outline_of"]
 
 _SHARE: Final = 0.1
 """Of the time, at most, is spent on looking at one execution, however often it changes."""
@@ -77,7 +77,7 @@ class Feed:
             took = monotonic() - began
             self._next = monotonic() + min(took * (1 / _SHARE - 1), _LONGEST)
             if found is not self._status:
-                outline = None if found is None else _outline(found)
+                outline = None if found is None else outline_of(found)
                 if not _is_same(outline, self._outline):
                     self._status, self._outline = found, outline
             return self._status
@@ -91,7 +91,7 @@ def _is_same(outline: object, other: object) -> bool:
         return False
 
 
-def _outline(status: ExecutionStatus) -> object:
+def outline_of(status: ExecutionStatus) -> object:
     """Return what differs between two statuses that say different things."""
     steps = [
         (

@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from szal.engine.feed import outline_of
 from szal.errors import ExecutionNotFound
 from szal.events.progress import sse_frame
 from szal.expressions.path import Json
@@ -18,12 +19,27 @@ if TYPE_CHECKING:
     from szal.engine.status import ExecutionStatus
     from szal.engine.watching import Watch
 
-__all__ = ["Changes", "EventStream", "sse_stream"]
+__all__ = ["Changes", "EventStream", "Signs", "Telling", "sse_stream"]
 
 _RETRY: Final = "retry: 1000\n\n"
 """In how many milliseconds a browser comes back."""
 
 _ALIVE: Final = ": still here\n\n"
+
+
+class Telling(Protocol):
+    """What an event says of an execution. It may depend on what was said before."""
+
+    def of(self, status: "ExecutionStatus") -> tuple[str, dict[str, Json]]:
+        """Return an id of how it stands, which is the same in all processes, and what is to be told of that."""
+
+
+class Signs:
+    """That something has changed, and no more: whoever is told looks what."""
+
+    def of(self, status: "ExecutionStatus") -> tuple[str, dict[str, Json]]:
+        """Return what is to be told, and an id of how it stands."""
+        return _digest(repr(outline_of(status))), {"state": str(status.state)}
 
 
 class Changes:
@@ -54,13 +70,12 @@ class EventStream(Iterator[str]):
         execution_id: str,
         last_event_id: str | None,
         keep_alive: float,
-        *,
-        outputs: bool,
+        telling: Telling,
     ) -> None:
         self._execution_id = execution_id
         self._last_event_id = last_event_id
         self._keep_alive = keep_alive
-        self._changes = Changes(outputs=outputs)
+        self._telling = telling
         self._frames = deque([_RETRY])
         self._is_over = False
         self._watch = watch
@@ -91,7 +106,7 @@ class EventStream(Iterator[str]):
             self._end(str(status.state))
 
     def _tell(self, status: "ExecutionStatus") -> None:
-        event_id, told = self._changes.of(status)
+        event_id, told = self._telling.of(status)
         if event_id != self._last_event_id:  # else that is what the browser has
             self._frames.append(sse_frame("status", event_id, told))
         self._last_event_id = event_id
@@ -155,7 +170,7 @@ def sse_stream(
     if not keep_alive > 0:
         raise ValueError(f"keep_alive must be positive, and is {keep_alive}")
     watch = engine.watch(execution_id, timeout)
-    return EventStream(watch, execution_id, last_event_id, keep_alive, outputs=outputs)
+    return EventStream(watch, execution_id, last_event_id, keep_alive, Changes(outputs=outputs))
 
 
 def _shown_head(status: "ExecutionStatus") -> dict[str, Json]:
@@ -197,4 +212,8 @@ def _as_json(value: Json) -> Json:
 
 
 def _id_of(shown: Mapping[str, Json]) -> str:
-    return blake2b(json.dumps(shown, sort_keys=True).encode(), digest_size=9).hexdigest()
+    return _digest(json.dumps(shown, sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(errors="replace"), digest_size=9).hexdigest()

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Found = TypeVar("Found")
@@ -15,7 +16,7 @@ class Browser:
     def __init__(self, driver: Any, address: str) -> None:
         self.driver = driver
         self.address = address
-        self._expected: list[str] = []
+        self._expected = ["/events/.* status of 503"]  # pages ask then
         driver.get_log("browser")  # what went before
 
     def look_like(self, *, width: int = 1280, dark: bool = False) -> None:
@@ -28,6 +29,35 @@ class Browser:
     def enable_scripts(self, are_enabled: bool) -> None:
         """Let pages run scripts, or not."""
         self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not are_enabled})
+
+    @contextmanager
+    def with_script(self, script: str) -> Iterator[None]:
+        """Have each page run that before its own script, within the block."""
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+    @contextmanager
+    def tabs(self, paths: Sequence[str]) -> Iterator[list[str]]:
+        """Open a tab for each path, and give their handles; the last is shown. In the end the first one is left."""
+        first, opened = self.driver.current_window_handle, list[str]()
+        try:
+            for path in paths:
+                self.driver.switch_to.new_window("tab")
+                opened.append(self.driver.current_window_handle)
+                self.go(path)
+            yield opened
+        finally:
+            for each in opened:
+                self.driver.switch_to.window(each)
+                self.driver.close()
+            self.driver.switch_to.window(first)
+
+    def show(self, tab: str) -> None:
+        """Show another tab."""
+        self.driver.switch_to.window(tab)
 
     def go(self, path: str) -> None:
         """Load a page."""

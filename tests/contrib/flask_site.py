@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 
 import szal
 from szal.contrib.flask import Szal
+from szal.contrib.web import blueprint
 
 PLACE = Path(os.environ["PLACE"])
 """Where the first step of a walk makes the file NAME.busy, and then waits for the file NAME.go."""
@@ -44,6 +45,7 @@ def second(ask: str) -> dict[str, Any]:
 app = Flask("site")
 app.config.update(SZAL_STORE=os.environ["SZAL_STORE"], SZAL_RECOVER_EVERY=0.3)
 flows = Szal(walk, app=app, durability="step")
+app.register_blueprint(blueprint(lambda: flows.engine, name="dashboard"), url_prefix="/szal")
 
 
 @app.post("/walks/<name>")

@@ -107,10 +107,10 @@ class TestStream:
 class TestStreams:
     def test_so_many_at_a_time_and_each_counts_until_it_is_closed_or_dropped(self, engine: Engine) -> None:
         engine.start(FLOW, execution_id="e")
-        streams = Streams()
+        streams = Streams(lambda: 5)
 
-        def status(most: int = 2) -> Any:
-            return streams.open(engine, "e", None, most=most, keep_alive=1.0)
+        def status(*, is_threaded: bool = True) -> Any:
+            return streams.open(lambda: sse_stream(engine, "e"), None, is_threaded=is_threaded)
 
         first, second = status(), status()
         assert [first.status, second.status, status().status] == [200, 200, 503]
@@ -121,18 +121,19 @@ class TestStreams:
         assert (third.status, status().status) == (200, 503)
         next(third.body)
         del third, second
-        assert [answer.status for answer in (status(0), status(), status())] == [503, 200, 200]
+        assert [answer.status for answer in (status(is_threaded=False), status(), status())] == [503, 200, 200]
 
     def test_what_is_not_there_takes_no_place(self, engine: Engine) -> None:
-        streams = Streams()
+        streams = Streams(lambda: 2)
         for _ in range(3):
             with pytest.raises(ExecutionNotFound):
-                streams.open(engine, "none", None, most=1, keep_alive=1.0)
+                streams.open(lambda: sse_stream(engine, "none"), None, is_threaded=True)
         engine.run(FlowDef("f", steps=[StepDef("a")]), execution_id="e")
-        answer = streams.open(engine, "e", None, most=1, keep_alive=1.0)
+        answer = streams.open(lambda: sse_stream(engine, "e"), None, is_threaded=True)
         frames = [*answer.body]
         known = parsed(frames[1])[1]
-        assert [streams.open(engine, "e", known, most=1, keep_alive=1.0).status for _ in range(2)] == [204, 204]
+        for _ in range(2):
+            assert streams.open(lambda: sse_stream(engine, "e", known), known, is_threaded=True).status == 204
 
 
 class Tab:
@@ -140,7 +141,8 @@ class Tab:
 
     def __init__(self, address: str, path: str, last: str | None = None) -> None:
         self.client = Client(address)
-        self.client.request("GET", path, headers={"Host": "szal", **({"Last-Event-ID": last} if last else {})})
+        more = {"Last-Event-ID": last} if last else {}
+        self.client.request("GET", path, headers={"Host": "szal", "X-May": "look", **more})
         self.answer = self.client.getresponse()
         self.is_streamed = self.answer.status == 200
 
@@ -189,6 +191,11 @@ def test_twenty_tabs_leave_a_server_of_four_threads_answering_and_each_process_s
     site: tuple[Site, int],
 ) -> None:
     twenty_tabs(*site)
+    with once_noticed(site[0], "a", path="/szal/events/a") as tab:  # the dashboard's pages are told likewise
+        *_, last, end = tab.frames()
+    assert (parsed(last)[2], parsed(end)[0]) == ({"state": "completed"}, "end")
+    with once_noticed(site[0], "a", parsed(end)[1], path="/szal/events/a") as tab:
+        assert (tab.answer.status, tab.answer.read()) == (204, b"")
 
 
 def twenty_tabs(site: Site, processes: int) -> None:
@@ -215,12 +222,12 @@ def twenty_tabs(site: Site, processes: int) -> None:
         assert tab.answer.status == 204
 
 
-def once_noticed(site: Site, name: str, last: str | None = None) -> "closing[Tab]":
+def once_noticed(site: Site, name: str, last: str | None = None, path: str | None = None) -> "closing[Tab]":
     """Return a tab that has a place: a server has to notice that others were closed."""
 
     def opened() -> Tab | None:
         time.sleep(0.1)  # asked again and again, it has no time for that
-        tab = Tab(site.address, f"/stream/{name}", last)
+        tab = Tab(site.address, path or f"/stream/{name}", last)
         if tab.answer.status != 503:
             return tab
         tab.close()

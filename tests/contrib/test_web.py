@@ -14,6 +14,7 @@ from processes import wait_until
 import szal
 from szal import Engine, ExecutionRecord, FlowDef, FlowResult, StepDef, StepResult, WorkflowState, open_store
 from szal.clock import utc_now
+from szal.contrib.flask import Szal
 from szal.contrib.web import blueprint, wsgi
 from szal.contrib.web.rendering import POLICY
 from szal.contrib.web.server import protect
@@ -328,6 +329,88 @@ class TestWhatWaits:
             assert (answer.status_code, answer.location) == (303, "/waiting")
         assert "Nothing waits for anybody" in shop.text("/waiting")
         assert shop.engine.resume("order-1")["pay"].output == "paid for 7, approved by bob"
+
+
+def stream_of(shop: Shop, name: str, *, is_threaded: bool = True, **headers: str) -> Any:
+    """Ask for a page's events, of a server that serves several requests at a time, or one."""
+    return shop.client.get(
+        f"/events/{name}", headers=headers, environ_overrides={"wsgi.multithread": is_threaded}, buffered=False
+    )
+
+
+class TestLivePages:
+    """How they hear of changes; tests/browser has a browser that does."""
+
+    def test_a_page_of_what_has_not_ended_names_its_events(self, shop: Shop) -> None:
+        shop.order(answered=False)
+        assert 'data-live="1" data-events="/events/order-1"' in shop.client.get("/executions/order-1").text
+        shop.order("order-2")
+        assert "data-events" not in shop.client.get("/executions/order-2").text
+
+    def test_events_say_that_something_has_changed_and_not_what(self, shop: Shop) -> None:
+        shop.order(answered=False)
+        answer = stream_of(shop, "order-1")
+        assert (answer.status_code, answer.mimetype) == (200, "text/event-stream")
+        assert answer.headers["Content-Security-Policy"] == POLICY
+        frames = (frame.decode() for frame in answer.response)
+        told = (frame for frame in frames if "event:" in frame)
+        assert next(told).endswith('data: {"state":"paused"}\n\n')
+        shop.engine.signal("order-1", "answer", {"by": "ann"})
+        shop.engine.resume("order-1")
+        *_, last, end = told
+        assert last.endswith('data: {"state":"failed"}\n\n')
+        assert end.startswith("event: end\n")
+        known = re.search("id: (.+)", end)
+        assert known
+        assert stream_of(shop, "order-1", **{"Last-Event-ID": known[1]}).status_code == 204
+
+    def test_half_of_the_threads_stream_with_those_of_the_application(self, shop: Shop) -> None:
+        shop.order(answered=False)
+        first, second, third = (stream_of(shop, "order-1") for _ in range(3))
+        assert [first.status_code, second.status_code, third.status_code] == [200, 200, 503]
+        assert third.headers["Retry-After"] == "5"
+        first.close()
+        assert stream_of(shop, "order-1", is_threaded=False).status_code == 503
+        again = stream_of(shop, "order-1")
+        assert again.status_code == 200
+        for answer in (second, again):
+            answer.close()
+
+    def test_what_an_application_streams_itself_counts_too(self) -> None:
+        flow = szal.Flow("ask")
+        flow.add_step(StepDef("wait", step_type="wait", config={"signal": "go"}))
+        app = Flask("mine")
+        app.config.update(SZAL_STORE="memory:", SZAL_THREADS=2, TESTING=True)
+        flows = Szal(flow, app=app)
+        app.register_blueprint(blueprint(lambda: flows.engine))
+        app.add_url_rule("/mine", view_func=lambda: flows.stream("e"))
+        with app.app_context():
+            flows.engine.run(flow, execution_id="e")
+        threaded = {"wsgi.multithread": True}
+        mine, pages = (app.test_client().get(path, environ_overrides=threaded) for path in ("/mine", "/events/e"))
+        assert (mine.status_code, pages.status_code) == (200, 503)
+        mine.close()
+        flows.close(app)
+
+    def test_of_what_is_not_there_or_not_to_be_seen_there_are_none(self, shop: Shop) -> None:
+        assert stream_of(shop, "none").status_code == 404
+        shop.order(answered=False)
+        app = wsgi(shop.engine, authorize=lambda action, _: False)
+        assert app.test_client().get("/events/order-1").status_code == 403
+
+    def test_a_number_of_threads_that_is_none_is_refused(self, shop: Shop) -> None:
+        with pytest.raises(ValueError, match="threads must be at least 1"):
+            wsgi(shop.engine, threads=0)
+
+    @pytest.mark.parametrize("path", ["/", "/waiting", "/executions/order-1"])
+    def test_who_has_a_page_as_it_is_is_told_just_that(self, shop: Shop, path: str) -> None:
+        shop.order(answered=False)
+        tag = shop.client.get(path).headers["ETag"]
+        again = shop.client.get(path, headers={"If-None-Match": tag})
+        assert (again.status_code, again.data) == (304, b"")  # though tokens and ids of forms are others
+        shop.engine.signal("order-1", "answer", {"by": "ann"})
+        shop.engine.resume("order-1")
+        assert shop.client.get(path, headers={"If-None-Match": tag}).status_code == 200
 
 
 class TestActions:

@@ -9,11 +9,14 @@ from urllib.parse import urlencode
 
 import django.conf
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
 
+from szal.contrib.application import EXTENSION
+from szal.contrib.django import application as project
 from szal.contrib.django import engine
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def dashboard(actions: bool = False, authorize: Authorize = is_staff) -> list[An
     def application() -> "Flask":
         return _application(actions, authorize)
 
-    def view(request: HttpRequest, path: str) -> HttpResponse:
+    def view(request: HttpRequest, path: str) -> HttpResponseBase:
         if not (_is_signed_in(request) or authorize(request, "look", None)):
             query = urlencode({"next": request.get_full_path()}, safe="/")
             return HttpResponseRedirect(f"{resolve_url(django.conf.settings.LOGIN_URL)}?{query}")
@@ -69,13 +72,14 @@ def _application(actions: bool, authorize: Authorize) -> "Flask":
         return authorize(flask.request.environ[_REQUEST], action, execution_id)
 
     made = wsgi(engine, actions, may, secret_key=django.conf.settings.SECRET_KEY)
+    made.extensions[EXTENSION] = project()  # what it streams, and what the project's own views do, count together
     made.config["SESSION_COOKIE_SECURE"] = django.conf.settings.SESSION_COOKIE_SECURE
     return made
 
 
-def _answer(application: "Flask", request: HttpRequest, path: str) -> HttpResponse:
+def _answer(application: "Flask", request: HttpRequest, path: str) -> HttpResponseBase:
     """Return what *application* answers, mounted where *path* begins."""
-    from werkzeug.test import run_wsgi_app
+    from werkzeug import Response
 
     mount = request.path.removesuffix(path).rstrip("/")
     environ = {
@@ -86,9 +90,14 @@ def _answer(application: "Flask", request: HttpRequest, path: str) -> HttpRespon
         "CONTENT_LENGTH": str(len(request.body)),
         _REQUEST: request,
     }
-    parts, status, headers = run_wsgi_app(application, environ, buffered=True)
-    answer = HttpResponse(b"".join(parts), status=int(status.split()[0]))
-    for name, value in headers.items():
+    found = Response.from_app(application, environ)
+    answer: HttpResponseBase
+    if found.mimetype == "text/event-stream":
+        answer = StreamingHttpResponse(found.response, status=found.status_code)  # Django closes it
+    else:
+        with found:
+            answer = HttpResponse(found.get_data(), status=found.status_code)
+    for name, value in found.headers.items():
         if name.lower() == "set-cookie":
             answer.cookies.update(SimpleCookie(value))
         elif name.lower() != "content-length":

@@ -7,7 +7,7 @@ from werkzeug.exceptions import HTTPException
 
 from szal.contrib.web.pages import Authorize, blueprint
 from szal.contrib.web.rendering import secured
-from szal.contrib.web.source import Given
+from szal.contrib.web.source import THREADS, Given
 
 __all__ = ["wsgi"]
 
@@ -18,6 +18,7 @@ def wsgi(
     authorize: Authorize | None = None,
     *,
     secret_key: str | bytes | None = None,
+    threads: int = THREADS,
 ) -> Flask:
     """Return the dashboard as a WSGI application; what is given is as of `blueprint`.
 
@@ -35,9 +36,10 @@ def wsgi(
         SECRET_KEY=secret_key or secrets.token_bytes(32),
         SESSION_COOKIE_NAME="szal_dashboard",
         SESSION_COOKIE_SAMESITE="Strict",
+        WTF_CSRF_TIME_LIMIT=None,  # a page may be open all day; its token is the session's
         MAX_CONTENT_LENGTH=4 * 1024 * 1024,
     )
-    app.register_blueprint(blueprint(engine_or_store, actions, authorize))
+    app.register_blueprint(blueprint(engine_or_store, actions, authorize, threads=threads))
     app.after_request(secured)
 
     @app.errorhandler(404)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Final, TypeAlias
 
 import attrs
-from flask import Blueprint, Response, abort, redirect, request, url_for
+from flask import Blueprint, Response, abort, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import validate_csrf
 from werkzeug.exceptions import HTTPException, default_exceptions
@@ -16,6 +16,8 @@ from werkzeug.routing import PathConverter
 from wtforms import ValidationError
 
 from szal.clock import utc_now
+from szal.contrib.application import EXTENSION, ApplicationEngine
+from szal.contrib.streaming import LONGEST, Streams
 from szal.contrib.web import shown
 from szal.contrib.web.actions import Act, Refused, perform
 from szal.contrib.web.asked import Asked
@@ -27,10 +29,11 @@ from szal.contrib.web.picture import MOST as MOST_DRAWN
 from szal.contrib.web.picture import graph_of
 from szal.contrib.web.plot import durations_plot, rates_plot
 from szal.contrib.web.rendering import page, secured, token_field
-from szal.contrib.web.source import Given, engine_source, store_of
+from szal.contrib.web.source import THREADS, Given, source_of, store_of
 from szal.contrib.web.waiting import Waiting
 from szal.engine.chosen import Action
 from szal.engine.engine import Engine
+from szal.engine.stream import EventStream, Signs
 from szal.errors import ExecutionNotFound, ExecutionOwned, StoreError, SzalError
 from szal.model.flow import FlowDef
 from szal.model.json import flow_fields
@@ -50,10 +53,17 @@ _ASSETS: Final = {
     "szal.svg": "image/svg+xml",
 }
 _A_YEAR: Final = 31_536_000
+_KEEP_ALIVE: Final = 0.5
+"""Seconds of quiet after which a server sees whether a page is still there: people go on, and it has few threads."""
 
 
 def blueprint(
-    engine_or_store: Given, actions: bool = False, authorize: Authorize | None = None, *, name: str = "szal"
+    engine_or_store: Given,
+    actions: bool = False,
+    authorize: Authorize | None = None,
+    *,
+    name: str = "szal",
+    threads: int = THREADS,
 ) -> Blueprint:
     """Return the dashboard as a blueprint of Flask.
 
@@ -63,6 +73,10 @@ def blueprint(
     a ``SECRET_KEY``. *authorize* is called before anything else, and what it returns false for is answered with 403.
     Without it whoever reaches the pages sees what steps return, so the application has to see to that.
 
+    *threads*: how many requests each process serves at a time. Half of them may stream to pages that follow what runs;
+    others ask every second. An application with a `szal.contrib.flask.Szal` says so there, as ``SZAL_THREADS``, for all
+    that it streams.
+
     >>> from flask import Flask
     >>> import szal
     >>> app = Flask("shop")
@@ -71,7 +85,8 @@ def blueprint(
     200
     """
     made = Blueprint(name, __name__)
-    _Pages(engine_source(engine_or_store), bool(actions), authorize).register(made)
+    source = source_of(engine_or_store, threads)
+    _Pages(source.engine, source.streams, bool(actions), authorize).register(made)
     return made
 
 
@@ -87,6 +102,7 @@ class _Pages:
     """The pages of one dashboard."""
 
     engine: Callable[[], Engine]
+    streams: Streams
     actions: bool
     authorize: Authorize | None
 
@@ -96,6 +112,7 @@ class _Pages:
         made.record(lambda state: state.app.url_map.converters.update(szal_text=_Text))
         as_it_is = {"merge_slashes": False}
         made.add_url_rule("/executions/<szal_text:execution_id>", "execution", self.execution, **as_it_is)
+        made.add_url_rule("/events/<szal_text:execution_id>", "events", self.events, **as_it_is)
         made.add_url_rule("/outputs/<szal_text:execution_id>", "output", self.output, **as_it_is)
         made.add_url_rule("/graphs/<szal_text:execution_id>", "graph", self.graph, **as_it_is)
         made.add_url_rule("/flows/<szal_text:flow_name>", "flow", self.flow, **as_it_is)
@@ -134,6 +151,19 @@ class _Pages:
             fresh_id=new_id,
             done=request.args.get("done", ""),
         )
+
+    def events(self, execution_id: str) -> ResponseReturnValue:
+        """Tell a page whenever it has to look again, as Server-Sent Events, until the execution has ended."""
+        self._check("look", execution_id)
+        engine, last = self.engine(), request.headers.get("Last-Event-ID")
+
+        def make() -> EventStream:
+            return EventStream(engine.watch(execution_id, LONGEST), execution_id, last, _KEEP_ALIVE, Signs())
+
+        bound = current_app.extensions.get(EXTENSION)
+        streams = bound.streams if isinstance(bound, ApplicationEngine) else self.streams
+        answer = streams.open(make, last, is_threaded=bool(request.environ.get("wsgi.multithread")))
+        return Response(answer.body, answer.status, {**answer.headers})
 
     def graph(self, execution_id: str) -> ResponseReturnValue:
         """Show the graph of one that has many steps."""

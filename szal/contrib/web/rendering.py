@@ -1,11 +1,13 @@
 """Pages as HTML. The templates are szal's own, with an environment of their own: whatever an application has set for
 its own, here everything is escaped."""
 
+import re
 from functools import cache
-from typing import Final
+from hashlib import blake2b
+from typing import Final, cast
 
 import jinja2
-from flask import Response, current_app, url_for
+from flask import Response, current_app, request, url_for
 from flask_wtf.csrf import generate_csrf
 
 from szal.contrib.web import shown
@@ -28,10 +30,19 @@ def _environment() -> jinja2.Environment:
     return made
 
 
+_HIDDEN: Final = re.compile(rb'<input type="hidden"[^>]*>')
+"""Tokens and ids of forms, which are new each time: they are no change."""
+
+
 def page(template: str, status: int = 200, **values: object) -> Response:
-    """Return a page. What no text can hold is replaced."""
+    """Return a page, or 304 to who has it as it is. What no text can hold is replaced."""
     text = _environment().get_template(template).render(url_for=url_for, csrf_field=_csrf_field, **values)
-    return Response(text.encode(errors="replace"), status, content_type="text/html; charset=utf-8")
+    body = text.encode(errors="replace")
+    answer = Response(body, status, content_type="text/html; charset=utf-8")
+    if status != 200:
+        return answer
+    answer.set_etag(blake2b(_HIDDEN.sub(b"", body), digest_size=12).hexdigest(), weak=True)
+    return cast("Response", answer.make_conditional(request))
 
 
 def _csrf_field() -> tuple[str, str]:

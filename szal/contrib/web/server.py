@@ -14,9 +14,10 @@ from waitress.server import create_server
 
 from szal.contrib.web.application import wsgi
 
-__all__ = ["is_loopback", "protect", "serve", "wsgi"]
+__all__ = ["THREADS", "is_loopback", "protect", "serve", "wsgi"]
 
-_THREADS: Final = 8
+THREADS: Final = 8
+"""Half of them stream at most: four. A browser makes six connections to a server, so it can load pages meanwhile."""
 _PORT: Final = re.compile(r":[0-9]*$")
 
 
@@ -74,7 +75,7 @@ def _given(authorization: str) -> bytes:
 def serve(app: Flask, host: str, port: int, on_begin: Callable[[str], object]) -> None:
     """Serve it until the process is interrupted; *on_begin* is told the address. Raises OSError for a port in use."""
     connections: dict[int, object] = {}
-    server = create_server(app, map=connections, host=host, port=port, threads=_THREADS, ident="szal")
+    server = create_server(app, map=connections, host=host, port=port, threads=THREADS, ident="szal")
     try:
         shown = f"[{host}]" if ":" in host else host
         on_begin(f"http://{shown}:{server.effective_port}/")

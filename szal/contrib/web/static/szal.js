@@ -64,9 +64,11 @@
   // Tokens and ids in hidden fields are new each time: they are no change.
   const said = (part) => part.innerHTML.replace(/<input type="hidden"[^>]*>/g, "");
 
+  // Returns whether the part is now as it is to be: one that is in use is left for later.
   function replace(part, fresh) {
     const now = said(fresh);
-    if (seen.get(part) === now || isInUse(part)) return;
+    if (seen.get(part) === now) return true;
+    if (isInUse(part)) return false;
     seen.set(part, now);
     const open = new Map([...part.querySelectorAll("details[id]")].map((each) => [each.id, each.open]));
     const picked = new Set(picks().filter((pick) => pick.checked).map((pick) => pick.value));
@@ -78,36 +80,107 @@
     localise(part);
     showPicks();
     if (focused >= 0) part.querySelectorAll("a, button, summary")[focused]?.focus();
+    return true;
   }
   const seen = new WeakMap();
+  const main = document.querySelector("main");
+  let tag = null; // of the page as it is shown here
 
   async function refresh() {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    const headers = { Accept: "text/html", ...(tag && { "If-None-Match": tag }) };
+    const answer = await fetch(location.href, { headers, cache: "no-store" });
+    if (answer.status === 304) return;
     if (!answer.ok) throw new Error(String(answer.status));
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    let isWhole = true;
     for (const part of document.querySelectorAll("[data-part]")) {
       const fresh = page.getElementById(part.id);
-      if (fresh) replace(part, fresh);
+      if (fresh && !replace(part, fresh)) isWhole = false;
     }
-    const main = page.querySelector("main");
-    return main && main.dataset.live;
+    tag = isWhole ? answer.headers.get("ETag") : null;
+    main.dataset.live = page.querySelector("main")?.dataset.live || "";
+  }
+
+  // -- when that is ---------------------------------------------------------------------------------
+
+  // Every data-live seconds; while the server tells whenever something has changed, then, and rarely besides: what is
+  // drawn up to now grows. A stream that a proxy holds back tells nothing, so it counts from the first event on.
+  const RARELY = 10; // seconds
+  const REFUSED = 15; // seconds, until the server is asked again for a stream that it had no thread for
+  const APART = 250; // milliseconds between two, at least
+  const FOR_EVER = 2 ** 31 - 1; // milliseconds
+  let source = null;
+  let isTold = false;
+  let notBefore = 0;
+  let isRung = false;
+  let wake = () => {};
+
+  function ring() {
+    isRung = true;
+    wake();
+  }
+
+  function listen() {
+    if (source || !main.dataset.events || !window.EventSource || document.hidden || Date.now() < notBefore) return;
+    const made = new EventSource(main.dataset.events);
+    let hasTold = false;
+    made.addEventListener("open", () => {
+      isTold = hasTold; // it has come back
+    });
+    made.addEventListener("status", () => {
+      isTold = hasTold = true;
+      ring();
+    });
+    made.addEventListener("end", () => {
+      hush();
+      notBefore = Infinity;
+      ring();
+    });
+    made.addEventListener("error", () => {
+      if (isTold) ring(); // it has ended, or was cut: it comes back by itself
+      isTold = false;
+      if (made.readyState !== EventSource.CLOSED) return;
+      hush();
+      notBefore = Date.now() + REFUSED * 1000;
+    });
+    source = made;
+  }
+
+  function hush() {
+    source?.close();
+    source = null;
+    isTold = false;
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) hush();
+    else ring();
+  });
+
+  const rest = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+  async function rung(milliseconds) {
+    if (!isRung) await Promise.race([rest(milliseconds), new Promise((resolve) => (wake = resolve))]);
+    isRung = false;
   }
 
   async function live() {
-    const main = document.querySelector("main");
-    let seconds = Number(main.dataset.live);
     let failures = 0;
-    while (seconds) {
-      await new Promise((resolve) => setTimeout(resolve, seconds * 1000 * 2 ** Math.min(failures, 5)));
+    while (main.dataset.live) {
+      listen();
+      const seconds = isTold ? RARELY : main.dataset.live * 2 ** Math.min(failures, 5);
+      await rung(document.hidden ? FOR_EVER : seconds * 1000);
       if (document.hidden) continue;
+      const began = performance.now();
       try {
-        seconds = Number((await refresh()) || 0);
+        await refresh();
         failures = 0;
-        main.dataset.live = seconds || "";
       } catch {
         failures += 1; // the server is away, or the execution is: once more, later
       }
+      await rest(Math.max(APART, 2 * (performance.now() - began)));
     }
+    hush();
   }
 
   for (const part of document.querySelectorAll("[data-part]")) seen.set(part, said(part));
