@@ -26,7 +26,7 @@ from szal.cli.picture import graph, write_page
 from szal.cli.run import run
 from szal.cli.schedules import next_, schedules
 from szal.cli.session import check_waits, get_ready
-from szal.cli.show import full_record
+from szal.cli.show import full_record, kept_of_undone
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.cli.top import top
@@ -222,6 +222,7 @@ def show(
         if page is not None:
             write_page(opened, standing, advice_on(store), page)
             return
+        kept = kept_of_undone(opened, standing)
     out = stdout()
     if step is not None:
         write(out, _output(record.execution_id, standing, step, as_json=as_json))
@@ -229,7 +230,7 @@ def show(
         write(out, _standing_json(standing))
     else:
         console = console_for(out)
-        console.print(full_record(console, record, standing, advice_on(store)), crop=False)
+        console.print(full_record(console, record, standing, advice_on(store), kept=kept), crop=False)
     printed(out)
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from szal.cli.advice import Advice
 from szal.cli.console import Stream, console_for, printed, stdout, write
 from szal.cli.rows import DIM, name_of, note_of, step_cells, step_table, waits_for
-from szal.cli.show import full_record
+from szal.cli.show import full_record, kept_of_undone
 from szal.cli.style import look_of
 from szal.cli.text import brief, elapsed, one_line
 from szal.clock import utc_now
@@ -44,7 +44,7 @@ def follow(store: Store, execution_id: str, advice: Advice, *, as_json: bool) ->
         return 1
     if not as_json:
         console = console_for(out)
-        console.print(full_record(console, last.record, last, advice), crop=False)
+        console.print(full_record(console, last.record, last, advice, kept=kept_of_undone(store, last)), crop=False)
     printed(out)
     return 0 if last.state is WorkflowState.COMPLETED else 1
 

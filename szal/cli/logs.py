@@ -16,7 +16,7 @@ from szal.cli.text import brief, clean_lines, elapsed, moment
 from szal.engine.inspection import checkpoints_of
 from szal.engine.view import status_of
 from szal.expressions.path import Json
-from szal.model.json import Checkpoint
+from szal.model.json import AttemptEnd, Checkpoint
 from szal.model.key import item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
@@ -30,7 +30,7 @@ __all__ = ["logs"]
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on a line for each step.")
 def logs(*, execution_id: str, step: str | None, store: str | None, as_json: bool) -> None:
-    """Show what each step of an execution said: what it reported last, its attempts, what it returned or printed.
+    """Show what each step of an execution said: what it reported last, its attempts, its undos, what it came to.
 
     The beginning of its ID is enough. Of a command it is the end of its output; of a step that failed its error, with
     the traceback of the last attempt while that is kept. What a step reported is there while it runs, where its engine
@@ -74,9 +74,10 @@ def _lines(name: str, result: StepResult, kept: Checkpoint | None) -> Iterator[s
     if result.report is not None:
         yield f"  {moment(result.report.reported_at)} | {brief(result.report.data)}"
     for number, attempt in enumerate(() if kept is None else kept.attempts, result.attempts - _count(kept) + 1):
-        seconds = (attempt.ended_at - attempt.started_at).total_seconds()
-        end = "completed" if attempt.error is None else f"failed: {brief(attempt.error)}"
-        yield f"  {moment(attempt.started_at)} attempt {number} {end} after {elapsed(seconds)}"
+        yield _line_of(f"attempt {number}", attempt)
+    undos = () if kept is None else kept.undos
+    for number, undo in enumerate(undos, 1):
+        yield _line_of("undo" if len(undos) == 1 else f"undo {number}", undo)
     if result.error is not None:
         yield from (f"  {line}" for line in clean_lines(result.error))
     if kept is not None and kept.traceback and result.status is StepStatus.FAILED:
@@ -88,8 +89,21 @@ def _lines(name: str, result: StepResult, kept: Checkpoint | None) -> Iterator[s
         yield from (f"  {line}" for line in folded(result.output)[0])
 
 
+def _line_of(what: str, attempt: AttemptEnd) -> str:
+    seconds = (attempt.ended_at - attempt.started_at).total_seconds()
+    end = "completed" if attempt.error is None else f"failed: {brief(attempt.error)}"
+    return f"  {moment(attempt.started_at)} {what} {end} after {elapsed(seconds)}"
+
+
 def _count(kept: Checkpoint | None) -> int:
     return 0 if kept is None else len(kept.attempts)
+
+
+def _attempts_json(attempts: Sequence[AttemptEnd]) -> list[Json]:
+    return [
+        {"started_at": each.started_at.isoformat(), "ended_at": each.ended_at.isoformat(), "error": each.error}
+        for each in attempts
+    ]
 
 
 def _as_json(name: str, result: StepResult, kept: Checkpoint | None) -> dict[str, Json]:
@@ -101,10 +115,8 @@ def _as_json(name: str, result: StepResult, kept: Checkpoint | None) -> dict[str
         "duration": result.duration,
         "error": result.error,
         "report": None if report is None else {"data": report.data, "at": report.reported_at.isoformat()},
-        "tries": [
-            {"started_at": each.started_at.isoformat(), "ended_at": each.ended_at.isoformat(), "error": each.error}
-            for each in (() if kept is None else kept.attempts)
-        ],
+        "tries": _attempts_json(() if kept is None else kept.attempts),
+        "undos": _attempts_json(() if kept is None else kept.undos),
         "traceback": None if kept is None else kept.traceback,
         "output": result.output,
     }

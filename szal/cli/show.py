@@ -22,22 +22,30 @@ from szal.cli.rows import (
 from szal.cli.standing import explained
 from szal.cli.style import look_of
 from szal.cli.text import moment, one_line, pairs
-from szal.cli.timeline import timeline
+from szal.cli.timeline import timeline, undos_of
+from szal.engine.inspection import checkpoints_of
 from szal.engine.status import ExecutionStatus, is_left_by_a_person
 from szal.engine.which import shown_state
+from szal.model.json import Checkpoint
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.pictures.standing import counts_of_items, states_of_steps
+from szal.stores.base import ExecutionStore
 
-__all__ = ["full_record", "how_to_go_on"]
+__all__ = ["full_record", "how_to_go_on", "kept_of_undone"]
 
 
 def full_record(
-    console: Console, record: ExecutionRecord, standing: ExecutionStatus | None = None, advice: Advice | None = None
+    console: Console,
+    record: ExecutionRecord,
+    standing: ExecutionStatus | None = None,
+    advice: Advice | None = None,
+    *,
+    kept: Mapping[str, Checkpoint] | None = None,
 ) -> RenderableType:
     """Return all that a person wants to know of an execution, the commands that go on with it last.
 
-    To be printed with crop=False: commands are not cut.
+    *kept* tells when steps were undone (`kept_of_undone`). To be printed with crop=False: commands are not cut.
     """
     if standing is None:
         standing = ExecutionStatus(record=record, results=() if record.result is None else record.result.steps)
@@ -46,7 +54,10 @@ def full_record(
     failures = [step for step in steps if step.status is StepStatus.FAILED]
     parts: list[RenderableType] = [_facts(console, record, standing, failures)]
     if any(step.status is not StepStatus.PENDING or _is_between(step) for step in steps):
-        parts += [Text(""), timeline(console, record, steps, _record_states(record, standing))]
+        parts += [
+            Text(""),
+            timeline(console, record, steps, _record_states(record, standing), undos_of(steps, kept or {})),
+        ]
     elif record.result is None:
         parts.append(Text("No step is recorded yet.", style=DIM))
     parts += _items(console, steps)
@@ -56,6 +67,12 @@ def full_record(
     if commands := [command_line(line) for line in how_to_go_on(standing, advice)]:
         parts += [Text(""), *commands]
     return Group(*parts)
+
+
+def kept_of_undone(store: ExecutionStore, standing: ExecutionStatus) -> Mapping[str, Checkpoint]:
+    """Return what *store* keeps of the steps of an execution, where some may have been undone."""
+    may_be = standing.state in (WorkflowState.ROLLING_BACK, WorkflowState.ROLLED_BACK, WorkflowState.FAILED)
+    return checkpoints_of(store, standing.execution_id) if may_be else {}
 
 
 _MOST_ITEMS = 5  # that are shown of those which did not complete

@@ -1,4 +1,4 @@
-"""When each step of an execution ran, as bars beside its row."""
+"""When each step of an execution ran, and was undone, as bars beside its row."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,24 +11,51 @@ from rich.text import Text
 from szal.cli.rows import DIM, note_of, step_cells, step_table
 from szal.cli.style import look_of
 from szal.cli.text import elapsed
+from szal.model.json import Checkpoint
+from szal.model.key import item_key
 from szal.model.results import ExecutionRecord, StepResult
+from szal.model.state import StepStatus
 
-__all__ = ["timeline"]
+__all__ = ["timeline", "undos_of"]
+
+Span = tuple[datetime, datetime]
+"""From when to when."""
+
+
+def undos_of(steps: Sequence[StepResult], kept: Mapping[str, Checkpoint]) -> dict[str, Span]:
+    """Return from when to when each step was undone, by its name, as far as *kept* tells that; or its items were."""
+    found = {}
+    for step in steps:
+        keys = [step.step_name, *(item_key(step.step_name, index) for index in range(len(step.items or ())))]
+        undos = [undo for key in keys if key in kept for undo in kept[key].undos]
+        if undos:
+            found[step.step_name] = min(each.started_at for each in undos), max(each.ended_at for each in undos)
+    return found
 
 
 def timeline(
-    console: Console, record: ExecutionRecord, steps: Sequence[StepResult], states: Mapping[str, str]
+    console: Console,
+    record: ExecutionRecord,
+    steps: Sequence[StepResult],
+    states: Mapping[str, str],
+    undos: Mapping[str, Span],
 ) -> Table:
-    """Return a table whose last column draws when each step ran; a skipped step has its reason there."""
+    """Return a table whose last column draws when each step ran, and was undone, as far as *undos* tells that.
+
+    A skipped step has its reason there.
+    """
     table = step_table(console, steps)
     table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis", header_style=DIM)
     taken = sum(column.width or 0 for column in table.columns) + len(table.columns)
     scale = _Scale.of(record, steps, max(10, min(console.width, 120) - taken), ascii_only=console.options.ascii_only)
     table.columns[-1].header = scale.header()
     for step in steps:
-        bar = (
-            note_of(step) if step.started_at is None else Text(scale.bar(step), style=look_of(console, step.status)[1])
-        )
+        if step.started_at is None:
+            bar = note_of(step)
+        else:
+            ran, undone = scale.bar(step, undos.get(step.step_name))
+            was = step.status if not undone else StepStatus.COMPLETED if step.error is None else StepStatus.FAILED
+            bar = Text.assemble((ran, look_of(console, was)[1]), (undone, look_of(console, StepStatus.ROLLED_BACK)[1]))
         table.add_row(*step_cells(console, step, states.get(step.step_name)), bar)
     return table
 
@@ -54,11 +81,20 @@ class _Scale:
         end = elapsed(self.seconds)
         return f"0{end:>{self.width - 1}}"
 
-    def bar(self, step: StepResult) -> str:
+    def bar(self, step: StepResult, undo: Span | None) -> tuple[str, str]:
+        """Return what is drawn of a step, and behind that of its undoing."""
         assert step.started_at is not None
         block, thin = ("#", "|") if self.ascii_only else ("█", "▏")
-        first = (step.started_at - self.start).total_seconds() / self.seconds * self.width
-        length = step.duration / self.seconds * self.width
+        left, filled = self._place(step.started_at, step.started_at + timedelta(seconds=step.duration))
+        ran = " " * left + (block * filled if filled >= 1 else thin)
+        if undo is None:
+            return ran, ""
+        left, filled = self._place(*undo)
+        shade = "<" if self.ascii_only else "░"
+        return ran, " " * (left - len(ran)) + shade * max(filled - max(0, len(ran) - left), 1)
+
+    def _place(self, start: datetime, end: datetime) -> tuple[int, int]:
+        """Return in which column that begins, and how many it fills."""
+        first, last = ((moment - self.start).total_seconds() / self.seconds * self.width for moment in (start, end))
         left = min(int(first), self.width - 1)
-        filled = min(round(first + length), self.width) - left
-        return " " * left + (block * filled if filled >= 1 else thin)
+        return left, min(round(last), self.width) - left

@@ -5,7 +5,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
-from szal.engine.attempt_log import AttemptLog
+from szal.engine.attempt_log import AttemptLog, UndoEnd
 from szal.engine.leased_store import Beginning, LeasedStore, failure
 from szal.engine.transactions import Transactions
 from szal.errors import Cancelled, LeaseLost, StoreFailed
@@ -68,14 +68,14 @@ class Journal:
         self._signals: dict[str, str] = {}  # by step name: what was delivered to it
         self._delivered: set[str] = set()
         self._kept: dict[str, Checkpoint] = {}  # by step name: what there is of it from an earlier execution
-        self._redaction = redaction or Redaction()
-        self._attempts = AttemptLog(self._redaction)
+        self.redaction = redaction or Redaction()
+        self._attempts = AttemptLog(self.redaction)
         self._ahead: float | None = None  # by how much the database's clock is ahead of this process's monotonic one
 
     def close(self) -> None:
         """Tell nobody of losses any more: the run is over, and its store remembers them."""
         self._losses = NOBODY
-        self._attempts = AttemptLog(self._redaction)  # an error leads to the frames of its handler
+        self._attempts = AttemptLog(self.redaction)  # an error leads to the frames of its handler
 
     def now(self) -> float:
         """Return the time by the database's clock, which alone is the same for whoever goes on with the execution."""
@@ -95,6 +95,10 @@ class Journal:
     def keep(self, step_name: str, checkpoint: Checkpoint) -> None:
         """Take note of what a step keeps of an earlier execution."""
         self._kept[step_name] = checkpoint
+
+    def remember(self, step_name: str, checkpoint: Checkpoint) -> None:
+        """Take note of what the row of a step tells of its attempts: it is written with the row again."""
+        self._attempts.remember(step_name, checkpoint)
 
     def begin(self, new: "NewExecution", then: Callable[[], object]) -> None:
         """Record the execution, if it is not queued yet; call *then*, on any thread, once that is committed."""
@@ -142,16 +146,20 @@ class Journal:
         sub_flow = self._stands_for(name, result)
         self._write(name, encode_checkpoint(result, int(outcome), age=age, sub_flow=sub_flow), None)
 
-    def undone(self, node: Node, result: StepResult, outcome: Outcome, error: str | None, then: Then | None) -> None:
+    def undone(self, node: Node, outcome: Outcome, end: "UndoEnd", then: Then | None) -> None:
         """Write what became of the undoing of a step; its place in the order of settling stays, and its *outcome*.
 
         Where it was an earlier execution that did it, others may keep that too: they have to know.
         """
-        data = self._undone(node, result, outcome, error)
-        if error is None:
+        data = self._undone(node, outcome, end)
+        if end.error is None:
             self.undone_for_others(node, data)
         self._write(node.key, data, then, self._recovered, seq=self._seq[node.key])
         self._recovered = None
+
+    def undo_failed(self, node: Node, outcome: Outcome, so_far: "UndoEnd") -> None:
+        """Write which attempts to undo a step have failed: it is as it was, and another one may follow."""
+        self._write(node.key, self._undone(node, outcome, so_far), None, seq=self._seq[node.key])
 
     def undone_for_others(self, node: Node, data: str) -> None:
         """Write that into the execution that did what is undone, where that is an earlier one."""
@@ -159,18 +167,21 @@ class Journal:
         if kept is not None and kept.origin is not None:
             self._leased.undone(kept.origin, node.key, data)
 
-    def _undone(self, node: Node, result: StepResult, outcome: Outcome, error: str | None) -> str:
-        result, kept = self._redaction.result(result), self._kept.get(node.key)
+    def _undone(self, node: Node, outcome: Outcome, end: "UndoEnd") -> str:
+        name, log = node.key, self._attempts
+        result, kept = self.redaction.result(end.result), self._kept.get(name)
         age, sub_flow, origin = (0, None, None) if kept is None else (kept.age, kept.sub_flow, kept.origin)
         return encode_checkpoint(
             result,
             int(outcome),
-            undo_error=error,
+            undo_error=end.error,
             age=age,
             sub_flow=sub_flow,
             origin=origin,
-            attempts=self._attempts.ends(node.key),
+            attempts=log.ends(name),
+            traceback=log.traceback(name),
             item=_digest_of(node),
+            undos=(*log.undos_before(name), *end.attempts),
         )
 
     def begun(self, node: Node, result: StepResult, due: float | None, then: Then | None = None) -> None:
@@ -204,7 +215,7 @@ class Journal:
 
     def _polled(self, node: Node, result: StepResult, following: NextPoll) -> str:
         polls, delay, left = following
-        now, result = self.now(), self._redaction.result(result)
+        now, result = self.now(), self.redaction.result(result)
         until_by = None if left is None else now + left
         sub_flow, item = self._stands_for(node.key, result), _digest_of(node)
         return encode_checkpoint(result, due=now + delay, sub_flow=sub_flow, item=item, polls=polls, until_by=until_by)
@@ -253,9 +264,9 @@ class Journal:
             return self._row(node, self._polled(node, result, following), next(self._places))
         return self._row(node, self._encoded(node, result, Outcome.COMPLETED), next(self._places))
 
-    def undone_row(self, node: Node, result: StepResult, outcome: Outcome) -> SaveStep:
+    def undone_row(self, node: Node, outcome: Outcome, end: "UndoEnd") -> SaveStep:
         """Return the write of what a step is that has been undone."""
-        return self._row(node, self._undone(node, result, outcome, None), self._seq[node.key])
+        return self._row(node, self._undone(node, outcome, end), self._seq[node.key])
 
     def _row(self, node: Node, data: str, place: int) -> SaveStep:
         return SaveStep(self.execution_id, node.key, place, data, None, self.epoch, None, self._recovered)
@@ -279,12 +290,12 @@ class Journal:
 
     def _encoded(self, node: Node, result: StepResult, outcome: Outcome) -> str:
         name, item = node.key, _digest_of(node)
-        if self._redaction.mask is not None:
-            result = self._redaction.result(result)
+        if self.redaction.mask is not None:
+            result = self.redaction.result(result)
         sub_flow = self._stands_for(name, result)
         if not self._attempts:
             return encode_checkpoint(result, int(outcome), sub_flow=sub_flow, item=item)
-        ends, trace = self._attempts.ends(name), self._attempts.take_traceback(name)
+        ends, trace = self._attempts.ends(name), self._attempts.take_traceback(name, keep=node.step.undo_on_failure)
         return encode_checkpoint(result, int(outcome), sub_flow=sub_flow, attempts=ends, traceback=trace, item=item)
 
     def _stands_for(self, step_name: str, result: StepResult) -> str | None:

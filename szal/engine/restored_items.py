@@ -53,6 +53,7 @@ class RestoredItems:
             return
         if checkpoint.age:
             self.journal.keep(key, checkpoint)
+        self.journal.remember(key, checkpoint)
         if checkpoint.undo_error is not None:
             self.not_undone[key] = checkpoint.undo_error
         run.items_before.setdefault(place, {})[index] = KeptItem(result, outcome, checkpoint.age, checkpoint.item)

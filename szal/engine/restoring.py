@@ -58,6 +58,7 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
         checkpoint = decode_checkpoint(data, name, node.step.id)
         if checkpoint.age:
             journal.keep(name, checkpoint)
+        journal.remember(name, checkpoint)
         if checkpoint.sub_flow is not None:
             restored.sub_flows[place] = checkpoint.sub_flow
         result, due = checkpoint.result, checkpoint.due

@@ -239,6 +239,10 @@ class Rollback:
         """Whether the step is undone with *node* of the chain: nothing else belongs to that."""
         return self._chain[node.place].is_last
 
+    def undoes(self, node: Node) -> bool:
+        """Whether something is undone with *node* of the chain, and it does not only stand for its items."""
+        return self._chain[node.place].handler is not _all_items_are_undone
+
     def settled(self, node: Node, result: StepResult) -> None:
         """Take note of what an undo came to. One that skips had nothing to undo, which is as good."""
         place = self._chain[node.place].place

@@ -1,10 +1,15 @@
 """What is recorded of an undoing: what became of each undo, in the row of the step that was undone."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from szal.engine.attempt_log import UndoEnd, attempt_end
 from szal.errors import NotSupportedHere
+from szal.model.json import MOST_ATTEMPTS, AttemptEnd
 from szal.model.results import StepResult
+from szal.model.state import StepStatus
 from szal.scheduler.call import NextPoll
 from szal.scheduler.observers import Joined, Shared, Then
 from szal.scheduler.plan import Node, Outcome
@@ -28,6 +33,12 @@ class Undoing(Protocol):
     def before(self, node: Node) -> Outcome:
         """Return what the step that *node* undoes was to its successors."""
 
+    def target(self, node: Node) -> tuple[Node, StepResult]:
+        """Return the step that *node* of the chain undoes, and its result, or that of the one item."""
+
+    def undoes(self, node: Node) -> bool:
+        """Whether something is undone with *node* of the chain, and it does not only stand for its items."""
+
     def is_whole(self, node: Node) -> bool:
         """Whether the step is undone with *node* of the chain: nothing else belongs to that."""
 
@@ -39,15 +50,18 @@ class UndoLog:
         self._rollback = rollback
         self._journal = journal
         self._committed: set[int] = set()
+        self._attempts: dict[str, deque[AttemptEnd]] = {}  # by the key of what is undone: a sub_flow step has two undos
 
     def settled(self, node: Node, result: StepResult, outcome: Outcome) -> None:  # noqa: ARG002
         """Write it, unless `commit` has."""
         if node.place not in self._committed:
+            self._note_only(node, result)
             self._write(node, result, None)
 
     def commit(self, node: Node, result: StepResult, outcome: Outcome, then: Then) -> None:  # noqa: ARG002
         """Write it, and call *then* once that is committed."""
         self._committed.add(node.place)
+        self._note_only(node, result)
         self._write(node, result, then)
 
     def begun(
@@ -93,7 +107,9 @@ class UndoLog:
         """Return the write of the step as it is, now that it is undone."""
         changed = self._rollback.outcome(node, result)
         assert changed is not None
-        return self._journal.undone_row(node, changed[0], self._rollback.before(node))
+        self._note_only(node, result)
+        end = UndoEnd(*changed, self._ends(node))
+        return self._journal.undone_row(node, self._rollback.before(node), end)
 
     def recorded(self, node: Node, row: "SaveStep") -> None:
         """Take note that this is committed."""
@@ -102,7 +118,11 @@ class UndoLog:
         self._journal.undone_for_others(node, row.data)
 
     def attempt_ended(self, node: Node, started: float, ended: float, error: BaseException | None) -> None:
-        """Say nothing: what is told of an undo is how it ended."""
+        """Take note of it, and write at once that it failed: the process may die before the undo has ended."""
+        self._note(node, attempt_end(started, ended, error, self._journal.redaction))
+        if error is not None and self._rollback.undoes(node):
+            so_far = UndoEnd(self._rollback.target(node)[1], None, self._ends(node))
+            self._journal.undo_failed(node, self._rollback.before(node), so_far)
 
     def polled(self, node: Node, result: StepResult, following: NextPoll) -> None:
         """Say nothing: an undo does not poll."""
@@ -113,7 +133,23 @@ class UndoLog:
     def _write(self, node: Node, result: StepResult, then: Then | None) -> None:
         outcome = self._rollback.outcome(node, result)
         if outcome is not None:
-            changed, error = outcome
-            self._journal.undone(node, changed, self._rollback.before(node), error, then)
+            self._journal.undone(node, self._rollback.before(node), UndoEnd(*outcome, self._ends(node)), then)
         elif then is not None:
             then(None)
+
+    def _note_only(self, node: Node, result: StepResult) -> None:
+        """Take note of the only attempt that there was: others have been noted as they ended, and those that failed."""
+        began = result.started_at
+        if began is not None and result.attempts == 1 and result.status is not StepStatus.FAILED:
+            self._note(node, AttemptEnd(began, began + timedelta(seconds=result.duration)))
+
+    def _note(self, node: Node, end: AttemptEnd) -> None:
+        if not self._rollback.undoes(node):
+            return
+        ends = self._attempts.setdefault(node.key, deque(maxlen=MOST_ATTEMPTS))
+        if ends and ends[-1].started_at == end.started_at:  # it was to be committed with its transaction, and was not
+            ends.pop()
+        ends.append(end)
+
+    def _ends(self, node: Node) -> Sequence[AttemptEnd]:
+        return tuple(self._attempts.get(node.key, ()))

@@ -9,7 +9,7 @@ from szal.engine.status import ExecutionStatus
 from szal.engine.which import shown_state
 from szal.expressions.path import Json
 from szal.legible import elapsed
-from szal.model.json import Checkpoint
+from szal.model.json import AttemptEnd, Checkpoint
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.pictures.graph import graph_svg
@@ -105,9 +105,11 @@ def _failures(standings: Sequence[Standing], checkpoints: Mapping[str, Checkpoin
 
 def _step(place: int, standing: Standing, checkpoint: Checkpoint | None) -> str:
     result = standing.result
-    parts = [*_attempts(result, checkpoint)]
+    parts = [*_ran(result, checkpoint)]
     if result.error is not None:
         parts.append(_pre(result.error, kind="error" if result.has_failed else ""))
+    if checkpoint is not None and checkpoint.undos:
+        parts += [tag("h4", "Undoing it"), _attempts(checkpoint.undos, 1, "undone")]
     if checkpoint is not None and checkpoint.undo_error:
         parts += [tag("h4", "Undoing it failed"), _pre(checkpoint.undo_error, kind="error")]
     if result.output is not None:
@@ -122,18 +124,23 @@ def _step(place: int, standing: Standing, checkpoint: Checkpoint | None) -> str:
     return tag("details", tag("summary", *head), *parts, id=identity, class_=f"step szal-{standing.word}")
 
 
-def _attempts(result: StepResult, checkpoint: Checkpoint | None) -> Iterator[str]:
+def _ran(result: StepResult, checkpoint: Checkpoint | None) -> Iterator[str]:
     if checkpoint is None or not checkpoint.attempts:
         if result.started_at is not None:
             yield tag("p", "began ", _time(result.started_at), said(f", took {elapsed(result.duration)}"))
         return
-    rows = [tag("tr", *(tag("th", title) for title in ("attempt", "began", "took", "came to")))]
     first = max(result.attempts - len(checkpoint.attempts), 0) + 1
-    for number, attempt in enumerate(checkpoint.attempts, first):
+    yield _attempts(checkpoint.attempts, first, "completed")
+
+
+def _attempts(attempts: Sequence[AttemptEnd], first: int, success: str) -> str:
+    """Return a table of attempts, numbered from *first* on."""
+    rows = [tag("tr", *(tag("th", title) for title in ("attempt", "began", "took", "came to")))]
+    for number, attempt in enumerate(attempts, first):
         took = elapsed((attempt.ended_at - attempt.started_at).total_seconds())
-        cells = (str(number), _time(attempt.started_at), took, said(attempt.error or "completed"))
+        cells = (str(number), _time(attempt.started_at), took, said(attempt.error or success))
         rows.append(tag("tr", *(tag("td", cell) for cell in cells)))
-    yield tag("div", tag("table", *rows), class_="scroll")
+    return tag("div", tag("table", *rows), class_="scroll")
 
 
 def _items(result: StepResult) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The rows of a timeline: for each step its attempts and what it waited for, as spans of time."""
+"""The rows of a timeline: for each step its attempts, what it waited for, and its undos, as spans of time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -9,6 +9,7 @@ import attrs
 from szal.engine.status import ExecutionStatus
 from szal.legible import elapsed
 from szal.model.json import AttemptEnd, Checkpoint
+from szal.model.key import item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.model.step import WAIT_TYPES
@@ -31,6 +32,8 @@ class Segment:
     end: float
     kind: str
     title: str
+    is_undo: bool = False
+    """Whether it was being undone, or waited for that."""
 
     @property
     def span(self) -> Span:
@@ -77,9 +80,8 @@ def rows_of(seen: Seen, checkpoints: Mapping[str, Checkpoint], now: datetime | N
     for each in standings:
         name = each.result.step_name
         segments = _Segments(start, so_far, is_wait=types.get(name) in WAIT_TYPES)
-        checkpoint = checkpoints.get(name)
-        of_step = segments.of(each.result, each.word, () if checkpoint is None else checkpoint.attempts)
-        rows.append(Row(each, of_step, _lanes(segments, each.result.items or ())))
+        of_step = segments.of(each.result, each.word, checkpoints.get(name))
+        rows.append(Row(each, of_step, _lanes(segments, each.result, checkpoints)))
     rows.sort(key=lambda row: row.starts_at)  # what began together, or not at all, stays in the flow's order
     return rows, max([so_far, *(segment.end for row in rows for segment in row.spans)])
 
@@ -92,8 +94,26 @@ class _Segments:
     so_far: float
     is_wait: bool
 
-    def of(self, result: StepResult, word: str, attempts: Sequence[AttemptEnd] = ()) -> list[Segment]:
-        """Return the attempts of a step, and the waits between them; one segment, where no more is known."""
+    def of(self, result: StepResult, word: str, checkpoint: Checkpoint | None) -> list[Segment]:
+        """Return the attempts of a step, the waits between them, and its undos; one segment, where no more is known."""
+        if checkpoint is None:
+            return self._forward(result, word)
+        if checkpoint.undos and word == "rolled_back":  # what it was before that
+            word = "completed" if result.error is None else "failed"
+        return [*self._forward(result, word, checkpoint.attempts), *self._undos(checkpoint.undos)]
+
+    def _undos(self, undos: Sequence[AttemptEnd]) -> Iterator[Segment]:
+        last: AttemptEnd | None = None
+        for number, undo in enumerate(undos, 1):
+            start, ended = self._at(undo.started_at), self._at(undo.ended_at)
+            if last is not None and last.error is not None and (before := self._at(last.ended_at)) < start:
+                yield Segment(before, start, "waiting", f"waited {elapsed(start - before)} to undo it again", True)
+            what = "undo" if len(undos) == 1 else f"undo {number}"
+            outcome, kind = ("undone", "rolled_back") if undo.error is None else (f"failed: {undo.error}", "failed")
+            yield Segment(start, ended, kind, f"{what}, {elapsed(ended - start)}: {outcome}", True)
+            last = undo
+
+    def _forward(self, result: StepResult, word: str, attempts: Sequence[AttemptEnd] = ()) -> list[Segment]:
         if result.started_at is None:
             return []
         first = self._at(result.started_at)
@@ -124,13 +144,13 @@ class _Segments:
 _AS: Final[Mapping[str, str]] = {"waiting": "waited", "completed": "ran", "failed": "failed, after it ran"}
 
 
-def _lanes(segments: _Segments, items: Sequence[StepResult]) -> list[list[Segment]]:
+def _lanes(segments: _Segments, result: StepResult, checkpoints: Mapping[str, Checkpoint]) -> list[list[Segment]]:
     """Return the items, those that ran at the same time in several lanes; all that find no room share the last one."""
-    known = [(item, index) for index, item in enumerate(items) if item.started_at is not None]
+    known = [(item, index) for index, item in enumerate(result.items or ()) if item.started_at is not None]
     found = [
         attrs.evolve(segment, title=f"[{index}] {segment.title}{_error(item)}")
         for item, index in known
-        for segment in segments.of(item, str(item.status))
+        for segment in segments.of(item, str(item.status), checkpoints.get(item_key(result.step_name, index)))
     ]
     found.sort(key=lambda segment: segment.start)
     lanes: list[list[Segment]] = []

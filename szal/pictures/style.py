@@ -101,6 +101,7 @@ STYLE: Final = (
     ".szal-join{fill:var(--szal-line)}"
     ".szal-rule{stroke:var(--szal-faint);stroke-dasharray:6 4}"
     ".szal-bar{fill:var(--szal-state);stroke:var(--szal-state);stroke-width:1}"
+    ".szal-bar.szal-undo{fill:var(--szal-tint)}"
     ".szal-wait{stroke:var(--szal-waiting);stroke-width:2;stroke-dasharray:2 3}"
     ".szal-track,.szal-tick{stroke:var(--szal-faint);stroke-width:.6}"
     ".szal-gap>rect{fill:var(--szal-faint);opacity:.35}"

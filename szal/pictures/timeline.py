@@ -1,4 +1,4 @@
-"""When each step of an execution ran, as SVG: its attempts, and what it waited for between them."""
+"""When each step of an execution ran, as SVG: its attempts, what it waited for between them, and its undos."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -34,7 +34,8 @@ def timeline_svg(
 ) -> str:
     """Return when each step of an execution ran as SVG: as wide as there is room, from 360 pixels on.
 
-    *checkpoints* (`checkpoints_of`) tell of each attempt, where a step had several; without them a step is one bar.
+    *checkpoints* (`checkpoints_of`) tell of each attempt, where a step had several, and of each attempt to undo it;
+    without them a step is one bar.
     What has not ended is drawn up to *now*. *styled* and *link* are those of `graph_svg`, which needs an extra; this
     needs none.
 
@@ -105,7 +106,7 @@ def _bar(segment: Segment, y: float, high: float, scale: Scale) -> str:
     return tag(
         "rect",
         title,
-        class_=f"szal-bar szal-{segment.kind}",
+        class_=f"szal-bar{' szal-undo' * segment.is_undo} szal-{segment.kind}",
         x=start,
         y=y,
         width=_percent(right - left),

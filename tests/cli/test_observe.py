@@ -183,6 +183,26 @@ def test_logs_has_attempts_and_what_steps_came_to(szal, engine, database, gate):
     assert (missing.exit_code, "did you mean three" in missing.stderr.lower().replace("'", "")) == (2, True)
 
 
+def test_logs_has_when_a_step_was_undone(szal, database):
+    steps = [StepDef("one", rollbackable=True, max_retries=1, retry_delay=0.0), StepDef("two")]
+
+    def handler(ctx):
+        if ctx.step.name == "two":
+            raise ValueError("no")
+
+    def undo(ctx):
+        if ctx.attempt == 1:
+            raise OSError("busy")
+
+    with Engine.open(database, handler, rollback_handler=undo) as engine:
+        engine.run(FlowDef("f", steps=steps, rollback_on_failure=True), execution_id="u1")
+    printed = szal("logs", "u1", "one", "--store", database).stdout
+    assert re.search(r"undo 1 failed: OSError: busy after \S+\n  \S+ \S+ undo 2 completed after \S+\n", printed)
+    (one,) = szal("logs", "u1", "one", "--json", "--store", database).stdout.splitlines()
+    assert [each["error"] for each in json.loads(one)["undos"]] == ["OSError: busy", None]
+    assert "░" in szal("show", "u1", "--store", database).stdout
+
+
 def test_logs_has_what_a_step_said_last_and_what_a_command_printed(szal, engine, database):
     engine.start(FLOW, execution_id="e1")
     until_reported(database, "e1")

@@ -13,6 +13,7 @@ from szal.cli.closing import closing
 from szal.cli.listing import executions
 from szal.cli.show import full_record
 from szal.engine.status import ExecutionStatus, Wait
+from szal.model.json import AttemptEnd, Checkpoint
 from szal.stores import ExecutionSummary
 
 START = datetime(2026, 6, 10, 12, 0, 0, tzinfo=UTC)
@@ -91,6 +92,19 @@ def test_the_timeline_shows_when_each_step_ran(record):
     assert len(bars["✗ test  "]) - len(bars["✗ test  "].lstrip(" ")) == width // 2
     assert len(bars["✗ test  "]) == pytest.approx(width * 0.75, abs=1)
     assert bars["↶ undo"] == "▏"
+
+
+def test_the_timeline_shows_when_a_step_was_undone_behind_when_it_ran(record):
+    at = [START + timedelta(seconds=seconds) for seconds in (7.5, 8.75, 8.75, 10)]
+    undos = [AttemptEnd(at[0], at[1], "OSError: no"), AttemptEnd(at[2], at[3])]
+    kept = {"build": Checkpoint(record.result.steps[0], undos=undos)}
+    text = drawn(full_record, record, kept=kept)
+    scale = line(text, "  step  ").index("time 0") + 5
+    bar = line(text, "✓ build")[scale:]
+    half = len(bar) // 2
+    assert bar[:half] == "█" * half
+    assert bar[half:].lstrip(" ") == "░" * len(bar[half:].lstrip(" "))
+    assert len(bar[half:].lstrip(" ")) == pytest.approx(len(bar) / 4, abs=1)
 
 
 def test_errors_are_shown_in_full(record):

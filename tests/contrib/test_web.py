@@ -215,6 +215,38 @@ class TestOneExecution:
         assert classes == ["b s-failed", "b-waiting", "b s-failed", "b-waiting", "b s-completed"]
         assert "3 attempts" in page
 
+    def test_when_a_step_and_its_items_were_undone_is_drawn_and_told(self) -> None:
+        flow = szal.Flow("undone", rollback_on_failure=True)
+
+        @flow.step(foreach=[1, 2])
+        def each(item: int) -> int:
+            return item
+
+        @each.rollback
+        def take_back(item: int) -> None: ...
+
+        @flow.step(needs=each, max_retries=1, retry_delay=0.001)
+        def one() -> None: ...
+
+        @one.rollback
+        def undo(ctx: szal.StepContext) -> None:
+            if ctx.attempt == 1:
+                raise OSError(HOSTILE)
+
+        @flow.step(needs=one)
+        def boom() -> None:
+            raise ValueError("no")
+
+        with Engine.open("memory:", flow) as engine:
+            engine.run(flow, execution_id="u")
+            page = wsgi(engine).test_client().get("/executions/u").text
+        bars = re.findall(r'<svg class="bars".*?</svg>', page, re.DOTALL)
+        classes = [re.findall(r'<rect class="([^"]+)"', each) for each in bars]
+        assert classes[0].count("b undo s-rolled_back") == 2
+        assert classes[1] == ["b s-completed", "b undo s-failed", "b-waiting", "b undo s-rolled_back"]
+        assert "2 attempts to undo it" in page
+        assert HOSTILE not in page
+
     def test_of_many_steps_it_shows_some_and_those_in_a_state(self) -> None:
         steps = [StepDef(f"s{number}") for number in range(450)]
         flow = FlowDef("many", szal.FlowMode.PARALLEL, steps=steps)

@@ -152,6 +152,29 @@ def test_items_outputs_of_commands_and_undos_are_on_it(store):
         assert told in page
 
 
+def test_when_a_step_was_undone_is_on_it_with_what_went_wrong(store):
+    flow = Flow("f", rollback_on_failure=True)
+
+    @flow.step(max_retries=1, retry_delay=0)
+    def publish():
+        return 1
+
+    @publish.rollback
+    def unpublish(ctx):
+        if ctx.attempt == 1:
+            raise OSError("registry <away>")
+
+    @flow.step(needs=publish)
+    def boom():
+        raise ValueError("no")
+
+    status = run(store, flow, flow, "undone")
+    page = execution_html(status, checkpoints_of(store, "undone"))
+    parsed(page)
+    assert re.search(r"Undoing it.*OSError: registry &lt;away&gt;</td>.*<td>undone</td>", page, re.DOTALL)
+    assert "undo 2, " in page
+
+
 def test_it_is_the_same_for_the_same_execution(store):
     status = run(store, FlowDef("f", steps=[StepDef("a"), StepDef("b")]), lambda ctx: 1, "same")
     rows = checkpoints_of(store, "same")

@@ -82,6 +82,43 @@ def test_each_attempt_is_one_and_so_is_what_was_waited_between():
     ]
 
 
+def test_each_attempt_to_undo_a_step_is_a_hollow_bar_behind_what_was_done():
+    undos = [AttemptEnd(at(6), at(7), "OSError: no"), AttemptEnd(at(8), at(10))]
+    result = step("a", 0, 4, StepStatus.ROLLED_BACK)
+    svg = timeline_svg(of(result), {"a": Checkpoint(result, undos=undos)})
+    (found,) = bars(svg).values()
+    assert [(bar.left, bar.right, bar.kind, bar.title) for bar in found] == [
+        (0, 40, "completed", "ran for 4.0s"),
+        (60, 70, "failed", "undo 1, 1.0s: failed: OSError: no"),
+        (70, 80, "waiting", "waited 1.0s to undo it again"),
+        (80, 100, "rolled_back", "undo 2, 2.0s: undone"),
+    ]
+    assert [has(each, "szal-undo") for each in ET.fromstring(svg).iter(f"{SVG}rect") if has(each, "szal-bar")] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_step_that_was_undone_although_it_failed_is_drawn_as_one_that_failed_before_that():
+    result = step("a", 0, 4, StepStatus.ROLLED_BACK, error="ValueError: x")
+    (found,) = bars(timeline_svg(of(result), {"a": Checkpoint(result, undos=[AttemptEnd(at(5), at(6))])})).values()
+    assert [(bar.kind, bar.title) for bar in found] == [
+        ("failed", "failed, after it ran for 4.0s"),
+        ("rolled_back", "undo, 1.0s: undone"),
+    ]
+
+
+def test_items_are_undone_each_at_its_time():
+    items = [step("a", 0, 2, StepStatus.ROLLED_BACK), step("a", 0, 2, StepStatus.ROLLED_BACK)]
+    kept = {f"a[{index}]": Checkpoint(items[index], undos=[AttemptEnd(at(5 - index), at(6))]) for index in (0, 1)}
+    (found,) = bars(timeline_svg(of(step("a", 0, 2, StepStatus.ROLLED_BACK, items=items)), kept)).values()
+    assert sorted(bar.title for bar in found if bar.kind == "rolled_back") == [
+        "[0] undo, 1.0s: undone",
+        "[1] undo, 2.0s: undone",
+    ]
+
+
 def test_of_very_many_attempts_the_last_are_told_by_their_numbers():
     result = step("a", 0, 10, attempts=30)
     (found,) = bars(timeline_svg(of(result), {"a": Checkpoint(result, attempts=[AttemptEnd(at(8), at(10))])})).values()

@@ -17,6 +17,7 @@ from szal.engine.spec import recorded_flow
 from szal.engine.status import ExecutionStatus, Wait
 from szal.engine.view import status_of
 from szal.model.json import Checkpoint, decode_checkpoint
+from szal.model.key import item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
@@ -33,6 +34,7 @@ _RELATED: Final = 200
 _ITEMS: Final = 100
 _ANCESTORS: Final = 10
 _WORDS: Final = {status: str(status) for status in StepStatus}
+_UNDOS: Final = '"undos_made":'
 _HEIGHT: Final = 12
 """Of a drawing of when a step ran."""
 
@@ -47,6 +49,7 @@ class Bar:
     height: float
     state: str
     told: str
+    is_undo: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -192,6 +195,7 @@ class _Looked:
             for each in shown
             if each.step_name in rows
         }
+        self._checkpoints.update(_undos_of_items(shown, rows))
         names, flow = {each.step_name for each in shown}, status.flow
         self._steps = {} if flow is None else {each.name: each for each in flow.walk() if each.name in names}
         self._children = {each.execution_id: each for each in related}
@@ -240,7 +244,16 @@ class _Looked:
                 if segment.kind == "waiting":
                     top, high = top + high / 2 - 0.75, 1.5
                 left, width = round(min(left, 1000.0 - width), 2), round(width, 2)
-                yield Bar(left, width, round(top, 2), round(high, 2), segment.kind, segment.title)
+                yield Bar(left, width, round(top, 2), round(high, 2), segment.kind, segment.title, segment.is_undo)
+
+
+def _undos_of_items(steps: Sequence[StepResult], rows: Mapping[str, str]) -> Iterator[tuple[str, Checkpoint]]:
+    """Yield what is kept of the items that were undone, or were to be, by their keys: of others the results will do."""
+    for step in steps:
+        for index in range(len(step.items or ())):
+            key = item_key(step.step_name, index)
+            if _UNDOS in (data := rows.get(key, "")):
+                yield key, decode_checkpoint(data, step.step_name)
 
 
 def _now_of(status: ExecutionStatus) -> datetime | None:

@@ -28,7 +28,7 @@ _TEXT: Final = (str, type(None))
 
 @attrs.frozen
 class AttemptEnd:
-    """When one attempt of a step began and ended, and what it failed with; None: it completed."""
+    """When one attempt of a step, or one to undo it, began and ended, and what it failed with; None: it completed."""
 
     started_at: datetime
     ended_at: datetime
@@ -49,6 +49,7 @@ class Checkpoint:
     time for all of them is over (Unix time).
     `is_undecided`: its handler does not know whether it was done.
     `attempts` tells of the last attempts, where there was more than one; `traceback` is that of the last failure.
+    `undos` tells of the last attempts to undo it, of a single one too: its result says nothing of that.
     """
 
     result: StepResult
@@ -66,6 +67,7 @@ class Checkpoint:
     is_undecided: bool = False
     polls: int = 0
     until_by: float | None = None
+    undos: Sequence[AttemptEnd] = ()
 
 
 def encode_checkpoint(
@@ -85,6 +87,7 @@ def encode_checkpoint(
     undecided: bool = False,
     polls: int = 0,
     until_by: float | None = None,
+    undos: Sequence[AttemptEnd] = (),
 ) -> str:
     """Return a `Checkpoint` as JSON text, and keep that of its result: it is written again with the whole record.
 
@@ -109,7 +112,9 @@ def encode_checkpoint(
     if origin is not None:
         text += f',"origin":{name_json(origin, "origin")}'
     if attempts:
-        text += f',"attempts_made":[{",".join(map(_attempt_json, attempts[-MOST_ATTEMPTS:]))}]'
+        text += _attempts_json("attempts_made", attempts)
+    if undos:
+        text += _attempts_json("undos_made", undos)
     if traceback is not None:
         text += f',"traceback":{message_json(traceback, "traceback")}'
     text += ',"lent":true' * lent + ',"undecided":true' * undecided
@@ -126,6 +131,10 @@ def _how_it_ended(result: StepResult) -> str:
 def _waiting_json(due: float, polls: int, until_by: float | None) -> str:
     text = f',"due":{dumps(due)}' + f',"polls":{polls}' * bool(polls)
     return text if until_by is None else f'{text},"until_by":{dumps(until_by)}'
+
+
+def _attempts_json(key: str, attempts: Sequence[AttemptEnd]) -> str:
+    return f',"{key}":[{",".join(map(_attempt_json, attempts[-MOST_ATTEMPTS:]))}]'
 
 
 def _attempt_json(attempt: AttemptEnd) -> str:
@@ -164,6 +173,7 @@ def decode_checkpoint(text: str, step_name: str, step_id: str = "") -> Checkpoin
         read.get("undecided", bool, False),
         read.count("polls", 0),
         float(until_by) if isinstance(until_by, int | float) else None,
+        read.many("undos_made", _read_attempt) if "undos_made" in read.values else (),
     )
 
 
