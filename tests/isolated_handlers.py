@@ -3,9 +3,12 @@
 import logging
 import os
 import signal
+import stat
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import szal
@@ -102,10 +105,39 @@ def forks(ctx):
 def closes(ctx):
     """Close all files but three, as old programs do before they begin, and open others in their places."""
     if ctx.attempt == 1:
-        os.closerange(3, 64)
-        for _ in range(61 if ctx.step.name == "opens" else 0):
+        os.closerange(3, 300)
+        for _ in range(297 if ctx.step.name == "opens" else 0):
             os.open(os.devnull, os.O_RDWR)
     return ctx.attempt
+
+
+def writes(ctx):
+    """Write to whatever there is, as a library does that has got a number wrong."""
+    if ctx.attempt == 1:
+        for number in range(3, 300):
+            with suppress(OSError):
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.write(number, b"hello\n" if ctx.step.name == "short" else b"szal" + b"?" * 100)
+        time.sleep(LONG)
+    return ctx.attempt
+
+
+def files(ctx):
+    """Return the numbers of the files that a program has which this process starts, carelessly."""
+    listed = subprocess.run(["ls", "/proc/self/fd"], close_fds=False, capture_output=True, text=True, check=True)
+    return [int(number) for number in listed.stdout.split()]
+
+
+def comes_back_twice(ctx):
+    """Fork, and have the fork return, fail or end, after it has said something; say how that ended."""
+    pid = os.fork()
+    if pid == 0:
+        ctx.report("of the fork")
+        ctx.log.error("of the fork")
+        if ctx.step.name == "asks":
+            ctx.once("key", str)
+        return "of the fork"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def pages(ctx):

@@ -6,6 +6,7 @@ was killed (`supervisor`); itself, once the engine does not answer. A handler th
 trusted to end by itself; in any other, SystemExit comes up where it is.
 """
 
+import fcntl
 import logging
 import os
 import signal
@@ -19,8 +20,9 @@ from itertools import count
 from multiprocessing import spawn
 from queue import SimpleQueue
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from szal import process_events
 from szal.errors import FailedElsewhere, describe
 from szal.expressions.path import Json
 from szal.model.luggage import Luggage
@@ -37,6 +39,7 @@ from szal.steps.messages import (
     Reply,
     Reported,
     Setup,
+    Unreadable,
     Up,
     framed,
     next_message,
@@ -49,6 +52,8 @@ from szal.waiters import Flag
 __all__ = ["main"]
 
 _TOLD: Final = 128 + signal.SIGTERM
+_HIGH: Final = 200
+"""The least number of the file that leads to the engine: programs close and open those with low ones."""
 
 
 class Child:
@@ -69,6 +74,13 @@ class Child:
         self._is_trusted = False  # it looks whether it is told
         self._is_between = False  # the main thread is where nothing may come up
         self._owes = False  # something was to come up there
+        self._is_fork = False
+        process_events.enroll_renewal(self, Child._forked)
+
+    def _forked(self) -> None:
+        """Let go of the link, in what a handler has forked: only one process answers."""
+        self._is_fork = True
+        self._stream.close()
 
     def attend(self) -> None:
         """Listen; once the engine is gone, or has let go of this process, have what still runs end, and all of it."""
@@ -80,11 +92,14 @@ class Child:
 
     def listen(self) -> None:
         """Take what the engine says, until it says nothing more: then no more attempts come."""
-        while (message := next_message(self._stream)) is not None:
-            if isinstance(message, Do):
-                self._tasks.put(message)
-            elif isinstance(message, Reply) and (box := self._replies.get(message.number)) is not None:
-                box.put(message)
+        try:
+            while (message := next_message(self._stream)) is not None:
+                if isinstance(message, Do):
+                    self._tasks.put(message)
+                elif isinstance(message, Reply) and (box := self._replies.get(message.number)) is not None:
+                    box.put(message)
+        except Unreadable:
+            _say("a handler has read from the file that leads to the engine, so its process ends")
         self._tasks.put(None)
 
     def work(self) -> None:
@@ -96,6 +111,8 @@ class Child:
             self._is_busy = True
             answer = perform(task.parcel, self)
             self._is_busy = False
+            if self._is_fork:
+                _leave(answer)
             if self._told.is_set():  # it ends by what it was told by, whoever that was
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 os.kill(self._pid, signal.SIGTERM)
@@ -117,11 +134,12 @@ class Child:
 
     def send(self, message: object) -> None:
         """Tell the engine something; what it does not hear any more is dropped, and what a fork of this would say."""
+        if self._is_fork:
+            return
         data = framed(message)
         with self._uninterrupted(), self._sending, suppress(OSError):
-            if os.getpid() == self._pid:
-                self._end_if_cut_off()
-                self._stream.sendall(data)
+            self._end_if_cut_off()
+            self._stream.sendall(data)
 
     def _end_if_cut_off(self) -> None:
         """End this process where a handler has closed the file that leads to the engine, as `os.closerange(3, …)` does.
@@ -131,8 +149,7 @@ class Child:
         with suppress(OSError):
             if os.path.samestat(os.fstat(self._stream.fileno()), self._file):
                 return
-        with suppress(OSError):
-            os.write(2, b"szal: a handler has closed the file that leads to the engine, so its process ends\n")
+        _say("a handler has closed the file that leads to the engine, so its process ends")
         os._exit(1)
 
     @contextmanager
@@ -181,6 +198,8 @@ class Child:
         self.send(Logged(record))
 
     def once(self, key: object, function: Callable[[], Any]) -> Any:
+        if self._is_fork:
+            raise RuntimeError("ctx.once() in a fork of a handler's process: only that process can reach the engine")
         with self._keys.setdefault(key if isinstance(key, str) else None, threading.RLock()):
             number = next(self._numbers)
             box = self._replies[number] = SimpleQueue()
@@ -215,9 +234,38 @@ def _sendable(what: str, value: object) -> Packed:
         raise TypeError(f"{what} cannot be sent to the engine: {describe(error)}") from error
 
 
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"szal: {text}\n".encode())
+
+
+def _leave(answer: Packed) -> NoReturn:
+    """End a fork of this process that has come back from its handler: it is the process itself that answers."""
+    failed = unpickled(answer).failure is not None
+    if failed:
+        _say(f"a fork of a handler's process has failed: {unpickled(answer).told}")
+    os._exit(int(failed))
+
+
+def _out_of_the_way(number: int) -> socket.socket:
+    """Return the link, where no program looks for a file of its own: what a handler starts does not inherit it."""
+    for standard in range(3):
+        try:
+            os.fstat(standard)
+        except OSError:  # the engine's process has none: what is opened next would be taken for it
+            os.open(os.devnull, os.O_RDWR)
+    try:
+        moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # there are not as many
+        os.set_inheritable(number, False)
+        return socket.socket(fileno=number)
+    os.close(number)
+    return socket.socket(fileno=moved)
+
+
 def main(number: int) -> None:
     """Be a child process; *number* is that of the file that leads to the engine."""
-    stream = socket.socket(fileno=number)
+    stream = _out_of_the_way(number)
     setup = next_message(stream)
     if setup is None:
         return

@@ -4,6 +4,7 @@ It has a session of its own, so a terminal's Ctrl-C does not reach it, and whate
 supervisor knows of it, and ends it if this process dies.
 """
 
+import fcntl
 import os
 import select
 import signal
@@ -33,6 +34,14 @@ _PAUSE: Final = 0.002
 _PROGRAM: Final = (
     "import sys; sys.path[:] = [*filter(None, sys.path), {folder!r}]; from szal.steps.child import main; main({number})"
 )
+
+
+def _beyond_stderr(link: socket.socket) -> socket.socket:
+    """Return *link* as a file that nobody takes for stdout, where this process has closed that."""
+    if link.fileno() > 2:
+        return link
+    with link:
+        return socket.socket(fileno=fcntl.fcntl(link, fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 class Bell:
@@ -79,7 +88,7 @@ class ChildProcess:
         self.was_used = False
         """Whether it has made an attempt."""
         self.idle_since = 0.0
-        here, there = socket.socketpair()
+        here, there = map(_beyond_stderr, socket.socketpair())
         supervised = supervisor().begin(StopPolicy(grace=min(grace, orphaned, share_of_parents_grace(0.0))))
         folder = str(Path(szal.__file__).parents[1])
         program = _PROGRAM.format(folder=folder, number=there.fileno())

@@ -11,7 +11,7 @@ from szal.model.luggage import Luggage
 from szal.scheduler.context import StepContext
 from szal.steps.child_process import MOST_AFTER_KILL, ChildProcess
 from szal.steps.forwarding import levels, log_here
-from szal.steps.messages import Asked, Begun, Broken, Do, Ended, Logged, Made, Promised, Reply, Reported
+from szal.steps.messages import Asked, Begun, Broken, Do, Ended, Logged, Made, Promised, Reply, Reported, Unreadable
 from szal.steps.pickling import Apart, Packed, pickled, unpickled
 from szal.steps.processes import Processes
 from szal.steps.sending import IN_PROCESS
@@ -54,7 +54,7 @@ class InProcess:
                         return attempt.make(sent.data)
                     except _Gone:
                         self.processes.end(child, monotonic() + MOST_AFTER_KILL)
-                if not was_used or attempt.has_begun or attempt.is_told:
+                if not was_used or attempt.may_have_begun or attempt.is_told:
                     attempt.fail()  # else it had died in the meantime: that is nobody's failure
 
 
@@ -69,9 +69,10 @@ class _Attempt:
         self._answer: Packed | None = None
         self._made: dict[int, Made] = {}
         self._promises: dict[int, tuple[float, ExitStack]] = {}
-        self._broken: str | None = None
+        self._why = ""
         self._since = monotonic()
-        self.has_begun = False
+        self._has_begun = False
+        self._is_unreadable = False
         self._told_at: float | None = None
         self._is_killed = False
 
@@ -79,6 +80,11 @@ class _Attempt:
     def is_told(self) -> bool:
         """Whether the process was told to end."""
         return self._told_at is not None
+
+    @property
+    def may_have_begun(self) -> bool:
+        """Whether the handler may have been called: the process has said so, or nobody knows what it has said."""
+        return self._has_begun or self._is_unreadable
 
     def make(self, data: Packed) -> Packed:
         """Have it made, and return what it came to; raise `_Gone` where the process has ended, or is to end."""
@@ -95,18 +101,21 @@ class _Attempt:
         if self.is_told:
             self._ctx.check()
             raise Cancelled("cancelled")
-        if self._broken is not None:
-            raise ProcessDied(self._step, self._child.exit_code, f" before it could begin: {self._broken}")
-        when = "" if self.has_begun else " before it had begun"
-        raise ProcessDied(self._step, self._child.exit_code, when)
+        when = "" if self._has_begun else " before it had begun"
+        raise ProcessDied(self._step, self._child.exit_code, self._why or when)
 
     def _go_on(self) -> None:
         """Hear what the process says next, and see to it that it ends if it is to."""
         child = self._child
         self._look_at_the_time()  # after it can be woken: whoever tells it later rings
         child.wait(self._seconds_left())
-        for message in child.mailing.receive():
-            self._hear(message)
+        try:
+            for message in child.mailing.receive():
+                self._hear(message)
+        except Unreadable as error:
+            self._is_unreadable, self._why = True, f", as it wrote into the file that leads to the engine: {error}"
+            self._kill()
+            raise _Gone from error
         if not child.mailing.has_more and self._answer is None and child.has_ended():
             raise _Gone
 
@@ -123,8 +132,8 @@ class _Attempt:
         if self._told_at is not None:
             if ctx.is_hurried or monotonic() >= self._told_at + self._patience:
                 self._kill()
-        elif not self.has_begun and monotonic() > self._since + _MOST_TO_BEGIN:
-            self._broken = f"that took more than {_MOST_TO_BEGIN:.0f} s"
+        elif not self._has_begun and monotonic() > self._since + _MOST_TO_BEGIN:
+            self._could_not_begin(f"that took more than {_MOST_TO_BEGIN:.0f} s")
             self._kill()
 
     def _kill(self) -> None:
@@ -142,7 +151,7 @@ class _Attempt:
         if isinstance(message, Ended):
             self._answer = message.answer
         elif isinstance(message, Begun):
-            self.has_begun = True
+            self._has_begun = True
             self._ctx.call.leave()
         elif isinstance(message, Logged):
             log_here(message.record)
@@ -155,7 +164,10 @@ class _Attempt:
         elif isinstance(message, Promised):
             self._promise(message)
         elif isinstance(message, Broken):
-            self._broken = message.told
+            self._could_not_begin(message.told)
+
+    def _could_not_begin(self, told: str) -> None:
+        self._why = f" before it could begin: {told}"
 
     def _report(self, data: Packed) -> None:
         try:

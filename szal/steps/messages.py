@@ -1,6 +1,7 @@
-"""What an engine and a child process of its tell each other, and how it gets across: pickles, each after its length.
+"""What an engine and a child process of its tell each other, and how it gets across: pickles, each after a head.
 
 What is the program's own in a message is a pickle of its own: whoever cannot load that still knows what it is of.
+A handler may write to any file of its process: so each head has a mark, and what its message comes to.
 """
 
 import pickle
@@ -9,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
+from zlib import crc32
 
 import attrs
 
@@ -27,6 +29,7 @@ __all__ = [
     "Reply",
     "Reported",
     "Setup",
+    "Unreadable",
     "Up",
     "framed",
     "next_message",
@@ -122,21 +125,50 @@ class Ended:
     answer: Packed
 
 
-_LENGTH: Final = struct.Struct("!Q")
+class Unreadable(Exception):
+    """What has come is no message: something else has written into the file that it came from, or read from that."""
+
+
+_MARK: Final = b"szal"
+_HEAD: Final = struct.Struct("!4sQII")  # the mark, the length of what follows, its checksum, that of the length
 _CHUNK: Final = 1 << 20
+_SHOWN: Final = 40
 
 
 def framed(message: object) -> bytes:
     """Return *message* as it gets across."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return _LENGTH.pack(len(data)) + data
+    return _HEAD.pack(_MARK, len(data), crc32(data), _sum_of(len(data))) + data
 
 
 def next_message(stream: socket.socket) -> Any:
-    """Return the next message of *stream*, waiting for it; None at its end. In the child."""
-    head = _read(stream, _LENGTH.size)
-    data = None if head is None else _read(stream, _LENGTH.unpack(head)[0])
-    return None if data is None else pickle.loads(data)  # noqa: S301 (of the engine that started this process)
+    """Return the next message of *stream*, waiting for it; None at its end. In the child. Raises `Unreadable`."""
+    head = _read(stream, _HEAD.size)
+    if head is None or (length := _length_of(head)) is None or (data := _read(stream, length)) is None:
+        return None
+    return _loaded(head, data)
+
+
+def _length_of(found: bytes | bytearray) -> int | None:
+    """Return how long the message is whose head is the beginning of *found*; None: not all of the head is there."""
+    if not _MARK.startswith(bytes(found[: len(_MARK)])):
+        raise Unreadable(f"{bytes(found[:_SHOWN])!r} came")
+    if len(found) < _HEAD.size:
+        return None
+    _, length, _, checksum = _HEAD.unpack_from(found)
+    if checksum != _sum_of(length):
+        raise Unreadable(f"{bytes(found[:_SHOWN])!r} came")
+    return int(length)
+
+
+def _sum_of(length: int) -> int:
+    return crc32(length.to_bytes(8, "big"))
+
+
+def _loaded(head: bytes | bytearray, data: bytes | memoryview) -> Any:
+    if _HEAD.unpack_from(head)[2] != crc32(data):
+        raise Unreadable("something came in the middle of a message")
+    return pickle.loads(data)  # noqa: S301 (of the engine that started this process, or of a child of this one)
 
 
 def _read(stream: socket.socket, size: int) -> bytes | None:
@@ -188,14 +220,14 @@ class Mailing:
             self._unsent.clear()
 
     def receive(self) -> Iterator[Any]:
-        """Yield the messages that have come whole."""
+        """Yield the messages that have come whole. Raises `Unreadable`: nothing can be told of what follows that."""
         self.has_more = self._take_in()
-        while len(self._taken) >= _LENGTH.size:
-            end = _LENGTH.size + _LENGTH.unpack_from(self._taken)[0]
+        while (length := _length_of(self._taken)) is not None:
+            end = _HEAD.size + length
             if len(self._taken) < end:
                 return
-            with memoryview(self._taken) as taken:
-                message = pickle.loads(taken[_LENGTH.size : end])  # noqa: S301 (of a child that this process started)
+            with memoryview(self._taken) as taken, taken[_HEAD.size : end] as data:
+                message = _loaded(self._taken, data)
             del self._taken[:end]
             yield message
 

@@ -236,6 +236,34 @@ class TestDeath:
             assert bounded(engine.run, flow)[name].output == 2
         assert errors == [f"{name}: its process ended with exit status 1"]
 
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [("short", r"b'hello\n' came"), ("like a message", "b'szal????")],
+    )
+    def test_is_what_one_comes_to_that_writes_into_the_way_back(self, new_engine, name, told):
+        errors = []
+
+        def noted(event):
+            errors.append(event.error) if event.event_type == "step_retry" else None
+
+        with new_engine(handlers.writes, event_sink=noted) as engine:
+            flow = FlowDef("f", steps=[StepDef(name, max_retries=1, retry_delay=0)])
+            assert bounded(engine.run, flow)[name].output == 2
+        how = "its process was killed by SIGKILL, as it wrote into the file that leads to the engine"
+        [error] = errors
+        assert error.startswith(f"{name}: {how}: {told}")
+
+    def test_of_its_own_fork_is_all_that_a_fork_comes_to(self, new_engine, caplog):
+        """What is said there, and what it returns, goes nowhere."""
+        reported = []
+        with new_engine(handlers.comes_back_twice, progress_sink=reported.append) as engine:
+            flow = FlowDef("f", steps=[StepDef("returns"), StepDef("asks")])
+            assert bounded(engine.run, flow).outputs == {"returns": 0, "asks": 1}
+        assert (reported, caplog.text) == ([], "")
+
+    def test_what_a_handler_starts_has_none_of_its_files(self, one):
+        assert one(handlers.files).output == [0, 1, 2, 3]  # the last is of the folder that is listed
+
 
 class TestWhatCrosses:
     def test_what_was_found_out_once_outlives_a_process(self, one):

@@ -14,7 +14,20 @@ from processes import wait_until
 from szal.steps.child import Child
 from szal.steps.errand import Errand
 from szal.steps.forwarding import Forwards, log_here
-from szal.steps.messages import Asked, Begun, Do, Ended, Logged, Made, Mailing, Promised, Reply, Reported
+from szal.steps.messages import (
+    Asked,
+    Begun,
+    Do,
+    Ended,
+    Logged,
+    Made,
+    Mailing,
+    Promised,
+    Reply,
+    Reported,
+    Unreadable,
+    framed,
+)
 from szal.steps.pickling import pickled
 from szal.steps.remote import Parcel, unpacked
 
@@ -105,6 +118,18 @@ def test_what_cannot_be_sent_is_refused_with_what_it_is(engine, threads):
 def test_a_line_that_cannot_be_loaded_here_is_told_of(caplog):
     log_here(b"what is this")
     assert "a line that a child process has logged is lost" in caplog.text
+
+
+@pytest.mark.parametrize("place", [0, 5, 13, 17, 40])
+def test_a_message_into_which_something_else_was_written_is_not_loaded(place):
+    data = framed(Logged(b"a line of a log, say"))
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(data + data[:place] + b"!" + data[place:])
+        messages = Mailing(here).receive()
+        assert next(messages) == Logged(b"a line of a log, say")
+        with pytest.raises(Unreadable):
+            next(messages)
 
 
 def test_what_is_kept_is_not_made_and_a_second_thread_waits_for_the_first(engine, threads):
