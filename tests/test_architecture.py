@@ -37,6 +37,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "errors.store": "a store that could not do what was asked of it",
         "errors.suggestion": "what a word was meant to be",
         "errors": "all of them, in one tree",
+        "extra": "libraries that are optional",
         "function": "what can be called to do something",
         "logs": "logging that cannot break what it tells of",
         "waiters": "threads that sleep until they are woken",

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "run_in_project", "run_program"]
 
-_OPTIONAL = ("click", "rich")
 _INTERRUPTED = 130
 
 
@@ -64,17 +63,19 @@ def _ended(command: "Callable[[], click.Command]", arguments: Sequence[str] | No
 
 
 def _main(command: "Callable[[], click.Command]", arguments: Sequence[str] | None, name: str | None) -> int:
+    from szal.errors import MissingExtra
+    from szal.extra import optional
+
     try:
-        import click
+        with optional("click", "rich", extra="cli", feature="the command line"):
+            import click
 
-        from szal.cli.console import flush_standard_files, open_standard_files
-        from szal.cli.execute import leave
+            from szal.cli.console import flush_standard_files, open_standard_files
+            from szal.cli.execute import leave
 
-        made = command()
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _OPTIONAL:
-            raise
-        sys.stderr.write('szal: the command line needs an optional part: pip install "szal[cli]"\n')
+            made = command()
+    except MissingExtra as error:
+        sys.stderr.write(f"szal: {error}\n")
         return 2
     open_standard_files()
     try:

@@ -18,7 +18,7 @@ from szal.cli.options import needed, not_empty, store_option
 from szal.cli.target import find_target
 from szal.cli.worker import together
 from szal.engine.engine import Engine
-from szal.errors import MissingExtra
+from szal.extra import optional
 
 __all__ = ["ui"]
 
@@ -49,12 +49,8 @@ def ui(
 
     It ends with Ctrl-C; what runs in it then is left to others.
     """
-    try:
+    with optional("flask", "flask_wtf", "waitress", extra="web", feature="the dashboard"):
         from szal.contrib.web import server
-    except ModuleNotFoundError as error:
-        if error.name not in ("flask", "flask_wtf", "waitress"):
-            raise
-        raise MissingExtra("szal ui", "web") from error
     token = _token(token_file)
     if token is None and not server.is_loopback(host):
         raise click.UsageError(

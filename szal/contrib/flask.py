@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from szal.contrib.application import EXTENSION, ApplicationEngine, Settings, without_context
 from szal.engine.engine import Engine
+from szal.extra import optional
 
-try:
+with optional("flask", extra="flask", feature="szal.contrib.flask"):
     from flask import Flask, Response, current_app, request
-except ModuleNotFoundError as error:
-    if error.name != "flask":
-        raise
-    raise ModuleNotFoundError('szal.contrib.flask needs Flask: pip install "szal[flask]"', name="flask") from None
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -15,6 +15,7 @@ from szal import clock, process_events
 from szal.errors import SkipStep, describe
 from szal.errors.description import cut
 from szal.events.bus import WorkflowEvent
+from szal.extra import optional
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import item_key
@@ -25,17 +26,12 @@ from szal.raised import is_a
 from szal.scheduler.context import StepContext
 from szal.storable import storable
 
-try:
+with optional("opentelemetry", extra="otel", feature="szal.contrib.otel"):
     from opentelemetry import context as contexts
     from opentelemetry import trace
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, Status, StatusCode, TracerProvider
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "opentelemetry":
-        raise
-    told = 'szal.contrib.otel needs opentelemetry-api: pip install "szal[otel]"'
-    raise ModuleNotFoundError(told, name="opentelemetry") from None
 
 __all__ = ["OpenTelemetrySink"]
 

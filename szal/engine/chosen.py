@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -110,7 +110,7 @@ def choose(
             else:
                 left_out[reason] += 1
     if action is Action.RERUN:
-        for execution_id in set(_run_again(store, which, found)):
+        for execution_id in [each for each in found if _is_run_again(store, each)]:
             del found[execution_id]
             left_out[_RUN_AGAIN] += 1
     chosen = [*reversed(found.values())][:limit]
@@ -133,13 +133,5 @@ def _reason(action: Action, which: Which, summary: ExecutionSummary, can_go_on: 
     return None if str(WorkflowState.PAUSED) in which.states else _WAITING
 
 
-def _run_again(store: Store, which: Which, found: Mapping[str, ExecutionSummary]) -> Iterator[str]:
-    """Yield those of which there is a rerun: it began after them, and is of the same flow."""
-    if not found:
-        return
-    oldest = [*found.values()][-1].started_at
-    for page, _ in Which(flow=which.flow, since=oldest).pages(store):
-        for summary in page:
-            parent = summary.parent_execution_id
-            if parent is not None and parent in found and not is_child_id(summary.execution_id):
-                yield parent
+def _is_run_again(store: Store, execution_id: str) -> bool:
+    return any(not is_child_id(each.execution_id) for each in store.find(parent=execution_id))

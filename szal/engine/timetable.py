@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import attrs
 
 from szal.clock import utc_now
-from szal.errors import MissingExtra, StoreUnavailable, SzalError
+from szal.errors import StoreUnavailable, SzalError
 from szal.errors.description import describe
+from szal.extra import optional
 from szal.logs import SafeLogger
 from szal.model.definition import Definition
 from szal.model.flow import FlowDef
@@ -75,10 +76,8 @@ class Schedule:
 
         A time that the clock leaves out in spring is at the end of that gap; one that it shows twice is the first one.
         """
-        try:
+        with optional("cronsim", extra="cron", feature="a schedule"):
             from cronsim import CronSim, CronSimError
-        except ImportError as error:
-            raise MissingExtra("a schedule", "cron") from error
         try:
             zone = ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:

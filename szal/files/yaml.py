@@ -8,7 +8,7 @@ Of YAML it reads what JSON has: the plain scalars that are not text are ``null``
 import re
 from typing import Any, Final
 
-from szal.errors import MissingExtra
+from szal.extra import optional
 from szal.files.document import Builder, Place, Problem, Unreadable, Value, places_in
 from szal.number import JSON_NUMBER
 
@@ -32,10 +32,8 @@ def read_yaml(text: str, problems: list[Problem]) -> Value:
     >>> read_yaml("on: [1:30, 0755, 2, no, 1.10]", []).plain()
     {'on': ['1:30', '0755', 2, 'no', '1.10']}
     """
-    try:
+    with optional("yaml", extra="cli", feature="loading YAML files"):
         import yaml
-    except ImportError:
-        raise MissingExtra("loading YAML files", "cli") from None
     if (match := _NOT_YAML.search(text)) is not None:
         raise Unreadable(places_in(text)(match.start()), f"YAML cannot contain the character {match[0]!a}")
     reader = _Reader(text, problems)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import attrs
 
 from szal.errors import MissingExtra
+from szal.extra import optional
 from szal.model.graph import successors, topological_order
 
 if TYPE_CHECKING:
@@ -115,8 +116,6 @@ def can_draw() -> bool:
 
 
 def _graph(count: int, edges: list[Edge]) -> "Graph":
-    try:
+    with optional("igraph", extra="graph", feature="drawing a flow"):
         from igraph import Graph
-    except ImportError as error:
-        raise MissingExtra("drawing a flow", "graph") from error
     return Graph(count, edges, directed=True)

@@ -407,7 +407,7 @@ class TestWithoutTheExtra:
     def test_it_says_what_to_install(self, module):
         done = self.call(module, "--help")
         assert done.returncode == 2
-        assert done.stderr == 'szal: the command line needs an optional part: pip install "szal[cli]"\n'
+        assert done.stderr == 'szal: the command line needs an optional part of szal: pip install "szal[cli]"\n'
         assert done.stdout == ""
 
     def test_a_file_needs_yaml_but_a_module_does_not(self, here):

@@ -54,7 +54,7 @@ def test_without_its_extra_it_says_which_that_is(szal, url, monkeypatch, missing
     monkeypatch.setitem(sys.modules, missing, None)
     refused = szal("ui", "--store", url)
     assert refused.exit_code == 2
-    assert 'szal ui needs an optional part of szal: pip install "szal[web]"' in refused.stderr
+    assert 'the dashboard needs an optional part of szal: pip install "szal[web]"' in refused.stderr
 
 
 def test_a_store_that_is_not_there_is_not_made(szal, here):

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from szal import CancellationToken, Engine, EngineConfig, FlowDef, FlowMode, SkipStep, StepDef
+from szal import CancellationToken, Engine, EngineConfig, FlowDef, FlowMode, MissingExtra, SkipStep, StepDef
 from szal.contrib.application import without_context
 from szal.contrib.otel import OpenTelemetrySink
 from szal.stores import open_store
@@ -388,5 +388,5 @@ def test_where_an_executor_makes_the_attempts_their_spans_are_in_those_of_the_st
 def test_without_the_api_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "szal.contrib.otel")
-    with pytest.raises(ModuleNotFoundError, match=r'szal.contrib.otel needs .* pip install "szal\[otel\]"'):
+    with pytest.raises(MissingExtra, match=r'szal.contrib.otel needs .* pip install "szal\[otel\]"'):
         importlib.import_module("szal.contrib.otel")

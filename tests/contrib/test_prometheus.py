@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from web import ask, send, served
 
-from szal import CancellationToken, Engine, EngineConfig, FlowDef, FlowMode, Handlers, StepDef
+from szal import CancellationToken, Engine, EngineConfig, FlowDef, FlowMode, Handlers, MissingExtra, StepDef
 from szal.contrib.prometheus import PrometheusSink
 from szal.distribution import Distribution
 from szal.stores import open_store
@@ -305,5 +305,5 @@ def test_under_gunicorn_all_processes_are_one_and_what_a_killed_one_has_counted_
 def test_without_prometheus_client_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.delitem(sys.modules, "szal.contrib.prometheus")
-    with pytest.raises(ModuleNotFoundError, match=r'szal.contrib.prometheus needs .* pip install "szal\[prometheus\]"'):
+    with pytest.raises(MissingExtra, match=r'szal.contrib.prometheus needs .* pip install "szal\[prometheus\]"'):
         importlib.import_module("szal.contrib.prometheus")

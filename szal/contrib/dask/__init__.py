@@ -4,12 +4,10 @@ dask calls a function again, on another worker, where one was lost: up to four t
 one call. So whoever is about to make it claims it first, at the scheduler, which gives that away once.
 """
 
-from szal.errors import MissingExtra
+from szal.extra import optional
 
-try:
+with optional("distributed", extra="dask", feature="an executor of dask"):
     import distributed  # noqa: F401 (what is below needs it)
-except ImportError as error:
-    raise MissingExtra("an executor of dask", "dask") from error
 
 from szal.contrib.dask.claims import KilledWorker
 from szal.contrib.dask.executor import DaskExecutor, adapted

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 from szal.contrib.application import ApplicationEngine, without_context
 from szal.engine.engine import Engine
 from szal.errors import ExecutionOwned
+from szal.extra import optional
 from szal.model.step import new_id
 
-try:
+with optional("django", extra="django", feature="szal.contrib.django"):
     import django.apps
     from django.core.exceptions import ImproperlyConfigured
     from django.db.transaction import atomic, get_connection, on_commit
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "django":
-        raise
-    raise ModuleNotFoundError('szal.contrib.django needs Django: pip install "szal[django]"', name="django") from None
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -41,7 +41,7 @@ def dashboard(actions: bool = False, authorize: Authorize = is_staff) -> list[An
 
     They show what the project's engine records. Only staff gets to see them, unless *authorize* says otherwise; whoever
     has not signed in is led to ``LOGIN_URL``. With *actions* executions can be told something, and taken up in the
-    process that serves the page. Raises `ModuleNotFoundError` without ``szal[web]``, at the first request.
+    process that serves the page. Raises `MissingExtra` without ``szal[web]``, at the first request.
     """
 
     @cache

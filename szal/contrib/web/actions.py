@@ -8,6 +8,7 @@ from typing import Final, Literal, cast
 
 import attrs
 
+from szal.clock import monotonic
 from szal.contrib.web.source import store_of
 from szal.engine.engine import Engine
 from szal.errors import DecodeError, ExecutionOwned, SzalError
@@ -147,9 +148,9 @@ def _begin(run: Callable[[], object], has_begun: Callable[[], bool], execution_i
 
     is_over = threading.Event()
     threading.Thread(target=work, name=f"szal-web-{execution_id}", daemon=True).start()
-    for _ in range(round(_BEGINS_WITHIN / _LOOKS_EVERY)):
-        if ended.wait(_LOOKS_EVERY) or has_begun():
-            break
+    until = monotonic() + _BEGINS_WITHIN
+    while not (ended.wait(_LOOKS_EVERY) or has_begun() or monotonic() >= until):
+        pass
     is_over.set()
     if raised and not isinstance(raised[0], ExecutionOwned):  # who runs it already does what is wanted
         raise raised[0]

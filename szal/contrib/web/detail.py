@@ -16,6 +16,7 @@ from szal.engine.lineage import child_id, family_key, is_child_id
 from szal.engine.spec import recorded_flow
 from szal.engine.status import ExecutionStatus, Wait
 from szal.engine.view import status_of
+from szal.engine.which import shown_state
 from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.key import item_key
 from szal.model.results import StepResult
@@ -135,7 +136,7 @@ class Detail:
         ended, parent = status.finished_at, status.record.parent_execution_id
         return cls(
             status=status,
-            state="interrupted" if status.is_interrupted and not status.waits else str(status.state),
+            state=shown_state(status.state, is_interrupted=status.is_interrupted),
             seconds=None if ended is None else (ended - status.started_at).total_seconds(),
             lines=[looked.line(*each) for each in shown],
             failures=[looked.line(*each) for each in failed],
