@@ -5,6 +5,7 @@ import pty
 import select
 import sys
 import termios
+import threading
 import time
 from pathlib import Path
 
@@ -114,7 +115,19 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def szal(here):
+def stays(monkeypatch):
+    """A command at its end gives threads time that an earlier test has left, and does not end this process for them."""
+    from szal.cli import execute
+
+    def leave():
+        raise AssertionError(f"the process would be left, with these threads: {threading.enumerate()}")
+
+    monkeypatch.setattr(execute, "_PATIENCE", 30.0)
+    monkeypatch.setattr(execute, "_finish", leave)
+
+
+@pytest.fixture
+def szal(here, stays):
     """``szal(*arguments)``: run a command in this process; gives exit_code, stdout, stderr."""
     from szal.cli.commands import szal as group
 

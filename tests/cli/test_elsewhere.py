@@ -373,7 +373,7 @@ class TestStandardInput:
     YAML = "name: f\nsteps:\n  - name: a\n    run: echo hello\n"
 
     @pytest.fixture
-    def szal_with(self, here):
+    def szal_with(self, here, stays):
         from click.testing import CliRunner
 
         from szal.cli.commands import szal as group

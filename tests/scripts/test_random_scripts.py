@@ -146,7 +146,8 @@ def test_a_variable_is_read_as_what_is_written_in_its_place(shell: str, texts: l
     for (text, _), written, filled in zip(scripts, found[::2], found[1::2], strict=True):
         assert without_places(filled[0]) == without_places(written[0]), text
         if "!" not in written[0] and "echo" not in text:
-            assert filled[1:] == [written[0].replace(TOKEN, value) for value in VALUES], text
+            pattern = without_places(written[0])  # a script may send what the shell says where it prints
+            assert [*map(without_places, filled[1:])] == [pattern.replace(TOKEN, value) for value in VALUES], text
     assert not (tmp_path / "pwned").exists()
 
 
