@@ -18,7 +18,7 @@ def optional(*libraries: str, extra: str, feature: str) -> Iterator[None]:
     >>> with optional("no_such_library", extra="web", feature="a dashboard"):
     ...     import no_such_library
     Traceback (most recent call last):
-    szal.errors.flow.MissingExtra: a dashboard needs an optional part of szal: pip install "szal[web]"
+    szal.errors.MissingExtra: a dashboard needs an optional part of szal: pip install "szal[web]"
     """
     try:
         yield

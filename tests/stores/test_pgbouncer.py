@@ -1,5 +1,6 @@
 """PostgreSQL behind PgBouncer in transaction mode, where each transaction may have another session."""
 
+import logging
 import secrets
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from click.testing import CliRunner
+from helper_engine import bounded, waited
 from psycopg_pool import ConnectionPool
 from stores.pgbouncer import PgBouncer
 from stores.postgres_server import OwnServer, PostgresServer
@@ -15,6 +17,7 @@ from stores.samples import record
 import szal
 from szal.cli.commands import szal as command
 from szal.stores import PostgresExecutionStore, Store, open_store
+from szal.stores.postgres.listener import _Ear
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +86,45 @@ def test_a_borrowed_pool_needs_to_be_told_nothing_and_stays_as_it_was(url: str) 
         work(store)
         with pool.connection() as connection:
             assert connection.prepare_threshold == 5
+
+
+def test_an_execution_is_watched_by_looking_where_nobody_tells_of_changes(
+    url: str, bouncer: PgBouncer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And through a restart of the proxy. That it is one is found out once: no connection is made for it again."""
+    caplog.set_level("INFO", "szal.stores.postgres.listener")
+    flow = szal.FlowDef("f", steps=[szal.StepDef(name) for name in "abc"])
+    begun, gates = ({name: threading.Event() for name in "abc"} for _ in range(2))
+    ears = list[object]()
+    listening = _Ear._listening
+    monkeypatch.setattr(_Ear, "_listening", lambda ear: (ears.append(ear), listening(ear))[1])
+
+    def handler(ctx: szal.StepContext) -> str:
+        begun[ctx.step.name].set()
+        waited(gates[ctx.step.name])
+        return ctx.step.name
+
+    def shown(status: szal.ExecutionStatus) -> str:
+        return "".join(str(step.status)[0] for step in status.results)
+
+    with open_store(url) as one, open_store(url) as other, szal.Engine.open(one, handler, durability="step") as engine:
+        engine.start(flow, execution_id="e")
+        try:
+            with szal.Engine.open(other) as looking, looking.watch("e", interval=0.05) as watch:
+                for name, expected in (("a", "cpp"), ("b", "ccp")):
+                    waited(begun[name])
+                    gates[name].set()
+                    while shown(bounded(next, watch)) != expected:
+                        pass
+                bouncer.restart()
+                gates["c"].set()
+                assert shown(bounded(list, watch)[-1]) == "ccc"
+        finally:
+            for gate in gates.values():
+                gate.set()
+    (told,) = (each for each in map(logging.LogRecord.getMessage, caplog.records) if "(szal_changes)" in each)
+    assert "the server is behind a proxy, where notifications get lost" in told
+    assert len(ears) == 1
 
 
 @pytest.mark.parametrize("through", ["own", "borrowed"])

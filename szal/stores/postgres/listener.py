@@ -25,6 +25,13 @@ _NOTICE: Final = 0.5
 """Seconds after which a thread that listens notices that it is to end."""
 
 
+class _BehindAProxy(StoreError):
+    """Nobody can listen there."""
+
+    def __str__(self) -> str:
+        return "the server is behind a proxy, where notifications get lost"
+
+
 class _Ear:
     """Listens to *channel* on a connection that *pool* does not have; where that is lost, it tries again."""
 
@@ -33,11 +40,14 @@ class _Ear:
         self._channel = channel
         self._connection: PostgresConnection | None = None
         self._has_told = False
+        self._is_proxied = False
         self._is_closed = Flag()
 
     def hear(self, timeout: float) -> set[str] | None:
         """Return what was told; None: something may have been, as it has not listened, or does not."""
         try:
+            if self._is_proxied:
+                raise _BehindAProxy
             if self._connection is None:
                 self._connection = self._listening()
                 return None  # what came before it listened is to be found
@@ -58,8 +68,9 @@ class _Ear:
     def _listening(self) -> PostgresConnection:
         connection = self._pool.own_connection()
         try:
-            if is_behind_a_proxy(connection):
-                raise psycopg.OperationalError("the server is behind a proxy, where notifications get lost")
+            self._is_proxied = is_behind_a_proxy(connection)  # and stays so: it is not connected to again
+            if self._is_proxied:
+                raise _BehindAProxy
             connection.execute(f"LISTEN {self._channel}".encode())
         except BaseException:
             shut(connection)
