@@ -152,7 +152,7 @@ def test_it_is_found_wherever_it_came_up():
 def test_it_is_found_when_it_ends_a_wait():
     with installed(raise_time_up, signal.SIGALRM):
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-        assert is_interruption(error_of(lambda: threading.Event().wait(10)))
+        assert is_interruption(error_of(lambda: threading.Event().wait(30)))
 
 
 def test_every_signal_counts():
@@ -209,7 +209,7 @@ def test_on_another_thread_nothing_is():
     with installed(raise_time_up):
         thread = threading.Thread(target=ask)
         thread.start()
-        thread.join(10)
+        thread.join(30)
     assert answers == [False, False]
 
 
@@ -338,5 +338,5 @@ class TestCallingEach:
 
         thread = threading.Thread(target=work)
         thread.start()
-        thread.join(10)
+        thread.join(30)
         assert failures == [interrupt, interrupt]

@@ -107,5 +107,5 @@ def test_on_another_thread_nothing_goes_on(logger):
 
     thread = threading.Thread(target=log)
     thread.start()
-    thread.join(10)
+    thread.join(30)
     assert survived == [True]

@@ -98,13 +98,13 @@ def is_free(lock):
     taken = []
 
     def take():
-        if lock.acquire(timeout=0.5):
+        if lock.acquire(timeout=20):
             taken.append(True)
             lock.release()
 
     thread = threading.Thread(target=take)
     thread.start()
-    thread.join(10)
+    thread.join(30)
     return taken == [True]
 
 
@@ -148,7 +148,7 @@ class TestLocks:
             sys.setswitchinterval(interval)
             stop.set()
             for thread in threads:
-                thread.join(10)
+                thread.join(30)
         for counter in counters:
             counter.check()
 
@@ -393,7 +393,7 @@ class TestLines:
             sys.setswitchinterval(interval)
             stop.set()
             for thread in threads:
-                thread.join(10)
+                thread.join(30)
 
 
 @pytest.fixture

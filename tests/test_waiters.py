@@ -28,7 +28,7 @@ def on_a_signal(act: Callable[[], object]) -> Iterator[None]:
     """
 
     def press():
-        go.wait(10)
+        go.wait(30)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     go = threading.Event()

@@ -568,7 +568,7 @@ def test_a_step_of_the_first_trigger_has_the_outputs_that_were_there(flow):
 
     @flow.step
     def slow():
-        go.wait(10)
+        go.wait(30)
         return "slow"
 
     @flow.step(trigger_mode=TriggerMode.ANY)

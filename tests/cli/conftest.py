@@ -17,7 +17,10 @@ from zygote import Process as Started
 
 FLOWS = """
 import subprocess, sys, time
+import szal.cli.execute
 from szal import FlowDef, FlowMode, Handlers, StepDef, TriggerMode
+
+szal.cli.execute._GRACE = 60.0  # what a second signal does not end ends in no time that a test waits for
 
 def work(ctx):
     name = ctx.step.name

@@ -138,7 +138,7 @@ class TestSignals:
         process.signal(number)
         process.until(f"{number.name}: {word} as soon as what runs has ended; once more to stop waiting")
         process.signal(number)
-        assert process.end(timeout=4) == 128 + number  # the grace is 5s
+        assert process.end() == 128 + number  # the grace is 5s
         assert re.search(r"hangs (paused|interrupted) in", process.seen)
         assert re.search(r"hang +pending", process.seen)
         assert "Traceback" not in process.seen
@@ -152,7 +152,7 @@ class TestSignals:
         process.signal(signal.SIGINT)
         process.signal(signal.SIGTERM)
         process.popen.send_signal(signal.SIGCONT)
-        assert process.end(timeout=4) in (130, 143)  # the grace is 5s
+        assert process.end() in (130, 143)  # the grace is 5s
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
     @pytest.mark.parametrize("store", [[], ["--store", "sqlite:///szal.db"]], ids=["none", "kept"])
@@ -162,7 +162,7 @@ class TestSignals:
         process.until("once more to stop waiting")
         assert is_running(group)
         process.signal(number)
-        assert process.end(timeout=10) == 128 + number  # the grace is 60s
+        assert process.end() == 128 + number  # the grace is 60s
         assert "killing commands, and waiting for nothing else; once more to leave at once" in process.seen
         assert not is_running(group)
         assert "still running" not in process.seen
@@ -183,7 +183,7 @@ class TestSignals:
             for told in ("once more to stop waiting", "once more to leave at once", "left at once"):
                 process.signal(signal.SIGINT)
                 process.until(told)
-            assert process.end(timeout=5) == 130
+            assert process.end() == 130
             wait_until(lambda: not is_running(group))  # its grace is 60s
 
     def test_a_third_one_gets_out_though_the_database_hangs(self, spawn, here):
@@ -196,7 +196,7 @@ class TestSignals:
             process.signal(signal.SIGINT)
             process.until("once more to leave at once")
             process.signal(signal.SIGINT)
-            assert process.end(timeout=5) == 130
+            assert process.end() == 130
         assert "left at once; szal show tells how far it came" in process.seen
         assert only_record("sqlite:///szal.db").state is WorkflowState.RUNNING
 
@@ -252,7 +252,7 @@ class TestSignals:
         process.signal(signal.SIGINT)
         process.until("SIGINT: cancelling; once more to stop waiting")
         process.signal(signal.SIGINT)
-        assert process.end(timeout=4) == 130
+        assert process.end() == 130
         assert "hangs cancelled in" in process.seen
 
     @pytest.mark.parametrize("command", ["run", "validate", "graph"])
@@ -261,7 +261,7 @@ class TestSignals:
         process = spawn(command, "slow:flow")
         process.until("importing")
         process.signal(signal.SIGINT)
-        assert process.end(timeout=10) == 130
+        assert process.end() == 130
         assert process.seen.strip() == "importing"
 
     def test_ctrl_c_while_a_store_is_opened(self, spawn, here):
@@ -269,7 +269,7 @@ class TestSignals:
             process = spawn("list", "--store", f"postgresql://127.0.0.1:{server.getsockname()[1]}/x")
             with server.accept()[0]:
                 process.signal(signal.SIGINT)
-                assert process.end(timeout=10) == 130
+                assert process.end() == 130
         assert process.seen.strip() == ""
 
     def test_what_a_fork_of_it_is_sent_is_not_its_own(self, here):

@@ -64,7 +64,7 @@ def test_what_serves_goes_on_with_what_others_left_and_what_does_not_leaves_it(
     assert str(looking.look("e").state) == "paused"
     for _ in range(3):
         application.serve()
-    assert looking.result("e", timeout=10).success
+    assert looking.result("e", timeout=30).success
     assert recovering() == 1
 
 

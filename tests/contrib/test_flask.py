@@ -123,7 +123,7 @@ class TestInOneProcess:
         flows = Szal(flow, app=app)
         with app.test_request_context():
             ran = flows.engine.run(flow)
-            started = flows.start(flow).result(10)
+            started = flows.start(flow).result(30)
         assert [ran.outputs["look"][1], started.outputs["look"][1]] == [True, False]
         flows.close(app)
 

@@ -13,7 +13,7 @@ import pytest
 from processes import wait_until
 
 from szal import Engine, EngineConfig
-from szal.stores import Store, open_store
+from szal.stores import SqliteExecutionStore, Store, open_store
 from szal.stores.ledger import Ledger, Renewal
 from szal.stores.memory.ledger import MemoryLedger
 from szal.stores.sql_ledger import SqlLedger
@@ -49,6 +49,12 @@ def sqlite_url(fast_path: Path, sqlite_tables: Path) -> str:
     """The URL of a migrated, empty file."""
     shutil.copy(sqlite_tables, fast_path / "szal.db")
     return f"sqlite:///{fast_path}/szal.db"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores in files wait for a lock as long as those in PostgreSQL: longer than a test does."""
+    monkeypatch.setitem(SqliteExecutionStore.connect.__func__.__kwdefaults__, "busy_timeout", 300.0)
 
 
 @contextmanager

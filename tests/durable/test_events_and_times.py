@@ -56,7 +56,7 @@ def test_a_pause_is_told_once_it_is_committed(new_engine, store, other):
     flow = FlowDef("f", steps=[StepDef("a"), StepDef("ask", step_type="wait", config={"signal": "go"})])
     assert bounded(engine.run, flow, execution_id="e").state is WorkflowState.PAUSED
     assert states == [WorkflowState.PAUSED]
-    unlocking[0].join(10)
+    unlocking[0].join(30)
 
 
 def test_an_end_is_told_once_it_is_committed(new_engine, store, kind):
@@ -101,7 +101,7 @@ def test_a_back_off_that_a_crash_interrupts_goes_on_where_it_was(store_url, new_
     flow = FlowDef("f", steps=[{STEPS[what]}])
     engine = new_engine(handler, event_sink=listen, storage=InMemoryStorage([inner]))
     engine.start(flow, execution_id="e")
-    died.wait(10)
+    died.wait(30)
     time.sleep(0.2)  # what is recorded of the back-off is recorded by now
     die()
     """
@@ -111,11 +111,11 @@ def test_a_back_off_that_a_crash_interrupts_goes_on_where_it_was(store_url, new_
     storage = InMemoryStorage([FlowDef("inner", steps=[StepDef("in")])])
     engine = new_engine(event_sink=events.append, storage=storage)
     began = time.monotonic()
-    result = bounded(engine.resume, "e", timeout=15)
+    result = bounded(engine.resume, "e", timeout=30)
     while (
         result.state is WorkflowState.PAUSED and time.monotonic() < began + 2 * DELAY
     ):  # a wait that began again, with its time still to come
-        result = bounded(engine.resume, "e", timeout=15)
+        result = bounded(engine.resume, "e", timeout=30)
     took = time.monotonic() - began
     assert [event.event_type for event in events if event.event_type == "step_retry"] == []
     assert took < 0.75 * DELAY

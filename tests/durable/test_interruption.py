@@ -299,12 +299,12 @@ def test_another_process_goes_on_while_the_interrupted_one_lives(store_url, new_
     together = threading.Barrier(3)
 
     def meet(ctx):
-        together.wait(5)
-        ctx.sleep(5)
+        together.wait(30)
+        ctx.sleep(50)
         ctx.check()
 
     def press():
-        together.wait(5)
+        together.wait(30)
         os.kill(os.getpid(), number)
 
     if sys.argv[4] == "handler":
@@ -321,9 +321,9 @@ def test_another_process_goes_on_while_the_interrupted_one_lives(store_url, new_
         assert str(store.get("e").state) == LEFT[how]
         engine = new_engine(max_recoveries=0)
         if LEFT[how] == "running":
-            [result] = bounded(engine.recover, timeout=8)
+            [result] = bounded(engine.recover, timeout=30)
         else:
-            result = bounded(engine.resume, "e", timeout=8)
+            result = bounded(engine.resume, "e", timeout=30)
         assert result.state is WorkflowState.COMPLETED
         assert statuses(result) == {"a": "completed", "b": "completed"}
 
@@ -346,7 +346,7 @@ WORKERS = """
         try:
             if not first:
                 return "anew"
-            together.wait(5)
+            together.wait(30)
             if behave == "deaf" and name == "a":
                 deaf.wait(20)
                 return "late"
@@ -360,7 +360,7 @@ WORKERS = """
                 at_work[name] -= 1
 
     def press():
-        together.wait(5)
+        together.wait(30)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=press, daemon=True).start()
@@ -421,17 +421,17 @@ def test_a_run_on_a_thread_of_its_own_is_not_disturbed_by_what_the_main_thread_i
 
     def handler(ctx):
         begun.set()
-        release.wait(5)
+        release.wait(30)
         return ctx.cancelled
 
     execution = scene_engine(handler).start(FlowDef("f", steps=[StepDef("a")]), execution_id="e")
-    begun.wait(5)
+    begun.wait(30)
     try:
         signal.raise_signal(number)
     except BaseException as error:
         raised = type(error).__name__
     release.set()
-    show(raised=raised, outputs=execution.result(5).outputs)
+    show(raised=raised, outputs=execution.result(30).outputs)
     """,
         url,
         how,
@@ -705,7 +705,7 @@ def test_a_sink_that_hangs_can_be_got_out_of_and_the_execution_goes_on(url, at):
             threading.Event().wait(30)
 
     def press():
-        inside.wait(5)
+        inside.wait(30)
         while not over.wait(0.1):
             os.kill(os.getpid(), signal.SIGINT)
             told.append(1)
@@ -743,7 +743,7 @@ def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same
     heard = threading.Event()
 
     def handler(ctx):
-        begun.wait(5)
+        begun.wait(30)
         if ctx.step.name == "listens":
             ctx.sleep(5)
             heard.set()  # the first has been taken note of
@@ -751,9 +751,9 @@ def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same
             release.wait(20)
 
     def press():
-        begun.wait(5)
+        begun.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
-        heard.wait(5)
+        heard.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=press, daemon=True).start()
@@ -904,7 +904,7 @@ def test_a_recover_that_is_interrupted_gives_back_what_it_recovers_and_no_other_
         sink.flush()
         assert (store.get("e").state, other.done) == (WorkflowState.RUNNING, False)
         go_on.set()
-        assert other.result(10).success
+        assert other.result(30).success
         assert [result.state for result in engine.recover()] == [WorkflowState.COMPLETED]
 
 
@@ -951,14 +951,14 @@ class TestOnTheCommandLine:
         try:
             wait_until((here / "ready").exists, timeout=20)
             process.send_signal(number)
-            said = "".join(process.communicate(timeout=10))
+            said = "".join(process.communicate(timeout=30))
         finally:
             process.kill()
         (here / "rested").touch()
         return process.returncode, said
 
     def szal(self, *arguments):
-        return run_command_line(*arguments, timeout=10).returncode
+        return run_command_line(*arguments, timeout=30).returncode
 
     def test_ctrl_c_pauses_and_says_how_to_go_on_and_how_to_undo(self, here, store_url, store):
         status, said = self.interrupt(here, store_url, signal.SIGINT)
@@ -993,7 +993,7 @@ class TestOnTheCommandLine:
         try:
             wait_until((here / "ready").exists, timeout=20)
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=10)
+            process.communicate(timeout=30)
         finally:
             process.kill()
         assert process.returncode == 130

@@ -80,7 +80,7 @@ def test_recover_takes_up_several_at_a_time(new_engine):
     engine = new_engine(lambda ctx: together.wait(SOON) and None)
     paused(engine, "a", "b", "c")
     approve(engine, "a", "b", "c")
-    results = bounded(engine.recover, timeout=15)
+    results = bounded(engine.recover, timeout=30)
     assert {result.execution_id: str(result.state) for result in results} == dict.fromkeys("abc", "completed")
 
 
@@ -94,7 +94,7 @@ def test_recover_returns_how_each_ended_once_all_have(new_engine, store):
     engine = new_engine(handler)
     paused(engine, "slow", "fails", "quick")
     approve(engine, "slow", "fails", "quick")
-    results = {result.execution_id: result for result in bounded(engine.recover, timeout=15)}
+    results = {result.execution_id: result for result in bounded(engine.recover, timeout=30)}
     assert {name: str(result.state) for name, result in results.items()} == {
         "slow": "completed",
         "fails": "failed",
@@ -121,7 +121,7 @@ def test_each_is_run_by_a_thread_of_its_own(new_engine, store, how):
     paused(engine, "a", "b", "c")
     approve(engine, "a", "b", "c")
     if how == "recover":
-        bounded(engine.recover, timeout=15)
+        bounded(engine.recover, timeout=30)
     else:
         engine.start_recovery(0.05)
         wait_until(lambda: is_completed(store, "a", "b", "c"), timeout=20)
@@ -162,8 +162,8 @@ def test_recover_takes_up_no_more_than_its_limit(new_engine):
     engine = new_engine()
     paused(engine, "a", "b", "c", "d")
     approve(engine, "a", "b", "c", "d")
-    assert len(bounded(engine.recover, limit=3, timeout=15)) == 3
-    assert len(bounded(engine.recover, limit=3, timeout=15)) == 1
+    assert len(bounded(engine.recover, limit=3, timeout=30)) == 3
+    assert len(bounded(engine.recover, limit=3, timeout=30)) == 1
 
 
 def leave(store, flow_name, *ids):
@@ -189,7 +189,7 @@ def test_whatever_one_raises_it_is_logged_and_the_others_go_on(new_engine, store
     registry.register(1, 2, fails)
     engine = new_engine(migrations={"bad": registry}, max_recovering=1)
     with caplog.at_level(logging.ERROR):
-        results = bounded(engine.recover, timeout=15)
+        results = bounded(engine.recover, timeout=30)
     assert sorted(result.execution_id for result in results) == ["b", "y"]
     for execution_id in ("a", "z"):
         assert f"cannot recover execution {execution_id}" in caplog.text
@@ -220,7 +220,7 @@ def test_rows_that_cannot_be_read_keep_no_other_execution_from_going_on(store_ur
         other.execute(BAD_ROWS[bad].replace("{e}", "execution_id = 'e'"))
         other.commit()
     engine = new_engine()
-    assert [result.execution_id for result in bounded(engine.recover, timeout=15)] == ["f"]
+    assert [result.execution_id for result in bounded(engine.recover, timeout=30)] == ["f"]
 
 
 @pytest.mark.parametrize("kind", ["memory"])
@@ -257,7 +257,7 @@ def test_several_engines_share_them_out_and_run_none_twice(new_engine, store):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(15)
+        thread.join(30)
     for engine in engines:
         bounded(engine.recover)
     assert sorted(ran) == names
@@ -377,5 +377,5 @@ def test_parallel_steps_of_what_is_recovered_run_in_parallel(new_engine):
     flow = FlowDef("wide", FlowMode.DAG, steps=[ok, *(StepDef(f"s{i}", depends_on=[ok]) for i in range(3))])
     paused(engine, "a", flow=flow)
     approve(engine, "a")
-    [result] = bounded(engine.recover, timeout=15)
+    [result] = bounded(engine.recover, timeout=30)
     assert result.success

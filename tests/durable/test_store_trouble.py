@@ -161,7 +161,7 @@ class Scene:
                     time.sleep(0.005)
                 self.saw.append(ctx.cancelled)
                 self.told.set()
-                self.let_go.wait(10)
+                self.let_go.wait(30)
         return ctx.step.name
 
     @contextmanager
@@ -344,7 +344,7 @@ def test_a_connection_that_is_cut_is_no_trouble(postgres_url, server, schema):
         store.engine_sink() as sink,
         Engine(handler, EngineConfig(execution_store=sink, durability="step")) as engine,
     ):
-        assert bounded(engine.run, flow, execution_id="e", timeout=15).outputs == {n: n for n in ("a", "cuts", "b")}
+        assert bounded(engine.run, flow, execution_id="e", timeout=30).outputs == {n: n for n in ("a", "cuts", "b")}
         assert store.get("e").state is WorkflowState.COMPLETED
 
 

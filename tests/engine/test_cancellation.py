@@ -551,7 +551,7 @@ def test_a_real_ctrl_c_cancels_a_parallel_stage_and_propagates_once_it_is_record
         + """
 together = threading.Barrier(2)
 def handler(ctx):
-    together.wait(10)
+    together.wait(30)
     if ctx.step.name == "a":
         time.sleep(0.3)  # a signal does not wake a main thread that is just about to wait: let it wait
         ctrl_c()
@@ -596,7 +596,7 @@ except KeyboardInterrupt:
     print(record.state, [(str(step.status), step.error) for step in record.result.steps], engine.abandoned)
     release.set()
 """,
-        timeout=15,
+        timeout=30,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("cancelled [('failed', 'Cancelled: still running")

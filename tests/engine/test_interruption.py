@@ -89,7 +89,7 @@ RAISED = {
 def told(code, **names):
     """Return what the scene tells, run with *names* defined."""
     given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    done = run_python(SCENE + given + code, timeout=12)
+    done = run_python(SCENE + given + code, timeout=30)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -149,13 +149,13 @@ use(how, None)
 together = threading.Barrier(3)
 heard, ended = [], []
 def handler(ctx):
-    together.wait(5)
+    together.wait(30)
     if not ctx.sleep(5):
         heard.append(ctx.step.name)
     ended.append(ctx.step.name)
 
 def press():
-    together.wait(5)
+    together.wait(30)
     os.kill(os.getpid(), number)
 
 threading.Thread(target=press, daemon=True).start()
@@ -246,7 +246,7 @@ def listen(event):
         threading.Event().wait(30)
 
 def press():
-    inside.wait(5)
+    inside.wait(30)
     while not over.wait(0.1):
         pressed.append(1)
         os.kill(os.getpid(), signal.SIGINT)
@@ -279,7 +279,7 @@ class Hanging(Store):
             threading.Event().wait(30)
 
 def press():
-    inside.wait(5)
+    inside.wait(30)
     while not over.wait(0.1):
         pressed.append(1)
         os.kill(os.getpid(), signal.SIGINT)

@@ -121,7 +121,7 @@ class TestAStartedRunThatRaises:
     def test_is_logged_once_with_its_id(self, caplog, asked):
         with Engine(lambda ctx: 1, EngineConfig(execution_store=BrokenStore())) as engine:
             execution = engine.start(FlowDef("f", steps=[StepDef("a")]), execution_id="order-42")
-            assert execution.wait(10)
+            assert execution.wait(30)
             for _ in range(asked):
                 with pytest.raises(OSError, match="disk on fire"):
                     execution.result(timeout=20)

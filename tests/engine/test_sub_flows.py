@@ -124,7 +124,7 @@ class TestWorkers:
         together = threading.Barrier(3)
 
         def handler(ctx):
-            together.wait(10)
+            together.wait(30)
 
         child = FlowDef("child", steps=[StepDef("a")])
         flow = FlowDef("p", FlowMode.PARALLEL, steps=[sub("s1", "child"), sub("s2", "child"), StepDef("own")])

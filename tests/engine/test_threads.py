@@ -260,14 +260,14 @@ def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(name, how):
 
     storage = InMemoryStorage([FlowDef("sub", steps=[StepDef("in")]), FlowDef("fails", steps=[StepDef("fails")])])
     store = ForeignStore() if how == "recorded" else None
-    config = EngineConfig(storage=storage, execution_store=store, rollback_handler=lambda ctx: None)
+    config = EngineConfig(storage=storage, execution_store=store, rollback_handler=lambda ctx: None, idle_timeout=1000)
     with Engine(handler, config) as engine:
         bounded(once)
         if store is not None:
             store.saves.clear()
             store.records.clear()
         assert len(refs) > 1
-        wait_until(lambda: all(ref() is None for ref in refs), timeout=0.7)
+        wait_until(lambda: all(ref() is None for ref in refs), timeout=LONG)
 
 
 @pytest.mark.parametrize("kind", ["a chain", "parallel steps", "parallel steps with limits"])
@@ -279,12 +279,12 @@ def test_an_engine_that_is_dropped_is_freed_with_its_handler(kind):
         def handler(ctx):
             return mine and None
 
-        engine = Engine(handler)
+        engine = Engine(handler, EngineConfig(idle_timeout=1000))
         assert engine.run(FLOWS[kind]).success
         return [weakref.ref(engine), weakref.ref(handler), weakref.ref(mine)]
 
     refs = bounded(once)
-    wait_until(lambda: all(ref() is None for ref in refs), timeout=0.7)
+    wait_until(lambda: all(ref() is None for ref in refs), timeout=LONG)
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -335,13 +335,13 @@ def test_the_interpreter_does_not_wait_for_a_run_that_was_recovered_in_the_backg
     engine.run(FlowDef("f", FlowMode.DAG, steps=[go, *work, tail]), execution_id="e")
     engine.signal("e", "go")
     engine.start_recovery(0.05)
-    assert begun.wait(10)
+    assert begun.wait(30)
     if {close}:
         engine.close()
     print("main ends", flush=True)
     """
     try:
-        done = run_python(code, cwd=tmp_path, timeout=7)
+        done = run_python(code, cwd=tmp_path, timeout=30)
     except subprocess.TimeoutExpired:
         pytest.fail("the process does not end")
     assert (done.returncode, done.stdout.strip()) == (0, "main ends"), done.stderr
@@ -360,7 +360,7 @@ def test_the_interpreter_waits_for_a_run_that_was_started():
 
     Engine(handler).start(FlowDef("f", steps=[StepDef("a"), StepDef("b")]))
     """
-    done = run_python(code, timeout=15)
+    done = run_python(code, timeout=30)
     assert (done.returncode, done.stdout.split()) == (0, ["a", "b"]), done.stderr
 
 
@@ -380,4 +380,4 @@ def test_the_interpreter_waits_for_nothing_of_a_daemon_engine(mode):
     Engine(handler, EngineConfig(daemon=True)).start(flow)
     begun.acquire()
     """
-    assert run_python(code, timeout=15).returncode == 0
+    assert run_python(code, timeout=30).returncode == 0

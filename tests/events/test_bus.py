@@ -214,7 +214,7 @@ class TestSubscriptions:
         event = flow_event()
         bus.publish(event)
         everything.close()
-        reader.join(10)
+        reader.join(30)
         assert seen == [event]
 
 
@@ -224,7 +224,7 @@ class TestCallbacks:
         bus.subscribe("#", lambda event: called_on.append(threading.current_thread()))
         publisher = threading.Thread(target=bus.publish, args=(flow_event(),))
         publisher.start()
-        publisher.join(10)
+        publisher.join(30)
         assert called_on == [publisher]
 
     def test_are_called_with_what_matches(self, bus):
@@ -295,7 +295,7 @@ class TestCallbacks:
         with caplog.at_level(logging.ERROR, "szal.events.bus"):
             thread = threading.Thread(target=publish)
             thread.start()
-            thread.join(10)
+            thread.join(30)
         assert (len(seen), survived) == (1, [True])
         assert "KeyboardInterrupt" in caplog.text
 

@@ -78,9 +78,9 @@ class TestSubscription:
                 started.set()
 
         reader = in_thread(read)
-        assert started.wait(10)
+        assert started.wait(30)
         numbers.close()
-        reader.join(10)
+        reader.join(30)
         assert not reader.is_alive()
         assert seen == [1]
 
@@ -89,7 +89,7 @@ class TestSubscription:
         readers = [in_thread(lambda: list(numbers)) for _ in range(5)]
         numbers.close()
         for reader in readers:
-            reader.join(10)
+            reader.join(30)
             assert not reader.is_alive()
 
     def test_may_be_closed_inside_its_own_iteration(self):
@@ -166,7 +166,7 @@ class TestSubscription:
             there.put(number)
             assert back.get(timeout=20) == number
         there.close()
-        echoing.join(10)
+        echoing.join(30)
         assert not echoing.is_alive()
 
 
@@ -236,7 +236,7 @@ class TestProgressHub:
         readers = [in_thread(lambda client=client: list(client)) for client in clients]
         hub.close()
         for reader in readers:
-            reader.join(10)
+            reader.join(30)
             assert not reader.is_alive()
         assert hub.subscriber_count == 0
 
@@ -268,7 +268,7 @@ class TestProgressHub:
             reader = in_thread(read)
             start.wait()
             hub.close()
-            reader.join(10)
+            reader.join(30)
             assert not reader.is_alive()
 
 

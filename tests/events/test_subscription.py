@@ -149,7 +149,7 @@ class TestSignalHandlersThatRaise:
                 time.sleep(0)
             assert not letters._items, moment
             letters.close()
-            reader.join(10)
+            reader.join(30)
             assert not reader.is_alive(), moment
             return injection
 
@@ -166,10 +166,10 @@ class TestSignalHandlersThatRaise:
             with suppress(KeyboardInterrupt), injection:
                 letters.close()
             if letters.closed:
-                reader.join(10)
+                reader.join(30)
                 assert not reader.is_alive(), moment
             letters.close()
-            reader.join(10)
+            reader.join(30)
             return injection
 
         assert each_moment(at) > 5
@@ -281,4 +281,4 @@ class TestForks:
             events.close()
             hub.close()
             for thread in threads:
-                thread.join(10)
+                thread.join(30)

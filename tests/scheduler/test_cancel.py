@@ -75,7 +75,7 @@ class TestWaiting:
         ready.wait()
         token.cancel()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive()
 
     def test_no_wakeup_is_lost_when_waiting_races_cancelling(self):
@@ -84,7 +84,7 @@ class TestWaiting:
             waiter = in_thread(token.wait)
             token.child().cancel()
             token.cancel()
-            waiter.join(10)
+            waiter.join(30)
             assert not waiter.is_alive()
 
     def test_waiters_wake_before_callbacks_run(self, token):
@@ -95,11 +95,11 @@ class TestWaiting:
             token.wait()
 
         waiter = in_thread(wait)
-        waiting.wait(10)
+        waiting.wait(30)
         joined = []
 
         def slow_callback():
-            waiter.join(10)
+            waiter.join(30)
             joined.append(not waiter.is_alive())
 
         token.subscribe(slow_callback)
@@ -134,7 +134,7 @@ class TestChildren:
         child = token.child()
         waiter = in_thread(child.wait)
         token.cancel()
-        waiter.join(10)
+        waiter.join(30)
         assert not waiter.is_alive()
 
     def test_read_as_cancelled_before_the_first_callback_runs(self, token):
@@ -186,7 +186,7 @@ class TestChildren:
             mother = in_thread(bear)
             start.wait()
             token.cancel()
-            mother.join(10)
+            mother.join(30)
             assert len(born) == 20
             assert all(child.cancelled for child in born)
 
@@ -196,7 +196,7 @@ class TestCallbacks:
         ran_on = []
         token.subscribe(lambda: ran_on.append(threading.current_thread()))
         canceller = in_thread(token.cancel)
-        canceller.join(10)
+        canceller.join(30)
         assert ran_on == [canceller]
 
     def test_run_in_the_order_of_subscription(self, token):
@@ -276,7 +276,7 @@ class TestCallbacks:
         with caplog.at_level(logging.ERROR, "szal.scheduler.cancel"):
             token.cancel()
         assert calls == ["failed", "called"] * 2
-        waiter.join(10)
+        waiter.join(30)
         assert not waiter.is_alive()
         assert [record.exc_info[1] for record in caplog.records] == [error] * 2
         assert "fail" in caplog.text
@@ -302,7 +302,7 @@ class TestCallbacks:
         token.subscribe(interrupt)
         token.subscribe(lambda: calls.append("called"))
         with caplog.at_level(logging.ERROR, "szal.scheduler.cancel"):
-            in_thread(token.cancel).join(10)
+            in_thread(token.cancel).join(30)
         assert calls == ["called"]
         assert "KeyboardInterrupt" in caplog.text
 
@@ -349,7 +349,7 @@ class TestCallbacks:
 
             threads = [in_thread(work) for work in (subscribe, subscribe, cancel, cancel)]
             for thread in threads:
-                thread.join(10)
+                thread.join(30)
             assert sorted(calls) == sorted([*range(50), *range(50)])
 
 
@@ -373,12 +373,12 @@ class TestSignals:
         yield install
         stopped.set()
         for sender in senders:
-            sender.join(10)
+            sender.join(30)
         signal.signal(signal.SIGUSR1, before)
 
     def test_a_handler_ends_the_wait_that_it_interrupts(self, token, every_millisecond):
         every_millisecond(token.cancel)
-        assert token.wait(10) is True
+        assert token.wait(30) is True
 
     def test_a_handler_may_cancel_whatever_it_interrupts(self, every_millisecond):
         current = [CancellationToken()]
@@ -418,7 +418,7 @@ class TestSignals:
                 assert token.cancelled == child.cancelled, moment
                 assert len(calls) == (2 if token.cancelled else 0), moment
             token.cancel()
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive(), moment
             happened, moment = injection.happened, moment + 1
         assert moment > 50

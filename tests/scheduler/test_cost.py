@@ -74,7 +74,7 @@ def cost_of_a_look(flow, look):
             seen.append((lines, len(found)))
 
     with Engine(handler) as engine:
-        assert bounded(engine.run, flow, timeout=15).success
+        assert bounded(engine.run, flow, timeout=30).success
     [(lines, found)] = seen
     assert found == len(flow.steps) - 1
     return lines
@@ -152,7 +152,7 @@ def test_signals_to_a_run_under_way_cost_as_much_as_there_are():
             waited(begun)
             for i in reversed(range(count)):  # the last wait's first
                 engine.signal("e", f"go {i}", i)
-                heard.acquire(timeout=5)
+                heard.acquire(timeout=30)
             go.set()
 
         with open_store("memory:") as store, store.engine_sink() as sink:

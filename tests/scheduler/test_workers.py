@@ -517,7 +517,7 @@ def test_a_process_does_not_wait_for_handlers_on_daemon_threads():
             entered.get()
         print("the end")
         """,
-        timeout=10,
+        timeout=30,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
 

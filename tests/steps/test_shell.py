@@ -607,7 +607,7 @@ class TestStopping:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
             group = wait_until(lambda: number_in(file))
             program.send_signal(signal.SIGINT)
-            assert "KeyboardInterrupt" in program.communicate(timeout=10)[1]
+            assert "KeyboardInterrupt" in program.communicate(timeout=30)[1]
         assert not is_running(group)
 
     @pytest.mark.parametrize("beside", [0, 1], ids=["on the main thread", "on a worker"])
@@ -631,7 +631,7 @@ class TestStopping:
             time.sleep(0.3)  # a second one that comes at once is the first
             assert is_running(group)
             program.send_signal(signal.SIGINT)
-            assert "KeyboardInterrupt" in program.communicate(timeout=10)[1]
+            assert "KeyboardInterrupt" in program.communicate(timeout=30)[1]
         wait_until(lambda: not is_running(group))
 
     def test_the_grace_is_kept_when_the_program_exits_meanwhile(self, tmp_path):

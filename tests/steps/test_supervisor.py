@@ -166,7 +166,7 @@ class TestACommandOfAProcessThatDies:
         command = mine.begin(StopPolicy(grace=0.2))
         popen = subprocess.Popen(["sleep", "100"], env={**os.environ, **command.environment}, start_new_session=True)
         mine.close()  # as if this process had died before it could tell
-        assert popen.wait(timeout=10) == -signal.SIGTERM
+        assert popen.wait(timeout=30) == -signal.SIGTERM
 
 
 class TestTheSupervisor:

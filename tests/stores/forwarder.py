@@ -18,7 +18,7 @@ class Forwarder:
     def close(self) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # which ends a wait for clients; closing does not
-        self._accepting.join(10)
+        self._accepting.join(30)
         self._listener.close()
 
     def answers(self, client: socket.socket) -> bool:

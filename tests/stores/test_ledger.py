@@ -105,7 +105,7 @@ def test_of_many_who_begin_one_execution_one_does(ledger: Ledger) -> None:
     together, epochs = threading.Barrier(8), []
 
     def begin() -> None:
-        together.wait(10)
+        together.wait(30)
         epochs.append(create(ledger, record(), threading.current_thread().name))
 
     threads = [threading.Thread(target=begin) for _ in range(8)]
@@ -163,7 +163,7 @@ def test_of_many_who_take_one_over_one_does(ledger: Ledger) -> None:
     together, outcomes = threading.Barrier(8), []
 
     def take_it_over() -> None:
-        together.wait(10)
+        together.wait(30)
         try:
             outcomes.append(take_over(ledger, "e1", threading.current_thread().name, alive).epoch)
         except ExecutionOwned:

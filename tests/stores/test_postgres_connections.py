@@ -79,7 +79,7 @@ def test_migrate_takes_as_long_as_it_takes(postgres_url: str, server: PostgresSe
         thread.start()
         wait_until(lambda: raised or server.execute(waiting))
         other.rollback()
-        thread.join(10)
+        thread.join(30)
         assert raised == []
         shown = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
         assert store._database.read(shown) == [("100ms", "100ms")]

@@ -503,10 +503,10 @@ def test_a_child_does_not_keep_the_locks_of_a_parent_that_was_killed(
     assert process.stdout.readline() == "alone\n"
     saved = threading.Thread(target=postgres.save, args=[record(1, state=RUNNING)])
     saved.start()
-    saved.join(10)
+    saved.join(30)
     stuck = saved.is_alive()
     process.communicate("go\n")
-    saved.join(10)
+    saved.join(30)
     assert not stuck
     assert postgres.get("e00001") == record(1, state=RUNNING)
 

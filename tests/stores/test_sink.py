@@ -45,7 +45,7 @@ def held(foreign: ForeignBackend, sink: Sink) -> Sink:
     """A sink whose writer is in the middle of a transaction (of e00000), and stays there until `open` is set."""
     foreign.open.clear()
     sink.save(record(0))
-    assert foreign.waiting.wait(10)
+    assert foreign.waiting.wait(30)
     return sink
 
 
@@ -360,7 +360,7 @@ def test_a_waiting_save_goes_on_when_there_is_room(foreign: ForeignBackend) -> N
     assert sink.stats().pending == 1
     foreign.open.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     sink.close()
     assert sorted(foreign.store.list()) == [f"e{number:05}" for number in range(5)]
     assert max(len(batch) for batch in foreign.batches) == 1
@@ -417,7 +417,7 @@ def test_flush_waits_only_for_what_was_before(foreign: ForeignBackend, held: Sin
 
     foreign.refuse = next_is_stuck
     foreign.open.set()
-    assert flushed.wait(10)
+    assert flushed.wait(30)
     held.save(record(1))
     thread.join()
 
@@ -453,7 +453,7 @@ def test_a_dropped_sink_still_writes_all_and_then_ends(foreign: ForeignBackend) 
     gc.collect()
     assert gone() is None
     foreign.open.set()
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
     assert len(foreign.store.list()) == 50
 

@@ -318,7 +318,7 @@ SIGNALS = """
             assert acknowledged <= seen <= begun
             others = threading.Thread(target=lambda: sink.flush(10), daemon=True)
             others.start()
-            others.join(15)
+            others.join(30)
             assert not others.is_alive()
             sink.flush(10)
             assert store.get(execution.execution_id) == found

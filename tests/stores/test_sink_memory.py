@@ -112,7 +112,7 @@ def test_a_dropped_sink_ends_its_thread_and_lets_go_of_its_store(end: str) -> No
     assert thread is not None
     references: list[weakref.ref[object]] = [weakref.ref(each) for each in (sink, sink._writer, foreign)]
     del sink, foreign
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
     assert all(map(is_gone, references))
 

@@ -435,7 +435,7 @@ def test_nobody_waits_for_a_slow_query(sqlite: SqliteExecutionStore) -> None:
         assert len(sqlite.list()) == number + 1
     leave.set()
     for thread in slow:
-        thread.join(10)
+        thread.join(30)
 
 
 def test_readers_are_opened_as_they_are_needed_and_closed(path: Path) -> None:

@@ -43,7 +43,7 @@ def handler(ctx):
             signal.raise_signal(signal.SIGINT)
         case "holds":
             begun.set()
-            go_on.wait(10)
+            go_on.wait(30)
         case "sleeps":
             begun.set()
             assert not ctx.sleep(20)
@@ -98,15 +98,15 @@ class Surroundings:
     def cancellation(self, engine):
         token = CancellationToken()
         begun.clear()
-        canceller = threading.Thread(target=lambda: begun.wait(10) and token.cancel())
+        canceller = threading.Thread(target=lambda: begun.wait(30) and token.cancel())
         canceller.start()
         assert engine.run(chain("sleeps"), cancel=token).state is WorkflowState.CANCELLED
         canceller.join()
         begun.clear()
         execution = engine.start(chain("sleeps"))
-        assert begun.wait(10)
+        assert begun.wait(30)
         assert engine.cancel(execution.execution_id)
-        assert execution.result(10).state is WorkflowState.CANCELLED
+        assert execution.result(30).state is WorkflowState.CANCELLED
 
     def undoing(self, engine):
         undone = []
@@ -131,13 +131,13 @@ class Surroundings:
     def one_owner(self, engine):
         begun.clear(), go_on.clear()
         execution = engine.start(chain("holds"), execution_id="mine")
-        assert begun.wait(10)
+        assert begun.wait(30)
         with self.store.engine_sink() as sink, self.engine(sink=sink) as other:
             try:
                 other.resume("mine")
             except ExecutionOwned:
                 go_on.set()
-        assert execution.result(10).success
+        assert execution.result(30).success
 
     def going_on(self, engine):
         flow = chain("a", "b")

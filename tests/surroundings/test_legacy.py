@@ -175,7 +175,7 @@ import threading, szal
 go_on, flow = threading.Event(), szal.Flow("night")
 @flow.step
 def load():
-    go_on.wait(10)
+    go_on.wait(30)
 @flow.step
 def report(load):
     return "<b>"

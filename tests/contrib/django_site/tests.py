@@ -16,5 +16,5 @@ class InATest(TransactionTestCase):
     def test_a_request_starts_a_flow(self) -> None:
         """It is begun, and ends, as in production."""
         self.client.post("/counts/a", headers={"Host": "szal"})
-        assert engine().result("a", timeout=10).outputs == {"counted": 1}
+        assert engine().result("a", timeout=30).outputs == {"counted": 1}
         assert Note.objects.count() == 2
