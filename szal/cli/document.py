@@ -3,8 +3,6 @@
 import json
 from collections.abc import Sequence
 
-import attrs
-
 from szal.engine.status import Wait
 from szal.expressions.path import Json
 from szal.model.json import encode_record
@@ -38,7 +36,7 @@ def record_json(
     if queued_behind is not None:
         more["queued_behind"] = queued_behind
     if queued:
-        more["queued"] = [attrs.asdict(each) for each in queued]
+        more["queued"] = [each.as_json() for each in queued]
     if differences:
         more["differences"] = list(differences)
     return text if not more else json.dumps({**json.loads(text), **more}, ensure_ascii=False, separators=(",", ":"))

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from szal.cli.advice import Advice
 from szal.cli.console import Stream, console_for, printed, stdout, write
-from szal.cli.rows import DIM, name_of, note_of, step_cells, step_table, waits_for
+from szal.cli.rows import DIM, name_of, note_of, queued_lines, step_cells, step_table, waits_for
 from szal.cli.show import full_record, kept_of_undone
 from szal.cli.style import look_of
 from szal.cli.text import brief, elapsed, one_line
@@ -87,7 +87,8 @@ def _page(console: Console, status: ExecutionStatus) -> RenderableType:
     counts = f"  {elapsed(max(0.0, age))}  {done} of {len(status.results)} steps"
     head = Text.assemble((f"{sign} ", colour), (one_line(status.flow_name), "bold"), " ", (state, colour), counts)
     head.no_wrap, head.overflow = True, "ellipsis"
-    steps = _in_sight(status.results, max(3, console.height - 4 - len(status.waits)))
+    queued = queued_lines(status)
+    steps = _in_sight(status.results, max(3, console.height - 4 - len(status.waits) - len(queued)))
     table = step_table(console, steps)
     table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis", header_style=DIM)
     for step in steps:
@@ -98,6 +99,8 @@ def _page(console: Console, status: ExecutionStatus) -> RenderableType:
     for wait in status.waits:
         what = wait.signal or (wait.until and f"until {wait.until:%Y-%m-%d %H:%M:%S}Z") or "a decision"
         told = f"{one_line(wait.step)} waits for {one_line(str(what))}"
+        page.add_row(Text(told, style="yellow", no_wrap=True, overflow="ellipsis"))
+    for told in queued:
         page.add_row(Text(told, style="yellow", no_wrap=True, overflow="ellipsis"))
     return page
 
@@ -140,7 +143,7 @@ class _Lines:
         state = shown_state(status.state, is_interrupted=status.is_interrupted)
         if self._told.get("") != (state, ""):
             self._told[""] = state, ""  # no step is called so
-            waits = f": {waits_for(status)}" if status.waits else ""
+            waits = f": {told}" if (told := waits_for(status)) else ""
             self._line(width, one_line(status.flow_name), state + waits)
 
     def _line(self, width: int, name: str, text: str) -> None:

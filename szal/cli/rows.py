@@ -24,6 +24,7 @@ __all__ = [
     "headline",
     "name_of",
     "note_of",
+    "queued_lines",
     "step_cells",
     "step_table",
     "took",
@@ -132,8 +133,18 @@ def what_was_cut(steps: Sequence[StepResult]) -> list[RenderableType]:
 
 
 def waits_for(status: ExecutionStatus) -> str:
-    """Return what a paused execution waits for, in a line: the names of signals, else of steps."""
-    return "waits for " + ", ".join(one_line(wait.signal or wait.step) for wait in status.waits)
+    """Return what an execution waits for, in a line; empty: nothing that is known."""
+    if status.waits:
+        return "waits for " + ", ".join(one_line(wait.signal or wait.step) for wait in status.waits)
+    return "; ".join(queued_lines(status))
+
+
+def queued_lines(status: ExecutionStatus) -> list[str]:
+    """Return what an execution, or its steps, wait for that others have: a line each."""
+    lines = [f"{one_line(each.step_name)} {each}" for each in status.queued]
+    if status.queued_behind is not None:
+        lines.append(f"queued behind {one_line(status.queued_behind)} for {status.record.concurrency_key!r}")
+    return lines
 
 
 def width_of(texts: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from szal.cli.rows import (
     failure_of,
     headline,
     name_of,
+    queued_lines,
     took,
     what_was_cut,
     width_of,
@@ -141,9 +142,7 @@ def how_to_go_on(standing: ExecutionStatus, advice: Advice) -> Iterator[str]:
     elif standing.is_interrupted:
         yield f"it can go on now: {command}"
     yield from advice.waits(standing.waits)
-    yield from (f"{one_line(each.step_name)} {each}" for each in standing.queued)
-    if standing.queued_behind is not None:
-        yield f"queued behind {one_line(standing.queued_behind)} for {record.concurrency_key!r}"
+    yield from queued_lines(standing)
 
 
 def _record_states(record: ExecutionRecord, standing: ExecutionStatus) -> Mapping[str, str]:

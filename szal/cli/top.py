@@ -61,14 +61,14 @@ class _Line:
 
     @property
     def doing(self) -> Text:
-        """What it is at, in a line: what it waits for, else the steps that run, with what the first said last."""
+        """What it is at, in a line: the steps that run, with what the first said last, else what it waits for."""
         status = self.status
-        if status.waits:
-            return Text(waits_for(status), "yellow")
         running = [step for step in status.results if step.status is StepStatus.RUNNING]
+        if not running or status.waits:
+            return Text(waits_for(status), "yellow")
         names = ", ".join(name_of(step) for step in running)
-        said = said_by(running[0]) if running else Text("")
-        return Text.assemble(names, ": " if names and said else "", said)
+        said = said_by(running[0])
+        return Text.assemble(names, ": " if said else "", said)
 
     def as_json(self) -> dict[str, Json]:
         status = self.status
@@ -81,6 +81,8 @@ class _Line:
             "steps": {"done": self.done, "of": len(status.results)},
             "running": [step.step_name for step in status.results if step.status is StepStatus.RUNNING],
             "waits": [wait.signal or wait.step for wait in status.waits],
+            "queued": [each.as_json() for each in status.queued],
+            "queued_behind": status.queued_behind,
             "owner": self.owner or None,
         }
 

@@ -203,12 +203,11 @@ class Admission:
         A run that pauses is RUNNING to everybody until that is written: then the store tells what it waits for. Until
         then nobody waits for that, as whoever asks may have the lock that it takes.
         """
-        from szal.engine.status import with_queued  # few ask
-        from szal.engine.view import status_of
+        from szal.engine.view import status_of  # few ask
 
         found = self._look_here(execution_id)
         if found is not None:
-            return found if self._ledger is None else with_queued(self._ledger, found)
+            return found
         store = self._config.execution_store
         record = None if store is None else store.get(execution_id)
         if store is None or record is None:
@@ -220,6 +219,8 @@ class Admission:
 
     def _look_here(self, execution_id: str) -> "ExecutionStatus | None":
         """Return how far an execution has come that runs here; None: it does not, or its store knows more."""
+        from szal.engine.status import with_queued  # few ask
+
         for driver in self.active.having(execution_id):
             found = driver.look(execution_id)
             if found is not None and found.state is WorkflowState.PAUSED:
@@ -227,7 +228,7 @@ class Admission:
                     break
                 found.record.state = WorkflowState.RUNNING
             if found is not None:
-                return found
+                return found if self._ledger is None else with_queued(self._ledger, found)
         return None
 
     def watchers(self) -> "Watchers":

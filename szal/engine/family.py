@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from szal.engine.conclusion import copy_of
 from szal.engine.lifecycle import Lifecycle
-from szal.engine.so_far import as_it_stands
+from szal.engine.so_far import as_it_stands, waiting_here
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.scheduler.plan import Node
@@ -69,6 +69,7 @@ def look(lifecycle: Lifecycle, execution_id: str) -> "ExecutionStatus | None":
                 record=copy_of(member.record),
                 flow=member.spec.flow,
                 results=[_told(member, final if final and node.place in finals else run, node) for node in nodes],
+                queued=waiting_here(run),
                 is_running=member.record.state.is_live,
                 is_cancelling=run.stop is Stop.CANCELLED and member.record.state.is_live,
             )

@@ -105,4 +105,5 @@ def outline_of(status: ExecutionStatus) -> object:
         for step in status.results
     ]
     flags = status.is_running, status.is_interrupted, status.is_cancelling
-    return status.state, status.error, flags, status.record.finished_at, [*status.waits], [*status.queued], steps
+    waits = [*status.waits], [*status.queued], status.queued_behind
+    return status.state, status.error, flags, status.record.finished_at, waits, steps

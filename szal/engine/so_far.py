@@ -1,6 +1,6 @@
 """How the steps of a run stand that have not ended, with the items of those that run over a list."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from szal.expressions.copies import own_copy
 from szal.model.results import StepResult
@@ -8,8 +8,9 @@ from szal.model.state import StepStatus
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.stage import KEPT, PENDING, READY, SETTLED, Queued
+from szal.stores.limits import WaitingStep
 
-__all__ = ["as_it_is_left", "as_it_stands"]
+__all__ = ["as_it_is_left", "as_it_stands", "waiting_here"]
 
 _NOT_UNDER_WAY = (PENDING, KEPT, READY, SETTLED)
 
@@ -33,6 +34,38 @@ def as_it_stands(run: Run, node: Node) -> StepResult:
         found.attempts, found.output = before.attempt or 1, own_copy(before.output)
     found.items = _items(run, node, as_it_stands)
     return found
+
+
+def waiting_here(run: Run) -> list[WaitingStep]:
+    """Return what steps wait for that their engine has only so much of, and of items the first. From any thread."""
+    found: dict[tuple[str, str], WaitingStep] = {}
+    for node, stage in _queued(run):
+        for lack in stage.permit.lacks():
+            capacity = None if lack.capacity is None else int(lack.capacity)
+            found.setdefault(
+                (node.step.name, lack.name),
+                WaitingStep(
+                    node.step.name,
+                    lack.name,
+                    lack.units,
+                    capacity,
+                    lack.used,
+                    since=stage.since,
+                    rate=lack.rate,
+                    in_engine=lack.rate is None,
+                ),
+            )
+    return [*found.values()]
+
+
+def _queued(run: Run) -> Iterator[tuple[Node, Queued]]:
+    if not run.plan.sharers:
+        return
+    for node, stage in zip(run.plan.nodes, [*run.stages], strict=False):  # one that is over has no stages any more
+        if isinstance(stage, Queued):
+            yield node, stage
+        elif (items := run.fan_outs.get(node.place)) is not None:
+            yield from _queued(items)
 
 
 def as_it_is_left(run: Run, node: Node) -> StepResult:

@@ -79,7 +79,10 @@ class ExecutionStatus:
     waits: Sequence[Wait] = ()
     """What its steps wait for, where it is PAUSED."""
     queued: Sequence[WaitingStep] = ()
-    """What its steps wait for before they begin, of what all engines of the store share (`store.set_capacity`)."""
+    """What its steps wait for before they begin: capacities of all engines of the store (`store.set_capacity`).
+
+    Where it runs in this engine, those of the engine itself, and rates, too.
+    """
     queued_behind: str | None = None
     """The execution that has its `concurrency_key`, where it is CREATED, or was interrupted, and waits for that."""
     is_running: bool = False
@@ -159,7 +162,7 @@ def with_queued(ledger: Ledger, found: ExecutionStatus) -> ExecutionStatus:
     if not is_asked_for or found.state not in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
         return found
     queued = ledger.limits.waiting(found.execution_id)
-    return attrs.evolve(found, queued=queued) if queued else found
+    return attrs.evolve(found, queued=[*found.queued, *queued]) if queued else found
 
 
 def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) -> frozenset[str]:

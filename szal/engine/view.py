@@ -57,14 +57,22 @@ class View:
         version = self._ledger.version(self._execution_id)
         status, known = self._status, self._known
         is_running = version.holder is not None and not is_gone(version.holder)
-        if version == self._version and status is not None and is_running == status.is_running:
-            return status
+        if version == self._version and known is not None and status is not None and is_running == status.is_running:
+            self._status = self._with_queued(status)  # what others have of that is no change of its own
+            return self._status
         if known is None or self._version is None or not known.take(self._ledger, self._version, version):
             found = self._ledger.read(self._execution_id)
             known = _Known(self._store, _record(self._ledger, self._execution_id), found)
-        status = with_queued(self._ledger, known.status(version.holder, reports=bool(version.reports)))
+        status = self._with_queued(known.status(version.holder, reports=bool(version.reports)))
         self._known, self._status, self._version = known, status, version
         return status
+
+    def _with_queued(self, status: ExecutionStatus) -> ExecutionStatus:
+        """Return *status* with what it waits for; itself, where it has that."""
+        assert self._ledger is not None
+        found = with_queued(self._ledger, attrs.evolve(status, queued=(), queued_behind=None))
+        is_same = [*found.queued] == [*status.queued] and found.queued_behind == status.queued_behind
+        return status if is_same else found
 
     def _as_recorded(self) -> ExecutionStatus:
         record = self._store.get(self._execution_id)

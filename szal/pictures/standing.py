@@ -13,7 +13,7 @@ from szal.legible import elapsed
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 
-__all__ = ["Seen", "Standing", "counts_of_items", "results_of", "standings_of", "states_of_steps"]
+__all__ = ["Seen", "Standing", "counts_of_items", "results_of", "standings_of", "states_of", "states_of_steps"]
 
 Seen: TypeAlias = ExecutionStatus | FlowResult
 """An execution, as it is drawn: from a store, or what a run came to."""
@@ -43,25 +43,29 @@ def standings_of(seen: Seen | None) -> dict[str, Standing]:
     queued: Mapping[str, str] = {}
     if isinstance(seen, ExecutionStatus):
         waits = {wait.step: wait for wait in seen.waits if wait.execution_id == seen.execution_id}
-        states = _states_of(seen)
+        states = states_of(seen)
         queued = {each.step_name: str(each) for each in seen.queued}
     found = {}
     for result in results_of(seen):
         word = states.get(result.step_name, str(result.status))
         told = _told(result, word, waits.get(result.step_name))
-        if result.step_name in queued:
-            word, told = "paused", (queued[result.step_name],) * 2
+        if word == "paused" and result.step_name in queued:
+            told = (queued[result.step_name],) * 2
         found[result.step_name] = Standing(result, word, *told)
     return found
 
 
-def _states_of(status: ExecutionStatus) -> Mapping[str, str]:
+def states_of(status: ExecutionStatus) -> Mapping[str, str]:
     """Return, by name, how steps stand of which the status alone does not tell."""
     if status.state is WorkflowState.PAUSED or status.is_interrupted:
         return states_of_steps(status.execution_id, status)
-    states = {}
+    states, queued = {}, {each.step_name for each in status.queued}
     for step in status.results:
-        if status.is_running and step.status is StepStatus.PENDING and (step.attempts or step.items):
+        if step.status is not StepStatus.PENDING:
+            continue
+        if step.step_name in queued and not step.items:
+            states[step.step_name] = "paused"
+        elif status.is_running and (step.attempts or step.items):
             states[step.step_name] = "running" if step.error is None else "retrying"
     return states
 

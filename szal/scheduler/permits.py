@@ -16,7 +16,7 @@ from szal.process_events import enroll_lock
 from szal.scheduler.resources import Holder, Resources, Share
 from szal.scheduler.timers import Timer
 
-__all__ = ["Permit", "Permits"]
+__all__ = ["Lack", "Permit", "Permits"]
 
 
 class _State(Enum):
@@ -29,6 +29,17 @@ class _State(Enum):
     WAITING = "waiting"
     HELD = "held"
     OVER = "over"
+
+
+@attrs.frozen
+class Lack:
+    """What one attempt waits for: so many units of a resource, of which so much is used, or its time, by a rate."""
+
+    name: str
+    units: int = 1
+    capacity: float | None = None
+    used: int = 0
+    rate: str | None = None
 
 
 class Permit:
@@ -71,6 +82,14 @@ class Permit:
         if self.state is not _State.WAITING:
             return False
         return (share is not None and share.is_being_asked) or (turn is not None and turn.is_held)
+
+    def lacks(self) -> "list[Lack]":
+        """Return what it waits for in this engine; of what all engines of a store share, the store tells."""
+        share, rate = self.share, self.step.rate
+        if share is not None and not share.is_held:
+            missing = self.owner.resources.missing(share)
+            return [Lack(name, share.needs[name], capacity, used) for name, capacity, used in missing]
+        return [Lack(name, rate=every) for name, every in rate.items()]
 
     def begun(self) -> None:
         """Take note that the attempt begins, on this thread."""

@@ -188,6 +188,14 @@ class Resources:
             self.beyond.release(share)
         self._tell(granted)
 
+    def missing(self, share: Share) -> list[tuple[str, float, int]]:
+        """Return which resources *share* waits for here, each with how much there is, and how much of that is used."""
+        with self._lock:
+            if share.state is not _State.WAITING:
+                return []
+            missing = [name for name in share.needs if not self._is_next(share, name)]
+            return [(name, self.capacity(name), self._used[name]) for name in missing]
+
     def _grant(self, names: Iterable[str]) -> list[Share]:
         """Grant what can be, as something has changed for resources of those *names*."""
         granted, pending = [], [*names]

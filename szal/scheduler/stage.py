@@ -114,6 +114,8 @@ class Queued:
     work: ClassVar[int] = 1
     waits: ClassVar[int] = 0
     permit: Permit
+    since: float
+    """By the run's clock, as Unix time."""
 
 
 @attrs.frozen(eq=False, repr=False)

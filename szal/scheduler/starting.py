@@ -175,7 +175,7 @@ def _ask_for_permit(c: Coordinator, run: Run, node: Node) -> bool:
     if permit.is_held and not permit.delay:
         run.permits[node.place] = permit
         return True
-    run.enter(node.place, Queued(permit))
+    run.enter(node.place, Queued(permit, c.clock.wall()))
     if permit.is_held:
         told(permit)
     return False

@@ -30,7 +30,7 @@ class LimitStatements:
     held: Statement
     """Which of these permits are granted."""
     waiting: Statement
-    """What a `WaitingStep` has, in the order of its fields, for one execution."""
+    """What a `WaitingStep` has, in the order of its first fields, for one execution; the last is when it asked."""
     take_turns: Statement
     take_key: Statement
     """Takes keys, each with an execution: returns the one that has it, which is that one where nobody has had it.

@@ -6,11 +6,14 @@ somebody else has taken its executions over.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import attrs
 
+from szal.expressions.path import Json
 from szal.model.fields import problem_of_name, problem_of_shares
+from szal.model.moment import as_datetime
 from szal.stores.listening import Listener
 from szal.stores.writes import Lease
 
@@ -61,19 +64,36 @@ class WaitingStep:
     capacity: int | None
     """How much there is of it; None: nobody says so any more."""
     used: int
+    since: datetime | None = attrs.field(default=None, converter=as_datetime)
+    """When it asked for that."""
+    rate: str | None = None
+    """How often steps of its engine may begin that name it: then it is a time that the step waits for."""
+    in_engine: bool = False
+    """Whether its engine has so much of it, and not all engines of the store together: nobody else knows of that."""
 
     def __str__(self) -> str:
         """Return it in words.
 
         >>> print(WaitingStep("call", "api", 1, capacity=5, used=5))
         waits for 'api' (5 of 5 in use)
+        >>> print(WaitingStep("call", "gpu", 1, capacity=1, used=1, in_engine=True))
+        waits for 'gpu' (1 of 1 in use in its engine)
+        >>> print(WaitingStep("call", "provider", 1, None, 0, rate="10/s"))
+        waits for its turn of 'provider' (10/s)
         """
+        if self.rate is not None:
+            return f"waits for its turn of {self.name!r} ({self.rate})"
         if self.capacity is None:
             return f"waits for {self.name!r}"
+        where = " in its engine" if self.in_engine else ""
         if self.units > self.capacity:
-            return f"waits for {self.name!r} (it needs {self.units}, and there is {self.capacity})"
+            return f"waits for {self.name!r} (it needs {self.units}, and there is {self.capacity}{where})"
         needs = "" if self.units == 1 else f"{self.units} of "
-        return f"waits for {needs}{self.name!r} ({self.used} of {self.capacity} in use)"
+        return f"waits for {needs}{self.name!r} ({self.used} of {self.capacity} in use{where})"
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as a JSON object."""
+        return {**attrs.asdict(self), "since": None if self.since is None else self.since.isoformat()}
 
 
 class Limits(Protocol):

@@ -78,8 +78,8 @@ class SqlLimits(Limits):
     def waiting(self, execution_id: str) -> list[WaitingStep]:
         rows = self._database.read(self._said.waiting, (execution_id,))
         return [
-            WaitingStep(step, name, int(units), None if capacity is None else int(capacity), int(used))
-            for step, name, units, capacity, used in rows
+            WaitingStep(step, name, int(units), None if capacity is None else int(capacity), int(used), float(asked))
+            for step, name, units, capacity, used, asked in rows
         ]
 
     def take_turns(self, intervals: Mapping[str, float]) -> float:

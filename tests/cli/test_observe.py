@@ -4,12 +4,13 @@ import json
 import re
 import signal
 import threading
+from datetime import datetime
 
 import pytest
 from helper_engine import bounded, waited
 from processes import wait_until
 
-from szal import Engine, FlowDef, StepDef
+from szal import Engine, FlowDef, StepDef, open_store
 from szal.cli import console, follow, top
 
 FLOW = FlowDef("load", steps=[StepDef("one"), StepDef("two"), StepDef("three", max_retries=1, retry_delay=0.0)])
@@ -127,6 +128,30 @@ def test_top_lists_what_runs_and_what_waits_and_not_what_has_ended(szal, engine,
     }
     assert told.keys() == {"e1", "w1"}
     assert (told["e1"]["running"], told["e1"]["steps"], told["w1"]["waits"]) == (["two"], {"done": 1, "of": 3}, ["go"])
+
+
+def test_top_says_what_waits_for_others(szal, engine, database, gate):
+    with open_store(database) as store:
+        store.set_capacity("api", 1)
+        holds = engine.start(FlowDef("load", steps=[StepDef("two", resources={"api": 1})]), execution_id="e1")
+        wait_until(lambda: store.ledger.limits.uses()[0].used == 1)
+        asks = engine.start(FlowDef("load", steps=[StepDef("one", resources={"api": 1})]), execution_id="e2")
+        wait_until(lambda: store.ledger.limits.waiting("e2"))
+        keyed = FlowDef("keyed", steps=[StepDef("one"), *ASKS.steps[1:]], concurrency_key="k")
+        engine.run(keyed, execution_id="first")
+        engine.submit(keyed, execution_id="second")
+    printed = szal("top", "--store", database).stdout
+    assert "one waits for 'api' (1 of 1 in use)" in printed
+    assert "queued behind first for 'k'" in printed
+    lines = map(json.loads, szal("top", "--once", "--json", "--store", database).stdout.splitlines())
+    told = {line["execution_id"]: line for line in lines}
+    (queued,) = told["e2"]["queued"]
+    assert (queued["name"], queued["used"], queued["in_engine"]) == ("api", 1, False)
+    assert datetime.fromisoformat(queued["since"]).tzinfo is not None
+    assert (told["second"]["queued_behind"], told["first"]["queued_behind"]) == ("first", None)
+    gate.set()
+    assert holds.result(20).success
+    assert asks.result(20).success
 
 
 def test_what_ends_while_top_looks_is_not_listed(szal, engine, database, gate, monkeypatch):

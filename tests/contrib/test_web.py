@@ -2,6 +2,7 @@
 
 import html
 import re
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -344,6 +345,31 @@ class TestWhatWaits:
         places = [said.index(name) for name in ("order-1", "order-2", "step move may have been done or not")]
         assert places == sorted(places)
         assert "sleepy" not in said
+
+    def test_what_waits_for_what_others_have_says_so(self) -> None:
+        gate = threading.Event()
+
+        def handler(ctx: szal.StepContext) -> None:
+            assert gate.wait(30)
+
+        keyed = FlowDef("keyed", steps=[StepDef("a")], concurrency_key="customer-7")
+        flow = FlowDef("f", steps=[StepDef("a", resources={"api": 1})])
+        store = open_store("memory:")
+        store.set_capacity("api", 1)
+        with Engine.open(store, handler) as engine:
+            runs = [engine.start(flow, execution_id=name) for name in ("e1", "e2")]
+            runs.append(engine.start(keyed, execution_id="k1"))
+            engine.submit(keyed, execution_id="k2")
+            wait_until(lambda: store.ledger.limits.uses()[0].waiting)
+            waiting = "e1" if engine.look("e1").queued else "e2"
+            client = wsgi(engine).test_client()
+            said = text_of(client.get(f"/executions/{waiting}").text)
+            assert re.search(r"Waits ‖ paused step a waits for 'api' \(1 of 1 in use\) , since 20", said)
+            assert "queued behind k1 , which has the key customer-7" in text_of(client.get("/executions/k2").text)
+            assert "Steps that wait api 1 1 1" in text_of(client.get("/waiting").text)
+            gate.set()
+            assert all(run.result(30).success for run in runs)
+            assert "Waits" not in text_of(client.get(f"/executions/{waiting}").text)
 
     def test_a_wait_of_a_sub_flow_is_told_once(self) -> None:
         part = FlowDef("part", steps=[StepDef("ask", step_type="wait", config={"signal": "go"})])

@@ -1,11 +1,12 @@
 """What all engines of a store share: capacities of its database, and rates."""
 
 import json
+import threading
 import time
 
 import pytest
 from durable.children import Child
-from helper_engine import LONG, bounded
+from helper_engine import LONG, bounded, waited
 from processes import wait_until
 
 from szal import FlowDef, FlowMode, InvalidFlow, StepDef, WorkflowState
@@ -16,6 +17,13 @@ API = {"api": 1}
 
 def parallel(*steps, **more):
     return FlowDef("f", FlowMode.PARALLEL, steps=steps, **more)
+
+
+def until(watch, condition):
+    """Return the first status of which *condition* is true."""
+    while not condition(status := bounded(next, watch)):
+        pass
+    return status
 
 
 class Counting:
@@ -83,6 +91,26 @@ class TestCapacities:
         open_gate.append(True)
         assert first.result(LONG).success
         assert second.result(LONG).success
+
+    def test_whoever_watches_is_told_what_a_step_waits_for_and_that_it_does_no_more(self, new_engine, store):
+        """In its own engine and in another one; what is in use changes without anything being written for the step."""
+        store.set_capacity("api", 1)
+        gates = {name: threading.Event() for name in ("one", "two")}
+        holding, engine = (new_engine(lambda ctx: waited(gates[ctx.step.name])) for _ in range(2))
+        holds = holding.start(parallel(StepDef("one", resources=API)), execution_id="holds")
+        wait_until(lambda: store.ledger.limits.uses()[0].used == 1)
+        run = engine.start(parallel(StepDef("two", resources=API)), execution_id="waits")
+        with engine.watch("waits", interval=0.05) as here, new_engine().watch("waits", interval=0.05) as elsewhere:
+            for watch in (here, elsewhere):
+                (queued,) = until(watch, lambda status: bool(status.queued)).queued
+                assert (queued.step_name, str(queued)) == ("two", "waits for 'api' (1 of 1 in use)")
+                assert queued.since is not None
+            gates["one"].set()
+            for watch in (here, elsewhere):
+                assert until(watch, lambda status: not status.queued).state is WorkflowState.RUNNING
+        gates["two"].set()
+        assert holds.result(LONG).success
+        assert run.result(LONG).success
 
     @pytest.mark.parametrize("how", ["pause", "cancel", "lease lost"])
     def test_who_waits_no_more_leaves_it_to_others(self, new_engine, store, how):

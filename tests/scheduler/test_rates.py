@@ -104,6 +104,8 @@ def test_whoever_waits_for_its_time_keeps_no_worker_and_is_cancelled_at_once():
     with Engine(handler, EngineConfig(max_concurrency=1)) as engine:
         execution = engine.start(parallel(*steps), cancel=token)
         waited(begun)
+        (queued,) = engine.look(execution.execution_id).queued
+        assert str(queued) == "waits for its turn of 'api' (1/h)"
         token.cancel()
         result = execution.result(LONG)
     assert sorted(step.error for step in result.steps if step.error) == ["cancelled"]

@@ -21,6 +21,7 @@ from szal import (
     load_flow,
     open_store,
 )
+from szal.clock import utc_now
 from szal.errors import ResourceHeld
 from szal.model.json import decode_flow, encode_flow
 from szal.scheduler.resources import Resources
@@ -120,6 +121,25 @@ class TestWhoHasIt:
             assert first.result(LONG).success
             assert rest.result(LONG).success
         assert handler.order == ["a", "urgent", "b", "c"]
+
+    def test_who_waits_says_what_for_and_since_when_in_its_engine(self):
+        handler = Shared("a")
+        with Engine(handler, EngineConfig(capacities={"gpu": 2})) as engine:
+            first = engine.start(parallel(StepDef("a", resources={"gpu": 2, "db": 1})))
+            waited(handler.begun["a"])
+            steps = [StepDef("b", resources={"gpu": 2}), StepDef("each", foreach=list(range(3)), resources=DB)]
+            second = engine.start(parallel(*steps))
+            until_asked(engine, 4)
+            status = engine.look(second.execution_id)
+            assert [(each.step_name, str(each)) for each in status.queued] == [
+                ("b", "waits for 2 of 'gpu' (2 of 2 in use in its engine)"),
+                ("each", "waits for 'db' (1 of 1 in use in its engine)"),
+            ]
+            assert all(status.started_at <= each.since <= utc_now() for each in status.queued)
+            assert engine.look(first.execution_id).queued == []
+            handler.may_end["a"].set()
+            assert second.result(LONG).success
+            assert first.result(LONG).success
 
     def test_who_needs_much_is_not_overtaken_for_ever(self):
         handler = Shared("a", "b")

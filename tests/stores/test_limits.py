@@ -58,7 +58,9 @@ def test_no_more_is_granted_than_there_is_and_the_oldest_comes_first(store: Stor
     assert not limits.has_turn(asked[:2])
     assert limits.claim(asked[:2]) == set()
     assert limits.uses() == [ResourceUse("api", 2, 2, 2)]
-    assert limits.waiting("e1") == [WaitingStep(f"step p{number}", "api", 1, 2, 2) for number in (1, 0)]
+    assert limits.waiting("e1") == [
+        WaitingStep(f"step p{number}", "api", 1, 2, 2, since=10.0 - number) for number in (1, 0)
+    ]
     assert limits.claim([], over=["p3", "p2"]) == set()
     assert limits.has_turn(asked[:2])
     assert limits.claim(asked[:2]) == {"p0", "p1"}

@@ -24,7 +24,7 @@ from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
 from szal.pictures.row import Row, rows_of
 from szal.pictures.scale import Scale
-from szal.pictures.standing import states_of_steps
+from szal.pictures.standing import states_of
 from szal.stores.filters import ExecutionSummary
 
 __all__ = ["Bar", "Detail", "StepLine"]
@@ -122,7 +122,7 @@ class Detail:
         store = store_of(engine)
         related = store.find(parent=execution_id, limit=_RELATED)  # what is queued is written then
         status, rows = _seen(engine, execution_id)
-        words = states_of_steps(execution_id, status) if _is_idle(status) else {}
+        words = states_of(status)
         numbered = [
             (place, result, words.get(result.step_name) or _WORDS[result.status])
             for place, result in enumerate(status.results)
@@ -149,10 +149,6 @@ class Detail:
             reruns=[each for each in related if not is_child_id(each.execution_id)],
             waits=status.waits,
         )
-
-
-def _is_idle(status: ExecutionStatus) -> bool:
-    return status.state is WorkflowState.PAUSED or status.is_interrupted
 
 
 def _seen(engine: Engine, execution_id: str) -> tuple[ExecutionStatus, dict[str, str]]:

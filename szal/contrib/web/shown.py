@@ -7,7 +7,7 @@ from typing import Final
 from szal.expressions.path import Json
 from szal.legible import clean, elapsed, one_line
 
-__all__ = ["FOLDED", "brief", "iso", "number", "sign", "state_class", "text", "took", "utc", "whole"]
+__all__ = ["FOLDED", "MOST_QUEUED", "brief", "iso", "number", "sign", "state_class", "text", "took", "utc", "whole"]
 
 SIGNS: Final = {
     "completed": "✓",
@@ -24,6 +24,8 @@ SIGNS: Final = {
     "created": "○",
     "pending": "○",
 }
+MOST_QUEUED: Final = 20
+"""So many that wait for what others have are shown."""
 FOLDED: Final = 400
 """Outputs with more characters are folded."""
 _MOST: Final = 20_000

@@ -13,6 +13,7 @@ from szal.errors import DecodeError, ExecutionNotFound
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores.filters import ExecutionSummary
+from szal.stores.limits import ResourceUse
 from szal.stores.store import Store
 
 __all__ = ["Waiting", "WaitingLine"]
@@ -39,6 +40,8 @@ class Waiting:
 
     lines: Sequence[WaitingLine]
     paused: int
+    uses: Sequence[ResourceUse]
+    """How much of each capacity of the store is in use, and how many steps wait for it."""
     later: str | None
     """The cursor of the next page."""
 
@@ -60,7 +63,12 @@ class Waiting:
             if line is not None:
                 lines.append(line)
         later = cursor_of(left[looked - 1]) if looked < len(left) else None
-        return cls(lines=lines, paused=store.count(states=WorkflowState.PAUSED), later=later)
+        return cls(
+            lines=lines,
+            paused=store.count(states=WorkflowState.PAUSED),
+            uses=store.ledger.limits.uses(),
+            later=later,
+        )
 
 
 def _line_of(store: Store, summary: ExecutionSummary) -> WaitingLine | None:

@@ -83,7 +83,7 @@ class MemoryLimits(Limits):
             found = [each for each in self._live() if each.lease.execution_id == execution_id]
             found = sorted((each for each in found if not self._is_held(each)), key=lambda each: each.asked)
             return [
-                WaitingStep(each.step_name, name, units, capacities.get(name), used[name])
+                WaitingStep(each.step_name, name, units, capacities.get(name), used[name], each.asked)
                 for each in found
                 for name, units in sorted(each.needs.items())
             ]

@@ -115,7 +115,7 @@ LIMITS = LimitStatements(
         SELECT w.step_name, w.name, w.units, (SELECT c.capacity FROM szal.szal_capacities AS c WHERE c.name = w.name), (
             SELECT coalesce(sum(p.units), 0) FROM szal.szal_permits AS p
             WHERE p.name = w.name AND p.held = 1 AND {_LIVE}
-        )
+        ), w.asked
         FROM szal.szal_permits AS w WHERE w.execution_id = %s AND w.held = 0
         ORDER BY w.asked, w.step_name COLLATE "C", w.name COLLATE "C"
         """,

@@ -104,7 +104,8 @@ LIMITS = LimitStatements(
     waiting=Statement(
         f"""
         SELECT w.step_name, w.name, w.units, (SELECT c.capacity FROM szal_capacities AS c WHERE c.name = w.name),
-            (SELECT coalesce(sum(p.units), 0) FROM szal_permits AS p WHERE p.name = w.name AND p.held = 1 AND {_LIVE})
+            (SELECT coalesce(sum(p.units), 0) FROM szal_permits AS p WHERE p.name = w.name AND p.held = 1 AND {_LIVE}),
+            w.asked
         FROM szal_permits AS w WHERE w.execution_id = ? AND w.held = 0 ORDER BY w.asked, w.step_name, w.name
         """,
         by="Limits.waiting",
