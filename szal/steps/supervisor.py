@@ -10,7 +10,6 @@ in its environment; elsewhere, one that had been started some 100 µs before is 
 """
 
 import contextlib
-import functools
 import itertools
 import logging
 import math
@@ -275,7 +274,9 @@ class Supervisor:
         self.close()
 
 
-@functools.cache
+_ONE: Final[dict[str, Supervisor]] = {}  # it changes in one atomic operation
+
+
 def supervisor() -> Supervisor:
-    """Return the one of this process."""
-    return Supervisor()
+    """Return the one of this process. Where two threads are the first, both make one, and one is kept."""
+    return _ONE.get(_NAME) or _ONE.setdefault(_NAME, Supervisor())

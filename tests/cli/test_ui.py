@@ -1,5 +1,6 @@
 """`szal ui`: a page in a server of its own."""
 
+import logging
 import re
 import signal
 import sys
@@ -36,6 +37,24 @@ def test_it_serves_pages_to_this_machine_until_it_is_interrupted(here, url):
     finally:
         server.kill()
         server.communicate(timeout=20)
+
+
+def test_that_a_request_waits_for_a_thread_is_not_told(monkeypatch):
+    from szal.contrib.web import server
+
+    class Server:
+        effective_port = 1
+
+        def run(self):
+            told.append(queue.isEnabledFor(logging.WARNING))
+
+    told, queue = [], logging.getLogger("waitress.queue")
+    monkeypatch.setattr(server, "create_server", lambda *args, **options: Server())
+    try:
+        server.serve(None, "127.0.0.1", 0, told.append)
+    finally:
+        queue.setLevel(logging.NOTSET)
+    assert told == ["http://127.0.0.1:1/", False]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from processes import is_running, number_in, wait_until
 
 from szal.process_table import start_of
 from szal.steps.stop_policy import StopPolicy
-from szal.steps.supervisor import Supervisor, is_ending_for
+from szal.steps.supervisor import Supervisor, is_ending_for, supervisor
 
 PROGRAM = """
     import contextlib, logging, os, signal, sys, threading, time
@@ -197,6 +199,19 @@ class TestTheSupervisor:
             assert "was ended, and has been started again" in process.stdout.readline()
             process.kill()
             wait_until(lambda: not any(map(is_running, groups)))
+
+    def test_is_one_also_where_two_threads_begin_the_first_commands_at_once(self, monkeypatch):
+        together = threading.Barrier(2)
+
+        def make():
+            together.wait(20)
+            return Supervisor()
+
+        monkeypatch.setattr("szal.steps.supervisor._ONE", {})
+        monkeypatch.setattr("szal.steps.supervisor.Supervisor", make)
+        with ThreadPoolExecutor(2) as threads:
+            first, second = threads.map(lambda _: supervisor(), range(2))
+        assert first is second
 
     def test_is_started_again_where_the_program_has_closed_all_of_its_files(self):
         source = """

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import logging
 import re
 from collections.abc import Callable
 from typing import Final
@@ -74,6 +75,7 @@ def _given(authorization: str) -> bytes:
 
 def serve(app: Flask, host: str, port: int, on_begin: Callable[[str], object]) -> None:
     """Serve it until the process is interrupted; *on_begin* is told the address. Raises OSError for a port in use."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits for a thread is no news
     connections: dict[int, object] = {}
     server = create_server(app, map=connections, host=host, port=port, threads=THREADS, ident="szal")
     try:
