@@ -14,6 +14,7 @@ from pathlib import Path
 import szal
 
 LONG = 50.0
+IMPORTED_BY = os.getpid()
 
 
 def note(ctx, name, text=""):
@@ -25,6 +26,27 @@ def note(ctx, name, text=""):
 
 def where(ctx):
     return os.getpid()
+
+
+def surroundings(ctx):
+    """Return what this process has of the one that has started it, and say something."""
+    print(f"this is {os.getpid()}", flush=True)
+    return {
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "session": os.getsid(0),
+        "folder": str(Path.cwd()),
+        "later": os.environ.get("SZAL_TEST_LATER"),
+        "home": os.environ.get("HOME"),
+        "imported_by": IMPORTED_BY,
+    }
+
+
+def told_where(ctx):
+    """Have the test know which process this is, and of which server."""
+    note(ctx, "server", f"{os.getppid()}")
+    note(ctx, "begun")
+    time.sleep(LONG)
 
 
 def gives_back(ctx):

@@ -2,13 +2,14 @@
 
 from szal import Engine, EngineConfig
 from szal.steps.processes import Processes
+from szal.steps.start import Afresh
 
 
 class SharedProcesses(Processes):
     """They end with the block, and not with an engine."""
 
-    def __init__(self, limit, grace=20.0):
-        super().__init__(limit, grace, idle_timeout=600.0)
+    def __init__(self, limit, grace=20.0, start=None):
+        super().__init__(limit, grace, idle_timeout=600.0, start=start or Afresh())
 
     def engine(self, handler, **config):
         """Return an engine that has its attempts made in these processes, where they are to be made in any."""

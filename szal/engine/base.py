@@ -240,10 +240,12 @@ class EngineBase:
     def processes(self) -> "Processes":
         """Return the child processes that attempts are made in; none is started by that."""
         if not self._processes:
+            from szal.engine.process_start import way_to_start
             from szal.steps.processes import Processes
 
             config = self.config
-            made = Processes(config.max_concurrency, config.cancel_grace, config.idle_timeout)
+            start = way_to_start(config.process_start, config.process_preload)
+            made = Processes(config.max_concurrency, config.cancel_grace, config.idle_timeout, start)
             self._processes.setdefault("all", made)  # another thread may have been faster
         return self._processes["all"]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import attrs
 
+from szal.engine.process_start import ProcessStart, modules, problem_of_preload, problem_of_start
 from szal.events.progress import StepProgress
 from szal.events.sinks import EventSink, Sinks, sinks_in
 from szal.expressions.path import Json
@@ -123,6 +124,11 @@ class EngineConfig:
     child processes of the engine's, up to `max_concurrency` of them, which time-outs and cancellations really end
     (`StepDef.isolation`). As on an executor, what crosses is pickled, and `around` is entered there; it cannot be said
     beside one. A clock that a test moves has all of them made here.
+    `process_start`: how child processes are started. "spawn": each is a fresh Python, which imports szal and the
+    program's modules. "forkserver": each is a fork of one that has szal imported and no threads, which takes a tenth of
+    that, with the environment, the working directory and the output that this process has then.
+    `process_preload`: modules that the process which is forked imports, too, by name ("__main__": the script itself).
+    They must not start threads, nor open what forks cannot share, as they are imported.
     `idle_timeout`: how long a thread of the engine's, or a child process, may be idle before it ends.
     `daemon`: nothing that this engine runs keeps the interpreter from exiting: no thread of `start`, no handler.
     Whoever says so closes it in time (`Engine.close` with *drain*, in an `atexit` function say); what then still runs
@@ -171,6 +177,8 @@ class EngineConfig:
     executor: Executor | None = attrs.field(default=None, converter=_adapted)
     isolation: Isolation | None = attrs.field(default=None)
     around: tuple[Surrounding, ...] = attrs.field(default=(), converter=surrounding)
+    process_start: ProcessStart = attrs.field(default="spawn")
+    process_preload: Sequence[str] = attrs.field(default=(), converter=modules)
     idle_timeout: float = attrs.field(default=10.0)
     daemon: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
     max_depth: int = attrs.field(default=32)
@@ -291,6 +299,16 @@ class EngineConfig:
         if value == "process" and called_elsewhere and not self.clock.stands_still:
             other = "inline='always'" if self.executor is None else "an executor"
             raise ValueError(f"{attribute.name}='process' and {other}: a handler is called in one place")
+
+    @process_start.validator
+    def _a_start(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if (problem := problem_of_start(value)) is not None:
+            raise ValueError(f"{attribute.name} {problem}")
+
+    @process_preload.validator
+    def _preloaded(self, attribute: "attrs.Attribute[object]", value: Sequence[str]) -> None:
+        if (problem := problem_of_preload(value, self.process_start)) is not None:
+            raise ValueError(f"{attribute.name}: {problem}")
 
     @executor.validator
     def _an_executor(self, attribute: "attrs.Attribute[Executor | None]", value: object) -> None:

@@ -45,7 +45,7 @@ from szal.steps.messages import (
     next_message,
 )
 from szal.steps.pickling import Packed, pickled, unpickled
-from szal.steps.preparing import PREPARING
+from szal.steps.preparing import preparing
 from szal.steps.remote import perform
 from szal.waiters import Flag
 
@@ -263,6 +263,15 @@ def _out_of_the_way(number: int) -> socket.socket:
     return socket.socket(fileno=moved)
 
 
+def _take_on(environment: dict[str, str]) -> None:
+    """Have this process's environment be what that of the engine's is."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    if hasattr(time, "tzset"):
+        time.tzset()
+
+
 def main(number: int) -> None:
     """Be a child process; *number* is that of the file that leads to the engine."""
     stream = _out_of_the_way(number)
@@ -274,13 +283,13 @@ def main(number: int) -> None:
     signal.signal(signal.SIGTERM, child.on_signal)
     logging.getLogger().addHandler(Forwards(child.log))
     try:
-        PREPARING.append(None)
-        spawn.prepare(setup.preparation)
+        if setup.environment is not None:
+            _take_on(setup.environment)
+        with preparing():
+            spawn.prepare(setup.preparation)
     except BaseException as error:  # noqa: BLE001 (whatever the program's main module does)
         child.send(Broken(describe(error)))
         sys.exit(1)
-    finally:
-        PREPARING.pop()
     child.send(Up())
     threading.Thread(target=child.attend, name="szal-child-listener", daemon=True).start()
     child.work()

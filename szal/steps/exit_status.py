@@ -7,8 +7,7 @@ asked here, and `subprocess` is believed only under gevent: its loop is what has
 
 import os
 import signal
-import subprocess
-from typing import Any, Final
+from typing import Final, Protocol
 
 from szal.clock import monotonic
 
@@ -17,13 +16,22 @@ __all__ = ["ExitStatus"]
 _ON_ITS_WAY: Final = 1.0  # seconds in which gevent's loop has passed on what it was told
 
 
+class Process(Protocol):
+    """A child of this process, as `subprocess.Popen` has it."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+
 class ExitStatus:
     """That of *process*, which nobody else may wait for. Its id stays its own until `reap`, where that can be had."""
 
     code: int | None = None
     """The exit code, negative where a signal killed it; None as long as it runs, or where it is not known."""
 
-    def __init__(self, process: "subprocess.Popen[Any]") -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
         self._ended = False
         self._missed_at: float | None = None  # when it was found that somebody else has been told

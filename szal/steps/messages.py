@@ -25,6 +25,7 @@ __all__ = [
     "Logged",
     "Made",
     "Mailing",
+    "Preload",
     "Promised",
     "Reply",
     "Reported",
@@ -41,7 +42,17 @@ class Setup:
     """To the child, first: how to become like the engine's process (see `multiprocessing.spawn`), and its grace."""
 
     preparation: dict[str, Any]
+    environment: dict[str, str] | None
+    """None: it has it."""
     grace: float
+
+
+@attrs.frozen
+class Preload:
+    """To a server that is to be forked, first: how to become like the engine's process, and what to import."""
+
+    preparation: dict[str, Any]
+    modules: tuple[str, ...]
 
 
 @attrs.frozen
@@ -69,7 +80,7 @@ class Up:
 
 @attrs.frozen
 class Broken:
-    """From the child: it cannot be what it was to be, and why; it ends."""
+    """From the child, or a server: it cannot be what it was to be, and why; it ends."""
 
     told: str
 

@@ -1,16 +1,16 @@
 """An engine's child processes: started as they are needed, used again, and ended when they are idle, or with it."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 from szal import process_events
 from szal.clock import monotonic
 from szal.errors import Cancelled
 from szal.scheduler.context import StepContext
 from szal.steps.child_process import ChildProcess
+from szal.steps.start import Start
 from szal.waiters import Waiters, waitable, wake_all
 
 __all__ = ["Processes"]
@@ -26,8 +26,9 @@ class Processes:
     thread that is there as long as any is idle.
     """
 
-    def __init__(self, limit: int, grace: float, idle_timeout: float) -> None:
+    def __init__(self, limit: int, grace: float, idle_timeout: float, start: Start) -> None:
         self._limit = limit
+        self._start = start
         self._grace = grace
         self._idle_timeout = waitable(idle_timeout)
         self._waiters: Waiters = set()
@@ -39,6 +40,7 @@ class Processes:
         self._idle: list[ChildProcess] = []  # the one that became idle last comes last
         self._all: set[ChildProcess] = set()
         self._starting = 0
+        self._is_in_use = False  # since the last of them was started, they were not idle for long, nor closed
         self._watcher: threading.Lock | None = None  # of the thread that ends the idle ones: released to wake it
 
     @contextmanager
@@ -62,14 +64,25 @@ class Processes:
         with self._lock:
             self._all.discard(child)
         wake_all(self._waiters)
+        self._end_start()
+
+    def _end_start(self) -> None:
+        """End what processes are started with, once it is not needed and none is left."""
+        with self._lock:
+            if self._is_in_use or self._all or self._starting:
+                return
+            end = self._start.let_go()
+        end()
 
     def close(self) -> None:
         """End those that are idle; others end as what they do ends. The next attempt has others started."""
         with self._lock:
             idle, self._idle = self._idle, []
+            self._is_in_use = False
             if self._watcher is not None and self._watcher.locked():
                 self._watcher.release()
         self._end_all(idle)
+        self._end_start()
 
     def _take(self, ctx: StepContext) -> ChildProcess:
         with ctx.woken() as waiter:
@@ -82,7 +95,7 @@ class Processes:
                     if (child := self._idle_one()) is not None:
                         return child
                     if self._has_room():
-                        return self._start(ctx)
+                        return self._started(ctx)
                     waiter.acquire()
                     self._waiters.add(waiter)
             finally:
@@ -102,13 +115,14 @@ class Processes:
         with self._lock:
             has_room = len(self._all) + self._starting < self._limit
             self._starting += has_room
+            self._is_in_use = True
         return has_room
 
-    def _start(self, ctx: StepContext) -> ChildProcess:
+    def _started(self, ctx: StepContext) -> ChildProcess:
         lock = self._lock  # a fork makes another
         child = None
         try:
-            child = ChildProcess(_preparation(), _options(), self._grace, ctx.orphan_grace)
+            child = ChildProcess(self._start, ctx, self._grace)
         finally:
             with lock:
                 self._starting -= 1
@@ -143,11 +157,12 @@ class Processes:
                 due = [child for child in self._idle if child.idle_since + self._idle_timeout <= monotonic()]
                 self._idle = [child for child in self._idle if child not in due]
                 if not self._idle and not due:
-                    self._watcher = None
-                    return
+                    self._watcher, self._is_in_use = None, False
+                    break
                 left = min((child.idle_since for child in self._idle), default=0.0) + self._idle_timeout - monotonic()
             self._end_all(due)
             waiter.acquire(timeout=waitable(left))
+        self._end_start()
 
     def _end_all(self, children: list[ChildProcess]) -> None:
         for child in children:
@@ -170,6 +185,7 @@ class Processes:
         """Leave the processes to the parent: they end with it alone."""
         for child in self._all:
             child.forget()
+        self._start.forget()
         self._waiters = set()
         self._renew()
 
@@ -182,18 +198,4 @@ class Processes:
         """See to it that they have."""
         for child in self._all.copy():
             self.end(child, began + self._grace)
-
-
-def _preparation() -> dict[str, Any]:
-    """Return what a child process has to know to become like this one: as `multiprocessing` has it done."""
-    from multiprocessing import spawn  # which takes time to load
-
-    found = spawn.get_preparation_data("szal-child")
-    return {**found, "authkey": bytes(found["authkey"])}
-
-
-def _options() -> list[str]:
-    """Return the interpreter, and the options that it was started with."""
-    from multiprocessing import spawn
-
-    return [os.fsdecode(each) for each in spawn.get_command_line()[:-3]]
+        self._start.let_go()()

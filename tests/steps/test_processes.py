@@ -6,6 +6,7 @@ from processes import wait_until
 from shared_processes import SharedProcesses
 
 from szal import FlowDef, FlowMode, StepDef
+from szal.steps import child_process as child_process_module
 from szal.steps import processes as processes_module
 from szal.steps.child_process import ChildProcess
 
@@ -38,11 +39,11 @@ def print_nothing(ctx):
 
 
 def test_one_whose_program_cannot_be_imported_says_why(tmp_path, monkeypatch):
-    preparation = processes_module._preparation()
+    preparation = child_process_module.preparation()
     (tmp_path / "broken_main.py").write_text("raise RuntimeError('no')\n")
     preparation.pop("init_main_from_name", None)
     preparation["init_main_from_path"] = str(tmp_path / "broken_main.py")
-    monkeypatch.setattr(processes_module, "_preparation", lambda: preparation)
+    monkeypatch.setattr(child_process_module, "preparation", lambda: preparation)
     with SharedProcesses(1) as made, made.engine(print_nothing, isolation="process") as engine:
         result = engine.run(FlowDef("f", steps=[StepDef("a")]))
     assert result["a"].error == "a: its process ended with exit status 1 before it could begin: RuntimeError: no"
