@@ -112,7 +112,8 @@ class SharedLimits:
         with self._lock:
             if self._news.asked.pop(share, None) is None:
                 self._news.over.append(share)
-                self._ring()
+                with suppress(RuntimeError):  # whoever asks next has a thread, or its execution's lease ends
+                    self._ring()
 
     def take_turns(self, intervals: Mapping[str, float], taken: Callable[[float], object]) -> None:
         """Have *taken* called with the seconds until the next free point in time."""

@@ -7,6 +7,7 @@ has taken a point in time and has not begun: so what dies, or is held up, leaves
 import threading
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 
 import attrs
 
@@ -45,7 +46,10 @@ class Lack:
 class Permit:
     """What one attempt of *step* asks for before it begins."""
 
-    __slots__ = ("clock", "delay", "holder", "is_asking", "owner", "share", "state", "step", "timer", "told", "turn")
+    __slots__ = (
+        *("asking", "clock", "delay", "holder", "left", "owner"),
+        *("share", "state", "step", "timer", "told", "turn"),
+    )
 
     def __init__(
         self,
@@ -61,7 +65,10 @@ class Permit:
         self.clock = clock
         self.told = told
         self.state = _State.WAITING
-        self.is_asking = True
+        self.asking: int | None = threading.get_ident()
+        """The thread that asks for it, as long as it does."""
+        self.left: Callable[[], object] | None = None
+        """What there is to ask for that another run's thread could not: there was none to be had that would."""
         self.share: Share | None = None
         self.turn: Share | None = None
         """It is the next to begin of all in this engine that name one of its rates."""
@@ -98,6 +105,12 @@ class Permit:
         if self.turn is not None:
             self.turn.release()
 
+    def press(self) -> None:
+        """Ask for what was left, on the thread of its run. Raises RuntimeError where there is no thread for it."""
+        left, self.left = self.left, None
+        if left is not None:
+            left()
+
     def release(self) -> None:
         """Give back what is held, or wait no more; nothing, where that was done before. From any thread."""
         self.owner.release(self)
@@ -126,8 +139,8 @@ class Permits:
     ) -> Permit:
         """Return the permit of *step*: it is held, or *told* is called with it when it is, on any thread.
 
-        And where it is known that it has to wait for others. *clock* is the run's. Raises `ResourceHeld` as
-        `Resources.ask` does.
+        And where it is known that it has to wait for others, or what is left to be asked for. *clock* is the run's.
+        Raises `ResourceHeld` as `Resources.ask` does.
         """
         permit = Permit(self, step, holder, clock, told)
         try:
@@ -136,7 +149,7 @@ class Permits:
             self.release(permit)
             raise
         with self._lock:
-            permit.is_asking = False
+            permit.asking = None
         return permit
 
     def _ask(self, permit: Permit) -> None:
@@ -179,6 +192,7 @@ class Permits:
 
     def _shared(self, permit: Permit, share: Share) -> None:
         if not share.is_held:
+            permit.left = share.press if share.is_left else None
             permit.told(permit)
         elif self._keep(permit, share):
             self._take_turn(permit)
@@ -208,7 +222,13 @@ class Permits:
             def taken(delay: float) -> None:
                 self._grant(permit, delay)
 
-            self.resources.beyond.take_turns(intervals, taken)
+            try:
+                self.resources.beyond.take_turns(intervals, taken)
+            except RuntimeError:
+                if permit.asking == threading.get_ident():
+                    raise
+                permit.left = partial(self.resources.beyond.take_turns, intervals, taken)
+                permit.told(permit)
         else:
             self._grant(permit, self._next(intervals, permit.clock()))
 
@@ -224,6 +244,6 @@ class Permits:
                 return
             permit.delay = delay
             permit.state = _State.HELD
-            is_asking = permit.is_asking
+            is_asking = permit.asking is not None
         if not is_asking:
             permit.told(permit)

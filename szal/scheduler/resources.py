@@ -55,20 +55,20 @@ class Beyond(Protocol):
     def ask(self, share: "Share", told: Callable[[bool], object]) -> None:
         """Have *told* called, on a thread of its own: True, once there is enough of what *share* needs.
 
-        False before that, once, where it has to wait for others.
+        False before that, once, where it has to wait for others. Raises RuntimeError where no thread can be had.
         """
 
     def release(self, share: "Share") -> None:
-        """Give that back, or ask for it no more."""
+        """Give that back, or ask for it no more. Raises nothing."""
 
     def take_turns(self, intervals: Mapping[str, float], taken: Callable[[float], object]) -> None:
-        """Have *taken* called, likewise, with the seconds until the next free points in time of all these have come."""
+        """Have *taken* called, as *told* is, with the seconds until the next free points of all these have come."""
 
 
 class Share:
     """What one attempt asks for before it begins: so much of each that it *needs*, by name."""
 
-    __slots__ = ("holder", "is_asked", "needs", "order", "owner", "state", "step", "thread", "told", "waits")
+    __slots__ = ("holder", "is_asked", "is_left", "needs", "order", "owner", "state", "step", "thread", "told", "waits")
 
     def __init__(
         self,
@@ -89,6 +89,8 @@ class Share:
         self.state = _State.WAITING
         self.is_asked = False
         """Whether it was asked for beyond this engine."""
+        self.is_left = False
+        """Whether who made room for it could not ask there, for want of a thread: `press` does."""
         self.waits = False
         """Whether it is known that it has to wait there."""
         self.thread: int | None = None
@@ -107,6 +109,10 @@ class Share:
     def release(self) -> None:
         """Give back what is held, or wait no more; nothing, where that was done before. From any thread."""
         self.owner.release(self)
+
+    def press(self) -> None:
+        """Ask for it beyond this engine, where that was left. Raises RuntimeError for want of a thread."""
+        self.owner.press(self)
 
 
 @attrs.define(eq=False, repr=False)
@@ -161,17 +167,14 @@ class Resources:
             share = Share(self, step, needs, (-priority, next(self._numbers)), told, holder=holder)
             for name in needs:
                 heapq.heappush(self._queues.setdefault(name, []), (share.order, share))
-            found = self._grant(needs)
+            others = [each for each in self._grant(needs) if each is not share]
             missing = None if share.is_held else self._held_by_this_thread(share)
+        self._tell(others)
         if missing is not None:
             share.release()
-            self._tell([each for each in found if each is not share])
             raise ResourceHeld(step, missing, needs[missing])
-        try:
-            self._tell([each for each in found if not (each is share and each.is_held)])
-        except BaseException:  # there is no thread to be had that would ask beyond this engine
-            share.release()
-            raise
+        if share.is_asked:
+            self._ask_beyond(share)
         return share
 
     def release(self, share: Share) -> None:
@@ -214,12 +217,31 @@ class Resources:
         return granted
 
     def _tell(self, granted: Iterable[Share]) -> None:
-        """Tell whoever has what is granted, or ask for that beyond this engine."""
+        """Tell whoever has what is granted, or ask for that beyond this engine. They belong to any run but this one."""
         for share in granted:
             if share.is_asked and self.beyond is not None:
-                self.beyond.ask(share, partial(self._hear, share))
+                try:
+                    self.beyond.ask(share, partial(self._hear, share))
+                except RuntimeError:  # there is no thread to be had: their run is to learn of that, and not this one
+                    share.is_left = True
+                    share.told(share)
             else:
                 share.told(share)
+
+    def press(self, share: Share) -> None:
+        """Ask for *share* beyond this engine, where that was left."""
+        is_left, share.is_left = share.is_left, False
+        if is_left and share.state is _State.ASKED:
+            self._ask_beyond(share)
+
+    def _ask_beyond(self, share: Share) -> None:
+        """Ask for *share* beyond this engine, on the thread of its run; where that cannot be, nobody holds it."""
+        assert self.beyond is not None
+        try:
+            self.beyond.ask(share, partial(self._hear, share))
+        except BaseException:
+            share.release()
+            raise
 
     def _hear(self, share: Share, is_granted: bool) -> None:
         """Take note that a share is granted beyond this engine, too, or has to wait there."""

@@ -184,7 +184,10 @@ def _ask_for_permit(c: Coordinator, run: Run, node: Node) -> bool:
 def _granted(c: Coordinator, run: Run, node: Node, permit: Permit) -> None:
     """Have a step go on that has what it waited for; where it waits no more, that has been given back."""
     stage = None if run.is_over else run.stages[node.place]
-    if not (isinstance(stage, Queued) and stage.permit is permit and permit.is_held):
+    if not (isinstance(stage, Queued) and stage.permit is permit):
+        return
+    if not permit.is_held:
+        permit.press()
         return
     delay, permit.delay = permit.delay, 0.0
     if delay:

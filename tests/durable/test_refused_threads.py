@@ -10,6 +10,7 @@ from pairs import beside
 from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
+from szal.engine import shared_limits
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -173,3 +174,32 @@ def test_what_could_not_be_asked_for_among_all_engines_is_held_by_nobody(new_eng
         bounded(engine.run, FlowDef("f", steps=[step]))
     refuse()
     assert bounded(engine.run, FlowDef("f", steps=[step])).success
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_what_cannot_be_asked_for_as_another_run_gives_it_back_is_told_to_who_waits(
+    new_engine, store, refuse, monkeypatch
+):
+    """Who gives it back ends as ever. No thread asks the store by then, as nobody has asked for anything for long."""
+    monkeypatch.setattr(shared_limits, "_IDLE", 0.0)
+    store.set_capacity("api", 9)
+    go, begun = threading.Event(), threading.Event()
+
+    def call(ctx):
+        begun.set()
+        waited(go)
+
+    engine = new_engine(call, capacities={"api": 1})
+    flow = FlowDef("f", steps=[StepDef("call", resources={"api": 1})])
+    holds = engine.start(flow, execution_id="holds")
+    waited(begun)
+    waits = engine.start(flow, execution_id="waits")
+    wait_until(lambda: engine.look("waits").queued)
+    wait_until(lambda: engine._beyond._thread is None)
+    refuse("szal-limits")
+    go.set()
+    assert holds.result(timeout=20).success
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        waits.result(timeout=20)
+    refuse()
+    assert bounded(engine.run, flow).success
