@@ -37,7 +37,10 @@ def as_it_stands(run: Run, node: Node) -> StepResult:
 
 
 def waiting_here(run: Run) -> list[WaitingStep]:
-    """Return what steps wait for that their engine has only so much of, and of items the first. From any thread."""
+    """Return what steps wait for, as far as their engine knows, and of items the first. From any thread.
+
+    How much is used of what all engines share is left to the store.
+    """
     found: dict[tuple[str, str], WaitingStep] = {}
     for node, stage in _queued(run):
         for lack in stage.permit.lacks():
@@ -49,10 +52,10 @@ def waiting_here(run: Run) -> list[WaitingStep]:
                     lack.name,
                     lack.units,
                     capacity,
-                    lack.used,
+                    lack.used or 0,
                     since=stage.since,
                     rate=lack.rate,
-                    in_engine=lack.rate is None,
+                    in_engine=lack.rate is None and lack.used is not None,
                 ),
             )
     return [*found.values()]

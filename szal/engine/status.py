@@ -161,8 +161,20 @@ def with_queued(ledger: Ledger, found: ExecutionStatus) -> ExecutionStatus:
     is_asked_for = found.flow is not None and bool(Plan.of(found.flow).sharers)
     if not is_asked_for or found.state not in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
         return found
-    queued = ledger.limits.waiting(found.execution_id)
-    return attrs.evolve(found, queued=[*found.queued, *queued]) if queued else found
+    queued = [*_queued(ledger, found)]
+    return attrs.evolve(found, queued=queued) if queued else found
+
+
+def _queued(ledger: Ledger, found: ExecutionStatus) -> Iterator[WaitingStep]:
+    """Yield what its engine knows of, and what the store does; an engine asks there for few of many at a time."""
+    asked = ledger.limits.waiting(found.execution_id)
+    known = {(each.step_name, each.name) for each in asked}
+    others = [each for each in found.queued if (each.step_name, each.name) not in known]
+    is_shared = any(not (each.in_engine or each.rate) for each in others)
+    used = {use.name: use.used for use in ledger.limits.uses()} if is_shared else {}
+    for each in others:
+        yield each if each.in_engine or each.rate else attrs.evolve(each, used=used.get(each.name, 0))
+    yield from asked
 
 
 def interrupted_among(store: ExecutionStore, found: Sequence[ExecutionSummary]) -> frozenset[str]:

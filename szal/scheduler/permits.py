@@ -34,12 +34,15 @@ class _State(Enum):
 
 @attrs.frozen
 class Lack:
-    """What one attempt waits for: so many units of a resource, of which so much is used, or its time, by a rate."""
+    """What one attempt waits for: so many units of a resource, of which so much is used, or its time, by a rate.
+
+    *used* is None of what all engines of a store share: the store tells that.
+    """
 
     name: str
     units: int = 1
     capacity: float | None = None
-    used: int = 0
+    used: int | None = 0
     rate: str | None = None
 
 
@@ -91,7 +94,7 @@ class Permit:
         return (share is not None and share.is_being_asked) or (turn is not None and turn.is_held)
 
     def lacks(self) -> "list[Lack]":
-        """Return what it waits for in this engine; of what all engines of a store share, the store tells."""
+        """Return what it waits for, as far as this engine knows."""
         share, rate = self.share, self.step.rate
         if share is not None and not share.is_held:
             missing = self.owner.resources.missing(share)

@@ -191,9 +191,14 @@ class Resources:
             self.beyond.release(share)
         self._tell(granted)
 
-    def missing(self, share: Share) -> list[tuple[str, float, int]]:
-        """Return which resources *share* waits for here, each with how much there is, and how much of that is used."""
+    def missing(self, share: Share) -> list[tuple[str, float, int | None]]:
+        """Return which resources *share* waits for, each with how much there is, and how much of that is used.
+
+        None for the latter: it waits for others beyond this engine.
+        """
         with self._lock:
+            if share.state is _State.ASKED and share.waits:
+                return [(name, found, None) for name in share.needs if (found := self._beyond(name)) is not None]
             if share.state is not _State.WAITING:
                 return []
             missing = [name for name in share.needs if not self._is_next(share, name)]

@@ -174,6 +174,49 @@ class TestOneExecution:
         assert "Traceback" in said
         assert "in pay" in said
 
+    def test_steps_with_the_same_error_are_told_of_together(self) -> None:
+        steps = [StepDef(f"s{number:02}") for number in range(60)]
+
+        def handler(ctx: szal.StepContext) -> None:
+            number = int(ctx.step.name[1:])
+            if number < 15:
+                raise OSError("the disk is full")
+            if number >= 30:
+                raise KeyError(number)
+
+        with Engine.open("memory:", handler) as engine:
+            engine.run(FlowDef("f", szal.FlowMode.PARALLEL, steps=steps), execution_id="e")
+            page = wsgi(engine).test_client().get("/executions/e").text
+        said = text_of(page[page.index('id="failures"') : page.index('<div id="graph"')])
+        assert "failed s00 OSError: the disk is full Traceback" in said
+        assert "The same in 14 other steps: s01 , s02 ," in said
+        assert "s10 , … all that failed" in said
+        assert said.endswith("and 11 other errors: all that failed")
+
+    def test_what_a_step_reported_stands_at_the_step(self) -> None:
+        gate, is_told = threading.Event(), threading.Event()
+
+        def handler(ctx: szal.StepContext) -> None:
+            ctx.report({"done": 3, "of": 10})
+            is_told.set()
+            assert gate.wait(30)
+
+        with Engine.open("memory:", handler, share_progress=True) as engine:
+            run = engine.start(FlowDef("f", steps=[StepDef("a")]), execution_id="e")
+            assert is_told.wait(30)
+            said = text_of(wsgi(engine).test_client().get("/executions/e").text)
+            gate.set()
+            assert run.result(30).success
+        assert re.search(r'▶ running a .*\d \{"done": 3, "of": 10\}', said)
+
+    def test_what_is_submitted_has_not_started(self, shop: Shop) -> None:
+        shop.engine.submit(shop.each, execution_id="s", labels={"team": "a b"})
+        said = shop.text("/executions/s")
+        assert "○ created s Submitted 20" in said
+        assert "Start Cancel" in said
+        assert 'href="/?label=team%3Da+b"' in shop.client.get("/executions/s").text
+        assert 'name="label" value="team=a b"' in shop.client.get("/?label=team%3Da+b").text
+
     def test_items_that_failed_come_before_the_others(self, shop: Shop) -> None:
         shop.engine.run(shop.each, execution_id="p")
         said = shop.text("/executions/p")
@@ -364,7 +407,7 @@ class TestWhatWaits:
             waiting = "e1" if engine.look("e1").queued else "e2"
             client = wsgi(engine).test_client()
             said = text_of(client.get(f"/executions/{waiting}").text)
-            assert re.search(r"Waits ‖ paused step a waits for 'api' \(1 of 1 in use\) , since 20", said)
+            assert re.search(r"Waits ‖ waiting step a waits for 'api' \(1 of 1 in use\) , since 20", said)
             assert "queued behind k1 , which has the key customer-7" in text_of(client.get("/executions/k2").text)
             assert "Steps that wait api 1 1 1" in text_of(client.get("/waiting").text)
             gate.set()
@@ -384,8 +427,10 @@ class TestWhatWaits:
         fields = {"name": "answer", "value": '{"by": "bob"}', "signal_id": "s1", "back": "waiting"}
         for _ in range(2):  # sent twice, it is one
             answer = shop.post("/executions/order-1/signal", "/executions/order-1", **fields)
-            assert (answer.status_code, answer.location) == (303, "/waiting")
-        assert "Nothing waits for anybody" in shop.text("/waiting")
+            assert (answer.status_code, answer.location) == (303, "/waiting?done=signal&told=order-1")
+        said = shop.text(answer.location)
+        assert "Sent: order-1 goes on once somebody recovers it" in said
+        assert "Nothing waits for anybody" in said
         assert shop.engine.resume("order-1")["pay"].output == "paid for 7, approved by bob"
 
 

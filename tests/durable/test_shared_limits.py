@@ -92,6 +92,24 @@ class TestCapacities:
         assert first.result(LONG).success
         assert second.result(LONG).success
 
+    def test_of_many_that_wait_in_one_engine_each_says_so_there(self, new_engine, store):
+        """It asks the store for one of them at a time."""
+        store.set_capacity("api", 1)
+        gate = threading.Event()
+        engine = new_engine(lambda ctx: waited(gate))
+        flow = parallel(StepDef("a", resources=API))
+        runs = [engine.start(flow, execution_id=f"e{number}") for number in range(4)]
+
+        def told():
+            statuses = [engine.look(run.execution_id) for run in runs]
+            return [str(each) for status in statuses for each in status.queued]
+
+        wait_until(lambda: told() == ["waits for 'api' (1 of 1 in use)"] * 3)
+        assert store.ledger.limits.uses()[0].waiting == 1
+        gate.set()
+        assert all(run.result(LONG).success for run in runs)
+        assert told() == []
+
     def test_whoever_watches_is_told_what_a_step_waits_for_and_that_it_does_no_more(self, new_engine, store):
         """In its own engine and in another one; what is in use changes without anything being written for the step."""
         store.set_capacity("api", 1)

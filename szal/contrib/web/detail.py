@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -27,15 +27,18 @@ from szal.pictures.scale import Scale
 from szal.pictures.standing import states_of
 from szal.stores.filters import ExecutionSummary
 
-__all__ = ["Bar", "Detail", "StepLine"]
+__all__ = ["Bar", "Detail", "Failure", "StepLine"]
 
 _PAGE: Final = 100
 _FAILURES: Final = 20
+_NAMES: Final = 11
 _RELATED: Final = 200
 _ITEMS: Final = 100
 _ANCESTORS: Final = 10
 _WORDS: Final = {status: str(status) for status in StepStatus}
 _UNDOS: Final = '"undos_made":'
+_Numbered: TypeAlias = tuple[int, StepResult, str]
+"""A step: its place, how it stands, and the word for that."""
 _HEIGHT: Final = 12
 """Of a drawing of when a step ran."""
 
@@ -87,6 +90,15 @@ class StepLine:
         return None if self.checkpoint is None else self.checkpoint.traceback
 
 
+@attrs.frozen
+class Failure:
+    """Steps that failed with the same error: the first of them, the names of some others, and how many these are."""
+
+    line: StepLine
+    others: Sequence[str]
+    more: int
+
+
 @attrs.frozen(kw_only=True)
 class Detail:
     """What the page shows."""
@@ -95,7 +107,9 @@ class Detail:
     state: str
     seconds: float | None
     lines: Sequence[StepLine]
-    failures: Sequence[StepLine]
+    failures: Sequence[Failure]
+    other_failures: int
+    """How many errors there are besides."""
     counts: Mapping[str, int]
     total: int
     first: int
@@ -129,17 +143,20 @@ class Detail:
         ]
         chosen = [each for each in numbered if state in ("", each[2])]
         shown = chosen[first : first + _PAGE]
-        failed = [
-            each for each in numbered if each[1].error is not None and each[1].has_failed and not each[1].is_caught
-        ][:_FAILURES]
-        looked = _Looked(status, rows, related, [result for _, result, _ in (*shown, *failed)])
+        failed = _by_error(numbered)
+        told = failed[:_FAILURES]
+        looked = _Looked(status, rows, related, [result for _, result, _ in (*shown, *(each[0] for each in told))])
         ended, parent = status.finished_at, status.record.parent_execution_id
         return cls(
             status=status,
             state=shown_state(status.state, is_interrupted=status.is_interrupted),
             seconds=None if ended is None else (ended - status.started_at).total_seconds(),
             lines=[looked.line(*each) for each in shown],
-            failures=[looked.line(*each) for each in failed],
+            failures=[
+                Failure(looked.line(*each[0]), [result.step_name for _, result, _ in each[1:_NAMES]], len(each) - 1)
+                for each in told
+            ],
+            other_failures=len(failed) - len(told),
             counts=Counter(word for _, _, word in numbered),
             total=len(numbered),
             first=first,
@@ -149,6 +166,16 @@ class Detail:
             reruns=[each for each in related if not is_child_id(each.execution_id)],
             waits=status.waits,
         )
+
+
+def _by_error(numbered: Sequence[_Numbered]) -> list[list[_Numbered]]:
+    """Return those that failed for good, those with the same error together."""
+    found: dict[str, list[_Numbered]] = {}
+    for each in numbered:
+        error = each[1].error
+        if error is not None and each[1].has_failed and not each[1].is_caught:
+            found.setdefault(error, []).append(each)
+    return [*found.values()]
 
 
 def _seen(engine: Engine, execution_id: str) -> tuple[ExecutionStatus, dict[str, str]]:

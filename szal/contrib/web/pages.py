@@ -147,6 +147,7 @@ class _Pages:
             "execution.html",
             detail=detail,
             graph=graph_of(detail.status.flow, detail.status, link=_place_of(detail)),
+            most_drawn=MOST_DRAWN,
             asked_state=state,
             fresh_id=new_id,
             done=request.args.get("done", ""),
@@ -197,7 +198,8 @@ class _Pages:
         """Show what waits for somebody."""
         self._check("look", None)
         found = Waiting.of(store_of(self.engine()), Asked.of(request.args).after)
-        return self._page("waiting.html", waiting=found, fresh_id=new_id)
+        done, told = request.args.get("done", ""), request.args.get("told", "")
+        return self._page("waiting.html", waiting=found, fresh_id=new_id, done=done, told=told)
 
     def asset(self, file: str) -> ResponseReturnValue:
         """Give a file that comes with szal."""
@@ -212,7 +214,7 @@ class _Pages:
         self._check_act(act, execution_id)
         after = perform(self.engine(), Act(act), execution_id, request.form)
         if request.form.get("back") == "waiting":
-            return redirect(url_for(".waiting"), 303)
+            return redirect(url_for(".waiting", done=act, told=execution_id), 303)
         shown_then = request.form.get("back") or after
         return redirect(url_for(".execution", execution_id=shown_then, done=act), 303)
 

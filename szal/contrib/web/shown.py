@@ -7,7 +7,20 @@ from typing import Final
 from szal.expressions.path import Json
 from szal.legible import clean, elapsed, one_line
 
-__all__ = ["FOLDED", "MOST_QUEUED", "brief", "iso", "number", "sign", "state_class", "text", "took", "utc", "whole"]
+__all__ = [
+    "FOLDED",
+    "MOST_QUEUED",
+    "brief",
+    "iso",
+    "number",
+    "sign",
+    "state_class",
+    "text",
+    "took",
+    "utc",
+    "whole",
+    "word_of_step",
+]
 
 SIGNS: Final = {
     "completed": "✓",
@@ -44,6 +57,15 @@ def sign(state: object) -> str:
 def state_class(state: object) -> str:
     """Return the class of CSS for a state: of one that nobody knows, as somebody else wrote it, none of its own."""
     return f"s-{state}" if str(state) in SIGNS else "s-unknown"
+
+
+def word_of_step(state: object) -> str:
+    """Return the word for how a step stands: one that waits is not paused by anybody.
+
+    >>> word_of_step("paused"), word_of_step("rolled_back")
+    ('waiting', 'rolled back')
+    """
+    return "waiting" if str(state) == "paused" else str(state).replace("_", " ")
 
 
 def utc(moment: datetime | None) -> str:

@@ -13,6 +13,17 @@
     }
   }
 
+  // How long ago something began that still runs.
+  function tick() {
+    for (const place of document.querySelectorAll("[data-since]")) {
+      const seconds = Math.max(0, Math.floor((Date.now() - new Date(place.dataset.since)) / 1000));
+      const [days, hours, minutes] = [86400, 3600, 60].map((each) => Math.floor(seconds / each));
+      let told = minutes ? `${minutes}m${pad(seconds % 60)}s` : `${seconds}s`;
+      if (hours) told = days > 1 ? `${days}d${pad(hours % 24)}h` : `${hours}h${pad(minutes % 60)}m`;
+      place.textContent = (place.dataset.before || "") + told;
+    }
+  }
+
   // -- JSON that is typed ---------------------------------------------------------------------------
 
   function check(area) {
@@ -78,6 +89,7 @@
     for (const each of part.querySelectorAll("details[id]")) if (open.has(each.id)) each.open = open.get(each.id);
     for (const pick of picks()) pick.checked = picked.has(pick.value);
     localise(part);
+    tick();
     showPicks();
     if (focused >= 0) part.querySelectorAll("a, button, summary")[focused]?.focus();
     return true;
@@ -185,6 +197,8 @@
 
   for (const part of document.querySelectorAll("[data-part]")) seen.set(part, said(part));
   localise(document);
+  tick();
+  setInterval(tick, 1000);
   showPicks();
   live();
 })();
