@@ -295,6 +295,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "undo_log": "what is recorded of an undoing",
         "rollback": "undoing a run",
         "so_far": "how the steps of a run stand that have not ended",
+        "under_way": "the steps that have begun and not ended, as others are told of them",
         "spec": "what is to be run",
         "recording": "the three ways to record",
         "lineage": "which executions are whose sub-flows",

@@ -20,6 +20,7 @@ from szal.model.json import AttemptEnd, Checkpoint
 from szal.model.key import item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
+from szal.pictures.standing import seconds_of
 
 __all__ = ["logs"]
 
@@ -69,7 +70,8 @@ def _has_said(result: StepResult, kept: Checkpoint | None) -> bool:
 
 def _lines(name: str, result: StepResult, kept: Checkpoint | None) -> Iterator[str]:
     tries = f", {result.attempts} attempts" if result.attempts > 1 else ""
-    took = f" in {elapsed(result.duration)}" if result.attempts and result.status is not StepStatus.RUNNING else ""
+    seconds, is_running = seconds_of(result), result.status is StepStatus.RUNNING
+    took = "" if seconds is None else f" {'for' if is_running else 'in'} {elapsed(seconds)}"
     yield f"{clean_lines(name)[0]}: {result.status}{took}{tries}"
     if result.report is not None:
         yield f"  {moment(result.report.reported_at)} | {brief(result.report.data)}"

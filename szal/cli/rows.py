@@ -15,7 +15,7 @@ from szal.cli.text import brief, clean, elapsed, one_line
 from szal.engine.status import ExecutionStatus
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
-from szal.pictures.standing import counts_of_items
+from szal.pictures.standing import counts_of_items, seconds_of
 from szal.steps.stream import MAX_OUTPUT
 
 __all__ = [
@@ -87,7 +87,7 @@ def step_cells(console: Console, step: StepResult, state: str | None = None) -> 
         Text(name_of(step), style=DIM if step.status is StepStatus.SKIPPED else ""),
         Text(shown, style=colour),
         Text(str(step.attempts) if step.attempts else "", style="yellow" if step.attempts > 1 else ""),
-        Text(elapsed(step.duration) if step.attempts else ""),
+        Text("" if (seconds := seconds_of(step)) is None else elapsed(seconds)),
     ]
 
 

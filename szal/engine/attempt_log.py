@@ -53,8 +53,7 @@ class AttemptLog:
 
     def remember(self, step_name: str, row: Checkpoint) -> None:
         """Take note of what the *row* of a step tells of its attempts."""
-        if row.attempts or row.undos or row.traceback is not None:
-            self._before[step_name] = row
+        self._before[step_name] = row
 
     def ends(self, step_name: str) -> Sequence[AttemptEnd]:
         """Return how the last attempts ended, where there was more than one: of a single one the result tells."""

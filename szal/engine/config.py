@@ -90,7 +90,8 @@ class EngineConfig:
     `progress_sink`: called with every `StepProgress`, on the step's thread.
     `share_progress`: whether what each step under way reported last is seen from everywhere, as its `StepResult.report`
     (`Engine.look`, `Engine.watch`). It is written once a second at most, by a thread of its own: no run waits for that.
-    Without one of szal's own stores it is seen in this engine.
+    So is that a step has begun, once it has run for half a second; else that is told with the next renewal of the
+    lease. Without one of szal's own stores it is seen in this engine.
     `durability`: what a run waits to be committed ("none": nothing; "flow": all, before it ends, pauses or is undone;
     "step": also each step, before anything that depends on it starts). An `execution_id` that is given, or the flow's
     own, is recorded before anything runs, whatever it is. docs/stores.md says what a crash can lose.

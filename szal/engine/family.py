@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from szal.engine.conclusion import copy_of
 from szal.engine.lifecycle import Lifecycle
 from szal.engine.so_far import as_it_stands, waiting_here
+from szal.engine.under_way import with_steps
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop, WorkflowState
 from szal.scheduler.plan import Node
@@ -64,11 +65,13 @@ def look(lifecycle: Lifecycle, execution_id: str) -> "ExecutionStatus | None":
     for member in family_of(lifecycle):
         if member.execution_id == execution_id and member.knows_its_steps:
             run, final = member.run, member.final
-            nodes, finals = run.plan.nodes, () if final is None else run.plan.finals
+            finals = () if final is None else run.plan.finals
+            steps = {step.key: step for step in member.steps_under_way()}
+            results = [_told(member, final if final and node.place in finals else run, node) for node in run.plan.nodes]
             return ExecutionStatus(
                 record=copy_of(member.record),
                 flow=member.spec.flow,
-                results=[_told(member, final if final and node.place in finals else run, node) for node in nodes],
+                results=[with_steps(result, steps) for result in results],
                 queued=waiting_here(run),
                 is_running=member.record.state.is_live,
                 is_cancelling=run.stop is Stop.CANCELLED and member.record.state.is_live,

@@ -93,11 +93,9 @@ class Journal:
         self._places = count(max(self._seq.values(), default=-1) + 1)
 
     def keep(self, step_name: str, checkpoint: Checkpoint) -> None:
-        """Take note of what a step keeps of an earlier execution."""
-        self._kept[step_name] = checkpoint
-
-    def remember(self, step_name: str, checkpoint: Checkpoint) -> None:
-        """Take note of what the row of a step tells of its attempts: it is written with the row again."""
+        """Take note of what a step keeps of an earlier execution, and of what its row tells of attempts."""
+        if checkpoint.age:
+            self._kept[step_name] = checkpoint
         self._attempts.remember(step_name, checkpoint)
 
     def begin(self, new: "NewExecution", then: Callable[[], object]) -> None:

@@ -24,6 +24,7 @@ class _HeldLease:
     on_lost: Callable[[], None]
     on_wish: Mapping[Wish, Callable[[], None]]
     on_beat: Callable[[], None]
+    tell: Callable[[], str | None]
     is_recorded: bool
     heard: Wish = Wish.NOTHING
 
@@ -61,10 +62,12 @@ class Heartbeat:
         on_beat: Callable[[], None],
         *,
         on_pause: Callable[[], None] = lambda: None,
+        tell: Callable[[], str | None] = lambda: None,
         is_recorded: bool = True,
     ) -> None:
         """Keep the lease of *execution_id* until `drop`; *on_beat* is called with each renewal.
 
+        What *tell* returns, before that, is written with the lease: which steps have begun; None: what was, stays.
         Where it is not recorded yet, there is nothing to renew before `recorded` says that it is.
         Raises RuntimeError where no thread can be started: then it is not held.
         """
@@ -75,7 +78,7 @@ class Heartbeat:
             if not self._held:
                 self._last_beat = monotonic()
             self._held[Lease(execution_id, epoch)] = _HeldLease(
-                on_lost, {Wish.CANCEL: on_cancel, Wish.PAUSE: on_pause}, on_beat, is_recorded
+                on_lost, {Wish.CANCEL: on_cancel, Wish.PAUSE: on_pause}, on_beat, tell, is_recorded
             )
 
     def recorded(self, execution_id: str, epoch: int) -> None:
@@ -142,8 +145,9 @@ class Heartbeat:
 
     def _renew(self, held: dict[Lease, _HeldLease]) -> None:
         epochs = dict(held.keys())  # of two leases of one execution the older one is lost
+        told = {lease.execution_id: text for lease, each in held.items() if (text := _said(lease, each)) is not None}
         try:
-            kept = self._ledger.renew(Renewal(owner=self.owner, epochs=epochs, ttl=self.ttl))
+            kept = self._ledger.renew(Renewal(owner=self.owner, epochs=epochs, ttl=self.ttl, under_way=told))
         except BaseException:  # the store is away; a fence keeps others' work safe meanwhile
             logger.exception("cannot renew the leases of %d executions", len(epochs))
             self.failures += 1
@@ -215,6 +219,14 @@ def _beat(heartbeat: "weakref.ref[Heartbeat]", stop: _Flag, interval: float) -> 
         if owner is None or not owner.beat(stop):
             return
         del owner
+
+
+def _said(lease: Lease, held: _HeldLease) -> str | None:
+    try:
+        return held.tell()
+    except BaseException:  # the leases must be kept
+        logger.exception("nobody is told which steps of execution %s run", lease.execution_id)
+        return None
 
 
 def _call(lease: Lease, callback: Callable[[], None]) -> None:

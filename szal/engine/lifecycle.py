@@ -21,6 +21,7 @@ from szal.engine.rollback import Rollback, in_texts
 from szal.engine.spec import ExecutionSpec
 from szal.engine.sub_flows import Completed, SubFlows
 from szal.engine.supervised import Supervised
+from szal.engine.under_way import Told
 from szal.engine.waiting import Waits
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import Stop, WorkflowState
@@ -111,6 +112,7 @@ class Lifecycle(Supervised):
             self.sub_flows.completed.update(what.sub_flows)
         else:
             self.run = self._forward()
+        self.told = Told(0 if journal is None else journal.epoch)
         if self.shared is not None:
             self.shared.has_ended = self._has_ended
         self.final: Run | None = None
@@ -204,6 +206,8 @@ class Lifecycle(Supervised):
         """Record that the run has begun, or goes on, and have its steps started. Raises what the store raises."""
         self.started = self.scheduler.clock.monotonic()
         self.recording.open(self.record, self)
+        if self.shared is not None:
+            self.shared.follow(lambda: self.told.news(self.steps_under_way(), self.scheduler.now()), self.told.forget)
         limit = self._config.limit_of(self.spec.flow)
         ends = [self.spec.deadline, None if limit is None else self.started + limit]
         self.run.urgency = self._durations.urgency(self.spec.flow.name, self.spec.plan)

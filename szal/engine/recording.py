@@ -39,6 +39,9 @@ class Supervision(Protocol):
     def signals_due(self) -> None:
         """A signal may have come."""
 
+    def tell_under_way(self) -> str | None:
+        """Return what others are to be told of its steps that have begun; None: nothing."""
+
     def write_failed(self, error: Exception) -> None:
         """A write was lost for good."""
 
@@ -184,6 +187,7 @@ class RecordedUnderLease:
             supervision.cancel_asked,
             supervision.signals_due,
             on_pause=supervision.pause_asked,
+            tell=supervision.tell_under_way,
             is_recorded=self._new is None,
         )
         self._begin()

@@ -51,9 +51,8 @@ class RestoredItems:
             return
         else:
             return
-        if checkpoint.age:
+        if checkpoint.age or checkpoint.undos or checkpoint.attempts or checkpoint.traceback:
             self.journal.keep(key, checkpoint)
-        self.journal.remember(key, checkpoint)
         if checkpoint.undo_error is not None:
             self.not_undone[key] = checkpoint.undo_error
         run.items_before.setdefault(place, {})[index] = KeptItem(result, outcome, checkpoint.age, checkpoint.item)
@@ -70,10 +69,9 @@ class RestoredItems:
         )
         self.run.items_before.setdefault(place, {})[index] = kept
 
-    def note_whole(self, place: int, checkpoint: Checkpoint) -> None:
-        """Take note of the row of a step as a whole, if it ran over a list."""
-        if checkpoint.items is not None:
-            self._wholes.append((place, checkpoint.result, checkpoint.items))
+    def note_whole(self, place: int, result: StepResult, count: int) -> None:
+        """Take note of a step as a whole, which ran over a list of so many."""
+        self._wholes.append((place, result, count))
 
     def gather(self) -> None:
         """Give the results of steps what the rows of their items have."""

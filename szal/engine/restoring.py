@@ -56,13 +56,13 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
             continue
         place = node.place
         checkpoint = decode_checkpoint(data, name, node.step.id)
-        if checkpoint.age:
+        if checkpoint.age or checkpoint.undos or checkpoint.attempts or checkpoint.traceback:
             journal.keep(name, checkpoint)
-        journal.remember(name, checkpoint)
         if checkpoint.sub_flow is not None:
             restored.sub_flows[place] = checkpoint.sub_flow
         result, due = checkpoint.result, checkpoint.due
-        items.note_whole(place, checkpoint)
+        if checkpoint.items is not None:
+            items.note_whole(place, result, checkpoint.items)
         if checkpoint.outcome is not None or checkpoint.age:
             run.put_back(node, result, outcomes[checkpoint.outcome], checkpoint.age, is_lent=checkpoint.is_lent)
             if checkpoint.undo_error is not None:
@@ -79,12 +79,19 @@ def _restore(snapshot: "Snapshot", run: Run, journal: Journal, waits: Waits) -> 
     restored.undecided.extend(items.undecided)
     restored.not_undone.update(items.not_undone)
     run.take_back_all()
-    for node, checkpoint, due in backing_off:
+    restored.backing_off.extend(_between_attempts(run, backing_off, waits))
+    return restored
+
+
+def _between_attempts(
+    run: Run, found: list[tuple[Node, Checkpoint, float]], waits: Waits
+) -> Iterator[tuple[Node, float]]:
+    """Yield the steps that go on with another attempt, with when that is due."""
+    for node, checkpoint, due in found:
         if run.is_open(node):  # otherwise it waits for a step that is new here, and then begins anew
             run.history[node.place] = history_of(checkpoint, run, waits.now())
             run.enter(node.place, READY)
-            restored.backing_off.append((node, due))
-    return restored
+            yield node, due
 
 
 def _rows_of(run: Run, snapshot: "Snapshot") -> Iterator[tuple[str, Node | None, str]]:

@@ -1,4 +1,7 @@
-"""What steps under way report, kept for whoever looks: the last of each, written by a thread that no run waits for."""
+"""What steps under way report, kept for whoever looks: the last of each, written by a thread that no run waits for.
+
+And that they have begun, where that was a while ago: what is quick costs nothing.
+"""
 
 import json
 import logging
@@ -15,7 +18,7 @@ from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.results import StepReport
 from szal.storable import repr_of
-from szal.stores.ledger import Ledger, Report
+from szal.stores.ledger import Lease, Ledger, Report
 from szal.waiters import Flag
 
 __all__ = ["Shared", "Sharing", "report_of"]
@@ -73,11 +76,29 @@ class Shared:
         seconds = report.reported_at.timestamp()
         return Report(self.execution_id, step_name, self._epoch, seconds, _encoded(report.data), report.index)
 
+    def follow(self, news: Callable[[], str | None], lost: Callable[[], None]) -> None:
+        """Have it told, from now on, which steps have begun: what *news* returns of that, if it is not None.
+
+        *lost* is called where that could not be written.
+        """
+        if self._sharing is not None:
+            self._sharing.follow(self, Source(Lease(self.execution_id, self._epoch), news, lost))
+
     def close(self) -> None:
         """Have what was written forgotten: the run is over, or goes on elsewhere."""
         self.has_ended = lambda _: True
+        if self._sharing is not None:
+            self._sharing.leave(self)
         if self._sharing is not None and (self._last or self._epoch > 1):
             self._sharing.end(self.execution_id if self._epoch > 1 else None)
+
+
+class Source(NamedTuple):
+    """Who tells which steps of an execution have begun, under its lease."""
+
+    lease: Lease
+    news: Callable[[], str | None]
+    lost: Callable[[], None]
 
 
 class _Key(NamedTuple):
@@ -103,6 +124,7 @@ class Sharing:
         """In a process that was forked: what the parent runs, that shares."""
         self._pending: dict[_Key, StepReport] = {}  # by atomic operations only
         self._written: dict[_Key, float] = {}  # when; the thread's own
+        self._sources: dict[Shared, Source] = {}  # by atomic operations only
         self._taken_over: set[str] = set()  # executions that are over, and had another owner; by atomic operations
         self._thread: threading.Thread | None = None
         self._has_ended = Flag()
@@ -112,6 +134,15 @@ class Sharing:
         self._pending[key] = report
         self._look()
 
+    def follow(self, shared: "Shared", source: Source) -> None:
+        """Have it told which steps of a run have begun, until `leave`. Waits for nothing."""
+        self._sources[shared] = source
+        self._look()
+
+    def leave(self, shared: "Shared") -> None:
+        """Tell nothing more of a run: it is over."""
+        self._sources.pop(shared, None)
+
     def end(self, execution_id: str | None) -> None:
         """Have it seen at once what has ended; of that execution, forget also what an earlier owner wrote."""
         if execution_id is not None:
@@ -120,7 +151,7 @@ class Sharing:
         self._look()
 
     def _has_work(self) -> bool:
-        return bool(self._pending or self._written or self._taken_over)
+        return bool(self._pending or self._written or self._taken_over or self._sources)
 
     def _look(self) -> None:
         thread = self._thread
@@ -137,6 +168,7 @@ class Sharing:
             self._has_ended = Flag()
             try:
                 self._write()
+                self._tell_under_way()
             except Exception:
                 logger.exception("progress is not shared")
             self._has_ended.wait(_EVERY)
@@ -171,6 +203,19 @@ class Sharing:
         self._taken_over -= taken_over
         for key in over:
             del self._written[key]
+
+    def _tell_under_way(self) -> None:
+        """Write which steps have begun, of the runs in which that has changed: one statement for all of them."""
+        sources = {source.lease: source for source in self._sources.copy().values()}
+        news = {lease: text for lease, source in sources.items() if (text := source.news()) is not None}
+        if not news:
+            return
+        try:
+            self._ledger.tell_under_way(news)
+        except StoreError as error:
+            logger.info("which steps run is not shared just now: %s", error)
+            for lease in news:
+                sources[lease].lost()
 
 
 def report_of(row: Report) -> StepReport:

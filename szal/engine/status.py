@@ -73,8 +73,9 @@ class ExecutionStatus:
     results: Sequence[StepResult] = ()
     """How each step stands, in the flow's order; those that have not begun, or of which that is not known, are PENDING.
 
-    That a step has begun is recorded only where it must not run twice: of others it is known where they run, and after
-    a failed attempt.
+    That a step has begun is known at once where it runs. Elsewhere that is told of what has run for a while: with the
+    next renewal of the lease (every third of `EngineConfig.lease_ttl`), or where progress is shared within two seconds;
+    and at once of what must not run twice. One that runs says at which attempt, and since when.
     """
     waits: Sequence[Wait] = ()
     """What its steps wait for, where it is PAUSED."""

@@ -12,6 +12,7 @@ from szal.errors import ExecutionNotFound
 from szal.events.progress import sse_frame
 from szal.expressions.path import Json
 from szal.model.results import StepResult
+from szal.model.state import StepStatus
 from szal.number import check
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ def _shown_head(status: "ExecutionStatus") -> dict[str, Json]:
 
 def _shown_step(step: StepResult, outputs: bool) -> Json:
     shown: dict[str, Json] = {"status": str(step.status), "attempts": step.attempts, "duration": step.duration}
+    if step.status is StepStatus.RUNNING and step.started_at is not None:
+        shown["started_at"] = step.started_at.isoformat()
     if step.error is not None:
         shown["error"] = step.error
     if step.items is not None:

@@ -1,11 +1,16 @@
 """What other threads tell an execution: the heartbeat, the writer of its store, whoever cancels it."""
 
+from collections.abc import Iterator
+from typing import Self
+
 from szal.engine.rollback import Rollback
+from szal.engine.under_way import StepUnderWay, Told, under_way
 from szal.engine.waiting import Waits
 from szal.errors import LeaseLost
 from szal.model.results import ExecutionRecord
 from szal.model.state import Stop
 from szal.raised import is_a
+from szal.scheduler.call import Call
 from szal.scheduler.loop import Scheduler
 from szal.scheduler.run import Run
 
@@ -21,11 +26,30 @@ class Supervised:
     run: Run
     final: Run | None
     undo: Rollback | None
+    told: Told
+    """What others are told of its steps."""
+
+    @property
+    def children(self) -> "dict[Self, Call]":
+        """Its sub-flows under way, each with the call that it is."""
+        raise NotImplementedError
 
     @property
     def execution_id(self) -> str:
         """The id of this execution."""
         return self.record.execution_id
+
+    def steps_under_way(self) -> Iterator[StepUnderWay]:
+        """Yield its steps that have begun and not ended, and their items; what is being undone has ended."""
+        calls = [*self.children.copy().values(), *self.waits.calls()]
+        delegated = {call.node.place: call for call in calls}
+        for run in (self.run, self.final):
+            if run is not None:
+                yield from under_way(run, self.scheduler, delegated)
+
+    def tell_under_way(self) -> str | None:
+        """Return what is told of these with the lease; None: nothing."""
+        return self.told.text(self.steps_under_way(), self.scheduler.now())
 
     def lease_lost(self) -> None:
         """Stop: another process runs it now."""

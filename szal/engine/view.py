@@ -10,10 +10,11 @@ from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.sharing import report_of
 from szal.engine.spec import recorded_flow
 from szal.engine.status import ExecutionStatus, is_left_by_a_person, waits_of, with_queued
+from szal.engine.under_way import StepUnderWay, as_running, read_under_way
 from szal.errors import ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint
-from szal.model.key import is_memo
+from szal.model.key import is_memo, item_in
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.plan import Node, Plan
@@ -29,10 +30,10 @@ def status_of(store: ExecutionStore, record: ExecutionRecord) -> ExecutionStatus
     ledger = ledger_of(store)
     try:
         known = None if ledger is None else ledger.read(record.execution_id)
+        version = None if ledger is None or not record.state.is_live else ledger.version(record.execution_id)
     except ExecutionNotFound:
-        known = None
-    holder = ledger.holder(record.execution_id) if ledger is not None and record.state.is_live else None
-    found = _Known(store, record, known).status(holder, reports=True)
+        known = version = None
+    found = _Known(store, record, known).status(version)
     return found if ledger is None else with_queued(ledger, found)
 
 
@@ -63,7 +64,7 @@ class View:
         if known is None or self._version is None or not known.take(self._ledger, self._version, version):
             found = self._ledger.read(self._execution_id)
             known = _Known(self._store, _record(self._ledger, self._execution_id), found)
-        status = self._with_queued(known.status(version.holder, reports=bool(version.reports)))
+        status = self._with_queued(known.status(version))
         self._known, self._status, self._version = known, status, version
         return status
 
@@ -109,8 +110,8 @@ class _Known:
             self.record = _record(ledger, self.record.execution_id)
         return self._steps.totals() == now.steps
 
-    def status(self, holder: str | None, *, reports: bool) -> ExecutionStatus:
-        """Return what that comes to, where *holder* has its lease; whether there are *reports* of its steps."""
+    def status(self, version: Version | None) -> ExecutionStatus:
+        """Return what that comes to; *version* says who has its lease, and what is told of its steps meanwhile."""
         record, known = self.record, self._known
         ended = () if record.result is None else record.result.steps
         if known is None or known.flow is None:
@@ -121,20 +122,24 @@ class _Known:
         if self._steps is None:
             self._steps = _Steps(recorded_flow(known.flow))
             self._steps.take((*known.steps, *known.memos))
-        return self._under_way(self._steps, known, holder, reports=reports)
+        return self._under_way(self._steps, known, version)
 
-    def _under_way(self, steps: "_Steps", known: Snapshot, holder: str | None, *, reports: bool) -> ExecutionStatus:
+    def _under_way(self, steps: "_Steps", known: Snapshot, version: Version | None) -> ExecutionStatus:
         record, store, ledger = self.record, self._store, ledger_of(self._store)
         assert ledger is not None
         is_live = record.state.is_live
         paused = record.state is WorkflowState.PAUSED
+        holder = None if version is None else version.holder
         is_running = is_live and holder is not None and not is_gone(holder)
+        told = None if version is None or not is_running else version.under_way
+        begun = read_under_way(told, None if version is None else version.epoch)
+        reports = ledger.reports(record.execution_id) if version is not None and version.reports else ()
         waits = waits_of(ledger, record, steps.flow, steps.into(known)) if paused else ()
         is_left = is_live and is_left_by_a_person(record)
         return ExecutionStatus(
             record=record,
             flow=steps.flow,
-            results=steps.with_reports(ledger.reports(record.execution_id) if reports else (), known.epoch, is_running),
+            results=steps.with_reports(steps.with_begun(begun), reports, known.epoch, is_running),
             waits=waits,
             is_running=is_running,
             is_interrupted=is_left or (is_live and not is_running and record.execution_id in nobody_runs(store)),
@@ -178,9 +183,28 @@ class _Steps:
             node = self._of[name]
             self.results[node.place] = _result(node, self._checkpoints.get(name), self._items.get(name))
 
-    def with_reports(self, reports: Iterable[Report], epoch: int | None, is_running: bool) -> list[StepResult]:
-        """Return how each step stands, with what those have reported that are under way, under the lease of *epoch*."""
+    def with_begun(self, begun: Mapping[str, StepUnderWay]) -> list[StepResult]:
+        """Return how each step stands, those running that have *begun*, as far as no row tells otherwise."""
         results = [*self.results]
+        for step in begun.values():
+            node = self._of.get(step.key)
+            if node is not None and not _is_over(self._checkpoints.get(step.key), step):
+                results[node.place] = as_running(results[node.place], step)
+        items: dict[str, dict[int, StepUnderWay]] = {}
+        for step in begun.values():
+            found = None if step.key in self._of else item_in(step.key)
+            if found is not None and found[0] in self._of:
+                items.setdefault(found[0], {})[found[1]] = step
+        for name, running in items.items():
+            node, known = self._of[name], self._items.get(name, {})
+            if not results[node.place].status.has_ended:
+                results[node.place] = _with_running(node, results[node.place], known, running)
+        return results
+
+    def with_reports(
+        self, results: list[StepResult], reports: Iterable[Report], epoch: int | None, is_running: bool
+    ) -> list[StepResult]:
+        """Return *results*, with what those have reported that are under way, under the lease of *epoch*."""
         for report in reports:
             node, checkpoint = self._of.get(report.step_name), self._checkpoints.get(report.step_name)
             if node is None or report.epoch != epoch or (checkpoint is not None and checkpoint.outcome is not None):
@@ -199,6 +223,28 @@ class _Steps:
         return Snapshot(
             record=known.record, epoch=known.epoch, flow=known.flow, content_id=known.content_id, steps=rows
         )
+
+
+def _is_over(row: Checkpoint | None, step: StepUnderWay) -> bool:
+    """Whether that attempt, or that poll, has ended, by the row of its step."""
+    if row is None:
+        return False
+    if row.polls:
+        return row.polls >= step.poll
+    is_between = row.due is not None and row.result.status is StepStatus.PENDING
+    return row.outcome is not None or (is_between and row.result.attempts >= step.attempt)
+
+
+def _with_running(
+    node: Node, whole: StepResult, known: Mapping[int, StepResult], running: Mapping[int, StepUnderWay]
+) -> StepResult:
+    """Return a step over a list with the items that are *running*, beside those that are *known*."""
+    items = {**known}
+    for index, step in running.items():
+        if index not in known or not known[index].status.has_ended:
+            pending = StepResult(node.step.id, node.step.name, StepStatus.PENDING)
+            items[index] = as_running(known.get(index, pending), step)
+    return with_items(attrs.evolve(whole), items)
 
 
 def _result(node: Node, checkpoint: Checkpoint | None, items: Mapping[int, StepResult] | None) -> StepResult:

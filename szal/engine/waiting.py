@@ -64,6 +64,10 @@ class Waits:
         """How many steps wait. From any thread."""
         return len(self._waits)
 
+    def calls(self) -> list[Call]:
+        """Return the calls of the steps that wait. From any thread."""
+        return [wait.call for wait in self._waits.copy().values()]
+
     def wake(self) -> float | None:
         """Return when the next wait ends by itself (Unix time), if one does."""
         return min((wait.due for wait in self._waits.values() if wait.due is not None), default=None)

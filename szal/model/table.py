@@ -58,7 +58,7 @@ def _cells(step: Row) -> tuple[str, str, str, str, str]:
     if items:
         done = sum(item.status is StepStatus.COMPLETED for item in items)
         status += f" ({done} of {len(items)} items)"
-    time = f"{step.duration:.2f}s" if step.duration or step.attempts else ""
+    time = f"{step.duration:.2f}s" if step.duration or (step.attempts and step.status.has_ended) else ""
     attempts = str(step.attempts) if step.attempts > 1 else ""
     return step.step_name or step.step_id, status, time, attempts, _in_a_line(step.error or "")
 

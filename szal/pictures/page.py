@@ -127,7 +127,8 @@ def _step(place: int, standing: Standing, checkpoint: Checkpoint | None) -> str:
 def _ran(result: StepResult, checkpoint: Checkpoint | None) -> Iterator[str]:
     if checkpoint is None or not checkpoint.attempts:
         if result.started_at is not None:
-            yield tag("p", "began ", _time(result.started_at), said(f", took {elapsed(result.duration)}"))
+            took = f", took {elapsed(result.duration)}" if result.status is not StepStatus.RUNNING else ""
+            yield tag("p", "began ", _time(result.started_at), said(took))
         return
     first = max(result.attempts - len(checkpoint.attempts), 0) + 1
     yield _attempts(checkpoint.attempts, first, "completed")
@@ -151,7 +152,12 @@ def _items(result: StepResult) -> Iterator[str]:
     rows = [tag("tr", *(tag("th", title) for title in ("item", "state", "took", "")))]
     for index, item in ordered[:_MOST_ITEMS]:
         came_to = item.error if item.error is not None else _brief(item.output)
-        cells = (str(index), said(str(item.status)), elapsed(item.duration) if item.attempts else "", said(came_to))
+        cells = (
+            str(index),
+            said(str(item.status)),
+            elapsed(item.duration) if item.attempts and item.status.has_ended else "",
+            said(came_to),
+        )
         rows.append(tag("tr", *(tag("td", cell) for cell in cells)))
     left = len(ordered) - _MOST_ITEMS
     yield tag("h4", f"{len(ordered)} items")

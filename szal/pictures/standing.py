@@ -7,13 +7,23 @@ from typing import TypeAlias
 
 import attrs
 
+from szal.clock import utc_now
 from szal.engine.status import ExecutionStatus, Wait
 from szal.expressions.path import Json
 from szal.legible import elapsed
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 
-__all__ = ["Seen", "Standing", "counts_of_items", "results_of", "standings_of", "states_of", "states_of_steps"]
+__all__ = [
+    "Seen",
+    "Standing",
+    "counts_of_items",
+    "results_of",
+    "seconds_of",
+    "standings_of",
+    "states_of",
+    "states_of_steps",
+]
 
 Seen: TypeAlias = ExecutionStatus | FlowResult
 """An execution, as it is drawn: from a store, or what a run came to."""
@@ -93,6 +103,13 @@ def _told(result: StepResult, word: str, wait: Wait | None) -> tuple[str, str]:
         said = f"until {wait.until:%Y-%m-%d %H:%M} UTC"
     brief = " · ".join(part for part in (took, tries) if part)
     return " · ".join(part for part in (said, brief) if part), brief or said
+
+
+def seconds_of(result: StepResult) -> float | None:
+    """Return how many seconds a step took, or has taken so far; None: it has not begun, or nobody knows when it did."""
+    if result.status is StepStatus.RUNNING:
+        return None if result.started_at is None else max(0.0, (utc_now() - result.started_at).total_seconds())
+    return result.duration if result.attempts else None
 
 
 def _line_of(report: Json) -> str:

@@ -7,6 +7,7 @@ it: that becomes the stop of its runs.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from szal.errors import ExecutorBroken, LeaseLost, StoreError, describe
@@ -20,6 +21,7 @@ from szal.scheduler import again, beginning, ending, fan_out, pinned, racing, re
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Call
 from szal.scheduler.clock import REAL, Clock
+from szal.scheduler.context import StepContext
 from szal.scheduler.coordinator import Coordinator, Inbox
 from szal.scheduler.permits import Permits
 from szal.scheduler.plan import Node
@@ -216,6 +218,11 @@ class Scheduler:
         return self._c.ahead + self._c.clock.monotonic()
 
     @property
+    def ahead(self) -> float:
+        """What makes Unix time of the times of calls."""
+        return self._c.ahead
+
+    @property
     def clock(self) -> Clock:
         """The clock that all of it goes by."""
         return self._c.clock
@@ -234,6 +241,16 @@ class Scheduler:
     def interruption(self) -> BaseException | None:
         """What interrupted it, if anything did."""
         return self._c.interruption
+
+    def called(self, run: Run) -> tuple[StepContext, float] | None:
+        """Return in which handler of *run* the coordinating thread is, and since when (monotonic). From any thread.
+
+        None, too, where it has not said so: nobody could take its place there.
+        """
+        baton = self._c.baton if self._c.inline_run is run else None
+        with suppress(IndexError):  # it has come back
+            return None if baton is None else baton[0]
+        return None
 
     def is_idle(self) -> bool:
         """Whether nothing is under way: what is left waits for something from outside."""

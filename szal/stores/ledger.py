@@ -79,6 +79,8 @@ class Renewal:
     owner: str
     epochs: Mapping[str, int]
     ttl: float
+    under_way: Mapping[str, str] = attrs.field(factory=dict)
+    """Of some of these executions: which steps have begun, as whoever looks is told it; of others that stays."""
 
 
 class Wish(IntEnum):
@@ -150,6 +152,8 @@ class Version:
     """How many rows there are of steps, memos included, and the sum of their places."""
     reports: object = None
     """What is another value once a step has reported something."""
+    under_way: str | None = None
+    """Which steps have begun, as an owner has told it last; None: none has told anything."""
     more: tuple[object, ...] = ()
 
 
@@ -280,6 +284,12 @@ class Ledger(Protocol):
         """Keep *reports*, each in the place of the last of its step; forget those of steps that have *ended*.
 
         A step is named by its execution and its name. At the first failure it is raised, and nothing has happened.
+        """
+
+    def tell_under_way(self, told: Mapping[Lease, str]) -> None:
+        """Keep with these leases which steps have begun, as a `Renewal` does; with none that is held no more.
+
+        What fails is raised at the first failure.
         """
 
     def reports(self, execution_id: str) -> list[Report]:

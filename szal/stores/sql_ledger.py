@@ -1,6 +1,6 @@
 """The ledger of a store in an SQL database: one table each for definitions, leases, steps and signals."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -261,9 +261,16 @@ class SqlLedger(Ledger):
         rows = self._database.read(self._statements.version, [execution_id] * 5)
         if not rows:
             raise ExecutionNotFound(execution_id)
-        record, epoch, holder, count, places, reports, *more = rows[0]
-        steps = count, places
-        return Version(record=record, epoch=epoch, holder=holder, steps=steps, reports=reports, more=(*more,))
+        record, epoch, holder, under_way, count, places, reports, *more = rows[0]
+        return Version(
+            record=record,
+            epoch=epoch,
+            holder=holder,
+            under_way=under_way,
+            steps=(count, places),
+            reports=reports,
+            more=(*more,),
+        )
 
     def steps_since(self, execution_id: str, seq: int) -> StepRows:
         return [*map(StepRow._make, self._database.read(self._statements.steps_since, (execution_id, seq)))]
@@ -275,6 +282,13 @@ class SqlLedger(Ledger):
         transaction.many(self._statements.report, sorted((each.row() for each in reports), key=itemgetter(0, 1)))
         transaction.many(self._statements.unreport, sorted(ended))
         self._tell(sorted({each.execution_id for each in reports}), transaction)
+
+    def tell_under_way(self, told: Mapping[Lease, str]) -> None:
+        self._database.transact(partial(self._tell_under_way, told), once=True)
+
+    def _tell_under_way(self, told: Mapping[Lease, str], transaction: Transaction) -> None:
+        transaction.many(self._statements.under_way, [(text, *lease) for lease, text in sorted(told.items())])
+        self._tell(sorted({lease.execution_id for lease in told}), transaction)
 
     def reports(self, execution_id: str) -> list[Report]:
         return [Report(*row) for row in self._database.read(self._statements.reports, (execution_id,))]
@@ -348,7 +362,8 @@ class SqlLedger(Ledger):
         return self._database.transact(partial(self._renew, renewal))
 
     def _renew(self, renewal: Renewal, transaction: Transaction) -> dict[str, Wish]:
-        rows = [(renewal.ttl, execution_id, renewal.owner, epoch) for execution_id, epoch in renewal.epochs.items()]
+        owner, told = renewal.owner, renewal.under_way
+        rows = [(renewal.ttl, told.get(each), each, owner, epoch) for each, epoch in renewal.epochs.items()]
         held = transaction.rows_for(self._statements.renew, rows) if rows else []
         return {execution_id: Wish(wish) for execution_id, wish in held}
 

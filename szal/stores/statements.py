@@ -158,6 +158,8 @@ class Statements:
     # -- what steps report
     report: Statement
     """Takes what a `Report` has; nothing, where a later owner's step has reported."""
+    under_way: Statement
+    """Takes which steps have begun, an execution, and the epoch of its lease; nothing, where that is another one."""
     unreport: Statement
     """Takes an execution, and a step: forgets what that has reported."""
     reports: Statement

@@ -23,6 +23,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "wake",
         "awaits",
         "pausing",
+        "under_way",
     ),
     "szal_steps": ("execution_id", "step_name", "seq", "result", "signal_id"),
     "szal_signals": ("execution_id", "signal_id", "name", "value", "sent"),

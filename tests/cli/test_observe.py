@@ -232,7 +232,7 @@ def test_logs_has_what_a_step_said_last_and_what_a_command_printed(szal, engine,
     engine.start(FLOW, execution_id="e1")
     until_reported(database, "e1")
     assert re.search(
-        r'^two: running\n  \S+ \S+ \| \{"done": 3\}$', szal("logs", "e1", "--store", database).stdout, re.M
+        r'^two: running(?: for \S+)?\n  \S+ \S+ \| \{"done": 3\}$', szal("logs", "e1", "--store", database).stdout, re.M
     )
     szal("run", "flows:shell", "--id", "s1", "--store", database)
     assert szal("logs", "s1", "--store", database).stdout.endswith("  stdout: hello\n  stdout: bye\n")

@@ -297,7 +297,10 @@ def test_a_definition_that_is_just_being_used_again_stays(postgres_url: str) -> 
         end(store, 0)
         with outside.db.transaction():
             outside.run("SELECT 1 FROM szal_flows FOR KEY SHARE")
-            outside.run("INSERT INTO szal_leases SELECT 'e9', NULL, 1, 0, 'c', 0, 0, NULL, NULL, 0")
+            outside.run(
+                "INSERT INTO szal_leases (execution_id, epoch, expires, content_id, recoveries, cancelled)"
+                " SELECT 'e9', 1, 0, 'c', 0, 0"
+            )
             thread = Thread(target=store.remove, args=("e00000",))
             thread.start()
             waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%szal_flows%'"

@@ -290,6 +290,26 @@ def test_renewing_keeps_what_is_held_and_tells_what_is_lost(ledger: Ledger) -> N
     assert ledger.renew(Renewal(owner="me", epochs=epochs, ttl=60)) == {"e1": Wish.NOTHING, "e3": Wish.CANCEL}
 
 
+def test_which_steps_have_begun_is_kept_with_the_lease_that_it_is_told_under(ledger: Ledger) -> None:
+    epochs = {name: begun(ledger, name) for name in ("e1", "e2", "e3")}
+
+    def told(name: str) -> str | None:
+        return ledger.version(name).under_way
+
+    assert told("e1") is None
+    renewal = Renewal(owner="me", epochs=epochs, ttl=60, under_way={"e1": "one", "e2": "two"})
+    assert ledger.renew(renewal).keys() == epochs.keys()
+    assert [told(name) for name in epochs] == ["one", "two", None]
+    before = ledger.version("e1")
+    ledger.renew(Renewal(owner="me", epochs=epochs, ttl=60))
+    assert told("e1") == "one"  # nothing was told: it stays
+    ledger.tell_under_way({Lease("e1", epochs["e1"]): "new", Lease("e2", epochs["e2"] + 1): "of another lease"})
+    assert [told(name) for name in epochs] == ["new", "two", None]
+    assert ledger.version("e1") != before
+    ledger.tell_under_way({})
+    ledger.tell_under_way({Lease("unknown", 1): "nobody's"})
+
+
 def test_what_is_written_to_see_whether_it_can_be_is_not_there_afterwards(store: Store | Sink, ledger: Ledger) -> None:
     begun(ledger)
     ledger.check_writable()

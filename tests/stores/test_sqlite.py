@@ -154,6 +154,7 @@ def test_processes_and_threads_migrate_at_once(path: Path) -> None:
             ("szal", "m014_limits"),
             ("szal", "m015_reports"),
             ("szal", "m016_keys"),
+            ("szal", "m017_under_way"),
         ]
 
 

@@ -65,7 +65,8 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "flow": ("c1",),
     "add_lease": ("e1", "me", 1, 60.0, "c1", None, None),
     "take_over": ("me", 1, 60.0, 0, "e1"),
-    "renew": (60.0, "e1", "me", 1),
+    "renew": (60.0, None, "e1", "me", 1),
+    "under_way": ("{}", "e1", 1),
     "release": (None, None, "e1"),
     "send": ("s1", "go", "1", "e1"),
     "undone": ("{}", "e1", "a"),
@@ -153,7 +154,8 @@ FILL = """
     INSERT INTO szal_executions (execution_id, flow_name, data)
     SELECT 'e' || n, 'flow' || (n % 4), {record} FROM {numbers};
     INSERT INTO szal_flows SELECT 'c' || n, '{{}}' FROM {numbers};
-    INSERT INTO szal_leases SELECT 'e' || n, NULL, 1, 0, 'c1', 0, 0, NULL, NULL, 0 FROM {numbers};
+    INSERT INTO szal_leases (execution_id, epoch, expires, content_id, recoveries, cancelled, pausing)
+        SELECT 'e' || n, 1, 0, 'c1', 0, 0, 0 FROM {numbers};
     INSERT INTO szal_steps SELECT 'e' || n, 'a', 0, '{{}}', NULL FROM {numbers};
     INSERT INTO szal_steps SELECT 'e' || n, 'b', 1, '{{}}', 's' || n FROM {numbers};
     INSERT INTO szal_signals SELECT 'e' || n, 's' || n, 'go', '1', 0 FROM {numbers};

@@ -71,6 +71,7 @@ class HeldLease:
     pausing: bool = False
     wake: float | None = None
     awaits: frozenset[str] | None = None
+    under_way: str | None = None
 
     def holder(self) -> str | None:
         """Return the owner, if there is one and its time is not over."""
@@ -135,6 +136,7 @@ class Entry:
             record=self.row,
             epoch=None if lease is None else lease.epoch,
             holder=None if lease is None else lease.holder(),
+            under_way=None if lease is None else lease.under_way,
             steps=(len(self.steps), sum(seq for _, seq, _, _ in self.steps.values())),
             reports=[*self.reports.values()],
             more=(

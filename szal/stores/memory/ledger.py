@@ -1,7 +1,7 @@
 """The ledger of a memory store: what `SqlLedger` says in SQL, done to plain data."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -243,6 +243,14 @@ class MemoryLedger(Ledger):
                     entry.reports.pop(step_name, None)
         self._entries.tell({report.execution_id for report in reports})
 
+    def tell_under_way(self, told: Mapping[Lease, str]) -> None:
+        with self._entries.lock:
+            for (execution_id, epoch), text in told.items():
+                entry = self._entries.of.get(execution_id)
+                if entry is not None and entry.lease is not None and entry.lease.epoch == epoch:
+                    entry.lease = attrs.evolve(entry.lease, under_way=text)
+        self._entries.tell({lease.execution_id for lease in told})
+
     def reports(self, execution_id: str) -> list[Report]:
         with self._entries.lock:
             entry = self._entries.of.get(execution_id)
@@ -304,7 +312,8 @@ class MemoryLedger(Ledger):
                 entry = self._entries.of.get(execution_id)
                 lease = None if entry is None else entry.lease
                 if entry is not None and lease is not None and (lease.owner, lease.epoch) == (renewal.owner, epoch):
-                    entry.lease = attrs.evolve(lease, expires=expires)
+                    told = renewal.under_way.get(execution_id, lease.under_way)
+                    entry.lease = attrs.evolve(lease, expires=expires, under_way=told)
                     wished = Wish.PAUSE if lease.pausing else Wish.NOTHING
                     held[execution_id] = Wish.CANCEL if lease.cancelled else wished
         return held

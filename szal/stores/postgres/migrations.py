@@ -139,6 +139,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_KEYS,
         ),
     ),
+    # Which steps have begun, as the owner of a lease tells it when that is renewed.
+    ("m019_under_way", ("ALTER TABLE szal.szal_leases ADD COLUMN IF NOT EXISTS under_way TEXT",)),
 )
 _LOCK = 0x737A616C  # "szal": the advisory lock of whoever migrates
 _APPLIED = "CREATE TABLE IF NOT EXISTS szal.szal_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"

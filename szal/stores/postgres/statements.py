@@ -378,7 +378,7 @@ STATEMENTS = PostgresStatements(
     ),
     version=Statement(
         f"""
-        SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, rows.count, rows.sum,
+        SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, l.under_way, rows.count, rows.sum,
             (SELECT sum(reported) FROM szal.szal_reports WHERE execution_id = %s),
             l.cancelled, l.pausing, l.wake, (SELECT count(*) FROM szal.szal_signals WHERE execution_id = %s),
             CASE WHEN {STATE} = 'RollingBack' THEN
@@ -415,13 +415,14 @@ STATEMENTS = PostgresStatements(
     renew=Statement(
         f"""
         WITH given AS MATERIALIZED (
-            SELECT * FROM unnest(%b::float8[], %b::text[], %b::text[], %b::bigint[])
-            AS r (ttl, execution_id, owner, epoch)
+            SELECT * FROM unnest(%b::float8[], %b::text[], %b::text[], %b::text[], %b::bigint[])
+            AS r (ttl, under_way, execution_id, owner, epoch)
         ), free AS (
-            SELECT l.execution_id, r.ttl FROM szal.szal_leases AS l JOIN given AS r USING (execution_id)
+            SELECT l.execution_id, r.ttl, r.under_way FROM szal.szal_leases AS l JOIN given AS r USING (execution_id)
             WHERE l.owner = r.owner AND l.epoch = r.epoch ORDER BY l.execution_id FOR NO KEY UPDATE OF l SKIP LOCKED
         ), renewed AS (
-            UPDATE szal.szal_leases AS l SET expires = {NOW} + f.ttl FROM free AS f
+            UPDATE szal.szal_leases AS l
+            SET expires = {NOW} + f.ttl, under_way = coalesce(f.under_way, l.under_way) FROM free AS f
             WHERE l.execution_id = f.execution_id
         )
         SELECT l.execution_id, {_WISH} FROM szal.szal_leases AS l JOIN given AS r USING (execution_id)
@@ -604,6 +605,17 @@ STATEMENTS = PostgresStatements(
         """,
         by="Ledger.report",
         indexes="szal_reports_pkey",
+    ),
+    under_way=Statement(  # a lease that somebody is at is left out: it is told again
+        """
+        UPDATE szal.szal_leases AS l SET under_way = f.under_way FROM (
+            SELECT l.execution_id, r.under_way FROM szal.szal_leases AS l
+            JOIN unnest(%b::text[], %b::text[], %b::bigint[]) AS r (under_way, execution_id, epoch) USING (execution_id)
+            WHERE l.epoch = r.epoch ORDER BY l.execution_id FOR NO KEY UPDATE OF l SKIP LOCKED
+        ) AS f WHERE l.execution_id = f.execution_id
+        """,
+        by="Ledger.tell_under_way",
+        indexes="szal_leases_pkey",
     ),
     reports=Statement(
         "SELECT execution_id, step_name, epoch, reported, data, item FROM szal.szal_reports WHERE execution_id = %s",

@@ -1,6 +1,6 @@
 """The ledger of a store seen through a sink: what an execution writes as it goes is queued, and the rest goes past."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from szal.model.bounds import Bounds
 from szal.stores.ledger import (
@@ -127,6 +127,9 @@ class SinkLedger(Ledger):
 
     def report(self, reports: Sequence[Report], ended: Collection[tuple[str, str]] = ()) -> None:
         self._behind.report(reports, ended)  # who reports waits for nothing, and nothing waits for that
+
+    def tell_under_way(self, told: Mapping[Lease, str]) -> None:
+        self._behind.tell_under_way(told)
 
     def reports(self, execution_id: str) -> list[Report]:
         return self._behind.reports(execution_id)

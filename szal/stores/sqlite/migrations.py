@@ -181,6 +181,13 @@ def m016_keys(db: Database) -> None:
         db.execute(statement)
 
 
+@MIGRATIONS()
+def m017_under_way(db: Database) -> None:
+    """Keep with a lease which steps have begun, as its owner tells it when that is renewed."""
+    if "under_way" not in db["szal_leases"].columns_dict:
+        db.execute("ALTER TABLE szal_leases ADD COLUMN under_way TEXT")
+
+
 with closing(Database(memory=True, execute_plugins=False)) as _empty:
     _NAMES = [migration.name for migration in MIGRATIONS.pending(_empty)]
 _STRUCTURE = """

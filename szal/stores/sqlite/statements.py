@@ -214,7 +214,7 @@ STATEMENTS = Statements(
     ),
     version=Statement(
         f"""
-        SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, rows.count, rows.sum,
+        SELECT e.head, l.epoch, CASE WHEN l.expires > {NOW} THEN l.owner END, l.under_way, rows.count, rows.sum,
             (SELECT sum(reported) FROM szal_reports WHERE execution_id = ?),
             l.cancelled, l.pausing, l.wake, (SELECT count(*) FROM szal_signals WHERE execution_id = ?),
             CASE WHEN e.state = 'RollingBack' THEN
@@ -248,7 +248,8 @@ STATEMENTS = Statements(
     ),
     renew=Statement(
         f"""
-        UPDATE szal_leases SET expires = {NOW} + ? WHERE execution_id = ? AND owner = ? AND epoch = ?
+        UPDATE szal_leases SET expires = {NOW} + ?, under_way = coalesce(?, under_way)
+        WHERE execution_id = ? AND owner = ? AND epoch = ?
         RETURNING execution_id, {_WISH}
         """,
         by="Ledger.renew",
@@ -378,6 +379,11 @@ STATEMENTS = Statements(
     ),
     unreport=Statement(
         "DELETE FROM szal_reports WHERE execution_id = ? AND step_name = ?", by="Ledger.report", indexes=OF_REPORTS
+    ),
+    under_way=Statement(
+        "UPDATE szal_leases SET under_way = ? WHERE execution_id = ? AND epoch = ?",
+        by="Ledger.tell_under_way",
+        indexes=OF_LEASES,
     ),
     reports=Statement(
         "SELECT execution_id, step_name, epoch, reported, data, item FROM szal_reports WHERE execution_id = ?",
