@@ -178,9 +178,10 @@ class TestWhatIsDone:
     def test_what_cannot_be_done_is_told(self, browser: Browser, engine: Engine, waits: str) -> None:
         browser.expect(409)
         browser.go(f"/executions/{waits}")
+        browser.driver.execute_script("window.cancel = document.querySelector('form[action$=\"/cancel\"]')")
         engine.cancel(waits)
         engine.resume(waits)
-        browser.driver.execute_script("document.querySelector('form[action$=\"/cancel\"]').submit()")
+        browser.driver.execute_script("document.body.append(cancel); cancel.submit()")  # which is about to go
         browser.until("That cannot be done", "it has ended")
 
 

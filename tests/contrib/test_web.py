@@ -407,7 +407,7 @@ class TestWhatWaits:
             waiting = "e1" if engine.look("e1").queued else "e2"
             client = wsgi(engine).test_client()
             said = text_of(client.get(f"/executions/{waiting}").text)
-            assert re.search(r"Waits ‖ waiting step a waits for 'api' \(1 of 1 in use\) , since 20", said)
+            assert re.search(r"Waits ‖ step a waits for 'api' \(1 of 1 in use\) , since 20", said)
             assert "queued behind k1 , which has the key customer-7" in text_of(client.get("/executions/k2").text)
             assert "Steps that wait api 1 1 1" in text_of(client.get("/waiting").text)
             gate.set()
