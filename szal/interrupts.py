@@ -59,7 +59,7 @@ class Interrupts:
         self._in_handler = in_handler
         self._before: dict[int, Any] = {}
         self._since = 0.0  # when `pending` was raised
-        self._pid = os.getpid()
+        self._pid = 0  # of the process that entered it
 
     def __enter__(self) -> Self:
         if threading.get_ident() == threading.main_thread().ident:
@@ -82,9 +82,9 @@ class Interrupts:
         return pending
 
     def _install(self) -> None:
+        self._pid = os.getpid()
         before, handle = self._before, self._handle
-        for number in _SIGNALS:
-            current = _handler_of(number)
+        for number, current in zip(_SIGNALS, map(_handler_of, _SIGNALS), strict=True):
             if callable(current):
                 before[number] = current
                 _handle_by(number, handle)

@@ -1,12 +1,12 @@
 """The executions that one engine runs now, by id: each is run once at a time."""
 
 import math
-import os
 from functools import partial
 
 from szal.clock import monotonic
 from szal.engine.driver import Driver
 from szal.errors import ConcurrencyKeyTaken, EngineClosed
+from szal.process_events import enroll_renewal
 from szal.waiters import Waiters, wait_unless, wake_all
 
 __all__ = ["ActiveRuns"]
@@ -19,11 +19,15 @@ class ActiveRuns:
     """
 
     def __init__(self) -> None:
-        self._runs: dict[str, Driver | object] = {}  # an object: other work on that execution
-        self._pid = os.getpid()
-        self._keys: dict[str, str] = {}  # which execution has a concurrency key, where no store says so
         self._is_closed = False
         self._waiters: Waiters = set()
+        self._renew()
+        enroll_renewal(self, ActiveRuns._renew)
+
+    def _renew(self) -> None:
+        """Forget all: what the parent of a fork runs does not run here."""
+        self._runs: dict[str, Driver | object] = {}  # an object: other work on that execution
+        self._keys: dict[str, str] = {}  # which execution has a concurrency key, where no store says so
 
     def check_open(self) -> None:
         """Raise `EngineClosed` once the engine is closed."""
@@ -38,12 +42,12 @@ class ActiveRuns:
     def close(self) -> bool:
         """Take no further run; return whether none is left."""
         self._is_closed = True
-        return not self._here()
+        return not self._runs
 
     def take(self, execution_id: str, holder: Driver | object) -> bool:
         """Take an id for a run, or for other work on that execution; False where it is taken."""
         self.check_open()
-        taken = self._here().setdefault(execution_id, holder) is holder
+        taken = self._runs.setdefault(execution_id, holder) is holder
         if taken and self._is_closed:  # closed meanwhile: either this is seen there, or that here
             self.give_back(execution_id, holder)
             self.check_open()
@@ -51,13 +55,12 @@ class ActiveRuns:
 
     def give_back(self, execution_id: str, holder: Driver | object) -> bool:
         """Free an id, if it is still *holder*'s; return whether the engine is closed and that was the last."""
-        runs = self._here()
-        if runs.get(execution_id) is holder:
-            for key in [key for key, name in self._keys.copy().items() if name == execution_id]:
+        if self._runs.get(execution_id) is holder:
+            for key in [key for key, name in self._keys.copy().items() if name == execution_id] if self._keys else ():
                 self._keys.pop(key, None)
-            del runs[execution_id]
+            del self._runs[execution_id]
         wake_all(self._waiters)
-        return self._is_closed and not runs
+        return self._is_closed and not self._runs
 
     def take_key(self, key: str, execution_id: str) -> None:
         """Have an execution that runs have a concurrency key until its id is given back.
@@ -96,15 +99,15 @@ class ActiveRuns:
 
     def _others(self) -> list[str]:
         """Return what is left that the caller is not in: a handler, or a signal handler in the midst of a run."""
-        runs = self._here().copy().items()
+        runs = self._runs.copy().items()
         return [name for name, holder in runs if not (isinstance(holder, Driver) and holder.is_around())]
 
     def __contains__(self, execution_id: str) -> bool:
-        return execution_id in self._here()
+        return execution_id in self._runs
 
     def all(self) -> list[Driver]:
         """Return all runs."""
-        return [holder for holder in self._here().copy().values() if isinstance(holder, Driver)]
+        return [holder for holder in self._runs.copy().values() if isinstance(holder, Driver)]
 
     def drain(self) -> None:
         """Have nothing new started in any of them."""
@@ -113,14 +116,8 @@ class ActiveRuns:
 
     def ids(self) -> list[str]:
         """Return the ids of all."""
-        return [*self._here()]
+        return [*self._runs]
 
     def having(self, execution_id: str) -> list[Driver]:
         """Return the run of an execution, or the one that it is a sub-flow of: one at most."""
         return [driver for driver in self.all() if driver.has(execution_id)]
-
-    def _here(self) -> dict[str, Driver | object]:
-        """Return the runs of this process: what the parent of a fork runs does not run here."""
-        if self._pid != os.getpid():
-            self._pid, self._runs, self._keys = os.getpid(), {}, {}
-        return self._runs

@@ -14,7 +14,7 @@ from szal.engine.secrets import Hidden, had_later, hide, told_masked
 from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs, unbound
 from szal.errors import ExecutionNotFound, FlushTimeout, InvalidInputs, SzalError
 from szal.expressions.path import Json
-from szal.model.bounds import ANYTHING
+from szal.model.bounds import ANYTHING, Bounds
 from szal.model.concurrency import key_of
 from szal.model.fields import problem_of_text
 from szal.model.flow import Defined, FlowDef, definition_of
@@ -121,22 +121,13 @@ class Admission:
             file=flow.file,
             concurrency_key=self._key_of(flow, given),
         )
-        return ExecutionSpec(
-            flow=flow,
-            plan=plan,
-            binding=binding,
-            record=record,
-            id_from=id_from,
-            token=cancel,
-            secrets=given.secrets,
-            redaction=redaction,
-        )
+        secrets = given.secrets
+        return ExecutionSpec(flow, plan, binding, record, id_from, cancel, secrets=secrets, redaction=redaction)
 
     def _key_of(self, flow: FlowDef, given: "Hidden") -> str | None:
         """Return the key of an execution that is given that. Raises `InvalidInputs`."""
         key = key_of(flow.name, flow.concurrency_key, given.recorded, given.secrets)
-        bounds = ANYTHING if self._ledger is None else self._ledger.bounds
-        if key is not None and (problem := bounds.problem_of_key(key)) is not None:
+        if key is not None and (problem := self._bounds.problem_of_key(key)) is not None:
             raise InvalidInputs(flow.name, (f"the concurrency_key that they make {problem}",))
         return key
 
@@ -146,17 +137,23 @@ class Admission:
         if self._config.storage is not None:
             yield from map(definition_of, self._config.storage.list())
 
+    @property
+    def _bounds(self) -> Bounds:
+        """What the store can hold."""
+        return ANYTHING if self._ledger is None else self._ledger.bounds
+
     def check_id(self, execution_id: str | None) -> None:
         """Raise TypeError or ValueError for what can be no execution's id."""
-        if not isinstance(execution_id, str | None):
-            raise TypeError(f"execution_id must be a string, not {type(execution_id).__name__}: use str()")
+        if execution_id is None:
+            return
+        given: object = execution_id
+        if not isinstance(given, str):
+            raise TypeError(f"execution_id must be a string, not {type(given).__name__}: use str()")
         if execution_id == "":
             raise ValueError("execution_id is empty")
-        bounds = ANYTHING if self._ledger is None else self._ledger.bounds
-        if execution_id is not None:
-            problem = problem_of_text(execution_id) or bounds.problem_of_key(execution_id)
-            if problem is not None:
-                raise ValueError(f"execution_id {problem}")
+        problem = problem_of_text(execution_id) or self._bounds.problem_of_key(execution_id)
+        if problem is not None:
+            raise ValueError(f"execution_id {problem}")
 
     def check_asked_for(self, execution_id: str) -> None:
         """Raise TypeError for what is no id, and `ExecutionNotFound` for one that no store can have."""

@@ -41,16 +41,8 @@ def result_of(spec: ExecutionSpec, run: Run, took: float, state: WorkflowState, 
     shown = cast("list[StepResult]", steps)
     if spec.redaction.is_active:
         shown = list(map(spec.redaction.result, shown))
-    return FlowResult(
-        spec.flow.name,
-        shown,
-        took,
-        success=state is WorkflowState.COMPLETED,
-        rolled_back=state is WorkflowState.ROLLED_BACK,
-        execution_id=spec.record.execution_id,
-        state=state,
-        error=error,
-    )
+    completed, undone = state is WorkflowState.COMPLETED, state is WorkflowState.ROLLED_BACK
+    return FlowResult(spec.flow.name, shown, took, completed, undone, spec.record.execution_id, state, error)
 
 
 def reason_of(run: Run, undo: Rollback | None) -> str | None:

@@ -223,11 +223,10 @@ class Driver:
     def _ended(self, lifecycle: Lifecycle, result: FlowResult) -> None:
         self._store_error = lifecycle.store_error
         self._result = result
-        look = partial(family.look, lifecycle, self.execution_id)
         if self._execution is not None:
-            self._execution.last = look()
+            self._execution.last = family.look(lifecycle, self.execution_id)
         if not lifecycle.record.state.is_live:
-            self._host.has_ended(self.execution_id, look)
+            self._host.has_ended(self.execution_id, partial(family.look, lifecycle, self.execution_id))
         self.has_paused = result.state is WorkflowState.PAUSED
 
     def _finish(self, error: BaseException | None = None) -> None:

@@ -92,10 +92,11 @@ class Engine(Fleet):
         if retry_failed:
             spec = attrs.evolve(spec, retries_failed=True)
         driver = self._driver(spec.record.execution_id)
-        with contextlib.suppress(NotAdmitted):
+        try:
             return driver.run(partial(self._admission.admit, spec))
-        if execution_id is not None:
-            raise ExecutionOwned(execution_id)
+        except NotAdmitted:
+            if execution_id is not None:
+                raise ExecutionOwned(execution_id) from None
         spec = under_new_id(spec)
         driver = self._driver(spec.record.execution_id)
         return driver.run(partial(self._admission.admit, spec))

@@ -1,6 +1,5 @@
 """One execution from its first record to its last: its states, its steps, its undoing, its result."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -89,9 +88,8 @@ class Lifecycle(Supervised):
         self._audience = audience
         self._processes = processes
         self.record = copy_of(spec.record)  # the result becomes part of it, and leads to frames that hold the spec
-        self.reporter = Reporter(
-            config, spec.flow.name, self.execution_id, scheduler.now, audience.watched(self.execution_id)
-        )
+        execution_id = self.record.execution_id
+        self.reporter = Reporter(config, spec.flow.name, execution_id, scheduler.now, audience.watched(execution_id))
         self.started = 0.0
         self._before = 0.0
         """How long it had been there when it was taken up here."""
@@ -104,9 +102,10 @@ class Lifecycle(Supervised):
         self.sub_flows = SubFlows(spec, config, resolver, leased)
         self._launcher = Launcher(scheduler, self.waits, self.sub_flows, self._make_child)
         journal = self.recording.journal
-        self.shared = audience.shared(self.execution_id, 0 if journal is None else journal.epoch, self.reporter.changed)
+        self.shared = audience.shared(execution_id, 0 if journal is None else journal.epoch, self.reporter.changed)
         """What its steps have reported last, where that is shared."""
-        self._launcher.keeps_completed = spec.rolls_back and leased is None
+        self._rolls_back = spec.rolls_back
+        self._launcher.keeps_completed = self._rolls_back and leased is None
         if isinstance(what, Completed):
             self.run = what.run
             self.sub_flows.completed.update(what.sub_flows)
@@ -147,45 +146,35 @@ class Lifecycle(Supervised):
     def _forward(self) -> Run:
         spec, config, journal = self.spec, self._config, self.recording.journal
         results: list[StepResult | None] = [None] * len(spec.plan.nodes)
+        # Names of arguments would cost as much as a step of a chain: what is not given is set.
         info = RunInfo(
-            flow_name=spec.flow.name,
-            execution_id=self.execution_id,
-            inputs=spec.inputs,
-            plan=spec.plan,
-            results=results,
-            settled_as=[0] * len(results) if spec.plan.starts_early else [],
-            cwd=self.record.cwd,
-            token=spec.token,
-            progress=config.progress_sink if self.shared is None else self.shared.into(config.progress_sink),
+            spec.flow.name,
+            self.execution_id,
+            spec.inputs,
+            spec.plan,
+            results,
+            [0] * len(results) if spec.plan.starts_early else [],
             is_recorded=self.recording.encode is not None,
-            clock=self.scheduler.clock,
-            lease=None if journal is None else (self.execution_id, journal.epoch),
             redaction=spec.redaction,
             memos=Memos(None if journal is None else journal.memo, spec.redaction),
-            log=journal,
-            orphan_grace=math.inf if journal is None else config.lease_ttl * _ORPHANS_SHARE,
         )
-        return Run(
-            plan=spec.plan,
-            handlers=self._surrounded(spec.binding.forward),
-            results=results,
-            info=info,
-            new_context=partial(StepContext, info),
-            on_done=self._forward_done,
-            watch=self.reporter if self.reporter.has_listeners else None,
-            launch=self._launcher.launch,
-            end_sub_flow=self._end_sub_flow,
-            on_stop=self._stopped,
-            on_failing=self._failing if spec.rolls_back else None,
-            fail_fast=self._fail_fast if spec.flow.fail_fast else None,
-            on_undecided=None if journal is None else self._needs_decision,
-            log=journal,
-            commit_first=journal is not None and config.durability == "step",
-            encode=self.recording.encode,
-            inline=spec.token is None and not is_elsewhere(spec.flow, spec.plan, config),
-            inline_as=config.inline,
-            relievable=journal is not None,
-        )
+        info.cwd, info.token, info.clock = self.record.cwd, spec.token, self.scheduler.clock
+        info.progress = config.progress_sink if self.shared is None else self.shared.into(config.progress_sink)
+        handlers = self._surrounded(spec.binding.forward)
+        run = Run(spec.plan, handlers, results, info, self._forward_done, partial(StepContext, info))
+        run.watch = self.reporter if self.reporter.has_listeners else None
+        run.launch, run.end_sub_flow, run.on_stop = self._launcher.launch, self._end_sub_flow, self._stopped
+        run.on_failing = self._failing if self._rolls_back else None
+        run.fail_fast = self._fail_fast if spec.flow.fail_fast else None
+        run.encode = self.recording.encode
+        run.inline = spec.token is None and not is_elsewhere(spec.flow, spec.plan, config)
+        run.inline_as = config.inline
+        if journal is not None:
+            info.log, info.lease = journal, (self.execution_id, journal.epoch)
+            info.orphan_grace = config.lease_ttl * _ORPHANS_SHARE
+            run.log, run.on_undecided, run.relievable = journal, self._needs_decision, True
+            run.commit_first = config.durability == "step"
+        return run
 
     def _surrounded(self, handlers: Sequence[Handler | None]) -> Sequence[Handler | None]:
         """Return what does each step, within what the engine has around it, wherever that is."""
@@ -367,7 +356,7 @@ class Lifecycle(Supervised):
 
     def _forward_done(self, run: Run) -> None:
         failed = run.failed or run.stop is not None
-        if failed and self.spec.rolls_back:
+        if failed and self._rolls_back:
             if self.record.state is not _ROLLING_BACK:
                 self._become(_ROLLING_BACK)
                 self.recording.save(self.record)

@@ -35,8 +35,8 @@ class Reporter:
         now: Callable[[], float] = clock.wall,
         heard: Callable[[], object] | None = None,
     ) -> None:
-        self._sinks = config.sinks
-        self._sink = config.sinks.emit
+        self._sinks = sinks = config.sinks
+        self._sink = sinks.emit
         self._metrics = config.step_type_metrics
         self._flow_name = flow_name
         self._execution_id = execution_id

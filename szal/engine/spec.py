@@ -115,7 +115,8 @@ def bind(flow: FlowDef, plan: Plan, resolver: Resolver, config: EngineConfig, *,
             hints = tuple(why_not_done(undone, resolver, flow.name))
             raise HandlerNotFound(tuple(step.name for step in undone), hints=hints)
     named = resolver.all_done_when(flow.name)
-    for place in {*plan.may_be_done, *(plan.places[name] for name in named if name in plan.places)}:
+    by_name = [plan.places[name] for name in named if name in plan.places]
+    for place in {*plan.may_be_done, *by_name} if by_name else plan.may_be_done:
         step = steps[place]
         is_done = step.done_when or named.get(step.name) or (is_up_to_date if has_files(step.config) else None)
         if is_done is not None and (handler := forward[place]) is not None:
@@ -323,7 +324,7 @@ class IdFrom(Enum):
     """It is new: nobody has it."""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, slots=False)  # with slots it takes three times as long to make
 class ExecutionSpec:
     """What is to be run, checked and compiled. With a `snapshot` it goes on where that left off."""
 

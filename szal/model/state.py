@@ -9,6 +9,9 @@ __all__ = ["StepStatus", "Stop", "WorkflowState"]
 class NamedEnum(enum.Enum):
     """An enum whose value is its name in JSON ("RolledBack") and whose `str` is snake case ("rolled_back")."""
 
+    __hash__ = object.__hash__
+    """By identity, as they are compared: that of `Enum` is a call of Python for each look-up in a dict."""
+
     def __str__(self) -> str:
         return self.name.lower()
 

@@ -13,9 +13,9 @@ __all__ = ["begin"]
 def begin(c: Coordinator, run: Run) -> None:
     """Start *run*; its `on_done` is called, on this thread, when every step has its result."""
     c.runs[run] = None
+    run.start(c.ready, c.tally)
     c.pins = c.pins or run.pins
     c.shares = c.shares or bool(run.plan.sharers)
-    run.start(c.ready, c.tally)
     if run.deadline is not None:
         run.timer = c.timers.add(run.deadline, partial(stopping.stop_run, c, run, Stop.TIMED_OUT))
     if not run.unsettled:

@@ -145,5 +145,5 @@ def check_token(cancel: object) -> None:
 
     >>> check_token(None)
     """
-    if not isinstance(cancel, CancellationToken | None):
+    if cancel is not None and not isinstance(cancel, CancellationToken):
         raise TypeError(f"cancel must be a CancellationToken, not {type(cancel).__name__}")

@@ -17,10 +17,9 @@ import attrs
 from szal.model.state import Stop
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.backlog import Backlog
-from szal.scheduler.clock import REAL, Clock
+from szal.scheduler.clock import Clock
 from szal.scheduler.context import StepContext
 from szal.scheduler.permits import Permits
-from szal.scheduler.resources import Resources
 from szal.scheduler.run import Ready, Run
 from szal.scheduler.stage import Tally
 from szal.scheduler.timers import Timers
@@ -190,6 +189,11 @@ class Coordinator:
     grace: float
     on_abandoned: Callable[[Attempt], None]
     inbox: Inbox
+    stop_for: Callable[[BaseException], Stop]
+    """Which stop an interruption is."""
+    clock: Clock
+    permits: Permits
+    """What steps of all runs of the engine share."""
     timers: Timers = attrs.field(factory=Timers)
     tally: Tally = attrs.field(factory=Tally)
     runs: dict[Run, None] = attrs.field(factory=dict)
@@ -200,8 +204,6 @@ class Coordinator:
     """What may start, needs a worker, and found none free."""
     granted: deque[Ready] = attrs.field(factory=deque)
     """What may start and has what it shares with others, and found no worker free: it is next to get one."""
-    permits: Permits = attrs.field(factory=lambda: Permits(Resources({})))
-    """What steps of all runs of the engine share."""
     pinned: Backlog = attrs.field(factory=Backlog)
     """What may start, and is done on this thread only."""
     shares: bool = False
@@ -234,8 +236,6 @@ class Coordinator:
     Each call, or chain of calls, has a list of its own: who stands by for one never takes the baton of another."""
     relief: Relief | None = None
     """Who stands by to take this thread's place, if the handler does not end (`relief`)."""
-    stop_for: Callable[[BaseException], Stop] = lambda _: Stop.CANCELLED
-    """Which stop an interruption is."""
     take_up: "Callable[[Coordinator, Run], None]" = lambda _, __: None
     """Begins the items of steps that had begun theirs (`fan_out`), before the rest of a run is skipped."""
     afterwards: list[Callable[[], None]] = attrs.field(factory=list)
@@ -243,7 +243,6 @@ class Coordinator:
     interruption: BaseException | None = None
     """The first one, which is raised in the end."""
     variables: contextvars.Context = attrs.field(factory=contextvars.copy_context)
-    clock: Clock = REAL
     ahead: float = attrs.field(init=False)
     """By how much Unix time is ahead of the monotonic clock: taken once, so that no clock that is set since dates a
     step of a run."""

@@ -67,17 +67,9 @@ class Scheduler:
     ) -> None:
         inbox = Inbox()
         submits = (threads.daemon,) if background else (threads.pooled, threads.daemon)
-        self._c = Coordinator(
-            pooled=WorkerPool(submits, limit, inbox.finished),
-            limited=WorkerPool((threads.daemon,), limit, inbox.finished),
-            limit=limit,
-            grace=grace,
-            on_abandoned=on_abandoned,
-            inbox=inbox,
-            stop_for=stop_for,
-            clock=clock,
-            permits=Permits(Resources({})) if permits is None else permits,
-        )
+        pooled, limited = (WorkerPool(each, limit, inbox.finished) for each in (submits, (threads.daemon,)))
+        permits = Permits(Resources({})) if permits is None else permits
+        self._c = Coordinator(pooled, limited, limit, grace, on_abandoned, inbox, stop_for, clock, permits)
         self._c.take_up = fan_out.take_up
         self.variables = self._c.variables
         """Every handler is called with a copy of this context."""
@@ -273,7 +265,7 @@ class Scheduler:
     def drive(self) -> None:
         """Drive until every run is done or left; then raise the interruption, or the error that they were left for."""
         c, errors = self._c, 0
-        on_main = threading.current_thread() is threading.main_thread()
+        on_main = threading.get_ident() == threading.main_thread().ident
         longest = _LONGEST_WAIT_OF_MAIN if on_main else _LONGEST_WAIT
         while c.runs and not (c.leaving is not None and not c.tally.work) and errors < _MOST_ERRORS:
             try:

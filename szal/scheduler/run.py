@@ -82,7 +82,7 @@ class Run:
     marks: list[int] = attrs.field(init=False)  # by gate
     unsettled: int = attrs.field(init=False)
     calls_inline: bool = attrs.field(init=False, default=False)  # `inline`, and it has no deadline
-    pins: bool = attrs.field(init=False)  # some of its steps are done on the coordinating thread only
+    pins: bool = attrs.field(init=False, default=False)  # some of its steps are done on the coordinating thread only
     failed: bool = False
     ends_waits: bool = False  # nothing is waited for any more: it is undone, or what it belongs to is
     overtaken: set[int] = attrs.field(
@@ -112,7 +112,6 @@ class Run:
         self.waiting = self.plan.waiting.copy()
         self.marks = [0] * len(self.waiting)
         self.unsettled = len(self.plan.nodes)
-        self.pins = self.plan.pins or self.inline_as == "always"
         if self.plan.finals:
             self._leave_to_the_other()
 
@@ -142,6 +141,7 @@ class Run:
         ready.extend(self.ready)
         self.ready = ready
         self.calls_inline = self.inline and self.deadline is None
+        self.pins = self.plan.pins or self.inline_as == "always"
 
     def enter(self, place: int, stage: Stage) -> None:
         """Take the step at *place* to another stage."""

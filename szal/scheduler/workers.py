@@ -274,8 +274,9 @@ class WorkerPool:
         self._staff()
 
     def close(self) -> None:
-        """Send the workers home; one that still runs an abandoned attempt goes when it ends."""
-        self._queue.put(None)
+        """Send the workers home, if there are any; one that still runs an abandoned attempt goes when it ends."""
+        if self.workers:
+            self._queue.put(None)
 
     __del__ = close  # whoever dropped it was interrupted
 
