@@ -44,6 +44,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "process_table": "what the system tells of other processes",
         "process_events": "forks, and the end of the process",
         "collector": "the garbage collector, put off while something large is made",
+        "recent": "what was asked for last, kept for a while",
     },
     "expressions": {
         "path": "where a value is in a JSON value",

@@ -24,6 +24,7 @@ from szal.model.json.text import as_recorded
 from szal.model.redaction import Redaction
 from szal.model.results import ExecutionRecord
 from szal.model.step import ENGINE_TYPES, StepDef
+from szal.recent import Recent
 from szal.scheduler.cancel import CancellationToken
 from szal.scheduler.context import Handler, StepContext
 from szal.scheduler.plan import Plan
@@ -229,23 +230,18 @@ def is_undoable(step: StepDef) -> bool:
     return step.rollbackable or step.undo_on_failure
 
 
-_KEPT: Final = 16  # flows
-_KEPT_UP_TO: Final = 16_000_000  # characters, together: some forty thousand steps
-_kept_flows: Final[dict[str, FlowDef]] = {}  # those that were asked for last come last
+_recorded_flows: Final = Recent[FlowDef](up_to=16_000_000)  # characters: some forty thousand steps
 
 
 def recorded_flow(text: str) -> FlowDef:
     """Return the flow of a recorded definition; that of the same text is the same, with its plan, for a while.
 
-    Executions that are taken up together are of few definitions. Each line is safe beside other threads.
+    Executions that are taken up together are of few definitions.
     """
-    flow = _kept_flows.pop(text, None)
+    flow = _recorded_flows.get(text)
     if flow is None:
         flow = without_collector(partial(_flow_of, text), len(text) // _OF_A_STEP)
-    _kept_flows[text] = flow
-    kept = [*_kept_flows]
-    while len(kept) > _KEPT or sum(map(len, kept)) > _KEPT_UP_TO:
-        _kept_flows.pop(kept.pop(0), None)
+        _recorded_flows.keep(text, flow, len(text))
     return flow
 
 

@@ -12,6 +12,7 @@ from szal.errors import ExecutionNotFound, ExecutionOwned, LeaseLost, SzalError
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.model.step import new_id
+from szal.recent import Recent
 from szal.stores.base import read_record
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
@@ -53,6 +54,7 @@ __all__ = ["SqlLedger", "forget"]
 # In the order in which each kind's rows are locked, by everybody: by the execution's id, and then the step's name.
 _IN_ORDER: Final = {Save: itemgetter(0), Remove: itemgetter(0), SaveStep: itemgetter(0, 1), Release: itemgetter(2)}
 _KINDS: Final[Sequence[type[Write]]] = (NewExecution, SaveStep, Save, Release, Remove)
+_CHARACTERS: Final = 4_000_000  # of definitions that are kept
 
 
 class _TakenBack(SzalError):
@@ -64,6 +66,7 @@ class SqlLedger(Ledger):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._definitions = Recent[str](up_to=_CHARACTERS)
 
     @property
     def _statements(self) -> Statements:
@@ -343,20 +346,27 @@ class SqlLedger(Ledger):
             raise ExecutionNotFound(execution_id)
         data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
         record = read_record(execution_id, data, to_go_on=True)
-        flow = read(self._statements.flow, (content_id,)) if content_id is not None else []
         live = epoch is not None and record.state.is_live
         rows_of_steps = read(self._statements.steps, (execution_id,)) if steps else []
         own, memos = parted([*map(StepRow._make, rows_of_steps)])
         return Snapshot(
             record=record,
             epoch=int(epoch) if live else None,
-            flow=flow[0][0] if flow else None,
+            flow=None if content_id is None else self._definition(content_id, read),
             content_id=content_id,
             steps=own,
             memos=memos,
             recoveries=recoveries or 0,
             cancelled=bool(cancelled),
         )
+
+    def _definition(self, content_id: str, read: Callable[[str, Sequence[object]], Rows]) -> str | None:
+        """Return a definition, which says the same for ever: many executions have few, and are read twice to go on."""
+        text = self._definitions.get(content_id)
+        if text is None and (rows := read(self._statements.flow, (content_id,))):
+            text = str(rows[0][0])
+            self._definitions.keep(content_id, text, len(text))
+        return text
 
     def renew(self, renewal: Renewal, /) -> dict[str, Wish]:
         return self._database.transact(partial(self._renew, renewal))
