@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 from dask_cluster import connected, shared_cluster
@@ -60,29 +61,50 @@ def pytest_collection(session: pytest.Session) -> None:
                 importlib.import_module(".".join(file.relative_to(here).with_suffix("").parts))
 
 
-MANY_ROWS = 4
-SLOW_ROOMS = {"cli", "contrib", "durable", "engine", "steps", "stores", "surroundings", "test_benchmarks.py"}
+# Where most tests begin threads, processes or databases. In scripts/ tests share out their rows themselves.
+SLOW_ROOMS = {"cli", "contrib", "durable", "engine", "steps", "stores", "surroundings", "test_benchmarks.py", "testing"}
+QUICK_ROOMS = {"events", "files", "model", "scheduler"}
+KINDS = ("memory", "sqlite", "postgres")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a slow test with many rows, have a run of everything take a third: another one on each version of Python.
+    """Of a test with several rows, or that is marked as slow, have a run of everything take a third.
 
-    Whoever names a file runs all of its rows; so does SZAL_TEST_FULL=1.
+    Another one on each version of Python, and another one of each test. Whoever names a file runs all of its rows; so
+    does SZAL_TEST_FULL=1.
     """
     if FULL or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
-    rows = defaultdict[str, list[pytest.Item]](list)
+    tests = defaultdict[str, list[pytest.Item]](list)
     for item in items:
-        if SLOW_ROOMS & {*item.path.relative_to(Path(__file__).parent).parts}:
-            rows[item.nodeid.partition("[")[0]].append(item)
-    left_out = set[pytest.Item]()
-    for group in rows.values():
-        if len(group) >= MANY_ROWS:
-            group.sort(key=lambda item: item.nodeid)  # not as they are shuffled
-            left_out.update(item for place, item in enumerate(group) if (place - sys.version_info.minor) % 3)
+        tests[item.nodeid.partition("[")[0]].append(item)
+    left_out = {item for name, rows in tests.items() if _is_shared_out(rows) for item in _of_others(name, rows)}
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
+
+
+def _is_shared_out(rows: list[pytest.Item]) -> bool:
+    parts = {*rows[0].path.relative_to(Path(__file__).parent).parts}
+    least = 2 if SLOW_ROOMS & parts else 3
+    is_many = len(rows) >= least and bool((SLOW_ROOMS | QUICK_ROOMS) & parts)
+    return is_many or rows[0].get_closest_marker("slow") is not None
+
+
+def _of_others(name: str, rows: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield those that other versions of Python have. Of each kind of store there are as many on each of them."""
+    kinds = {item: _kind(item) for item in rows}
+    without = {item: item.nodeid.replace(kind, "") for item, kind in kinds.items()}
+    places = {row: place for place, row in enumerate(sorted({*without.values()}))}
+    first = crc32(name.encode()) + sys.version_info.minor
+    for item, kind in kinds.items():
+        if (first + places[without[item]] + (KINDS.index(kind) if kind else 0)) % 3:
+            yield item
+
+
+def _kind(item: pytest.Item) -> str:
+    params = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return next((value for value in params if isinstance(value, str) and value in KINDS), "")
 
 
 def pytest_collection_finish() -> None:

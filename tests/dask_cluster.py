@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 QUIET = 60  # no level of logging is as high
+CONFIG = {
+    # Else a worker that is not there again after a second is given up, as it may be on a loaded machine.
+    "distributed.deploy.lost-worker-timeout": "1h",
+    # What watches over the cluster takes as much time, all the while, as the tests that use it.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.profile.interval": "10s",
+    "distributed.worker.profile.cycle": "100s",
+    "distributed.worker.memory.monitor-interval": "10s",
+    "distributed.scheduler.work-stealing-interval": "1s",
+    "distributed.scheduler.active-memory-manager.start": False,
+}
 
 
 def begin(*arguments: object) -> "tuple[subprocess.Popen[str], str]":
@@ -98,8 +111,7 @@ def main(workers: str, processes: str, *files: str) -> None:
     import dask.config
     from distributed import LocalCluster
 
-    # Else a worker that is not there again after a second is given up, as it may be on a loaded machine.
-    dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
+    dask.config.set(CONFIG)  # its processes get that too
     out: IO[str] = sys.stdout
     with LocalCluster(
         n_workers=int(workers),

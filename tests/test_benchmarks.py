@@ -23,6 +23,8 @@ from stores.postgres_server import PostgresServer
 
 from szal.stores.postgres.statements import STATEMENTS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

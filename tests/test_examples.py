@@ -19,6 +19,8 @@ from web import ask, free_port, running, send
 
 from szal import StepStatus
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CLEAN = {key: value for key, value in UNMEASURED.items() if key != "COLUMNS"}
 

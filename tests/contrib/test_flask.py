@@ -19,6 +19,8 @@ import szal
 from szal import MissingExtra
 from szal.contrib.flask import Szal
 
+pytestmark = pytest.mark.slow
+
 SITE = Path(__file__).with_name("flask_site.py")
 
 

@@ -20,6 +20,8 @@ from web import Client, ask, free_port, running, served
 from szal import Engine, EngineConfig, ExecutionNotFound, FlowDef, StepDef, open_store, sse_stream
 from szal.contrib.streaming import Streams
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 FLOW = FlowDef("f", steps=[StepDef("a"), StepDef("b")])
 

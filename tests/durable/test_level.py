@@ -34,6 +34,8 @@ from szal import (
 )
 from szal.stores import Store, open_store
 
+pytestmark = pytest.mark.slow
+
 RUNS = 50_000 if FULL else 300
 PRUNE = 200  # runs after which the store forgets those that have ended: it is not what is measured
 BURST = 8  # runs that are started at once

@@ -16,6 +16,8 @@ from web import ask, served
 
 import szal
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(szal.__file__).parents[1])}
 

@@ -18,6 +18,8 @@ from processes import UNMEASURED
 from szal import WorkflowState
 from szal.stores import open_store
 
+pytestmark = pytest.mark.slow
+
 FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 EXECUTIONS = 200 if FULL else 80
 SECONDS = 30 if FULL else 3  # of killing; then all is calm, and what is left is done

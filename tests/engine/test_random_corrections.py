@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, Part, StepContext, StepDef, open_store
+
+pytestmark = pytest.mark.slow
 
 Sketch = dict[str, tuple[str, frozenset[str]]]
 """Of each step what it does, and which steps it needs: earlier ones."""

@@ -36,6 +36,8 @@ from szal import (
     WorkflowState,
 )
 
+pytestmark = pytest.mark.slow
+
 QUICK = (*["ok"] * 12, "fail", "fail", "skip", "fatal", "give up", "retry after", "exit")
 MOSTLY_GOOD = (*["ok"] * 12, "fail")
 WITH_TIME_OUTS = (*QUICK, *["hang"] * 3)

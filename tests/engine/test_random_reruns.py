@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import attrs
+import pytest
 from engine.test_random_flows import INPUTS, MOSTLY_GOOD, ROOM, change, flows, runs
 from helper_flows import (
     COMPLETED,
@@ -37,6 +38,8 @@ from szal.scheduler import plan
 from szal.stores import open_store
 from szal.stores.ledger import NewExecution
 from szal.stores.writes import SaveStep
+
+pytestmark = pytest.mark.slow
 
 TRIGGERS = tuple(trigger for trigger in TriggerMode if trigger not in EARLY)  # what these wait for is a race
 WORDS = (*["ok"] * 6, "fail", "fail", "skip", "fatal")

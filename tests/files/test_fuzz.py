@@ -17,7 +17,7 @@ FULL = bool(os.environ.get("SZAL_TEST_FULL"))
 """Then these tests take about five minutes."""
 
 TIMES = 150 if FULL else 1
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 CALM = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=100)
 
 WORDS = st.sampled_from(

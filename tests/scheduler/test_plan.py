@@ -11,6 +11,8 @@ from ids import uid
 from szal import Engine, FlowDef, FlowMode, InvalidFlow, StepDef, TriggerMode
 from szal.scheduler.plan import EdgeKind, Plan
 
+pytestmark = pytest.mark.slow
+
 LONG = 25_000
 
 

@@ -15,6 +15,8 @@ import szal
 from szal.model.state import WorkflowState
 from szal.stores import open_store
 
+pytestmark = pytest.mark.slow
+
 CLIENTS, REQUESTS, KILLS = (6, 60, 8) if FULL else (6, 25, 4)
 
 

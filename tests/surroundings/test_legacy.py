@@ -14,6 +14,8 @@ from processes import UNMEASURED
 
 import szal
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "legacy.md"
 METHODS = ["fork", "spawn", "forkserver"]
 PAIRS = [("fork", "postgres"), ("spawn", "sqlite")]

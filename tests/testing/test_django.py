@@ -9,6 +9,8 @@ from contrib.sites import environment
 
 import szal_pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 PLUGINS = ("pytest_django.plugin", "szal_pytest", "no:cacheprovider")
 
