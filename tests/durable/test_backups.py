@@ -95,7 +95,7 @@ ONCE = FlowDef("once", steps=[StepDef("a"), StepDef("pay", idempotent=False), St
 ASKING = FlowDef("asking", steps=[StepDef("a"), StepDef("ask", step_type="wait", config={"signal": "s"}), StepDef("d")])
 TIMED = FlowDef(
     "timed",
-    steps=[StepDef("ask", step_type="wait", config={"signal": "s", "timeout": 0.2, "default": "late"}), StepDef("d")],
+    steps=[StepDef("ask", step_type="wait", config={"signal": "s", "timeout": 1.5, "default": "late"}), StepDef("d")],
 )
 
 

@@ -356,9 +356,9 @@ def test_a_cancellation_while_it_is_drained_is_heard(new_engine, store):
 def test_a_time_limit_that_passes_while_it_is_drained_counts(new_engine, store):
     gate = Gate("a")
     engine = new_engine(gate)
-    execution = engine.start(chain("a", "b", timeout=0.3), execution_id="e")
+    execution = engine.start(chain("a", "b", timeout=2), execution_id="e")
     gate.await_begun()
-    engine.close(drain=15)
+    engine.close(drain=60)
     assert execution.result(30).state is store.get("e").state is WorkflowState.FAILED
     gate.open.set()
 

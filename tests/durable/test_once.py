@@ -155,7 +155,7 @@ class TestInOneProcess:
             finally:
                 go.set()
 
-        result = any_engine(handler).run(flow(timeout=0.2, max_retries=1))
+        result = any_engine(handler).run(flow(timeout=1.5, max_retries=1))
         assert result.outputs == {"crawl": ["attempt 2"] * 2}
         waited(over)
         assert late == ["Cancelled: nobody waits for this attempt any more"]

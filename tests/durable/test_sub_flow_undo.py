@@ -244,7 +244,7 @@ def test_a_sub_flow_that_is_tried_again_is_undone_first(start, how):
     book = FlowDef("book", steps=[made("hotel"), StepDef("pay")])
     handlers = Once("charge")
     engine = start(handlers, book)
-    limit = 0.5 if how == "times out" else None
+    limit = 2 if how == "times out" else None
     result = bounded(engine.run, trip(sub("book", max_retries=1, timeout=limit), StepDef("charge")))
     assert handlers.log == ["hotel", "pay", "undo hotel", "hotel", "pay", "charge", "undo hotel"]
     assert (result.state, result["book"].attempts) == (ROLLED_BACK, 2)
@@ -265,7 +265,7 @@ def test_a_sub_flow_that_has_left_something_is_not_run_again_and_its_step_says_s
 
     book = FlowDef("book", steps=[made("hotel"), made("pay")])
     handlers = Late(stuck=["hotel"]) if how == "times out" else Trip("pay", stuck=["hotel"])
-    options = {"timeout": 0.5, "retry_on": ("szal.StepTimeout",)} if how == "times out" else {}
+    options = {"timeout": 2, "retry_on": ("szal.StepTimeout",)} if how == "times out" else {}
     result = bounded(start(handlers, book).run, trip(made("reserve"), sub("book", max_retries=5, **options)))
     assert handlers.log == ["reserve", "hotel", "pay", "undo hotel", "undo reserve"]
     why = "flow timeout exceeded" if how == "times out" else "step 'pay' failed: ValueError: no"

@@ -399,7 +399,7 @@ class TestGivenUpOn:
                         raise
 
         with new_engine(pay) as engine:
-            result = engine.run(flow(timeout=0.3, max_retries=1))
+            result = engine.run(flow(timeout=2, max_retries=1))
             assert (result["pay"].attempts, result["pay"].status.value) == (2, "Completed")
             go.set()
             wait_until(lambda: late)
@@ -983,7 +983,7 @@ class TestTheApplicationsOwn:
             return 7
 
         with new_engine(pay) as engine:
-            assert engine.run(flow(timeout=0.2)).outputs == {"pay": 7}
+            assert engine.run(flow(timeout=1.5)).outputs == {"pay": 7}
         assert bank.moved == once()
 
     def test_another_database_is_refused(self, bank, new_engine, request):

@@ -125,14 +125,14 @@ def test_whose_time_is_over_when_somebody_goes_on_is_not_called_again(new_engine
         engine.pause("e")
         return {"poll": ctx.poll}
 
-    flow = FlowDef("f", steps=[StepDef("start", until="output.poll == 9", delay=0.001, until_timeout=0.5)])
+    flow = FlowDef("f", steps=[StepDef("start", until="output.poll == 9", delay=0.001, until_timeout=2)])
     engine = new_engine(handler)
     paused = engine.run(flow, execution_id="e")
     assert paused.state is WorkflowState.PAUSED
-    over = paused.total_duration + 0.5
+    over = paused.total_duration + 2
     threading.Event().wait(over)
     result = new_engine(handler).resume("e")["start"]
-    assert (result.error, result.output) == ("step timeout: start after 500ms and 1 poll", {"poll": 1})
+    assert (result.error, result.output) == ("step timeout: start after 2000ms and 1 poll", {"poll": 1})
     assert polls == [1]
 
 

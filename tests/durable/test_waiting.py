@@ -370,7 +370,7 @@ def test_a_sub_flow_that_waits_pauses_all_and_a_signal_to_it_goes_on_with_all(ne
 
 def test_a_wait_past_its_time_takes_its_default(new_engine):
     engine = new_engine()
-    assert engine.run(asking(timeout=0.3, default="nobody"), execution_id="e").state is WorkflowState.PAUSED
+    assert engine.run(asking(timeout=1.5, default="nobody"), execution_id="e").state is WorkflowState.PAUSED
     [result] = wait_until(engine.recover)
     assert result.success
     assert result.outputs["ask"] == "nobody"
@@ -378,10 +378,10 @@ def test_a_wait_past_its_time_takes_its_default(new_engine):
 
 def test_a_wait_past_its_time_without_a_default_fails(new_engine):
     engine = new_engine()
-    engine.run(asking(timeout=0.3), execution_id="e")
+    engine.run(asking(timeout=1.5), execution_id="e")
     [result] = wait_until(engine.recover)
     assert result.state is WorkflowState.FAILED
-    assert errors(result) == {"ask": "step timeout: ask after 300ms", "last": "prior step failed"}
+    assert errors(result) == {"ask": "step timeout: ask after 1500ms", "last": "prior step failed"}
 
 
 def test_the_attempts_of_a_wait_are_counted_across_pauses(new_engine):

@@ -53,7 +53,7 @@ def test_a_cancellation_ends_a_wait_at_once(new_engine, store, step):
 @pytest.mark.parametrize("step", [nap(), ask()])
 def test_the_time_limit_of_a_flow_ends_a_wait(new_engine, step):
     busy = StepDef("busy")
-    flow = FlowDef("late", FlowMode.DAG, steps=[busy, step, StepDef("after", depends_on=[step])], timeout=0.1)
+    flow = FlowDef("late", FlowMode.DAG, steps=[busy, step, StepDef("after", depends_on=[step])], timeout=1.5)
     _, execution = waiting(new_engine, flow)
     result = execution.result(timeout=20)
     assert (result.state, result.error) == (WorkflowState.FAILED, "flow timeout exceeded")

@@ -172,9 +172,9 @@ class TestFailures:
                 ctx.sleep(20)
             return ctx.item
 
-        result = run(slow, ["a", "slow", "b"], fan_out(timeout=0.05))
+        result = run(slow, ["a", "slow", "b"], fan_out(timeout=1))
         assert statuses(result) == [DONE, FAILED, DONE]
-        assert result["each"].error == "1 of 3 items failed; [1]: step timeout: each after 50ms"
+        assert result["each"].error == "1 of 3 items failed; [1]: step timeout: each after 1000ms"
 
     @pytest.mark.parametrize(
         ("files", "there_is"),
@@ -309,7 +309,7 @@ class TestStopping:
 
     def test_the_time_limit_of_the_flow_holds_for_items(self):
         flow = fan_out(max_parallel=1)
-        flow.timeout = 0.1
+        flow.timeout = 1
         result = run(lambda ctx: ctx.sleep(20), [0, 1, 2], flow, max_concurrency=2)
         assert (result.state, result.error) == (WorkflowState.FAILED, "flow timeout exceeded")
         assert "step timeout: each" in result["each"].error

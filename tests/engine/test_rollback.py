@@ -316,7 +316,7 @@ class TestWhatItFollows:
             if ctx.step.name == "slow":
                 ctx.sleep(60)
 
-        result = run(handler, [undoable("a"), StepDef("slow"), undoable("never")], undone, flow_timeout=0.2)
+        result = run(handler, [undoable("a"), StepDef("slow"), undoable("never")], undone, flow_timeout=1)
         assert undone.names == ["a"]
         assert (result.state, result.rolled_back) == (WorkflowState.ROLLED_BACK, True)
         assert result.error == "flow timeout exceeded"
@@ -333,7 +333,7 @@ class TestWhatItFollows:
             if ctx.step.name == "slow":
                 ctx.sleep(60)
 
-        result = run(handler, [undoable("a"), StepDef("slow")], undo, flow_timeout=0.1)
+        result = run(handler, [undoable("a"), StepDef("slow")], undo, flow_timeout=1)
         assert seen == [(False, None, True)]
         assert result.rolled_back
 

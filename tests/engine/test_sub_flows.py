@@ -524,7 +524,7 @@ class TestDeadlines:
     def test_the_parents_timeout_bounds_the_child(self):
         store = ForeignStore()
         child = FlowDef("child", steps=[StepDef("slow"), StepDef("never")])
-        flow = FlowDef("p", steps=[sub("s", "child"), StepDef("never")], timeout=0.2)
+        flow = FlowDef("p", steps=[sub("s", "child"), StepDef("never")], timeout=1)
         result = run(lambda ctx: ctx.sleep(60), flow, child, execution_store=store)
         assert (result.state, result.error) == (WorkflowState.FAILED, "flow timeout exceeded")
         assert errors(result)["never"] == "flow timeout exceeded"
@@ -536,7 +536,7 @@ class TestDeadlines:
     @pytest.mark.parametrize("limit", [None, 1000])
     def test_at_the_parents_timeout_its_step_fails_with_step_timeout(self, limit):
         child = FlowDef("child", steps=[StepDef("slow")])
-        flow = FlowDef("p", steps=[sub("s", "child", timeout=limit)], timeout=0.2)
+        flow = FlowDef("p", steps=[sub("s", "child", timeout=limit)], timeout=1)
         result = run(lambda ctx: ctx.sleep(60), flow, child)
         assert result["s"].error_type == "StepTimeout"
         assert "1000000ms" not in result["s"].error
@@ -557,7 +557,7 @@ class TestDeadlines:
 
         calls = iter(range(10))
         child = FlowDef("child", steps=[StepDef("slow")])
-        flow = FlowDef("p", steps=[sub("s", "child", timeout=0.2, max_retries=1, retry_delay=0)])
+        flow = FlowDef("p", steps=[sub("s", "child", timeout=1, max_retries=1, retry_delay=0)])
         result = run(handler, flow, child)
         assert (result["s"].output, result["s"].attempts) == ({"slow": "in time"}, 2)
 

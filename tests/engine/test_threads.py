@@ -220,7 +220,7 @@ FLOWS = {
     ),
     "an undo": FlowDef("f", steps=[StepDef("a", rollbackable=True), StepDef("fails")], rollback_on_failure=True),
     "a time-out": FlowDef("f", steps=[StepDef("a"), StepDef("hangs", timeout=0.05)]),
-    "a flow's time-out": FlowDef("f", steps=[StepDef("a"), StepDef("hangs")], timeout=0.05),
+    "a flow's time-out": FlowDef("f", steps=[StepDef("a"), StepDef("hangs")], timeout=0.5),
     "a cancellation": FlowDef("f", steps=[StepDef("a"), StepDef("cancels"), StepDef("b")]),
 }
 CASES = [(name, "run") for name in FLOWS]

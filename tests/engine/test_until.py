@@ -159,7 +159,7 @@ class TestRetries:
                 release.wait(20)
             return {"state": "ready" if ctx.poll == 3 else "starting"}
 
-        result = run(handler, polling(timeout=0.05, max_retries=1, retry_delay=0))["start"]
+        result = run(handler, polling(timeout=1, max_retries=1, retry_delay=0))["start"]
         release.set()
         assert (result.status, result.attempts) == (StepStatus.COMPLETED, 2)
 
@@ -178,11 +178,11 @@ class TestTheLimit:
                 ctx.sleep(30)
             return {"state": "starting"}
 
-        result = run(handler, polling(until_timeout=0.2))["start"]
-        assert result.error == "step timeout: start after 200ms and 2 polls"
+        result = run(handler, polling(until_timeout=1.5))["start"]
+        assert result.error == "step timeout: start after 1500ms and 2 polls"
         assert result.output == {"state": "starting"}
 
-    @pytest.mark.parametrize("how", [{"timeout": 0.2}, {"total_timeout": 0.2}])
+    @pytest.mark.parametrize("how", [{"timeout": 1.5}, {"total_timeout": 1.5}])
     def test_what_the_last_call_returned_stays_its_output_however_the_next_one_ends(self, how):
         def handler(ctx):
             if ctx.poll == 2:
@@ -198,7 +198,7 @@ class TestTheLimit:
         assert (result.error, result.output) == ("OSError: gone", {"state": "starting"})
 
     @pytest.mark.parametrize(
-        "fields", [{"until_timeout": 0.1}, {"total_timeout": 0.1}, {"until_timeout": 0.1, "inline": "always"}]
+        "fields", [{"until_timeout": 1}, {"total_timeout": 1}, {"until_timeout": 1, "inline": "always"}]
     )
     def test_no_call_is_made_that_would_begin_too_late(self, fields):
         polls, polled = [], threading.Event()
@@ -206,7 +206,7 @@ class TestTheLimit:
         def handler(ctx):
             if ctx.step.name == "other":
                 polled.wait(20)
-                threading.Event().wait(0.15)  # it has the only worker, until it is too late for another poll
+                threading.Event().wait(1.1)  # it has the only worker, until it is too late for another poll
                 return None
             polls.append(ctx.poll)
             polled.set()
@@ -217,11 +217,11 @@ class TestTheLimit:
             result = engine.run(FlowDef("f", FlowMode.PARALLEL, steps=steps))["start"]
         assert (result.error_type, result.attempts, result.output) == ("StepTimeout", 1, {"state": "starting"})
         if "until_timeout" in fields:
-            assert result.error == f"step timeout: start after 100ms and {len(polls)} poll{'s' * (len(polls) > 1)}"
+            assert result.error == f"step timeout: start after 1000ms and {len(polls)} poll{'s' * (len(polls) > 1)}"
 
     def test_passes_in_the_first_one(self):
-        result = run(lambda ctx: ctx.sleep(30), polling(until_timeout=0.05))["start"]
-        assert result.error == "step timeout: start after 50ms and 1 poll"
+        result = run(lambda ctx: ctx.sleep(30), polling(until_timeout=0.5))["start"]
+        assert result.error == "step timeout: start after 500ms and 1 poll"
 
     def test_no_attempt_follows_that_could_not_begin_in_time(self):
         handler, _ = states("starting", OSError("gone"))

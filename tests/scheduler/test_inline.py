@@ -212,7 +212,7 @@ class TestStops:
                 ctx.sleep(0.01)
             return "late"
 
-        flow = FlowDef("f", FlowMode.PARALLEL, timeout=0.05, steps=[StepDef("a"), StepDef("b")])
+        flow = FlowDef("f", FlowMode.PARALLEL, timeout=1, steps=[StepDef("a"), StepDef("b")])
         with Engine(handler, EngineConfig(inline="always")) as engine:
             result = engine.run(flow)
             assert engine.abandoned == 0

@@ -779,7 +779,7 @@ def test_a_retry_wait_ends_on_cancellation():
 
 @pytest.mark.parametrize("mode", [FlowMode.SEQUENTIAL, FlowMode.HIERARCHICAL, FlowMode.DAG], ids=str)
 def test_a_flow_past_its_limit(mode):
-    flow, before = FlowDef("late", mode, timeout=0.05), ()
+    flow, before = FlowDef("late", mode, timeout=1), ()
     for name in ("quick", "stuck", "later", "last"):
         before = flow.add_step(StepDef(name, depends_on=before if mode is FlowMode.DAG else ()))
     if mode is FlowMode.DAG:
@@ -799,7 +799,7 @@ def test_the_limit_of_the_engine_overrides_the_flows():
 
 @pytest.mark.parametrize("after", [None, "pass"])
 def test_a_flow_limit_ends_a_retry_wait(after):
-    flow = FlowDef("late", timeout=0.05, steps=[StepDef("flaky", max_retries=3, retry_delay=1000)])
+    flow = FlowDef("late", timeout=1, steps=[StepDef("flaky", max_retries=3, retry_delay=1000)])
     flow.add_step(StepDef("next"))
     result = run_flow(flow, {"flaky": BROKEN})
     assert (result["flaky"].status, result["flaky"].attempts) == (FAILED, 1)

@@ -371,7 +371,7 @@ def test_an_attempt_that_was_left_behind_reports_nothing_beside_the_next_one():
 
     config = EngineConfig(progress_sink=lambda each: progress.append(each.data))
     with Engine(handler, config) as engine:
-        steps = [StepDef("a", timeout=0.3, max_retries=1, retry_delay=0)]
+        steps = [StepDef("a", timeout=1.5, max_retries=1, retry_delay=0)]
         assert bounded(engine.run, FlowDef("f", steps=steps)).success
     assert progress == ["first of the second", "last of the second"]
 
@@ -394,11 +394,11 @@ def test_an_attempt_that_was_left_behind_reports_nothing_after_its_run_has_ended
 
     token = CancellationToken()
     if why == "the limit of an undo":
-        flow = FlowDef("f", steps=[StepDef("a", rollbackable=True, timeout=0.2), StepDef("fails")])
+        flow = FlowDef("f", steps=[StepDef("a", rollbackable=True, timeout=1.5), StepDef("fails")])
         flow.rollback_on_failure = True
     else:
-        flow = FlowDef("f", steps=[StepDef("a", timeout=0.2 if why == "its limit" else None)])
-        flow.timeout = 0.2 if why == "its flow's limit" else None
+        flow = FlowDef("f", steps=[StepDef("a", timeout=1.5 if why == "its limit" else None)])
+        flow.timeout = 1.5 if why == "its flow's limit" else None
     config = EngineConfig(
         progress_sink=lambda each: progress.append(each.data), cancel_grace=0.05, rollback_handler=hangs
     )
@@ -428,7 +428,7 @@ def test_the_outcome_of_an_attempt_that_was_left_behind_counts_for_nothing():
         return "in time"
 
     with Engine(handler) as engine:
-        flow = FlowDef("f", steps=[StepDef("a", timeout=0.3, max_retries=1, retry_delay=0)])
+        flow = FlowDef("f", steps=[StepDef("a", timeout=1.5, max_retries=1, retry_delay=0)])
         assert bounded(engine.run, flow).outputs == {"a": "in time"}
 
 

@@ -212,10 +212,10 @@ class TestWhileItWaits:
         with Engine(handler) as engine:
             first = engine.start(parallel(StepDef("a", resources=DB)))
             waited(handler.begun["a"])
-            second = engine.start(parallel(StepDef("b", resources=DB, timeout=0.3)))
+            second = engine.start(parallel(StepDef("b", resources=DB, timeout=1.5)))
             until_asked(engine, 1)
             assert str(second.progress().steps["b"].status) == "pending"
-            threading.Event().wait(0.35)
+            threading.Event().wait(1.6)
             handler.may_end["a"].set()
             assert first.result(LONG).success
             assert second.result(LONG).success

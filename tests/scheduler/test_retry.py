@@ -385,7 +385,7 @@ class TestInTheEngine:
 
     def test_a_flow_time_out_ends_the_wait(self):
         handler, calls = failing(ValueError("no"))
-        result = run(handler, StepDef("fetch", max_retries=1, retry_delay=1e6), timeout=0.2)
+        result = run(handler, StepDef("fetch", max_retries=1, retry_delay=1e6), timeout=1)
         assert calls == [1]
         assert result.state is WorkflowState.FAILED
         assert (result["fetch"].error, result["fetch"].attempts) == ("ValueError: no", 1)

@@ -85,7 +85,7 @@ def test_the_output_of_a_step_that_was_skipped_is_null_and_nothing_is_in_it():
 def test_a_step_that_had_not_ended_when_an_any_step_began_is_missing():
     fast, slow = StepDef("fast"), StepDef("slow", step_type="sleep", config={"seconds": 30})
     either = StepDef("either", depends_on=[fast, slow], trigger_mode=TriggerMode.ANY, config="{{steps.slow.output}}")
-    flow = FlowDef("f", FlowMode.DAG, steps=[fast, slow, either], timeout=1)
+    flow = FlowDef("f", FlowMode.DAG, steps=[fast, slow, either], timeout=2)
     result = run_flow(flow, {"either": lambda ctx: ctx.config})["either"]
     assert "nothing at steps.slow.output: step 'slow' had not ended" in result.error
 

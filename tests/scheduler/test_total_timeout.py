@@ -31,12 +31,12 @@ def test_a_later_attempt_has_what_is_left() -> None:
         if ctx.attempt == 1:
             ctx.sleep(0.02)
             raise OSError("no")
-        ctx.sleep(5)
+        ctx.sleep(60)
 
-    result = run(handler, total_timeout=0.1, max_retries=5, retry_delay=0)
-    assert (result.error, result.attempts) == (f"step timeout: fetch after 100ms, {IN_ALL}", 2)
+    result = run(handler, total_timeout=1, max_retries=5, retry_delay=0)
+    assert (result.error, result.attempts) == (f"step timeout: fetch after 1000ms, {IN_ALL}", 2)
     assert left[1] < left[0] - 0.015
-    assert result.duration < 3
+    assert result.duration < 30
 
 
 def test_no_attempt_follows_that_could_not_begin_in_time() -> None:
