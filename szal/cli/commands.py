@@ -20,7 +20,7 @@ from szal.cli.history import NoneFound, NoSuchStep, find_by_prefix, reading
 from szal.cli.listing import executions
 from szal.cli.logs import logs
 from szal.cli.message import cancel, pause, prune, resolve, signal
-from szal.cli.options import json_option, needed, not_empty, store_option, target_argument
+from szal.cli.options import duration_of, json_option, needed, not_empty, store_option, target_argument
 from szal.cli.outputs import whole
 from szal.cli.picture import graph, write_page
 from szal.cli.run import run
@@ -177,7 +177,11 @@ def list_(*, store: str | None, which: Which, limit: int, as_json: bool) -> None
     is_flag=True,
     help="Print the record as JSON; with what it waits for, and whether it was interrupted.",
 )
-@click.option("-f", "--follow", "follows", is_flag=True, help="Go on showing it until it has ended.")
+@click.option(
+    "-f", "--follow", "follows", is_flag=True, help="Go on showing it until it has ended, or waits for somebody."
+)
+@click.option("--wait", "waits", is_flag=True, help="With -f: go on also while it waits for somebody.")
+@click.option("--timeout", metavar="DURATION", callback=duration_of, help="With -f: for so long at most.")
 @click.option(
     "--html",
     "page",
@@ -193,6 +197,8 @@ def show(
     step: str | None,
     as_json: bool,
     follows: bool,
+    waits: bool,
+    timeout: float | None,
     page: str | None,
 ) -> None:
     """Show an execution: its steps, when each ran, what it returned, errors in full, and the next command.
@@ -200,9 +206,13 @@ def show(
     The beginning of its ID is enough. With --flow, --state, … and no ID it is the newest of these. Outputs are folded;
     --output STEP prints one whole: text as it is (of a command what it printed to stdout), anything else as JSON.
 
-    With -f it is shown until it has ended, whichever machine runs it; exit status: 0 it completed, 1 any other end, 130
-    Ctrl-C, which leaves it as it is. With --json each change is an object on a line.
+    With -f it is shown until it has ended, whichever machine runs it, or waits for a signal, a decision or to be
+    resumed, and nothing else ends that: it says so, and what to type. Exit status: 0 it completed, 1 any other end, 3
+    it waits, 124 the time is over, 130 Ctrl-C. Neither of the last two changes anything about it. With --json each
+    change is an object on a line.
     """
+    if (waits or timeout is not None) and not follows:
+        raise click.UsageError("--wait and --timeout go with --follow")
     if follows and (page is not None or step is not None):
         raise click.UsageError("--follow goes with neither --html nor --output")
     if (execution_id is None) is not bool(which):
@@ -217,7 +227,9 @@ def show(
             execution_id = found[0].execution_id
         record = find_by_prefix(opened, execution_id)
         if follows:
-            raise SystemExit(follow(opened, record.execution_id, advice_on(store), as_json=as_json))
+            advice = advice_on(store)
+            how = {"as_json": as_json, "waits": waits}
+            raise SystemExit(follow(opened, record.execution_id, advice, timeout=timeout, **how))
         standing = status_of(opened, record)
         if page is not None:
             write_page(opened, standing, advice_on(store), page)

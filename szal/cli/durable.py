@@ -9,7 +9,7 @@ import click
 from szal.cli import completion
 from szal.cli.console import Stream, console_for, documents, stderr, write
 from szal.cli.continuing import CannotGoOn, Continuing, GoOn, Wanted
-from szal.cli.execute import PAUSED, Outcome, Settings, sink_of
+from szal.cli.execute import Outcome, Settings, sink_of
 from szal.cli.failure import error_json
 from szal.cli.fate import Already
 from szal.cli.help import Command
@@ -17,6 +17,7 @@ from szal.cli.history import check_exists, find_record
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many, target_of_many
 from szal.cli.options import inputs_option, needed, not_empty, pairs_of, values_of
 from szal.cli.session import close, console_of, end, run_options
+from szal.cli.standing import PAUSED
 from szal.cli.target import Target, find_target
 from szal.cli.text import clean, one_line
 from szal.engine.chosen import Action, id_of_rerun

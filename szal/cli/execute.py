@@ -20,6 +20,7 @@ from szal.cli.history import keeps, opened
 from szal.cli.interrupt import Interruption, Terminated
 from szal.cli.live import View
 from szal.cli.lost import ExecutorGone, RecordLost
+from szal.cli.standing import PAUSED
 from szal.cli.target import Target
 from szal.clock import monotonic
 from szal.engine.config import Durability, EngineConfig
@@ -39,10 +40,7 @@ from szal.steps.supervisor import supervisor
 from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
 
-__all__ = ["PAUSED", "Job", "Outcome", "Settings", "execute", "leave", "leave_at_once", "sink_of"]
-
-PAUSED: Final = 3
-"""The exit status for an execution that waits for something."""
+__all__ = ["Job", "Outcome", "Settings", "execute", "leave", "leave_at_once", "sink_of"]
 
 _AT_A_TIME: Final = 16
 _PATIENCE: Final = 0.5  # seconds for threads that were left behind to end by themselves

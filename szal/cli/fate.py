@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from szal.cli.execute import PAUSED
+from szal.cli.standing import PAUSED
 from szal.errors import SzalError
 from szal.model.state import WorkflowState
 

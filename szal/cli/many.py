@@ -10,12 +10,13 @@ import click
 
 from szal.cli.advice import advice_on, target_for
 from szal.cli.console import documents, stderr, write
-from szal.cli.execute import PAUSED, leave, leave_at_once
+from szal.cli.execute import leave, leave_at_once
 from szal.cli.fate import Already, Done, Fate
 from szal.cli.history import reading
 from szal.cli.interrupt import Interruption
 from szal.cli.options import needed
 from szal.cli.report import Report, number_of
+from szal.cli.standing import PAUSED
 from szal.cli.target import BadTarget, Target, find_target
 from szal.cli.text import one_line
 from szal.cli.which import which_options

@@ -1,17 +1,33 @@
 """What the command line says of how an execution stands: in words, and why steps were skipped."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 
 from szal.clock import utc_now
+from szal.engine.status import ExecutionStatus, is_left_by_a_person
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, StepResult
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.plan import Plan
 from szal.scheduler.run import CONDITION_NOT_MET
 
-__all__ = ["age_of", "explained", "signals_of"]
+__all__ = ["PAUSED", "age_of", "explained", "signals_of", "waits_for_somebody"]
+
+PAUSED: Final = 3
+"""The exit status for an execution that waits for something."""
+
+
+def waits_for_somebody(status: ExecutionStatus) -> bool:
+    """Whether an execution goes on only when somebody has sent, decided or resumed it: no time ends any of its waits.
+
+    One whose waits have all been answered is taken up by whoever recovers.
+    """
+    if status.state is not WorkflowState.PAUSED:
+        return False
+    is_asked = bool(status.waits) and all(wait.until is None for wait in status.waits)
+    return is_asked or is_left_by_a_person(status.record)
 
 
 def age_of(record: ExecutionRecord | None) -> float:

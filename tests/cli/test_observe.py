@@ -103,12 +103,66 @@ def test_following_goes_with_nothing_that_shows_it_once(szal, database, other):
     assert (result.exit_code, "--follow goes with neither --html nor --output" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_following_what_waits_for_somebody_says_so_and_ends(szal, engine, database, options):
+    engine.run(ASKS, execution_id="e1")
+    result = bounded(szal, "show", "-f", "e1", "--store", database, *options)
+    assert result.exit_code == 3
+    if options:
+        assert json.loads(result.stdout)["waits"] == [{"step": "ask", "signal": "go", "until": None}]
+    else:
+        assert "asks  paused: waits for go\n" in result.stdout
+        assert f"waits for the signal go (step ask): szal signal e1 go --store {database}" in result.stdout
+
+
+def test_following_with_wait_says_so_and_goes_on_until_it_has_ended(szal, engine, database, monkeypatch):
+    told = []
+
+    def write(out, text):
+        console.write(out, text)
+        told.append(text)
+        if "waits for the signal go" in text:
+            engine.signal("e1", "go")
+            engine.resume("e1")
+
+    monkeypatch.setattr(follow, "write", write)
+    engine.run(ASKS, execution_id="e1")
+    result = bounded(szal, "show", "-f", "e1", "--wait", "--store", database)
+    assert (result.exit_code, "asks completed in" in result.stdout) == (0, True)
+    asked = [line for line in told if "waits for the signal go" in line]
+    assert len(asked) == 1
+    assert asked[0].endswith(f"(step ask): szal signal e1 go --store {database}")
+
+
+def test_what_a_person_has_paused_waits_for_somebody(szal, engine, database):
+    engine.run(ASKS, execution_id="e1")
+    engine.pause("e1")
+    result = bounded(szal, "show", "-f", "e1", "--store", database)
+    assert (result.exit_code, "szal resume e1" in result.stdout) == (3, True)
+
+
+def test_what_waits_until_a_time_is_followed_for_so_long_at_most(szal, engine, database):
+    config = {"signal": "go", "timeout": 3600, "default": 1}
+    engine.run(FlowDef("f", steps=[StepDef("later", step_type="wait", config=config)]), execution_id="e1")
+    result = bounded(szal, "show", "-f", "e1", "--timeout", "100ms", "--store", database)
+    assert result.exit_code == 124
+    assert "szal: e1 has not ended after 100ms, and is left as it is" in result.stderr
+    assert "step later" in result.stdout
+
+
+@pytest.mark.parametrize("option", [["--wait"], ["--timeout", "5s"]])
+def test_how_long_it_is_followed_is_said_of_following_alone(szal, database, option):
+    result = szal("show", "e1", *option, "--store", database)
+    assert (result.exit_code, "--wait and --timeout go with --follow" in result.stderr) == (2, True)
+
+
 def test_on_a_terminal_it_is_drawn_again_until_ctrl_c(spawn, engine, database):
     engine.run(ASKS, execution_id="e1")
-    process = spawn("show", "-f", "e1", "--store", database, terminal=True)
-    process.until("ask waits for go")
+    process = spawn("show", "-f", "e1", "--wait", "--store", database, terminal=True)
+    process.until("waits for the signal go")
     process.signal(signal.SIGINT)
     assert process.end() == 130
+    assert "e1 is followed no more, and left as it is" in process.seen
     assert "Traceback" not in process.seen
 
 
