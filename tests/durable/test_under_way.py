@@ -107,6 +107,7 @@ def test_so_do_items_sub_flows_and_waits_beside_what_runs(new_engine, store):
     assert engine.result("e", timeout=30).success
 
 
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_which_attempt_it_is_is_told(new_engine):
     go = threading.Event()
 
@@ -122,6 +123,7 @@ def test_which_attempt_it_is_is_told(new_engine):
     assert engine.result("e", timeout=30)["a"].attempts == 2
 
 
+@pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("config", [SHARED, NOT_SHARED], ids=["shared", "not shared"])
 def test_of_steps_that_are_quick_nothing_is_written(new_engine, monkeypatch, config):
     monkeypatch.setattr(under_way, "_LEAST", 3600.0)
@@ -173,6 +175,7 @@ def test_what_has_been_told_is_not_written_again(new_engine, store, monkeypatch)
     assert engine.result("e", timeout=30).success
 
 
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_store_that_is_away_holds_up_no_step_and_is_told_later(new_engine, monkeypatch):
     tried = []
     for kind in (SqlLedger, MemoryLedger):
