@@ -1,9 +1,13 @@
 """szal in a Flask application, with the extra ``szal[flask]``: see docs/flask.md."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
 
 from szal.contrib.application import EXTENSION, ApplicationEngine, Settings, without_context
 from szal.engine.engine import Engine
@@ -141,7 +145,7 @@ class Szal:
             raise RuntimeError('the application has no store: set app.config["SZAL_STORE"] = "sqlite:////var/szal.db"')
         given: dict[str, Any] = {name: app.config[key] for name, key in _SETTINGS if key in app.config}
         is_reloaded = os.environ.get(_RELOADED) == "true"
-        around = (_context_of(app),)
+        around = (_Context(app),)
         return Settings(
             store=store, flows=self._flows, around=around, more=self._config, is_reloaded=is_reloaded, **given
         )
@@ -154,8 +158,30 @@ def _bound_to(app: Flask) -> ApplicationEngine:
         raise RuntimeError(f"{app.name} has no engine: call Szal(…).init_app(app)") from None
 
 
-def _context_of(app: Flask) -> "Callable[[StepContext], AbstractContextManager[Any]]":
-    def app_context(_: "StepContext") -> "AbstractContextManager[Any]":
-        return app.app_context()
+@attrs.frozen(eq=False, slots=False)  # with slots, attrs 23.2 has no cached properties
+class _Context:
+    """Enters the context of an application. A pickle of it says where that is found by import."""
 
-    return app_context
+    app: Flask
+
+    def __call__(self, _: "StepContext") -> "AbstractContextManager[Any]":
+        return self.app.app_context()
+
+    def __reduce__(self) -> "tuple[Callable[[str, str], _Context], tuple[str, str]]":
+        return _context_in, self._place
+
+    @cached_property
+    def _place(self) -> tuple[str, str]:
+        """The module that has the application, its own before others that import it, and its name there."""
+        for module in (self.app.import_name, *sys.modules.copy()):
+            for name, value in getattr(sys.modules.get(module), "__dict__", {}).copy().items():
+                if value is self.app:
+                    return module, name
+        raise LookupError(
+            f"the application {self.app.name} is not found by import: "
+            "have a module say app = create_app() at its top level, and serve that"
+        )
+
+
+def _context_in(module: str, name: str) -> _Context:
+    return _Context(getattr(import_module(module), name))

@@ -26,12 +26,13 @@ __all__ = ["Answer", "Parcel", "packed", "perform", "unpacked"]
 class Parcel:
     """What is sent of one attempt: what to call, within what, unless the work is there; and the context, if asked for.
 
-    `around` is entered there, and `is_done` asked there.
+    `around` is entered there, and `is_done` asked there. The pickle has `around` first: where that is loaded, a
+    framework may have to be made ready before the modules of handlers can be imported.
     """
 
+    around: Sequence[Surrounding] = attrs.field(default=(), kw_only=True)
     errand: Errand
     context: RemoteContext | None
-    around: Sequence[Surrounding] = ()
     is_done: IsDone | None = None
 
     def call(self, link: Link | None) -> Json:

@@ -135,7 +135,7 @@ class Sends:
         context = RemoteContext.of(ctx) if needs_context else None
         name, where = ctx.step.name, self.place.words.where
         around = [_as_sent(each, ctx) for each in self.around]
-        parcel = Parcel(errand, context, around, is_done)
+        parcel = Parcel(errand, context, is_done, around=around)
         sent = packed(parcel, name, where, ctx.looked_at(), self.shared)
         return unpacked(self.place.make(sent, ctx), name, where).outcome(name, where)
 

@@ -321,7 +321,7 @@ def test_what_is_submitted_through_another_database_than_the_stores_is_refused(t
         django.setup()
         from django.core.management import call_command
         from django.db import transaction
-        call_command("migrate", verbosity=0)
+        call_command("migrate", run_syncdb=True, verbosity=0)
         from szal import Flow
         from szal.contrib.django import submit
         flow = Flow("f")
@@ -424,6 +424,23 @@ def test_the_store_is_the_database_of_the_project_and_what_is_wrong_with_setting
         'SZAL["FLOWS"] is a list: ["shop.flows.order"]',
         'add "szal.contrib.django" to INSTALLED_APPS',
     ]
+
+
+def test_in_a_child_process_the_project_is_set_up_before_a_handler_is_imported(tmp_path: Path) -> None:
+    code = """
+        import django
+        from django.conf import settings
+        settings.SZAL = {"FLOWS": ["django_site.isolated.flow"]}
+        django.setup()
+        from django.core.management import call_command
+        from django_site.isolated import flow
+        from szal.contrib.django import engine
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        result = engine().run(flow)
+        print(result.outputs, result.error)
+    """
+    ran = python(code, tmp_path, DATABASE=f"sqlite:///{tmp_path}/app.db")
+    assert (ran.stdout, ran.stderr) == ("{'notes': 1} None\n", "")
 
 
 def test_without_django_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,27 @@ from szal.contrib.flask import Szal
 pytestmark = pytest.mark.slow
 
 SITE = Path(__file__).with_name("flask_site.py")
+ISOLATED = """
+    import szal
+    from flask import Flask, current_app
+    from szal.contrib.flask import Szal
+
+    flow = szal.Flow("isolated", isolation="process")
+
+    @flow.step
+    def look():
+        return [current_app.name, current_app == app]
+
+    flows = Szal(flow)
+
+    def create_app():
+        app = Flask("shop")
+        app.config.update(SZAL_STORE="memory:", TESTING=True)
+        flows.init_app(app)
+        return app
+
+    app = create_app()
+"""
 
 
 @pytest.fixture(scope="class", params=["sqlite", "postgres"])
@@ -144,6 +166,21 @@ class TestInOneProcess:
             flows.engine.run(flow).raise_for_failure()
         assert seen == ["site"] * 4
         flows.close(app)
+
+    def test_a_child_process_has_the_application_that_is_found_by_import(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "isolated_shop.py").write_text(textwrap.dedent(ISOLATED))
+        monkeypatch.syspath_prepend(tmp_path)
+        shop: Any = importlib.import_module("isolated_shop")
+        monkeypatch.setitem(sys.modules, "isolated_shop", shop)  # it goes with the test
+        with shop.app.app_context():
+            assert shop.flows.engine.run(shop.flow).outputs == {"look": ["shop", True]}
+        another = shop.create_app()
+        with another.app_context(), pytest.raises(szal.InvalidFlow, match=r"have a module say app = create_app\(\)"):
+            shop.flows.engine.run(shop.flow)
+        for app in (shop.app, another):
+            shop.flows.close(app)
 
     def test_two_applications_have_an_engine_each(self, flow: szal.Flow) -> None:
         flows = Szal(flow)

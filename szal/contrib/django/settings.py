@@ -1,11 +1,12 @@
 """What a project says of its engine, in ``SZAL`` of its settings."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from django import conf
+from django import conf, setup
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
@@ -38,7 +39,7 @@ def settings_of(store: "StoreLike | None" = None) -> Settings:
     return Settings(
         store=AsItIs(store_of()) if store is None else store,  # `migrate` makes its tables
         flows=flows_of(),
-        around=(connections_kept_fresh,),
+        around=(ConnectionsKeptFresh(),),
         more=more,
         is_reloaded=os.environ.get(DJANGO_AUTORELOAD_ENV) == "true",
         **own,
@@ -85,14 +86,29 @@ def _given() -> Mapping[str, Any]:
     return given
 
 
-@contextmanager
-def connections_kept_fresh(_: "StepContext") -> Iterator[None]:
-    """Do what Django does around a request: close connections of this thread that are too old, or broken."""
-    _close_old_connections()
-    try:
-        yield
-    finally:
+class ConnectionsKeptFresh:
+    """Does what Django does around a request: closes connections of this thread that are too old, or broken.
+
+    Where it is sent to another process, to be entered there, the project is set up as it is loaded.
+    """
+
+    @contextmanager
+    def __call__(self, _: "StepContext") -> Iterator[None]:
         _close_old_connections()
+        try:
+            yield
+        finally:
+            _close_old_connections()
+
+    def __reduce__(self) -> "tuple[Callable[[], ConnectionsKeptFresh], tuple[()]]":
+        return _set_up, ()
+
+
+def _set_up() -> ConnectionsKeptFresh:
+    """Have the project's models ready: functions of its applications are imported next."""
+    if not apps.ready:
+        setup()
+    return ConnectionsKeptFresh()
 
 
 def _close_old_connections() -> None:
