@@ -249,8 +249,15 @@ class LeasedStore:
         if (problem := self.ledger.bounds.problem_of_key(name)) is not None:
             raise ValueError(f"the key of ctx.once {problem}")
 
-    def take_over(self, execution_id: str, *, under: "Lease | None" = None, reopen: bool = False) -> "Snapshot":
-        """Return the execution, now this process's; *under* and *reopen* are as `TakeOver` says.
+    def take_over(
+        self,
+        execution_id: str,
+        *,
+        under: "Lease | None" = None,
+        reopen: bool = False,
+        known: "Snapshot | None" = None,
+    ) -> "Snapshot":
+        """Return the execution, now this process's; *under*, *reopen* and *known* are as `TakeOver` says.
 
         Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
         """
@@ -266,6 +273,7 @@ class LeasedStore:
             under=under,
             reopen=reopen,
             rise=1 + _random_bits(20),
+            known=known,
         )
         with self._asking:
             return self.ledger.take_over(wanted)

@@ -180,7 +180,7 @@ class Recovery:
         if unknown := sorted((inputs or {}).keys() - known.record.secret_inputs):
             problems = (f"input {name!r} stays as it is recorded: a rerun takes another" for name in unknown)
             raise InvalidInputs(known.record.flow_name, tuple(problems))
-        return self.take_over(self._as_it_goes_on(known, token, inputs or {}))
+        return self.take_over(self._as_it_goes_on(known, token, inputs or {}), known)
 
     def check(self, execution_id: str, *, elsewhere: bool) -> None:
         """Raise what keeps an execution from going on here, whoever runs it now; nothing where it has ended.
@@ -219,13 +219,14 @@ class Recovery:
             redaction=redaction,
         )
 
-    def take_over(self, spec: ExecutionSpec) -> ExecutionSpec | FlowResult:
+    def take_over(self, spec: ExecutionSpec, known: Snapshot | None = None) -> ExecutionSpec | FlowResult:
         """Return *spec* with the lease that it goes on under, from where it stands; or the result that it has by now.
 
-        Raises `ExecutionOwned` where somebody runs it, and `ExecutionNotFound`.
+        *known* is how it was found a moment ago. Raises `ExecutionOwned` where somebody runs it, and
+        `ExecutionNotFound`.
         """
         execution_id = spec.record.execution_id
-        snapshot = self.leased.take_over(execution_id)
+        snapshot = self.leased.take_over(execution_id, known=known)
         if snapshot.epoch is None:
             if snapshot.record.result is None:
                 raise ExecutionNotFound(execution_id)

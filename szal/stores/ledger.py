@@ -14,6 +14,7 @@ from szal.errors import NotSupportedHere
 from szal.model.bounds import ANYTHING, Bounds
 from szal.model.key import is_memo
 from szal.model.results import ExecutionRecord
+from szal.model.state import WorkflowState
 from szal.stores.limits import Limits
 from szal.stores.listening import ChangeListener
 from szal.stores.queue import Queue
@@ -70,6 +71,9 @@ class TakeOver:
     rise: int = 1
     """By how much the epoch rises. A server that was failed over to may not know the last owner, whose epoch must not
     be had by the next one."""
+    known: "Snapshot | None" = None
+    """How it was found a moment ago. Where it had not begun, a ledger need not look again: if nobody has had its lease
+    since, it is as it was."""
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +116,13 @@ class Snapshot:
     recoveries: int = 0
     """How often it was taken over because its owner died, since it began or a step of it last settled."""
     cancelled: bool = False
+    owner: str | None = None
+    """Who had its lease as it was looked at, and has not given that back."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has not begun, and nobody has it: so there are no steps of it."""
+        return self.record.state is WorkflowState.CREATED and self.epoch is not None and self.owner is None
 
 
 @attrs.frozen

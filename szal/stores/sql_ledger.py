@@ -344,7 +344,7 @@ class SqlLedger(Ledger):
     ) -> Snapshot:
         if not rows:
             raise ExecutionNotFound(execution_id)
-        data, _, epoch, _, content_id, recoveries, cancelled = rows[0]
+        data, owner, epoch, _, content_id, recoveries, cancelled = rows[0]
         record = read_record(execution_id, data, to_go_on=True)
         live = epoch is not None and record.state.is_live
         rows_of_steps = read(self._statements.steps, (execution_id,)) if steps else []
@@ -358,6 +358,7 @@ class SqlLedger(Ledger):
             memos=memos,
             recoveries=recoveries or 0,
             cancelled=bool(cancelled),
+            owner=owner,
         )
 
     def _definition(self, content_id: str, read: Callable[[str, Sequence[object]], Rows]) -> str | None:

@@ -20,6 +20,7 @@ from szal.model.state import WorkflowState
 from szal.stores import PostgresExecutionStore, Sink, open_store
 from szal.stores.ledger import NewExecution, TakeOver
 from szal.stores.postgres.marks import Mark, Marks
+from szal.stores.queue import Submission
 from szal.stores.writes import Save, SaveStep, Write
 
 RUNNING = WorkflowState.RUNNING
@@ -203,6 +204,24 @@ def test_a_step_of_one_that_was_taken_over_meanwhile_is_not_written_again(
     with pytest.raises(LeaseLost):
         cut.ledger.apply([step])
     assert postgres.ledger.read("e00001").steps == [("a", 0, '"second"')]
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_what_has_not_begun_is_taken_over_whether_the_server_heard_of_it_or_not(
+    cut: PostgresExecutionStore, cutter: Cutter, postgres: PostgresExecutionStore, delivered: bool
+) -> None:
+    created = record(1, state=WorkflowState.CREATED)
+    postgres.ledger.queue.submit(
+        Submission(new=NewExecution(record=created, content_id="none", flow="{}", owner="nobody", ttl=60))
+    )
+    known = cut.ledger.read("e00001", steps=False)
+    cutter.cut_at(b"the owner", delivered=delivered)
+    wanted = TakeOver(execution_id="e00001", owner="the owner", ttl=60, is_gone=lambda _: False, known=known)
+    epoch = cut.ledger.take_over(wanted).epoch
+    assert cutter.cuts == 1
+    assert postgres.ledger.holder("e00001") == "the owner"
+    cut.ledger.apply([Save.of(record(1, state=RUNNING), epoch)])
+    assert postgres.get("e00001") == record(1, state=RUNNING)
 
 
 @pytest.mark.parametrize("word", [b"BEGIN", b'"state"', b"COMMIT\0"])

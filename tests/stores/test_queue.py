@@ -4,14 +4,16 @@ import threading
 import time
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 
-from szal import ExecutionRecord, WorkflowState
+from szal import ExecutionNotFound, ExecutionOwned, ExecutionRecord, WorkflowState
 from szal.stores import PostgresExecutionStore, Sink, Store, open_store
-from szal.stores.ledger import NewExecution, TakeOver
+from szal.stores.ledger import NewExecution, Snapshot, TakeOver
 from szal.stores.postgres.queue_statements import QUEUE
 from szal.stores.queue import Claim, Queue, Submission
+from szal.stores.writes import Release, Save, SaveStep
 
 
 @pytest.fixture
@@ -153,3 +155,50 @@ def test_no_server_takes_a_claim_to_be_worth_compiling(postgres: PostgresExecuti
     with psycopg.connect(postgres_url) as connection:
         [(plan,), *_] = connection.execute(f"EXPLAIN {claim}", ('["default"]', "[]", 8, 8, 60.0)).fetchall()
     assert float(plan.partition("..")[2].partition(" ")[0]) < 1000, plan
+
+
+class TestWhatHasNotBegun:
+    """It may be taken over as it was found, if it is so still."""
+
+    def found(self, store: Store | Sink, queue: Queue) -> Snapshot:
+        assert submit(queue, "e1")
+        return store.ledger.read("e1", steps=False)
+
+    def take(self, store: Store | Sink, owner: str, known: Snapshot | None) -> Snapshot:
+        wanted = TakeOver(execution_id="e1", owner=owner, ttl=60, is_gone=lambda owner: False, rise=3, known=known)
+        return store.ledger.take_over(wanted)
+
+    def test_is_taken_over_under_an_epoch_of_its_own(self, store: Store | Sink, queue: Queue) -> None:
+        known = self.found(store, queue)
+        taken = self.take(store, "me", known)
+        assert (taken.epoch, taken.record.state, taken.flow) == (known.epoch + 3, WorkflowState.CREATED, "{}")
+        assert store.ledger.holder("e1") == "me"
+        store.ledger.apply([Save.of(attrs.evolve(taken.record, state=WorkflowState.RUNNING), taken.epoch)])
+        assert store.get("e1").state is WorkflowState.RUNNING
+
+    def test_is_not_where_somebody_has_it_by_now(self, store: Store | Sink, queue: Queue) -> None:
+        known = self.found(store, queue)
+        self.take(store, "you", known)
+        with pytest.raises(ExecutionOwned):
+            self.take(store, "me", known)
+
+    def test_is_as_it_stands_where_somebody_has_had_it(self, store: Store | Sink, queue: Queue) -> None:
+        known = self.found(store, queue)
+        epoch = self.take(store, "you", known).epoch
+        running = attrs.evolve(known.record, state=WorkflowState.RUNNING)
+        store.ledger.apply([Save.of(running, epoch), SaveStep("e1", "a", 1, "{}", None, epoch), Release("e1", epoch)])
+        taken = self.take(store, "me", known)
+        assert (taken.record.state, [row.step_name for row in taken.steps]) == (WorkflowState.RUNNING, ["a"])
+        assert taken.epoch > epoch
+
+    def test_is_cancelled_where_somebody_has_asked_for_that(self, store: Store | Sink, queue: Queue) -> None:
+        known = self.found(store, queue)
+        assert store.ledger.request_cancel("e1")
+        assert self.take(store, "me", known).cancelled
+
+    def test_is_not_there_where_it_was_removed(self, store: Store | Sink, queue: Queue) -> None:
+        known = self.found(store, queue)
+        store.remove("e1")
+        store.ledger.drain()
+        with pytest.raises(ExecutionNotFound):
+            self.take(store, "me", known)

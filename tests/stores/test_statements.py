@@ -65,6 +65,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "flow": ("c1",),
     "add_lease": ("e1", "me", 1, 60.0, "c1", None, None),
     "take_over": ("me", 1, 60.0, 0, "e1"),
+    "take_new": ("me", 1, 60.0, "e1", 1, "w", 1, "w", 2),
     "renew": (60.0, None, "e1", "me", 1),
     "under_way": ("{}", "e1", 1),
     "release": (None, None, "e1"),
@@ -275,6 +276,7 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
     assert all(statement.by for statement in planner.statements.whole().values())
     assert planner.statements.whole().keys() >= ROWS.keys() - {
         "carry_out_few",
+        "take_new",
         "save_few_steps",
         "undone",
         "hold_flows",

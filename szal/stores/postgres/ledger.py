@@ -5,11 +5,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import ClassVar, TypeAlias
 
+import attrs
 import psycopg
 
 from szal.model.bounds import Bounds
 from szal.stores.batch import begins_late, leases_of, merged
 from szal.stores.database import Transaction
+from szal.stores.ledger import Snapshot, TakeOver
 from szal.stores.postgres.connection import PostgresConnection, execute
 from szal.stores.postgres.database import PostgresDatabase
 from szal.stores.postgres.encoding import fitting, holds_any_text, in_ascii
@@ -70,6 +72,32 @@ class PostgresLedger(SqlLedger):
         if is_simple and self._carry_out_few(new, [new], leases_of([new]), new.first_epoch, once=False):
             return new.first_epoch
         return super().create(new)
+
+    def take_over(self, wanted: TakeOver, /) -> Snapshot:
+        known = wanted.known
+        if known is not None and self._takes_new(wanted, known):
+            return attrs.evolve(known, epoch=(known.epoch or 0) + wanted.rise, owner=wanted.owner)
+        return super().take_over(wanted)
+
+    def _takes_new(self, wanted: TakeOver, known: Snapshot) -> bool:
+        """Take over what has not begun, by one statement; False, and nothing is done, where it is not as it was.
+
+        Whoever has a lease raises its epoch, and what is cancelled says so. So nothing else can have changed.
+        """
+        if not known.is_new or known.cancelled or known.record.concurrency_key is not None or wanted.under is not None:
+            return False
+        row = (wanted.owner, wanted.rise, wanted.ttl, wanted.execution_id, known.epoch)
+        check_texts(self.name, [row])
+
+        def take(connection: PostgresConnection, mark: Mark) -> bool:
+            if not holds_any_text(connection):
+                return False
+            with suppress(psycopg.errors.DivisionByZero):  # nothing is done
+                execute(connection, self._database.statements.take_new, [*row, *mark.row()])
+                return True
+            return False
+
+        return self._database.at_once(take, wanted)
 
     def _save_few_steps(self, needed: Sequence[Write], leases: Collection[Lease], *, once: bool) -> bool:
         rows = [step.row() for step in needed]

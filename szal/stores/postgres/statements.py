@@ -63,6 +63,11 @@ class PostgresStatements(Statements):
     Carries out all of it, and leaves the mark, or divides by zero: where a lease is not held, or fenced, or what is new
     is there already, or a definition is not there that is not given.
     """
+    take_new: Statement
+    """Takes an owner, by how much the epoch rises, seconds, an execution, its epoch, and what a mark takes.
+
+    Takes it over, and leaves the mark, or divides by zero: where somebody has it or has had it, or it is cancelled.
+    """
     watch: Statement
     """Takes seconds, and an execution: for so long whoever writes to it tells of that."""
     lock_all: Statement
@@ -409,6 +414,20 @@ STATEMENTS = PostgresStatements(
         """,
         by="Ledger.take_over",
         indexes="szal_leases_pkey",
+    ),
+    take_new=Statement(
+        f"""
+        WITH taken AS (
+            UPDATE szal.szal_leases SET owner = %s, epoch = epoch + %s, expires = {NOW} + %s, pausing = 0
+            WHERE execution_id = %s AND epoch = %s AND owner IS NULL AND cancelled = 0
+            RETURNING execution_id, watched
+        ),
+        gone AS (DELETE FROM szal.szal_commits WHERE writer = %s AND number = %s),
+        marked AS (INSERT INTO szal.szal_commits (writer, number, made) VALUES (%s, %s, {NOW}))
+        SELECT 1 / (SELECT {TOLD} FROM taken)
+        """,
+        by="Ledger.take_over, of what has not begun",
+        indexes="szal_leases_pkey szal_commits_pkey",
     ),
     # A lease that its own writer is about to change, or that somebody is about to take over, is not waited for: whether
     # it is held is told all the same, and it is renewed the next time.
