@@ -196,7 +196,7 @@ class Lifecycle(Supervised):
         self.started = self.scheduler.clock.monotonic()
         self.recording.open(self.record, self)
         if self.shared is not None:
-            self.shared.follow(lambda: self.told.news(self.steps_under_way(), self.scheduler.now()), self.told.forget)
+            self.shared.follow(self.news_under_way, self.told.forget)
         limit = self._config.limit_of(self.spec.flow)
         ends = [self.spec.deadline, None if limit is None else self.started + limit]
         self.run.urgency = self._durations.urgency(self.spec.flow.name, self.spec.plan)

@@ -80,9 +80,9 @@ class ExecutionStatus:
     waits: Sequence[Wait] = ()
     """What its steps wait for, where it is PAUSED."""
     queued: Sequence[WaitingStep] = ()
-    """What its steps wait for before they begin: capacities of all engines of the store (`store.set_capacity`).
+    """What its steps wait for before they begin: capacities of all engines of the store, or of its engine, and rates.
 
-    Where it runs in this engine, those of the engine itself, and rates, too.
+    What its engine alone knows is told elsewhere as that steps run is: up to a third of `lease_ttl` later.
     """
     queued_behind: str | None = None
     """The execution that has its `concurrency_key`, where it is CREATED, or was interrupted, and waits for that."""

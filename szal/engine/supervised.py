@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from szal.engine.rollback import Rollback
+from szal.engine.so_far import waiting_here
 from szal.engine.under_way import StepUnderWay, Told, under_way
 from szal.engine.waiting import Waits
 from szal.errors import LeaseLost
@@ -49,7 +50,11 @@ class Supervised:
 
     def tell_under_way(self) -> str | None:
         """Return what is told of these with the lease; None: nothing."""
-        return self.told.text(self.steps_under_way(), self.scheduler.now())
+        return self.told.text(self.steps_under_way(), waiting_here(self.run), self.scheduler.now())
+
+    def news_under_way(self) -> str | None:
+        """Return the same, where it is not what was told last."""
+        return self.told.news(self.steps_under_way(), waiting_here(self.run), self.scheduler.now())
 
     def lease_lost(self) -> None:
         """Stop: another process runs it now."""

@@ -1,12 +1,13 @@
 """The steps of an execution that have begun and not ended, as its own process sees them, and as others are told.
 
 No write is made for a step's start. So it goes with what is written anyway: with the lease, whenever that is renewed,
-and with what steps report, where that is shared. Only steps that have run for a while are told.
+and with what steps report, where that is shared. Only steps that have run for a while are told, and those that have
+waited so long for a capacity or a rate that no store knows of.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -20,8 +21,9 @@ from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.stage import CALLED, FAN_OUT, PENDING, SETTLED, BackingOff
+from szal.stores.limits import WaitingStep
 
-__all__ = ["StepUnderWay", "Told", "as_running", "read_under_way", "under_way", "with_steps"]
+__all__ = ["StepUnderWay", "Told", "as_running", "read_under_way", "read_waiting", "under_way", "with_steps"]
 
 _MOST: Final = 200
 """Of so many steps and items it is told."""
@@ -122,19 +124,21 @@ class Told:
         self._epoch = epoch
         self._last: str | None = None
 
-    def text(self, steps: Iterator[StepUnderWay], now: float) -> str | None:
-        """Return what is to be told of *steps* (Unix time *now*); None: nothing is, and nothing was."""
+    def text(self, steps: Iterator[StepUnderWay], waits: Sequence[WaitingStep], now: float) -> str | None:
+        """Return what is to be told of *steps* and *waits* (Unix time *now*); None: nothing is, and nothing was."""
         told = [step for step in steps if step.started <= now - _LEAST]
-        if not told and self._last is None:
+        waiting = [wait.as_json() for wait in waits if wait.since and wait.since.timestamp() <= now - _LEAST]
+        if not (told or waiting or self._last):
             return None
-        text = json.dumps({"epoch": self._epoch, "steps": [*islice(told, _MOST)]}, ensure_ascii=False)
-        self._last = text if told else None
+        more = {"waits": waiting[:_MOST]} if waiting else {}
+        text = json.dumps({"epoch": self._epoch, "steps": told[:_MOST], **more}, ensure_ascii=False)
+        self._last = text if told or waiting else None
         return text
 
-    def news(self, steps: Iterator[StepUnderWay], now: float) -> str | None:
+    def news(self, steps: Iterator[StepUnderWay], waits: Sequence[WaitingStep], now: float) -> str | None:
         """Return the same; None, also where that is what was told last."""
         before = self._last
-        text = self.text(steps, now)
+        text = self.text(steps, waits, now)
         return None if text == before else text
 
     def forget(self) -> None:
@@ -149,11 +153,29 @@ def read_under_way(text: str | None, epoch: int | None) -> Mapping[str, StepUnde
     >>> read_under_way(told, 2)["load"].started, read_under_way(told, 3)
     (1781049600.5, {})
     """
-    if not text:
-        return {}
     try:
-        found: Any = json.loads(text)
+        found = _told_under(text, epoch)
         steps = [StepUnderWay(str(key), int(tries), int(poll), float(at)) for key, tries, poll, at in found["steps"]]
-        return {step.key: step for step in steps} if found["epoch"] == epoch else {}
+        return {step.key: step for step in steps}
     except (ValueError, TypeError, KeyError):  # a later version of szal may tell it otherwise
         return {}
+
+
+def read_waiting(text: str | None, epoch: int | None) -> list[WaitingStep]:
+    """Return the steps that *text* tells to wait, likewise.
+
+    >>> wait = WaitingStep("load", "gpu", 1, 1, 1, since=1781049600.0, in_engine=True)
+    >>> told = Told(2).text(iter(()), [wait], 1781049700.0)
+    >>> read_waiting(told, 2) == [wait], read_waiting(told, 3)
+    (True, [])
+    """
+    try:
+        waits = _told_under(text, epoch).get("waits", ())
+        return [WaitingStep(**{**each, "since": datetime.fromisoformat(each["since"])}) for each in waits]
+    except (ValueError, TypeError, KeyError):
+        return []
+
+
+def _told_under(text: str | None, epoch: int | None) -> Any:
+    found = json.loads(text) if text else None
+    return found if isinstance(found, dict) and found["epoch"] == epoch else {"steps": ()}

@@ -1,6 +1,6 @@
 """An execution as its store has it: looked at once, or again and again, when only what has changed is read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -10,7 +10,7 @@ from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.sharing import report_of
 from szal.engine.spec import recorded_flow
 from szal.engine.status import ExecutionStatus, is_left_by_a_person, waits_of, with_queued
-from szal.engine.under_way import StepUnderWay, as_running, read_under_way
+from szal.engine.under_way import StepUnderWay, as_running, read_under_way, read_waiting
 from szal.errors import ExecutionNotFound
 from szal.model.flow import FlowDef
 from szal.model.json import Checkpoint, decode_checkpoint
@@ -20,6 +20,7 @@ from szal.model.state import StepStatus, WorkflowState
 from szal.scheduler.plan import Node, Plan
 from szal.stores.base import ExecutionStore, read_record
 from szal.stores.ledger import Ledger, Report, Snapshot, Version, ledger_of
+from szal.stores.limits import WaitingStep
 from szal.stores.writes import StepRow
 
 __all__ = ["View", "status_of"]
@@ -47,6 +48,7 @@ class View:
         self._version: Version | None = None
         self._known: _Known | None = None
         self._status: ExecutionStatus | None = None
+        self._told: Sequence[WaitingStep] = ()  # what its engine has told of what its steps wait for
 
     def look(self) -> ExecutionStatus:
         """Return how far it has come; the same object as before where nothing has changed.
@@ -64,14 +66,16 @@ class View:
         if known is None or self._version is None or not known.take(self._ledger, self._version, version):
             found = self._ledger.read(self._execution_id)
             known = _Known(self._store, _record(self._ledger, self._execution_id), found)
-        status = self._with_queued(known.status(version))
+        status = known.status(version)
+        self._told = status.queued
+        status = self._with_queued(status)
         self._known, self._status, self._version = known, status, version
         return status
 
     def _with_queued(self, status: ExecutionStatus) -> ExecutionStatus:
         """Return *status* with what it waits for; itself, where it has that."""
         assert self._ledger is not None
-        found = with_queued(self._ledger, attrs.evolve(status, queued=(), queued_behind=None))
+        found = with_queued(self._ledger, attrs.evolve(status, queued=self._told, queued_behind=None))
         is_same = [*found.queued] == [*status.queued] and found.queued_behind == status.queued_behind
         return status if is_same else found
 
@@ -132,15 +136,19 @@ class _Known:
         holder = None if version is None else version.holder
         is_running = is_live and holder is not None and not is_gone(holder)
         told = None if version is None or not is_running else version.under_way
-        begun = read_under_way(told, None if version is None else version.epoch)
+        epoch = None if version is None else version.epoch
+        begun = read_under_way(told, epoch)
         reports = ledger.reports(record.execution_id) if version is not None and version.reports else ()
         waits = waits_of(ledger, record, steps.flow, steps.into(known)) if paused else ()
         is_left = is_live and is_left_by_a_person(record)
+        results = steps.with_reports(steps.with_begun(begun), reports, known.epoch, is_running)
+        ended = {result.step_name for result in results if result.status.has_ended}
         return ExecutionStatus(
             record=record,
             flow=steps.flow,
-            results=steps.with_reports(steps.with_begun(begun), reports, known.epoch, is_running),
+            results=results,
             waits=waits,
+            queued=[each for each in read_waiting(told, epoch) if each.step_name not in ended],
             is_running=is_running,
             is_interrupted=is_left or (is_live and not is_running and record.execution_id in nobody_runs(store)),
             is_cancelling=is_live and known.cancelled,

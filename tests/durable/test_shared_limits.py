@@ -3,13 +3,14 @@
 import json
 import threading
 import time
+from collections import Counter
 
 import pytest
 from durable.children import Child
 from helper_engine import LONG, bounded, waited
 from processes import wait_until
 
-from szal import FlowDef, FlowMode, InvalidFlow, StepDef, WorkflowState
+from szal import Engine, FlowDef, FlowMode, InvalidFlow, StepDef, WorkflowState, open_store
 from szal.testing import FakeClock
 
 API = {"api": 1}
@@ -109,6 +110,31 @@ class TestCapacities:
         gate.set()
         assert all(run.result(LONG).success for run in runs)
         assert told() == []
+
+    def test_others_are_told_what_only_its_engine_knows(self):
+        """Capacities of its own, rates, and what it has not asked the store for yet."""
+        store, gate = open_store("memory:"), threading.Event()
+        store.set_capacity("api", 1)
+        steps = [StepDef(f"a{number}", resources=API) for number in range(3)]
+        steps += [StepDef(f"g{number}", resources={"gpu": 1}) for number in range(2)]
+        steps += [StepDef(f"r{number}", rate={"provider": "1/h"}) for number in range(2)]
+        with Engine.open(store, lambda ctx: waited(gate), share_progress=True) as engine, Engine.open(store) as other:
+            run = engine.start(parallel(*steps), execution_id="e")
+
+            def told():
+                return Counter(str(each) for each in other.look("e").queued)
+
+            expected = {
+                "waits for 'api' (1 of 1 in use)": 2,
+                "waits for 'gpu' (1 of 1 in use in its engine)": 1,
+                "waits for its turn of 'provider' (1/h)": 1,
+            }
+            wait_until(lambda: told() == expected, 30)
+            assert all(each.since is not None for each in other.look("e").queued)
+            gate.set()
+            engine.cancel("e")
+            run.wait(LONG)
+            assert not told()
 
     def test_whoever_watches_is_told_what_a_step_waits_for_and_that_it_does_no_more(self, new_engine, store):
         """In its own engine and in another one; what is in use changes without anything being written for the step."""
