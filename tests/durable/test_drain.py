@@ -488,7 +488,7 @@ def test_the_end_of_the_block_waits_for_cancel_grace(open_one, caplog):
         with Engine(gate, EngineConfig(execution_store=sink, cancel_grace=0.1)) as engine:
             execution = engine.start(chain("charge", "ship"), execution_id="e")
             gate.await_begun()
-        assert 0.1 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.1
         assert store.ledger.holder("e") is not None
         gate.open.set()
         assert execution.result(30).state is RUNNING

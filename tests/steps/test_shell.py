@@ -777,8 +777,8 @@ class TestManyAtOnce:
 
     def test_an_idle_command_costs_next_to_nothing(self):
         used = time.process_time()
-        run(shell("sleep 0.5"))
-        assert time.process_time() - used < 0.2
+        run(shell("sleep 1"))
+        assert time.process_time() - used < 0.5
 
 
 class TestUndo:
