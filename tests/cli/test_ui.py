@@ -18,6 +18,8 @@ def url(here):
     url = f"sqlite:///{here}/szal.db"
     with Engine.open(url, lambda ctx: 42) as engine:
         engine.run(FlowDef("demo", steps=[StepDef("answer")]), execution_id="demo-1")
+        ask = StepDef("ask", step_type="wait", config={"signal": "go"})
+        engine.run(FlowDef("asking", steps=[ask]), execution_id="ask-1")
     return url
 
 
@@ -31,8 +33,10 @@ def test_it_serves_pages_to_this_machine_until_it_is_interrupted(here, url):
             assert "demo-1" in answer.read().decode()
         with pytest.raises(urllib.error.HTTPError, match="400"):
             urllib.request.urlopen(urllib.request.Request(found[1], headers={"Host": "evil.example"}), timeout=20)
-        server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0
+        with urllib.request.urlopen(f"{found[1]}events/ask-1", timeout=20) as page:  # which is open to the end
+            assert page.readline() == b"retry: 1000\n"
+            server.send_signal(signal.SIGINT)
+            assert server.wait(20) == 0
         assert server.stderr.read() == ""
     finally:
         server.kill()

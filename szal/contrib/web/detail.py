@@ -152,10 +152,7 @@ class Detail:
             state=shown_state(status.state, is_interrupted=status.is_interrupted),
             seconds=None if ended is None else (ended - status.started_at).total_seconds(),
             lines=[looked.line(*each) for each in shown],
-            failures=[
-                Failure(looked.line(*each[0]), [result.step_name for _, result, _ in each[1:_NAMES]], len(each) - 1)
-                for each in told
-            ],
+            failures=[looked.failure(each) for each in told],
             other_failures=len(failed) - len(told),
             counts=Counter(word for _, _, word in numbered),
             total=len(numbered),
@@ -227,6 +224,10 @@ class _Looked:
         busy = (each.span for row in timed for each in row.spans if each.kind != "waiting")
         self._scale = Scale.of(total, busy)
         self._timed = {row.standing.result.step_name: row for row in timed if row.standing.result.step_name}
+
+    def failure(self, steps: Sequence[_Numbered]) -> Failure:
+        """Return what is told of steps with the same error."""
+        return Failure(self.line(*steps[0]), [result.step_name for _, result, _ in steps[1:_NAMES]], len(steps) - 1)
 
     def line(self, place: int, result: StepResult, state: str) -> StepLine:
         name = result.step_name

@@ -6,12 +6,14 @@ import hmac
 import ipaddress
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from flask import Flask, Response, request
 from waitress import wasyncore
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import ThreadedTaskDispatcher
 
 from szal.contrib.web.application import wsgi
 
@@ -73,11 +75,28 @@ def _given(authorization: str) -> bytes:
     return password
 
 
+class _Threads(ThreadedTaskDispatcher):  # type: ignore[misc] # it says no types
+    """What answers requests. When it is to end it waits for no page that is streamed to: that is gone then."""
+
+    def __init__(self, connections: Mapping[int, object]) -> None:
+        super().__init__()
+        self._connections = connections
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """End them, on the thread that has served until now."""
+        for each in [*self._connections.values()]:
+            if isinstance(each, HTTPChannel):
+                each.handle_close()  # which a stream notices when it next has something to say
+        return bool(super().shutdown(cancel_pending, timeout))
+
+
 def serve(app: Flask, host: str, port: int, on_begin: Callable[[str], object]) -> None:
     """Serve it until the process is interrupted; *on_begin* is told the address. Raises OSError for a port in use."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits for a thread is no news
     connections: dict[int, object] = {}
-    server = create_server(app, map=connections, host=host, port=port, threads=THREADS, ident="szal")
+    threads = _Threads(connections)
+    threads.set_thread_count(THREADS)
+    server = create_server(app, map=connections, _dispatcher=threads, host=host, port=port, ident="szal")
     try:
         shown = f"[{host}]" if ":" in host else host
         on_begin(f"http://{shown}:{server.effective_port}/")
