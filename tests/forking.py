@@ -12,14 +12,14 @@ FORKS = 40 if FULL else 12
 """How often a test forks while its threads race with that. Each time the memory of all tests is copied."""
 
 
-def in_child(function: Callable[[], object], *, within: int = 20) -> None:
+def in_child(function: Callable[[], object], *, within: int = 40) -> None:
     """Fork, call *function* in the child, and wait; it fails if that raises, or takes longer than some seconds."""
     status, said = _status_of(function, within)
     assert not os.WIFSIGNALED(status), f"the child hangs: ended by signal {os.WTERMSIG(status)}"
     assert os.WEXITSTATUS(status) == 0, said
 
 
-def killed_child(function: Callable[[], object], *, within: int = 20) -> None:
+def killed_child(function: Callable[[], object], *, within: int = 40) -> None:
     """As `in_child`, of a child that kills itself: by SIGKILL."""
     status, said = _status_of(function, within)
     assert os.WIFSIGNALED(status), said

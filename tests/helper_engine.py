@@ -11,7 +11,7 @@ from pathlib import Path
 
 import szal
 
-LONG = 20.0  # a bound for what takes milliseconds where nothing is broken
+LONG = 40.0  # a bound for what takes milliseconds where nothing is broken
 
 
 class Hang(AssertionError):
@@ -92,7 +92,7 @@ def errors(result):
     return {step.step_name: step.error for step in result.steps if step.error is not None}
 
 
-def run_new_python(tmp_path, code, timeout=30.0):
+def run_new_python(tmp_path, code, timeout=50.0):
     """Run *code* as `stores.samples.run_python` does, in an interpreter that has not imported szal yet."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(code))

@@ -33,14 +33,14 @@ def command_line(*arguments: object, **options) -> Process:
     return Process(zygote(), COMMAND_LINE, [*map(str, arguments)], **options)
 
 
-def run_command_line(*arguments: object, timeout: float = 30.0) -> "subprocess.CompletedProcess[str]":
+def run_command_line(*arguments: object, timeout: float = 50.0) -> "subprocess.CompletedProcess[str]":
     """Run the command line in a process to its end; TimeoutExpired if that does not come."""
     process = command_line(*arguments)
     out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_until(condition, timeout=20):
+def wait_until(condition, timeout=40):
     """Return what *condition* returns, as soon as that is true; fail when it does not become true."""
     end = time.monotonic() + timeout
     while not (found := condition()):

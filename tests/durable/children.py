@@ -53,14 +53,14 @@ class Child:
         self.process.stdin.write(f"{line}\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
 
-    def end(self, limit: float = 30.0) -> str:
+    def end(self, limit: float = 50.0) -> str:
         """Return all else that the process tells, once it has ended well: within *limit* seconds."""
         out, err = self.process.communicate(timeout=limit)
         assert self.process.returncode == 0, err
         return out.strip()
 
 
-def run_child(code: str, *arguments: object, limit: float = 30.0) -> str:
+def run_child(code: str, *arguments: object, limit: float = 50.0) -> str:
     """Return what the process tells, once it has ended well: within *limit* seconds."""
     with Child(code, *arguments) as child:
         return child.end(limit)
@@ -69,5 +69,5 @@ def run_child(code: str, *arguments: object, limit: float = 30.0) -> str:
 def killed(code: str, *arguments: object) -> None:
     """Run a process that kills itself."""
     process = python(SETUP + code, *arguments)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=50)
     assert process.returncode == -9, f"{process.returncode}: {err}"

@@ -58,7 +58,7 @@ from szal.stores.sink.sink import Sink
 ALL = TriggerMode.ALL
 DIED = 77
 CALL = "now"
-PATIENCE = 30  # seconds for one child, which takes a fraction of one
+PATIENCE = 60  # seconds for one child, which takes a fraction of one
 
 
 class Faults:

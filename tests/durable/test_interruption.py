@@ -19,7 +19,7 @@ SCENE = (
     SETUP
     + """
     import faulthandler, functools, json
-    faulthandler.dump_traceback_later(7, exit=True)  # a hang ends, and is seen
+    faulthandler.dump_traceback_later(40, exit=True)  # a hang ends, and is seen
 
     class TookTooLong(Exception):
         pass

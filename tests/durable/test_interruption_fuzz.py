@@ -143,7 +143,7 @@ FUZZ = (
     for run in itertools.count():
         if run >= runs and (len(struck) > enough or time.monotonic() > end):
             break
-        faulthandler.dump_traceback_later(6, exit=True)  # a hang ends, and is seen
+        faulthandler.dump_traceback_later(40, exit=True)  # a hang ends, and is seen
         found = problem(f"e{run}")
         faulthandler.cancel_dump_traceback_later()
         if found:

@@ -59,9 +59,9 @@ def test_a_copy_of_a_command_starts_when_the_old_one_has_ended(die, log, store_u
 
 
 def test_it_is_killed_before_the_lease_can_have_run_out_whatever_its_grace(die, store_url):
-    group = die("trap '' TERM", grace=60.0, lease_ttl=6.0)
+    group = die("trap '' TERM", grace=60.0, lease_ttl=12.0)
     with open_store(store_url) as store:
-        wait_until(lambda: not is_running(group), timeout=20.0)
+        wait_until(lambda: not is_running(group))
         assert store.ledger.holder("e") is not None  # the lease still holds
 
 

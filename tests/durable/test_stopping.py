@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(20)
 
 LIMITED = """
     import faulthandler
-    faulthandler.dump_traceback_later(7, exit=True)  # a hang ends, and is seen
+    faulthandler.dump_traceback_later(40, exit=True)  # a hang ends, and is seen
 """
 
 

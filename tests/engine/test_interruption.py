@@ -8,7 +8,7 @@ pytestmark = pytest.mark.timeout(20)
 SCENE = """
 import faulthandler, os, signal, sys, threading, time
 from szal import *
-faulthandler.dump_traceback_later(7, exit=True)  # a hang ends, and is seen
+faulthandler.dump_traceback_later(40, exit=True)  # a hang ends, and is seen
 
 class TookTooLong(Exception):
     pass

@@ -211,12 +211,12 @@ def test_the_child_never_writes_what_the_parent_had_queued(path: Path, sqlite: S
     code = f"""{SETUP}
     sink = type(store).connect(url, busy_timeout=0.01).engine_sink()
     faulthandler.register(signal.SIGALRM, chain=True)
-    signal.alarm(15)  # where it hangs, it says where; the parent, and below the child
+    signal.alarm(40)  # where it hangs, it says where; the parent, and below the child
     save(sink, "p", 0, 100)
     read, write = os.pipe()
     if os.fork():
         os._exit(0)
-    signal.alarm(15)
+    signal.alarm(40)
     os.close(write)
     assert os.read(read, 1) == b""  # the parent is gone, and what it had queued with it
     print("alone", flush=True)
