@@ -101,12 +101,13 @@ class LeasedStore:
         self._asking = Asking(self.kind)
         _HERE[self.owner] = self
 
-    def drain(self, execution_id: str | None = None) -> None:
+    def drain(self, execution_id: str | None = None, *, of_others: bool = True) -> None:
         """Wait for what this engine has still to write: with the durability "none" no run does before it returns.
 
         Also for another engine of this process, where that has had the lease of *execution_id* and runs it no more.
+        Without *of_others* only for what is written of that execution, and of its sub-flows, which have ended before.
         """
-        self._wait(self.ledger.drain)
+        self._wait(self.ledger.drain if of_others else partial(self.ledger.drain, of=execution_id))
         if execution_id is None or len(_HERE) == 1:
             return
         with self._asking:

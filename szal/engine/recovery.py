@@ -173,8 +173,10 @@ class Recovery:
         *inputs* are those that were not recorded, as they are secret. To be called with its id taken: otherwise a run
         of this process may end in between, and its writes be refused.
         """
-        self.leased.drain(execution_id)
+        self.leased.drain(execution_id, of_others=False)
         known = self._before_take_over(execution_id)
+        if known.record.concurrency_key is not None:
+            self.leased.drain()  # the end of another execution, which has had the key
         if not known.record.state.is_live and known.record.result is not None:
             return known.record.result
         if unknown := sorted((inputs or {}).keys() - known.record.secret_inputs):

@@ -239,10 +239,11 @@ class Ledger(Protocol):
         writes that is told where they are committed, though the answer was lost.
         """
 
-    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None, of: str | None = None) -> None:
         """Return once all that was queued before this call is committed or lost, without saying which.
 
-        With *begin_of*, once that execution is recorded or lost, where it is queued that it begins.
+        With *begin_of*, once that execution is recorded or lost, where it is queued that it begins; with *of*, once all
+        of that execution is, whatever is queued of others.
         Raises `FlushTimeout` after *timeout* seconds (None: no limit).
         """
 

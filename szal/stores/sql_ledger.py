@@ -135,7 +135,7 @@ class SqlLedger(Ledger):
         if self._statements.tell is not None:
             transaction.many(self._statements.tell, [(execution_id,) for execution_id in execution_ids])
 
-    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None, of: str | None = None) -> None:
         """Do nothing: nothing is queued."""
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:

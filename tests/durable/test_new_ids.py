@@ -426,7 +426,7 @@ def test_beginnings_are_waited_for_as_long_as_commits_not_as_for_room(store, dur
             go.wait(20)
         return store.ledger.apply(writes, **options)
 
-    def drain(timeout=None, *, begin_of=None):
+    def drain(timeout=None, *, begin_of=None, of=None):
         if begin_of is not None:
             go.set()
         return sink.ledger.drain(timeout, begin_of=begin_of)

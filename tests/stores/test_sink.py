@@ -425,6 +425,18 @@ def test_flush_waits_only_for_what_was_before(foreign: ForeignBackend, held: Sin
     thread.join()
 
 
+def test_what_is_written_of_one_execution_is_waited_for_whatever_is_queued_of_others(
+    foreign: ForeignBackend, held: Sink
+) -> None:
+    held.save(record(1))
+    held.ledger.drain(of="e00007", timeout=0.0)  # of which there is nothing
+    with pytest.raises(FlushTimeout):
+        held.ledger.drain(of="e00001", timeout=0.0)
+    foreign.open.set()
+    held.ledger.drain(of="e00001", timeout=20)
+    assert foreign.store.get("e00001") is not None
+
+
 def test_close_drains_once_and_ends_the_thread(foreign: ForeignBackend, sink: Sink) -> None:
     others = set(threading.enumerate())
     for number in range(100):

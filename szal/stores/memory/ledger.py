@@ -119,7 +119,7 @@ class MemoryLedger(Ledger):
             if entry is not None and entry.lease is not None:
                 entry.lease = attrs.evolve(entry.lease, recoveries=0)
 
-    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None, of: str | None = None) -> None:
         """Do nothing: nothing is queued."""
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:

@@ -66,11 +66,13 @@ class SinkLedger(Ledger):
         self.drain()  # what was queued before comes before
         self._behind.apply(writes, once=once)
 
-    def drain(self, timeout: float | None = None, *, begin_of: str | None = None) -> None:
-        if begin_of is None:
-            self._writer.wait(timeout)
-        else:
+    def drain(self, timeout: float | None = None, *, begin_of: str | None = None, of: str | None = None) -> None:
+        if begin_of is not None:
             self._writer.wait_for_begin(begin_of, timeout)
+        elif of is not None:
+            self._writer.wait_for_last(of, timeout)
+        else:
+            self._writer.wait(timeout)
 
     def flush(self, timeout: float | None = None, *, execution_ids: Collection[str] | None = None) -> None:
         self._writer.report(self._writer.wait(timeout), execution_ids)

@@ -62,6 +62,14 @@ class Pending:
         number = self._begun.get(execution_id)
         return number if number is not None and number > self.done else None
 
+    def last_of(self, execution_id: str) -> int | None:
+        """Return the number of the last write of that execution; None where there is none."""
+        last, writes = self.submitted, [*self.writes]
+        while last != self.submitted:  # a signal handler has submitted something in between
+            last, writes = self.submitted, [*self.writes]
+        numbered = zip(range(last, 0, -1), reversed(writes), strict=False)
+        return next((number for number, write in numbered if write.execution_id == execution_id), None)
+
     def execution_ids(self) -> tuple[str, ...]:
         """Return the ids of the executions to which the writes belong."""
         return tuple(dict.fromkeys(write.execution_id for write in self.writes))

@@ -111,6 +111,13 @@ class Writer:
         if number is not None:
             self._await_done(number, timeout)
 
+    def wait_for_last(self, execution_id: str, timeout: float | None) -> None:
+        """Wait until all is done that is submitted by now of that execution; or `FlushTimeout`."""
+        with self._lock:
+            number = self._pending.last_of(execution_id)
+        if number is not None:
+            self._await_done(number, timeout)
+
     def report(self, last: int, execution_ids: Collection[str] | None) -> None:
         """Raise `WriteFailed` for the failures up to number *last* (of these executions), and forget them."""
         with self._lock:
