@@ -88,6 +88,16 @@ def test_migrate_takes_as_long_as_it_takes(postgres_url: str, server: PostgresSe
 # -- what does not ----------------------------------------------------------------------------------
 
 
+def test_statements_are_not_compiled_but_for_those_of_a_pool_that_is_borrowed(
+    postgres: PostgresExecutionStore, postgres_url: str
+) -> None:
+    with ConnectionPool(postgres_url, min_size=1, max_size=2) as pool:
+        borrowed = PostgresExecutionStore.from_pool(pool)
+        for store, jit in (postgres, "off"), (borrowed, "on"):
+            assert store.list() == []
+            assert store._database.pool.use(lambda connection: connection.execute("SHOW jit").fetchone()) == (jit,)
+
+
 def test_too_many_parameters_are_refused_for_good(postgres: PostgresExecutionStore) -> None:
     statement = f"SELECT 1 WHERE 1 IN ({', '.join(['%s'] * 70_000)})"
     with pytest.raises(StoreFailed, match="number of parameters must be between 0 and 65535"):

@@ -26,6 +26,7 @@ __all__ = [
     "is_behind_a_proxy",
     "pipeline",
     "shut",
+    "without_jit",
 ]
 
 PostgresConnection: TypeAlias = "psycopg.Connection[Any]"
@@ -86,6 +87,16 @@ def is_behind_a_proxy(connection: PostgresConnection) -> bool:
     """
     ((pid,),) = cursor(connection).execute("SELECT pg_backend_pid()").fetchall()
     return bool(pid != connection.info.backend_pid)
+
+
+def without_jit(connection: PostgresConnection) -> None:
+    """Have no statement of this session compiled, where the server does that.
+
+    szal's are short. Where a table has grown since it was last looked at, the planner takes one for a long one, and
+    compiling it takes a hundred times as long as running it.
+    """
+    with suppress(psycopg.Error):
+        connection.execute(b"SET jit TO off")
 
 
 def cursor(connection: PostgresConnection) -> "psycopg.Cursor[tuple[Any, ...]]":

@@ -28,6 +28,7 @@ from szal.stores.postgres.connection import (
     detach,
     is_behind_a_proxy,
     shut,
+    without_jit,
 )
 from szal.stores.postgres.opening import Connections, connect, new_pool
 from szal.stores.postgres.server import Server
@@ -210,11 +211,14 @@ class Pool:
         before = sys.exception()
         connection = self._connect()
         try:
+            is_direct = not is_behind_a_proxy(connection)
+            if self._own().prepare_threshold == "auto" and self._prepares is not False:
+                self._prepares = is_direct
             with self._lock:
                 self._check_open()
                 if self._pool is not None:
                     return self._pool
-                self._pool = pool = self._made(connection)
+                self._pool = pool = self._made(connection, is_direct=is_direct)
         except RuntimeError as error:
             if (interruption := interruption_in(error, before)) is not None:
                 raise interruption from None
@@ -243,17 +247,20 @@ class Pool:
         if self._closed:
             raise StoreClosed(self.name)
 
-    def _made(self, first: PostgresConnection) -> Connections:
-        server = self._own()
+    def _made(self, first: PostgresConnection, *, is_direct: bool) -> Connections:
+        server, enlist = self._own(), self._connections.add
         give_up = weakref.WeakMethod(self._give_up)  # a pool must not keep alive what it is for
 
         def failed(pool: Connections) -> None:
             if (alive := give_up()) is not None:
                 alive(pool)
 
-        pool = new_pool(server, self._sizes, first, self._connections.add, failed)
-        if server.prepare_threshold == "auto" and self._prepares:
-            self._prepares = None  # it may be another host
+        def made(connection: PostgresConnection) -> None:
+            if is_direct:
+                without_jit(connection)
+            enlist(connection)
+
+        pool = new_pool(server, self._sizes, first, made, failed)
         try:
             pool.open()
         except BaseException:
