@@ -16,8 +16,6 @@ from szal.events.subscription import Subscription
 from szal.stores import InMemoryExecutionStore, SqliteExecutionStore
 from szal.waiters import Flag, Mailbox, get_within
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @contextmanager
 def on_a_signal(act: Callable[[], object]) -> Iterator[None]:

@@ -28,8 +28,6 @@ from szal.engine import base
 from szal.model.json import decode_checkpoint
 from szal.stores import open_store
 
-pytestmark = pytest.mark.timeout(30)
-
 RUNNING, COMPLETED = WorkflowState.RUNNING, WorkflowState.COMPLETED
 
 

@@ -15,8 +15,6 @@ from processes import wait_until
 
 from szal import FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
 
-pytestmark = pytest.mark.timeout(30)
-
 DELAY = 1.5  # seconds between two attempts
 
 

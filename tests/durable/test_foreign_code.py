@@ -31,8 +31,6 @@ from szal import (
 from szal.errors import MAX_TEXT, LeaseLost, RetryExhausted, StoreUnavailable, SubFlowError
 from szal.model.state import StepStatus, Stop
 
-pytestmark = pytest.mark.timeout(30)
-
 
 class Wordless(StepError):
     """An application's own subclass of an exported class."""

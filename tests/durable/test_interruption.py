@@ -13,8 +13,6 @@ from processes import command_line, run_command_line, wait_until
 
 from szal import Engine, EngineConfig, ExecutionOwned, FlowDef, StepDef, WorkflowState
 
-pytestmark = pytest.mark.timeout(20)
-
 SCENE = (
     SETUP
     + """

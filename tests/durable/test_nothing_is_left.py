@@ -13,9 +13,6 @@ from processes import wait_until
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef
 from szal.stores import open_store
 
-pytestmark = pytest.mark.timeout(30)
-
-
 FLOWS = {
     "a chain": FlowDef("f", steps=[StepDef("a"), StepDef("b")]),
     "parallel steps": FlowDef("f", FlowMode.PARALLEL, steps=[StepDef(f"s{i}", timeout=30) for i in range(3)]),

@@ -10,8 +10,6 @@ from processes import is_running, number_in, wait_until
 
 from szal import Engine, EngineConfig, FlowDef, Handlers, StepDef, WorkflowState, open_store
 
-pytestmark = pytest.mark.timeout(60)
-
 RUN = """
     config = EngineConfig(execution_store=sink, lease_ttl=float(sys.argv[4]))
     command = {"run": sys.argv[2], "stop": {"grace": float(sys.argv[3])}}

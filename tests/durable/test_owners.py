@@ -19,8 +19,6 @@ from szal import ExecutionOwned, FlowDef, StepDef
 from szal.engine import owners
 from szal.engine.owners import is_gone, owner_name
 
-pytestmark = pytest.mark.timeout(30)
-
 ONE = FlowDef("one", steps=[StepDef("charge")])
 
 

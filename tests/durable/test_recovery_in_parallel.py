@@ -27,8 +27,6 @@ from szal.model.definition import content_id
 from szal.model.json import encode_flow
 from szal.stores.ledger import NewExecution
 
-pytestmark = pytest.mark.timeout(30)
-
 SOON = 3.0  # for what takes milliseconds where it is right, in a test that has to go on where it is not
 NEVER = 3600.0  # seconds between two looks of a recovery that is to be woken
 

@@ -11,8 +11,6 @@ from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepD
 from szal.errors import WriteFailed
 from szal.model.state import Stop
 
-pytestmark = pytest.mark.timeout(30)
-
 KINDS = pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 SINKS = pytest.mark.parametrize("behind", ["sink", "store"])
 

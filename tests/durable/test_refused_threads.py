@@ -12,8 +12,6 @@ from processes import wait_until
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef, WorkflowState
 from szal.engine import shared_limits
 
-pytestmark = pytest.mark.timeout(30)
-
 LEASE = 0.6  # seconds
 UNDER_WAY = (WorkflowState.CREATED, WorkflowState.RUNNING, WorkflowState.PAUSED, WorkflowState.ROLLING_BACK)
 

@@ -22,8 +22,6 @@ from szal import (
     open_store,
 )
 
-pytestmark = pytest.mark.timeout(20)
-
 LIMITED = """
     import faulthandler
     faulthandler.dump_traceback_later(40, exit=True)  # a hang ends, and is seen

@@ -15,8 +15,6 @@ from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepD
 from szal.errors import ExecutionOwned, SinkFull, StoreClosed, StoreError, StoreUnavailable, WriteFailed
 from szal.stores import SqliteExecutionStore, open_store
 
-pytestmark = pytest.mark.timeout(30)
-
 LEASE = 2.0  # seconds; a heartbeat may be held up for a second where the machine is busy
 SOON = 3.0  # for what takes milliseconds where it is right, in a test that has to go on where it is not
 ENDS = ("step_completed", "step_failed", "step_skipped")

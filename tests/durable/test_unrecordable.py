@@ -19,8 +19,6 @@ from szal import (
     WorkflowState,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 DURABILITIES = ["none", "flow", "step"]
 LONG = "".join(random.Random(1).choices("0123456789abcdef", k=3000))
 COMPLETED, FAILED = StepStatus.COMPLETED, StepStatus.FAILED

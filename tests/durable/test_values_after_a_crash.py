@@ -22,8 +22,6 @@ from szal import (
     open_store,
 )
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Colour(str, enum.Enum):  # noqa: UP042 (as people write them)
     RED = "red"

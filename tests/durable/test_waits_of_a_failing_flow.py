@@ -19,8 +19,6 @@ from szal import (
 )
 from szal.engine.lineage import child_id
 
-pytestmark = pytest.mark.timeout(60)
-
 LONG = 3600.0
 SUB = child_id("e", "sub", 1)
 ROLLED_BACK, PAUSED = WorkflowState.ROLLED_BACK, WorkflowState.PAUSED

@@ -449,7 +449,6 @@ def interrupted_run(flow, store, sink=None):
     return undone
 
 
-@pytest.mark.timeout(3)
 class TestCtrlCWhileTheEngineWorks:
     """Ctrl-C strikes the calling thread wherever it is: in a sink, in the store, between two steps."""
 

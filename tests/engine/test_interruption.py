@@ -3,8 +3,6 @@
 import pytest
 from stores.samples import run_python
 
-pytestmark = pytest.mark.timeout(20)
-
 SCENE = """
 import faulthandler, os, signal, sys, threading, time
 from szal import *

@@ -259,7 +259,8 @@ class TestDeath:
         with new_engine(handlers.comes_back_twice, progress_sink=reported.append) as engine:
             flow = FlowDef("f", steps=[StepDef("returns"), StepDef("asks")])
             assert bounded(engine.run, flow).outputs == {"returns": 0, "asks": 1}
-        assert (reported, caplog.text) == ([], "")
+        assert reported == []
+        assert "of the fork" not in caplog.text
 
     def test_what_a_handler_starts_has_none_of_its_files(self, one):
         assert one(handlers.files).output == [0, 1, 2, 3]  # the last is of the folder that is listed

@@ -23,8 +23,6 @@ from szal import (
 )
 from szal.scheduler.spent import is_meant, spent
 
-pytestmark = pytest.mark.timeout(20)
-
 TELLING = [SkipStep("nothing to do"), GiveUp("no licence"), RetryAfter(3600), Cancelled("enough")]
 
 

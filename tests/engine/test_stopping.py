@@ -11,8 +11,6 @@ from helper_engine import ForeignStore, bounded, statuses, waited
 
 from szal import CancellationToken, Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState
 
-pytestmark = pytest.mark.timeout(20)
-
 BASE_EXCEPTIONS = [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
 
 

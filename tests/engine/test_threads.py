@@ -24,8 +24,6 @@ from szal import (
 )
 from szal.stores import open_store
 
-pytestmark = pytest.mark.timeout(20)
-
 SOON = 3.0  # for what takes milliseconds where it is right, in a test that has to go on where it is not
 
 
@@ -112,7 +110,6 @@ def test_an_idle_time_that_is_none_is_refused(seconds):
 
 
 @pytest.mark.parametrize("timeout", [None, 30])
-@pytest.mark.timeout(60)
 def test_the_threads_of_two_bursts_of_runs_are_gone_once_they_were_idle_long_enough(timeout):
     """Only those are looked at that this engine has made: what other tests have left may start others at any time."""
     used = set()

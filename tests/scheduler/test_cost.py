@@ -9,8 +9,6 @@ from helper_engine import bounded, waited
 from szal import Engine, EngineConfig, FlowDef, FlowMode, StepDef, WorkflowState
 from szal.stores import open_store
 
-pytestmark = pytest.mark.timeout(30)
-
 MOST = 6  # times as much for four times the size: 4 where the cost grows as the size does, 16 where as its square
 
 

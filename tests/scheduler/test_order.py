@@ -25,8 +25,6 @@ from szal import (
 from szal.errors import StoreUnavailable
 from szal.stores import SqliteExecutionStore, open_store
 
-pytestmark = pytest.mark.timeout(20)
-
 SOON = 3.0  # for what takes milliseconds where it is right, in a test that has to go on where it is not
 ENDS = ("step_completed", "step_failed", "step_skipped")
 
