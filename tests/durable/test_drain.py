@@ -294,7 +294,7 @@ def test_an_attempt_that_fails_while_it_is_drained_is_made_again_by_others(new_e
 
 def test_what_outlasts_the_seconds_keeps_its_lease_until_it_ends(new_engine, store, renewals, caplog):
     gate = Gate("a")
-    engine = new_engine(gate, lease_ttl=3)
+    engine = new_engine(gate, lease_ttl=6)
     execution = engine.start(chain("a", "b"), execution_id="e")
     gate.await_begun()
     bounded(engine.close, 0.05)

@@ -146,7 +146,7 @@ def test_a_signal_from_another_engine_is_heard_while_a_handler_is_at_work(new_en
         if ctx.step.name == "ship":
             return shipped.set()
         begun.set()
-        return shipped.wait(3)
+        return shipped.wait(40)
 
     ask = StepDef("ask", step_type="wait", config={"signal": "go"})
     steps = [ask, StepDef("ship", depends_on=[ask]), StepDef("long")]

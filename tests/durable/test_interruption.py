@@ -348,7 +348,7 @@ WORKERS = """
             if behave == "deaf" and name == "a":
                 deaf.wait(20)
                 return "late"
-            if not ctx.sleep(5):
+            if not ctx.sleep(40):
                 heard.append(name)
             if behave == "breaks off":
                 ctx.check()
@@ -743,7 +743,7 @@ def test_a_second_ctrl_c_ends_the_grace_and_the_execution_is_paused_all_the_same
     def handler(ctx):
         begun.wait(30)
         if ctx.step.name == "listens":
-            ctx.sleep(5)
+            ctx.sleep(40)
             heard.set()  # the first has been taken note of
         else:
             release.wait(20)

@@ -126,7 +126,7 @@ def test_what_this_engine_runs_it_does_not_run_twice(new_engine):
 
 def test_the_heartbeat_keeps_a_lease_however_busy_the_engine_is(new_engine, renewals):
     begun, go = threading.Event(), threading.Event()
-    engine = new_engine(lambda ctx: (begun.set(), waited(go))[1], lease_ttl=2, max_concurrency=1)
+    engine = new_engine(lambda ctx: (begun.set(), waited(go))[1], lease_ttl=6, max_concurrency=1)
     execution = engine.start(chain("a"), execution_id="e")
     waited(begun)
     for _ in range(3):  # as long as it would last by itself
@@ -154,7 +154,7 @@ def test_a_lease_that_began_after_a_pause_is_kept_however_slow_the_renewal_befor
     flow = FlowDef("f", steps=[StepDef("before"), wait, StepDef("after")])
     sink = store.engine_sink()
     in_front = InFront(sink, ledger=InFront(sink.ledger, renew=renew))
-    with sink, Engine(handler, EngineConfig(execution_store=in_front, lease_ttl=2)) as engine:
+    with sink, Engine(handler, EngineConfig(execution_store=in_front, lease_ttl=6)) as engine:
         paused = engine.start(flow, execution_id="e")
         waited(asked)
         waited(renewing)  # of "e" as it is now

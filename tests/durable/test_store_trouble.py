@@ -365,7 +365,7 @@ def test_a_wait_whose_signals_cannot_be_read_stops_the_run_and_settles_once(new_
             database.hide("szal_signals")
         elif ctx.step.name == "long":
             begun.set()
-            told.append(not ctx.sleep(1.5))
+            told.append(not ctx.sleep(30))
         return ctx.step.name
 
     def listen(event):
@@ -410,7 +410,7 @@ def test_a_sub_flow_that_cannot_be_begun_stops_the_run_and_begins_when_it_goes_o
             database.hide("szal_flows")
         elif ctx.step.name == "long":
             begun.set()
-            told.append(not ctx.sleep(1.5))
+            told.append(not ctx.sleep(30))
         return ctx.step.name
 
     inner = FlowDef("inner", steps=[StepDef("in")])

@@ -148,7 +148,7 @@ together = threading.Barrier(3)
 heard, ended = [], []
 def handler(ctx):
     together.wait(30)
-    if not ctx.sleep(5):
+    if not ctx.sleep(40):
         heard.append(ctx.step.name)
     ended.append(ctx.step.name)
 

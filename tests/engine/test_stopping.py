@@ -73,7 +73,7 @@ class TestACallbackOfATokenThatRaises:
         def handler(ctx):
             ran.append(ctx.step.name)
             began.set()
-            ctx.sleep(5)
+            ctx.sleep(40)
 
         flow = FlowDef("f", FlowMode.PARALLEL, steps=[StepDef(f"s{i}") for i in range(5)])
         with Engine(handler, EngineConfig(max_concurrency=1, cancel_grace=1)) as engine:

@@ -550,7 +550,7 @@ def test_a_second_ctrl_c_gives_up_an_undo_with_retries_once_and_for_all():
         undone.append(ctx.attempt)
         if len(undone) == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        release.wait(2)
+        release.wait(25)
 
     def handler(ctx):
         if ctx.step.name == "b":
