@@ -15,6 +15,7 @@ from szal.model.json import Checkpoint
 from szal.model.key import item_key
 from szal.model.results import ExecutionRecord, StepResult
 from szal.model.state import StepStatus
+from szal.pictures.standing import seconds_of
 
 __all__ = ["timeline", "undos_of"]
 
@@ -72,7 +73,7 @@ class _Scale:
     @classmethod
     def of(cls, record: ExecutionRecord, steps: Sequence[StepResult], width: int, *, ascii_only: bool) -> "_Scale":
         began = [step.started_at for step in steps if step.started_at is not None]
-        ends = [step.started_at + timedelta(seconds=step.duration) for step in steps if step.started_at is not None]
+        ends = [start + timedelta(seconds=seconds_of(step) or 0.0) for step in steps if (start := step.started_at)]
         start = min([record.started_at, *began])
         end = max([record.finished_at or start, *ends])
         return cls(start, max((end - start).total_seconds(), 0.001), width, ascii_only)
@@ -85,7 +86,7 @@ class _Scale:
         """Return what is drawn of a step, and behind that of its undoing."""
         assert step.started_at is not None
         block, thin = ("#", "|") if self.ascii_only else ("█", "▏")
-        left, filled = self._place(step.started_at, step.started_at + timedelta(seconds=step.duration))
+        left, filled = self._place(step.started_at, step.started_at + timedelta(seconds=seconds_of(step) or 0.0))
         ran = " " * left + (block * filled if filled >= 1 else thin)
         if undo is None:
             return ran, ""
