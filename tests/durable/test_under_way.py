@@ -62,7 +62,7 @@ def until(engine, expected, execution_id="e"):
 
 def all_running(items):
     """Return two items, once both are told of: one may be before the other."""
-    return items if [str(item.status) for item in items] == ["running"] * 2 else None
+    return items if [str(item.status) for item in items or ()] == ["running"] * 2 else None
 
 
 @pytest.mark.parametrize("config", [SHARED, NOT_SHARED], ids=["shared", "not shared"])
