@@ -566,6 +566,7 @@ class TestActions:
         answer = shop.post(f"/executions/order-1/{act}", "/executions/order-1", **fields)
         assert answer.status_code == 409, answer.text
         assert told in text_of(answer.text)
+        assert 'href="/executions/order-1">Back to the execution' in answer.text
 
     def test_of_a_store_alone_what_has_no_handlers_here_is_not_taken_up(self, shop: Shop) -> None:
         shop.order(answered=False)

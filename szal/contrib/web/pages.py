@@ -267,7 +267,9 @@ class _Pages:
         status, told = _told(error)
         if isinstance(error, HTTPException) and error.response is not None:
             return error.response  # of `authorize`: a redirect, say
-        return self._page("error.html", status, code=status, told=told)
+        acts = request.method == "POST" and status == 409
+        acted_on = (request.view_args or {}).get("execution_id", "") if acts else ""
+        return self._page("error.html", status, code=status, told=told, acted_on=acted_on)
 
 
 class _With:
