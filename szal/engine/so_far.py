@@ -1,6 +1,7 @@
 """How the steps of a run stand that have not ended, with the items of those that run over a list."""
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from szal.expressions.copies import own_copy
 from szal.model.results import StepResult
@@ -8,7 +9,9 @@ from szal.model.state import StepStatus
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.stage import KEPT, PENDING, READY, SETTLED, Queued
-from szal.stores.limits import WaitingStep
+
+if TYPE_CHECKING:
+    from szal.stores.limits import WaitingStep
 
 __all__ = ["as_it_is_left", "as_it_stands", "waiting_here"]
 
@@ -36,11 +39,13 @@ def as_it_stands(run: Run, node: Node) -> StepResult:
     return found
 
 
-def waiting_here(run: Run) -> list[WaitingStep]:
+def waiting_here(run: Run) -> "list[WaitingStep]":
     """Return what steps wait for, as far as their engine knows, and of items the first. From any thread.
 
     How much is used of what all engines share is left to the store.
     """
+    from szal.stores.limits import WaitingStep  # few ask
+
     found: dict[tuple[str, str], WaitingStep] = {}
     for node, stage in _queued(run):
         for lack in stage.permit.lacks():

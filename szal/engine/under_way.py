@@ -8,7 +8,7 @@ waited so long for a capacity or a rate that no store knows of.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
@@ -21,7 +21,9 @@ from szal.scheduler.loop import Scheduler
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
 from szal.scheduler.stage import CALLED, FAN_OUT, PENDING, SETTLED, BackingOff
-from szal.stores.limits import WaitingStep
+
+if TYPE_CHECKING:
+    from szal.stores.limits import WaitingStep
 
 __all__ = ["StepUnderWay", "Told", "as_running", "read_under_way", "read_waiting", "under_way", "with_steps"]
 
@@ -124,7 +126,7 @@ class Told:
         self._epoch = epoch
         self._last: str | None = None
 
-    def text(self, steps: Iterator[StepUnderWay], waits: Sequence[WaitingStep], now: float) -> str | None:
+    def text(self, steps: Iterator[StepUnderWay], waits: "Sequence[WaitingStep]", now: float) -> str | None:
         """Return what is to be told of *steps* and *waits* (Unix time *now*); None: nothing is, and nothing was."""
         told = [step for step in steps if step.started <= now - _LEAST]
         waiting = [wait.as_json() for wait in waits if wait.since and wait.since.timestamp() <= now - _LEAST]
@@ -135,7 +137,7 @@ class Told:
         self._last = text if told or waiting else None
         return text
 
-    def news(self, steps: Iterator[StepUnderWay], waits: Sequence[WaitingStep], now: float) -> str | None:
+    def news(self, steps: Iterator[StepUnderWay], waits: "Sequence[WaitingStep]", now: float) -> str | None:
         """Return the same; None, also where that is what was told last."""
         before = self._last
         text = self.text(steps, waits, now)
@@ -161,14 +163,17 @@ def read_under_way(text: str | None, epoch: int | None) -> Mapping[str, StepUnde
         return {}
 
 
-def read_waiting(text: str | None, epoch: int | None) -> list[WaitingStep]:
+def read_waiting(text: str | None, epoch: int | None) -> "list[WaitingStep]":
     """Return the steps that *text* tells to wait, likewise.
 
+    >>> from szal.stores.limits import WaitingStep
     >>> wait = WaitingStep("load", "gpu", 1, 1, 1, since=1781049600.0, in_engine=True)
     >>> told = Told(2).text(iter(()), [wait], 1781049700.0)
     >>> read_waiting(told, 2) == [wait], read_waiting(told, 3)
     (True, [])
     """
+    from szal.stores.limits import WaitingStep  # runs without a store have no use for it
+
     try:
         waits = _told_under(text, epoch).get("waits", ())
         return [WaitingStep(**{**each, "since": datetime.fromisoformat(each["since"])}) for each in waits]

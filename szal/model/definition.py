@@ -6,7 +6,6 @@ only where they run in it. What is compared is what the codec writes, so a defin
 again is the same one.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,6 +69,8 @@ def content_id(flow: FlowDef) -> str:
 
 
 def _digest(content: "_Content") -> str:
+    import hashlib  # it loads OpenSSL
+
     order = list(content.steps) if content.is_linear else sorted(content.steps)
     whole = [content.fields, *(content.steps[key] for key in order)]
     return hashlib.sha256(_text(whole).encode()).hexdigest()

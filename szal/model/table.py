@@ -1,7 +1,6 @@
 """How the steps of an execution stand, as a table for people: in a terminal, in a notebook."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Final, Protocol
 
 from szal.model.state import StepStatus
@@ -47,6 +46,8 @@ def as_text(head: str, steps: Iterable[Row]) -> str:
 
 def as_html(head: str, steps: Iterable[Row]) -> str:
     """Return a table of the steps, under *head*; nothing in it is taken for HTML."""
+    from html import escape  # a hundred times as long to import as to use
+
     titles = "".join(f"<th>{title}</th>" for title in ("step", "status", "time", "attempts", ""))
     rows = ("".join(f"<td>{escape(cell)}</td>" for cell in _cells(step)) for step in steps)
     body = "".join(f"<tr>{row}</tr>" for row in rows)

@@ -3,7 +3,6 @@
 So an item is what a step is to the scheduler: it has attempts, retries, limits, a row, and is stopped as a step is.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -179,6 +178,8 @@ def _no_digest(_: Json) -> None:
 
 
 def _digest(value: Json) -> str:
+    import hashlib  # it loads OpenSSL
+
     return hashlib.blake2b(dumps(value).encode(), digest_size=8).hexdigest()
 
 
