@@ -15,7 +15,10 @@ class QueueStatements:
     announce: Statement | None
     """Tells whoever listens, once it is committed, that something was queued. None: they find out otherwise."""
     due: Statement
-    """In how many seconds the next one of these queues may be taken: a negative number, or NULL."""
+    """In how many seconds the next one of these queues may be taken: a negative number, or NULL.
+
+    And whether there is anything to sweep, or to ripen.
+    """
     sweep: Statement
     """Takes from these queues what has begun, and is reserved no more."""
     ripen: Statement

@@ -46,13 +46,15 @@ class SqlQueue(Queue):
         return True
 
     def claim(self, wanted: Claim, /) -> list[str]:
-        if self.due_in(wanted.queues) != 0.0:  # to read costs no lock, and mostly there is nothing
+        due_in, ripens = self._due(wanted.queues)
+        if due_in != 0.0:  # to read costs no lock, and mostly there is nothing
             return []
-        return self._database.transact(lambda transaction: self._claim(wanted, transaction), wanted)
+        return self._database.transact(lambda transaction: self._claim(wanted, ripens, transaction), wanted)
 
-    def _claim(self, wanted: Claim, transaction: Transaction) -> list[str]:
-        transaction.rows_of(self._statements.sweep, wanted.queues)
-        transaction.rows_of(self._statements.ripen, wanted.queues)
+    def _claim(self, wanted: Claim, ripens: bool, transaction: Transaction) -> list[str]:
+        if ripens:
+            transaction.rows_of(self._statements.sweep, wanted.queues)
+            transaction.rows_of(self._statements.ripen, wanted.queues)
         texts = json.dumps([*wanted.queues]), json.dumps(sorted(wanted.but))
         claimed: list[str] = []
         while room := wanted.most - len(claimed):
@@ -83,8 +85,12 @@ class SqlQueue(Queue):
             self._database.transact(lambda transaction: transaction.rows_of(statement, ids))
 
     def due_in(self, queues: Sequence[str]) -> float | None:
-        ((seconds,),) = self._database.read_of(self._statements.due, queues)
-        return None if seconds is None else max(0.0, float(seconds))
+        return self._due(queues)[0]
+
+    def _due(self, queues: Sequence[str]) -> tuple[float | None, bool]:
+        """Return in how many seconds something is due, and whether the time of something has come since a claim."""
+        ((seconds, ripens),) = self._database.read_of(self._statements.due, queues)
+        return None if seconds is None else max(0.0, float(seconds)), bool(ripens)
 
 
 def _one_of_each_key(rows: Rows) -> tuple[list[str], list[str]]:

@@ -51,7 +51,9 @@ QUEUE = QueueStatements(
         f"""
         SELECT min((
             SELECT q.due FROM szal.szal_queue AS q WHERE q.queue = w.name AND {_IS_FREE} ORDER BY q.due LIMIT 1
-        )) - {SOON}
+        )) - {SOON}, bool_or(EXISTS (
+            SELECT FROM szal.szal_queue AS q WHERE q.queue = w.name AND q.due > 0 AND q.due <= {SOON}
+        ))
         FROM unnest(%b::text[]) AS w (name)
         """,
         by="Queue.due_in, Queue.claim",

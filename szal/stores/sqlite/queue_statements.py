@@ -38,7 +38,9 @@ QUEUE = QueueStatements(
         f"""
         SELECT min((
             SELECT q.due FROM szal_queue AS q WHERE q.queue = w.value AND {_IS_FREE} ORDER BY q.due LIMIT 1
-        )) - {NOW}
+        )) - {NOW}, max(EXISTS (
+            SELECT 1 FROM szal_queue AS q WHERE q.queue = w.value AND q.due > 0 AND q.due <= {NOW}
+        ))
         FROM json_each(?) AS w
         """,
         by="Queue.due_in, Queue.claim",
