@@ -12,6 +12,7 @@ from rich.text import Text
 from szal.cli.outputs import last_line, tails
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, one_line
+from szal.clock import utc_now
 from szal.engine.status import ExecutionStatus
 from szal.model.results import FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
@@ -141,10 +142,14 @@ def waits_for(status: ExecutionStatus) -> str:
 
 def queued_lines(status: ExecutionStatus) -> list[str]:
     """Return what an execution, or its steps, wait for that others have: a line each."""
-    lines = [f"{one_line(each.step_name)} {each}" for each in status.queued]
+    lines = [f"{one_line(each.step_name)} {each}{_for_so_long(each.since)}" for each in status.queued]
     if status.queued_behind is not None:
         lines.append(f"queued behind {one_line(status.queued_behind)} for {status.record.concurrency_key!r}")
     return lines
+
+
+def _for_so_long(since: datetime | None) -> str:
+    return "" if since is None else f", for {elapsed(max(0.0, (utc_now() - since).total_seconds()))}"
 
 
 def width_of(texts: Sequence[str]) -> int:
