@@ -25,12 +25,10 @@ from szal.errors import describe
 from szal.steps import child
 from szal.steps.exit_status import ExitStatus
 from szal.steps.messages import Broken, Preload, framed, next_message
-from szal.steps.preparing import preparing
+from szal.steps.preparing import MAIN, preparing
 
-__all__ = ["BEGUN", "ENDED", "FILES", "MAIN", "REFUSED", "TOLD", "main"]
+__all__ = ["BEGUN", "ENDED", "FILES", "REFUSED", "TOLD", "main"]
 
-MAIN: Final = "__main__"
-"""The name under which the program's main module is preloaded."""
 FILES: Final = 4
 """How many come with each byte: the child's link to the engine, the one of what is told of it, stdout and stderr."""
 TOLD: Final = struct.Struct("!ci")

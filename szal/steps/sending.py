@@ -17,6 +17,7 @@ from szal.steps.around import Surrounding, within
 from szal.steps.errand import Errand, Hole
 from szal.steps.handlers import call_named, call_python, do_shell, named_call, undo_as_configured
 from szal.steps.pickling import Apart, Packed, problem_of_pickling
+from szal.steps.preparing import MAIN, main_is_found
 from szal.steps.remote import Parcel, packed, unpacked
 from szal.steps.remote_context import RemoteContext
 from szal.steps.sharing import Keep, Shared
@@ -92,12 +93,18 @@ def problems_of_sending(
         if place is None or handler is None:
             continue
         for function in _functions_of(handler):
-            if (problem := problem_of_pickling(function)) is not None:
+            if (problem := _problem_of(function, place)) is not None:
                 name = getattr(function, "__qualname__", type(function).__name__)
                 yield (
                     f"step {step.name!r}: {name} cannot be sent to {place.called} ({problem}): "
                     f"put it at the top level of a module, or give the step {place.at_home}"
                 )
+
+
+def _problem_of(function: object, place: Words) -> str | None:
+    if place is IN_PROCESS and getattr(function, "__module__", None) == MAIN and not main_is_found():
+        return "its program has no file that could be imported, as in a notebook or a REPL"
+    return problem_of_pickling(function)
 
 
 def _functions_of(handler: Handler) -> Iterator[object]:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import szal
 from szal.scheduler.context import StepContext
 from szal.steps.exit_status import ExitStatus
+from szal.steps.preparing import main_is_found
 
 __all__ = ["Afresh", "Start", "Started", "interpreter", "preparation"]
 
@@ -75,6 +76,8 @@ def preparation() -> dict[str, Any]:
     from multiprocessing import spawn  # which takes time to load
 
     found = spawn.get_preparation_data("szal-child")
+    if not main_is_found():
+        found.pop("init_main_from_path", None)  # "<stdin>"
     return {**found, "authkey": bytes(found["authkey"])}
 
 
