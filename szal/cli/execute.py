@@ -16,7 +16,7 @@ import click
 from szal import process_events
 from szal.cli.console import stderr, write
 from szal.cli.executors import Elsewhere
-from szal.cli.history import keeps, opened
+from szal.cli.history import keeps, sink_at
 from szal.cli.interrupt import Interruption, Terminated
 from szal.cli.live import View
 from szal.cli.lost import ExecutorGone, RecordLost
@@ -279,7 +279,7 @@ def sink_of(settings: Settings) -> Iterator[ExecutionStore | None]:
     if settings.store is not None:
         is_over = False
         try:
-            with opened(settings.store) as store, store.engine_sink() as sink:
+            with sink_at(settings.store) as sink:
                 yield sink
                 is_over = True
         except StoreError as error:

@@ -8,9 +8,11 @@ from typing import Final
 import attrs
 
 from szal.cli.text import one_line
-from szal.errors import SzalError, did_you_mean
+from szal.engine.config import EngineConfig
+from szal.engine.opening import OwnSink
+from szal.errors import FlushTimeout, SzalError, did_you_mean
 from szal.model.results import ExecutionRecord
-from szal.stores import ExecutionStore, Store, open_store
+from szal.stores import ExecutionStore, Sink, Store, open_store
 from szal.stores.url import SqliteFile, scheme_of
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "keeps",
     "opened",
     "reading",
+    "sink_at",
+    "sink_on",
 ]
 
 _SOME: Final = 5
@@ -84,12 +88,45 @@ class NoSuchStep(SzalError):
 @contextmanager
 def opened(url: str) -> Iterator[Store]:
     """Open the store at *url*; raises `BadStore` and `StoreError`."""
+    with _opened(url) as store:
+        yield store
+
+
+def _opened(url: str) -> Store:
     try:
-        store = open_store(url)
+        return open_store(url)
     except ValueError as error:
         raise BadStore(str(error)) from error
-    with store:
-        yield store
+
+
+@contextmanager
+def sink_at(url: str) -> Iterator[Sink]:
+    """Open the store at *url*, for what writes; raises `BadStore` and `StoreError`.
+
+    What cannot be written in the end is waited for as long as a run waits, and then raises `FlushTimeout`.
+    """
+    store = _opened(url)
+    with _closed_in_time(OwnSink(store.engine_sink(), store)) as sink:
+        yield sink
+
+
+@contextmanager
+def sink_on(store: Store) -> Iterator[Sink]:
+    """Do so with a store that is open already."""
+    with _closed_in_time(OwnSink(store.engine_sink())) as sink:
+        yield sink
+
+
+@contextmanager
+def _closed_in_time(own: OwnSink) -> Iterator[Sink]:
+    limit = EngineConfig().commit_timeout
+    try:
+        yield own.sink
+    except BaseException:
+        with suppress(FlushTimeout):  # it would hide what came first
+            own.close(limit)
+        raise
+    own.close(limit)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from szal.cli.advice import advice_on, target_for
 from szal.cli.console import documents, stderr, write
 from szal.cli.execute import leave, leave_at_once
 from szal.cli.fate import Already, Done, Fate
-from szal.cli.history import reading
+from szal.cli.history import reading, sink_on
 from szal.cli.interrupt import Interruption
 from szal.cli.options import needed
 from szal.cli.report import Report, number_of
@@ -143,7 +143,7 @@ def act_on_many(plan: Plan, many: Many) -> NoReturn:
                 report.listed()
             else:
                 _ask(plan, many, len(chosen.execution_ids))
-                with opened.engine_sink() as sink:
+                with sink_on(opened) as sink:
                     status, left_behind = _Acting(plan, many, sink, report).run(chosen.execution_ids)
     if left_behind:
         leave(status)

@@ -13,7 +13,7 @@ from szal.cli.console import stderr, stdout, write
 from szal.cli.continuing import CannotGoOn
 from szal.cli.fate import Already
 from szal.cli.help import Command
-from szal.cli.history import find_record, reading
+from szal.cli.history import check_exists, find_record, reading, sink_at
 from szal.cli.many import Many, Plan, act_on_many, many_options, one_or_many
 from szal.cli.options import (
     duration_of,
@@ -51,7 +51,9 @@ def _tell(answer: Mapping[str, Json], text: str, *, as_json: bool) -> None:
 @contextmanager
 def _reached(store: str | None, execution_id: str) -> Iterator[tuple[Engine, ExecutionRecord, ExecutionStatus]]:
     """Yield an execution that has not ended, and an engine that reaches it."""
-    with reading(needed(store)) as opened, opened.engine_sink() as sink:
+    url = needed(store)
+    check_exists(url)
+    with sink_at(url) as sink:
         record = find_record(sink, execution_id)
         if not record.state.is_live:
             raise CannotGoOn(record.execution_id, f"it has ended ({record.state})")

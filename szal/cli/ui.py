@@ -13,7 +13,7 @@ from szal.cli import completion
 from szal.cli.console import stderr, write
 from szal.cli.execute import leave
 from szal.cli.help import Command
-from szal.cli.history import check_exists, opened
+from szal.cli.history import check_exists, sink_at
 from szal.cli.options import needed, not_empty, store_option
 from szal.cli.target import find_target
 from szal.cli.worker import together
@@ -60,7 +60,7 @@ def ui(
     check_exists(url)
     target = together([find_target(name, is_recorded=True) for name in targets])
     signal.signal(signal.SIGTERM, _interrupt)
-    with opened(url) as behind, behind.engine_sink() as sink:
+    with sink_at(url) as sink:
         engine = Engine(target.handler, target.config(execution_store=sink, daemon=True))
         app = server.wsgi(engine, actions, secret_key=secrets.token_bytes(32), threads=server.THREADS)
         server.protect(app, token)

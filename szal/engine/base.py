@@ -13,7 +13,7 @@ from szal.engine.config import EngineConfig
 from szal.engine.driver import Driver
 from szal.engine.durations import Durations
 from szal.engine.execution import Execution
-from szal.engine.opening import Closed, StoreLike, close_all, config_of, opened
+from szal.engine.opening import Opened, StoreLike, config_of, opened
 from szal.errors import EngineClosed
 from szal.logs import SafeLogger
 from szal.model.key import item_key
@@ -76,7 +76,7 @@ class EngineBase:
         self._background: list[Background] = []
         self._abandoned = Count()
         self._lease_losses = Count()
-        self._owned: list[Closed] = []
+        self._owned: Opened | None = None
         self._processes: dict[str, Processes] = {}  # that there are, once they are needed
         self.config.sinks.opened(self)
 
@@ -107,7 +107,8 @@ class EngineBase:
         try:
             engine = cls(handler, config_of(recorded_in, config))
         except BaseException:
-            close_all(owned)
+            if owned is not None:
+                owned.close(0.0)  # nothing is queued yet
             raise
         engine._owned = owned
         return engine
@@ -133,7 +134,8 @@ class EngineBase:
         for `EngineConfig.cancel_grace` seconds; without one of szal's stores, it waits for all that was started. May be
         called by a handler, and a signal handler: a run that it is in is not waited for, and ends after that.
 
-        The store that `open` opened is closed once nothing runs, and all is written that was queued for it.
+        The store that `open` opened is closed once nothing runs, and all is written that was queued for it. Where that
+        cannot be written for `EngineConfig.commit_timeout`, `FlushTimeout` is raised: it goes on being tried.
 
         >>> from szal import Engine, FlowDef
         >>> engine = Engine(lambda ctx: ctx.step.name)
@@ -183,7 +185,8 @@ class EngineBase:
             self._beyond.close()
         self._admission.close()
         try:
-            close_all(self._owned)
+            if self._owned is not None:
+                self._owned.close(self.config.commit_timeout)
         finally:
             self.config.sinks.closed(self)
 

@@ -1,20 +1,19 @@
 """What a program names as its store, as an engine has it: a URL and a path are opened for it, and closed with it."""
 
-import contextlib
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 import attrs
 
 from szal.engine.config import EngineConfig, check_store
-from szal.errors import did_you_mean
+from szal.errors import FlushTimeout, did_you_mean
 
 if TYPE_CHECKING:
     from szal.stores.base import ExecutionStore
+    from szal.stores.sink.sink import Sink
     from szal.stores.store import Store
 
-__all__ = ["AsItIs", "Closed", "StoreLike", "close_all", "config_of", "opened"]
+__all__ = ["AsItIs", "Opened", "OwnSink", "StoreLike", "config_of", "opened"]
 
 StoreLike: TypeAlias = "str | os.PathLike[str] | AsItIs | ExecutionStore"
 """A URL, the path of an SQLite file, a store, or its sink."""
@@ -23,10 +22,37 @@ _FILES: Final = (".db", ".sqlite", ".sqlite3")
 _SETTINGS: Final = [field.name for field in attrs.fields(EngineConfig)]
 
 
-class Closed(Protocol):
-    """What has to be closed."""
+class Opened(Protocol):
+    """What an engine has opened."""
 
-    def close(self) -> None: ...
+    def close(self, limit: float) -> None:
+        """Close it, and wait so many seconds at most for what is queued for it."""
+
+
+@attrs.frozen
+class OwnSink:
+    """A sink that was made for an engine, and the store behind it, where that was opened for the engine, too."""
+
+    sink: "Sink"
+    behind: "Store | None" = None
+
+    def close(self, limit: float) -> None:
+        """Close both, and wait *limit* seconds at most; those for which the sink's thread has tried by now count.
+
+        Raises what closing the sink does. After `FlushTimeout` its thread goes on, and the store stays open for that.
+        """
+        try:
+            self.sink.close(max(0.0, limit - self.sink.stats().lag))
+        except FlushTimeout as late:
+            raise FlushTimeout(late.store, late.execution_ids, limit, late.problem) from None
+        except BaseException:
+            self._close_store()
+            raise
+        self._close_store()
+
+    def _close_store(self) -> None:
+        if self.behind is not None:
+            self.behind.close()
 
 
 @attrs.frozen
@@ -36,8 +62,8 @@ class AsItIs:
     url: str
 
 
-def opened(store: StoreLike) -> tuple["ExecutionStore", list[Closed]]:
-    """Return *store* as an engine has it, and what is to be closed in the end, in that order.
+def opened(store: StoreLike) -> tuple["ExecutionStore", Opened | None]:
+    """Return *store* as an engine has it, and what is to be closed in the end.
 
     A store of szal's is seen through a sink of its own; it stays open itself, as it is the caller's.
     Raises TypeError for what is none of these, and what `szal.open_store` raises.
@@ -51,12 +77,12 @@ def opened(store: StoreLike) -> tuple["ExecutionStore", list[Closed]]:
         except BaseException:
             behind.close()
             raise
-        return sink, [sink, behind]
+        return sink, OwnSink(sink, behind)
     check_store("store", store, "a URL, a path, a store or its sink")
     if hasattr(store, "engine_sink"):
         made = cast("Store", store).engine_sink()
-        return made, [made]
-    return store, []
+        return made, OwnSink(made)
+    return store, None
 
 
 def _url_of(store: "str | os.PathLike[str]") -> str:
@@ -66,13 +92,6 @@ def _url_of(store: "str | os.PathLike[str]") -> str:
         raise TypeError("the path of a store is text, not bytes")
     is_path = not isinstance(store, str) or (text.lower().endswith(_FILES) and ":" not in text)
     return f"sqlite:///{text}" if is_path else text
-
-
-def close_all(owned: Sequence[Closed]) -> None:
-    """Close all of them, in order, whatever one raises; that is raised in the end."""
-    with contextlib.ExitStack() as closing:
-        for each in reversed(owned):
-            closing.callback(each.close)
 
 
 def config_of(store: "ExecutionStore | None", settings: dict[str, object]) -> EngineConfig:

@@ -5,6 +5,8 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any, Final, cast
 
+import attrs
+
 from szal.engine.driver import NotAdmitted
 from szal.engine.engine import Engine
 from szal.engine.execution import Execution, RunThread
@@ -30,6 +32,16 @@ from szal.testing.paused import Paused
 __all__ = ["EngineUnderTest", "engine"]
 
 _CREATED: Final = WorkflowState.CREATED
+
+
+@attrs.frozen
+class _Own:
+    """What was opened for an engine."""
+
+    opened: ExitStack
+
+    def close(self, limit: float) -> None:  # noqa: ARG002 (nothing is queued: there is no sink)
+        self.opened.close()
 
 
 class EngineUnderTest(Engine):
@@ -198,7 +210,7 @@ def engine(
             seen_as = cast("Store", mortal)
         made = EngineUnderTest(faked, config_of(seen_as, settings))
         made._faked, made._is_eager = faked, eager
-        made._owned = [opened.pop_all()]
+        made._owned = _Own(opened.pop_all())
     ledger = ledger_of(seen_as)
     if ledger is not None:
         made._paused = Paused(made, cast("Store", seen_as), ledger)

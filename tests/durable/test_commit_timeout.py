@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from helper_engine import bounded
 from locking import Lock
+from processes import wait_until
 
 from szal import Engine, EngineConfig, FlowDef, StepDef, WorkflowState
 from szal.engine import leased_store
@@ -61,6 +62,26 @@ def test_a_run_whose_end_cannot_be_committed_raises_and_is_committed_later(scene
     sink.flush(10)
     assert sink.get("e").state is WorkflowState.COMPLETED
     assert bounded(engine.run, FLOW, execution_id="e").outputs == {"a": "a", "locks": "locks"}
+
+
+def test_nor_does_the_end_of_the_engine_wait_longer_and_its_store_stays_open_until_all_is_written(store_url):
+    with closing(Lock(store_url)) as lock:
+
+        def handler(ctx):
+            if ctx.step.name == "locks":
+                lock.take()
+
+        engine = Engine.open(store_url, handler, commit_timeout=LIMIT, lease_ttl=60)
+        error = refused(_run_and_close, engine)
+        assert (error.execution_ids, error.timeout) == (("e",), LIMIT)
+        lock.leave()
+        with opened(store_url) as store:
+            wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, 30)
+
+
+def _run_and_close(engine):
+    with engine:
+        engine.run(FLOW, execution_id="e")
 
 
 @pytest.mark.parametrize("what", ["resume", "recover", "interrupted", "rerun", "resolve", "cancel"])
