@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from itertools import compress
 from types import FrameType
 from typing import Any, Final, Self
 
@@ -84,10 +85,9 @@ class Interrupts:
     def _install(self) -> None:
         self._pid = os.getpid()
         before, handle = self._before, self._handle
-        for number, current in zip(_SIGNALS, map(_handler_of, _SIGNALS), strict=True):
-            if callable(current):
-                before[number] = current
-                _handle_by(number, handle)
+        for number in compress(_SIGNALS, map(callable, map(_handler_of, _SIGNALS))):
+            before[number] = _handler_of(number)
+            _handle_by(number, handle)
 
     def _put_back(self) -> None:
         """Give each signal its handler back, but where the program has installed another; may be done again."""

@@ -372,6 +372,8 @@ class ExecutionSpec:
     @property
     def rolls_back(self) -> bool:
         """Whether its failure is followed by undoing what it did: it asks for that, or what it belongs to does."""
+        if self.parent is None:
+            return self.flow.rollback_on_failure
         return any(spec.flow.rollback_on_failure for spec in self._upwards())
 
     @property

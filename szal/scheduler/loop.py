@@ -67,7 +67,8 @@ class Scheduler:
     ) -> None:
         inbox = Inbox()
         submits = (threads.daemon,) if background else (threads.pooled, threads.daemon)
-        pooled, limited = (WorkerPool(each, limit, inbox.finished) for each in (submits, (threads.daemon,)))
+        pooled = WorkerPool(submits, limit, inbox.finished)
+        limited = WorkerPool((threads.daemon,), limit, inbox.finished)
         permits = Permits(Resources({})) if permits is None else permits
         self._c = Coordinator(pooled, limited, limit, grace, on_abandoned, inbox, stop_for, clock, permits)
         self._c.take_up = fan_out.take_up
