@@ -71,7 +71,7 @@ def _main(command: "Callable[[], click.Command]", arguments: Sequence[str] | Non
             import click
 
             from szal.cli.console import flush_standard_files, open_standard_files
-            from szal.cli.execute import leave
+            from szal.cli.execute import await_end, leave
 
             made = command()
     except MissingExtra as error:
@@ -83,4 +83,5 @@ def _main(command: "Callable[[], click.Command]", arguments: Sequence[str] | Non
     except click.Abort:  # what click makes of KeyboardInterrupt; a flow that runs has dealt with it before
         leave(_INTERRUPTED)
     finally:
+        await_end()
         flush_standard_files()

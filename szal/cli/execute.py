@@ -40,10 +40,11 @@ from szal.steps.supervisor import supervisor
 from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
 
-__all__ = ["Job", "Outcome", "Settings", "execute", "leave", "leave_at_once", "sink_of"]
+__all__ = ["Job", "Outcome", "Settings", "await_end", "execute", "leave", "leave_at_once", "sink_of"]
 
 _AT_A_TIME: Final = 16
 _PATIENCE: Final = 0.5  # seconds for threads that were left behind to end by themselves
+_is_left: Final = threading.Event()  # a thread that is not the main one ends the process
 _GRACE: Final = 5.0
 """Seconds for what runs to end once it is told to; commands have their own."""
 _SHARE_OF_GRACE: Final = 0.6
@@ -314,6 +315,7 @@ def leave(status: int) -> NoReturn:
 def leave_at_once(status: int, said: str = "szal: left at once", *lasts: Callable[[], object]) -> NoReturn:
     """End the process from a thread that is not the main one, which may hang, once *lasts* were called."""
     time.sleep(_PATIENCE)  # the main thread has been told too, and may be on its way out
+    _is_left.set()
     supervisor().kill()
     for last in (*lasts, _finish):
         thread = threading.Thread(target=last, name="szal-exit", daemon=True)
@@ -321,6 +323,12 @@ def leave_at_once(status: int, said: str = "szal: left at once", *lasts: Callabl
         thread.join(_PATIENCE)
     write(stderr(), said)
     os._exit(status)
+
+
+def await_end() -> None:
+    """Where the process is being left at once, wait for that: what it comes to here, as its sinks end, is no news."""
+    if _is_left.is_set():
+        time.sleep(10 * _PATIENCE)
 
 
 def _finish() -> None:

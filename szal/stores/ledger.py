@@ -117,7 +117,7 @@ class Snapshot:
     """How often it was taken over because its owner died, since it began or a step of it last settled."""
     cancelled: bool = False
     owner: str | None = None
-    """Who had its lease as it was looked at, and has not given that back."""
+    """Who has its lease, as it is looked at, and has not given that back: it may have run out."""
 
     @property
     def is_new(self) -> bool:

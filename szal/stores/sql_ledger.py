@@ -337,7 +337,8 @@ class SqlLedger(Ledger):
         has_died = not is_paused and holder is not None and wanted.under is None
         taken = transaction.rows(said.take_over, (wanted.owner, wanted.rise, wanted.ttl, int(has_died), execution_id))
         self._tell([execution_id], transaction)
-        return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=snapshot.recoveries + has_died)
+        recoveries = snapshot.recoveries + has_died
+        return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=recoveries, owner=wanted.owner)
 
     def _snapshot(
         self, execution_id: str, rows: Rows, read: Callable[[str, Sequence[object]], Rows], *, steps: bool = True

@@ -164,7 +164,7 @@ class TestSignals:
         process.signal(number)
         assert process.end() == 128 + number  # the grace is 60s
         assert "killing commands, and waiting for nothing else; once more to leave at once" in process.seen
-        assert not is_running(group)
+        wait_until(lambda: not is_running(group))  # its grace is 60s
         assert "still running" not in process.seen
 
     def run_what_ignores_sigterm(self, spawn, here, *options):

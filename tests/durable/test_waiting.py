@@ -45,8 +45,7 @@ def test_a_run_that_can_only_wait_is_paused_and_holds_no_thread(new_engine, stor
     others = set(threading.enumerate())
     execution = engine.start(asking())
     result = execution.result(timeout=20)
-    left = {*threading.enumerate()} - others
-    assert not [thread for thread in left if thread.name.startswith("szal-run")]
+    wait_until(lambda: not [each for each in {*threading.enumerate()} - others if each.name.startswith("szal-run")])
     assert (result.state, result.success, result.failed_count, result.error) == (WorkflowState.PAUSED, False, 0, None)
     assert statuses(result) == {"first": "completed", "ask": "pending", "last": "pending"}
     assert store.get(result.execution_id).state is WorkflowState.PAUSED

@@ -173,6 +173,7 @@ class TestWhatHasNotBegun:
         taken = self.take(store, "me", known)
         assert (taken.epoch, taken.record.state, taken.flow) == (known.epoch + 3, WorkflowState.CREATED, "{}")
         assert store.ledger.holder("e1") == "me"
+        assert [each.owner for each in (known, taken, store.ledger.read("e1"))] == [None, "me", "me"]
         store.ledger.apply([Save.of(attrs.evolve(taken.record, state=WorkflowState.RUNNING), taken.epoch)])
         assert store.get("e1").state is WorkflowState.RUNNING
 

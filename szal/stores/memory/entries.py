@@ -102,6 +102,7 @@ class Found:
             memos=memos,
             recoveries=lease.recoveries,
             cancelled=lease.cancelled,
+            owner=lease.owner,
         )
 
 
