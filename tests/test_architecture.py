@@ -232,6 +232,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "postgres.transaction": "what can be done between BEGIN and COMMIT",
         "postgres.held": "transactions that others write in",
         "postgres.database": "its transactions, and what became of a lost COMMIT",
+        "postgres.queue": "the queue in PostgreSQL",
         "postgres.ledger": "the ledger in PostgreSQL",
         "postgres.store": "the store in a server",
     },

@@ -10,7 +10,7 @@ from szal.stores.queue import Claim, Queue, Submission
 from szal.stores.queue_statements import QueueStatements
 from szal.stores.writes import NewExecution
 
-__all__ = ["SqlQueue"]
+__all__ = ["SqlQueue", "in_order"]
 
 
 class SqlQueue(Queue):
@@ -59,7 +59,7 @@ class SqlQueue(Queue):
         claimed: list[str] = []
         while room := wanted.most - len(claimed):
             rows = transaction.rows(self._statements.claim, (*texts, room, room, wanted.ttl))
-            first, others = _one_of_each_key(sorted(rows, key=lambda row: (-row[1], row[2], row[4])))
+            first, others = in_order(rows)
             claimed += first
             if not others:
                 break
@@ -93,8 +93,9 @@ class SqlQueue(Queue):
         return None if seconds is None else max(0.0, float(seconds)), bool(ripens)
 
 
-def _one_of_each_key(rows: Rows) -> tuple[list[str], list[str]]:
+def in_order(claimed: Rows) -> tuple[list[str], list[str]]:
     """Return the executions to begin now, in order, and those whose concurrency key one of these has."""
+    rows = sorted(claimed, key=lambda row: (-row[1], row[2], row[4]))
     first: list[str] = []
     others: list[str] = []
     keys: set[str] = set()

@@ -65,6 +65,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "flow": ("c1",),
     "add_lease": ("e1", "me", 1, 60.0, "c1", None, None),
     "take_over": ("me", 1, 60.0, 0, "e1"),
+    "claim_now": ('["queue1", "queue2"]', '["queue1", "queue2"]', "[]", 3, 3, 60.0),
     "take_new": ("me", 1, 60.0, "e1", 1, "w", 1, "w", 2),
     "renew": (60.0, None, "e1", "me", 1),
     "under_way": ("{}", "e1", 1),
@@ -277,6 +278,7 @@ def test_each_says_who_runs_it(planner: Planner) -> None:
     assert planner.statements.whole().keys() >= ROWS.keys() - {
         "carry_out_few",
         "take_new",
+        "claim_now",
         "save_few_steps",
         "undone",
         "hold_flows",

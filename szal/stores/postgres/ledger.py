@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import ClassVar, TypeAlias
 
 import attrs
@@ -17,6 +18,7 @@ from szal.stores.postgres.database import PostgresDatabase
 from szal.stores.postgres.encoding import fitting, holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
 from szal.stores.postgres.one_execution import in_one, statement_of
+from szal.stores.postgres.queue import PostgresQueue
 from szal.stores.postgres.statements import RECORD
 from szal.stores.postgres.transaction import check_texts
 from szal.stores.sql_ledger import SqlLedger
@@ -46,6 +48,10 @@ class PostgresLedger(SqlLedger):
         """Under which a statement may still be carried out, whose answer was lost."""
         self._defined: set[str] = set()
         """Definitions that were there, and need not be sent again."""
+
+    @property
+    def queue(self) -> PostgresQueue:
+        return PostgresQueue(self._database, partial(self._record, is_claim=True))
 
     def _apply_shortly(self, writes: Sequence[Write], *, once: bool) -> bool:
         """Carry out few writes by one statement that looks after their leases too, which waits for the network once.

@@ -7,7 +7,7 @@ from szal.stores.postgres.terms import SOON, STATE
 from szal.stores.queue_statements import QueueStatements, ScheduleStatements
 from szal.stores.statement import Statement
 
-__all__ = ["QUEUE", "SCHEDULES"]
+__all__ = ["CLAIM_NOW", "QUEUE", "SCHEDULES"]
 
 # What is queued, `q`, may begin: nothing runs, waits, or is about to begin with the same concurrency key;
 # or it is cancelled, which needs none.
@@ -31,6 +31,37 @@ _NAMES = """
     (SELECT n.name FROM unnest(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb))) AS n (name)
     LIMIT (SELECT NULL::bigint))
 """
+
+_NEXT = f"""
+    SELECT c.execution_id FROM {_NAMES} AS w CROSS JOIN LATERAL (
+        SELECT q.execution_id, q.priority, q.submitted FROM szal.szal_queue AS q
+        WHERE q.queue = w.name AND q.due = 0 AND {_IS_FREE}
+        AND q.execution_id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%s::jsonb))) {{more}}
+        ORDER BY q.priority DESC, q.submitted LIMIT %s FOR UPDATE SKIP LOCKED
+    ) AS c
+    ORDER BY c.priority DESC, c.submitted LIMIT %s
+"""
+_CLAIM = f"""
+    UPDATE szal.szal_queue AS q SET due = {SOON} + %s FROM next WHERE q.execution_id = next.execution_id
+    RETURNING q.execution_id, q.priority, q.submitted, q.concurrency_key, q.execution_id AS id
+"""
+
+CLAIM_NOW = Statement(
+    f"""
+    WITH ripe AS MATERIALIZED (
+        SELECT EXISTS (
+            SELECT FROM {_NAMES} AS w CROSS JOIN LATERAL (
+                SELECT FROM szal.szal_queue AS q WHERE q.queue = w.name AND q.due > 0 AND q.due <= {SOON} LIMIT 1
+            ) AS r
+        ) AS is_there
+    ),
+    next AS MATERIALIZED ({_NEXT.format(more="AND NOT (SELECT is_there FROM ripe)")}),
+    claimed AS ({_CLAIM})
+    SELECT ripe.is_there, claimed.* FROM ripe LEFT JOIN claimed ON true
+    """,
+    by="Queue.claim",
+    indexes="szal_queue_next szal_queue_pkey szal_executions_keys szal_queue_keys szal_leases_pkey",
+)
 
 QUEUE = QueueStatements(
     enqueue=Statement(
@@ -85,17 +116,8 @@ QUEUE = QueueStatements(
     ),
     claim=Statement(
         f"""
-        WITH next AS MATERIALIZED (
-            SELECT c.execution_id FROM {_NAMES} AS w CROSS JOIN LATERAL (
-                SELECT q.execution_id, q.priority, q.submitted FROM szal.szal_queue AS q
-                WHERE q.queue = w.name AND q.due = 0 AND {_IS_FREE}
-                AND q.execution_id <> ALL (ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
-                ORDER BY q.priority DESC, q.submitted LIMIT %s FOR UPDATE SKIP LOCKED
-            ) AS c
-            ORDER BY c.priority DESC, c.submitted LIMIT %s
-        )
-        UPDATE szal.szal_queue AS q SET due = {SOON} + %s FROM next WHERE q.execution_id = next.execution_id
-        RETURNING q.execution_id, q.priority, q.submitted, q.concurrency_key, q.execution_id
+        WITH next AS MATERIALIZED ({_NEXT.format(more="")})
+        {_CLAIM}
         """,
         by="Queue.claim",
         indexes="szal_queue_next szal_queue_pkey szal_executions_keys szal_queue_keys szal_leases_pkey",

@@ -13,7 +13,7 @@ import attrs
 from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
 from szal.stores.postgres.limit_statements import LIMITS
-from szal.stores.postgres.queue_statements import QUEUE, SCHEDULES
+from szal.stores.postgres.queue_statements import CLAIM_NOW, QUEUE, SCHEDULES
 from szal.stores.postgres.terms import FINISHED, ID, NOW, SOON, STARTED, STATE
 from szal.stores.statement import Statement
 from szal.stores.statements import Parts, Statements
@@ -67,6 +67,11 @@ class PostgresStatements(Statements):
     """Takes an owner, by how much the epoch rises, seconds, an execution, its epoch, and what a mark takes.
 
     Takes it over, and leaves the mark, or divides by zero: where somebody has it or has had it, or it is cancelled.
+    """
+    claim_now: Statement
+    """As `claim`, after the queues once more, and by itself: returns also whether something has ripened.
+
+    Then nothing is claimed.
     """
     watch: Statement
     """Takes seconds, and an execution: for so long whoever writes to it tells of that."""
@@ -415,6 +420,7 @@ STATEMENTS = PostgresStatements(
         by="Ledger.take_over",
         indexes="szal_leases_pkey",
     ),
+    claim_now=CLAIM_NOW,
     take_new=Statement(
         f"""
         WITH taken AS (
