@@ -110,5 +110,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     try:
         yield new
         new.replace(path.resolve())
+    except OSError as error:  # of a file that nobody has named
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         new.unlink(missing_ok=True)

@@ -63,10 +63,13 @@ class Schedule:
     def checked(
         cls, name: str, cron: str, timezone: str, catch_up: str = "last", overlap: str = "allow", **more: Any
     ) -> "Schedule":
-        """Return one; raise ValueError for what is none, and `MissingExtra`."""
+        """Return one; raise ValueError and TypeError for what is none, and `MissingExtra`."""
         for what, value, choices in (("catch_up", catch_up, CatchUp), ("overlap", overlap, Overlap)):
             if value not in get_args(choices):
                 raise ValueError(f"{what} is one of {', '.join(get_args(choices))}, not {value!r}")
+        for what, value in (("cron", cron), ("timezone", timezone)):
+            if not isinstance(value, str):
+                raise TypeError(f"{what} must be a string, not {type(value).__name__}")
         schedule = cls(name=name, cron=cron, timezone=timezone, catch_up=catch_up, overlap=overlap, **more)  # type: ignore[arg-type]
         schedule.after(utc_now())
         return schedule

@@ -32,7 +32,7 @@ def head_of(flow: str, state: object, execution_id: str | None, error: str | Non
     "flow 'etl' failed: step 'load' failed: OSError: disk full (execution e1)"
     """
     why = f": {_in_a_line(error)}" if error else ""
-    which = f" (execution {execution_id})" if execution_id else ""
+    which = f" (execution {_clean(execution_id)})" if execution_id else ""
     return f"flow {flow!r} {state}{why}{which}"
 
 
@@ -61,9 +61,16 @@ def _cells(step: Row) -> tuple[str, str, str, str, str]:
         status += f" ({done} of {len(items)} items)"
     time = f"{step.duration:.2f}s" if step.duration or (step.attempts and step.status.has_ended) else ""
     attempts = str(step.attempts) if step.attempts > 1 else ""
-    return step.step_name or step.step_id, status, time, attempts, _in_a_line(step.error or "")
+    return _clean(step.step_name or step.step_id), status, time, attempts, _in_a_line(step.error or "")
 
 
 def _in_a_line(text: str) -> str:
-    line = " ".join(text.split())
+    line = _clean(text)
     return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}..."
+
+
+def _clean(text: str) -> str:
+    """Return *text* in one line, without what a terminal would act on."""
+    from szal.legible import clean  # whose patterns take long to compile
+
+    return " ".join(clean(text).split())

@@ -88,6 +88,11 @@ class TestTimes:
         with pytest.raises(ValueError, match=problem):
             new_engine().schedule(flow(), **{"cron": NIGHT, **given})
 
+    @pytest.mark.parametrize("what", ["cron", "timezone"])
+    def test_so_is_what_is_no_text(self, what):
+        with pytest.raises(TypeError, match=f"{what} must be a string, not NoneType"):
+            Schedule.checked(**{"name": "x", "cron": NIGHT, "timezone": "UTC", what: None})
+
     def test_a_name_with_which_no_execution_could_be_recorded_is_refused(self, new_engine, kind):
         """Of an execution's id it is a part, which an index of PostgreSQL's has to take."""
         engine, name = new_engine(Handlers()), "x" * 1290

@@ -42,3 +42,14 @@ def test_a_notebook_gets_a_table_in_which_nothing_is_html():
     )
     assert "<td>&lt;b&gt;</td><td>failed</td>" in page
     assert "<script" not in page
+
+
+def test_nothing_that_a_terminal_would_act_on_is_printed():
+    def handler(ctx):
+        raise ValueError("\x1b[31mred\x07\u202e")
+
+    with Engine(handler) as engine:
+        result = engine.run(FlowDef("etl", steps=[StepDef("a\x1b]0;title\x07b")]), execution_id="e\x1b[1m1")
+    assert "ValueError: red" in str(result)
+    assert "ab  failed" in str(result)
+    assert not {"\x1b", "\x07", "\u202e"}.intersection(str(result) + result._repr_html_())
