@@ -303,6 +303,8 @@ class Admission:
         recovery = self.recovery_if_made()
         if recovery is not None:
             recovery.leased.heartbeat.close()
+        if self._sharing is not None:
+            self._sharing.end(None)  # its thread looks whether there is anything left, and ends
 
 
 def _ledger_of(config: EngineConfig) -> "Ledger | None":
