@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from szal import (
@@ -298,6 +298,9 @@ def test_who_goes_on_with_a_live_record_reads_all_of_it_but_its_result(record: E
 
 
 @given(FLOW)
+@example(FlowDef("f", isolation=""))  # type: ignore[arg-type]
+@example(FlowDef("f", steps=[StepDef("a", isolation="fork")]))  # type: ignore[arg-type]
+@example(FlowDef("f", steps=[StepDef("a", inline="")]))  # type: ignore[arg-type]
 def test_a_flow(flow: FlowDef) -> None:
     is_refused_or_comes_back(flow, encode_flow, decode_flow)
 

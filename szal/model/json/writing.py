@@ -1,6 +1,6 @@
 """The model as JSON text: what `szal.model.json.reading` reads, or an `EncodeError` that names the field."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -14,7 +14,17 @@ from szal.model.json.text import MAX_DEPTH, MAX_DEPTH_OF_A_DOCUMENT, dumps, enco
 from szal.model.moment import NO_LIMIT_MS, as_ms
 from szal.model.results import ExecutionRecord, FlowResult, StepResult, as_message
 from szal.model.state import NamedEnum, StepStatus, Stop, WorkflowState
-from szal.model.step import DELAY, MAX_COUNT, MAX_ITEMS, BackoffStrategy, Failure, StepDef, TriggerMode
+from szal.model.step import (
+    DELAY,
+    INLINE,
+    ISOLATION,
+    MAX_COUNT,
+    MAX_ITEMS,
+    BackoffStrategy,
+    Failure,
+    StepDef,
+    TriggerMode,
+)
 from szal.number import problem_of, shown
 
 __all__ = [
@@ -73,6 +83,12 @@ def time_json(moment: object, path: str) -> str:
 def _string(value: str, path: str) -> str:
     if not isinstance(value, str):
         raise EncodeError(path, f"expected a string, found {type(value).__name__}")
+    return value
+
+
+def _one_of(value: str | None, words: Sequence[str], path: str) -> str | None:
+    if value is not None and _string(value, path) not in words:
+        raise EncodeError(path, f"expected one of {', '.join(words)}, found {value!r}")
     return value
 
 
@@ -178,8 +194,8 @@ def _step_fields(step: StepDef) -> dict[str, Json]:
                 "idempotent": None if _flag(step.idempotent, "idempotent") else False,
                 "resources": _shares(step.resources),
                 "rate": {name: _string(rate, f"rate.{name}") for name, rate in _object(step.rate, "rate").items()},
-                "inline": None if step.inline is None else _string(step.inline, "inline"),
-                "isolation": None if step.isolation is None else _string(step.isolation, "isolation"),
+                "inline": _one_of(step.inline, INLINE, "inline"),
+                "isolation": _one_of(step.isolation, ISOLATION, "isolation"),
             }
         )
         | _fan_out(step)
@@ -246,7 +262,7 @@ def flow_fields(flow: FlowDef) -> dict[str, Json]:
     return fields | _filled(
         {
             "fail_fast": _flag(flow.fail_fast, "fail_fast") or None,
-            "isolation": None if flow.isolation is None else _string(flow.isolation, "isolation"),
+            "isolation": _one_of(flow.isolation, ISOLATION, "isolation"),
             "concurrency_key": None if (key := flow.concurrency_key) is None else _string(key, "concurrency_key"),
             "inputs": _object(flow.inputs, "inputs"),
             "sub_flows": sub_flows,
