@@ -24,6 +24,10 @@ QUIET = 60  # no level of logging is as high
 CONFIG = {
     # Else a worker that is not there again after a second is given up, as it may be on a loaded machine.
     "distributed.deploy.lost-worker-timeout": "1h",
+    # Nor is one that is not heard of for long, as it is not given the processor.
+    "distributed.comm.timeouts.tcp": "600s",
+    "distributed.comm.timeouts.connect": "120s",
+    "distributed.scheduler.worker-ttl": None,
     # What watches over the cluster takes as much time, all the while, as the tests that use it.
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",

@@ -320,7 +320,8 @@ class TestExit:
         """
         file = tmp_path / "pid"
         assert run_program(source, file).returncode == 0
-        assert not is_running(number_in(file))
+        group = number_in(file)
+        wait_until(lambda: not is_running(group))
 
     def test_a_fork_that_exits_leaves_the_groups_of_its_parent_alone(self, tmp_path):
         source = """
@@ -412,7 +413,8 @@ class TestWhereSomebodyElseIsToldOfTheEnd:
         file = tmp_path / "pid"
         with ignored(), pytest.raises(ExitStatusUnknown):
             start(f"sleep 100 >/dev/null 2>&1 & echo $! > {file}; exit 3").run()
-        assert not is_running(number_in(file))
+        group = number_in(file)
+        wait_until(lambda: not is_running(group))
 
     def test_one_that_is_cancelled_is(self):
         with ignored():
