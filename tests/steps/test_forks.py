@@ -52,13 +52,15 @@ def server(forks, one):
     forks.close()
     found = one(handlers.surroundings).output["parent"]
     assert found == one(handlers.surroundings).output["imported_by"]
-    return found
+    yield found
+    forks.close()  # of what it has forked nobody else can tell how that ends
 
 
 class TestAFork:
     def test_leads_a_session_and_has_the_environment_the_folder_and_the_output_of_its_start(
         self, forks, one, tmp_path, monkeypatch, capfd
     ):
+        forks.close()
         before = one(handlers.surroundings).output
         forks.close()
         monkeypatch.setenv("SZAL_TEST_LATER", "later")
