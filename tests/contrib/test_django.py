@@ -21,8 +21,6 @@ from web import ask, free_port, running, send, served
 import szal
 from szal import MissingExtra
 
-pytestmark = pytest.mark.slow
-
 HERE = Path(__file__).parent
 MANAGE = HERE / "django_site" / "manage.py"
 
