@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 import pytest
-from dask_cluster import connected, shared_cluster
+from dask_cluster import connected, held, shared_cluster
 from hypothesis import settings
 from pairs import FULL
 from stores.postgres_server import PostgresServer, postgres_server
@@ -123,10 +123,19 @@ def server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a dask cluster of two processes is, which all workers of pytest share: nobody kills anything of it."""
+def dask_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all workers of pytest have to do with one cluster is in this folder."""
     folder = tmp_path_factory.getbasetemp()
-    with shared_cluster(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) as address:
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def dask_address(dask_folder: Path) -> Iterator[str]:
+    """Where a dask cluster of two processes is, which all workers of pytest share: nobody kills anything of it.
+
+    What waits until both of its processes are at work needs `both_of_dask`.
+    """
+    with shared_cluster(dask_folder) as address:
         yield address
 
 
@@ -135,6 +144,13 @@ def dask_client(dask_address: str) -> "Iterator[distributed.Client]":
     """A client of that."""
     with connected(dask_address) as client:
         yield client
+
+
+@pytest.fixture
+def both_of_dask(dask_client: "distributed.Client", dask_folder: Path) -> "Iterator[distributed.Client]":
+    """That client, while nobody else waits for both: of two who do, each would have one, and wait for the other."""
+    with held(dask_folder / "dask-both"):
+        yield dask_client
 
 
 @pytest.fixture

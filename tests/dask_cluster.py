@@ -89,6 +89,14 @@ def own_cluster(workers: int = 1, *, processes: bool = True) -> Iterator["tuple[
 
 
 @contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Be the only one who has that file."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def shared_cluster(folder: Path) -> Iterator[str]:
     """Yield where the cluster is that all have who name this folder: begun by the first, it ends after the last."""
     told, users = folder / "dask-address", folder / "dask-users"

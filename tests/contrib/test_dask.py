@@ -103,8 +103,8 @@ class TestWhatAttemptsHaveInCommon:
 
 
 class TestCallsAreMadeOnce:
-    def test_one_that_was_called_off_never_begins(self, dask_client, tmp_path):
-        executor = DaskExecutor(dask_client)
+    def test_one_that_was_called_off_never_begins(self, both_of_dask, tmp_path):
+        executor = DaskExecutor(both_of_dask)
         begun, go = tmp_path / "begun", tmp_path / "go"
         waiting = [executor.submit(handlers.tell_and_wait, str(begun), str(go)) for _ in range(2)]
         wait_until(lambda: all(future.running() for future in waiting), LONG)
@@ -117,6 +117,18 @@ class TestCallsAreMadeOnce:
         assert [future.result(LONG) for future in waiting] == [None, None]
         assert executor.submit(abs, -1).result(LONG) == 1
         assert not (tmp_path / "late").exists()
+
+    def test_one_that_a_worker_comes_to_while_it_is_called_off_was_called_off(self, both_of_dask, tmp_path):
+        """It is no worker's failure, though a worker is the first to hear of it."""
+        executor, begun, go = DaskExecutor(both_of_dask), tmp_path / "begun", tmp_path / "go"
+        busy = [executor.submit(handlers.tell_and_wait, str(begun), str(go)) for _ in range(2)]
+        wait_until(lambda: all(future.running() for future in busy), LONG)
+        late = executor.submit(abs, -1)
+        assert executor.call_off(late)
+        go.touch()
+        wait_until(late.done, LONG)
+        assert late.cancelled()
+        assert late.cancel()
 
     def test_nothing_is_left_of_calls_that_are_over(self, dask_client, executor):
         future = executor.submit(abs, -1)

@@ -48,6 +48,13 @@ def executor(request):
         yield made
 
 
+@pytest.fixture(autouse=True)
+def alone(request, executor):
+    """Some wait until two attempts are under way."""
+    if type(executor).__name__ == "ClientExecutor":
+        request.getfixturevalue("both_of_dask")
+
+
 EXECUTORS = pytest.mark.parametrize("executor", ["thread", "process", "dask"], indirect=True)
 """For what is not so in child processes: engine/test_isolation.py says what is so there."""
 

@@ -13,7 +13,7 @@ from distributed.scheduler import KilledWorker as DaskKilledWorker
 __all__ = ["ENGINE", "Claims", "KilledWorker", "Refused", "call", "killed", "worker_of"]
 
 _GONE: Final = "is gone, killed (for its memory, say), stopped or out of reach: nobody knows how far it came"
-ENGINE: Final = "the engine"
+ENGINE: Final = "szal-engine"
 """Who claims a call so that nobody makes it."""
 
 
@@ -67,7 +67,7 @@ class Claims(SchedulerPlugin):
 
 @attrs.frozen
 class Refused:
-    """What comes back instead of a result where somebody else had claimed the call: a worker of that address."""
+    """What comes back instead of a result where others had claimed the call: a worker of that address, or ENGINE."""
 
     by: str | None
 

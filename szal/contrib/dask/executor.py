@@ -273,6 +273,9 @@ class _Attempt(Future[Any]):
     def settle(self, result: Any = None, error: BaseException | None = None) -> None:
         """Take what has become of it, on the thread of the client."""
         if isinstance(result, Refused):
+            if result.by == ENGINE:  # who calls it off has not got to saying so here
+                super().cancel()
+                return
             error = killed(self.key, result.by)
         with suppress(InvalidStateError):  # it was called off
             if error is None:
