@@ -67,8 +67,12 @@ def each_moment(test: Callable[[int], Injection]) -> int:
     return moment
 
 
+_is_awaited = threading.Event()  # between `alarm_in` and `alarm_off`
+
+
 def alarm_in(microseconds: float) -> None:
     """Return so long before SIGALRM comes, about. It may also come in here."""
+    _is_awaited.set()
     due = time.perf_counter() + 200e-6
     signal.setitimer(signal.ITIMER_REAL, 200e-6)  # with a tenth of that, some virtual machines lose timers
     while time.perf_counter() < due - microseconds * 1e-6:
@@ -80,6 +84,7 @@ def alarm_off() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     for _ in range(2):
         pass  # the interpreter looks for signals wherever a loop begins again
+    _is_awaited.clear()  # the system may have given it to another thread, which hears of it when it runs again
 
 
 @contextmanager
@@ -129,7 +134,7 @@ def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]
     """
     with untraced(), _collecting_quietly():
         left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the test's time limit
-        before = signal.signal(signal.SIGALRM, handler)
+        before = signal.signal(signal.SIGALRM, lambda *told: _is_awaited.is_set() and handler(*told))
         try:
             yield
         finally:
