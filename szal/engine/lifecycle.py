@@ -131,7 +131,9 @@ class Lifecycle(Supervised):
     @property
     def left(self) -> list[str]:
         """What could not be undone of it and its sub-flows, as texts, in whatever state it ended."""
-        return in_texts(self._launcher.left_in(self.run)) if self.undo is None else self.undo.left
+        if self.undo is not None:
+            return self.undo.left
+        return in_texts(self.run.plan, self._launcher.left_in(self.run).items())
 
     @property
     def is_driven(self) -> bool:

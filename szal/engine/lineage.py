@@ -158,7 +158,7 @@ def left_by(ledger: Reading, known: "Snapshot") -> list[str]:
             below = [] if child is None else left_by(ledger, child)
             if below:
                 left[name] = ", ".join(below)
-    return in_texts(left)
+    return in_texts(plan, left.items())
 
 
 def was_overtaken(known: "Snapshot") -> bool:

@@ -5,7 +5,7 @@ that fails does not stop the rest.
 """
 
 import logging
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from szal.engine.undo_log import UndoLog
 from szal.errors import describe
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
-from szal.model.key import item_key
+from szal.model.key import item_in, item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.model.step import StepDef
@@ -35,9 +35,19 @@ __all__ = ["Rollback", "in_texts", "may_be_undone"]
 logger = SafeLogger(logging.getLogger(__name__))
 
 
-def in_texts(left: Mapping[str, str]) -> list[str]:
-    """Return the steps that could not be undone, each with why, as messages name them."""
-    return [f"{name} ({error})" for name, error in left.items()]
+def in_texts(plan: Plan | None, left: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the steps, and items, that could not be undone, each with why, as messages name them: in the flow's order.
+
+    In the order of undoing, what a flow comes to would depend on how its threads were switched. Where its *plan* is not
+    known, they stay in the order that they are given in.
+    """
+
+    def order(each: tuple[str, str]) -> tuple[int, int]:
+        key, places = each[0], {} if plan is None else plan.places
+        item = None if plan is None or key in places else item_in(key)
+        return places.get(key if item is None else item[0], -1), -1 if item is None else item[1]
+
+    return [f"{key} ({error})" for key, error in sorted(left, key=order)]
 
 
 def may_be_undone(step: StepDef, result: StepResult) -> bool:
@@ -72,9 +82,8 @@ def _all_items_are_undone(_: StepContext) -> None:
 class Rollback:
     """The undoing of one run. Steps that it undoes get the status ROLLED_BACK in the results of that run.
 
-    `left` names what could not be undone, with why; *given_up* what could not be before, in a run that a crash has
-    ended, or in a sub-flow. Steps at *completed_below* failed, but their sub-flows are undone all the same. *reason* is
-    what ended the run.
+    *given_up* names what could not be undone before, in a run that a crash has ended, or in a sub-flow. Steps at
+    *completed_below* failed, but their sub-flows are undone all the same. *reason* is what ended the run.
     """
 
     def __init__(
@@ -99,7 +108,12 @@ class Rollback:
         self._add_ends(given_up)
         self._reporter = reporter
         self._errors: dict[int, str] = {}  # by place
-        self.left = in_texts(given_up)
+        self._left = [*given_up.items()]
+
+    @property
+    def left(self) -> list[str]:
+        """What could not be undone, with why."""
+        return in_texts(self._forward.plan, self._left)
 
     def _undos(self, undoable: Undoable, given_up: Mapping[str, str]) -> Iterator[Undo]:
         """Yield what undoes a completed step or item, if it is to be undone, and was not before a crash."""
@@ -249,7 +263,7 @@ class Rollback:
         changed = self.outcome(node, result)
         if result.status is StepStatus.FAILED:
             self._errors[place] = str(result.error)
-            self.left.append(f"{node.key} ({result.error})")
+            self._left.append((node.key, str(result.error)))
             logger.error(
                 "rollback of step %s failed, execution %s: %s",
                 node.key,

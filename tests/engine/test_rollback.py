@@ -250,7 +250,7 @@ class TestUndoingThatFails:
             "last": "failed",
         }
         assert result.error == (
-            "step 'last' failed: ValueError: no; not rolled back: d (OSError: d is locked), b (OSError: b is locked)"
+            "step 'last' failed: ValueError: no; not rolled back: b (OSError: b is locked), d (OSError: d is locked)"
         )
 
     def test_is_logged_with_the_steps_name(self, caplog):
