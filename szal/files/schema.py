@@ -124,7 +124,7 @@ _KEYS: Final[Mapping[str, tuple[_Schema, str]]] = {
     "output": ({"enum": ["text", "lines", "json", None]}, "What of a command's output is the step's."),
     "call": ({"type": ["string", "null"]}, 'A function, as "package.module:function".'),
     "with": ({"type": ["object", "array", "null"]}, "The arguments of 'call', or the inputs of 'flow'."),
-    "flow": ({"type": ["string", "null"]}, "Another flow, by its name or its file."),
+    "flow": (_TEXT, "Another flow, by its name or its file."),
     "wait": (_either(_TEXT, _part("wait")), "A signal to wait for."),
     "sleep": (_DURATION, "How long to sleep."),
     "type": (_TEXT, "A type of steps that handlers in Python do."),

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 
 from szal.cli.commands import szal
 from szal.errors import LoadError
@@ -169,6 +169,7 @@ VALUES = st.recursive(
     top=st.dictionaries(st.sampled_from(sorted(vocabulary.FLOW)), VALUES, max_size=2),
     steps=st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4), max_size=3),
 )
+@example(top={}, steps=[{"flow": 1}])
 def test_whatever_loads_is_valid(tmp_path_factory, top, steps):
     named = [{**step, "name": f"s{number}"} for number, step in enumerate(steps)]
     document = {"mode": "dag", **top, "name": "x", "steps": named}

@@ -114,7 +114,7 @@ SCRIPTS = st.lists(
     min_size=40,
     max_size=40,
 )
-TOKEN = "%Xq7z"  # means nothing to a shell, wherever it stands
+TOKEN = "@Xq7z"  # means nothing to a shell, wherever it stands; with a "%" it would be a job
 # Without spaces: what a script prints in $( ), without quotes, a shell splits, whatever printed it.
 VALUES = ["$(touch${IFS}pwned)", "'", '"', "`touch${IFS}pwned`", "\\", "#x", ";touch${IFS}pwned;"]
 
