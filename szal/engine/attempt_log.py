@@ -15,7 +15,7 @@ from szal.model.redaction import Redaction
 from szal.model.results import StepResult
 from szal.storable import storable
 
-__all__ = ["MOST_OF_A_TRACEBACK", "AttemptLog", "UndoEnd", "attempt_end", "traceback_of"]
+__all__ = ["MOST_OF_A_TRACEBACK", "AttemptLog", "UndoEnd", "add_end", "attempt_end", "traceback_of"]
 
 MOST_OF_A_TRACEBACK: Final = 8_000
 """Of a traceback so many bytes are kept, the last ones."""
@@ -43,11 +43,7 @@ class AttemptLog:
 
     def add(self, step_name: str, started: float, ended: float, error: BaseException | None) -> None:
         """Add an attempt, which began and ended at these Unix times, and failed with *error* if there is one."""
-        end = attempt_end(started, ended, error, self._redaction)
-        ends = self._ends.setdefault(step_name, deque(maxlen=MOST_ATTEMPTS))
-        if ends and ends[-1].started_at == end.started_at:  # it was to be committed with its transaction, and was not
-            ends.pop()
-        ends.append(end)
+        add_end(self._ends, step_name, attempt_end(started, ended, error, self._redaction))
         if error is not None:
             self._errors[step_name] = error
 
@@ -96,6 +92,14 @@ def attempt_end(started: float, ended: float, error: BaseException | None, redac
     """Return what is told of an attempt, which began and ended at these Unix times, and failed with *error*, if so."""
     said = None if error is None else describe(error, redaction.mask)[:_MOST_OF_A_MESSAGE]
     return AttemptEnd(datetime.fromtimestamp(started, UTC), datetime.fromtimestamp(ended, UTC), said)
+
+
+def add_end(ends: dict[str, deque[AttemptEnd]], key: str, end: AttemptEnd) -> None:
+    """Add *end* to the last attempts at what is called *key*, in the place of what was told of the same one before."""
+    found = ends.setdefault(key, deque(maxlen=MOST_ATTEMPTS))
+    if found and found[-1].started_at == end.started_at:  # it was to be committed with its transaction, and was not
+        found.pop()
+    found.append(end)
 
 
 def traceback_of(error: BaseException, mask: Callable[[str], str] | None = None) -> str | None:

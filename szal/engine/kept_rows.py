@@ -7,7 +7,7 @@ from szal.errors import did_you_mean
 from szal.expressions.path import Json
 from szal.model.json import Checkpoint, decode_checkpoint, encode_checkpoint
 from szal.model.json.text import as_recorded
-from szal.model.key import item_in, memo_key
+from szal.model.key import memo_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
@@ -37,8 +37,7 @@ def kept_rows(
     undone = Undone(ledger)
     begun = (node.step.name for node in plan.nodes if node.step.step_type == "sub_flow")
     for name in dict.fromkeys([*checkpoints, *begun]):
-        item = None if name in plan.places else item_in(name)
-        place = plan.places.get(name if item is None else item[0])
+        item, place = plan.item_in(name), plan.place_of(name)
         if place is None or place in again or place in plan.finals:  # it is not there any more, or is to run
             continue
         step, checkpoint = plan.nodes[place].step, checkpoints.get(name)

@@ -16,7 +16,7 @@ from szal.engine.undo_log import UndoLog
 from szal.errors import describe
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
-from szal.model.key import item_in, item_key
+from szal.model.key import item_key
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.model.step import StepDef
@@ -41,13 +41,13 @@ def in_texts(plan: Plan | None, left: Iterable[tuple[str, str]]) -> list[str]:
     In the order of undoing, what a flow comes to would depend on how its threads were switched. Where its *plan* is not
     known, they stay in the order that they are given in.
     """
+    found = left if plan is None else sorted(left, key=lambda each: _order(plan, each[0]))
+    return [f"{key} ({error})" for key, error in found]
 
-    def order(each: tuple[str, str]) -> tuple[int, int]:
-        key, places = each[0], {} if plan is None else plan.places
-        item = None if plan is None or key in places else item_in(key)
-        return places.get(key if item is None else item[0], -1), -1 if item is None else item[1]
 
-    return [f"{key} ({error})" for key, error in sorted(left, key=order)]
+def _order(plan: Plan, key: str) -> tuple[int, int]:
+    place, item = plan.place_of(key), plan.item_in(key)
+    return -1 if place is None else place, -1 if item is None else item[1]
 
 
 def may_be_undone(step: StepDef, result: StepResult) -> bool:

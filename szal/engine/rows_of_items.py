@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.model.json import Checkpoint, decode_checkpoint
-from szal.model.key import item_in
 from szal.model.results import StepResult, outputs_of
 from szal.model.state import StepStatus
 from szal.scheduler.plan import Plan
@@ -37,8 +36,7 @@ def next_polls(rows: "Iterable[StepRow]", plan: Plan) -> dict[str, float]:
 def _items(rows: "Iterable[StepRow]", plan: Plan) -> Iterator[tuple[str, int, Checkpoint]]:
     """Yield the rows of items, each with the name of its step and its index."""
     for key, _, data in rows:
-        item = None if key in plan.places else item_in(key)
-        place = None if item is None else plan.places.get(item[0])
+        item, place = plan.item_in(key), plan.place_of(key)
         if item is not None and place is not None and plan.nodes[place].foreach is not None:
             yield *item, decode_checkpoint(data, item[0], plan.nodes[place].step.id)
 

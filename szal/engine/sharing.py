@@ -89,8 +89,8 @@ class Shared:
         self.has_ended = lambda _: True
         if self._sharing is not None:
             self._sharing.leave(self)
-        if self._sharing is not None and (self._last or self._epoch > 1):
-            self._sharing.end(self.execution_id if self._epoch > 1 else None)
+            if self._last or self._epoch > 1:
+                self._sharing.end(self.execution_id if self._epoch > 1 else None)
 
 
 class Source(NamedTuple):

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from szal.engine.attempt_log import UndoEnd, attempt_end
+from szal.engine.attempt_log import UndoEnd, add_end, attempt_end
 from szal.errors import NotSupportedHere
-from szal.model.json import MOST_ATTEMPTS, AttemptEnd
+from szal.model.json import AttemptEnd
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.scheduler.call import NextPoll
@@ -144,12 +144,8 @@ class UndoLog:
             self._note(node, AttemptEnd(began, began + timedelta(seconds=result.duration)))
 
     def _note(self, node: Node, end: AttemptEnd) -> None:
-        if not self._rollback.undoes(node):
-            return
-        ends = self._attempts.setdefault(node.key, deque(maxlen=MOST_ATTEMPTS))
-        if ends and ends[-1].started_at == end.started_at:  # it was to be committed with its transaction, and was not
-            ends.pop()
-        ends.append(end)
+        if self._rollback.undoes(node):
+            add_end(self._attempts, node.key, end)
 
     def _ends(self, node: Node) -> Sequence[AttemptEnd]:
         return tuple(self._attempts.get(node.key, ()))

@@ -206,8 +206,12 @@ class Plan:
 
     def place_of(self, key: str) -> int | None:
         """Return the place of the step that is called *key* in rows of stores, or that such an item is of."""
-        found = None if key in self.places else item_in(key)
+        found = self.item_in(key)
         return self.places.get(key if found is None else found[0])
+
+    def item_in(self, key: str) -> tuple[str, int] | None:
+        """Return the name of the step, and the index, of the item that *key* may be of; None: a step is called so."""
+        return None if key in self.places else item_in(key)
 
     def node_called(self, key: str) -> Node:
         """Return the step, or an item of one, that is called *key* in rows of stores. Raises KeyError."""

@@ -12,7 +12,6 @@ import attrs
 
 from szal.errors import Cancelled
 from szal.expressions.path import Json
-from szal.model.key import item_in
 from szal.model.results import StepResult
 from szal.model.state import StepStatus, Stop
 from szal.model.step import Inline, TriggerMode
@@ -342,8 +341,8 @@ class Run:
 
     def find(self, key: str) -> "tuple[Run, Node]":
         """Return the step called *key* in rows, or the item, in its run; the step itself where that is over."""
-        found = item_in(key)
-        if found is None or key in self.plan.places:
+        found = self.plan.item_in(key)
+        if found is None:
             return self, self.plan.nodes[self.plan.places[key]]
         place = self.plan.places[found[0]]
         items = self.fan_outs.get(place)
