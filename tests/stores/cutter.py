@@ -61,10 +61,11 @@ class Cutter(Forwarder):
         if not self._word or self._word not in data:
             return False
         self._word = b""
-        self.cuts += 1
         if self._holds:
             self._held.append((server.dup(), data))
+            self.cuts += 1  # from now on there is something to deliver
             return True
+        self.cuts += 1
         server.sendall((data if self._delivered else b"") + GOOD_BYE)
         while server.recv(65536):
             pass
