@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -83,6 +83,32 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
             if is_interruption(error):
                 raise
             _show(error)
+
+    def shows(self, level: int) -> bool:
+        """Whether a line of that *level* is seen on stderr: there, or where all handlers together write none."""
+        if not self.logger.isEnabledFor(level):
+            return False
+        handlers = [handler for handler in _handlers(self.logger) if handler.level <= level]
+        return not self.logger.hasHandlers() or any(map(_is_stderr, handlers))
+
+
+def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """Yield those that a line of *logger* comes to."""
+    each: logging.Logger | None = logger
+    while each is not None:
+        yield from each.handlers
+        each = each.parent if each.propagate else None
+
+
+def _is_stderr(handler: logging.Handler) -> bool:
+    """Whether *handler* writes to stderr, as a StreamHandler does that is told no other stream."""
+    stream = getattr(handler, "stream", None)
+    if stream is None or sys.stderr is None:
+        return False
+    try:
+        return stream is sys.stderr or stream.fileno() == sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):  # it may be anything, and closed
+        return False
 
 
 def _show(error: BaseException) -> None:

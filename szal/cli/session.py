@@ -74,10 +74,15 @@ _OPTIONS = (
 class _StepLogs(logging.Handler):
     """Log records, as clean lines on what is stderr at the time."""
 
+    @property
+    def stream(self) -> Stream:
+        """What they are written to."""
+        return stderr()
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
         with contextlib.suppress(Exception):  # a log line that cannot be written ends nothing
-            write(stderr(), f"{record.levelname.lower()}: {clean(self.format(record))}")
+            write(self.stream, f"{record.levelname.lower()}: {clean(self.format(record))}")
 
 
 def get_ready() -> None:

@@ -13,7 +13,8 @@ import socket
 import struct
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import spawn
 from pathlib import Path
@@ -171,12 +172,21 @@ def _preload(asked: Preload) -> None:
     without_main = {key: value for key, value in asked.preparation.items() if not key.startswith("init_main_from_")}
     spawn.prepare(without_main)
     for name in asked.modules:
-        with preparing():
+        with preparing(), _naming(name):
             spawn.prepare(asked.preparation) if name == MAIN else import_module(name)
         if (threads := _threads()) > 1:
             raise RuntimeError(f"process_preload: {name!r} has {threads - 1} threads started, which no fork has")
     gc.collect()
     gc.freeze()  # a collection in a child would copy the memory of all this
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Have what the import of a module raises say which one it was."""
+    try:
+        yield
+    except BaseException as error:  # whatever the program's modules do
+        raise RuntimeError(f"process_preload: {name!r} cannot be imported: {describe(error)}") from error
 
 
 def _threads() -> int:

@@ -149,8 +149,9 @@ class TestTheListOfExecutions:
         page = listed.client.get("/?flow=hourly&state=completed").text
         assert dict(re.findall(r"(\w+) <b>(\d+)</b>", page)) == {"completed": "60"}
 
-    def test_what_is_no_time_or_label_is_told_and_filters_nothing(self, listed: Shop) -> None:
-        said = listed.text("/?since=soon&label=team")
+    def test_what_is_no_state_time_or_label_is_told_and_filters_nothing(self, listed: Shop) -> None:
+        said = listed.text("/?since=soon&label=team&state=done")
+        assert "state: 'done' is none of created, running," in said
         assert "'soon' is no time" in said
         assert "'team' is no label" in said
 
@@ -617,6 +618,9 @@ class TestManyAtOnce:
 
     def test_what_ended_cannot_be_cancelled(self, failed: Shop) -> None:
         assert "there is nothing to cancel" in failed.text("/many/cancel?state=failed", 409)
+
+    def test_a_filter_that_means_nothing_chooses_nothing(self, failed: Shop) -> None:
+        assert "state: 'done' is none of created," in failed.text("/many/rerun?state=done", 409)
 
 
 class TestSafety:

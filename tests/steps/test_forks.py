@@ -142,7 +142,10 @@ class TestTheServer:
     @pytest.mark.parametrize(
         ("code", "told"),
         [
-            ("raise RuntimeError('not here')", "RuntimeError: not here"),
+            (
+                "raise LookupError('not here')",
+                "RuntimeError: process_preload: 'preloaded' cannot be imported: LookupError: not here",
+            ),
             (
                 "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()",
                 "RuntimeError: process_preload: 'preloaded' has 1 threads started, which no fork has",

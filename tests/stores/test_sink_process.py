@@ -115,9 +115,22 @@ def test_whatever_the_end_all_is_there(path: Path, end: str) -> None:
     assert ("Traceback" in done.stderr) == (status == 1), done.stderr
 
 
-def test_what_cannot_be_written_at_exit_is_named(path: Path) -> None:
+@pytest.mark.parametrize(
+    "logs",
+    [
+        "",
+        "logging.basicConfig()",
+        "logging.disable(logging.ERROR)",
+        "sys.stderr = open(2, 'w', closefd=False); logging.basicConfig(stream=sys.__stderr__)",
+        "logging.getLogger('szal').addHandler(logging.NullHandler())",
+        "logging.basicConfig(level=logging.CRITICAL)",
+        "from szal.cli.session import get_ready; get_ready()",
+    ],
+)
+def test_what_cannot_be_written_at_exit_is_named_once(path: Path, logs: str) -> None:
     code = (
         SETUP
+        + f"\n    import logging; {logs}"
         + """
     import sqlite3
     sink = store.engine_sink(exit_timeout=0.1)

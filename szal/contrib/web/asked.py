@@ -42,10 +42,11 @@ class Asked:
         """Read them from a query, or from a form."""
         problems: list[str] = []
         typed = {name: query.get(name, "").replace("\0", "").strip() for name in _TYPED}
-        states = tuple(dict.fromkeys(state for state in query.getlist("state") if state in STATES))
+        states = dict.fromkeys(query.getlist("state"))
+        problems += [f"state: {state!r} is none of {', '.join(STATES)}" for state in states if state not in STATES]
         which = Which(
             flow=typed["flow"] or None,
-            states=states,
+            states=tuple(state for state in states if state in STATES),
             labels=_labels(typed["label"], problems),
             since=_moment("since", typed["since"], problems),
             until=_moment("until", typed["until"], problems),

@@ -89,8 +89,8 @@ def without_frames(error: Exception) -> Exception:
 
 
 def last_words(why: str, lost: FlushTimeout) -> None:
-    """Say which executions are not written: where logging leads, or on stderr where the user would see nothing."""
+    """Say which executions are not written: where logging leads, and on stderr, once."""
     ids = ", ".join(lost.execution_ids)
     logger.error("%s: not written to %s: %s", why, lost.store, ids)
-    if logger.logger.hasHandlers() and sys.stderr is not None:
+    if sys.stderr is not None and not logger.shows(logging.ERROR):
         sys.stderr.write(f"{why}: not written to {lost.store}: {ids}\n")
