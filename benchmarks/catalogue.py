@@ -519,4 +519,17 @@ CASES = (
         against_peers=None,
         against_threads=None,
     ),
+    Case(
+        name="first-run",
+        title="import and a run of one step, in a new interpreter",
+        sizes=(1,),
+        quick=(1,),
+        tiny=1,
+        unit="run",
+        whole=True,
+        fixed=True,
+        targets=(),
+        against_peers=None,
+        against_threads=None,
+    ),
 )

@@ -1,8 +1,11 @@
 """What importing szal costs and loads. The child processes are not measured for coverage, which loads modules."""
 
+import ast
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from processes import UNMEASURED
@@ -14,13 +17,34 @@ def child(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_import_loads_no_database_library_and_nothing_optional() -> None:
+def test_import_loads_nothing_but_what_is_used() -> None:
+    assert child("import szal, sys; print([name for name in sys.modules if name.startswith('szal.')])") == "[]"
+    assert child("import szal, sys; szal.StepFailed; print('attr' in sys.modules, 'szal.engine' in sys.modules)") == (
+        "True False"
+    )
+
+
+def test_what_a_run_needs_is_no_database_library_and_nothing_optional() -> None:
     loaded = child(
-        "import szal, sys; print([name for name in "
+        "import szal, sys; szal.Flow, szal.run; print([name for name in "
         "('sqlite_utils', 'sqlite3', 'psycopg', 'psycopg_pool', 'click', 'rich', 'yaml', 'tenacity', 'secrets',"
         " 'fractions', 'shutil', 'hashlib', 'html', 'szal.stores') if name in sys.modules])"
     )
     assert loaded == "[]"
+
+
+def test_a_subpackage_is_there_without_an_import_of_its_own() -> None:
+    assert child("import szal; print(szal.errors.StepFailed is szal.StepFailed)") == "True"
+
+
+def test_type_checkers_are_told_where_each_name_is() -> None:
+    import szal
+
+    [told] = [node for node in ast.parse(Path(szal.__file__).read_text()).body if isinstance(node, ast.If)]
+    places = {name.name: node.module for node in told.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert sorted(places) == sorted(szal.__all__)
+    for name, module in places.items():
+        assert getattr(szal, name) is getattr(import_module(str(module)), name)
 
 
 def test_an_engine_without_a_store_loads_no_database_library() -> None:

@@ -84,4 +84,5 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "encode": {"json.dumps of ready dicts": encode},
     "decode": {"json.loads": decode},
     "import": {"tenacity and attrs": required},
+    "first-run": {"tenacity and attrs": required},
 }

@@ -87,6 +87,12 @@ def import_szal(job: "Job") -> "Iterator[Repetition]":
     yield lambda: job.seconds_of("import szal")
 
 
+def first_run(job: "Job") -> "Iterator[Repetition]":
+    """With nothing imported before, and all that it needs imported by it."""
+    flow = "szal.FlowDef('first', steps=[szal.StepDef('one')])"
+    yield lambda: job.seconds_of(f"import szal; szal.run({flow}, handler=lambda ctx: 1)")
+
+
 CASES: "dict[str, dict[str, Subject]]" = {
     "plan": {"szal": plan},
     "condition": {"szal": condition},
@@ -94,4 +100,5 @@ CASES: "dict[str, dict[str, Subject]]" = {
     "encode": {"szal": encode},
     "decode": {"szal": decode},
     "import": {"szal": import_szal},
+    "first-run": {"szal": first_run},
 }
