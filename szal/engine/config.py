@@ -318,17 +318,15 @@ class EngineConfig:
             raise TypeError(f"{attribute.name} must be a concurrent.futures.Executor, not {told}")
 
     @around.validator
-    def _found_by_import(self, attribute: "attrs.Attribute[object]", value: tuple[Surrounding, ...]) -> None:
+    def _found_by_import(self, _: "attrs.Attribute[object]", value: tuple[Surrounding, ...]) -> None:
         isolates = self.isolation == "process" and not self.clock.stands_still
         if self.executor is None and not isolates:
             return
-        where = "handlers are called, in child processes" if isolates else "the executor calls handlers"
-        from szal.steps.pickling import problem_of_pickling
+        from szal.steps.sending import problems_of_around
 
-        for place, function in enumerate(value):
-            if (problem := problem_of_pickling(function)) is not None:
-                told = f"{attribute.name}[{place}] is entered where {where}"
-                raise ValueError(f"{told}, and cannot be sent ({problem}): put it at the top level of a module")
+        where = "in a child process" if isolates else "where the executor calls handlers"
+        for problem in problems_of_around(value, where):
+            raise ValueError(problem)
 
     @commit_timeout.validator
     @lease_ttl.validator

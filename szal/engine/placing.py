@@ -52,10 +52,9 @@ def check_sent(flow: FlowDef, plan: Plan, config: EngineConfig, *handlers: Seque
     """Raise `InvalidFlow` for what cannot be sent where it is to be called, and where there is no such place."""
     if not is_elsewhere(flow, plan, config):
         return
-    from szal.steps.pickling import problem_of_pickling
     from szal.steps.preparing import check_not_preparing
     from szal.steps.process import missing_here
-    from szal.steps.sending import IN_PROCESS, problems_of_sending
+    from szal.steps.sending import IN_PROCESS, problems_of_around, problems_of_sending
 
     problems: list[str] = []
     for each in filter(None, handlers):
@@ -64,12 +63,7 @@ def check_sent(flow: FlowDef, plan: Plan, config: EngineConfig, *handlers: Seque
         if IN_PROCESS in words:
             check_not_preparing()
             problems += [f"isolation='process' needs a POSIX system: {missing_here()}"] * bool(missing_here())
-            problems += [
-                f"around[{place}] is entered in a child process, and cannot be sent there ({problem}): "
-                "put it at the top level of a module"
-                for place, function in enumerate(config.around)
-                if (problem := problem_of_pickling(function)) is not None
-            ]
+            problems += problems_of_around(config.around, "in a child process")
     if problems:
         raise InvalidFlow(flow.name, tuple(dict.fromkeys(problems)))
 

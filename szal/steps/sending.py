@@ -23,7 +23,16 @@ from szal.steps.remote_context import RemoteContext
 from szal.steps.sharing import Keep, Shared
 from szal.steps.up_to_date import Unless, is_up_to_date
 
-__all__ = ["IN_PROCESS", "ON_EXECUTOR", "Place", "Words", "is_sent", "problems_of_sending", "sent"]
+__all__ = [
+    "IN_PROCESS",
+    "ON_EXECUTOR",
+    "Place",
+    "Words",
+    "is_sent",
+    "problems_of_around",
+    "problems_of_sending",
+    "sent",
+]
 
 
 class Words(NamedTuple):
@@ -99,6 +108,14 @@ def problems_of_sending(
                     f"step {step.name!r}: {name} cannot be sent to {place.called} ({problem}): "
                     f"put it at the top level of a module, or give the step {place.at_home}"
                 )
+
+
+def problems_of_around(around: Sequence[Surrounding], where: str) -> Iterator[str]:
+    """Yield which functions cannot be sent to *where* they are entered."""
+    for place, function in enumerate(around):
+        if (problem := problem_of_pickling(function)) is not None:
+            told = f"around[{place}] is entered {where}, and cannot be sent there ({problem})"
+            yield f"{told}: put it at the top level of a module"
 
 
 def _problem_of(function: object, place: Words) -> str | None:

@@ -299,7 +299,7 @@ class TestAround:
         assert result.error == "around[0] (broken_around), entering: OSError: no session"
 
     def test_a_closure_is_refused(self, executor):
-        with pytest.raises(ValueError, match=r"around\[0\] is entered where .*, and cannot be sent"):
+        with pytest.raises(ValueError, match=r"around\[0\] is entered (in|where) .*, and cannot be sent there"):
             new_engine(handlers.nothing, executor, around=[lambda ctx: None])
 
 
