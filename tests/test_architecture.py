@@ -81,6 +81,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "fields": "what a field of a definition may hold",
         "variables": "the variables of commands: which name makes which",
         "inputs": "what a flow is to be given, and whether that is what it was given",
+        "input_faults": "what is wrong with what a flow says of its inputs",
         "shapes": "what is known of a step's outcome before it runs",
         "config": "what the config of szal's own step types must be",
         "references": "what conditions and templates may name",

@@ -3,7 +3,8 @@
 from szal.expressions.path import Json
 from szal.files.document import Value
 from szal.files.fields import Fields
-from szal.model.inputs import faults_of, is_declaration
+from szal.model.input_faults import faults_of
+from szal.model.inputs import is_declaration
 
 __all__ = ["read_inputs"]
 

@@ -11,7 +11,8 @@ from szal.expressions.path import Json
 from szal.model.analysis import Analysis, FlowMode, walk
 from szal.model.concurrency import problems_of_key, template_of_key
 from szal.model.fields import problems_of_flow
-from szal.model.inputs import Input, problems_of_inputs
+from szal.model.input_faults import problems_of_inputs
+from szal.model.inputs import Input
 from szal.model.moment import kept_limit
 from szal.model.step import Isolation, StepDef, new_id
 from szal.model.texts import unread_in_flow
