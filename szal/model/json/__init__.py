@@ -6,16 +6,10 @@ tolerant of the rest: an unknown key is passed over, a missing optional one take
 """
 
 from szal.model.json.checkpoint import MOST_ATTEMPTS, AttemptEnd, Checkpoint, decode_checkpoint, encode_checkpoint
-from szal.model.json.reading import decode_flow, decode_record, decode_step_result
-from szal.model.json.writing import (
-    NO_LIMIT_MS,
-    checked_labels,
-    encode_flow,
-    encode_record,
-    encode_step_result,
-    flow_fields,
-    step_fields,
-)
+from szal.model.json.flow import decode_flow, encode_flow, flow_fields, step_fields
+from szal.model.json.record import checked_labels, decode_record, encode_record
+from szal.model.json.step_result import decode_step_result, encode_step_result
+from szal.model.moment import NO_LIMIT_MS
 
 __all__ = [
     "MOST_ATTEMPTS",

@@ -7,9 +7,10 @@ from typing import Final
 import attrs
 
 from szal.expressions.path import Json
-from szal.model.json.reading import ObjectReader, plain_outcome, read_outcome
+from szal.model.json.reading import ObjectReader
+from szal.model.json.step_result import outcome_json, plain_outcome, read_outcome
 from szal.model.json.text import dumps, loads_own
-from szal.model.json.writing import message_json, name_json, outcome_json, time_json
+from szal.model.json.writing import message_json, name_json, time_json
 from szal.model.results import StepResult
 
 __all__ = ["MOST_ATTEMPTS", "AttemptEnd", "Checkpoint", "decode_checkpoint", "encode_checkpoint"]
