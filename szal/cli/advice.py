@@ -13,7 +13,7 @@ from szal.cli.project import project
 from szal.cli.target import is_known
 from szal.cli.text import moment, one_line, shell_word
 from szal.cli.which import words_of
-from szal.engine.status import Wait
+from szal.engine.status import ExecutionStatus, Wait
 from szal.engine.which import Which
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord
@@ -89,6 +89,20 @@ class Advice:
             else:
                 command = self._command("resolve", wait.execution_id, wait.step, choice="completed|failed|retry")
                 yield f"waits for a decision: step {step} may have been done or not: {command}"
+
+    def where_queued(self, standing: ExecutionStatus) -> Iterator[str]:
+        """Yield what lets an execution begin that was submitted, and the steps that need more than there is."""
+        needs = {each.name: each.units for each in standing.queued if each.is_never_enough}
+        for name, units in needs.items():
+            yield f"to have so much in all engines together: {self.command('capacity', name, str(units))}"
+        if standing.in_queue is not None and standing.queued_behind is None:
+            file = standing.record.file
+            yield f"to begin it, unless a worker does: {self.worker(standing.in_queue.queue, file)}"
+
+    def worker(self, queue: str, file: str | None = None) -> str:
+        """Return the command that works on a queue; *file* has the flow, if that is known."""
+        options = [] if queue == "default" else ["--queue", queue]
+        return self._command("worker", self.target or file or _TO_BE_FILLED_IN, options=options)
 
     def after_failure(self, record: ExecutionRecord, flow: FlowDef | None) -> Iterator[str]:
         """Yield how what failed, or was stopped, is run again."""

@@ -253,6 +253,7 @@ def _standing_json(standing: ExecutionStatus) -> str:
         is_interrupted=standing.is_interrupted,
         queued=standing.queued,
         queued_behind=standing.queued_behind,
+        in_queue=standing.in_queue,
     )
 
 

@@ -9,6 +9,7 @@ from szal.model.json import encode_record
 from szal.model.results import ExecutionRecord
 from szal.stores import ExecutionSummary
 from szal.stores.limits import WaitingStep
+from szal.stores.queue import InQueue
 
 __all__ = ["record_json", "summaries_json"]
 
@@ -21,11 +22,13 @@ def record_json(
     differences: Sequence[str] = (),
     queued: Sequence[WaitingStep] = (),
     queued_behind: str | None = None,
+    in_queue: InQueue | None = None,
 ) -> str:
     """Return the record; of one that could go on also ``interrupted`` and ``waits``, where there is something to say.
 
     A wait without a signal and a time is for a decision. *differences* are from what it is a rerun of; *queued* are
-    steps that wait for what they share, *queued_behind* is what has its concurrency key.
+    steps that wait for what they share, *queued_behind* is what has its concurrency key, *in_queue* is where it stands
+    that has not begun.
     """
     text = encode_record(record)
     more: dict[str, Json] = {}
@@ -35,6 +38,8 @@ def record_json(
         more["waits"] = [_wait_json(wait) for wait in waits]
     if queued_behind is not None:
         more["queued_behind"] = queued_behind
+    if in_queue is not None:
+        more["in_queue"] = in_queue.as_json()
     if queued:
         more["queued"] = [each.as_json() for each in queued]
     if differences:

@@ -62,12 +62,15 @@ class Settings:
     timeout: float | None = None
     durability: Durability = "flow"
     lease_ttl: float = 30.0
+    share_progress: bool = False
     cwd: str | None = None
 
     def config(self, target: Target, **more: Any) -> EngineConfig:
         """Return the settings of an engine that runs *target*."""
         if self.elsewhere is not None:
             more["executor"] = self.elsewhere.executor
+        if self.share_progress:  # else a project may say so
+            more["share_progress"] = True
         return target.config(
             max_concurrency=self.max_concurrency or self._steps_at_a_time(),
             timeout=self.timeout,

@@ -11,7 +11,7 @@ from szal.cli.advice import Advice
 from szal.cli.text import elapsed, one_line
 from szal.engine.config import EngineConfig
 from szal.engine.engine import Engine
-from szal.engine.inspection import holdings, nobody_runs, store_time
+from szal.engine.inspection import holdings, nobody_runs, places_of, store_time
 from szal.engine.lineage import is_child_id
 from szal.engine.owners import is_alive, is_gone, process_of
 from szal.engine.status import is_left_by_a_person
@@ -22,6 +22,7 @@ from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.stores import ExecutionSummary, Store
 from szal.stores.ledger import Holding
+from szal.stores.queue import InQueue
 
 __all__ = ["Group", "Lives", "Reason", "unfinished"]
 
@@ -42,6 +43,7 @@ class Reason(Enum):
     PERSON = ("interrupted by a person, who has to go on with it", False)
     SIGNAL = ("waiting for a signal", False)
     TIME = ("waiting for their time", False)
+    QUEUED = ("submitted, that no worker has begun yet", False)
     WAITING = ("waiting, and not looked at closely", False)
     UNREADABLE = ("that cannot be read", True)
     FOREIGN = ("that szal's engine did not run", False)
@@ -115,17 +117,17 @@ class _Looking:
         """Count each, by its reason."""
         now = store_time(self._store)
         ids = [summary.execution_id for summary in page]
-        held = holdings(self._store, ids)
+        held, places = holdings(self._store, ids), places_of(self._store, ids)
         for summary in page:
             if summary.parent_execution_id is not None and is_child_id(summary.execution_id):
                 continue
-            holding = held.get(summary.execution_id)
-            for reason, detail, do in self._reasons(summary, holding, now):
+            holding, place = held.get(summary.execution_id), places.get(summary.execution_id)
+            for reason, detail, do in self._reasons(summary, holding, place, now):
                 group = self.groups.setdefault(reason, Group(reason=reason))
                 group.add(summary.execution_id, one_line(detail), do)
 
     def _reasons(
-        self, summary: ExecutionSummary, holding: Holding | None, now: float
+        self, summary: ExecutionSummary, holding: Holding | None, place: InQueue | None, now: float
     ) -> Iterator[tuple[Reason, str, str | None]]:
         """Yield one reason, what more there is to say of it, and what to do."""
         name = summary.execution_id
@@ -140,19 +142,23 @@ class _Looking:
         elif summary.state is not WorkflowState.PAUSED and holding.owner is not None and is_alive(holding.owner):
             command = "look at its log (cannot renew the leases), and at what it does: py-spy dump --pid PID"
             yield Reason.LATE, f"{process_of(holding.owner)}, for {elapsed(left)}", command
+        elif place is not None and summary.state is WorkflowState.CREATED and self._read >= _CLOSELY:
+            yield self._queued(summary.flow_name, place, now)
         elif self._read >= _CLOSELY:
             is_due = summary.state is not WorkflowState.PAUSED or name in self._free
             yield (Reason.LEFT if is_due else Reason.WAITING), "", self._recover(summary.flow_name)
         else:
             self._read += 1
             try:
-                yield from self._closely(summary, holding)
+                yield from self._closely(summary, holding, place, now)
             except ExecutionNotFound:  # it was deleted meanwhile
                 return
             except DecodeError as error:
                 yield Reason.UNREADABLE, str(error), self._advice_on(summary.flow_name).command("show", name)
 
-    def _closely(self, summary: ExecutionSummary, holding: Holding) -> Iterator[tuple[Reason, str, str | None]]:
+    def _closely(
+        self, summary: ExecutionSummary, holding: Holding, place: InQueue | None, now: float
+    ) -> Iterator[tuple[Reason, str, str | None]]:
         name, record = summary.execution_id, self._store.get(summary.execution_id)
         if record is None:
             return
@@ -161,8 +167,28 @@ class _Looking:
             yield Reason.PERSON, record.flow_name, advice.resume(name, flow)
         elif record.state is WorkflowState.PAUSED and name not in self._free:
             yield from self._waiting(record)
+        elif place is not None and record.state is WorkflowState.CREATED:
+            yield self._refused_in_queue(record) or self._queued(record.flow_name, place, now)
         else:
             yield self._why_left(record, holding)
+
+    def _queued(self, flow_name: str, place: InQueue, now: float) -> tuple[Reason, str, str | None]:
+        if place.not_before is not None and place.not_before.timestamp() > now:
+            return Reason.TIME, f"{flow_name}, in the queue {place.queue!r}", None
+        command = self._advice_on(flow_name).worker(place.queue)
+        return Reason.QUEUED, f"{flow_name}, in the queue {place.queue!r}", f"unless a worker is at it: {command}"
+
+    def _refused_in_queue(self, record: ExecutionRecord) -> tuple[Reason, str, str | None] | None:
+        """Return why no worker can begin what was submitted; None: nothing is known that keeps it."""
+        standing, advice = status_of(self._store, record), self._advice_on(record.flow_name)
+        for each in standing.queued:
+            if each.is_never_enough and each.capacity is not None:
+                command = advice.command("capacity", each.name, str(each.units))
+                return Reason.CANNOT, f"{record.flow_name}: {each.step_name} {each}", command
+        if advice.target is None:
+            return None
+        found = self._why_left(record, None)
+        return None if found[0] is Reason.LEFT else found
 
     def _waiting(self, record: ExecutionRecord) -> Iterator[tuple[Reason, str, str | None]]:
         waits = status_of(self._store, record).waits
@@ -178,11 +204,11 @@ class _Looking:
         if not waits:
             yield Reason.LEFT, record.flow_name, self._recover(record.flow_name)
 
-    def _why_left(self, record: ExecutionRecord, holding: Holding) -> tuple[Reason, str, str | None]:
+    def _why_left(self, record: ExecutionRecord, holding: Holding | None) -> tuple[Reason, str, str | None]:
         """Return why nobody takes up what anybody could."""
         name = record.execution_id
         most = EngineConfig().max_recoveries
-        if holding.owner is not None and holding.recoveries >= most:
+        if holding is not None and holding.owner is not None and holding.recoveries >= most:
             return (
                 Reason.DIED,
                 record.flow_name,

@@ -35,7 +35,7 @@ def logs(*, execution_id: str, step: str | None, store: str | None, as_json: boo
 
     The beginning of its ID is enough. Of a command it is the end of its output; of a step that failed its error, with
     the traceback of the last attempt while that is kept. What a step reported is there while it runs, where its engine
-    shares that (EngineConfig.share_progress). With STEP, only that one.
+    shares that (--share-progress). With STEP, only that one.
     """
     with reading(needed(store)) as opened:
         record = find_by_prefix(opened, execution_id)

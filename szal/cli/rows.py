@@ -141,10 +141,12 @@ def waits_for(status: ExecutionStatus) -> str:
 
 
 def queued_lines(status: ExecutionStatus) -> list[str]:
-    """Return what an execution, or its steps, wait for that others have: a line each."""
+    """Return where an execution is queued, and what it, or its steps, wait for that others have: a line each."""
     lines = [f"{one_line(each.step_name)} {each}{_for_so_long(each.since)}" for each in status.queued]
     if status.queued_behind is not None:
         lines.append(f"queued behind {one_line(status.queued_behind)} for {status.record.concurrency_key!r}")
+    if status.in_queue is not None:
+        lines.append(one_line(str(status.in_queue)))
     return lines
 
 

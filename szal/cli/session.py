@@ -61,6 +61,12 @@ _OPTIONS = (
         " in that time, and with each it is seen whether a cancellation was asked for.",
     ),
     click.option(
+        "--share-progress",
+        is_flag=True,
+        help="Let szal show -f, top and logs, and the dashboard, see what steps report, from any machine: at most one"
+        " write a second.",
+    ),
+    click.option(
         "--cwd",
         type=click.Path(exists=True, file_okay=False),
         metavar="DIR",
@@ -104,11 +110,12 @@ def run_options(function: _F) -> _F:
         timeout: float | None,
         durability: Durability | None,
         lease_ttl: float,
+        share_progress: bool,
         cwd: str | None,
         as_json: bool,
         **rest: Any,
     ) -> None:
-        if durability is not None:
+        if durability is not None or share_progress:
             needed(store)
         if not lease_ttl > 0:
             raise click.BadParameter("it must be more than 0", param_hint="--lease-ttl")
@@ -121,6 +128,7 @@ def run_options(function: _F) -> _F:
                 timeout=timeout,
                 durability=durability or "flow",
                 lease_ttl=lease_ttl,
+                share_progress=share_progress,
                 cwd=cwd,
             )
             function(settings=settings, **rest)

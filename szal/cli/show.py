@@ -143,6 +143,7 @@ def how_to_go_on(standing: ExecutionStatus, advice: Advice) -> Iterator[str]:
         yield f"it can go on now: {command}"
     yield from advice.waits(standing.waits)
     yield from queued_lines(standing)
+    yield from advice.where_queued(standing)
 
 
 def _record_states(record: ExecutionRecord, standing: ExecutionStatus) -> Mapping[str, str]:
@@ -171,7 +172,7 @@ def _facts(
     is_told = is_told or record.error in [f"step {step.step_name!r} failed: {step.error}" for step in failures]
     facts = {
         "execution": record.execution_id,
-        "started": f"{moment(record.started_at)}{end}",
+        "submitted" if record.state is WorkflowState.CREATED else "started": f"{moment(record.started_at)}{end}",
         "parent": record.parent_execution_id,
         "inputs": pairs(record.inputs),
         "labels": pairs(record.labels),

@@ -103,12 +103,14 @@ class Target:
         """Raise `InvalidFlow` or `HandlerNotFound`, for this flow or one that is part of it, where it cannot be run.
 
         *is_new*: it is to be begun, and not gone on with. *here*: on this machine, which may not have what it names.
+        How much there is of what its steps share its engine sees to, which has the store that says so.
         """
         for flow in self.flows:
             plan = Plan.of(flow)
             resolver = resolver_of(self.handler)
             if not isinstance(resolver, EveryStep):
-                binding = bind(flow, plan, resolver, self.config(), rolls_back=self.flow.rollback_on_failure)
+                config = self.config(capacities={**_needs(plan), **self.config().capacities})
+                binding = bind(flow, plan, resolver, config, rolls_back=self.flow.rollback_on_failure)
                 if is_new:
                     check_configs(flow, plan, binding)
                 if here:
@@ -121,6 +123,14 @@ class Target:
     def waits(self) -> Iterator[StepDef]:
         """Yield the steps that wait for a signal, in this flow and those that are part of it."""
         yield from (step for flow in self.flows for step in flow.walk() if step.step_type == "wait")
+
+
+def _needs(plan: Plan) -> dict[str, int]:
+    """Return how much one step of *plan* needs at most of what steps share."""
+    needs: dict[str, int] = {}
+    for step in plan.sharers:
+        needs.update({name: max(units, needs.get(name, 0)) for name, units in step.resources.items()})
+    return needs
 
 
 def _check_machine(flow: FlowDef, plan: Plan, binding: Binding) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -25,18 +26,23 @@ from szal.engine.inspection import holdings
 from szal.engine.owners import process_of
 from szal.engine.status import ExecutionStatus
 from szal.engine.view import View
-from szal.engine.which import shown_state
+from szal.engine.which import INTERRUPTED, shown_state
 from szal.errors import DecodeError, ExecutionNotFound, StoreError
 from szal.expressions.path import Json
-from szal.model.state import StepStatus
+from szal.model.state import StepStatus, WorkflowState
 from szal.stores import Store
 from szal.stores.filters import LIVE
 
 __all__ = ["top"]
 
 _MOST: Final = 200
-"""Of them are looked at: the newest."""
-_ORDER: Final = ("running", "rolling_back", "interrupted", "paused", "created")
+"""Of them are looked at: what has begun, and then what waits, the newest of each."""
+_RANKS: Final = (
+    (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK),
+    (WorkflowState.PAUSED,),
+    (WorkflowState.CREATED,),
+)
+_ORDER: Final = ("running", "rolling_back", INTERRUPTED, "paused", "created")
 
 
 @attrs.frozen
@@ -83,6 +89,7 @@ class _Line:
             "waits": [wait.signal or wait.step for wait in status.waits],
             "queued": [each.as_json() for each in status.queued],
             "queued_behind": status.queued_behind,
+            "in_queue": status.in_queue and status.in_queue.as_json(),
             "owner": self.owner or None,
         }
 
@@ -96,7 +103,11 @@ class _Board:
 
     def lines(self) -> list[_Line]:
         """Return how they stand, what runs first."""
-        found = [each.execution_id for each in self._store.find(states=LIVE, limit=_MOST)]
+        found: list[str] = []
+        for states in _RANKS:
+            if room := _MOST - len(found):
+                found += (each.execution_id for each in self._store.find(states=states, limit=room))
+        found = [*dict.fromkeys(found)]  # one may have gone from one state to another meanwhile
         self._views = {name: self._views.get(name) or View(self._store, name) for name in found}
         looked = (self._look(name) for name in found)
         # one may have ended since it was found
@@ -106,9 +117,14 @@ class _Board:
         lines = [_Line(status, owners.get(status.execution_id, "")) for status in statuses]
         return sorted(lines, key=lambda line: (_ORDER.index(line.state), line.status.started_at))
 
-    def count(self) -> int:
-        """Return how many there are."""
-        return self._store.count(states=LIVE)
+    def counts(self, lines: Sequence[_Line]) -> Mapping[str, int]:
+        """Return how many there are in each state, of which *lines* tell; of more than that the store counts."""
+        told = Counter(line.state for line in lines)
+        if len(lines) >= _MOST:
+            interrupted = Counter(line.status.state for line in lines if line.state == INTERRUPTED)
+            for state in LIVE:
+                told[str(state)] = max(told[str(state)], self._store.count(states=state) - interrupted[state])
+        return {state: told[state] for state in _ORDER}
 
     def ended(self, execution_id: str) -> _Line | None:
         """Return how one has ended that was among them; None: it was removed."""
@@ -139,7 +155,7 @@ class _Board:
 def top(*, store: str | None, interval: float, once: bool, as_json: bool) -> None:
     """Show the executions that run, wait, were interrupted or have not begun, from any machine that reaches the store.
 
-    Each has its steps, what it is at with what was reported last (EngineConfig.share_progress), and who runs it. On a
+    Each has its steps, what it is at with what was reported last (--share-progress), and who runs it. On a
     terminal the list is drawn again as it changes, until Ctrl-C; elsewhere it is printed once. With --json each
     execution is a line, and again whenever it has changed; one that has ended is told once more.
     """
@@ -151,7 +167,8 @@ def top(*, store: str | None, interval: float, once: bool, as_json: bool) -> Non
         if as_json:
             _tell(board, out, interval, once=once)
         elif once or not is_redrawn(console):
-            console.print(_page(console, board.lines(), board.count(), room=_MOST), crop=False)
+            lines = board.lines()
+            console.print(_page(console, lines, board.counts(lines), room=_MOST), crop=False)
         else:
             _draw(board, console, interval)
     printed(out)
@@ -172,7 +189,8 @@ def _draw(board: _Board, console: Console, interval: float) -> None:
 def _looked_at(board: _Board, console: Console) -> RenderableType:
     room = max(1, console.height - 3)
     try:
-        return _page(console, board.lines(), board.count(), room)
+        lines = board.lines()
+        return _page(console, lines, board.counts(lines), room)
     except StoreError as error:  # it comes back, perhaps
         return Text(one_line(str(error)), style="red")
 
@@ -198,18 +216,17 @@ def _tell(board: _Board, out: Stream, interval: float, *, once: bool) -> None:
         raise
 
 
-def _page(console: Console, lines: Sequence[_Line], count: int, room: int) -> RenderableType:
-    """Return a table of as many of *count* as there is *room* for, with how many are in which state above it."""
-    counts: Mapping[str, int] = {state: sum(line.state == state for line in lines) for state in _ORDER}
+def _page(console: Console, lines: Sequence[_Line], counts: Mapping[str, int], room: int) -> RenderableType:
+    """Return a table of as many of *lines* as there is *room* for, with how many are in which state above it."""
     told = [Text(f"{count} {state}", style=look_of(console, state)[1]) for state, count in counts.items() if count]
     head = Text("  ").join(told) if told else Text("Nothing runs, and nothing waits.", style=DIM)
     page = Table.grid(expand=console.file.isatty())
     page.add_row(head)
     if lines:
         page.add_row(_table(console, lines[:room]))
-    shown = min(len(lines), room)
-    if count > shown:
-        page.add_row(Text(f"… and {count - shown} more", style=DIM))
+    left = sum(counts.values()) - min(len(lines), room)
+    if left > 0:
+        page.add_row(Text(f"… and {left} more", style=DIM))
     return page
 
 

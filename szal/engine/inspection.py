@@ -1,6 +1,6 @@
 """What tools ask of a store beside its records: who could go on, who holds what, and whether it works at all."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from szal.clock import wall
 from szal.engine.config import EngineConfig
@@ -12,6 +12,7 @@ from szal.model.json import Checkpoint, decode_checkpoint
 from szal.stores.base import ExecutionStore
 from szal.stores.ledger import Holding, ledger_of
 from szal.stores.limits import ResourceUse
+from szal.stores.queue import InQueue
 
 __all__ = [
     "await_pending",
@@ -20,6 +21,7 @@ __all__ = [
     "differences_from",
     "holdings",
     "nobody_runs",
+    "places_of",
     "resource_uses",
     "store_time",
 ]
@@ -35,6 +37,12 @@ def holdings(store: ExecutionStore, execution_ids: Collection[str]) -> dict[str,
     """Return the leases of those of these executions that have one, by execution."""
     ledger = ledger_of(store)
     return {} if ledger is None else {each.execution_id: each for each in ledger.holdings(execution_ids)}
+
+
+def places_of(store: ExecutionStore, execution_ids: Collection[str]) -> Mapping[str, InQueue]:
+    """Return where those of these executions stand that were submitted and have not begun, by execution."""
+    ledger = ledger_of(store)
+    return {} if ledger is None else ledger.queue.places(execution_ids)
 
 
 def checkpoints_of(store: ExecutionStore, execution_id: str) -> dict[str, Checkpoint]:

@@ -27,6 +27,7 @@ from szal.stores.base import ExecutionStore
 from szal.stores.filters import ExecutionSummary
 from szal.stores.ledger import Ledger, Snapshot
 from szal.stores.limits import WaitingStep
+from szal.stores.queue import InQueue
 
 __all__ = [
     "ExecutionStatus",
@@ -82,10 +83,13 @@ class ExecutionStatus:
     queued: Sequence[WaitingStep] = ()
     """What its steps wait for before they begin: capacities of all engines of the store, or of its engine, and rates.
 
-    What its engine alone knows is told elsewhere as that steps run is: up to a third of `lease_ttl` later.
+    What its engine alone knows is told elsewhere as that steps run is: up to a third of `lease_ttl` later. Of one that
+    nobody runs it is what keeps any engine from it: more than all engines of the store have together.
     """
     queued_behind: str | None = None
     """The execution that has its `concurrency_key`, where it is CREATED, or was interrupted, and waits for that."""
+    in_queue: InQueue | None = None
+    """Where it was submitted to, as long as nobody has begun it."""
     is_running: bool = False
     """Whether somebody runs it: a process that is there, as far as anybody knows, holds its lease."""
     is_interrupted: bool = False
@@ -155,15 +159,34 @@ class ExecutionStatus:
 
 def with_queued(ledger: Ledger, found: ExecutionStatus) -> ExecutionStatus:
     """Return how far an execution has come, with what it waits for of what all engines of its store share."""
+    if found.state is WorkflowState.CREATED and found.in_queue is None:  # where it stands stays the same
+        place = ledger.queue.places([found.execution_id]).get(found.execution_id)
+        found = found if place is None else attrs.evolve(found, in_queue=place)
     if (key := found.record.concurrency_key) is not None and found.state.is_live and not found.is_running:
         holder = ledger.limits.key_holder(key)
         if holder is not None and holder != found.execution_id:
             return attrs.evolve(found, queued_behind=holder)
-    is_asked_for = found.flow is not None and bool(Plan.of(found.flow).sharers)
-    if not is_asked_for or found.state not in (WorkflowState.RUNNING, WorkflowState.ROLLING_BACK):
+    if found.flow is None or not found.state.is_live or not (plan := Plan.of(found.flow)).sharers:
         return found
-    queued = [*_queued(ledger, found)]
+    if found.state is WorkflowState.CREATED or found.is_interrupted:
+        queued = [*_never_enough(ledger, found, plan)]
+    else:
+        queued = [*_queued(ledger, found)] if found.state is not WorkflowState.PAUSED else []
     return attrs.evolve(found, queued=queued) if queued else found
+
+
+def _never_enough(ledger: Ledger, found: ExecutionStatus, plan: Plan) -> Iterator[WaitingStep]:
+    """Yield what steps need more of than all engines together have: no engine takes such an execution up.
+
+    Of what the store says nothing of an engine has one, unless its own configuration has more.
+    """
+    needs = [(step, name, units) for step in plan.sharers for name, units in step.resources.items() if units > 1]
+    ended = {step.step_name for step in found.results if step.status.has_ended}
+    capacities = ledger.limits.capacities() if needs else {}
+    for step, name, units in needs:
+        there_is = capacities.get(name)
+        if step.name not in ended and (there_is is None or units > there_is):
+            yield WaitingStep(step.name, name, units, there_is, 0, in_engine=there_is is None)
 
 
 def _queued(ledger: Ledger, found: ExecutionStatus) -> Iterator[WaitingStep]:

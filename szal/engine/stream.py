@@ -149,11 +149,11 @@ def sse_stream(
     r"""Return how an execution gets on, as Server-Sent Events: now, and whenever it changes, until it has ended.
 
     An event ``status`` is a JSON object: ``execution_id``, ``flow_name``, ``state``, ``is_running``, ``error``,
-    ``started_at``, ``finished_at``, ``waits``, ``queued``, ``queued_behind``, and ``steps``: by name, those that have
-    changed since the event before, in the first all of them, with *outputs* what each returned, too. An event ``end``
-    is the last: a page closes its EventSource then, which would come back else. Its id says how the execution stood, so
-    a browser that comes back with the *last_event_id* that it has (``Last-Event-ID``) is told nothing twice, by
-    whichever process.
+    ``started_at``, ``finished_at``, ``waits``, ``queued``, ``queued_behind``, ``in_queue``, and ``steps``: by name,
+    those that have changed since the event before, in the first all of them, with *outputs* what each returned, too. An
+    event ``end`` is the last: a page closes its EventSource then, which would come back else. Its id says how the
+    execution stood, so a browser that comes back with the *last_event_id* that it has (``Last-Event-ID``) is told
+    nothing twice, by whichever process.
 
     After *keep_alive* seconds of quiet a comment is sent, which keeps proxies content, and by which a server notices
     that the browser is gone; then it closes the stream. After *timeout* seconds it ends without an ``end``, and the
@@ -190,6 +190,7 @@ def _shown_head(status: "ExecutionStatus") -> dict[str, Json]:
         ],
         "queued": [step.as_json() for step in status.queued],
         "queued_behind": status.queued_behind,
+        "in_queue": status.in_queue and status.in_queue.as_json(),
     }
 
 

@@ -76,8 +76,8 @@ class View:
         """Return *status* with what it waits for; itself, where it has that."""
         assert self._ledger is not None
         found = with_queued(self._ledger, attrs.evolve(status, queued=self._told, queued_behind=None))
-        is_same = [*found.queued] == [*status.queued] and found.queued_behind == status.queued_behind
-        return status if is_same else found
+        waits, before = ([[*each.queued], each.queued_behind, each.in_queue] for each in (found, status))
+        return status if waits == before else found
 
     def _as_recorded(self) -> ExecutionStatus:
         record = self._store.get(self._execution_id)

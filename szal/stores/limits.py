@@ -80,16 +80,26 @@ class WaitingStep:
         waits for 'gpu' (1 of 1 in use in its engine)
         >>> print(WaitingStep("call", "provider", 1, None, 0, rate="10/s"))
         waits for its turn of 'provider' (10/s)
+        >>> print(WaitingStep("call", "api", 7, capacity=5, used=0))
+        waits for 'api' (it needs 7, and there is 5)
+        >>> print(WaitingStep("call", "gpu", 2, capacity=None, used=0, in_engine=True))
+        waits for an engine that has 2 of 'gpu'
         """
         if self.rate is not None:
             return f"waits for its turn of {self.name!r} ({self.rate})"
         if self.capacity is None:
-            return f"waits for {self.name!r}"
+            whose = f"an engine that has {self.units} of " if self.in_engine else ""
+            return f"waits for {whose}{self.name!r}"
         where = " in its engine" if self.in_engine else ""
         if self.units > self.capacity:
             return f"waits for {self.name!r} (it needs {self.units}, and there is {self.capacity}{where})"
         needs = "" if self.units == 1 else f"{self.units} of "
         return f"waits for {needs}{self.name!r} ({self.used} of {self.capacity} in use{where})"
+
+    @property
+    def is_never_enough(self) -> bool:
+        """Whether it waits until there is more of it, and not until others have given some back."""
+        return self.rate is None and (self.in_engine if self.capacity is None else self.units > self.capacity)
 
     def as_json(self) -> dict[str, Json]:
         """Return it as a JSON object."""

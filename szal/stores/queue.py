@@ -1,14 +1,24 @@
 """What is submitted and has not begun: the protocol of each store's queue, what it is asked, and what it answers."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 import attrs
 
+from szal.expressions.path import Json
+from szal.model.moment import as_datetime
 from szal.stores.listening import Listener
 from szal.stores.writes import NewExecution, Release
 
-__all__ = ["Claim", "Queue", "Submission"]
+__all__ = ["Claim", "InQueue", "Queue", "Submission"]
+
+_LATEST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+"""What a datetime in UTC can say: a `not_before` in another time zone may be a little later."""
+
+
+def _moment(at: datetime | float | None) -> datetime | None:
+    return at if at is None or isinstance(at, datetime) else as_datetime(min(max(0.0, at), _LATEST))
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +55,28 @@ class Claim:
     but: Collection[str] = ()
 
 
+@attrs.frozen(kw_only=True)
+class InQueue:
+    """Where an execution stands that was submitted, and has not begun.
+
+    >>> print(InQueue(queue="mail"))
+    in the queue 'mail'
+    """
+
+    queue: str
+    priority: int = 0
+    not_before: datetime | None = attrs.field(default=None, converter=_moment)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        until = "" if self.not_before is None else f", not before {self.not_before:%Y-%m-%d %H:%M:%S} UTC"
+        return f"in the queue {self.queue!r}{until}"
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as a JSON object."""
+        return {**attrs.asdict(self), "not_before": None if self.not_before is None else self.not_before.isoformat()}
+
+
 class Queue(Protocol):
     """A store's queue. All methods may be called from any thread; they block while the store works."""
 
@@ -74,6 +106,9 @@ class Queue(Protocol):
 
     def tell(self) -> None:
         """Have whoever listens look: something that was passed over may begin."""
+
+    def places(self, execution_ids: Collection[str]) -> Mapping[str, InQueue]:
+        """Return where those of these executions stand that are in a queue, by execution."""
 
     def due_in(self, queues: Sequence[str]) -> float | None:
         """Return in how many seconds the next one of *queues* may begin, 0.0 for at once; None: there is none.

@@ -27,6 +27,8 @@ class QueueStatements:
     """Takes queues, what not to take, twice how many, and seconds; what others take is passed over."""
     dequeue: Statement
     unclaim: Statement
+    places: Statement
+    """What an `InQueue` has, behind the execution, in the order of its fields."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -1,12 +1,12 @@
 """The queue of a store in an SQL database: one table."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from szal.stores.database import Database, Rows, Transaction
 from szal.stores.listening import QUEUE, Listener
-from szal.stores.queue import Claim, Queue, Submission
+from szal.stores.queue import Claim, InQueue, Queue, Submission
 from szal.stores.queue_statements import QueueStatements
 from szal.stores.writes import NewExecution
 
@@ -83,6 +83,13 @@ class SqlQueue(Queue):
         if execution_ids:
             ids = sorted(execution_ids)
             self._database.transact(lambda transaction: transaction.rows_of(statement, ids))
+
+    def places(self, execution_ids: Collection[str]) -> Mapping[str, InQueue]:
+        rows = self._database.read_of(self._statements.places, sorted(execution_ids)) if execution_ids else ()
+        return {
+            execution_id: InQueue(queue=queue, priority=int(priority), not_before=not_before)
+            for execution_id, queue, priority, not_before in rows
+        }
 
     def due_in(self, queues: Sequence[str]) -> float | None:
         return self._due(queues)[0]

@@ -68,3 +68,43 @@ def test_show_says_behind_what_an_execution_is_queued(szal, url):
     assert "queued behind first for 'customer-7'" in szal("show", "second", "--store", url).stdout
     assert json.loads(szal("show", "second", "--json", "--store", url).stdout)["queued_behind"] == "first"
     assert "queued_behind" not in json.loads(szal("show", "first", "--json", "--store", url).stdout)
+
+
+NEEDS_TWO = """
+name: two
+steps:
+  - {name: call, run: echo called, resources: {api: 2}}
+"""
+
+
+def test_what_needs_more_than_one_of_something_is_run_and_shown_where_the_store_has_so_much(szal, here, url):
+    (here / "two.yaml").write_text(NEEDS_TWO)
+    assert szal("validate", "two.yaml").exit_code == 0
+    refused = szal("run", "two.yaml", "--store", url)
+    assert (refused.exit_code, "it needs 2 of 'api', and there is 1" in refused.stderr) == (2, True)
+    szal("capacity", "api", "2", "--store", url)
+    assert szal("run", "two.yaml", "--store", url, "--id", "e1").exit_code == 0
+    shown = szal("show", "e1", "--store", url)
+    assert (shown.exit_code, "two completed" in shown.stdout) == (0, True)
+    assert szal("rerun", "e1", "--from", "call", "--store", url).exit_code == 0
+
+
+def test_show_says_that_what_was_submitted_needs_more_than_there_is_and_what_to_do(szal, url):
+    steps = [StepDef("call", resources={"api": 7, "gpu": 1}), StepDef("render", resources={"gpu": 2})]
+    with open_store(url) as store, Engine([], EngineConfig(execution_store=store)) as engine:
+        store.set_capacity("api", 5)
+        engine.submit(FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id="e1", queue="heavy")
+    shown = szal("show", "e1", "--store", url).stdout
+    assert "call waits for 'api' (it needs 7, and there is 5)" in shown
+    assert f"szal capacity api 7 --store {url}" in shown
+    assert "render waits for an engine that has 2 of 'gpu'" in shown
+    assert f"szal worker MODULE:ATTRIBUTE --queue heavy --store {url}" in shown
+    told = json.loads(szal("show", "e1", "--json", "--store", url).stdout)
+    assert told["in_queue"] == {"queue": "heavy", "priority": 0, "not_before": None}
+    assert [(each["name"], each["units"], each["capacity"]) for each in told["queued"]] == [
+        ("api", 7, 5),
+        ("gpu", 2, None),
+    ]
+    result = szal("doctor", "--store", url)
+    assert result.exit_code == 1
+    assert "f: call waits for 'api' (it needs 7, and there is 5) (1)" in result.stdout

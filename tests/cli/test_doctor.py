@@ -7,11 +7,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 
-from szal import Engine, EngineConfig, ExecutionRecord, SqliteExecutionStore, WorkflowState, open_store
+from szal import Engine, EngineConfig, ExecutionRecord, SqliteExecutionStore, StepDef, WorkflowState, open_store
 
 CLINIC = """
 import os
@@ -30,6 +31,7 @@ def wait(**config):
 
 dies = flow("dies", StepDef("first"), StepDef("dies")), work
 once = flow("once", StepDef("first"), StepDef("dies", idempotent=False)), work
+unhandled = flow("unhandled", StepDef("other"))
 waits = flow("waits", wait(signal="go"), StepDef("last")), work
 command = flow("command", wait(signal="go"), StepDef("say", step_type="shell", config={"run": "echo hello"}))
 """
@@ -194,6 +196,25 @@ class TestTheStore:
 
 
 class TestWhatIsUnfinished:
+    @on_both_databases
+    def test_what_was_submitted_is_told_with_its_queue_and_the_command_that_works_on_it(self, szal, url, clinic):
+        with open_store(url) as store, Engine([], EngineConfig(execution_store=store)) as engine:
+            engine.submit(clinic.dies[0], execution_id="a", queue="slow")
+            engine.submit(clinic.dies[0], execution_id="b", not_before=datetime(2999, 1, 1, tzinfo=UTC))
+        result = szal("doctor", "clinic:dies", "--json")
+        assert result.exit_code == 0
+        queued, later = found(result)["queued"], found(result)["time"]
+        assert (queued["execution_ids"], queued["details"]) == (["a"], ["dies, in the queue 'slow' (1)"])
+        assert "szal worker clinic:dies --queue slow --store" in queued["do"]
+        assert (later["execution_ids"], later["details"]) == (["b"], ["dies, in the queue 'default' (1)"])
+
+    def test_what_was_submitted_and_no_program_here_can_do(self, szal, url, clinic):
+        with open_store(url) as store, Engine([], EngineConfig(execution_store=store)) as engine:
+            engine.submit(clinic.flow("unhandled", StepDef("other")), execution_id="a")
+        assert szal("doctor").exit_code == 0
+        result = szal("doctor", "clinic:unhandled")
+        assert (result.exit_code, "unhandled: no handler for step: other" in result.stdout) == (1, True)
+
     @on_both_databases
     def test_whose_process_died_and_nobody_takes_up(self, szal, die):
         die("dies", "a")

@@ -208,6 +208,22 @@ def test_top_says_what_waits_for_others(szal, engine, database, gate):
     assert asks.result(20).success
 
 
+def test_top_lists_what_runs_however_much_is_queued_behind_it_and_counts_all(szal, engine, database, gate, monkeypatch):
+    monkeypatch.setattr(top, "_MOST", 3)
+    engine.run(ASKS, execution_id="w1")
+    execution = engine.start(FLOW, execution_id="e1")
+    until_reported(database, "e1")
+    for number in range(5):
+        engine.submit(FLOW, execution_id=f"q{number}", queue="slow")
+    printed = szal("top", "--store", database).stdout.splitlines()
+    assert printed[0] == "1 running  1 paused  5 created"
+    assert [line.split()[0] for line in printed[2:]] == ["e1", "w1", "q4", "…"]
+    assert "in the queue 'slow'" in printed[4]
+    assert printed[-1].strip() == "… and 4 more"
+    gate.set()
+    assert execution.result(20).success
+
+
 def test_what_ends_while_top_looks_is_not_listed(szal, engine, database, gate, monkeypatch):
     execution = engine.start(FLOW, execution_id="e1")
     until_reported(database, "e1")
@@ -221,6 +237,30 @@ def test_what_ends_while_top_looks_is_not_listed(szal, engine, database, gate, m
     monkeypatch.setattr(top, "View", Late)
     result = szal("top", "--once", "--json", "--store", database)
     assert (result.exit_code, result.stdout) == (0, "")
+
+
+SHARES = """
+from processes import wait_until
+from szal import Engine, Flow
+
+shares = Flow("shares")
+
+@shares.step
+def copy(ctx, url):
+    ctx.report({"done": 3})
+    with Engine.open(url) as other:
+        wait_until(lambda: other.look("e1").steps["copy"].report is not None, 30)
+        return other.look("e1").steps["copy"].report.data
+"""
+
+
+def test_what_szal_run_shares_is_seen_by_others(szal, here, database):
+    (here / "sharing.py").write_text(SHARES)
+    more = ("--store", database, "--share-progress")
+    result = szal("run", "sharing:shares", "--id", "e1", "-i", f"url={database}", *more)
+    assert result.exit_code == 0
+    assert szal("show", "e1", "--output", "copy", "--json", "--store", database).stdout == '{"done": 3}\n'
+    assert szal("run", "sharing:shares", "-i", f"url={database}", "--share-progress").exit_code == 2
 
 
 def test_top_of_an_empty_store_says_so(szal, engine, database):

@@ -409,6 +409,9 @@ class TestWhatWaits:
             client = wsgi(engine).test_client()
             said = text_of(client.get(f"/executions/{waiting}").text)
             assert re.search(r"Waits ‖ step a waits for 'api' \(1 of 1 in use\) , since 20", said)
+            assert "in the queue 'default' , until a worker of that queue begins it" in text_of(
+                client.get("/executions/k2").text
+            )
             assert "queued behind k1 , which has the key customer-7" in text_of(client.get("/executions/k2").text)
             assert "Steps that wait api 1 1 1" in text_of(client.get("/waiting").text)
             gate.set()

@@ -49,6 +49,7 @@ class TestSubmitting:
         status = shop.look(execution_id)
         assert (status.state, status.is_running, status.is_interrupted) == (CREATED, False, False)
         assert (status.inputs, status.labels) == ({"to": "Ada"}, {"team": "a"})
+        assert str(status.in_queue) == "in the queue 'default'"
         assert shop.interrupted() == []
         assert store.get(execution_id).state is CREATED
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ from szal import ExecutionNotFound, ExecutionOwned, ExecutionRecord, WorkflowSta
 from szal.stores import PostgresExecutionStore, Sink, Store, open_store
 from szal.stores.ledger import NewExecution, Snapshot, TakeOver
 from szal.stores.postgres.queue_statements import QUEUE
-from szal.stores.queue import Claim, Queue, Submission
+from szal.stores.queue import Claim, InQueue, Queue, Submission
 from szal.stores.writes import Release, Save, SaveStep
 
 
@@ -73,6 +74,21 @@ def test_that_holds_over_several_queues_and_others_are_left_alone(queue: Queue) 
     assert claim(queue, 9, "slow", "fast") == ["c", "b", "a"]
     assert claim(queue, 9, "none") == []
     assert claim(queue, 9, "other") == ["d"]
+
+
+def test_where_each_stands_is_told_until_it_has_begun(queue: Queue) -> None:
+    submit(queue, "a", queue="slow", priority=3, not_before=4e9)
+    submit(queue, "b", not_before=1e12)  # later than any datetime
+    submit(queue, "c")
+    places = queue.places(["a", "b", "c", "none"])
+    assert places.keys() == {"a", "b", "c"}
+    assert places["a"] == InQueue(queue="slow", priority=3, not_before=datetime(2096, 10, 2, 7, 6, 40, tzinfo=UTC))
+    assert str(places["b"]) == "in the queue 'default', not before 9999-12-31 23:59:59 UTC"
+    assert places["c"] == InQueue(queue="default")
+    assert claim(queue) == ["c"]
+    assert queue.places(["c"]).keys() == {"c"}
+    queue.begun(["c"])
+    assert queue.places(["c"]) == queue.places([]) == {}
 
 
 def test_what_is_named_is_passed_over(queue: Queue) -> None:

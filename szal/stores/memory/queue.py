@@ -1,6 +1,6 @@
 """The queue of a memory store: what `SqlQueue` says in SQL, done to plain data."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 
@@ -8,7 +8,7 @@ from szal import clock
 from szal.model.state import WorkflowState
 from szal.stores.memory.entries import Entries
 from szal.stores.memory.listener import Hearers, MemoryListener
-from szal.stores.queue import Claim, Queue, Submission
+from szal.stores.queue import Claim, InQueue, Queue, Submission
 from szal.stores.writes import NewExecution
 
 __all__ = ["MemoryQueue", "Places"]
@@ -23,6 +23,7 @@ class _Place:
     due: float
     number: int
     key: str | None
+    not_before: float | None
     is_reserved: bool = False
 
 
@@ -59,7 +60,7 @@ class MemoryQueue(Queue):
                 return False
             self._all.count += 1
             due, key = submission.not_before or 0.0, submission.new.record.concurrency_key
-            place = _Place(submission.queue, submission.priority, due, self._all.count, key)
+            place = _Place(submission.queue, submission.priority, due, self._all.count, key, submission.not_before)
             self._places[submission.new.execution_id] = place
         self._all.hearers.tell()
         return True
@@ -97,6 +98,14 @@ class MemoryQueue(Queue):
                 if execution_id in self._places:
                     place = self._places[execution_id]
                     place.due, place.is_reserved = 0.0, False
+
+    def places(self, execution_ids: Collection[str]) -> Mapping[str, InQueue]:
+        with self._entries.lock:
+            found = {each: self._places[each] for each in execution_ids if each in self._places}
+            return {
+                each: InQueue(queue=place.queue, priority=place.priority, not_before=place.not_before)
+                for each, place in found.items()
+            }
 
     def due_in(self, queues: Sequence[str]) -> float | None:
         with self._entries.lock:

@@ -132,6 +132,11 @@ QUEUE = QueueStatements(
         by="Queue.give_back",
         indexes="szal_queue_pkey",
     ),
+    places=Statement(
+        "SELECT execution_id, queue, priority, not_before FROM szal.szal_queue WHERE execution_id = ANY (%b::text[])",
+        by="Queue.places",
+        indexes="szal_queue_pkey",
+    ),
 )
 
 SCHEDULES = ScheduleStatements(

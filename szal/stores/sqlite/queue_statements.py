@@ -87,6 +87,11 @@ QUEUE = QueueStatements(
         by="Queue.give_back",
         indexes=OF_QUEUE,
     ),
+    places=Statement(
+        f"SELECT execution_id, queue, priority, not_before FROM szal_queue WHERE execution_id {EACH}",
+        by="Queue.places",
+        indexes=OF_QUEUE,
+    ),
 )
 
 SCHEDULES = ScheduleStatements(
