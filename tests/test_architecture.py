@@ -220,6 +220,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "postgres.terms": "what statements to PostgreSQL have in common",
         "postgres.limit_statements": "what is said to PostgreSQL of what is shared",
         "postgres.queue_statements": "what is said to PostgreSQL of the queue, and of schedules",
+        "postgres.single_statements": "writes that are one statement, and a transaction by that",
         "postgres.statements": "what is said to it of executions",
         "postgres.schema": "the same, to tables in some schema",
         "postgres.sqlstate": "what PostgreSQL's errors mean",

@@ -382,11 +382,8 @@ def test_sql_stands_nowhere_else() -> None:
     root = Path(szal.__path__[0])
     sql = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|EXISTS|ON) (szal\.)?szal_")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if sql.search(path.read_text())}
-    statements = {
-        f"stores/sqlite/{name}.py" for name in ("statements", "queue_statements", "limit_statements", "labels")
-    }
-    statements |= {
-        f"stores/postgres/{name}.py" for name in ("statements", "queue_statements", "limit_statements", "one_execution")
-    }
+    both = ("statements", "queue_statements", "limit_statements")
+    statements = {f"stores/sqlite/{name}.py" for name in (*both, "labels")}
+    statements |= {f"stores/postgres/{name}.py" for name in (*both, "single_statements", "one_execution")}
     made_by = {f"stores/{each}/{name}.py" for each in ("sqlite", "postgres") for name in MAKING}
     assert statements <= found <= statements | made_by

@@ -19,7 +19,7 @@ from szal.stores.postgres.encoding import fitting, holds_any_text, in_ascii
 from szal.stores.postgres.marks import Mark
 from szal.stores.postgres.one_execution import in_one, statement_of
 from szal.stores.postgres.queue import PostgresQueue
-from szal.stores.postgres.statements import RECORD
+from szal.stores.postgres.terms import RECORD
 from szal.stores.postgres.transaction import check_texts
 from szal.stores.sql_ledger import SqlLedger
 from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write

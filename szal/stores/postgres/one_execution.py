@@ -12,8 +12,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from szal.stores.postgres.statements import RECORD, SET, STEP_OVER, TOLD
-from szal.stores.postgres.terms import NOW
+from szal.stores.postgres.terms import NOW, RECORD, SET, STEP_OVER, TOLD
 from szal.stores.statement import Statement
 from szal.stores.writes import Lease, NewExecution, Release, Save, SaveStep, Write
 

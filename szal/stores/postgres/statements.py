@@ -14,26 +14,29 @@ from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
 from szal.stores.postgres.limit_statements import LIMITS
 from szal.stores.postgres.queue_statements import CLAIM_NOW, QUEUE, SCHEDULES
-from szal.stores.postgres.terms import FINISHED, ID, NOW, SOON, STARTED, STATE
+from szal.stores.postgres.single_statements import CARRY_OUT_FEW, SAVE_FEW_STEPS, SAVE_HELD_STEP, TAKE_NEW
+from szal.stores.postgres.terms import (
+    FINISHED,
+    ID,
+    NOW,
+    RECORD_COLUMNS,
+    RECORD_VALUES,
+    SET,
+    SOON,
+    STARTED,
+    STATE,
+    STEP_OVER,
+    WATCHED,
+)
 from szal.stores.statement import Statement
 from szal.stores.statements import Parts, Statements
 
-__all__ = ["BEGIN", "RECORD", "SET", "STATEMENTS", "STEP_OVER", "TOLD", "PostgresStatements"]
-
-_WATCHED = f"watched IS NOT NULL AND watched > {SOON}"  # in this order: where nobody watches it costs nothing
-_TELL = f"CASE WHEN {_WATCHED} THEN pg_notify('szal_changes', execution_id)::text ELSE '' END"
-TOLD = f"count({_TELL})"
-"""How many leases are held, which tells whoever watches their executions: it counts what is no NULL."""
+__all__ = ["BEGIN", "STATEMENTS", "PostgresStatements"]
 
 _LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 
-RECORD = ("execution_id", "flow_name", "data", *COLUMNS)
-_COLUMNS = ", ".join(RECORD)
-_VALUES = _COLUMNS.replace("labels", "labels::jsonb")
-_RECORDS = f"unnest({', '.join(['%b::text[]'] * (3 + len(COLUMNS)))}) AS r ({_COLUMNS})"
-_RECORD_TYPES = ", ".join(f"{name} text" for name in RECORD)
+_RECORDS = f"unnest({', '.join(['%b::text[]'] * (3 + len(COLUMNS)))}) AS r ({RECORD_COLUMNS})"
 _DERIVED = tuple(range(3, 3 + len(COLUMNS)))
-SET = ", ".join(f"{name} = excluded.{name}" for name in RECORD[1:])
 
 # A signal, `s`, that no step, `t`, has taken.
 _UNDELIVERED = (
@@ -42,10 +45,6 @@ _UNDELIVERED = (
 )
 # A definition, `f`, that nothing is of.
 _UNUSED = "NOT EXISTS (SELECT 1 FROM szal.szal_leases AS l WHERE l.content_id = f.content_id)"
-STEP_OVER = """
-    ON CONFLICT (execution_id, step_name) DO UPDATE
-    SET seq = excluded.seq, result = excluded.result, signal_id = excluded.signal_id
-"""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -130,8 +129,8 @@ STATEMENTS = PostgresStatements(
     # -- records --------------------------------------------------------------------------------------
     save=Statement(
         f"""
-        INSERT INTO szal.szal_executions ({_COLUMNS})
-        SELECT {_VALUES} FROM {_RECORDS}
+        INSERT INTO szal.szal_executions ({RECORD_COLUMNS})
+        SELECT {RECORD_VALUES} FROM {_RECORDS}
         ON CONFLICT (execution_id) DO UPDATE SET {SET}
         """,
         by="save, Ledger.apply",
@@ -159,7 +158,7 @@ STATEMENTS = PostgresStatements(
     ),
     begin=Statement(
         f"""
-        INSERT INTO szal.szal_executions ({_COLUMNS}) SELECT {_VALUES} FROM {_RECORDS}
+        INSERT INTO szal.szal_executions ({RECORD_COLUMNS}) SELECT {RECORD_VALUES} FROM {_RECORDS}
         ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
         """,
         by="Ledger.create, Ledger.apply",
@@ -215,106 +214,9 @@ STATEMENTS = PostgresStatements(
         indexes="",
         json=(3,),
     ),
-    save_held_step=Statement(
-        f"""
-        INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
-        SELECT %s, %s, %s, %s, coalesce(nullif({_TELL}, ''), %s) FROM (
-            SELECT execution_id, watched FROM szal.szal_leases
-            WHERE execution_id = %s AND epoch = %s AND fenced IS DISTINCT FROM epoch FOR KEY SHARE
-        ) AS held {STEP_OVER}
-        """,
-        by="Ledger.apply, where a batch is one step",
-        indexes="szal_leases_pkey",
-        json=(3,),
-    ),
-    save_few_steps=Statement(
-        f"""
-        WITH given AS MATERIALIZED (
-            SELECT * FROM json_to_recordset(%s::json)
-            AS r (execution_id text, step_name text, seq bigint, result text, signal_id text, epoch bigint)
-        ), held AS (
-            SELECT execution_id, watched FROM szal.szal_leases
-            WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM given)
-            AND fenced IS DISTINCT FROM epoch ORDER BY execution_id FOR KEY SHARE
-        )
-        INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
-        SELECT execution_id, step_name, seq, result, signal_id FROM given
-        WHERE (SELECT {TOLD} FROM held) = (SELECT count(DISTINCT (execution_id, epoch)) FROM given) {STEP_OVER}
-        """,
-        by="Ledger.apply, where a batch is nothing but few steps",
-        indexes="szal_leases_pkey",
-    ),
-    carry_out_few=Statement(
-        f"""
-        WITH given AS MATERIALIZED (SELECT %s::json AS everything),
-        needed AS MATERIALIZED (
-            SELECT * FROM json_to_recordset((SELECT everything -> 'held' FROM given))
-            AS r (execution_id text, epoch bigint)
-        ),
-        held AS (
-            SELECT execution_id, watched FROM szal.szal_leases
-            WHERE (execution_id, epoch) IN (SELECT execution_id, epoch FROM needed)
-            AND fenced IS DISTINCT FROM epoch ORDER BY execution_id FOR KEY SHARE
-        ),
-        may AS MATERIALIZED (SELECT (SELECT {TOLD} FROM held) = (SELECT count(*) FROM needed) AS go),
-        new AS MATERIALIZED (
-            SELECT * FROM json_to_recordset((SELECT everything -> 'new' FROM given))
-            AS r ({_RECORD_TYPES}, owner text, epoch bigint, ttl float8, content_id text, wake float8, awaits text,
-                flow text)
-            WHERE (SELECT go FROM may)
-        ),
-        begun AS (
-            INSERT INTO szal.szal_executions ({_COLUMNS}) SELECT {_VALUES} FROM new ORDER BY execution_id
-            ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
-        ),
-        leased AS (
-            INSERT INTO szal.szal_leases
-                (execution_id, owner, epoch, expires, content_id, recoveries, cancelled, wake, awaits)
-            SELECT execution_id, owner, epoch, coalesce({NOW} + ttl, 0), content_id, 0, 0,
-                wake, awaits
-            FROM new ORDER BY execution_id
-            ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id
-        ),
-        defined AS (
-            INSERT INTO szal.szal_flows (content_id, data)
-            SELECT content_id, max(flow) FROM new WHERE flow IS NOT NULL GROUP BY content_id ORDER BY content_id
-            ON CONFLICT (content_id) DO NOTHING RETURNING content_id
-        ),
-        known AS (
-            SELECT content_id FROM szal.szal_flows WHERE content_id IN (SELECT content_id FROM new)
-            ORDER BY content_id FOR KEY SHARE
-        ),
-        stepped AS (
-            INSERT INTO szal.szal_steps (execution_id, step_name, seq, result, signal_id)
-            SELECT * FROM json_to_recordset((SELECT everything -> 'steps' FROM given))
-            AS r (execution_id text, step_name text, seq bigint, result text, signal_id text)
-            WHERE (SELECT go FROM may) {STEP_OVER}
-        ),
-        saved AS (
-            INSERT INTO szal.szal_executions ({_COLUMNS})
-            SELECT {_VALUES} FROM json_to_recordset((SELECT everything -> 'saves' FROM given)) AS r ({_RECORD_TYPES})
-            WHERE (SELECT go FROM may)
-            ON CONFLICT (execution_id) DO UPDATE SET {SET}
-        ),
-        released AS (
-            UPDATE szal.szal_leases AS l SET owner = NULL, expires = 0, wake = r.wake, awaits = r.awaits
-            FROM json_to_recordset((SELECT everything -> 'releases' FROM given))
-            AS r (wake float8, awaits text, execution_id text)
-            WHERE l.execution_id = r.execution_id AND (SELECT go FROM may)
-        ),
-        gone AS (DELETE FROM szal.szal_commits WHERE writer = %s AND number = %s),
-        marked AS (INSERT INTO szal.szal_commits (writer, number, made) VALUES (%s, %s, {NOW}))
-        SELECT 1 / (
-            (SELECT go FROM may)
-            AND (SELECT count(*) FROM begun) = (SELECT count(*) FROM new)
-            AND (SELECT count(*) FROM leased) = (SELECT count(*) FROM new)
-            AND (SELECT count(*) FROM defined) + (SELECT count(*) FROM known)
-                = (SELECT count(DISTINCT content_id) FROM new)
-        )::int
-        """,
-        by="Ledger.apply, where a batch is small",
-        indexes="szal_leases_pkey szal_flows_pkey szal_commits_pkey",
-    ),
+    save_held_step=SAVE_HELD_STEP,
+    save_few_steps=SAVE_FEW_STEPS,
+    carry_out_few=CARRY_OUT_FEW,
     steps=Statement(
         "SELECT step_name, seq, result FROM szal.szal_steps WHERE execution_id = %s ORDER BY seq",
         by="Ledger.read, Ledger.take_over",
@@ -421,20 +323,7 @@ STATEMENTS = PostgresStatements(
         indexes="szal_leases_pkey",
     ),
     claim_now=CLAIM_NOW,
-    take_new=Statement(
-        f"""
-        WITH taken AS (
-            UPDATE szal.szal_leases SET owner = %s, epoch = epoch + %s, expires = {NOW} + %s, pausing = 0
-            WHERE execution_id = %s AND epoch = %s AND owner IS NULL AND cancelled = 0
-            RETURNING execution_id, watched
-        ),
-        gone AS (DELETE FROM szal.szal_commits WHERE writer = %s AND number = %s),
-        marked AS (INSERT INTO szal.szal_commits (writer, number, made) VALUES (%s, %s, {NOW}))
-        SELECT 1 / (SELECT {TOLD} FROM taken)
-        """,
-        by="Ledger.take_over, of what has not begun",
-        indexes="szal_leases_pkey szal_commits_pkey",
-    ),
+    take_new=TAKE_NEW,
     # A lease that its own writer is about to change, or that somebody is about to take over, is not waited for: whether
     # it is held is told all the same, and it is renewed the next time.
     renew=Statement(
@@ -466,7 +355,7 @@ STATEMENTS = PostgresStatements(
         indexes="szal_leases_pkey",
     ),
     held=Statement(
-        f"SELECT execution_id, epoch, {_WATCHED} FROM szal.szal_leases WHERE execution_id = ANY (%b::text[])"
+        f"SELECT execution_id, epoch, {WATCHED} FROM szal.szal_leases WHERE execution_id = ANY (%b::text[])"
         " ORDER BY execution_id FOR KEY SHARE",
         by="Ledger.apply, Ledger.create, Ledger.take_over, Ledger.join",
         indexes="szal_leases_pkey",
@@ -474,7 +363,7 @@ STATEMENTS = PostgresStatements(
     tell=Statement(
         f"""
         SELECT pg_notify('szal_changes', execution_id) FROM szal.szal_leases
-        WHERE execution_id = ANY (%b::text[]) AND {_WATCHED}
+        WHERE execution_id = ANY (%b::text[]) AND {WATCHED}
         """,
         by="Ledger.apply, Ledger.take_over, Ledger.send, Ledger.request_cancel, Ledger.request_pause",
         indexes="szal_leases_pkey",
