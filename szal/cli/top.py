@@ -100,6 +100,7 @@ class _Board:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._views: dict[str, View] = {}
+        self._has_more = False  # than are looked at
 
     def lines(self) -> list[_Line]:
         """Return how they stand, what runs first."""
@@ -107,6 +108,7 @@ class _Board:
         for states in _RANKS:
             if room := _MOST - len(found):
                 found += (each.execution_id for each in self._store.find(states=states, limit=room))
+        self._has_more = len(found) == _MOST
         found = [*dict.fromkeys(found)]  # one may have gone from one state to another meanwhile
         self._views = {name: self._views.get(name) or View(self._store, name) for name in found}
         looked = (self._look(name) for name in found)
@@ -120,7 +122,7 @@ class _Board:
     def counts(self, lines: Sequence[_Line]) -> Mapping[str, int]:
         """Return how many there are in each state, of which *lines* tell; of more than that the store counts."""
         told = Counter(line.state for line in lines)
-        if len(lines) >= _MOST:
+        if self._has_more:
             interrupted = Counter(line.status.state for line in lines if line.state == INTERRUPTED)
             for state in LIVE:
                 told[str(state)] = max(told[str(state)], self._store.count(states=state) - interrupted[state])

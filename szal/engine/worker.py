@@ -1,6 +1,7 @@
 """Running what others have submitted, and what was interrupted: several at a time, each on a thread of its own."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty
@@ -90,6 +91,7 @@ class Worker:
         self._ttl = ttl
         self._heard: Mailbox[_Ended | None] = Mailbox()  # None: look
         self._running: set[str] = set()
+        self._interrupted = deque[str]()  # what was found the last time, and has not been taken up
         self._left_alone: dict[str, float] = {}  # what cannot be run here, with when it is tried again
         self._done: list[str] = []  # what has begun, and is to be taken from the queue
         self._given_back: list[str] = []  # what others are to have
@@ -183,19 +185,29 @@ class Worker:
             if now >= self._fires_at or looks_again:
                 self._fires_at = now + _RECOVER_EVERY
                 self._works.fire()
-            but = {*self._running, *self._left_alone}
-            claimed = self._queue.claim(Claim(queues=self._queues, most=room, ttl=self._ttl, but=but))
-            taken = [(execution_id, True) for execution_id in claimed]
-            if len(taken) < room and (now >= self._recovers_at or (looks_again and not self._running)):
+            if now >= self._recovers_at or (looks_again and not self._running):
                 self._recovers_at = now + _RECOVER_EVERY
-                found = (each for each in self._works.interrupted() if each not in but and each not in claimed)
-                taken += [(each, False) for each in found if not self._works.is_active(each)][: room - len(taken)]
+                self._interrupted = deque(self._works.interrupted())
+            taken = [(each, False) for each in self._next_interrupted(room)]
+            if room := room - len(taken):
+                but = {*self._running, *self._left_alone, *(each for each, _ in taken)}
+                claimed = self._queue.claim(Claim(queues=self._queues, most=room, ttl=self._ttl, but=but))
+                taken += [(each, True) for each in claimed]
         except StoreError as error:
             self._looks_at = monotonic() + _RECOVER_EVERY
             logger.error("cannot look for executions; trying again in %gs: %s", _RECOVER_EVERY, error)
             return True
         begun = [self._begin(*each) for each in taken]
         return any(begun)
+
+    def _next_interrupted(self, room: int) -> list[str]:
+        """Return so many of those that were found interrupted, and are not at work here: what has begun comes first."""
+        taken: list[str] = []
+        while self._interrupted and len(taken) < room:
+            each = self._interrupted.popleft()
+            if not (each in self._running or each in self._left_alone or self._works.is_active(each)):
+                taken.append(each)
+        return taken
 
     def _begin(self, execution_id: str, is_claimed: bool) -> bool:
         self._running.add(execution_id)
@@ -229,7 +241,8 @@ class Worker:
         except ConcurrencyKeyTaken as error:  # of what is queued the queue knows when its turn has come
             is_others, again_after = True, 0.0 if is_claimed else _RECOVER_EVERY
             logger.debug("%s", error)
-        except (ExecutionOwned, ExecutionNotFound, LeaseLost) as error:
+        except (ExecutionOwned, ExecutionNotFound, LeaseLost) as error:  # if it is given back, anybody may have it
+            again_after = _RECOVER_EVERY
             logger.debug("execution %s is not run here: %s", execution_id, error)
         except StoreUnavailable as error:  # it may be there again at once
             is_others, again_after = True, _RECOVER_EVERY

@@ -252,11 +252,16 @@ DYING = """
 """
 
 
-def test_what_a_worker_was_at_when_it_died_is_gone_on_with(store_url, new_engine, shop, log):
+def test_what_a_worker_was_at_when_it_died_is_gone_on_with_before_anything_that_is_queued(
+    store_url, new_engine, shop, log
+):
     shop.submit(flow(), execution_id="e")
     killed(DYING, store_url, log.path, 3600)
     assert log.lines == ["e"]
-    assert new_engine().work(until_idle=True) == 1
+    shop.submit(flow(), execution_id="urgent", priority=9)
+    ran = []
+    assert new_engine(lambda ctx: ran.append(ctx.execution_id)).work(max_executions=1, until_idle=True) == 2
+    assert ran == ["e", "urgent"]
     assert shop.look("e").state is COMPLETED
 
 
